@@ -1,0 +1,64 @@
+"""The command line: `headshot-mirror`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from service import __version__
+from service.errors import MirrorError, SettingsError
+
+# Command to the module that holds it: `--help` must not load servers and databases.
+COMMANDS = {
+    "up": "service.cli.up",
+    "sandbox": "service.cli.sandbox",
+    "migrate": "service.cli.migrate",
+    "web": "service.cli.processes",
+    "worker": "service.cli.processes",
+    "clock": "service.cli.processes",
+    "pull": "service.cli.pull",
+    "pulls": "service.cli.pulls",
+    "events": "service.cli.events",
+    "status": "service.cli.status",
+    "doctor": "service.cli.doctor",
+}
+
+
+class Commands(click.Group):
+    """The commands, each loaded when it is asked for, listed in the order of `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="headshot-mirror")
+def cli() -> None:
+    """An exact, live mirror of your HeadshotPro models in Postgres.
+
+    Settings come from the environment and from .env; the README lists them.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run a command; every error of ours becomes one line and an exit status (2: settings or usage, 1: the rest)."""
+    try:
+        cli.main(arguments, prog_name="headshot-mirror")
+    except SettingsError as error:
+        _fail(str(error), 2)
+    except MirrorError as error:
+        _fail(str(error), 1)
+
+
+def _fail(words: str, status: int) -> None:
+    click.echo(f"headshot-mirror: {words}", err=True)
+    sys.exit(status)

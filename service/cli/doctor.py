@@ -1,0 +1,134 @@
+"""`headshot-mirror doctor`: what is wrong with this deployment, and what to do about each thing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from service import config
+from service.cli.output import json_option, print_json
+from service.errors import InboxUnavailable, KeyRejected, SchemaOutdated, StorageUnavailable, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from service.config import Settings
+
+MOST_SKEW_SECONDS = 5.0
+SECRET_LENGTH = 64
+
+
+class Finding(NamedTuple):
+    """What was looked at, whether it is well, what was seen, and what to do."""
+
+    check: str
+    ok: bool
+    seen: str
+    advice: str = ""
+
+
+@click.command(epilog="Example: headshot-mirror doctor")
+@json_option
+def doctor(*, as_json: bool) -> None:
+    """Check settings, servers, schema, Redis' durability, clocks, API key and webhook secret.
+
+    Exit status 1 when anything is wrong.
+    """
+    settings = config.load()
+    findings = [finding for check in CHECKS for finding in check(settings)]
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{'ok ' if finding.ok else 'BAD'} {finding.check:<16} {finding.seen}")
+            if finding.advice:
+                click.echo(f"    {'':<16} → {finding.advice}")
+    if not all(finding.ok for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY", "HEADSHOTPRO_WEBHOOK_SECRET"):
+        if getattr(settings, name.lower()) is None:
+            yield Finding(name, ok=False, seen="missing", advice=f"set {name} in the environment or in .env")
+        else:
+            yield Finding(name, ok=True, seen="set")
+
+
+def _postgres(settings: Settings) -> Iterator[Finding]:
+    from service.storage import database, schema
+    from service.storage.report import server
+
+    if settings.database_url is None:
+        return
+    engine = database.connect(settings.postgres_url)
+    try:
+        with database.transaction(engine) as connection:
+            version, now = server(connection)
+    except StorageUnavailable as error:
+        yield Finding("postgres", ok=False, seen=str(error), advice="start Postgres, or correct DATABASE_URL")
+        return
+    old = int(version.split(".")[0]) < 14
+    yield Finding("postgres", not old, f"version {version}", "Postgres 14 or newer is needed" if old else "")
+    yield _skew("postgres clock", now)
+    try:
+        yield Finding("schema", ok=True, seen=f"revision {schema.check(engine)}")
+    except SchemaOutdated as error:
+        yield Finding("schema", ok=False, seen=str(error), advice="run `headshot-mirror migrate`")
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    from service import inbox
+
+    if settings.redis_url is None:
+        return
+    try:
+        client = inbox.connect(settings.redis)
+        promise = inbox.durability(client)
+        with inbox.reachable():
+            now: Any = client.time()
+    except InboxUnavailable as error:
+        yield Finding("redis", ok=False, seen=str(error), advice="start Redis, or correct REDIS_URL")
+        return
+    yield Finding("redis", not promise.faults, promise.words, "; ".join(promise.faults))
+    yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC))
+
+
+def _upstream(settings: Settings) -> Iterator[Finding]:
+    from service.upstream.budget import Priority
+    from service.upstream.client import UpstreamClient
+
+    if settings.headshotpro_api_key is None:
+        return
+    client = UpstreamClient(settings.headshotpro_api_url, settings.api_key, None)
+    try:
+        answer = client.organization(priority=Priority.REFETCH, patience=10)
+    except KeyRejected as error:
+        advice = "the key is wrong or was revoked: make a new one in HeadshotPro and set HEADSHOTPRO_API_KEY"
+        yield Finding("api key", ok=False, seen=f"refused with {error.status} {error.code}", advice=advice)
+    except UpstreamError as error:
+        advice = f"check that {settings.headshotpro_api_url} can be reached from here"
+        yield Finding("upstream", ok=False, seen=str(error), advice=advice)
+    else:
+        yield Finding("api key", ok=True, seen=f"belongs to organization {answer.body.uid}")
+        # The answer's interval is two seconds early and one late by construction.
+        yield _skew("upstream clock", answer.sent_at + (answer.answered_at - answer.sent_at) / 2, slack=3.0)
+
+
+def _secret(settings: Settings) -> Iterator[Finding]:
+    for place, secret in enumerate(settings.webhook_secrets, 1):
+        well = len(secret) == SECRET_LENGTH and all(letter in "0123456789abcdef" for letter in secret)
+        seen = "64 hex digits" if well else "not 64 lower-case hex digits, as HeadshotPro makes them"
+        yield Finding(f"webhook secret {place}", well, seen, "" if well else "copy it from HeadshotPro once more")
+
+
+def _skew(name: str, theirs: datetime, slack: float = 0.0) -> Finding:
+    seconds = (theirs - datetime.now(UTC)).total_seconds()
+    well = abs(seconds) <= MOST_SKEW_SECONDS + slack
+    advice = "" if well else "run an NTP client on both machines: signatures and merges compare their clocks"
+    return Finding(name, well, f"{seconds:+.1f} s from this machine's", advice)
+
+
+CHECKS: tuple[Callable[[Any], Iterator[Finding]], ...] = (_settings, _postgres, _redis, _upstream, _secret)

@@ -1,0 +1,45 @@
+"""`headshot-mirror web`, `worker` and `clock`: the three processes of the Procfile."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from service import config
+
+
+def _become(*arguments: str) -> None:
+    """Replace this process by another Python, so that signals reach it and nothing stands between."""
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - our own module
+
+
+@click.command(epilog="Example: PORT=8000 headshot-mirror web")
+def web() -> None:
+    """Listen for webhooks on 0.0.0.0:$PORT with $WEB_CONCURRENCY processes."""
+    from service.errors import StorageUnavailable
+    from service.storage import database, schema
+    from service.web.app import NEEDS
+
+    settings = config.load(NEEDS)
+    engine = database.connect(settings.postgres_url, pool_size=1)
+    try:
+        schema.check(engine)
+    except StorageUnavailable as error:
+        # The door does not need Postgres: deliveries are taken and wait for it.
+        click.echo(f"headshot-mirror: the schema could not be checked yet: {error}", err=True)
+    engine.dispose()
+    _become("-m", "gunicorn", "-c", "python:service.web.serving")
+
+
+@click.command(epilog="Example: headshot-mirror worker")
+def worker() -> None:
+    """Apply events, pull, ask the upstream: any number, on any machine."""
+    _become("-m", "workers", "worker")
+
+
+@click.command(epilog="Example: headshot-mirror clock")
+def clock() -> None:
+    """Ask for what is due, each second: any number may run, one acts."""
+    _become("-m", "workers", "clock")

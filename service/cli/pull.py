@@ -1,0 +1,126 @@
+"""`headshot-mirror pull`: a pull in this process, to its end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service import config
+from service.errors import LeaseLost, MirrorError, Stopping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.runtime import Runtime
+
+NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
+SLICE_SECONDS = 10.0
+LOOK_AGAIN_SECONDS = 0.5
+# Questions that were asked in vain so often are left to the workers.
+SETTLE_SECONDS = 120.0
+
+
+@click.command(epilog="Example: headshot-mirror pull --hot")
+@click.option("--full", "kind", flag_value="full", default=True, help="Read every model (the default).")
+@click.option("--hot", "kind", flag_value="hot", help="Read the statuses that still change.")
+def pull(kind: str) -> None:
+    """Pull now, in this process; a running pull of the same kind is waited for first.
+
+    Returns when what it left open is settled: models that were not shown, and profiles that are still missing. Exit
+    status 1 when the pull did not complete.
+    """
+    from service import log
+    from service.runtime import Runtime
+
+    settings = config.load(NEEDS)
+    log.configure(settings)
+    runtime = Runtime.build(settings)
+    _stop_on_signals(runtime)
+    with _progress() as progress:
+        pull_id = _run(runtime, kind, progress)
+        _settle(runtime)
+    _report(runtime, pull_id)
+
+
+def _run(runtime: Runtime, kind: str, progress: Any) -> int:
+    """Go on with a pull that a dead process left behind, wait for one that is running, then do our own to its end."""
+    from service.mirror.pull import advance
+    from service.storage import pulls
+    from service.storage.database import transaction
+
+    puller = runtime.puller(progress)
+    with transaction(runtime.engine) as connection:
+        newest_before = pulls.newest_id(connection)
+    ours: int | None = None
+    while True:
+        try:
+            worked = advance(puller, kind, 0, SLICE_SECONDS)
+        except LeaseLost:
+            worked = None
+        if worked and worked > newest_before:
+            ours = worked
+        with transaction(runtime.engine) as connection:
+            row = pulls.one(connection, ours) if ours else None
+        if row and row["status"] != "running":
+            return int(row["id"])
+        if worked is None:
+            runtime.pause(LOOK_AGAIN_SECONDS)
+
+
+def _settle(runtime: Runtime) -> None:
+    """Ask what the pull left open, as far as it can be answered soon."""
+    from service.mirror.refetch import refetch
+    from service.storage import wishes
+    from service.storage.database import transaction
+
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        with transaction(runtime.engine) as connection:
+            if wishes.next_due(connection) is None:
+                return
+        refetch(runtime.engine, runtime.client, SLICE_SECONDS)
+        runtime.pause(LOOK_AGAIN_SECONDS)
+
+
+def _report(runtime: Runtime, pull_id: int) -> None:
+    from service.storage import pulls
+    from service.storage.database import transaction
+
+    with transaction(runtime.engine) as connection:
+        row = pulls.one(connection, pull_id)
+    assert row is not None, "pulls are never deleted"
+    click.echo(
+        f"Pull {row['id']} ({row['kind']}) is {row['status']}: {row['models_seen']} models seen in {row['requests']} "
+        f"requests; {row['inserted']} new, {row['changed']} changed, {row['tombstoned']} deleted."
+    )
+    if row["status"] != "complete":
+        raise MirrorError(row["error"] or "the pull did not complete")
+
+
+def _stop_on_signals(runtime: Runtime) -> None:
+    def stop(_number: int, _frame: Any) -> None:
+        runtime.stop.set()
+        raise Stopping("stopped; the workers go on with the pull from its last page")
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """A progress bar on a terminal, silence elsewhere; gives what is told of models met and the total."""
+    if not sys.stderr.isatty():
+        yield lambda _met, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("models"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("models", total=None)
+        yield lambda met, total: bar.update(task, completed=met, total=total)

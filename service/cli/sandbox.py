@@ -1,0 +1,7 @@
+"""`headshot-mirror sandbox`: the command lives with the sandbox, which must not know this command line."""
+
+from __future__ import annotations
+
+from service.sandbox.command import sandbox
+
+__all__ = ["sandbox"]

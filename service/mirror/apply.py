@@ -1,0 +1,192 @@
+"""Apply a batch: merge observations into the stored rows, in one transaction, with a handful of statements.
+
+Every writer takes its locks in one order (clocks by id, events by id, wishes by id, the order of commits), so that
+batches, pages and refetches of the same models wait for each other and never deadlock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from service.mirror.codec import decode, encode
+from service.mirror.merge import DELETED, Knowledge, merge
+from service.storage import changes, models, wishes
+from service.storage.models import OBSERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from service.mirror.merge import Merged, Observation
+
+# A GET is ordered by the moment it was sent, less 2 s; half a second more is for two clocks that differ a little.
+SETTLING = timedelta(seconds=2.5)
+# Questions for a profile wait this long, so that those of a burst are asked together.
+GATHERING = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """An observation and where it came from.
+
+    Attributes:
+        observation: what was seen.
+        source: `webhook`, `pull`, `refetch` or `api`.
+        event_id: the webhook event that told it.
+        pull_id: the pull that told it.
+    """
+
+    observation: Observation
+    source: str
+    event_id: str | None = None
+    pull_id: int | None = None
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch did.
+
+    Attributes:
+        news: for each sighting, in the order given, whether it won or confirmed anything; False: it was stale.
+        inserted: models seen for the first time.
+        changed: models whose row changed, inserted and tombstoned ones left out.
+        tombstoned: models that were found deleted.
+        shown_before: model id to the newest upstream time at which an API answer had shown it before.
+        asked: models about which a question was asked.
+    """
+
+    news: list[bool]
+    inserted: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    tombstoned: set[str] = field(default_factory=set)
+    shown_before: dict[str, datetime | None] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+
+
+class _Batch:
+    """The models of one batch, while their observations are merged."""
+
+    def __init__(self, rows: Mapping[str, Any], clocks: Mapping[str, Any], size: int) -> None:
+        self.rows: dict[str, Mapping[str, Any]] = dict(rows)
+        self.clocks = clocks
+        self.known: dict[str, Knowledge] = {
+            model_id: decode(rows.get(model_id), stored) for model_id, stored in clocks.items()
+        }
+        self.changes: list[dict[str, Any]] = []
+        self.written: dict[str, dict[str, Any]] = {}
+        self.new_clocks: dict[str, dict[str, Any]] = {}
+        self.ask_after: dict[str, datetime] = {}
+        self.applied = Applied(
+            news=[False] * size, shown_before={model_id: stored["profile_at"] for model_id, stored in clocks.items()}
+        )
+
+    def take(self, place: int, sighting: Sighting) -> None:
+        """Merge one sighting; a visible change is written down."""
+        model_id = sighting.observation.model_id
+        merged = merge(self.known[model_id], sighting.observation)
+        self.known[model_id] = merged.knowledge
+        self.applied.news[place] = merged.news
+        self._question(model_id, merged)
+        row, self.new_clocks[model_id] = encode(merged.knowledge)
+        old = self.rows.get(model_id)
+        changed = {name: [old and old[name], row[name]] for name in OBSERVED if (old and old[name]) != row[name]}
+        if not changed and old is not None:
+            return
+        observed_at = sighting.observation.gone_at or sighting.observation.at
+        self.rows[model_id] = self.written[model_id] = {**row, "observed_at": observed_at}
+        self._count(model_id, old, row["status"])
+        self.changes.append(_change(sighting, old, row["status"], changed, observed_at))
+
+    def _question(self, model_id: str, merged: Merged) -> None:
+        if merged.ask_after is not None:
+            earlier = self.ask_after.get(model_id)
+            self.ask_after[model_id] = max(earlier, merged.ask_after) if earlier else merged.ask_after
+
+    def _count(self, model_id: str, old: Mapping[str, Any] | None, status: str | None) -> None:
+        if old is None:
+            self.applied.inserted.add(model_id)
+        elif status == DELETED != old["status"]:
+            self.applied.tombstoned.add(model_id)
+        elif model_id not in self.applied.inserted:
+            self.applied.changed.add(model_id)
+
+    def moved_clocks(self) -> dict[str, dict[str, Any]]:
+        """The clocks that differ from the stored ones."""
+        return {
+            model_id: clocks
+            for model_id, clocks in self.new_clocks.items()
+            if any(self.clocks[model_id][name] != value for name, value in clocks.items())
+        }
+
+    def questions(self, now: datetime) -> list[wishes.Wish]:
+        """What only a GET can tell of these models, each once, in id order."""
+        asked: list[wishes.Wish] = []
+        for model_id, known in sorted(self.known.items()):
+            if after := self.ask_after.get(model_id):
+                asked.append(wishes.Wish(model_id, after, "dispute", max(now, after + SETTLING)))
+            elif not known.has_profile and not known.deleted and known.fields:
+                asked.append(wishes.Wish(model_id, None, "profile", now + GATHERING))
+        return asked
+
+
+def apply(
+    connection: Connection,
+    sightings: Sequence[Sighting],
+    now: datetime | None = None,
+    record: Callable[[Applied], None] | None = None,
+) -> Applied:
+    """Merge a batch of sightings into the stored rows.
+
+    Steps: lock the clocks in id order; read the rows; merge in order of upstream time; write the moved clocks, the
+    questions, the changed rows; let the caller record what came of it; last, append the changes in commit order.
+
+    Args:
+        connection: a transaction; the caller commits, soon.
+        sightings: any number, of any models, in any order.
+        now: our time of the write; the clock's by default.
+        record: writes the caller's own rows; it runs before the lock on the order of commits is taken.
+    """
+    now = now or datetime.now(UTC)
+    ids = sorted({sighting.observation.model_id for sighting in sightings})
+    clocks = models.lock_clocks(connection, ids)
+    batch = _Batch(models.read(connection, ids), clocks, len(sightings))
+    # In order of time, the history tells each step of a burst, and late ones are not made stale by their neighbours.
+    for place, sighting in sorted(enumerate(sightings), key=lambda pair: pair[1].observation.at):
+        batch.take(place, sighting)
+    models.write_clocks(connection, batch.moved_clocks())
+    asked = batch.questions(now)
+    wishes.ask(connection, asked)
+    batch.applied.asked = {wish.model_id for wish in asked}
+    models.write(connection, batch.written, now)
+    if record:
+        record(batch.applied)
+    changes.append(connection, batch.changes, now)
+    return batch.applied
+
+
+def _change(
+    sighting: Sighting,
+    old: Mapping[str, Any] | None,
+    status: str | None,
+    changed: Mapping[str, list[Any]],
+    observed_at: datetime,
+) -> dict[str, Any]:
+    """A row of `model_changes`; statuses are null where the status did not change."""
+    return {
+        "model_id": sighting.observation.model_id,
+        "from_status": old["status"] if old and "status" in changed else None,
+        "to_status": status if "status" in changed else None,
+        "changed": {name: [_plain(before), _plain(after)] for name, (before, after) in changed.items()},
+        "source": sighting.source,
+        "event_id": sighting.event_id,
+        "pull_id": sighting.pull_id,
+        "observed_at": observed_at,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A column's value as JSON; times as ISO 8601 in UTC, whatever zone the connection shows them in."""
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,26 @@
+"""When a 404 counts as a death. Pure.
+
+A 404 alone is no death: replicas lag, and vendors have bad hours. It counts for a model that a complete walk did not
+show; without one it is only kept, and the next full pull decides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.upstream.payloads import created_at_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+def counts_as_gone(model_id: str, created_at: datetime | None, sent_at: datetime) -> bool:
+    """Whether a 404 to a GET says anything: of a model created after it was sent it does not.
+
+    Args:
+        model_id: the model; its ObjectId holds a creation time too.
+        created_at: its creation time, where one is known.
+        sent_at: lower end of the answer's interval, upstream time.
+    """
+    born = created_at or created_at_of(model_id)
+    return born is None or born < sent_at

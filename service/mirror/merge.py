@@ -1,0 +1,184 @@
+"""The merge: what is known of a model, and how an observation changes it. Pure.
+
+Everything that anyone learns about a model is an observation. `merge` joins one to what is known; in whatever order,
+however often and in whatever batches the same observations arrive, what is known in the end is the same. That holds
+because every part of the knowledge is a maximum (or a minimum) over the observations:
+
+- **Fields and groups.** Each field is a register: (time, rank, value), and the greatest wins. Fields come in four
+  groups: *core* (status, title, finished, uid, created, development: webhook, list, single), *invitation* (trigger,
+  invite expiry, organization: webhook), *profile* (email, team: list, single), *detail* (photo count, favourite:
+  single). A source tells a whole group or nothing of it, so that the fields of a group share one time; a field that
+  was absent keeps the time at which it was last told. An absent field is no information, null is a value.
+- **Times.** An observation holds from `at`, and it may be as young as `until`. A webhook with a `createdAt` has both
+  equal. A webhook without one is as old as anything it mentions and as young as its signature. An API answer holds
+  from the sending of its request to its answer. Registers are ordered by `at`.
+- **Ties.** At the same time the rank decides (unknown < onboarding < waiting < failed < pending < generatingHeadshots
+  < active < deleted), then the greater value; null is the least. No event is dropped for being of the same moment.
+- **Life and death** are two maxima: the newest evidence that it is gone, and the newest single GET that showed it
+  alive. It is deleted while gone ≥ alive. Evidence that it is gone: `model.deleted`, the status `deleted` anywhere, a
+  404 that a complete walk confirms (`service.mirror.judge`). Nothing but a GET lifts it.
+- **Questions.** What only a GET can tell is asked for with the time after which the GET has to be sent: a tie with
+  different values; two observations that disagree while the interval of one reaches over the other; a sign of life
+  after death from a list or a webhook; `photos_ready` and `favorite_selected`. A model whose profile was never told
+  is a question that any GET or list page answers. Questions may depend on the order of arrival; what is known does
+  not, and each order asks wherever the knowledge may be wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+DELETED = "deleted"
+
+CORE = ("status", "title", "finished_at", "uid", "created_at", "is_development")
+INVITATION = ("trigger", "invite_expires_at", "organization_id")
+PROFILE = ("email", "team_id", "team_name")
+DETAIL = ("photo_count", "favorite_photo_id")
+GROUPS = {"core": CORE, "invitation": INVITATION, "profile": PROFILE, "detail": DETAIL}
+FIELDS = CORE + INVITATION + PROFILE + DETAIL
+
+# Progress of a model's life; a status that the vendor adds later ranks below all of them.
+RANKS = {
+    status: rank
+    for rank, status in enumerate(
+        ("onboarding", "waiting", "failed", "pending", "generatingHeadshots", "active", DELETED), start=1
+    )
+}
+
+
+class Register(NamedTuple):
+    """One field as it is known: the upstream time, the rank that settles a tie, the value."""
+
+    at: datetime
+    rank: int
+    value: Any
+
+    def order(self) -> tuple[datetime, int, bool, Any]:
+        """The total order of registers of one field; null is its least value."""
+        return self.at, self.rank, self.value is not None, self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one source tells of one model.
+
+    Attributes:
+        model_id: the model.
+        at: upstream time from which it holds.
+        until: upstream time until which the source may have looked; equal to `at` where the source is exact.
+        fields: the told fields of every told group.
+        gone_at: upstream time of the evidence that the model is gone; None where it is no such evidence.
+        deleted_at: the deletion time that the vendor itself named.
+        alive: a single GET showed it alive.
+        asks: it tells that something changed which only a single GET can read.
+    """
+
+    model_id: str
+    at: datetime
+    until: datetime
+    fields: Mapping[str, Any]
+    gone_at: datetime | None = None
+    deleted_at: datetime | None = None
+    alive: bool = False
+    asks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """All that is known of one model. `NOTHING` is where each begins."""
+
+    fields: Mapping[str, Register] = field(default_factory=dict)
+    alive_at: datetime | None = None
+    gone_from: datetime | None = None
+    gone_at: datetime | None = None
+    deleted_said: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def deleted(self) -> bool:
+        """Deleted while the newest evidence that it is gone is not older than the newest GET that showed it alive."""
+        return self.gone_at is not None and (self.alive_at is None or self.gone_at >= self.alive_at)
+
+    @property
+    def has_profile(self) -> bool:
+        """Whether a list page or a single GET ever showed it."""
+        return any(name in self.fields for name in PROFILE)
+
+
+NOTHING = Knowledge()
+
+
+class Merged(NamedTuple):
+    """What a merge gives.
+
+    Attributes:
+        knowledge: what is known now.
+        news: the observation won something or confirmed it; False: it lost everything, it is stale.
+        ask_after: a GET sent after this upstream time is needed; None: no dispute.
+    """
+
+    knowledge: Knowledge
+    news: bool
+    ask_after: datetime | None
+
+
+def merge(known: Knowledge, seen: Observation) -> Merged:
+    """Join an observation to what is known of its model."""
+    rank = RANKS.get(seen.fields.get("status") or "", 0)
+    fields = dict(known.fields)
+    news = disputed = False
+    for name, value in seen.fields.items():
+        new = Register(seen.at, rank if name in CORE else 0, value)
+        old = fields.get(name)
+        if old is None or new.order() >= old.order():
+            fields[name] = new
+            news = True
+        disputed |= old is not None and old.value != value and _overlap(old.at, known.until, seen)
+    merged = Knowledge(
+        fields=fields,
+        alive_at=_latest(known.alive_at, seen.at if seen.alive else None),
+        gone_from=_earliest(known.gone_from, seen.gone_at),
+        gone_at=_latest(known.gone_at, seen.gone_at),
+        deleted_said=_latest(known.deleted_said, seen.deleted_at),
+        until=_latest(known.until, seen.until if seen.until > seen.at else None),
+    )
+    news |= replace(merged, fields=known.fields, until=known.until) != known
+    ask = disputed or seen.asks or _contradicts_death(merged, seen)
+    return Merged(merged, news, _latest(seen.until, merged.until) if ask else None)
+
+
+def visible(known: Knowledge) -> dict[str, Any]:
+    """The columns of `models` that people read, as they follow from what is known."""
+    row = {name: known.fields[name].value if name in known.fields else None for name in FIELDS}
+    row["deleted_at"] = None
+    if known.deleted:
+        row["status"] = DELETED
+        row["deleted_at"] = known.deleted_said or known.gone_from
+    return row
+
+
+def _overlap(old_at: datetime, known_until: datetime | None, seen: Observation) -> bool:
+    """Whether the time of one reaches over the time of the other: then neither order is sure."""
+    if old_at >= seen.at:
+        return old_at <= seen.until
+    return known_until is not None and seen.at <= known_until
+
+
+def _contradicts_death(merged: Knowledge, seen: Observation) -> bool:
+    """A sign of life that is, or may be, younger than the death that stands."""
+    if not merged.deleted or seen.gone_at is not None or "status" not in seen.fields:
+        return False
+    return merged.gone_at is not None and seen.until >= merged.gone_at
+
+
+def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((time for time in (one, other) if time is not None), default=None)
+
+
+def _earliest(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((time for time in (one, other) if time is not None), default=None)

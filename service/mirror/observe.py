@@ -1,0 +1,100 @@
+"""Observations out of what the vendor sends: which fields each source tells, and as of when. Pure."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, INVITATION, PROFILE, Observation
+from service.upstream.payloads import created_at_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from service.upstream.payloads import DetailedModel, Envelope, ListedModel, WebhookModel
+
+MODEL_DELETED = "model.deleted"
+
+# What these announce, only a single GET can read.
+ASKING_EVENTS = frozenset({"model.favorite_selected", "model.photos_ready"})
+
+
+def event_time(envelope: Envelope, signed_at: datetime, tolerance: timedelta) -> datetime | None:
+    """When an event happened; one that claims to lie further ahead than the tolerance counts as signed then."""
+    if envelope.created_at is None or envelope.created_at <= signed_at + tolerance:
+        return envelope.created_at
+    return signed_at
+
+
+def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, tolerance: timedelta) -> Observation:
+    """What a webhook tells: core and invitation.
+
+    Args:
+        envelope: the event; it concerns a model.
+        model: its object.
+        signed_at: the time of its signature.
+        tolerance: how far its own time may lie ahead of that.
+    """
+    assert envelope.model_id is not None, "the door lets no event about a model in without its id"
+    fields = _told(model, (*CORE, *INVITATION))
+    if model.organization is not UNSET:
+        fields["organization_id"] = model.organization
+    happened = event_time(envelope, signed_at, tolerance)
+    gone = envelope.event == MODEL_DELETED or fields.get("status") == DELETED
+    if gone:
+        fields["status"] = DELETED
+    return Observation(
+        model_id=envelope.model_id,
+        at=happened or _earliest_possible(envelope.model_id, fields, model.deleted_at, signed_at),
+        until=happened or signed_at,
+        fields=fields,
+        # A death without a time of its own is as young as its signature: a model dies once, so nothing older lifts it.
+        gone_at=(happened or signed_at) if gone else None,
+        deleted_at=(model.deleted_at or None) if gone else None,
+        asks=envelope.event in ASKING_EVENTS,
+    )
+
+
+def from_list(model: ListedModel, sent_at: datetime, answered_at: datetime) -> Observation:
+    """What a row of a list page tells: core and profile."""
+    return _from_api(model.id, model, (*CORE, *PROFILE), sent_at, answered_at, alive=False)
+
+
+def from_single(model_id: str, model: DetailedModel, sent_at: datetime, answered_at: datetime) -> Observation:
+    """What a single GET of a model tells: core, profile and detail, and that the model lives."""
+    alive = model.status != DELETED
+    return _from_api(model_id, model, (*CORE, *PROFILE, *DETAIL), sent_at, answered_at, alive=alive)
+
+
+def from_absence(model_id: str, at: datetime) -> Observation:
+    """A death that nobody announced: a 404 that counts (see `judge`), or our own delete when it was answered."""
+    return Observation(model_id=model_id, at=at, until=at, fields={}, gone_at=at)
+
+
+def _from_api(
+    model_id: str, model: ListedModel, names: Iterable[str], sent_at: datetime, answered_at: datetime, *, alive: bool
+) -> Observation:
+    return Observation(
+        model_id=model_id,
+        at=sent_at,
+        until=answered_at,
+        fields=_told(model, names),
+        gone_at=sent_at if model.status == DELETED else None,
+        alive=alive,
+    )
+
+
+def _told(payload: Any, names: Iterable[str]) -> dict[str, Any]:
+    """The fields that a payload holds; an absent one is no information."""
+    values = ((name, getattr(payload, name, UNSET)) for name in names if name in FIELDS)
+    return {name: value for name, value in values if value is not UNSET}
+
+
+def _earliest_possible(model_id: str, fields: dict[str, Any], deleted_at: Any, signed_at: datetime) -> datetime:
+    """The oldest time an event without one can have: it is younger than every time that it mentions."""
+    mentioned = [created_at_of(model_id), fields.get("created_at"), fields.get("finished_at"), deleted_at]
+    times = [time for time in mentioned if time and time <= signed_at]
+    return max(times, default=signed_at - timedelta(days=1))

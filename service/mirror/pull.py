@@ -1,0 +1,335 @@
+"""A pull: read the list, page by page, in slices, from checkpoints, under a lease.
+
+A full pull goes through four phases: whose key is it; walks over the whole list until one proves that nothing was
+missed; suspects, the models of ours that were not shown, each decided by a single GET; the end. A hot pull walks the
+list once for each status that still changes, and asks about the models that were in one and were not shown.
+
+Each page is one transaction: its models merged, the checkpoint moved, the lease renewed. A process that dies loses
+nothing but the page in its hand; one whose lease was taken cannot commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError, UpstreamRejected
+from service.mirror.apply import SETTLING, Sighting, apply
+from service.mirror.judge import counts_as_gone
+from service.mirror.observe import from_absence, from_list, from_single
+from service.mirror.walk import MOST_WALKS, PAGE, Page, Walk, accepts, again, proves, step_back, step_on
+from service.storage import models, pulls, wishes
+from service.storage.database import transaction
+from service.upstream.budget import Priority
+from service.upstream.payloads import created_at_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection, Engine
+
+    from service.mirror.merge import Observation
+    from service.upstream.client import UpstreamClient
+    from service.upstream.payloads import ListedModel
+
+log = structlog.get_logger(__name__)
+
+FULL = "full"
+HOT = "hot"
+
+HOT_STATUSES = ("onboarding", "waiting", "pending", "generatingHeadshots", "failed")
+# More that left the hot lists at once are left to the next full pull: it is cheaper than so many GETs.
+MOST_LEFT_HOT = 50
+SUSPECTS_AT_A_TIME = 20
+# The mirror is small enough to be checked model by model, whatever share of it is gone.
+NEVER_HELD = 10
+
+MOST_FAILURES = 5
+FAILURE_PAUSE_SECONDS = 10.0
+
+
+class State(msgspec.Struct, kw_only=True):
+    """A pull's checkpoint.
+
+    Attributes:
+        phase: `begin`, `walk`, `suspects`.
+        walk: where the walk over the list stands.
+        began_at: upstream time of the pull's very first page.
+        statuses: of a hot pull: those still to be walked, the present one first.
+        checked: id of the last suspect that was decided.
+        failures: slices in a row that the upstream ended.
+    """
+
+    phase: str = "begin"
+    walk: Walk = msgspec.field(default_factory=Walk)
+    began_at: datetime | None = None
+    statuses: tuple[str, ...] = ()
+    checked: str = ""
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """What pulls of one process share.
+
+    Attributes:
+        engine: the mirror's Postgres.
+        client: the upstream.
+        holder: this process's name in leases.
+        tombstone_limit: share of the live mirror that may be suspect before a person decides.
+        counted: requests sent so far by `client`, to be read before and after.
+        progress: told of a running full pull: models met and the list's total.
+    """
+
+    engine: Engine
+    client: UpstreamClient
+    holder: str
+    tombstone_limit: float
+    counted: Callable[[], int]
+    progress: Callable[[int, int], None]
+
+
+def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int | None:
+    """Begin a pull of a kind if one is due, or go on with the running one, for about `seconds`.
+
+    Args:
+        puller: what is needed for it.
+        kind: `full` or `hot`.
+        interval: seconds since the start of the last one after which one is due.
+        seconds: how long to go on before the lease is given back; the next call resumes.
+
+    Returns:
+        The number of the pull that was worked on; None where none was due or another process has it.
+
+    Raises:
+        StorageUnavailable: Postgres is gone.
+        InboxUnavailable: the Redis of the request budget is gone.
+        LeaseLost: another process took over.
+        Stopping: the process is asked to stop; the lease runs out by itself.
+    """
+    with transaction(puller.engine) as connection:
+        claim = pulls.claim(connection, kind, puller.holder, interval)
+    if claim is None:
+        return None
+    state = msgspec.convert(claim.state, State) if claim.state else State()
+    with structlog.contextvars.bound_contextvars(pull_id=claim.pull_id):
+        _Slice(puller, kind, claim.pull_id, state, monotonic() + seconds).run()
+    return claim.pull_id
+
+
+class _Slice:
+    """One stretch of work on a pull."""
+
+    def __init__(self, puller: Puller, kind: str, pull_id: int, state: State, deadline: float) -> None:
+        self.puller = puller
+        self.kind = kind
+        self.pull_id = pull_id
+        self.state = state
+        self.deadline = deadline
+        self.requests = puller.counted()
+        self.ended = False
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self.deadline - monotonic())
+
+    def run(self) -> None:
+        """Step until the time is up, the pull has ended, or the upstream gives nothing."""
+        steps: dict[str, Callable[[], None]] = {"begin": self._begin, "walk": self._walk, "suspects": self._suspects}
+        try:
+            while not self.ended and self.left:
+                steps[self.state.phase]()
+        except Throttled as error:
+            self._rest(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
+        except (KeyRejected, UpstreamRejected) as error:
+            self._end("failed", f"the upstream refused: {error.status} {error.code}")
+        except UpstreamError as error:
+            self._stumble(error)
+        else:
+            if not self.ended:
+                self._rest(0)
+
+    def _begin(self) -> None:
+        """A full pull asks whose key it is; another organization's must never reach the mirror."""
+        if self.kind == FULL:
+            found = self.puller.client.organization(priority=self._priority, patience=self.left).body
+            name = found.name if isinstance(found.name, str) else None
+            with transaction(self.puller.engine) as connection:
+                mirrored = pulls.mirrored_organization(connection, found.uid, name)
+            if mirrored != found.uid:
+                self._end("held", f"the API key belongs to organization {found.uid}; this database mirrors {mirrored}")
+                return
+        self.state.statuses = HOT_STATUSES if self.kind == HOT else ()
+        self.state.phase = "walk"
+
+    def _walk(self) -> None:
+        if self.state.walk.ended:
+            self._walked()
+        else:
+            self._page()
+
+    def _page(self) -> None:
+        """Read one page, merge it, move on."""
+        walk = self.state.walk
+        status = self.state.statuses[0] if self.state.statuses else None
+        answer = self.puller.client.list_models(
+            limit=PAGE, offset=walk.offset, status=status, priority=self._priority, patience=self.left
+        )
+        listed = answer.body.models
+        page = _page_of(
+            listed,
+            answer.body.pagination.total,
+            answer.body.pagination.limit,
+            has_more=answer.body.pagination.has_more,
+            sent_at=answer.sent_at,
+        )
+        self.state.began_at = self.state.began_at or page.sent_at
+        joined = accepts(walk, page)
+        sightings = [
+            Sighting(from_list(model, answer.sent_at, answer.answered_at), "pull", pull_id=self.pull_id)
+            for model in listed
+        ]
+        self._commit_page(page, sightings, joined=joined)
+        self.puller.progress(min(self.state.walk.offset, page.total), page.total)
+
+    def _commit_page(self, page: Page, sightings: Sequence[Sighting], *, joined: bool) -> None:
+        """One transaction: what the page tells, true even where it did not join, and where the walk stands after it."""
+        began_at = self.state.began_at or page.sent_at
+
+        with transaction(self.puller.engine) as connection:
+            applied = apply(connection, sightings)
+            wishes.settle_profiles(connection, page.ids)
+            new = sum(1 for shown in applied.shown_before.values() if shown is None or shown < began_at)
+            walk = self.state.walk
+            self.state.walk = step_on(walk, page, new) if joined else step_back(walk)
+            self.state.failures = 0
+            self._keep(
+                connection,
+                pages=1,
+                models_seen=new,
+                inserted=len(applied.inserted),
+                changed=len(applied.changed),
+                tombstoned=len(applied.tombstoned),
+            )
+        log.info("page", kind=self.kind, offset=walk.offset, models=len(page.ids), joined=joined, new=new)
+
+    def _walked(self) -> None:
+        """After a walk's end: another status, another walk, the suspects, or the end."""
+        if self.kind == HOT:
+            self._next_status()
+            return
+        with transaction(self.puller.engine) as connection:
+            met = pulls.shown_since(connection, self.state.walk.began_at)
+        if proves(self.state.walk, met):
+            self._find_suspects()
+        elif self.state.walk.number == MOST_WALKS:
+            self._end(
+                "failed", f"the list did not hold still: {MOST_WALKS} walks could not prove that nothing was missed"
+            )
+        else:
+            log.info("walk.again", number=self.state.walk.number, met=met, total=self.state.walk.total)
+            self.state.walk = again(self.state.walk)
+
+    def _next_status(self) -> None:
+        self.state.statuses = self.state.statuses[1:]
+        self.state.walk = Walk()
+        if self.state.statuses:
+            return
+        began_at = self._began_at
+        with transaction(self.puller.engine) as connection:
+            gone = pulls.left_hot(connection, began_at, HOT_STATUSES, MOST_LEFT_HOT)
+            due_at = datetime.now(UTC) + SETTLING
+            wishes.ask(connection, [wishes.Wish(model_id, began_at, "left_hot", due_at) for model_id in gone])
+        self._end("complete")
+
+    def _find_suspects(self) -> None:
+        began_at = self._began_at
+        with transaction(self.puller.engine) as connection:
+            suspects, live = pulls.count_suspects(connection, began_at)
+        if suspects > max(NEVER_HELD, self.puller.tombstone_limit * live):
+            self._end("held", f"{suspects} of {live} live models were not shown; none was tombstoned")
+        else:
+            self.state.phase = "suspects"
+
+    def _suspects(self) -> None:
+        """Decide some suspects by single GETs; when none is left, the pull is complete."""
+        began_at = self._began_at
+        with transaction(self.puller.engine) as connection:
+            some = pulls.suspects(connection, began_at, self.state.checked, SUSPECTS_AT_A_TIME)
+        for model_id in some:
+            if not self.left:
+                return
+            self._decide(model_id)
+        if not some:
+            self._end("complete")
+
+    def _decide(self, model_id: str) -> None:
+        """Ask the upstream about one suspect; a 404 counts, because a complete walk did not show it either."""
+        try:
+            answer = self.puller.client.get_model(model_id, priority=Priority.DELETION, patience=self.left)
+            observation: Observation | None = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+        except ModelNotFound as error:
+            with transaction(self.puller.engine) as connection:
+                created_at = models.created_at(connection, model_id)
+            counts = counts_as_gone(model_id, created_at, error.sent_at)
+            observation = from_absence(model_id, error.sent_at) if counts else None
+        with transaction(self.puller.engine) as connection:
+            sightings = [Sighting(observation, "pull", pull_id=self.pull_id)] if observation else []
+            applied = apply(connection, sightings)
+            if observation:
+                wishes.settle(connection, [model_id], observation.at)
+            self.state.checked = model_id
+            self._keep(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
+
+    def _keep(self, connection: Connection, **counted: int) -> None:
+        sent = self.puller.counted()
+        counted["requests"], self.requests = sent - self.requests, sent
+        pulls.keep(connection, self.pull_id, self.puller.holder, msgspec.to_builtins(self.state), counted)
+
+    def _rest(self, seconds: float) -> None:
+        """Give the lease back; nobody goes on before `seconds` are over."""
+        with transaction(self.puller.engine) as connection:
+            self._keep(connection)
+            pulls.renew(connection, self.pull_id, self.puller.holder, seconds)
+
+    def _stumble(self, error: UpstreamError) -> None:
+        """The upstream gave nothing, again after its retries: try later, a few times."""
+        self.state.failures += 1
+        log.warning("pull.stumbled", failures=self.state.failures, error=str(error))
+        if self.state.failures >= MOST_FAILURES:
+            self._end("failed", str(error))
+        else:
+            self._rest(FAILURE_PAUSE_SECONDS * self.state.failures)
+
+    def _end(self, status: str, error: str | None = None) -> None:
+        with transaction(self.puller.engine) as connection:
+            self._keep(connection)
+            pulls.finish(connection, self.pull_id, self.puller.holder, status, error)
+        self.ended = True
+        log.info("pull.ended", kind=self.kind, status=status, error=error)
+
+    @property
+    def _began_at(self) -> datetime:
+        assert self.state.began_at is not None, "a page was read before this is asked"
+        return self.state.began_at
+
+    @property
+    def _priority(self) -> Priority:
+        return Priority.FULL if self.kind == FULL else Priority.HOT
+
+
+def _page_of(listed: Sequence[ListedModel], total: int, limit: int, *, has_more: bool, sent_at: datetime) -> Page:
+    created: list[Any] = [model.created_at or created_at_of(model.id) for model in listed]
+    return Page(
+        ids=[model.id for model in listed],
+        created=[time for time in created if time],
+        total=total,
+        full=len(listed) >= min(limit, PAGE),
+        has_more=has_more,
+        sent_at=sent_at,
+    )

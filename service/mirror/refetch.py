@@ -1,0 +1,98 @@
+"""The refetch: questions that only a single GET answers, asked within the request budget, one model at a time.
+
+A question is claimed by moving its due time, so that one which dies with its process comes due again. It goes when an
+answer was sent after its time. A 404 about a live model settles nothing: the next full pull decides.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError
+from service.mirror.apply import Sighting, apply
+from service.mirror.judge import counts_as_gone
+from service.mirror.merge import DELETED
+from service.mirror.observe import from_single
+from service.storage import models, wishes
+from service.storage.database import transaction
+from service.upstream.budget import Priority
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from service.storage.wishes import Wish
+    from service.upstream.client import UpstreamClient
+
+log = structlog.get_logger(__name__)
+
+AT_A_TIME = 10
+HOLD_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 900.0
+
+
+def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
+    """Ask due questions for about `seconds`.
+
+    Returns:
+        How many models were read.
+
+    Raises:
+        StorageUnavailable: Postgres is gone.
+        InboxUnavailable: the Redis of the request budget is gone.
+        Stopping: the process is asked to stop.
+    """
+    deadline = monotonic() + seconds
+    read = 0
+    while (left := deadline - monotonic()) > 0:
+        with transaction(engine) as connection:
+            due = wishes.claim(connection, AT_A_TIME, HOLD_SECONDS)
+        if not due:
+            return read
+        for wish in due:
+            try:
+                read += _ask(engine, client, wish, max(left, 1.0))
+            except Throttled:
+                return read
+            except UpstreamError as error:
+                _put_off(engine, wish, error)
+                if isinstance(error, KeyRejected):
+                    return read
+    return read
+
+
+def _ask(engine: Engine, client: UpstreamClient, wish: Wish, patience: float) -> bool:
+    """Read one model and merge what it tells."""
+    try:
+        answer = client.get_model(wish.model_id, priority=Priority.REFETCH, patience=patience)
+    except ModelNotFound as error:
+        _missing(engine, wish, error)
+        return False
+    seen = from_single(wish.model_id, answer.body, answer.sent_at, answer.answered_at)
+    with transaction(engine) as connection:
+        apply(connection, [Sighting(seen, "refetch")])
+        wishes.settle(connection, [wish.model_id], answer.sent_at)
+        # What was not settled is asked again soon: a GET sent a little too early, by two clocks that differ.
+        wishes.postpone(connection, wish.model_id, min(2.0**wish.attempts, LONGEST_PAUSE_SECONDS))
+    log.info("refetch", model_id=wish.model_id, reason=wish.reason)
+    return True
+
+
+def _missing(engine: Engine, wish: Wish, error: ModelNotFound) -> None:
+    """A 404 confirms a tombstone; about a live model it is kept for the next full pull."""
+    with transaction(engine) as connection:
+        row = models.read(connection, [wish.model_id]).get(wish.model_id, {})
+        if row.get("status") == DELETED:
+            wishes.settle(connection, [wish.model_id], error.sent_at)
+        counts = counts_as_gone(wish.model_id, row.get("created_at"), error.sent_at)
+        missing_at = error.sent_at if counts else None
+        wishes.postpone(connection, wish.model_id, min(4.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS), missing_at)
+    log.info("refetch.missing", model_id=wish.model_id, reason=wish.reason)
+
+
+def _put_off(engine: Engine, wish: Wish, error: UpstreamError) -> None:
+    with transaction(engine) as connection:
+        wishes.postpone(connection, wish.model_id, min(5.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS))
+    log.warning("refetch.failed", model_id=wish.model_id, error=str(error))

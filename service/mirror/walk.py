@@ -1,0 +1,143 @@
+"""The walk over an offset-paginated list that changes while it is read. Pure: which page next, and what it proves.
+
+Pages overlap: some id of one page has to be met again in the next, else models have vanished in front of it and a gap
+is possible, and the walk steps back. A walk is unbroken from offset 0 to the end by construction. What it cannot
+prove by itself is that the order of the list holds still: where it was not monotone in creation time, or met fewer
+models than a total that never moved, only another walk that meets nobody new proves that nothing was missed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import NamedTuple
+
+import msgspec
+
+PAGE = 200
+OVERLAP = 10
+# After a mismatch the walk is careful to its end: more models may vanish between any two requests.
+CAREFUL_OVERLAP = 100
+TAIL = 50
+MOST_WALKS = 6
+
+
+class Page(NamedTuple):
+    """What a walk looks at in a page.
+
+    Attributes:
+        ids: in the list's order.
+        created: creation times where they are known, in the list's order.
+        total: the vendor's count of the whole list.
+        full: it is as long as was asked for.
+        has_more: the vendor says that more follow.
+        sent_at: upstream time of its request.
+    """
+
+    ids: list[str]
+    created: list[datetime]
+    total: int
+    full: bool
+    has_more: bool
+    sent_at: datetime
+
+
+class Walk(msgspec.Struct, kw_only=True, frozen=True):
+    """Where a walk stands; the JSON of it is a pull's checkpoint.
+
+    Attributes:
+        number: of this walk in its pull, from 1.
+        offset: of the next request.
+        overlap: how far the next page reaches into the last one.
+        tail: the last ids of the last accepted page.
+        began_at: upstream time of its first request.
+        total: the list's total as first told.
+        total_moved: the total changed while it walked.
+        rising: the list's order by creation; None until two different times were met.
+        head: creation time at the head of the last accepted page.
+        monotone: the order has held so far.
+        back: how far the last step went back; 0 where it went on.
+        new: models that this pull met first on this walk.
+        ended: it has reached the end.
+    """
+
+    number: int = 1
+    offset: int = 0
+    overlap: int = OVERLAP
+    tail: tuple[str, ...] = ()
+    began_at: datetime = datetime.min.replace(tzinfo=UTC)
+    total: int | None = None
+    total_moved: bool = False
+    rising: bool | None = None
+    head: datetime | None = None
+    monotone: bool = True
+    back: int = 0
+    new: int = 0
+    ended: bool = False
+
+
+def accepts(walk: Walk, page: Page) -> bool:
+    """Whether a page joins what was read before it; the first page of the list always does."""
+    return walk.offset == 0 or not walk.tail or not set(walk.tail).isdisjoint(page.ids)
+
+
+def step_back(walk: Walk) -> Walk:
+    """After a page that did not join: read again, further ahead in the list, at the latest from its start."""
+    back = max(CAREFUL_OVERLAP, walk.back * 2)
+    return msgspec.structs.replace(walk, offset=max(0, walk.offset - back), back=back, overlap=CAREFUL_OVERLAP)
+
+
+def step_on(walk: Walk, page: Page, new: int) -> Walk:
+    """After a page that joined.
+
+    Args:
+        walk: where the walk stood.
+        page: an accepted page.
+        new: how many of its models this pull had not met before.
+    """
+    first = walk.total is None
+    total = page.total if walk.total is None else walk.total
+    rising, monotone = _order(walk, page)
+    return msgspec.structs.replace(
+        walk,
+        offset=walk.offset + max(1, len(page.ids) - walk.overlap),
+        tail=tuple(page.ids[-TAIL:]) or walk.tail,
+        began_at=page.sent_at if first else walk.began_at,
+        total=total,
+        total_moved=walk.total_moved or page.total != total,
+        rising=rising,
+        head=page.created[0] if page.created else walk.head,
+        monotone=monotone,
+        back=0,
+        new=walk.new + new,
+        ended=not page.has_more and not page.full,
+    )
+
+
+def proves(walk: Walk, met: int) -> bool:
+    """Whether an ended walk leaves no doubt that the whole list was seen.
+
+    Args:
+        walk: it has ended.
+        met: how many different models it met.
+    """
+    counted = walk.total_moved or met >= (walk.total or 0)
+    nobody_new = walk.number > 1 and walk.new == 0
+    return counted and (walk.monotone or nobody_new)
+
+
+def again(walk: Walk) -> Walk:
+    """The next walk of the same pull."""
+    return Walk(number=walk.number + 1)
+
+
+def _order(walk: Walk, page: Page) -> tuple[bool | None, bool]:
+    """The list's direction, and whether this page and its place after the last one keep to it."""
+    rising, monotone = walk.rising, walk.monotone
+    times = page.created if walk.head is None or walk.back else [walk.head, *page.created]
+    for one, other in pairwise(times):
+        # Models created in the same moment say nothing about the order.
+        if one != other:
+            rising = other > one if rising is None else rising
+            monotone = monotone and (other > one) == rising
+    return rising, monotone

@@ -1,0 +1,115 @@
+"""What one process has: settings, connections, and the wish to stop. Built once, at the edge of the process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from service import inbox
+from service.errors import Stopping
+from service.inbox import Inbox
+from service.mirror.pull import Puller
+from service.queue import JobQueue
+from service.storage import database
+from service.upstream.budget import Budget
+from service.upstream.client import UpstreamClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import redis
+    from sqlalchemy import Engine
+
+    from service.config import Settings
+
+# Below the lease of a pull, so that a slow answer does not cost it.
+READ_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts the requests that a client sends."""
+
+    requests: int = 0
+
+    def observe(self, _route: str, _status: int | str, _seconds: float) -> None:
+        """One try of a request."""
+        self.requests += 1
+
+    def read(self) -> int:
+        """How many so far."""
+        return self.requests
+
+
+@dataclass(slots=True)
+class Runtime:
+    """One process's connections.
+
+    Attributes:
+        settings: read once.
+        engine: Postgres.
+        redis: Redis, with short time-outs.
+        stop: set when the process is asked to stop; whoever waits, waits on it.
+        name: this process, in leases.
+    """
+
+    settings: Settings
+    engine: Engine
+    redis: redis.Redis
+    stop: threading.Event = field(default_factory=threading.Event)
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
+    _client: UpstreamClient | None = None
+    _tally: Tally = field(default_factory=Tally)
+
+    @classmethod
+    def build(cls, settings: Settings) -> Runtime:
+        """Connections from settings; nothing is connected yet."""
+        return cls(settings, database.connect(settings.postgres_url), inbox.connect(settings.redis))
+
+    @property
+    def queue(self) -> JobQueue:
+        """Where jobs are asked for."""
+        return JobQueue(self.redis)
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox under this process's name."""
+        return Inbox(self.redis, self.name)
+
+    @property
+    def tolerance(self) -> timedelta:
+        """How far an event's own time may lie ahead of its signature."""
+        return timedelta(seconds=self.settings.webhook_tolerance_seconds)
+
+    @property
+    def client(self) -> UpstreamClient:
+        """The upstream, under the budget that all processes share."""
+        if self._client is None:
+            budget = Budget(self.redis, self.settings.rate_budget, self.settings.detail_budget)
+            self._client = UpstreamClient(
+                self.settings.headshotpro_api_url,
+                self.settings.api_key,
+                budget,
+                pause=self.pause,
+                read_timeout=READ_TIMEOUT_SECONDS,
+                observe=self._tally.observe,
+            )
+        return self._client
+
+    def puller(self, progress: Callable[[int, int], None] = lambda _met, _total: None) -> Puller:
+        """What pulls of this process share."""
+        return Puller(self.engine, self.client, self.name, self.settings.tombstone_limit, self._tally.read, progress)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless the process is asked to stop.
+
+        Raises:
+            Stopping: it is.
+        """
+        if self.stop.wait(seconds):
+            raise Stopping("asked to stop")

@@ -1,0 +1,68 @@
+"""Connections: one engine for each process, transactions whose failures are errors of ours."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from service.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+
+# A server that is gone is noticed within seconds, even where the network swallows every packet.
+CONNECT_OPTIONS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15000,
+    # Prepared statements do not survive transaction pooling (pgbouncer).
+    "prepare_threshold": None,
+    "application_name": "headshot-mirror",
+}
+
+# Class 54 of Postgres' error codes: the data itself is too large, and will be next time.
+LIMIT_EXCEEDED = "54"
+
+
+def connect(url: str, *, pool_size: int = 5) -> Engine:
+    """An engine for `url` (`postgresql://…`); nothing is connected yet."""
+    return create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        connect_args=CONNECT_OPTIONS,
+        pool_size=pool_size,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        # The values of a statement that fails are people's names and addresses: they belong into no log.
+        hide_parameters=True,
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """A transaction that commits when the block ends and rolls back when it raises.
+
+    Raises:
+        StorageUnavailable: Postgres cannot be reached, is going down, or broke the transaction off (a deadlock, a
+            time-out): the same work may succeed later.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        cause = getattr(error, "orig", None) or error
+        if (getattr(cause, "sqlstate", None) or "").startswith(LIMIT_EXCEEDED):
+            raise
+        raise StorageUnavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Messages of libpq name host and port, never the password; later lines repeat the first."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,252 @@
+"""`pulls` and their checkpoints: who runs which, where it stands, what it found."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+from service.errors import LeaseLost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+LEASE_SECONDS = 15.0
+# A pull that stood still for longer starts again: what it read is no longer one picture.
+RESUMABLE_SECONDS = 300.0
+
+COUNTERS = ("requests", "pages", "models_seen", "inserted", "changed", "tombstoned")
+
+
+class Claim(NamedTuple):
+    """A pull that this process may go on with: its number, and the state of its checkpoint (empty: it begins)."""
+
+    pull_id: int
+    state: dict[str, Any]
+
+
+def claim(connection: Connection, kind: str, holder: str, interval: float) -> Claim | None:
+    """Take the lease of the running pull of a kind, or begin one.
+
+    Steps: a checkpoint whose lease has ended is taken over, or, where it stood still too long, its pull is failed;
+    without a checkpoint a pull begins if the last one started at least `interval` seconds ago.
+
+    Returns:
+        None where another process is at it, or none is due.
+    """
+    _fail_abandoned(connection, kind)
+    taken = connection.execute(_TAKE_OVER, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS}).one_or_none()
+    if taken is not None:
+        return Claim(*taken)
+    begun = connection.execute(
+        _BEGIN, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS, "interval": interval}
+    ).one_or_none()
+    return Claim(*begun) if begun else None
+
+
+_TAKE_OVER = text(
+    """
+    UPDATE headshotpro.pull_checkpoints
+    SET holder = :holder, leased_until = now() + make_interval(secs => :lease)
+    WHERE kind = :kind AND leased_until <= now()
+    RETURNING pull_id, state
+    """
+)
+
+# The lock makes two processes that both find no checkpoint take turns; the second then finds the first one's.
+_BEGIN = text(
+    """
+    WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtext('headshotpro pull ' || :kind))),
+    begun AS (
+        INSERT INTO headshotpro.pulls (kind, status, started_at)
+        SELECT :kind, 'running', now() FROM turn
+        WHERE NOT EXISTS (
+            SELECT FROM headshotpro.pulls
+            WHERE kind = :kind AND (status = 'running' OR started_at > now() - make_interval(secs => :interval))
+        )
+        RETURNING id
+    )
+    INSERT INTO headshotpro.pull_checkpoints (pull_id, kind, holder, leased_until, state)
+    SELECT id, :kind, :holder, now() + make_interval(secs => :lease), '{}' FROM begun
+    ON CONFLICT (kind) DO NOTHING
+    RETURNING pull_id, state
+    """
+)
+
+
+def _fail_abandoned(connection: Connection, kind: str) -> None:
+    statement = text(
+        """
+        WITH abandoned AS (
+            DELETE FROM headshotpro.pull_checkpoints
+            WHERE kind = :kind AND leased_until < now() - make_interval(secs => :resumable)
+            RETURNING pull_id
+        )
+        UPDATE headshotpro.pulls SET status = 'failed', finished_at = now(),
+            error = 'interrupted, and not taken up again in time'
+        WHERE id IN (SELECT pull_id FROM abandoned)
+        """
+    )
+    connection.execute(statement, {"kind": kind, "resumable": RESUMABLE_SECONDS})
+
+
+def keep(
+    connection: Connection, pull_id: int, holder: str, state: Mapping[str, Any], counted: Mapping[str, int]
+) -> None:
+    """Write where a pull stands and renew its lease, in the transaction of the page that brought it there.
+
+    Raises:
+        LeaseLost: another process has taken over; the transaction must not commit.
+    """
+    renew(connection, pull_id, holder, state=json.dumps(state))
+    sets = ", ".join(f"{name} = {name} + :{name}" for name in COUNTERS)
+    statement = text(f"UPDATE headshotpro.pulls SET {sets} WHERE id = :id")  # noqa: S608 - names of our own columns
+    connection.execute(statement, {"id": pull_id, **{name: counted.get(name, 0) for name in COUNTERS}})
+
+
+def renew(
+    connection: Connection, pull_id: int, holder: str, seconds: float = LEASE_SECONDS, state: str | None = None
+) -> None:
+    """Hold the lease for some more seconds; 0 gives it back.
+
+    Raises:
+        LeaseLost: another process has taken over.
+    """
+    statement = text(
+        """
+        UPDATE headshotpro.pull_checkpoints
+        SET leased_until = now() + make_interval(secs => :seconds), state = coalesce(CAST(:state AS jsonb), state)
+        WHERE pull_id = :id AND holder = :holder
+        """
+    )
+    values = {"id": pull_id, "holder": holder, "seconds": seconds, "state": state}
+    if connection.execute(statement, values).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
+
+
+def finish(connection: Connection, pull_id: int, holder: str, status: str, error: str | None = None) -> None:
+    """End a pull.
+
+    Raises:
+        LeaseLost: another process has taken over.
+    """
+    statement = text("DELETE FROM headshotpro.pull_checkpoints WHERE pull_id = :id AND holder = :holder")
+    if connection.execute(statement, {"id": pull_id, "holder": holder}).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
+    connection.execute(
+        text("UPDATE headshotpro.pulls SET status = :status, finished_at = now(), error = :error WHERE id = :id"),
+        {"id": pull_id, "status": status, "error": error},
+    )
+
+
+def correct_seen(connection: Connection, pull_id: int, seen: int) -> None:
+    """Replace the running sum of `models_seen`, which counts overlaps twice, by the number of different models."""
+    connection.execute(
+        text("UPDATE headshotpro.pulls SET models_seen = :seen WHERE id = :id"), {"id": pull_id, "seen": seen}
+    )
+
+
+def due(connection: Connection, kind: str, interval: float) -> bool:
+    """Whether a pull of a kind may begin or be taken up now."""
+    statement = text(
+        """
+        SELECT CASE
+            WHEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind)
+            THEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until <= now())
+            ELSE NOT EXISTS (
+                SELECT FROM headshotpro.pulls
+                WHERE kind = :kind AND started_at > now() - make_interval(secs => :interval)
+            )
+        END
+        """
+    )
+    return bool(connection.execute(statement, {"kind": kind, "interval": interval}).scalar_one())
+
+
+def newest_id(connection: Connection) -> int:
+    """The number of the newest pull; 0 where there was none."""
+    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.pulls")).scalar_one())
+
+
+def any_complete(connection: Connection) -> bool:
+    """Whether a full pull was ever complete."""
+    statement = text("SELECT EXISTS (SELECT FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')")
+    return bool(connection.execute(statement).scalar())
+
+
+def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
+    """One pull's row."""
+    row = connection.execute(text("SELECT * FROM headshotpro.pulls WHERE id = :id"), {"id": pull_id}).mappings().first()
+    return dict(row) if row else None
+
+
+def listed(connection: Connection, *, kind: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+    """The newest pulls first."""
+    statement = text(
+        """
+        SELECT * FROM headshotpro.pulls WHERE CAST(:kind AS text) IS NULL OR kind = :kind
+        ORDER BY id DESC LIMIT :limit
+        """
+    )
+    return [dict(row) for row in connection.execute(statement, {"kind": kind, "limit": limit}).mappings()]
+
+
+def shown_since(connection: Connection, began_at: datetime) -> int:
+    """How many models an API answer showed since an upstream time."""
+    statement = text("SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at")
+    return int(connection.execute(statement, {"began_at": began_at}).scalar_one())
+
+
+_NOT_SHOWN = """
+    FROM headshotpro.models AS m JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
+    WHERE (c.profile_at IS NULL OR c.profile_at < :began_at)
+        AND (m.created_at IS NULL OR m.created_at < :began_at)
+"""
+
+
+def suspects(connection: Connection, began_at: datetime, above: str, limit: int) -> list[str]:
+    """Live models that a walk did not show, though they were there when it began; in id order, above an id."""
+    statement = text(
+        f"SELECT m.id {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted' AND m.id > :above "  # noqa: S608 - constant
+        "ORDER BY m.id LIMIT :limit"
+    )
+    rows = connection.execute(statement, {"began_at": began_at, "above": above, "limit": limit})
+    return list(rows.scalars())
+
+
+def count_suspects(connection: Connection, began_at: datetime) -> tuple[int, int]:
+    """How many suspects there are, and how many live models."""
+    statement = text(
+        f"SELECT (SELECT count(*) {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted'), "  # noqa: S608 - constant
+        "(SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted')"
+    )
+    row = connection.execute(statement, {"began_at": began_at}).one()
+    return int(row[0]), int(row[1])
+
+
+def left_hot(connection: Connection, began_at: datetime, statuses: tuple[str, ...], limit: int) -> list[str]:
+    """Models that were in a hot status, and that a hot pull which began at an upstream time did not show."""
+    statement = text(
+        f"SELECT m.id {_NOT_SHOWN} AND m.status = ANY(CAST(:statuses AS text[])) "
+        "AND c.core_at < :began_at ORDER BY m.id LIMIT :limit"
+    )
+    values = {"began_at": began_at, "statuses": list(statuses), "limit": limit}
+    return list(connection.execute(statement, values).scalars())
+
+
+def mirrored_organization(connection: Connection, uid: str, name: str | None) -> str:
+    """The uid of the organization that this database mirrors; the first one asked about becomes it."""
+    connection.execute(
+        text(
+            """
+            INSERT INTO headshotpro.organization (uid, name, recorded_at)
+            SELECT :uid, :name, now() WHERE NOT EXISTS (SELECT FROM headshotpro.organization)
+            """
+        ),
+        {"uid": uid, "name": name},
+    )
+    return str(connection.execute(text("SELECT uid FROM headshotpro.organization")).scalar_one())

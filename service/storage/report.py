@@ -1,0 +1,73 @@
+"""What people ask about the whole mirror: one picture of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+
+class Snapshot(NamedTuple):
+    """The mirror at one moment.
+
+    Attributes:
+        models: how many in each status; a status that was never named counts as `unknown`.
+        last_complete_pull_at: when the last complete full pull ended.
+        pull_age_seconds: how long ago that was, by Postgres' clock.
+        open_alerts: alerts that are not resolved.
+        missed_webhooks: changes that pulls found without a webhook, in the last 24 hours.
+        spooled_events: deliveries that wait in Postgres.
+        oldest_spooled_seconds: age of the oldest of them.
+        open_questions: what only a GET can tell, still to be asked.
+    """
+
+    models: dict[str, int]
+    last_complete_pull_at: datetime | None
+    pull_age_seconds: float | None
+    open_alerts: int
+    missed_webhooks: int
+    spooled_events: int
+    oldest_spooled_seconds: float | None
+    open_questions: int
+
+
+_NUMBERS = text(
+    """
+    SELECT last_complete_pull_at, extract(epoch FROM now() - last_complete_pull_at)::float AS pull_age_seconds,
+        (SELECT count(*) FROM headshotpro.alerts WHERE resolved_at IS NULL) AS open_alerts,
+        (SELECT coalesce(sum(missed_webhooks), 0) FROM headshotpro.pulls WHERE started_at > now() - interval '1 day')
+            AS missed_webhooks,
+        (SELECT count(*) FROM headshotpro.event_spool) AS spooled_events,
+        (SELECT extract(epoch FROM now() - min(received_at))::float FROM headshotpro.event_spool)
+            AS oldest_spooled_seconds,
+        (SELECT count(*) FROM headshotpro.wishes) AS open_questions
+    FROM (
+        SELECT max(finished_at) AS last_complete_pull_at FROM headshotpro.pulls
+        WHERE kind = 'full' AND status = 'complete'
+    ) AS pull
+    """
+)
+
+
+def snapshot(connection: Connection) -> Snapshot:
+    """The mirror as it stands now."""
+    by_status = text("SELECT coalesce(status, 'unknown'), count(*) FROM headshotpro.models GROUP BY 1 ORDER BY 1")
+    models = {row[0]: row[1] for row in connection.execute(by_status)}
+    return Snapshot(models=models, **connection.execute(_NUMBERS).mappings().one())
+
+
+def events_processed(connection: Connection, since: datetime) -> int:
+    """How many events were processed since a time of Postgres' clock."""
+    statement = text("SELECT count(*) FROM headshotpro.webhook_events WHERE processed_at >= :since")
+    return int(connection.execute(statement, {"since": since}).scalar_one())
+
+
+def server(connection: Connection) -> tuple[str, datetime]:
+    """Postgres' version and its clock."""
+    row = connection.execute(text("SELECT current_setting('server_version'), clock_timestamp()")).one()
+    return str(row[0]), row[1]

@@ -1,0 +1,128 @@
+"""The schema's revision: bring it to the newest, print the way there, compare it with the code's.
+
+Migrations only add (expand, then contract in a later release), so that the old code can serve while they run.
+One migrator works at a time, by an advisory lock; lock and statement time-outs keep it from stalling others.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+import service
+from alembic import command
+from service.errors import SchemaOutdated
+from service.storage import database
+from service.storage.tables import SCHEMA, metadata
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+# Any constant of ours; it only has to differ from other users of advisory locks in the same database.
+MIGRATION_LOCK = 0x48534D49
+
+
+def migrate(url: str) -> str:
+    """Bring the schema to the newest revision; a second migrator waits for the first.
+
+    Args:
+        url: `postgresql://` URL of the database.
+
+    Returns:
+        The revision that the schema has now.
+
+    Raises:
+        StorageUnavailable: Postgres cannot be reached.
+    """
+    engine = database.connect(url)
+    try:
+        with database.transaction(engine) as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '60s'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        return newest()
+    finally:
+        engine.dispose()
+
+
+def script() -> str:
+    """The SQL that brings an empty database to the newest revision, for a DBA to run."""
+    output = io.StringIO()
+    command.upgrade(_config(output), "head", sql=True)
+    return output.getvalue()
+
+
+def newest() -> str:
+    """The newest revision that this code knows."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "there is at least one migration"
+    return head
+
+
+def known(connection: Connection) -> str | None:
+    """The database's revision; None where it was never migrated."""
+    exists = connection.execute(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.alembic_version"}).scalar()
+    if exists is None:
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM headshotpro.alembic_version")).scalar()
+    return found
+
+
+def check(engine: Engine) -> str:
+    """The database's revision, when this code can work with it.
+
+    A revision that this code does not know belongs to newer code, whose migrations only add: it is fine.
+
+    Raises:
+        SchemaOutdated: it is older than the code.
+        StorageUnavailable: Postgres cannot be reached.
+    """
+    with database.transaction(engine) as connection:
+        found = known(connection)
+    scripts = ScriptDirectory.from_config(_config())
+    older = {revision.revision for revision in scripts.walk_revisions()} - {newest()}
+    if found is None or found in older:
+        raise SchemaOutdated(
+            f"the schema is at revision {found or 'none'}, this code needs {newest()}: run `headshot-mirror migrate`"
+        )
+    return found
+
+
+def differences(connection: Connection) -> list[str]:
+    """What the database has otherwise than `tables` says; empty where they agree."""
+    context = MigrationContext.configure(
+        connection,
+        opts={
+            "version_table_schema": SCHEMA,
+            "include_schemas": True,
+            "include_name": lambda name, kind, _parents: name == SCHEMA if kind == "schema" else True,
+            "compare_type": True,
+            "compare_server_default": True,
+        },
+    )
+    return [str(difference) for difference in compare_metadata(context, metadata)]
+
+
+def _config(output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output) if output else Config()
+    config.set_main_option("script_location", str(_location()))
+    return config
+
+
+def _location() -> Path:
+    """The migrations: inside the package where it was installed from a wheel, beside it in a checkout."""
+    package = Path(service.__file__).parent
+    packaged = package / "migrations"
+    return packaged if packaged.is_dir() else package.parent / "alembic"

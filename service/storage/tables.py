@@ -1,0 +1,254 @@
+"""The tables of schema `headshotpro`, with the comments that dashboard users read.
+
+The migrations make them; `make check` fails where the two disagree.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import BYTEA, JSONB, TIMESTAMP
+
+SCHEMA = "headshotpro"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+    },
+)
+
+
+def _time(name: str, comment: str, **options: Any) -> Column[Any]:
+    return Column(name, TIMESTAMP(timezone=True), comment=comment, **options)
+
+
+def _text(name: str, comment: str, **options: Any) -> Column[Any]:
+    return Column(name, Text, comment=comment, **options)
+
+
+def _count(name: str, comment: str) -> Column[Any]:
+    return Column(name, Integer, nullable=False, server_default=text("0"), comment=comment)
+
+
+models = Table(
+    "models",
+    metadata,
+    _text("id", "The vendor's id of the model: a 24-digit hex ObjectId", primary_key=True),
+    _text("uid", "The vendor's anonymous id of the person"),
+    _text("email", "The person's e-mail address; null until a list page or a single GET showed it"),
+    _text("title", "The model's title, mostly the person's name"),
+    _text(
+        "status",
+        "onboarding, waiting, pending, generatingHeadshots, active, failed or deleted; a status that the vendor "
+        "adds later is stored as it was sent; null only where no observation named one",
+    ),
+    _text("team_id", "The vendor's id of the person's team"),
+    _text("team_name", "The team's name"),
+    Column("is_development", Boolean, comment="True for a model of the vendor's test mode"),
+    _time("created_at", "When the model was created, by the vendor"),
+    _time("finished_at", "When its headshots were ready, by the vendor"),
+    _time(
+        "deleted_at",
+        "When it was deleted, by the vendor where it said so, else the first evidence; null while it lives",
+    ),
+    _text("trigger", "The chosen gender, `male` or `female`; only webhooks tell it"),
+    _time("invite_expires_at", "When the person's invitation expires; only webhooks tell it"),
+    _text("organization_id", "The organization's id as webhooks name it"),
+    Column("photo_count", Integer, comment="How many photos it has; null: not read yet (only a single GET tells)"),
+    _text("favorite_photo_id", "The photo that the person chose; null: none, or not read yet"),
+    _time("observed_at", "Upstream time of the newest observation that changed this row", nullable=False),
+    _time("updated_at", "Our time of the last write of this row", nullable=False),
+    _time("erased_at", "When the personal data of this tombstone was erased"),
+    comment="One row for each model ever seen; a deleted one stays, with status `deleted` and deleted_at set",
+)
+Index(None, models.c.status, models.c.created_at)
+Index(None, models.c.created_at)
+Index(None, models.c.team_id)
+Index(None, models.c.email)
+
+model_clocks = Table(
+    "model_clocks",
+    metadata,
+    _text("model_id", "The model", primary_key=True),
+    _time("core_at", "Upstream time as of which status, title, finished, uid, created, development are known"),
+    _time("invitation_at", "Upstream time as of which trigger, invite expiry and organization are known"),
+    _time("profile_at", "Upstream time as of which email and team are known: the newest API answer that showed it"),
+    _time("detail_at", "Upstream time as of which photo count and favourite are known"),
+    _time("alive_at", "Upstream time of the newest single GET that showed it alive"),
+    _time("gone_from", "Upstream time of the oldest evidence that it is gone"),
+    _time("gone_at", "Upstream time of the newest evidence that it is gone"),
+    _time("deleted_said", "The newest deletion time that the vendor itself named"),
+    _time("until", "Newest upper end of an interval observation: what lies before it may be disputed"),
+    _text("core_status", "The core's own status where the visible one differs (a tombstone hides it)"),
+    Column(
+        "exceptions",
+        JSONB,
+        comment="Fields not known as of their group's time: name to [time in µs, rank], or null where never known",
+    ),
+    comment="The times as of which each model is known, apart from what people read; one narrow row a model",
+    postgresql_with={"fillfactor": "60"},
+)
+
+model_changes = Table(
+    "model_changes",
+    metadata,
+    Column(
+        "id",
+        BigInteger,
+        Identity(always=True),
+        primary_key=True,
+        comment="Given out in commit order: a reader who polls for greater ids misses none",
+    ),
+    _text("model_id", "The model that changed", nullable=False),
+    _text("from_status", "Status before; null in a model's first row and where the status did not change"),
+    _text("to_status", "Status after; null where it did not change"),
+    Column("changed", JSONB, nullable=False, comment="Each changed column, to [old, new]"),
+    _text("source", "webhook, pull, refetch, api or erase", nullable=False),
+    _text("event_id", "The webhook event that told it"),
+    Column("pull_id", BigInteger, comment="The pull that told it"),
+    _time("observed_at", "Upstream time as of which it is true", nullable=False),
+    _time("recorded_at", "Our time of the write", nullable=False),
+    comment="Append-only: a row for each change of a model, written in the change's own transaction",
+)
+Index(None, model_changes.c.model_id, model_changes.c.id)
+Index(None, model_changes.c.recorded_at)
+Index(
+    "model_changes_to_status_observed_at_idx",
+    model_changes.c.to_status,
+    model_changes.c.observed_at,
+    postgresql_where=model_changes.c.to_status.is_not(None),
+)
+
+webhook_events = Table(
+    "webhook_events",
+    metadata,
+    _text("id", "The event's id; `sha256:` and a digest where the vendor sent none", primary_key=True),
+    _text("event", "What happened, in the vendor's words, such as model.deleted", nullable=False),
+    _text("model_id", "The model it concerns; null where it concerns none"),
+    _text(
+        "status",
+        "applied, stale (older than what was known), ignored (no model) or dead (could not be applied)",
+        nullable=False,
+    ),
+    _text("error", "Why it is dead"),
+    Column("payload", JSONB, comment="The body as it was sent"),
+    _time("created_at", "When it happened, by the vendor; null where it did not say"),
+    _time("received_at", "When the door took it", nullable=False),
+    _time("processed_at", "When it was applied", nullable=False),
+    Column("deliveries", Integer, nullable=False, server_default=text("1"), comment="How often it was delivered"),
+    comment="One row for each webhook event that was processed",
+)
+Index(None, webhook_events.c.model_id, webhook_events.c.received_at)
+Index(None, webhook_events.c.received_at)
+Index(
+    "webhook_events_dead_idx",
+    webhook_events.c.received_at,
+    postgresql_where=webhook_events.c.status == "dead",
+)
+
+pulls = Table(
+    "pulls",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the pull"),
+    _text("kind", "full (every model) or hot (statuses that still change)", nullable=False),
+    _text("status", "running, complete, held (a person decides about its suspects) or failed", nullable=False),
+    _time("started_at", "When it started; the next one is due an interval later", nullable=False),
+    _time("finished_at", "When it ended; null while it runs"),
+    _count("requests", "Upstream requests it took, deletion checks included"),
+    _count("pages", "Pages it read"),
+    _count("models_seen", "Models it met"),
+    _count("inserted", "Models it was the first to see"),
+    _count("changed", "Models it changed"),
+    _count("tombstoned", "Models it found deleted"),
+    _count("missed_webhooks", "Changes it found whose webhook had not come five minutes later"),
+    _text("error", "Why it failed or is held"),
+    comment="One row for each reading of the vendor's list",
+)
+Index(None, pulls.c.kind, pulls.c.started_at)
+
+pull_checkpoints = Table(
+    "pull_checkpoints",
+    metadata,
+    Column(
+        "pull_id", BigInteger, ForeignKey(pulls.c.id, ondelete="CASCADE"), primary_key=True, comment="The running pull"
+    ),
+    _text("kind", "One row for each kind: at most one pull of a kind runs", nullable=False, unique=True),
+    _text("holder", "The process that has the lease", nullable=False),
+    _time("leased_until", "When the lease ends unless a page renews it", nullable=False),
+    Column("state", JSONB, nullable=False, comment="Where the walk stands"),
+    comment="Where each running pull stands, and who runs it",
+)
+
+organization = Table(
+    "organization",
+    metadata,
+    _text("uid", "The uid that the vendor gives the API key's organization", primary_key=True),
+    _text("name", "Its name"),
+    _time("recorded_at", "When it was first seen", nullable=False),
+    comment="The organization that this database mirrors: one row; a key of another one holds every pull",
+)
+
+wishes = Table(
+    "wishes",
+    metadata,
+    _text("model_id", "The model to be read by a single GET", primary_key=True),
+    _time("after", "Only a GET sent after this upstream time answers; null: any GET does"),
+    _text("reason", "Why it was asked first: profile, details, dispute, stale_delivery", nullable=False),
+    _time("due_at", "Our time from which it may be asked", nullable=False),
+    _time("missing_at", "Upstream time of a 404 that a full pull has still to confirm"),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0"), comment="GETs that did not answer it"),
+    comment="Questions that only a single GET answers; a row goes when it is answered",
+)
+Index(None, wishes.c.due_at)
+
+event_spool = Table(
+    "event_spool",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order of arrival"),
+    Column("body", BYTEA, nullable=False, comment="The delivery's raw body"),
+    Column("signed_at", BigInteger, nullable=False, comment="Its signed timestamp, Unix seconds"),
+    _time("received_at", "When the door took it", nullable=False),
+    comment="Deliveries taken while Redis could not take them",
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the alert"),
+    _text(
+        "kind",
+        "model_failed, model_stuck, pull_stale, webhooks_missing, events_dead, tombstones_held or api_rejected",
+        nullable=False,
+    ),
+    _text("model_id", "The model it is about; null where it is about the mirror"),
+    _time("opened_at", "When its cause was seen", nullable=False),
+    _time("resolved_at", "When its cause ended; null while it is open"),
+    _time("acknowledged_at", "When a person took note"),
+    Column("detail", JSONB, nullable=False, server_default=text("'{}'"), comment="What was seen"),
+    comment="What people are woken by; at most one open row for each kind and model",
+)
+Index(
+    "alerts_open_idx",
+    alerts.c.kind,
+    text("coalesce(model_id, '')"),
+    unique=True,
+    postgresql_where=alerts.c.resolved_at.is_(None),
+)
+Index(None, alerts.c.opened_at)

@@ -1,0 +1,1 @@
+"""The vendor: client, payload types, signature, request budget."""

@@ -1,0 +1,136 @@
+"""From an HTTP answer to what the caller asked for, or to one of our errors. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from service.errors import KeyRejected, ModelNotFound, UpstreamFailed, UpstreamGarbled, UpstreamRejected
+from service.upstream.headers import interval, told_to_wait
+from service.upstream.json_text import decode
+from service.upstream.wire import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from service.upstream.wire import Reply
+
+T = TypeVar("T")
+
+# E-mail addresses and links: the vendor's words may repeat what was sent, and our messages end up in logs.
+_PRIVATE = re.compile(r"\S*(?:@|://)\S*")
+
+_LONGEST_WORDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What the vendor answered, and when it was true.
+
+    Attributes:
+        body: the decoded answer.
+        sent_at: lower end of the time at which it was read from the vendor's data, on the vendor's clock.
+        answered_at: upper end of it.
+    """
+
+    body: T
+    sent_at: datetime
+    answered_at: datetime
+
+
+class Limited(Exception):
+    """The vendor answered 429; inside this package only.
+
+    Attributes:
+        seconds: how long it told to wait, or None.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        super().__init__(f"429, told to wait {seconds} s")
+        self.seconds = seconds
+
+
+class _Refusal(msgspec.Struct):
+    """The vendor's error body; of whatever types, because a proxy on the way may have written it."""
+
+    success: Any = None
+    error: Any = None
+    code: Any = None
+
+
+_REFUSAL = msgspec.json.Decoder(_Refusal)
+
+
+def reader(shape: type[T]) -> Callable[[Reply], Answer[T]]:
+    """A function that reads answers whose body has a shape; it raises what `read` raises."""
+    decoder = msgspec.json.Decoder(shape)
+    return lambda reply: read(reply, decoder)
+
+
+def read(reply: Reply, decoder: msgspec.json.Decoder[T]) -> Answer[T]:
+    """The answer, when it is one.
+
+    Raises:
+        Limited: 429.
+        Fault: 5xx, or a success whose body is not JSON: it may be asked again.
+        UpstreamRejected: another 4xx.
+        UpstreamGarbled: anything that the vendor does not document.
+    """
+    if not 200 <= reply.status <= 299:
+        raise _refused(reply)
+    try:
+        return Answer(decode(decoder, reply.body), *interval(reply))
+    except msgspec.ValidationError as error:
+        raise UpstreamGarbled(f"{reply.request}: {error}") from None
+    except ValueError as error:
+        raise Fault(UpstreamGarbled(f"{reply.request}: the answer is not JSON: {error}")) from None
+
+
+def refusal_code(reply: Reply) -> str:
+    """The vendor's code in an error body; empty where it sent none."""
+    refusal = _refusal(reply)
+    return refusal.code if refusal and isinstance(refusal.code, str) else ""
+
+
+def _refused(reply: Reply) -> Exception:
+    if reply.status == 429:
+        return Limited(told_to_wait(reply))
+    if reply.status >= 500:
+        return Fault(UpstreamFailed(f"{reply.request}: the vendor answered {reply.status}{_words(reply)}"))
+    if reply.status >= 400:
+        return _rejection(reply)
+    return UpstreamGarbled(f"{reply.request}: the answer is {reply.status}: is HEADSHOTPRO_API_URL right?")
+
+
+def _rejection(reply: Reply) -> UpstreamRejected | UpstreamGarbled:
+    code = refusal_code(reply)
+    words = f"{reply.request}: the vendor answered {reply.status}{_words(reply)}"
+    if reply.status in (401, 403):
+        return KeyRejected(reply.status, code, words)
+    if reply.status == 404 and reply.request.about_model:
+        # A proxy's or another server's 404 says nothing of the model, and must not help to bury it.
+        if _refusal(reply) is None:
+            return UpstreamGarbled(f"{words}, without the vendor's error body: is HEADSHOTPRO_API_URL right?")
+        return ModelNotFound(code, words, *interval(reply))
+    return UpstreamRejected(reply.status, code, words)
+
+
+def _refusal(reply: Reply) -> _Refusal | None:
+    """The error body, where it is one of the vendor's."""
+    try:
+        refusal = decode(_REFUSAL, reply.body)
+    except ValueError:
+        return None
+    return refusal if refusal.success is False or refusal.code or refusal.error else None
+
+
+def _words(reply: Reply) -> str:
+    """What the vendor says of an error, to go behind our own words, without anything private."""
+    refusal = _refusal(reply)
+    said = [part for part in (refusal.code, refusal.error) if isinstance(part, str)] if refusal else []
+    plain = " ".join(": ".join(said).split())[:_LONGEST_WORDS]
+    return f" ({_PRIVATE.sub('…', plain)})" if plain else ""

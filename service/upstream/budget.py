@@ -1,0 +1,123 @@
+"""The vendor counts our requests; this shares them out among all our processes, the urgent ones first.
+
+Every process asks Redis before each request. The window rolls, so however the vendor's own minutes lie, none of them
+holds more of our requests than the share.
+"""
+
+from __future__ import annotations
+
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from service.errors import InboxUnavailable
+from service.upstream import budget_scripts
+
+if TYPE_CHECKING:
+    from redis.commands.core import Script
+
+_KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others", "detail"))
+
+# The vendor's minute, and a second for requests that reach it late.
+WINDOW_SECONDS = 61.0
+
+
+class Priority(Enum):
+    """What a request is for, the most urgent first."""
+
+    REFETCH = "refetch"
+    DELETION = "deletion"
+    HOT = "hot"
+    FULL = "full"
+    DETAIL = "detail"
+
+
+# The part of the budget that a request leaves to more urgent ones.
+_LEFT_TO_URGENT = {
+    Priority.REFETCH: 0.0,
+    Priority.DELETION: 0.02,
+    Priority.HOT: 0.05,
+    Priority.FULL: 0.1,
+    Priority.DETAIL: 0.2,
+}
+
+
+class Budget:
+    """The requests that all our processes together may send.
+
+    The limit is the vendor's newest `X-RateLimit-Limit`, 300 a minute until it has said one; of it `share` is ours, at
+    least one request. A full pull that asked within the last minute keeps a quarter of that, and leaves the last tenth
+    to refetches and deletion checks beyond it.
+    """
+
+    def __init__(
+        self, client: redis.Redis, share: float, detail_share: float, *, window: float = WINDOW_SECONDS
+    ) -> None:
+        """Share out `share` of the limit, and at most `detail_share` of that to `Priority.DETAIL` (0: none).
+
+        Args:
+            client: a connection to the Redis that all processes share.
+            share: in (0, 1].
+            detail_share: in [0, 1].
+            window: seconds over which requests are counted; a minute and a little but in tests.
+        """
+        self._share = share
+        self._detail_share = detail_share
+        self._window = round(window * 1000)
+        self._acquire = client.register_script(budget_scripts.ACQUIRE)
+        self._note = client.register_script(budget_scripts.NOTE)
+        self._block = client.register_script(budget_scripts.BLOCK)
+        self._left = client.register_script(budget_scripts.LEFT)
+
+    def acquire(self, priority: Priority) -> float:
+        """0.0: one request may be sent now, and is counted. Otherwise: seconds to wait before asking again.
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached.
+        """
+        kind = priority.value if priority in (Priority.FULL, Priority.DETAIL) else "other"
+        shares = (self._share, self._detail_share, self._window)
+        return _run(self._acquire, *shares, kind, _LEFT_TO_URGENT[priority]) / 1000
+
+    def note(self, limit: int, remaining: int, reset_at: float) -> None:
+        """Take over the rate headers of an answer.
+
+        Args:
+            limit: the vendor's requests a minute.
+            remaining: how many of them it still takes until the reset, from any client of the organization.
+            reset_at: the reset, Unix seconds of our clock.
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached.
+        """
+        _run(self._note, limit, remaining, _milliseconds_until(reset_at))
+
+    def block(self, until: float) -> None:
+        """Let no process send anything before a time (Unix seconds of our clock, an hour ahead at most).
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached.
+        """
+        _run(self._block, _milliseconds_until(until))
+
+    def requests_left(self) -> int:
+        """How many requests could be sent at this moment.
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached.
+        """
+        return _run(self._left, self._share, self._window)
+
+
+def _milliseconds_until(then: float) -> int:
+    # Redis' clock need not be ours, so times travel as distances from now.
+    return round((then - time.time()) * 1000)
+
+
+def _run(script: Script, *arguments: Any) -> int:
+    try:
+        return int(script(keys=_KEYS, args=arguments))
+    except redis.RedisError as error:
+        raise InboxUnavailable(f"Redis cannot be reached: {error}") from None

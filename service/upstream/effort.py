@@ -1,0 +1,93 @@
+"""How long one call of the client goes on: its patience, and its tries after faults."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from random import SystemRandom
+from typing import TYPE_CHECKING
+
+from service.errors import Throttled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.errors import UpstreamError
+
+MOST_TRIES = 4
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 8.0
+
+# A 429 that tells no time, or one already past, is waited for longer each time, up to this.
+_LONGEST_UNTOLD = 30.0
+_LONGEST_TOLD = 3600.0
+
+# Longest nap while the budget is spent: in between the call asks again, which keeps a full pull's quarter reserved.
+_NAP = 5.0
+
+_RANDOM = SystemRandom()
+
+
+class Effort:
+    """One call's tries and waits. It keeps count; `pause` does the waiting.
+
+    Attributes:
+        faults: tries that failed so far.
+    """
+
+    def __init__(self, patience: float | None, pause: Callable[[float], None]) -> None:
+        """Start the clock.
+
+        Args:
+            patience: seconds that the call may go on waiting and trying again; None is no limit.
+            pause: waits a number of seconds; may raise `Stopping`.
+        """
+        self._deadline = None if patience is None else time.monotonic() + patience
+        self._pause = pause
+        self._limited = 0
+        self.faults = 0
+
+    def nap(self, seconds: float) -> None:
+        """Wait for a turn that is `seconds` away, or for a part of that.
+
+        Raises:
+            Throttled: that is past the patience.
+        """
+        self._require(seconds)
+        self._pause(min(seconds, _NAP))
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the vendor takes requests again.
+
+        Raises:
+            Throttled: that is past the patience.
+        """
+        self._require(seconds)
+        self._pause(seconds)
+
+    def after_limited(self, told: float | None) -> float:
+        """Seconds to wait after one more 429, which told to wait for `told`."""
+        self._limited += 1
+        untold = min(_FIRST_PAUSE * 2.0 ** min(self._limited - 1, 16), _LONGEST_UNTOLD)
+        return min(max(told or 0.0, untold), _LONGEST_TOLD)
+
+    def back_off(self, error: UpstreamError) -> None:
+        """Wait, longer after each fault and never quite as long as another process, before the next try.
+
+        Raises:
+            UpstreamError: the one given, when there is no try or no patience left.
+        """
+        self.faults += 1
+        longest = min(_FIRST_PAUSE * 2.0 ** (self.faults - 1), _LONGEST_PAUSE)
+        seconds = _RANDOM.uniform(longest / 2, longest)
+        if self.faults >= MOST_TRIES or not self._allows(seconds):
+            raise error from None
+        self._pause(seconds)
+
+    def _require(self, seconds: float) -> None:
+        if not self._allows(seconds):
+            retry_at = datetime.now(UTC) + timedelta(seconds=seconds)
+            raise Throttled(f"no request may be sent for {seconds:.1f} s", retry_at)
+
+    def _allows(self, seconds: float) -> bool:
+        return self._deadline is None or time.monotonic() + seconds <= self._deadline

@@ -1,0 +1,86 @@
+"""JSON that others wrote, read so that one odd character in a title cannot stop a pull or lose an event.
+
+JSON may say things that Postgres cannot store (NUL) or that are no text at all: half of an emoji, an escape
+from `d800` to `dfff` without its twin, is what a JavaScript server sends when it cuts a title at a fixed length.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+T = TypeVar("T")
+
+REPLACEMENT = "\ufffd"
+
+# Python refuses to read integers of more than 4,300 digits from text.
+_LONGEST_INTEGER = 4000
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode a body, with what cannot be stored as text replaced by U+FFFD.
+
+    Raises:
+        msgspec.ValidationError: it is JSON, but not of the decoder's type; the message names the place.
+        ValueError: it is not JSON in UTF-8, or nested too deep.
+    """
+    if b"\\u0000" in body:
+        return decoder.decode(storable(body))
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # msgspec refuses halves of surrogate pairs, rightly; the slow way mends them.
+        return decoder.decode(storable(body))
+
+
+def storable(body: bytes) -> bytes:
+    """The same JSON document as Postgres' `jsonb` takes it: no NUL, no lone surrogate, no number past its range.
+
+    Text that cannot be stored becomes U+FFFD, a number out of range null.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8, or nested too deep.
+    """
+    try:
+        value = json.loads(body.decode(), parse_float=_finite, parse_int=_short, parse_constant=_refuse_constant)
+        return json.dumps(_clean(value), ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {_text(name): _clean(item) for name, item in value.items()}
+    return value
+
+
+def _text(value: str) -> str:
+    if "\0" not in value and value.isascii():
+        return value
+    halves_mended = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return halves_mended.replace("\0", REPLACEMENT)
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _short(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,253 @@
+"""What the vendor sends, as types: answers of its API and the two steps of reading a webhook.
+
+Unknown fields are accepted. An absent field is `msgspec.UNSET`: no information; null is `None`: a value. Times come out
+aware and in UTC. Shapes are those of the vendor's models page and of its organization and webhook pages.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from service.errors import DeliveryRejected, UpstreamGarbled
+from service.upstream.fields import Count, Flag, Payload, SomeText, Text, Time, times_to_utc, utc
+from service.upstream.json_text import REPLACEMENT, decode
+
+_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
+
+
+class ListedModel(Payload, frozen=True, kw_only=True):
+    """A model as the list shows it."""
+
+    id: SomeText
+    uid: Text = UNSET
+    email: Text = UNSET
+    title: Text = UNSET
+    status: Text = UNSET
+    team_id: Text = UNSET
+    team_name: Text = UNSET
+    is_development: Flag = UNSET
+    created_at: Time = UNSET
+    finished_at: Time = UNSET
+
+    def __post_init__(self) -> None:
+        times_to_utc(self, "created_at", "finished_at")
+
+
+class DetailedModel(ListedModel, frozen=True, kw_only=True):
+    """A model as its own GET shows it; `signed_url` is a login link, a secret."""
+
+    photo_count: Count = UNSET
+    favorite_photo_id: Text = UNSET
+    signed_url: Text = UNSET
+
+
+class ModelAnswer(Payload, frozen=True, kw_only=True):
+    """The answer about one model."""
+
+    model: DetailedModel
+
+
+class Pagination(Payload, frozen=True, kw_only=True):
+    """Where a page lies in the list; `total` counts what the filter lets through."""
+
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+class ModelPage(Payload, frozen=True, kw_only=True):
+    """One page of the list."""
+
+    models: tuple[ListedModel, ...]
+    pagination: Pagination
+
+
+class CreatedModel(Payload, frozen=True, kw_only=True):
+    """The answer to a create; `signed_url` is a login link, a secret."""
+
+    model_id: SomeText
+    status: Text = UNSET
+    signed_url: Text = UNSET
+
+
+class DeletedModel(Payload, frozen=True, kw_only=True):
+    """The answer to a delete."""
+
+    model_id: SomeText
+    message: Text = UNSET
+
+
+class Team(Payload, frozen=True, kw_only=True):
+    """A team of the organization."""
+
+    id: SomeText
+    name: Text = UNSET
+
+
+class Organization(Payload, frozen=True, kw_only=True):
+    """The organization that the API key belongs to."""
+
+    uid: SomeText
+    name: Text = UNSET
+    website: Text = UNSET
+    teams: tuple[Team, ...] | UnsetType | None = UNSET
+
+
+class OrganizationAnswer(Payload, frozen=True, kw_only=True):
+    """The answer about the organization: two of the vendor's pages name its field differently."""
+
+    organization: Organization | UnsetType = UNSET
+    data: Organization | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.organization is UNSET and self.data is UNSET:
+            raise ValueError("Object missing required field `organization`")
+
+    @property
+    def found(self) -> Organization:
+        """The organization, under whichever name it came."""
+        found = self.data if isinstance(self.organization, UnsetType) else self.organization
+        if isinstance(found, UnsetType):
+            raise TypeError("refused when it was made")
+        return found
+
+
+class WebhookModel(Payload, frozen=True, kw_only=True):
+    """The `object` of a webhook about a model; it never has an e-mail address, a team, a photo count or a favourite."""
+
+    uid: Text = UNSET
+    title: Text = UNSET
+    trigger: Text = UNSET
+    status: Text = UNSET
+    is_development: Flag = UNSET
+    finished_at: Time = UNSET
+    deleted_at: Time = UNSET
+    invite_expires_at: Time = UNSET
+    created_at: Time = UNSET
+    organization: Text = UNSET
+
+    def __post_init__(self) -> None:
+        times_to_utc(self, "finished_at", "deleted_at", "invite_expires_at", "created_at")
+
+
+class Envelope(NamedTuple):
+    """What the door needs to know of a webhook body.
+
+    Attributes:
+        event: the vendor's name of what happened, known to us or not.
+        event_id: the body's `id`; None where it has none that can be stored (1 to 255 characters).
+        created_at: when the vendor says it happened, UTC.
+        object_type: as sent; None where it is absent or no text.
+        model_id: the model that it is about; None where it is about something else.
+        concerns_model: whether it is about a model: `objectType` is `model`, null or absent.
+    """
+
+    event: str
+    event_id: str | None
+    created_at: datetime | None
+    object_type: str | None
+    model_id: str | None
+    concerns_model: bool
+
+
+class _Identified(msgspec.Struct):
+    id: SomeText = msgspec.field(name="_id")
+
+
+class _ModelEvent(msgspec.Struct, rename="camel"):
+    """A well-formed event about a model: nearly every body, so it is tried first."""
+
+    event: str
+    object: _Identified
+    id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    created_at: datetime | None = None
+    object_type: Literal["model"] | None = None
+
+
+class _AnyEvent(msgspec.Struct, rename="camel"):
+    """Any body that is a webhook at all."""
+
+    event: str
+    id: Any = None
+    created_at: datetime | None = None
+    object_type: Any = None
+    object: Any = None
+
+
+class _ModelBody(msgspec.Struct):
+    object: WebhookModel
+
+
+_MODEL_EVENT = msgspec.json.Decoder(_ModelEvent)
+_ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
+_MODEL_BODY = msgspec.json.Decoder(_ModelBody)
+
+
+def decode_envelope(body: bytes) -> Envelope:
+    """Read of a webhook body what the door must know, and refuse what is none.
+
+    Raises:
+        DeliveryRejected: 400, for what CONTRACT.md says is not a webhook body; nothing else is refused.
+    """
+    try:
+        # msgspec does not look at the bytes of fields that it skips.
+        body.decode()
+        try:
+            return _envelope(decode(_MODEL_EVENT, body))
+        except msgspec.ValidationError:
+            return _envelope(decode(_ANY_EVENT, body))
+    except ValueError as error:
+        raise _malformed(f"not a webhook body: {error}") from None
+
+
+def decode_webhook_model(body: bytes) -> WebhookModel:
+    """Read the model out of a webhook body that the door let in.
+
+    Raises:
+        UpstreamGarbled: a field has a wrong type; the words name the field.
+    """
+    try:
+        return decode(_MODEL_BODY, body).object
+    except ValueError as error:
+        raise UpstreamGarbled(f"webhook body: {error}") from None
+
+
+def created_at_of(model_id: str) -> datetime | None:
+    """The creation time in an ObjectId (its first 8 hex digits are Unix seconds); None where the id is none."""
+    if not _OBJECT_ID.fullmatch(model_id):
+        return None
+    return datetime.fromtimestamp(int(model_id[:8], 16), UTC)
+
+
+def _envelope(event: _ModelEvent | _AnyEvent) -> Envelope:
+    concerns_model = event.object_type is None or event.object_type == "model"
+    return Envelope(
+        event=event.event,
+        event_id=_event_id(event.id),
+        created_at=event.created_at and utc(event.created_at),
+        object_type=event.object_type if isinstance(event.object_type, str) else None,
+        model_id=_model_id(event.object) if concerns_model else None,
+        concerns_model=concerns_model,
+    )
+
+
+def _event_id(value: Any) -> str | None:
+    storable = isinstance(value, str) and 1 <= len(value) <= 255 and REPLACEMENT not in value
+    return value if storable else None
+
+
+def _model_id(value: Any) -> str:
+    model_id = value.id if isinstance(value, _Identified) else value.get("_id") if isinstance(value, dict) else None
+    if not isinstance(model_id, str) or not model_id:
+        raise _malformed("not a webhook body: `object._id` names no model")
+    return model_id
+
+
+def _malformed(words: str) -> DeliveryRejected:
+    return DeliveryRejected(400, "INVALID_REQUEST", words, "malformed")

@@ -1,0 +1,65 @@
+"""The vendor's webhook signature: made by the sandbox's twin of this and by tests, checked at the door.
+
+HMAC-SHA256, keyed with the secret as text, over `{timestamp}.{raw body}`, says the vendor's webhook page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SIGNATURE_HEADER = "X-HeadshotPro-Signature"
+TIMESTAMP_HEADER = "X-HeadshotPro-Timestamp"
+
+# Python's int() would also take signs, underscores and digits of other scripts.
+_UNIX_SECONDS = re.compile(r"[0-9]{1,12}")
+
+
+class Verdict(Enum):
+    """What a signature is worth."""
+
+    VALID = "valid"
+    # Rightly signed, but its timestamp is further off than the tolerance, before or after.
+    STALE = "stale"
+    FORGED = "forged"
+
+
+def sign(secret: str, timestamp: int | str, body: bytes) -> str:
+    """The value of the signature header for a body sent at a time in Unix seconds: `sha256=<hex>`."""
+    message = f"{timestamp}.".encode() + body
+    return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def verify(
+    secrets: Sequence[str],
+    signature: str | None,
+    timestamp: str | None,
+    body: bytes,
+    *,
+    now: float,
+    tolerance: int,
+) -> Verdict:
+    """Judge a delivery by its two headers.
+
+    Args:
+        secrets: every secret that is accepted; each is tried, in constant time.
+        signature: the signature header as received, or None.
+        timestamp: the timestamp header as received, or None.
+        body: the raw bytes of the body.
+        now: our clock, Unix seconds.
+        tolerance: seconds that the timestamp may be off, both ways.
+    """
+    if signature is None or timestamp is None or not _UNIX_SECONDS.fullmatch(timestamp):
+        return Verdict.FORGED
+    # Bytes, because compare_digest raises for text outside ASCII.
+    given = signature.encode("utf-8", "replace")
+    matches = [hmac.compare_digest(sign(secret, timestamp, body).encode(), given) for secret in secrets]
+    if not any(matches):
+        return Verdict.FORGED
+    return Verdict.VALID if abs(now - int(timestamp)) <= tolerance else Verdict.STALE

@@ -1,0 +1,62 @@
+"""The application factory: settings in, a Flask app out, every error in the vendor's form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask, jsonify
+from werkzeug.exceptions import HTTPException
+
+from service import config, inbox, log
+from service.inbox import Inbox
+from service.queue import JobQueue
+from service.storage import database
+from service.web.door import Door
+from service.web.health import Health
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from service.config import Settings
+
+# A delivery waits this long for Redis at most; then the vendor is told to come again.
+DOOR_TIMEOUT_SECONDS = 2.0
+
+NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_WEBHOOK_SECRET")
+
+CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The web process's application.
+
+    Args:
+        settings: read from the environment where not given.
+
+    Raises:
+        SettingsError: a setting is missing or malformed.
+    """
+    settings = settings or config.load(NEEDS)
+    log.configure(settings)
+    app = Flask("service.web")
+    client = inbox.connect(settings.redis, timeout=DOOR_TIMEOUT_SECONDS)
+    door = Door(Inbox(client), JobQueue(client), settings)
+    health = Health(client, database.connect(settings.postgres_url, pool_size=1))
+    app.post("/webhooks/headshotpro")(door.receive)
+    app.get("/livez")(health.livez)
+    app.get("/readyz")(health.readyz)
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def error_answer(status: int, code: str, words: str) -> tuple[Response, int]:
+    """An error body of ours: `success`, `error`, `code`, as the vendor's."""
+    return jsonify(success=False, error=words, code=code), status
+
+
+def _http_error(error: HTTPException) -> tuple[Response, int]:
+    status = error.code or 500
+    answer, _ = error_answer(status, CODES.get(status, "ERROR"), error.description or error.name)
+    # Headers that belong to the status, such as Allow on a 405.
+    answer.headers.extend((name, value) for name, value in error.get_headers() if name.lower() == "allow")
+    return answer, status

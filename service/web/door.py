@@ -1,0 +1,101 @@
+"""The webhook door: verify, decode, put into the inbox, wake a worker. Nothing else, and no Postgres on that path."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from flask import jsonify, request
+
+from service.errors import DeliveryRejected, InboxUnavailable
+from service.queue import Job
+from service.upstream.payloads import decode_envelope
+from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
+
+if TYPE_CHECKING:
+    from flask import Response
+
+    from service.config import Settings
+    from service.inbox import Inbox
+    from service.queue import JobQueue
+
+log = structlog.get_logger(__name__)
+
+LARGEST_BODY = 256 * 1024
+# The vendor's own next try comes after five minutes; a client of ours may come sooner.
+RETRY_AFTER_SECONDS = 30
+
+
+class Door:
+    """Where deliveries come in.
+
+    Args:
+        inbox: where they are put; a 202 is sent only after that.
+        queue: where a worker is woken.
+        settings: the secrets and the tolerance.
+    """
+
+    def __init__(self, inbox: Inbox, queue: JobQueue, settings: Settings) -> None:
+        self._inbox = inbox
+        self._queue = queue
+        self._secrets = settings.webhook_secrets
+        self._tolerance = settings.webhook_tolerance_seconds
+
+    def receive(self) -> tuple[Response, int] | tuple[Response, int, dict[str, str]]:
+        """Answer a delivery: size, content type, signature and form are checked in this order."""
+        now = time.time()
+        try:
+            body = self._body()
+            timestamp = self._verified_timestamp(body, now)
+            envelope = decode_envelope(body)
+            event_id = envelope.event_id or f"sha256:{hashlib.sha256(timestamp.encode() + b'.' + body).hexdigest()}"
+            self._inbox.put(body, int(timestamp), datetime.fromtimestamp(now, UTC))
+        except DeliveryRejected as error:
+            log.info("delivery", answer=error.answer, status=error.status)
+            return _error(error.status, error.code, str(error))
+        except InboxUnavailable as error:
+            log.error("delivery", answer="unavailable", status=503, reason=str(error))
+            answer, status = _error(503, "UNAVAILABLE", "the event cannot be kept now: send it again")
+            return answer, status, {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        self._wake()
+        log.info("delivery", answer="accepted", status=202, event_id=event_id, model_id=envelope.model_id)
+        return jsonify(status="accepted", event=event_id), 202
+
+    def _body(self) -> bytes:
+        """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
+        if (request.content_length or 0) > LARGEST_BODY:
+            raise _too_large()
+        if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
+            raise DeliveryRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json", "media_type")
+        # A chunked body tells no length beforehand: read one byte more than is allowed, and no further.
+        body = request.stream.read(LARGEST_BODY + 1)
+        if len(body) > LARGEST_BODY:
+            raise _too_large()
+        return body
+
+    def _verified_timestamp(self, body: bytes, now: float) -> str:
+        """The signed timestamp; one answer for every way in which a signature can be wrong."""
+        signature, timestamp = request.headers.get(SIGNATURE_HEADER), request.headers.get(TIMESTAMP_HEADER)
+        verdict = verify(self._secrets, signature, timestamp, body, now=now, tolerance=self._tolerance)
+        if verdict is not Verdict.VALID or timestamp is None:
+            answer = "stale" if verdict is Verdict.STALE else "forged"
+            raise DeliveryRejected(401, "UNAUTHORIZED", "the signature is missing, wrong or too old", answer)
+        return timestamp
+
+    def _wake(self) -> None:
+        """The event is safe already: where waking fails, the clock wakes a worker a second later."""
+        try:
+            self._queue.ask(Job.DRAIN)
+        except InboxUnavailable as error:
+            log.warning("wake.failed", reason=str(error))
+
+
+def _too_large() -> DeliveryRejected:
+    return DeliveryRejected(413, "PAYLOAD_TOO_LARGE", f"a body has {LARGEST_BODY} bytes at most", "too_large")
+
+
+def _error(status: int, code: str, words: str) -> tuple[Response, int]:
+    return jsonify(success=False, error=words, code=code), status

@@ -1,0 +1,28 @@
+"""gunicorn's settings: `gunicorn -c python:service.web.serving`; `headshot-mirror web` starts it so.
+
+gevent workers, because the door has to stand hundreds of slow clients without a proxy in front: of the servers that
+were measured (DESIGN.md), it is one of the two that served everybody else meanwhile, and it stops gracefully.
+"""
+
+# gunicorn takes every public name of this module for a setting of its own, hence the underscores.
+from service.config import load as _load
+from service.web.app import NEEDS as _NEEDS
+
+_settings = _load(_NEEDS)
+
+wsgi_app = "service.web:create_app()"
+bind = f"0.0.0.0:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "gevent"
+worker_connections = 1000
+# Workers that stop give their requests this long; the whole process has to stop within ten seconds.
+graceful_timeout = 7
+timeout = 60
+keepalive = 30
+backlog = 2048
+# A request line and headers need no more; what is larger is refused before it is kept.
+limit_request_line = 4094
+limit_request_field_size = 4094
+proc_name = "headshot-mirror-web"
+control_socket_disable = True
+loglevel = "warning"

@@ -1,0 +1,245 @@
+"""`headshot-mirror up` as a user has it: one command in an empty folder, and what is left when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from service.config import SECRETS, environment
+from service.embedded import is_free, leashed
+from tests.support.processes import eventually, processes_in
+from tests.support.vendor import Caller
+
+# No births: the vendor's models are then known as soon as they are all in the mirror.
+SMALL = ("--models", "40", "--births", "0", "--speed", "20")
+# Nothing that the tests' own environment may hold.
+NEUTRAL: dict[str, str | None] = {
+    **{name: None for secret in SECRETS for name in (secret, f"{secret}_FILE")},
+    "HEADSHOTPRO_API_URL": None,
+    "PUBLIC_URL": None,
+}
+STARTED = "events applied"
+# Below the ports that the system gives to outgoing connections, which come and go while others look for a free one.
+PORTS = range(20000, 30000, 10)
+
+
+class Vendor(NamedTuple):
+    """The sandbox that `up` runs, as its `sandbox.json` tells."""
+
+    url: str
+    api_key: str
+    webhook_secret: str
+    control_url: str
+
+
+class Up:
+    """A running `headshot-mirror up`."""
+
+    def __init__(self, folder: Path, options: tuple[str, ...], settings: dict[str, str | None]) -> None:
+        self.folder = folder
+        self.data = folder / ".headshot-mirror" / ("live" if "HEADSHOTPRO_API_KEY" in settings else "sandbox")
+        self._output = folder / f"output-{time.monotonic_ns()}"
+        command = [sys.executable, "-m", "service.cli", "up", *options]
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                leashed(command, signal.SIGTERM),
+                cwd=folder,
+                env=environment(**{**NEUTRAL, **settings}),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A terminal's Ctrl-C reaches the whole group: tests send signals to one process.
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text()
+
+    def row(self, name: str) -> str:
+        """A line of the table of what runs where."""
+        match = re.search(rf"^  {name} +(.*)$", self.said, re.MULTILINE)
+        assert match, self.said
+        return match[1]
+
+    def says(self, words: str, seconds: float = 60) -> Up:
+        """Wait until it has printed some words."""
+        assert eventually(lambda: words in self.said or self.process.poll() is not None, seconds), self.said
+        assert words in self.said, self.said
+        return self
+
+    @property
+    def vendor(self) -> Vendor:
+        told = json.loads((self.data / "sandbox.json").read_text())
+        return Vendor(**told, control_url=told["url"].removesuffix("/api/v2") + "/_sandbox")
+
+    def query(self, sql: str, *values: object) -> list[Any]:
+        """Ask the mirror, at the address that was printed."""
+        url = self.row("Postgres").split(", ")[1]
+        with psycopg.connect(url) as connection:
+            return connection.execute(sql.encode(), values).fetchall()
+
+    def statuses(self) -> dict[str, str]:
+        return dict(self.query("select id, status from headshotpro.models"))
+
+    def end(self, number: signal.Signals) -> float:
+        """Send a signal and wait for the end; the seconds that it took."""
+        sent = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(60)
+        return time.monotonic() - sent
+
+
+Start = Callable[..., Up]
+
+
+def quiet_port() -> int:
+    """A port that is free, with the nine after it."""
+    return next(port for port in random.sample(PORTS, len(PORTS)) if all(map(is_free, range(port, port + 10))))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts `up` in one new folder, with settings by name, as often as a test asks."""
+    folder = Path(tempfile.mkdtemp(prefix="hm-up-"))
+    started: list[Up] = []
+    settings: dict[str, str | None] = {"PORT": str(quiet_port())}
+
+    def begin(*options: str, **more: str | None) -> Up:
+        started.append(Up(folder, options, {**settings, **more}))
+        return started[-1]
+
+    yield begin
+    for each in started:
+        if each.process.poll() is None:
+            each.end(signal.SIGTERM)
+    left = processes_in(folder)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not left
+
+
+def truth(vendor: Vendor) -> dict[str, str]:
+    """The status of every model the vendor's list shows."""
+    return {model["_id"]: model["status"] for model in Caller(vendor).walk(200)}
+
+
+def living(up: Up) -> dict[str, str]:
+    return {model: status for model, status in up.statuses().items() if status != "deleted"}
+
+
+def test_it_mirrors_follows_webhooks_ends_in_time_and_goes_on_where_it_was(start: Start) -> None:
+    up = start("--", *SMALL).says(STARTED)
+    assert eventually(lambda: len(up.statuses()) == 40, 30), up.said
+
+    # A deletion at the vendor arrives by webhook, not by a pull: its change names the event.
+    gone = next(iter(up.statuses()))
+    assert Caller(up.vendor).api("DELETE", f"/organization/models/{gone}").status == 200
+    tombstone = "select source, event_id from headshotpro.model_changes where model_id = %s and to_status = 'deleted'"
+    assert eventually(lambda: up.query(tombstone, gone)), up.said
+    [(source, event_id)] = up.query(tombstone, gone)
+    assert source == "webhook"
+    assert event_id.startswith("evt_")
+    assert eventually(lambda: living(up) == truth(up.vendor), 30), "the lives go on, and the table follows"
+    up.says(" 1 models" if not living(up) else "deleted 1")
+
+    # The line for psql works as it was printed.
+    answer = subprocess.run(["sh", "-c", up.row("query")], capture_output=True, text=True, check=True, cwd="/")
+    assert re.search(r"deleted \| +1\n", answer.stdout)
+
+    before = up.vendor
+    assert up.end(signal.SIGTERM) < 10
+    assert up.process.returncode == 0
+    assert not processes_in(up.folder)
+
+    again = start("--", *SMALL).says(STARTED)
+    assert again.query(tombstone, gone) == [(source, event_id)]
+    assert again.vendor.api_key == before.api_key
+    assert eventually(lambda: living(again) == truth(again.vendor), 30)
+    # Ctrl-C.
+    assert again.end(signal.SIGINT) < 10
+    assert not processes_in(again.folder)
+
+
+def test_nothing_outlives_a_kill_and_the_next_start_works(start: Start) -> None:
+    up = start("--", *SMALL).says(STARTED)
+    assert eventually(lambda: len(up.statuses()) == 40, 30), up.said
+    assert len(processes_in(up.folder)) > 8
+    up.end(signal.SIGKILL)
+    assert eventually(lambda: not processes_in(up.folder), 15), processes_in(up.folder)
+    again = start("--", *SMALL).says(STARTED)
+    assert len(again.statuses()) == 40
+
+
+def test_what_dies_starts_again(start: Start) -> None:
+    up = start("--", *SMALL).says(STARTED)
+    found = {pid for pid, words in processes_in(up.folder).items() if words.endswith("-m workers worker")}
+    assert len(found) == 1
+    postgres = int((up.data / "postgres/data/postmaster.pid").read_text().split()[0])
+    for pid in (*found, postgres):
+        os.kill(pid, signal.SIGKILL)
+    up.says("worker ended and starts again").says("worker runs again")
+    up.says("Postgres ended and starts again").says("Postgres runs again")
+    assert eventually(lambda: living(up) == truth(up.vendor), 40), up.said
+
+
+def test_a_taken_port_is_replaced_and_named(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        up = start("--", *SMALL, PORT=str(port)).says(STARTED)
+        assert f"Port {port} is taken: web uses " in up.said
+        assert f":{port}/" not in up.row("web")
+        # The vendor was told the new one: its events arrive.
+        applied = "select 1 from headshotpro.webhook_events limit 1"
+        assert eventually(lambda: up.query(applied), 30)
+
+
+def test_a_second_one_in_the_same_folder_is_refused(start: Start) -> None:
+    first = start("--", *SMALL).says(STARTED)
+    second = start("--", *SMALL)
+    assert second.process.wait(60) == 1
+    assert "is in use by another process" in second.said
+    assert "Traceback" not in second.said
+    assert first.process.poll() is None
+
+
+def test_with_a_key_but_no_secret_it_only_pulls_and_says_so(start: Start, sandbox: Callable[..., Any]) -> None:
+    vendor = sandbox(models=30, births=0)
+    up = start(HEADSHOTPRO_API_KEY=vendor.api_key, HEADSHOTPRO_API_URL=vendor.url).says(STARTED)
+    assert "only pulls" in up.row("web")
+    assert up.row("processes") == "clock, worker"
+    assert eventually(lambda: len(up.statuses()) == 30, 30), up.said
+    assert not (up.folder / ".headshot-mirror" / "sandbox").exists()
+
+
+def test_it_ends_with_its_parent_when_it_is_asked_to(start: Start) -> None:
+    # A shell that starts it and is killed, as `make` may be.
+    up = start("--help")
+    up.process.wait(60)
+    command = f"{sys.executable} -m service.cli up --with-parent -- {' '.join(SMALL)} > said 2>&1; true"
+    parent = subprocess.Popen(["sh", "-c", command], cwd=up.folder, env=environment(**NEUTRAL, PORT=str(quiet_port())))
+    assert eventually(lambda: STARTED in (up.folder / "said").read_text(), 60)
+    parent.kill()
+    parent.wait()
+    assert eventually(lambda: not processes_in(up.folder), 20), processes_in(up.folder)
+
+
+def test_options_of_the_sandbox_need_a_sandbox(start: Start) -> None:
+    up = start("--", "--models", "3", HEADSHOTPRO_API_KEY="key")
+    assert up.process.wait(60) == 2
+    assert "HEADSHOTPRO_API_KEY is set" in up.said

@@ -1,0 +1,446 @@
+"""The client against answers that the sandbox cannot give: odd clocks, garbage, hung servers, foreign errors."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from service.errors import (
+    InboxUnavailable,
+    KeyRejected,
+    MirrorError,
+    ModelNotFound,
+    SettingsError,
+    Stopping,
+    Throttled,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamGarbled,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from service.upstream.budget import Budget, Priority
+from service.upstream.client import UpstreamClient
+from tests.support.odd_vendor import OddVendor, http, odd_vendor, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REFETCH = Priority.REFETCH
+KEY = "hsp_live_secret"
+MODEL = {"success": True, "model": {"id": "m1", "status": "active"}}
+CREATED = {"success": True, "modelId": "m1", "status": "onboarding", "signedUrl": "https://x.example/?token=SECRET"}
+DELETED = {"success": True, "modelId": "m1", "message": "Model deleted successfully"}
+CUT = http(200, b'{"success": true', Content_Length="500")
+
+
+@pytest.fixture
+def vendor() -> Iterator[OddVendor]:
+    with odd_vendor(http(200, MODEL)) as running:
+        yield running
+
+
+class Pauses(list[float]):
+    """Stands in for sleeping where a test wants to know how long, and not to wait."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def client_of(vendor: OddVendor, pause: Any = None, *, read_timeout: float = 10.0, **more: Any) -> UpstreamClient:
+    budget = more.pop("budget", None)
+    return UpstreamClient(
+        vendor.url, KEY, budget, pause=Pauses() if pause is None else pause, read_timeout=read_timeout, **more
+    )
+
+
+def get(client: UpstreamClient, patience: float | None = None) -> Any:
+    return client.get_model("m1", priority=REFETCH, patience=patience)
+
+
+def http_time(time_: datetime) -> str:
+    return format_datetime(time_, usegmt=True)
+
+
+# --- when an answer was true
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-400), timedelta(hours=3), timedelta(0)])
+def test_the_interval_lies_on_the_vendors_clock(vendor: OddVendor, off: timedelta) -> None:
+    date = (datetime.now(UTC) + off).replace(microsecond=0)
+    vendor.script(http(200, MODEL, Date=http_time(date)))
+    answer = get(client_of(vendor))
+    assert date - timedelta(seconds=12) < answer.sent_at <= date - timedelta(seconds=2)
+    assert date + timedelta(seconds=1) <= answer.answered_at < date + timedelta(seconds=11)
+
+
+def test_a_slow_answer_may_be_as_old_as_its_request(vendor: OddVendor) -> None:
+    before = datetime.now(UTC)
+    vendor.script(vendor.slow(http(200, MODEL), 1.0))
+    answer = get(client_of(vendor))
+    # The script wrote `Date` before it waited, so both ends must allow for the second.
+    assert answer.sent_at < before - timedelta(seconds=2)
+    assert answer.answered_at > before + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_without_a_sane_date_our_own_clock_stands_in(vendor: OddVendor, date: str | None) -> None:
+    vendor.script(http(200, MODEL, Date=date))
+    before = datetime.now(UTC)
+    answer = get(client_of(vendor))
+    after = datetime.now(UTC)
+    assert before - timedelta(seconds=12) < answer.sent_at <= before - timedelta(seconds=2) + (after - before)
+    assert after <= answer.answered_at < after + timedelta(seconds=11)
+
+
+def test_a_404_carries_its_interval_too(vendor: OddVendor) -> None:
+    date = datetime(2030, 1, 1, tzinfo=UTC)
+    vendor.script(refusal(404, "NOT_FOUND", Date=http_time(date)))
+    with pytest.raises(ModelNotFound) as raised:
+        get(client_of(vendor))
+    assert raised.value.sent_at < date - timedelta(seconds=1) < date < raised.value.answered_at
+
+
+# --- 429
+
+
+def reset_in(seconds: float, date: datetime) -> dict[str, str]:
+    reset = (date + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "Date": http_time(date),
+        "X_RateLimit_Limit": "300",
+        "X_RateLimit_Remaining": "0",
+        "X_RateLimit_Reset": reset,
+    }
+
+
+def test_a_429_is_waited_for_until_its_reset_whatever_the_vendors_clock_says(vendor: OddVendor) -> None:
+    date = datetime(2030, 1, 1, tzinfo=UTC)
+    vendor.script(refusal(429, "RATE_LIMIT_EXCEEDED", **reset_in(42, date)), http(200, MODEL))
+    pauses = Pauses()
+    assert get(client_of(vendor, pauses)).body.id == "m1"
+    assert pauses == [42.0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry_After": "7"}, [7.0, 7.0]),
+        ({}, [0.5, 1.0]),
+        ({"X_RateLimit_Reset": "soon", "Retry_After": "-4"}, [0.5, 1.0]),
+        ({"Retry_After": "999999"}, [3600.0, 3600.0]),
+    ],
+)
+def test_a_429_that_tells_no_reset_is_waited_for_longer_each_time(
+    vendor: OddVendor, headers: dict[str, str], expected: list[float]
+) -> None:
+    limited = refusal(429, "RATE_LIMIT_EXCEEDED", **headers)
+    vendor.script(limited, limited, http(200, MODEL))
+    pauses = Pauses()
+    get(client_of(vendor, pauses))
+    assert pauses == expected
+
+
+def test_a_429_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
+    vendor.script(refusal(429, **reset_in(42, datetime.now(UTC))))
+    with pytest.raises(Throttled) as raised:
+        get(client_of(vendor), patience=5.0)
+    assert timedelta(seconds=30) < raised.value.retry_at - datetime.now(UTC) < timedelta(seconds=45)
+    assert len(vendor.requests) == 1
+
+
+def test_a_429_is_no_fault_so_a_create_goes_on_after_it(vendor: OddVendor) -> None:
+    vendor.script(*[refusal(429, Retry_After="1")] * 6, http(200, CREATED))
+    answer = client_of(vendor).create_model("ann@example.com", priority=REFETCH)
+    assert answer.body.model_id == "m1"
+    assert len(vendor.requests) == 7
+
+
+def test_who_is_asked_to_stop_stops_waiting(vendor: OddVendor) -> None:
+    def stop(seconds: float) -> None:
+        raise Stopping
+
+    vendor.script(refusal(429, Retry_After="30"))
+    with pytest.raises(Stopping):
+        get(client_of(vendor, stop))
+
+
+# --- faults
+
+
+def test_5xx_and_broken_answers_are_tried_again(vendor: OddVendor) -> None:
+    vendor.script(http(502, b"<html>Bad gateway</html>"), CUT, http(200, b"<html>"), http(200, MODEL))
+    pauses = Pauses()
+    assert get(client_of(vendor, pauses)).body.status == "active"
+    for pause, longest in zip(pauses, (0.5, 1.0, 2.0), strict=True):
+        assert longest / 2 <= pause <= longest
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (http(503, {"success": False, "error": "Down", "code": "X"}), UpstreamFailed),
+        (CUT, UpstreamUnreachable),
+        (http(200, b"4\r\n{   \r\n", Content_Length=None, Transfer_Encoding="chunked"), UpstreamUnreachable),
+        (http(200, b"no gzip at all, however long", Content_Encoding="gzip"), UpstreamUnreachable),
+        (b"", UpstreamUnreachable),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", UpstreamUnreachable),
+        (http(200, b"<html>"), UpstreamGarbled),
+        (http(204), UpstreamGarbled),
+        (http(200, b"\xff\xfe"), UpstreamGarbled),
+        (http(200, b'{"odd":' + b"[" * 100_000), UpstreamGarbled),
+    ],
+)
+def test_a_fault_that_stays_is_our_error_after_four_tries(
+    vendor: OddVendor, answer: bytes, error: type[UpstreamError]
+) -> None:
+    vendor.script(answer)
+    with pytest.raises(error) as raised:
+        get(client_of(vendor))
+    assert type(raised.value) is error
+    assert len(vendor.requests) == 4
+
+
+@pytest.mark.parametrize("answer", [http(200, {"success": True}), http(200, []), http(200, {"model": {"id": 7}})])
+def test_json_of_another_shape_is_garbled_at_once(vendor: OddVendor, answer: bytes) -> None:
+    vendor.script(answer)
+    with pytest.raises(UpstreamGarbled):
+        get(client_of(vendor))
+    assert len(vendor.requests) == 1
+
+
+def test_an_answer_that_never_ends_is_given_up(vendor: OddVendor) -> None:
+    vendor.script(vendor.drip)
+    with pytest.raises(UpstreamTimeout):
+        get(client_of(vendor, read_timeout=0.5), patience=0.0)
+
+
+def test_an_answer_that_never_comes_is_given_up(vendor: OddVendor) -> None:
+    vendor.script(vendor.hang)
+    with pytest.raises(UpstreamTimeout):
+        get(client_of(vendor, read_timeout=0.5))
+    assert len(vendor.requests) == 4
+
+
+def test_an_answer_without_measure_is_given_up(vendor: OddVendor) -> None:
+    vendor.script(http(200, b" " * (17 * 1024 * 1024)))
+    with pytest.raises(UpstreamGarbled, match="larger"):
+        get(client_of(vendor), patience=0.0)
+
+
+def test_a_vendor_that_is_not_there_is_unreachable() -> None:
+    with odd_vendor(b"") as gone:
+        pass
+    pauses = Pauses()
+    with pytest.raises(UpstreamUnreachable) as raised:
+        client_of(gone, pauses).create_model("ann@example.com", priority=REFETCH)
+    assert not isinstance(raised.value, UpstreamTimeout)
+    # Nobody heard it, so even a create was tried again.
+    assert len(pauses) == 3
+
+
+def test_patience_ends_the_tries(vendor: OddVendor) -> None:
+    vendor.script(http(500))
+    with pytest.raises(UpstreamFailed):
+        get(client_of(vendor, time.sleep), patience=0.1)
+    assert len(vendor.requests) == 1
+
+
+def test_an_address_that_is_none_is_our_error() -> None:
+    for url in ("http://", "http://a b/api", "http://[::1/api", f"http://{'x' * 64}.example/api"):
+        client = UpstreamClient(url, KEY, None, pause=Pauses())
+        with pytest.raises(UpstreamError):
+            get(client)
+
+
+def test_a_title_with_half_an_emoji_spoils_no_page(vendor: OddVendor) -> None:
+    page = {
+        "models": [{"id": "m1", "title": "Ann \ud83d"}, {"id": "m2", "title": "B\0b"}],
+        "pagination": {"total": 2, "limit": 50, "offset": 0, "hasMore": False},
+    }
+    vendor.script(http(200, page))
+    models = client_of(vendor).list_models(priority=REFETCH).body.models
+    assert [model.title for model in models] == ["Ann \ufffd", "B\ufffdb"]
+
+
+# --- calls that change something
+
+
+@pytest.mark.parametrize("fault", [http(500), http(503), CUT, http(201, b"<html>"), b""])
+def test_a_create_that_may_have_happened_is_not_sent_twice(vendor: OddVendor, fault: bytes) -> None:
+    vendor.script(fault, http(200, CREATED))
+    with pytest.raises(UpstreamError):
+        client_of(vendor).create_model("ann@example.com", priority=REFETCH)
+    assert len(vendor.requests) == 1
+
+
+def test_a_create_without_an_answer_says_that_it_may_have_happened(vendor: OddVendor) -> None:
+    vendor.script(vendor.hang)
+    with pytest.raises(UpstreamTimeout):
+        client_of(vendor, read_timeout=0.5).create_model("ann@example.com", priority=REFETCH)
+    assert len(vendor.requests) == 1
+
+
+def test_a_create_sends_only_what_is_given(vendor: OddVendor) -> None:
+    vendor.script(http(200, CREATED))
+    client = client_of(vendor)
+    client.create_model("ann@example.com", priority=REFETCH)
+    client.create_model("bob@example.com", "t1", is_development=False, priority=REFETCH)
+    bodies = [json.loads(request.partition("\r\n\r\n")[2]) for request in vendor.requests]
+    assert bodies == [
+        {"email": "ann@example.com"},
+        {"email": "bob@example.com", "teamId": "t1", "isDevelopment": False},
+    ]
+    assert all("content-type: application/json" in request.lower() for request in vendor.requests)
+
+
+def test_a_delete_that_finds_what_its_first_try_did_is_done(vendor: OddVendor) -> None:
+    vendor.script(CUT, refusal(400, "ALREADY_DELETED"))
+    assert client_of(vendor).delete_model("m1", priority=REFETCH).body.model_id == "m1"
+
+
+def test_a_delete_of_what_was_deleted_before_is_rejected(vendor: OddVendor) -> None:
+    # A 429 is no try: nothing was done then.
+    vendor.script(refusal(429, Retry_After="1"), refusal(400, "ALREADY_DELETED"))
+    with pytest.raises(UpstreamRejected) as raised:
+        client_of(vendor).delete_model("m1", priority=REFETCH)
+    assert (raised.value.status, raised.value.code) == (400, "ALREADY_DELETED")
+
+
+def test_a_404_after_a_lost_delete_proves_nothing(vendor: OddVendor) -> None:
+    vendor.script(http(500), refusal(404, "NOT_FOUND"))
+    with pytest.raises(ModelNotFound):
+        client_of(vendor).delete_model("m1", priority=REFETCH)
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, UpstreamRejected), (401, KeyRejected), (402, UpstreamRejected), (403, KeyRejected), (404, ModelNotFound)],
+)
+def test_a_4xx_is_not_tried_again(vendor: OddVendor, status: int, error: type[UpstreamRejected]) -> None:
+    vendor.script(refusal(status, "THE_CODE", "The words."))
+    with pytest.raises(error, match="The words") as raised:
+        get(client_of(vendor))
+    assert type(raised.value) is error
+    assert (raised.value.status, raised.value.code) == (status, "THE_CODE")
+    assert len(vendor.requests) == 1
+
+
+def test_a_foreign_404_does_not_say_that_a_model_is_gone(vendor: OddVendor) -> None:
+    # A proxy's, or another site's behind a wrong base URL.
+    for body in (b"<html>404</html>", b"", b"[]", b"{}"):
+        vendor.script(http(404, body))
+        with pytest.raises(UpstreamGarbled, match="HEADSHOTPRO_API_URL"):
+            get(client_of(vendor))
+
+
+def test_a_404_of_the_list_is_about_no_model(vendor: OddVendor) -> None:
+    vendor.script(refusal(404, "NOT_FOUND", "Team not found"))
+    with pytest.raises(UpstreamRejected) as raised:
+        client_of(vendor).create_model("ann@example.com", "t9", priority=REFETCH)
+    assert type(raised.value) is UpstreamRejected
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(400, "INVALID_EMAIL", "Not good: ann@example.com, see https://x.example/?token=SECRET"),
+        refusal(500, "ann@example.com", "SECRET@x"),
+        http(200, {"modelId": 7, "signedUrl": "https://x.example/?token=SECRET"}),
+    ],
+)
+def test_no_message_repeats_what_is_private(vendor: OddVendor, answer: bytes) -> None:
+    vendor.script(answer)
+    with pytest.raises(UpstreamError) as raised:
+        client_of(vendor).create_model("ann@example.com", priority=REFETCH)
+    for private in ("ann@", "SECRET", KEY):
+        assert private not in str(raised.value)
+
+
+def test_a_redirect_is_not_followed_with_the_key(vendor: OddVendor) -> None:
+    with odd_vendor(http(200, MODEL)) as other:
+        vendor.script(http(302, Location=f"{other.url}/organization/models/m1"))
+        with pytest.raises(UpstreamGarbled, match="HEADSHOTPRO_API_URL"):
+            get(client_of(vendor))
+        assert len(vendor.requests) == 1
+        assert other.requests == []
+
+
+def test_a_key_that_no_header_can_hold_is_a_wrong_setting_and_not_printed() -> None:
+    for key in ("abc\ndef", "abc\0def", "ключ"):
+        with pytest.raises(SettingsError) as raised:
+            UpstreamClient("http://127.0.0.1:1", key, None)
+        assert key not in str(raised.value)
+
+
+# --- what is sent
+
+
+def test_an_id_stays_one_part_of_the_path(vendor: OddVendor) -> None:
+    client_of(vendor).get_model("a/../b?c=d#e %2F", priority=REFETCH)
+    assert vendor.requests[0].startswith("GET /api/v2/organization/models/a%2F..%2Fb%3Fc%3Dd%23e%20%252F HTTP")
+
+
+def test_an_id_that_would_be_another_path_is_not_sent(vendor: OddVendor) -> None:
+    for model_id in ("", ".", ".."):
+        with pytest.raises(UpstreamRejected):
+            client_of(vendor).delete_model(model_id, priority=REFETCH)
+    assert vendor.requests == []
+
+
+def test_the_key_goes_into_the_header_alone(vendor: OddVendor) -> None:
+    get(client_of(vendor))
+    head = vendor.requests[0]
+    assert f"authorization: bearer {KEY}".lower() in head.lower()
+    assert head.count(KEY) == 1
+
+
+def test_each_try_is_observed(vendor: OddVendor) -> None:
+    seen: list[tuple[str, int | str]] = []
+    vendor.script(http(500), CUT, http(200, MODEL))
+    get(client_of(vendor, observe=lambda route, status, seconds: seen.append((route, status))))
+    route = "GET /organization/models/:modelId"
+    assert seen == [(route, 500), (route, "unreachable"), (route, 200)]
+
+
+# --- budget
+
+
+def test_without_redis_nothing_is_sent(vendor: OddVendor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    budget = Budget(redis.Redis(port=port, retry=Retry(NoBackoff(), 0)), 0.8, 0.1)
+    with pytest.raises(InboxUnavailable):
+        get(client_of(vendor, budget=budget))
+    assert vendor.requests == []
+
+
+def test_a_wait_for_the_budget_longer_than_the_patience_is_throttled(vendor: OddVendor, redis_url: str) -> None:
+    budget = Budget(redis.Redis.from_url(redis_url), 0.8, 0.1)
+    budget.block(time.time() + 60)
+    with pytest.raises(Throttled) as raised:
+        get(client_of(vendor, budget=budget), patience=10)
+    assert isinstance(raised.value, MirrorError)
+    assert raised.value.retry_at > datetime.now(UTC) + timedelta(seconds=40)
+    assert vendor.requests == []
+
+
+def test_a_429_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
+    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
+    vendor.script(refusal(429, **reset_in(42, datetime(2030, 1, 1, tzinfo=UTC))))
+    with pytest.raises(Throttled):
+        get(client_of(vendor, budget=one), patience=1)
+    assert 35 < other.acquire(REFETCH) <= 42

@@ -1,0 +1,37 @@
+"""Which processes belong to a folder, and waiting for things to happen."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+def processes_in(folder: Path) -> dict[int, str]:
+    """Process ids and command lines of everything on this machine that works in a folder or below it.
+
+    Servers and the children of `up` all do, and so do those that they start.
+    """
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            place = (entry / "cwd").readlink()
+            words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            continue
+        if place == folder or folder in place.parents:
+            found[int(entry.name)] = words
+    return found
+
+
+def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
+    """The first true answer of `look`, or its last one when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return seen

@@ -1,0 +1,277 @@
+"""What the vendor sends, read: both documented webhook forms, unknown fields, and bodies that nobody should send."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from service.errors import DeliveryRejected, UpstreamGarbled
+from service.upstream.json_text import storable
+from service.upstream.payloads import (
+    CreatedModel,
+    DetailedModel,
+    Envelope,
+    ListedModel,
+    ModelAnswer,
+    ModelPage,
+    OrganizationAnswer,
+    WebhookModel,
+    created_at_of,
+    decode_envelope,
+    decode_webhook_model,
+)
+
+MODEL_ID = "507f1f77bcf86cd799439011"
+NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
+
+
+def event_body(**changes: Any) -> bytes:
+    """A webhook body of the vendor's; a changed field whose value is UNSET is left out."""
+    whole = {
+        "id": "evt_8d1f",
+        "event": "model.deleted",
+        "createdAt": "2024-01-15T12:00:00.000Z",
+        "objectType": "model",
+        "object": {"_id": MODEL_ID, "title": "Ann", "status": "deleted", "organization": "org1"},
+    } | changes
+    return json.dumps({name: value for name, value in whole.items() if value is not UNSET}).encode()
+
+
+def model_of(**fields: Any) -> bytes:
+    return event_body(object={"_id": MODEL_ID, **fields})
+
+
+def refusal(body: bytes) -> DeliveryRejected:
+    with pytest.raises(DeliveryRejected) as raised:
+        decode_envelope(body)
+    return raised.value
+
+
+# --- the door
+
+
+def test_the_documented_body_is_read() -> None:
+    assert decode_envelope(event_body()) == Envelope("model.deleted", "evt_8d1f", NOON, "model", MODEL_ID, True)
+
+
+def test_the_form_without_id_and_time_is_read() -> None:
+    body = event_body(id=UNSET, createdAt=UNSET, objectType=UNSET)
+    assert decode_envelope(body) == Envelope("model.deleted", None, None, None, MODEL_ID, True)
+
+
+def test_null_counts_as_absent() -> None:
+    body = event_body(id=None, createdAt=None, objectType=None)
+    assert decode_envelope(body) == Envelope("model.deleted", None, None, None, MODEL_ID, True)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["2024-01-15T12:00:00Z", "2024-01-15T13:00:00+01:00", "2024-01-15T12:00:00", "2024-01-15t12:00:00.000000z"],
+)
+def test_times_come_out_in_utc(sent: str) -> None:
+    read = decode_envelope(event_body(createdAt=sent)).created_at
+    assert read == NOON
+    assert read.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"event":"model.created"',
+        b'{"event":"model.created"} trailing',
+        b"\xef\xbb\xbf" + event_body(),
+        event_body(objectType="team")[:-1] + b',"note":"\xff"}',
+        event_body(objectType="team")[:-1] + b',"note":NaN}',
+        event_body(objectType="team")[:-1] + b',"note":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        event_body(event=UNSET),
+        event_body(event=None),
+        event_body(event=7),
+        event_body(object=UNSET),
+        event_body(object=None),
+        event_body(object=MODEL_ID),
+        event_body(object=[]),
+        event_body(object={}),
+        model_of(_id=""),
+        model_of(_id=7),
+        model_of(_id=None),
+        event_body(objectType=UNSET, object={}),
+        event_body(createdAt="yesterday"),
+        event_body(createdAt=""),
+        event_body(createdAt=1705320000),
+        event_body(createdAt={}),
+        event_body(createdAt="2024-13-15T12:00:00Z"),
+        event_body(createdAt="0001-01-01T00:00:00+05:00"),
+        event_body(createdAt="9999-12-31T23:59:59-05:00"),
+        event_body(createdAt="yesterday", objectType="team"),
+    ],
+)
+def test_what_is_no_webhook_body_is_refused(body: bytes) -> None:
+    error = refusal(body)
+    assert (error.status, error.code, error.answer) == (400, "INVALID_REQUEST", "malformed")
+
+
+@pytest.mark.parametrize(
+    ("changes", "event_id"),
+    [
+        ({"event": "model.reborn"}, "evt_8d1f"),
+        ({"event": ""}, "evt_8d1f"),
+        ({"extra": {"deep": [1, 2]}}, "evt_8d1f"),
+        ({"object": {"_id": MODEL_ID, "title": 7, "status": [], "createdAt": "yesterday"}}, "evt_8d1f"),
+        ({"id": 7}, None),
+        ({"id": ""}, None),
+        ({"id": "x" * 255}, "x" * 255),
+        ({"id": "x" * 256}, None),
+        ({"id": "with\0nul"}, None),
+    ],
+)
+def test_nothing_else_about_a_model_is_refused(changes: dict[str, Any], event_id: str | None) -> None:
+    read = decode_envelope(event_body(**changes))
+    assert (read.event_id, read.model_id, read.concerns_model) == (event_id, MODEL_ID, True)
+
+
+@pytest.mark.parametrize(
+    ("object_type", "read_as"), [("team", "team"), ("", ""), (7, None), (False, None), (["model"], None)]
+)
+def test_an_event_about_something_else_names_no_model(object_type: Any, read_as: str | None) -> None:
+    # Its object may be anything, and an id in it is not a model's.
+    for thing in (UNSET, None, 7, {"_id": "t1"}):
+        read = decode_envelope(event_body(objectType=object_type, object=thing))
+        assert (read.object_type, read.model_id, read.concerns_model) == (read_as, None, False)
+
+
+def test_text_that_postgres_cannot_store_is_mended_not_refused() -> None:
+    # Half of an emoji is what JavaScript sends when it cuts a title at a fixed length.
+    half = event_body(event="a\ud83d", object={"_id": "m\0", "title": "Ann \ud83d"})
+    read = decode_envelope(half)
+    assert (read.event, read.model_id) == ("a\ufffd", "m\ufffd")
+    assert decode_webhook_model(half).title == "Ann \ufffd"
+    whole = model_of(title="Ann 😀")
+    assert b"\\ud83d\\ude00" in whole
+    assert decode_webhook_model(whole).title == "Ann 😀"
+
+
+def test_refusals_repeat_nothing_of_the_body() -> None:
+    for body in (event_body(event=["ann@example.com"]), event_body(createdAt="ann@example.com")):
+        assert "ann@" not in str(refusal(body))
+
+
+# The first text of a process takes seconds to draw: hypothesis builds its tables of Unicode then.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+odd_events = st.fixed_dictionaries(
+    {},
+    optional={
+        "event": st.text() | json_values,
+        "id": st.text() | json_values,
+        "createdAt": st.datetimes().map(datetime.isoformat) | st.text() | json_values,
+        "objectType": st.just("model") | json_values,
+        "object": st.fixed_dictionaries({"_id": st.text() | json_values}) | json_values,
+    },
+)
+
+
+@patient
+@given(st.binary() | odd_events.map(lambda event: json.dumps(event).encode()))
+@example(b'{"event":"e","object":{"_id":"\\ud800"}}')
+@example(b'{"event":"\\u0000","object":{"_id":"m","x":1e999}}')
+@example(b'{"event":"e","object":{"_id":"m","\\ud800":' + b"9" * 5000 + b"}}")
+def test_any_bytes_give_an_envelope_that_can_be_stored_or_a_refusal(body: bytes) -> None:
+    try:
+        read = decode_envelope(body)
+    except DeliveryRejected:
+        return
+    assert read.concerns_model is (read.model_id is not None)
+    for text in (read.event, read.event_id, read.object_type, read.model_id):
+        assert text is None or "\0" not in text.encode().decode()
+    assert read.created_at is None or read.created_at.utcoffset() == timedelta(0)
+    assert isinstance(json.loads(storable(body)), dict)
+
+
+# --- the drain
+
+
+def test_absent_is_no_information_and_null_is_a_value() -> None:
+    read = decode_webhook_model(model_of(title=None, finishedAt="2024-01-15T12:00:00Z", deletedAt=None))
+    assert (read.title, read.finished_at, read.deleted_at) == (None, NOON, None)
+    assert {read.status, read.uid, read.trigger, read.organization, read.invite_expires_at} == {UNSET}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("title", 7), ("status", []), ("isDevelopment", "yes"), ("finishedAt", 5), ("inviteExpiresAt", "soon")],
+)
+def test_a_wrong_type_inside_the_model_is_named(field: str, value: Any) -> None:
+    with pytest.raises(UpstreamGarbled, match=field):
+        decode_webhook_model(model_of(**{field: value}))
+
+
+def test_a_time_out_of_range_inside_the_model_is_garbled() -> None:
+    with pytest.raises(UpstreamGarbled, match="out of range"):
+        decode_webhook_model(model_of(finishedAt="9999-12-31T23:59:59-05:00"))
+
+
+@patient
+@given(st.binary() | odd_events.map(lambda event: json.dumps(event).encode()))
+def test_any_bytes_give_a_model_or_garbled(body: bytes) -> None:
+    with suppress(UpstreamGarbled):
+        assert isinstance(decode_webhook_model(body), WebhookModel)
+
+
+# --- the API
+
+
+def test_a_page_with_fields_nobody_knows_is_read() -> None:
+    body = b"""{"success": true, "more": 1, "pagination": {"total": 150, "limit": 25, "offset": 0, "hasMore": true},
+        "models": [{"id": "m1", "teamId": null, "createdAt": "2024-01-15T12:00:00.000Z", "shoe": 42}]}"""
+    page = msgspec.json.decode(body, type=ModelPage)
+    assert page.models == (ListedModel(id="m1", team_id=None, created_at=NOON),)
+    assert (page.pagination.total, page.pagination.has_more) == (150, True)
+    assert page.models[0].email is UNSET
+
+
+def test_no_repr_shows_a_person_or_a_login_link() -> None:
+    body = b"""{"model": {"id": "m1", "email": "ann@example.com", "title": "Ann Lee", "photoCount": 40,
+        "signedUrl": "https://example.com/auth?token=SECRET"}}"""
+    model = msgspec.json.decode(body, type=ModelAnswer).model
+    assert isinstance(model, DetailedModel)
+    assert (model.photo_count, model.signed_url) == (40, "https://example.com/auth?token=SECRET")
+    shown = repr(model) + repr(list(model.__rich_repr__())) + repr(CreatedModel(model_id="m1", signed_url="SECRET"))
+    assert "id='m1'" in shown
+    for hidden in ("ann", "Ann", "SECRET"):
+        assert hidden not in shown
+
+
+@pytest.mark.parametrize("name", ["organization", "data"])
+def test_the_organization_is_found_under_either_name(name: str) -> None:
+    body = json.dumps({name: {"uid": "o1", "name": "Acme", "teams": [{"id": "t1", "name": "Sales"}]}})
+    found = msgspec.json.decode(body, type=OrganizationAnswer).found
+    assert (found.uid, found.name, found.website) == ("o1", "Acme", UNSET)
+    assert found.teams[0].id == "t1"
+
+
+def test_an_answer_without_organization_is_refused() -> None:
+    with pytest.raises(msgspec.ValidationError, match="organization"):
+        msgspec.json.decode(b'{"success": true}', type=OrganizationAnswer)
+
+
+def test_creation_time_is_in_the_id() -> None:
+    assert created_at_of(MODEL_ID) == datetime(2012, 10, 17, 21, 13, 27, tzinfo=UTC)
+    for other in ("", "m1", MODEL_ID[:-1], MODEL_ID + "0", "g" * 24, "0x" + "1" * 22, "١" * 24, MODEL_ID + "\n"):
+        assert created_at_of(other) is None

@@ -1,0 +1,149 @@
+"""The sandbox's small parts: times, bodies, signature, rate, switches, faults, kept state."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from service.cli.sandbox import sandbox
+from service.errors import EmbeddedError, SettingsError
+from service.sandbox.account import found_organization, open_account
+from service.sandbox.command import DEFAULTS
+from service.sandbox.events import bare_body, full_body, new_event
+from service.sandbox.hostile import FAULTS, Hostility, broken
+from service.sandbox.model import iso, milliseconds, webhook_object
+from service.sandbox.people import population
+from service.sandbox.rate import Window
+from service.sandbox.sender import Delivery, signature
+from service.sandbox.state import Keep
+from service.sandbox.switches import Switches, parse_switches
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = 1_700_000_000_000
+
+
+def test_times_have_the_vendors_form_and_come_back() -> None:
+    assert iso(1705314600000) == "2024-01-15T10:30:00.000Z"
+    assert milliseconds("2024-01-15T10:30:00.000Z") == 1705314600000
+    assert milliseconds("2024-01-15T11:30:00+01:00") == 1705314600000
+    assert all(milliseconds(iso(START + number)) == START + number for number in range(1000))
+    with pytest.raises(ValueError, match="no offset"):
+        milliseconds("2024-01-15T10:30:00")
+
+
+def test_the_signature_is_hmac_sha256_over_timestamp_and_body() -> None:
+    # Computed with: printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac secret
+    expected = "49f24e537407743fa4a0242bb63b94b9a47ee99cbbe071ccd8a22550ae411686"
+    assert signature("secret", 1700000000, b'{"a":1}') == expected
+
+
+def test_the_two_forms_of_a_body() -> None:
+    organization = found_organization(Random(1))
+    (model,) = population(1, organization, Random(1), now=START, speed=1)
+    event = new_event(Random(1), "model.created", START, webhook_object(model, organization.id))
+    full, bare = json.loads(full_body(event)), json.loads(bare_body(event))
+    assert list(full) == ["id", "event", "createdAt", "objectType", "object"]
+    assert full["id"].startswith("evt_")
+    assert full["object"]["deletedAt"] is None
+    assert list(bare) == ["event", "objectType", "object"]
+    assert "deletedAt" not in bare["object"]
+
+
+def test_a_window_refuses_past_its_limit_and_begins_anew() -> None:
+    window = Window(Switches(rate=3))
+    assert [window.take(START + number).remaining for number in range(3)] == [2, 1, 0]
+    refused = window.take(START + 59_999)
+    assert not refused.allowed
+    assert refused.headers() == {
+        "X-RateLimit-Limit": "3",
+        "X-RateLimit-Remaining": "0",
+        "X-RateLimit-Reset": iso(START + 60_000),
+    }
+    assert window.take(START + 60_000).remaining == 2
+
+
+def test_rate_zero_refuses_nobody() -> None:
+    window = Window(Switches(rate=0))
+    assert all(window.take(START).allowed for _ in range(2000))
+
+
+def test_looking_costs_nothing() -> None:
+    window = Window(Switches(rate=3))
+    assert [window.look(START).remaining for _ in range(5)] == [3] * 5
+
+
+def test_switches_are_turned_all_or_none() -> None:
+    switches = Switches()
+    switches.turn({"loss": 0.5, "quiet": True})
+    assert (switches.loss, switches.quiet) == (0.5, True)
+    for wrong in ({"loss": 0.1, "errors": 2}, {"loss": 0.1, "unheard_of": 1}, {"order": "random"}):
+        with pytest.raises(SettingsError):
+            switches.turn(wrong)
+    assert switches.loss == 0.5
+    with pytest.raises(SettingsError, match=r"^errors: "):
+        parse_switches({"errors": 2})
+
+
+def test_faults_are_drawn_at_their_rate_and_of_every_kind() -> None:
+    hostility = Hostility(Switches(errors=0.5), Random(1))
+    drawn = [hostility.fault() for _ in range(1000)]
+    assert set(drawn) == {None, *FAULTS}
+    assert 400 < drawn.count(None) < 600
+    friendly = Hostility(Switches(), Random(1))
+    assert {friendly.fault() for _ in range(100)} == {None}
+    assert not any(friendly.drifts() for _ in range(100))
+    assert friendly.delays() == (0.0, 0.0)
+    assert friendly.lag() == 0
+
+
+def test_a_broken_answer_ends_in_mid_body_or_before_it() -> None:
+    cut = broken(b"1234", "cut")
+    assert next(cut) == b"12"
+    for rest in (cut, broken(b"1234", "dropped")):
+        with pytest.raises(ConnectionResetError):
+            next(rest)
+
+
+def test_what_is_kept_comes_back(folder: Path) -> None:
+    organization = found_organization(Random(1))
+    account = open_account(organization, 1, 5)
+    models = {model.id: model for model in population(50, organization, Random(1), now=START, speed=1)}
+    waiting = {number: Delivery(number=number, body="{}", due=START, tries=1, stamp=7) for number in (1, 2, 3)}
+    keep = Keep(folder / "new" / "state.db")
+    assert keep.load() is None
+    keep.write(account, models, waiting)
+    account.credits = 4
+    keep.write(account, {}, {2: None})
+    keep.close()
+    again = Keep(folder / "new" / "state.db")
+    kept = again.load()
+    again.close()
+    assert kept is not None
+    assert kept.account == account
+    assert {model.id: model for model in kept.models} == models
+    assert kept.deliveries == [waiting[1], waiting[3]]
+
+
+def test_a_state_file_belongs_to_one_process_and_must_be_one(folder: Path) -> None:
+    first = Keep(folder / "state.db")
+    with pytest.raises(EmbeddedError, match="in use"):
+        Keep(folder / "state.db", patience=0.1)
+    first.close()
+    (folder / "letter.txt").write_text("Dear database, " * 500)
+    with pytest.raises(SettingsError, match=r"letter\.txt"):
+        Keep(folder / "letter.txt")
+    with pytest.raises(SettingsError, match="cannot"):
+        Keep(folder / "letter.txt" / "state.db")
+
+
+def test_help_has_an_example_and_every_switch() -> None:
+    text = CliRunner().invoke(sandbox, ["--help"]).output
+    assert "Example:" in text
+    names = set(DEFAULTS.__struct_fields__) - {"whitelabel"}
+    assert not [name for name in names if f"--{name.replace('_', '-')}" not in text]

@@ -1,0 +1,212 @@
+"""What may be done to the vendor's models, what is told of it, and what the list shows."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from service.sandbox.account import found_organization, open_account
+from service.sandbox.events import event_names
+from service.sandbox.lifecycle import entered
+from service.sandbox.model import Model, object_id
+from service.sandbox.people import Person
+from service.sandbox.switches import Switches
+from service.sandbox.vendor import Refusal, Vendor
+
+START = 1_700_000_000_000
+TEAMS = ("team_a", "team_b", None)
+
+
+class House:
+    """A vendor whose clock moves a little with each change, so that every moment has one state."""
+
+    def __init__(self, credit: int = 10, **switches: object) -> None:
+        self.now = START
+        self.switches = Switches(**switches)
+        account = open_account(found_organization(Random(1)), 1, credit)
+        self.vendor = Vendor(account, self.switches, Random(1), self.clock)
+        self.people = 0
+
+    def clock(self) -> int:
+        return self.now
+
+    def add(self, team_id: str | None = None, status: str = "onboarding") -> Model:
+        self.people += 1
+        person = Person("Somebody", f"somebody{self.people}@x.example", "female")
+        newborn = self.vendor.newborn(person, team_id, is_development=False, created=self.now)
+        return self.vendor.put(replace(newborn, status=status))
+
+    def refusal(self, email: str, team_id: str | None = None) -> tuple[int, str, str]:
+        with pytest.raises(Refusal) as refused:
+            self.vendor.sign_up(email, team_id, is_development=False)
+        return refused.value.status, refused.value.code, str(refused.value)
+
+
+def test_signing_up_is_refused_with_the_documented_codes() -> None:
+    house = House(credit=1)
+    house.vendor.sign_up("Ada@x.example", None, is_development=False)
+    assert house.refusal("no address") == (400, "INVALID_REQUEST", "Invalid email format")
+    assert house.refusal("ada@X.example") == (400, "INVALID_REQUEST", "User with this email already exists")
+    assert house.refusal("bob@x.example", "team_none") == (404, "NOT_FOUND", "Team not found")
+    assert house.refusal("bob@x.example") == (402, "INSUFFICIENT_CREDITS", "Not enough credits")
+    house.switches.whitelabel = False
+    assert house.refusal("bob@x.example") == (403, "FORBIDDEN", "Whitelabel feature not enabled")
+
+
+def test_the_other_dialect_has_codes_of_its_own() -> None:
+    house = House(dialect="others")
+    house.vendor.sign_up("ada@x.example", None, is_development=False)
+    assert house.refusal("no address")[:2] == (400, "INVALID_EMAIL")
+    assert house.refusal("ada@x.example")[:2] == (400, "ALREADY_EXISTS")
+
+
+def test_a_development_model_costs_nothing() -> None:
+    house = House(credit=0)
+    house.vendor.sign_up("ada@x.example", None, is_development=True)
+    assert house.vendor.account.credits == 0
+
+
+def test_deleting_frees_the_address_and_works_once() -> None:
+    house = House()
+    model = house.vendor.sign_up("ada@x.example", None, is_development=False)
+    house.vendor.delete(model.id)
+    with pytest.raises(Refusal) as again:
+        house.vendor.delete(model.id)
+    assert (again.value.status, again.value.code) == (400, "ALREADY_DELETED")
+    assert house.vendor.sign_up("ada@x.example", None, is_development=False).id != model.id
+
+
+def test_a_vanished_model_was_never_there() -> None:
+    house = House(deleted="listed")
+    model = house.add()
+    house.vendor.events.clear()
+    house.vendor.vanish(model)
+    assert house.vendor.listing.find(model.id) is None
+    assert house.vendor.listing.page(0, 10).total == 0
+    assert house.vendor.events == []
+    with pytest.raises(Refusal):
+        house.vendor.delete(model.id)
+
+
+@pytest.mark.parametrize(
+    ("status", "names"),
+    [
+        ("onboarding", []),
+        ("failed", ["model.status.updated"]),
+        ("active", ["model.status.updated", "model.photos_ready"]),
+        ("deleted", ["model.deleted"]),
+    ],
+)
+def test_a_change_of_status_is_told(status: str, names: list[str]) -> None:
+    model = House().add()
+    changed = model if status == model.status else entered(model, status, START, Random(1), 1)
+    assert event_names(model, changed) == names
+
+
+def test_a_favorite_is_told_when_it_is_picked_not_when_it_is_taken_back() -> None:
+    model = House().add(status="active")
+    picked = replace(model, favorite_photo_id=object_id(Random(1), START))
+    assert event_names(model, picked) == ["model.favorite_selected"]
+    assert event_names(picked, replace(picked, title="Other")) == []
+    assert event_names(picked, model) == []
+
+
+def test_events_carry_the_model_as_it_was_then() -> None:
+    house = House()
+    model = house.add()
+    house.vendor.put(entered(model, "waiting", START, Random(1), 1))
+    assert [event.object["status"] for event in house.vendor.events] == ["onboarding", "waiting"]
+    assert set(house.vendor.events[0].object) == {
+        "_id", "uid", "title", "trigger", "status", "isDevelopment", "finishedAt", "deletedAt", "inviteExpiresAt",
+        "createdAt", "organization",
+    }  # fmt: skip
+    assert len({event.id for event in house.vendor.events}) == 2
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "change", "delete", "vanish", "wait"]),
+        st.integers(0, 10**6),
+        st.sampled_from(["pending", "active", "failed"]),
+        st.sampled_from(TEAMS),
+    ),
+    max_size=40,
+)
+
+
+def play(house: House, history: list[tuple[str, int, str, str | None]]) -> list[tuple[int, dict[str, Model]]]:
+    """Do what the history says; after each step the moment and every model as it then stood."""
+    seen = [(house.now, dict(house.vendor.models))]
+    for step, number, status, team_id in history:
+        house.now += 1 + number % 3
+        live = [model for model in house.vendor.models.values() if model.is_live]
+        if step == "add":
+            house.add(team_id, status)
+        elif live and step != "wait":
+            model = live[number % len(live)]
+            if step == "change":
+                house.vendor.put(replace(model, status=status, team_id=team_id))
+            elif step == "delete":
+                house.vendor.delete(model.id)
+            else:
+                house.vendor.vanish(model)
+        seen.append((house.now, dict(house.vendor.models)))
+    return seen
+
+
+def expected(models: dict[str, Model], switches: Switches, status: str | None, team_id: str | None) -> list[Model]:
+    """What the list shows, said as plainly as it can be."""
+    shown = [
+        model
+        for model in models.values()
+        if not model.vanished
+        and (model.status != "deleted" or switches.deleted == "listed")
+        and status in (None, model.status)
+        and team_id in (None, model.team_id)
+    ]
+    return sorted(shown, key=lambda model: model.key, reverse=switches.order == "newest")
+
+
+ways = st.fixed_dictionaries(
+    {"order": st.sampled_from(["newest", "oldest"]), "deleted": st.sampled_from(["hidden", "listed"])}
+)
+filters = st.tuples(st.sampled_from([None, "pending", "active", "deleted", "unheard of"]), st.sampled_from(TEAMS))
+windows = st.tuples(st.integers(0, 8), st.integers(1, 8))
+
+
+@given(history=steps, switches=ways, wanted=filters, window=windows, back=st.integers(0, 40))
+def test_every_page_is_the_slice_that_plain_sorting_gives_now_and_on_a_lagging_replica(
+    history: list[tuple[str, int, str, str | None]],
+    switches: dict[str, str],
+    wanted: tuple[str | None, str | None],
+    window: tuple[int, int],
+    back: int,
+) -> None:
+    house = House(**switches)
+    seen = play(house, history)
+    (status, team_id), (offset, limit) = wanted, window
+    moment, models = seen[max(0, len(seen) - 1 - back)]
+    for at, truth in ((None, house.vendor.models), (moment, models)):
+        shown = expected(truth, house.switches, status, team_id)
+        page = house.vendor.listing.page(offset, limit, status=status, team_id=team_id, moment=at)
+        assert page.models == shown[offset : offset + limit]
+        assert page.total == len(shown)
+    everything = expected(models, house.switches, None, None)
+    for model_id in house.vendor.models:
+        known = house.vendor.listing.find(model_id, moment)
+        assert known == next((model for model in everything if model.id == model_id), None)
+
+
+def test_turning_deleted_shows_and_hides_what_is_deleted() -> None:
+    house = House()
+    model = house.vendor.delete(house.add().id)
+    house.switches.turn({"deleted": "listed"})
+    house.vendor.listing.rebuild()
+    assert house.vendor.listing.page(0, 10).models == [model]
+    house.switches.turn({"deleted": "hidden"})
+    house.vendor.listing.rebuild()
+    assert house.vendor.listing.page(0, 10).models == []

@@ -1,0 +1,25 @@
+"""One child of a worker process: `python -m workers.child QUEUE`. Started by `workers.supervisor` alone."""
+
+from __future__ import annotations
+
+import sys
+
+from service import config, log
+from service.runtime import Runtime
+
+# The jobs are imported before the first one comes, which else would wait for that.
+from workers import jobs
+from workers.rq_worker import work
+
+
+def main(queue: str) -> None:
+    """Run the jobs of one queue."""
+    settings = config.load(("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY"))
+    log.configure(settings)
+    runtime = Runtime.build(settings)
+    jobs.install(runtime)
+    work(runtime, queue)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

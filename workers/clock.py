@@ -1,0 +1,110 @@
+"""The clock: looks at the schedule each second and asks for what is due. Any number may run; one acts.
+
+RQ's own cron is not used; `DECISIONS.md` says why.
+"""
+
+from __future__ import annotations
+
+import signal
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from service.errors import StorageUnavailable, Unavailable
+from service.inbox import reachable
+from service.runtime import Runtime
+from service.storage import schema
+from workers.schedule import SCHEDULE
+
+if TYPE_CHECKING:
+    from service.config import Settings
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 1.0
+LEASE_KEY = "headshotpro:clock"
+# Another clock acts this long after the acting one was cut off.
+LEASE_MS = 10_000
+
+_RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
+_RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
+
+
+def run(settings: Settings) -> None:
+    """Tick until SIGTERM or SIGINT.
+
+    Raises:
+        SchemaOutdated: the database is older than the code.
+    """
+    runtime = Runtime.build(settings)
+
+    def ask_to_stop(_number: int, _frame: Any) -> None:
+        runtime.stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    clock = Clock(runtime)
+    while not runtime.stop.is_set():
+        clock.tick()
+        runtime.stop.wait(TICK_SECONDS)
+    clock.release()
+
+
+class Clock:
+    """One clock process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._next_look = [0.0] * len(SCHEDULE)
+        self._schema_checked = False
+        self._acting = False
+
+    def tick(self) -> None:
+        """Ask for whatever is due, if this is the clock that acts; servers that are gone are waited for."""
+        try:
+            if not self._may_act():
+                return
+            self._check_schema()
+        except Unavailable as error:
+            log.warning("clock.waits", error=str(error))
+        self._look()
+
+    def release(self) -> None:
+        """Let another clock act at once."""
+        try:
+            with reachable():
+                self._runtime.redis.eval(_RELEASE, 1, LEASE_KEY, self._runtime.name)
+        except Unavailable as error:
+            log.warning("clock.release", error=str(error))
+
+    def _may_act(self) -> bool:
+        """Hold the lease, or try to get it."""
+        redis, name = self._runtime.redis, self._runtime.name
+        with reachable():
+            acting = bool(redis.set(LEASE_KEY, name, nx=True, px=LEASE_MS))
+            acting = acting or bool(redis.eval(_RENEW, 1, LEASE_KEY, name, LEASE_MS))
+        if acting != self._acting:
+            log.info("clock.acts" if acting else "clock.stands_by")
+        self._acting = acting
+        return acting
+
+    def _check_schema(self) -> None:
+        if not self._schema_checked:
+            schema.check(self._runtime.engine)
+            self._schema_checked = True
+
+    def _look(self) -> None:
+        """One look at each line whose time has come; one that cannot be looked at does not hold up the others."""
+        for place, entry in enumerate(SCHEDULE):
+            if monotonic() < self._next_look[place]:
+                continue
+            self._next_look[place] = monotonic() + entry.every
+            try:
+                if entry.due(self._runtime):
+                    self._runtime.queue.ask(entry.job)
+            except StorageUnavailable as error:
+                log.warning("clock.waits", job=entry.job.name, error=str(error))
+            except Unavailable as error:
+                log.warning("clock.waits", job=entry.job.name, error=str(error))
+                return

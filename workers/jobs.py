@@ -1,0 +1,113 @@
+"""The jobs: RQ names them, each turns into one call of the application. Short slices, and an end for every wait."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.errors import LeaseLost, Stopping, StorageUnavailable, Unavailable
+from service.mirror import drain as draining
+from service.mirror.pull import FULL, advance
+from service.mirror.refetch import refetch as ask_questions
+from service.queue import Job
+from service.storage import pulls, wishes
+from service.storage.database import transaction
+
+if TYPE_CHECKING:
+    from service.inbox import Entry
+    from service.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+# A drain ends within this even under load, so that RQ's own housekeeping gets its turn.
+DRAIN_SECONDS = 25.0
+# How long an idle drain listens for more: as long as events keep coming, no job has to be queued for them.
+LINGER_MS = 1000
+# Pulls and refetches of one worker take turns by slices of this length.
+SLICE_SECONDS = 5.0
+# While Postgres is gone a drain looks again after so long.
+STORAGE_PAUSE_SECONDS = 1.0
+
+# RQ calls jobs by name, without our dependencies: the one runtime of the process is kept here.
+_installed: list[Runtime] = []
+
+
+def install(runtime: Runtime) -> None:
+    """Make a runtime the one that this process's jobs use."""
+    _installed[:] = [runtime]
+
+
+def current() -> Runtime:
+    """This process's runtime."""
+    return _installed[0]
+
+
+def drain() -> None:
+    """Apply what the inbox holds, until it is empty or the slice is over."""
+    runtime = current()
+    runtime.queue.began(Job.DRAIN)
+    deadline = monotonic() + DRAIN_SECONDS
+    while not runtime.stop.is_set() and monotonic() < deadline:
+        entries = runtime.inbox.read(draining.BATCH, LINGER_MS)
+        if not entries:
+            return
+        _apply(runtime, entries, deadline)
+    if not runtime.stop.is_set():
+        runtime.queue.ask(Job.DRAIN)
+
+
+def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
+    """Apply a batch, or wait for Postgres; what is still in hand at the deadline, the next drain takes over."""
+    while not runtime.stop.is_set() and monotonic() < deadline:
+        try:
+            draining.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance)
+        except StorageUnavailable as error:
+            log.warning("drain.waits", error=str(error), entries=len(entries))
+            runtime.stop.wait(STORAGE_PAUSE_SECONDS)
+        else:
+            return
+
+
+def pull(kind: str) -> None:
+    """Go on with a pull of a kind for a slice, if one is due."""
+    runtime = current()
+    job = Job.PULL_FULL if kind == FULL else Job.PULL_HOT
+    settings = runtime.settings
+    interval = settings.pull_interval_seconds if kind == FULL else settings.hot_pull_interval_seconds
+    runtime.queue.began(job)
+    try:
+        advance(runtime.puller(), kind, interval, SLICE_SECONDS)
+        with transaction(runtime.engine) as connection:
+            more = pulls.due(connection, kind, interval)
+    except LeaseLost as error:
+        log.info("pull.lost", reason=str(error))
+        return
+    except (Unavailable, Stopping) as error:
+        log.warning("pull.interrupted", kind=kind, reason=str(error))
+        return
+    if more:
+        runtime.queue.ask(job)
+
+
+def refetch() -> None:
+    """Ask the upstream what only a single GET can tell, for a slice."""
+    runtime = current()
+    runtime.queue.began(Job.REFETCH)
+    try:
+        ask_questions(runtime.engine, runtime.client, SLICE_SECONDS)
+        with transaction(runtime.engine) as connection:
+            more = wishes.due(connection)
+    except (Unavailable, Stopping) as error:
+        log.warning("refetch.interrupted", reason=str(error))
+        return
+    if more:
+        runtime.queue.ask(Job.REFETCH)
+
+
+def tidy() -> None:
+    """Remove what only piles up: names of consumers that died."""
+    runtime = current()
+    runtime.queue.began(Job.TIDY)
+    runtime.inbox.forget_dead_consumers()

@@ -1,0 +1,86 @@
+"""RQ's worker, mended: it comes back when Redis does, and stops between two batches."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rq.exceptions import StopRequested
+from rq.serializers import JSONSerializer
+from rq.worker import SimpleWorker
+
+from service.queue import queue_of
+
+if TYPE_CHECKING:
+    from service.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+# RQ blocks for this less 15 s on its queue, and takes a connection for hung after this less 5 s.
+WORKER_TTL_SECONDS = 30
+COME_BACK_SECONDS = 1.0
+
+
+class Worker(SimpleWorker):
+    """RQ's worker that runs jobs in its own process.
+
+    SimpleWorker, because a fork for each job costs more than a batch; our slices are short enough without it.
+    """
+
+    runtime: Runtime
+    max_connection_wait_time = 1.0
+    log_result_lifespan = False
+
+    def handle_warm_shutdown_request(self) -> None:
+        """On SIGTERM the running job is told, too: it ends between two batches or pages."""
+        self.runtime.stop.set()
+
+    def set_shutdown_requested_date(self) -> None:
+        """RQ would write this to Redis from its signal handler, and fail the running job when Redis is gone."""
+
+    def subscribe(self) -> None:
+        """RQ's remote commands are not used, and their thread would outlive a connection that broke."""
+
+    def unsubscribe(self) -> None:
+        """See `subscribe`."""
+
+
+def work(runtime: Runtime, queue: str) -> None:
+    """Run jobs of one queue until the process is asked to stop.
+
+    RQ's loop ends when Redis goes away during a job, or cannot be reached at its start: it begins again.
+    """
+    client = _connect(runtime.settings.redis)
+    while not runtime.stop.is_set():
+        _take_signals(runtime)
+        try:
+            worker = Worker(
+                [queue_of(client, queue)], connection=client, serializer=JSONSerializer, worker_ttl=WORKER_TTL_SECONDS
+            )
+            worker.runtime = runtime
+            worker.work(logging_level="WARNING")
+        except StopRequested:
+            return
+        except (redis.exceptions.RedisError, OSError) as error:
+            log.warning("worker.waits", queue=queue, error=str(error))
+        _take_signals(runtime)
+        runtime.stop.wait(COME_BACK_SECONDS)
+
+
+def _connect(url: str) -> redis.Redis:
+    """RQ blocks on this connection, and sets its time-out itself."""
+    return redis.Redis.from_url(url, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0))
+
+
+def _take_signals(runtime: Runtime) -> None:
+    """Between two of RQ's loops the signals are ours."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        runtime.stop.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

@@ -1,0 +1,64 @@
+"""The schedule, as one table. What is due follows from Postgres and Redis, not from how long a process is up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.mirror.pull import FULL, HOT
+from service.queue import Job
+from service.storage import pulls, wishes
+from service.storage.database import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.runtime import Runtime
+
+
+class Entry(NamedTuple):
+    """A line of the schedule.
+
+    Attributes:
+        job: what is asked for.
+        every: seconds between two looks.
+        due: whether there is a reason to ask.
+    """
+
+    job: Job
+    every: float
+    due: Callable[[Runtime], bool]
+
+
+def _events_wait(runtime: Runtime) -> bool:
+    return runtime.inbox.depth().events > 0
+
+
+def _full_pull(runtime: Runtime) -> bool:
+    with transaction(runtime.engine) as connection:
+        return pulls.due(connection, FULL, runtime.settings.pull_interval_seconds)
+
+
+def _hot_pull(runtime: Runtime) -> bool:
+    """Hot pulls wait for the first full one: before it, it shows the same models and more."""
+    interval = runtime.settings.hot_pull_interval_seconds
+    with transaction(runtime.engine) as connection:
+        return interval > 0 and pulls.any_complete(connection) and pulls.due(connection, HOT, interval)
+
+
+def _questions(runtime: Runtime) -> bool:
+    with transaction(runtime.engine) as connection:
+        return wishes.due(connection)
+
+
+def _always(_runtime: Runtime) -> bool:
+    return True
+
+
+SCHEDULE = (
+    # A wake-up that was lost costs a second or two.
+    Entry(Job.DRAIN, 1.0, _events_wait),
+    Entry(Job.REFETCH, 1.0, _questions),
+    Entry(Job.PULL_FULL, 2.0, _full_pull),
+    Entry(Job.PULL_HOT, 2.0, _hot_pull),
+    Entry(Job.TIDY, 600.0, _always),
+)

@@ -1,0 +1,86 @@
+"""A worker process: one child for drains alone, one for all other work, so that no pull ever delays a drain."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from service.embedded import leashed
+from service.errors import StorageUnavailable
+from service.queue import DRAIN_QUEUE, WORK_QUEUE
+from service.storage import database, schema
+
+if TYPE_CHECKING:
+    from service.config import Settings
+
+log = structlog.get_logger(__name__)
+
+QUEUES = (DRAIN_QUEUE, WORK_QUEUE)
+RESTART_PAUSE_SECONDS = 1.0
+# Children end between two batches; one that does not loses nothing but its present one, which is done again.
+STOP_SECONDS = 8.0
+
+
+def run(settings: Settings) -> None:
+    """Keep both children running until SIGTERM or SIGINT, then stop them.
+
+    Raises:
+        SchemaOutdated: the database is older than the code.
+    """
+    stop = threading.Event()
+
+    def ask_to_stop(_number: int, _frame: Any) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    engine = database.connect(settings.postgres_url, pool_size=1)
+    children: dict[str, subprocess.Popen[bytes]] = {}
+    checked = False
+    try:
+        while not stop.is_set():
+            checked = checked or _schema_is_fine(engine)
+            for queue in QUEUES:
+                _keep_running(children, queue)
+            stop.wait(RESTART_PAUSE_SECONDS)
+    finally:
+        _stop(children)
+
+
+def _schema_is_fine(engine: Any) -> bool:
+    """Whether the schema was seen to be new enough; False while Postgres is gone: then it is asked again."""
+    try:
+        schema.check(engine)
+    except StorageUnavailable as error:
+        log.warning("worker.waits", error=str(error))
+        return False
+    engine.dispose()
+    return True
+
+
+def _keep_running(children: dict[str, subprocess.Popen[bytes]], queue: str) -> None:
+    """Start a child, or start it again where it ended."""
+    child = children.get(queue)
+    if child is not None and child.poll() is None:
+        return
+    if child is not None:
+        log.error("worker.child.ended", queue=queue, status=child.returncode)
+    children[queue] = subprocess.Popen(leashed([sys.executable, "-m", "workers.child", queue], signal.SIGTERM))
+
+
+def _stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    deadline = monotonic() + STOP_SECONDS
+    for child in children.values():
+        child.terminate()
+    for child in children.values():
+        try:
+            child.wait(max(0.1, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

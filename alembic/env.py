@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alembic import context
+
 from service.storage.tables import SCHEMA, metadata
 
 
@@ -16,7 +17,7 @@ options = {
     "version_table_schema": SCHEMA,
     "include_schemas": True,
     "include_name": _only_ours,
-    "transaction_per_migration": True,
+    "compare_server_default": True,
 }
 
 if context.is_offline_mode():
@@ -25,6 +26,10 @@ if context.is_offline_mode():
         context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         context.run_migrations()
 else:
-    context.configure(connection=context.config.attributes["connection"], **options)
+    connection = context.config.attributes["connection"]
+    # A user who is named like the schema has it in the search path, and Alembic would take it for the unnamed default.
+    connection.exec_driver_sql("SET LOCAL search_path TO public")
+    connection.dialect.default_schema_name = "public"
+    context.configure(connection=connection, **options)
     with context.begin_transaction():
         context.run_migrations()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask import Blueprint, Response, g, request
+from werkzeug.http import http_date
 
 from service.sandbox.hostile import broken
 from service.sandbox.model import details, row
@@ -142,6 +143,7 @@ class Api:
         if g.fault == "failed":
             response = _refuse(_server_error())
         response.headers.update(g.grant.headers())
+        response.headers["Date"] = http_date(self._sandbox.clock() / 1000)
         if g.fault == "truncated":
             body = response.get_data()
             response.set_data(body[: len(body) // 2])

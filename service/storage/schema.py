@@ -10,17 +10,15 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alembic.autogenerate import compare_metadata
+from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 import service
-from alembic import command
 from service.errors import SchemaOutdated
 from service.storage import database
-from service.storage.tables import SCHEMA, metadata
+from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -100,19 +98,13 @@ def check(engine: Engine) -> str:
     return found
 
 
-def differences(connection: Connection) -> list[str]:
-    """What the database has otherwise than `tables` says; empty where they agree."""
-    context = MigrationContext.configure(
-        connection,
-        opts={
-            "version_table_schema": SCHEMA,
-            "include_schemas": True,
-            "include_name": lambda name, kind, _parents: name == SCHEMA if kind == "schema" else True,
-            "compare_type": True,
-            "compare_server_default": True,
-        },
-    )
-    return [str(difference) for difference in compare_metadata(context, metadata)]
+def compare(url: str) -> None:
+    """Compare a migrated database with `tables`; what differs is printed and ends in Alembic's own error."""
+    engine = database.connect(url)
+    with database.transaction(engine) as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.check(config)
 
 
 def _config(output: io.StringIO | None = None) -> Config:

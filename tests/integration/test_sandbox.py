@@ -147,7 +147,7 @@ def test_the_key_is_checked_and_unknown_paths_are_not_found(sandbox: StartSandbo
     caller = Caller(sandbox(models=1, api_key="the key", quiet=True))
     assert caller.api("GET", MODELS).status == 200
     assert caller.api("GET", MODELS, key="another key").document["code"] == "UNAUTHORIZED"
-    assert caller.api("GET", MODELS, key="ключ").status == 401
+    assert caller.api("GET", MODELS, key="clé").status == 401
     assert call(caller, "GET", "/organizations") == refused(404, "NOT_FOUND")
     assert call(caller, "PUT", MODELS) == refused(404, "NOT_FOUND")
 
@@ -215,7 +215,7 @@ def test_the_truth_can_be_changed_silently(sandbox: StartSandbox) -> None:
     assert caller.refused_control("POST", "/hostile", {"loss": 2}).status == 400
 
 
-# The vendor's page, to the letter but for the base URL, the key and what the examples leave to the reader to print.
+# The vendor's page, to the letter, its long lines included; the base URL and the key are put in when they are run.
 CURL_LIST = """curl -X GET "https://server.headshotpro.com/api/v2/organization/models?status=active&limit=25" \\
 -H "Authorization: Bearer YOUR_API_KEY"
 """
@@ -242,7 +242,7 @@ headers: {
 }
 });
 const { models, pagination } = await response.json();
-"""
+"""  # noqa: E501
 NODE_CREATE = """const response = await fetch('https://server.headshotpro.com/api/v2/organization/models', {
 method: 'POST',
 headers: {
@@ -265,7 +265,7 @@ headers: {
 }
 });
 const { model } = await response.json();
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,7 +114,7 @@ def test_four_tries_at_the_vendors_intervals_and_then_it_is_gone(sandbox: StartS
         assert (counts["sent"], counts["refused"], counts["given_up"]) == (4, 4, 1)
         got = receiver.received
     assert len({(each.body) for each in got}) == 1
-    waits = [after.at - before.at for before, after in zip(got, got[1:], strict=False)]
+    waits = [after.at - before.at for before, after in pairwise(got)]
     for wait, wanted in zip(waits, (1, 3, 12), strict=True):
         assert wanted - 0.5 < wait < wanted + 5
     assert all(each.is_signed_with(running.webhook_secret) for each in got)

@@ -34,6 +34,11 @@ class Received(NamedTuple):
         return self.signature == "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
 
+class _Server(ThreadingHTTPServer):
+    # The library's 5 refuses connections of a sender that opens 16 at once.
+    request_queue_size = 128
+
+
 class Receiver(AbstractContextManager["Receiver"]):
     """Listens on a free port of this machine.
 
@@ -57,7 +62,7 @@ class Receiver(AbstractContextManager["Receiver"]):
             def log_message(self, *words: object) -> None:
                 """Says nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

@@ -11,6 +11,7 @@ import secrets
 import socket
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -28,6 +29,9 @@ GROUP = "drain"
 # Longer than a batch takes, so that nobody takes a batch over that is being applied; the merge would bear it.
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
+
+# After a time-out at the door, others are turned away at once for so long, but for one that tries.
+FUSE_SECONDS = 1.0
 
 
 class Entry(NamedTuple):
@@ -80,6 +84,39 @@ def reachable() -> Iterator[None]:
         yield
     except (redis.exceptions.RedisError, OSError) as error:
         raise InboxUnavailable(f"Redis cannot be reached or refuses: {error}") from error
+
+
+class Fuse:
+    """Spares callers the time-out of a Redis that hangs: after one, they fail at once, but for one each second.
+
+    A Redis that refuses connections answers quickly, so that alone blows no fuse: the first call after its return is
+    served.
+    """
+
+    def __init__(self) -> None:
+        self._blown_until = 0.0
+
+    @contextmanager
+    def reachable(self) -> Iterator[None]:
+        """The same as the function `reachable`, behind the fuse.
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached, refuses to write, or hung a moment ago.
+        """
+        now = monotonic()
+        if now < self._blown_until:
+            raise InboxUnavailable("Redis did not answer a moment ago")
+        if self._blown_until:
+            # This call tries for all; meanwhile the others fail.
+            self._blown_until = now + FUSE_SECONDS
+        try:
+            with reachable():
+                yield
+        except InboxUnavailable as error:
+            hung = isinstance(error.__cause__, redis.exceptions.TimeoutError)
+            self._blown_until = monotonic() + FUSE_SECONDS if hung else 0.0
+            raise
+        self._blown_until = 0.0
 
 
 class Durability(NamedTuple):
@@ -141,6 +178,7 @@ class Inbox:
     def __init__(self, client: redis.Redis, consumer: str = "") -> None:
         self._client: Any = client
         self._consumer = consumer or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self._fuse = Fuse()
 
     def put(self, body: bytes, signed_at: int, received_at: datetime) -> None:
         """Take a delivery; it is safe when this returns.
@@ -154,7 +192,7 @@ class Inbox:
             InboxUnavailable: Redis did not take it.
         """
         fields = {"body": body, "signed_at": signed_at, "received_at": received_at.timestamp()}
-        with reachable():
+        with self._fuse.reachable():
             self._client.xadd(STREAM, fields)
 
     def read(self, count: int, wait_ms: int) -> list[Entry]:
@@ -243,3 +281,35 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
         signed_at=datetime.fromtimestamp(int(fields[b"signed_at"]), UTC),
         received_at=datetime.fromtimestamp(float(fields[b"received_at"]), UTC),
     )
+
+
+STALE_MODELS = "headshotpro:stale_models"
+ONE_QUESTION_EVERY_SECONDS = 60
+
+
+class StaleModels:
+    """Models about which a rightly signed delivery came too late to be believed: the upstream is asked instead.
+
+    Args:
+        client: a connection to Redis.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client: Any = client
+
+    def note(self, model_id: str) -> None:
+        """Ask about a model, at most once a minute."""
+        with reachable():
+            flag = f"{STALE_MODELS}:{model_id}"
+            if self._client.set(flag, 1, nx=True, ex=ONE_QUESTION_EVERY_SECONDS):
+                self._client.sadd(STALE_MODELS, model_id)
+
+    def waiting(self) -> list[str]:
+        """Those that were noted and not yet handed on."""
+        with reachable():
+            return sorted(member.decode() for member in self._client.smembers(STALE_MODELS))
+
+    def handed_on(self, ids: Sequence[str]) -> None:
+        """The questions about these are in Postgres now."""
+        with reachable():
+            self._client.srem(STALE_MODELS, *ids)

@@ -36,6 +36,8 @@ class Job(Enum):
     PULL_FULL = ("workers.jobs.pull", ("full",), WORK_QUEUE, 30_000)
     PULL_HOT = ("workers.jobs.pull", ("hot",), WORK_QUEUE, 30_000)
     REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, 30_000)
+    SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, 30_000)
+    COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, 30_000)
     TIDY = ("workers.jobs.tidy", (), WORK_QUEUE, 30_000)
 
     def __init__(self, function: str, arguments: tuple[str, ...], queue: str, flag_ms: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from service import inbox
 from service.errors import Stopping
-from service.inbox import Inbox
+from service.inbox import Inbox, StaleModels
 from service.mirror.pull import Puller
 from service.queue import JobQueue
 from service.storage import database
@@ -40,10 +40,6 @@ class Tally:
     def observe(self, _route: str, _status: int | str, _seconds: float) -> None:
         """One try of a request."""
         self.requests += 1
-
-    def read(self) -> int:
-        """How many so far."""
-        return self.requests
 
 
 @dataclass(slots=True)
@@ -82,6 +78,11 @@ class Runtime:
         return Inbox(self.redis, self.name)
 
     @property
+    def stale_models(self) -> StaleModels:
+        """Models about which a delivery came too late."""
+        return StaleModels(self.redis)
+
+    @property
     def tolerance(self) -> timedelta:
         """How far an event's own time may lie ahead of its signature."""
         return timedelta(seconds=self.settings.webhook_tolerance_seconds)
@@ -101,9 +102,13 @@ class Runtime:
             )
         return self._client
 
+    def requests_sent(self) -> int:
+        """How many requests `client` has sent so far."""
+        return self._tally.requests
+
     def puller(self, progress: Callable[[int, int], None] = lambda _met, _total: None) -> Puller:
         """What pulls of this process share."""
-        return Puller(self.engine, self.client, self.name, self.settings.tombstone_limit, self._tally.read, progress)
+        return Puller(self.engine, self.client, self.name, self.settings.tombstone_limit, self.requests_sent, progress)
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the process is asked to stop.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,14 @@ import structlog
 
 from service.errors import LeaseLost, Stopping, StorageUnavailable, Unavailable
 from service.mirror import drain as draining
+from service.mirror.apply import SETTLING
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch as ask_questions
+from service.mirror.sweep import sweep as read_details
 from service.queue import Job
 from service.storage import pulls, wishes
 from service.storage.database import transaction
+from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from service.inbox import Entry
@@ -96,6 +100,7 @@ def refetch() -> None:
     runtime = current()
     runtime.queue.began(Job.REFETCH)
     try:
+        _hand_on_stale_models(runtime)
         ask_questions(runtime.engine, runtime.client, SLICE_SECONDS)
         with transaction(runtime.engine) as connection:
             more = wishes.due(connection)
@@ -104,6 +109,37 @@ def refetch() -> None:
         return
     if more:
         runtime.queue.ask(Job.REFETCH)
+
+
+def _hand_on_stale_models(runtime: Runtime) -> None:
+    """Turn models with deliveries that came too late into questions."""
+    noted = runtime.stale_models.waiting()
+    if noted:
+        now = datetime.now(UTC)
+        with transaction(runtime.engine) as connection:
+            wishes.ask(connection, [wishes.Wish(model_id, now, "stale_delivery", now + SETTLING) for model_id in noted])
+        runtime.stale_models.handed_on(noted)
+
+
+def sweep() -> None:
+    """Read photo counts and favourites in the background, for a slice."""
+    runtime = current()
+    runtime.queue.began(Job.SWEEP)
+    try:
+        read_details(runtime.engine, runtime.client, SLICE_SECONDS)
+    except (Unavailable, Stopping) as error:
+        log.warning("sweep.interrupted", reason=str(error))
+
+
+def count_missed() -> None:
+    """Count the changes that pulls found and no webhook announced."""
+    runtime = current()
+    runtime.queue.began(Job.COUNT_MISSED)
+    try:
+        with transaction(runtime.engine) as connection:
+            pulls.count_missed_webhooks(connection, WEBHOOK_GRACE_SECONDS)
+    except Unavailable as error:
+        log.warning("count_missed.interrupted", reason=str(error))
 
 
 def tidy() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.mirror.pull import FULL, HOT
+from service.mirror.sweep import FRESH_SECONDS
 from service.queue import Job
-from service.storage import pulls, wishes
+from service.storage import models, pulls, wishes
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -50,15 +51,38 @@ def _questions(runtime: Runtime) -> bool:
         return wishes.due(connection)
 
 
+def _stale_models(runtime: Runtime) -> bool:
+    return bool(runtime.stale_models.waiting())
+
+
+def _details(runtime: Runtime) -> bool:
+    """Details are read once the models are known."""
+    if runtime.settings.detail_budget <= 0:
+        return False
+    with transaction(runtime.engine) as connection:
+        return pulls.any_complete(connection) and bool(models.details_to_read(connection, FRESH_SECONDS, 1))
+
+
+def _unchecked_pulls(runtime: Runtime) -> bool:
+    with transaction(runtime.engine) as connection:
+        return pulls.webhooks_unchecked(connection, WEBHOOK_GRACE_SECONDS)
+
+
 def _always(_runtime: Runtime) -> bool:
     return True
 
+
+# A webhook that is this late is counted as missed.
+WEBHOOK_GRACE_SECONDS = 300.0
 
 SCHEDULE = (
     # A wake-up that was lost costs a second or two.
     Entry(Job.DRAIN, 1.0, _events_wait),
     Entry(Job.REFETCH, 1.0, _questions),
+    Entry(Job.REFETCH, 1.0, _stale_models),
     Entry(Job.PULL_FULL, 2.0, _full_pull),
     Entry(Job.PULL_HOT, 2.0, _hot_pull),
+    Entry(Job.SWEEP, 5.0, _details),
+    Entry(Job.COUNT_MISSED, 30.0, _unchecked_pulls),
     Entry(Job.TIDY, 600.0, _always),
 )

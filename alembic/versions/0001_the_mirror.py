@@ -15,6 +15,36 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+MODEL_AS_OF = """
+CREATE FUNCTION headshotpro.model_as_of(id text, at timestamptz) RETURNS SETOF headshotpro.models
+LANGUAGE sql STABLE AS $$
+    WITH later AS (
+        SELECT c.id, c.changed FROM headshotpro.model_changes AS c
+        WHERE c.model_id = $1 AND c.recorded_at > $2
+    ), undone AS (
+        -- Of each column that changed since, the first change still holds the value as of then.
+        SELECT DISTINCT ON (key) key, value -> 0 AS old FROM later, jsonb_each(later.changed) ORDER BY key, later.id
+    ), newest AS (
+        SELECT c.observed_at, c.recorded_at FROM headshotpro.model_changes AS c
+        WHERE c.model_id = $1 AND c.recorded_at <= $2 ORDER BY c.id DESC LIMIT 1
+    )
+    SELECT past.* FROM headshotpro.models AS m LEFT JOIN newest ON true,
+    LATERAL jsonb_populate_record(m, (
+        SELECT coalesce(jsonb_object_agg(key, old), '{}') FROM undone
+    ) || jsonb_strip_nulls(jsonb_build_object(
+        'observed_at', newest.observed_at, 'updated_at', newest.recorded_at
+    ))) AS past
+    WHERE m.id = $1
+        -- It was not there yet where its very first change lies later.
+        AND NOT EXISTS (SELECT FROM undone WHERE key = 'status' AND old = 'null'::jsonb)
+        AND (newest.recorded_at IS NOT NULL OR EXISTS (SELECT FROM later) OR m.updated_at <= $2)
+$$
+"""
+COMMENT_ON_MODEL_AS_OF = """
+COMMENT ON FUNCTION headshotpro.model_as_of(text, timestamptz) IS
+    'The row of a model as it stood in the mirror at a time, from its history; no row where it was not there yet'
+"""
+
 
 def upgrade() -> None:
     op.create_table(
@@ -110,6 +140,14 @@ def upgrade() -> None:
         op.f("model_changes_model_id_id_idx"), "model_changes", ["model_id", "id"], unique=False, schema="headshotpro"
     )
     op.create_index(
+        "model_changes_pull_id_idx",
+        "model_changes",
+        ["pull_id"],
+        unique=False,
+        schema="headshotpro",
+        postgresql_where=sa.text("pull_id IS NOT NULL"),
+    )
+    op.create_index(
         op.f("model_changes_recorded_at_idx"), "model_changes", ["recorded_at"], unique=False, schema="headshotpro"
     )
     op.create_index(
@@ -193,6 +231,9 @@ def upgrade() -> None:
         schema="headshotpro",
         comment="The times as of which each model is known, apart from what people read; one narrow row a model",
         postgresql_with={"fillfactor": "60"},
+    )
+    op.create_index(
+        op.f("model_clocks_detail_at_idx"), "model_clocks", ["detail_at"], unique=False, schema="headshotpro"
     )
     op.create_table(
         "models",
@@ -341,12 +382,26 @@ def upgrade() -> None:
             comment="Changes it found whose webhook had not come five minutes later",
         ),
         sa.Column("error", sa.Text(), nullable=True, comment="Why it failed or is held"),
+        sa.Column(
+            "webhooks_checked_at",
+            postgresql.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="When missed_webhooks was counted, five minutes or more after its end",
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pulls_pkey")),
         schema="headshotpro",
         comment="One row for each reading of the vendor's list",
     )
     op.create_index(
         op.f("pulls_kind_started_at_idx"), "pulls", ["kind", "started_at"], unique=False, schema="headshotpro"
+    )
+    op.create_index(
+        "pulls_unchecked_idx",
+        "pulls",
+        ["finished_at"],
+        unique=False,
+        schema="headshotpro",
+        postgresql_where=sa.text("webhooks_checked_at IS NULL"),
     )
     op.create_table(
         "webhook_events",
@@ -439,6 +494,26 @@ def upgrade() -> None:
     )
     op.create_index(op.f("wishes_due_at_idx"), "wishes", ["due_at"], unique=False, schema="headshotpro")
     op.create_table(
+        "held_suspects",
+        sa.Column("pull_id", sa.BigInteger(), nullable=False, comment="The pull that was held because of it"),
+        sa.Column("model_id", sa.Text(), nullable=False, comment="A live model that the pull did not show"),
+        sa.Column(
+            "left_alone_until",
+            postgresql.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="Until then no pull decides it; null while a person has not decided about the pull",
+        ),
+        sa.ForeignKeyConstraint(
+            ["pull_id"], ["headshotpro.pulls.id"], name=op.f("held_suspects_pull_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("pull_id", "model_id", name=op.f("held_suspects_pkey")),
+        schema="headshotpro",
+        comment="Suspects that a person decides about, with `pulls release` or `pulls reject`",
+    )
+    op.create_index(
+        op.f("held_suspects_model_id_idx"), "held_suspects", ["model_id"], unique=False, schema="headshotpro"
+    )
+    op.create_table(
         "pull_checkpoints",
         sa.Column("pull_id", sa.BigInteger(), nullable=False, comment="The running pull"),
         sa.Column("kind", sa.Text(), nullable=False, comment="One row for each kind: at most one pull of a kind runs"),
@@ -458,3 +533,5 @@ def upgrade() -> None:
         schema="headshotpro",
         comment="Where each running pull stands, and who runs it",
     )
+    op.execute(MODEL_AS_OF)
+    op.execute(COMMENT_ON_MODEL_AS_OF)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
+WIDEST = 1000
+
+
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--json` of a command that prints data."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
@@ -31,10 +34,11 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*(shown(row[column]) for column in columns))
-    Console(soft_wrap=False).print(table)
+    # Ids stay whole, to be copied; a terminal that is too narrow wraps the line itself.
+    Console(width=WIDEST).print(table)
 
 
 def shown(value: Any) -> str:

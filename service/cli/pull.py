@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from service import config
-from service.errors import LeaseLost, MirrorError, Stopping
+from service.cli.progress import progress_bar, stop_on_signals
+from service.errors import LeaseLost, MirrorError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from service.runtime import Runtime
 
 NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
@@ -40,8 +36,8 @@ def pull(kind: str) -> None:
     settings = config.load(NEEDS)
     log.configure(settings)
     runtime = Runtime.build(settings)
-    _stop_on_signals(runtime)
-    with _progress() as progress:
+    stop_on_signals(runtime, "stopped; the workers go on with the pull from its last page")
+    with progress_bar("models") as progress:
         pull_id = _run(runtime, kind, progress)
         _settle(runtime)
     _report(runtime, pull_id)
@@ -100,27 +96,3 @@ def _report(runtime: Runtime, pull_id: int) -> None:
     )
     if row["status"] != "complete":
         raise MirrorError(row["error"] or "the pull did not complete")
-
-
-def _stop_on_signals(runtime: Runtime) -> None:
-    def stop(_number: int, _frame: Any) -> None:
-        runtime.stop.set()
-        raise Stopping("stopped; the workers go on with the pull from its last page")
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """A progress bar on a terminal, silence elsewhere; gives what is told of models met and the total."""
-    if not sys.stderr.isatty():
-        yield lambda _met, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("models"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("models", total=None)
-        yield lambda met, total: bar.update(task, completed=met, total=total)

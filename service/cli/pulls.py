@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from service import config
 from service.cli.output import json_option, print_rows
+from service.cli.progress import stop_on_signals
+from service.errors import MirrorError
+
+if TYPE_CHECKING:
+    from service.runtime import Runtime
+
+NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
 COLUMNS = (
     "id", "kind", "status", "started_at", "finished_at", "requests", "pages", "models_seen", "inserted", "changed",
@@ -15,7 +24,7 @@ COLUMNS = (
 
 @click.group()
 def pulls() -> None:
-    """Look at pulls."""
+    """Look at pulls, and decide about those that are held."""
 
 
 @pulls.command("list", epilog="Example: headshot-mirror pulls list --kind full --limit 5")
@@ -31,3 +40,49 @@ def list_(kind: str | None, limit: int, *, as_json: bool) -> None:
     with database.transaction(database.connect(settings.postgres_url)) as connection:
         rows = storage.listed(connection, kind=kind, limit=limit)
     print_rows(rows, COLUMNS, as_json=as_json)
+
+
+@pulls.command(epilog="Example: headshot-mirror pulls release 17")
+@click.argument("pull_id", type=int)
+def release(pull_id: int) -> None:
+    """Let a held pull be decided: each suspect by a single GET; then the pull is complete.
+
+    A pull that was held because the API key belongs to another organization begins anew: that organization is the
+    mirrored one from now on.
+    """
+    from service import log
+    from service.mirror import deletions
+    from service.runtime import Runtime
+
+    settings = config.load(NEEDS)
+    log.configure(settings)
+    runtime = Runtime.build(settings)
+    stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
+    row = deletions.require_held(runtime.engine, pull_id)
+    if row["pages"] == 0:
+        _begin_anew(runtime, pull_id)
+        return
+    tombstoned = deletions.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
+    click.echo(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
+
+
+@pulls.command(epilog="Example: headshot-mirror pulls reject 17")
+@click.argument("pull_id", type=int)
+def reject(pull_id: int) -> None:
+    """Refuse a held pull: it has failed, and no pull decides its suspects for a day."""
+    from service.mirror import deletions
+    from service.storage import database
+
+    settings = config.load(("DATABASE_URL",))
+    deletions.reject(database.connect(settings.postgres_url), pull_id)
+    click.echo(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
+
+
+def _begin_anew(runtime: Runtime, pull_id: int) -> None:
+    from service.mirror.pull import reopen
+    from service.upstream.budget import Priority
+
+    organization = runtime.client.organization(priority=Priority.REFETCH).body.uid
+    if not reopen(runtime.engine, pull_id, organization):
+        raise MirrorError("another full pull is running: try again when it has ended")
+    click.echo(f"This database mirrors organization {organization} now; the workers go on with pull {pull_id}.")

@@ -6,7 +6,6 @@ A batch is one transaction; its entries leave the inbox after the commit. An eve
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from service.mirror.observe import event_time, from_webhook
 from service.storage import events
 from service.storage.database import transaction
 from service.upstream.json_text import storable
-from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model
+from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,13 +71,6 @@ class Drained(NamedTuple):
     asked: int
 
 
-def event_id_of(envelope: Envelope | None, body: bytes, signed_at: int) -> str:
-    """The vendor's id of an event; without one, a digest of what was signed."""
-    if envelope and envelope.event_id:
-        return envelope.event_id
-    return "sha256:" + hashlib.sha256(b"%d." % signed_at + body).hexdigest()
-
-
 def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Entry], tolerance: timedelta) -> Drained:
     """Apply entries in one transaction, then take them out of the inbox.
 
@@ -118,8 +110,8 @@ def _event(entry: Entry, tolerance: timedelta) -> Event:
     try:
         envelope = decode_envelope(entry.body)
     except DeliveryRejected as error:
-        return Event(None, entry, event_id_of(None, entry.body, signed_at), status="dead", error=str(error))
-    event = Event(envelope, entry, event_id_of(envelope, entry.body, signed_at))
+        return Event(None, entry, event_id_of(None, signed_at, entry.body), status="dead", error=str(error))
+    event = Event(envelope, entry, event_id_of(envelope, signed_at, entry.body))
     event.happened_at = event_time(envelope, entry.signed_at, tolerance)
     try:
         if envelope.model_id is not None:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError, UpstreamRejected
+from service.errors import KeyRejected, Throttled, UpstreamError, UpstreamRejected
+from service.mirror import deletions
 from service.mirror.apply import SETTLING, Sighting, apply
-from service.mirror.judge import counts_as_gone
-from service.mirror.observe import from_absence, from_list, from_single
+from service.mirror.observe import from_list
 from service.mirror.walk import MOST_WALKS, PAGE, Page, Walk, accepts, again, proves, step_back, step_on
-from service.storage import models, pulls, wishes
+from service.storage import pulls, suspects, wishes
 from service.storage.database import transaction
 from service.upstream.budget import Priority
 from service.upstream.payloads import created_at_of
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.mirror.merge import Observation
+    from service.upstream.answers import Answer
     from service.upstream.client import UpstreamClient
-    from service.upstream.payloads import ListedModel
+    from service.upstream.payloads import ModelPage
 
 log = structlog.get_logger(__name__)
 
@@ -180,19 +180,14 @@ class _Slice:
         answer = self.puller.client.list_models(
             limit=PAGE, offset=walk.offset, status=status, priority=self._priority, patience=self.left
         )
-        listed = answer.body.models
-        page = _page_of(
-            listed,
-            answer.body.pagination.total,
-            answer.body.pagination.limit,
-            has_more=answer.body.pagination.has_more,
-            sent_at=answer.sent_at,
-        )
-        self.state.began_at = self.state.began_at or page.sent_at
+        # It was sent after the first page, so it is no older, whatever the whole seconds of two `Date`s make of them.
+        sent_at = max(answer.sent_at, self.state.began_at or answer.sent_at, walk.began_at)
+        page = page_of(answer, sent_at)
+        self.state.began_at = self.state.began_at or sent_at
         joined = accepts(walk, page)
         sightings = [
-            Sighting(from_list(model, answer.sent_at, answer.answered_at), "pull", pull_id=self.pull_id)
-            for model in listed
+            Sighting(from_list(model, sent_at, answer.answered_at), "pull", pull_id=self.pull_id)
+            for model in answer.body.models
         ]
         self._commit_page(page, sightings, joined=joined)
         self.puller.progress(min(self.state.walk.offset, page.total), page.total)
@@ -242,7 +237,7 @@ class _Slice:
             return
         began_at = self._began_at
         with transaction(self.puller.engine) as connection:
-            gone = pulls.left_hot(connection, began_at, HOT_STATUSES, MOST_LEFT_HOT)
+            gone = suspects.left_hot(connection, began_at, HOT_STATUSES, MOST_LEFT_HOT)
             due_at = datetime.now(UTC) + SETTLING
             wishes.ask(connection, [wishes.Wish(model_id, began_at, "left_hot", due_at) for model_id in gone])
         self._end("complete")
@@ -250,9 +245,12 @@ class _Slice:
     def _find_suspects(self) -> None:
         began_at = self._began_at
         with transaction(self.puller.engine) as connection:
-            suspects, live = pulls.count_suspects(connection, began_at)
-        if suspects > max(NEVER_HELD, self.puller.tombstone_limit * live):
-            self._end("held", f"{suspects} of {live} live models were not shown; none was tombstoned")
+            found, live = suspects.count(connection, began_at)
+            held = found > max(NEVER_HELD, self.puller.tombstone_limit * live)
+            if held:
+                suspects.hold(connection, self.pull_id, began_at)
+        if held:
+            self._end("held", f"{found} of {live} live models were not shown; none was tombstoned")
         else:
             self.state.phase = "suspects"
 
@@ -260,7 +258,7 @@ class _Slice:
         """Decide some suspects by single GETs; when none is left, the pull is complete."""
         began_at = self._began_at
         with transaction(self.puller.engine) as connection:
-            some = pulls.suspects(connection, began_at, self.state.checked, SUSPECTS_AT_A_TIME)
+            some = suspects.next_few(connection, began_at, self.state.checked, SUSPECTS_AT_A_TIME)
         for model_id in some:
             if not self.left:
                 return
@@ -269,20 +267,10 @@ class _Slice:
             self._end("complete")
 
     def _decide(self, model_id: str) -> None:
-        """Ask the upstream about one suspect; a 404 counts, because a complete walk did not show it either."""
-        try:
-            answer = self.puller.client.get_model(model_id, priority=Priority.DELETION, patience=self.left)
-            observation: Observation | None = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
-        except ModelNotFound as error:
-            with transaction(self.puller.engine) as connection:
-                created_at = models.created_at(connection, model_id)
-            counts = counts_as_gone(model_id, created_at, error.sent_at)
-            observation = from_absence(model_id, error.sent_at) if counts else None
+        """Ask the upstream about one suspect."""
+        observation = deletions.look(self.puller.engine, self.puller.client, model_id, self.left)
         with transaction(self.puller.engine) as connection:
-            sightings = [Sighting(observation, "pull", pull_id=self.pull_id)] if observation else []
-            applied = apply(connection, sightings)
-            if observation:
-                wishes.settle(connection, [model_id], observation.at)
+            applied = deletions.settle(connection, observation, self.pull_id)
             self.state.checked = model_id
             self._keep(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
 
@@ -323,13 +311,28 @@ class _Slice:
         return Priority.FULL if self.kind == FULL else Priority.HOT
 
 
-def _page_of(listed: Sequence[ListedModel], total: int, limit: int, *, has_more: bool, sent_at: datetime) -> Page:
+def page_of(answer: Answer[ModelPage], sent_at: datetime) -> Page:
+    """What a walk looks at in a page; creation times come from the ids where the page tells none."""
+    listed, pagination = answer.body.models, answer.body.pagination
     created: list[Any] = [model.created_at or created_at_of(model.id) for model in listed]
     return Page(
         ids=[model.id for model in listed],
         created=[time for time in created if time],
-        total=total,
-        full=len(listed) >= min(limit, PAGE),
-        has_more=has_more,
+        total=pagination.total,
+        full=len(listed) >= min(pagination.limit, PAGE),
+        has_more=pagination.has_more,
         sent_at=sent_at,
     )
+
+
+def reopen(engine: Engine, pull_id: int, organization: str) -> bool:
+    """A person said that the key's organization is the right one: the pull that was held for it begins anew.
+
+    Returns:
+        False while another full pull is running: then it has to be tried again.
+    """
+    with transaction(engine) as connection:
+        if not pulls.reopen(connection, pull_id):
+            return False
+        pulls.accept_organization(connection, organization)
+    return True

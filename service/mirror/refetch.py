@@ -1,4 +1,4 @@
-"""The refetch: questions that only a single GET answers, asked within the request budget, one model at a time.
+"""The refetch: questions that only a single GET answers, asked within the request budget.
 
 A question is claimed by moving its due time, so that one which dies with its process comes due again. It goes when an
 answer was sent after its time. A 404 about a live model settles nothing: the next full pull decides.
@@ -13,6 +13,7 @@ import structlog
 
 from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError
 from service.mirror.apply import Sighting, apply
+from service.mirror.gather import gather
 from service.mirror.judge import counts_as_gone
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_single
@@ -37,7 +38,7 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
     """Ask due questions for about `seconds`.
 
     Returns:
-        How many models were read.
+        How many answers were merged.
 
     Raises:
         StorageUnavailable: Postgres is gone.
@@ -45,7 +46,7 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         Stopping: the process is asked to stop.
     """
     deadline = monotonic() + seconds
-    read = 0
+    read = _gather(engine, client, deadline)
     while (left := deadline - monotonic()) > 0:
         with transaction(engine) as connection:
             due = wishes.claim(connection, AT_A_TIME, HOLD_SECONDS)
@@ -61,6 +62,15 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
                 if isinstance(error, KeyRejected):
                     return read
     return read
+
+
+def _gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
+    """First the profiles that list pages tell; where the list cannot be read, single GETs try each."""
+    try:
+        return gather(engine, client, deadline)
+    except UpstreamError as error:
+        log.warning("gather.failed", error=str(error))
+        return 0
 
 
 def _ask(engine: Engine, client: UpstreamClient, wish: Wish, patience: float) -> bool:

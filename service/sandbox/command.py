@@ -91,6 +91,8 @@ def sandbox(
     """The vendor on this machine: HeadshotPro's API v2 and its webhooks, for development and tests.
 
     The first line on stdout is JSON: url, api_key, webhook_secret. SIGTERM and Ctrl-C end it, with its state kept.
+    A state file that exists already has its own models, seed and credits: --models, --seed and --credits are for new
+    ones.
     """
     # Standard sockets and sleeps must give way to each other before anything below is imported.
     from gevent import monkey  # noqa: PLC0415

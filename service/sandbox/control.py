@@ -13,7 +13,7 @@ from service.sandbox.account import Organization
 from service.sandbox.api import answer
 from service.sandbox.events import bare_body, full_body, new_event
 from service.sandbox.lifecycle import entered
-from service.sandbox.model import Model, milliseconds, truth, webhook_object
+from service.sandbox.model import Model, iso, milliseconds, truth, webhook_object
 from service.sandbox.people import People, draw_team
 from service.sandbox.vendor import Refusal
 
@@ -55,7 +55,7 @@ class Control:
         """The routes under `/_sandbox`."""
         control = Blueprint("control", __name__, url_prefix=PREFIX)
         control.after_request(self._settle)
-        for error in (Refusal, SettingsError, msgspec.ValidationError, msgspec.DecodeError, ValueError):
+        for error in (Refusal, SettingsError, msgspec.DecodeError, ValueError):
             control.register_error_handler(error, _refuse)
         control.get("/models")(self.models)
         control.get("/models/<model_id>")(self.model)
@@ -83,7 +83,7 @@ class Control:
     def create(self) -> Response:
         """New models, as many as `n` says."""
         fields = _body(dict[str, Any])
-        number, announce = fields.pop("n", 1), fields.pop("events", False)
+        number, announce = _pop(fields, "n", 1), _pop(fields, "events", default=False)
         if number > 1 and fields.keys() & {"id", "email"}:
             raise ValueError("several models cannot share one id or e-mail address")
         if fields.get("id") in self._sandbox.vendor.models:
@@ -93,8 +93,8 @@ class Control:
     def change(self, model_id: str) -> Response:
         """Other fields of a model; entering a status brings what it brings in a model's life."""
         fields = _body(dict[str, Any])
-        announce = fields.pop("events", False)
-        model = _with(self._entered(self._known(model_id), fields), fields | {"id": model_id})
+        announce = _pop(fields, "events", default=False)
+        model = self._with(self._known(model_id), fields | {"id": model_id})
         return answer(self._truth(self._sandbox.vendor.put(model, announce=announce)))
 
     def delete(self, model_id: str) -> Response:
@@ -167,15 +167,18 @@ class Control:
         vendor = self._sandbox.vendor
         person = self._people.draw(vendor.emails)
         team_id = draw_team(self._sandbox.account.organization, self._rng)
-        created = milliseconds(fields["createdAt"]) if "createdAt" in fields else self._sandbox.clock()
-        newborn = vendor.newborn(person, team_id, is_development=fields.get("isDevelopment", False), created=created)
-        return vendor.put(_with(self._entered(newborn, fields), fields), announce=announce)
+        created = milliseconds(_get(fields, "createdAt", iso(self._sandbox.clock())))
+        is_development = _get(fields, "isDevelopment", default=False)
+        newborn = vendor.newborn(person, team_id, is_development=is_development, created=created)
+        return vendor.put(self._with(newborn, fields), announce=announce)
 
-    def _entered(self, model: Model, fields: dict[str, Any]) -> Model:
-        status = fields.get("status", model.status)
-        if status == model.status:
-            return model
-        return entered(model, status, self._sandbox.clock(), self._rng, self._sandbox.switches.speed)
+    def _with(self, model: Model, fields: dict[str, Any]) -> Model:
+        """The model with some fields set; what a new status brings gives way to what is set."""
+        wanted = _set(model, fields)
+        if wanted.status == model.status:
+            return wanted
+        now, speed = self._sandbox.clock(), self._sandbox.switches.speed
+        return _set(entered(model, wanted.status, now, self._rng, speed), fields)
 
     def _known(self, model_id: str) -> Model:
         model = self._sandbox.vendor.models.get(model_id)
@@ -191,9 +194,19 @@ class Control:
         return response
 
 
-def _with(model: Model, fields: dict[str, Any]) -> Model:
-    """The model with some fields set, named and checked as the API writes them."""
+def _set(model: Model, fields: dict[str, Any]) -> Model:
+    """Fields named and checked as the API writes them."""
     return msgspec.convert(msgspec.to_builtins(model) | fields, Model)
+
+
+def _get(fields: dict[str, Any], name: str, default: Form) -> Form:
+    return msgspec.convert(fields.get(name, default), type(default))
+
+
+def _pop(fields: dict[str, Any], name: str, default: Form) -> Form:
+    value = _get(fields, name, default)
+    fields.pop(name, None)
+    return value
 
 
 def _body(form: type[Form]) -> Form:

@@ -89,8 +89,10 @@ def population(size: int, organization: Organization, rng: Random, *, now: int, 
 
 
 def _settled(person: Person, status: str, organization: Organization, rng: Random, *, now: int, speed: float) -> Model:
-    lifetime = LIFETIME_MS[False]
     under_way = status in FLOW
+    # Half of what moves moves fast, so that somebody who looks on sees it.
+    is_development = under_way and rng.random() < 0.5
+    lifetime = LIFETIME_MS[is_development]
     created = now - (rng.randrange(lifetime * 3 // 4) if under_way else rng.randrange(2 * lifetime, AGE_MS))
     is_active = status == "active"
     return Model(
@@ -102,11 +104,12 @@ def _settled(person: Person, status: str, organization: Organization, rng: Rando
         status=status,
         created_at=iso(created),
         team_id=draw_team(organization, rng),
+        is_development=is_development,
         finished_at=iso(created + rng.randrange(lifetime // 2, lifetime * 3 // 2)) if is_active else None,
         invite_expires_at=iso(created + INVITATION_MS),
         photo_count=rng.choice(PHOTO_COUNTS) if is_active else 0,
         favorite_photo_id=object_id(rng, created + lifetime) if is_active and rng.random() < 0.6 else None,
-        due=now + int(rng.random() * stay(status, rng, speed)) if under_way else None,
+        due=now + int(rng.random() * stay(status, rng, speed, is_development=is_development)) if under_way else None,
     )
 
 

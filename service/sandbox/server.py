@@ -45,7 +45,7 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
         with_parent: end when the process that started this one does.
 
     Raises:
-        EmbeddedError: the port is taken, or a part of the sandbox broke.
+        EmbeddedError: the port is taken. What breaks a part of the sandbox ends it and is raised as it is.
     """
     over: gevent.event.AsyncResult[None] = gevent.event.AsyncResult()
     for number in (signal.SIGTERM, signal.SIGINT):

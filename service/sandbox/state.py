@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+Form = TypeVar("Form")
 TABLES = """
 create table if not exists account (id integer primary key, row blob not null);
 create table if not exists models (id text primary key, row blob not null) without rowid;
@@ -41,7 +42,7 @@ class Keep:
         SettingsError: it is not such a file, or cannot be made.
     """
 
-    def __init__(self, path: Path, patience: float = 5.0) -> None:
+    def __init__(self, path: Path, patience: float = 2.0) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(path, timeout=patience, isolation_level=None)
@@ -61,18 +62,18 @@ class Keep:
         self._account = b""
 
     def load(self) -> Kept | None:
-        """What the last process kept, or None where the file is new."""
-        accounts = self._rows("account")
-        if not accounts:
-            return None
-        account = msgspec.json.decode(accounts[0], type=Account)
-        models = msgspec.json.Decoder(Model)
-        deliveries = msgspec.json.Decoder(Delivery)
-        return Kept(
-            account,
-            [models.decode(row) for row in self._rows("models")],
-            [deliveries.decode(row) for row in self._rows("deliveries")],
-        )
+        """What the last process kept, or None where the file is new.
+
+        Raises:
+            SettingsError: another version of the sandbox wrote it.
+        """
+        try:
+            accounts = self._rows("account", Account)
+            if not accounts:
+                return None
+            return Kept(accounts[0], self._rows("models", Model), self._rows("deliveries", Delivery))
+        except msgspec.DecodeError as error:
+            raise SettingsError(f"the state file is another version's, delete it to begin anew: {error}") from None
 
     def write(self, account: Account, models: Mapping[str, Model], deliveries: Mapping[int, Delivery | None]) -> None:
         """Keep what has changed, in one transaction; a delivery that is None is done with."""
@@ -96,6 +97,7 @@ class Keep:
         """Give the file back."""
         self._file.close()
 
-    def _rows(self, table: Literal["account", "models", "deliveries"]) -> list[bytes]:
+    def _rows(self, table: Literal["account", "models", "deliveries"], form: type[Form]) -> list[Form]:
+        decode = msgspec.json.Decoder(form).decode
         # The name is one of three of ours.
-        return [row for (row,) in self._file.execute(f"select row from {table} order by id")]  # noqa: S608
+        return [decode(row) for (row,) in self._file.execute(f"select row from {table} order by id")]  # noqa: S608

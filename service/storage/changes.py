@@ -54,3 +54,10 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
     columns = {name: [change[name] for change in changes] for name in COLUMNS}
     columns["changed"] = [json.dumps(changed) for changed in columns["changed"]]
     connection.execute(_APPEND, {**columns, "now": now})
+
+
+def of_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:
+    """The history of a model, the newest change first."""
+    statement = text("SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT :limit")
+    rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
+    return [dict(row) for row in rows]

@@ -55,11 +55,55 @@ def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     return {row["id"]: dict(row) for row in connection.execute(statement, {"ids": list(ids)}).mappings()}
 
 
+def after(connection: Connection, model_id: str, limit: int) -> list[Row]:
+    """The next rows in id order."""
+    statement = text("SELECT * FROM headshotpro.models WHERE id > :id ORDER BY id LIMIT :limit")
+    rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
+    return [dict(row) for row in rows]
+
+
 def created_at(connection: Connection, model_id: str) -> datetime | None:
     """When a model was created, where that is known."""
     statement = text("SELECT created_at FROM headshotpro.models WHERE id = :id")
     found: datetime | None = connection.execute(statement, {"id": model_id}).scalar()
     return found
+
+
+def details_to_read(connection: Connection, fresh_seconds: float, limit: int) -> list[str]:
+    """Live models whose details should be read: active ones never read first, then the longest unread.
+
+    Args:
+        connection: a transaction.
+        fresh_seconds: those that were read within this time are left out.
+        limit: how many at most.
+    """
+    never_read = connection.execute(_NEVER_READ, {"limit": limit}).scalars().all()
+    if len(never_read) == limit:
+        return list(never_read)
+    values = {"fresh": fresh_seconds, "limit": limit - len(never_read), "but": list(never_read)}
+    return [*never_read, *connection.execute(_LONGEST_UNREAD, values).scalars()]
+
+
+def details_read(connection: Connection, model_id: str, at: datetime) -> None:
+    """Note that a single GET sent at an upstream time was answered, whatever it told."""
+    statement = text("UPDATE headshotpro.model_clocks SET detail_at = greatest(detail_at, :at) WHERE model_id = :id")
+    connection.execute(statement, {"id": model_id, "at": at})
+
+
+_NEVER_READ = text(
+    """
+    SELECT m.id FROM headshotpro.model_clocks AS c JOIN headshotpro.models AS m ON m.id = c.model_id
+    WHERE c.detail_at IS NULL AND m.status = 'active' LIMIT :limit
+    """
+)
+_LONGEST_UNREAD = text(
+    """
+    SELECT m.id FROM headshotpro.model_clocks AS c JOIN headshotpro.models AS m ON m.id = c.model_id
+    WHERE (c.detail_at IS NULL OR c.detail_at < now() - make_interval(secs => :fresh))
+        AND m.status IS DISTINCT FROM 'deleted' AND NOT m.id = ANY(CAST(:but AS text[]))
+    ORDER BY c.detail_at NULLS FIRST LIMIT :limit
+    """
+)
 
 
 def write(connection: Connection, rows: Mapping[str, Row], now: datetime) -> None:

@@ -201,43 +201,6 @@ def shown_since(connection: Connection, began_at: datetime) -> int:
     return int(connection.execute(statement, {"began_at": began_at}).scalar_one())
 
 
-_NOT_SHOWN = """
-    FROM headshotpro.models AS m JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
-    WHERE (c.profile_at IS NULL OR c.profile_at < :began_at)
-        AND (m.created_at IS NULL OR m.created_at < :began_at)
-"""
-
-
-def suspects(connection: Connection, began_at: datetime, above: str, limit: int) -> list[str]:
-    """Live models that a walk did not show, though they were there when it began; in id order, above an id."""
-    statement = text(
-        f"SELECT m.id {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted' AND m.id > :above "  # noqa: S608 - constant
-        "ORDER BY m.id LIMIT :limit"
-    )
-    rows = connection.execute(statement, {"began_at": began_at, "above": above, "limit": limit})
-    return list(rows.scalars())
-
-
-def count_suspects(connection: Connection, began_at: datetime) -> tuple[int, int]:
-    """How many suspects there are, and how many live models."""
-    statement = text(
-        f"SELECT (SELECT count(*) {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted'), "  # noqa: S608 - constant
-        "(SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted')"
-    )
-    row = connection.execute(statement, {"began_at": began_at}).one()
-    return int(row[0]), int(row[1])
-
-
-def left_hot(connection: Connection, began_at: datetime, statuses: tuple[str, ...], limit: int) -> list[str]:
-    """Models that were in a hot status, and that a hot pull which began at an upstream time did not show."""
-    statement = text(
-        f"SELECT m.id {_NOT_SHOWN} AND m.status = ANY(CAST(:statuses AS text[])) "
-        "AND c.core_at < :began_at ORDER BY m.id LIMIT :limit"
-    )
-    values = {"began_at": began_at, "statuses": list(statuses), "limit": limit}
-    return list(connection.execute(statement, values).scalars())
-
-
 def mirrored_organization(connection: Connection, uid: str, name: str | None) -> str:
     """The uid of the organization that this database mirrors; the first one asked about becomes it."""
     connection.execute(
@@ -250,3 +213,87 @@ def mirrored_organization(connection: Connection, uid: str, name: str | None) ->
         {"uid": uid, "name": name},
     )
     return str(connection.execute(text("SELECT uid FROM headshotpro.organization")).scalar_one())
+
+
+def accept_organization(connection: Connection, uid: str) -> None:
+    """Make another organization the mirrored one: a person said so."""
+    connection.execute(text("UPDATE headshotpro.organization SET uid = :uid, recorded_at = now()"), {"uid": uid})
+
+
+def reopen(connection: Connection, pull_id: int) -> bool:
+    """Let a held pull begin anew; False while another one of its kind is running."""
+    statement = text(
+        """
+        WITH opened AS (
+            INSERT INTO headshotpro.pull_checkpoints (pull_id, kind, holder, leased_until, state)
+            SELECT id, kind, '', now(), '{}' FROM headshotpro.pulls WHERE id = :id AND status = 'held'
+            ON CONFLICT (kind) DO NOTHING
+            RETURNING pull_id
+        )
+        UPDATE headshotpro.pulls SET status = 'running', finished_at = NULL, error = NULL
+        WHERE id IN (SELECT pull_id FROM opened)
+        """
+    )
+    return connection.execute(statement, {"id": pull_id}).rowcount == 1
+
+
+def decide(connection: Connection, pull_id: int, status: str, error: str | None = None) -> None:
+    """End a held pull as a person decided."""
+    statement = text(
+        "UPDATE headshotpro.pulls SET status = :status, error = :error, finished_at = now() "
+        "WHERE id = :id AND status = 'held'"
+    )
+    connection.execute(statement, {"id": pull_id, "status": status, "error": error})
+
+
+def add(connection: Connection, pull_id: int, **counted: int) -> None:
+    """Count what was done for a pull that is not running."""
+    sets = ", ".join(f"{name} = {name} + :{name}" for name in counted)
+    statement = text(f"UPDATE headshotpro.pulls SET {sets} WHERE id = :id")  # noqa: S608 - names of our own columns
+    connection.execute(statement, {"id": pull_id, **counted})
+
+
+# A webhook announces what a pull found where it was received no later than five minutes after, and tells of a time no
+# later than that of the finding; ten seconds are for clocks that differ.
+_COUNT_MISSED = text(
+    """
+    UPDATE headshotpro.pulls AS p SET webhooks_checked_at = now(), missed_webhooks = CASE
+        WHEN NOT EXISTS (
+            SELECT FROM headshotpro.pulls AS first
+            WHERE first.kind = 'full' AND first.status = 'complete' AND first.finished_at <= p.started_at
+        ) THEN 0
+        ELSE (
+            SELECT count(*) FROM headshotpro.model_changes AS c
+            WHERE c.pull_id = p.id AND c.source = 'pull' AND c.to_status IS NOT NULL
+                AND c.recorded_at >= p.started_at
+                AND NOT EXISTS (
+                    SELECT FROM headshotpro.webhook_events AS e
+                    WHERE e.model_id = c.model_id
+                        AND e.received_at BETWEEN c.recorded_at - interval '10 seconds'
+                            AND c.recorded_at + make_interval(secs => :grace)
+                        AND coalesce(e.created_at <= c.recorded_at + interval '10 seconds', true)
+                )
+        ) END
+    WHERE p.webhooks_checked_at IS NULL AND p.finished_at < now() - make_interval(secs => :grace)
+    """
+)
+
+
+def count_missed_webhooks(connection: Connection, grace: float) -> int:
+    """Count, for pulls that ended at least `grace` seconds ago, the changes whose webhook has still not come.
+
+    Pulls from before the first complete one tell of the past, and count none.
+
+    Returns:
+        How many pulls were looked at.
+    """
+    return connection.execute(_COUNT_MISSED, {"grace": grace}).rowcount
+
+
+def webhooks_unchecked(connection: Connection, grace: float) -> bool:
+    """Whether any pull waits to have its missed webhooks counted."""
+    statement = text(
+        "SELECT EXISTS (SELECT FROM headshotpro.pulls WHERE webhooks_checked_at IS NULL "
+        "AND finished_at < now() - make_interval(secs => :grace))"
+    )
+    return bool(connection.execute(statement, {"grace": grace}).scalar())

@@ -105,6 +105,7 @@ model_clocks = Table(
     comment="The times as of which each model is known, apart from what people read; one narrow row a model",
     postgresql_with={"fillfactor": "60"},
 )
+Index(None, model_clocks.c.detail_at)
 
 model_changes = Table(
     "model_changes",
@@ -129,6 +130,7 @@ model_changes = Table(
 )
 Index(None, model_changes.c.model_id, model_changes.c.id)
 Index(None, model_changes.c.recorded_at)
+Index("model_changes_pull_id_idx", model_changes.c.pull_id, postgresql_where=model_changes.c.pull_id.is_not(None))
 Index(
     "model_changes_to_status_observed_at_idx",
     model_changes.c.to_status,
@@ -179,9 +181,11 @@ pulls = Table(
     _count("tombstoned", "Models it found deleted"),
     _count("missed_webhooks", "Changes it found whose webhook had not come five minutes later"),
     _text("error", "Why it failed or is held"),
+    _time("webhooks_checked_at", "When missed_webhooks was counted, five minutes or more after its end"),
     comment="One row for each reading of the vendor's list",
 )
 Index(None, pulls.c.kind, pulls.c.started_at)
+Index("pulls_unchecked_idx", pulls.c.finished_at, postgresql_where=pulls.c.webhooks_checked_at.is_(None))
 
 pull_checkpoints = Table(
     "pull_checkpoints",
@@ -195,6 +199,22 @@ pull_checkpoints = Table(
     Column("state", JSONB, nullable=False, comment="Where the walk stands"),
     comment="Where each running pull stands, and who runs it",
 )
+
+held_suspects = Table(
+    "held_suspects",
+    metadata,
+    Column(
+        "pull_id",
+        BigInteger,
+        ForeignKey(pulls.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        comment="The pull that was held because of it",
+    ),
+    _text("model_id", "A live model that the pull did not show", primary_key=True),
+    _time("left_alone_until", "Until then no pull decides it; null while a person has not decided about the pull"),
+    comment="Suspects that a person decides about, with `pulls release` or `pulls reject`",
+)
+Index(None, held_suspects.c.model_id)
 
 organization = Table(
     "organization",

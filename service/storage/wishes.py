@@ -99,6 +99,21 @@ def postpone(connection: Connection, model_id: str, seconds: float, missing_at: 
     connection.execute(statement, {"model_id": model_id, "seconds": seconds, "missing_at": missing_at})
 
 
+def due_profiles(connection: Connection, limit: int) -> list[str]:
+    """Models whose profile is asked for and was not looked for yet; at most `limit`."""
+    statement = text(
+        "SELECT model_id FROM headshotpro.wishes "
+        "WHERE due_at <= now() AND after IS NULL AND attempts = 0 ORDER BY due_at LIMIT :limit"
+    )
+    return list(connection.execute(statement, {"limit": limit}).scalars())
+
+
+def looked_for(connection: Connection, ids: Sequence[str]) -> None:
+    """Note that a list page was read for these, whether it showed them or not."""
+    statement = text("UPDATE headshotpro.wishes SET attempts = attempts + 1 WHERE model_id = ANY(CAST(:ids AS text[]))")
+    connection.execute(statement, {"ids": list(ids)})
+
+
 def due(connection: Connection) -> bool:
     """Whether any question may be asked now."""
     return bool(

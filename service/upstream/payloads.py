@@ -6,6 +6,7 @@ aware and in UTC. Shapes are those of the vendor's models page and of its organi
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
@@ -216,6 +217,19 @@ def decode_webhook_model(body: bytes) -> WebhookModel:
         return decode(_MODEL_BODY, body).object
     except ValueError as error:
         raise UpstreamGarbled(f"webhook body: {error}") from None
+
+
+def event_id_of(envelope: Envelope | None, signed_at: int, body: bytes) -> str:
+    """The vendor's id of an event; without one, `sha256:` and the digest of what was signed.
+
+    Args:
+        envelope: what was read of the body; None where it is no webhook body.
+        signed_at: the signed timestamp, Unix seconds.
+        body: the raw body.
+    """
+    if envelope and envelope.event_id:
+        return envelope.event_id
+    return "sha256:" + hashlib.sha256(b"%d." % signed_at + body).hexdigest()
 
 
 def created_at_of(model_id: str) -> datetime | None:

@@ -8,7 +8,7 @@ from flask import Flask, jsonify
 from werkzeug.exceptions import HTTPException
 
 from service import config, inbox, log
-from service.inbox import Inbox
+from service.inbox import Inbox, StaleModels
 from service.queue import JobQueue
 from service.storage import database
 from service.web.door import Door
@@ -24,7 +24,13 @@ DOOR_TIMEOUT_SECONDS = 2.0
 
 NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_WEBHOOK_SECRET")
 
-CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "PAYLOAD_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+CODES = {
+    400: "INVALID_REQUEST",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "PAYLOAD_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -40,7 +46,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     log.configure(settings)
     app = Flask("service.web")
     client = inbox.connect(settings.redis, timeout=DOOR_TIMEOUT_SECONDS)
-    door = Door(Inbox(client), JobQueue(client), settings)
+    door = Door(Inbox(client), StaleModels(client), JobQueue(client), settings)
     health = Health(client, database.connect(settings.postgres_url, pool_size=1))
     app.post("/webhooks/headshotpro")(door.receive)
     app.get("/livez")(health.livez)

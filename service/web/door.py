@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,14 +11,14 @@ from flask import jsonify, request
 
 from service.errors import DeliveryRejected, InboxUnavailable
 from service.queue import Job
-from service.upstream.payloads import decode_envelope
+from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
 
 if TYPE_CHECKING:
     from flask import Response
 
     from service.config import Settings
-    from service.inbox import Inbox
+    from service.inbox import Inbox, StaleModels
     from service.queue import JobQueue
 
 log = structlog.get_logger(__name__)
@@ -34,12 +33,14 @@ class Door:
 
     Args:
         inbox: where they are put; a 202 is sent only after that.
+        stale_models: where models are noted whose deliveries came too late.
         queue: where a worker is woken.
         settings: the secrets and the tolerance.
     """
 
-    def __init__(self, inbox: Inbox, queue: JobQueue, settings: Settings) -> None:
+    def __init__(self, inbox: Inbox, stale_models: StaleModels, queue: JobQueue, settings: Settings) -> None:
         self._inbox = inbox
+        self._stale_models = stale_models
         self._queue = queue
         self._secrets = settings.webhook_secrets
         self._tolerance = settings.webhook_tolerance_seconds
@@ -51,7 +52,7 @@ class Door:
             body = self._body()
             timestamp = self._verified_timestamp(body, now)
             envelope = decode_envelope(body)
-            event_id = envelope.event_id or f"sha256:{hashlib.sha256(timestamp.encode() + b'.' + body).hexdigest()}"
+            event_id = event_id_of(envelope, int(timestamp), body)
             self._inbox.put(body, int(timestamp), datetime.fromtimestamp(now, UTC))
         except DeliveryRejected as error:
             log.info("delivery", answer=error.answer, status=error.status)
@@ -68,22 +69,36 @@ class Door:
         """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
         if (request.content_length or 0) > LARGEST_BODY:
             raise _too_large()
-        if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-            raise DeliveryRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json", "media_type")
         # A chunked body tells no length beforehand: read one byte more than is allowed, and no further.
         body = request.stream.read(LARGEST_BODY + 1)
         if len(body) > LARGEST_BODY:
             raise _too_large()
+        if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
+            raise DeliveryRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json", "media_type")
         return body
 
     def _verified_timestamp(self, body: bytes, now: float) -> str:
         """The signed timestamp; one answer for every way in which a signature can be wrong."""
         signature, timestamp = request.headers.get(SIGNATURE_HEADER), request.headers.get(TIMESTAMP_HEADER)
         verdict = verify(self._secrets, signature, timestamp, body, now=now, tolerance=self._tolerance)
+        if verdict is Verdict.STALE:
+            self._note_stale(body)
         if verdict is not Verdict.VALID or timestamp is None:
             answer = "stale" if verdict is Verdict.STALE else "forged"
             raise DeliveryRejected(401, "UNAUTHORIZED", "the signature is missing, wrong or too old", answer)
         return timestamp
+
+    def _note_stale(self, body: bytes) -> None:
+        """A rightly signed delivery that is too old is not believed, but the upstream is asked about its model.
+
+        The vendor may sign retries with the time of the first try; what they tell must not be lost.
+        """
+        try:
+            model_id = decode_envelope(body).model_id
+            if model_id:
+                self._stale_models.note(model_id)
+        except (DeliveryRejected, InboxUnavailable) as error:
+            log.info("stale_delivery.not_noted", reason=str(error))
 
     def _wake(self) -> None:
         """The event is safe already: where waking fails, the clock wakes a worker a second later."""

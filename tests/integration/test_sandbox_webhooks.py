@@ -50,10 +50,11 @@ def test_creating_and_deleting_is_told_rightly_signed(sandbox: StartSandbox, rec
     for got in receiver.received:
         assert got.is_signed_with(running.webhook_secret)
         assert abs(int(got.timestamp) - time.time()) < 30
+    created_before = min(got.document["createdAt"] for got in receiver.received)
     deleted = next(got.document for got in receiver.received if got.document["event"] == "model.deleted")
     assert list(deleted) == ["id", "event", "createdAt", "objectType", "object"]
     assert deleted["object"]["status"] == "deleted"
-    assert deleted["object"]["deletedAt"] == deleted["createdAt"]
+    assert created_before <= deleted["object"]["deletedAt"] <= deleted["createdAt"]
     truth = caller.control("GET", f"/models/{model_id}")
     shared = set(deleted["object"]) - {"_id"}
     assert {name: truth[name] for name in shared} == {name: deleted["object"][name] for name in shared}
@@ -105,20 +106,22 @@ def test_the_control_api_tells_what_it_is_asked_to(sandbox: StartSandbox, receiv
 
 @pytest.mark.parametrize("signing", ["anew", "first"])
 def test_four_tries_at_the_vendors_intervals_and_then_it_is_gone(sandbox: StartSandbox, signing: str) -> None:
-    # 5 min, 15 min and 1 h, 300 times as fast: 1 s, 3 s and 12 s.
+    # 5 min, 15 min and 1 h, 900 times as fast.
     with Receiver(lambda number: 500) as receiver:
-        running = sandbox(models=0, quiet=True, speed=300, retry_signing=signing, webhook_url=receiver.url)
+        running = sandbox(models=0, quiet=True, speed=900, retry_signing=signing, webhook_url=receiver.url)
         caller = Caller(running)
         caller.control("POST", "/models", {"events": True})
         counts = settled(caller)
         assert (counts["sent"], counts["refused"], counts["given_up"]) == (4, 4, 1)
         got = receiver.received
-    assert len({(each.body) for each in got}) == 1
+    assert len({each.body for each in got}) == 1
     waits = [after.at - before.at for before, after in pairwise(got)]
-    for wait, wanted in zip(waits, (1, 3, 12), strict=True):
-        assert wanted - 0.5 < wait < wanted + 5
+    for wait, wanted in zip(waits, (1 / 3, 1, 4), strict=True):
+        assert wanted * 0.9 < wait < wanted + 15
     assert all(each.is_signed_with(running.webhook_secret) for each in got)
-    assert len({each.timestamp for each in got}) == (1 if signing == "first" else 4)
+    stamps = {each.timestamp for each in got}
+    # The first two tries may fall into one second.
+    assert len(stamps) == 1 if signing == "first" else len(stamps) >= 3
 
 
 def test_any_2xx_acknowledges_and_nothing_else(sandbox: StartSandbox) -> None:

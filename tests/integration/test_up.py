@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -21,7 +22,7 @@ import psycopg
 import pytest
 
 from service.config import SECRETS, environment
-from service.embedded import is_free, leashed
+from service.embedded import is_free, leashed, locked
 from tests.support.processes import eventually, processes_in
 from tests.support.vendor import Caller
 
@@ -48,13 +49,17 @@ class Vendor(NamedTuple):
 
 
 class Up:
-    """A running `headshot-mirror up`."""
+    """A running `headshot-mirror up`, started by a shell where `by_shell` says so."""
 
-    def __init__(self, folder: Path, options: tuple[str, ...], settings: dict[str, str | None]) -> None:
+    def __init__(
+        self, folder: Path, options: tuple[str, ...], settings: dict[str, str | None], *, by_shell: bool
+    ) -> None:
         self.folder = folder
         self.data = folder / ".headshot-mirror" / ("live" if "HEADSHOTPRO_API_KEY" in settings else "sandbox")
         self._output = folder / f"output-{time.monotonic_ns()}"
         command = [sys.executable, "-m", "service.cli", "up", *options]
+        if by_shell:
+            command = ["/bin/sh", "-c", f"{shlex.join(command)}; true"]
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
                 leashed(command, signal.SIGTERM),
@@ -117,10 +122,10 @@ def start() -> Iterator[Start]:
     """Starts `up` in one new folder, with settings by name, as often as a test asks."""
     folder = Path(tempfile.mkdtemp(prefix="hm-up-"))
     started: list[Up] = []
-    settings: dict[str, str | None] = {"PORT": str(quiet_port())}
+    settings: dict[str, str | None] = {"PORT": str(quiet_port()), "WEB_CONCURRENCY": "1"}
 
-    def begin(*options: str, **more: str | None) -> Up:
-        started.append(Up(folder, options, {**settings, **more}))
+    def begin(*options: str, by_shell: bool = False, **more: str | None) -> Up:
+        started.append(Up(folder, options, {**settings, **more}, by_shell=by_shell))
         return started[-1]
 
     yield begin
@@ -136,14 +141,19 @@ def start() -> Iterator[Start]:
 
 def truth(vendor: Vendor) -> dict[str, str]:
     """The status of every model the vendor's list shows."""
-    return {model["_id"]: model["status"] for model in Caller(vendor).walk(200)}
+    return {model["id"]: model["status"] for model in Caller(vendor).walk(200)}
+
+
+def running(up: Up, ending: str) -> list[int]:
+    """Processes of this system whose command line ends so."""
+    return [pid for pid, words in processes_in(up.folder).items() if words.endswith(ending)]
 
 
 def living(up: Up) -> dict[str, str]:
     return {model: status for model, status in up.statuses().items() if status != "deleted"}
 
 
-def test_it_mirrors_follows_webhooks_ends_in_time_and_goes_on_where_it_was(start: Start) -> None:
+def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)
     assert eventually(lambda: len(up.statuses()) == 40, 30), up.said
 
@@ -156,87 +166,89 @@ def test_it_mirrors_follows_webhooks_ends_in_time_and_goes_on_where_it_was(start
     assert source == "webhook"
     assert event_id.startswith("evt_")
     assert eventually(lambda: living(up) == truth(up.vendor), 30), "the lives go on, and the table follows"
-    up.says(" 1 models" if not living(up) else "deleted 1")
+    up.says("deleted 1")
 
-    # The line for psql works as it was printed.
+    # The line for psql works as it was printed, from anywhere.
     answer = subprocess.run(["sh", "-c", up.row("query")], capture_output=True, text=True, check=True, cwd="/")
-    assert re.search(r"deleted \| +1\n", answer.stdout)
+    assert re.search(r"deleted +\| +1\n", answer.stdout)
 
+    # Nobody has time to end anything, and yet nothing is left.
     before = up.vendor
-    assert up.end(signal.SIGTERM) < 10
-    assert up.process.returncode == 0
-    assert not processes_in(up.folder)
+    assert len(processes_in(up.folder)) > 8
+    up.end(signal.SIGKILL)
+    assert eventually(lambda: not processes_in(up.folder), 15), processes_in(up.folder)
 
     again = start("--", *SMALL).says(STARTED)
     assert again.query(tombstone, gone) == [(source, event_id)]
     assert again.vendor.api_key == before.api_key
-    assert eventually(lambda: living(again) == truth(again.vendor), 30)
-    # Ctrl-C.
-    assert again.end(signal.SIGINT) < 10
+    assert eventually(lambda: living(again) == truth(again.vendor), 30), again.said
+    assert again.end(signal.SIGTERM) < 10
+    assert again.process.returncode == 0
     assert not processes_in(again.folder)
 
 
-def test_nothing_outlives_a_kill_and_the_next_start_works(start: Start) -> None:
+def test_what_dies_starts_again_and_ctrl_c_ends_everything(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)
-    assert eventually(lambda: len(up.statuses()) == 40, 30), up.said
-    assert len(processes_in(up.folder)) > 8
-    up.end(signal.SIGKILL)
-    assert eventually(lambda: not processes_in(up.folder), 15), processes_in(up.folder)
-    again = start("--", *SMALL).says(STARTED)
-    assert len(again.statuses()) == 40
-
-
-def test_what_dies_starts_again(start: Start) -> None:
-    up = start("--", *SMALL).says(STARTED)
-    found = {pid for pid, words in processes_in(up.folder).items() if words.endswith("-m workers worker")}
-    assert len(found) == 1
+    assert eventually(lambda: running(up, "-m workers worker"))
+    [worker] = running(up, "-m workers worker")
     postgres = int((up.data / "postgres/data/postmaster.pid").read_text().split()[0])
-    for pid in (*found, postgres):
+    for pid in (worker, postgres):
         os.kill(pid, signal.SIGKILL)
     up.says("worker ended and starts again").says("worker runs again")
     up.says("Postgres ended and starts again").says("Postgres runs again")
     assert eventually(lambda: living(up) == truth(up.vendor), 40), up.said
+    assert up.end(signal.SIGINT) < 10
+    assert up.process.returncode == 0
+    assert not processes_in(up.folder)
 
 
 def test_a_taken_port_is_replaced_and_named(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = quiet_port()
+    with socket.create_server(("127.0.0.1", port)):
         up = start("--", *SMALL, PORT=str(port)).says(STARTED)
-        assert f"Port {port} is taken: web uses " in up.said
-        assert f":{port}/" not in up.row("web")
+        assert f"Port {port} is taken: web uses {port + 1}." in up.said
+        assert f":{port + 1}/" in up.row("web")
         # The vendor was told the new one: its events arrive.
         applied = "select 1 from headshotpro.webhook_events limit 1"
         assert eventually(lambda: up.query(applied), 30)
 
 
-def test_a_second_one_in_the_same_folder_is_refused(start: Start) -> None:
-    first = start("--", *SMALL).says(STARTED)
-    second = start("--", *SMALL)
-    assert second.process.wait(60) == 1
-    assert "is in use by another process" in second.said
-    assert "Traceback" not in second.said
-    assert first.process.poll() is None
-
-
-def test_with_a_key_but_no_secret_it_only_pulls_and_says_so(start: Start, sandbox: Callable[..., Any]) -> None:
-    vendor = sandbox(models=30, births=0)
-    up = start(HEADSHOTPRO_API_KEY=vendor.api_key, HEADSHOTPRO_API_URL=vendor.url).says(STARTED)
-    assert "only pulls" in up.row("web")
-    assert up.row("processes") == "clock, worker"
-    assert eventually(lambda: len(up.statuses()) == 30, 30), up.said
-    assert not (up.folder / ".headshot-mirror" / "sandbox").exists()
-
-
-def test_it_ends_with_its_parent_when_it_is_asked_to(start: Start) -> None:
-    # A shell that starts it and is killed, as `make` may be.
+def test_a_folder_that_another_one_works_in_is_refused(start: Start) -> None:
     up = start("--help")
     up.process.wait(60)
-    command = f"{sys.executable} -m service.cli up --with-parent -- {' '.join(SMALL)} > said 2>&1; true"
-    parent = subprocess.Popen(["sh", "-c", command], cwd=up.folder, env=environment(**NEUTRAL, PORT=str(quiet_port())))
-    assert eventually(lambda: STARTED in (up.folder / "said").read_text(), 60)
-    parent.kill()
-    parent.wait()
-    assert eventually(lambda: not processes_in(up.folder), 20), processes_in(up.folder)
+    with locked(up.data):
+        second = start()
+        assert second.process.wait(60) == 1
+    assert "is in use by another process" in second.said
+    assert "Traceback" not in second.said
+
+
+def test_with_a_key_but_no_secret_it_only_pulls_and_says_so(
+    start: Start, sandbox: Callable[..., Any], database_url: str, redis_url: str
+) -> None:
+    vendor = sandbox(models=30, births=0)
+    up = start(
+        HEADSHOTPRO_API_KEY=vendor.api_key,
+        HEADSHOTPRO_API_URL=vendor.url,
+        DATABASE_URL=database_url,
+        REDIS_URL=redis_url,
+    ).says(STARTED)
+    assert "only pulls" in up.row("web")
+    assert up.row("processes") == "clock, worker"
+    up.says(" 30 models")
+    # Servers that were given are used, and none is started beside them.
+    assert up.row("Postgres") == "that of DATABASE_URL"
+    assert not (up.data / "postgres").exists()
+    assert not (up.data.parent / "sandbox").exists()
+
+
+def test_it_ends_with_its_parent_when_it_is_asked_to(start: Start, database_url: str, redis_url: str) -> None:
+    # A shell that starts it and is killed, as `make` may be.
+    servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    up = start("--with-parent", "--", *SMALL, by_shell=True, **servers).says(STARTED)
+    up.end(signal.SIGKILL)
+    assert eventually(lambda: not processes_in(up.folder)), processes_in(up.folder)
+    up.says("Everything has ended.")
 
 
 def test_options_of_the_sandbox_need_a_sandbox(start: Start) -> None:

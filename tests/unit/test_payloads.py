@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from service.config import environment
 from service.errors import DeliveryRejected, UpstreamGarbled
 from service.upstream.json_text import storable
 from service.upstream.payloads import (
@@ -80,6 +83,18 @@ def test_times_come_out_in_utc(sent: str) -> None:
     read = decode_envelope(event_body(createdAt=sent)).created_at
     assert read == NOON
     assert read.utcoffset() == timedelta(0)
+
+
+def test_a_time_without_zone_is_utc_wherever_the_machine_stands() -> None:
+    program = """if True:
+        import sys
+        from service.upstream.payloads import decode_envelope
+        print(decode_envelope(sys.stdin.buffer.read()).created_at.isoformat())"""
+    body = event_body(createdAt="2024-01-15T12:00:00")
+    ran = subprocess.run(
+        [sys.executable, "-c", program], input=body, env=environment(TZ="EAST-9"), capture_output=True, check=True
+    )
+    assert ran.stdout == b"2024-01-15T12:00:00+00:00\n"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +216,8 @@ def test_any_bytes_give_an_envelope_that_can_be_stored_or_a_refusal(body: bytes)
     for text in (read.event, read.event_id, read.object_type, read.model_id):
         assert text is None or "\0" not in text.encode().decode()
     assert read.created_at is None or read.created_at.utcoffset() == timedelta(0)
-    assert isinstance(json.loads(storable(body)), dict)
+    # Python's own reader would take Infinity for JSON.
+    assert isinstance(msgspec.json.decode(storable(body)), dict)
 
 
 # --- the drain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from service.sandbox.model import iso, milliseconds, webhook_object
 from service.sandbox.people import population
 from service.sandbox.rate import Window
 from service.sandbox.sender import Delivery, signature
-from service.sandbox.state import Keep
+from service.sandbox.state import TABLES, Keep
 from service.sandbox.switches import Switches, parse_switches
 
 if TYPE_CHECKING:
@@ -140,6 +141,15 @@ def test_a_state_file_belongs_to_one_process_and_must_be_one(folder: Path) -> No
         Keep(folder / "letter.txt")
     with pytest.raises(SettingsError, match="cannot"):
         Keep(folder / "letter.txt" / "state.db")
+
+
+def test_a_state_file_of_another_version_is_named_as_such(folder: Path) -> None:
+    with sqlite3.connect(folder / "state.db") as file:
+        file.executescript(TABLES)
+        file.execute("insert into account values (1, '{}')")
+    file.close()
+    with pytest.raises(SettingsError, match="another version"):
+        Keep(folder / "state.db").load()
 
 
 def test_help_has_an_example_and_every_switch() -> None:

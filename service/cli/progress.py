@@ -1,0 +1,41 @@
+"""What long commands share: a progress bar on a terminal, and an end on SIGINT or SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from service.errors import Stopping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from service.runtime import Runtime
+
+
+def stop_on_signals(runtime: Runtime, words: str) -> None:
+    """End the command by the error `Stopping`, whatever it waits for."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        runtime.stop.set()
+        raise Stopping(words)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, silence elsewhere; gives what is told of how many are done, and of how many."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

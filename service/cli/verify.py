@@ -1,0 +1,77 @@
+"""`headshot-mirror verify`: every difference between upstream and mirror."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service import config
+from service.cli.output import json_option, print_json, shown
+from service.cli.progress import progress_bar, stop_on_signals
+
+if TYPE_CHECKING:
+    from service.mirror.verify import Difference
+    from service.runtime import Runtime
+
+NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
+HISTORY = 5
+
+
+@click.command(epilog="Example: headshot-mirror verify --details")
+@click.option("--details", is_flag=True, help="Compare photo counts and favourites too: one request for each model.")
+@json_option
+def verify(*, details: bool, as_json: bool) -> None:
+    """Read the whole upstream and print every difference to the mirror, with the history of the row behind it.
+
+    Changes nothing. What differs at first is looked at again, so that events on their way are no differences. Exit
+    status 1 when there is one.
+    """
+    from service import log
+    from service.mirror.verify import Verifier
+    from service.runtime import Runtime
+
+    settings = config.load(NEEDS)
+    log.configure(settings)
+    runtime = Runtime.build(settings)
+    stop_on_signals(runtime, "stopped; nothing was changed")
+    with progress_bar("models") as progress:
+        verifier = Verifier(runtime.engine, runtime.client, runtime.pause, progress, details=details)
+        differences = verifier.differences()
+    if as_json:
+        print_json([_document(runtime, difference) for difference in differences])
+    else:
+        _print(runtime, differences)
+    if differences:
+        raise click.exceptions.Exit(1)
+
+
+def _document(runtime: Runtime, difference: Difference) -> dict[str, Any]:
+    return {**difference._asdict(), "history": _history(runtime, difference)}
+
+
+def _history(runtime: Runtime, difference: Difference) -> list[dict[str, Any]]:
+    """The newest changes of the field that differs."""
+    from service.storage import changes
+    from service.storage.database import transaction
+
+    with transaction(runtime.engine) as connection:
+        rows = changes.of_model(connection, difference.model_id)
+    return [row for row in rows if difference.field in row["changed"]][:HISTORY]
+
+
+def _print(runtime: Runtime, differences: list[Difference]) -> None:
+    for difference in differences:
+        click.echo(
+            f"{difference.model_id}  {difference.field}: mirror {shown(difference.mirror)}, "
+            f"upstream {shown(difference.upstream)}"
+        )
+        for row in _history(runtime, difference):
+            old, new = row["changed"][difference.field]
+            origin = row["event_id"] or (f"pull {row['pull_id']}" if row["pull_id"] else "")
+            click.echo(
+                f"    {shown(row['recorded_at'])}  {shown(old)} → {shown(new)}  by {row['source']} {origin}, "
+                f"as of {shown(row['observed_at'])}"
+            )
+    models = len({difference.model_id for difference in differences})
+    click.echo(f"{len(differences)} differences in {models} models." if differences else "No difference.")

@@ -1,0 +1,164 @@
+"""Verify: read the whole upstream and compare it with the mirror, field by field. Changes nothing.
+
+The world goes on while it is compared: what differs at first sight is looked at again after a pause, against a fresh
+answer and a fresh row, and only what still differs is reported.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.errors import MirrorError, ModelNotFound
+from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
+from service.mirror.observe import from_list, from_single
+from service.mirror.pull import page_of
+from service.mirror.walk import MOST_WALKS, PAGE, Walk, accepts, again, proves, step_back, step_on
+from service.storage import models
+from service.storage.database import transaction
+from service.upstream.budget import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from sqlalchemy import Engine
+
+    from service.mirror.merge import Observation
+    from service.upstream.client import UpstreamClient
+
+LISTED = (*CORE, *PROFILE)
+AT_A_TIME = 500
+# Longer than an event takes to its row, and a question to its answer.
+SETTLE_SECONDS = 8.0
+
+ABSENT = "(not there)"
+
+
+class Difference(NamedTuple):
+    """One field of one model in which mirror and upstream differ; `status` also where one of them has no such model."""
+
+    model_id: str
+    field: str
+    mirror: Any
+    upstream: Any
+
+
+class Verifier:
+    """One comparison.
+
+    Args:
+        engine: the mirror's Postgres.
+        client: the upstream.
+        pause: waits a number of seconds.
+        progress: told how many of how many models were read.
+        details: compare photo counts and favourites too: a request for each model.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: UpstreamClient,
+        pause: Callable[[float], None],
+        progress: Callable[[int, int], None],
+        *,
+        details: bool,
+    ) -> None:
+        self._engine = engine
+        self._client = client
+        self._pause = pause
+        self._progress = progress
+        self._details = details
+
+    def differences(self) -> list[Difference]:
+        """What differs, and still does after a pause.
+
+        Raises:
+            UpstreamError: the upstream could not be read.
+            MirrorError: its list did not hold still.
+        """
+        suspicious = set(self._suspicious())
+        for _ in range(2 if suspicious else 0):
+            self._pause(SETTLE_SECONDS)
+            found = [difference for model_id in sorted(suspicious) for difference in self._look(model_id)]
+            suspicious = {difference.model_id for difference in found}
+            if not suspicious:
+                return []
+        return found if suspicious else []
+
+    def _suspicious(self) -> Iterator[str]:
+        """Models that differ at first sight, or that only one side has."""
+        listed = self._read_list()
+        for model_id, row in self._rows():
+            shown = listed.pop(model_id, None)
+            if row["erased_at"] is not None:
+                continue
+            if shown is None:
+                if row["status"] != DELETED:
+                    yield model_id
+            elif any(True for _ in _compare(row, shown)) or (self._details and row["status"] != DELETED):
+                yield model_id
+        yield from listed
+
+    def _read_list(self) -> dict[str, Observation]:
+        """Every model of the list, by walks like a pull's."""
+        shown: dict[str, Observation] = {}
+        walk = Walk()
+        met: set[str] = set()
+        while not (walk.ended and proves(walk, len(met))):
+            if walk.ended:
+                if walk.number == MOST_WALKS:
+                    raise MirrorError("the upstream's list did not hold still while it was read: try again")
+                walk, met = again(walk), set()
+            answer = self._client.list_models(limit=PAGE, offset=walk.offset, priority=Priority.FULL)
+            page = page_of(answer, answer.sent_at)
+            new = sum(1 for model_id in page.ids if model_id not in shown)
+            for model in answer.body.models:
+                shown[model.id] = from_list(model, answer.sent_at, answer.answered_at)
+            met.update(page.ids)
+            walk = step_on(walk, page, new) if accepts(walk, page) else step_back(walk)
+            self._progress(len(shown), page.total)
+        return shown
+
+    def _rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Every row of the mirror, some at a time: no transaction stays open while the upstream is asked."""
+        above = ""
+        while True:
+            with transaction(self._engine) as connection:
+                some = models.after(connection, above, AT_A_TIME)
+            if not some:
+                return
+            yield from ((row["id"], row) for row in some)
+            above = some[-1]["id"]
+
+    def _look(self, model_id: str) -> list[Difference]:
+        """One model again: the upstream's own answer about it, then the row."""
+        try:
+            answer = self._client.get_model(model_id, priority=Priority.DELETION)
+        except ModelNotFound:
+            seen = None
+        else:
+            seen = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+        with transaction(self._engine) as connection:
+            row = models.read(connection, [model_id]).get(model_id)
+        if row is None:
+            return [] if seen is None else [Difference(model_id, "status", ABSENT, seen.fields.get("status"))]
+        if row["erased_at"] is not None:
+            return []
+        if seen is None:
+            gone = row["status"] == DELETED
+            return [] if gone else [Difference(model_id, "status", row["status"], ABSENT)]
+        names = (*LISTED, *DETAIL) if self._details else LISTED
+        return [difference for difference in _compare(row, seen) if difference.field in names]
+
+
+def _compare(row: Mapping[str, Any], seen: Observation) -> Iterator[Difference]:
+    """Every told field that differs; of what is deleted on both sides only the life counts."""
+    if row["status"] == seen.fields.get("status") == DELETED:
+        return
+    for name, value in seen.fields.items():
+        if row[name] != value:
+            yield Difference(row["id"], name, _plain(row[name]), _plain(value))
+
+
+def _plain(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value

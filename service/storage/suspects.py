@@ -1,0 +1,93 @@
+"""Suspects: live models that a pull did not show, and those of them that a person decides about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+# An API answer moves `profile_at` whenever it shows a model; one created since the pull began need not be in it.
+_NOT_SHOWN = """
+    FROM headshotpro.models AS m JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
+    WHERE (c.profile_at IS NULL OR c.profile_at < :began_at)
+        AND (m.created_at IS NULL OR m.created_at < :began_at)
+"""
+_SUSPECT = f"""
+    {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted' AND NOT EXISTS (
+        SELECT FROM headshotpro.held_suspects AS h
+        WHERE h.model_id = m.id AND (h.left_alone_until IS NULL OR h.left_alone_until > now())
+    )
+"""
+
+
+class Count(NamedTuple):
+    """How many suspects there are that no person decides about, and how many live models."""
+
+    suspects: int
+    live: int
+
+
+def next_few(connection: Connection, began_at: datetime, above: str, limit: int) -> list[str]:
+    """Suspects of a pull whose first page was sent at an upstream time; in id order, above an id."""
+    statement = text(f"SELECT m.id {_SUSPECT} AND m.id > :above ORDER BY m.id LIMIT :limit")
+    rows = connection.execute(statement, {"began_at": began_at, "above": above, "limit": limit})
+    return list(rows.scalars())
+
+
+def count(connection: Connection, began_at: datetime) -> Count:
+    """How many there are, to be held against the whole mirror."""
+    statement = text(
+        f"SELECT (SELECT count(*) {_SUSPECT}), "  # noqa: S608 - constant
+        "(SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted')"
+    )
+    return Count(*connection.execute(statement, {"began_at": began_at}).one())
+
+
+def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:
+    """Leave all suspects of a pull to a person."""
+    statement = text(
+        "INSERT INTO headshotpro.held_suspects (pull_id, model_id) "
+        f"SELECT :pull_id, m.id {_SUSPECT} ON CONFLICT DO NOTHING"
+    )
+    connection.execute(statement, {"pull_id": pull_id, "began_at": began_at})
+
+
+def held(connection: Connection, pull_id: int, above: str, limit: int) -> list[str]:
+    """The suspects of a held pull that are still alive in the mirror; in id order, above an id."""
+    statement = text(
+        """
+        SELECT h.model_id FROM headshotpro.held_suspects AS h JOIN headshotpro.models AS m ON m.id = h.model_id
+        WHERE h.pull_id = :pull_id AND h.model_id > :above AND m.status IS DISTINCT FROM 'deleted'
+        ORDER BY h.model_id LIMIT :limit
+        """
+    )
+    return list(connection.execute(statement, {"pull_id": pull_id, "above": above, "limit": limit}).scalars())
+
+
+def release(connection: Connection, pull_id: int) -> None:
+    """Nobody has to decide about the suspects of a pull any more."""
+    connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE pull_id = :id"), {"id": pull_id})
+
+
+def leave_alone(connection: Connection, pull_id: int, seconds: float) -> None:
+    """No pull decides the suspects of this one for some time."""
+    statement = text(
+        "UPDATE headshotpro.held_suspects SET left_alone_until = now() + make_interval(secs => :seconds) "
+        "WHERE pull_id = :id"
+    )
+    connection.execute(statement, {"id": pull_id, "seconds": seconds})
+
+
+def left_hot(connection: Connection, began_at: datetime, statuses: tuple[str, ...], limit: int) -> list[str]:
+    """Models that were in a hot status, and that a hot pull which began at an upstream time did not show."""
+    statement = text(
+        f"SELECT m.id {_NOT_SHOWN} AND m.status = ANY(CAST(:statuses AS text[])) "
+        "AND c.core_at < :began_at ORDER BY m.id LIMIT :limit"
+    )
+    values = {"began_at": began_at, "statuses": list(statuses), "limit": limit}
+    return list(connection.execute(statement, values).scalars())

@@ -9,6 +9,7 @@ from service.runtime import Runtime
 
 # The jobs are imported before the first one comes, which else would wait for that.
 from workers import jobs
+from workers.ending import end_when_stuck
 from workers.rq_worker import work
 
 
@@ -18,6 +19,8 @@ def main(queue: str) -> None:
     log.configure(settings)
     runtime = Runtime.build(settings)
     jobs.install(runtime)
+    # The supervisor that would end it may be gone.
+    end_when_stuck(runtime.stop)
     work(runtime, queue)
 
 

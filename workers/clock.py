@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.errors import StorageUnavailable, Unavailable
+from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
 from service.inbox import reachable
 from service.runtime import Runtime
 from service.storage import schema
+from workers.ending import end_when_stuck
 from workers.schedule import SCHEDULE
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
+    end_when_stuck(runtime.stop)
     clock = Clock(runtime)
     while not runtime.stop.is_set():
         clock.tick()
@@ -66,7 +68,11 @@ class Clock:
             if not self._may_act():
                 return
             self._check_schema()
-        except Unavailable as error:
+        except InboxUnavailable as error:
+            log.warning("clock.waits", error=str(error))
+            return
+        except StorageUnavailable as error:
+            # Drains are asked for all the same.
             log.warning("clock.waits", error=str(error))
         self._look()
 

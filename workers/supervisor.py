@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -15,6 +14,7 @@ from service.embedded import leashed
 from service.errors import StorageUnavailable
 from service.queue import DRAIN_QUEUE, WORK_QUEUE
 from service.storage import database, schema
+from workers.ending import end_when_stuck
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -23,8 +23,6 @@ log = structlog.get_logger(__name__)
 
 QUEUES = (DRAIN_QUEUE, WORK_QUEUE)
 RESTART_PAUSE_SECONDS = 1.0
-# Children end between two batches; one that does not loses nothing but its present one, which is done again.
-STOP_SECONDS = 8.0
 
 
 def run(settings: Settings) -> None:
@@ -42,6 +40,7 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     engine = database.connect(settings.postgres_url, pool_size=1)
     children: dict[str, subprocess.Popen[bytes]] = {}
+    end_when_stuck(stop, lambda: _kill(children))
     checked = False
     try:
         while not stop.is_set():
@@ -50,7 +49,8 @@ def run(settings: Settings) -> None:
                 _keep_running(children, queue)
             stop.wait(RESTART_PAUSE_SECONDS)
     finally:
-        _stop(children)
+        stop.set()
+        _end(children)
 
 
 def _schema_is_fine(engine: Any) -> bool:
@@ -74,13 +74,14 @@ def _keep_running(children: dict[str, subprocess.Popen[bytes]], queue: str) -> N
     children[queue] = subprocess.Popen(leashed([sys.executable, "-m", "workers.child", queue], signal.SIGTERM))
 
 
-def _stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
-    deadline = monotonic() + STOP_SECONDS
+def _end(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Let the children end between two batches; `_kill` comes for one that does not."""
     for child in children.values():
         child.terminate()
     for child in children.values():
-        try:
-            child.wait(max(0.1, deadline - monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        child.wait()
+
+
+def _kill(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    for child in list(children.values()):
+        child.kill()

@@ -20,7 +20,7 @@ def web() -> None:
     """Listen for webhooks on 0.0.0.0:$PORT with $WEB_CONCURRENCY processes."""
     from service.errors import StorageUnavailable
     from service.storage import database, schema
-    from service.web.app import NEEDS
+    from service.web import NEEDS
 
     settings = config.load(NEEDS)
     engine = database.connect(settings.postgres_url, pool_size=1)

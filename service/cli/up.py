@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,8 @@ from service.config import environment, load
 from service.errors import EmbeddedError, SettingsError, Stopping
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.cli.up_screen import Screen
     from service.config import Settings
     from service.embedded import Child, Process, Watch
@@ -56,30 +59,36 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
     if settings.headshotpro_api_key and sandbox_options:
         raise SettingsError("HEADSHOTPRO_API_KEY is set, so there is no sandbox that could take options")
     screen = Screen(sys.stdout)
-    _stop_on_signals()
+    asked = _stop_on_signals()
+    parent = os.getppid()
     try:
         with ExitStack() as stack:
             system = System(settings, screen, stack)
             system.start(sandbox_options)
-            system.look_after(os.getppid() if with_parent else None)
+            system.look_after(lambda: asked.is_set() or (with_parent and os.getppid() != parent))
     except Stopping:
         screen.say("Everything has ended.")
 
 
-def _stop_on_signals() -> None:
-    """Let the first signal end the system in order; those that follow cannot disturb the ending."""
+def _stop_on_signals() -> threading.Event:
+    """Let the first signal raise `Stopping`, wherever we are, and set the event, in case a library swallows it.
+
+    Those that follow cannot disturb the ending.
+    """
+    asked = threading.Event()
     wanted = [signal.SIGINT, signal.SIGTERM]
     # A closed terminal ends it too, unless it was started with nohup.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         wanted.append(signal.SIGHUP)
 
     def stop(_number: int, _frame: Any) -> None:
-        for number in wanted:
-            signal.signal(number, signal.SIG_IGN)
-        raise Stopping
+        if not asked.is_set():
+            asked.set()
+            raise Stopping
 
     for number in wanted:
         signal.signal(number, stop)
+    return asked
 
 
 class System:
@@ -123,20 +132,20 @@ class System:
         self._screen.row("logs", str(_short(self._folder / "*.log")))
         self._screen.row("query", f"{psql} -c {shlex.quote(QUERY)}")
 
-    def look_after(self, parent: int | None) -> None:
-        """Show the mirror moving and start again what dies, until a signal comes or the parent is gone.
+    def look_after(self, is_over: Callable[[], bool]) -> None:
+        """Show the mirror moving and start again what dies, each second.
 
         Args:
-            parent: process id of the parent; None where its end means nothing.
+            is_over: asked each time; whether to end.
 
         Raises:
-            Stopping: it came.
+            Stopping: it is, or a signal came.
         """
         from service.cli.up_screen import Gauge
 
         gauge = self._stack.enter_context(Gauge(self._settings()))
         self._stack.callback(self._screen.say, "Stopping …")
-        while parent is None or os.getppid() == parent:
+        while not is_over():
             for watch in self._watches:
                 line = watch.look(time.monotonic())
                 if line:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from service.errors import DeliveryRejected, UpstreamGarbled
 from service.mirror.apply import Applied, Sighting, apply
@@ -81,9 +81,6 @@ def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Entry], toleranc
     batch = _read(entries, tolerance)
     try:
         drained = _commit(engine, batch)
-    except ProgrammingError:
-        # Not the events' fault: the schema is not what this code expects.
-        raise
     except DBAPIError:
         log.warning("batch.split", events=len(batch))
         drained = _one_by_one(engine, batch)

@@ -148,7 +148,7 @@ def merge(known: Knowledge, seen: Observation) -> Merged:
         until=_latest(known.until, seen.until if seen.until > seen.at else None),
     )
     news |= replace(merged, fields=known.fields, until=known.until) != known
-    ask = disputed or seen.asks or _contradicts_death(merged, seen)
+    ask = disputed or (seen.asks and not merged.deleted) or _contradicts_death(merged, seen)
     return Merged(merged, news, _latest(seen.until, merged.until) if ask else None)
 
 

@@ -6,15 +6,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import StorageUnavailable
+from service.errors import SchemaOutdated, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.exc import SQLAlchemyError
 
 # A server that is gone is noticed within seconds, even where the network swallows every packet.
 CONNECT_OPTIONS = {
@@ -30,6 +31,8 @@ CONNECT_OPTIONS = {
 
 # Class 54 of Postgres' error codes: the data itself is too large, and will be next time.
 LIMIT_EXCEEDED = "54"
+# A schema, table, column or function that the code knows and the database does not.
+UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
@@ -52,15 +55,25 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     Raises:
         StorageUnavailable: Postgres cannot be reached, is going down, or broke the transaction off (a deadlock, a
             time-out): the same work may succeed later.
+        SchemaOutdated: the database lacks a table or column that this code knows.
     """
     try:
         with engine.begin() as connection:
             yield connection
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         cause = getattr(error, "orig", None) or error
-        if (getattr(cause, "sqlstate", None) or "").startswith(LIMIT_EXCEEDED):
+        if _sqlstate(error).startswith(LIMIT_EXCEEDED):
             raise
         raise StorageUnavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
+    except ProgrammingError as error:
+        if _sqlstate(error) in UNDEFINED:
+            raise SchemaOutdated("the schema is older than this code: run `headshot-mirror migrate`") from error
+        raise
+
+
+def _sqlstate(error: SQLAlchemyError) -> str:
+    """Postgres' code of an error; empty where it was none of Postgres'."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -38,6 +38,8 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Cl
     Returns:
         None where another process is at it, or none is due.
     """
+    # Two processes that both find no checkpoint take turns; the second one then finds the first one's.
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('headshotpro pull ' || :kind))"), {"kind": kind})
     _fail_abandoned(connection, kind)
     taken = connection.execute(_TAKE_OVER, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS}).one_or_none()
     if taken is not None:
@@ -57,13 +59,11 @@ _TAKE_OVER = text(
     """
 )
 
-# The lock makes two processes that both find no checkpoint take turns; the second then finds the first one's.
 _BEGIN = text(
     """
-    WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtext('headshotpro pull ' || :kind))),
-    begun AS (
+    WITH begun AS (
         INSERT INTO headshotpro.pulls (kind, status, started_at)
-        SELECT :kind, 'running', now() FROM turn
+        SELECT :kind, 'running', now()
         WHERE NOT EXISTS (
             SELECT FROM headshotpro.pulls
             WHERE kind = :kind AND (status = 'running' OR started_at > now() - make_interval(secs => :interval))
@@ -79,19 +79,24 @@ _BEGIN = text(
 
 
 def _fail_abandoned(connection: Connection, kind: str) -> None:
-    statement = text(
-        """
-        WITH abandoned AS (
-            DELETE FROM headshotpro.pull_checkpoints
-            WHERE kind = :kind AND leased_until < now() - make_interval(secs => :resumable)
-            RETURNING pull_id
-        )
-        UPDATE headshotpro.pulls SET status = 'failed', finished_at = now(),
-            error = 'interrupted, and not taken up again in time'
-        WHERE id IN (SELECT pull_id FROM abandoned)
-        """
-    )
-    connection.execute(statement, {"kind": kind, "resumable": RESUMABLE_SECONDS})
+    """End what no process goes on with; the caller holds the lock of the kind."""
+    values = {"kind": kind, "resumable": RESUMABLE_SECONDS}
+    connection.execute(_FORGET_ABANDONED, values)
+    connection.execute(_FAIL_ABANDONED, values)
+
+
+_FORGET_ABANDONED = text(
+    "DELETE FROM headshotpro.pull_checkpoints "
+    "WHERE kind = :kind AND leased_until < now() - make_interval(secs => :resumable)"
+)
+_FAIL_ABANDONED = text(
+    """
+    UPDATE headshotpro.pulls AS p SET status = 'failed', finished_at = now(),
+        error = 'interrupted, and not taken up again in time'
+    WHERE kind = :kind AND status = 'running'
+        AND NOT EXISTS (SELECT FROM headshotpro.pull_checkpoints AS c WHERE c.pull_id = p.id)
+    """
+)
 
 
 def keep(

@@ -1,10 +1,31 @@
 """The Flask application: the webhook door and health.
 
-`service.web:create_app()` is the WSGI factory.
+`service.web:create_app()` is the WSGI factory. It imports late: gunicorn's master reads `serving` out of this package,
+and its gevent workers have to patch the standard library before Flask and the clients of our servers are loaded.
 """
 
 from __future__ import annotations
 
-from service.web.app import create_app
+from typing import TYPE_CHECKING
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from service.config import Settings
+
+NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_WEBHOOK_SECRET")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The web process's application.
+
+    Args:
+        settings: read from the environment where not given.
+
+    Raises:
+        SettingsError: a setting is missing or malformed.
+    """
+    # Why it is late: see the top.
+    from service.web.app import build  # noqa: PLC0415
+
+    return build(settings)

@@ -1,4 +1,4 @@
-"""The application factory: settings in, a Flask app out, every error in the vendor's form."""
+"""The application: settings in, a Flask app out, every error in the vendor's form. `service.web` has the factory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from service import config, inbox, log
 from service.inbox import Inbox, StaleModels
 from service.queue import JobQueue
 from service.storage import database
+from service.web import NEEDS
 from service.web.door import Door
 from service.web.health import Health
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 # A delivery waits this long for Redis at most; then the vendor is told to come again.
 DOOR_TIMEOUT_SECONDS = 2.0
 
-NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_WEBHOOK_SECRET")
-
 CODES = {
     400: "INVALID_REQUEST",
     404: "NOT_FOUND",
@@ -33,15 +32,8 @@ CODES = {
 }
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """The web process's application.
-
-    Args:
-        settings: read from the environment where not given.
-
-    Raises:
-        SettingsError: a setting is missing or malformed.
-    """
+def build(settings: Settings | None = None) -> Flask:
+    """See `service.web.create_app`."""
     settings = settings or config.load(NEEDS)
     log.configure(settings)
     app = Flask("service.web")

@@ -6,7 +6,7 @@ were measured (DESIGN.md), it is one of the two that served everybody else meanw
 
 # gunicorn takes every public name of this module for a setting of its own, hence the underscores.
 from service.config import load as _load
-from service.web.app import NEEDS as _NEEDS
+from service.web import NEEDS as _NEEDS
 
 _settings = _load(_NEEDS)
 

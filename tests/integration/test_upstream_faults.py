@@ -189,7 +189,7 @@ def test_5xx_and_broken_answers_are_tried_again(vendor: OddVendor) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (http(503, {"success": False, "error": "Down", "code": "X"}), UpstreamFailed),
+        (refusal(503), UpstreamFailed),
         (CUT, UpstreamUnreachable),
         (http(200, b"4\r\n{   \r\n", Content_Length=None, Transfer_Encoding="chunked"), UpstreamUnreachable),
         (http(200, b"no gzip at all, however long", Content_Encoding="gzip"), UpstreamUnreachable),
@@ -200,6 +200,8 @@ def test_5xx_and_broken_answers_are_tried_again(vendor: OddVendor) -> None:
         (http(200, b"\xff\xfe"), UpstreamGarbled),
         (http(200, b'{"odd":' + b"[" * 100_000), UpstreamGarbled),
     ],
+    # An answer holds the time of day, and a test's name must not.
+    ids=["503", "cut", "cut chunk", "bad gzip", "nothing", "not http", "html", "empty", "not utf-8", "too deep"],
 )
 def test_a_fault_that_stays_is_our_error_after_four_tries(
     vendor: OddVendor, answer: bytes, error: type[UpstreamError]
@@ -211,9 +213,9 @@ def test_a_fault_that_stays_is_our_error_after_four_tries(
     assert len(vendor.requests) == 4
 
 
-@pytest.mark.parametrize("answer", [http(200, {"success": True}), http(200, []), http(200, {"model": {"id": 7}})])
-def test_json_of_another_shape_is_garbled_at_once(vendor: OddVendor, answer: bytes) -> None:
-    vendor.script(answer)
+@pytest.mark.parametrize("document", [{"success": True}, [], {"model": {"id": 7}}])
+def test_json_of_another_shape_is_garbled_at_once(vendor: OddVendor, document: Any) -> None:
+    vendor.script(http(200, document))
     with pytest.raises(UpstreamGarbled):
         get(client_of(vendor))
     assert len(vendor.requests) == 1
@@ -276,7 +278,9 @@ def test_a_title_with_half_an_emoji_spoils_no_page(vendor: OddVendor) -> None:
 # --- calls that change something
 
 
-@pytest.mark.parametrize("fault", [http(500), http(503), CUT, http(201, b"<html>"), b""])
+@pytest.mark.parametrize(
+    "fault", [http(500), http(503), CUT, http(201, b"<html>"), b""], ids=["500", "503", "cut", "html", "nothing"]
+)
 def test_a_create_that_may_have_happened_is_not_sent_twice(vendor: OddVendor, fault: bytes) -> None:
     vendor.script(fault, http(200, CREATED))
     with pytest.raises(UpstreamError):
@@ -361,6 +365,7 @@ def test_a_404_of_the_list_is_about_no_model(vendor: OddVendor) -> None:
         refusal(500, "ann@example.com", "SECRET@x"),
         http(200, {"modelId": 7, "signedUrl": "https://x.example/?token=SECRET"}),
     ],
+    ids=["400", "500", "200"],
 )
 def test_no_message_repeats_what_is_private(vendor: OddVendor, answer: bytes) -> None:
     vendor.script(answer)

@@ -178,6 +178,14 @@ def test_text_that_postgres_cannot_store_is_mended_not_refused() -> None:
     assert decode_webhook_model(whole).title == "Ann 😀"
 
 
+def test_what_jsonb_cannot_hold_is_replaced_and_the_rest_kept() -> None:
+    body = b'{"n\\u0000": "\\ud83d\\ude00 \\ude00", "far": [1e999, -1e999, 1.5, 12], "long": ' + b"9" * 5000 + b"}"
+    kept = {"n\ufffd": "😀 \ufffd", "far": [None, None, 1.5, 12], "long": None}
+    assert msgspec.json.decode(storable(body)) == kept
+    # Nobody loses an event for such a number.
+    assert decode_envelope(event_body(note="\0", far=1).replace(b'"far": 1', b'"far": 1e999')).model_id == MODEL_ID
+
+
 def test_refusals_repeat_nothing_of_the_body() -> None:
     for body in (event_body(event=["ann@example.com"]), event_body(createdAt="ann@example.com")):
         assert "ann@" not in str(refusal(body))

@@ -1,0 +1,228 @@
+"""The mirror in memory, on a clock that jumps: drain, pull, refetch and sweep as the service does them, for one model.
+
+What is decided is decided by the service's own pure code; only the tables are dictionaries and the waiting is none.
+"""
+
+from __future__ import annotations
+
+import heapq
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from service.mirror.apply import SETTLING, Sighting, _Batch
+from service.mirror.judge import counts_as_gone
+from service.mirror.merge import DELETED
+from service.mirror.observe import from_absence, from_list, from_single, from_webhook
+from service.storage.models import CLOCKS
+from tests.support.world import MODEL_ID, detailed_model, listed_model, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from service.mirror.merge import Observation
+    from tests.support.world import Answered, Delivery, World
+
+TOLERANCE = timedelta(seconds=300)
+HOT = ("onboarding", "waiting", "pending", "generatingHeadshots", "failed")
+
+
+class MemoryMirror:
+    """A mirror of one model; `step` does what comes next, at its time.
+
+    Attributes:
+        now: milliseconds of the vendor's clock.
+        row: the visible row; None before the model was met.
+        wish: the upstream time that an answer has to be younger than (None: any), under `wish_due` (our time).
+        gets: single GETs that questions have cost.
+        log: what happened, for the one who reads a failure.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.rng = world.rng
+        self.now = 0
+        self.row: dict[str, Any] | None = None
+        self.clocks: dict[str, Any] = dict.fromkeys(CLOCKS)
+        self.wish: datetime | None = None
+        self.wish_due: int | None = None
+        self.attempts = 0
+        self.gets = 0
+        self.log: list[str] = []
+        self._inbox: list[Delivery] = []
+        self._processed: set[Any] = set()
+        self._agenda: list[tuple[int, int, Callable[[], None]]] = []
+        self._numbers = count()
+
+    def at(self, ms: int, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (max(ms, self.now), next(self._numbers), what))
+
+    def run(self) -> None:
+        """Do everything that is on the agenda, in order of time."""
+        while self._agenda:
+            self.now, _, what = heapq.heappop(self._agenda)
+            what()
+
+    # --- drain
+
+    def deliver(self, delivery: Delivery) -> None:
+        """An event is in the inbox; a drain takes it soon, with whatever else is there by then."""
+        self._inbox.append(delivery)
+        self.at(self.now + self.rng.choice((0, 50, 5_000)), self._drain)
+
+    def _drain(self) -> None:
+        entries, self._inbox = self._inbox, []
+        fresh = {}
+        for entry in entries:
+            identity = entry.envelope.event_id or (entry.signed_at, entry.envelope.event, entry.change)
+            if identity not in self._processed:
+                fresh[identity] = entry
+        self._processed |= set(fresh)
+        self.apply([from_webhook(e.envelope, e.model, e.signed_at, TOLERANCE) for e in fresh.values()], "webhook")
+
+    # --- apply, wishes
+
+    def apply(self, seen: list[Observation], source: str) -> None:
+        if not seen:
+            return
+        batch = _Batch({MODEL_ID: self.row} if self.row else {}, {MODEL_ID: self.clocks}, len(seen))
+        sightings = [Sighting(observation, source) for observation in seen]
+        for place, sighting in sorted(enumerate(sightings), key=lambda pair: pair[1].observation.at):
+            batch.take(place, sighting)
+            self.log.append(f"{self.now:>7} {source}: {sighting.observation}")
+        self.clocks = batch.new_clocks[MODEL_ID]
+        self.row = batch.rows.get(MODEL_ID, self.row)
+        for wish in batch.questions(moment(self.now)):
+            self._ask(wish.after, wish.due_at)
+
+    def _ask(self, after: datetime | None, due_at: datetime) -> None:
+        """One question about the model: the younger time counts."""
+        due = _ms(due_at)
+        if self.wish_due is None:
+            self.wish, self.wish_due, self.attempts = after, due, 0
+        elif after is not None and (self.wish is None or after > self.wish):
+            self.wish, self.wish_due = after, due
+        else:
+            return
+        self.log.append(f"{self.now:>7} asks for a GET sent after {after}")
+        self.at(due, self._refetch)
+
+    def _settle(self, sent_at: datetime) -> None:
+        if self.wish_due is not None and (self.wish is None or self.wish < sent_at):
+            self.wish = self.wish_due = None
+
+    def _postpone(self, seconds: float) -> None:
+        if self.wish_due is not None:
+            self.wish_due = self.now + int(seconds * 1_000)
+            self.at(self.wish_due, self._refetch)
+
+    # --- refetch
+
+    def _refetch(self) -> None:
+        if self.wish_due is None or self.wish_due > self.now:
+            return
+        self.attempts += 1
+        self.wish_due = self.now + 30_000
+        self.gets += 1
+        self._get(self._answered, self._missing)
+
+    def _get(self, found: Callable[[Answered], None], missing: Callable[[Answered], None]) -> None:
+        answer = self.world.answer(self.now)
+        commit = answer.done + self.rng.choice((0, 20, 3_000))
+        self.at(commit, lambda: missing(answer) if answer.state is None else found(answer))
+
+    def _answered(self, answer: Answered) -> None:
+        self.apply([_single(answer)], "refetch")
+        self._settle(answer.sent_at)
+        self._postpone(min(2.0**self.attempts, 900))
+
+    def _missing(self, answer: Answered) -> None:
+        self.log.append(f"{self.now:>7} refetch: 404 as of {answer.sent_at}")
+        if self.row and self.row["status"] == DELETED:
+            self._settle(answer.sent_at)
+        # A live model's question stays; the search does not wait for it, the full pull decides.
+        if self.row and self.row["status"] == DELETED:
+            self._postpone(min(4.0 * 2**self.attempts, 900))
+        elif self.attempts < 3:
+            self._postpone(1.0)
+
+    # --- sweep, our own delete
+
+    def sweep(self) -> None:
+        """A single GET that nobody asked for."""
+        self._get(self._swept, lambda answer: None)
+
+    def _swept(self, answer: Answered) -> None:
+        self.apply([_single(answer)], "refetch")
+        self._settle(answer.sent_at)
+
+    # --- pulls
+
+    def full_pull(self) -> None:
+        """Some pages, one of which is the model's; then, if it was not shown, its suspicion."""
+        self._pages(self.rng.randint(1, 3), None, self._suspect)
+
+    def hot_pull(self) -> None:
+        """A walk for each status that still changes; a model that left them is asked about."""
+        self._hot(HOT, None)
+
+    def _hot(self, statuses: tuple[str, ...], began_at: datetime | None) -> None:
+        if statuses:
+            self._pages(1, began_at, lambda began: self._hot(statuses[1:], began), statuses[0])
+        elif began_at and self._not_shown(began_at) and self._left_hot(began_at):
+            self._ask(began_at, moment(self.now) + SETTLING)
+
+    def _pages(
+        self, pages: int, began_at: datetime | None, then: Callable[[datetime], None], status: str | None = None
+    ) -> None:
+        """Read pages one after another; the last one is the model's."""
+        answer = self.world.answer(self.now)
+        sent_at = max(answer.sent_at, began_at or answer.sent_at)
+        began = began_at or sent_at
+
+        def commit() -> None:
+            if pages > 1:
+                self._pages(pages - 1, began, then, status)
+                return
+            state = answer.state
+            if state is not None and status in (None, state.status):
+                self.apply([from_list(listed_model(state), sent_at, answer.answered_at)], "pull")
+                if self.wish is None:
+                    self.wish_due = None
+            then(began)
+
+        self.at(answer.done + self.rng.choice((0, 20, 3_000)), commit)
+
+    def _suspect(self, began_at: datetime) -> None:
+        if self._not_shown(began_at) and self.row and self.row["status"] != DELETED:
+            self._get(self._alive, self._gone)
+
+    def _alive(self, answer: Answered) -> None:
+        self.apply([_single(answer)], "pull")
+        self._settle(answer.sent_at)
+
+    def _gone(self, answer: Answered) -> None:
+        assert self.row is not None
+        if counts_as_gone(MODEL_ID, self.row["created_at"], answer.sent_at):
+            self.apply([from_absence(MODEL_ID, answer.sent_at)], "pull")
+            self._settle(answer.sent_at)
+
+    def _not_shown(self, began_at: datetime) -> bool:
+        if self.row is None:
+            return False
+        shown, created = self.clocks["profile_at"], self.row["created_at"]
+        return (shown is None or shown < began_at) and (created is None or created < began_at)
+
+    def _left_hot(self, began_at: datetime) -> bool:
+        assert self.row is not None
+        return self.row["status"] in HOT and self.clocks["core_at"] < began_at
+
+
+def _single(answer: Answered) -> Observation:
+    assert answer.state is not None
+    return from_single(MODEL_ID, detailed_model(answer.state), answer.sent_at, answer.answered_at)
+
+
+def _ms(time: datetime) -> int:
+    return int((time - moment(0)) / timedelta(milliseconds=1)) + 1

@@ -1,0 +1,256 @@
+"""A mirror in a test's hands: one deployment against a sandbox, its work done step by step, its tables beside the truth.
+
+What workers do when jobs come, a test does when it wants to; only the waiting for jobs is left out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from werkzeug.serving import make_server
+
+from service.config import Settings
+from service.mirror import drain as draining
+from service.mirror.pull import FULL, advance
+from service.mirror.refetch import refetch
+from service.runtime import Runtime
+from service.web.app import create_app
+from tests.support.processes import eventually
+from tests.support.system import HOOK
+from tests.support.vendor import Caller
+
+if TYPE_CHECKING:
+    from tests.conftest import Sandbox, StartSandbox
+
+Row = dict[str, Any]
+StartMirror = Callable[..., "Mirror"]
+
+LIST = "/organization/models"
+SINGLE = "/organization/models/:modelId"
+
+# The columns that each source tells, named as the vendor names them but for the spelling.
+LISTED = (
+    "uid", "email", "title", "status", "team_id", "team_name", "is_development", "created_at", "finished_at",
+)  # fmt: skip
+TOLD = ("uid", "title", "status", "is_development", "created_at", "finished_at", "trigger", "invite_expires_at")
+DETAILS = ("photo_count", "favorite_photo_id")
+
+
+class Mirror:
+    """One deployment's settings, connections and rows.
+
+    Attributes:
+        vendor: the sandbox, seen past our client.
+        settings: of this deployment.
+        runtime: of one of its processes.
+    """
+
+    def __init__(self, running: Sandbox, database_url: str, redis_url: str, **settings: Any) -> None:
+        self.vendor = Caller(running)
+        self.settings = Settings(
+            **{
+                "database_url": database_url,
+                "redis_url": redis_url,
+                "headshotpro_api_url": running.url,
+                "headshotpro_api_key": running.api_key,
+                "headshotpro_webhook_secret": running.webhook_secret,
+                **settings,
+            }
+        )
+        self.runtime = Runtime.build(self.settings)
+        self._connection = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
+        self._runtimes = [self.runtime]
+        self._ahead = 0.0
+        self._door: Any = None
+
+    def another(self) -> Runtime:
+        """Another process of the same deployment."""
+        self._runtimes.append(Runtime.build(self.settings))
+        return self._runtimes[-1]
+
+    def close(self) -> None:
+        if self._door is not None:
+            self._door.shutdown()
+            self._door.server_close()
+        self._connection.close()
+        for runtime in self._runtimes:
+            runtime.engine.dispose()
+            runtime.redis.close()
+
+    # --- our side
+
+    def sql(self, query: str, *values: object) -> list[Row]:
+        """What a query answers, whatever the code under test has in hand."""
+        cursor = self._connection.execute(query.encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+    def model(self, model_id: str) -> Row:
+        """A model's row."""
+        (row,) = self.sql("select * from headshotpro.models where id = %s", model_id)
+        return row
+
+    def changes(self, model_id: str) -> list[Row]:
+        """A model's history, oldest first."""
+        return self.sql("select * from headshotpro.model_changes where model_id = %s order by id", model_id)
+
+    def wishes(self) -> dict[str, Row]:
+        """The open questions by model."""
+        return {row["model_id"]: row for row in self.sql("select * from headshotpro.wishes")}
+
+    def versions(self) -> list[Row]:
+        """Which transaction wrote each row of `models`, and how many rows `model_changes` has."""
+        history = self.sql("select count(*) from headshotpro.model_changes")
+        return history + self.sql("select id, xmin::text, updated_at from headshotpro.models order by id")
+
+    def slice(
+        self,
+        kind: str = FULL,
+        seconds: float = 30.0,
+        *,
+        runtime: Runtime | None = None,
+        interval: float = 0.0,
+        between: Callable[[], object] | None = None,
+    ) -> int | None:
+        """One slice of a pull, as a worker's job does it; `between` is called after each page."""
+        puller = (runtime or self.runtime).puller(lambda _met, _total: between() if between else None)
+        return advance(puller, kind, interval, seconds)
+
+    def pull(self, kind: str = FULL, between: Callable[[], object] | None = None, seconds: float = 30.0) -> Row:
+        """A pull to its end: its row."""
+        deadline = time.monotonic() + 60
+        pull_id = self.slice(kind, seconds, between=between)
+        while time.monotonic() < deadline:
+            (row,) = self.sql("select * from headshotpro.pulls where id = %s", pull_id)
+            if row["status"] != "running":
+                return row
+            if self.slice(kind, seconds, between=between) is None:
+                time.sleep(0.05)
+        raise AssertionError(f"the pull did not end: {row}")
+
+    def free_lease(self) -> None:
+        """Let the lease of every running pull end now."""
+        self.sql("update headshotpro.pull_checkpoints set leased_until = now()")
+
+    def refetch(self) -> None:
+        """Ask the questions that are due."""
+        refetch(self.runtime.engine, self.runtime.client, 20)
+
+    def make_due(self) -> None:
+        """Let the time come at which the open questions may be asked."""
+        self.sql("update headshotpro.wishes set due_at = now()")
+
+    def open_door(self) -> None:
+        """Let the vendor's webhooks in."""
+        self._door = make_server("127.0.0.1", 0, create_app(self.settings), threaded=True)
+        threading.Thread(target=self._door.serve_forever, daemon=True).start()
+        self.vendor.control("POST", "/webhook", {"url": f"http://127.0.0.1:{self._door.server_port}{HOOK}"})
+
+    def hear(self) -> None:
+        """Wait until the vendor has delivered everything, then apply it."""
+        assert eventually(lambda: self.vendor.control("GET", "/deliveries")["waiting"] == 0)
+        inbox = self.runtime.inbox
+        while entries := inbox.read(draining.BATCH, 0):
+            draining.drain_batch(self.runtime.engine, inbox, entries, self.runtime.tolerance)
+
+    # --- the vendor's side
+
+    def truth(self) -> dict[str, Row]:
+        """Every model as it truly is, by id."""
+        return {model["id"]: model for model in self.vendor.control("GET", "/models")}
+
+    def living(self) -> set[str]:
+        """Ids of the models that are there."""
+        return {model_id for model_id, model in self.truth().items() if _lives(model)}
+
+    def create(self, number: int = 1, **fields: Any) -> list[Row]:
+        """New models, without a word unless `events` is true."""
+        return list(self.vendor.control("POST", "/models", {"n": number, **fields}))
+
+    def change(self, model_id: str, **fields: Any) -> None:
+        """Other fields of a model, without a word unless `events` is true."""
+        self.vendor.control("PATCH", f"/models/{model_id}", fields)
+
+    def vanish(self, *model_ids: str) -> None:
+        """Let models go without a word."""
+        for model_id in model_ids:
+            self.vendor.control("DELETE", f"/models/{model_id}")
+
+    def turn(self, **switches: Any) -> None:
+        """Turn some of the sandbox's switches."""
+        self.vendor.control("POST", "/hostile", switches)
+
+    def later(self, seconds: float = 10.0) -> None:
+        """Let the vendor's clock jump ahead: what follows is surely younger than all before."""
+        self._ahead += seconds
+        self.turn(skew=self._ahead)
+
+    def asked(self, route: str = LIST) -> Counter[int]:
+        """How often a route was asked, by the status of the answer; 0 is a connection that was dropped."""
+        counted = self.vendor.control("GET", "/requests")["requests"]
+        return Counter({row["status"]: row["count"] for row in counted if row["route"] == route})
+
+    def forget_requests(self) -> None:
+        self.vendor.control("DELETE", "/requests")
+
+    # --- both
+
+    def differences(self, columns: Sequence[str] = LISTED, ids: set[str] | None = None) -> list[str]:
+        """Where the mirror is not the truth, field by field.
+
+        Args:
+            columns: those that are compared.
+            ids: the models that are compared; all by default.
+        """
+        truth = self.truth()
+        mirrored = {row["id"]: row for row in self.sql("select * from headshotpro.models")}
+        compared = truth.keys() | mirrored.keys() if ids is None else ids
+        found = [_difference(truth.get(one), mirrored.get(one), columns) for one in sorted(compared)]
+        return [words for words in found if words]
+
+
+def _lives(model: Row) -> bool:
+    return not model["vanished"] and model["status"] != "deleted"
+
+
+def _difference(model: Row | None, row: Row | None, columns: Sequence[str]) -> str:
+    """What is wrong with the mirror of one model; empty where nothing is."""
+    if model is None:
+        return f"{row} is in the mirror alone"
+    if not _lives(model):
+        return f"{model['id']} is gone, the mirror says {row['status']}" if row and row["status"] != "deleted" else ""
+    if row is None:
+        return f"{model['id']} is missing"
+    pairs = {name: (_value(name, model), row[name]) for name in columns}
+    wrong = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return f"{model['id']}: (truth, mirror) {wrong}" if wrong else ""
+
+
+def _value(column: str, model: Row) -> Any:
+    head, *tail = column.split("_")
+    value = model[head + "".join(word.capitalize() for word in tail)]
+    return datetime.fromisoformat(value) if value and column.endswith("_at") else value
+
+
+@pytest.fixture
+def mirror(sandbox: StartSandbox, database_url: str, redis_url: str) -> Iterator[StartMirror]:
+    """Starts a mirror of a new sandbox in which nothing happens by itself: `mirror(models=50, settings={…})`."""
+    started: list[Mirror] = []
+
+    def start(settings: Row | None = None, **options: Any) -> Mirror:
+        running = sandbox(**{"quiet": True, "rate": 0, **options})
+        started.append(Mirror(running, database_url, redis_url, **(settings or {})))
+        return started[-1]
+
+    yield start
+    for one in started:
+        with suppress(psycopg.Error):
+            one.close()

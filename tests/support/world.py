@@ -1,0 +1,270 @@
+"""A model's true life and the vendor that tells of it, for the search of the merge: seeded, without clocks or sockets.
+
+All times are milliseconds of the vendor's clock since `BASE`. The vendor does what UPSTREAM.md allows and worse: it
+loses, delays, repeats and reorders webhooks, leaves out fields and times, signs late, answers from replicas that lag.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.upstream.payloads import DetailedModel, Envelope, ListedModel, WebhookModel
+
+if TYPE_CHECKING:
+    from random import Random
+
+BASE = datetime(2024, 1, 15, 12, tzinfo=UTC)
+MODEL_ID = f"{int(BASE.timestamp()):08x}00000000000000a1"
+FLOW = {"onboarding": "waiting", "waiting": "pending", "pending": "generatingHeadshots", "failed": "pending"}
+GAPS = (0, 1, 50, 400, 900, 1_500, 4_000, 30_000)
+
+
+def moment(ms: int) -> datetime:
+    return BASE + timedelta(milliseconds=ms)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that is true of the model at one time."""
+
+    status: str
+    created_at: datetime
+    title: str = "title 0"
+    email: str = "ann@example.com"
+    team_id: str | None = None
+    finished_at: datetime | None = None
+    deleted_at: datetime | None = None
+    trigger: str | None = None
+    photo_count: int = 0
+    favorite_photo_id: str | None = None
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How bad the vendor is in one history; delays and skews in milliseconds, the rest are shares."""
+
+    listed: bool = False
+    skew: int = 0
+    lag: int = 0
+    slow: int = 300
+    loss: float = 0.0
+    repeats: float = 0.0
+    late: int = 100
+    bare: float = 0.0
+    absent: float = 0.0
+    signs_anew: bool = True
+    shows_present: bool = False
+
+
+class Change(NamedTuple):
+    """One change of the truth and the events that announce it."""
+
+    at: int
+    state: State
+    events: tuple[str, ...]
+
+
+class Delivery(NamedTuple):
+    """One delivery of an event: when it arrives, what it says, which change it announces."""
+
+    arrives: int
+    envelope: Envelope
+    model: WebhookModel
+    signed_at: datetime
+    change: int
+
+
+class Answered(NamedTuple):
+    """An answer of the API: what a client makes of its times, and the true state that was read (None: 404)."""
+
+    sent_at: datetime
+    answered_at: datetime
+    done: int
+    state: State | None
+
+
+@dataclass
+class World:
+    """One true history, the habits of the vendor that tells of it, and everything it will deliver."""
+
+    rng: Random
+    habits: Habits
+    changes: list[Change] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._live()
+        self._starts = [change.at for change in self.changes]
+        for number, change in enumerate(self.changes):
+            for event in change.events:
+                self._announce(number, change, event)
+
+    @property
+    def truth(self) -> State:
+        return self.changes[-1].state
+
+    @property
+    def quiet_from(self) -> int:
+        """When the last change has happened."""
+        return self.changes[-1].at
+
+    def state(self, at: int) -> State | None:
+        """What was true at a time; None before the birth."""
+        place = bisect_right(self._starts, at)
+        return self.changes[place - 1].state if place else None
+
+    def answer(self, sent: int) -> Answered:
+        """Answer a request: read from a replica at some moment, dated in whole seconds."""
+        rng = self.rng
+        worked = sent + rng.randint(0, self.habits.slow)
+        dated = worked + rng.randint(0, 50)
+        done = dated + rng.randint(0, self.habits.slow)
+        date = moment(dated).replace(microsecond=0)
+        elapsed = timedelta(milliseconds=done - sent)
+        state = self.state(worked - rng.randint(0, self.habits.lag))
+        shown = state if state is not None and (not state.gone or self._lists(state)) else None
+        # The two margins are those of `service.upstream.headers.interval`.
+        return Answered(date - elapsed - BEFORE, date + elapsed + AFTER, done, shown)
+
+    def _lists(self, state: State) -> bool:
+        return self.habits.listed and state.deleted_at is not None
+
+    def _live(self) -> None:
+        """Draw the life: steps, edits that nobody announces, favourites, and for some a death."""
+        rng, now = self.rng, self.rng.randint(0, 1_500)
+        state = State("onboarding", created_at=moment(now))
+        self.changes.append(Change(now, state, ("model.created",)))
+        for _ in range(rng.randint(0, 7)):
+            now += rng.choice(GAPS)
+            state, events = rng.choice((_step, _step, _step, _edit, _move, _pick))(rng, state, now)
+            self.changes.append(Change(now, state, events))
+        if rng.random() < 0.4:
+            now += rng.choice(GAPS)
+            self.changes.append(_death(rng, state, now))
+
+    def _announce(self, number: int, change: Change, event: str) -> None:
+        """Deliver an event once, several times or never."""
+        rng, habits = self.rng, self.habits
+        if rng.random() < habits.loss:
+            return
+        bare = rng.random() < habits.bare
+        sent = change.at + rng.randint(0, 300) + rng.randint(0, habits.late)
+        created_at = None if bare else moment(change.at + rng.randint(-habits.skew, habits.skew))
+        shown = change.state
+        if habits.shows_present:
+            shown = self.state(sent) or shown
+        model = _webhook_model(rng, shown, habits.absent)
+        event_id = None if bare else f"evt-{number}-{event}"
+        envelope = Envelope(event, event_id, created_at, "model", MODEL_ID, concerns_model=True)
+        signed = sent
+        while True:
+            self.deliveries.append(
+                Delivery(
+                    sent + rng.randint(0, 200), envelope, model, moment(signed).replace(microsecond=0), number
+                )
+            )
+            if rng.random() >= habits.repeats:
+                return
+            sent += rng.choice((0, 10, 1_000, 300_000))
+            signed = sent if habits.signs_anew else signed
+
+
+BEFORE = timedelta(seconds=2)
+AFTER = timedelta(seconds=1)
+
+
+def draw_world(rng: Random) -> World:
+    """A world with habits of chance: each is off in many histories, so that every mixture is met."""
+
+    def often(*values: Any) -> Any:
+        return rng.choice(values)
+
+    return World(
+        rng,
+        Habits(
+            listed=rng.random() < 0.5,
+            skew=often(0, 0, 1_000),
+            lag=often(0, 0, 1_500),
+            slow=often(20, 300, 4_000),
+            loss=often(0.0, 0.0, 0.3),
+            repeats=often(0.0, 0.3),
+            late=often(0, 1_000, 60_000),
+            bare=often(0.0, 0.0, 0.5, 1.0),
+            absent=often(0.0, 0.0, 0.3),
+            signs_anew=rng.random() < 0.5,
+            shows_present=rng.random() < 0.2,
+        ),
+    )
+
+
+def listed_model(state: State) -> ListedModel:
+    return ListedModel(**_api_fields(state))
+
+
+def detailed_model(state: State) -> DetailedModel:
+    return DetailedModel(
+        **_api_fields(state), photo_count=state.photo_count, favorite_photo_id=state.favorite_photo_id
+    )
+
+
+def _api_fields(state: State) -> dict[str, Any]:
+    return {
+        "id": MODEL_ID,
+        "uid": "anon_1",
+        "email": state.email,
+        "title": state.title,
+        "status": state.status,
+        "team_id": state.team_id,
+        "team_name": state.team_id and f"Team {state.team_id}",
+        "is_development": False,
+        "created_at": state.created_at,
+        "finished_at": state.finished_at,
+    }
+
+
+def _webhook_model(rng: Random, state: State, absent: float) -> WebhookModel:
+    fields = {
+        "uid": "anon_1",
+        "title": state.title,
+        "trigger": state.trigger,
+        "status": state.status,
+        "is_development": False,
+        "finished_at": state.finished_at,
+        "deleted_at": state.deleted_at,
+        "created_at": state.created_at,
+        "organization": "org1",
+    }
+    return WebhookModel(**{name: value for name, value in fields.items() if rng.random() >= absent})
+
+
+def _step(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+    """The life goes on; what is active fails and starts again, so that statuses come back."""
+    if state.status == "generatingHeadshots" and rng.random() < 0.7:
+        ready = replace(state, status="active", finished_at=moment(now), photo_count=rng.choice((40, 80)))
+        return ready, ("model.status.updated", "model.photos_ready")
+    status = "failed" if rng.random() < 0.3 else FLOW.get(state.status, "failed")
+    trigger = state.trigger or rng.choice((None, "male", "female"))
+    return replace(state, status=status, trigger=trigger), ("model.status.updated",)
+
+
+def _edit(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+    return replace(state, title=f"title {rng.randint(0, 3)}"), ()
+
+
+def _move(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+    return replace(state, team_id=rng.choice((None, "t1", "t2"))), ()
+
+
+def _pick(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+    return replace(state, favorite_photo_id=f"photo {rng.randint(0, 3)}"), ("model.favorite_selected",)
+
+
+def _death(rng: Random, state: State, now: int) -> Change:
+    """Announced, or gone without a trace."""
+    if rng.random() < 0.3:
+        return Change(now, replace(state, status="deleted", gone=True), ())
+    return Change(now, replace(state, status="deleted", gone=True, deleted_at=moment(now)), ("model.deleted",))

@@ -5,16 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock clean
+.PHONY: help run test storm check format lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 run: $(VENV)/run.stamp  ## run the whole system on this machine, with a sandbox vendor unless .env holds an API key
-	@exec $(BIN)/headshot-mirror up
+	@exec $(BIN)/headshot-mirror up --with-parent
 
 test: $(VENV)/dev.stamp  ## run every test, in parallel, on servers that the tests start themselves
 	@$(BIN)/python -m pytest -n auto
+
+storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills, then no difference (SEEDS=25)
+	@$(BIN)/python -m tests.faults.storm --seeds $(or $(SEEDS),25)
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .

@@ -141,6 +141,11 @@ def environment(**changes: str | None) -> dict[str, str]:
     return {name: value for name, value in merged.items() if changes.get(name, value) is not None}
 
 
+def force_wheels() -> bool:
+    """Whether local servers must come from wheels even where the machine has its own: FORCE_WHEELS=1."""
+    return os.environ.get("FORCE_WHEELS") == "1"
+
+
 def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
     """The settings that are given, files read, empty ones left out."""
     names = {field.encode_name for field in msgspec.structs.fields(Settings)}

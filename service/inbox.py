@@ -233,15 +233,15 @@ class Inbox:
         arrived = int(first[0][0].split(b"-")[0]) / 1000
         return Depth(int(length), max(0.0, seconds + microseconds / 1e6 - arrived))
 
-    def forget_dead_consumers(self) -> None:
-        """Remove consumers that have nothing in hand and were not seen for an hour."""
+    def forget_dead_consumers(self, unseen_ms: int = FORGET_CONSUMER_AFTER_MS) -> None:
+        """Remove consumers that have nothing in hand and were not seen for so long."""
         with reachable():
             try:
                 consumers = self._client.xinfo_consumers(STREAM, GROUP)
             except redis.exceptions.ResponseError:
                 return
             for consumer in consumers:
-                if consumer["pending"] == 0 and consumer["idle"] > FORGET_CONSUMER_AFTER_MS:
+                if consumer["pending"] == 0 and consumer["idle"] > unseen_ms:
                     self._client.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
 
     def _reclaim(self, count: int) -> list[Entry]:
@@ -275,12 +275,21 @@ def _flat(batch: Any) -> list[tuple[bytes, Any]]:
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    """An entry of ours; one that somebody else wrote has an empty body, and ends as dead."""
+    arrived = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
     return Entry(
         entry_id=entry_id.decode(),
-        body=fields[b"body"],
-        signed_at=datetime.fromtimestamp(int(fields[b"signed_at"]), UTC),
-        received_at=datetime.fromtimestamp(float(fields[b"received_at"]), UTC),
+        body=fields.get(b"body", b""),
+        signed_at=_time(fields.get(b"signed_at"), arrived),
+        received_at=_time(fields.get(b"received_at"), arrived),
     )
+
+
+def _time(seconds: bytes | None, arrived: datetime) -> datetime:
+    try:
+        return datetime.fromtimestamp(float(seconds or b""), UTC)
+    except (ValueError, OverflowError):
+        return arrived
 
 
 STALE_MODELS = "headshotpro:stale_models"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.mirror.pull import FULL, HOT
-from service.mirror.sweep import FRESH_SECONDS
 from service.queue import Job
 from service.storage import models, pulls, wishes
 from service.storage.database import transaction
@@ -60,7 +59,7 @@ def _details(runtime: Runtime) -> bool:
     if runtime.settings.detail_budget <= 0:
         return False
     with transaction(runtime.engine) as connection:
-        return pulls.any_complete(connection) and bool(models.details_to_read(connection, FRESH_SECONDS, 1))
+        return pulls.any_complete(connection) and bool(models.details_to_read(connection, 1))
 
 
 def _unchecked_pulls(runtime: Runtime) -> bool:

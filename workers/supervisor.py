@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.embedded import leashed
 from service.errors import StorageUnavailable
+from service.leash import leashed
 from service.queue import DRAIN_QUEUE, WORK_QUEUE
 from service.storage import database, schema
 from workers.ending import end_when_stuck

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.config import environment, load
+from service.config import environment, force_wheels, load
 from service.errors import EmbeddedError, SettingsError, Stopping
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class System:
         if self._given.database_url:
             self._screen.row("Postgres", "that of DATABASE_URL")
             return 'psql "$DATABASE_URL"'
-        server = Postgres.start(self._folder / "postgres", force_wheels=_force_wheels())
+        server = Postgres.start(self._folder / "postgres", force_wheels=force_wheels())
         self._watch("Postgres", self._stack.enter_context(server))
         self._told["DATABASE_URL"] = server.url
         self._screen.row("Postgres", f"{server.name}, {server.url_without_password}")
@@ -185,7 +185,7 @@ class System:
         if self._given.redis_url:
             self._screen.row("Redis", "that of REDIS_URL")
             return
-        server = Valkey.start(self._folder / "valkey", force_wheels=_force_wheels())
+        server = Valkey.start(self._folder / "valkey", force_wheels=force_wheels())
         self._watch("Redis", self._stack.enter_context(server))
         self._told["REDIS_URL"] = server.url
         self._screen.row("Redis", f"{server.name} on 127.0.0.1:{server.port}")
@@ -259,10 +259,6 @@ class System:
         from service.embedded import Watch
 
         self._watches.append(Watch(name, process, time.monotonic()))
-
-
-def _force_wheels() -> bool:
-    return environment().get("FORCE_WHEELS") == "1"
 
 
 def _announcement(sandbox: Child) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from service.embedded.children import Child, Process, Watch, end_all
 from service.embedded.folder import locked, write_private
 from service.embedded.postgres import Postgres
-from service.embedded.process import free_port, is_free, leashed
+from service.embedded.process import free_port, is_free
 from service.embedded.valkey import Valkey
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "end_all",
     "free_port",
     "is_free",
-    "leashed",
     "locked",
     "write_private",
 ]

@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Protocol, Self
 
 from service.embedded.folder import last_words, open_log
-from service.embedded.process import leashed
 from service.errors import EmbeddedError
+from service.leash import leashed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

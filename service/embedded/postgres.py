@@ -14,8 +14,9 @@ import psycopg
 from service.embedded.binaries import find_postgres
 from service.embedded.folder import ServerFolder, write_private
 from service.embedded.privilege import Disguise, disguise, hand_over
-from service.embedded.process import ADDRESS, Server, leashed
+from service.embedded.process import ADDRESS, Server
 from service.errors import EmbeddedError
+from service.leash import leashed
 
 if TYPE_CHECKING:
     import signal
@@ -33,11 +34,9 @@ SETTINGS = {
     "max_connections": "200",
     "log_connections": "off",
 }
-# For data that nobody misses after a crash.
+# For data that nobody misses after a crash of the machine. One of the server alone loses nothing, as ever.
 CARELESS = {
     "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "autovacuum_naptime": "1h",
@@ -72,7 +71,7 @@ class Postgres(Server):
         Args:
             folder: made when it is not there.
             port: where to listen; by default the port of last time, or another where that is taken.
-            durable: False trades safety after a crash of the machine for speed, for tests.
+            durable: False trades what a crash of the whole machine may lose for speed, for tests.
             force_wheels: never use a PostgreSQL that is installed on the machine.
             way: how root runs it as another user; by default the first that works.
 

@@ -6,18 +6,15 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from service.embedded import leash
 from service.embedded.folder import last_words, open_log, take_lock
 from service.errors import EmbeddedError
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Sequence
     from pathlib import Path
 
     from service.embedded.binaries import Binary
@@ -46,14 +43,6 @@ def free_port() -> int:
         trial.bind((ADDRESS, 0))
         port: int = trial.getsockname()[1]
         return port
-
-
-def leashed(command: Sequence[str | Path], last: signal.Signals) -> list[str]:
-    """A command line that becomes `command` and is sent the signal `last` when this process ends.
-
-    Linux counts the thread that starts it as its parent: start it from a thread that lives as long as the process.
-    """
-    return [sys.executable, "-I", "-S", leash.__file__, str(last.value), str(os.getpid()), *map(str, command)]
 
 
 class Server(ABC):

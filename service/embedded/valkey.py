@@ -9,7 +9,8 @@ import redis
 
 from service.embedded.binaries import find_valkey
 from service.embedded.folder import ServerFolder, write_private
-from service.embedded.process import ADDRESS, Server, leashed
+from service.embedded.process import ADDRESS, Server
+from service.leash import leashed
 
 if TYPE_CHECKING:
     import signal

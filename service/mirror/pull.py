@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from service.errors import KeyRejected, Throttled, UpstreamError, UpstreamRejected
+from service.errors import KeyRejected, Stopping, Throttled, UpstreamError, UpstreamRejected
 from service.mirror import deletions
 from service.mirror.apply import SETTLING, Sighting, apply
 from service.mirror.observe import from_list
@@ -110,7 +110,7 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int |
         StorageUnavailable: Postgres is gone.
         InboxUnavailable: the Redis of the request budget is gone.
         LeaseLost: another process took over.
-        Stopping: the process is asked to stop; the lease runs out by itself.
+        Stopping: the process is asked to stop; the lease is given back.
     """
     with transaction(puller.engine) as connection:
         claim = pulls.claim(connection, kind, puller.holder, interval)
@@ -144,6 +144,10 @@ class _Slice:
         try:
             while not self.ended and self.left:
                 steps[self.state.phase]()
+        except Stopping:
+            # Another process may go on at once.
+            self._rest(0)
+            raise
         except Throttled as error:
             self._rest(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
         except (KeyRejected, UpstreamRejected) as error:

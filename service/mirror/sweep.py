@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError
+from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError, UpstreamUnreachable
 from service.mirror.apply import Sighting, apply
 from service.mirror.observe import from_single
 from service.storage import models, wishes
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 AT_A_TIME = 20
-# Webhooks tell when a favourite is chosen or photos are ready: reading again is only for those that were lost.
-FRESH_SECONDS = 3600.0
 
 
 def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
@@ -41,18 +39,21 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
     read = 0
     while monotonic() < deadline:
         with transaction(engine) as connection:
-            some = models.details_to_read(connection, FRESH_SECONDS, AT_A_TIME)
-        if not some:
-            return read
+            some = models.details_to_read(connection, AT_A_TIME)
+        failed = False
         for model_id in some:
             try:
                 _read(engine, client, model_id)
-            except (Throttled, KeyRejected):
+            except (Throttled, KeyRejected, UpstreamUnreachable):
                 return read
             except UpstreamError as error:
+                # It may be this model's own fault: it must not keep the others from being read.
                 log.warning("sweep.failed", model_id=model_id, error=str(error))
-                return read
-            read += 1
+                failed = True
+            else:
+                read += 1
+        if failed or not some:
+            return read
     return read
 
 

@@ -88,6 +88,7 @@ class Verifier:
     def _suspicious(self) -> Iterator[str]:
         """Models that differ at first sight, or that only one side has."""
         listed = self._read_list()
+        total = len(listed)
         for model_id, row in self._rows():
             shown = listed.pop(model_id, None)
             if row["erased_at"] is not None:
@@ -95,8 +96,12 @@ class Verifier:
             if shown is None:
                 if row["status"] != DELETED:
                     yield model_id
-            elif any(True for _ in _compare(row, shown)) or (self._details and row["status"] != DELETED):
+            elif any(True for _ in _compare(row, shown)):
                 yield model_id
+            elif self._details and row["status"] != DELETED:
+                self._progress(total - len(listed), total)
+                if self._look(model_id):
+                    yield model_id
         yield from listed
 
     def _read_list(self) -> dict[str, Observation]:

@@ -80,15 +80,3 @@ def one(connection: Connection, event_id: str) -> dict[str, Any] | None:
     statement = text("SELECT * FROM headshotpro.webhook_events WHERE id = :id")
     row = connection.execute(statement, {"id": event_id}).mappings().first()
     return dict(row) if row else None
-
-
-def purge(connection: Connection, before: datetime, limit: int) -> int:
-    """Delete at most `limit` events received before a time; how many went."""
-    statement = text(
-        """
-        DELETE FROM headshotpro.webhook_events WHERE id IN (
-            SELECT id FROM headshotpro.webhook_events WHERE received_at < :before ORDER BY received_at LIMIT :limit
-        )
-        """
-    )
-    return connection.execute(statement, {"before": before, "limit": limit}).rowcount

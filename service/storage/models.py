@@ -69,18 +69,16 @@ def created_at(connection: Connection, model_id: str) -> datetime | None:
     return found
 
 
-def details_to_read(connection: Connection, fresh_seconds: float, limit: int) -> list[str]:
+def details_to_read(connection: Connection, limit: int) -> list[str]:
     """Live models whose details should be read: active ones never read first, then the longest unread.
 
-    Args:
-        connection: a transaction.
-        fresh_seconds: those that were read within this time are left out.
-        limit: how many at most.
+    Those that were read since the newest complete full pull began are left out: each pull begins a new round, so
+    that details are repaired in step with all other fields, as far as their budget goes.
     """
     never_read = connection.execute(_NEVER_READ, {"limit": limit}).scalars().all()
     if len(never_read) == limit:
         return list(never_read)
-    values = {"fresh": fresh_seconds, "limit": limit - len(never_read), "but": list(never_read)}
+    values = {"limit": limit - len(never_read), "but": list(never_read)}
     return [*never_read, *connection.execute(_LONGEST_UNREAD, values).scalars()]
 
 
@@ -99,7 +97,9 @@ _NEVER_READ = text(
 _LONGEST_UNREAD = text(
     """
     SELECT m.id FROM headshotpro.model_clocks AS c JOIN headshotpro.models AS m ON m.id = c.model_id
-    WHERE (c.detail_at IS NULL OR c.detail_at < now() - make_interval(secs => :fresh))
+    WHERE (c.detail_at IS NULL OR c.detail_at < (
+            SELECT max(started_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'
+        ))
         AND m.status IS DISTINCT FROM 'deleted' AND NOT m.id = ANY(CAST(:but AS text[]))
     ORDER BY c.detail_at NULLS FIRST LIMIT :limit
     """

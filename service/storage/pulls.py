@@ -148,13 +148,6 @@ def finish(connection: Connection, pull_id: int, holder: str, status: str, error
     )
 
 
-def correct_seen(connection: Connection, pull_id: int, seen: int) -> None:
-    """Replace the running sum of `models_seen`, which counts overlaps twice, by the number of different models."""
-    connection.execute(
-        text("UPDATE headshotpro.pulls SET models_seen = :seen WHERE id = :id"), {"id": pull_id, "seen": seen}
-    )
-
-
 def due(connection: Connection, kind: str, interval: float) -> bool:
     """Whether a pull of a kind may begin or be taken up now."""
     statement = text(

@@ -7,6 +7,7 @@ never follow a redirect to another host.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import TYPE_CHECKING
@@ -126,7 +127,9 @@ class Wire:
                 preload_content=False,
                 redirect=False,
             )
-            body = self._read(request, response)
+            # Closes what was not read to its end; else the connection is back in the pool by then.
+            with closing(response):
+                body = self._collect(request, response)
         except (HTTPError, HTTPException, OSError) as error:
             raise _fault(request, error) from None
         elapsed = time.monotonic() - before
@@ -135,16 +138,6 @@ class Wire:
     def close(self) -> None:
         """Close the idle connections."""
         self._pool.clear()
-
-    def _read(self, request: Request, response: BaseHTTPResponse) -> bytes:
-        try:
-            body = self._collect(request, response)
-        except BaseException:
-            # A connection with half an answer in it must not be used again.
-            response.close()
-            raise
-        response.release_conn()
-        return body
 
     def _collect(self, request: Request, response: BaseHTTPResponse) -> bytes:
         """The whole body; a server that drips it, or sends no end of it, is given up."""

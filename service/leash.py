@@ -12,8 +12,22 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
+    from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+
+
+def leashed(command: Sequence[str | Path], last: signal.Signals) -> list[str]:
+    """A command line that becomes `command` and is sent the signal `last` when this process ends.
+
+    Linux counts the thread that starts it as its parent: start it from a thread that lives as long as the process.
+    """
+    return [sys.executable, "-I", "-S", __file__, str(last.value), str(os.getpid()), *map(str, command)]
 
 
 def main(arguments: list[str]) -> None:
@@ -23,7 +37,7 @@ def main(arguments: list[str]) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
     if os.getppid() != int(parent):
         sys.exit("the process that wanted this server is gone")
-    # The command comes from the manager beside this file, never from outside.
+    # The command is one of ours, never from outside.
     os.execv(command[0], command)  # noqa: S606
 
 

@@ -18,11 +18,12 @@ import psycopg
 import pytest
 import redis
 
-from service.config import environment
-from service.embedded import Postgres, Valkey, leashed
+from service.config import force_wheels
+from service.embedded import Postgres, Valkey
+from service.leash import leashed
 
 TEMPLATE = "migrated_template"
-FORCE_WHEELS = environment().get("FORCE_WHEELS") == "1"
+FORCE_WHEELS = force_wheels()
 
 
 @pytest.fixture
@@ -108,8 +109,8 @@ def redis_url(valkey: Valkey) -> str:
 
 @pytest.fixture
 def own_postgres(folder: Path) -> Iterator[Postgres]:
-    """A Postgres of this test alone, durable, unmigrated: it may be killed and started again."""
-    with Postgres.start(folder / "postgres", force_wheels=FORCE_WHEELS) as server:
+    """A Postgres of this test alone, unmigrated: it may be killed, which loses no commit, and started again."""
+    with Postgres.start(folder / "postgres", durable=False, force_wheels=FORCE_WHEELS) as server:
         yield server
 
 

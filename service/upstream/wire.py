@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
+from service import __version__
 from service.errors import SettingsError, UpstreamError, UpstreamGarbled, UpstreamTimeout, UpstreamUnreachable
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class Wire:
         if not api_key.isascii() or not api_key.isprintable():
             raise SettingsError("HEADSHOTPRO_API_KEY is malformed: it holds characters that no header may hold")
         self._base = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {api_key}", "Accept": "application/json"}
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Accept": "application/json",
+            "User-Agent": f"headshot-mirror/{__version__}",
+        }
         self._read_timeout = read_timeout
         self._pool = urllib3.PoolManager(
             maxsize=_CONNECTIONS,

@@ -8,14 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from signal import SIGKILL
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
-from service.embedded import Valkey, leashed
 from service.errors import InboxUnavailable
+from service.leash import leashed
 from service.upstream.budget import Budget, Priority
 from tests.support.processes import eventually
+
+if TYPE_CHECKING:
+    from service.embedded import Valkey
 
 REFETCH, DELETION, HOT, FULL, DETAIL = Priority
 

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import psycopg
@@ -18,29 +20,41 @@ from service.config import environment
 from service.embedded import Postgres, Valkey
 from service.embedded.binaries import Binary, choose, find_postgres, find_valkey
 from service.embedded.folder import Record, ServerFolder
-from service.embedded.leash import __file__ as leash
 from service.embedded.privilege import AS_NOBODY, NAMESPACE, PLAIN, Disguise
 from service.errors import EmbeddedError
+from service.leash import __file__ as leash
 from tests.support.processes import eventually, processes_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.embedded.process import Server
 
 MADE_BY_MACHINE = Record(kind="postgres", flavour="machine", major=18, port=0)
 WAYS = [NAMESPACE, AS_NOBODY] if os.geteuid() == 0 else [PLAIN]
+
+STARTS = [
+    pytest.param(partial(Postgres.start, durable=False), id="Postgres"),
+    pytest.param(Valkey.start, id="Valkey"),
+]
 
 START_AND_WAIT = """
 import sys, time
 from pathlib import Path
 from service.embedded import Postgres, Valkey
 folder = Path(sys.argv[1])
-postgres, valkey = Postgres.start(folder / "postgres"), Valkey.start(folder / "valkey")
+postgres, valkey = Postgres.start(folder / "postgres", durable=False), Valkey.start(folder / "valkey")
 print("started", postgres.url, valkey.url, flush=True)
 time.sleep(600)
 """
 
 START_AND_SAY = """
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from service.embedded import Postgres
-print(Postgres.start(Path(sys.argv[1])).name)
+print(Postgres.start(Path(sys.argv[1]), durable=False).name)
 """
 
 
@@ -98,19 +112,19 @@ def test_a_start_that_was_cut_short_hinders_nothing(folder: Path) -> None:
         assert words(server) == ["here"]
 
 
-@pytest.mark.parametrize("kind", [Postgres, Valkey])
-def test_a_second_start_on_one_folder_is_refused(folder: Path, kind: type[Postgres | Valkey]) -> None:
-    with kind.start(folder), pytest.raises(EmbeddedError, match=r"is in use by another process"):
-        kind.start(folder)
+@pytest.mark.parametrize("start", STARTS)
+def test_a_second_start_on_one_folder_is_refused(folder: Path, start: Callable[[Path], Server]) -> None:
+    with start(folder), pytest.raises(EmbeddedError, match=r"is in use by another process"):
+        start(folder)
 
 
-@pytest.mark.parametrize("kind", [Postgres, Valkey])
-def test_a_taken_port_is_replaced(folder: Path, kind: type[Postgres | Valkey]) -> None:
-    with kind.start(folder) as server:
+@pytest.mark.parametrize("start", STARTS)
+def test_a_taken_port_is_replaced(folder: Path, start: Callable[[Path], Server]) -> None:
+    with start(folder) as server:
         taken = server.port
-    with kind.start(folder) as server:
+    with start(folder) as server:
         assert server.port == taken, "a free port is kept"
-    with socket.create_server(("127.0.0.1", taken)), kind.start(folder) as server:
+    with socket.create_server(("127.0.0.1", taken)), start(folder) as server:
         assert server.port != taken
 
 
@@ -118,7 +132,7 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(folder: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(EmbeddedError, match="Address already in use"):
-            Postgres.start(folder, port=port)
+            Postgres.start(folder, port=port, durable=False)
     assert not processes_in(folder)
 
 
@@ -197,7 +211,7 @@ def test_every_way_around_root_works_over_the_same_data(folder: Path, way: Disgu
     # A container may lose the right to make namespaces between two starts, so the owner changes both ways.
     ways = [way, *(other for other in WAYS if other is not way), way]
     for number, each in enumerate(ways):
-        with Postgres.start(folder, way=each) as server:
+        with Postgres.start(folder, way=each, durable=False) as server:
             put(server, str(number))
             assert len(words(server)) == number + 1
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -81,14 +83,22 @@ def test_wrong_options_end_it_with_status_2_and_a_line_that_names_them(wrong: li
     assert "Traceback" not in done.stderr
 
 
-def test_it_ends_when_the_process_that_started_it_is_killed(folder: Path) -> None:
-    script = f"import subprocess, sys\nsubprocess.run({[*COMMAND, '--with-parent', '--models', '0']!r})"
+def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
+    command = [*COMMAND, "--with-parent", "--models", "0"]
+    script = f"import subprocess\nchild = subprocess.Popen({command!r})\nprint(child.pid, flush=True)\nchild.wait()"
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        port = urlsplit(parent.stdout.readline().split('"')[3]).port
-        assert answers(port)
-        os.kill(parent.pid, signal.SIGKILL)
-    assert eventually(lambda: not answers(port))
+        child = int(parent.stdout.readline())
+        try:
+            port = urlsplit(json.loads(parent.stdout.readline())["url"]).port
+            assert answers(port)
+            parent.kill()
+            parent.wait()
+            assert eventually(lambda: not answers(port))
+        finally:
+            # Only where the test has failed is there anybody left.
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
 
 
 def answers(port: int | None) -> bool:

@@ -180,8 +180,10 @@ def test_loss_duplicates_and_reordering(sandbox: StartSandbox, receiver: Receive
     assert 60 < len(arrived) - len(set(arrived)) < 110
     # A delivery that is repeated is the same event.
     assert len({got.document["id"] for got in receiver.received}) == len(set(arrived))
-    places = [created.index(model_id) for model_id in arrived]
-    assert places != sorted(places)
+    # Sixteen at once shuffle neighbours; a random delay carries an event past most of the others.
+    order = list(dict.fromkeys(arrived))
+    wanted = [model_id for model_id in created if model_id in set(order)]
+    assert max(abs(order.index(model_id) - place) for place, model_id in enumerate(wanted)) > 60
 
 
 def test_what_waits_outlives_a_kill(sandbox: StartSandbox, folder: Path) -> None:
@@ -202,3 +204,7 @@ def test_what_waits_outlives_a_kill(sandbox: StartSandbox, folder: Path) -> None
         events = {got.document["id"] for got in receiver.received[:before]}
         assert {got.document["id"] for got in receiver.received[before:]} == events
         assert len(events) == 30
+        second.process.terminate()
+        second.process.wait()
+        # What was acknowledged is not sent again.
+        assert settled(Caller(sandbox(**options)))["sent"] == 0

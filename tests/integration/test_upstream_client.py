@@ -113,11 +113,12 @@ def test_the_organization_is_read_in_both_dialects(start: Start, dialect: str) -
     assert all(team.id and team.name for team in organization.teams)
 
 
-def test_an_answer_was_true_between_two_times_around_it(start: Start) -> None:
-    client, _ = start(models=1)
-    before = datetime.now(UTC)
+def test_answers_are_dated_on_the_vendors_clock(start: Start) -> None:
+    client, _ = start(models=1, skew=3600)
+    ahead = timedelta(hours=1)
+    before = datetime.now(UTC) + ahead
     answer = client.list_models(priority=REFETCH)
-    after = datetime.now(UTC)
+    after = datetime.now(UTC) + ahead
     assert answer.sent_at < before < after < answer.answered_at
     assert answer.answered_at - answer.sent_at < 2 * (after - before) + timedelta(seconds=4)
 

@@ -1,27 +1,17 @@
-"""The client against answers that the sandbox cannot give: odd clocks, garbage, hung servers, foreign errors."""
+"""The client against answers that the sandbox cannot give: garbage, hung servers, foreign errors."""
 
 from __future__ import annotations
 
 import json
-import socket
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from service.errors import (
-    InboxUnavailable,
     KeyRejected,
-    MirrorError,
     ModelNotFound,
     SettingsError,
-    Stopping,
-    Throttled,
     UpstreamError,
     UpstreamFailed,
     UpstreamGarbled,
@@ -29,16 +19,14 @@ from service.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from service.upstream.budget import Budget, Priority
+from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
-from tests.support.odd_vendor import OddVendor, http, odd_vendor, refusal
+from tests.support.odd_vendor import KEY, MODEL, OddVendor, Pauses, client_of, get, http, odd_vendor, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REFETCH = Priority.REFETCH
-KEY = "hsp_live_secret"
-MODEL = {"success": True, "model": {"id": "m1", "status": "active"}}
 CREATED = {"success": True, "modelId": "m1", "status": "onboarding", "signedUrl": "https://x.example/?token=SECRET"}
 DELETED = {"success": True, "modelId": "m1", "message": "Model deleted successfully"}
 CUT = http(200, b'{"success": true', Content_Length="500")
@@ -48,131 +36,6 @@ CUT = http(200, b'{"success": true', Content_Length="500")
 def vendor() -> Iterator[OddVendor]:
     with odd_vendor(http(200, MODEL)) as running:
         yield running
-
-
-class Pauses(list[float]):
-    """Stands in for sleeping where a test wants to know how long, and not to wait."""
-
-    def __call__(self, seconds: float) -> None:
-        self.append(seconds)
-
-
-def client_of(vendor: OddVendor, pause: Any = None, *, read_timeout: float = 10.0, **more: Any) -> UpstreamClient:
-    budget = more.pop("budget", None)
-    return UpstreamClient(
-        vendor.url, KEY, budget, pause=Pauses() if pause is None else pause, read_timeout=read_timeout, **more
-    )
-
-
-def get(client: UpstreamClient, patience: float | None = None) -> Any:
-    return client.get_model("m1", priority=REFETCH, patience=patience)
-
-
-def http_time(time_: datetime) -> str:
-    return format_datetime(time_, usegmt=True)
-
-
-# --- when an answer was true
-
-
-@pytest.mark.parametrize("off", [timedelta(days=-400), timedelta(hours=3), timedelta(0)])
-def test_the_interval_lies_on_the_vendors_clock(vendor: OddVendor, off: timedelta) -> None:
-    date = (datetime.now(UTC) + off).replace(microsecond=0)
-    vendor.script(http(200, MODEL, Date=http_time(date)))
-    answer = get(client_of(vendor))
-    assert date - timedelta(seconds=12) < answer.sent_at <= date - timedelta(seconds=2)
-    assert date + timedelta(seconds=1) <= answer.answered_at < date + timedelta(seconds=11)
-
-
-def test_a_slow_answer_may_be_as_old_as_its_request(vendor: OddVendor) -> None:
-    before = datetime.now(UTC)
-    vendor.script(vendor.slow(http(200, MODEL), 1.0))
-    answer = get(client_of(vendor))
-    # The script wrote `Date` before it waited, so both ends must allow for the second.
-    assert answer.sent_at < before - timedelta(seconds=2)
-    assert answer.answered_at > before + timedelta(seconds=1)
-
-
-@pytest.mark.parametrize("date", [None, "", "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])
-def test_without_a_sane_date_our_own_clock_stands_in(vendor: OddVendor, date: str | None) -> None:
-    vendor.script(http(200, MODEL, Date=date))
-    before = datetime.now(UTC)
-    answer = get(client_of(vendor))
-    after = datetime.now(UTC)
-    assert before - timedelta(seconds=12) < answer.sent_at <= before - timedelta(seconds=2) + (after - before)
-    assert after <= answer.answered_at < after + timedelta(seconds=11)
-
-
-def test_a_404_carries_its_interval_too(vendor: OddVendor) -> None:
-    date = datetime(2030, 1, 1, tzinfo=UTC)
-    vendor.script(refusal(404, "NOT_FOUND", Date=http_time(date)))
-    with pytest.raises(ModelNotFound) as raised:
-        get(client_of(vendor))
-    assert raised.value.sent_at < date - timedelta(seconds=1) < date < raised.value.answered_at
-
-
-# --- 429
-
-
-def reset_in(seconds: float, date: datetime) -> dict[str, str]:
-    reset = (date + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {
-        "Date": http_time(date),
-        "X_RateLimit_Limit": "300",
-        "X_RateLimit_Remaining": "0",
-        "X_RateLimit_Reset": reset,
-    }
-
-
-def test_a_429_is_waited_for_until_its_reset_whatever_the_vendors_clock_says(vendor: OddVendor) -> None:
-    date = datetime(2030, 1, 1, tzinfo=UTC)
-    vendor.script(refusal(429, "RATE_LIMIT_EXCEEDED", **reset_in(42, date)), http(200, MODEL))
-    pauses = Pauses()
-    assert get(client_of(vendor, pauses)).body.id == "m1"
-    assert pauses == [42.0]
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"Retry_After": "7"}, [7.0, 7.0]),
-        ({}, [0.5, 1.0]),
-        ({"X_RateLimit_Reset": "soon", "Retry_After": "-4"}, [0.5, 1.0]),
-        ({"Retry_After": "999999"}, [3600.0, 3600.0]),
-    ],
-)
-def test_a_429_that_tells_no_reset_is_waited_for_longer_each_time(
-    vendor: OddVendor, headers: dict[str, str], expected: list[float]
-) -> None:
-    limited = refusal(429, "RATE_LIMIT_EXCEEDED", **headers)
-    vendor.script(limited, limited, http(200, MODEL))
-    pauses = Pauses()
-    get(client_of(vendor, pauses))
-    assert pauses == expected
-
-
-def test_a_429_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
-    vendor.script(refusal(429, **reset_in(42, datetime.now(UTC))))
-    with pytest.raises(Throttled) as raised:
-        get(client_of(vendor), patience=5.0)
-    assert timedelta(seconds=30) < raised.value.retry_at - datetime.now(UTC) < timedelta(seconds=45)
-    assert len(vendor.requests) == 1
-
-
-def test_a_429_is_no_fault_so_a_create_goes_on_after_it(vendor: OddVendor) -> None:
-    vendor.script(*[refusal(429, Retry_After="1")] * 6, http(200, CREATED))
-    answer = client_of(vendor).create_model("ann@example.com", priority=REFETCH)
-    assert answer.body.model_id == "m1"
-    assert len(vendor.requests) == 7
-
-
-def test_who_is_asked_to_stop_stops_waiting(vendor: OddVendor) -> None:
-    def stop(seconds: float) -> None:
-        raise Stopping
-
-    vendor.script(refusal(429, Retry_After="30"))
-    with pytest.raises(Stopping):
-        get(client_of(vendor, stop))
 
 
 # --- faults
@@ -293,6 +156,13 @@ def test_a_create_without_an_answer_says_that_it_may_have_happened(vendor: OddVe
     with pytest.raises(UpstreamTimeout):
         client_of(vendor, read_timeout=0.5).create_model("ann@example.com", priority=REFETCH)
     assert len(vendor.requests) == 1
+
+
+def test_a_429_is_no_fault_so_a_create_goes_on_after_it(vendor: OddVendor) -> None:
+    vendor.script(*[refusal(429, Retry_After="1")] * 6, http(200, CREATED))
+    answer = client_of(vendor).create_model("ann@example.com", priority=REFETCH)
+    assert answer.body.model_id == "m1"
+    assert len(vendor.requests) == 7
 
 
 def test_a_create_sends_only_what_is_given(vendor: OddVendor) -> None:
@@ -419,33 +289,3 @@ def test_each_try_is_observed(vendor: OddVendor) -> None:
     get(client_of(vendor, observe=lambda route, status, seconds: seen.append((route, status))))
     route = "GET /organization/models/:modelId"
     assert seen == [(route, 500), (route, "unreachable"), (route, 200)]
-
-
-# --- budget
-
-
-def test_without_redis_nothing_is_sent(vendor: OddVendor) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    budget = Budget(redis.Redis(port=port, retry=Retry(NoBackoff(), 0)), 0.8, 0.1)
-    with pytest.raises(InboxUnavailable):
-        get(client_of(vendor, budget=budget))
-    assert vendor.requests == []
-
-
-def test_a_wait_for_the_budget_longer_than_the_patience_is_throttled(vendor: OddVendor, redis_url: str) -> None:
-    budget = Budget(redis.Redis.from_url(redis_url), 0.8, 0.1)
-    budget.block(time.time() + 60)
-    with pytest.raises(Throttled) as raised:
-        get(client_of(vendor, budget=budget), patience=10)
-    assert isinstance(raised.value, MirrorError)
-    assert raised.value.retry_at > datetime.now(UTC) + timedelta(seconds=40)
-    assert vendor.requests == []
-
-
-def test_a_429_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
-    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
-    vendor.script(refusal(429, **reset_in(42, datetime(2030, 1, 1, tzinfo=UTC))))
-    with pytest.raises(Throttled):
-        get(client_of(vendor, budget=one), patience=1)
-    assert 35 < other.acquire(REFETCH) <= 42

@@ -10,6 +10,12 @@ from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from typing import Any
 
+from service.upstream.budget import Priority
+from service.upstream.client import UpstreamClient
+
+KEY = "hsp_live_secret"
+MODEL = {"success": True, "model": {"id": "m1", "status": "active"}}
+
 RawAnswer = bytes | Callable[[socket.socket], None]
 
 
@@ -120,3 +126,21 @@ def odd_vendor(*answers: RawAnswer) -> Iterator[OddVendor]:
         yield vendor
     finally:
         vendor.stop()
+
+
+class Pauses(list[float]):
+    """Stands in for sleeping where a test wants to know how long, and not to wait."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+
+
+def client_of(vendor: OddVendor, pause: Any = None, *, read_timeout: float = 10.0, **more: Any) -> UpstreamClient:
+    budget = more.pop("budget", None)
+    return UpstreamClient(
+        vendor.url, KEY, budget, pause=Pauses() if pause is None else pause, read_timeout=read_timeout, **more
+    )
+
+
+def get(client: UpstreamClient, patience: float | None = None) -> Any:
+    return client.get_model("m1", priority=Priority.REFETCH, patience=patience)

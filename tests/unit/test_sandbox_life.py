@@ -9,6 +9,7 @@ import pytest
 
 from service.sandbox.account import found_organization, open_account
 from service.sandbox.life import CROWD, Life
+from service.sandbox.lifecycle import entered
 from service.sandbox.model import Model, milliseconds
 from service.sandbox.people import Person, population
 from service.sandbox.switches import Switches
@@ -99,6 +100,18 @@ def test_failures_restart_until_the_model_is_active() -> None:
     seen = Counter(world.pass_time(180 * 20, 2))
     assert seen["failed"] > 0
     assert {model.status for model in world.vendor.models.values()} == {"active"}
+
+
+def test_what_was_due_before_another_change_does_not_happen_any_more() -> None:
+    world = World()
+    model_id = world.add()
+    # Onboarding would have ended within 54 s; pending lasts 57 s at least.
+    world.vendor.put(entered(world.vendor.models[model_id], "pending", world.now, Random(4), 1))
+    world.pass_time(56)
+    assert only(world).status == "pending"
+    world.vendor.delete(model_id)
+    world.pass_time(600)
+    assert only(world).status == "deleted"
 
 
 def test_quiet_stops_everything_and_nothing_is_made_up_for_afterwards() -> None:

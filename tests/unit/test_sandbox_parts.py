@@ -82,7 +82,8 @@ def test_looking_costs_nothing() -> None:
 def test_switches_are_turned_all_or_none() -> None:
     switches = Switches()
     switches.turn({"loss": 0.5, "quiet": True})
-    assert (switches.loss, switches.quiet) == (0.5, True)
+    switches.turn({"errors": 0.2})
+    assert (switches.loss, switches.errors, switches.quiet) == (0.5, 0.2, True)
     for wrong in ({"loss": 0.1, "errors": 2}, {"loss": 0.1, "unheard_of": 1}, {"order": "random"}):
         with pytest.raises(SettingsError):
             switches.turn(wrong)

@@ -1,0 +1,165 @@
+"""When an answer was true on the vendor's clock, and how long the client waits: for a 429, for the budget."""
+
+from __future__ import annotations
+
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from service.errors import (
+    InboxUnavailable,
+    MirrorError,
+    ModelNotFound,
+    Stopping,
+    Throttled,
+)
+from service.upstream.budget import Budget, Priority
+from tests.support.odd_vendor import MODEL, OddVendor, Pauses, client_of, get, http, odd_vendor, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REFETCH = Priority.REFETCH
+
+
+@pytest.fixture
+def vendor() -> Iterator[OddVendor]:
+    with odd_vendor(http(200, MODEL)) as running:
+        yield running
+
+
+def http_time(time_: datetime) -> str:
+    return format_datetime(time_, usegmt=True)
+
+
+# --- when an answer was true
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-400), timedelta(hours=3), timedelta(0)])
+def test_the_interval_lies_on_the_vendors_clock(vendor: OddVendor, off: timedelta) -> None:
+    date = (datetime.now(UTC) + off).replace(microsecond=0)
+    vendor.script(http(200, MODEL, Date=http_time(date)))
+    answer = get(client_of(vendor))
+    assert date - timedelta(seconds=12) < answer.sent_at <= date - timedelta(seconds=2)
+    assert date + timedelta(seconds=1) <= answer.answered_at < date + timedelta(seconds=11)
+
+
+def test_a_slow_answer_may_be_as_old_as_its_request_and_as_new_as_its_end(vendor: OddVendor) -> None:
+    date = datetime(2030, 1, 1, tzinfo=UTC)
+    vendor.script(vendor.slow(http(200, MODEL, Date=http_time(date)), 1.0))
+    answer = get(client_of(vendor))
+    assert answer.sent_at <= date - timedelta(seconds=3)
+    assert answer.answered_at >= date + timedelta(seconds=2)
+
+
+@pytest.mark.parametrize("date", [None, "", "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_without_a_sane_date_our_own_clock_stands_in(vendor: OddVendor, date: str | None) -> None:
+    vendor.script(http(200, MODEL, Date=date))
+    before = datetime.now(UTC)
+    answer = get(client_of(vendor))
+    after = datetime.now(UTC)
+    assert before - timedelta(seconds=12) < answer.sent_at <= before - timedelta(seconds=2) + (after - before)
+    assert after <= answer.answered_at < after + timedelta(seconds=11)
+
+
+def test_a_404_carries_its_interval_too(vendor: OddVendor) -> None:
+    date = datetime(2030, 1, 1, tzinfo=UTC)
+    vendor.script(refusal(404, "NOT_FOUND", Date=http_time(date)))
+    with pytest.raises(ModelNotFound) as raised:
+        get(client_of(vendor))
+    assert raised.value.sent_at < date - timedelta(seconds=1) < date < raised.value.answered_at
+
+
+# --- 429
+
+
+def reset_in(seconds: float, date: datetime) -> dict[str, str]:
+    reset = (date + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {
+        "Date": http_time(date),
+        "X_RateLimit_Limit": "300",
+        "X_RateLimit_Remaining": "0",
+        "X_RateLimit_Reset": reset,
+    }
+
+
+def test_a_429_is_waited_for_until_its_reset_whatever_the_vendors_clock_says(vendor: OddVendor) -> None:
+    date = datetime(2030, 1, 1, tzinfo=UTC)
+    vendor.script(refusal(429, "RATE_LIMIT_EXCEEDED", **reset_in(42, date)), http(200, MODEL))
+    pauses = Pauses()
+    assert get(client_of(vendor, pauses)).body.id == "m1"
+    assert pauses == [42.0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry_After": "7"}, [7.0, 7.0]),
+        ({}, [0.5, 1.0]),
+        ({"X_RateLimit_Reset": "soon", "Retry_After": "-4"}, [0.5, 1.0]),
+        ({"Retry_After": "999999"}, [3600.0, 3600.0]),
+    ],
+)
+def test_a_429_that_tells_no_reset_is_waited_for_longer_each_time(
+    vendor: OddVendor, headers: dict[str, str], expected: list[float]
+) -> None:
+    limited = refusal(429, "RATE_LIMIT_EXCEEDED", **headers)
+    vendor.script(limited, limited, http(200, MODEL))
+    pauses = Pauses()
+    get(client_of(vendor, pauses))
+    assert pauses == expected
+
+
+def test_a_429_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
+    vendor.script(refusal(429, **reset_in(42, datetime.now(UTC))))
+    with pytest.raises(Throttled) as raised:
+        get(client_of(vendor), patience=5.0)
+    assert timedelta(seconds=30) < raised.value.retry_at - datetime.now(UTC) < timedelta(seconds=45)
+    assert len(vendor.requests) == 1
+
+
+def test_who_is_asked_to_stop_stops_waiting(vendor: OddVendor) -> None:
+    def stop(seconds: float) -> None:
+        raise Stopping
+
+    vendor.script(refusal(429, Retry_After="30"))
+    with pytest.raises(Stopping):
+        get(client_of(vendor, stop))
+
+
+# --- budget
+
+
+def test_without_redis_nothing_is_sent(vendor: OddVendor) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    budget = Budget(redis.Redis(port=port, retry=Retry(NoBackoff(), 0)), 0.8, 0.1)
+    with pytest.raises(InboxUnavailable):
+        get(client_of(vendor, budget=budget))
+    assert vendor.requests == []
+
+
+def test_a_wait_for_the_budget_longer_than_the_patience_is_throttled(vendor: OddVendor, redis_url: str) -> None:
+    budget = Budget(redis.Redis.from_url(redis_url), 0.8, 0.1)
+    budget.block(time.time() + 60)
+    with pytest.raises(Throttled) as raised:
+        get(client_of(vendor, budget=budget), patience=10)
+    assert isinstance(raised.value, MirrorError)
+    assert raised.value.retry_at > datetime.now(UTC) + timedelta(seconds=40)
+    assert vendor.requests == []
+
+
+def test_a_429_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
+    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
+    # Without rate headers, so that only the 429 itself can hold them.
+    vendor.script(refusal(429, Retry_After="42"))
+    with pytest.raises(Throttled):
+        get(client_of(vendor, budget=one), patience=1)
+    assert 35 < other.acquire(REFETCH) <= 42

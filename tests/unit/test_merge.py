@@ -1,0 +1,364 @@
+"""The merge: whatever order the world arrives in, the same is known in the end, and where it may be wrong it is asked.
+
+First the faults that mirrors of this kind have, one by one; then the specification as properties.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from service.mirror.apply import Sighting, _Batch
+from service.mirror.codec import decode
+from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, NOTHING, PROFILE, Observation, merge, visible
+from service.storage.models import CLOCKS
+from tests.support.histories import (
+    LAST,
+    MODEL_ID,
+    answers,
+    fold,
+    histories,
+    moments,
+    ms,
+    observations,
+    questions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from service.mirror.merge import Knowledge
+
+
+def event(at: int, status: str, **fields: Any) -> Observation:
+    """A webhook with a time of its own."""
+    gone_at = ms(at) if status == DELETED else None
+    return Observation(MODEL_ID, ms(at), ms(at), {"status": status, **fields}, gone_at=gone_at)
+
+
+def bare(status: str, earliest: int, latest: int) -> Observation:
+    """A webhook without a time of its own."""
+    return Observation(MODEL_ID, ms(earliest), ms(latest), {"status": status})
+
+
+def row(sent: int, answered: int, status: str, **fields: Any) -> Observation:
+    """A row of a list page."""
+    return Observation(MODEL_ID, ms(sent), ms(answered), {"status": status, "email": "ann@example.com", **fields})
+
+
+def get(sent: int, answered: int, status: str, **fields: Any) -> Observation:
+    """A single GET that showed it alive."""
+    seen = row(sent, answered, status, photo_count=40, **fields)
+    return replace(seen, alive=True)
+
+
+def absence(at: int) -> Observation:
+    """A 404 that counts."""
+    return Observation(MODEL_ID, ms(at), ms(at), {}, gone_at=ms(at))
+
+
+def status_after(seen: Iterable[Observation]) -> Any:
+    return visible(fold(seen))["status"]
+
+
+def both_ways(*seen: Observation) -> list[Sequence[Observation]]:
+    """Every order of arrival."""
+    return list(permutations(seen))
+
+
+# --- the faults of others
+
+
+def test_the_second_of_two_events_of_one_second_counts() -> None:
+    for order in both_ways(event(200, "waiting"), event(700, "pending")):
+        assert status_after(order) == "pending"
+        assert questions(order) == []
+
+
+def test_two_events_of_one_millisecond_both_count() -> None:
+    # Of different fields both are kept; of the same field progress decides, and a GET is asked for.
+    for order in both_ways(event(1, "active", title="Ann"), event(1, "generatingHeadshots", title="Ann", trigger="f")):
+        known = visible(fold(order))
+        assert (known["status"], known["title"], known["trigger"]) == ("active", "Ann", "f")
+        assert questions(order) == [ms(1)]
+
+
+def test_two_events_of_one_millisecond_that_agree_need_no_question() -> None:
+    for order in both_ways(event(1, "active", title="Ann"), event(1, "active", trigger="f")):
+        assert visible(fold(order)).items() >= {"status": "active", "title": "Ann", "trigger": "f"}.items()
+        assert questions(order) == []
+
+
+@pytest.mark.parametrize("late", [event(1, "active"), row(1, 3, "active"), bare("active", 0, 3)])
+def test_a_late_older_update_revives_no_deleted_row(late: Observation) -> None:
+    for order in both_ways(event(5, DELETED), late):
+        assert status_after(order) == DELETED
+        assert questions(order) == []
+
+
+def test_a_page_read_before_a_webhook_but_merged_after_it_overwrites_nothing() -> None:
+    page, webhook = row(1, 3, "waiting"), event(4, "pending")
+    for order in both_ways(page, webhook):
+        assert status_after(order) == "pending"
+        assert questions(order) == []
+
+
+def test_a_page_that_was_being_read_while_a_webhook_came_is_asked_about() -> None:
+    # Which of the two is younger nobody can tell: the page may have been read before the change or after the next.
+    page, webhook = row(1, 6, "waiting"), event(4, "pending")
+    for order in both_ways(page, webhook):
+        assert status_after(order) == "pending"
+        assert questions(order) == [ms(6)]
+        for truth in ("waiting", "pending", "failed"):
+            assert status_after([*order, get(7, 9, truth)]) == truth
+
+
+def test_one_model_on_two_pages_is_one_model() -> None:
+    # Drift shows it twice: alike, or changed in between. The younger page counts, in one batch and in two.
+    one, other = row(1, 2, "waiting"), row(4, 5, "pending")
+    for batches in ([[one, one]], [[one], [one]]):
+        assert in_batches(batches) == fold([one])
+    for batches in ([[one, other]], [[other, one]], [[one], [other]], [[other], [one]]):
+        assert visible(in_batches(batches))["status"] == "pending"
+
+
+# --- what broke the first version of the rules
+
+
+def test_what_only_confirms_moves_the_time() -> None:
+    # failed, pending, failed: the one in the middle comes last, and must not stay.
+    failed, pending, failed_again = event(1, "failed"), event(2, "pending"), event(3, "failed")
+    for order in both_ways(failed, pending, failed_again):
+        assert status_after(order) == "failed"
+    assert not merge(fold([failed, failed_again]), pending).news
+
+
+def test_no_pull_shuts_out_the_event_that_corrects_it() -> None:
+    # The page was read from a replica that could not see the change yet.
+    page, webhook = row(1, 4, "waiting"), event(2, "pending")
+    for order in both_ways(page, webhook):
+        assert status_after(order) == "pending"
+
+
+# --- life and death
+
+
+@pytest.mark.parametrize("life", [row(7, 9, "active"), event(7, "active"), bare("active", 1, 7)])
+def test_a_sign_of_life_after_a_death_lifts_nothing_and_is_asked_about(life: Observation) -> None:
+    for death in (absence(5), event(5, DELETED), replace(row(5, 6, DELETED), gone_at=ms(5))):
+        for order in both_ways(death, life):
+            assert status_after(order) == DELETED
+            # Whatever is asked has to be younger than both.
+            assert max(questions(order)) >= max(life.until, ms(7))
+
+
+def test_only_a_younger_get_lifts_a_death() -> None:
+    for order in both_ways(absence(5), get(6, 8, "active")):
+        assert status_after(order) == "active"
+        assert visible(fold(order))["deleted_at"] is None
+    for order in both_ways(absence(5), get(5, 8, "active")):
+        assert status_after(order) == DELETED
+        assert max(questions(order)) == ms(8)
+
+
+def test_a_death_after_a_lifted_one_is_not_dated_back_to_it() -> None:
+    for order in both_ways(absence(1), get(3, 4, "active"), absence(6)):
+        assert visible(fold(order))["deleted_at"] == ms(3)
+    for order in both_ways(absence(1), get(3, 4, "active"), replace(event(6, DELETED), deleted_at=ms(6))):
+        assert visible(fold(order))["deleted_at"] == ms(6)
+
+
+def test_more_evidence_does_not_move_the_time_of_a_death() -> None:
+    for order in both_ways(absence(3), absence(5), event(9, DELETED)):
+        assert visible(fold(order))["deleted_at"] == ms(3)
+
+
+def test_details_of_the_dead_are_not_asked_for() -> None:
+    photos_ready = replace(event(1, "active"), asks=True)
+    assert questions([photos_ready]) == [ms(1)]
+    assert questions([event(5, DELETED), photos_ready]) == []
+
+
+# --- times
+
+
+@pytest.mark.parametrize("status", ["pending", "failed"])
+def test_an_event_without_a_time_settles_nothing(status: str) -> None:
+    # It is as old as its model at least, so it loses to what has a time; where it may be younger a GET decides.
+    for order in both_ways(event(3, "pending"), bare(status, 1, 5)):
+        assert status_after(order) == "pending"
+        assert questions(order) == ([] if status == "pending" else [ms(5)])
+    for order in both_ways(event(7, "pending"), bare(status, 1, 5)):
+        assert questions(order) == []
+
+
+def test_an_absent_field_is_no_information_and_null_is_a_value() -> None:
+    first, second = event(1, "active", title="Ann", finished_at=ms(0)), event(2, "active", finished_at=None)
+    for order in both_ways(first, second):
+        known = visible(fold(order))
+        assert (known["title"], known["finished_at"]) == ("Ann", None)
+
+
+def test_progress_is_the_order_of_the_vendor() -> None:
+    names = ["paused", "onboarding", "waiting", "failed", "pending", "generatingHeadshots", "active", DELETED]
+    for lower, higher in zip(names, names[1:], strict=False):
+        for order in both_ways(event(1, lower), event(1, higher)):
+            assert status_after(order) == higher
+
+
+# --- the specification, as properties
+
+
+def in_batches(batches: Iterable[Sequence[Observation]]) -> Knowledge:
+    """What is known after batches that are applied as `apply` does, through the stored form of rows and clocks."""
+    rows: dict[str, Any] = {}
+    clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCKS)}
+    for seen in batches:
+        batch = _Batch(rows, clocks, len(seen))
+        for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
+            batch.take(place, Sighting(one, "test"))
+        rows, clocks = {**rows, **batch.written}, {**clocks, **batch.new_clocks}
+    return decode(rows.get(MODEL_ID), clocks[MODEL_ID])
+
+
+@given(histories, st.data())
+def test_any_permutation_and_duplication_ends_in_the_same_knowledge(history: list[Observation], data: Any) -> None:
+    again = data.draw(st.lists(st.sampled_from(history), max_size=3))
+    other = data.draw(st.permutations(history + again))
+    assert fold(other) == fold(history)
+    assert visible(fold(other)) == visible(fold(history))
+
+
+@given(histories, st.data())
+def test_any_batching_ends_in_the_same_knowledge(history: list[Observation], data: Any) -> None:
+    order = data.draw(st.permutations(history))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(order)), max_size=3)))
+    batches = [order[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
+    assert in_batches(batch for batch in batches if batch) == fold(history)
+
+
+@given(histories, observations)
+def test_what_is_merged_twice_changes_nothing(history: list[Observation], seen: Observation) -> None:
+    known = fold([*history, seen])
+    assert fold([seen], known) == known
+
+
+@given(histories, observations)
+def test_an_older_observation_never_changes_a_newer_field(history: list[Observation], seen: Observation) -> None:
+    known, after = fold(history), fold([*history, seen])
+    for name, register in known.fields.items():
+        assert after.fields[name].at >= register.at
+        if register.at > seen.at:
+            assert after.fields[name] == register
+
+
+@given(histories, observations)
+def test_what_is_stale_lost_everything(history: list[Observation], seen: Observation) -> None:
+    known = fold(history)
+    merged = merge(known, seen)
+    if not merged.news:
+        assert replace(merged.knowledge, until=known.until) == known
+
+
+@given(histories, observations)
+def test_nothing_but_a_younger_get_revives_a_tombstone(history: list[Observation], seen: Observation) -> None:
+    known = fold([*history, Observation(MODEL_ID, ms(LAST), ms(LAST), {}, gone_at=ms(LAST))])
+    assert known.deleted
+    after = fold([seen], known)
+    assert after.deleted
+    assert visible(after)["status"] == DELETED
+    assert known.gone_at is not None
+    later = Observation(MODEL_ID, known.gone_at + timedelta(milliseconds=1), ms(99), {"status": "active"}, alive=True)
+    assert visible(fold([later], after))["status"] == "active"
+
+
+@given(histories)
+def test_a_row_says_deleted_and_when_together(history: list[Observation]) -> None:
+    known = visible(fold(history))
+    assert (known["status"] == DELETED) == (known["deleted_at"] is not None)
+
+
+@given(histories, answers(single=True))
+def test_a_get_that_is_younger_than_all_wins_all(history: list[Observation], seen: Observation) -> None:
+    later = replace(seen, at=ms(50), until=ms(51), gone_at=ms(50) if seen.gone_at else None)
+    known = visible(fold([*history, later]))
+    assert known.items() >= dict(seen.fields).items() or known["status"] == DELETED
+    if seen.alive:
+        assert known["status"] == seen.fields["status"]
+
+
+# --- questions: in every order of arrival one is asked wherever what is known may be wrong
+
+
+def doubts(history: Sequence[Observation], names: Iterable[str]) -> dict[str, Any]:
+    """Fields about which another value may be younger than the one that won, with the time of that doubt."""
+    found = {}
+    for name in names:
+        winner = fold(history).fields.get(name)
+        others = [seen for seen in history if winner and name in seen.fields and seen.fields[name] != winner.value]
+        times = [seen.until for seen in others if winner and seen.until >= winner.at]
+        if times:
+            found[name] = max(times)
+    return found
+
+
+@given(histories, st.data())
+def test_every_doubt_is_asked_about_in_every_order(history: list[Observation], data: Any) -> None:
+    doubtful = doubts(history, FIELDS)
+    assume(doubtful)
+    order = data.draw(st.permutations(history))
+    asked = max(questions(order))
+    assert asked >= max(doubtful.values())
+    # And the answer settles it: a GET sent after the question wins every field in doubt that it tells.
+    sent = asked + timedelta(milliseconds=1)
+    truth = dict.fromkeys((*CORE, *PROFILE, *DETAIL)) | {"status": "waiting"}
+    answer = Observation(MODEL_ID, sent, sent, truth, alive=True)
+    settled = visible(fold([*order, answer]))
+    for name in doubtful.keys() & truth.keys():
+        assert settled[name] == truth[name]
+
+
+@given(histories, st.data())
+def test_every_sign_of_life_after_a_death_is_asked_about_in_every_order(history: list[Observation], data: Any) -> None:
+    known = fold(history)
+    lives = [seen for seen in history if seen.gone_at is None and "status" in seen.fields]
+    after = [seen.until for seen in lives if known.gone_at and seen.until >= known.gone_at]
+    assume(known.deleted and after)
+    order = data.draw(st.permutations(history))
+    asked = max(questions(order))
+    assert asked >= max(after)
+    answer = Observation(MODEL_ID, asked + timedelta(milliseconds=1), ms(99), {"status": "waiting"}, alive=True)
+    assert visible(fold([*order, answer]))["status"] == "waiting"
+
+
+@given(histories, st.data())
+def test_what_only_a_get_reads_is_asked_for_in_every_order(history: list[Observation], data: Any) -> None:
+    known = fold(history)
+    asking = [seen.until for seen in history if seen.asks]
+    assume(asking and not known.deleted)
+    order = data.draw(st.permutations(history))
+    # A GET that lifted a death which was younger than the request has read it already.
+    lifted = known.alive_at if known.gone_at else None
+    unread = [until for until in asking if lifted is None or until >= lifted]
+    assert max(questions(order), default=ms(-1)) >= max(unread, default=ms(-1))
+
+
+@given(st.lists(moments, min_size=1, max_size=5), st.data())
+def test_exact_observations_of_different_moments_raise_no_question(times: list[Any], data: Any) -> None:
+    # A GET is dear: what the vendor dates itself is believed as long as no two dates are the same.
+    history = [
+        Observation(MODEL_ID, at, at, {"status": data.draw(st.sampled_from(("waiting", "failed")))})
+        for at in set(times)
+    ]
+    assert questions(data.draw(st.permutations(history))) == []
+
+
+def test_nothing_is_known_of_nothing() -> None:
+    assert set(visible(NOTHING)) == {*FIELDS, "deleted_at"}
+    assert set(visible(NOTHING).values()) == {None}

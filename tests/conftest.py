@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -21,6 +22,9 @@ import redis
 from service.config import force_wheels
 from service.embedded import Postgres, Valkey
 from service.leash import leashed
+
+if TYPE_CHECKING:
+    from tests.support.drainer import Drainer
 
 TEMPLATE = "migrated_template"
 FORCE_WHEELS = force_wheels()
@@ -105,6 +109,15 @@ def redis_url(valkey: Valkey) -> str:
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
     return valkey.url
+
+
+@pytest.fixture
+def drainer(database_url: str, redis_url: str) -> Iterator[Drainer]:
+    """A drain over servers of this test alone."""
+    from tests.support.drainer import opened
+
+    with opened(database_url, redis_url) as found:
+        yield found
 
 
 @pytest.fixture

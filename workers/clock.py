@@ -65,15 +65,16 @@ class Clock:
     def tick(self) -> None:
         """Ask for whatever is due, if this is the clock that acts; servers that are gone are waited for."""
         try:
-            if not self._may_act():
-                return
             self._check_schema()
-        except InboxUnavailable as error:
-            log.warning("clock.waits", error=str(error))
-            return
         except StorageUnavailable as error:
             # Drains are asked for all the same.
             log.warning("clock.waits", error=str(error))
+        try:
+            if not self._may_act():
+                return
+        except InboxUnavailable as error:
+            log.warning("clock.waits", error=str(error))
+            return
         self._look()
 
     def release(self) -> None:

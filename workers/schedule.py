@@ -55,11 +55,12 @@ def _stale_models(runtime: Runtime) -> bool:
 
 
 def _details(runtime: Runtime) -> bool:
-    """Details are read once the models are known."""
+    """Details are read once the models are known, again after each pull."""
     if runtime.settings.detail_budget <= 0:
         return False
     with transaction(runtime.engine) as connection:
-        return pulls.any_complete(connection) and bool(models.details_to_read(connection, 1))
+        since = pulls.newest_began_at(connection)
+        return since is not None and bool(models.details_to_read(connection, since, 1))
 
 
 def _unchecked_pulls(runtime: Runtime) -> bool:

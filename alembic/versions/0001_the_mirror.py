@@ -27,6 +27,9 @@ LANGUAGE sql STABLE AS $$
     ), newest AS (
         SELECT c.observed_at, c.recorded_at FROM headshotpro.model_changes AS c
         WHERE c.model_id = $1 AND c.recorded_at <= $2 ORDER BY c.id DESC LIMIT 1
+    ), oldest AS (
+        SELECT c.changed, c.recorded_at FROM headshotpro.model_changes AS c
+        WHERE c.model_id = $1 ORDER BY c.id LIMIT 1
     )
     SELECT past.* FROM headshotpro.models AS m LEFT JOIN newest ON true,
     LATERAL jsonb_populate_record(m, (
@@ -35,8 +38,10 @@ LANGUAGE sql STABLE AS $$
         'observed_at', newest.observed_at, 'updated_at', newest.recorded_at
     ))) AS past
     WHERE m.id = $1
-        -- It was not there yet where its very first change lies later.
-        AND NOT EXISTS (SELECT FROM undone WHERE key = 'status' AND old = 'null'::jsonb)
+        -- It was not there yet where its first row, which comes from no status, lies later.
+        AND NOT EXISTS (
+            SELECT FROM oldest WHERE oldest.recorded_at > $2 AND oldest.changed -> 'status' -> 0 = 'null'::jsonb
+        )
         AND (newest.recorded_at IS NOT NULL OR EXISTS (SELECT FROM later) OR m.updated_at <= $2)
 $$
 """
@@ -383,6 +388,12 @@ def upgrade() -> None:
         ),
         sa.Column("error", sa.Text(), nullable=True, comment="Why it failed or is held"),
         sa.Column(
+            "began_at",
+            postgresql.TIMESTAMP(timezone=True),
+            nullable=True,
+            comment="Upstream time of its first page: what was read since is no older than what it shows",
+        ),
+        sa.Column(
             "webhooks_checked_at",
             postgresql.TIMESTAMP(timezone=True),
             nullable=True,
@@ -488,6 +499,7 @@ def upgrade() -> None:
             nullable=False,
             comment="GETs that did not answer it",
         ),
+        sa.Column("pull_id", sa.BigInteger(), nullable=True, comment="The pull that asked it, if one did"),
         sa.PrimaryKeyConstraint("model_id", name=op.f("wishes_pkey")),
         schema="headshotpro",
         comment="Questions that only a single GET answers; a row goes when it is answered",

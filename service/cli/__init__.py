@@ -42,7 +42,9 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Example: headshot-mirror up"
+)
 @click.version_option(__version__, prog_name="headshot-mirror")
 def cli() -> None:
     """An exact, live mirror of your HeadshotPro models in Postgres.

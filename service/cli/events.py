@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from service import config
+from service.cli.opening import reading
 from service.cli.output import json_option, print_json, print_rows, shown
 from service.errors import MirrorError
 
 COLUMNS = ("id", "event", "model_id", "status", "received_at", "deliveries", "error")
 
 
-@click.group()
+@click.group(epilog="Example: headshot-mirror events list --status dead")
 def events() -> None:
     """Look at webhook events."""
 
@@ -23,11 +23,9 @@ def events() -> None:
 @json_option
 def list_(status: str | None, model_id: str | None, limit: int, *, as_json: bool) -> None:
     """The newest events and what became of them."""
-    from service.storage import database
     from service.storage import events as storage
 
-    settings = config.load(("DATABASE_URL",))
-    with database.transaction(database.connect(settings.postgres_url)) as connection:
+    with reading() as connection:
         rows = storage.listed(connection, status=status, model_id=model_id, limit=limit)
     print_rows(rows, COLUMNS, as_json=as_json)
 
@@ -37,11 +35,9 @@ def list_(status: str | None, model_id: str | None, limit: int, *, as_json: bool
 @json_option
 def show(event_id: str, *, as_json: bool) -> None:
     """One event with its body, as the vendor sent it."""
-    from service.storage import database
     from service.storage import events as storage
 
-    settings = config.load(("DATABASE_URL",))
-    with database.transaction(database.connect(settings.postgres_url)) as connection:
+    with reading() as connection:
         event = storage.one(connection, event_id)
     if event is None:
         raise MirrorError(f"there is no event {event_id}; `headshot-mirror events list` shows the newest")

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from service import config
-from service.cli.output import json_option, print_json, print_rows, shown
+from service.cli.opening import reading
+from service.cli.output import json_option, print_json, print_rows, shown, told_by
 from service.errors import MirrorError
 
-HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "source", "by", "changed")
+HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
 
 
-@click.group()
+@click.group(epilog="Example: headshot-mirror models show 507f1f77bcf86cd799439011")
 def models() -> None:
     """Look at models."""
 
@@ -24,11 +24,10 @@ def models() -> None:
 @json_option
 def show(model_id: str, *, explain: bool, as_json: bool) -> None:
     """One model as the mirror holds it, and its history."""
-    from service.storage import changes, database
+    from service.storage import changes
     from service.storage import models as storage
 
-    settings = config.load(("DATABASE_URL",))
-    with database.transaction(database.connect(settings.postgres_url)) as connection:
+    with reading() as connection:
         row = storage.read(connection, [model_id]).get(model_id)
         history = changes.of_model(connection, model_id)
     if row is None:
@@ -42,7 +41,7 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
         origin = origins.get(name) if explain else None
         click.echo(f"{name:<18} {shown(value):<40} {_words(origin) if origin else ''}".rstrip())
     click.echo()
-    rows = [{**change, "by": _by(change), "changed": _changed(change)} for change in history]
+    rows = [{**change, "by": told_by(change), "changed": _changed(change)} for change in history]
     print_rows(rows, HISTORY_COLUMNS, as_json=False)
 
 
@@ -57,12 +56,7 @@ def _origins(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _words(origin: dict[str, Any]) -> str:
-    by = _by(origin)
-    return f"by {origin['source']}{' ' + by if by else ''}, as of {shown(origin['observed_at'])}"
-
-
-def _by(change: dict[str, Any]) -> str:
-    return change["event_id"] or (f"pull {change['pull_id']}" if change["pull_id"] else "")
+    return f"by {told_by(origin)}, as of {shown(origin['observed_at'])}"
 
 
 def _changed(change: dict[str, Any]) -> str:

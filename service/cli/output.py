@@ -50,6 +50,15 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def told_by(change: Mapping[str, Any]) -> str:
+    """What told a change of `model_changes`, for people: `webhook evt_1`, `pull 3`, `refetch for pull 3`, `refetch`."""
+    if change["event_id"]:
+        return f"{change['source']} {change['event_id']}"
+    if change["pull_id"]:
+        return f"pull {change['pull_id']}" if change["source"] == "pull" else f"refetch for pull {change['pull_id']}"
+    return str(change["source"])
+
+
 def _plain(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import config
+from service.cli.opening import open_runtime
 from service.cli.progress import progress_bar, stop_on_signals
 from service.errors import LeaseLost, MirrorError
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
 
-NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 SLICE_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.5
 # Questions that were asked in vain so often are left to the workers.
@@ -30,21 +29,21 @@ def pull(kind: str) -> None:
     Returns when what it left open is settled: models that were not shown, and profiles that are still missing. Exit
     status 1 when the pull did not complete.
     """
-    from service import log
-    from service.runtime import Runtime
-
-    settings = config.load(NEEDS)
-    log.configure(settings)
-    runtime = Runtime.build(settings)
+    runtime = open_runtime()
     stop_on_signals(runtime, "stopped; the workers go on with the pull from its last page")
     with progress_bar("models") as progress:
-        pull_id = _run(runtime, kind, progress)
-        _settle(runtime)
-    _report(runtime, pull_id)
+        row = _run(runtime, kind, progress)
+        if row["status"] == "complete":
+            _settle(runtime)
+    _report(row)
 
 
-def _run(runtime: Runtime, kind: str, progress: Any) -> int:
-    """Go on with a pull that a dead process left behind, wait for one that is running, then do our own to its end."""
+def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
+    """Go on with a pull that a dead process left behind, wait for one that is running, then do our own to its end.
+
+    Returns:
+        The row of our own.
+    """
     from service.mirror.pull import advance
     from service.storage import pulls
     from service.storage.database import transaction
@@ -63,7 +62,7 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> int:
         with transaction(runtime.engine) as connection:
             row = pulls.one(connection, ours) if ours else None
         if row and row["status"] != "running":
-            return int(row["id"])
+            return row
         if worked is None:
             runtime.pause(LOOK_AGAIN_SECONDS)
 
@@ -83,13 +82,7 @@ def _settle(runtime: Runtime) -> None:
         runtime.pause(LOOK_AGAIN_SECONDS)
 
 
-def _report(runtime: Runtime, pull_id: int) -> None:
-    from service.storage import pulls
-    from service.storage.database import transaction
-
-    with transaction(runtime.engine) as connection:
-        row = pulls.one(connection, pull_id)
-    assert row is not None, "pulls are never deleted"
+def _report(row: dict[str, Any]) -> None:
     click.echo(
         f"Pull {row['id']} ({row['kind']}) is {row['status']}: {row['models_seen']} models seen in {row['requests']} "
         f"requests; {row['inserted']} new, {row['changed']} changed, {row['tombstoned']} deleted."

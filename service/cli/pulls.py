@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service import config
+from service.cli.opening import open_engine, open_runtime, reading
 from service.cli.output import json_option, print_rows
 from service.cli.progress import stop_on_signals
 from service.errors import MirrorError
@@ -14,15 +14,13 @@ from service.errors import MirrorError
 if TYPE_CHECKING:
     from service.runtime import Runtime
 
-NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
-
 COLUMNS = (
     "id", "kind", "status", "started_at", "finished_at", "requests", "pages", "models_seen", "inserted", "changed",
     "tombstoned", "missed_webhooks", "error",
 )  # fmt: skip
 
 
-@click.group()
+@click.group(epilog="Example: headshot-mirror pulls list --kind full")
 def pulls() -> None:
     """Look at pulls, and decide about those that are held."""
 
@@ -33,11 +31,9 @@ def pulls() -> None:
 @json_option
 def list_(kind: str | None, limit: int, *, as_json: bool) -> None:
     """The newest pulls, what each cost and found."""
-    from service.storage import database
     from service.storage import pulls as storage
 
-    settings = config.load(("DATABASE_URL",))
-    with database.transaction(database.connect(settings.postgres_url)) as connection:
+    with reading() as connection:
         rows = storage.listed(connection, kind=kind, limit=limit)
     print_rows(rows, COLUMNS, as_json=as_json)
 
@@ -50,13 +46,9 @@ def release(pull_id: int) -> None:
     A pull that was held because the API key belongs to another organization begins anew: that organization is the
     mirrored one from now on.
     """
-    from service import log
     from service.mirror import deletions
-    from service.runtime import Runtime
 
-    settings = config.load(NEEDS)
-    log.configure(settings)
-    runtime = Runtime.build(settings)
+    runtime = open_runtime()
     stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
     row = deletions.require_held(runtime.engine, pull_id)
     if row["pages"] == 0:
@@ -71,10 +63,8 @@ def release(pull_id: int) -> None:
 def reject(pull_id: int) -> None:
     """Refuse a held pull: it has failed, and no pull decides its suspects for a day."""
     from service.mirror import deletions
-    from service.storage import database
 
-    settings = config.load(("DATABASE_URL",))
-    deletions.reject(database.connect(settings.postgres_url), pull_id)
+    deletions.reject(open_engine(), pull_id)
     click.echo(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 
 

@@ -8,7 +8,7 @@ import click
 
 from service import config
 from service.cli.output import json_option, print_json, shown
-from service.errors import InboxUnavailable, MirrorError, StorageUnavailable
+from service.errors import InboxUnavailable, MirrorError, SchemaOutdated, StorageUnavailable
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -56,7 +56,7 @@ def _ask_postgres(settings: Settings, report: dict[str, Any], problems: list[str
     try:
         with database.transaction(database.connect(settings.postgres_url)) as connection:
             taken = snapshot(connection)
-    except StorageUnavailable as error:
+    except (StorageUnavailable, SchemaOutdated) as error:
         problems.append(str(error))
         return 0, None
     report.update({name: getattr(taken, name) for name in FROM_POSTGRES})

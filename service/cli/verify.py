@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import config
-from service.cli.output import json_option, print_json, shown
+from service.cli.opening import open_runtime
+from service.cli.output import json_option, print_json, shown, told_by
 from service.cli.progress import progress_bar, stop_on_signals
 
 if TYPE_CHECKING:
     from service.mirror.verify import Difference
     from service.runtime import Runtime
 
-NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 HISTORY = 5
 
 
@@ -27,13 +26,9 @@ def verify(*, details: bool, as_json: bool) -> None:
     Changes nothing. What differs at first is looked at again, so that events on their way are no differences. Exit
     status 1 when there is one.
     """
-    from service import log
     from service.mirror.verify import Verifier
-    from service.runtime import Runtime
 
-    settings = config.load(NEEDS)
-    log.configure(settings)
-    runtime = Runtime.build(settings)
+    runtime = open_runtime()
     stop_on_signals(runtime, "stopped; nothing was changed")
     with progress_bar("models") as progress:
         verifier = Verifier(runtime.engine, runtime.client, runtime.pause, progress, details=details)
@@ -68,9 +63,8 @@ def _print(runtime: Runtime, differences: list[Difference]) -> None:
         )
         for row in _history(runtime, difference):
             old, new = row["changed"][difference.field]
-            origin = row["event_id"] or (f"pull {row['pull_id']}" if row["pull_id"] else "")
             click.echo(
-                f"    {shown(row['recorded_at'])}  {shown(old)} → {shown(new)}  by {row['source']} {origin}, "
+                f"    {shown(row['recorded_at'])}  {shown(old)} → {shown(new)}  by {told_by(row)}, "
                 f"as of {shown(row['observed_at'])}"
             )
     models = len({difference.model_id for difference in differences})

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from service.mirror.merge import Merged, Observation
 
-# A GET is ordered by the moment it was sent, less 2 s; half a second more is for two clocks that differ a little.
-SETTLING = timedelta(seconds=2.5)
+# A GET is ordered by the moment it was sent, less 2 s and what `Date` cuts off, up to one more; half a second on top is
+# for the way there and for two clocks that differ a little.
+SETTLING = timedelta(seconds=3.5)
 # Questions for a profile wait this long, so that those of a burst are asked together.
 GATHERING = timedelta(seconds=1)
 
@@ -92,7 +93,12 @@ class _Batch:
         self._question(model_id, merged)
         row, self.new_clocks[model_id] = encode(merged.knowledge)
         old = self.rows.get(model_id)
-        changed = {name: [old and old[name], row[name]] for name in OBSERVED if (old and old[name]) != row[name]}
+        # A first row names the status even where it is not known: so the history tells where it begins.
+        changed = {
+            name: [old and old[name], row[name]]
+            for name in OBSERVED
+            if (old and old[name]) != row[name] or (old is None and name == "status")
+        }
         if not changed and old is not None:
             return
         observed_at = sighting.observation.gone_at or sighting.observation.at

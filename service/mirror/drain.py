@@ -52,6 +52,7 @@ class Event:
         status: how it ends.
         error: why it is dead.
         deliveries: how often the batch holds it.
+        as_text: its payload is kept as text: it is no JSON, or Postgres refuses it as such.
     """
 
     envelope: Envelope | None
@@ -62,6 +63,7 @@ class Event:
     status: str = "ignored"
     error: str | None = None
     deliveries: int = 1
+    as_text: bool = False
 
 
 class Drained(NamedTuple):
@@ -107,7 +109,9 @@ def _event(entry: Entry, tolerance: timedelta) -> Event:
     try:
         envelope = decode_envelope(entry.body)
     except DeliveryRejected as error:
-        return Event(None, entry, event_id_of(None, signed_at, entry.body), status="dead", error=str(error))
+        return Event(
+            None, entry, event_id_of(None, signed_at, entry.body), status="dead", error=str(error), as_text=True
+        )
     event = Event(envelope, entry, event_id_of(envelope, signed_at, entry.body))
     event.happened_at = event_time(envelope, entry.signed_at, tolerance)
     try:
@@ -170,7 +174,12 @@ def _bury(engine: Engine, event: Event, error: DBAPIError) -> Drained:
     event.observation, event.status = None, "dead"
     event.error = f"Postgres refused it: {type(error.orig).__name__}"
     log.error("event.dead", event_id=event.event_id, error=event.error)
-    return _commit(engine, [event])
+    try:
+        return _commit(engine, [event])
+    except DBAPIError:
+        # The payload itself is refused; nested too deep, for one. As text anything is taken.
+        event.as_text = True
+        return _commit(engine, [event])
 
 
 def _row(event: Event) -> dict[str, Any]:
@@ -183,7 +192,7 @@ def _row(event: Event) -> dict[str, Any]:
         "model_id": model_id if model_id and len(model_id) <= LONGEST_ID else None,
         "status": event.status,
         "error": event.error,
-        "payload": _payload(entry.body if envelope else _quoted(entry.body)),
+        "payload": _payload(_quoted(entry.body) if event.as_text else entry.body),
         "created_at": event.happened_at,
         "received_at": entry.received_at,
         "deliveries": event.deliveries,
@@ -196,9 +205,15 @@ _DOUBTFUL = re.compile(rb"\\u|[0-9][eE][+-]?[0-9]{3}|[0-9]{400}")
 
 def _payload(body: bytes) -> str:
     """A JSON body as `jsonb` takes it."""
-    return (storable(body) if _DOUBTFUL.search(body) else body).decode()
+    if not _DOUBTFUL.search(body):
+        return body.decode()
+    try:
+        return storable(body).decode()
+    except ValueError:
+        # Nested deeper than can be mended.
+        return storable(_quoted(body)).decode()
 
 
 def _quoted(body: bytes) -> bytes:
-    """What is no JSON at all, as a JSON text: even that is kept for the person who looks."""
+    """A body as a JSON text: whatever it is, it is kept for the person who looks."""
     return json.dumps(body.decode("utf-8", "replace")).encode()

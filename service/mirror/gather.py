@@ -1,11 +1,13 @@
 """Gathering profiles: many at once through list pages, because a page shows 200 models for the price of one GET.
 
-Models without a profile are new: they stand at the list's young end, first or last. From that end pages are read for
-as long as each shows enough of the models that are looked for; what is left over is read by single GETs.
+Models without a profile are new: they stand near the list's young end, first or last. From that end pages are read
+until they have shown the models that are looked for, or are past them, or have cost a fifth of what single GETs would;
+what is left over is read by single GETs. A page may show none of them: of a burst the oldest are heard of first.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy import Engine
 
@@ -32,6 +35,8 @@ log = structlog.get_logger(__name__)
 # Fewer are cheaper to read one by one: the young end may be the far one, and costs a request to find.
 WORTH_A_PAGE = 5
 MOST_AT_ONCE = 10_000
+# Between the creation time that a page tells and the one in a model's id.
+SLACK = timedelta(minutes=1)
 
 
 def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
@@ -52,21 +57,22 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
         wanted = set(wishes.due_profiles(connection, MOST_AT_ONCE))
     if len(wanted) < WORTH_A_PAGE:
         return 0
+    # One more, because the young end may be the far one.
+    most = 1 + len(wanted) // WORTH_A_PAGE
     offset, step, pages = 0, PAGE - OVERLAP, 0
-    while offset >= 0 and monotonic() < deadline:
+    while offset >= 0 and pages < most and monotonic() < deadline:
         answer = client.list_models(
             limit=PAGE, offset=offset, priority=Priority.REFETCH, patience=max(0.0, deadline - monotonic())
         )
         pages += 1
         listed, pagination = answer.body.models, answer.body.pagination
-        shown = wanted.intersection(model.id for model in listed)
         _merge(engine, [Sighting(from_list(model, answer.sent_at, answer.answered_at), "refetch") for model in listed])
-        wanted -= shown
-        if offset == 0 and pages == 1 and _rising(listed) and pagination.has_more:
-            # The young end is the far one: go there, and come back page by page.
+        wanted.difference_update(model.id for model in listed)
+        if pages == 1 and _rising(listed) and pagination.has_more:
+            # Go to the far end, and come back page by page.
             offset, step = max(0, pagination.total - PAGE), -step
             continue
-        if len(wanted) < WORTH_A_PAGE or len(shown) < WORTH_A_PAGE or (step > 0 and not pagination.has_more):
+        if len(wanted) < WORTH_A_PAGE or _is_past(listed, wanted) or (step > 0 and not pagination.has_more):
             break
         offset += step
     with transaction(engine) as connection:
@@ -83,5 +89,17 @@ def _merge(engine: Engine, sightings: Sequence[Sighting]) -> None:
 
 def _rising(listed: Sequence[ListedModel]) -> bool:
     """Whether a page shows the older model first."""
-    times = [model.created_at or created_at_of(model.id) for model in (*listed[:1], *listed[-1:])]
+    times = [_created_at(model) for model in (*listed[:1], *listed[-1:])]
     return len(times) == 2 and times[0] is not None and times[1] is not None and times[0] < times[1]
+
+
+def _is_past(listed: Sequence[ListedModel], wanted: set[str]) -> bool:
+    """Whether a page shows models that are older than all that are looked for."""
+    shown = [time for time in map(_created_at, listed) if time]
+    looked_for = [created_at_of(model_id) for model_id in wanted]
+    known = [time for time in looked_for if time]
+    return bool(shown) and len(known) == len(looked_for) and min(shown) < min(known) - SLACK
+
+
+def _created_at(model: ListedModel) -> datetime | None:
+    return model.created_at or created_at_of(model.id)

@@ -6,12 +6,17 @@ show; without one it is only kept, and the next full pull decides.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+
+# The time in an ObjectId is cut to whole seconds.
+ID_RESOLUTION = timedelta(seconds=1)
 
 
 def counts_as_gone(model_id: str, created_at: datetime | None, sent_at: datetime) -> bool:
@@ -22,5 +27,7 @@ def counts_as_gone(model_id: str, created_at: datetime | None, sent_at: datetime
         created_at: its creation time, where one is known.
         sent_at: lower end of the answer's interval, upstream time.
     """
-    born = created_at or created_at_of(model_id)
-    return born is None or born < sent_at
+    if created_at is not None:
+        return created_at < sent_at
+    born = created_at_of(model_id)
+    return born is None or born + ID_RESOLUTION <= sent_at

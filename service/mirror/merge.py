@@ -105,6 +105,11 @@ class Knowledge:
         return self.gone_at is not None and (self.alive_at is None or self.gone_at >= self.alive_at)
 
     @property
+    def status_at(self) -> datetime | None:
+        """As of when the core's own status is known; a tombstone may hide it."""
+        return self.fields["status"].at if "status" in self.fields else None
+
+    @property
     def has_profile(self) -> bool:
         """Whether a list page or a single GET ever showed it."""
         return any(name in self.fields for name in PROFILE)
@@ -148,8 +153,8 @@ def merge(known: Knowledge, seen: Observation) -> Merged:
         until=_latest(known.until, seen.until if seen.until > seen.at else None),
     )
     news |= replace(merged, fields=known.fields, until=known.until) != known
-    ask = disputed or (seen.asks and not merged.deleted) or _contradicts_death(merged, seen)
-    return Merged(merged, news, _latest(seen.until, merged.until) if ask else None)
+    ask = disputed or _contradict(merged, seen) or (seen.asks and not _predates_death(merged, seen))
+    return Merged(merged, news, _latest(seen.until, merged.until, merged.status_at) if ask else None)
 
 
 def visible(known: Knowledge) -> dict[str, Any]:
@@ -158,7 +163,8 @@ def visible(known: Knowledge) -> dict[str, Any]:
     row["deleted_at"] = None
     if known.deleted:
         row["status"] = DELETED
-        row["deleted_at"] = known.deleted_said or known.gone_from
+        # Where an earlier death was lifted, the last sign of life is the oldest that this one can be.
+        row["deleted_at"] = known.deleted_said or _latest(known.gone_from, known.alive_at)
     return row
 
 
@@ -169,15 +175,24 @@ def _overlap(old_at: datetime, known_until: datetime | None, seen: Observation) 
     return known_until is not None and seen.at <= known_until
 
 
-def _contradicts_death(merged: Knowledge, seen: Observation) -> bool:
-    """A sign of life that is, or may be, younger than the death that stands."""
-    if not merged.deleted or seen.gone_at is not None or "status" not in seen.fields:
+def _predates_death(merged: Knowledge, seen: Observation) -> bool:
+    """Whether a death stands and is surely younger."""
+    return merged.deleted and merged.gone_at is not None and seen.until < merged.gone_at
+
+
+def _contradict(merged: Knowledge, seen: Observation) -> bool:
+    """A death stands, and a sign of life is, or may be, younger; whichever of the two came last."""
+    if merged.gone_at is None or not merged.deleted:
         return False
-    return merged.gone_at is not None and seen.until >= merged.gone_at
+    if seen.gone_at is None:
+        return "status" in seen.fields and seen.until >= merged.gone_at
+    if merged.status_at is None or merged.fields["status"].value == DELETED:
+        return False
+    return max(merged.status_at, merged.until or merged.status_at) >= merged.gone_at
 
 
-def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max((time for time in (one, other) if time is not None), default=None)
+def _latest(*times: datetime | None) -> datetime | None:
+    return max((time for time in times if time is not None), default=None)
 
 
 def _earliest(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MODEL_DELETED = "model.deleted"
 
+# The signature's time is cut to whole seconds.
+SIGNATURE_RESOLUTION = timedelta(seconds=1)
+
 # What these announce, only a single GET can read.
 ASKING_EVENTS = frozenset({"model.favorite_selected", "model.photos_ready"})
 
@@ -43,16 +46,17 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
     if model.organization is not UNSET:
         fields["organization_id"] = model.organization
     happened = event_time(envelope, signed_at, tolerance)
+    latest = happened or signed_at + SIGNATURE_RESOLUTION
     gone = envelope.event == MODEL_DELETED or fields.get("status") == DELETED
     if gone:
         fields["status"] = DELETED
     return Observation(
         model_id=envelope.model_id,
-        at=happened or _earliest_possible(envelope.model_id, fields, model.deleted_at, signed_at),
-        until=happened or signed_at,
+        at=happened or _earliest_possible(envelope.model_id, fields, model.deleted_at, latest),
+        until=latest,
         fields=fields,
         # A death without a time of its own is as young as its signature: a model dies once, so nothing older lifts it.
-        gone_at=(happened or signed_at) if gone else None,
+        gone_at=latest if gone else None,
         deleted_at=(model.deleted_at or None) if gone else None,
         asks=envelope.event in ASKING_EVENTS,
     )
@@ -65,7 +69,7 @@ def from_list(model: ListedModel, sent_at: datetime, answered_at: datetime) -> O
 
 def from_single(model_id: str, model: DetailedModel, sent_at: datetime, answered_at: datetime) -> Observation:
     """What a single GET of a model tells: core, profile and detail, and that the model lives."""
-    alive = model.status != DELETED
+    alive = isinstance(model.status, str) and model.status != DELETED
     return _from_api(model_id, model, (*CORE, *PROFILE, *DETAIL), sent_at, answered_at, alive=alive)
 
 
@@ -93,8 +97,8 @@ def _told(payload: Any, names: Iterable[str]) -> dict[str, Any]:
     return {name: value for name, value in values if value is not UNSET}
 
 
-def _earliest_possible(model_id: str, fields: dict[str, Any], deleted_at: Any, signed_at: datetime) -> datetime:
+def _earliest_possible(model_id: str, fields: dict[str, Any], deleted_at: Any, latest: datetime) -> datetime:
     """The oldest time an event without one can have: it is younger than every time that it mentions."""
     mentioned = [created_at_of(model_id), fields.get("created_at"), fields.get("finished_at"), deleted_at]
-    times = [time for time in mentioned if time and time <= signed_at]
-    return max(times, default=signed_at - timedelta(days=1))
+    times = [time for time in mentioned if time and time <= latest]
+    return max(times, default=latest - timedelta(days=1))

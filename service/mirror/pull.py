@@ -194,7 +194,8 @@ class _Slice:
             for model in answer.body.models
         ]
         self._commit_page(page, sightings, joined=joined)
-        self.puller.progress(min(self.state.walk.offset, page.total), page.total)
+        met = page.total if self.state.walk.ended else min(self.state.walk.offset, page.total)
+        self.puller.progress(met, page.total)
 
     def _commit_page(self, page: Page, sightings: Sequence[Sighting], *, joined: bool) -> None:
         """One transaction: what the page tells, true even where it did not join, and where the walk stands after it."""
@@ -243,7 +244,10 @@ class _Slice:
         with transaction(self.puller.engine) as connection:
             gone = suspects.left_hot(connection, began_at, HOT_STATUSES, MOST_LEFT_HOT)
             due_at = datetime.now(UTC) + SETTLING
-            wishes.ask(connection, [wishes.Wish(model_id, began_at, "left_hot", due_at) for model_id in gone])
+            wishes.ask(
+                connection,
+                [wishes.Wish(model_id, began_at, "left_hot", due_at, pull_id=self.pull_id) for model_id in gone],
+            )
         self._end("complete")
 
     def _find_suspects(self) -> None:
@@ -301,7 +305,9 @@ class _Slice:
     def _end(self, status: str, error: str | None = None) -> None:
         with transaction(self.puller.engine) as connection:
             self._keep(connection)
-            pulls.finish(connection, self.pull_id, self.puller.holder, status, error)
+            pulls.finish(
+                connection, self.pull_id, self.puller.holder, status, began_at=self.state.began_at, error=error
+            )
         self.ended = True
         log.info("pull.ended", kind=self.kind, status=status, error=error)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError
+from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError, UpstreamUnreachable
 from service.mirror.apply import Sighting, apply
 from service.mirror.gather import gather
 from service.mirror.judge import counts_as_gone
@@ -47,19 +47,22 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
     """
     deadline = monotonic() + seconds
     read = _gather(engine, client, deadline)
-    while (left := deadline - monotonic()) > 0:
+    while monotonic() < deadline:
         with transaction(engine) as connection:
             due = wishes.claim(connection, AT_A_TIME, HOLD_SECONDS)
         if not due:
             return read
         for wish in due:
+            # Those that are left come due again by themselves.
+            if (left := deadline - monotonic()) <= 0:
+                return read
             try:
                 read += _ask(engine, client, wish, max(left, 1.0))
             except Throttled:
                 return read
             except UpstreamError as error:
                 _put_off(engine, wish, error)
-                if isinstance(error, KeyRejected):
+                if isinstance(error, KeyRejected | UpstreamUnreachable):
                     return read
     return read
 
@@ -82,7 +85,7 @@ def _ask(engine: Engine, client: UpstreamClient, wish: Wish, patience: float) ->
         return False
     seen = from_single(wish.model_id, answer.body, answer.sent_at, answer.answered_at)
     with transaction(engine) as connection:
-        apply(connection, [Sighting(seen, "refetch")])
+        apply(connection, [Sighting(seen, "refetch", pull_id=wish.pull_id)])
         wishes.settle(connection, [wish.model_id], answer.sent_at)
         # What was not settled is asked again soon: a GET sent a little too early, by two clocks that differ.
         wishes.postpone(connection, wish.model_id, min(2.0**wish.attempts, LONGEST_PAUSE_SECONDS))

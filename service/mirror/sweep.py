@@ -1,4 +1,8 @@
-"""The detail sweep: photo counts and favourites, read by single GETs in the background."""
+"""The detail sweep: photo counts and favourites, read by single GETs in the background.
+
+Each complete full pull begins a new round, in which every live model is read once, as far as the budget for details
+goes. So what a lost webhook left wrong is repaired in step with the fields of the list.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,13 @@ import structlog
 from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError, UpstreamUnreachable
 from service.mirror.apply import Sighting, apply
 from service.mirror.observe import from_single
-from service.storage import models, wishes
+from service.storage import models, pulls, wishes
 from service.storage.database import transaction
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Engine
 
     from service.upstream.client import UpstreamClient
@@ -39,11 +45,12 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
     read = 0
     while monotonic() < deadline:
         with transaction(engine) as connection:
-            some = models.details_to_read(connection, AT_A_TIME)
+            since = pulls.newest_began_at(connection)
+            some = models.details_to_read(connection, since, AT_A_TIME) if since else []
         failed = False
         for model_id in some:
             try:
-                _read(engine, client, model_id)
+                _read(engine, client, model_id, since)
             except (Throttled, KeyRejected, UpstreamUnreachable):
                 return read
             except UpstreamError as error:
@@ -52,22 +59,28 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
                 failed = True
             else:
                 read += 1
-        if failed or not some:
+        if failed or len(some) < AT_A_TIME:
             return read
     return read
 
 
-def _read(engine: Engine, client: UpstreamClient, model_id: str) -> None:
+def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime | None) -> None:
     """Read one model; a 404 is a question for the refetch, which knows what to make of it."""
     try:
         answer = client.get_model(model_id, priority=Priority.DETAIL, patience=0.0)
     except ModelNotFound as error:
         with transaction(engine) as connection:
-            models.details_read(connection, model_id, error.sent_at)
+            models.details_read(connection, model_id, _no_older(error.sent_at, since))
             wishes.ask(connection, [wishes.Wish(model_id, error.sent_at, "missing", error.answered_at)])
         return
+    sent_at = _no_older(answer.sent_at, since)
     with transaction(engine) as connection:
-        apply(connection, [Sighting(from_single(model_id, answer.body, answer.sent_at, answer.answered_at), "refetch")])
+        apply(connection, [Sighting(from_single(model_id, answer.body, sent_at, answer.answered_at), "refetch")])
         # An answer without these fields would else be asked for again at once.
-        models.details_read(connection, model_id, answer.sent_at)
-        wishes.settle(connection, [model_id], answer.sent_at)
+        models.details_read(connection, model_id, sent_at)
+        wishes.settle(connection, [model_id], sent_at)
+
+
+def _no_older(sent_at: datetime, since: datetime | None) -> datetime:
+    """It was sent after the pull's first page, whatever the whole seconds of two `Date`s make of them."""
+    return max(sent_at, since or sent_at)

@@ -19,6 +19,8 @@ OVERLAP = 10
 # After a mismatch the walk is careful to its end: more models may vanish between any two requests.
 CAREFUL_OVERLAP = 100
 TAIL = 50
+# A list whose pages join no better than this moves faster than it can be read, or its pages make no sense.
+MOST_STEPS_BACK = 20
 MOST_WALKS = 6
 
 
@@ -57,8 +59,10 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
         head: creation time at the head of the last accepted page.
         monotone: the order has held so far.
         back: how far the last step went back; 0 where it went on.
+        steps_back: how many steps went back so far.
         new: models that this pull met first on this walk.
-        ended: it has reached the end.
+        ended: it has reached the end, or given up.
+        broken: it has given up.
     """
 
     number: int = 1
@@ -72,8 +76,10 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
     head: datetime | None = None
     monotone: bool = True
     back: int = 0
+    steps_back: int = 0
     new: int = 0
     ended: bool = False
+    broken: bool = False
 
 
 def accepts(walk: Walk, page: Page) -> bool:
@@ -84,7 +90,16 @@ def accepts(walk: Walk, page: Page) -> bool:
 def step_back(walk: Walk) -> Walk:
     """After a page that did not join: read again, further ahead in the list, at the latest from its start."""
     back = max(CAREFUL_OVERLAP, walk.back * 2)
-    return msgspec.structs.replace(walk, offset=max(0, walk.offset - back), back=back, overlap=CAREFUL_OVERLAP)
+    broken = walk.steps_back == MOST_STEPS_BACK
+    return msgspec.structs.replace(
+        walk,
+        offset=max(0, walk.offset - back),
+        back=back,
+        steps_back=walk.steps_back + 1,
+        overlap=CAREFUL_OVERLAP,
+        ended=broken,
+        broken=broken,
+    )
 
 
 def step_on(walk: Walk, page: Page, new: int) -> Walk:
@@ -100,7 +115,8 @@ def step_on(walk: Walk, page: Page, new: int) -> Walk:
     rising, monotone = _order(walk, page)
     return msgspec.structs.replace(
         walk,
-        offset=walk.offset + max(1, len(page.ids) - walk.overlap),
+        # However short the vendor makes its pages, half of each is new.
+        offset=walk.offset + max(1, len(page.ids) - min(walk.overlap, len(page.ids) // 2)),
         tail=tuple(page.ids[-TAIL:]) or walk.tail,
         began_at=page.sent_at if first else walk.began_at,
         total=total,
@@ -110,7 +126,7 @@ def step_on(walk: Walk, page: Page, new: int) -> Walk:
         monotone=monotone,
         back=0,
         new=walk.new + new,
-        ended=not page.has_more and not page.full,
+        ended=not page.ids or (not page.has_more and not page.full),
     )
 
 
@@ -123,7 +139,7 @@ def proves(walk: Walk, met: int) -> bool:
     """
     counted = walk.total_moved or met >= (walk.total or 0)
     nobody_new = walk.number > 1 and walk.new == 0
-    return counted and (walk.monotone or nobody_new)
+    return not walk.broken and counted and (walk.monotone or nobody_new)
 
 
 def again(walk: Walk) -> Walk:
@@ -133,7 +149,8 @@ def again(walk: Walk) -> Walk:
 
 def _order(walk: Walk, page: Page) -> tuple[bool | None, bool]:
     """The list's direction, and whether this page and its place after the last one keep to it."""
-    rising, monotone = walk.rising, walk.monotone
+    # Without every model's time the order is not known.
+    rising, monotone = walk.rising, walk.monotone and len(page.created) == len(page.ids)
     times = page.created if walk.head is None or walk.back else [walk.head, *page.created]
     for one, other in pairwise(times):
         # Models created in the same moment say nothing about the order.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import create_engine
-from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import SchemaOutdated, StorageUnavailable
+from service.errors import SchemaOutdated, SettingsError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,16 +38,28 @@ UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
-    """An engine for `url` (`postgresql://…`); nothing is connected yet."""
-    return create_engine(
-        url.replace("postgresql://", "postgresql+psycopg://", 1),
-        connect_args=CONNECT_OPTIONS,
-        pool_size=pool_size,
-        pool_timeout=10,
-        pool_pre_ping=True,
-        # The values of a statement that fails are people's names and addresses: they belong into no log.
-        hide_parameters=True,
-    )
+    """An engine for `url` (`postgresql://…`); nothing is connected yet.
+
+    Raises:
+        SettingsError: libpq does not understand the URL, or not one of its options.
+    """
+    try:
+        engine = create_engine(
+            url.replace("postgresql://", "postgresql+psycopg://", 1),
+            connect_args=CONNECT_OPTIONS,
+            pool_size=pool_size,
+            pool_timeout=10,
+            pool_pre_ping=True,
+            # The values of a statement that fails are people's names and addresses: they belong into no log.
+            hide_parameters=True,
+        )
+        # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
+        make_conninfo(**dict.fromkeys(engine.url.query, ""))
+    except ArgumentError:
+        raise SettingsError("DATABASE_URL is malformed: it is no URL of a database") from None
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(f"DATABASE_URL is malformed: {_first_line(error)}") from None
+    return engine
 
 
 @contextmanager
@@ -59,6 +73,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     """
     try:
         with engine.begin() as connection:
+            # In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
+            connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
             yield connection
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         cause = getattr(error, "orig", None) or error

@@ -26,27 +26,25 @@ OBSERVED = tuple(
 def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """Lock the clocks of models until the transaction ends, in id order; a model never seen gets empty ones.
 
-    The lock comes before anything else is read of the models: it is what makes concurrent merges take turns.
+    The lock comes before anything else is read of the models: it is what makes concurrent merges take turns. Missing
+    clocks are inserted, in id order too, before the first lock is taken: a batch that held locks already while it
+    inserts could meet another one that does the same.
     """
-    found = _lock(connection, ids)
-    missing = [model_id for model_id in ids if model_id not in found]
+    known = set(connection.execute(_KNOWN_CLOCKS, {"ids": list(ids)}).scalars())
+    missing = sorted(set(ids) - known)
     if missing:
-        connection.execute(_INSERT_CLOCKS, {"ids": sorted(missing)})
-        found.update(_lock(connection, missing))
-    return found
+        connection.execute(_INSERT_CLOCKS, {"ids": missing})
+    rows = connection.execute(_LOCK_CLOCKS, {"ids": list(ids)}).mappings()
+    return {row["model_id"]: dict(row) for row in rows}
 
 
+_KNOWN_CLOCKS = text("SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY(CAST(:ids AS text[]))")
 _INSERT_CLOCKS = text(
     "INSERT INTO headshotpro.model_clocks (model_id) SELECT unnest(CAST(:ids AS text[])) ON CONFLICT DO NOTHING"
 )
 _LOCK_CLOCKS = text(
     "SELECT * FROM headshotpro.model_clocks WHERE model_id = ANY(CAST(:ids AS text[])) ORDER BY model_id FOR UPDATE"
 )
-
-
-def _lock(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
-    rows = connection.execute(_LOCK_CLOCKS, {"ids": list(ids)}).mappings()
-    return {row["model_id"]: dict(row) for row in rows}
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
@@ -69,16 +67,15 @@ def created_at(connection: Connection, model_id: str) -> datetime | None:
     return found
 
 
-def details_to_read(connection: Connection, limit: int) -> list[str]:
-    """Live models whose details should be read: active ones never read first, then the longest unread.
+def details_to_read(connection: Connection, since: datetime, limit: int) -> list[str]:
+    """Live models whose details were not read since an upstream time.
 
-    Those that were read since the newest complete full pull began are left out: each pull begins a new round, so
-    that details are repaired in step with all other fields, as far as their budget goes.
+    Active ones that were never read come first, then the longest unread.
     """
     never_read = connection.execute(_NEVER_READ, {"limit": limit}).scalars().all()
     if len(never_read) == limit:
         return list(never_read)
-    values = {"limit": limit - len(never_read), "but": list(never_read)}
+    values = {"since": since, "limit": limit - len(never_read), "but": list(never_read)}
     return [*never_read, *connection.execute(_LONGEST_UNREAD, values).scalars()]
 
 
@@ -97,9 +94,7 @@ _NEVER_READ = text(
 _LONGEST_UNREAD = text(
     """
     SELECT m.id FROM headshotpro.model_clocks AS c JOIN headshotpro.models AS m ON m.id = c.model_id
-    WHERE (c.detail_at IS NULL OR c.detail_at < (
-            SELECT max(started_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'
-        ))
+    WHERE (c.detail_at IS NULL OR c.detail_at < :since)
         AND m.status IS DISTINCT FROM 'deleted' AND NOT m.id = ANY(CAST(:but AS text[]))
     ORDER BY c.detail_at NULLS FIRST LIMIT :limit
     """

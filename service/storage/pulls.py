@@ -133,8 +133,10 @@ def renew(
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
 
-def finish(connection: Connection, pull_id: int, holder: str, status: str, error: str | None = None) -> None:
-    """End a pull.
+def finish(
+    connection: Connection, pull_id: int, holder: str, status: str, *, began_at: datetime | None, error: str | None
+) -> None:
+    """End a pull whose first page was sent at an upstream time; `error` says why it failed or is held.
 
     Raises:
         LeaseLost: another process has taken over.
@@ -143,8 +145,11 @@ def finish(connection: Connection, pull_id: int, holder: str, status: str, error
     if connection.execute(statement, {"id": pull_id, "holder": holder}).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
     connection.execute(
-        text("UPDATE headshotpro.pulls SET status = :status, finished_at = now(), error = :error WHERE id = :id"),
-        {"id": pull_id, "status": status, "error": error},
+        text(
+            "UPDATE headshotpro.pulls SET status = :status, finished_at = now(), began_at = :began_at, error = :error "
+            "WHERE id = :id"
+        ),
+        {"id": pull_id, "status": status, "began_at": began_at, "error": error},
     )
 
 
@@ -174,6 +179,13 @@ def any_complete(connection: Connection) -> bool:
     """Whether a full pull was ever complete."""
     statement = text("SELECT EXISTS (SELECT FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')")
     return bool(connection.execute(statement).scalar())
+
+
+def newest_began_at(connection: Connection) -> datetime | None:
+    """Upstream time of the first page of the newest complete full pull; None before the first one."""
+    statement = text("SELECT max(began_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'")
+    found: datetime | None = connection.execute(statement).scalar()
+    return found
 
 
 def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
@@ -238,8 +250,8 @@ def reopen(connection: Connection, pull_id: int) -> bool:
 def decide(connection: Connection, pull_id: int, status: str, error: str | None = None) -> None:
     """End a held pull as a person decided."""
     statement = text(
-        "UPDATE headshotpro.pulls SET status = :status, error = :error, finished_at = now() "
-        "WHERE id = :id AND status = 'held'"
+        "UPDATE headshotpro.pulls SET status = :status, error = :error, finished_at = now(), "
+        "webhooks_checked_at = NULL WHERE id = :id AND status = 'held'"
     )
     connection.execute(statement, {"id": pull_id, "status": status, "error": error})
 
@@ -251,8 +263,9 @@ def add(connection: Connection, pull_id: int, **counted: int) -> None:
     connection.execute(statement, {"id": pull_id, **counted})
 
 
-# A webhook announces what a pull found where it was received no later than five minutes after, and tells of a time no
-# later than that of the finding; ten seconds are for clocks that differ.
+# A webhook announces what a pull found where it was received no later than five minutes after, and tells of a time
+# after the model's status before (else it announced that one) and up to the finding (else it announces a later one; ten
+# seconds are for clocks that differ). One that tells no time has come shortly before the finding, or after it.
 _COUNT_MISSED = text(
     """
     UPDATE headshotpro.pulls AS p SET webhooks_checked_at = now(), missed_webhooks = CASE
@@ -262,15 +275,18 @@ _COUNT_MISSED = text(
         ) THEN 0
         ELSE (
             SELECT count(*) FROM headshotpro.model_changes AS c
-            WHERE c.pull_id = p.id AND c.source = 'pull' AND c.to_status IS NOT NULL
-                AND c.recorded_at >= p.started_at
-                AND NOT EXISTS (
-                    SELECT FROM headshotpro.webhook_events AS e
-                    WHERE e.model_id = c.model_id
-                        AND e.received_at BETWEEN c.recorded_at - interval '10 seconds'
-                            AND c.recorded_at + make_interval(secs => :grace)
-                        AND coalesce(e.created_at <= c.recorded_at + interval '10 seconds', true)
-                )
+            LEFT JOIN LATERAL (
+                SELECT earlier.observed_at FROM headshotpro.model_changes AS earlier
+                WHERE earlier.model_id = c.model_id AND earlier.id < c.id AND earlier.to_status IS NOT NULL
+                ORDER BY earlier.id DESC LIMIT 1
+            ) AS before ON true
+            WHERE c.pull_id = p.id AND c.to_status IS NOT NULL AND NOT EXISTS (
+                SELECT FROM headshotpro.webhook_events AS e
+                WHERE e.model_id = c.model_id AND e.received_at <= c.recorded_at + make_interval(secs => :grace)
+                    AND CASE WHEN e.created_at IS NULL THEN e.received_at > c.recorded_at - interval '1 minute'
+                        ELSE e.created_at > coalesce(before.observed_at, '-infinity')
+                            AND e.created_at <= c.recorded_at + interval '10 seconds' END
+            )
         ) END
     WHERE p.webhooks_checked_at IS NULL AND p.finished_at < now() - make_interval(secs => :grace)
     """

@@ -34,7 +34,7 @@ def migrate(url: str) -> str:
         url: `postgresql://` URL of the database.
 
     Returns:
-        The revision that the schema has now.
+        The revision that the schema has now; one of newer code is left as it is.
 
     Raises:
         StorageUnavailable: Postgres cannot be reached.
@@ -47,6 +47,10 @@ def migrate(url: str) -> str:
             connection.execute(text("SET LOCAL lock_timeout = '5s'"))
             connection.execute(text("SET LOCAL statement_timeout = '10min'"))
             connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            found = known(connection)
+            if found is not None and found not in _revisions():
+                # Newer code was here, and its release was rolled back: there is nothing to do.
+                return found
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -69,6 +73,11 @@ def newest() -> str:
     return head
 
 
+def _revisions() -> set[str]:
+    """Every revision that this code knows."""
+    return {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def known(connection: Connection) -> str | None:
     """The database's revision; None where it was never migrated."""
     exists = connection.execute(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.alembic_version"}).scalar()
@@ -89,9 +98,7 @@ def check(engine: Engine) -> str:
     """
     with database.transaction(engine) as connection:
         found = known(connection)
-    scripts = ScriptDirectory.from_config(_config())
-    older = {revision.revision for revision in scripts.walk_revisions()} - {newest()}
-    if found is None or found in older:
+    if found is None or found in _revisions() - {newest()}:
         raise SchemaOutdated(
             f"the schema is at revision {found or 'none'}, this code needs {newest()}: run `headshot-mirror migrate`"
         )

@@ -49,7 +49,8 @@ def count(connection: Connection, began_at: datetime) -> Count:
 
 
 def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:
-    """Leave all suspects of a pull to a person."""
+    """Leave all suspects of a pull to a person; those that were left alone long enough are forgotten."""
+    connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE left_alone_until <= now()"))
     statement = text(
         "INSERT INTO headshotpro.held_suspects (pull_id, model_id) "
         f"SELECT :pull_id, m.id {_SUSPECT} ON CONFLICT DO NOTHING"

@@ -181,6 +181,7 @@ pulls = Table(
     _count("tombstoned", "Models it found deleted"),
     _count("missed_webhooks", "Changes it found whose webhook had not come five minutes later"),
     _text("error", "Why it failed or is held"),
+    _time("began_at", "Upstream time of its first page: what was read since is no older than what it shows"),
     _time("webhooks_checked_at", "When missed_webhooks was counted, five minutes or more after its end"),
     comment="One row for each reading of the vendor's list",
 )
@@ -234,6 +235,7 @@ wishes = Table(
     _time("due_at", "Our time from which it may be asked", nullable=False),
     _time("missing_at", "Upstream time of a 404 that a full pull has still to confirm"),
     Column("attempts", SmallInteger, nullable=False, server_default=text("0"), comment="GETs that did not answer it"),
+    Column("pull_id", BigInteger, comment="The pull that asked it, if one did"),
     comment="Questions that only a single GET answers; a row goes when it is answered",
 )
 Index(None, wishes.c.due_at)

@@ -22,6 +22,7 @@ class Wish(NamedTuple):
         reason: why it was asked.
         due_at: our time from which it may be asked.
         attempts: GETs that did not answer it.
+        pull_id: the pull that asked it; what the answer changes is a finding of that pull's.
     """
 
     model_id: str
@@ -29,17 +30,19 @@ class Wish(NamedTuple):
     reason: str
     due_at: datetime
     attempts: int = 0
+    pull_id: int | None = None
 
 
 _ASK = text(
     """
-    INSERT INTO headshotpro.wishes AS old (model_id, after, reason, due_at)
+    INSERT INTO headshotpro.wishes AS old (model_id, after, reason, due_at, pull_id)
     SELECT * FROM unnest(
         CAST(:model_id AS text[]), CAST(:after AS timestamptz[]),
-        CAST(:reason AS text[]), CAST(:due_at AS timestamptz[])
-    ) AS new (model_id, after, reason, due_at) ORDER BY model_id
+        CAST(:reason AS text[]), CAST(:due_at AS timestamptz[]), CAST(:pull_id AS bigint[])
+    ) AS new (model_id, after, reason, due_at, pull_id) ORDER BY model_id
     ON CONFLICT (model_id) DO UPDATE SET
         after = greatest(old.after, excluded.after),
+        pull_id = coalesce(excluded.pull_id, old.pull_id),
         reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
         due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
     WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
@@ -54,15 +57,18 @@ _CLAIM = text(
         ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE w.model_id = due.model_id
-    RETURNING w.model_id, w.after, w.reason, w.due_at, w.attempts
+    RETURNING w.model_id, w.after, w.reason, w.due_at, w.attempts, w.pull_id
     """
 )
+
+
+COLUMNS = ("model_id", "after", "reason", "due_at", "pull_id")
 
 
 def ask(connection: Connection, wishes: Sequence[Wish]) -> None:
     """Add questions, one for each model at most; those about one model coalesce to the youngest time."""
     if wishes:
-        columns = {name: [getattr(wish, name) for wish in wishes] for name in ("model_id", "after", "reason", "due_at")}
+        columns = {name: [getattr(wish, name) for wish in wishes] for name in COLUMNS}
         connection.execute(_ASK, columns)
 
 

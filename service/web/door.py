@@ -10,6 +10,7 @@ import structlog
 from flask import jsonify, request
 
 from service.errors import DeliveryRejected, InboxUnavailable
+from service.mirror.drain import LONGEST_ID
 from service.queue import Job
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
@@ -95,7 +96,8 @@ class Door:
         """
         try:
             model_id = decode_envelope(body).model_id
-            if model_id:
+            # A longer id is no model's, and no index takes it.
+            if model_id and len(model_id) <= LONGEST_ID:
                 self._stale_models.note(model_id)
         except (DeliveryRejected, InboxUnavailable) as error:
             log.info("stale_delivery.not_noted", reason=str(error))

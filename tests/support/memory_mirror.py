@@ -49,6 +49,7 @@ class MemoryMirror:
         self.wish_due: int | None = None
         self.attempts = 0
         self.gets = 0
+        self.read = self.read_single = -1
         self.log: list[str] = []
         self._inbox: list[Delivery] = []
         self._processed: set[Any] = set()
@@ -132,9 +133,14 @@ class MemoryMirror:
         commit = answer.done + self.rng.choice((0, 20, 3_000))
         self.at(commit, lambda: missing(answer) if answer.state is None else found(answer))
 
-    def _answered(self, answer: Answered) -> None:
-        self.apply([_single(answer)], "refetch")
+    def _merge_single(self, answer: Answered, source: str) -> None:
+        self.apply([_single(answer)], source)
         self._settle(answer.sent_at)
+        self.read = max(self.read, answer.read)
+        self.read_single = max(self.read_single, answer.read)
+
+    def _answered(self, answer: Answered) -> None:
+        self._merge_single(answer, "refetch")
         self._postpone(min(2.0**self.attempts, 900))
 
     def _missing(self, answer: Answered) -> None:
@@ -154,8 +160,7 @@ class MemoryMirror:
         self._get(self._swept, lambda answer: None)
 
     def _swept(self, answer: Answered) -> None:
-        self.apply([_single(answer)], "refetch")
-        self._settle(answer.sent_at)
+        self._merge_single(answer, "refetch")
 
     # --- pulls
 
@@ -188,6 +193,7 @@ class MemoryMirror:
             state = answer.state
             if state is not None and status in (None, state.status):
                 self.apply([from_list(listed_model(state), sent_at, answer.answered_at)], "pull")
+                self.read = max(self.read, answer.read)
                 if self.wish is None:
                     self.wish_due = None
             then(began)
@@ -199,8 +205,7 @@ class MemoryMirror:
             self._get(self._alive, self._gone)
 
     def _alive(self, answer: Answered) -> None:
-        self.apply([_single(answer)], "pull")
-        self._settle(answer.sent_at)
+        self._merge_single(answer, "pull")
 
     def _gone(self, answer: Answered) -> None:
         assert self.row is not None

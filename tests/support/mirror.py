@@ -1,35 +1,41 @@
-"""A mirror in a test's hands: one deployment against a sandbox, its work done step by step, its tables beside the truth.
+"""A mirror in a test's hands: one deployment against a sandbox, driven step by step, its tables beside the truth.
 
 What workers do when jobs come, a test does when it wants to; only the waiting for jobs is left out.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pytest
 from psycopg.rows import dict_row
 from werkzeug.serving import make_server
 
-from service.config import Settings
+from service.config import SECRETS, Settings, environment
+from service.errors import Stopping
+from service.leash import leashed
 from service.mirror import drain as draining
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
-from service.web.app import create_app
+from service.web import create_app
 from tests.support.processes import eventually
 from tests.support.system import HOOK
 from tests.support.vendor import Caller
 
 if TYPE_CHECKING:
-    from tests.conftest import Sandbox, StartSandbox
+    from pathlib import Path
+
+    from tests.conftest import Sandbox
 
 Row = dict[str, Any]
 StartMirror = Callable[..., "Mirror"]
@@ -41,7 +47,6 @@ SINGLE = "/organization/models/:modelId"
 LISTED = (
     "uid", "email", "title", "status", "team_id", "team_name", "is_development", "created_at", "finished_at",
 )  # fmt: skip
-TOLD = ("uid", "title", "status", "is_development", "created_at", "finished_at", "trigger", "invite_expires_at")
 DETAILS = ("photo_count", "favorite_photo_id")
 
 
@@ -69,6 +74,7 @@ class Mirror:
         self.runtime = Runtime.build(self.settings)
         self._connection = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
         self._runtimes = [self.runtime]
+        self._processes: list[subprocess.Popen[str]] = []
         self._ahead = 0.0
         self._door: Any = None
 
@@ -77,7 +83,30 @@ class Mirror:
         self._runtimes.append(Runtime.build(self.settings))
         return self._runtimes[-1]
 
+    @property
+    def variables(self) -> dict[str, str | None]:
+        """The deployment's settings as its processes get them."""
+        names = (*SECRETS, "HEADSHOTPRO_API_URL")
+        return {name: getattr(self.settings, name.lower()) for name in names}
+
+    def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        """A process of the deployment: `-m` and a module. What it prints is piped, both streams as one."""
+        self._processes.append(
+            subprocess.Popen(
+                leashed([sys.executable, *arguments], SIGTERM),
+                cwd=folder,
+                env=environment(**{f"{name}_FILE": None for name in SECRETS}, **self.variables),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+        return self._processes[-1]
+
     def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
         if self._door is not None:
             self._door.shutdown()
             self._door.server_close()
@@ -121,8 +150,12 @@ class Mirror:
         between: Callable[[], object] | None = None,
     ) -> int | None:
         """One slice of a pull, as a worker's job does it; `between` is called after each page."""
-        puller = (runtime or self.runtime).puller(lambda _met, _total: between() if between else None)
-        return advance(puller, kind, interval, seconds)
+
+        def progress(_met: int, _total: int) -> None:
+            if between:
+                between()
+
+        return advance((runtime or self.runtime).puller(progress), kind, interval, seconds)
 
     def pull(self, kind: str = FULL, between: Callable[[], object] | None = None, seconds: float = 30.0) -> Row:
         """A pull to its end: its row."""
@@ -135,6 +168,18 @@ class Mirror:
             if self.slice(kind, seconds, between=between) is None:
                 time.sleep(0.05)
         raise AssertionError(f"the pull did not end: {row}")
+
+    def read_pages(self, number: int, kind: str = FULL) -> None:
+        """Begin a pull and read some of its pages; then the process that does it is asked to stop."""
+        pages = iter(range(1, number))
+
+        def stop() -> None:
+            if next(pages, None) is None:
+                raise Stopping
+
+        with suppress(Stopping):
+            self.slice(kind, between=stop)
+        self.free_lease()
 
     def free_lease(self) -> None:
         """Let the lease of every running pull end now."""
@@ -238,19 +283,3 @@ def _value(column: str, model: Row) -> Any:
     head, *tail = column.split("_")
     value = model[head + "".join(word.capitalize() for word in tail)]
     return datetime.fromisoformat(value) if value and column.endswith("_at") else value
-
-
-@pytest.fixture
-def mirror(sandbox: StartSandbox, database_url: str, redis_url: str) -> Iterator[StartMirror]:
-    """Starts a mirror of a new sandbox in which nothing happens by itself: `mirror(models=50, settings={…})`."""
-    started: list[Mirror] = []
-
-    def start(settings: Row | None = None, **options: Any) -> Mirror:
-        running = sandbox(**{"quiet": True, "rate": 0, **options})
-        started.append(Mirror(running, database_url, redis_url, **(settings or {})))
-        return started[-1]
-
-    yield start
-    for one in started:
-        with suppress(psycopg.Error):
-            one.close()

@@ -14,19 +14,17 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import psycopg
 import urllib3
 from psycopg.rows import dict_row
 
 from service.config import SECRETS, environment
-from service.embedded import free_port, leashed
+from service.embedded import free_port
+from service.leash import leashed
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from tests.support.processes import eventually
-
-if TYPE_CHECKING:
-    import signal
 
 SECRET = "5e" * 32
 API_KEY = "key-of-the-tests"
@@ -66,16 +64,19 @@ class Started(NamedTuple):
         """What it printed so far."""
         return self.log.read_text(errors="replace")
 
-    def stop(self, patience: float = 15.0, number: signal.Signals = SIGTERM) -> int:
+    def stop(self) -> int:
         """Ask it to end, and wait for that: its exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(patience)
+        self.process.terminate()
+        return self.process.wait(15)
 
 
 class System(AbstractContextManager["System"]):
     """Processes of the Procfile over two servers, ended with the block.
 
     Every process works in `folder`, so that `processes_in(folder)` finds them and their children.
+
+    Attributes:
+        started: all of them, in the order of their starts.
 
     Args:
         folder: where logs go; it holds no `.env`.
@@ -96,23 +97,23 @@ class System(AbstractContextManager["System"]):
             "HEADSHOTPRO_API_URL": NOWHERE,
             **settings,
         }
-        self._started: list[Started] = []
-        self._http = urllib3.PoolManager(retries=False, timeout=15, maxsize=50)
+        self.started: list[Started] = []
+        self._http = urllib3.PoolManager(retries=False, timeout=15)
 
-    def start(self, role: str, **settings: str | None) -> Started:
+    def start(self, role: str) -> Started:
         """Start a process of the Procfile."""
-        log = self.folder / f"{role}-{len(self._started)}.log"
+        log = self.folder / f"{role}-{len(self.started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 leashed(procfile()[role], SIGTERM),
-                env=environment(**{**self.settings, **settings}),
+                env=environment(**self.settings),
                 cwd=self.folder,
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
             )
-        self._started.append(Started(process, log))
-        return self._started[-1]
+        self.started.append(Started(process, log))
+        return self.started[-1]
 
     def start_all(self) -> dict[str, Started]:
         """Start web, worker and clock, and wait until the door answers."""
@@ -122,34 +123,44 @@ class System(AbstractContextManager["System"]):
 
     def wait_for_web(self) -> None:
         """Wait until the door's process answers."""
-        assert eventually(lambda: self.get("/livez").status == 200, 30), self._logs()
+        assert eventually(lambda: self.get("/livez").status == 200, 30), self.logs()
 
-    def get(self, path: str, **options: Any) -> urllib3.BaseHTTPResponse:
+    def get(self, path: str) -> urllib3.BaseHTTPResponse:
         """A GET of the web process; status 0 where nobody listens."""
+        return self._send("GET", path, None, {})
+
+    def deliver(self, body: bytes) -> urllib3.BaseHTTPResponse:
+        """Post a delivery as the vendor would, signed now."""
+        return self.post(body, signed(body))
+
+    def post(self, body: Any, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """Post anything to the door, in chunks where it is an iterator; status 0 where nobody listens."""
+        return self._send("POST", HOOK, body, headers)
+
+    def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        # When web is asked to end it waits some seconds for the next request of a connection that is kept.
+        headers = {**headers, "Connection": "close"}
         try:
-            return self._http.request("GET", self.url + path, **options)
+            return self._http.request(method, self.url + path, body=body, headers=headers)
         except urllib3.exceptions.HTTPError as error:
             return urllib3.HTTPResponse(str(error).encode(), status=0)
 
-    def deliver(self, body: bytes, **headers: str) -> urllib3.BaseHTTPResponse:
-        """Post a delivery as the vendor would."""
-        return self._http.request("POST", self.url + HOOK, body=body, headers={**signed(body), **headers})
+    def logs(self) -> str:
+        """The end of what each process printed, for a test that fails."""
+        return "\n".join(f"{started.log.name}:\n{started.said[-3000:]}" for started in self.started)
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *error: object) -> None:
-        for started in self._started:
+        for started in self.started:
             started.process.terminate()
-        for started in self._started:
+        for started in self.started:
             try:
                 started.process.wait(15)
             except subprocess.TimeoutExpired:
                 started.process.kill()
                 started.process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def _logs(self) -> str:
-        return "\n".join(f"{started.log.name}:\n{started.said[-3000:]}" for started in self._started)
 
 
 def signed(body: bytes, *, secret: str = SECRET, at: float | None = None) -> dict[str, str]:
@@ -187,7 +198,7 @@ def event_body(model_id: str, event: str = "model.status.updated", **fields: Any
 def rows(url: str, query: str, *values: Any) -> list[dict[str, Any]]:
     """What a query of psycopg's (`%s`) answers, over a connection of its own."""
     with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
-        return connection.execute(query, values).fetchall()
+        return connection.execute(query, values or None).fetchall()
 
 
 def model_row(url: str, model_id: str) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BASE = datetime(2024, 1, 15, 12, tzinfo=UTC)
 MODEL_ID = f"{int(BASE.timestamp()):08x}00000000000000a1"
 FLOW = {"onboarding": "waiting", "waiting": "pending", "pending": "generatingHeadshots", "failed": "pending"}
-GAPS = (0, 1, 50, 400, 900, 1_500, 4_000, 30_000)
+GAPS = (0, 1, 50, 400, 900, 1_500, 4_000)
 
 
 def moment(ms: int) -> datetime:
@@ -58,6 +58,7 @@ class Habits:
     absent: float = 0.0
     signs_anew: bool = True
     shows_present: bool = False
+    outage: tuple[int, int] = (0, 0)
 
 
 class Change(NamedTuple):
@@ -79,11 +80,12 @@ class Delivery(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An answer of the API: what a client makes of its times, and the true state that was read (None: 404)."""
+    """An answer of the API: what a client makes of its times, and the true state that was read, and when (None: 404)."""
 
     sent_at: datetime
     answered_at: datetime
     done: int
+    read: int
     state: State | None
 
 
@@ -125,10 +127,13 @@ class World:
         done = dated + rng.randint(0, self.habits.slow)
         date = moment(dated).replace(microsecond=0)
         elapsed = timedelta(milliseconds=done - sent)
-        state = self.state(worked - rng.randint(0, self.habits.lag))
-        shown = state if state is not None and (not state.gone or self._lists(state)) else None
+        read = worked - rng.randint(0, self.habits.lag)
+        state = self.state(read)
+        begins, ends = self.habits.outage
+        hidden = state is None or (state.gone and not self._lists(state)) or begins <= worked < ends
+        shown = None if hidden else state
         # The two margins are those of `service.upstream.headers.interval`.
-        return Answered(date - elapsed - BEFORE, date + elapsed + AFTER, done, shown)
+        return Answered(date - elapsed - BEFORE, date + elapsed + AFTER, done, read, shown)
 
     def _lists(self, state: State) -> bool:
         return self.habits.listed and state.deleted_at is not None
@@ -138,9 +143,10 @@ class World:
         rng, now = self.rng, self.rng.randint(0, 1_500)
         state = State("onboarding", created_at=moment(now))
         self.changes.append(Change(now, state, ("model.created",)))
-        for _ in range(rng.randint(0, 7)):
+        now += rng.choice((0, 20_000))
+        for _ in range(rng.randint(0, 6)):
             now += rng.choice(GAPS)
-            state, events = rng.choice((_step, _step, _step, _edit, _move, _pick))(rng, state, now)
+            state, events = rng.choice((*[_step] * 8, _edit, _edit, _move, _pick))(rng, state, now)
             self.changes.append(Change(now, state, events))
         if rng.random() < 0.4:
             now += rng.choice(GAPS)
@@ -197,6 +203,7 @@ def draw_world(rng: Random) -> World:
             absent=often(0.0, 0.0, 0.3),
             signs_anew=rng.random() < 0.5,
             shows_present=rng.random() < 0.2,
+            outage=often(*[(0, 0)] * 6, (1_000, 9_000), (22_000, 30_000)),
         ),
     )
 
@@ -243,7 +250,7 @@ def _webhook_model(rng: Random, state: State, absent: float) -> WebhookModel:
 
 def _step(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
     """The life goes on; what is active fails and starts again, so that statuses come back."""
-    if state.status == "generatingHeadshots" and rng.random() < 0.7:
+    if state.status == "generatingHeadshots" and rng.random() < 0.5:
         ready = replace(state, status="active", finished_at=moment(now), photo_count=rng.choice((40, 80)))
         return ready, ("model.status.updated", "model.photos_ready")
     status = "failed" if rng.random() < 0.3 else FLOW.get(state.status, "failed")

@@ -1,36 +1,86 @@
-"""Knowledge as rows: nothing is lost on the way into the tables and back."""
+"""The codec: what is known of a model survives the two rows that it is stored in."""
 
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from service.mirror.codec import decode, encode
-from service.mirror.merge import DELETED, NOTHING, Observation, merge
-from tests.support.observations import MODEL, START, histories
+from service.mirror.merge import DELETED, FIELDS, NOTHING, Observation, visible
+from service.storage.models import CLOCKS, OBSERVED
+from tests.support.histories import MODEL_ID, fold, ms, observed, patient
+
+if TYPE_CHECKING:
+    from service.mirror.merge import Knowledge
+
+# Postgres gives times back in the zone of the session.
+ELSEWHERE = timezone(timedelta(hours=5, minutes=30))
+
+knowledges = st.lists(observed(FIELDS), max_size=5).map(fold)
 
 
-@given(histories)
-def test_what_is_stored_is_what_was_known(seen: list[Observation]) -> None:
-    knowledge = NOTHING
-    for one in seen:
-        knowledge = merge(knowledge, one).knowledge
-    row, clocks = encode(knowledge)
-    # `exceptions` is jsonb, and the visible row holds one status only.
-    clocks["exceptions"] = json.loads(json.dumps(clocks["exceptions"]))
-    assert decode(row, clocks) == knowledge
+def stored(known: Knowledge) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both rows as Postgres gives them back."""
+    row, clocks = encode(known)
+    assert set(row) == set(OBSERVED)
+    assert set(clocks) == set(CLOCKS)
+    exceptions = clocks["exceptions"]
+    clocks["exceptions"] = json.loads(json.dumps(exceptions)) if exceptions is not None else None
+    ours = {"id": MODEL_ID, "observed_at": ms(0), "updated_at": ms(0), "erased_at": None}
+    return _elsewhere({**ours, **row}), _elsewhere({"model_id": MODEL_ID, **clocks})
 
 
-def test_a_tombstone_keeps_the_status_that_it_hides() -> None:
-    alive = Observation(MODEL, START, START, {"status": "active"})
-    gone = Observation(MODEL, START, START, {}, gone_at=START)
-    knowledge = merge(merge(NOTHING, alive).knowledge, gone).knowledge
-    row, clocks = encode(knowledge)
-    assert (row["status"], clocks["core_status"]) == (DELETED, "active")
+def _elsewhere(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.astimezone(ELSEWHERE) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
-def test_a_group_that_was_told_whole_needs_no_exceptions() -> None:
-    profile = {"email": "a@b.example", "team_id": None, "team_name": None}
-    _, clocks = encode(merge(NOTHING, Observation(MODEL, START, START, profile)).knowledge)
-    assert (clocks["profile_at"], clocks["exceptions"]) == (START, None)
+@patient
+@given(knowledges)
+def test_what_is_known_survives_the_storage(known: Knowledge) -> None:
+    row, clocks = stored(known)
+    assert decode(row, clocks) == known
+    assert encode(decode(row, clocks)) == encode(known)
+
+
+@patient
+@given(knowledges, observed(FIELDS))
+def test_it_can_be_merged_into_as_if_it_had_never_been_stored(known: Knowledge, seen: Observation) -> None:
+    assert fold([seen], decode(*stored(known))) == fold([seen], known)
+
+
+def test_a_model_without_a_row_is_not_known() -> None:
+    assert decode(None, dict.fromkeys(CLOCKS)) == NOTHING
+
+
+def test_one_time_stands_for_a_group_that_was_told_whole() -> None:
+    # Nearly every row: nothing but times is kept beside what people read.
+    told = dict.fromkeys(FIELDS) | {"status": "active", "title": "Ann"}
+    _, clocks = encode(fold([Observation(MODEL_ID, ms(1), ms(1), told)]))
+    assert clocks["exceptions"] is None
+    assert clocks["core_status"] is None
+    assert {clocks[f"{group}_at"] for group in ("core", "invitation", "profile", "detail")} == {ms(1)}
+
+
+def test_a_field_that_was_left_out_keeps_its_own_time() -> None:
+    first = Observation(MODEL_ID, ms(1), ms(1), {"status": "waiting", "title": "Ann", "finished_at": None})
+    second = Observation(MODEL_ID, ms(2), ms(2), {"status": "pending", "title": "Ann"})
+    known = fold([first, second])
+    _, clocks = stored(known)
+    assert clocks["exceptions"].keys() == {"finished_at", "uid", "created_at", "is_development"}
+    assert decode(*stored(known)).fields["finished_at"].at == ms(1)
+
+
+def test_the_status_below_a_tombstone_comes_back_with_the_model() -> None:
+    for status in ("active", "paused", None):
+        alive = Observation(MODEL_ID, ms(1), ms(1), {"status": status, "title": "Ann"})
+        gone = Observation(MODEL_ID, ms(2), ms(2), {}, gone_at=ms(2))
+        row, clocks = stored(fold([alive, gone]))
+        assert row["status"] == DELETED
+        # A GET that shows it alive, and of the core's fields only the title.
+        lifted = Observation(MODEL_ID, ms(3), ms(3), {"title": "Bob"}, alive=True)
+        known = visible(fold([lifted], decode(row, clocks)))
+        assert (known["status"], known["title"], known["deleted_at"]) == (status, "Bob", None)

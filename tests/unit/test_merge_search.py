@@ -10,9 +10,8 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
-import pytest
-
 from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
+from service.mirror.observe import ASKING_EVENTS
 from tests.support.memory_mirror import MemoryMirror
 from tests.support.world import detailed_model, draw_world
 
@@ -44,21 +43,20 @@ def wrong(mirror: MemoryMirror, names: Iterable[str], after: str) -> list[str]:
     ]
 
 
-def told(world: World) -> list[str]:
-    """Core fields whose last change was told by some event that was delivered."""
-    names = []
-    for name in CORE:
-        last = max(
-            (n for n, change in enumerate(world.changes)
-             if n == 0 or _core(change.state, name) != _core(world.changes[n - 1].state, name)),
-        )
-        if any(delivery.change >= last and _holds(delivery, name) for delivery in world.deliveries):
-            names.append(name)
-    return names
+def told(world: World, mirror: MemoryMirror) -> list[str]:
+    """Fields whose last change was told by some event that was delivered, or by an answer that was merged."""
+    return [name for name in (*CORE, *PROFILE, *DETAIL) if _told(world, mirror, name)]
 
 
-def _core(state, name):
-    return getattr(detailed_model(state), name)
+def _told(world: World, mirror: MemoryMirror, name: str) -> bool:
+    values = [getattr(detailed_model(change.state), name) for change in world.changes]
+    last = max((n for n in range(1, len(values)) if values[n] != values[n - 1]), default=0)
+    newest = [delivery for delivery in world.deliveries if delivery.change >= last]
+    if name in CORE and any(_holds(delivery, name) for delivery in newest):
+        return True
+    if name in DETAIL and any(delivery.envelope.event in ASKING_EVENTS for delivery in newest):
+        return True
+    return (mirror.read_single if name in DETAIL else mirror.read) >= world.changes[last].at
 
 
 def _holds(delivery, name):
@@ -74,19 +72,29 @@ def search(seed: int) -> tuple[World, MemoryMirror, list[str]]:
     mirror = MemoryMirror(world)
     for delivery in world.deliveries:
         mirror.at(delivery.arrives, lambda delivery=delivery: mirror.deliver(delivery))
+    if rng.random() < 0.5:
+        mirror.at(5_000, mirror.full_pull)
+    most = rng.choice((0, 0, 1, 2))
     for what in (mirror.full_pull, mirror.hot_pull, mirror.sweep):
-        for _ in range(rng.randint(0, 3)):
-            mirror.at(rng.randint(0, world.quiet_from + 2_000), what)
+        for _ in range(rng.randint(0, most)):
+            mirror.at(rng.choice(world.changes).at + rng.randint(-1_000, 4_000), what)
     mirror.run()
-    names = told(world)
+    names = told(world, mirror)
     death_told = world.truth.status != DELETED or any(
-        d.envelope.event == "model.deleted" for d in world.deliveries)
-    found = wrong(mirror, names, "webhooks and questions") if death_told else []
-    mirror.now = max(mirror.now, world.quiet_from + SETTLED)
+        d.envelope.event == "model.deleted" for d in world.deliveries) or mirror.read >= world.quiet_from
+    found = wrong(mirror, names, "webhooks and questions") if death_told and world.habits.outage == (0, 0) else []
+    calm = max(world.quiet_from, world.habits.outage[1]) + SETTLED
+    mirror.now = max(mirror.now, calm)
     mirror.log.append("--- full pull")
     mirror.at(mirror.now, mirror.full_pull)
     mirror.run()
-    found += wrong(mirror, (*CORE, *PROFILE), "full pull")
+    if world.truth.status != DELETED:
+        found += wrong(mirror, (*CORE, *PROFILE), "full pull")
+    mirror.now = max(mirror.now, calm+15_000)
+    mirror.log.append("--- full pull")
+    mirror.at(mirror.now, mirror.full_pull)
+    mirror.run()
+    found += wrong(mirror, (*CORE, *PROFILE), "second full pull")
     if world.state(0) and not world.truth.gone and mirror.row is None:
         found.append("full pull: it is not in the mirror")
     mirror.at(mirror.now, mirror.sweep)

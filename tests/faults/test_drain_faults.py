@@ -1,0 +1,150 @@
+"""A drain that is cut off at the worst moments: what it had in hand is applied by another, once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from service.errors import InboxUnavailable, StorageUnavailable
+from service.inbox import GROUP, STREAM
+from service.mirror.drain import drain_batch
+from service.queue import Job, JobQueue
+from service.storage.schema import migrate
+from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened
+from tests.support.processes import eventually, processes_in
+from tests.support.system import System, event_body, new_id, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from service.embedded import Postgres, Valkey
+
+
+@contextmanager
+def locked(drainer: Drainer, model: str) -> Iterator[None]:
+    """Whoever wants to write this model waits."""
+    with psycopg.connect(drainer.url) as connection:
+        connection.execute("select 1 from headshotpro.model_clocks where model_id = %s for update", [model])
+        yield
+
+
+def give(drainer: Drainer, *bodies: bytes) -> None:
+    """Do as the door does: take deliveries and wake a worker."""
+    drainer.put(*bodies)
+    JobQueue(drainer.client).ask(Job.DRAIN)
+
+
+def holder(drainer: Drainer, entries: int) -> int:
+    """The process that has so many entries in hand."""
+
+    def look() -> int:
+        found = drainer.client.xpending(STREAM, GROUP) if drainer.client.exists(STREAM) else {"pending": 0}
+        # Consumers are named `host:pid:random`.
+        return int(found["consumers"][0]["name"].split(b":")[-2]) if found["pending"] == entries else 0
+
+    pid = eventually(look, 30)
+    assert pid, "nobody took the batch"
+    return pid
+
+
+def test_a_batch_in_the_hand_of_a_drain_that_is_killed_is_applied_once_by_another(
+    drainer: Drainer, folder: Path, database_url: str, redis_url: str
+) -> None:
+    stuck, free = new_id(), new_id()
+    drainer.take(event_body(stuck, at=T0, status="waiting"))
+    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
+        system.start("clock")
+        system.start("worker")
+        system.start("worker")
+        with locked(drainer, stuck):
+            bodies = [event_body(stuck, at=minutes(1), event_id="evt_stuck"), event_body(free, at=T0)]
+            give(drainer, *bodies)
+            os.kill(holder(drainer, 2), signal.SIGKILL)
+        before = time.monotonic()
+        assert eventually(lambda: drainer.row(stuck)["status"] == "active", 30), system.logs()
+        # 5 s until a batch counts as abandoned, and a second or two until somebody looks.
+        assert time.monotonic() - before < 15
+        assert eventually(lambda: drainer.box.depth().events == 0)
+    assert drainer.row(free)["status"] == "active"
+    assert drainer.event("evt_stuck")["deliveries"] == 1
+    assert [change["to_status"] for change in drainer.changes(stuck)] == ["waiting", "active"]
+    drainer.assert_empty()
+
+
+def test_a_drain_that_is_stuck_does_not_outlive_its_worker(
+    drainer: Drainer, folder: Path, database_url: str, redis_url: str
+) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0, status="waiting"))
+    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system, locked(drainer, model):
+        worker = system.start("worker")
+        give(drainer, event_body(model, at=minutes(1)))
+        holder(drainer, 1)
+        worker.process.kill()
+        assert eventually(lambda: not processes_in(folder), 20), processes_in(folder)
+        assert drainer.box.depth().events == 1
+
+
+def test_without_postgres_a_batch_stays_in_the_inbox(redis_url: str, own_postgres: Postgres) -> None:
+    migrate(own_postgres.url)
+    with opened(own_postgres.url, redis_url) as drainer:
+        model = new_id()
+        drainer.put(event_body(model, at=T0))
+        entries = drainer.box.read(10, 0)
+        own_postgres.kill()
+        for _ in range(2):
+            with pytest.raises(StorageUnavailable):
+                drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
+        assert drainer.box.depth().events == 1
+        own_postgres.boot()
+        assert drain_batch(drainer.engine, drainer.box, entries, TOLERANCE).results == {"applied": 1}
+        assert drainer.row(model)["status"] == "active"
+        drainer.assert_empty()
+
+
+def test_a_batch_that_was_applied_but_not_acknowledged_changes_nothing_the_second_time(
+    database_url: str, own_valkey: Valkey
+) -> None:
+    with opened(database_url, own_valkey.url) as drainer:
+        model = new_id()
+        drainer.put(event_body(model, at=T0, event_id="evt_1"), event_body(model, at=minutes(1), event_id="evt_2"))
+        entries = drainer.box.read(10, 0)
+        own_valkey.kill()
+        with pytest.raises(InboxUnavailable):
+            drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
+        before = drainer.row(model), drainer.changes(model)
+        own_valkey.boot()
+        drainer.let_time_pass()
+        assert drainer.drain().results == {"repeated": 2}
+        assert (drainer.row(model), drainer.changes(model)) == before
+        drainer.assert_empty()
+
+
+def test_a_batch_that_waits_too_long_for_a_lock_is_tried_again(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0, status="waiting"))
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("alter database {} set lock_timeout = '200ms'").format(name))
+    drainer.engine.dispose()
+    drainer.put(event_body(model, at=minutes(1), event_id="evt_1"))
+    entries = drainer.box.read(10, 0)
+    with locked(drainer, model), pytest.raises(StorageUnavailable):
+        drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
+    assert drain_batch(drainer.engine, drainer.box, entries, TOLERANCE).results == {"applied": 1}
+    assert drainer.event("evt_1")["status"] == "applied"
+
+
+def test_connections_that_were_cut_while_idle_are_not_noticed(drainer: Drainer) -> None:
+    others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    for number in range(3):
+        assert drainer.take(event_body(new_id(), at=minutes(number))) == {"applied": 1}
+        assert rows(drainer.url, f"select pg_terminate_backend(pid) {others}")

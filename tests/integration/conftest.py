@@ -1,0 +1,63 @@
+"""What integration tests share on top of the servers: a mirror to drive by hand, a door alone."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from tests.support.cli import Cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from flask.testing import FlaskClient
+
+    from tests.conftest import StartSandbox
+    from tests.support.mirror import Mirror, StartMirror
+
+
+@pytest.fixture
+def mirror(sandbox: StartSandbox, database_url: str, redis_url: str) -> Iterator[StartMirror]:
+    """Starts a mirror of a new sandbox in which nothing happens by itself: `mirror(models=50, settings={…})`."""
+    from tests.support.mirror import Mirror
+
+    started: list[Mirror] = []
+
+    def start(settings: dict[str, Any] | None = None, **options: Any) -> Mirror:
+        running = sandbox(**{"quiet": True, "rate": 0, **options})
+        started.append(Mirror(running, database_url, redis_url, **(settings or {})))
+        return started[-1]
+
+    yield start
+    for one in started:
+        with suppress(psycopg.Error):
+            one.close()
+
+
+@pytest.fixture
+def door(folder: Path, redis_url: str) -> FlaskClient:
+    """The web application with Redis alone: there is no Postgres on a delivery's path."""
+    from tests.support.door import client_of
+
+    return client_of(folder, REDIS_URL=redis_url)
+
+
+@pytest.fixture
+def cli(folder: Path, database_url: str, redis_url: str) -> Iterator[Cli]:
+    """The command line over this test's servers, its upstream out of reach; it prints no secret and no address."""
+    from tests.support.system import NOWHERE, SECRET
+
+    started = Cli(
+        folder,
+        DATABASE_URL=database_url,
+        REDIS_URL=redis_url,
+        HEADSHOTPRO_API_URL=NOWHERE,
+        HEADSHOTPRO_API_KEY="key-of-the-tests",
+        HEADSHOTPRO_WEBHOOK_SECRET=SECRET,
+    )
+    yield started
+    assert started.leaks() == []

@@ -1,0 +1,267 @@
+"""The command line: what each command prints, for people and as JSON, and how it ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from service.cli import COMMANDS
+from service.cli import cli as group
+from service.storage import database, schema
+from tests.support.system import event_body, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.cli import Cli, Done
+
+NO_POSTGRES = "postgresql://somebody:hidden@127.0.0.1:9/nothing"
+NO_REDIS = "redis://:hidden@127.0.0.1:9/0"
+
+PULL_KEYS = {
+    "id", "kind", "status", "started_at", "finished_at", "requests", "pages", "models_seen", "inserted", "changed",
+    "tombstoned", "missed_webhooks", "error",
+}  # fmt: skip
+EVENT_KEYS = {
+    "id", "event", "model_id", "status", "error", "created_at", "received_at", "processed_at", "deliveries",
+}  # fmt: skip
+STATUS_KEYS = {
+    "events_waiting", "oldest_waiting_seconds", "models", "last_complete_pull_at", "pull_age_seconds", "open_alerts",
+    "missed_webhooks", "requests_left",
+}  # fmt: skip
+
+
+def one_line(done: Done, status: int, *words: str) -> None:
+    """Assert that a command ended with a status and one line that says why."""
+    assert done.status == status, done
+    assert done.out == ""
+    assert len(done.err.splitlines()) == 1, done.err
+    for word in ("headshot-mirror: ", *words):
+        assert word in done.err
+
+
+def assert_times(document: Any) -> None:
+    """Assert that every time in a document is ISO 8601 with its zone, or null."""
+    if isinstance(document, list):
+        for part in document:
+            assert_times(part)
+    elif isinstance(document, dict):
+        for name, value in document.items():
+            if name.endswith("_at") and value is not None:
+                assert datetime.fromisoformat(value).utcoffset() == timedelta(0)
+
+
+def commands(parent: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command and group below a group, with the words that call it."""
+    context = click.Context(parent)
+    for name in parent.list_commands(context):
+        command = parent.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+# --- help and usage
+
+
+def test_every_command_explains_itself_with_an_example() -> None:
+    found = dict(commands(group))
+    assert {path[0] for path in found} == set(COMMANDS)
+    for path in ((), *found):
+        done = CliRunner().invoke(group, [*path, "--help"])
+        assert done.exit_code == 0, path
+        example = re.search(r"Examples?:\s+.*headshot-mirror( [a-z]+)*", done.output)
+        assert example, done.output
+        assert " ".join(path) in example[0]
+
+
+def test_help_loads_neither_databases_nor_servers() -> None:
+    script = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from service.cli import COMMANDS, cli\n"
+        "for name in COMMANDS: assert CliRunner().invoke(cli, [name, '--help']).exit_code == 0\n"
+        "print({'sqlalchemy', 'psycopg', 'redis', 'rq', 'flask'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("arguments", [["unheard-of"], ["pull", "--unheard-of"], ["events", "show"], ["pulls"]])
+def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(group, arguments).exit_code == 2
+
+
+def test_a_setting_that_is_missing_or_malformed_ends_with_2_and_one_line(cli: Cli) -> None:
+    one_line(cli.run("pull", REDIS_URL=None), 2, "REDIS_URL is missing")
+    one_line(cli.run("events", "list", DATABASE_URL=""), 2, "DATABASE_URL is missing")
+    one_line(cli.run("status", DATABASE_URL="mysql://me:hidden@here/db"), 2, "DATABASE_URL is malformed")
+    one_line(cli.run("migrate", PULL_INTERVAL_SECONDS="soon"), 2, "PULL_INTERVAL_SECONDS is malformed")
+
+
+def test_a_server_that_is_gone_ends_with_1_and_one_line(cli: Cli) -> None:
+    one_line(cli.run("pulls", "list", DATABASE_URL=NO_POSTGRES), 1, "Postgres cannot be reached")
+    one_line(cli.run("migrate", DATABASE_URL=NO_POSTGRES), 1, "Postgres cannot be reached")
+    one_line(cli.finish(cli.start("pull", REDIS_URL=NO_REDIS)), 1, "Redis cannot be reached")
+
+
+def test_a_database_without_the_schema_ends_with_1_and_says_what_to_do(cli: Cli, empty_database_url: str) -> None:
+    for command in ("pulls list", "pulls reject 1", "events list", "events show evt_1", "models show x"):
+        done = cli.run(*command.split(), DATABASE_URL=empty_database_url)
+        one_line(done, 1, "run `headshot-mirror migrate`")
+    pull = cli.finish(cli.start("pull", DATABASE_URL=empty_database_url))
+    one_line(pull, 1, "run `headshot-mirror migrate`")
+
+
+# --- migrate
+
+
+def test_migrate_brings_an_empty_database_to_the_newest_revision_once(cli: Cli, empty_database_url: str) -> None:
+    # Two at once, as two releases may run it: one works, the other waits.
+    both = [cli.start("migrate", DATABASE_URL=empty_database_url) for _ in range(2)]
+    for process in both:
+        done = cli.finish(process)
+        assert (done.status, done.out) == (0, f"The schema is at revision {schema.newest()}.\n"), done
+    assert schema.check(database.connect(empty_database_url)) == schema.newest()
+
+
+def test_migrate_prints_sql_that_a_person_can_run(cli: Cli, empty_database_url: str) -> None:
+    done = cli.run("migrate", "--sql", DATABASE_URL=None)
+    assert done.status == 0
+    with psycopg.connect(empty_database_url) as connection:
+        connection.execute(done.out.encode())
+    assert schema.check(database.connect(empty_database_url)) == schema.newest()
+
+
+# --- lists
+
+
+@pytest.fixture
+def two_pulls(database_url: str) -> None:
+    """A full pull that is complete, and a hot one that failed."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.pulls (kind, status, started_at, finished_at, requests, error) values "
+            "('full', 'complete', now() - interval '90 s', now() - interval '60 s', 54, null), "
+            "('hot', 'failed', now(), null, 5, 'the upstream refused: 401 UNAUTHORIZED')"
+        )
+
+
+def test_pulls_are_listed_newest_first(cli: Cli, two_pulls: None) -> None:
+    done = cli.run("pulls", "list", "--json")
+    assert done.status == 0
+    assert [row["kind"] for row in done.document] == ["hot", "full"]
+    assert all(row.keys() >= PULL_KEYS for row in done.document)
+    assert_times(done.document)
+    assert done.document[0]["finished_at"] is None
+    assert done.document[1]["requests"] == 54
+    assert [row["kind"] for row in cli.run("pulls", "list", "--json", "--kind", "full").document] == ["full"]
+    header, first, second = cli.run("pulls", "list").out.splitlines()
+    assert header.split()[:4] == ["id", "kind", "status", "started_at"]
+    assert "the upstream refused: 401 UNAUTHORIZED" in first
+    assert "complete" in second
+
+
+@pytest.fixture
+def two_events(database_url: str) -> None:
+    """An event that was applied, and one that is dead."""
+    body = event_body("507f1f77bcf86cd799439011", title="Zoë").decode()
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.webhook_events "
+            "(id, event, model_id, status, error, payload, created_at, received_at, processed_at, deliveries) values "
+            "('evt_1', 'model.created', '507f1f77bcf86cd799439011', 'applied', null, %s, now(), now(), now(), 2), "
+            "('evt_2', 'model.created', null, 'dead', 'no time', '{}', null, now() - interval '1 s', now(), 1)",
+            [body],
+        )
+
+
+def test_events_are_listed_newest_first(cli: Cli, two_events: None) -> None:
+    done = cli.run("events", "list", "--json")
+    assert done.status == 0
+    assert [row["id"] for row in done.document] == ["evt_1", "evt_2"]
+    assert all(row.keys() == EVENT_KEYS for row in done.document)
+    assert_times(done.document)
+    assert done.document[1]["created_at"] is None
+    assert [row["id"] for row in cli.run("events", "list", "--json", "--status", "dead").document] == ["evt_2"]
+    about = cli.run("events", "list", "--model", "507f1f77bcf86cd799439011").out
+    assert "evt_1" in about
+    assert "evt_2" not in about
+
+
+def test_an_event_is_shown_with_its_body(cli: Cli, two_events: None) -> None:
+    done = cli.run("events", "show", "evt_1", "--json")
+    assert done.document.keys() == {*EVENT_KEYS, "payload"}
+    assert done.document["payload"]["object"]["title"] == "Zoë"
+    assert_times(done.document)
+    plain = cli.run("events", "show", "evt_1").out
+    assert re.search(r"^deliveries +2$", plain, re.MULTILINE)
+    assert '"title": "Zoë"' in plain
+    one_line(cli.run("events", "show", "evt_none"), 1, "there is no event evt_none", "events list")
+
+
+# --- status
+
+
+def test_status_tells_how_fresh_the_mirror_is(cli: Cli, database_url: str, two_pulls: None, two_events: None) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.models (id, status, observed_at, updated_at) values "
+            "('a', 'active', now(), now()), ('b', 'active', now(), now()), ('c', null, now(), now())"
+        )
+        connection.execute(
+            "insert into headshotpro.event_spool (body, signed_at, received_at) "
+            "values ('x', 1, now() - interval '30 s')"
+        )
+    told = cli.run("status", "--json").document
+    assert told.keys() >= STATUS_KEYS
+    assert told["models"] == {"active": 2, "unknown": 1}
+    assert told["events_waiting"] == 1
+    assert 30 <= told["oldest_waiting_seconds"] < 90
+    assert 60 <= told["pull_age_seconds"] < 120
+    (pull,) = rows(database_url, "select finished_at from headshotpro.pulls where kind = 'full'")
+    assert datetime.fromisoformat(told["last_complete_pull_at"]) == pull["finished_at"]
+    assert told["requests_left"] == 240
+    assert told["problems"] == []
+    plain = cli.run("status")
+    assert (plain.status, plain.err) == (0, "")
+    assert re.search(r"^models +2 active, 1 unknown$", plain.out, re.MULTILINE)
+
+
+def test_status_of_a_new_mirror_has_nulls(cli: Cli) -> None:
+    told = cli.run("status", "--json").document
+    assert (told["models"], told["events_waiting"]) == ({}, 0)
+    assert told["last_complete_pull_at"] is told["pull_age_seconds"] is told["oldest_waiting_seconds"] is None
+
+
+def test_status_reports_what_it_can_when_a_server_is_gone(cli: Cli, two_pulls: None, empty_database_url: str) -> None:
+    without_redis = cli.run("status", "--json", REDIS_URL=NO_REDIS)
+    assert without_redis.status == 0
+    assert without_redis.document["pull_age_seconds"] > 0
+    assert without_redis.document["events_waiting"] is None
+    (problem,) = without_redis.document["problems"]
+    assert "Redis cannot be reached" in problem
+
+    without_postgres = cli.run("status", "--json", DATABASE_URL=NO_POSTGRES)
+    assert without_postgres.status == 0
+    assert without_postgres.document.keys() >= STATUS_KEYS
+    assert without_postgres.document["models"] is None
+    assert without_postgres.document["requests_left"] == 240
+    (problem,) = without_postgres.document["problems"]
+    assert "Postgres cannot be reached" in problem
+
+    plain = cli.run("status", DATABASE_URL=empty_database_url)
+    assert plain.status == 0
+    assert "run `headshot-mirror migrate`" in plain.err
+
+    neither = cli.run("status", "--json", DATABASE_URL=NO_POSTGRES, REDIS_URL=NO_REDIS)
+    one_line(neither, 1, "Postgres cannot be reached", "Redis cannot be reached")

@@ -1,0 +1,99 @@
+"""`headshot-mirror doctor`: it finds each fault of a deployment and says what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from tests.support.cli import Cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.embedded import Valkey
+    from tests.support.mirror import StartMirror
+
+Finding = dict[str, Any]
+
+
+def examine(cli: Cli, **settings: str | None) -> tuple[int, dict[str, Finding]]:
+    """The exit status, and what was wrong, by what was looked at."""
+    done = cli.run("doctor", "--json", **settings)
+    findings: list[Finding] = done.document
+    assert all(finding.keys() == {"check", "ok", "seen", "advice"} for finding in findings)
+    assert all(finding["ok"] or finding["advice"] for finding in findings)
+    assert cli.leaks() == []
+    return done.status, {finding["check"]: finding for finding in findings if not finding["ok"]}
+
+
+def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) -> None:
+    cli = Cli(folder, **mirror().variables)
+    assert examine(cli) == (0, {})
+    plain = cli.run("doctor")
+    assert plain.status == 0
+    checks = [line.split()[1] for line in plain.out.splitlines()]
+    assert {"postgres", "schema", "redis", "api", "upstream", "webhook"} <= set(checks)
+    assert all(line.startswith("ok ") for line in plain.out.splitlines())
+
+
+def test_what_is_missing_outdated_or_refused_is_found(
+    mirror: StartMirror, folder: Path, empty_database_url: str, own_valkey: Valkey
+) -> None:
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.config_set("appendonly", "no")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    cli = Cli(folder, **mirror().variables)
+    faults = {
+        "HEADSHOTPRO_WEBHOOK_SECRET": None,
+        "HEADSHOTPRO_API_KEY": "revoked",
+        "DATABASE_URL": empty_database_url,
+        "REDIS_URL": own_valkey.url,
+    }
+    status, found = examine(cli, **faults)
+    assert status == 1
+    assert found.keys() == {"HEADSHOTPRO_WEBHOOK_SECRET", "schema", "redis", "api key"}
+    assert "HEADSHOTPRO_WEBHOOK_SECRET" in found["HEADSHOTPRO_WEBHOOK_SECRET"]["advice"]
+    assert "headshot-mirror migrate" in found["schema"]["advice"]
+    assert "appendonly yes" in found["redis"]["advice"]
+    assert "noeviction" in found["redis"]["advice"]
+    assert "401" in found["api key"]["seen"]
+    assert "HEADSHOTPRO_API_KEY" in found["api key"]["advice"]
+    # For people, the same in words.
+    plain = cli.run("doctor", **faults)
+    assert plain.status == 1
+    assert [line.split()[1] for line in plain.out.splitlines() if line.startswith("BAD")] == [
+        "HEADSHOTPRO_WEBHOOK_SECRET", "schema", "redis", "api",
+    ]  # fmt: skip
+    assert plain.out.count("→") == 4
+
+
+def test_servers_that_are_gone_and_secrets_of_a_wrong_form_are_found(cli: Cli) -> None:
+    status, found = examine(
+        cli,
+        DATABASE_URL="postgresql://somebody:hidden@127.0.0.1:9/nothing",
+        REDIS_URL="redis://:hidden@127.0.0.1:9/0",
+        HEADSHOTPRO_WEBHOOK_SECRET=f"{'5e' * 32},c0ffee",
+    )
+    assert status == 1
+    assert found.keys() == {"postgres", "redis", "upstream", "webhook secret 2"}
+    assert "DATABASE_URL" in found["postgres"]["advice"]
+    assert "REDIS_URL" in found["redis"]["advice"]
+    assert "127.0.0.1:9/api/v2" in found["upstream"]["advice"]
+    assert "hidden" not in str(found)
+    assert "c0ffee" not in str(found)
+
+
+def test_a_clock_that_is_off_is_found(mirror: StartMirror, folder: Path) -> None:
+    here = mirror()
+    here.turn(skew=60)
+    status, found = examine(Cli(folder, **here.variables))
+    assert status == 1
+    assert found.keys() == {"upstream clock"}
+    assert "NTP" in found["upstream clock"]["advice"]
+
+
+def test_a_malformed_setting_ends_with_2(cli: Cli) -> None:
+    done = cli.run("doctor", RATE_BUDGET="2")
+    assert (done.status, done.out) == (2, "")
+    assert "RATE_BUDGET is malformed" in done.err

@@ -1,0 +1,115 @@
+"""The clock over real servers: any number may run, one acts, and it asks for what is due and for nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.config import load
+from service.errors import SchemaOutdated
+from service.queue import DRAIN_QUEUE, WORK_QUEUE, queue_of
+from service.runtime import Runtime
+from tests.support.system import API_KEY, NOWHERE, event_body, new_id
+from workers.clock import LEASE_KEY, LEASE_MS, Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.drainer import Drainer
+
+
+@pytest.fixture
+def clock(folder: Path, database_url: str, redis_url: str) -> Iterator[Callable[..., Clock]]:
+    """Starts clocks, each as if in a process of its own; what is given replaces a setting."""
+    runtimes: list[Runtime] = []
+
+    def start(**changes: str) -> Clock:
+        environ = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "HEADSHOTPRO_API_URL": NOWHERE,
+            "HEADSHOTPRO_API_KEY": API_KEY,
+            **changes,
+        }
+        runtimes.append(Runtime.build(load(environ=environ, dotenv=folder / ".env")))
+        return Clock(runtimes[-1])
+
+    yield start
+    for runtime in runtimes:
+        runtime.engine.dispose()
+        runtime.redis.close()
+
+
+def asked(drainer: Drainer) -> list[str]:
+    """What waits for a worker, oldest first in each queue."""
+    names = [job.description for name in (DRAIN_QUEUE, WORK_QUEUE) for job in queue_of(drainer.client, name).jobs]
+    return [name for name in names if name]
+
+
+def holder(drainer: Drainer) -> bytes | None:
+    found: bytes | None = drainer.client.get(LEASE_KEY)
+    return found
+
+
+def test_one_of_several_clocks_acts(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    first, second = clock(), clock()
+    first.tick()
+    acting = holder(drainer)
+    assert acting
+    for _ in range(3):
+        second.tick()
+        first.tick()
+    assert holder(drainer) == acting
+    assert 0 < drainer.client.pttl(LEASE_KEY) <= LEASE_MS
+
+
+def test_another_acts_at_once_when_one_is_stopped(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    first, second = clock(), clock()
+    first.tick()
+    before = holder(drainer)
+    # One that does not act gives nothing away.
+    second.release()
+    assert holder(drainer) == before
+    first.release()
+    second.tick()
+    assert holder(drainer) not in {before, None}
+
+
+def test_the_first_full_pull_is_due_at_once_and_asked_for_once(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    acting = clock()
+    for _ in range(3):
+        acting.tick()
+        acting._next_look = [0.0] * len(acting._next_look)
+    assert asked(drainer).count("pull_full") == 1
+    assert "drain" not in asked(drainer)
+    assert "pull_hot" not in asked(drainer)
+
+
+def test_a_drain_is_asked_for_while_events_wait(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    drainer.put(event_body(new_id()))
+    clock().tick()
+    assert asked(drainer)[0] == "drain"
+
+
+def test_without_postgres_drains_are_asked_for_all_the_same(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    drainer.put(event_body(new_id()))
+    clock(DATABASE_URL="postgresql://u:p@127.0.0.1:9/d").tick()
+    assert asked(drainer)[0] == "drain"
+
+
+def test_without_redis_a_clock_waits(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    alone = clock(REDIS_URL="redis://127.0.0.1:9")
+    alone.tick()
+    alone.release()
+    assert asked(drainer) == []
+
+
+def test_a_schema_that_is_too_old_ends_a_clock_whether_it_acts_or_not(
+    clock: Callable[..., Clock], empty_database_url: str
+) -> None:
+    clock().tick()
+    for redis_url in ({}, {"REDIS_URL": "redis://127.0.0.1:9"}):
+        with pytest.raises(SchemaOutdated):
+            clock(DATABASE_URL=empty_database_url, **redis_url).tick()

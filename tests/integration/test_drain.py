@@ -1,0 +1,271 @@
+"""The drain over real servers: what becomes of each kind of event, alone, in batches and in two drains at once."""
+
+from __future__ import annotations
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.inbox import STREAM
+from service.mirror.drain import drain_batch
+from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened, raw
+from tests.support.system import event_body, event_document, model_row, new_id, rows
+from tests.support.threads import at_once
+
+
+def test_a_deleted_model_becomes_a_tombstone_whose_change_names_the_event(drainer: Drainer) -> None:
+    model = new_id()
+    said = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
+    # The status of its body says something else: the event's name counts.
+    body = event_body(model, "model.deleted", at=T0, event_id="evt_gone", title="Ada", deletedAt=said.isoformat())
+    assert drainer.take(body) == {"applied": 1}
+    row = drainer.row(model)
+    assert (row["status"], row["deleted_at"], row["title"], row["observed_at"]) == ("deleted", said, "Ada", T0)
+    (change,) = drainer.changes(model)
+    assert (change["from_status"], change["to_status"]) == (None, "deleted")
+    assert (change["source"], change["event_id"], change["observed_at"]) == ("webhook", "evt_gone", T0)
+    drainer.assert_empty()
+
+
+def test_what_a_webhook_tells_is_in_the_row_and_what_it_does_not_tell_is_null(drainer: Drainer) -> None:
+    model = new_id()
+    told = {
+        "uid": "u1",
+        "title": "Ada",
+        "trigger": "female",
+        "status": "active",
+        "isDevelopment": True,
+        "finishedAt": "2026-01-02T03:04:05.678Z",
+        "deletedAt": None,
+        "inviteExpiresAt": "2026-02-02T00:00:00+02:00",
+        "createdAt": "2026-01-01T00:00:00Z",
+        "organization": "org1",
+    }
+    assert drainer.take(event_body(model, at=T0, **told)) == {"applied": 1}
+    row = drainer.row(model)
+    assert abs(row.pop("updated_at") - datetime.now(UTC)) < timedelta(minutes=1)
+    assert row == {
+        "id": model,
+        "uid": "u1",
+        "email": None,
+        "title": "Ada",
+        "status": "active",
+        "team_id": None,
+        "team_name": None,
+        "is_development": True,
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "finished_at": datetime(2026, 1, 2, 3, 4, 5, 678000, UTC),
+        "deleted_at": None,
+        "trigger": "female",
+        "invite_expires_at": datetime(2026, 2, 1, 22, tzinfo=UTC),
+        "organization_id": "org1",
+        "photo_count": None,
+        "favorite_photo_id": None,
+        "observed_at": T0,
+        "erased_at": None,
+    }
+
+
+def test_an_event_is_kept_with_its_times_and_its_payload(drainer: Drainer) -> None:
+    document = event_document(new_id(), at=T0, event_id="evt_kept", title="Ångström")
+    drainer.take(raw(document))
+    event = drainer.event("evt_kept")
+    assert event["payload"] == document
+    assert (event["event"], event["model_id"], event["status"]) == (
+        "model.status.updated",
+        document["object"]["_id"],
+        "applied",
+    )
+    assert (event["error"], event["created_at"], event["deliveries"]) == (None, T0, 1)
+    assert T0 < event["received_at"] <= event["processed_at"]
+
+
+def test_a_burst_in_any_order_ends_in_the_newest_and_its_history_tells_each_step(drainer: Drainer) -> None:
+    model = new_id()
+    steps = ["onboarding", "waiting", "pending", "generatingHeadshots", "active"]
+    bodies = [event_body(model, at=minutes(number), status=status) for number, status in enumerate(steps)]
+    random.Random(1).shuffle(bodies)
+    assert drainer.take(*bodies) == {"applied": 5}
+    assert drainer.row(model)["status"] == "active"
+    assert [change["to_status"] for change in drainer.changes(model)] == steps
+
+
+def test_an_event_that_comes_late_is_stale_and_changes_nothing(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=minutes(5), status="active"))
+    before = drainer.row(model)
+    late = event_body(model, at=minutes(1), status="pending", event_id="evt_late")
+    assert drainer.take(late) == {"stale": 1}
+    assert drainer.row(model) == before
+    assert len(drainer.changes(model)) == 1
+    assert drainer.event("evt_late")["status"] == "stale"
+
+
+def test_a_late_event_of_another_batch_does_not_undo_a_death(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, "model.deleted", at=minutes(5)))
+    drainer.take(event_body(model, at=minutes(1), status="pending"))
+    # A sign of life that is younger than the death is a question, not an answer.
+    drainer.take(event_body(model, at=minutes(9), status="active"))
+    assert drainer.row(model)["status"] == "deleted"
+    assert [change["to_status"] for change in drainer.changes(model)] == ["deleted"]
+    (wish,) = rows(drainer.url, "select * from headshotpro.wishes")
+    assert wish["model_id"] == model
+    assert wish["after"] >= minutes(9)
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_a_duplicate_counts_as_a_delivery_and_changes_nothing(drainer: Drainer, batches: int) -> None:
+    model = new_id()
+    body = event_body(model, at=T0, event_id="evt_again", title="Ada")
+    drainer.put(*[body] * 3)
+    drained = [drainer.drain(3 // batches).results for _ in range(batches)]
+    assert drained == ([{"applied": 1}] if batches == 1 else [{"applied": 1}, {"repeated": 1}, {"repeated": 1}])
+    event = drainer.event("evt_again")
+    assert (event["deliveries"], event["status"]) == (3, "applied")
+    assert len(drainer.changes(model)) == 1
+    drainer.assert_empty()
+
+
+def test_a_duplicate_does_not_write_the_row_again(drainer: Drainer) -> None:
+    model = new_id()
+    body = event_body(model, at=T0)
+    drainer.take(body)
+    before = drainer.row(model)
+    drainer.take(body)
+    assert drainer.row(model) == before
+
+
+def test_a_duplicate_that_tells_something_else_is_still_the_same_event(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0, event_id="evt_one", status="pending"))
+    assert drainer.take(event_body(model, at=minutes(1), event_id="evt_one", status="active")) == {"repeated": 1}
+    assert drainer.row(model)["status"] == "pending"
+    assert drainer.event("evt_one")["payload"]["object"]["status"] == "pending"
+
+
+def test_an_event_that_confirms_is_applied_and_writes_no_change(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=minutes(0), status="active", title="Ada"))
+    assert drainer.take(event_body(model, at=minutes(1), status="active", title="Ada")) == {"applied": 1}
+    assert len(drainer.changes(model)) == 1
+    # It moved the time all the same: what lies between the two is now stale.
+    assert drainer.take(event_body(model, at=minutes(0.5), status="pending", title="Ada")) == {"stale": 1}
+
+
+def test_an_event_that_concerns_no_model_is_ignored_and_kept(drainer: Drainer) -> None:
+    document = {"id": "evt_org", "event": "credits.low", "objectType": "organization", "object": {"left": 5}}
+    assert drainer.take(raw(document)) == {"ignored": 1}
+    event = drainer.event("evt_org")
+    assert (event["model_id"], event["status"], event["payload"]) == (None, "ignored", document)
+    assert rows(drainer.url, "select 1 from headshotpro.models") == []
+
+
+def test_an_unknown_event_about_a_model_merges(drainer: Drainer) -> None:
+    model = new_id()
+    assert drainer.take(event_body(model, "model.exploded", at=T0, status="active")) == {"applied": 1}
+    assert drainer.row(model)["status"] == "active"
+
+
+def test_an_unknown_status_is_stored_as_it_was_sent(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0, status="Brand New"))
+    assert drainer.row(model)["status"] == "Brand New"
+    assert drainer.changes(model)[0]["to_status"] == "Brand New"
+
+
+@pytest.mark.parametrize("event", ["model.photos_ready", "model.favorite_selected"])
+def test_what_only_a_get_can_tell_becomes_a_question(drainer: Drainer, event: str) -> None:
+    model = new_id()
+    drainer.take(event_body(model, event, at=T0))
+    (wish,) = rows(drainer.url, "select * from headshotpro.wishes")
+    assert (wish["model_id"], wish["after"]) == (model, T0)
+
+
+def test_without_an_id_the_digest_of_what_was_signed_names_the_event(drainer: Drainer) -> None:
+    model = new_id()
+    document = event_document(model, at=T0)
+    del document["id"]
+    # The same body, signed at two times, is two events; delivered twice as it was signed, it is one.
+    assert drainer.take(raw(document), raw(document), signed_at=minutes(1)) == {"applied": 1}
+    assert drainer.take(raw(document), signed_at=minutes(2)) == {"applied": 1}
+    found = rows(drainer.url, "select id, deliveries from headshotpro.webhook_events order by deliveries")
+    assert [row["deliveries"] for row in found] == [1, 2]
+    assert all(row["id"].startswith("sha256:") for row in found)
+
+
+def test_a_time_further_ahead_than_the_tolerance_counts_as_the_signature(drainer: Drainer) -> None:
+    near, far = new_id(), new_id()
+    ahead = [event_body(near, at=T0 + TOLERANCE), event_body(far, at=T0 + TOLERANCE + timedelta(seconds=1))]
+    drainer.take(*ahead, signed_at=T0)
+    assert drainer.row(near)["observed_at"] == T0 + TOLERANCE
+    assert drainer.row(far)["observed_at"] == T0
+
+
+# What cannot be applied, and what only looks as if it could not.
+
+
+def test_an_event_of_a_wrong_type_is_dead_alone_in_its_batch(drainer: Drainer) -> None:
+    good, bad = [new_id() for _ in range(5)], new_id()
+    bodies = [event_body(model, at=T0) for model in good]
+    document = event_document(bad, at=T0, event_id="evt_dead", finishedAt="soon", title="kept")
+    bodies.insert(2, raw(document))
+    assert drainer.take(*bodies) == {"applied": 5, "dead": 1}
+    event = drainer.event("evt_dead")
+    assert (event["status"], event["model_id"], event["payload"]) == ("dead", bad, document)
+    assert "finishedAt" in event["error"]
+    assert model_row(drainer.url, bad) is None
+    assert all(drainer.row(model)["status"] == "active" for model in good)
+    drainer.assert_empty()
+
+
+def test_what_is_no_webhook_at_all_is_dead_and_kept_as_text(drainer: Drainer) -> None:
+    # The door lets none in; somebody may write into Redis by hand.
+    good = new_id()
+    drainer.client.xadd(STREAM, {"no": "entry of ours"})
+    assert drainer.take(b"\xffnot \x00json", event_body(good, at=T0)) == {"dead": 2, "applied": 1}
+    dead = rows(drainer.url, "select * from headshotpro.webhook_events where status = 'dead' order by payload::text")
+    assert [event["payload"] for event in dead] == ["", "\ufffdnot \ufffdjson"]
+    assert drainer.row(good)["status"] == "active"
+    drainer.assert_empty()
+
+
+# Two drains at once.
+
+
+def test_two_drains_of_the_same_models_neither_deadlock_nor_disagree(
+    drainer: Drainer, database_url: str, redis_url: str
+) -> None:
+    models = [new_id() for _ in range(8)]
+    dice = random.Random(3)
+    statuses = ["onboarding", "waiting", "pending", "generatingHeadshots", "active", "failed"]
+    bodies = [
+        event_body(
+            dice.choice(models), at=T0 + timedelta(seconds=number), status=dice.choice(statuses), title=str(number)
+        )
+        for number in range(600)
+    ]
+    newest = {json.loads(body)["object"]["_id"]: json.loads(body)["object"] for body in bodies}
+    repeated = dice.sample(bodies, 100)
+    sent = bodies + repeated
+    dice.shuffle(sent)
+    drainer.put(*sent)
+
+    def drain() -> None:
+        with opened(database_url, redis_url) as own:
+            while entries := own.box.read(7, 0):
+                drain_batch(own.engine, own.box, entries, TOLERANCE)
+
+    at_once(drain, drain, drain)
+    drainer.assert_empty()
+    for model, told in newest.items():
+        row = drainer.row(model)
+        assert (row["status"], row["title"]) == (told["status"], told["title"])
+        # Each change begins where the one before it ended: no drain overwrote what another had just written.
+        titles = [change["changed"]["title"] for change in drainer.changes(model) if "title" in change["changed"]]
+        assert [old for old, _ in titles] == [None, *[new for _, new in titles[:-1]]]
+        assert titles[-1][1] == row["title"]
+    (count,) = rows(drainer.url, "select count(*), sum(deliveries) from headshotpro.webhook_events")
+    assert (count["count"], count["sum"]) == (600, 700)

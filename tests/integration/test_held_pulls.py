@@ -1,0 +1,227 @@
+"""Held pulls: what waits for a person, what goes on meanwhile, and what becomes of it either way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.errors import MirrorError, Stopping
+from service.mirror import deletions
+from tests.support.cli import Cli
+from tests.support.mirror import LIST, SINGLE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.mirror import Mirror, StartMirror
+
+# Of 60 models; the limit is a fifth.
+VANISHED = 15
+
+
+def held(here: Mirror) -> tuple[dict[str, Any], list[str]]:
+    """A pull that is held, and its suspects; 45 other models live on."""
+    models = [model["id"] for model in here.create(60, status="active")]
+    here.pull()
+    here.vanish(*models[:VANISHED])
+    here.later()
+    pull = here.pull()
+    assert (pull["status"], pull["tombstoned"]) == ("held", 0)
+    return pull, models[:VANISHED]
+
+
+def row_of(here: Mirror, pull: dict[str, Any]) -> dict[str, Any]:
+    (row,) = here.sql("select * from headshotpro.pulls where id = %s", pull["id"])
+    return row
+
+
+def statuses(here: Mirror, ids: list[str]) -> Counter[str]:
+    return Counter(here.model(model_id)["status"] for model_id in ids)
+
+
+# --- release
+
+
+def test_release_decides_each_suspect_by_a_get_and_completes_the_pull(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    # Two of them were only hidden for a while: what counts is what the upstream says now.
+    for model_id in suspects[:2]:
+        here.change(model_id, vanished=False, status="active", deletedAt=None)
+    here.forget_requests()
+    cli = Cli(folder, **here.variables)
+    done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
+    assert (done.status, done.out) == (0, f"Pull {pull['id']} is complete: 13 of its suspects were deleted.\n"), done
+    assert here.asked(SINGLE) == {200: 2, 404: 13}
+    row = row_of(here, pull)
+    assert (row["status"], row["tombstoned"], row["error"]) == ("complete", 13, None)
+    assert row["requests"] == pull["requests"] + VANISHED
+    assert here.differences() == []
+    assert here.sql("select * from headshotpro.held_suspects") == []
+
+
+def test_the_evidence_of_a_released_pull_is_in_the_history(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+    for model_id in suspects:
+        row, change = here.model(model_id), here.changes(model_id)[-1]
+        evidence = {"source": "pull", "pull_id": pull["id"], "from_status": "active", "to_status": "deleted"}
+        assert {name: change[name] for name in evidence} == evidence
+        assert row["deleted_at"] == change["observed_at"] == row["observed_at"]
+
+
+def test_a_release_that_was_interrupted_goes_on_where_it_was(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    engine, client = here.runtime.engine, here.runtime.client
+    looks = iter(range(8))
+
+    def counted() -> int:
+        if next(looks, None) is None:
+            raise Stopping
+        return here.runtime.requests_sent()
+
+    with pytest.raises(Stopping):
+        deletions.release(engine, client, counted, pull["id"])
+    # The first look came before the first suspect.
+    assert statuses(here, suspects) == {"deleted": 7, "active": 8}
+    assert row_of(here, pull)["status"] == "held"
+    here.forget_requests()
+    assert deletions.release(engine, client, here.runtime.requests_sent, pull["id"]) == 8
+    assert here.asked(SINGLE) == {404: 8}
+    assert statuses(here, suspects) == {"deleted": VANISHED}
+    row = row_of(here, pull)
+    assert (row["status"], row["tombstoned"]) == ("complete", VANISHED)
+
+
+# --- meanwhile
+
+
+def test_the_next_pulls_go_on_and_leave_the_suspects_of_a_held_one_alone(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    others = sorted(here.living())
+    here.vanish(others[0])
+    here.change(others[1], title="Somebody else")
+    here.later()
+    here.forget_requests()
+    following = here.pull()
+    assert (following["status"], following["tombstoned"], following["changed"]) == ("complete", 1, 1)
+    assert here.asked(SINGLE) == {404: 1}
+    assert here.model(others[0])["status"] == "deleted"
+    assert here.model(others[1])["title"] == "Somebody else"
+    assert statuses(here, suspects) == {"active": VANISHED}
+    assert row_of(here, pull)["status"] == "held"
+
+
+def test_a_suspect_that_shows_itself_again_lives_on_whatever_is_decided(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    for model_id in suspects:
+        here.change(model_id, vanished=False, status="active", deletedAt=None)
+    here.later()
+    assert here.pull()["status"] == "complete"
+    assert deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"]) == 0
+    assert here.differences() == []
+
+
+def test_others_that_vanish_while_a_pull_is_held_are_held_on_their_own(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    first, _ = held(here)
+    here.vanish(*sorted(here.living())[:20])
+    here.later()
+    second = here.pull()
+    assert second["status"] == "held"
+    assert "20 of 60" in second["error"]
+    release = deletions.release
+    assert release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, second["id"]) == 20
+    assert release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, first["id"]) == VANISHED
+    assert here.differences() == []
+
+
+# --- reject
+
+
+def test_reject_fails_the_pull_and_leaves_the_same_suspects_alone_for_a_day(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    done = Cli(folder, **here.variables).run("pulls", "reject", str(pull["id"]))
+    assert done.status == 0, done
+    assert "left alone for a day" in done.out
+    row = row_of(here, pull)
+    assert (row["status"], row["error"]) == ("failed", "rejected by a person")
+    # For a day less a minute nobody asks about them; whoever else is gone is decided as always.
+    here.sql("update headshotpro.held_suspects set left_alone_until = left_alone_until - interval '1439 min'")
+    other = min(here.living())
+    here.vanish(other)
+    here.later()
+    here.forget_requests()
+    following = here.pull()
+    assert (following["status"], following["tombstoned"]) == ("complete", 1)
+    assert here.asked(SINGLE) == {404: 1}
+    assert statuses(here, suspects) == {"active": VANISHED}
+    # Then they are suspects like any others.
+    here.sql("update headshotpro.held_suspects set left_alone_until = left_alone_until - interval '1 min'")
+    here.later()
+    assert here.pull()["status"] == "held"
+    assert statuses(here, suspects) == {"active": VANISHED}
+    # What was decided before is forgotten by and by.
+    assert len(here.sql("select * from headshotpro.held_suspects")) == VANISHED
+
+
+# --- wrong organization
+
+
+def test_a_pull_held_for_its_organization_begins_anew_when_it_is_released(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=0)
+    models = [model["id"] for model in here.create(20, status="active")]
+    here.pull()
+    here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
+    here.change(models[0], title="Somebody else")
+    pull = here.pull()
+    assert (pull["status"], pull["pages"]) == ("held", 0)
+    cli = Cli(folder, **here.variables)
+    done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
+    assert done.status == 0, done
+    assert "This database mirrors organization org_of_somebody_else now" in done.out
+    here.later()
+    released = here.pull()
+    assert (released["id"], released["status"], released["error"]) == (pull["id"], "complete", None)
+    assert here.differences() == []
+    # From now on that is the one whose key is expected.
+    assert here.pull()["status"] == "complete"
+
+
+def test_a_pull_held_for_its_organization_and_rejected_keeps_the_mirrored_one(mirror: StartMirror) -> None:
+    here = mirror(models=20)
+    uid = here.vendor.control("POST", "/organization", {})["uid"]
+    here.pull()
+    here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
+    pull = here.pull()
+    deletions.reject(here.runtime.engine, pull["id"])
+    here.forget_requests()
+    assert here.pull()["status"] == "held"
+    assert here.asked(LIST).total() == 0
+    here.vendor.control("POST", "/organization", {"uid": uid})
+    assert here.pull()["status"] == "complete"
+
+
+# --- what cannot be decided
+
+
+def test_only_a_held_pull_can_be_decided(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=5)
+    pull = here.pull()
+    cli = Cli(folder, **here.variables)
+    for arguments, words in (
+        (("reject", str(pull["id"])), f"pull {pull['id']} is complete, not held"),
+        (("reject", "4711"), "pull 4711 does not exist"),
+    ):
+        done = cli.run("pulls", *arguments)
+        assert done.status == 1, done
+        assert words in done.err
+    with pytest.raises(MirrorError, match="is complete, not held"):
+        deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])

@@ -1,0 +1,191 @@
+"""`missed_webhooks`: what pulls found, and no webhook announced within five minutes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.mirror import deletions
+from service.mirror.pull import HOT
+from tests.support.cli import Cli
+from tests.support.mirror import SINGLE
+from tests.support.system import event_body
+from workers import jobs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.mirror import Mirror, StartMirror
+
+# Every time that the counting looks at.
+TIMES = {
+    "pulls": ("started_at", "finished_at"),
+    "model_changes": ("recorded_at", "observed_at"),
+    "webhook_events": ("created_at", "received_at", "processed_at"),
+}
+
+
+def let_pass(here: Mirror, minutes: float) -> None:
+    """Let time go by, for all that has happened so far."""
+    for table, names in TIMES.items():
+        sets = ", ".join(f"{name} = {name} - interval '{minutes} min'" for name in names)
+        here.sql(f"update headshotpro.{table} set {sets}")
+
+
+def missed(here: Mirror, pull: dict[str, Any]) -> int:
+    """What the workers' job counts for a pull, five minutes later."""
+    jobs.install(here.runtime)
+    jobs.count_missed()
+    (row,) = here.sql("select missed_webhooks from headshotpro.pulls where id = %s", pull["id"])
+    return int(row["missed_webhooks"])
+
+
+def known(here: Mirror, number: int = 3, **fields: Any) -> list[str]:
+    """Models that the first pull has found, long ago."""
+    here.open_door()
+    models = here.create(number, **{"status": "active", **fields})
+    here.pull()
+    let_pass(here, 60)
+    here.later()
+    return [model["id"] for model in models]
+
+
+def tell(here: Mirror, event: str, model_id: str, **order: Any) -> None:
+    here.vendor.control("POST", "/events", {"event": event, "modelId": model_id, **order})
+    here.hear()
+
+
+def test_a_creation_a_status_change_and_a_deletion_that_no_webhook_told_are_counted(
+    mirror: StartMirror, folder: Path
+) -> None:
+    here = mirror(models=0)
+    changes, goes, renamed = known(here)
+    here.create()
+    here.change(changes, status="failed")
+    here.vanish(goes)
+    # Of other fields the vendor announces nothing.
+    here.change(renamed, title="Somebody else")
+    pull = here.pull()
+    assert (pull["inserted"], pull["changed"], pull["tombstoned"]) == (1, 2, 1)
+    let_pass(here, 6)
+    assert missed(here, pull) == 3
+    cli = Cli(folder, **here.variables)
+    assert cli.run("status", "--json").document["missed_webhooks"] == 3
+    assert [row["missed_webhooks"] for row in cli.run("pulls", "list", "--json").document] == [3, 0]
+
+
+def test_nothing_is_counted_before_five_minutes_are_over(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    here.change(known(here)[0], status="failed")
+    pull = here.pull()
+    let_pass(here, 4.8)
+    assert missed(here, pull) == 0
+    let_pass(here, 0.3)
+    assert missed(here, pull) == 1
+    # Each pull is counted once: what comes later than that changes nothing.
+    let_pass(here, 60)
+    assert missed(here, pull) == 1
+
+
+@pytest.mark.parametrize(("minutes", "count"), [(4.5, 0), (5.5, 1)])
+def test_a_webhook_that_comes_late_but_in_time_is_not_missed(mirror: StartMirror, minutes: float, count: int) -> None:
+    here = mirror(models=0)
+    (model_id, *_) = known(here)
+    happened = datetime.now(UTC) - timedelta(minutes=minutes)
+    here.change(model_id, status="failed")
+    pull = here.pull()
+    let_pass(here, minutes)
+    # The vendor's second try: the event tells when it happened.
+    tell(here, "model.status.updated", model_id, createdAt=happened.isoformat(timespec="milliseconds"))
+    let_pass(here, 6)
+    assert missed(here, pull) == count
+
+
+def test_a_webhook_that_waited_in_the_inbox_while_the_pull_was_quicker_is_not_missed(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    (model_id, *_) = known(here)
+    here.change(model_id, status="failed")
+    # Received two minutes ago; since then no drain could work.
+    received = datetime.now(UTC) - timedelta(minutes=2)
+    body = event_body(model_id, status="failed", at=received)
+    here.runtime.inbox.put(body, int(received.timestamp()), received)
+    pull = here.pull()
+    assert pull["changed"] == 1
+    here.hear()
+    let_pass(here, 6)
+    assert missed(here, pull) == 0
+
+
+def test_an_event_about_an_earlier_change_does_not_stand_in_for_a_missed_one(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    known(here)
+    (model,) = here.create(events=True)
+    here.hear()
+    here.later()
+    here.change(model["id"], status="waiting")
+    pull = here.pull()
+    assert here.model(model["id"])["status"] == "waiting"
+    let_pass(here, 6)
+    assert missed(here, pull) == 1
+
+
+def test_an_event_about_a_later_change_does_not_stand_in_for_a_missed_one(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    (model_id, *_) = known(here)
+    here.change(model_id, status="failed")
+    pull = here.pull()
+    here.later(60)
+    here.change(model_id, status="pending", events=True)
+    here.hear()
+    let_pass(here, 6)
+    assert missed(here, pull) == 1
+
+
+def test_a_bare_webhook_counts_too(mirror: StartMirror) -> None:
+    # It has no time of its own; the pull may be quicker than the GET that it asks for.
+    here = mirror(models=0)
+    (model_id, *_) = known(here, status="waiting", createdAt="2024-01-15T12:00:00.000Z")
+    here.change(model_id, status="failed")
+    tell(here, "model.status.updated", model_id, form="bare")
+    pull = here.pull()
+    assert here.changes(model_id)[-1]["pull_id"] == pull["id"]
+    let_pass(here, 6)
+    assert missed(here, pull) == 0
+
+
+def test_what_a_hot_pull_notices_by_its_absence_is_counted_for_that_pull(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    (model_id, *_) = known(here, status="pending")
+    here.change(model_id, status="active")
+    pull = here.pull(HOT)
+    here.later()
+    here.make_due()
+    here.refetch()
+    assert here.asked(SINGLE) == {200: 1}
+    change = here.changes(model_id)[-1]
+    assert (change["to_status"], change["source"], change["pull_id"]) == ("active", "refetch", pull["id"])
+    let_pass(here, 6)
+    assert missed(here, pull) == 1
+
+
+def test_the_first_pull_is_excepted(mirror: StartMirror) -> None:
+    here = mirror(models=30)
+    pull = here.pull()
+    assert pull["inserted"] == 30
+    let_pass(here, 6)
+    assert missed(here, pull) == 0
+
+
+def test_the_deletions_of_a_pull_that_was_held_are_counted_after_its_release(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    ids = known(here, 20)
+    here.vanish(*ids[:12])
+    pull = here.pull()
+    assert pull["status"] == "held"
+    let_pass(here, 6)
+    assert missed(here, pull) == 0
+    deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+    let_pass(here, 6)
+    assert missed(here, pull) == 12

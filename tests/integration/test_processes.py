@@ -1,0 +1,272 @@
+"""The processes of the Procfile over real servers: they work together, say what is wrong, and end when asked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from service.config import environment
+from service.embedded import Valkey
+from service.queue import Job, JobQueue
+from service.storage.schema import migrate
+from tests.support.processes import eventually, processes_in
+from tests.support.system import HOOK, System, event_body, model_row, new_id, procfile, rows, signed
+from tests.support.threads import at_once
+from tests.support.vendor import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.embedded import Postgres
+    from tests.conftest import StartSandbox
+
+ROLES = ("web", "worker", "clock")
+SERVERS = {
+    "DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d",
+    "REDIS_URL": "redis://:hunter2@127.0.0.1:9/0",
+    "HEADSHOTPRO_API_KEY": "hunter2",
+    "HEADSHOTPRO_WEBHOOK_SECRET": "hunter2",
+}
+
+
+@pytest.fixture(scope="module")
+def everything(postgres: Postgres) -> Iterator[System]:
+    """Web, worker and clock, for the tests that leave them as they were; the upstream is nowhere."""
+    folder = Path(tempfile.mkdtemp(prefix="hm-"))
+    migrate(postgres.url)
+    # A Redis of their own: the one of this test process is emptied for each other test, and they would work on it.
+    with (
+        Valkey.start(folder / "valkey", sync="no") as valkey,
+        System(folder, DATABASE_URL=postgres.url, REDIS_URL=valkey.url) as system,
+    ):
+        system.start_all()
+        yield system
+    shutil.rmtree(folder)
+
+
+def database_of(system: System) -> str:
+    return system.settings["DATABASE_URL"] or ""
+
+
+def status_of(system: System, model: str) -> str | None:
+    return (model_row(database_of(system), model) or {}).get("status")
+
+
+# Together.
+
+
+def test_a_signed_deletion_is_a_tombstone_within_seconds_and_its_history_names_it(everything: System) -> None:
+    model = new_id()
+    answer = everything.deliver(event_body(model, "model.deleted", event_id=f"evt_{model}"))
+    assert answer.status == 202
+    assert answer.json() == {"status": "accepted", "event": f"evt_{model}"}
+    assert eventually(lambda: status_of(everything, model) == "deleted", 10)
+    query = "select event_id, to_status from headshotpro.model_changes where model_id = %s"
+    assert rows(database_of(everything), query, model) == [{"event_id": f"evt_{model}", "to_status": "deleted"}]
+
+
+def test_hundreds_of_deliveries_at_once_are_all_applied(everything: System) -> None:
+    models = [new_id() for _ in range(400)]
+
+    def deliver(some: list[str]) -> None:
+        for model in some:
+            assert everything.deliver(event_body(model, status="active")).status == 202
+
+    at_once(*[partial(deliver, models[start::8]) for start in range(8)])
+    query = "select count(*) from headshotpro.models where id = any(%s) and status = 'active'"
+    assert eventually(lambda: rows(database_of(everything), query, models) == [{"count": 400}], 20)
+
+
+def test_slow_clients_do_not_keep_others_out(everything: System) -> None:
+    # Each sends half of its body and then nothing more.
+    body = event_body(new_id())
+    head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
+    request = f"POST {HOOK} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
+    hanging = [socket.create_connection(("127.0.0.1", everything.port), 10) for _ in range(200)]
+    try:
+        for connection in hanging:
+            connection.sendall(request + body[:20])
+        before = time.monotonic()
+        for _ in range(20):
+            assert everything.deliver(event_body(new_id())).status == 202
+        assert everything.get("/readyz").status == 200
+        assert time.monotonic() - before < 10
+        # One that goes on after all is served as well.
+        hanging[7].sendall(body[20:])
+        hanging[7].settimeout(10)
+        assert hanging[7].recv(100).startswith(b"HTTP/1.1 202")
+    finally:
+        for connection in hanging:
+            connection.close()
+
+
+def test_a_chunked_body_is_limited_on_the_wire_too(everything: System) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b"x" * 10_000
+
+    answer = everything.post(chunks(), {"Content-Type": "application/json"})
+    assert answer.status == 413
+    assert answer.json()["code"] == "PAYLOAD_TOO_LARGE"
+    body = event_body(new_id())
+    assert everything.post(iter([body[:10], body[10:]]), signed(body)).status == 202
+
+
+# Settings.
+
+
+def run(role: str, folder: Path, **settings: str | None) -> subprocess.CompletedProcess[str]:
+    """A process that is expected to end by itself."""
+    everything_else: dict[str, str | None] = {f"{name}_FILE": None for name in SERVERS}
+    return subprocess.run(
+        procfile()[role],
+        env=environment(**{**everything_else, **SERVERS, "PORT": None, **settings}),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "value"),
+    [
+        ("web", "HEADSHOTPRO_WEBHOOK_SECRET", None),
+        ("web", "DATABASE_URL", "postgresql://u:hunter2@h:port/d"),
+        ("web", "REDIS_URL", "http://:hunter2@h"),
+        ("web", "PORT", "hunter2"),
+        ("worker", "HEADSHOTPRO_API_KEY", None),
+        ("worker", "RATE_BUDGET", "7"),
+        ("worker", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?pgbouncer=true"),
+        ("clock", "REDIS_URL", ""),
+        ("clock", "PULL_INTERVAL_SECONDS", "soon"),
+        ("release", "DATABASE_URL", None),
+    ],
+)
+def test_a_wrong_setting_ends_a_process_with_one_line_that_names_it(
+    folder: Path, role: str, name: str, value: str | None
+) -> None:
+    done = run(role, folder, **{name: value})
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert name in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_schema_that_is_too_old_ends_a_process(folder: Path, role: str, empty_database_url: str) -> None:
+    done = run(role, folder, DATABASE_URL=empty_database_url)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "headshot-mirror migrate" in line
+
+
+def test_release_may_run_again_and_says_in_one_line_why_it_cannot(folder: Path, empty_database_url: str) -> None:
+    first, second = [run("release", folder, DATABASE_URL=empty_database_url) for _ in range(2)]
+    assert first.returncode == second.returncode == 0
+    assert first.stdout == second.stdout != ""
+    refused = run("release", folder)
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert "Postgres" in line
+    assert "hunter2" not in line
+
+
+# Against a vendor, and to the end.
+
+
+def test_the_processes_mirror_a_vendor_and_end_when_asked_also_while_they_are_busy(
+    folder: Path, database_url: str, redis_url: str, sandbox: StartSandbox
+) -> None:
+    vendor = sandbox(models=400, quiet=True, rate=0)
+    settings = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "HEADSHOTPRO_API_URL": vendor.url,
+        "HEADSHOTPRO_API_KEY": vendor.api_key,
+        "HEADSHOTPRO_WEBHOOK_SECRET": vendor.webhook_secret,
+        "PULL_INTERVAL_SECONDS": "1",
+    }
+    with System(folder, **settings) as system:
+        started = system.start_all()
+        caller = Caller(vendor)
+        caller.control("POST", "/webhook", {"url": system.url + HOOK})
+        count = "select count(*) from headshotpro.models"
+        assert eventually(lambda: rows(database_url, count) == [{"count": 400}], 30), system.logs()
+
+        # From here on an answer takes up to a minute: a pull is stuck, and never delays a drain.
+        caller.control("POST", "/hostile", {"slow": 60})
+        newest = "select status from headshotpro.pulls order by id desc limit 1"
+        assert eventually(lambda: rows(database_url, newest) == [{"status": "running"}]), system.logs()
+        models = [model["id"] for model in caller.control("GET", "/models")[:5]]
+        waited = [time_until_deleted(system, caller, model) for model in models]
+        assert max(waited) < 5, waited
+
+        flooding = threading.Thread(target=flood, args=(system, vendor.webhook_secret))
+        flooding.start()
+        for role in ("worker", "clock", "web"):
+            before = time.monotonic()
+            assert started[role].stop() == 0, system.logs()
+            assert time.monotonic() - before < 10, role
+        flooding.join(30)
+        assert eventually(lambda: not processes_in(folder), 5), processes_in(folder)
+
+
+def time_until_deleted(system: System, caller: Caller, model: str) -> float:
+    before = time.monotonic()
+    caller.control("DELETE", f"/models/{model}?events=1")
+    assert eventually(lambda: status_of(system, model) == "deleted", 20), system.logs()
+    return time.monotonic() - before
+
+
+def flood(system: System, secret: str) -> None:
+    """Deliver until nobody listens any more."""
+    deadline = time.monotonic() + 25
+    answer: Any = None
+    while time.monotonic() < deadline and (answer is None or answer.status):
+        body = event_body(new_id())
+        answer = system.post(body, signed(body, secret=secret))
+
+
+@pytest.fixture
+def lonely_worker(folder: Path, database_url: str, redis_url: str) -> Iterator[System]:
+    """A worker without a clock and without a door: it does what a test asks for and nothing else."""
+    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
+        system.start("worker")
+        yield system
+
+
+def test_jobs_leave_no_keys_behind(lonely_worker: System, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        asked = JobQueue(client)
+
+        def run_jobs(number: int) -> set[bytes]:
+            for _ in range(number):
+                assert eventually(lambda: asked.ask(Job.TIDY))
+                assert eventually(lambda: not client.exists(Job.TIDY.flag)), lonely_worker.logs()
+            passing = ("rq:job:*", "rq:execution*")
+            assert eventually(lambda: not [key for kind in passing for key in client.scan_iter(kind)])
+            return set(client.scan_iter())
+
+        before = run_jobs(3)
+        assert run_jobs(60) <= before
+
+
+def test_nothing_of_a_worker_is_left_when_it_is_killed(lonely_worker: System, folder: Path) -> None:
+    assert eventually(lambda: len(processes_in(folder)) == 3), lonely_worker.logs()
+    os.kill(lonely_worker.started[0].process.pid, signal.SIGKILL)
+    assert eventually(lambda: not processes_in(folder)), processes_in(folder)

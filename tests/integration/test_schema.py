@@ -1,0 +1,165 @@
+"""The schema: how it comes into a database, that two roads lead to the same one, and who refuses to work with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from alembic.script import ScriptDirectory
+
+from service.errors import SchemaOutdated, StorageUnavailable
+from service.storage import database, schema
+from tests.support.system import new_id, rows
+from tests.support.threads import at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Engine
+
+TABLES = {"models", "model_changes", "webhook_events", "pulls", "alerts", "alembic_version"}
+
+# Everything that one may see of a schema, each thing as a line.
+PICTURE = """
+    select format('column %s.%s %s null=%s default=%s', table_name, column_name, data_type, is_nullable,
+        column_default || coalesce(identity_generation, ''))
+    from information_schema.columns where table_schema = 'headshotpro'
+    union all
+    select indexdef from pg_indexes where schemaname = 'headshotpro'
+    union all
+    select format('constraint %s %s', conname, pg_get_constraintdef(c.oid))
+    from pg_constraint c where connamespace = 'headshotpro'::regnamespace
+    union all
+    select format('comment %s.%s %s', c.relname, d.objsubid, d.description)
+    from pg_description d join pg_class c on c.oid = d.objoid where c.relnamespace = 'headshotpro'::regnamespace
+    union all
+    select format('relation %s %s %s', relname, relkind, reloptions) from pg_class
+    where relnamespace = 'headshotpro'::regnamespace
+    union all
+    select format('function %s', pg_get_functiondef(oid)) from pg_proc where pronamespace = 'headshotpro'::regnamespace
+    union all
+    select format('view %s %s', viewname, definition) from pg_views where schemaname = 'headshotpro'
+    union all
+    select format('revision %s', version_num) from headshotpro.alembic_version
+"""
+
+
+def picture(url: str) -> list[str]:
+    return sorted(row["format"] for row in rows(url, PICTURE))
+
+
+@pytest.fixture
+def engine(empty_database_url: str) -> Iterator[Engine]:
+    opened = database.connect(empty_database_url)
+    yield opened
+    opened.dispose()
+
+
+def script() -> str:
+    """What `migrate --sql` prints; it needs no database, and no setting."""
+    command = [sys.executable, "-m", "service.cli", "migrate", "--sql"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
+
+
+def test_an_empty_database_gets_every_table(empty_database_url: str) -> None:
+    assert schema.migrate(empty_database_url) == schema.newest()
+    found = rows(empty_database_url, "select tablename from pg_tables where schemaname = 'headshotpro'")
+    assert {row["tablename"] for row in found} >= TABLES
+
+
+def test_nothing_is_made_outside_the_schema(empty_database_url: str) -> None:
+    query = (
+        "select nspname, relname from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = 'public'"
+    )
+    schema.migrate(empty_database_url)
+    assert rows(empty_database_url, query) == []
+
+
+def test_migrating_twice_changes_nothing_and_keeps_the_rows(empty_database_url: str) -> None:
+    schema.migrate(empty_database_url)
+    before = picture(empty_database_url)
+    insert = "insert into headshotpro.models (id, observed_at, updated_at) values (%s, now(), now())"
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(insert, [new_id()])
+    assert schema.migrate(empty_database_url) == schema.newest()
+    assert picture(empty_database_url) == before
+    assert len(rows(empty_database_url, "select id from headshotpro.models")) == 1
+
+
+def test_several_migrators_at_once_take_turns(empty_database_url: str) -> None:
+    found: list[str] = []
+    at_once(*[lambda: found.append(schema.migrate(empty_database_url))] * 3)
+    assert found == [schema.newest()] * 3
+
+
+def test_tables_and_migrations_agree(empty_database_url: str) -> None:
+    schema.migrate(empty_database_url)
+    schema.compare(empty_database_url)
+
+
+def test_every_table_and_every_column_has_a_comment(database_url: str) -> None:
+    silent = """
+        select c.relname, a.attname from pg_class c
+        join pg_attribute a on a.attrelid = c.oid and a.attnum >= 0 and not a.attisdropped
+        where c.relnamespace = 'headshotpro'::regnamespace and c.relkind in ('r', 'v') and a.attnum > 0
+            and c.relname <> 'alembic_version'
+            and (col_description(c.oid, a.attnum) is null or obj_description(c.oid) is null)
+    """
+    assert rows(database_url, silent) == []
+
+
+def test_the_printed_script_makes_the_same_schema(empty_database_url: str, database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(script().encode())
+    assert picture(empty_database_url) == picture(database_url)
+
+
+def test_a_database_that_a_dba_made_by_the_script_is_migrated_further(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+        connection.execute(script().encode())
+    assert schema.migrate(empty_database_url) == schema.newest()
+
+
+def test_a_database_that_was_never_migrated_is_refused(engine: Engine) -> None:
+    with pytest.raises(SchemaOutdated, match="headshot-mirror migrate"):
+        schema.check(engine)
+
+
+def test_an_older_revision_is_refused(empty_database_url: str, engine: Engine) -> None:
+    schema.migrate(empty_database_url)
+    revisions = [found.revision for found in ScriptDirectory.from_config(schema._config()).walk_revisions()]
+    assert schema.check(engine) == revisions[0]
+    for older in (*revisions[1:], None):
+        set_revision(empty_database_url, older)
+        with pytest.raises(SchemaOutdated, match=f"revision {older or 'none'}, this code needs {revisions[0]}"):
+            schema.check(engine)
+
+
+def test_a_newer_revision_is_fine_for_the_code_before_it(empty_database_url: str, engine: Engine) -> None:
+    schema.migrate(empty_database_url)
+    set_revision(empty_database_url, "9999")
+    assert schema.check(engine) == "9999"
+    # A release that is rolled back migrates, too: there is nothing for it to do.
+    before = picture(empty_database_url)
+    assert schema.migrate(empty_database_url) == "9999"
+    assert picture(empty_database_url) == before
+
+
+def set_revision(url: str, revision: str | None) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("delete from headshotpro.alembic_version")
+        if revision:
+            connection.execute("insert into headshotpro.alembic_version values (%s)", [revision])
+
+
+def test_without_postgres_migrating_and_checking_are_errors_of_ours(folder: Path) -> None:
+    nobody = "postgresql://u:hunter2@127.0.0.1:9/d"
+    with pytest.raises(StorageUnavailable) as caught:
+        schema.migrate(nobody)
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(StorageUnavailable):
+        schema.check(database.connect(nobody))

@@ -1,0 +1,88 @@
+"""The command line as a user has it: in a folder, with an environment; what it printed, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from contextlib import chdir
+from signal import SIGTERM
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+from click.testing import CliRunner
+
+from service.cli import main
+from service.config import SECRETS, environment
+from service.leash import leashed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+
+
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document that it printed."""
+        return json.loads(self.out)
+
+
+class Cli:
+    """Runs commands.
+
+    Args:
+        folder: where they run; it holds no `.env`.
+        **settings: their environment; None removes a variable.
+    """
+
+    def __init__(self, folder: Path, **settings: str | None) -> None:
+        self._folder = folder
+        self._settings = {**{f"{name}_FILE": None for name in SECRETS}, **settings}
+        self._printed: list[str] = []
+
+    def run(self, *arguments: str, **settings: str | None) -> Done:
+        """Run a command that looks at something, with some settings changed; in this process, which is quicker."""
+        command = click.Command("headshot-mirror", callback=lambda: main(list(arguments)))
+        with chdir(self._folder):
+            result = CliRunner(env={**self._settings, **settings}).invoke(command, [])
+        assert isinstance(result.exception, SystemExit | None), result.exception
+        self._printed += [result.stdout, result.stderr]
+        return Done(result.exit_code, result.stdout, result.stderr)
+
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **settings: str | None) -> subprocess.Popen[str]:
+        """Start a command that works, as a process of its own; `finish` waits for it."""
+        return subprocess.Popen(
+            leashed([sys.executable, "-m", "service.cli", *arguments], SIGTERM),
+            cwd=self._folder,
+            env=environment(**{**self._settings, **settings}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str], seconds: float = 60) -> Done:
+        """Wait for the end of a command."""
+        try:
+            out, err = process.communicate(timeout=seconds)
+        finally:
+            process.kill()
+        self._printed += [out, err or ""]
+        return Done(process.returncode, out, err or "")
+
+    def leaks(self) -> list[str]:
+        """Secrets and e-mail addresses in anything that was printed so far."""
+        printed = "\n".join(self._printed)
+        given = [value for name, value in self._settings.items() if name in SECRETS and value]
+        passwords = [urlsplit(value).password for value in given]
+        return [secret for secret in (*given, *passwords) if secret and secret in printed] + ADDRESS.findall(printed)

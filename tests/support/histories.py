@@ -1,0 +1,102 @@
+"""Observations of one model for property tests: few values and fewer times, so that ties and overlaps are common."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, INVITATION, NOTHING, PROFILE, RANKS, Observation, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Sequence
+
+    from hypothesis.strategies import SearchStrategy
+
+    from service.mirror.merge import Knowledge
+
+# No property is about time, and machines are slow at times; some ask for histories that few draws give.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+MODEL_ID = "65a51e4000000000000000a1"
+NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
+# Moments that are drawn from, as milliseconds after noon.
+LAST = 6
+
+
+def ms(number: int) -> datetime:
+    """A moment, in milliseconds after noon."""
+    return NOON + timedelta(milliseconds=number)
+
+
+moments = st.integers(0, LAST).map(ms)
+_times = st.none() | moments
+_texts = st.sampled_from((None, "a", "b"))
+_VALUES: dict[str, SearchStrategy[Any]] = {
+    **dict.fromkeys(FIELDS, _texts),
+    "status": st.sampled_from((None, *RANKS, "paused", "zombie")),
+    "finished_at": _times,
+    "created_at": _times,
+    "invite_expires_at": _times,
+    "is_development": st.sampled_from((None, False, True)),
+    "photo_count": st.sampled_from((None, 0, 40)),
+}
+# The merge treats the fields of a group alike, so a few stand for all; it is quicker to draw fewer.
+FEW = frozenset({"status", "title", "finished_at", "trigger", "email", "photo_count"})
+
+
+def _fields(wanted: Container[str], *names: str) -> SearchStrategy[dict[str, Any]]:
+    """All of these fields or some."""
+    chosen = {name: _VALUES[name] for name in names if name in wanted}
+    return st.fixed_dictionaries(chosen) | st.fixed_dictionaries({}, optional=chosen)
+
+
+@st.composite
+def webhooks(draw: st.DrawFn, wanted: Container[str]) -> Observation:
+    """Core and invitation; exact, or (without its own time) as young as its signature."""
+    at = draw(moments)
+    until = draw(st.just(at) | st.integers(0, LAST).map(lambda more: at + timedelta(milliseconds=more)))
+    seen = Observation(MODEL_ID, at, until, draw(_fields(wanted, *CORE, *INVITATION)), asks=draw(st.booleans()))
+    if draw(st.integers(0, 5)) == 0 or seen.fields.get("status") == DELETED:
+        said = draw(_times)
+        return replace(seen, fields={**seen.fields, "status": DELETED}, gone_at=until, deleted_at=said)
+    return seen
+
+
+@st.composite
+def answers(draw: st.DrawFn, wanted: Container[str] = FEW, *, single: bool) -> Observation:
+    """A row of a list page, or a single GET: core, profile and detail, within an interval."""
+    at = draw(moments)
+    until = at + timedelta(milliseconds=draw(st.integers(0, LAST)))
+    fields = draw(_fields(wanted, *CORE, *PROFILE, *(DETAIL if single else ())))
+    gone = fields.get("status") == DELETED
+    alive = single and fields.get("status") is not None and not gone
+    return Observation(MODEL_ID, at, until, fields, gone_at=at if gone else None, alive=alive)
+
+
+def observed(wanted: Container[str] = FEW) -> SearchStrategy[Observation]:
+    """One observation by whatever source, telling some of these fields."""
+    absences = moments.map(lambda at: Observation(MODEL_ID, at, at, {}, gone_at=at))
+    return webhooks(wanted) | answers(wanted, single=False) | answers(wanted, single=True) | absences
+
+
+observations = observed()
+histories = st.lists(observations, min_size=1, max_size=5)
+
+
+def fold(seen: Iterable[Observation], known: Knowledge = NOTHING) -> Knowledge:
+    """What is known after these observations."""
+    return reduce(lambda knowledge, observation: merge(knowledge, observation).knowledge, seen, known)
+
+
+def questions(seen: Sequence[Observation]) -> list[datetime]:
+    """The times of the questions that are asked while these are merged in this order."""
+    known, asked = NOTHING, []
+    for observation in seen:
+        known, _, after = merge(known, observation)
+        asked += [after] if after else []
+    return asked

@@ -1,0 +1,238 @@
+"""Settings: what is read from where, what each may be, and that no complaint ever prints a secret."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service import config
+from service.config import SECRETS, Settings, load
+from service.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Every setting that a user may give, with what it is when nobody gives it.
+DEFAULTS: dict[str, Any] = {
+    "DATABASE_URL": None,
+    "REDIS_URL": None,
+    "HEADSHOTPRO_API_URL": "https://server.headshotpro.com/api/v2",
+    "HEADSHOTPRO_API_KEY": None,
+    "HEADSHOTPRO_WEBHOOK_SECRET": None,
+    "WEBHOOK_TOLERANCE_SECONDS": 300,
+    "PULL_INTERVAL_SECONDS": 900,
+    "HOT_PULL_INTERVAL_SECONDS": 120,
+    "RATE_BUDGET": 0.8,
+    "DETAIL_BUDGET": 0.1,
+    "TOMBSTONE_LIMIT": 0.2,
+    "FAILED_GRACE_SECONDS": 600,
+    "STUCK_AFTER_SECONDS": 14400,
+    "ALERT_URLS": None,
+    "ALERT_REMINDER_SECONDS": 14400,
+    "ALERT_SHOW_NAMES": False,
+    "MIRROR_API_KEYS": None,
+    "CONSOLE_PASSWORD": None,
+    "PUBLIC_URL": None,
+    "EVENT_RETENTION_DAYS": 30,
+    "HISTORY_RETENTION_DAYS": 0,
+    "ERASE_AFTER_DAYS": 30,
+    "WEB_CONCURRENCY": 2,
+    "PORT": 8000,
+    "LOG_FORMAT": "json",
+    "LOG_LEVEL": "info",
+}
+
+MALFORMED = [
+    ("WEBHOOK_TOLERANCE_SECONDS", "0"),
+    ("WEBHOOK_TOLERANCE_SECONDS", "five"),
+    ("WEBHOOK_TOLERANCE_SECONDS", "1.5"),
+    ("PULL_INTERVAL_SECONDS", "-1"),
+    ("HOT_PULL_INTERVAL_SECONDS", "-1"),
+    ("RATE_BUDGET", "0"),
+    ("RATE_BUDGET", "1.1"),
+    ("RATE_BUDGET", "nan"),
+    ("DETAIL_BUDGET", "-0.1"),
+    ("DETAIL_BUDGET", "nan"),
+    ("TOMBSTONE_LIMIT", "inf"),
+    ("TOMBSTONE_LIMIT", "nan"),
+    ("ALERT_SHOW_NAMES", "maybe"),
+    ("EVENT_RETENTION_DAYS", "0"),
+    ("WEB_CONCURRENCY", "0"),
+    ("PORT", "65536"),
+    ("LOG_FORMAT", "xml"),
+    ("LOG_LEVEL", "loud"),
+    ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+    ("DATABASE_URL", "postgresql://u:hunter2@h:port/d"),
+    ("DATABASE_URL", "postgresql://u:hunter2@[h/d"),
+    ("DATABASE_URL", "hunter2"),
+    ("REDIS_URL", "http://:hunter2@h"),
+    ("REDIS_URL", "redis://:hunter2@h:99999"),
+    ("REDIS_URL", "redis://"),
+    ("HEADSHOTPRO_API_URL", "server.headshotpro.com"),
+    ("HEADSHOTPRO_API_URL", "ftp://server"),
+    ("PUBLIC_URL", "mirror.example"),
+    ("HEADSHOTPRO_WEBHOOK_SECRET", " , "),
+    ("MIRROR_API_KEYS", ","),
+    ("ALERT_URLS", ", ,"),
+]
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    """A `.env` that is not there."""
+    return tmp_path / ".env"
+
+
+def test_every_setting_has_the_default_that_users_are_told(nowhere: Path) -> None:
+    settings = load(environ={}, dotenv=nowhere)
+    assert {name.upper(): getattr(settings, name) for name in settings.__struct_fields__} == DEFAULTS
+
+
+def test_values_are_read_from_the_environment(nowhere: Path) -> None:
+    given = {"PORT": "9000", "RATE_BUDGET": "0.5", "ALERT_SHOW_NAMES": "1", "DATABASE_URL": "postgres://h/d", "X": "y"}
+    settings = load(environ=given, dotenv=nowhere)
+    assert (settings.port, settings.rate_budget, settings.alert_show_names) == (9000, 0.5, True)
+
+
+@pytest.mark.parametrize("url", ["postgres://u:p@h:5432/d", "postgresql://u:p@h:5432/d"])
+def test_both_schemes_of_postgres_end_in_the_one_that_all_libraries_know(nowhere: Path, url: str) -> None:
+    assert load(environ={"DATABASE_URL": url}, dotenv=nowhere).postgres_url == "postgresql://u:p@h:5432/d"
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://h", "redis://:p@h:6379/0", "rediss://h:6380/1?ssl_cert_reqs=none", "redis://u:p@[::1]:1/2"]
+)
+def test_redis_urls_of_all_providers_pass(nowhere: Path, url: str) -> None:
+    assert load(environ={"REDIS_URL": url}, dotenv=nowhere).redis == url
+
+
+@pytest.mark.parametrize("url", ["postgresql:///d?host=/run/pg", "postgresql://h/d?sslmode=require", "postgres://h"])
+def test_postgres_urls_in_the_forms_of_libpq_pass(nowhere: Path, url: str) -> None:
+    assert load(environ={"DATABASE_URL": url}, dotenv=nowhere).database_url == url
+
+
+def test_lists_are_split_at_commas_and_stripped(nowhere: Path) -> None:
+    settings = load(environ={"HEADSHOTPRO_WEBHOOK_SECRET": "new, old,", "MIRROR_API_KEYS": "a,ro:b"}, dotenv=nowhere)
+    assert settings.webhook_secrets == ("new", "old")
+    assert settings.api_keys == ("a", "ro:b")
+
+
+def test_an_empty_setting_is_missing(nowhere: Path) -> None:
+    settings = load(environ={"REDIS_URL": "", "PORT": ""}, dotenv=nowhere)
+    assert settings.port == 8000
+    with pytest.raises(SettingsError, match="REDIS_URL is missing"):
+        settings.require("REDIS_URL")
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY", "HEADSHOTPRO_WEBHOOK_SECRET"])
+def test_a_needed_setting_that_is_missing_is_named(nowhere: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is missing") as caught:
+        load((name,), environ={}, dotenv=nowhere)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), MALFORMED)
+def test_a_malformed_setting_is_named_and_its_secret_is_not(nowhere: Path, name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} ") as caught:
+        load(environ={name: value}, dotenv=nowhere)
+    words = str(caught.value)
+    assert "\n" not in words
+    assert "hunter2" not in words
+    # The chain of causes would be printed with a traceback.
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_all_settings_are_checked_not_only_the_needed_ones(nowhere: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^PUBLIC_URL "):
+        load(("DATABASE_URL",), environ={"DATABASE_URL": "postgres://h/d", "PUBLIC_URL": "x"}, dotenv=nowhere)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_a_secret_comes_from_a_file_without_its_last_line_end(tmp_path: Path, name: str, ending: str) -> None:
+    value = {"DATABASE_URL": "postgresql://h/d", "REDIS_URL": "redis://h"}.get(name, "a b ")
+    (tmp_path / "secret").write_bytes((value + ending).encode())
+    settings = load((name,), {f"{name}_FILE": str(tmp_path / "secret")}, tmp_path / ".env")
+    assert settings.require(name) == value
+
+
+def test_an_empty_file_is_a_missing_setting(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(SettingsError, match=r"^REDIS_URL is missing"):
+        load(("REDIS_URL",), {"REDIS_URL_FILE": str(tmp_path / "secret")}, tmp_path / ".env")
+
+
+def test_a_setting_together_with_its_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("redis://hunter2")
+    given = {"REDIS_URL": "redis://hunter2", "REDIS_URL_FILE": str(tmp_path / "secret")}
+    with pytest.raises(SettingsError, match="REDIS_URL and REDIS_URL_FILE are both set") as caught:
+        load(environ=given, dotenv=tmp_path / ".env")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(SettingsError, match=r"^HEADSHOTPRO_API_KEY_FILE cannot be read"):
+        load(environ={"HEADSHOTPRO_API_KEY_FILE": str(tmp_path / "secret")}, dotenv=tmp_path / ".env")
+
+
+def test_the_environment_wins_over_the_dotenv_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PORT=1000\nWEB_CONCURRENCY=7\nLOG_LEVEL=\n")
+    settings = load(environ={"PORT": "2000"}, dotenv=tmp_path / ".env")
+    assert (settings.port, settings.web_concurrency, settings.log_level) == (2000, 7, "info")
+
+
+def test_a_secret_of_the_environment_replaces_the_file_that_the_dotenv_file_names(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("redis://file")
+    (tmp_path / ".env").write_text(f"REDIS_URL_FILE={tmp_path / 'secret'}\nHEADSHOTPRO_API_KEY=plain\n")
+    given = {"REDIS_URL": "redis://environment", "HEADSHOTPRO_API_KEY_FILE": str(tmp_path / "secret")}
+    settings = load(environ=given, dotenv=tmp_path / ".env")
+    assert settings.redis == "redis://environment"
+    assert settings.api_key == "redis://file"
+
+
+def test_both_forms_in_the_dotenv_file_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"REDIS_URL=redis://h\nREDIS_URL_FILE={tmp_path / 'secret'}\n")
+    with pytest.raises(SettingsError, match="both set"):
+        load(environ={}, dotenv=tmp_path / ".env")
+
+
+def test_settings_never_show_themselves(nowhere: Path) -> None:
+    settings = load(environ={"HEADSHOTPRO_API_KEY": "hunter2"}, dotenv=nowhere)
+    assert "hunter2" not in f"{settings} {settings!r}"
+
+
+def test_a_child_gets_this_environment_with_changes(nowhere: Path) -> None:
+    # PATH is there wherever tests run.
+    child = config.environment(PATH=None, HOME="/nowhere", NEW_ONE="1")
+    assert "PATH" not in child
+    assert (child["HOME"], child["NEW_ONE"]) == ("/nowhere", "1")
+    assert config.environment()["PATH"]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(DEFAULTS)),
+    value=st.one_of(
+        st.text(max_size=30),
+        st.from_regex(r"(postgres|redis|rediss|https)://[-a-z:@\[\]/?#%&=,0-9.]{0,20}", fullmatch=True),
+        st.floats().map(str),
+        st.integers().map(str),
+    ),
+)
+def test_any_value_is_taken_or_refused_in_one_line(nowhere: Path, name: str, value: str) -> None:
+    try:
+        found = load(environ={name: value}, dotenv=nowhere)
+    except SettingsError as error:
+        words = str(error)
+        assert words.startswith(name)
+        assert "\n" not in words
+        assert name not in SECRETS or len(value) < 12 or value not in words
+    else:
+        assert isinstance(found, Settings)

@@ -126,6 +126,8 @@ def test_the_processes_start_while_both_servers_are_down_and_go_on_when_they_com
 
 
 def test_they_survive_a_restart_of_redis_and_lose_nothing_that_was_accepted(deployment: Deployment) -> None:
+    deployment.assert_applied(deployment.deliver())
+    processes = set(processes_in(deployment.system.folder))
     with deployment.flood() as accepted:
         assert eventually(lambda: len(accepted) > 20)
         deployment.valkey.kill()
@@ -134,6 +136,8 @@ def test_they_survive_a_restart_of_redis_and_lose_nothing_that_was_accepted(depl
         before = len(accepted)
         assert eventually(lambda: len(accepted) > before + 20)
     deployment.assert_applied(*accepted, deployment.deliver())
+    # RQ's workers end when Redis goes; ours come back by themselves, in the same processes.
+    assert set(processes_in(deployment.system.folder)) == processes
 
 
 def test_they_survive_a_restart_of_postgres_and_accept_all_the_time(deployment: Deployment) -> None:
@@ -174,6 +178,8 @@ def test_a_redis_that_hangs_costs_a_few_deliveries_their_patience_and_the_others
 
 
 def test_a_postgres_that_hangs_keeps_nobody_out(deployment: Deployment) -> None:
+    # The connection that web has by then is one on which no answer comes.
+    assert eventually(lambda: b"postgres: ok" in deployment.system.get("/readyz").data)
     with hanging(deployment.postgres):
         before = time.monotonic()
         answer = deployment.system.get("/readyz")

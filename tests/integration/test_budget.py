@@ -142,7 +142,7 @@ def test_a_full_pull_that_came_late_gets_its_quarter_as_slots_come_free(budget: 
 
 
 def test_a_full_pull_that_asks_no_more_keeps_nothing(budget: StartBudget) -> None:
-    one = budget(1.0, limit=20, window=1.0)
+    one = budget(1.0, limit=20, window=4.0)
     assert granted(one, FULL, at_most=1) == 1
     assert eventually(lambda: granted(one, REFETCH) == 20)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 import threading
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from tests.support.mirror import DETAILS, LIST, LISTED
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 

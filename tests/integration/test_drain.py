@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import random
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
 from service.inbox import STREAM
+from service.mirror.apply import Sighting, apply
 from service.mirror.drain import drain_batch
+from service.mirror.merge import Observation
+from service.storage.database import transaction
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened, raw
 from tests.support.system import event_body, event_document, model_row, new_id, rows
 from tests.support.threads import at_once
@@ -238,7 +242,7 @@ def test_what_is_no_webhook_at_all_is_dead_and_kept_as_text(drainer: Drainer) ->
 def test_two_drains_of_the_same_models_neither_deadlock_nor_disagree(
     drainer: Drainer, database_url: str, redis_url: str
 ) -> None:
-    models = [new_id() for _ in range(8)]
+    models = [new_id() for _ in range(24)]
     dice = random.Random(3)
     statuses = ["onboarding", "waiting", "pending", "generatingHeadshots", "active", "failed"]
     bodies = [
@@ -269,3 +273,24 @@ def test_two_drains_of_the_same_models_neither_deadlock_nor_disagree(
         assert titles[-1][1] == row["title"]
     (count,) = rows(drainer.url, "select count(*), sum(deliveries) from headshotpro.webhook_events")
     assert (count["count"], count["sum"]) == (600, 700)
+
+
+def test_batches_that_meet_the_same_models_for_the_first_time_do_not_deadlock(
+    drainer: Drainer, database_url: str, redis_url: str
+) -> None:
+    # Some of a batch's models are known and some are not, and each batch knows others.
+    rounds = [[new_id() for _ in range(16)] for _ in range(25)]
+
+    def write(seed: int) -> None:
+        dice = random.Random(seed)
+        with opened(database_url, redis_url) as own:
+            for models in rounds:
+                for _ in range(3):
+                    seen = [Observation(model, T0, T0, {"status": "active"}) for model in dice.sample(models, 6)]
+                    with transaction(own.engine) as connection:
+                        apply(connection, [Sighting(observation, "pull") for observation in seen])
+
+    at_once(*[partial(write, seed) for seed in range(3)])
+    assert rows(drainer.url, "select count(*) = count(distinct model_id) as once from headshotpro.model_changes") == [
+        {"once": True}
+    ]

@@ -145,11 +145,8 @@ def run(role: str, folder: Path, **settings: str | None) -> subprocess.Completed
     ("role", "name", "value"),
     [
         ("web", "HEADSHOTPRO_WEBHOOK_SECRET", None),
-        ("web", "DATABASE_URL", "postgresql://u:hunter2@h:port/d"),
         ("web", "REDIS_URL", "http://:hunter2@h"),
-        ("web", "PORT", "hunter2"),
         ("worker", "HEADSHOTPRO_API_KEY", None),
-        ("worker", "RATE_BUDGET", "7"),
         ("worker", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?pgbouncer=true"),
         ("clock", "REDIS_URL", ""),
         ("clock", "PULL_INTERVAL_SECONDS", "soon"),

@@ -48,7 +48,8 @@ class Habits:
     """How bad the vendor is in one history; delays and skews in milliseconds, the rest are shares."""
 
     listed: bool = False
-    skew: int = 0
+    offset: int = 0
+    jitter: int = 0
     lag: int = 0
     slow: int = 300
     loss: float = 0.0
@@ -159,7 +160,7 @@ class World:
             return
         bare = rng.random() < habits.bare
         sent = change.at + rng.randint(0, 300) + rng.randint(0, habits.late)
-        created_at = None if bare else moment(change.at + rng.randint(-habits.skew, habits.skew))
+        created_at = None if bare else moment(change.at + habits.offset + rng.randint(-habits.jitter, habits.jitter))
         shown = change.state
         if habits.shows_present:
             shown = self.state(sent) or shown
@@ -193,7 +194,8 @@ def draw_world(rng: Random) -> World:
         rng,
         Habits(
             listed=rng.random() < 0.5,
-            skew=often(0, 0, 1_000),
+            offset=often(0, 0, rng.randint(-1_000, 1_000)),
+            jitter=often(0, 0, 1_000),
             lag=often(0, 0, 1_500),
             slow=often(20, 300, 4_000),
             loss=often(0.0, 0.0, 0.3),

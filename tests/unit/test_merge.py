@@ -280,8 +280,8 @@ def test_nothing_but_a_younger_get_revives_a_tombstone(history: list[Observation
     after = fold([seen], known)
     assert after.deleted
     assert visible(after)["status"] == DELETED
-    assert known.gone_at is not None
-    later = Observation(MODEL_ID, known.gone_at + timedelta(milliseconds=1), ms(99), {"status": "active"}, alive=True)
+    assert after.gone_at is not None
+    later = Observation(MODEL_ID, after.gone_at + timedelta(milliseconds=1), ms(99), {"status": "active"}, alive=True)
     assert visible(fold([later], after))["status"] == "active"
 
 

@@ -1,0 +1,364 @@
+"""The walk over a list that changes while it is read: what it proves is true, and it always ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.mirror.walk import (
+    CAREFUL_OVERLAP,
+    MOST_STEPS_BACK,
+    MOST_WALKS,
+    OVERLAP,
+    PAGE,
+    TAIL,
+    Page,
+    Walk,
+    accepts,
+    again,
+    proves,
+    step_back,
+    step_on,
+)
+from tests.support.histories import patient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
+SIZES = (0, 1, 9, 10, 11, 189, 190, 191, 199, 200, 201, 390, 400, 401, 777)
+
+
+@dataclass
+class Vendor:
+    """A list of models in some order.
+
+    Attributes:
+        ids: in the list's order.
+        limit: the vendor clamps pages to it.
+        born: creation times.
+        change: what happens to the list between two requests.
+        stayed: who was in the list all the time.
+    """
+
+    ids: list[str]
+    limit: int = PAGE
+    born: dict[str, datetime] = field(default_factory=dict)
+    change: Callable[[Vendor], None] | None = None
+    requests: int = 0
+
+    def __post_init__(self) -> None:
+        self.stayed = set(self.ids)
+
+    def page(self, offset: int) -> Page:
+        """Answer a request for `PAGE` models."""
+        if self.requests and self.change:
+            self.change(self)
+            self.stayed &= set(self.ids)
+        self.requests += 1
+        size = min(PAGE, self.limit)
+        ids = self.ids[offset : offset + size]
+        created = [self.born[model_id] for model_id in ids]
+        return Page(ids, created, len(self.ids), len(ids) >= size, offset + size < len(self.ids), NOON)
+
+
+def names(count: int) -> list[str]:
+    """Ids in the order of creation."""
+    return [f"m{number:06}" for number in range(count)]
+
+
+def vendor_of(ids: list[str], **more: object) -> Vendor:
+    """A vendor whose models were created a second apart, in the order of their ids."""
+    born = {model_id: NOON + timedelta(seconds=int(model_id[1:])) for model_id in ids}
+    return Vendor(ids, born=born, **more)  # type: ignore[arg-type]
+
+
+@dataclass
+class Pulled:
+    """How a pull ended: its last walk, and everybody it met."""
+
+    walk: Walk
+    met: set[str]
+    proved: bool
+
+
+def pull(vendor: Vendor) -> Pulled:
+    """Walk as a full pull does, until a walk proves something or the last one is over."""
+    walk, met = Walk(), set[str]()
+    while True:
+        met_now = set[str]()
+        while not walk.ended:
+            # A checkpoint is JSON; the walk goes on from it in another process.
+            walk = msgspec.convert(msgspec.to_builtins(walk), Walk)
+            page = vendor.page(walk.offset)
+            new = len(set(page.ids) - met)
+            met |= set(page.ids)
+            met_now |= set(page.ids)
+            walk = step_on(walk, page, new) if accepts(walk, page) else step_back(walk)
+            assert vendor.requests < 20_000, "it does not end"
+        if proves(walk, len(met_now)):
+            return Pulled(walk, met, proved=True)
+        if walk.number == MOST_WALKS:
+            return Pulled(walk, met, proved=False)
+        walk = again(walk)
+
+
+class Churn:
+    """Models come and go between two requests, a bounded number of times; newcomers find their place in the order."""
+
+    def __init__(self, seed: int, order: str) -> None:
+        self.rng = Random(seed)
+        self.order = order
+        self.left = 40
+        self.titles = Random(seed + 1)
+
+    def start(self, count: int) -> list[str]:
+        """The ids in the order's sequence."""
+        ids = names(count)
+        return {"newest": ids[::-1], "oldest": ids, "title": self.titles.sample(ids, len(ids))}[self.order]
+
+    def __call__(self, vendor: Vendor) -> None:
+        if self.left == 0 or self.rng.random() < 0.5:
+            return
+        self.left -= 1
+        for _ in range(self.rng.choice((0, 1, 3, 15, 60, 150))):
+            if vendor.ids:
+                self._leave(vendor)
+        for _ in range(self.rng.choice((0, 1, 3, 15))):
+            self._come(vendor)
+
+    def _leave(self, vendor: Vendor) -> None:
+        # Half of the time from the head, where it shifts whatever is still to come.
+        place = self.rng.randrange(len(vendor.ids)) if self.rng.random() < 0.5 else 0
+        del vendor.ids[place]
+
+    def _come(self, vendor: Vendor) -> None:
+        number = len(vendor.born)
+        newcomer = f"m{number:06}"
+        vendor.born[newcomer] = NOON + timedelta(seconds=number)
+        places = {"newest": 0, "oldest": len(vendor.ids), "title": self.rng.randint(0, len(vendor.ids))}
+        vendor.ids.insert(places[self.order], newcomer)
+
+
+# --- what is proved is true
+
+
+@patient
+@given(
+    st.sampled_from(("newest", "oldest", "title")),
+    st.sampled_from(SIZES),
+    st.sampled_from((PAGE, 100, 20)),
+    st.integers(0, 10**6),
+)
+def test_a_proof_means_that_everybody_was_met_whoever_comes_and_goes(
+    order: str, count: int, limit: int, seed: int
+) -> None:
+    churn = Churn(seed, order)
+    vendor = vendor_of(churn.start(count), limit=limit, change=churn)
+    pulled = pull(vendor)
+    if pulled.proved:
+        assert vendor.stayed <= pulled.met
+    # In the order of creation no second walk that meets nobody new is needed, so a busy list cannot make a pull fail.
+    if order != "title":
+        assert pulled.proved
+
+
+def shuffle(seed: int) -> Callable[[Vendor], None]:
+    """Another order for each request."""
+    rng = Random(seed)
+    return lambda vendor: rng.shuffle(vendor.ids)
+
+
+def jump(seed: int) -> Callable[[Vendor], None]:
+    """Newest change first: whoever changes goes to the head of the list."""
+    rng = Random(seed)
+
+    def change(vendor: Vendor) -> None:
+        for _ in range(rng.randint(0, 3)):
+            vendor.ids.insert(0, vendor.ids.pop(rng.randrange(len(vendor.ids))))
+
+    return change
+
+
+@patient
+@given(
+    st.sampled_from((shuffle, jump)), st.sampled_from((11, 200, 201, 401, 777)), st.booleans(), st.integers(0, 10**6)
+)
+def test_a_proof_is_true_where_the_order_does_not_hold_still(
+    disorder: Callable[[int], Callable[[Vendor], None]], count: int, same_birth: bool, seed: int
+) -> None:
+    # Models that were created in one moment say nothing of the order; there the count is what tells.
+    vendor = vendor_of(names(count), change=disorder(seed))
+    if same_birth:
+        vendor.born = dict.fromkeys(vendor.born, NOON)
+    pulled = pull(vendor)
+    if pulled.proved:
+        assert vendor.stayed <= pulled.met
+
+
+def test_a_list_that_is_ordered_by_something_else_takes_a_second_walk() -> None:
+    churn = Churn(1, "title")
+    churn.left = 0
+    vendor = vendor_of(churn.start(777), change=churn)
+    pulled = pull(vendor)
+    assert pulled.proved
+    assert (pulled.walk.number, pulled.walk.monotone, pulled.walk.new) == (2, False, 0)
+
+
+def test_an_order_that_nobody_can_see_takes_a_second_walk() -> None:
+    page = Page(names(5), [], 5, full=False, has_more=False, sent_at=NOON)
+    walk = step_on(Walk(), page, 5)
+    assert not proves(walk, 5)
+    assert proves(step_on(again(walk), page, 0), 5)
+
+
+def test_fewer_models_than_the_list_counts_are_no_proof() -> None:
+    walk = step_on(Walk(), Page(names(5), [], 6, full=False, has_more=False, sent_at=NOON), 5)
+    assert not proves(walk, 5)
+    assert not proves(step_on(again(walk), Page(names(5), [], 6, full=False, has_more=False, sent_at=NOON), 0), 5)
+
+
+# --- what it costs
+
+
+@pytest.mark.parametrize("ids", [names(10_000), names(10_000)[::-1]], ids=["oldest", "newest"])
+def test_ten_thousand_models_that_hold_still_take_54_requests_at_most(ids: list[str]) -> None:
+    vendor = vendor_of(ids)
+    assert pull(vendor).proved
+    assert vendor.requests <= 54
+
+
+def test_a_hundred_thousand_models_take_at_most_1_06_requests_per_page() -> None:
+    vendor = vendor_of(names(100_000))
+    assert pull(vendor).proved
+    assert vendor.requests <= 1.06 * 100_000 / PAGE
+
+
+@pytest.mark.parametrize(
+    ("count", "requests"), [(0, 1), (1, 1), (199, 1), (200, 2), (201, 2), (389, 2), (390, 3), (400, 3), (401, 3)]
+)
+def test_the_end_is_a_short_page(count: int, requests: int) -> None:
+    # A full page may be the last one; only the page behind it tells.
+    vendor = vendor_of(names(count))
+    pulled = pull(vendor)
+    assert (pulled.proved, len(pulled.met), vendor.requests) == (True, count, requests)
+
+
+@pytest.mark.parametrize("limit", [100, 50, 7, 2])
+def test_a_vendor_that_clamps_the_page_is_read_to_the_end(limit: int) -> None:
+    vendor = vendor_of(names(250), limit=limit)
+    pulled = pull(vendor)
+    assert pulled.proved
+    assert len(pulled.met) == 250
+    # At least half of a page is new.
+    assert vendor.requests <= 250 / (limit // 2) + 1
+
+
+def test_after_a_step_back_small_pages_still_go_on_by_half() -> None:
+    walk = step_back(Walk(offset=500, tail=("gone",)))
+    page = Page(["gone", *names(99)], [NOON] * 100, 1_000, full=True, has_more=True, sent_at=NOON)
+    assert step_on(walk, page, 0).offset == walk.offset + 50
+
+
+# --- step back
+
+
+def walked(count: int) -> tuple[Walk, list[str]]:
+    """A walk that has read its first page of so many models."""
+    ids = names(count)
+    page = vendor_of(ids).page(0)
+    return step_on(Walk(), page, len(page.ids)), ids
+
+
+def test_the_next_page_reaches_into_the_last_one() -> None:
+    walk, ids = walked(1_000)
+    assert walk.offset == PAGE - OVERLAP
+    assert walk.tail == tuple(ids[PAGE - TAIL : PAGE])
+
+
+@pytest.mark.parametrize("gone", [1, OVERLAP - 1])
+def test_a_few_that_vanish_ahead_of_the_page_leave_no_gap(gone: int) -> None:
+    walk, ids = walked(1_000)
+    vendor = vendor_of(ids)
+    del vendor.ids[:gone]
+    assert accepts(walk, vendor.page(walk.offset))
+
+
+@pytest.mark.parametrize("gone", [OVERLAP, 100, 190, 500])
+def test_more_that_vanish_ahead_of_the_page_make_it_step_back(gone: int) -> None:
+    walk, ids = walked(1_000)
+    vendor = vendor_of(ids)
+    del vendor.ids[:gone]
+    page = vendor.page(walk.offset)
+    assert not accepts(walk, page)
+    # Further and further, to the start of the list at the latest, which always joins.
+    offsets = []
+    while not accepts(walk, page):
+        walk = step_back(walk)
+        offsets.append(walk.offset)
+        page = vendor.page(walk.offset)
+    assert offsets == {OVERLAP: [90], 100: [90], 190: [90, 0], 500: [90, 0]}[gone]
+    assert walk.overlap == CAREFUL_OVERLAP
+
+
+def test_a_walk_whose_last_page_lost_all_its_models_reads_them_again() -> None:
+    # All fifty of the tail are deleted: nothing of the last page can be met again, wherever it looks.
+    walk, ids = walked(1_000)
+    vendor = vendor_of([model_id for model_id in ids if model_id not in walk.tail])
+    while not accepts(walk, page := vendor.page(walk.offset)):
+        walk = step_back(walk)
+    assert walk.offset == 0
+    assert step_on(walk, page, 0).back == 0
+
+
+def test_newcomers_ahead_of_the_page_only_repeat_what_was_read() -> None:
+    walk, ids = walked(1_000)
+    vendor = vendor_of(["m001001", "m001002", *ids])
+    assert accepts(walk, vendor.page(walk.offset))
+
+
+# --- it always ends
+
+
+class Liar(Vendor):
+    """A vendor whose pages end before it says so: it counts models that it does not show."""
+
+    def page(self, offset: int) -> Page:
+        return super().page(offset)._replace(has_more=True, total=10_000)
+
+
+@pytest.mark.parametrize("count", [0, 1, 199, 200, 400, 1_000])
+def test_a_list_that_never_ends_is_given_up(count: int) -> None:
+    ids = names(count)
+    vendor = Liar(ids, born=dict.fromkeys(ids, NOON))
+    pulled = pull(vendor)
+    assert not pulled.proved
+    assert pulled.met == set(ids)
+    assert vendor.requests <= MOST_WALKS * (MOST_STEPS_BACK + 1) * 20
+
+
+def test_pages_that_never_join_are_given_up() -> None:
+    rounds = iter(range(10**6))
+
+    def replace_all(vendor: Vendor) -> None:
+        first = next(rounds) * 1_000
+        vendor.ids = [f"m{first + number:06}" for number in range(1_000)]
+        vendor.born = dict.fromkeys(vendor.ids, NOON)
+
+    vendor = vendor_of(names(1_000), change=replace_all)
+    assert not pull(vendor).proved
+    assert vendor.requests <= MOST_WALKS * (MOST_STEPS_BACK * 2 + 2)
+
+
+def test_a_short_page_that_is_not_the_last_is_gone_on_from() -> None:
+    page = Page(names(50), [NOON] * 50, 1_000, full=False, has_more=True, sent_at=NOON)
+    walk = step_on(Walk(), page, 50)
+    assert not walk.ended
+    assert walk.offset == 50 - OVERLAP

@@ -69,7 +69,7 @@ def reject(pull_id: int) -> None:
 
 
 def _begin_anew(runtime: Runtime, pull_id: int) -> None:
-    from service.mirror.pull import reopen
+    from service.mirror.deletions import reopen
     from service.upstream.budget import Priority
 
     organization = runtime.client.organization(priority=Priority.REFETCH).body.uid

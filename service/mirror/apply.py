@@ -89,7 +89,7 @@ class _Batch:
         model_id = sighting.observation.model_id
         merged = merge(self.known[model_id], sighting.observation)
         self.known[model_id] = merged.knowledge
-        self.applied.news[place] = merged.news
+        self.applied.news[place] = merged.news or model_id not in self.rows
         self._question(model_id, merged)
         row, self.new_clocks[model_id] = encode(merged.knowledge)
         old = self.rows.get(model_id)

@@ -103,6 +103,19 @@ def reject(engine: Engine, pull_id: int) -> None:
     log.info("pull.rejected", pull_id=pull_id)
 
 
+def reopen(engine: Engine, pull_id: int, organization: str) -> bool:
+    """A person said that the key's organization is the right one: the pull that was held for it begins anew.
+
+    Returns:
+        False while another full pull is running: then it has to be tried again.
+    """
+    with transaction(engine) as connection:
+        if not pulls.reopen(connection, pull_id):
+            return False
+        pulls.accept_organization(connection, organization)
+    return True
+
+
 def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:
     """The row of a held pull.
 

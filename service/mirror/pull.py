@@ -11,7 +11,7 @@ nothing but the page in its hand; one whose lease was taken cannot commit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -179,13 +179,13 @@ class _Slice:
 
     def _page(self) -> None:
         """Read one page, merge it, move on."""
-        walk = self.state.walk
+        walk = self.state.walk = self._placed(self.state.walk)
         status = self.state.statuses[0] if self.state.statuses else None
         answer = self.puller.client.list_models(
             limit=PAGE, offset=walk.offset, status=status, priority=self._priority, patience=self.left
         )
-        # It was sent after the first page, so it is no older, whatever the whole seconds of two `Date`s make of them.
-        sent_at = max(answer.sent_at, self.state.began_at or answer.sent_at, walk.began_at)
+        # It was sent after all of these, so it is no older, whatever the whole seconds of two `Date`s make of them.
+        sent_at = min(max(answer.sent_at, self.state.began_at or answer.sent_at, walk.began_at), answer.answered_at)
         page = page_of(answer, sent_at)
         self.state.began_at = self.state.began_at or sent_at
         joined = accepts(walk, page)
@@ -196,6 +196,14 @@ class _Slice:
         self._commit_page(page, sightings, joined=joined)
         met = page.total if self.state.walk.ended else min(self.state.walk.offset, page.total)
         self.puller.progress(met, page.total)
+
+    def _placed(self, walk: Walk) -> Walk:
+        """A walk that begins, in time: after every answer that is merged already, so that what it shows can be told."""
+        if walk.total is not None:
+            return walk
+        with transaction(self.puller.engine) as connection:
+            newest = pulls.newest_shown_at(connection)
+        return msgspec.structs.replace(walk, began_at=newest + timedelta(microseconds=1)) if newest else walk
 
     def _commit_page(self, page: Page, sightings: Sequence[Sighting], *, joined: bool) -> None:
         """One transaction: what the page tells, true even where it did not join, and where the walk stands after it."""
@@ -333,16 +341,3 @@ def page_of(answer: Answer[ModelPage], sent_at: datetime) -> Page:
         has_more=pagination.has_more,
         sent_at=sent_at,
     )
-
-
-def reopen(engine: Engine, pull_id: int, organization: str) -> bool:
-    """A person said that the key's organization is the right one: the pull that was held for it begins anew.
-
-    Returns:
-        False while another full pull is running: then it has to be tried again.
-    """
-    with transaction(engine) as connection:
-        if not pulls.reopen(connection, pull_id):
-            return False
-        pulls.accept_organization(connection, organization)
-    return True

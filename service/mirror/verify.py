@@ -91,8 +91,6 @@ class Verifier:
         total = len(listed)
         for model_id, row in self._rows():
             shown = listed.pop(model_id, None)
-            if row["erased_at"] is not None:
-                continue
             if shown is None:
                 if row["status"] != DELETED:
                     yield model_id

@@ -33,7 +33,8 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Cl
     """Take the lease of the running pull of a kind, or begin one.
 
     Steps: a checkpoint whose lease has ended is taken over, or, where it stood still too long, its pull is failed;
-    without a checkpoint a pull begins if the last one started at least `interval` seconds ago.
+    without a checkpoint a pull begins if the last one started at least `interval` seconds ago; after one that failed, a
+    fifth of that after its end.
 
     Returns:
         None where another process is at it, or none is due.
@@ -59,22 +60,27 @@ _TAKE_OVER = text(
     """
 )
 
+# After a pull that failed the next one is due sooner, for the cause may be gone.
+_RECENT = """
+    CASE status WHEN 'failed' THEN finished_at > now() - make_interval(secs => :interval / 5.0)
+    ELSE started_at > now() - make_interval(secs => :interval) END
+"""
 _BEGIN = text(
-    """
+    f"""
     WITH begun AS (
         INSERT INTO headshotpro.pulls (kind, status, started_at)
         SELECT :kind, 'running', now()
         WHERE NOT EXISTS (
             SELECT FROM headshotpro.pulls
-            WHERE kind = :kind AND (status = 'running' OR started_at > now() - make_interval(secs => :interval))
+            WHERE kind = :kind AND (status = 'running' OR {_RECENT})
         )
         RETURNING id
     )
     INSERT INTO headshotpro.pull_checkpoints (pull_id, kind, holder, leased_until, state)
-    SELECT id, :kind, :holder, now() + make_interval(secs => :lease), '{}' FROM begun
+    SELECT id, :kind, :holder, now() + make_interval(secs => :lease), '{{}}' FROM begun
     ON CONFLICT (kind) DO NOTHING
     RETURNING pull_id, state
-    """
+    """  # noqa: S608 - constant
 )
 
 
@@ -156,16 +162,16 @@ def finish(
 def due(connection: Connection, kind: str, interval: float) -> bool:
     """Whether a pull of a kind may begin or be taken up now."""
     statement = text(
-        """
+        f"""
         SELECT CASE
             WHEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind)
             THEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until <= now())
             ELSE NOT EXISTS (
                 SELECT FROM headshotpro.pulls
-                WHERE kind = :kind AND started_at > now() - make_interval(secs => :interval)
+                WHERE kind = :kind AND {_RECENT}
             )
         END
-        """
+        """  # noqa: S608 - constant
     )
     return bool(connection.execute(statement, {"kind": kind, "interval": interval}).scalar_one())
 
@@ -203,6 +209,12 @@ def listed(connection: Connection, *, kind: str | None = None, limit: int = 20) 
         """
     )
     return [dict(row) for row in connection.execute(statement, {"kind": kind, "limit": limit}).mappings()]
+
+
+def newest_shown_at(connection: Connection) -> datetime | None:
+    """The newest upstream time as of which an API answer showed any model; read before the next request is sent."""
+    found: datetime | None = connection.execute(text("SELECT max(profile_at) FROM headshotpro.model_clocks")).scalar()
+    return found
 
 
 def shown_since(connection: Connection, began_at: datetime) -> int:

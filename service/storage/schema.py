@@ -46,7 +46,7 @@ def migrate(url: str) -> str:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             connection.execute(text("SET LOCAL lock_timeout = '5s'"))
             connection.execute(text("SET LOCAL statement_timeout = '10min'"))
-            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            _make_schema(connection)
             found = known(connection)
             if found is not None and found not in _revisions():
                 # Newer code was here, and its release was rolled back: there is nothing to do.
@@ -57,6 +57,13 @@ def migrate(url: str) -> str:
         return newest()
     finally:
         engine.dispose()
+
+
+def _make_schema(connection: Connection) -> None:
+    """Make the schema unless a DBA has: even `IF NOT EXISTS` wants the right to make schemas."""
+    exists = connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar()
+    if exists is None:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
 
 
 def script() -> str:

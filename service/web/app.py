@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Flask, jsonify
+from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from service import config, inbox, log
@@ -12,6 +12,7 @@ from service.inbox import Inbox, StaleModels
 from service.queue import JobQueue
 from service.storage import database
 from service.web import NEEDS
+from service.web.answers import error_answer
 from service.web.door import Door
 from service.web.health import Health
 
@@ -45,11 +46,6 @@ def build(settings: Settings | None = None) -> Flask:
     app.get("/readyz")(health.readyz)
     app.register_error_handler(HTTPException, _http_error)
     return app
-
-
-def error_answer(status: int, code: str, words: str) -> tuple[Response, int]:
-    """An error body of ours: `success`, `error`, `code`, as the vendor's."""
-    return jsonify(success=False, error=words, code=code), status
 
 
 def _http_error(error: HTTPException) -> tuple[Response, int]:

@@ -14,6 +14,7 @@ from service.mirror.drain import LONGEST_ID
 from service.queue import Job
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
+from service.web.answers import error_answer
 
 if TYPE_CHECKING:
     from flask import Response
@@ -57,10 +58,10 @@ class Door:
             self._inbox.put(body, int(timestamp), datetime.fromtimestamp(now, UTC))
         except DeliveryRejected as error:
             log.info("delivery", answer=error.answer, status=error.status)
-            return _error(error.status, error.code, str(error))
+            return error_answer(error.status, error.code, str(error))
         except InboxUnavailable as error:
             log.error("delivery", answer="unavailable", status=503, reason=str(error))
-            answer, status = _error(503, "UNAVAILABLE", "the event cannot be kept now: send it again")
+            answer, status = error_answer(503, "UNAVAILABLE", "the event cannot be kept now: send it again")
             return answer, status, {"Retry-After": str(RETRY_AFTER_SECONDS)}
         self._wake()
         log.info("delivery", answer="accepted", status=202, event_id=event_id, model_id=envelope.model_id)
@@ -112,7 +113,3 @@ class Door:
 
 def _too_large() -> DeliveryRejected:
     return DeliveryRejected(413, "PAYLOAD_TOO_LARGE", f"a body has {LARGEST_BODY} bytes at most", "too_large")
-
-
-def _error(status: int, code: str, words: str) -> tuple[Response, int]:
-    return jsonify(success=False, error=words, code=code), status

@@ -29,13 +29,17 @@ HOT = ("onboarding", "waiting", "pending", "generatingHeadshots", "failed")
 
 
 class MemoryMirror:
-    """A mirror of one model; `step` does what comes next, at its time.
+    """A mirror of one model; `run` does what is on the agenda, each at its time.
 
     Attributes:
         now: milliseconds of the vendor's clock.
         row: the visible row; None before the model was met.
-        wish: the upstream time that an answer has to be younger than (None: any), under `wish_due` (our time).
+        clocks: the row of `model_clocks`.
+        wish: the upstream time that an answer has to be younger than (None: any), under `wish_due`.
+        wish_due: from when the question may be asked; None where there is none.
         gets: single GETs that questions have cost.
+        read: as of when the youngest answer that was merged was true, in milliseconds of the vendor's clock.
+        read_single: the same of single GETs alone.
         log: what happened, for the one who reads a failure.
     """
 
@@ -145,15 +149,14 @@ class MemoryMirror:
 
     def _missing(self, answer: Answered) -> None:
         self.log.append(f"{self.now:>7} refetch: 404 as of {answer.sent_at}")
-        if self.row and self.row["status"] == DELETED:
+        buried = self.row is not None and self.row["status"] == DELETED
+        if buried:
             self._settle(answer.sent_at)
-        # A live model's question stays; the search does not wait for it, the full pull decides.
-        if self.row and self.row["status"] == DELETED:
+        # The question about a live model stays until a full pull decides; by this many tries every event has come.
+        if buried or self.attempts < 8:
             self._postpone(min(4.0 * 2**self.attempts, 900))
-        elif self.attempts < 3:
-            self._postpone(1.0)
 
-    # --- sweep, our own delete
+    # --- sweep
 
     def sweep(self) -> None:
         """A single GET that nobody asked for."""

@@ -74,7 +74,7 @@ class Mirror:
         self.runtime = Runtime.build(self.settings)
         self._connection = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
         self._runtimes = [self.runtime]
-        self._processes: list[subprocess.Popen[str]] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._ahead = 0.0
         self._door: Any = None
 
@@ -89,16 +89,15 @@ class Mirror:
         names = (*SECRETS, "HEADSHOTPRO_API_URL")
         return {name: getattr(self.settings, name.lower()) for name in names}
 
-    def start(self, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-        """A process of the deployment: `-m` and a module. What it prints is piped, both streams as one."""
+    def start(self, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        """A process of the deployment, ended with the test: `-m` and a module. What it prints is not kept."""
         self._processes.append(
             subprocess.Popen(
                 leashed([sys.executable, *arguments], SIGTERM),
                 cwd=folder,
                 env=environment(**{f"{name}_FILE": None for name in SECRETS}, **self.variables),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
         )
         return self._processes[-1]
@@ -106,7 +105,7 @@ class Mirror:
     def close(self) -> None:
         for process in self._processes:
             process.kill()
-            process.communicate()
+            process.wait()
         if self._door is not None:
             self._door.shutdown()
             self._door.server_close()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 BASE = datetime(2024, 1, 15, 12, tzinfo=UTC)
 MODEL_ID = f"{int(BASE.timestamp()):08x}00000000000000a1"
 FLOW = {"onboarding": "waiting", "waiting": "pending", "pending": "generatingHeadshots", "failed": "pending"}
+# The margins of an answer's interval.
+BEFORE = timedelta(seconds=2)
+AFTER = timedelta(seconds=1)
 GAPS = (0, 1, 50, 400, 900, 1_500, 4_000)
 
 
@@ -45,7 +48,23 @@ class State:
 
 @dataclass(frozen=True)
 class Habits:
-    """How bad the vendor is in one history; delays and skews in milliseconds, the rest are shares."""
+    """How bad the vendor is in one history: times in milliseconds, the rest are shares.
+
+    Attributes:
+        listed: deleted models stay in the list.
+        offset: by how much the clock of `createdAt` is ahead of that of `Date`.
+        jitter: by how much each `createdAt` may be off beyond that, both ways.
+        lag: how far a replica may be behind.
+        slow: how long a request may take on each way.
+        loss: of events, never delivered at all.
+        repeats: of deliveries, made again.
+        late: how late an event may be sent.
+        bare: of events, without id and time.
+        absent: of an event's fields, left out.
+        signs_anew: each try has a signature of its own time.
+        shows_present: an event shows the model as it is when it is sent, not as it was when it happened.
+        outage: from when to when nothing is in the list and every GET says 404.
+    """
 
     listed: bool = False
     offset: int = 0
@@ -81,7 +100,15 @@ class Delivery(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An answer of the API: what a client makes of its times, and the true state that was read, and when (None: 404)."""
+    """An answer of the API.
+
+    Attributes:
+        sent_at: lower end of the interval that a client makes of it.
+        answered_at: upper end of it.
+        done: when it was there.
+        read: as of when it was read from the vendor's data.
+        state: what it shows; None is a 404, or that the list does not show the model.
+    """
 
     sent_at: datetime
     answered_at: datetime
@@ -131,12 +158,12 @@ class World:
         read = worked - rng.randint(0, self.habits.lag)
         state = self.state(read)
         begins, ends = self.habits.outage
-        hidden = state is None or (state.gone and not self._lists(state)) or begins <= worked < ends
+        hidden = state is None or (state.gone and not self.lists(state)) or begins <= worked < ends
         shown = None if hidden else state
-        # The two margins are those of `service.upstream.headers.interval`.
+        # As `service.upstream.headers.interval` has it.
         return Answered(date - elapsed - BEFORE, date + elapsed + AFTER, done, read, shown)
 
-    def _lists(self, state: State) -> bool:
+    def lists(self, state: State) -> bool:
         return self.habits.listed and state.deleted_at is not None
 
     def _live(self) -> None:
@@ -158,34 +185,38 @@ class World:
         rng, habits = self.rng, self.habits
         if rng.random() < habits.loss:
             return
-        bare = rng.random() < habits.bare
-        sent = change.at + rng.randint(0, 300) + rng.randint(0, habits.late)
-        created_at = None if bare else moment(change.at + habits.offset + rng.randint(-habits.jitter, habits.jitter))
-        shown = change.state
-        if habits.shows_present:
-            shown = self.state(sent) or shown
-        model = _webhook_model(rng, shown, habits.absent)
-        event_id = None if bare else f"evt-{number}-{event}"
-        envelope = Envelope(event, event_id, created_at, "model", MODEL_ID, concerns_model=True)
-        signed = sent
+        sent = signed = change.at + rng.randint(0, 300) + rng.randint(0, habits.late)
+        shown = (self.state(sent) if habits.shows_present else None) or change.state
+        envelope, model = self._envelope(number, change, event), _webhook_model(rng, shown, habits.absent)
         while True:
-            self.deliveries.append(
-                Delivery(
-                    sent + rng.randint(0, 200), envelope, model, moment(signed).replace(microsecond=0), number
-                )
-            )
+            signed_at = moment(signed).replace(microsecond=0)
+            self.deliveries.append(Delivery(sent + rng.randint(0, 200), envelope, model, signed_at, number))
             if rng.random() >= habits.repeats:
                 return
             sent += rng.choice((0, 10, 1_000, 300_000))
             signed = sent if habits.signs_anew else signed
 
+    def _envelope(self, number: int, change: Change, event: str) -> Envelope:
+        rng, habits = self.rng, self.habits
+        bare = rng.random() < habits.bare
+        created_at = moment(change.at + habits.offset + rng.randint(-habits.jitter, habits.jitter))
+        return Envelope(
+            event=event,
+            event_id=None if bare else f"evt-{number}-{event}",
+            created_at=None if bare else created_at,
+            object_type="model",
+            model_id=MODEL_ID,
+            concerns_model=True,
+        )
 
-BEFORE = timedelta(seconds=2)
-AFTER = timedelta(seconds=1)
 
+def draw_world(rng: Random, *, skewed: bool = False) -> World:
+    """A world with habits of chance: each is off in many histories, so that every mixture is met.
 
-def draw_world(rng: Random) -> World:
-    """A world with habits of chance: each is off in many histories, so that every mixture is met."""
+    Args:
+        rng: where all chance comes from.
+        skewed: `createdAt` may be off by a second, which is more than the design promises to bear.
+    """
 
     def often(*values: Any) -> Any:
         return rng.choice(values)
@@ -194,8 +225,9 @@ def draw_world(rng: Random) -> World:
         rng,
         Habits(
             listed=rng.random() < 0.5,
-            offset=often(0, 0, rng.randint(-1_000, 1_000)),
-            jitter=often(0, 0, 1_000),
+            # With a replica 1.5 s behind, the margin of 2 s leaves half a second for clocks that differ.
+            offset=often(0, 0, rng.randint(-1_000 if skewed else -500, 1_000)),
+            jitter=often(0, 0, 1_000) if skewed else 0,
             lag=often(0, 0, 1_500),
             slow=often(20, 300, 4_000),
             loss=often(0.0, 0.0, 0.3),
@@ -215,9 +247,7 @@ def listed_model(state: State) -> ListedModel:
 
 
 def detailed_model(state: State) -> DetailedModel:
-    return DetailedModel(
-        **_api_fields(state), photo_count=state.photo_count, favorite_photo_id=state.favorite_photo_id
-    )
+    return DetailedModel(**_api_fields(state), photo_count=state.photo_count, favorite_photo_id=state.favorite_photo_id)
 
 
 def _api_fields(state: State) -> dict[str, Any]:

@@ -82,9 +82,9 @@ class Search:
             return
         if (row["status"] == DELETED) != (row["deleted_at"] is not None):
             self.found.append(f"after {after}: {row['status']!r}, deleted at {row['deleted_at']}")
-        # Of a model that is gone nobody can tell more; one that is listed still tells all.
-        if truth.status == DELETED and not self.world.lists(self.world.truth):
-            names = set(names) & {"status"}
+        # Nobody reads the details of the dead, and of those that are not listed nobody can tell more.
+        if truth.status == DELETED:
+            names = set(names) - set(DETAIL) if self.world.lists(self.world.truth) else set(names) & {"status"}
         expected = {name: getattr(truth, name) for name in names} | self._only_webhooks()
         self.found += [
             f"after {after}: {name} is {row[name]!r}, not {value!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from service.storage.models import OBSERVED
 from tests.support.system import rows
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ TOLD = """
 
 def differences(url: str, caller: Caller, relay: Relay) -> list[str]:
     """Everything that is wrong, in words."""
-    return [*_wrong_rows(url, caller), *_wrong_history(url), *_wrong_events(url, relay)]
+    return [*_wrong_rows(url, caller), *_wrong_history(url), *_wrong_events(url, caller, relay)]
 
 
 def _wrong_rows(url: str, caller: Caller) -> Iterator[str]:
@@ -86,9 +87,10 @@ def _wrong_history(url: str) -> Iterator[str]:
                 yield f"{change['model_id']}: change {change['id']} says {column} was {old}, not {state.get(column)}"
             state[column] = new
     for row in rows(url, "select * from headshotpro.models"):
-        for column, value in folded.get(row["id"], {}).items():
-            if row[column] != _value(column, value):
-                yield f"{row['id']}: history ends with {column} {value}, the row says {row[column]}"
+        state = folded.get(row["id"], {})
+        for column in OBSERVED:
+            if row[column] != _value(column, state.get(column)):
+                yield f"{row['id']}: history ends with {column} {state.get(column)}, the row says {row[column]}"
 
 
 NEITHER = "select * from headshotpro.webhook_events where status not in ('applied', 'stale')"
@@ -97,8 +99,11 @@ TWICE = """
 """
 
 
-def _wrong_events(url: str, relay: Relay) -> Iterator[str]:
+def _wrong_events(url: str, caller: Caller, relay: Relay) -> Iterator[str]:
     """Each acknowledged event is there once, none that was never sent, and none did anything twice."""
+    counted, passed = caller.control("GET", "/deliveries")["acknowledged"], relay.acknowledged.total()
+    if counted != passed:
+        yield f"the vendor counts {counted} acknowledged deliveries, the relay {passed}"
     kept = {row["id"] for row in rows(url, "select id from headshotpro.webhook_events")}
     yield from (f"event {one}: acknowledged and lost" for one in sorted(relay.acknowledged.keys() - kept))
     yield from (f"event {one}: never sent" for one in sorted(kept - relay.tried))
@@ -113,8 +118,8 @@ def _behind(url: str, model_id: str) -> str:
         f"{row['event_id'] or row['pull_id'] or ''}: {row['changed']}"
         for row in rows(url, "select * from headshotpro.model_changes where model_id = %s order by id", model_id)
     ]
-    for table, key in (("model_clocks", "model_id"), ("wishes", "model_id"), ("webhook_events", "model_id")):
-        found = rows(url, f"select * from headshotpro.{table} where {key} = %s", model_id)
+    for table in ("model_clocks", "wishes", "webhook_events"):
+        found = rows(url, f"select * from headshotpro.{table} where model_id = %s", model_id)
         lines += [f"    {table}: {row}" for row in found]
     return "\n".join(lines)
 

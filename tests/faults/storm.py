@@ -166,8 +166,8 @@ def _settle(deployment: Deployment, caller: Caller) -> None:
     """Wait until everything sent is applied; then one full pull, and a sweep that reads every model anew."""
     peace = datetime.now(UTC)
     wait_for("the sender", lambda: caller.control("GET", "/deliveries")["waiting"] == 0)
-    client = inbox.connect(deployment.valkey.url)
-    wait_for("the inbox", lambda: inbox.Inbox(client).depth().events == 0)
+    with inbox.connect(deployment.valkey.url) as client:
+        wait_for("the inbox", lambda: inbox.Inbox(client).depth().events == 0)
     pulled = deployment.run("pull")
     assert pulled.returncode == 0, pulled.stdout + pulled.stderr
     wait_for("the sweep", lambda: not rows(deployment.postgres.url, UNREAD, peace))

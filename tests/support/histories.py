@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 MODEL_ID = "65a51e4000000000000000a1"
-NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
+# And a microsecond: nothing of a time may be cut.
+NOON = datetime(2024, 1, 15, 12, 0, 0, 1, tzinfo=UTC)
 # Moments that are drawn from, as milliseconds after noon.
 LAST = 6
 

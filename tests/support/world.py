@@ -225,8 +225,8 @@ def draw_world(rng: Random, *, skewed: bool = False) -> World:
         rng,
         Habits(
             listed=rng.random() < 0.5,
-            # With a replica 1.5 s behind, the margin of 2 s leaves half a second for clocks that differ.
-            offset=often(0, 0, rng.randint(-1_000 if skewed else -500, 1_000)),
+            # The margin before an answer is 2 s: with a replica 1.5 s behind, half a second is left for slow clocks.
+            offset=often(0, 0, rng.randint(-1_000, 1_000) if skewed else rng.randint(-500, 0)),
             jitter=often(0, 0, 1_000) if skewed else 0,
             lag=often(0, 0, 1_500),
             slow=often(20, 300, 4_000),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.mirror.codec import decode, encode
-from service.mirror.merge import DELETED, FIELDS, NOTHING, Observation, visible
+from service.mirror.merge import CORE, DELETED, FIELDS, NOTHING, Observation, visible
 from service.storage.models import CLOCKS, OBSERVED
 from tests.support.histories import MODEL_ID, fold, ms, observed, patient
 
@@ -72,6 +72,24 @@ def test_a_field_that_was_left_out_keeps_its_own_time() -> None:
     _, clocks = stored(known)
     assert clocks["exceptions"].keys() == {"finished_at", "uid", "created_at", "is_development"}
     assert decode(*stored(known)).fields["finished_at"].at == ms(1)
+
+
+def test_a_status_that_was_left_out_is_the_only_exception() -> None:
+    told = dict.fromkeys(CORE) | {"status": "waiting"}
+    later = {name: value for name, value in told.items() if name != "status"}
+    known = fold([Observation(MODEL_ID, ms(1), ms(1), told), Observation(MODEL_ID, ms(2), ms(2), later)])
+    assert stored(known)[1]["exceptions"].keys() == {"status"}
+    assert decode(*stored(known)) == known
+
+
+def test_the_rank_that_settled_a_tie_is_kept() -> None:
+    # Of one moment: the first knows the status, only the second the title; a third one ranks between them.
+    first = Observation(MODEL_ID, ms(1), ms(1), {"status": "active"})
+    second = Observation(MODEL_ID, ms(1), ms(1), {"status": "waiting", "title": "Ann"})
+    third = Observation(MODEL_ID, ms(1), ms(1), {"status": "pending", "title": "Amy"})
+    known = fold([first, second])
+    assert decode(*stored(known)) == known
+    assert visible(fold([third], decode(*stored(known))))["title"] == "Amy"
 
 
 def test_the_status_below_a_tombstone_comes_back_with_the_model() -> None:

@@ -219,6 +219,32 @@ def test_an_order_that_nobody_can_see_takes_a_second_walk() -> None:
     assert proves(step_on(again(walk), page, 0), 5)
 
 
+def test_the_order_is_followed_from_page_to_page() -> None:
+    # Each page alone says nothing: its models were created in one moment.
+    walk = Walk()
+    for number, born in enumerate((1, 3, 2)):
+        ids = [f"m{number}", f"m{number + 1}"]
+        page = Page(ids, [NOON + timedelta(seconds=born)] * 2, 4, full=True, has_more=True, sent_at=NOON)
+        assert walk.monotone
+        walk = step_on(walk, page, 2)
+    assert not walk.monotone
+
+
+def test_a_second_walk_that_meets_somebody_new_is_no_proof() -> None:
+    page = Page(names(5), [], 5, full=False, has_more=False, sent_at=NOON)
+    assert not proves(step_on(again(step_on(Walk(), page, 4)), page, 1), 5)
+
+
+def test_a_count_that_moved_is_no_measure() -> None:
+    # Fifty were deleted while it walked, behind it or ahead: nobody can tell how many it should have met.
+    ids = names(300)
+    born = [NOON + timedelta(seconds=number) for number in range(300)]
+    walk = step_on(Walk(), Page(ids[:200], born[:200], 300, full=True, has_more=True, sent_at=NOON), 200)
+    walk = step_on(walk, Page(ids[190:250], born[190:250], 250, full=False, has_more=False, sent_at=NOON), 50)
+    assert walk.ended
+    assert proves(walk, 250)
+
+
 def test_fewer_models_than_the_list_counts_are_no_proof() -> None:
     walk = step_on(Walk(), Page(names(5), [], 6, full=False, has_more=False, sent_at=NOON), 5)
     assert not proves(walk, 5)
@@ -306,6 +332,14 @@ def test_more_that_vanish_ahead_of_the_page_make_it_step_back(gone: int) -> None
         page = vendor.page(walk.offset)
     assert offsets == {OVERLAP: [90], 100: [90], 190: [90, 0], 500: [90, 0]}[gone]
     assert walk.overlap == CAREFUL_OVERLAP
+
+
+def test_each_step_back_is_twice_as_long() -> None:
+    walk, offsets = Walk(offset=2_000, tail=("gone",)), []
+    while walk.offset:
+        walk = step_back(walk)
+        offsets.append(walk.offset)
+    assert offsets == [1_900, 1_700, 1_300, 500, 0]
 
 
 def test_a_walk_whose_last_page_lost_all_its_models_reads_them_again() -> None:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from service.mirror.apply import Sighting, _Batch
+from service.mirror.codec import decode
 from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, INVITATION, NOTHING, PROFILE, RANKS, Observation, merge
+from service.storage.models import CLOCKS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -101,3 +104,15 @@ def questions(seen: Sequence[Observation]) -> list[datetime]:
         known, _, after = merge(known, observation)
         asked += [after] if after else []
     return asked
+
+
+def in_batches(batches: Iterable[Sequence[Observation]]) -> Knowledge:
+    """What is known after batches that are applied as `apply` does, through the stored form of rows and clocks."""
+    rows: dict[str, Any] = {}
+    clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCKS)}
+    for seen in batches:
+        batch = _Batch(rows, clocks, len(seen))
+        for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
+            batch.take(place, Sighting(one, "test"))
+        rows, clocks = {**rows, **batch.written}, {**clocks, **batch.new_clocks}
+    return decode(rows.get(MODEL_ID), clocks[MODEL_ID])

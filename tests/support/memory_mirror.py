@@ -6,7 +6,7 @@ What is decided is decided by the service's own pure code; only the tables are d
 from __future__ import annotations
 
 import heapq
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +18,13 @@ from service.storage.models import CLOCKS
 from tests.support.world import MODEL_ID, detailed_model, listed_model, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
+    from collections.abc import Callable, Mapping
 
     from service.mirror.merge import Observation
     from tests.support.world import Answered, Delivery, World
 
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 TOLERANCE = timedelta(seconds=300)
 HOT = ("onboarding", "waiting", "pending", "generatingHeadshots", "failed")
 
@@ -47,7 +48,7 @@ class MemoryMirror:
         self.world = world
         self.rng = world.rng
         self.now = 0
-        self.row: dict[str, Any] | None = None
+        self.row: Mapping[str, Any] | None = None
         self.clocks: dict[str, Any] = dict.fromkeys(CLOCKS)
         self.wish: datetime | None = None
         self.wish_due: int | None = None
@@ -169,39 +170,50 @@ class MemoryMirror:
 
     def full_pull(self) -> None:
         """Some pages, one of which is the model's; then, if it was not shown, its suspicion."""
-        self._pages(self.rng.randint(1, 3), None, self._suspect)
+        self._walk(self.rng.randint(1, 3), self._suspect)
 
     def hot_pull(self) -> None:
         """A walk for each status that still changes; a model that left them is asked about."""
-        self._hot(HOT, None)
+        self._hot(HOT, LONG_AGO)
 
-    def _hot(self, statuses: tuple[str, ...], began_at: datetime | None) -> None:
+    def _hot(self, statuses: tuple[str, ...], began_at: datetime) -> None:
         if statuses:
-            self._pages(1, began_at, lambda began: self._hot(statuses[1:], began), statuses[0])
-        elif began_at and self._not_shown(began_at) and self._left_hot(began_at):
+            self._walk(1, lambda began: self._hot(statuses[1:], began), began_at, statuses[0])
+        elif self._not_shown(began_at) and self._left_hot(began_at):
             self._ask(began_at, moment(self.now) + SETTLING)
 
-    def _pages(
-        self, pages: int, began_at: datetime | None, then: Callable[[datetime], None], status: str | None = None
+    def _walk(
+        self, pages: int, then: Callable[[datetime], None], began_at: datetime = LONG_AGO, status: str | None = None
     ) -> None:
-        """Read pages one after another; the last one is the model's."""
-        answer = self.world.answer(self.now)
-        sent_at = max(answer.sent_at, began_at or answer.sent_at)
-        began = began_at or sent_at
+        """Walk over so many pages, the last of which is the model's; `then` is told when the pull began."""
+        shown = self.clocks["profile_at"]
+        placed = max(began_at, shown + MICROSECOND if shown else LONG_AGO)
 
-        def commit() -> None:
-            if pages > 1:
-                self._pages(pages - 1, began, then, status)
-                return
-            state = answer.state
-            if state is not None and status in (None, state.status):
-                self.apply([from_list(listed_model(state), sent_at, answer.answered_at)], "pull")
-                self.read = max(self.read, answer.read)
-                if self.wish is None:
-                    self.wish_due = None
-            then(began)
+        def page(left: int, began: datetime, placed: datetime) -> None:
+            answer = self.world.answer(self.now)
+            # No older than what was read before it, whatever the whole seconds of `Date` say.
+            sent_at = min(max(answer.sent_at, placed), answer.answered_at)
+            began = sent_at if began == LONG_AGO else began
+            self.at(answer.done + self.rng.choice((0, 20, 3_000)), lambda: commit(left, began, sent_at, answer))
 
-        self.at(answer.done + self.rng.choice((0, 20, 3_000)), commit)
+        def commit(left: int, began: datetime, sent_at: datetime, answer: Answered) -> None:
+            if left > 1:
+                page(left - 1, began, sent_at)
+            else:
+                self._merge_row(answer, sent_at, status)
+                then(began)
+
+        page(pages, began_at, placed)
+
+    def _merge_row(self, answer: Answered, sent_at: datetime, status: str | None) -> None:
+        """What the model's page shows of it, where the filter lets it through."""
+        state = answer.state
+        if state is None or status not in (None, state.status):
+            return
+        self.apply([from_list(listed_model(state), sent_at, answer.answered_at)], "pull")
+        self.read = max(self.read, answer.read)
+        if self.wish is None:
+            self.wish_due = None
 
     def _suspect(self, began_at: datetime) -> None:
         if self._not_shown(began_at) and self.row and self.row["status"] != DELETED:

@@ -266,7 +266,7 @@ def _api_fields(state: State) -> dict[str, Any]:
 
 
 def _webhook_model(rng: Random, state: State, absent: float) -> WebhookModel:
-    fields = {
+    fields: dict[str, Any] = {
         "uid": "anon_1",
         "title": state.title,
         "trigger": state.trigger,

@@ -1,44 +1,21 @@
 """The merge: whatever order the world arrives in, the same is known in the end, and where it may be wrong it is asked.
 
-First the faults that mirrors of this kind have, one by one; then the specification as properties.
+The faults that mirrors of this kind have, one by one; `test_merge_laws` has the specification as properties.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from itertools import pairwise, permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from service.mirror.apply import Sighting, _Batch
-from service.mirror.codec import decode
-from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, NOTHING, PROFILE, Observation, merge, visible
-from service.storage.models import CLOCKS
-from tests.support.histories import (
-    LAST,
-    MODEL_ID,
-    answers,
-    fold,
-    histories,
-    moments,
-    ms,
-    observations,
-    patient,
-    questions,
-)
+from service.mirror.merge import DELETED, FIELDS, NOTHING, Observation, merge, visible
+from tests.support.histories import MODEL_ID, fold, in_batches, ms, questions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
-
-    from service.mirror.merge import Knowledge
-
-
-LONG_AGO = ms(-1)
 
 
 def event(at: int, status: str, **fields: Any) -> Observation:
@@ -215,166 +192,6 @@ def test_progress_is_the_order_of_the_vendor() -> None:
     for lower, higher in pairwise(names):
         for order in both_ways(event(1, lower), event(1, higher)):
             assert status_after(order) == higher
-
-
-# --- the specification, as properties
-
-
-def in_batches(batches: Iterable[Sequence[Observation]]) -> Knowledge:
-    """What is known after batches that are applied as `apply` does, through the stored form of rows and clocks."""
-    rows: dict[str, Any] = {}
-    clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCKS)}
-    for seen in batches:
-        batch = _Batch(rows, clocks, len(seen))
-        for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
-            batch.take(place, Sighting(one, "test"))
-        rows, clocks = {**rows, **batch.written}, {**clocks, **batch.new_clocks}
-    return decode(rows.get(MODEL_ID), clocks[MODEL_ID])
-
-
-@patient
-@given(histories, st.data())
-def test_any_permutation_and_duplication_ends_in_the_same_knowledge(history: list[Observation], data: Any) -> None:
-    again = data.draw(st.lists(st.sampled_from(history), max_size=3))
-    other = data.draw(st.permutations(history + again))
-    assert fold(other) == fold(history)
-    assert visible(fold(other)) == visible(fold(history))
-
-
-@patient
-@given(histories, st.data())
-def test_any_batching_ends_in_the_same_knowledge(history: list[Observation], data: Any) -> None:
-    order = data.draw(st.permutations(history))
-    cuts = sorted(data.draw(st.sets(st.integers(1, len(order)), max_size=3)))
-    batches = [order[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
-    assert in_batches(batch for batch in batches if batch) == fold(history)
-
-
-@patient
-@given(histories, observations)
-def test_what_is_merged_twice_changes_nothing(history: list[Observation], seen: Observation) -> None:
-    known = fold([*history, seen])
-    assert fold([seen], known) == known
-
-
-@patient
-@given(histories, observations)
-def test_an_older_observation_never_changes_a_newer_field(history: list[Observation], seen: Observation) -> None:
-    known, after = fold(history), fold([*history, seen])
-    for name, register in known.fields.items():
-        assert after.fields[name].at >= register.at
-        if register.at > seen.at:
-            assert after.fields[name] == register
-
-
-@patient
-@given(histories, observations)
-def test_what_is_stale_lost_everything(history: list[Observation], seen: Observation) -> None:
-    known = fold(history)
-    merged = merge(known, seen)
-    if not merged.news:
-        assert replace(merged.knowledge, until=known.until) == known
-
-
-@patient
-@given(histories, observations)
-def test_nothing_but_a_younger_get_revives_a_tombstone(history: list[Observation], seen: Observation) -> None:
-    known = fold([*history, Observation(MODEL_ID, ms(LAST), ms(LAST), {}, gone_at=ms(LAST))])
-    assert known.deleted
-    after = fold([seen], known)
-    assert after.deleted
-    assert visible(after)["status"] == DELETED
-    assert after.gone_at is not None
-    later = Observation(MODEL_ID, after.gone_at + timedelta(milliseconds=1), ms(99), {"status": "active"}, alive=True)
-    assert visible(fold([later], after))["status"] == "active"
-
-
-@patient
-@given(histories)
-def test_a_row_says_deleted_and_when_together(history: list[Observation]) -> None:
-    known = visible(fold(history))
-    assert (known["status"] == DELETED) == (known["deleted_at"] is not None)
-
-
-@patient
-@given(histories, answers(single=True))
-def test_a_get_that_is_younger_than_all_wins_all(history: list[Observation], seen: Observation) -> None:
-    later = replace(seen, at=ms(50), until=ms(51), gone_at=ms(50) if seen.gone_at else None)
-    known = visible(fold([*history, later]))
-    assert known.items() >= dict(seen.fields).items() or known["status"] == DELETED
-    if seen.alive:
-        assert known["status"] == seen.fields["status"]
-
-
-# --- questions: in every order of arrival one is asked wherever what is known may be wrong
-
-
-def doubts(history: Sequence[Observation], names: Iterable[str]) -> dict[str, Any]:
-    """Fields about which another value may be younger than the one that won, with the time of that doubt."""
-    found = {}
-    for name in names:
-        winner = fold(history).fields.get(name)
-        others = [seen for seen in history if winner and name in seen.fields and seen.fields[name] != winner.value]
-        times = [seen.until for seen in others if winner and seen.until >= winner.at]
-        if times:
-            found[name] = max(times)
-    return found
-
-
-@patient
-@given(histories, st.data())
-def test_every_doubt_is_asked_about_in_every_order(history: list[Observation], data: Any) -> None:
-    doubtful = doubts(history, FIELDS)
-    order = data.draw(st.permutations(history))
-    asked = max(questions(order), default=LONG_AGO)
-    assert asked >= max(doubtful.values(), default=LONG_AGO)
-    # And the answer settles it: a GET sent after the question wins every field in doubt that it tells.
-    sent = asked + timedelta(milliseconds=1)
-    truth = dict.fromkeys((*CORE, *PROFILE, *DETAIL)) | {"status": "waiting"}
-    answer = Observation(MODEL_ID, sent, sent, truth, alive=True)
-    settled = fold([*order, answer])
-    for name in doubtful.keys() & truth.keys():
-        assert settled.fields[name].value == truth[name]
-
-
-@patient
-@given(histories, observations, moments, st.data())
-def test_every_sign_of_life_after_a_death_is_asked_about_in_every_order(
-    history: list[Observation], life: Observation, died: datetime, data: Any
-) -> None:
-    order = data.draw(st.permutations([*history, life, Observation(MODEL_ID, died, died, {}, gone_at=died)]))
-    known = fold(order)
-    lives = [seen.until for seen in order if seen.gone_at is None and "status" in seen.fields]
-    after = [until for until in lives if known.deleted and known.gone_at and until >= known.gone_at]
-    asked = max(questions(order), default=LONG_AGO)
-    assert asked >= max(after, default=LONG_AGO)
-    if after:
-        answer = Observation(MODEL_ID, asked + timedelta(milliseconds=1), ms(99), {"status": "waiting"}, alive=True)
-        assert visible(fold([*order, answer]))["status"] == "waiting"
-
-
-@patient
-@given(histories, observations, st.data())
-def test_what_only_a_get_reads_is_asked_for_in_every_order(
-    history: list[Observation], seen: Observation, data: Any
-) -> None:
-    asking = replace(seen, asks=True)
-    order = data.draw(st.permutations([*history, asking]))
-    known = fold(order)
-    # Nobody asks about the dead, and a GET that lifted a younger death has read what was asked for.
-    answered = known.gone_at is not None and asking.until < known.gone_at
-    assert answered or max(questions(order)) >= asking.until
-
-
-@patient
-@given(st.lists(moments, min_size=1, max_size=5), st.data())
-def test_exact_observations_of_different_moments_raise_no_question(times: list[Any], data: Any) -> None:
-    # A GET is dear: what the vendor dates itself is believed as long as no two dates are the same.
-    history = [
-        Observation(MODEL_ID, at, at, {"status": data.draw(st.sampled_from(("waiting", "failed")))})
-        for at in set(times)
-    ]
-    assert questions(data.draw(st.permutations(history))) == []
 
 
 def test_nothing_is_known_of_nothing() -> None:

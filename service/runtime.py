@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,6 +11,7 @@ from service import inbox
 from service.errors import Stopping
 from service.inbox import Inbox, StaleModels
 from service.mirror.pull import Puller
+from service.process_name import own_name
 from service.queue import JobQueue
 from service.storage import database
 from service.upstream.budget import Budget
@@ -58,7 +56,7 @@ class Runtime:
     engine: Engine
     redis: redis.Redis
     stop: threading.Event = field(default_factory=threading.Event)
-    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
+    name: str = field(default_factory=own_name)
     _client: UpstreamClient | None = None
     _tally: Tally = field(default_factory=Tally)
 

@@ -23,6 +23,7 @@ from service.mirror import deletions
 from service.mirror.apply import SETTLING, Sighting, apply
 from service.mirror.observe import from_list
 from service.mirror.walk import MOST_WALKS, PAGE, Page, Walk, accepts, again, proves, step_back, step_on
+from service.process_name import surely_dead
 from service.storage import pulls, suspects, wishes
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -113,6 +114,9 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int |
         Stopping: the process is asked to stop; the lease is given back.
     """
     with transaction(puller.engine) as connection:
+        holder = pulls.holder(connection, kind)
+        if holder is not None and surely_dead(holder):
+            pulls.end_lease(connection, kind, holder)
         claim = pulls.claim(connection, kind, puller.holder, interval)
     if claim is None:
         return None

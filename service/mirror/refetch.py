@@ -6,12 +6,14 @@ answer was sent after its time. A 404 about a live model settles nothing: the ne
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError, UpstreamUnreachable
+from service.errors import KeyRejected, ModelNotFound, StorageUnavailable, Throttled, UpstreamError, UpstreamUnreachable
 from service.mirror.apply import Sighting, apply
 from service.mirror.gather import gather
 from service.mirror.judge import counts_as_gone
@@ -31,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 AT_A_TIME = 10
 HOLD_SECONDS = 30.0
+UNREACHABLE_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 900.0
 
 
@@ -52,19 +55,29 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
             due = wishes.claim(connection, AT_A_TIME, HOLD_SECONDS)
         if not due:
             return read
-        for wish in due:
-            # Those that are left come due again by themselves.
-            if (left := deadline - monotonic()) <= 0:
-                return read
-            try:
-                read += _ask(engine, client, wish, max(left, 1.0))
-            except Throttled:
-                return read
-            except UpstreamError as error:
-                _put_off(engine, wish, error)
-                if isinstance(error, KeyRejected | UpstreamUnreachable):
-                    return read
+        claimed = deque(due)
+        pause = 0.0
+        try:
+            while claimed and (left := deadline - monotonic()) > 0:
+                read += _ask(engine, client, claimed[0], max(left, 1.0))
+                claimed.popleft()
+        except Throttled:
+            return read
+        except UpstreamError as error:
+            _put_off(engine, claimed.popleft(), error)
+            pause = UNREACHABLE_PAUSE_SECONDS if isinstance(error, KeyRejected | UpstreamUnreachable) else 0.0
+        finally:
+            _give_back(engine, claimed, pause)
+        if pause:
+            return read
     return read
+
+
+def _give_back(engine: Engine, claimed: deque[Wish], pause: float) -> None:
+    """Nobody has asked these: without Postgres they come due again by themselves, a little later."""
+    if claimed:
+        with suppress(StorageUnavailable), transaction(engine) as connection:
+            wishes.give_back(connection, [wish.model_id for wish in claimed], pause)
 
 
 def _gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:

@@ -51,6 +51,21 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Cl
     return Claim(*begun) if begun else None
 
 
+def holder(connection: Connection, kind: str) -> str | None:
+    """The process that has the lease of the running pull of a kind; None where none runs."""
+    statement = text("SELECT holder FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until > now()")
+    found: str | None = connection.execute(statement, {"kind": kind}).scalar()
+    return found
+
+
+def end_lease(connection: Connection, kind: str, holder: str) -> None:
+    """Let anybody take over what a process holds that has died."""
+    statement = text(
+        "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :holder"
+    )
+    connection.execute(statement, {"kind": kind, "holder": holder})
+
+
 _TAKE_OVER = text(
     """
     UPDATE headshotpro.pull_checkpoints

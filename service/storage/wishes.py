@@ -93,6 +93,15 @@ def settle_profiles(connection: Connection, ids: Sequence[str]) -> None:
     connection.execute(statement, {"ids": list(ids)})
 
 
+def give_back(connection: Connection, ids: Sequence[str], seconds: float) -> None:
+    """Claimed questions that were not asked may be asked after so many seconds."""
+    statement = text(
+        "UPDATE headshotpro.wishes SET due_at = now() + make_interval(secs => :seconds), attempts = attempts - 1 "
+        "WHERE model_id = ANY(CAST(:ids AS text[])) AND attempts > 0"
+    )
+    connection.execute(statement, {"ids": list(ids), "seconds": seconds})
+
+
 def postpone(connection: Connection, model_id: str, seconds: float, missing_at: datetime | None = None) -> None:
     """Ask again later; a 404 that a full pull has still to confirm is kept with its upstream time."""
     statement = text(

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm check format lock clean
+.PHONY: help run test storm soak check format lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,6 +18,9 @@ test: $(VENV)/dev.stamp  ## run every test, in parallel, on servers that the tes
 
 storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills, then no difference (SEEDS=25)
 	@$(BIN)/python -m tests.faults.storm --seeds $(or $(SEEDS),25)
+
+soak: $(VENV)/dev.stamp  ## load a deployment for ten minutes while everything is struck again and again (SECONDS=600)
+	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600)
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .

@@ -64,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     event_retention_days: Annotated[int, Meta(ge=1, le=36500)] = 30
     history_retention_days: Days = 0
     erase_after_days: Days = 30
+    inbox_limit: Annotated[int, Meta(ge=10)] = 200_000
     web_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
     log_format: Literal["json", "console"] = "json"

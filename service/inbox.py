@@ -6,19 +6,17 @@ is taken over by the next drain. The stream is never trimmed: what nobody has re
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service.errors import InboxUnavailable
+from service.process_name import own_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +28,26 @@ GROUP = "drain"
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
 
-# After a time-out at the door, others are turned away at once for so long, but for one that tries.
-FUSE_SECONDS = 1.0
+
+class Delivery(NamedTuple):
+    """One delivery that the door took.
+
+    Attributes:
+        body: the raw body.
+        signed_at: its signed timestamp, in Unix seconds.
+        received_at: our time of its arrival.
+        delivery_id: our own id of it: where it is kept or read twice, it counts once.
+    """
+
+    body: bytes
+    signed_at: int
+    received_at: datetime
+    delivery_id: str
+
+    @classmethod
+    def arrived(cls, body: bytes, signed_at: int, received_at: datetime) -> Self:
+        """A delivery that just came in, with an id of its own."""
+        return cls(body, signed_at, received_at, secrets.token_hex(8))
 
 
 class Entry(NamedTuple):
@@ -39,12 +55,14 @@ class Entry(NamedTuple):
 
     Attributes:
         entry_id: the stream's id of it.
+        delivery_id: the door's id of it.
         body: the raw body.
         signed_at: its signed timestamp.
         received_at: when the door took it.
     """
 
     entry_id: str
+    delivery_id: str
     body: bytes
     signed_at: datetime
     received_at: datetime
@@ -86,87 +104,6 @@ def reachable() -> Iterator[None]:
         raise InboxUnavailable(f"Redis cannot be reached or refuses: {error}") from error
 
 
-class Fuse:
-    """Spares callers the time-out of a Redis that hangs: after one, they fail at once, but for one each second.
-
-    A Redis that refuses connections answers quickly, so that alone blows no fuse: the first call after its return is
-    served.
-    """
-
-    def __init__(self) -> None:
-        self._blown_until = 0.0
-
-    @contextmanager
-    def reachable(self) -> Iterator[None]:
-        """The same as the function `reachable`, behind the fuse.
-
-        Raises:
-            InboxUnavailable: Redis cannot be reached, refuses to write, or hung a moment ago.
-        """
-        now = monotonic()
-        if now < self._blown_until:
-            raise InboxUnavailable("Redis did not answer a moment ago")
-        if self._blown_until:
-            # This call tries for all; meanwhile the others fail.
-            self._blown_until = now + FUSE_SECONDS
-        try:
-            with reachable():
-                yield
-        except InboxUnavailable as error:
-            hung = isinstance(error.__cause__, redis.exceptions.TimeoutError)
-            self._blown_until = monotonic() + FUSE_SECONDS if hung else 0.0
-            raise
-        self._blown_until = 0.0
-
-
-class Durability(NamedTuple):
-    """What Redis' settings promise for an event that it has taken.
-
-    Attributes:
-        words: the promise, for people.
-        faults: what is wrong with the settings, each with what to do.
-    """
-
-    words: str
-    faults: tuple[str, ...]
-
-
-def durability(client: Any) -> Durability:
-    """Read off Redis what it promises.
-
-    Raises:
-        InboxUnavailable: Redis cannot be reached.
-    """
-    with reachable():
-        try:
-            given = {**client.config_get("append*"), **client.config_get("maxmemory-policy")}
-        except redis.exceptions.ResponseError:
-            # Managed servers keep CONFIG to themselves; what they tell in INFO is less.
-            client.ping()
-            return Durability("durability unknown (CONFIG is not allowed)", ())
-    texts = {_plain(name): _plain(value) for name, value in given.items()}
-    return _promise(texts.get("appendonly"), texts.get("appendfsync"), texts.get("maxmemory-policy"))
-
-
-def _plain(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _promise(append_only: str | None, fsync: str | None, policy: str | None) -> Durability:
-    faults: list[str] = []
-    if append_only != "yes":
-        faults.append("appendonly is off: events are lost when Redis restarts; set `appendonly yes`")
-    if policy != "noeviction":
-        faults.append(f"maxmemory-policy is {policy}: Redis may throw events away; set `maxmemory-policy noeviction`")
-    if append_only != "yes":
-        words = "an event does not survive a restart of Redis"
-    elif fsync == "always":
-        words = "an event survives a power cut (appendfsync always)"
-    else:
-        words = f"an event survives a kill, not a power cut (appendfsync {fsync})"
-    return Durability("; ".join((words, *faults[1 if append_only != "yes" else 0 :])), tuple(faults))
-
-
 class Inbox:
     """The stream, from both sides.
 
@@ -177,23 +114,28 @@ class Inbox:
 
     def __init__(self, client: redis.Redis, consumer: str = "") -> None:
         self._client: Any = client
-        self._consumer = consumer or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
-        self._fuse = Fuse()
+        self._consumer = consumer or own_name()
 
-    def put(self, body: bytes, signed_at: int, received_at: datetime) -> None:
+    def put(self, delivery: Delivery) -> int:
         """Take a delivery; it is safe when this returns.
 
-        Args:
-            body: the raw body.
-            signed_at: its signed timestamp in Unix seconds.
-            received_at: our time.
+        Returns:
+            How many entries the stream holds now.
 
         Raises:
-            InboxUnavailable: Redis did not take it.
+            InboxUnavailable: Redis did not take it, or did not say so in time.
         """
-        fields = {"body": body, "signed_at": signed_at, "received_at": received_at.timestamp()}
-        with self._fuse.reachable():
-            self._client.xadd(STREAM, fields)
+        fields = {
+            "body": delivery.body,
+            "signed_at": delivery.signed_at,
+            "received_at": delivery.received_at.timestamp(),
+            "delivery_id": delivery.delivery_id,
+        }
+        with reachable(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.xadd(STREAM, fields)
+            pipeline.xlen(STREAM)
+            _, length = pipeline.execute()
+        return int(length)
 
     def read(self, count: int, wait_ms: int) -> list[Entry]:
         """The next entries for this consumer; those of dead consumers first.
@@ -279,6 +221,7 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     arrived = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
     return Entry(
         entry_id=entry_id.decode(),
+        delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
         body=fields.get(b"body", b""),
         signed_at=_time(fields.get(b"signed_at"), arrived),
         received_at=_time(fields.get(b"received_at"), arrived),

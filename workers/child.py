@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from service import config, log
+from service.queue import DRAIN_QUEUE
 from service.runtime import Runtime
 
 # The jobs are imported before the first one comes, which else would wait for that.
@@ -21,7 +22,11 @@ def main(queue: str) -> None:
     jobs.install(runtime)
     # The supervisor that would end it may be gone.
     end_when_stuck(runtime.stop)
-    work(runtime, queue)
+    work(runtime, queue, jobs.drain_without_redis if queue == DRAIN_QUEUE else _nothing)
+
+
+def _nothing() -> None:
+    """Other work needs Redis: the request budget is there."""
 
 
 if __name__ == "__main__":

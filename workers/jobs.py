@@ -14,6 +14,8 @@ from service.mirror.apply import SETTLING
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch as ask_questions
 from service.mirror.sweep import sweep as read_details
+from service.mirror.tidy import Keeping
+from service.mirror.tidy import tidy as remove_old
 from service.queue import Job
 from service.storage import pulls, wishes
 from service.storage.database import transaction
@@ -49,17 +51,36 @@ def current() -> Runtime:
 
 
 def drain() -> None:
-    """Apply what the inbox holds, until it is empty or the slice is over."""
+    """Apply what the spool and the inbox hold, until both are empty or the slice is over."""
     runtime = current()
     runtime.queue.began(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
+    spooled = True
     while not runtime.stop.is_set() and monotonic() < deadline:
-        entries = runtime.inbox.read(draining.BATCH, LINGER_MS)
-        if not entries:
+        spooled = spooled and _apply_spooled(runtime)
+        entries = runtime.inbox.read(draining.BATCH, 0 if spooled else LINGER_MS)
+        if entries:
+            _apply(runtime, entries, deadline)
+        elif not spooled:
             return
-        _apply(runtime, entries, deadline)
     if not runtime.stop.is_set():
         runtime.queue.ask(Job.DRAIN)
+
+
+def drain_without_redis() -> None:
+    """Apply what the spool holds: while Redis is gone there are no jobs, but the mirror goes on living."""
+    runtime = current()
+    while not runtime.stop.is_set() and _apply_spooled(runtime):
+        pass
+
+
+def _apply_spooled(runtime: Runtime) -> bool:
+    """Apply a batch of the spool; whether there was one. Without Postgres there is none to be had."""
+    try:
+        return bool(draining.drain_spool(runtime.engine, runtime.tolerance).results)
+    except StorageUnavailable as error:
+        log.warning("spool.waits", error=str(error))
+        return False
 
 
 def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
@@ -143,7 +164,16 @@ def count_missed() -> None:
 
 
 def tidy() -> None:
-    """Remove what only piles up: names of consumers that died."""
+    """Remove what only piles up, or is kept for a time only: consumers that died, personal data, events, history."""
     runtime = current()
     runtime.queue.began(Job.TIDY)
-    runtime.inbox.forget_dead_consumers()
+    settings = runtime.settings
+    keeping = Keeping(settings.event_retention_days, settings.history_retention_days, settings.erase_after_days)
+    try:
+        runtime.inbox.forget_dead_consumers()
+        done = remove_old(runtime.engine, keeping, SLICE_SECONDS)
+    except Unavailable as error:
+        log.warning("tidy.interrupted", reason=str(error))
+        return
+    if not done:
+        runtime.queue.ask(Job.TIDY)

@@ -16,6 +16,8 @@ from rq.worker import SimpleWorker
 from service.queue import queue_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -49,10 +51,15 @@ class Worker(SimpleWorker):
         """See `subscribe`."""
 
 
-def work(runtime: Runtime, queue: str) -> None:
+def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
     """Run jobs of one queue until the process is asked to stop.
 
     RQ's loop ends when Redis goes away during a job, or cannot be reached at its start: it begins again.
+
+    Args:
+        runtime: this process's.
+        queue: RQ's name of it.
+        meanwhile: what can be done while Redis is gone; called about each second.
     """
     client = _connect(runtime.settings.redis)
     while not runtime.stop.is_set():
@@ -67,6 +74,8 @@ def work(runtime: Runtime, queue: str) -> None:
             return
         except (redis.exceptions.RedisError, OSError) as error:
             log.warning("worker.waits", queue=queue, error=str(error))
+            _take_signals(runtime)
+            meanwhile()
         _take_signals(runtime)
         runtime.stop.wait(COME_BACK_SECONDS)
 

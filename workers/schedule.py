@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.mirror.pull import FULL, HOT
 from service.queue import Job
-from service.storage import models, pulls, wishes
+from service.storage import models, pulls, spool, wishes
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ class Entry(NamedTuple):
 
 def _events_wait(runtime: Runtime) -> bool:
     return runtime.inbox.depth().events > 0
+
+
+def _spooled_events_wait(runtime: Runtime) -> bool:
+    with transaction(runtime.engine) as connection:
+        return spool.any_waiting(connection)
 
 
 def _full_pull(runtime: Runtime) -> bool:
@@ -78,11 +83,12 @@ WEBHOOK_GRACE_SECONDS = 300.0
 SCHEDULE = (
     # A wake-up that was lost costs a second or two.
     Entry(Job.DRAIN, 1.0, _events_wait),
+    Entry(Job.DRAIN, 1.0, _spooled_events_wait),
     Entry(Job.REFETCH, 1.0, _questions),
     Entry(Job.REFETCH, 1.0, _stale_models),
     Entry(Job.PULL_FULL, 2.0, _full_pull),
     Entry(Job.PULL_HOT, 2.0, _hot_pull),
     Entry(Job.SWEEP, 5.0, _details),
     Entry(Job.COUNT_MISSED, 30.0, _unchecked_pulls),
-    Entry(Job.TIDY, 600.0, _always),
+    Entry(Job.TIDY, 60.0, _always),
 )

@@ -80,19 +80,21 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    from service import inbox
+    from service import inbox, promise
 
     if settings.redis_url is None:
         return
     try:
         client = inbox.connect(settings.redis)
-        promise = inbox.durability(client)
+        promised = promise.durability(client)
+        room = promise.room(client, settings.inbox_limit)
         with inbox.reachable():
             now: Any = client.time()
     except InboxUnavailable as error:
         yield Finding("redis", ok=False, seen=str(error), advice="start Redis, or correct REDIS_URL")
         return
-    yield Finding("redis", not promise.faults, promise.words, "; ".join(promise.faults))
+    yield Finding("redis", not promised.faults, promised.words, "; ".join(promised.faults))
+    yield Finding("inbox", not room.warning, f"{room.events} events wait", room.warning)
     yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC))
 
 

@@ -2,31 +2,70 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from service.cli.opening import reading
+from service import config
+from service.cli.opening import open_engine, reading
 from service.cli.output import json_option, print_json, print_rows, shown
 from service.errors import MirrorError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.storage.events import Wanted
+
 COLUMNS = ("id", "event", "model_id", "status", "received_at", "deliveries", "error")
+REPLAY_COLUMNS = ("id", "before", "after", "error")
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"])
 
 
 @click.group(epilog="Example: headshot-mirror events list --status dead")
 def events() -> None:
-    """Look at webhook events."""
+    """Look at webhook events, and replay them."""
+
+
+def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which events are meant; the command gets a `Wanted`."""
+
+    @wraps(command)
+    def chosen(
+        status: str | None, event: str | None, model_id: str | None, since: datetime | None, until: datetime | None,
+        **rest: Any,
+    ) -> None:  # fmt: skip
+        from service.storage.events import Wanted
+
+        times = (time and time.replace(tzinfo=time.tzinfo or UTC) for time in (since, until))
+        command(wanted=Wanted(None, status, event, model_id, *times), **rest)
+
+    for option in reversed(
+        (
+            click.option(
+                "--status", type=click.Choice(["applied", "stale", "ignored", "dead"]), help="With this status."
+            ),
+            click.option("--event", help="Of this name, such as model.deleted."),
+            click.option("--model", "model_id", help="About one model."),
+            click.option("--since", type=TIME, help="Received at this time (UTC) or later."),
+            click.option("--until", type=TIME, help="Received before this time (UTC)."),
+        )
+    ):
+        chosen = option(chosen)
+    return chosen
 
 
 @events.command("list", epilog="Example: headshot-mirror events list --status dead --json")
-@click.option("--status", type=click.Choice(["applied", "stale", "ignored", "dead"]), help="Only this status.")
-@click.option("--model", "model_id", help="Only those of one model.")
+@selecting
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
 @json_option
-def list_(status: str | None, model_id: str | None, limit: int, *, as_json: bool) -> None:
+def list_(wanted: Wanted, limit: int, *, as_json: bool) -> None:
     """The newest events and what became of them."""
     from service.storage import events as storage
 
     with reading() as connection:
-        rows = storage.listed(connection, status=status, model_id=model_id, limit=limit)
+        rows = storage.listed(connection, wanted, limit)
     print_rows(rows, COLUMNS, as_json=as_json)
 
 
@@ -48,3 +87,27 @@ def show(event_id: str, *, as_json: bool) -> None:
         if name != "payload":
             click.echo(f"{name:<13} {shown(value)}")
     print_json(event["payload"])
+
+
+@events.command(epilog="Example: headshot-mirror events replay --status dead")
+@click.argument("event_ids", nargs=-1, metavar="[EVENT_ID]...")
+@selecting
+@json_option
+def replay(event_ids: tuple[str, ...], wanted: Wanted, *, as_json: bool) -> None:
+    """Merge kept events again, by the same rules: the given ones, or all that the options select.
+
+    It can do no harm: what is known to be newer stays. Exit status 1 when an event is dead still.
+    """
+    from service.mirror.replay import replay as merge_again
+
+    if not event_ids and not any(wanted):
+        raise click.UsageError("say which events: their ids, or options such as --status dead")
+    tolerance = timedelta(seconds=config.load(("DATABASE_URL",)).webhook_tolerance_seconds)
+    wanted = wanted._replace(ids=list(event_ids) or None)
+    rows = [one._asdict() for one in merge_again(open_engine(), wanted, tolerance)]
+    print_rows(rows, REPLAY_COLUMNS, as_json=as_json)
+    missing = sorted(set(event_ids) - {row["id"] for row in rows})
+    for event_id in missing:
+        click.echo(f"headshot-mirror: there is no event {event_id}, or the options leave it out", err=True)
+    if missing or any(row["after"] == "dead" for row in rows):
+        raise click.exceptions.Exit(1)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from service.cli.opening import reading
+from service.cli.opening import open_engine, reading
 from service.cli.output import json_option, print_json, print_rows, shown, told_by
 from service.errors import MirrorError
 
@@ -15,7 +15,7 @@ HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
 
 @click.group(epilog="Example: headshot-mirror models show 507f1f77bcf86cd799439011")
 def models() -> None:
-    """Look at models."""
+    """Look at models, and erase the personal data of deleted ones."""
 
 
 @models.command(epilog="Example: headshot-mirror models show 507f1f77bcf86cd799439011 --explain")
@@ -43,6 +43,16 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
     click.echo()
     rows = [{**change, "by": told_by(change), "changed": _changed(change)} for change in history]
     print_rows(rows, HISTORY_COLUMNS, as_json=False)
+
+
+@models.command(epilog="Example: headshot-mirror models erase 507f1f77bcf86cd799439011")
+@click.argument("model_id")
+def erase(model_id: str) -> None:
+    """Erase the personal data of a deleted model now: its name, address, gender, events and old values, for ever."""
+    from service.mirror.tidy import erase_now
+
+    erased = erase_now(open_engine(), model_id)
+    click.echo(f"{model_id} {'is erased' if erased else 'was erased before'}")
 
 
 def _origins(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -6,13 +6,14 @@ batches, pages and refetches of the same models wait for each other and never de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from service.mirror.codec import decode, encode
 from service.mirror.merge import DELETED, Knowledge, merge
 from service.storage import changes, models, wishes
+from service.storage.erasing import PERSONAL
 from service.storage.models import OBSERVED
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class _Batch:
     def take(self, place: int, sighting: Sighting) -> None:
         """Merge one sighting; a visible change is written down."""
         model_id = sighting.observation.model_id
-        merged = merge(self.known[model_id], sighting.observation)
+        merged = merge(self.known[model_id], self._without_erased(sighting.observation))
         self.known[model_id] = merged.knowledge
         self.applied.news[place] = merged.news or model_id not in self.rows
         self._question(model_id, merged)
@@ -102,9 +103,17 @@ class _Batch:
         if not changed and old is not None:
             return
         observed_at = sighting.observation.gone_at or sighting.observation.at
-        self.rows[model_id] = self.written[model_id] = {**row, "observed_at": observed_at}
+        erased_at = old and old["erased_at"]
+        self.rows[model_id] = self.written[model_id] = {**row, "observed_at": observed_at, "erased_at": erased_at}
         self._count(model_id, old, row["status"])
         self.changes.append(_change(sighting, old, row["status"], changed, observed_at))
+
+    def _without_erased(self, seen: Observation) -> Observation:
+        """Of a model whose personal data was erased nothing personal is learned again."""
+        row = self.rows.get(seen.model_id)
+        if row is None or row["erased_at"] is None:
+            return seen
+        return replace(seen, fields={name: value for name, value in seen.fields.items() if name not in PERSONAL})
 
     def _question(self, model_id: str, merged: Merged) -> None:
         if merged.ask_after is not None:

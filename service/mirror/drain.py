@@ -1,219 +1,170 @@
-"""The drain: entries of the inbox become merged rows, a batch at a time, each event once.
+"""The drain: what the inbox and the spool hold becomes merged rows, a batch at a time, each event once.
 
-A batch is one transaction; its entries leave the inbox after the commit. An event that cannot be applied ends as
-`dead`, alone: where a batch fails for a reason that is not the server's, its entries are applied one by one.
+A batch is one transaction; its entries leave the inbox after the commit, or the spool with it. An event that cannot be
+applied ends as `dead`, alone: where a batch fails for a reason that is not the server's, its events are applied one by
+one.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from service.errors import DeliveryRejected, UpstreamGarbled
+from service.inbox import Entry
 from service.mirror.apply import Applied, Sighting, apply
-from service.mirror.observe import event_time, from_webhook
-from service.storage import events
+from service.mirror.event import Event, read, row
+from service.storage import events, spool
 from service.storage.database import transaction
-from service.upstream.json_text import storable
-from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from sqlalchemy import Connection, Engine
 
-    from service.inbox import Entry, Inbox
-    from service.mirror.merge import Observation
+    from service.inbox import Inbox
+
+    Merge = Callable[[Connection, Sequence[Event]], "Drained"]
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
 
-# Postgres' indexes take no longer key.
-LONGEST_ID = 255
-
-
-@dataclass(slots=True)
-class Event:
-    """One event of a batch, however often it was delivered in it.
-
-    Attributes:
-        envelope: what the door read; None where the body is not even that.
-        entry: its first delivery.
-        event_id: the vendor's id, or our digest.
-        happened_at: when the vendor says it happened.
-        observation: what it tells of a model; None where it concerns none or cannot be read.
-        status: how it ends.
-        error: why it is dead.
-        deliveries: how often the batch holds it.
-        as_text: its payload is kept as text: it is no JSON, or Postgres refuses it as such.
-    """
-
-    envelope: Envelope | None
-    entry: Entry
-    event_id: str
-    happened_at: datetime | None = None
-    observation: Observation | None = None
-    status: str = "ignored"
-    error: str | None = None
-    deliveries: int = 1
-    as_text: bool = False
-
 
 class Drained(NamedTuple):
     """What became of a batch: events by their status, redelivered ones under `repeated`; questions that came up."""
 
-    results: dict[str, int]
+    results: Counter[str]
     asked: int
+
+    def __add__(self, other: Any) -> Drained:
+        """What became of both."""
+        return Drained(self.results + other.results, self.asked + other.asked)
+
+
+NOTHING = Drained(Counter(), 0)
 
 
 def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Entry], tolerance: timedelta) -> Drained:
-    """Apply entries in one transaction, then take them out of the inbox.
+    """Apply entries of the inbox in one transaction, then take them out of it.
 
     Raises:
         StorageUnavailable: nothing was applied; the entries stay where they are.
         InboxUnavailable: all was applied, but the entries could not be taken out; they will change nothing again.
     """
-    batch = _read(entries, tolerance)
     try:
-        drained = _commit(engine, batch)
+        with transaction(engine) as connection:
+            drained = _merge_new(connection, read(entries, tolerance))
     except DBAPIError:
-        log.warning("batch.split", events=len(batch))
-        drained = _one_by_one(engine, batch)
+        drained = one_by_one(engine, read(entries, tolerance), _merge_new)
     inbox.done(entries)
-    log.info("batch", entries=len(entries), **drained.results)
+    log.info("batch", kept="inbox", entries=len(entries), **drained.results)
     return drained
 
 
-def _read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
-    """The events of a batch, each once."""
-    found: dict[str, Event] = {}
-    for entry in entries:
-        event = _event(entry, tolerance)
-        if event.event_id in found:
-            found[event.event_id].deliveries += 1
-        else:
-            found[event.event_id] = event
-    return list(found.values())
+def drain_spool(engine: Engine, tolerance: timedelta) -> Drained:
+    """Apply what waits longest in the spool; what another drain is applying is left to it.
 
-
-def _event(entry: Entry, tolerance: timedelta) -> Event:
-    """Decode an entry; whatever is wrong with it is the event's own error."""
-    signed_at = int(entry.signed_at.timestamp())
+    Raises:
+        StorageUnavailable: nothing was applied; the deliveries stay where they are.
+    """
+    entries: list[Entry] = []
     try:
-        envelope = decode_envelope(entry.body)
-    except DeliveryRejected as error:
-        return Event(
-            None, entry, event_id_of(None, signed_at, entry.body), status="dead", error=str(error), as_text=True
-        )
-    event = Event(envelope, entry, event_id_of(envelope, signed_at, entry.body))
-    event.happened_at = event_time(envelope, entry.signed_at, tolerance)
-    try:
-        if envelope.model_id is not None:
-            event.observation = _observation(entry, envelope, tolerance)
-    except UpstreamGarbled as error:
-        event.status, event.error = "dead", str(error)
-    return event
+        with transaction(engine) as connection:
+            entries = [_entry(kept) for kept in spool.take(connection, BATCH)]
+            drained = _merge_new(connection, read(entries, tolerance)) if entries else NOTHING
+    except DBAPIError:
+        drained = one_by_one(engine, read(entries, tolerance), _merge_spooled)
+    if entries:
+        log.info("batch", kept="spool", entries=len(entries), **drained.results)
+    return drained
 
 
-def _observation(entry: Entry, envelope: Envelope, tolerance: timedelta) -> Observation:
-    if len(envelope.model_id or "") > LONGEST_ID:
-        raise UpstreamGarbled(f"webhook body: `object._id` is longer than {LONGEST_ID} characters")
-    return from_webhook(envelope, decode_webhook_model(entry.body), entry.signed_at, tolerance)
+def one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge) -> Drained:
+    """Merge each event in a transaction of its own; one that Postgres refuses ends as dead, the others do not.
 
+    Args:
+        engine: the mirror's Postgres.
+        batch: events of a batch that was refused as a whole.
+        merge: merges and records events in a transaction.
 
-def _commit(engine: Engine, batch: Sequence[Event]) -> Drained:
-    """One transaction over a batch."""
-    with transaction(engine) as connection:
-        repeated = events.processed(connection, [event.event_id for event in batch])
-        fresh = [event for event in batch if event.event_id not in repeated and event.observation]
-        sightings = [
-            Sighting(event.observation, "webhook", event_id=event.event_id) for event in fresh if event.observation
-        ]
-
-        def record(applied: Applied) -> None:
-            for event, news in zip(fresh, applied.news, strict=True):
-                event.status = "applied" if news else "stale"
-            events.record(connection, [_row(event) for event in batch], datetime.now(UTC))
-
-        asked = _apply(connection, sightings, record)
-    results: dict[str, int] = {}
-    for event in batch:
-        result = "repeated" if event.event_id in repeated else event.status
-        results[result] = results.get(result, 0) + 1
-    return Drained(results, asked)
-
-
-def _apply(connection: Connection, sightings: Sequence[Sighting], record: Any) -> int:
-    return len(apply(connection, sightings, record=record).asked)
-
-
-def _one_by_one(engine: Engine, batch: Sequence[Event]) -> Drained:
-    """Apply each event in a transaction of its own; one that fails is dead, the others are not."""
-    results: dict[str, int] = {}
-    asked = 0
+    Raises:
+        StorageUnavailable: some were not applied.
+    """
+    log.warning("batch.split", events=len(batch))
+    drained = NOTHING
     for event in batch:
         try:
-            drained = _commit(engine, [event])
+            drained += _alone(engine, event, merge)
         except DBAPIError as error:
-            drained = _bury(engine, event, error)
-        asked += drained.asked
-        for result, count in drained.results.items():
-            results[result] = results.get(result, 0) + count
-    return Drained(results, asked)
+            drained += _bury(engine, event, merge, error)
+    return drained
 
 
-def _bury(engine: Engine, event: Event, error: DBAPIError) -> Drained:
+def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[], None]) -> Drained:
+    """Merge what events tell, and set their statuses.
+
+    Args:
+        connection: a transaction.
+        batch: events, each once.
+        record: writes the events' rows, when their statuses are known.
+    """
+    telling = [event for event in batch if event.observation]
+    sightings = [
+        Sighting(event.observation, "webhook", event_id=event.event_id) for event in telling if event.observation
+    ]
+
+    def settle(applied: Applied) -> None:
+        for event, news in zip(telling, applied.news, strict=True):
+            event.status = "applied" if news else "stale"
+        record()
+
+    asked = len(apply(connection, sightings, record=settle).asked)
+    return Drained(Counter(event.status for event in batch), asked)
+
+
+def _merge_new(connection: Connection, batch: Sequence[Event]) -> Drained:
+    """Merge those events that were not processed before, and record every delivery."""
+    repeated = events.processed(connection, [event.event_id for event in batch])
+    fresh = [event for event in batch if event.event_id not in repeated]
+
+    def record() -> None:
+        events.record(connection, [row(event) for event in batch], datetime.now(UTC))
+
+    drained = merge_events(connection, fresh, record)
+    return drained + Drained(Counter(repeated=len(repeated)), 0)
+
+
+def _merge_spooled(connection: Connection, batch: Sequence[Event]) -> Drained:
+    """The same with events of the spool, which they leave; those that another drain took meanwhile are its own."""
+    ids = [int(entry.entry_id) for event in batch for entry in event.deliveries]
+    return _merge_new(connection, batch) if spool.remove(connection, ids) else NOTHING
+
+
+def _entry(kept: dict[str, Any]) -> Entry:
+    """A spooled delivery in the form of the inbox."""
+    delivery_id = kept["delivery_id"] or f"spool-{kept['id']}"
+    signed_at = datetime.fromtimestamp(kept["signed_at"], UTC)
+    return Entry(str(kept["id"]), delivery_id, kept["body"], signed_at, kept["received_at"])
+
+
+def _alone(engine: Engine, event: Event, merge: Merge) -> Drained:
+    with transaction(engine) as connection:
+        return merge(connection, [event])
+
+
+def _bury(engine: Engine, event: Event, merge: Merge, error: DBAPIError) -> Drained:
     """Keep an event that Postgres refuses as dead; the refusal's own words may hold personal data, so only its name."""
     event.observation, event.status = None, "dead"
     event.error = f"Postgres refused it: {type(error.orig).__name__}"
     log.error("event.dead", event_id=event.event_id, error=event.error)
     try:
-        return _commit(engine, [event])
+        return _alone(engine, event, merge)
     except DBAPIError:
         # The payload itself is refused; nested too deep, for one. As text anything is taken.
         event.as_text = True
-        return _commit(engine, [event])
-
-
-def _row(event: Event) -> dict[str, Any]:
-    """The event's row of `webhook_events`."""
-    envelope, entry = event.envelope, event.entry
-    model_id = envelope.model_id if envelope else None
-    return {
-        "id": event.event_id,
-        "event": envelope.event if envelope else "",
-        "model_id": model_id if model_id and len(model_id) <= LONGEST_ID else None,
-        "status": event.status,
-        "error": event.error,
-        "payload": _payload(_quoted(entry.body) if event.as_text else entry.body),
-        "created_at": event.happened_at,
-        "received_at": entry.received_at,
-        "deliveries": event.deliveries,
-    }
-
-
-# What `jsonb` may refuse: escapes of NUL and of half a character, exponents and integers past its range.
-_DOUBTFUL = re.compile(rb"\\u|[0-9][eE][+-]?[0-9]{3}|[0-9]{400}")
-
-
-def _payload(body: bytes) -> str:
-    """A JSON body as `jsonb` takes it."""
-    if not _DOUBTFUL.search(body):
-        return body.decode()
-    try:
-        return storable(body).decode()
-    except ValueError:
-        # Nested deeper than can be mended.
-        return storable(_quoted(body)).decode()
-
-
-def _quoted(body: bytes) -> bytes:
-    """A body as a JSON text: whatever it is, it is kept for the person who looks."""
-    return json.dumps(body.decode("utf-8", "replace")).encode()
+        return _alone(engine, event, merge)

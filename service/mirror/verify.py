@@ -16,6 +16,7 @@ from service.mirror.pull import page_of
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, accepts, again, proves, step_back, step_on
 from service.storage import models
 from service.storage.database import transaction
+from service.storage.erasing import PERSONAL
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -145,8 +146,6 @@ class Verifier:
             row = models.read(connection, [model_id]).get(model_id)
         if row is None:
             return [] if seen is None else [Difference(model_id, "status", ABSENT, seen.fields.get("status"))]
-        if row["erased_at"] is not None:
-            return []
         if seen is None:
             gone = row["status"] == DELETED
             return [] if gone else [Difference(model_id, "status", row["status"], ABSENT)]
@@ -155,11 +154,12 @@ class Verifier:
 
 
 def _compare(row: Mapping[str, Any], seen: Observation) -> Iterator[Difference]:
-    """Every told field that differs; of what is deleted on both sides only the life counts."""
+    """Every told field that differs and was not erased; of what is deleted on both sides only the life counts."""
     if row["status"] == seen.fields.get("status") == DELETED:
         return
+    passed_over = PERSONAL if row["erased_at"] is not None else ()
     for name, value in seen.fields.items():
-        if row[name] != value:
+        if name not in passed_over and row[name] != value:
             yield Difference(row["id"], name, _plain(row[name]), _plain(value))
 
 

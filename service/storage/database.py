@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # A server that is gone is noticed within seconds, even where the network swallows every packet.
 CONNECT_OPTIONS = {
-    "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -37,8 +36,13 @@ LIMIT_EXCEEDED = "54"
 UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
 
-def connect(url: str, *, pool_size: int = 5) -> Engine:
+def connect(url: str, *, pool_size: int = 5, connect_timeout: int = 5) -> Engine:
     """An engine for `url` (`postgresql://…`); nothing is connected yet.
+
+    Args:
+        url: of the database.
+        pool_size: how many connections are kept.
+        connect_timeout: seconds until a server that does not answer counts as gone.
 
     Raises:
         SettingsError: libpq does not understand the URL, or not one of its options.
@@ -46,7 +50,7 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     try:
         engine = create_engine(
             url.replace("postgresql://", "postgresql+psycopg://", 1),
-            connect_args=CONNECT_OPTIONS,
+            connect_args={**CONNECT_OPTIONS, "connect_timeout": connect_timeout},
             pool_size=pool_size,
             pool_timeout=10,
             pool_pre_ping=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -21,19 +21,38 @@ COLUMNS = {
     "payload": "text",
     "created_at": "timestamptz",
     "received_at": "timestamptz",
-    "deliveries": "integer",
+    "signed_at": "timestamptz",
+    "delivery_ids": "text",
 }
+
+# So many deliveries of an event are told apart; one that is read again after more of them counts twice.
+MOST_IDS = 50
+
+NEW = f"""
+    unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in COLUMNS.items())}) AS new ({", ".join(COLUMNS)})
+"""
+# Of a model whose personal data was erased no payload is kept any more.
+KEPT_PAYLOAD = """
+    CASE WHEN NOT EXISTS (
+        SELECT FROM headshotpro.models AS m WHERE m.id = new.model_id AND m.erased_at IS NOT NULL
+    ) THEN new.payload END
+"""
 
 _RECORD = text(
     f"""
     INSERT INTO headshotpro.webhook_events
-        (id, event, model_id, status, error, payload, created_at, received_at, deliveries, processed_at)
-    SELECT id, event, model_id, status, error, CAST(payload AS jsonb), created_at, received_at, deliveries, :now
-    FROM unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in COLUMNS.items())})
-        AS new ({", ".join(COLUMNS)})
-    ORDER BY id
-    ON CONFLICT (id) DO UPDATE SET
-        deliveries = webhook_events.deliveries + excluded.deliveries
+        (id, event, model_id, status, error, payload, created_at, received_at, signed_at, delivery_ids, deliveries,
+        processed_at)
+    SELECT new.id, event, model_id, new.status, error, CAST({KEPT_PAYLOAD} AS jsonb), new.created_at,
+        received_at, signed_at, ids, cardinality(ids), :now
+    FROM {NEW}, string_to_array(new.delivery_ids, ' ') AS ids
+    ORDER BY new.id
+    ON CONFLICT (id) DO UPDATE SET (deliveries, delivery_ids) = (
+        SELECT webhook_events.deliveries + count(*),
+            (coalesce(webhook_events.delivery_ids, '{{}}') || coalesce(array_agg(new_id), '{{}}'))[1:{MOST_IDS}]
+        FROM unnest(excluded.delivery_ids) AS new_id
+        WHERE NOT new_id = ANY(coalesce(webhook_events.delivery_ids, '{{}}'))
+    )
     """  # noqa: S608 - names of our own columns
 )
 
@@ -45,11 +64,12 @@ def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
 
 
 def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    """Write events, each id once; one that is there already only counts its deliveries.
+    """Write events, each id once; one that is there already only counts the deliveries that are new.
 
     Args:
         connection: the transaction that merged them.
-        events: a mapping with the keys of `COLUMNS` for each; `payload` is JSON text.
+        events: a mapping with the keys of `COLUMNS` for each; `payload` is JSON text, `delivery_ids` are separated
+            by spaces.
         now: our time of the write.
     """
     if not events:
@@ -58,21 +78,69 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: dat
     connection.execute(_RECORD, {**columns, "now": now})
 
 
-def listed(
-    connection: Connection, *, status: str | None = None, model_id: str | None = None, limit: int = 50
-) -> list[dict[str, Any]]:
-    """The newest events, without their payloads."""
+_RECORD_AGAIN = text(
+    f"""
+    UPDATE headshotpro.webhook_events AS old SET event = new.event, model_id = new.model_id, status = new.status,
+        error = new.error, created_at = new.created_at, processed_at = now()
+    FROM {NEW} WHERE old.id = new.id
+    """  # noqa: S608 - names of our own columns
+)
+
+
+def record_again(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+    """Write what became of events that were merged again; takes the same mappings as `record`."""
+    if events:
+        connection.execute(_RECORD_AGAIN, {name: [event[name] for event in events] for name in COLUMNS})
+
+
+class Wanted(NamedTuple):
+    """Which events are meant; what is None does not narrow them.
+
+    Attributes:
+        ids: these.
+        status: applied, stale, ignored or dead.
+        event: what happened, such as model.deleted.
+        model_id: the model.
+        since: received at this time or later.
+        until: received before this time.
+    """
+
+    ids: Sequence[str] | None = None
+    status: str | None = None
+    event: str | None = None
+    model_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_WANTED = """
+    (CAST(:ids AS text[]) IS NULL OR id = ANY(CAST(:ids AS text[])))
+    AND (CAST(:status AS text) IS NULL OR status = :status)
+    AND (CAST(:event AS text) IS NULL OR event = :event)
+    AND (CAST(:model_id AS text) IS NULL OR model_id = :model_id)
+    AND (CAST(:since AS timestamptz) IS NULL OR received_at >= :since)
+    AND (CAST(:until AS timestamptz) IS NULL OR received_at < :until)
+"""
+
+
+def wanted_after(connection: Connection, wanted: Wanted, above: str, limit: int) -> list[dict[str, Any]]:
+    """The next of the wanted events in the order of their ids, with their payloads."""
     statement = text(
-        """
-        SELECT id, event, model_id, status, error, created_at, received_at, processed_at, deliveries
-        FROM headshotpro.webhook_events
-        WHERE (CAST(:status AS text) IS NULL OR status = :status)
-            AND (CAST(:model_id AS text) IS NULL OR model_id = :model_id)
-        ORDER BY received_at DESC, id LIMIT :limit
-        """
+        f"SELECT * FROM headshotpro.webhook_events WHERE id > :above AND {_WANTED} "  # noqa: S608 - our own words
+        "ORDER BY id LIMIT :limit"
     )
-    rows = connection.execute(statement, {"status": status, "model_id": model_id, "limit": limit}).mappings()
-    return [dict(row) for row in rows]
+    found = connection.execute(statement, {**wanted._asdict(), "above": above, "limit": limit}).mappings()
+    return [dict(row) for row in found]
+
+
+def listed(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+    """The newest of the wanted events, without their payloads."""
+    statement = text(
+        "SELECT id, event, model_id, status, error, created_at, received_at, processed_at, deliveries "  # noqa: S608
+        f"FROM headshotpro.webhook_events WHERE {_WANTED} ORDER BY received_at DESC, id LIMIT :limit"
+    )
+    found = connection.execute(statement, {**wanted._asdict(), "limit": limit}).mappings()
+    return [dict(row) for row in found]
 
 
 def one(connection: Connection, event_id: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import BYTEA, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TIMESTAMP
 
 SCHEMA = "headshotpro"
 
@@ -82,6 +82,11 @@ Index(None, models.c.status, models.c.created_at)
 Index(None, models.c.created_at)
 Index(None, models.c.team_id)
 Index(None, models.c.email)
+Index(
+    "models_to_erase_idx",
+    models.c.deleted_at,
+    postgresql_where=text("status = 'deleted' AND erased_at IS NULL"),
+)
 
 model_clocks = Table(
     "model_clocks",
@@ -153,8 +158,10 @@ webhook_events = Table(
     Column("payload", JSONB, comment="The body as it was sent"),
     _time("created_at", "When it happened, by the vendor; null where it did not say"),
     _time("received_at", "When the door took it", nullable=False),
+    _time("signed_at", "The signed timestamp of its first delivery: it did not happen later"),
     _time("processed_at", "When it was applied", nullable=False),
     Column("deliveries", Integer, nullable=False, server_default=text("1"), comment="How often it was delivered"),
+    Column("delivery_ids", ARRAY(Text), comment="The door's ids of its first deliveries: one read twice counts once"),
     comment="One row for each webhook event that was processed",
 )
 Index(None, webhook_events.c.model_id, webhook_events.c.received_at)
@@ -247,6 +254,7 @@ event_spool = Table(
     Column("body", BYTEA, nullable=False, comment="The delivery's raw body"),
     Column("signed_at", BigInteger, nullable=False, comment="Its signed timestamp, Unix seconds"),
     _time("received_at", "When the door took it", nullable=False),
+    _text("delivery_id", "The door's id of it: Redis may hold it too"),
     comment="Deliveries taken while Redis could not take them",
 )
 

@@ -15,14 +15,15 @@ from service.web import NEEDS
 from service.web.answers import error_answer
 from service.web.door import Door
 from service.web.health import Health
+from service.web.keeper import Keeper
 
 if TYPE_CHECKING:
     from flask import Response
 
     from service.config import Settings
 
-# A delivery waits this long for Redis at most; then the vendor is told to come again.
-DOOR_TIMEOUT_SECONDS = 2.0
+# A delivery waits this long for Redis at most; then Postgres is to take it.
+DOOR_TIMEOUT_SECONDS = 2
 
 CODES = {
     400: "INVALID_REQUEST",
@@ -39,8 +40,11 @@ def build(settings: Settings | None = None) -> Flask:
     log.configure(settings)
     app = Flask("service.web")
     client = inbox.connect(settings.redis, timeout=DOOR_TIMEOUT_SECONDS)
-    door = Door(Inbox(client), StaleModels(client), JobQueue(client), settings)
-    health = Health(client, database.connect(settings.postgres_url, pool_size=1))
+    # One that hangs keeps its connection until it answers: there are a few more than one for that.
+    engine = database.connect(settings.postgres_url, connect_timeout=DOOR_TIMEOUT_SECONDS)
+    keeper = Keeper(Inbox(client), engine, settings.inbox_limit)
+    door = Door(keeper, StaleModels(client), JobQueue(client), settings)
+    health = Health(client, engine, settings.inbox_limit)
     app.post("/webhooks/headshotpro")(door.receive)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)

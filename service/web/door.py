@@ -1,4 +1,4 @@
-"""The webhook door: verify, decode, put into the inbox, wake a worker. Nothing else, and no Postgres on that path."""
+"""The webhook door: verify, decode, keep it safe, wake a worker. Nothing else, and no Postgres where Redis takes it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import structlog
 from flask import jsonify, request
 
-from service.errors import DeliveryRejected, InboxUnavailable
-from service.mirror.drain import LONGEST_ID
+from service.errors import DeliveryRejected, InboxUnavailable, Unavailable
+from service.inbox import Delivery
+from service.mirror.event import LONGEST_ID
 from service.queue import Job
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from flask import Response
 
     from service.config import Settings
-    from service.inbox import Inbox, StaleModels
+    from service.inbox import StaleModels
     from service.queue import JobQueue
+    from service.web.keeper import Keeper
 
 log = structlog.get_logger(__name__)
 
@@ -34,14 +36,14 @@ class Door:
     """Where deliveries come in.
 
     Args:
-        inbox: where they are put; a 202 is sent only after that.
+        keeper: what makes them safe; a 202 is sent only after that.
         stale_models: where models are noted whose deliveries came too late.
         queue: where a worker is woken.
         settings: the secrets and the tolerance.
     """
 
-    def __init__(self, inbox: Inbox, stale_models: StaleModels, queue: JobQueue, settings: Settings) -> None:
-        self._inbox = inbox
+    def __init__(self, keeper: Keeper, stale_models: StaleModels, queue: JobQueue, settings: Settings) -> None:
+        self._keeper = keeper
         self._stale_models = stale_models
         self._queue = queue
         self._secrets = settings.webhook_secrets
@@ -55,16 +57,19 @@ class Door:
             timestamp = self._verified_timestamp(body, now)
             envelope = decode_envelope(body)
             event_id = event_id_of(envelope, int(timestamp), body)
-            self._inbox.put(body, int(timestamp), datetime.fromtimestamp(now, UTC))
+            arrived = datetime.fromtimestamp(now, UTC)
+            kept = self._keeper.keep(Delivery.arrived(body, int(timestamp), arrived))
         except DeliveryRejected as error:
             log.info("delivery", answer=error.answer, status=error.status)
             return error_answer(error.status, error.code, str(error))
-        except InboxUnavailable as error:
+        except Unavailable as error:
             log.error("delivery", answer="unavailable", status=503, reason=str(error))
             answer, status = error_answer(503, "UNAVAILABLE", "the event cannot be kept now: send it again")
             return answer, status, {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        self._wake()
-        log.info("delivery", answer="accepted", status=202, event_id=event_id, model_id=envelope.model_id)
+        # Where Redis is gone there is nobody to wake: the clock does it when it is back.
+        if kept == "inbox":
+            self._wake()
+        log.info("delivery", answer="accepted", status=202, kept=kept, event_id=event_id, model_id=envelope.model_id)
         return jsonify(status="accepted", event=event_id), 202
 
     def _body(self) -> bytes:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from flask import Response
 
-from service import inbox
+from service import promise
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
 from service.storage import schema
+from service.web.patience import in_time
 
 if TYPE_CHECKING:
     import redis
     from sqlalchemy import Engine
 
-# A Postgres that hangs must not hang the question: the door can do without it.
+# A Postgres that hangs must not hang the question.
 POSTGRES_PATIENCE_SECONDS = 3.0
 
 
@@ -25,41 +25,43 @@ class Health:
     Args:
         client: the inbox's Redis.
         engine: the mirror's Postgres.
+        inbox_limit: how many events the inbox takes.
     """
 
-    def __init__(self, client: redis.Redis, engine: Engine) -> None:
+    def __init__(self, client: redis.Redis, engine: Engine, inbox_limit: int) -> None:
         self._client = client
         self._engine = engine
+        self._inbox_limit = inbox_limit
 
     def livez(self) -> Response:
         """The process answers."""
         return Response("ok\n", mimetype="text/plain")
 
     def readyz(self) -> Response:
-        """200 while a delivery can be accepted, else 503; a line for each server says why."""
-        ready, redis_line = self._redis()
-        lines = [*self._postgres_in_time(), redis_line]
-        return Response("\n".join(sorted(lines)) + "\n", 200 if ready else 503, mimetype="text/plain")
+        """200 while one of the servers can take a delivery, else 503; a line for each says why."""
+        postgres_takes, postgres_lines = self._postgres()
+        redis_takes, redis_line = self._redis()
+        if not redis_takes and postgres_takes:
+            redis_line += "; deliveries are kept in Postgres meanwhile"
+        lines = sorted([*postgres_lines, redis_line])
+        return Response("\n".join(lines) + "\n", 200 if redis_takes or postgres_takes else 503, mimetype="text/plain")
 
     def _redis(self) -> tuple[bool, str]:
+        """Whether it takes an event, and what its settings promise for one."""
         try:
-            return True, f"redis: ok, {inbox.durability(self._client).words}"
+            words = promise.durability(self._client).words
+            room = promise.room(self._client, self._inbox_limit)
         except InboxUnavailable as error:
             return False, f"redis: unavailable ({error})"
+        state = "full" if room.full else "ok"
+        return not room.full, "; ".join(part for part in (f"redis: {state}, {words}", room.warning) if part)
 
-    def _postgres_in_time(self) -> list[str]:
-        lines: list[str] = []
-        look = threading.Thread(target=lambda: lines.extend(self._postgres()), daemon=True)
-        look.start()
-        look.join(POSTGRES_PATIENCE_SECONDS)
-        return lines or [f"postgres: unavailable (no answer in {POSTGRES_PATIENCE_SECONDS:.0f} s)", "schema: unknown"]
-
-    def _postgres(self) -> list[str]:
-        """Postgres is not on the door's path: while it is gone, deliveries are accepted and wait."""
+    def _postgres(self) -> tuple[bool, list[str]]:
+        """Whether its spool takes a delivery; Postgres and its schema, a line each."""
         try:
-            revision = schema.check(self._engine)
+            revision = in_time(POSTGRES_PATIENCE_SECONDS, lambda: schema.check(self._engine))
         except StorageUnavailable as error:
-            return [f"postgres: unavailable ({error})", "schema: unknown"]
+            return False, [f"postgres: unavailable ({error})", "schema: unknown"]
         except SchemaOutdated as error:
-            return ["postgres: ok", f"schema: outdated ({error})"]
-        return ["postgres: ok", f"schema: ok, revision {revision}"]
+            return False, ["postgres: ok", f"schema: outdated ({error})"]
+        return True, ["postgres: ok", f"schema: ok, revision {revision}"]

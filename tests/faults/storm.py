@@ -96,7 +96,7 @@ def storm(seed: int, folder: Path, seconds: float = SECONDS) -> Report:
     began = time.monotonic()
     try:
         with ExitStack() as stack:
-            vendor = stack.enter_context(_sandbox(models=MODELS, seed=seed, **options))
+            vendor = stack.enter_context(running_sandbox(models=MODELS, seed=seed, **options))
             deployment = stack.enter_context(deployed(folder, vendor, workers=workers))
             relay = stack.enter_context(Relay(deployment.system.url))
             caller = Caller(vendor)
@@ -185,7 +185,7 @@ def _compare(deployment: Deployment, caller: Caller, relay: Relay, report: Repor
 
 
 @contextmanager
-def _sandbox(**options: Any) -> Iterator[Vendor]:
+def running_sandbox(**options: Any) -> Iterator[Vendor]:
     """A sandbox in which nothing happens yet."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "service.sandbox", "--quiet", *words]

@@ -200,7 +200,7 @@ def test_events_are_listed_newest_first(cli: Cli, two_events: None) -> None:
 
 def test_an_event_is_shown_with_its_body(cli: Cli, two_events: None) -> None:
     done = cli.run("events", "show", "evt_1", "--json")
-    assert done.document.keys() == {*EVENT_KEYS, "payload"}
+    assert done.document.keys() == {*EVENT_KEYS, "payload", "signed_at", "delivery_ids"}
     assert done.document["payload"]["object"]["title"] == "Zoë"
     assert_times(done.document)
     plain = cli.run("events", "show", "evt_1").out

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from service import inbox
+from service import inbox, promise
 from service.errors import InboxUnavailable
-from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Depth, Inbox
+from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def box(client: redis.Redis) -> Inbox:
 
 def put(box: Inbox, *bodies: bytes) -> None:
     for body in bodies:
-        box.put(body, 1767322800, NOW)
+        box.put(Delivery.arrived(body, 1767322800, NOW))
 
 
 def bodies(entries: list[inbox.Entry]) -> list[bytes]:
@@ -178,7 +178,7 @@ def test_an_entry_that_is_none_of_ours_is_read_with_an_empty_body(box: Inbox, cl
     client.xadd(STREAM, {"what": "is this"}, id="1767322800000-0")
     client.xadd(STREAM, {"body": b"1", "signed_at": "now", "received_at": "1e300"}, id="1767322800000-1")
     at = datetime.fromtimestamp(1767322800, UTC)
-    assert [entry[1:] for entry in box.read(10, 0)] == [(b"", at, at), (b"1", at, at)]
+    assert [entry[2:] for entry in box.read(10, 0)] == [(b"", at, at), (b"1", at, at)]
 
 
 def test_consumers_that_died_are_forgotten_once_their_hands_are_empty(box: Inbox, client: Any) -> None:
@@ -199,14 +199,14 @@ def test_there_may_be_no_consumers_to_forget(box: Inbox) -> None:
 
 def test_every_call_without_redis_is_an_error_of_ours() -> None:
     box = Inbox(inbox.connect("redis://127.0.0.1:9"), "one")
-    entry = inbox.Entry("1-0", b"", NOW, NOW)
+    entry = inbox.Entry("1-0", "", b"", NOW, NOW)
     for call in (
         lambda: put(box, b"1"),
         lambda: box.read(1, 0),
         lambda: box.done([entry]),
         box.depth,
         box.forget_dead_consumers,
-        lambda: inbox.durability(inbox.connect("redis://127.0.0.1:9")),
+        lambda: promise.durability(inbox.connect("redis://127.0.0.1:9")),
     ):
         with pytest.raises(InboxUnavailable):
             call()
@@ -227,18 +227,18 @@ def test_a_redis_that_refuses_to_write_is_unavailable_until_it_takes_again(own_v
 
 def test_the_promise_follows_from_the_settings_of_redis(own_valkey: Valkey) -> None:
     client: Any = inbox.connect(own_valkey.url)
-    assert inbox.durability(client) == ("an event survives a power cut (appendfsync always)", ())
+    assert promise.durability(client) == ("an event survives a power cut (appendfsync always)", ())
     client.config_set("appendfsync", "everysec")
-    assert "survives a kill, not a power cut" in inbox.durability(client).words
+    assert "survives a kill, not a power cut" in promise.durability(client).words
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.config_set("appendonly", "no")
-    promise = inbox.durability(client)
-    assert promise.words.startswith("an event does not survive a restart of Redis")
-    assert [fault.split()[0] for fault in promise.faults] == ["appendonly", "maxmemory-policy"]
+    promised = promise.durability(client)
+    assert promised.words.startswith("an event does not survive a restart of Redis")
+    assert [fault.split()[0] for fault in promised.faults] == ["appendonly", "maxmemory-policy"]
 
 
 def test_a_managed_redis_that_hides_its_settings_promises_nothing(own_valkey: Valkey) -> None:
     client: Any = inbox.connect(own_valkey.url)
     client.acl_setuser("managed", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-config"])
     managed = inbox.connect(f"redis://managed:p@127.0.0.1:{own_valkey.port}/0")
-    assert inbox.durability(managed).words == "durability unknown (CONFIG is not allowed)"
+    assert promise.durability(managed).words == "durability unknown (CONFIG is not allowed)"

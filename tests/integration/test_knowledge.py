@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.inbox import Delivery
 from service.mirror.sweep import sweep
 from service.queue import Job
 from service.upstream.client import UpstreamClient
@@ -31,7 +32,7 @@ def hear_of(here: Mirror, models: Sequence[dict[str, Any]]) -> None:
     """Events about models are all in the inbox at once, and applied."""
     for model in models:
         body = event_body(model["id"], "model.created", **{name: model[name] for name in TOLD})
-        here.runtime.inbox.put(body, int(time.time()), datetime.now(UTC))
+        here.runtime.inbox.put(Delivery.arrived(body, int(time.time()), datetime.now(UTC)))
     here.hear()
 
 

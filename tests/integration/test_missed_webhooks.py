@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.inbox import Delivery
 from service.mirror import deletions
 from service.mirror.pull import HOT
 from tests.support.cli import Cli
@@ -110,7 +111,7 @@ def test_a_webhook_that_waited_in_the_inbox_while_the_pull_was_quicker_is_not_mi
     # Received two minutes ago; since then no drain could work.
     received = datetime.now(UTC) - timedelta(minutes=2)
     body = event_body(model_id, status="failed", at=received)
-    here.runtime.inbox.put(body, int(received.timestamp()), received)
+    here.runtime.inbox.put(Delivery.arrived(body, int(received.timestamp()), received))
     pull = here.pull()
     assert pull["changed"] == 1
     here.hear()

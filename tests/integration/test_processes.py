@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -267,3 +268,22 @@ def test_nothing_of_a_worker_is_left_when_it_is_killed(lonely_worker: System, fo
     assert eventually(lambda: len(processes_in(folder)) == 3), lonely_worker.logs()
     os.kill(lonely_worker.started[0].process.pid, signal.SIGKILL)
     assert eventually(lambda: not processes_in(folder)), processes_in(folder)
+
+
+def test_web_ends_when_postgres_comes_back_with_a_schema_that_is_too_old(folder: Path, own_postgres: Postgres) -> None:
+    url = own_postgres.url
+    own_postgres.stop()
+    with System(folder, DATABASE_URL=url, REDIS_URL=SERVERS["REDIS_URL"]) as system:
+        web = system.start("web")
+        system.wait_for_web()
+        own_postgres.boot()
+        assert web.process.wait(30) == 1
+        assert "run `headshot-mirror migrate`" in web.said.splitlines()[-1]
+
+
+def test_gunicorns_master_loads_nothing_that_its_workers_have_to_patch_first() -> None:
+    # psycopg waits in C where it is loaded before gevent's patches: one hung Postgres would hold up every delivery.
+    code = "import sys, service.web.serving; print({'psycopg', 'redis', 'flask', 'sqlalchemy'} & set(sys.modules))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment(**SERVERS), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

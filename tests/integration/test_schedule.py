@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.config import Settings
+from service.inbox import Delivery
 from service.mirror.pull import FULL, HOT
 from service.queue import DRAIN_QUEUE, WORK_QUEUE, Job, queue_of
 from service.runtime import Runtime
@@ -115,7 +116,7 @@ def test_a_wake_up_that_was_lost_is_made_good(process: Process) -> None:
     runtime = process()
     asked(runtime)
     # A delivery whose wake-up never came.
-    runtime.inbox.put(event_body(new_id()), int(time.time()), datetime.now(UTC))
+    runtime.inbox.put(Delivery.arrived(event_body(new_id()), int(time.time()), datetime.now(UTC)))
     assert "drain" in asked(runtime)
     # And one whose job was lost with the worker that took it: the flag that it waits already stands for a while.
     runtime.queue.ask(Job.DRAIN)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from service import inbox
-from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Depth, Inbox
+from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
 from service.mirror.drain import BATCH, Drained, drain_batch
 from service.storage import database
 from tests.support.system import model_row, rows
@@ -46,7 +46,7 @@ class Drainer:
         """Put deliveries into the inbox, as the door does."""
         signed = int((signed_at or datetime.now(UTC)).timestamp())
         for body in bodies:
-            self.box.put(body, signed, datetime.now(UTC))
+            self.box.put(Delivery.arrived(body, signed, datetime.now(UTC)))
 
     def drain(self, count: int = BATCH) -> Drained:
         """Apply one batch."""

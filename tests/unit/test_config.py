@@ -39,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "EVENT_RETENTION_DAYS": 30,
     "HISTORY_RETENTION_DAYS": 0,
     "ERASE_AFTER_DAYS": 30,
+    "INBOX_LIMIT": 200_000,
     "WEB_CONCURRENCY": 2,
     "PORT": 8000,
     "LOG_FORMAT": "json",

@@ -1,0 +1,52 @@
+"""A fuse before a server that may be down: who finds it so spares the others the same time-out for a moment."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from service.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# After a failure others are turned away at once for so long, and for longer where it took long: then one tries for all.
+FUSE_SECONDS = 1.0
+SLOW_FAILURE_FACTOR = 2.0
+
+
+class Fuse:
+    """Guards calls of one server, in all threads of a process.
+
+    Args:
+        unavailable: what a call behind the fuse raises where the server is down, and what those raise that are
+            turned away.
+        server: its name, for that error's words.
+    """
+
+    def __init__(self, unavailable: type[Unavailable], server: str) -> None:
+        self._unavailable = unavailable
+        self._server = server
+        self._blown_until = 0.0
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Let a call through, unless the server was found down a moment ago.
+
+        Raises:
+            Unavailable: the call raised it, or was turned away.
+        """
+        now = monotonic()
+        if now < self._blown_until:
+            raise self._unavailable(f"{self._server} was down a moment ago")
+        if self._blown_until:
+            # This call tries for all; meanwhile the others are turned away.
+            self._blown_until = now + FUSE_SECONDS
+        try:
+            yield
+        except Unavailable:
+            failed = monotonic()
+            self._blown_until = failed + max(FUSE_SECONDS, SLOW_FAILURE_FACTOR * (failed - now))
+            raise
+        self._blown_until = 0.0

@@ -1,0 +1,94 @@
+"""Replay: events that are kept are merged once more, by the same rules, so that no replay can do harm."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy.exc import DBAPIError
+
+from service.inbox import Entry
+from service.mirror.drain import BATCH, Drained, merge_events, one_by_one
+from service.mirror.event import Event, event_of, row
+from service.storage import events
+from service.storage.database import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
+
+    from sqlalchemy import Connection, Engine
+
+
+class Replayed(NamedTuple):
+    """What became of one event.
+
+    Attributes:
+        id: the event.
+        before: its status before.
+        after: its status now; `erased` where its body is no longer kept.
+        error: why it is dead.
+    """
+
+    id: str
+    before: str
+    after: str
+    error: str | None
+
+
+def replay(engine: Engine, wanted: events.Wanted, tolerance: timedelta) -> Iterator[Replayed]:
+    """Merge kept events again and say what became of each; one that cannot be applied is dead still, alone.
+
+    Args:
+        engine: the mirror's Postgres.
+        wanted: which events.
+        tolerance: how far an event's own time may lie ahead of its signature.
+
+    Raises:
+        StorageUnavailable: the rest was not replayed; what was replayed already does no harm a second time.
+    """
+    above = ""
+    while True:
+        with transaction(engine) as connection:
+            kept = events.wanted_after(connection, wanted, above, BATCH)
+        if not kept:
+            return
+        yield from _replayed(engine, kept, tolerance)
+        above = kept[-1]["id"]
+
+
+def _replayed(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[Replayed]:
+    whole = [one for one in kept if one["payload"] is not None]
+    batch = [_event(one, tolerance) for one in whole]
+    try:
+        with transaction(engine) as connection:
+            _merge_again(connection, batch)
+    except DBAPIError:
+        batch = [_event(one, tolerance) for one in whole]
+        one_by_one(engine, batch, _merge_again)
+    found = {event.event_id: event for event in batch}
+    for one in kept:
+        event = found.get(one["id"])
+        after, error = (event.status, event.error) if event else ("erased", None)
+        yield Replayed(one["id"], one["status"], after, error)
+
+
+def _merge_again(connection: Connection, batch: Sequence[Event]) -> Drained:
+    return merge_events(connection, batch, partial(_record_again, connection, batch))
+
+
+def _record_again(connection: Connection, batch: Sequence[Event]) -> None:
+    events.record_again(connection, [row(event) for event in batch])
+
+
+def _event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
+    """An event from its row. Events of before its column have no signature; they were received after it."""
+    payload = kept["payload"]
+    # What was no JSON, or none that Postgres takes, is kept as text.
+    body = payload if isinstance(payload, str) else json.dumps(payload)
+    signed_at = kept["signed_at"] or kept["received_at"]
+    entry = Entry("", "", body.encode("utf-8", "replace"), signed_at, kept["received_at"])
+    event = event_of(entry, tolerance)
+    event.event_id = kept["id"]
+    return event

@@ -1,0 +1,134 @@
+"""What is kept for a time only: personal data of tombstones are erased, old events and history are removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+
+from service.errors import MirrorError
+from service.storage import changes, erasing, models, retention
+from service.storage.database import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Engine
+
+log = structlog.get_logger(__name__)
+
+# A transaction holds its locks for some milliseconds only.
+ERASED_AT_ONCE = 100
+PURGED_AT_ONCE = 1000
+
+
+class Keeping(NamedTuple):
+    """For how many days each thing is kept.
+
+    Attributes:
+        events: webhook events.
+        history: rows of `model_changes`; 0: for ever.
+        personal: personal data of a tombstone.
+    """
+
+    events: int
+    history: int
+    personal: int
+
+
+def tidy(engine: Engine, keeping: Keeping, seconds: float) -> bool:
+    """Erase and remove what is due, a small transaction at a time.
+
+    Args:
+        engine: the mirror's Postgres.
+        keeping: how long each thing is kept.
+        seconds: after so long it stops.
+
+    Returns:
+        Whether all is done.
+    """
+    deadline = monotonic() + seconds
+    return all(_until_done(engine, name, step, deadline) for name, step in _steps(keeping).items())
+
+
+def erase_now(engine: Engine, model_id: str) -> bool:
+    """Erase the personal data of one tombstone.
+
+    Returns:
+        False where it was erased before.
+
+    Raises:
+        MirrorError: there is no such model, or it is alive.
+    """
+    with transaction(engine) as connection:
+        row = models.read(connection, [model_id]).get(model_id)
+        if row is None:
+            raise MirrorError(f"the mirror has never seen a model {model_id}")
+        if row["status"] != "deleted":
+            raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
+        return _erase(connection, [model_id]) > 0
+
+
+def _steps(keeping: Keeping) -> dict[str, Callable[[Connection], int]]:
+    """What there is to do: each takes a small bite and says how many rows it had."""
+    now = datetime.now(UTC)
+
+    def erase_due(connection: Connection) -> int:
+        before = now - timedelta(days=keeping.personal)
+        return _erase(connection, erasing.due(connection, before, ERASED_AT_ONCE))
+
+    def purge_events(connection: Connection) -> int:
+        return retention.purge_events(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
+
+    def purge_history(connection: Connection) -> int:
+        return retention.purge_changes(connection, now - timedelta(days=keeping.history), PURGED_AT_ONCE)
+
+    steps: dict[str, Callable[[Connection], int]] = {
+        "tombstones_erased": erase_due,
+        "events_purged": purge_events,
+        "changes_purged": purge_history,
+    }
+    if keeping.history == 0:
+        del steps["changes_purged"]
+    return steps
+
+
+def _until_done(engine: Engine, name: str, step: Callable[[Connection], int], deadline: float) -> bool:
+    """Take bites until nothing is left or the time is up: whether nothing is left."""
+    done = 0
+    while monotonic() < deadline:
+        with transaction(engine) as connection:
+            bite = step(connection)
+        done += bite
+        if not bite:
+            if done:
+                log.info("tidied", **{name: done})
+            return True
+    log.info("tidied", **{name: done})
+    return False
+
+
+def _erase(connection: Connection, ids: list[str]) -> int:
+    """Erase tombstones, in the order of locks that all writers keep: how many were."""
+    models.lock_clocks(connection, ids)
+    now = datetime.now(UTC)
+    erased = erasing.erase(connection, ids, now)
+    changes.append(connection, [_change(row, now) for row in erased], now)
+    return len(erased)
+
+
+def _change(row: dict[str, Any], now: datetime) -> dict[str, Any]:
+    """The change that tells of it; what was erased is named, not told."""
+    gone = {name: [None, None] for name in erasing.PERSONAL if row[name] is not None}
+    return {
+        "model_id": row["id"],
+        "from_status": None,
+        "to_status": None,
+        "changed": {**gone, "erased_at": [None, now.isoformat()]},
+        "source": "erase",
+        "event_id": None,
+        "pull_id": None,
+        "observed_at": now,
+    }

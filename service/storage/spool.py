@@ -1,0 +1,55 @@
+"""`event_spool`: deliveries that Redis could not take, until they are applied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+
+def put(connection: Connection, body: bytes, signed_at: int, received_at: datetime, delivery_id: str) -> None:
+    """Keep a delivery; it is safe when the transaction has committed.
+
+    Args:
+        connection: a transaction of its own.
+        body: the raw body.
+        signed_at: its signed timestamp, in Unix seconds.
+        received_at: our time of its arrival.
+        delivery_id: the door's id of it.
+    """
+    statement = text(
+        "INSERT INTO headshotpro.event_spool (body, signed_at, received_at, delivery_id) "
+        "VALUES (:body, :signed_at, :received_at, :delivery_id)"
+    )
+    values = {"body": body, "signed_at": signed_at, "received_at": received_at, "delivery_id": delivery_id}
+    connection.execute(statement, values)
+
+
+def take(connection: Connection, count: int) -> list[dict[str, Any]]:
+    """Take the oldest deliveries out, but those that another transaction is taking; a rollback puts them back."""
+    statement = text(
+        """
+        DELETE FROM headshotpro.event_spool WHERE id = ANY(ARRAY(
+            SELECT id FROM headshotpro.event_spool ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
+        )) RETURNING id, body, signed_at, received_at, delivery_id
+        """
+    )
+    taken = connection.execute(statement, {"count": count}).mappings()
+    return sorted((dict(row) for row in taken), key=lambda row: row["id"])
+
+
+def remove(connection: Connection, ids: Sequence[int]) -> int:
+    """Take certain deliveries out: how many of them were still there."""
+    statement = text("DELETE FROM headshotpro.event_spool WHERE id = ANY(CAST(:ids AS bigint[]))")
+    return connection.execute(statement, {"ids": list(ids)}).rowcount
+
+
+def any_waiting(connection: Connection) -> bool:
+    """Whether a delivery waits here."""
+    return bool(connection.execute(text("SELECT EXISTS (SELECT FROM headshotpro.event_spool)")).scalar_one())

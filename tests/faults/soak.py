@@ -1,0 +1,165 @@
+"""The soak: steady load while servers and processes are struck again and again; then every acknowledged event is there.
+
+`python -m tests.faults.soak --seconds 600` prints a line every ten seconds, and at the end the count of acknowledged
+events beside that of `webhook_events`. A sender does as the vendor: what is not acknowledged is sent again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+from service import inbox
+from tests.faults.deployment import BLOWS, PATIENCE, deployed, wait_for
+from tests.faults.storm import running_sandbox
+from tests.support.system import event_body, rows, signed
+from tests.support.vendor import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.deployment import Deployment
+
+MODELS = 200
+SENDERS = 4
+# Between two events of one sender: about a hundred events a second together, on which two cores can also be struck.
+PAUSE_SECONDS = 0.03
+SAY_EVERY_SECONDS = 10.0
+LEAST_EVENTS = 200
+
+LEFT = "select count(*) as number from headshotpro.event_spool"
+KEPT = """
+    select id, deliveries, status, cardinality(delivery_ids) as told_apart from headshotpro.webhook_events
+    where id like 'evt_soak_%'
+"""
+
+
+@dataclass
+class Soaked:
+    """What came of a soak.
+
+    Attributes:
+        acknowledged: ids of the events that were answered 202.
+        tries: how many deliveries were sent for them.
+        blows: what was struck.
+        faults: what is wrong afterwards, in words; it is to be empty.
+    """
+
+    acknowledged: list[str] = field(default_factory=list)
+    tries: int = 0
+    blows: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None] = lambda _line: None) -> Soaked:
+    """Load and strike a deployment for so long, in an empty folder; every process has ended when this returns."""
+    rng, soaked, enough = Random(seed), Soaked(), threading.Event()
+    with ExitStack() as stack:
+        vendor = stack.enter_context(running_sandbox(models=MODELS, seed=seed, rate=0))
+        models = [model["id"] for model in Caller(vendor).control("GET", "/models")]
+        deployment = stack.enter_context(deployed(folder, vendor, workers=2))
+
+        def send(number: int) -> None:
+            own = Random(seed + number)
+            for count in range(1_000_000):
+                if enough.wait(PAUSE_SECONDS):
+                    return
+                event_id = f"evt_soak_{number}_{count}"
+                body = event_body(own.choice(models), event_id=event_id, status=own.choice(("waiting", "active")))
+                if _acknowledged(deployment, body, vendor.webhook_secret, soaked):
+                    soaked.acknowledged.append(event_id)
+                else:
+                    soaked.faults.append(f"never acknowledged: {event_id}")
+
+        senders = [threading.Thread(target=send, args=(number,), daemon=True) for number in range(SENDERS)]
+        for sender in senders:
+            sender.start()
+        try:
+            _strike(deployment, rng, soaked, seconds, say)
+        finally:
+            enough.set()
+            for sender in senders:
+                sender.join(60)
+        _settle(deployment)
+        soaked.faults += _faults(deployment.postgres.url, soaked)
+    return soaked
+
+
+def _acknowledged(deployment: Deployment, body: bytes, secret: str, soaked: Soaked) -> bool:
+    """Send an event until it is acknowledged, as long as anybody would wait for that."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        soaked.tries += 1
+        if deployment.system.post(body, signed(body, secret=secret)).status == 202:
+            return True
+        time.sleep(PAUSE_SECONDS)
+    return False
+
+
+def _strike(deployment: Deployment, rng: Random, soaked: Soaked, seconds: float, say: Callable[[str], None]) -> None:
+    """Everything once before anything is struck again."""
+    began = said = time.monotonic()
+    deck: list[str] = []
+    # A busy machine may need longer until there is anything to say.
+    while (now := time.monotonic()) < began + seconds or (
+        len(soaked.acknowledged) < LEAST_EVENTS and now < began + PATIENCE
+    ):
+        deck = deck or rng.sample(sorted(BLOWS), len(BLOWS))
+        time.sleep(rng.uniform(0.5, 2.5))
+        blow = deck.pop()
+        if deployment.strike(blow, rng.uniform(0, 2)):
+            soaked.blows.append(blow)
+        if now - said > SAY_EVERY_SECONDS:
+            said = now
+            say(f"{now - began:4.0f} s  {len(soaked.acknowledged):>6} acknowledged  {len(soaked.blows):>3} blows")
+
+
+def _settle(deployment: Deployment) -> None:
+    with inbox.connect(deployment.valkey.url) as client:
+        wait_for("the inbox", lambda: inbox.Inbox(client).depth().events == 0)
+    wait_for("the spool", lambda: rows(deployment.postgres.url, LEFT)[0]["number"] == 0)
+
+
+def _faults(url: str, soaked: Soaked) -> list[str]:
+    """Acknowledged events that are not there, others that are, and those that ended wrongly."""
+    kept = {row["id"]: row for row in rows(url, KEPT)}
+    acknowledged = set(soaked.acknowledged)
+    found = [f"lost: {event_id}" for event_id in sorted(acknowledged - kept.keys())]
+    found += [f"not acknowledged, but there: {event_id}" for event_id in sorted(kept.keys() - acknowledged)]
+    found += [f"{row['id']} is {row['status']}" for row in kept.values() if row["status"] not in {"applied", "stale"}]
+    deliveries = sum(row["deliveries"] for row in kept.values())
+    if deliveries > soaked.tries:
+        found.append(f"{deliveries} deliveries are counted, {soaked.tries} were sent")
+    return found
+
+
+def main() -> int:
+    """Run one soak; 1 where something is wrong afterwards."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600, help="how long it is loaded and struck")
+    parser.add_argument("--seed", type=int, default=1, help="decides what is struck when")
+    given = parser.parse_args()
+
+    def say(line: str) -> None:
+        print(line, flush=True)  # noqa: T201 - a command
+
+    soaked = soak(given.seconds, Path(tempfile.mkdtemp(prefix="hm-")), given.seed, say)
+    say(
+        f"{len(soaked.acknowledged)} events acknowledged, of {soaked.tries} deliveries sent; "
+        f"{len(soaked.blows)} blows; {len(soaked.faults)} faults"
+    )
+    for fault in soaked.faults[:50]:
+        say(fault)
+    return 1 if soaked.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

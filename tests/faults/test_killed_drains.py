@@ -1,0 +1,35 @@
+"""A drain is killed between any two of its steps: the batch is applied by another one, once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.system import ROOT
+
+EXACT = {
+    "statuses": {"one": "active", "other": "deleted"},
+    "changes": {"one": ["waiting", "active"], "other": ["deleted"]},
+    # Twice delivered and read by two drains: still two deliveries.
+    "deliveries": [2, 1, 1],
+    "left": 0,
+}
+
+
+@pytest.mark.parametrize("source", ["inbox", "spool"])
+def test_a_drain_that_is_killed_at_any_step_is_applied_once(source: str, database_url: str, redis_url: str) -> None:
+    command = [sys.executable, "-m", "tests.faults.killed_drains", source, database_url, redis_url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)
+    assert done.returncode == 0, done.stderr
+    # What else it prints are log lines.
+    drains = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    steps = [drain.pop("step") for drain in drains]
+    assert [drain for drain in drains if drain != EXACT] == []
+    assert steps[-1] is None, "the last drain was not killed: there are no more steps"
+    # Each side of each kind of step was met; the names say so where one fails.
+    assert {"before the commit", "after the commit"} <= set(steps)
+    assert ("before a command of Redis" in steps) == (source == "inbox")
+    assert len(steps) > 20

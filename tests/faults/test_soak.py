@@ -1,0 +1,25 @@
+"""A short soak, on every machine: the long one is `make soak`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.soak import soak
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECONDS = 15.0
+
+
+# Half a minute where nothing else runs, and some of the waits are bounded generously.
+@pytest.mark.timeout(400)
+def test_every_acknowledged_event_is_there_once_after_everything_was_struck(folder: Path) -> None:
+    soaked = soak(SECONDS, folder)
+    print(soaked.blows, len(soaked.acknowledged))  # noqa: T201 - for the one who reads a failure
+    assert soaked.faults == []
+    # It was loaded, and it was struck.
+    assert len(soaked.acknowledged) >= 100
+    assert len(soaked.blows) >= 3

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.counters import EVENT_TO_ROW, EVENTS
 from service.errors import LeaseLost, Stopping, StorageUnavailable, Unavailable
 from service.mirror import drain as draining
 from service.mirror.apply import SETTLING
@@ -20,7 +21,10 @@ from service.storage.database import transaction
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.inbox import Entry
+    from service.mirror.drain import Drained
     from service.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -66,12 +70,21 @@ def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
     """Apply a batch, or wait for Postgres; what is still in hand at the deadline, the next drain takes over."""
     while not runtime.stop.is_set() and monotonic() < deadline:
         try:
-            draining.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance)
+            drained = draining.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance)
         except StorageUnavailable as error:
             log.warning("drain.waits", error=str(error), entries=len(entries))
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
         else:
+            _count(runtime, entries, drained)
             return
+
+
+def _count(runtime: Runtime, entries: Sequence[Entry], drained: Drained) -> None:
+    """Count the events of a batch that is committed, and how long each took from the door to its row."""
+    for result, number in drained.results.items():
+        runtime.counters.add(EVENTS, result, amount=number)
+    now = datetime.now(UTC)
+    runtime.counters.observe(EVENT_TO_ROW, [(now - entry.received_at).total_seconds() for entry in entries])
 
 
 def pull(kind: str) -> None:

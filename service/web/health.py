@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from flask import Response
@@ -10,6 +9,7 @@ from flask import Response
 from service import inbox
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
 from service.storage import schema
+from service.web.in_time import InTime
 
 if TYPE_CHECKING:
     import redis
@@ -48,10 +48,7 @@ class Health:
             return False, f"redis: unavailable ({error})"
 
     def _postgres_in_time(self) -> list[str]:
-        lines: list[str] = []
-        look = threading.Thread(target=lambda: lines.extend(self._postgres()), daemon=True)
-        look.start()
-        look.join(POSTGRES_PATIENCE_SECONDS)
+        lines = InTime(self._postgres).answer(POSTGRES_PATIENCE_SECONDS)
         return lines or [f"postgres: unavailable (no answer in {POSTGRES_PATIENCE_SECONDS:.0f} s)", "schema: unknown"]
 
     def _postgres(self) -> list[str]:

@@ -99,8 +99,13 @@ for _name in ("created_at", "finished_at", "deleted_at"):
         _utc_day(_name),
         models.c.team_id,
         postgresql_include=[_name],
-        postgresql_where=models.c[_name].is_not(None),
     )
+Index(
+    "models_unfinished_idx",
+    models.c.id,
+    postgresql_include=["team_id"],
+    postgresql_where=models.c.finished_at.is_(None),
+)
 
 model_clocks = Table(
     "model_clocks",

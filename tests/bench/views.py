@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
@@ -45,9 +46,10 @@ FILL_MODELS = f"""
         'team_' || i %% 40, 'Team ' || i %% 40, i %% 50 = 0, at,
         case when life not in ('failed', 'young', 'stuck') then at + interval '70 minutes' end,
         case when life = 'deleted' then at + interval '100 minutes' end,
-        case when life not in ('failed', 'young', 'stuck') then 40 end, at + interval '90 minutes', at + interval '90 minutes'
+        case when life not in ('failed', 'young', 'stuck') then 40 end, at + interval '90 minutes',
+        at + interval '90 minutes'
     from (
-        select i, {LIFE} as life, now() - interval '3 years' * (1 - i::float8 / %(models)s) as at
+        select i, {LIFE} as life, %(now)s - interval '3 years' * (1 - i::float8 / %(models)s) as at
         from generate_series(1, %(models)s) as i
     ) as model
 """
@@ -63,7 +65,7 @@ FILL_CHANGES = f"""
         case when step %% 5 = 0 then 'pull' else 'webhook' end,
         at + step * interval '10 minutes', at + step * interval '10 minutes'
     from (
-        select i, now() - interval '3 years' * (1 - i::float8 / %(models)s) as at,
+        select i, %(now)s - interval '3 years' * (1 - i::float8 / %(models)s) as at,
             string_to_array(%(lives)s::jsonb ->> ({LIFE}), ',') as statuses
         from generate_series(1, %(models)s) as i
     ) as model, generate_series(1, %(each)s) as step
@@ -109,8 +111,9 @@ def fill(connection: psycopg.Connection, models: int, changes: int) -> None:
     for name, _ in indexes:
         connection.execute(f"drop index headshotpro.{name}".encode())
     lives = "{" + ", ".join(f'"{name}": "{life}"' for name, life in LIVES.items()) + "}"
-    connection.execute(FILL_MODELS.encode(), {"models": models})
-    connection.execute(FILL_CHANGES.encode(), {"models": models, "each": changes // models, "lives": lives})
+    values = {"models": models, "each": changes // models, "lives": lives, "now": datetime.now(UTC)}
+    connection.execute(FILL_MODELS.encode(), values)
+    connection.execute(FILL_CHANGES.encode(), values)
     connection.execute(FILL_PULLS.encode())
     for _, definition in indexes:
         connection.execute(definition.encode())

@@ -32,8 +32,8 @@ LIVES = {
     "stuck": "onboarding,waiting,pending,,,,,,,",
 }
 LIFE = """
-    case i %% 100 when 0 then 'failed' when 1 then 'young' when 2 then 'stuck' when 3 then 'deleted'
-        else case i %% 5 when 0 then 'fallen' else 'most' end end
+    case when i %% 1000 = 2 then 'stuck' when i %% 100 = 0 then 'failed' when i %% 100 = 1 then 'young'
+        when i %% 100 = 3 then 'deleted' when i %% 5 = 0 then 'fallen' else 'most' end
 """
 
 FILL_MODELS = f"""

@@ -63,28 +63,44 @@ def families(redis: FromRedis | None, postgres: Figures | None) -> Iterator[Metr
         yield from _of_postgres(postgres)
 
 
-# What is counted, under which name, with which labels.
+class _Counted(NamedTuple):
+    """A counter of `counters`.
+
+    Attributes:
+        name: without prefix and `_total`.
+        words: its help.
+        labels: their names.
+        known: values of a single label that are told as 0 before the first one: Prometheus misses what appears as 1.
+    """
+
+    name: str
+    words: str
+    labels: tuple[str, ...]
+    known: tuple[str, ...] = ()
+
+
+_ANSWERS = ("accepted", "forged", "stale", "malformed", "too_large", "media_type", "unavailable")
+_RESULTS = ("applied", "stale", "ignored", "dead", "repeated")
 _COUNTERS = (
-    (
-        counters.DELIVERIES,
-        "Deliveries at the door, by what became of them (stale: rightly signed, too old)",
-        ("answer",),
+    _Counted(
+        counters.DELIVERIES, "Deliveries at the door, by answer (stale: rightly signed, too old)", ("answer",), _ANSWERS
     ),
-    (counters.EVENTS, "Events that were processed, by result (repeated: processed before)", ("result",)),
-    (
+    _Counted(counters.EVENTS, "Processed events, by result (repeated: processed before)", ("result",), _RESULTS),
+    _Counted(
         counters.UPSTREAM_REQUESTS,
         "Requests to the vendor, by route and HTTP status (unreachable: no answer)",
         ("route", "status"),
     ),
-    (counters.BUDGET_WAITS, "How often a request found the budget spent, by what it was for", ("priority",)),
-    (counters.BUDGET_WAIT_SECONDS, "Seconds that requests waited for the budget, by what they were for", ("priority",)),
+    _Counted(counters.BUDGET_WAITS, "How often a request found the budget spent, by what it was for", ("priority",)),
+    _Counted(counters.BUDGET_WAIT_SECONDS, "Seconds that requests waited for the budget, by what for", ("priority",)),
 )
 
 
 def _of_redis(redis: FromRedis) -> Iterator[Metric]:
-    for name, words, labels in _COUNTERS:
-        values = [(key[1:], value) for key, value in redis.counts.items() if key[0] == name]
-        yield _counter(name, words, values, *labels)
+    for counted in _COUNTERS:
+        values: dict[tuple[str, ...], float] = {(value,): 0.0 for value in counted.known}
+        values |= {key[1:]: value for key, value in redis.counts.items() if key[0] == counted.name}
+        yield _counter(counted.name, counted.words, values.items(), *counted.labels)
     yield _histogram(redis.counts, counters.EVENT_TO_ROW, "From the door to the row, in seconds")
     yield _single("inbox_events", "Events in the inbox that are not applied yet", redis.depth.events)
     oldest = redis.depth.oldest_seconds or 0

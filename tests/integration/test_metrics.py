@@ -81,7 +81,15 @@ def test_deliveries_are_counted_by_answer_and_stale_ones_apart_from_forged(folde
     post(web, b"no JSON")
     post(web, b" " * 300_000)
     post(web, body, Content_Type="text/plain")
-    expected = {"accepted": 2, "forged": 1, "stale": 1, "malformed": 1, "too_large": 1, "media_type": 1}
+    expected = {
+        "accepted": 2,
+        "forged": 1,
+        "stale": 1,
+        "malformed": 1,
+        "too_large": 1,
+        "media_type": 1,
+        "unavailable": 0,
+    }
 
     def found() -> dict[str, float]:
         return {key[1]: value for key, value in scraped(web).items() if key[0] == "headshotpro_deliveries_total"}

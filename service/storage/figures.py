@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
+
+from service.storage.report import Snapshot, snapshot
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,39 +38,22 @@ class PullFigures(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """The mirror at one moment; times are seconds, null where there is nothing to measure.
+    """The mirror at one moment.
 
     Attributes:
-        models: how many in each status.
-        pull_age_seconds: since the last complete full pull.
-        spooled_events: deliveries that wait in Postgres.
-        oldest_spooled_seconds: age of the oldest of them.
-        open_questions: what only a GET can tell, still to be asked.
+        now: what people ask about it, too.
         dead_events: events that could not be applied.
         open_alerts: alerts that are not resolved, by kind.
         pulls: by kind.
     """
 
-    models: dict[str, int]
-    pull_age_seconds: float | None
-    spooled_events: int
-    oldest_spooled_seconds: float | None
-    open_questions: int
+    now: Snapshot
     dead_events: int
     open_alerts: dict[str, int]
     pulls: list[PullFigures]
 
 
-_NOW = text(
-    """
-    SELECT models, pull_age_seconds, spooled_events,
-        (SELECT extract(epoch FROM now() - min(received_at))::float8 FROM headshotpro.event_spool)
-            AS oldest_spooled_seconds,
-        (SELECT count(*) FROM headshotpro.wishes) AS open_questions,
-        (SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead') AS dead_events
-    FROM headshotpro.mirror_status
-    """
-)
+_DEAD = text("SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'")
 _ALERTS = text("SELECT kind, count(*) FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind")
 _PULLS = text(
     """
@@ -93,7 +78,6 @@ def figures(connection: Connection) -> Figures:
         connection: a transaction of this alone.
     """
     connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
-    now: dict[str, Any] = dict(connection.execute(_NOW).mappings().one())
     alerts = {row[0]: row[1] for row in connection.execute(_ALERTS)}
     pulls = [PullFigures(**row) for row in connection.execute(_PULLS).mappings()]
-    return Figures(open_alerts=alerts, pulls=pulls, **now)
+    return Figures(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls)

@@ -111,15 +111,16 @@ def _of_redis(redis: FromRedis) -> Iterator[Metric]:
 
 
 def _of_postgres(told: Figures) -> Iterator[Metric]:
-    models = {(status,): 0 for status in STATUSES} | {(status,): number for status, number in told.models.items()}
+    now = told.now
+    models = {(status,): 0 for status in STATUSES} | {(status,): number for status, number in now.models.items()}
     yield _gauge("models", "Models in the mirror, by status", models.items(), "status")
     alerts = {(kind,): 0 for kind in ALERT_KINDS} | {(kind,): number for kind, number in told.open_alerts.items()}
     yield _gauge("alerts_open", "Alerts that are not resolved, by kind", alerts.items(), "kind")
-    if told.pull_age_seconds is not None:
-        yield _single("pull_age_seconds", "Since the last complete full pull ended", told.pull_age_seconds)
-    yield _single("spool_events", "Deliveries that wait in Postgres", told.spooled_events)
-    yield _single("spool_oldest_seconds", "Age of the oldest of them; 0: none waits", told.oldest_spooled_seconds or 0)
-    yield _single("questions_open", "Questions that only a GET answers, still to be asked", told.open_questions)
+    if now.pull_age_seconds is not None:
+        yield _single("pull_age_seconds", "Since the last complete full pull ended", now.pull_age_seconds)
+    yield _single("spool_events", "Deliveries that wait in Postgres", now.spooled_events)
+    yield _single("spool_oldest_seconds", "Age of the oldest of them; 0: none waits", now.oldest_spooled_seconds or 0)
+    yield _single("questions_open", "Questions that only a GET answers, still to be asked", now.open_questions)
     yield _single("dead_events", "Events that could not be applied and wait for a person", told.dead_events)
     yield from _of_pulls(told)
 

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -23,6 +22,7 @@ from tests.support.system import System, event_body, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FILES = DEPLOY / "prometheus"
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client.core import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     Values = Iterable[tuple[tuple[str, ...], float]]
 
 STATUSES = ("onboarding", "waiting", "pending", "generatingHeadshots", "active", "failed", "deleted")
+# A status is stored as it was sent, whatever it is; a label is kept for ever, and many of them are Prometheus' end.
+_WORD = re.compile(r"[A-Za-z_]{1,40}")
 ALERT_KINDS = (
     "model_failed", "model_stuck", "pull_stale", "webhooks_missing", "events_dead", "tombstones_held", "api_rejected",
 )  # fmt: skip
@@ -112,8 +115,7 @@ def _of_redis(redis: FromRedis) -> Iterator[Metric]:
 
 def _of_postgres(told: Figures) -> Iterator[Metric]:
     now = told.now
-    models = {(status,): 0 for status in STATUSES} | {(status,): number for status, number in now.models.items()}
-    yield _gauge("models", "Models in the mirror, by status", models.items(), "status")
+    yield _gauge("models", "Models in the mirror, by status", _by_label(now.models).items(), "status")
     alerts = {(kind,): 0 for kind in ALERT_KINDS} | {(kind,): number for kind, number in told.open_alerts.items()}
     yield _gauge("alerts_open", "Alerts that are not resolved, by kind", alerts.items(), "kind")
     if now.pull_age_seconds is not None:
@@ -123,6 +125,15 @@ def _of_postgres(told: Figures) -> Iterator[Metric]:
     yield _single("questions_open", "Questions that only a GET answers, still to be asked", now.open_questions)
     yield _single("dead_events", "Events that could not be applied and wait for a person", told.dead_events)
     yield from _of_pulls(told)
+
+
+def _by_label(models: Mapping[str, int]) -> dict[tuple[str, ...], float]:
+    """Models by statuses that may stand in a label: the known ones, and new ones of the vendor's that are a word."""
+    found: dict[tuple[str, ...], float] = {(status,): 0 for status in STATUSES}
+    for status, number in models.items():
+        label = (status if _WORD.fullmatch(status) else "other",)
+        found[label] = found.get(label, 0) + number
+    return found
 
 
 def _of_pulls(told: Figures) -> Iterator[Metric]:

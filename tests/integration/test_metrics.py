@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import counters, inbox
 from service.storage.schema import migrate
 from tests.support.door import assert_refused, client_of, post
+from tests.support.drainer import T0
 from tests.support.processes import eventually, hanging
 from tests.support.system import System, event_body, new_id, signed
 
@@ -140,6 +142,19 @@ def test_a_mirror_tells_what_it_holds_and_what_its_pulls_did(mirror: StartMirror
     assert [value for key, value in told.items() if key[0] == "headshotpro_build_info"] == [1]
 
 
+def test_a_status_that_is_no_word_makes_no_label(folder: Path, database_url: str) -> None:
+    statuses = ["paused", "a sentence of a person's", "x" * 41, "", "active"]
+    with psycopg.connect(database_url) as connection:
+        for status in statuses:
+            insert = (
+                "insert into headshotpro.models (id, status, observed_at, updated_at) values (%s, %s, now(), now())"
+            )
+            connection.execute(insert, [new_id(), status, T0])
+    told = scraped(website(folder, DATABASE_URL=database_url))
+    found = {key[1]: value for key, value in told.items() if key[0] == "headshotpro_models" and value}
+    assert found == {"paused": 1, "active": 1, "other": 3}
+
+
 def test_waiting_for_the_budget_is_counted_by_what_the_request_was_for(mirror: StartMirror) -> None:
     here = mirror({"rate_budget": 0.01}, models=450, rate=100)
     here.slice(seconds=1.0)
@@ -154,8 +169,9 @@ def test_several_processes_count_as_one_and_go_on_after_a_restart(
 ) -> None:
     settings = {"DATABASE_URL": database_url, "REDIS_URL": own_valkey.url, "MIRROR_API_KEYS": "ro:look"}
     with System(folder, **settings, WEB_CONCURRENCY="2") as system:
-        started = system.start_all()
-        system.start("worker")
+        # No clock: each delivery wakes a worker.
+        web, *_ = [system.start(role) for role in ("web", "worker", "worker")]
+        system.wait_for_web()
 
         def told(name: str, labels: str = "") -> float | None:
             page = system._send("GET", "/metrics", None, READER)
@@ -166,7 +182,7 @@ def test_several_processes_count_as_one_and_go_on_after_a_restart(
 
         deliver(20)
         # Its last counts leave with the process.
-        assert started["web"].stop() == 0
+        assert web.stop() == 0
         system.start("web")
         system.wait_for_web()
         deliver(10)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from service import inbox
+from service.counters import BUDGET_WAIT_SECONDS, BUDGET_WAITS, UPSTREAM_REQUESTS, Counters
 from service.errors import Stopping
 from service.inbox import Inbox, StaleModels
 from service.mirror.pull import Puller
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from service.config import Settings
+    from service.upstream.budget import Priority
 
 # Below the lease of a pull, so that a slow answer does not cost it.
 READ_TIMEOUT_SECONDS = 10.0
@@ -31,13 +33,20 @@ READ_TIMEOUT_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Tally:
-    """Counts the requests that a client sends."""
+    """Counts the requests that a client sends, for this process's pulls and for `/metrics`."""
 
+    counters: Counters
     requests: int = 0
 
-    def observe(self, _route: str, _status: int | str, _seconds: float) -> None:
+    def observe(self, route: str, status: int | str, _seconds: float) -> None:
         """One try of a request."""
         self.requests += 1
+        self.counters.add(UPSTREAM_REQUESTS, route, str(status))
+
+    def observe_wait(self, priority: Priority, seconds: float) -> None:
+        """A request found the budget spent, and waited."""
+        self.counters.add(BUDGET_WAITS, priority.value)
+        self.counters.add(BUDGET_WAIT_SECONDS, priority.value, amount=seconds)
 
 
 @dataclass(slots=True)
@@ -50,6 +59,7 @@ class Runtime:
         redis: Redis, with short time-outs.
         stop: set when the process is asked to stop; whoever waits, waits on it.
         name: this process, in leases.
+        counters: what it counts, for `/metrics`.
     """
 
     settings: Settings
@@ -58,7 +68,13 @@ class Runtime:
     stop: threading.Event = field(default_factory=threading.Event)
     name: str = field(default_factory=own_name)
     _client: UpstreamClient | None = None
-    _tally: Tally = field(default_factory=Tally)
+    counters: Counters = field(init=False)
+    _tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Counting begins with the process."""
+        self.counters = Counters(self.redis)
+        self._tally = Tally(self.counters)
 
     @classmethod
     def build(cls, settings: Settings) -> Runtime:
@@ -97,6 +113,7 @@ class Runtime:
                 pause=self.pause,
                 read_timeout=READ_TIMEOUT_SECONDS,
                 observe=self._tally.observe,
+                observe_wait=self._tally.observe_wait,
             )
         return self._client
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.counters import EVENT_TO_ROW, EVENTS
 from service.errors import LeaseLost, Stopping, StorageUnavailable, Unavailable
 from service.mirror import drain as draining
 from service.mirror.apply import SETTLING
@@ -23,6 +24,7 @@ from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from service.inbox import Entry
+    from service.mirror.drain import Drained
     from service.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -77,22 +79,33 @@ def drain_without_redis() -> None:
 def _apply_spooled(runtime: Runtime) -> bool:
     """Apply a batch of the spool; whether there was one. Without Postgres there is none to be had."""
     try:
-        return bool(draining.drain_spool(runtime.engine, runtime.tolerance).results)
+        drained = draining.drain_spool(runtime.engine, runtime.tolerance)
     except StorageUnavailable as error:
         log.warning("spool.waits", error=str(error))
         return False
+    _count(runtime, drained)
+    return bool(drained.entries)
 
 
 def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
     """Apply a batch, or wait for Postgres; what is still in hand at the deadline, the next drain takes over."""
     while not runtime.stop.is_set() and monotonic() < deadline:
         try:
-            draining.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance)
+            drained = draining.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance)
         except StorageUnavailable as error:
             log.warning("drain.waits", error=str(error), entries=len(entries))
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
         else:
+            _count(runtime, drained)
             return
+
+
+def _count(runtime: Runtime, drained: Drained) -> None:
+    """Count the events of a batch that is committed, and how long each took from the door to its row."""
+    for result, number in drained.results.items():
+        runtime.counters.add(EVENTS, result, amount=number)
+    now = datetime.now(UTC)
+    runtime.counters.observe(EVENT_TO_ROW, [(now - entry.received_at).total_seconds() for entry in drained.entries])
 
 
 def pull(kind: str) -> None:

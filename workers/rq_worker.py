@@ -18,6 +18,9 @@ from service.queue import queue_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rq import Queue
+    from rq.job import Job
+
     from service.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -43,6 +46,11 @@ class Worker(SimpleWorker):
 
     def set_shutdown_requested_date(self) -> None:
         """RQ would write this to Redis from its signal handler, and fail the running job when Redis is gone."""
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Each line that is logged meanwhile names the job."""
+        with structlog.contextvars.bound_contextvars(job_id=job.id):
+            super().execute_job(job, queue)
 
     def subscribe(self) -> None:
         """RQ's remote commands are not used, and their thread would outlive a connection that broke."""

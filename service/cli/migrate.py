@@ -20,4 +20,5 @@ def migrate(*, sql: bool) -> None:
         click.echo(schema.script())
         return
     settings = config.load(("DATABASE_URL",))
-    click.echo(f"The schema is at revision {schema.migrate(settings.postgres_url)}.")
+    revision = schema.migrate(settings.postgres_url, tell=lambda skipped: click.echo(skipped, err=True))
+    click.echo(f"The schema is at revision {revision}.")

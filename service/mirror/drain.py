@@ -36,10 +36,17 @@ BATCH = 500
 
 
 class Drained(NamedTuple):
-    """What became of a batch: events by their status, redelivered ones under `repeated`; questions that came up."""
+    """What became of a batch.
+
+    Attributes:
+        results: how many events ended with each status, redelivered ones under `repeated`.
+        asked: how many questions came up.
+        entries: the deliveries that it held.
+    """
 
     results: Counter[str]
     asked: int
+    entries: Sequence[Entry] = ()
 
     def __add__(self, other: Any) -> Drained:
         """What became of both."""
@@ -63,7 +70,7 @@ def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Entry], toleranc
         drained = one_by_one(engine, read(entries, tolerance), _merge_new)
     inbox.done(entries)
     log.info("batch", kept="inbox", entries=len(entries), **drained.results)
-    return drained
+    return drained._replace(entries=entries)
 
 
 def drain_spool(engine: Engine, tolerance: timedelta) -> Drained:
@@ -81,7 +88,7 @@ def drain_spool(engine: Engine, tolerance: timedelta) -> Drained:
         drained = one_by_one(engine, read(entries, tolerance), _merge_spooled)
     if entries:
         log.info("batch", kept="spool", entries=len(entries), **drained.results)
-    return drained
+    return drained._replace(entries=entries)
 
 
 def one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge) -> Drained:

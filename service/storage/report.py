@@ -36,29 +36,22 @@ class Snapshot(NamedTuple):
     open_questions: int
 
 
-_NUMBERS = text(
+_NOW = text(
     """
-    SELECT last_complete_pull_at, extract(epoch FROM now() - last_complete_pull_at)::float AS pull_age_seconds,
-        (SELECT count(*) FROM headshotpro.alerts WHERE resolved_at IS NULL) AS open_alerts,
+    SELECT models, last_complete_pull_at, pull_age_seconds, open_alerts, spooled_events,
         (SELECT coalesce(sum(missed_webhooks), 0) FROM headshotpro.pulls WHERE started_at > now() - interval '1 day')
             AS missed_webhooks,
-        (SELECT count(*) FROM headshotpro.event_spool) AS spooled_events,
         (SELECT extract(epoch FROM now() - min(received_at))::float FROM headshotpro.event_spool)
             AS oldest_spooled_seconds,
         (SELECT count(*) FROM headshotpro.wishes) AS open_questions
-    FROM (
-        SELECT max(finished_at) AS last_complete_pull_at FROM headshotpro.pulls
-        WHERE kind = 'full' AND status = 'complete'
-    ) AS pull
+    FROM headshotpro.mirror_status
     """
 )
 
 
 def snapshot(connection: Connection) -> Snapshot:
     """The mirror as it stands now."""
-    by_status = text("SELECT coalesce(status, 'unknown'), count(*) FROM headshotpro.models GROUP BY 1 ORDER BY 1")
-    models = {row[0]: row[1] for row in connection.execute(by_status)}
-    return Snapshot(models=models, **connection.execute(_NUMBERS).mappings().one())
+    return Snapshot(**connection.execute(_NOW).mappings().one())
 
 
 def events_processed(connection: Connection, since: datetime) -> int:

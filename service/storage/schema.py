@@ -17,21 +17,28 @@ from sqlalchemy import text
 
 import service
 from service.errors import SchemaOutdated
-from service.storage import database
+from service.storage import database, reader
 from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection, Engine
 
 # Any constant of ours; it only has to differ from other users of advisory locks in the same database.
 MIGRATION_LOCK = 0x48534D49
 
 
-def migrate(url: str) -> str:
-    """Bring the schema to the newest revision; a second migrator waits for the first.
+def _untold(line: str) -> None:
+    """Stands in where nobody wants to know what was skipped."""
+
+
+def migrate(url: str, tell: Callable[[str], None] = _untold) -> str:
+    """Bring the schema to the newest revision and let readers read it; a second migrator waits for the first.
 
     Args:
         url: `postgresql://` URL of the database.
+        tell: told in one line what was skipped.
 
     Returns:
         The revision that the schema has now; one of newer code is left as it is.
@@ -54,6 +61,8 @@ def migrate(url: str) -> str:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if skipped := reader.grant(connection):
+                tell(skipped)
         return newest()
     finally:
         engine.dispose()
@@ -70,7 +79,8 @@ def script() -> str:
     """The SQL that brings an empty database to the newest revision, for a DBA to run."""
     output = io.StringIO()
     command.upgrade(_config(output), "head", sql=True)
-    return output.getvalue()
+    readers = "".join(f"{statement.strip()};\n\n" for statement in reader.script())
+    return f"{output.getvalue()}\n-- Dashboards read as {reader.ROLE}\n\n{readers}"
 
 
 def newest() -> str:

@@ -5,7 +5,7 @@ The migrations make them; `make check` fails where the two disagree.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -22,6 +22,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB, TIMESTAMP
+
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
 
 SCHEMA = "headshotpro"
 
@@ -88,6 +91,27 @@ Index(
     postgresql_where=text("status = 'deleted' AND erased_at IS NULL"),
 )
 
+
+def _utc_day(column: str) -> TextClause:
+    """The day of a time, as the views ask for it."""
+    return text(f"(({column} AT TIME ZONE 'UTC'::text)::date)")
+
+
+# With the time itself included, a view can count by days without reading the rows.
+for _name in ("created_at", "finished_at", "deleted_at"):
+    Index(
+        f"models_{_name.removesuffix('_at')}_day_idx",
+        _utc_day(_name),
+        models.c.team_id,
+        postgresql_include=[_name],
+    )
+Index(
+    "models_unfinished_idx",
+    models.c.id,
+    postgresql_include=["team_id"],
+    postgresql_where=models.c.finished_at.is_(None),
+)
+
 model_clocks = Table(
     "model_clocks",
     metadata,
@@ -142,6 +166,26 @@ Index(
     model_changes.c.observed_at,
     postgresql_where=model_changes.c.to_status.is_not(None),
 )
+Index(
+    "model_changes_outcome_day_idx",
+    model_changes.c.to_status,
+    _utc_day("observed_at"),
+    model_changes.c.model_id,
+    postgresql_include=["observed_at"],
+    postgresql_where=model_changes.c.to_status.in_(["active", "failed"]),
+)
+Index(
+    "model_changes_failures_idx",
+    model_changes.c.model_id,
+    model_changes.c.id,
+    postgresql_include=["observed_at", "from_status"],
+    postgresql_where=model_changes.c.to_status == "failed",
+)
+Index(
+    "model_changes_entered_idx",
+    model_changes.c.observed_at,
+    postgresql_where=model_changes.c.to_status.is_not(None),
+)
 
 webhook_events = Table(
     "webhook_events",
@@ -193,6 +237,11 @@ pulls = Table(
     comment="One row for each reading of the vendor's list",
 )
 Index(None, pulls.c.kind, pulls.c.started_at)
+Index(
+    "pulls_complete_idx",
+    pulls.c.finished_at,
+    postgresql_where=text("kind = 'full' AND status = 'complete'"),
+)
 Index("pulls_unchecked_idx", pulls.c.finished_at, postgresql_where=pulls.c.webhooks_checked_at.is_(None))
 
 pull_checkpoints = Table(

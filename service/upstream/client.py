@@ -54,6 +54,10 @@ def _unobserved(route: str, status: int | str, seconds: float) -> None:
     """Stands in where nobody counts requests."""
 
 
+def _wait_unobserved(priority: Priority, seconds: float) -> None:
+    """Stands in where nobody counts waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Call(Generic[T]):
     """A request and how to read its answer.
@@ -88,6 +92,7 @@ class UpstreamClient:
         connect_timeout: float = 5.0,
         read_timeout: float = 20.0,
         observe: Callable[[str, int | str, float], None] = _unobserved,
+        observe_wait: Callable[[Priority, float], None] = _wait_unobserved,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -99,6 +104,8 @@ class UpstreamClient:
             connect_timeout: seconds.
             read_timeout: seconds without a byte of an answer, and for the whole of its body.
             observe: told of each try: its route, its status (`unreachable` where there was no answer), its seconds.
+            observe_wait: told of each time that the budget was spent: what the request was for, how many seconds it
+                waited (none where it was given up).
 
         Raises:
             SettingsError: the key cannot stand in a header.
@@ -107,6 +114,7 @@ class UpstreamClient:
         self._budget = budget
         self._pause = pause
         self._observe = observe
+        self._observe_wait = observe_wait
 
     def __enter__(self) -> Self:
         return self
@@ -206,7 +214,11 @@ class UpstreamClient:
 
     def _await_turn(self, priority: Priority, effort: Effort) -> None:
         while self._budget is not None and (seconds := self._budget.acquire(priority)) > 0:
-            effort.nap(seconds)
+            before = time.monotonic()
+            try:
+                effort.nap(seconds)
+            finally:
+                self._observe_wait(priority, time.monotonic() - before)
 
     def _hold(self, effort: Effort, seconds: float) -> None:
         """After a 429: with a budget all processes wait together, at their next turn."""

@@ -8,14 +8,18 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException
 
 from service import config, inbox, log
+from service.counters import Counters
 from service.inbox import Inbox, StaleModels
 from service.queue import JobQueue
 from service.storage import database
+from service.upstream.budget import Budget
 from service.web import NEEDS
 from service.web.answers import error_answer
 from service.web.door import Door
 from service.web.health import Health
 from service.web.keeper import Keeper
+from service.web.keys import Keys
+from service.web.metrics import Metrics
 
 if TYPE_CHECKING:
     from flask import Response
@@ -43,11 +47,14 @@ def build(settings: Settings | None = None) -> Flask:
     # One that hangs keeps its connection until it answers: there are a few more than one for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DOOR_TIMEOUT_SECONDS)
     keeper = Keeper(Inbox(client), engine, settings.inbox_limit)
-    door = Door(keeper, StaleModels(client), JobQueue(client), settings)
+    door = Door(keeper, StaleModels(client), JobQueue(client), settings, Counters(client))
     health = Health(client, engine, settings.inbox_limit)
+    budget = Budget(client, settings.rate_budget, settings.detail_budget)
+    metrics = Metrics(client, engine, Keys(settings.api_keys), budget)
     app.post("/webhooks/headshotpro")(door.receive)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
+    app.get("/metrics")(metrics.scrape)
     app.register_error_handler(HTTPException, _http_error)
     return app
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from flask import jsonify, request
 
+from service.counters import DELIVERIES
 from service.errors import DeliveryRejected, InboxUnavailable, Unavailable
 from service.inbox import Delivery
 from service.mirror.event import LONGEST_ID
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flask import Response
 
     from service.config import Settings
+    from service.counters import Counters
     from service.inbox import StaleModels
     from service.queue import JobQueue
     from service.web.keeper import Keeper
@@ -40,12 +42,16 @@ class Door:
         stale_models: where models are noted whose deliveries came too late.
         queue: where a worker is woken.
         settings: the secrets and the tolerance.
+        counters: where answers are counted.
     """
 
-    def __init__(self, keeper: Keeper, stale_models: StaleModels, queue: JobQueue, settings: Settings) -> None:
+    def __init__(
+        self, keeper: Keeper, stale_models: StaleModels, queue: JobQueue, settings: Settings, counters: Counters
+    ) -> None:
         self._keeper = keeper
         self._stale_models = stale_models
         self._queue = queue
+        self._counters = counters
         self._secrets = settings.webhook_secrets
         self._tolerance = settings.webhook_tolerance_seconds
 
@@ -60,15 +66,18 @@ class Door:
             arrived = datetime.fromtimestamp(now, UTC)
             kept = self._keeper.keep(Delivery.arrived(body, int(timestamp), arrived))
         except DeliveryRejected as error:
+            self._counters.add(DELIVERIES, error.answer)
             log.info("delivery", answer=error.answer, status=error.status)
             return error_answer(error.status, error.code, str(error))
         except Unavailable as error:
+            self._counters.add(DELIVERIES, "unavailable")
             log.error("delivery", answer="unavailable", status=503, reason=str(error))
             answer, status = error_answer(503, "UNAVAILABLE", "the event cannot be kept now: send it again")
             return answer, status, {"Retry-After": str(RETRY_AFTER_SECONDS)}
         # Where Redis is gone there is nobody to wake: the clock does it when it is back.
         if kept == "inbox":
             self._wake()
+        self._counters.add(DELIVERIES, "accepted")
         log.info("delivery", answer="accepted", status=202, kept=kept, event_id=event_id, model_id=envelope.model_id)
         return jsonify(status="accepted", event=event_id), 202
 

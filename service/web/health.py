@@ -9,7 +9,7 @@ from flask import Response
 from service import promise
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
 from service.storage import schema
-from service.web.patience import in_time
+from service.web.patience import Question
 
 if TYPE_CHECKING:
     import redis
@@ -59,7 +59,7 @@ class Health:
     def _postgres(self) -> tuple[bool, list[str]]:
         """Whether its spool takes a delivery; Postgres and its schema, a line each."""
         try:
-            revision = in_time(POSTGRES_PATIENCE_SECONDS, lambda: schema.check(self._engine))
+            revision = Question(lambda: schema.check(self._engine)).answer(POSTGRES_PATIENCE_SECONDS)
         except StorageUnavailable as error:
             return False, [f"postgres: unavailable ({error})", "schema: unknown"]
         except SchemaOutdated as error:

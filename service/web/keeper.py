@@ -12,7 +12,7 @@ from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable,
 from service.fuse import FUSE_SECONDS, Fuse
 from service.storage import spool
 from service.storage.database import transaction
-from service.web.patience import in_time
+from service.web.patience import Question
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -62,7 +62,7 @@ class Keeper:
             return "inbox"
         try:
             with self._postgres.guard():
-                in_time(SPOOL_PATIENCE_SECONDS, lambda: self._write(delivery))
+                Question(lambda: self._write(delivery)).answer(SPOOL_PATIENCE_SECONDS)
         except StorageUnavailable as error:
             raise Unavailable(f"neither Redis nor Postgres can take it; {error}") from error
         return "spool"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -17,7 +15,7 @@ import redis
 
 from service.embedded import Postgres, Valkey
 from service.storage.schema import migrate
-from tests.support.processes import eventually, processes_in
+from tests.support.processes import eventually, hanging, processes_in
 from tests.support.system import System, event_body, model_row, new_id
 
 if TYPE_CHECKING:
@@ -98,19 +96,6 @@ def deployment() -> Iterator[Deployment]:
     yield running
     running.close()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def hanging(server: Postgres | Valkey) -> Iterator[None]:
-    """The server's processes take connections and never answer."""
-    pids = list(processes_in(server.folder.path))
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def in_time(answer: urllib3.BaseHTTPResponse, before: float) -> tuple[int, bool]:

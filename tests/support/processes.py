@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from service.embedded import Postgres, Valkey
 
 T = TypeVar("T")
 
@@ -35,3 +40,16 @@ def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
     while not (seen := look()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return seen
+
+
+@contextmanager
+def hanging(server: Postgres | Valkey) -> Iterator[None]:
+    """The server's processes take connections and never answer."""
+    pids = list(processes_in(server.folder.path))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)

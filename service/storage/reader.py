@@ -1,0 +1,111 @@
+"""`headshotpro_reader`: the role by which dashboards read, and nothing else. Each `migrate` grants what there is.
+
+It cannot log in: a DBA makes logins for people and tools, and puts them into it. So a role that was missing at one
+`migrate` works from the next one on, and tables or views that a later revision brings are granted with that revision.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from service.storage.tables import alerts, model_changes, models, pulls, webhook_events
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+ROLE = "headshotpro_reader"
+
+# What people may read, besides every view. Other tables are how the inside works, and hold bodies as they were sent.
+PUBLISHED = (models, model_changes, webhook_events, pulls, alerts)
+# Bodies hold more personal data than any dashboard needs.
+WITHHELD = {webhook_events.name: ("payload",)}
+
+# Two databases of one server may be migrated at the same moment, and roles are the server's.
+_MAKE = """
+DO $$
+BEGIN
+    IF to_regrole('headshotpro_reader') IS NULL
+        AND (SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user)
+    THEN
+        CREATE ROLE headshotpro_reader NOLOGIN;
+    END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN
+    NULL;
+END
+$$
+"""
+
+_GRANT = """
+DO $$
+DECLARE
+    view regclass;
+BEGIN
+    IF to_regrole('headshotpro_reader') IS NULL THEN
+        RETURN;
+    END IF;
+    GRANT USAGE ON SCHEMA headshotpro TO headshotpro_reader;
+    -- tables
+    FOR view IN SELECT oid FROM pg_class WHERE relnamespace = 'headshotpro'::regnamespace AND relkind IN ('v', 'm') LOOP
+        EXECUTE format('GRANT SELECT ON %s TO headshotpro_reader', view);
+    END LOOP;
+    GRANT EXECUTE ON FUNCTION headshotpro.model_as_of(text, timestamptz) TO headshotpro_reader;
+END
+$$
+"""
+
+
+def script() -> tuple[str, str]:
+    """The SQL that makes the role, and the one that grants; both may be run again and again."""
+    tables = (
+        f"GRANT SELECT ({', '.join(_columns(table.name, table.columns.keys()))}) ON {table.fullname} TO {ROLE};"
+        if table.name in WITHHELD
+        else f"GRANT SELECT ON {table.fullname} TO {ROLE};"
+        for table in PUBLISHED
+    )
+    return _MAKE, _GRANT.replace("-- tables", "\n    ".join(tables))
+
+
+def grant(connection: Connection) -> str | None:
+    """Make the role where that is allowed, and grant it what there is to read.
+
+    Args:
+        connection: a transaction of the role that owns the schema; it goes on whatever is refused here.
+
+    Returns:
+        One line that says what was skipped, and what to do; None where nothing was.
+    """
+    for statement in script():
+        # What is refused shows in what is missing; some of it Postgres only warns of.
+        with suppress(ProgrammingError), connection.begin_nested():
+            connection.execute(text(statement))
+    if connection.execute(text("SELECT to_regrole(:role)"), {"role": ROLE}).scalar() is None:
+        return (
+            f"Skipped: {ROLE} was not made, because this user may not make roles. "
+            f"Have a DBA run `CREATE ROLE {ROLE} NOLOGIN`, then migrate again."
+        )
+    missing = connection.execute(_UNREADABLE, {"role": ROLE, "tables": [table.name for table in PUBLISHED]}).scalars()
+    if names := ", ".join(missing):
+        return f"Skipped: {ROLE} may not read {names}; the schema's owner has to run this."
+    return None
+
+
+_UNREADABLE = text(
+    """
+    SELECT relname FROM pg_class
+    WHERE relnamespace = 'headshotpro'::regnamespace
+        AND (relkind IN ('v', 'm') OR relname = ANY(CAST(:tables AS text[])))
+        AND NOT (
+            has_schema_privilege(CAST(:role AS text), relnamespace, 'USAGE')
+            AND has_any_column_privilege(CAST(:role AS text), oid, 'SELECT')
+        )
+    ORDER BY relname
+    """
+)
+
+
+def _columns(table: str, names: list[str]) -> list[str]:
+    return [name for name in names if name not in WITHHELD[table]]

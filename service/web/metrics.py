@@ -1,0 +1,87 @@
+"""`GET /metrics`: asks Redis and Postgres at each scrape, so that it is right whichever web process is asked.
+
+A server that is gone or hangs costs its own part of the answer and three seconds, never the answer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from flask import Response, request
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from service import counters
+from service.errors import SchemaOutdated, Unavailable
+from service.inbox import Inbox
+from service.storage.database import transaction
+from service.storage.figures import Figures, figures
+from service.web.answers import error_answer
+from service.web.exposition import FromRedis, families
+from service.web.patience import Question
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import redis
+    from prometheus_client.core import Metric
+    from sqlalchemy import Engine
+
+    from service.upstream.budget import Budget
+    from service.web.keys import Keys
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 3.5
+
+
+class Metrics(Collector):
+    """The scraped page.
+
+    Args:
+        client: the inbox's Redis.
+        engine: the mirror's Postgres.
+        keys: who may read it.
+        budget: the upstream's requests.
+    """
+
+    def __init__(self, client: redis.Redis, engine: Engine, keys: Keys, budget: Budget) -> None:
+        self._client = client
+        self._engine = engine
+        self._keys = keys
+        self._budget = budget
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def scrape(self) -> Response | tuple[Response, int, dict[str, str]]:
+        """Answer Prometheus in the format that it asks for."""
+        if not self._keys.allows(request.headers.get("Authorization"), write=False):
+            answer, status = error_answer(401, "UNAUTHORIZED", "the bearer key is missing or wrong")
+            return answer, status, {"WWW-Authenticate": "Bearer"}
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(self._registry), content_type=content_type)
+
+    def describe(self) -> list[Metric]:
+        """Nothing, so that registering asks no server."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """Ask both servers at the same time."""
+        postgres, redis = Question(self._of_postgres), Question(self._of_redis)
+        return families(_answer(redis), _answer(postgres))
+
+    def _of_redis(self) -> FromRedis:
+        return FromRedis(counters.read(self._client), Inbox(self._client).depth(), self._budget.requests_left())
+
+    def _of_postgres(self) -> Figures:
+        with transaction(self._engine) as connection:
+            return figures(connection)
+
+
+def _answer(question: Question[T]) -> T | None:
+    """What a server tells; None where it is gone, hangs, or has a schema that is too old."""
+    try:
+        return question.answer(PATIENCE_SECONDS)
+    except (Unavailable, SchemaOutdated):
+        return None

@@ -1,0 +1,96 @@
+"""Counts that processes share: exact over several processes, outages and answers that were lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service import inbox
+from service.counters import BUCKETS, SUM, Counters, bucket_of, read
+from service.errors import InboxUnavailable
+from tests.support.processes import eventually, hanging
+from tests.support.threads import at_once
+
+if TYPE_CHECKING:
+    from service.embedded import Valkey
+
+
+def test_several_processes_and_threads_count_together(redis_url: str) -> None:
+    with inbox.connect(redis_url) as client:
+        shares = [Counters(client) for _ in range(3)]
+
+        def count(share: Counters) -> None:
+            for _ in range(200):
+                share.add("deliveries", "accepted")
+            share.add("waited", "full", amount=0.25)
+            share.flush()
+
+        at_once(*[lambda share=share: count(share) for share in shares for _ in range(2)])
+        assert read(client) == {("deliveries", "accepted"): 1200, ("waited", "full"): 1.5}
+
+
+def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:
+    with inbox.connect(redis_url) as client:
+        counters = Counters(client)
+        for expected in (1, 2):
+            counters.add("deliveries", "accepted")
+            assert eventually(lambda expected=expected: read(client) == {("deliveries", "accepted"): expected}, 10)
+            # The thread that sends ends where there is nothing more to send, and starts again with the next count.
+            assert eventually(lambda: not any(thread.name == "counters" for thread in threading.enumerate()), 10)
+
+
+def test_a_process_that_ends_sends_its_last_counts(redis_url: str) -> None:
+    program = (
+        "import sys; from service import inbox; from service.counters import Counters; "
+        "Counters(inbox.connect(sys.argv[1])).add('deliveries', 'accepted')"
+    )
+    subprocess.run([sys.executable, "-c", program, redis_url], check=True, timeout=60)
+    with inbox.connect(redis_url) as client:
+        assert read(client) == {("deliveries", "accepted"): 1}
+
+
+def test_an_outage_of_redis_loses_no_count(own_valkey: Valkey) -> None:
+    with inbox.connect(own_valkey.url, timeout=2) as client:
+        counters = Counters(client)
+        own_valkey.stop()
+        counters.add("deliveries", "unavailable")
+        with pytest.raises(InboxUnavailable):
+            counters.flush()
+        counters.add("deliveries", "unavailable")
+        with pytest.raises(InboxUnavailable):
+            counters.flush()
+        own_valkey.boot()
+        counters.flush()
+        assert read(client) == {("deliveries", "unavailable"): 2}
+
+
+def test_what_redis_took_without_an_answer_counts_once(own_valkey: Valkey) -> None:
+    with inbox.connect(own_valkey.url, timeout=1) as client, inbox.connect(own_valkey.url) as another:
+        counters = Counters(client)
+        counters.add("deliveries", "accepted")
+        counters.flush()
+        counters.add("deliveries", "accepted")
+        with hanging(own_valkey), pytest.raises(InboxUnavailable):
+            counters.flush()
+        # It reads what lies in its socket when it wakes.
+        assert eventually(lambda: read(another) == {("deliveries", "accepted"): 2}, 10)
+        counters.flush()
+        assert read(another) == {("deliveries", "accepted"): 2}
+
+
+def test_durations_fall_into_the_bucket_that_holds_them(redis_url: str) -> None:
+    assert [bucket_of(seconds) for seconds in (-1.0, 0.0, 0.05, 0.051, 3600.0, 3601.0)] == [
+        "0.05", "0.05", "0.05", "0.1", "3600", "+Inf",
+    ]  # fmt: skip
+    with inbox.connect(redis_url) as client:
+        counters = Counters(client)
+        counters.observe("took", [0.2, 0.2, 7.0])
+        counters.flush()
+        found = read(client)
+        assert found.pop(("took", SUM)) == pytest.approx(7.4)
+        assert found == {("took", "0.25"): 2, ("took", "10"): 1}
+    assert sorted(BUCKETS) == list(BUCKETS)

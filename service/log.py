@@ -36,8 +36,9 @@ def configure(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    # Apprise tells at length whom it sends what.
-    for chatty in ("apprise", "rq", "rq.worker", "rq.job", "urllib3", "alembic", "gunicorn.access"):
+    # Apprise tells whom it sends what; what came back is logged by `service.alerts`.
+    logging.getLogger("apprise").propagate = False
+    for chatty in ("rq", "rq.worker", "rq.job", "urllib3", "alembic", "gunicorn.access"):
         logging.getLogger(chatty).setLevel("WARNING")
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from service import inbox
+from service.alerts.access import Access
 from service.errors import Stopping
 from service.inbox import Inbox, StaleModels
 from service.mirror.pull import Puller
@@ -61,6 +62,7 @@ class Runtime:
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}")
     _client: UpstreamClient | None = None
     _tally: Tally = field(default_factory=Tally)
+    _access: Access | None = None
 
     @classmethod
     def build(cls, settings: Settings) -> Runtime:
@@ -98,9 +100,15 @@ class Runtime:
                 budget,
                 pause=self.pause,
                 read_timeout=READ_TIMEOUT_SECONDS,
-                observe=self._tally.observe,
+                observe=self._observe,
             )
         return self._client
+
+    def _observe(self, route: str, status: int | str, seconds: float) -> None:
+        """One try of a request: it is counted, and what it says of our key is remembered."""
+        self._tally.observe(route, status, seconds)
+        self._access = self._access or Access(self.engine)
+        self._access.observe(route, status)
 
     def requests_sent(self) -> int:
         """How many requests `client` has sent so far."""

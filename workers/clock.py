@@ -1,5 +1,7 @@
 """The clock: looks at the schedule each second and asks for what is due. Any number may run; one acts.
 
+Beside it, in a thread of its own, every clock watches for alerts (`workers.alerting`).
+
 RQ's own cron is not used; `DECISIONS.md` says why.
 """
 
@@ -15,6 +17,7 @@ from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
 from service.inbox import reachable
 from service.runtime import Runtime
 from service.storage import schema
+from workers.alerting import Alerting
 from workers.ending import end_when_stuck
 from workers.schedule import SCHEDULE
 
@@ -37,8 +40,10 @@ def run(settings: Settings) -> None:
 
     Raises:
         SchemaOutdated: the database is older than the code.
+        SettingsError: ALERT_URLS holds something that Apprise does not understand.
     """
     runtime = Runtime.build(settings)
+    alerting = Alerting(runtime)
 
     def ask_to_stop(_number: int, _frame: Any) -> None:
         runtime.stop.set()
@@ -47,10 +52,15 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     end_when_stuck(runtime.stop)
     clock = Clock(runtime)
-    while not runtime.stop.is_set():
-        clock.tick()
-        runtime.stop.wait(TICK_SECONDS)
-    clock.release()
+    alerting.start()
+    try:
+        while not runtime.stop.is_set():
+            clock.tick()
+            runtime.stop.wait(TICK_SECONDS)
+        clock.release()
+    finally:
+        runtime.stop.set()
+        alerting.close()
 
 
 class Clock:

@@ -175,7 +175,9 @@ def _section(what: str, kind: str, group: Sequence[Item], titles: Mapping[str, s
 
 def _listed(ids: Sequence[str], number: int, titles: Mapping[str, str]) -> list[str]:
     """The first few ids, a line each, and how many more there are."""
-    lines = [f"  {model_id} ({titles[model_id]})" if model_id in titles else f"  {model_id}" for model_id in ids[:NAMED]]
+    lines = [
+        f"  {model_id} ({titles[model_id]})" if model_id in titles else f"  {model_id}" for model_id in ids[:NAMED]
+    ]
     return [*lines, f"  and {number - NAMED} more"] if number > NAMED else lines
 
 

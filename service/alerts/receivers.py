@@ -48,8 +48,9 @@ class Receiver:
         """
         from apprise import Apprise  # noqa: PLC0415 - see the top
 
-        plugin = Apprise.instantiate(url, suppress_exceptions=True)
-        if plugin is None or isinstance(plugin, dict):
+        # A space stands where something that is no URL was taken for the end of the one before.
+        plugin = None if re.search(r"\s", url) else Apprise.instantiate(url)
+        if plugin is None:
             raise SettingsError("ALERT_URLS is malformed: Apprise does not understand one of its URLs")
         self.digest = hashlib.sha256(url.encode()).hexdigest()[:24]
         self.name = str(plugin.url(privacy=True)).partition("?")[0]

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
 
-def watch(connection: Connection) -> Mapping[str, Any]:
+def watch(connection: Connection) -> dict[str, Any]:
     """The row of `alert_watch`, brought up to date: since when the mirror looks, and until when it met the past.
 
     The minute is for deliveries on their way: the first one that comes tells of something that has just happened.
     """
     connection.execute(_LOOK)
-    return connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_watch")).mappings().one()
+    return dict(connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_watch")).mappings().one())
 
 
 _LOOK = text(
@@ -40,9 +40,7 @@ _LOOK = text(
 )
 
 
-def models(
-    connection: Connection, moving: Sequence[str], youngest_stuck: float, too_many: int
-) -> list[Mapping[str, Any]]:
+def models(connection: Connection, moving: Sequence[str], youngest_stuck: float, too_many: int) -> list[dict[str, Any]]:
     """Models that may be a reason for an alert, and those with an open one.
 
     Args:
@@ -55,7 +53,7 @@ def models(
         For each: `model_id`, `status`, `is_development`, `created_at`, `since`, `first_look`, `failures`.
     """
     values = {"moving": list(moving), "youngest_stuck": youngest_stuck, "too_many": too_many}
-    return list(connection.execute(_MODELS, values).mappings())
+    return [dict(row) for row in connection.execute(_MODELS, values).mappings()]
 
 
 # `entered` is the change that brought the model into its status; where history no longer has it, the status is older
@@ -98,9 +96,9 @@ _MODELS = text(
 )
 
 
-def mirror(connection: Connection, seconds: float) -> Mapping[str, Any]:
+def mirror(connection: Connection, seconds: float) -> dict[str, Any]:
     """The facts about the mirror as a whole; missed webhooks are those of pulls of the last `seconds`."""
-    return connection.execute(_MIRROR, {"seconds": seconds}).mappings().one()
+    return dict(connection.execute(_MIRROR, {"seconds": seconds}).mappings().one())
 
 
 _MIRROR = text(

@@ -22,15 +22,13 @@ def take_turn(connection: Connection) -> bool:
     return bool(connection.execute(statement, {"lock": WATCH_LOCK}).scalar_one())
 
 
-def open_ones(connection: Connection) -> list[Mapping[str, Any]]:
+def open_ones(connection: Connection) -> list[dict[str, Any]]:
     """`id`, `kind` and `model_id` of every open alert."""
     statement = text("SELECT id, kind, model_id FROM headshotpro.alerts WHERE resolved_at IS NULL")
-    return list(connection.execute(statement).mappings())
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def open_(
-    connection: Connection, found: Sequence[tuple[str, str | None, Mapping[str, Any]]]
-) -> list[Mapping[str, Any]]:
+def open_(connection: Connection, found: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Open alerts, each a kind, a model or None, and what was seen; one that is open already stays as it is.
 
     Returns:
@@ -41,7 +39,7 @@ def open_(
         "models": [model_id for _, model_id, _ in found],
         "details": [json.dumps(detail) for _, _, detail in found],
     }
-    return list(connection.execute(_OPEN, values).mappings())
+    return [dict(row) for row in connection.execute(_OPEN, values).mappings()]
 
 
 _OPEN = text(
@@ -62,9 +60,9 @@ _OPEN = text(
 )
 
 
-def resolve(connection: Connection, ids: Sequence[int]) -> list[Mapping[str, Any]]:
+def resolve(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Resolve open alerts: `id`, `kind` and `model_id` of those that were open."""
-    return list(connection.execute(_RESOLVE, {"ids": list(ids)}).mappings())
+    return [dict(row) for row in connection.execute(_RESOLVE, {"ids": list(ids)}).mappings()]
 
 
 _RESOLVE = text(
@@ -87,6 +85,8 @@ def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
     Returns:
         The ids of those that are open, also where somebody had taken note before.
     """
+    # The watch's turn is waited for: two that write the same alerts in another order would stop each other.
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WATCH_LOCK})
     return set(connection.execute(_ACKNOWLEDGE, {"ids": None if ids is None else list(ids)}).scalars())
 
 

@@ -158,7 +158,7 @@ def claim(connection: Connection, digest: str) -> bool:
     return connection.execute(statement, {"digest": digest, "lease": LEASE_SECONDS}).rowcount == 1
 
 
-def unsent(connection: Connection, digest: str) -> list[Mapping[str, Any]]:
+def unsent(connection: Connection, digest: str) -> list[dict[str, Any]]:
     """What a receiver has to be told, oldest first, with the alert as it stands now."""
     statement = text(
         """
@@ -168,7 +168,7 @@ def unsent(connection: Connection, digest: str) -> list[Mapping[str, Any]]:
         WHERE d.receiver = :digest AND d.sent_at IS NULL ORDER BY n.id
         """
     )
-    return list(connection.execute(statement, {"digest": digest}).mappings())
+    return [dict(row) for row in connection.execute(statement, {"digest": digest}).mappings()]
 
 
 def titles(connection: Connection, ids: Sequence[str]) -> dict[str, str]:

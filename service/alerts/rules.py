@@ -29,10 +29,10 @@ KINDS = (
 )  # fmt: skip
 
 FAILED = "failed"
-# Where a failed model is well again, or past caring.
-ENDS = ("active", "deleted")
 # The statuses in which the vendor works, and a model may stay for good.
 MOVING = ("waiting", "pending", "generatingHeadshots")
+# A model that failed is not well yet while it is in one of these, tried once more.
+UNWELL = (FAILED, "onboarding", *MOVING)
 # The vendor takes an hour for a model, and three minutes for a development one.
 DEVELOPMENT_SHARE = 1 / 16
 TOO_MANY_FAILURES = 3
@@ -161,7 +161,7 @@ def _of_model(model: ModelFact, facts: Facts, limits: Limits) -> Iterator[tuple[
     lasted = facts.now - model.since
     failed = Cause(MODEL_FAILED, model.model_id)
     if failed in facts.open or model.failures >= TOO_MANY_FAILURES:
-        holds = model.status not in ENDS
+        holds = model.status in UNWELL
     else:
         holds = model.status == FAILED and lasted >= limits.failed_grace and not _is_past(model, facts, timedelta(0))
     if holds:

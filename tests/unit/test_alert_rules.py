@@ -76,7 +76,7 @@ def test_a_model_by_itself(fact: ModelFact, expected: list[str]) -> None:
         ("failed", True),
         ("pending", True),
         ("onboarding", True),
-        ("retired", True),
+        ("retired", False),
         ("active", False),
         ("deleted", False),
     ],

@@ -37,7 +37,8 @@ class Receiver:
 
     Attributes:
         digest: stands for the URL in the database.
-        name: the URL as Apprise shows it, without its secrets.
+        name: the URL's scheme and host as Apprise shows them, without its secrets: a path may be one, and Apprise
+            shows that of a plain webhook.
     """
 
     def __init__(self, url: str) -> None:
@@ -53,7 +54,9 @@ class Receiver:
         if plugin is None:
             raise SettingsError("ALERT_URLS is malformed: Apprise does not understand one of its URLs")
         self.digest = hashlib.sha256(url.encode()).hexdigest()[:24]
-        self.name = str(plugin.url(privacy=True)).partition("?")[0]
+        scheme, _, rest = str(plugin.url(privacy=True)).partition("://")
+        self._host = re.split(r"[/?]", rest, maxsplit=1)[0].rpartition("@")[2]
+        self.name = f"{scheme}://{self._host}"
         self._url = url
 
     def __repr__(self) -> str:
@@ -77,8 +80,7 @@ class Receiver:
 
     def _without_secrets(self, words: str) -> str:
         """What Apprise says may repeat a part of the URL; the host alone is left."""
-        host = self.name.partition("://")[2].partition("/")[0].rpartition("@")[2].partition(":")[0]
-        parts = {unquote(part) for part in re.split(r"[/:@?&=,]+", self._url)} - {host}
+        parts = {unquote(part) for part in re.split(r"[/:@?&=,]+", self._url)} - set(self._host.split(":"))
         for part in sorted(parts, key=len, reverse=True):
             if len(part) >= _SHORTEST_SECRET:
                 words = words.replace(part, "…")

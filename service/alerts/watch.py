@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 5.0
+# A mirror on which a look takes long is looked at more seldom: the watch takes a tenth of the time at most.
+LOOK_SHARE = 0.1
 # A notice waits for others of its time, and leaves within 30 s: some are for the next tick, a slow look, and the way.
 WINDOW_SECONDS = 26.0
 # Missed webhooks are looked for over this long, or three pull intervals where those are longer.
@@ -92,6 +94,7 @@ class Watch:
         Raises:
             StorageUnavailable: Postgres is gone.
         """
+        began = monotonic()
         with transaction(self._engine) as connection:
             is_time = notices.is_time(connection, WINDOW_SECONDS)
             if (not is_time and monotonic() < self._next_look) or not alerts.take_turn(connection):
@@ -104,7 +107,8 @@ class Watch:
             if monotonic() >= self._next_tidy:
                 notices.tidy(connection)
                 self._next_tidy = monotonic() + TIDY_SECONDS
-        self._next_look = monotonic() + LOOK_SECONDS
+        now = monotonic()
+        self._next_look = now + max(LOOK_SECONDS, (now - began) / LOOK_SHARE)
 
 
 def look(connection: Connection, plan: Plan) -> None:

@@ -61,9 +61,9 @@ def test(*, as_json: bool) -> None:
     settings = config.load(("ALERT_URLS",))
     log.configure(settings)
     rows = []
-    for receiver in receivers.of(settings):
+    for place, receiver in enumerate(receivers.of(settings), 1):
         answer = receiver.send(notice.trial())
-        rows.append({"receiver": receiver.name, "taken": answer.taken, "answer": answer.words})
-    print_rows(rows, ("receiver", "taken", "answer"), as_json=as_json)
+        rows.append({"place": place, "receiver": receiver.name, "taken": answer.taken, "answer": answer.words})
+    print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json)
     if not all(row["taken"] for row in rows):
         raise click.exceptions.Exit(1)

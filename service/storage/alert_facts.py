@@ -65,13 +65,18 @@ _MODELS = text(
         WHERE to_status = 'failed' AND observed_at > now() - interval '1 day'
             AND (from_status IS NOT NULL OR source = 'webhook')
         GROUP BY model_id
-    ), looked_at AS (
-        SELECT id FROM headshotpro.models WHERE status = 'failed'
-        UNION SELECT id FROM headshotpro.models
+    ), told AS (
+        SELECT model_id FROM failing WHERE failures >= :too_many
+        UNION SELECT model_id FROM headshotpro.alerts WHERE resolved_at IS NULL AND model_id IS NOT NULL
+    ), m AS (
+        SELECT id, status, is_development, created_at, updated_at FROM headshotpro.models WHERE status = 'failed'
+        UNION
+        SELECT id, status, is_development, created_at, updated_at FROM headshotpro.models
         WHERE status = ANY(CAST(:moving AS text[]))
             AND (created_at IS NULL OR created_at <= now() - make_interval(secs => :youngest_stuck))
-        UNION SELECT model_id FROM failing WHERE failures >= :too_many
-        UNION SELECT model_id FROM headshotpro.alerts WHERE resolved_at IS NULL AND model_id IS NOT NULL
+        UNION
+        SELECT id, status, is_development, created_at, updated_at
+        FROM headshotpro.models JOIN told ON told.model_id = models.id
     )
     SELECT m.id AS model_id, m.status, coalesce(m.is_development, false) AS is_development, m.created_at,
         coalesce(least(entered.observed_at, entered.recorded_at), m.updated_at) AS since,
@@ -81,7 +86,7 @@ _MODELS = text(
                 ELSE entered.from_status IS NULL END
         ) AS first_look,
         CASE WHEN failing.last_id > coalesce(well.last_id, 0) THEN failing.failures ELSE 0 END AS failures
-    FROM looked_at JOIN headshotpro.models AS m ON m.id = looked_at.id
+    FROM m
     CROSS JOIN headshotpro.alert_watch AS w
     LEFT JOIN LATERAL (
         SELECT c.observed_at, c.recorded_at, c.from_status, c.source FROM headshotpro.model_changes AS c

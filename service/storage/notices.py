@@ -76,7 +76,8 @@ _RELEASE = text(
 def remind(connection: Connection, interval: float) -> None:
     """Hand out reminders of open alerts that nobody acknowledged, once the oldest telling is `interval` seconds ago.
 
-    Those that were told of in the younger half of the interval wait for the next time, all others come along.
+    Those that were told of in the younger half of the interval wait for the next time, all others come along. While
+    other notices wait for their time, reminders wait with them.
     """
     connection.execute(_REMIND, {"interval": interval})
 
@@ -91,6 +92,7 @@ _REMIND = text(
                 SELECT FROM headshotpro.alerts WHERE resolved_at IS NULL AND acknowledged_at IS NULL
                     AND last_notice_at <= now() - make_interval(secs => :interval)
             )
+            AND NOT EXISTS (SELECT FROM headshotpro.notices WHERE released_at IS NULL)
         RETURNING id
     ), made AS (
         INSERT INTO headshotpro.notices (what, alert_id, made_at, released_at)

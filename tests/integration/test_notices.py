@@ -322,6 +322,21 @@ def test_reminders_come_together_until_somebody_takes_note(here: Office, hook: H
     assert hook.titles[3:] == ["3 failed models are well again"]
 
 
+def test_a_reminder_comes_with_what_is_told_at_that_time(here: Office, hook: Hook) -> None:
+    fail(here, 1)
+    here.look()
+    here.deliver()
+    here.let_pass(REMINDER - WINDOW_SECONDS)
+    fail(here, 2)
+    here.look()
+    here.let_pass(WINDOW_SECONDS - 1)
+    here.look()
+    here.send()
+    assert hook.titles == ["1 model failed"]
+    here.deliver()
+    assert hook.titles[1:] == ["1 model failed; still open: 1 model failed"]
+
+
 def test_0_turns_reminders_off(database_url: str, hook: Hook) -> None:
     with opened(database_url, alert_urls=hook.url, alert_reminder_seconds=0) as here:
         fail(here, 1)

@@ -69,5 +69,9 @@ class Alerting:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.tick()
+            try:
+                self.tick()
+            except Exception as error:  # noqa: BLE001 - nobody would be told that alerts have ended
+                # By its kind alone: the words of a statement that failed may hold people's data.
+                log.error("alerting.failed", error=type(error).__name__)
             self._stop.wait(TICK_SECONDS)

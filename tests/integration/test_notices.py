@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from service.alerts.watch import WINDOW_SECONDS
 from service.storage.database import transaction
-from service.storage.notices import FIRST_PAUSE_SECONDS, LEASE_SECONDS, claim
-from tests.support.alerting import Hook, Office, office, smtp_server
+from service.storage.notices import LEASE_SECONDS, claim
+from tests.support.alerting import REMINDER, end, fail, office, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pytest_httpserver import HTTPServer
-
-REMINDER = 3600
-
-
-@pytest.fixture
-def hook(httpserver: HTTPServer) -> Hook:
-    return Hook(httpserver)
-
-
-@pytest.fixture
-def here(database_url: str, hook: Hook) -> Iterator[Office]:
-    """A watched mirror of which the past is summed up, and its one receiver."""
-    with opened(database_url, alert_urls=hook.url, alert_reminder_seconds=REMINDER) as here:
-        yield here
-
-
-@contextmanager
-def opened(database_url: str, **settings: Any) -> Iterator[Office]:
-    """An office of a mirror whose first pull was a year ago; no other is ever due."""
-    with office(database_url, pull_interval_seconds=10**9, **settings) as here:
-        if not here.sql("select id from headshotpro.pulls"):
-            here.sql(
-                "insert into headshotpro.pulls (kind, status, started_at, finished_at) "
-                "values ('full', 'complete', now(), now())"
-            )
-            here.look()
-            here.let_pass(31_536_000)
-        yield here
-
-
-def fail(here: Office, number: int, since: float = 700) -> list[str]:
-    """Models that were seen to fail so many seconds ago."""
-    ids = [f"{place:024x}" for place in range(number)]
-    here.sql(
-        "with m as (insert into headshotpro.models (id, title, email, status, observed_at, updated_at) "
-        "select id, 'Ann ' || id, id || '@example.com', 'failed', now(), now() from unnest(%s::text[]) as ids (id) "
-        "on conflict (id) do update set status = 'failed' returning id) "
-        "insert into headshotpro.model_changes "
-        "(model_id, from_status, to_status, changed, source, observed_at, recorded_at) "
-        "select id, 'pending', 'failed', '{}', 'webhook', t, t "
-        f"from m, (select now() - interval '{since} seconds' as t) as past",
-        ids,
-    )
-    return ids
-
-
-def end(here: Office) -> None:
-    """All models are active again."""
-    here.sql("update headshotpro.models set status = 'active'")
+    from tests.support.alerting import Hook, Office
 
 
 # --- one message
@@ -95,7 +41,7 @@ def test_failures_of_one_time_are_one_message(here: Office, hook: Hook, number: 
 
 def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: Hook) -> None:
     settings = {"alert_urls": hook.url, "alert_show_names": True, "public_url": "https://mirror.example.com/"}
-    with opened(database_url, **settings) as here:
+    with settled(database_url, **settings) as here:
         (model_id, *_) = fail(here, 6)
         here.look()
         here.deliver()
@@ -172,7 +118,7 @@ def test_what_a_process_that_died_had_in_hand_is_sent_again(here: Office, hook: 
 
 def test_two_processes_send_a_message_once(here: Office, hook: Hook, database_url: str) -> None:
     fail(here, 1)
-    with opened(database_url, alert_urls=hook.url) as another:
+    with settled(database_url, alert_urls=hook.url) as another:
         for one in (here, another):
             one.look()
         for one in (here, another):
@@ -183,110 +129,6 @@ def test_two_processes_send_a_message_once(here: Office, hook: Hook, database_ur
             one.desk.close(60)
             one.send()
     assert hook.titles == ["1 model failed"]
-
-
-# --- receivers that are broken, slow, new
-
-
-def test_a_receiver_that_is_broken_is_tried_again_and_stops_no_other(
-    database_url: str, hook: Hook, httpserver: HTTPServer
-) -> None:
-    broken = Hook(httpserver, "/broken-token")
-    broken.status = 500
-    with (
-        smtp_server() as (mail_url, mailbox),
-        opened(database_url, alert_urls=f"{broken.url},{mail_url} , {hook.url}") as here,
-    ):
-        fail(here, 2)
-        here.look()
-        here.deliver()
-        assert hook.titles == ["2 models failed"]
-        (mail,) = mailbox.mails
-        assert "Subject: headshot-mirror: 2 models failed" in mail
-        (state,) = here.sql("select failures, error from headshotpro.receivers where failures > 0")
-        assert state["failures"] == 1
-        assert "500" in state["error"]
-        # It is left alone for a while, then told once, with what came in the meantime.
-        end(here)
-        here.look()
-        broken.status = 200
-        here.send()
-        assert broken.got == []
-        here.let_pass(FIRST_PAUSE_SECONDS)
-        here.deliver()
-        here.deliver()
-        assert broken.titles == ["2 models failed; 2 failed models are well again"]
-        assert hook.titles[1:] == ["2 failed models are well again"]
-        assert here.sql("select failures, error from headshotpro.receivers where error is not null") == []
-
-
-def test_pauses_grow_while_a_receiver_takes_nothing(here: Office, hook: Hook) -> None:
-    hook.status = 503
-    fail(here, 1)
-    here.look()
-    here.deliver()
-    pauses = []
-    for _ in range(8):
-        (row,) = here.sql("select extract(epoch from retry_at - now())::float as left from headshotpro.receivers")
-        pauses.append(row["left"])
-        here.let_pass(row["left"] + 0.1)
-        here.send()
-    assert [round(pause, -1) for pause in pauses] == [10, 20, 40, 80, 160, 320, 640, 900]
-
-
-def test_a_receiver_that_never_answers_holds_up_nobody(database_url: str, hook: Hook) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        slow = f"json://127.0.0.1:{silent.getsockname()[1]}/?rto=3"
-        with opened(database_url, alert_urls=f"{slow},{hook.url}") as here:
-            fail(here, 1)
-            here.look()
-            here.let_pass(WINDOW_SECONDS)
-            here.look()
-            here.desk.tick()
-            waiting = [thread for thread in threading.enumerate() if thread in here.desk._sending.values()]
-            assert len(waiting) == 2
-            here.desk._sending[here_digest(here, hook)].join(30)
-            assert hook.titles == ["1 model failed"]
-            # The other is still at it, and no second attempt begins beside it.
-            before = dict(here.desk._sending)
-            here.let_pass(LEASE_SECONDS)
-            here.desk.tick()
-            assert {digest for digest, thread in here.desk._sending.items() if thread is not before[digest]} == set()
-            here.desk.close(60)
-            assert [row["failures"] for row in here.sql("select failures from headshotpro.receivers order by 1")] == [
-                0,
-                1,
-            ]
-
-
-def here_digest(here: Office, hook: Hook) -> str:
-    (found,) = [digest for digest, receiver in here.desk._receivers.items() if receiver._url == hook.url]
-    return found
-
-
-def test_a_new_receiver_is_told_what_is_open_and_nothing_else(
-    here: Office, hook: Hook, httpserver: HTTPServer, database_url: str
-) -> None:
-    fail(here, 2)
-    here.look()
-    here.deliver()
-    here.sql("update headshotpro.models set status = 'active' where id = %s", f"{0:024x}")
-    here.look()
-    here.deliver()
-    second = Hook(httpserver, "/second")
-    with opened(database_url, alert_urls=f"{hook.url},{second.url}") as changed:
-        changed.send()
-        assert second.titles == ["1 model failed"]
-        assert hook.titles == ["2 models failed", "1 failed model is well again"]
-
-
-def test_without_receivers_alerts_are_opened_all_the_same(database_url: str) -> None:
-    with opened(database_url) as here:
-        fail(here, 2)
-        here.look()
-        here.deliver()
-        assert len(here.alerts()) == 2
-        assert here.sql("select * from headshotpro.notice_deliveries") == []
 
 
 # --- reminders
@@ -338,7 +180,7 @@ def test_a_reminder_comes_with_what_is_told_at_that_time(here: Office, hook: Hoo
 
 
 def test_0_turns_reminders_off(database_url: str, hook: Hook) -> None:
-    with opened(database_url, alert_urls=hook.url, alert_reminder_seconds=0) as here:
+    with settled(database_url, alert_urls=hook.url, alert_reminder_seconds=0) as here:
         fail(here, 1)
         here.look()
         here.deliver()

@@ -15,11 +15,14 @@ from service.alerts.watch import WINDOW_SECONDS, Plan, Watch
 from service.config import Settings
 from service.embedded import free_port
 from service.storage import database
+from tests.support.system import event_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_httpserver import HTTPServer
+
+    from tests.support.drainer import Drainer
 
 # Every time that alerts look at.
 TIMES = {
@@ -32,6 +35,9 @@ TIMES = {
     "notices": ("made_at", "released_at"),
     "receivers": ("retry_at",),
 }
+
+# Seconds between the reminders of a test that has some.
+REMINDER = 3600
 
 Row = dict[str, Any]
 
@@ -109,6 +115,55 @@ def office(database_url: str, **settings: Any) -> Iterator[Office]:
         yield opened
     finally:
         opened.close()
+
+
+def pulled(here: Office, seconds_ago: float = 0, kind: str = "full", status: str = "complete", missed: int = 0) -> None:
+    here.sql(
+        "insert into headshotpro.pulls (kind, status, started_at, finished_at, missed_webhooks) values "
+        f"(%s, %s, now() - interval '{seconds_ago} seconds', now() - interval '{seconds_ago} seconds', %s)",
+        kind, status, missed,
+    )  # fmt: skip
+
+
+def take(drainer: Drainer, model_id: str, *statuses: str, **fields: Any) -> None:
+    """Hear of a model's statuses, one after the other."""
+    for status in statuses:
+        drainer.take(event_body(model_id, status=status, **fields))
+
+
+@contextmanager
+def settled(database_url: str, **settings: Any) -> Iterator[Office]:
+    """An office of a mirror whose first pull was a year ago; no other is ever due."""
+    with office(database_url, pull_interval_seconds=10**9, **settings) as here:
+        if not here.sql("select id from headshotpro.pulls"):
+            here.sql(
+                "insert into headshotpro.pulls (kind, status, started_at, finished_at) "
+                "values ('full', 'complete', now(), now())"
+            )
+            here.look()
+            here.let_pass(31_536_000)
+        yield here
+
+
+def fail(here: Office, number: int, since: float = 700) -> list[str]:
+    """Models that were seen to fail so many seconds ago."""
+    ids = [f"{place:024x}" for place in range(number)]
+    here.sql(
+        "with m as (insert into headshotpro.models (id, title, email, status, observed_at, updated_at) "
+        "select id, 'Ann ' || id, id || '@example.com', 'failed', now(), now() from unnest(%s::text[]) as ids (id) "
+        "on conflict (id) do update set status = 'failed' returning id) "
+        "insert into headshotpro.model_changes "
+        "(model_id, from_status, to_status, changed, source, observed_at, recorded_at) "
+        "select id, 'pending', 'failed', '{}', 'webhook', t, t "
+        f"from m, (select now() - interval '{since} seconds' as t) as past",
+        ids,
+    )
+    return ids
+
+
+def end(here: Office) -> None:
+    """All models are active again."""
+    here.sql("update headshotpro.models set status = 'active'")
 
 
 class Hook:

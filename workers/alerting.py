@@ -48,12 +48,14 @@ class Alerting:
         self._thread = threading.Thread(target=self._run, name="alerting")
 
     def start(self) -> None:
-        """Watch and send until the process is asked to stop."""
-        self._thread.start()
+        """Watch and send until the process is asked to stop; a second start changes nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def close(self) -> None:
         """Wait for the end of the thread, and for what is being sent."""
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._desk.close(LAST_SECONDS)
 
     def tick(self) -> None:

@@ -52,10 +52,11 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     end_when_stuck(runtime.stop)
     clock = Clock(runtime)
-    alerting.start()
     try:
         while not runtime.stop.is_set():
             clock.tick()
+            if clock.schema_checked:
+                alerting.start()
             runtime.stop.wait(TICK_SECONDS)
         clock.release()
     finally:
@@ -64,12 +65,16 @@ def run(settings: Settings) -> None:
 
 
 class Clock:
-    """One clock process."""
+    """One clock process.
+
+    Attributes:
+        schema_checked: the schema was seen to be new enough.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._next_look = [0.0] * len(SCHEDULE)
-        self._schema_checked = False
+        self.schema_checked = False
         self._acting = False
 
     def tick(self) -> None:
@@ -107,9 +112,9 @@ class Clock:
         return acting
 
     def _check_schema(self) -> None:
-        if not self._schema_checked:
+        if not self.schema_checked:
             schema.check(self._runtime.engine)
-            self._schema_checked = True
+            self.schema_checked = True
 
     def _look(self) -> None:
         """One look at each line whose time has come; one that cannot be looked at does not hold up the others."""

@@ -103,13 +103,14 @@ class Desk:
 
     def _note(self, digest: str, ids: Sequence[int], answer: Answer) -> None:
         """Mark what was taken as sent, else put the receiver off."""
-        with transaction(self._engine) as connection:
-            if answer.taken:
+        if answer.taken:
+            with transaction(self._engine) as connection:
                 notices.sent(connection, digest, ids)
-                log.info("notice.sent", receiver=digest, notices=len(ids))
-            else:
+            log.info("notice.sent", receiver=digest, notices=len(ids))
+        else:
+            with transaction(self._engine) as connection:
                 failures = notices.not_sent(connection, digest, answer.words)
-                log.warning("notice.failed", receiver=digest, notices=len(ids), failures=failures, error=answer.words)
+            log.warning("notice.failed", receiver=digest, notices=len(ids), failures=failures, error=answer.words)
 
 
 def _item(row: Mapping[str, Any]) -> Item:

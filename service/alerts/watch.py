@@ -99,7 +99,7 @@ class Watch:
             is_time = notices.is_time(connection, WINDOW_SECONDS)
             if (not is_time and monotonic() < self._next_look) or not alerts.take_turn(connection):
                 return
-            look(connection, self._plan)
+            seen = look(connection, self._plan)
             if is_time:
                 notices.release(connection)
             if self._plan.reminder:
@@ -107,16 +107,22 @@ class Watch:
             if monotonic() >= self._next_tidy:
                 notices.tidy(connection)
                 self._next_tidy = monotonic() + TIDY_SECONDS
+        # What was rolled back did not happen, so nothing is logged before this.
+        for event, fields in seen:
+            log.warning(event, **fields)
         now = monotonic()
         self._next_look = now + max(LOOK_SECONDS, (now - began) / LOOK_SHARE)
 
 
-def look(connection: Connection, plan: Plan) -> None:
+def look(connection: Connection, plan: Plan) -> list[tuple[str, dict[str, Any]]]:
     """Open an alert for each cause that has none, resolve those whose cause has ended, sum up the past once.
 
     Args:
         connection: a transaction that has the turn.
         plan: what to go by.
+
+    Returns:
+        What happened, to be logged: names of events and their fields.
     """
     watch = alert_facts.watch(connection)
     open_alerts = alerts.open_ones(connection)
@@ -124,11 +130,13 @@ def look(connection: Connection, plan: Plan) -> None:
     facts = _facts(connection, watch, frozenset(ids), plan)
     holding = causes(facts, plan.limits)
     new = [(cause.kind, cause.model_id, detail) for cause, detail in holding.items() if cause not in ids]
-    _log("alert.opened", alerts.open_(connection, new) if new else [])
+    opened = alerts.open_(connection, new) if new else []
     ended = [number for cause, number in ids.items() if cause not in holding]
-    _log("alert.resolved", alerts.resolve(connection, ended) if ended else [])
+    resolved = alerts.resolve(connection, ended) if ended else []
+    seen = [("alert.opened", row) for row in opened] + [("alert.resolved", row) for row in resolved]
     if watch["past_until"] is not None and watch["past_summed_at"] is None:
-        _sum_up(connection, *past(facts, plan.limits))
+        seen.append(("alerts.past", _sum_up(connection, *past(facts, plan.limits))))
+    return seen
 
 
 def _facts(connection: Connection, watch: Mapping[str, Any], open_causes: frozenset[Cause], plan: Plan) -> Facts:
@@ -147,15 +155,10 @@ def _facts(connection: Connection, watch: Mapping[str, Any], open_causes: frozen
     )
 
 
-def _sum_up(connection: Connection, failed: Sequence[str], stuck: Sequence[str]) -> None:
+def _sum_up(connection: Connection, failed: Sequence[str], stuck: Sequence[str]) -> dict[str, Any]:
     """Write the one notice about what was so before the mirror looked; none where all was well."""
     detail = {
         "failed": len(failed), "failed_ids": failed[:NAMED], "stuck": len(stuck), "stuck_ids": stuck[:NAMED],
     }  # fmt: skip
     notices.sum_up_past(connection, detail if failed or stuck else None)
-    log.info("alerts.past", failed=len(failed), stuck=len(stuck))
-
-
-def _log(event: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    for row in rows:
-        log.warning(event, alert_id=row["id"], kind=row["kind"], model_id=row["model_id"])
+    return {"failed": len(failed), "stuck": len(stuck)}

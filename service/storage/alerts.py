@@ -32,7 +32,7 @@ def open_(connection: Connection, found: Sequence[tuple[str, str | None, Mapping
     """Open alerts, each a kind, a model or None, and what was seen; one that is open already stays as it is.
 
     Returns:
-        `id`, `kind` and `model_id` of those that were opened.
+        `alert_id`, `kind` and `model_id` of those that were opened.
     """
     values = {
         "kinds": [kind for kind, _, _ in found],
@@ -55,13 +55,13 @@ _OPEN = text(
     ), told AS (
         INSERT INTO headshotpro.notices (what, alert_id, made_at) SELECT 'opened', id, now() FROM opened ORDER BY id
     )
-    SELECT * FROM opened
+    SELECT id AS alert_id, kind, model_id FROM opened
     """
 )
 
 
 def resolve(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Resolve open alerts: `id`, `kind` and `model_id` of those that were open."""
+    """Resolve open alerts: `alert_id`, `kind` and `model_id` of those that were open."""
     return [dict(row) for row in connection.execute(_RESOLVE, {"ids": list(ids)}).mappings()]
 
 
@@ -74,7 +74,7 @@ _RESOLVE = text(
     ), told AS (
         INSERT INTO headshotpro.notices (what, alert_id, made_at) SELECT 'resolved', id, now() FROM resolved ORDER BY id
     )
-    SELECT * FROM resolved
+    SELECT id AS alert_id, kind, model_id FROM resolved
     """
 )
 

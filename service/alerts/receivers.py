@@ -1,6 +1,6 @@
 """Receivers: the URLs of ALERT_URLS, reached through Apprise.
 
-Apprise is imported when it is needed: it takes 0.4 s and 36 MB. It neither retries nor, by itself, ends a receiver that
+Apprise is imported when it is needed: it takes 0.4 s and much memory. It neither retries nor, by itself, ends a receiver that
 answers a byte at a time; the outbox does the one, the time-out given here the other.
 """
 
@@ -74,7 +74,7 @@ class Receiver:
         apprise.add(self._url)
         try:
             result = apprise.notify(message.body, message.title, NotifyType(message.tone), timeout=seconds)
-        except Exception as error:  # noqa: BLE001 - 183 plugins; the fault of one is a receiver that takes nothing
+        except Exception as error:  # noqa: BLE001 - a fault of one of its many plugins is a receiver that takes nothing
             return Answer(taken=False, words=type(error).__name__)
         if result:
             return Answer(taken=True, words="sent")

@@ -1,7 +1,7 @@
 """Receivers: the URLs of ALERT_URLS, reached through Apprise.
 
-Apprise is imported when it is needed: it takes 0.4 s and much memory. It neither retries nor, by itself, ends a receiver that
-answers a byte at a time; the outbox does the one, the time-out given here the other.
+Apprise is imported when it is needed: it takes 0.4 s and much memory. It neither retries nor, by itself, gives
+up on a receiver that answers a byte at a time; the outbox does the one, the time-out given here the other.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ The only place that looks at the environment. A process calls `load` with the na
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
@@ -131,6 +132,9 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
         value = getattr(settings, name.lower())
         if value is not None and not _split(value):
             raise SettingsError(f"{name} holds no value: it is a list with commas between its parts")
+    if settings.alert_urls and not re.match(r"[\s,]*\w+://\S", settings.alert_urls):
+        # Whether Apprise knows what it names is checked by those who start processes: that takes Apprise itself.
+        raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
     for name in needs:
         settings.require(name)
     return settings

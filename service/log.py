@@ -36,6 +36,8 @@ def configure(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    # Apprise tells whom it sends what; what came back is logged by `service.alerts`.
+    logging.getLogger("apprise").propagate = False
     for chatty in ("rq", "rq.worker", "rq.job", "urllib3", "alembic", "gunicorn.access"):
         logging.getLogger(chatty).setLevel("WARNING")
     structlog.configure(

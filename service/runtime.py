@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from service import inbox
+from service.alerts.access import Access
 from service.counters import BUDGET_WAIT_SECONDS, BUDGET_WAITS, UPSTREAM_REQUESTS, Counters
 from service.errors import Stopping
 from service.inbox import Inbox, StaleModels
@@ -70,6 +71,7 @@ class Runtime:
     _client: UpstreamClient | None = None
     counters: Counters = field(init=False)
     _tally: Tally = field(init=False)
+    _access: Access | None = None
 
     def __post_init__(self) -> None:
         """Counting begins with the process."""
@@ -112,10 +114,16 @@ class Runtime:
                 budget,
                 pause=self.pause,
                 read_timeout=READ_TIMEOUT_SECONDS,
-                observe=self._tally.observe,
+                observe=self._observe,
                 observe_wait=self._tally.observe_wait,
             )
         return self._client
+
+    def _observe(self, route: str, status: int | str, seconds: float) -> None:
+        """One try of a request: it is counted, and what it says of our key is remembered."""
+        self._tally.observe(route, status, seconds)
+        self._access = self._access or Access(self.engine)
+        self._access.observe(route, status)
 
     def requests_sent(self) -> int:
         """How many requests `client` has sent so far."""

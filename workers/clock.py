@@ -1,5 +1,7 @@
 """The clock: looks at the schedule each second and asks for what is due. Any number may run; one acts.
 
+Beside it, in a thread of its own, every clock watches for alerts (`workers.alerting`).
+
 RQ's own cron is not used; `DECISIONS.md` says why.
 """
 
@@ -15,6 +17,7 @@ from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
 from service.inbox import reachable
 from service.runtime import Runtime
 from service.storage import schema
+from workers.alerting import Alerting
 from workers.ending import end_when_stuck
 from workers.schedule import SCHEDULE
 
@@ -37,8 +40,10 @@ def run(settings: Settings) -> None:
 
     Raises:
         SchemaOutdated: the database is older than the code.
+        SettingsError: ALERT_URLS holds something that Apprise does not understand.
     """
     runtime = Runtime.build(settings)
+    alerting = Alerting(runtime)
 
     def ask_to_stop(_number: int, _frame: Any) -> None:
         runtime.stop.set()
@@ -47,19 +52,29 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     end_when_stuck(runtime.stop)
     clock = Clock(runtime)
-    while not runtime.stop.is_set():
-        clock.tick()
-        runtime.stop.wait(TICK_SECONDS)
-    clock.release()
+    try:
+        while not runtime.stop.is_set():
+            clock.tick()
+            if clock.schema_checked:
+                alerting.start()
+            runtime.stop.wait(TICK_SECONDS)
+        clock.release()
+    finally:
+        runtime.stop.set()
+        alerting.close()
 
 
 class Clock:
-    """One clock process."""
+    """One clock process.
+
+    Attributes:
+        schema_checked: the schema was seen to be new enough.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._next_look = [0.0] * len(SCHEDULE)
-        self._schema_checked = False
+        self.schema_checked = False
         self._acting = False
 
     def tick(self) -> None:
@@ -97,9 +112,9 @@ class Clock:
         return acting
 
     def _check_schema(self) -> None:
-        if not self._schema_checked:
+        if not self.schema_checked:
             schema.check(self._runtime.engine)
-            self._schema_checked = True
+            self.schema_checked = True
 
     def _look(self) -> None:
         """One look at each line whose time has come; one that cannot be looked at does not hold up the others."""

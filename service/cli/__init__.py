@@ -24,6 +24,7 @@ COMMANDS = {
     "pulls": "service.cli.pulls",
     "models": "service.cli.models",
     "events": "service.cli.events",
+    "alerts": "service.cli.alerts",
     "status": "service.cli.status",
     "doctor": "service.cli.doctor",
 }

@@ -11,7 +11,13 @@ from service import config
 
 
 def _become(*arguments: str) -> None:
-    """Replace this process by another Python, so that signals reach it and nothing stands between."""
+    """Replace this process by another Python, so that signals reach it and nothing stands between.
+
+    ALERT_URLS is checked here, for all of them: Apprise, which that takes, goes with this process.
+    """
+    from service.alerts import receivers
+
+    receivers.of(config.load())
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - our own module
 
 

@@ -53,9 +53,11 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
     worker and clock. Without HEADSHOTPRO_API_KEY it starts a sandbox vendor too and mirrors that; what stands behind
     `--` are the sandbox's options. Data and logs are kept in .headshot-mirror/sandbox or .headshot-mirror/live.
     """
+    from service.alerts import receivers
     from service.cli.up_screen import Screen
 
     settings = load()
+    receivers.of(settings)
     if settings.headshotpro_api_key and sandbox_options:
         raise SettingsError("HEADSHOTPRO_API_KEY is set, so there is no sandbox that could take options")
     screen = Screen(sys.stdout)

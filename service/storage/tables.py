@@ -242,6 +242,7 @@ Index(
     pulls.c.finished_at,
     postgresql_where=text("kind = 'full' AND status = 'complete'"),
 )
+Index("pulls_held_idx", pulls.c.id, postgresql_where=pulls.c.status == "held")
 Index("pulls_unchecked_idx", pulls.c.finished_at, postgresql_where=pulls.c.webhooks_checked_at.is_(None))
 
 pull_checkpoints = Table(
@@ -321,6 +322,7 @@ alerts = Table(
     _time("resolved_at", "When its cause ended; null while it is open"),
     _time("acknowledged_at", "When a person took note"),
     Column("detail", JSONB, nullable=False, server_default=text("'{}'"), comment="What was seen"),
+    _time("last_notice_at", "When a notice of it, or a reminder, was last handed out"),
     comment="What people are woken by; at most one open row for each kind and model",
 )
 Index(
@@ -331,3 +333,56 @@ Index(
     postgresql_where=alerts.c.resolved_at.is_(None),
 )
 Index(None, alerts.c.opened_at)
+
+alert_watch = Table(
+    "alert_watch",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="1: there is one row"),
+    _time("looking_since", "Since when the mirror looks at the vendor; what happened before is the past"),
+    _time("past_until", "End of the first complete full pull: whatever it did not show is news"),
+    _time("past_summed_at", "When the one notice about the past was written"),
+    _time("key_refused_at", "When the vendor last refused the API key"),
+    Column("key_refused_status", SmallInteger, comment="With which HTTP status"),
+    _time("key_accepted_at", "When the vendor took the key again"),
+    comment="What the watch for alerts remembers; one row",
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order in which they were made"),
+    _text("what", "opened, resolved, reminder or past (what was failed before the mirror looked)", nullable=False),
+    Column("alert_id", BigInteger, ForeignKey(alerts.c.id, ondelete="CASCADE"), comment="The alert; null: the past"),
+    _time("made_at", "When it was written, in the transaction of what it tells", nullable=False),
+    _time("released_at", "When it was handed out to the receivers, together with all others of its time"),
+    Column("detail", JSONB, comment="Of the past: counts and the first ids"),
+    comment="What people have to be told; ids alone, never names",
+)
+Index("notices_waiting_idx", notices.c.made_at, postgresql_where=notices.c.released_at.is_(None))
+Index(None, notices.c.alert_id)
+
+receivers = Table(
+    "receivers",
+    metadata,
+    _text("digest", "A digest of its URL in ALERT_URLS, which holds secrets and is never stored", primary_key=True),
+    Column("is_set", Boolean, nullable=False, comment="Whether ALERT_URLS names it now"),
+    _time("retry_at", "When it may be tried next; a process that has it in hand sets it ahead", nullable=False),
+    _count("failures", "How often in a row it took nothing"),
+    _text("error", "What came back last, where it took nothing"),
+    comment="Who is told of alerts",
+)
+
+notice_deliveries = Table(
+    "notice_deliveries",
+    metadata,
+    Column(
+        "receiver", Text, ForeignKey(receivers.c.digest, ondelete="CASCADE"), primary_key=True, comment="Who is told"
+    ),
+    Column("notice_id", BigInteger, ForeignKey(notices.c.id, ondelete="CASCADE"), primary_key=True, comment="Of what"),
+    _time("sent_at", "When the receiver took it; null: it is still to be sent"),
+    comment="The outbox: each notice for each receiver",
+)
+Index(
+    "notice_deliveries_unsent_idx", notice_deliveries.c.receiver, postgresql_where=notice_deliveries.c.sent_at.is_(None)
+)
+Index(None, notice_deliveries.c.notice_id)

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flask.testing import FlaskClient
+    from pytest_httpserver import HTTPServer
 
     from tests.conftest import StartSandbox
+    from tests.support.alerting import Hook, Office
     from tests.support.mirror import Mirror, StartMirror
 
 
@@ -61,3 +63,20 @@ def cli(folder: Path, database_url: str, redis_url: str) -> Iterator[Cli]:
     )
     yield started
     assert started.leaks() == []
+
+
+@pytest.fixture
+def hook(httpserver: HTTPServer) -> Hook:
+    """A receiver of notices."""
+    from tests.support.alerting import Hook
+
+    return Hook(httpserver)
+
+
+@pytest.fixture
+def here(database_url: str, hook: Hook) -> Iterator[Office]:
+    """A watch over a mirror whose past was summed up long ago, and its one receiver."""
+    from tests.support.alerting import REMINDER, settled
+
+    with settled(database_url, alert_urls=hook.url, alert_reminder_seconds=REMINDER) as opened:
+        yield opened

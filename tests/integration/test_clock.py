@@ -10,7 +10,8 @@ from service.config import load
 from service.errors import SchemaOutdated
 from service.queue import DRAIN_QUEUE, WORK_QUEUE, queue_of
 from service.runtime import Runtime
-from tests.support.system import API_KEY, NOWHERE, event_body, new_id
+from tests.support.system import API_KEY, NOWHERE, event_body, new_id, rows
+from workers.alerting import Alerting
 from workers.clock import LEASE_KEY, LEASE_MS, Clock
 
 if TYPE_CHECKING:
@@ -98,6 +99,18 @@ def test_without_postgres_drains_are_asked_for_all_the_same(clock: Callable[...,
     drainer.put(event_body(new_id()))
     clock(DATABASE_URL="postgresql://u:p@127.0.0.1:9/d").tick()
     assert asked(drainer)[0] == "drain"
+
+
+def test_without_postgres_alerts_wait_and_without_redis_they_do_not(
+    clock: Callable[..., Clock], database_url: str
+) -> None:
+    nowhere = clock(DATABASE_URL="postgresql://u:p@127.0.0.1:9/d", ALERT_URLS="json://127.0.0.1:9/")
+    Alerting(nowhere._runtime).tick()
+    Alerting(clock(REDIS_URL="redis://127.0.0.1:9", ALERT_URLS="json://127.0.0.1:9/")._runtime).tick()
+    assert len(rows(database_url, "select * from headshotpro.receivers")) == 1
+    assert rows(database_url, "select looking_since < now() as looked from headshotpro.alert_watch") == [
+        {"looked": True}
+    ]
 
 
 def test_without_redis_a_clock_waits(clock: Callable[..., Clock], drainer: Drainer) -> None:

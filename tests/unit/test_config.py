@@ -78,6 +78,7 @@ MALFORMED = [
     ("HEADSHOTPRO_WEBHOOK_SECRET", " , "),
     ("MIRROR_API_KEYS", ","),
     ("ALERT_URLS", ", ,"),
+    ("ALERT_URLS", "hunter2"),
 ]
 
 
@@ -155,7 +156,8 @@ def test_all_settings_are_checked_not_only_the_needed_ones(nowhere: Path) -> Non
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_secret_comes_from_a_file_without_its_last_line_end(tmp_path: Path, name: str, ending: str) -> None:
-    value = {"DATABASE_URL": "postgresql://h/d", "REDIS_URL": "redis://h"}.get(name, "a b ")
+    urls = {"DATABASE_URL": "postgresql://h/d", "REDIS_URL": "redis://h", "ALERT_URLS": "json://h, json://i "}
+    value = urls.get(name, "a b ")
     (tmp_path / "secret").write_bytes((value + ending).encode())
     settings = load((name,), {f"{name}_FILE": str(tmp_path / "secret")}, tmp_path / ".env")
     assert settings.require(name) == value

@@ -1,0 +1,198 @@
+"""What a notice says: one message for everything of a window, however many alerts that is. Pure.
+
+Ids, counts and commands; a model's title only where it is passed in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from service.alerts.rules import (
+    API_REJECTED,
+    EVENTS_DEAD,
+    KINDS,
+    MODEL_FAILED,
+    MODEL_STUCK,
+    PULL_STALE,
+    TOMBSTONES_HELD,
+    WEBHOOKS_MISSING,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+# So many ids are named; of the rest the number.
+NAMED = 5
+COMMAND = "headshot-mirror alerts list"
+
+Tone = Literal["failure", "warning", "success", "info"]
+
+
+class Item(NamedTuple):
+    """One thing to tell.
+
+    Attributes:
+        what: `opened`, `resolved`, `reminder` or `past`.
+        alert_id: the alert; None for the past.
+        kind: the alert's kind.
+        model_id: the model that it is about.
+        holds: whether the alert is still open, and nobody took note of it.
+        detail: of the past: `failed` and `stuck` (counts), `failed_ids` and `stuck_ids` (the first few).
+    """
+
+    what: str
+    alert_id: int | None = None
+    kind: str = ""
+    model_id: str | None = None
+    holds: bool = True
+    detail: Mapping[str, Any] | None = None
+
+
+class Message(NamedTuple):
+    """What a receiver gets: a line, a text, and how grave it is."""
+
+    title: str
+    body: str
+    tone: Tone
+
+
+class _Words(NamedTuple):
+    """How a kind is told of: when it opens and when it is resolved, one and many, and where to look first."""
+
+    opened: tuple[str, str]
+    resolved: tuple[str, str]
+    look: str
+
+
+_WORDS = {
+    MODEL_FAILED: _Words(
+        ("1 model failed", "{} models failed"),
+        ("1 failed model is well again", "{} failed models are well again"),
+        "the vendor did not get it running by itself",
+    ),
+    MODEL_STUCK: _Words(
+        ("1 model is stuck", "{} models are stuck"),
+        ("1 stuck model has moved on", "{} stuck models have moved on"),
+        "it has been in one status for too long",
+    ),
+    PULL_STALE: _Words(
+        ("no full pull has been complete for a while", "no full pull has been complete for a while"),
+        ("a full pull is complete again", "a full pull is complete again"),
+        "headshot-mirror pulls list",
+    ),
+    WEBHOOKS_MISSING: _Words(
+        ("webhooks are missing", "webhooks are missing"),
+        ("webhooks come again", "webhooks come again"),
+        "pulls find what no webhook told: are URL and secret in HeadshotPro right?",
+    ),
+    EVENTS_DEAD: _Words(
+        ("events could not be applied", "events could not be applied"),
+        ("no event is dead any more", "no event is dead any more"),
+        "headshot-mirror events list --status dead",
+    ),
+    TOMBSTONES_HELD: _Words(
+        ("a pull waits for a person", "a pull waits for a person"),
+        ("no pull waits for a person any more", "no pull waits for a person any more"),
+        "headshot-mirror pulls list",
+    ),
+    API_REJECTED: _Words(
+        ("HeadshotPro refuses the API key", "HeadshotPro refuses the API key"),
+        ("HeadshotPro takes the API key again", "HeadshotPro takes the API key again"),
+        "headshot-mirror doctor",
+    ),
+}
+_GRAVEST_FIRST = ("opened", "reminder", "resolved")
+
+
+def compose(items: Sequence[Item], titles: Mapping[str, str], public_url: str | None) -> Message | None:
+    """One message for all of the items.
+
+    Args:
+        items: what a receiver was not told yet, oldest first.
+        titles: model id to its title; empty where names are not to be shown.
+        public_url: where people reach the web process.
+
+    Returns:
+        None where nothing is left to tell: reminders of alerts that have ended since.
+    """
+    told = _worth_telling(items)
+    if not told:
+        return None
+    heads: list[str] = []
+    sections: list[str] = []
+    for what in _GRAVEST_FIRST:
+        for kind in KINDS:
+            group = [item for item in told if (item.what, item.kind) == (what, kind)]
+            if group:
+                heads.append(_head(what, kind, len(group)))
+                sections.append(_section(what, kind, group, titles))
+    for item in told:
+        if item.what == "past":
+            heads.append("what the mirror found at its first look")
+            sections.append(_past(item.detail or {}, titles))
+    look = f"Look: {public_url.rstrip('/')}/" if public_url else f"Look: {COMMAND}"
+    return Message(f"headshot-mirror: {'; '.join(heads)}", "\n\n".join((*sections, look)), _tone(told))
+
+
+def named(items: Iterable[Item]) -> list[str]:
+    """The models that a message may name, whose titles are worth reading: the first few of each group."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        ids = [item.model_id] if item.model_id else []
+        if item.detail:
+            ids += [*item.detail.get("failed_ids", ()), *item.detail.get("stuck_ids", ())]
+        groups.setdefault((item.what, item.kind), []).extend(ids)
+    return sorted({model_id for ids in groups.values() for model_id in ids[: 2 * NAMED]})
+
+
+def trial() -> Message:
+    """The message of `alerts test`."""
+    return Message("headshot-mirror: a test", "This is a test: alerts of headshot-mirror arrive here.", "info")
+
+
+def _worth_telling(items: Sequence[Item]) -> list[Item]:
+    """Each alert once for each thing that happened to it; reminders only of what holds and is not told of anyway."""
+    opened = {item.alert_id for item in items if item.what == "opened"}
+    told: dict[tuple[str, int | None], Item] = {}
+    for item in items:
+        if item.what != "reminder" or (item.holds and item.alert_id not in opened):
+            told[item.what, item.alert_id] = item
+    return list(told.values())
+
+
+def _head(what: str, kind: str, number: int) -> str:
+    one, many = _WORDS[kind].resolved if what == "resolved" else _WORDS[kind].opened
+    words = one if number == 1 else many.format(number)
+    return f"still open: {words}" if what == "reminder" else words
+
+
+def _section(what: str, kind: str, group: Sequence[Item], titles: Mapping[str, str]) -> str:
+    head = _head(what, kind, len(group))
+    look = "" if what == "resolved" else f" ({_WORDS[kind].look})"
+    ids = [item.model_id for item in group if item.model_id]
+    return "\n".join([f"{head[0].upper()}{head[1:]}{look}", *_listed(ids, len(ids), titles)])
+
+
+def _listed(ids: Sequence[str], number: int, titles: Mapping[str, str]) -> list[str]:
+    """The first few ids, a line each, and how many more there are."""
+    lines = [
+        f"  {model_id} ({titles[model_id]})" if model_id in titles else f"  {model_id}" for model_id in ids[:NAMED]
+    ]
+    return [*lines, f"  and {number - NAMED} more"] if number > NAMED else lines
+
+
+def _past(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    lines = ["When the mirror first looked at this organization; none of these opens an alert until it changes:"]
+    for name, words in (("failed", "failed already"), ("stuck", "in a status in which they may have been stuck")):
+        number = detail.get(name, 0)
+        if number:
+            lines.append(f"{number} {words}")
+            lines += _listed(detail.get(f"{name}_ids", ()), number, titles)
+    return "\n".join(lines)
+
+
+def _tone(told: Sequence[Item]) -> Tone:
+    """As grave as the gravest of it."""
+    kinds = {item.what for item in told}
+    tones: dict[str, Tone] = {"opened": "failure", "reminder": "warning", "past": "info", "resolved": "success"}
+    return next(tone for what, tone in tones.items() if what in kinds)

@@ -1,0 +1,105 @@
+"""Receivers: the URLs of ALERT_URLS, reached through Apprise.
+
+Apprise is imported when it is needed: it takes 0.4 s and much memory. It neither retries nor, by itself, gives
+up on a receiver that answers a byte at a time; the outbox does the one, the time-out given here the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
+
+from service.errors import SettingsError
+
+if TYPE_CHECKING:
+    from service.alerts.notice import Message
+    from service.config import Settings
+
+# Apprise waits 4 s (e-mail: 15 s) for a connection and as long for an answer; both can be set in a URL, `?cto=` and
+# `?rto=`. This is for all of it, shorter than the outbox's lease.
+SEND_SECONDS = 30.0
+_LONGEST_WORDS = 200
+# Parts of a URL that are no secret, and would make nonsense of an answer where they were blanked.
+_SHORTEST_SECRET = 4
+
+
+class Answer(NamedTuple):
+    """What came back from a receiver: whether it took the message, and in words why not."""
+
+    taken: bool
+    words: str
+
+
+class Receiver:
+    """One URL of ALERT_URLS.
+
+    Attributes:
+        digest: stands for the URL in the database.
+        name: the URL's scheme and host as Apprise shows them, without its secrets: a path may be one, and Apprise
+            shows that of a plain webhook.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Check a URL.
+
+        Raises:
+            SettingsError: Apprise does not understand it.
+        """
+        from apprise import Apprise  # noqa: PLC0415 - see the top
+
+        # A space stands where something that is no URL was taken for the end of the one before.
+        plugin = None if re.search(r"\s", url) else Apprise.instantiate(url)
+        if plugin is None:
+            raise SettingsError("ALERT_URLS is malformed: Apprise does not understand one of its URLs")
+        self.digest = hashlib.sha256(url.encode()).hexdigest()[:24]
+        scheme, _, rest = str(plugin.url(privacy=True)).partition("://")
+        self._host = re.split(r"[/?]", rest, maxsplit=1)[0].rpartition("@")[2]
+        self.name = f"{scheme}://{self._host}"
+        self._url = url
+
+    def __repr__(self) -> str:
+        """Hides the URL."""
+        return f"Receiver({self.digest})"
+
+    def send(self, message: Message, seconds: float = SEND_SECONDS) -> Answer:
+        """Send a message and wait for what comes back, no longer than `seconds`.
+
+        The plugin is made anew each time: one that is kept holds the next message back for seconds.
+        """
+        from apprise import Apprise, NotifyType  # noqa: PLC0415 - see the top
+
+        apprise = Apprise()
+        apprise.add(self._url)
+        try:
+            result = apprise.notify(message.body, message.title, NotifyType(message.tone), timeout=seconds)
+        except Exception as error:  # noqa: BLE001 - a fault of one of its many plugins is a receiver that takes nothing
+            return Answer(taken=False, words=type(error).__name__)
+        if result:
+            return Answer(taken=True, words="sent")
+        said = [entry.message for entry in result.logs()] or [f"no answer within {seconds:g} s"]
+        return Answer(taken=False, words=self._without_secrets(" ".join(" ".join(said).split())[:_LONGEST_WORDS]))
+
+    def _without_secrets(self, words: str) -> str:
+        """What Apprise says may repeat a part of the URL; the host alone is left."""
+        parts = {unquote(part) for part in re.split(r"[/:@?&=,]+", self._url)} - set(self._host.split(":"))
+        for part in sorted(parts, key=len, reverse=True):
+            if len(part) >= _SHORTEST_SECRET:
+                words = words.replace(part, "…")
+        return words
+
+
+def of(settings: Settings) -> list[Receiver]:
+    """The receivers of ALERT_URLS, each once; none where it is not set.
+
+    Raises:
+        SettingsError: one of the URLs is none of Apprise's; the message does not repeat it.
+    """
+    if not settings.alert_urls:
+        return []
+    from apprise.utils.parse import parse_urls  # noqa: PLC0415 - see the top
+
+    # Some of Apprise's URLs hold commas themselves.
+    given = {receiver.digest: receiver for receiver in map(Receiver, parse_urls(settings.alert_urls))}
+    return list(given.values())

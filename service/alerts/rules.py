@@ -1,0 +1,193 @@
+"""When an alert is open: facts about the mirror in, the causes that hold out. Pure.
+
+A cause that holds and has no open alert opens one; an open alert whose cause no longer holds is resolved. Two rules
+remember that their alert is open: a model that failed is well when it is active again, not while it is tried once more,
+and webhooks that were missing are back when one comes, not when nothing happens.
+
+The past: what a model's status was when the mirror first looked says nothing of how long it has been so. Such a model
+opens no alert until its status changes; `past` tells which ones they are, for one summary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MODEL_FAILED = "model_failed"
+MODEL_STUCK = "model_stuck"
+PULL_STALE = "pull_stale"
+WEBHOOKS_MISSING = "webhooks_missing"
+EVENTS_DEAD = "events_dead"
+TOMBSTONES_HELD = "tombstones_held"
+API_REJECTED = "api_rejected"
+KINDS = (
+    MODEL_FAILED, MODEL_STUCK, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, API_REJECTED,
+)  # fmt: skip
+
+FAILED = "failed"
+# The statuses in which the vendor works, and a model may stay for good.
+MOVING = ("waiting", "pending", "generatingHeadshots")
+# A model that failed is not well yet while it is in one of these, tried once more.
+UNWELL = (FAILED, "onboarding", *MOVING)
+# The vendor takes an hour for a model, and three minutes for a development one.
+DEVELOPMENT_SHARE = 1 / 16
+TOO_MANY_FAILURES = 3
+STALE_INTERVALS = 3
+# One pull that finds what no webhook announced is a lost webhook or two.
+PULLS_THAT_MISS = 2
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+class Cause(NamedTuple):
+    """Why an alert is open: its kind, and the model it is about, if it is about one."""
+
+    kind: str
+    model_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFact:
+    """A model that may be a reason for an alert.
+
+    Attributes:
+        model_id: the model.
+        status: its status.
+        is_development: whether it is one of the vendor's test mode.
+        created_at: when it was created, where that is known.
+        since: since when it is known to be in this status.
+        first_look: it was so when the mirror first looked, or the vendor told of a time before that.
+        failures: how often it was seen to fail within a day.
+    """
+
+    model_id: str
+    status: str | None
+    is_development: bool
+    created_at: datetime | None
+    since: datetime
+    first_look: bool
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the rules look at, as of one moment of Postgres' clock.
+
+    Attributes:
+        now: that moment.
+        looking_since: when the mirror began to look at the vendor.
+        models: those that may be a reason, and those with an open alert.
+        last_complete_at: when the last complete full pull ended; None before the first.
+        pulls_that_missed: pulls of the last hours that found changes which no webhook announced.
+        missed: how many changes that were.
+        events: webhook events that came in the same hours.
+        heard_since: whether an event came since the open alert about missing ones.
+        dead_events: events that could not be applied.
+        held_pulls: numbers of the pulls that a person has to decide about.
+        refused_at: when the upstream last refused our key; None where it never did.
+        refused_status: with which HTTP status.
+        accepted_at: when it last took our key, as far as that was noted.
+        open: the causes of the open alerts.
+    """
+
+    now: datetime
+    looking_since: datetime
+    models: tuple[ModelFact, ...] = ()
+    last_complete_at: datetime | None = None
+    pulls_that_missed: int = 0
+    missed: int = 0
+    events: int = 0
+    heard_since: bool = False
+    dead_events: int = 0
+    held_pulls: tuple[int, ...] = ()
+    refused_at: datetime | None = None
+    refused_status: int | None = None
+    accepted_at: datetime | None = None
+    open: frozenset[Cause] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long things may last before they alert.
+
+    Attributes:
+        failed_grace: a model may stay failed for so long: the vendor restarts it.
+        stuck_after: it may stay in a status of `MOVING` for so long.
+        pull_interval: between the starts of two full pulls.
+    """
+
+    failed_grace: timedelta
+    stuck_after: timedelta
+    pull_interval: timedelta
+
+    def moving(self, *, is_development: bool) -> timedelta:
+        """How long a model may stay in a status of `MOVING`."""
+        return self.stuck_after * DEVELOPMENT_SHARE if is_development else self.stuck_after
+
+
+Found = dict[Cause, dict[str, Any]]
+
+
+def causes(facts: Facts, limits: Limits) -> Found:
+    """Every cause that holds, with what was seen: only what JSON knows, and no personal data."""
+    found: Found = {}
+    for model in facts.models:
+        found.update(_of_model(model, facts, limits))
+    found.update(_of_mirror(facts, limits))
+    return found
+
+
+def past(facts: Facts, limits: Limits) -> tuple[list[str], list[str]]:
+    """The models that were failed, and those that may have been stuck, before the mirror looked."""
+    failed = [model for model in facts.models if model.status == FAILED and _is_past(model, facts, timedelta(0))]
+    moving = [
+        model
+        for model in facts.models
+        if model.status in MOVING and _is_past(model, facts, limits.moving(is_development=model.is_development))
+    ]
+    return [model.model_id for model in failed], [model.model_id for model in moving]
+
+
+def _is_past(model: ModelFact, facts: Facts, allowed: timedelta) -> bool:
+    """Whether it may have been so for longer than is allowed before the mirror looked: a younger one cannot."""
+    return model.first_look and (model.created_at or _LONG_AGO) < facts.looking_since - allowed
+
+
+def _of_model(model: ModelFact, facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, Any]]]:
+    lasted = facts.now - model.since
+    failed = Cause(MODEL_FAILED, model.model_id)
+    if failed in facts.open or model.failures >= TOO_MANY_FAILURES:
+        holds = model.status in UNWELL
+    else:
+        holds = model.status == FAILED and lasted >= limits.failed_grace and not _is_past(model, facts, timedelta(0))
+    if holds:
+        yield failed, {"since": model.since.isoformat(), "failures": model.failures}
+    stuck = Cause(MODEL_STUCK, model.model_id)
+    allowed = limits.moving(is_development=model.is_development)
+    if model.status in MOVING and lasted >= allowed and (stuck in facts.open or not _is_past(model, facts, allowed)):
+        yield stuck, {"since": model.since.isoformat(), "status": model.status}
+
+
+def _of_mirror(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, Any]]]:
+    complete_at = facts.last_complete_at
+    if facts.now - (complete_at or facts.looking_since) >= STALE_INTERVALS * limits.pull_interval:
+        yield Cause(PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
+    if _webhooks_are_missing(facts):
+        yield Cause(WEBHOOKS_MISSING), {"missed": facts.missed, "events": facts.events}
+    if facts.dead_events:
+        yield Cause(EVENTS_DEAD), {"events": facts.dead_events}
+    if facts.held_pulls:
+        yield Cause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
+    if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
+        yield Cause(API_REJECTED), {"status": facts.refused_status}
+
+
+def _webhooks_are_missing(facts: Facts) -> bool:
+    """Pulls keep finding more than webhooks tell; once said, only a webhook that comes takes it back."""
+    if Cause(WEBHOOKS_MISSING) in facts.open and not facts.heard_since:
+        return True
+    return facts.pulls_that_missed >= PULLS_THAT_MISS and facts.missed > facts.events

@@ -1,0 +1,69 @@
+"""`headshot-mirror alerts`."""
+
+from __future__ import annotations
+
+import click
+
+from service import config
+from service.alerts.rules import KINDS
+from service.cli.opening import open_engine, reading
+from service.cli.output import json_option, print_rows
+from service.errors import MirrorError
+
+COLUMNS = ("id", "kind", "model_id", "opened_at", "resolved_at", "acknowledged_at", "detail")
+
+
+@click.group(epilog="Example: headshot-mirror alerts list --open")
+def alerts() -> None:
+    """Look at alerts, take note of them, try their receivers."""
+
+
+@alerts.command("list", epilog="Example: headshot-mirror alerts list --open --kind model_failed --json")
+@click.option("--open", "only_open", is_flag=True, help="Only those that are not resolved.")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
+@json_option
+def list_(kind: str | None, limit: int, *, only_open: bool, as_json: bool) -> None:
+    """Open alerts, then the newest of those that are resolved."""
+    from service.storage import alerts as storage
+
+    with reading() as connection:
+        rows = storage.listed(connection, only_open=only_open, kind=kind, limit=limit)
+    print_rows(rows, COLUMNS, as_json=as_json)
+
+
+@alerts.command(epilog="Example: headshot-mirror alerts ack 17 18")
+@click.argument("alert_ids", nargs=-1, type=int)
+@click.option("--all", "all_", is_flag=True, help="Every open alert.")
+def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
+    """Take note of open alerts: nobody is reminded of them any more; their end is still told."""
+    from service.storage import alerts as storage
+    from service.storage.database import transaction
+
+    if bool(alert_ids) == all_:
+        raise click.UsageError("name the ids of alerts, or --all")
+    with transaction(open_engine()) as connection:
+        found = storage.acknowledge(connection, None if all_ else alert_ids)
+    click.echo(f"{len(found)} open alert{'' if len(found) == 1 else 's'} acknowledged.")
+    if missing := sorted(set(alert_ids) - found):
+        raise MirrorError(
+            f"not open: {', '.join(map(str, missing))}; `headshot-mirror alerts list` shows those that are"
+        )
+
+
+@alerts.command(epilog="Example: headshot-mirror alerts test")
+@json_option
+def test(*, as_json: bool) -> None:
+    """Send a message to each URL of ALERT_URLS, and say what came back; exit 1 if one did not take it."""
+    from service import log
+    from service.alerts import notice, receivers
+
+    settings = config.load(("ALERT_URLS",))
+    log.configure(settings)
+    rows = []
+    for place, receiver in enumerate(receivers.of(settings), 1):
+        answer = receiver.send(notice.trial())
+        rows.append({"place": place, "receiver": receiver.name, "taken": answer.taken, "answer": answer.words})
+    print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json)
+    if not all(row["taken"] for row in rows):
+        raise click.exceptions.Exit(1)

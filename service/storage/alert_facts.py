@@ -1,0 +1,141 @@
+"""What the rules of alerts look at, read set-based in a handful of statements, all as of one moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+
+def watch(connection: Connection) -> dict[str, Any]:
+    """The row of `alert_watch`, brought up to date: since when the mirror looks, and until when it met the past.
+
+    The minute is for deliveries on their way: the first one that comes tells of something that has just happened.
+    """
+    connection.execute(_LOOK)
+    return dict(connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_watch")).mappings().one())
+
+
+_LOOK = text(
+    """
+    UPDATE headshotpro.alert_watch SET
+        looking_since = coalesce(looking_since, least(
+            now(),
+            (SELECT min(started_at) FROM headshotpro.pulls),
+            (SELECT min(received_at) FROM headshotpro.webhook_events)
+        ) - interval '1 minute'),
+        past_until = (
+            SELECT min(finished_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'
+        )
+    WHERE past_until IS NULL AND (
+        looking_since IS NULL
+        OR EXISTS (SELECT FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')
+    )
+    """
+)
+
+
+def models(connection: Connection, moving: Sequence[str], youngest_stuck: float, too_many: int) -> list[dict[str, Any]]:
+    """Models that may be a reason for an alert, and those with an open one.
+
+    Args:
+        connection: a transaction in which `watch` was called.
+        moving: the statuses in which a model may be stuck.
+        youngest_stuck: seconds; a model created later than so long ago cannot be stuck.
+        too_many: so many failures within a day are a reason, whatever its status is now.
+
+    Returns:
+        For each: `model_id`, `status`, `is_development`, `created_at`, `since`, `first_look`, `failures`.
+    """
+    values = {"moving": list(moving), "youngest_stuck": youngest_stuck, "too_many": too_many}
+    return [dict(row) for row in connection.execute(_MODELS, values).mappings()]
+
+
+# `entered` is the change that brought the model into its status; where history no longer has it, the status is older
+# than all that is kept. A failure that a first look found is not one that happened within the day.
+_MODELS = text(
+    """
+    WITH failing AS MATERIALIZED (
+        SELECT model_id, count(*) AS failures, max(id) AS last_id FROM headshotpro.model_changes
+        WHERE to_status = 'failed' AND observed_at > now() - interval '1 day'
+            AND (from_status IS NOT NULL OR source = 'webhook')
+        GROUP BY model_id
+    ), told AS (
+        SELECT model_id FROM failing WHERE failures >= :too_many
+        UNION SELECT model_id FROM headshotpro.alerts WHERE resolved_at IS NULL AND model_id IS NOT NULL
+    ), m AS (
+        SELECT id, status, is_development, created_at, updated_at FROM headshotpro.models WHERE status = 'failed'
+        UNION
+        SELECT id, status, is_development, created_at, updated_at FROM headshotpro.models
+        WHERE status = ANY(CAST(:moving AS text[]))
+            AND (created_at IS NULL OR created_at <= now() - make_interval(secs => :youngest_stuck))
+        UNION
+        SELECT id, status, is_development, created_at, updated_at
+        FROM headshotpro.models JOIN told ON told.model_id = models.id
+    )
+    SELECT m.id AS model_id, m.status, coalesce(m.is_development, false) AS is_development, m.created_at,
+        coalesce(least(entered.observed_at, entered.recorded_at), m.updated_at) AS since,
+        entered.recorded_at IS NULL OR (
+            entered.recorded_at <= coalesce(w.past_until, 'infinity')
+            AND CASE WHEN entered.source = 'webhook' THEN entered.observed_at < w.looking_since
+                ELSE entered.from_status IS NULL END
+        ) AS first_look,
+        CASE WHEN failing.last_id > coalesce(well.last_id, 0) THEN failing.failures ELSE 0 END AS failures
+    FROM m
+    CROSS JOIN headshotpro.alert_watch AS w
+    LEFT JOIN LATERAL (
+        SELECT c.observed_at, c.recorded_at, c.from_status, c.source FROM headshotpro.model_changes AS c
+        WHERE c.model_id = m.id AND c.to_status IS NOT NULL ORDER BY c.id DESC LIMIT 1
+    ) AS entered ON true
+    LEFT JOIN failing ON failing.model_id = m.id
+    LEFT JOIN LATERAL (
+        SELECT max(c.id) AS last_id FROM headshotpro.model_changes AS c
+        WHERE failing.failures >= :too_many AND c.model_id = m.id AND c.to_status IN ('active', 'deleted')
+    ) AS well ON true
+    """
+)
+
+
+def mirror(connection: Connection, seconds: float) -> dict[str, Any]:
+    """The facts about the mirror as a whole; missed webhooks are those of pulls of the last `seconds`."""
+    return dict(connection.execute(_MIRROR, {"seconds": seconds}).mappings().one())
+
+
+_MIRROR = text(
+    """
+    WITH missing AS (
+        SELECT missed_webhooks FROM headshotpro.pulls
+        WHERE kind IN ('full', 'hot') AND started_at > now() - make_interval(secs => :seconds) AND missed_webhooks > 0
+    )
+    SELECT
+        (SELECT finished_at FROM headshotpro.pulls
+            WHERE kind = 'full' AND status = 'complete' ORDER BY started_at DESC LIMIT 1) AS last_complete_at,
+        (SELECT count(*) FROM missing) AS pulls_that_missed,
+        (SELECT coalesce(sum(missed_webhooks), 0) FROM missing) AS missed,
+        (SELECT count(*) FROM headshotpro.webhook_events
+            WHERE received_at > now() - make_interval(secs => :seconds)) AS events,
+        EXISTS (
+            SELECT FROM headshotpro.alerts AS a JOIN headshotpro.webhook_events AS e ON e.received_at > a.opened_at
+            WHERE a.kind = 'webhooks_missing' AND a.resolved_at IS NULL
+        ) AS heard_since,
+        (SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead') AS dead_events,
+        ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' ORDER BY id) AS held_pulls
+    """
+)
+
+
+def note_answer(connection: Connection, status: int, *, refused: bool) -> None:
+    """Remember what the upstream said to our key; an acceptance only where it takes a refusal back."""
+    connection.execute(_REFUSED if refused else _ACCEPTED, {"status": status})
+
+
+_REFUSED = text("UPDATE headshotpro.alert_watch SET key_refused_at = now(), key_refused_status = :status")
+_ACCEPTED = text(
+    "UPDATE headshotpro.alert_watch SET key_accepted_at = now() "
+    "WHERE key_refused_at > coalesce(key_accepted_at, '-infinity')"
+)

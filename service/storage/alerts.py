@@ -1,0 +1,114 @@
+"""`alerts`: open, resolve, acknowledge. Each change writes its notice in the same statement."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+# One process looks at a time; another one skips its turn.
+WATCH_LOCK = 0x4853414C
+
+
+def take_turn(connection: Connection) -> bool:
+    """Whether this transaction may look and write; no other one does until it ends."""
+    statement = text("SELECT pg_try_advisory_xact_lock(:lock)")
+    return bool(connection.execute(statement, {"lock": WATCH_LOCK}).scalar_one())
+
+
+def open_ones(connection: Connection) -> list[dict[str, Any]]:
+    """`id`, `kind` and `model_id` of every open alert."""
+    statement = text("SELECT id, kind, model_id FROM headshotpro.alerts WHERE resolved_at IS NULL")
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def open_(connection: Connection, found: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Open alerts, each a kind, a model or None, and what was seen; one that is open already stays as it is.
+
+    Returns:
+        `alert_id`, `kind` and `model_id` of those that were opened.
+    """
+    values = {
+        "kinds": [kind for kind, _, _ in found],
+        "models": [model_id for _, model_id, _ in found],
+        "details": [json.dumps(detail) for _, _, detail in found],
+    }
+    return [dict(row) for row in connection.execute(_OPEN, values).mappings()]
+
+
+_OPEN = text(
+    """
+    WITH opened AS (
+        INSERT INTO headshotpro.alerts (kind, model_id, opened_at, detail)
+        SELECT kind, model_id, now(), CAST(detail AS jsonb)
+        FROM unnest(CAST(:kinds AS text[]), CAST(:models AS text[]), CAST(:details AS text[]))
+            AS new (kind, model_id, detail)
+        ORDER BY kind, model_id
+        ON CONFLICT DO NOTHING
+        RETURNING id, kind, model_id
+    ), told AS (
+        INSERT INTO headshotpro.notices (what, alert_id, made_at) SELECT 'opened', id, now() FROM opened ORDER BY id
+    )
+    SELECT id AS alert_id, kind, model_id FROM opened
+    """
+)
+
+
+def resolve(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Resolve open alerts: `alert_id`, `kind` and `model_id` of those that were open."""
+    return [dict(row) for row in connection.execute(_RESOLVE, {"ids": list(ids)}).mappings()]
+
+
+_RESOLVE = text(
+    """
+    WITH resolved AS (
+        UPDATE headshotpro.alerts SET resolved_at = now()
+        WHERE id = ANY(CAST(:ids AS bigint[])) AND resolved_at IS NULL
+        RETURNING id, kind, model_id
+    ), told AS (
+        INSERT INTO headshotpro.notices (what, alert_id, made_at) SELECT 'resolved', id, now() FROM resolved ORDER BY id
+    )
+    SELECT id AS alert_id, kind, model_id FROM resolved
+    """
+)
+
+
+def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
+    """Note that a person took note of open alerts; of all where `ids` is None.
+
+    Returns:
+        The ids of those that are open, also where somebody had taken note before.
+    """
+    # The watch's turn is waited for: two that write the same alerts in another order would stop each other.
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WATCH_LOCK})
+    return set(connection.execute(_ACKNOWLEDGE, {"ids": None if ids is None else list(ids)}).scalars())
+
+
+_ACKNOWLEDGE = text(
+    """
+    UPDATE headshotpro.alerts SET acknowledged_at = coalesce(acknowledged_at, now())
+    WHERE resolved_at IS NULL AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(CAST(:ids AS bigint[])))
+    RETURNING id
+    """
+)
+
+
+def listed(
+    connection: Connection, *, only_open: bool = False, kind: str | None = None, limit: int = 50
+) -> list[dict[str, Any]]:
+    """Alerts, open ones first, then the newest."""
+    statement = text(
+        """
+        SELECT id, kind, model_id, opened_at, resolved_at, acknowledged_at, detail FROM headshotpro.alerts
+        WHERE (CAST(:kind AS text) IS NULL OR kind = :kind) AND (resolved_at IS NULL OR NOT :only_open)
+        ORDER BY resolved_at IS NULL DESC, id DESC LIMIT :limit
+        """
+    )
+    rows = connection.execute(statement, {"only_open": only_open, "kind": kind, "limit": limit}).mappings()
+    return [dict(row) for row in rows]

@@ -1,0 +1,224 @@
+"""The outbox: what people have to be told, and which receiver was told it.
+
+A receiver is one of ALERT_URLS, known here by a digest alone: the URL holds secrets. A notice is written in its alert's
+own transaction, waits for others of its time, and is then handed out: one delivery for each receiver. It is sent once
+it is marked so, after the receiver took it; what a process that died had in hand is sent again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+# A process that has a receiver in hand is given up after this; longer than a sending can take.
+LEASE_SECONDS = 60.0
+FIRST_PAUSE_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 900.0
+KEPT_DAYS = 7
+
+
+def sum_up_past(connection: Connection, detail: Mapping[str, Any] | None) -> None:
+    """Note that the past is summed up, with a notice of it where there is something to tell."""
+    connection.execute(text("UPDATE headshotpro.alert_watch SET past_summed_at = now()"))
+    if detail is not None:
+        connection.execute(
+            text(
+                "INSERT INTO headshotpro.notices (what, made_at, detail) VALUES ('past', now(), CAST(:detail AS jsonb))"
+            ),
+            {"detail": json.dumps(detail)},
+        )
+
+
+def is_time(connection: Connection, window: float) -> bool:
+    """Whether the oldest notice that was not handed out has waited for `window` seconds."""
+    statement = text(
+        "SELECT EXISTS (SELECT FROM headshotpro.notices "
+        "WHERE released_at IS NULL AND made_at <= now() - make_interval(secs => :window))"
+    )
+    return bool(connection.execute(statement, {"window": window}).scalar())
+
+
+def release(connection: Connection) -> None:
+    """Hand out every notice that waits; an alert that opened and was resolved meanwhile is not worth one."""
+    connection.execute(_FORGET_BLIPS)
+    connection.execute(_RELEASE)
+
+
+_FORGET_BLIPS = text(
+    """
+    DELETE FROM headshotpro.notices WHERE released_at IS NULL AND alert_id IN (
+        SELECT alert_id FROM headshotpro.notices WHERE released_at IS NULL AND what IN ('opened', 'resolved')
+        GROUP BY alert_id HAVING count(*) = 2
+    )
+    """
+)
+_RELEASE = text(
+    """
+    WITH released AS (
+        UPDATE headshotpro.notices SET released_at = now() WHERE released_at IS NULL RETURNING id, what, alert_id
+    ), told AS (
+        UPDATE headshotpro.alerts SET last_notice_at = now()
+        WHERE id IN (SELECT alert_id FROM released WHERE what = 'opened')
+    )
+    INSERT INTO headshotpro.notice_deliveries (receiver, notice_id)
+    SELECT r.digest, released.id FROM released CROSS JOIN headshotpro.receivers AS r WHERE r.is_set
+    """
+)
+
+
+def remind(connection: Connection, interval: float) -> None:
+    """Hand out reminders of open alerts that nobody acknowledged, once the oldest telling is `interval` seconds ago.
+
+    Those that were told of in the younger half of the interval wait for the next time, all others come along. While
+    other notices wait for their time, reminders wait with them.
+    """
+    connection.execute(_REMIND, {"interval": interval})
+
+
+_REMIND = text(
+    """
+    WITH due AS (
+        UPDATE headshotpro.alerts SET last_notice_at = now()
+        WHERE resolved_at IS NULL AND acknowledged_at IS NULL
+            AND last_notice_at <= now() - make_interval(secs => :interval / 2.0)
+            AND EXISTS (
+                SELECT FROM headshotpro.alerts WHERE resolved_at IS NULL AND acknowledged_at IS NULL
+                    AND last_notice_at <= now() - make_interval(secs => :interval)
+            )
+            AND NOT EXISTS (SELECT FROM headshotpro.notices WHERE released_at IS NULL)
+        RETURNING id
+    ), made AS (
+        INSERT INTO headshotpro.notices (what, alert_id, made_at, released_at)
+        SELECT 'reminder', id, now(), now() FROM due ORDER BY id RETURNING id
+    )
+    INSERT INTO headshotpro.notice_deliveries (receiver, notice_id)
+    SELECT r.digest, made.id FROM made CROSS JOIN headshotpro.receivers AS r WHERE r.is_set
+    """
+)
+
+
+def set_receivers(connection: Connection, digests: Sequence[str]) -> None:
+    """Make these the receivers; a new one is told what is open, and of the past if nobody was told of it."""
+    values = {"digests": list(digests)}
+    connection.execute(_ADD_RECEIVERS, values)
+    connection.execute(_SET_RECEIVERS, values)
+
+
+_ADD_RECEIVERS = text(
+    """
+    WITH added AS (
+        INSERT INTO headshotpro.receivers (digest, is_set, retry_at)
+        SELECT DISTINCT digest, true, now() FROM unnest(CAST(:digests AS text[])) AS given (digest)
+        ON CONFLICT DO NOTHING
+        RETURNING digest
+    )
+    INSERT INTO headshotpro.notice_deliveries (receiver, notice_id)
+    SELECT added.digest, n.id FROM added CROSS JOIN headshotpro.notices AS n
+    LEFT JOIN headshotpro.alerts AS a ON a.id = n.alert_id
+    WHERE n.released_at IS NOT NULL AND (
+        (n.what = 'opened' AND a.resolved_at IS NULL AND a.acknowledged_at IS NULL)
+        OR (n.what = 'past' AND NOT EXISTS (
+            SELECT FROM headshotpro.notice_deliveries AS d WHERE d.notice_id = n.id AND d.sent_at IS NOT NULL
+        ))
+    )
+    """
+)
+_SET_RECEIVERS = text(
+    """
+    UPDATE headshotpro.receivers SET is_set = digest = ANY(CAST(:digests AS text[]))
+    WHERE is_set <> (digest = ANY(CAST(:digests AS text[])))
+    """
+)
+
+
+def due(connection: Connection, digests: Sequence[str]) -> list[str]:
+    """Those of the receivers that wait for something and may be tried now."""
+    statement = text(
+        """
+        SELECT digest FROM headshotpro.receivers AS r
+        WHERE digest = ANY(CAST(:digests AS text[])) AND retry_at <= now() AND EXISTS (
+            SELECT FROM headshotpro.notice_deliveries AS d WHERE d.receiver = r.digest AND d.sent_at IS NULL
+        )
+        """
+    )
+    return list(connection.execute(statement, {"digests": list(digests)}).scalars())
+
+
+def claim(connection: Connection, digest: str) -> bool:
+    """Take a receiver in hand, unless another process has it."""
+    statement = text(
+        "UPDATE headshotpro.receivers SET retry_at = now() + make_interval(secs => :lease) "
+        "WHERE digest = :digest AND retry_at <= now()"
+    )
+    return connection.execute(statement, {"digest": digest, "lease": LEASE_SECONDS}).rowcount == 1
+
+
+def unsent(connection: Connection, digest: str) -> list[dict[str, Any]]:
+    """What a receiver has to be told, oldest first, with the alert as it stands now."""
+    statement = text(
+        """
+        SELECT n.id, n.what, n.detail, n.alert_id, a.kind, a.model_id, a.resolved_at, a.acknowledged_at
+        FROM headshotpro.notice_deliveries AS d JOIN headshotpro.notices AS n ON n.id = d.notice_id
+        LEFT JOIN headshotpro.alerts AS a ON a.id = n.alert_id
+        WHERE d.receiver = :digest AND d.sent_at IS NULL ORDER BY n.id
+        """
+    )
+    return [dict(row) for row in connection.execute(statement, {"digest": digest}).mappings()]
+
+
+def titles(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The titles of models, where they have one."""
+    statement = text(
+        "SELECT id, title FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[])) AND title IS NOT NULL"
+    )
+    return {row.id: row.title for row in connection.execute(statement, {"ids": list(ids)})}
+
+
+def sent(connection: Connection, digest: str, ids: Sequence[int]) -> None:
+    """The receiver took these notices."""
+    connection.execute(
+        text(
+            "UPDATE headshotpro.notice_deliveries SET sent_at = now() "
+            "WHERE receiver = :digest AND notice_id = ANY(CAST(:ids AS bigint[]))"
+        ),
+        {"digest": digest, "ids": list(ids)},
+    )
+    connection.execute(
+        text("UPDATE headshotpro.receivers SET retry_at = now(), failures = 0, error = NULL WHERE digest = :digest"),
+        {"digest": digest},
+    )
+
+
+def not_sent(connection: Connection, digest: str, error: str) -> int:
+    """The receiver took nothing: it is tried again after a pause that doubles. How often in a row it has failed."""
+    statement = text(
+        """
+        UPDATE headshotpro.receivers SET failures = failures + 1, error = :error,
+            retry_at = now() + make_interval(secs => least(:first * 2.0 ^ least(failures, 20), :longest))
+        WHERE digest = :digest RETURNING failures
+        """
+    )
+    values = {"digest": digest, "error": error, "first": FIRST_PAUSE_SECONDS, "longest": LONGEST_PAUSE_SECONDS}
+    return int(connection.execute(statement, values).scalar_one())
+
+
+def tidy(connection: Connection) -> None:
+    """Forget notices that were handed out long ago, sent or not; one that is still to tell of an open alert stays."""
+    connection.execute(_TIDY, {"days": KEPT_DAYS})
+
+
+_TIDY = text(
+    """
+    DELETE FROM headshotpro.notices AS n WHERE released_at < now() - make_interval(days => :days)
+        AND (what = 'reminder' OR NOT EXISTS (
+            SELECT FROM headshotpro.alerts AS a WHERE a.id = n.alert_id AND a.resolved_at IS NULL
+        ))
+    """
+)

@@ -1,0 +1,253 @@
+"""Alerts over a real mirror: when each opens and ends, and what was so before the mirror looked."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec import structs
+
+from service.mirror.pull import HOT
+from service.mirror.refetch import refetch
+from service.runtime import Runtime
+from tests.support.alerting import Office, office, pulled, take
+from tests.support.system import event_body, new_id
+from tests.support.threads import at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.drainer import Drainer
+    from tests.support.mirror import Mirror, StartMirror
+
+GRACE = 600
+STUCK = 14400
+
+
+@pytest.fixture
+def watched(drainer: Drainer) -> Iterator[Office]:
+    """The watch over a mirror that webhooks alone fill, of which the past was summed up long ago."""
+    with office(drainer.url) as opened:
+        pulled(opened, 300)
+        yield opened
+
+
+@contextmanager
+def with_key(here: Mirror, key: str) -> Iterator[Runtime]:
+    """Another process of the deployment, with another API key."""
+    runtime = Runtime.build(structs.replace(here.settings, headshotpro_api_key=key))
+    try:
+        yield runtime
+    finally:
+        runtime.engine.dispose()
+        runtime.redis.close()
+
+
+# --- model_failed
+
+
+def test_a_failed_model_alerts_after_the_grace_period_and_until_it_is_active(watched: Office, drainer: Drainer) -> None:
+    model_id = new_id()
+    take(drainer, model_id, "pending", "failed")
+    watched.look()
+    watched.let_pass(GRACE - 10)
+    watched.look()
+    assert watched.alerts() == []
+    watched.let_pass(10)
+    pulled(watched)
+    watched.look()
+    watched.look()
+    (alert,) = watched.alerts(only_open=False)
+    assert (alert["kind"], alert["model_id"], alert["resolved_at"]) == ("model_failed", model_id, None)
+    # It is tried once more: that is no end yet.
+    take(drainer, model_id, "pending", "generatingHeadshots")
+    watched.look()
+    assert watched.open_kinds() == ["model_failed"]
+    take(drainer, model_id, "active")
+    watched.look()
+    (alert,) = watched.alerts(only_open=False)
+    assert alert["resolved_at"] is not None
+
+
+@pytest.mark.parametrize("end", ["active", "deleted"])
+def test_the_third_failure_of_a_day_alerts_at_once(watched: Office, drainer: Drainer, end: str) -> None:
+    model_id = new_id()
+    take(drainer, model_id, "failed", "pending", "failed", "pending")
+    watched.look()
+    assert watched.alerts() == []
+    take(drainer, model_id, "failed", "pending")
+    watched.look()
+    assert [(row["kind"], row["detail"]["failures"]) for row in watched.alerts()] == [("model_failed", 3)]
+    take(drainer, model_id, end)
+    watched.look()
+    assert watched.alerts() == []
+    if end == "active":
+        # The failures of today are over until there is a new one.
+        take(drainer, model_id, "pending")
+        watched.look()
+        assert watched.alerts() == []
+        take(drainer, model_id, "failed")
+        watched.look()
+        assert watched.open_kinds() == ["model_failed"]
+
+
+def test_failures_of_yesterday_do_not_count(watched: Office, drainer: Drainer) -> None:
+    model_id = new_id()
+    take(drainer, model_id, "failed", "pending", "failed", "pending")
+    watched.let_pass(86_400)
+    pulled(watched)
+    take(drainer, model_id, "failed")
+    watched.look()
+    assert watched.alerts() == []
+
+
+def test_a_failure_that_is_heard_of_late_alerts_by_the_vendors_time(watched: Office, drainer: Drainer) -> None:
+    ago = datetime.now(UTC) - timedelta(seconds=GRACE + 5)
+    watched.look()
+    watched.let_pass(2 * GRACE)
+    take(drainer, new_id(), "failed", at=ago)
+    watched.look()
+    assert watched.open_kinds() == ["model_failed"]
+
+
+# --- model_stuck
+
+
+@pytest.mark.parametrize(
+    ("status", "development", "allowed"),
+    [("waiting", False, STUCK), ("pending", True, STUCK / 16), ("generatingHeadshots", False, STUCK)],
+)
+def test_a_model_that_does_not_move_alerts(
+    watched: Office, drainer: Drainer, status: str, development: bool, allowed: float
+) -> None:
+    model_id = new_id()
+    born = datetime.now(UTC).isoformat()
+    take(drainer, model_id, "onboarding", status, isDevelopment=development, createdAt=born)
+    watched.let_pass(allowed - 10)
+    pulled(watched)
+    watched.look()
+    assert watched.alerts() == []
+    watched.let_pass(10)
+    watched.look()
+    assert [(row["kind"], row["model_id"]) for row in watched.alerts()] == [("model_stuck", model_id)]
+    take(drainer, model_id, "active")
+    watched.look()
+    assert watched.alerts() == []
+
+
+def test_onboarding_is_a_persons_own_time(watched: Office, drainer: Drainer) -> None:
+    take(drainer, new_id(), "onboarding")
+    watched.let_pass(100 * STUCK)
+    pulled(watched)
+    watched.look()
+    assert watched.alerts() == []
+
+
+# --- the mirror
+
+
+def test_a_mirror_without_a_complete_pull_for_three_intervals_alerts(watched: Office) -> None:
+    watched.let_pass(3 * 900 - 310)
+    pulled(watched, kind=HOT)
+    pulled(watched, status="failed")
+    watched.look()
+    assert watched.alerts() == []
+    watched.let_pass(20)
+    watched.look()
+    assert watched.open_kinds() == ["pull_stale"]
+    pulled(watched)
+    watched.look()
+    assert watched.alerts() == []
+
+
+def test_a_mirror_that_never_had_a_complete_pull_alerts_too(database_url: str) -> None:
+    with office(database_url) as here:
+        here.look()
+        here.let_pass(3 * 900 - 70)
+        here.look()
+        assert here.alerts() == []
+        here.let_pass(20)
+        here.look()
+        assert here.open_kinds() == ["pull_stale"]
+
+
+def test_webhooks_are_missing_when_pulls_keep_finding_what_none_told(watched: Office, drainer: Drainer) -> None:
+    pulled(watched, 200, HOT, missed=4)
+    watched.look()
+    assert watched.alerts() == []
+    pulled(watched, 100, HOT, missed=1)
+    watched.look()
+    assert watched.open_kinds() == ["webhooks_missing"]
+    # A quiet night is no proof that they come again; a webhook is.
+    watched.let_pass(7200)
+    pulled(watched)
+    watched.look()
+    assert watched.open_kinds() == ["webhooks_missing"]
+    take(drainer, new_id(), "pending")
+    watched.look()
+    assert watched.alerts() == []
+
+
+def test_a_few_lost_webhooks_among_many_are_no_alert(watched: Office, drainer: Drainer) -> None:
+    for _ in range(3):
+        pulled(watched, 100, HOT, missed=1)
+    take(drainer, new_id(), "onboarding", "waiting", "pending")
+    watched.look()
+    assert watched.alerts() == []
+
+
+def test_dead_events_and_held_pulls_alert_until_somebody_decided(watched: Office, drainer: Drainer) -> None:
+    drainer.take(event_body(new_id(), status=["no", "text"]))
+    pulled(watched, status="held")
+    watched.look()
+    assert sorted(watched.open_kinds()) == ["events_dead", "tombstones_held"]
+    watched.sql("update headshotpro.webhook_events set status = 'applied'")
+    watched.sql("update headshotpro.pulls set status = 'failed' where status = 'held'")
+    watched.look()
+    assert watched.alerts() == []
+
+
+def test_a_key_that_the_vendor_refuses_alerts_until_it_is_taken(mirror: StartMirror) -> None:
+    here = mirror(models=3)
+    with office(here.settings.postgres_url) as watch:
+        with with_key(here, "revoked") as revoked:
+            here.slice(runtime=revoked)
+        watch.look()
+        assert [(row["kind"], row["detail"]) for row in watch.alerts()] == [("api_rejected", {"status": 401})]
+        here.pull()
+        watch.look()
+        assert watch.alerts() == []
+        # Single GETs are refused as well.
+        here.sql("insert into headshotpro.wishes (model_id, reason, due_at) values ('m', 'profile', now())")
+        with with_key(here, "revoked") as revoked:
+            refetch(revoked.engine, revoked.client, 5)
+        watch.look()
+        assert watch.open_kinds() == ["api_rejected"]
+
+
+# --- history, and several at once
+
+
+def test_history_that_is_no_longer_kept_opens_nothing_and_ends_nothing(watched: Office, drainer: Drainer) -> None:
+    told, untold = new_id(), new_id()
+    take(drainer, told, "failed")
+    watched.let_pass(GRACE)
+    watched.look()
+    take(drainer, untold, "failed")
+    watched.sql("delete from headshotpro.model_changes")
+    watched.let_pass(GRACE)
+    watched.look()
+    assert [row["model_id"] for row in watched.alerts()] == [told]
+
+
+def test_hundreds_of_causes_open_one_alert_each_whoever_looks(watched: Office, drainer: Drainer) -> None:
+    drainer.take(*[event_body(new_id(), status="failed") for _ in range(500)])
+    watched.let_pass(GRACE)
+    with office(drainer.url) as another:
+        at_once(watched.look, another.look)
+    assert watched.sql("select count(*), count(distinct model_id) as models from headshotpro.alerts") == [
+        {"count": 500, "models": 500}
+    ]
+    assert watched.sql("select count(*) from headshotpro.notices") == [{"count": 500}]

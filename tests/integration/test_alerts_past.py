@@ -1,0 +1,103 @@
+"""What was so before the mirror looked opens no alert: one notice sums it up, whatever the first pulls went through."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from tests.support.alerting import office, pulled, take
+from tests.support.system import new_id
+
+if TYPE_CHECKING:
+    from tests.support.drainer import Drainer
+    from tests.support.mirror import StartMirror
+
+GRACE = 600
+STUCK = 14400
+LONG_AGO = "2025-01-02T03:04:05.000Z"
+
+
+def test_what_was_failed_before_the_mirror_looked_is_one_notice_and_no_alert(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    failed = here.create(7, status="failed", createdAt=LONG_AGO)
+    here.create(2, status="pending", createdAt=LONG_AGO)
+    here.create(1, status="waiting")
+    with office(here.settings.postgres_url) as watch:
+        watch.look()
+        here.pull()
+        watch.look()
+        watch.restart()
+        watch.look()
+        (notice,) = watch.sql("select what, detail from headshotpro.notices")
+        assert notice["what"] == "past"
+        assert (notice["detail"]["failed"], notice["detail"]["stuck"]) == (7, 2)
+        assert set(notice["detail"]["failed_ids"]) < {model["id"] for model in failed}
+        watch.let_pass(STUCK + 100)
+        pulled(watch)
+        watch.look()
+        # The one that was made just now has been in its status for too long: that is news.
+        assert watch.open_kinds() == ["model_stuck"]
+        assert len(watch.sql("select id from headshotpro.notices where what = 'past'")) == 1
+
+
+def test_a_model_of_the_past_that_fails_anew_alerts(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    (model,) = here.create(1, status="failed", createdAt=LONG_AGO)
+    with office(here.settings.postgres_url) as watch:
+        here.pull()
+        watch.look()
+        # Twice today; what the first look found may have been long ago.
+        for status in ("pending", "failed", "pending", "failed"):
+            here.later()
+            here.change(model["id"], status=status)
+            here.pull()
+        watch.look()
+        assert watch.alerts() == []
+        watch.let_pass(GRACE)
+        watch.look()
+        assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", model["id"])]
+
+
+def test_a_first_pull_that_takes_several_tries_meets_the_past_in_all_of_them(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    here.create(450, status="failed", createdAt=LONG_AGO)
+    with office(here.settings.postgres_url) as watch:
+        watch.look()
+        here.read_pages(2)
+        here.sql("delete from headshotpro.pull_checkpoints")
+        here.sql("update headshotpro.pulls set status = 'failed', finished_at = now()")
+        watch.let_pass(GRACE)
+        watch.look()
+        # What was made since then is no past, though no pull has been complete yet.
+        (late,) = here.create(1, status="failed")
+        here.read_pages(2)
+        watch.let_pass(GRACE)
+        watch.look()
+        assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", late["id"])]
+        assert watch.sql("select id from headshotpro.notices where what = 'past'") == []
+        here.later(3600)
+        assert here.pull()["status"] == "complete"
+        watch.look()
+        (notice,) = watch.sql("select detail from headshotpro.notices where what = 'past'")
+        assert notice["detail"]["failed"] == 450
+        assert len(watch.alerts()) == 1
+
+
+def test_webhooks_that_come_before_the_first_pull_ends_tell_news(mirror: StartMirror, drainer: Drainer) -> None:
+    here = mirror(models=0)
+    (old,) = here.create(1, status="failed", createdAt=LONG_AGO)
+    news, delayed = new_id(), new_id()
+    with office(here.settings.postgres_url) as watch:
+        # One that tells of a time before anybody looked is past, too: the vendor tries for more than an hour.
+        take(drainer, delayed, "failed", at=datetime.now(UTC) - timedelta(hours=1))
+        take(drainer, news, "failed")
+        watch.look()
+        here.read_pages(1)
+        watch.let_pass(GRACE)
+        watch.look()
+        assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", news)]
+        here.pull()
+        watch.look()
+        (notice,) = watch.sql("select detail from headshotpro.notices where what = 'past'")
+        assert set(notice["detail"]["failed_ids"]) <= {old["id"], delayed}
+        assert len(watch.alerts()) == 1

@@ -1,0 +1,122 @@
+"""`headshot-mirror alerts`: what is open, who took note, and whether the receivers take a message."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.alerting import Hook, office, smtp_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_httpserver import HTTPServer
+
+    from tests.support.alerting import Office
+    from tests.support.cli import Cli
+
+
+@pytest.fixture
+def alerts(database_url: str) -> Iterator[Office]:
+    """Three alerts, the second of which is resolved."""
+    with office(database_url) as here:
+        here.sql(
+            "insert into headshotpro.alerts (kind, model_id, opened_at, resolved_at, detail) values "
+            "('model_failed', 'a', now() - interval '3 hours', null, '{\"failures\": 3}'),"
+            "('model_stuck', 'b', now() - interval '2 hours', now(), '{}'),"
+            "('pull_stale', null, now() - interval '1 hour', null, '{}')"
+        )
+        yield here
+
+
+def test_list_shows_open_ones_first(cli: Cli, alerts: Office) -> None:
+    rows = cli.run("alerts", "list", "--json").document
+    assert [(row["kind"], row["model_id"]) for row in rows] == [
+        ("pull_stale", None),
+        ("model_failed", "a"),
+        ("model_stuck", "b"),
+    ]
+    assert set(rows[0]) == {"id", "kind", "model_id", "opened_at", "resolved_at", "acknowledged_at", "detail"}
+    assert rows[1]["detail"] == {"failures": 3}
+    assert rows[1]["opened_at"].endswith("Z")
+    assert len(cli.run("alerts", "list", "--open", "--json").document) == 2
+    assert len(cli.run("alerts", "list", "--kind", "model_stuck", "--json").document) == 1
+    assert len(cli.run("alerts", "list", "--limit", "1", "--json").document) == 1
+    table = cli.run("alerts", "list").out
+    assert "model_failed" in table
+    assert cli.run("status", "--json").document["open_alerts"] == 2
+
+
+def test_ack_takes_ids_or_all(cli: Cli, alerts: Office) -> None:
+    first, second, third = (row["id"] for row in alerts.alerts(only_open=False))
+    done = cli.run("alerts", "ack", str(first))
+    assert (done.status, done.out) == (0, "1 open alert acknowledged.\n")
+    (before,) = [row["acknowledged_at"] for row in alerts.alerts() if row["id"] == first]
+    done = cli.run("alerts", "ack", str(first), str(second), "4711")
+    assert done.status == 1
+    assert f"not open: {second}, 4711" in done.err
+    done = cli.run("alerts", "ack", "--all")
+    assert (done.status, done.out) == (0, "2 open alerts acknowledged.\n")
+    noted = {row["id"]: row["acknowledged_at"] for row in alerts.alerts(only_open=False)}
+    assert noted[first] == before
+    assert noted[second] is None
+    assert noted[third] is not None
+    # It is open all the same.
+    assert cli.run("status", "--json").document["open_alerts"] == 2
+
+
+@pytest.mark.parametrize("arguments", [(), ("--all", "1"), ("x",)])
+def test_ack_wants_to_know_which(cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert cli.run("alerts", "ack", *arguments).status == 2
+
+
+def test_test_sends_to_each_receiver_and_says_what_came_back(cli: Cli, httpserver: HTTPServer) -> None:
+    well, broken = Hook(httpserver, "/token-one"), Hook(httpserver, "/token-two")
+    broken.status = 500
+    with smtp_server() as (mail_url, mailbox):
+        urls = f"{well.url},{mail_url},{broken.url}"
+        # In a process of its own: in this one it would collect the logs of the servers too.
+        done = cli.finish(cli.start("alerts", "test", "--json", ALERT_URLS=urls))
+        assert done.status == 1
+        assert [row["taken"] for row in done.document] == [True, True, False]
+        assert "500" in done.document[2]["answer"]
+        assert done.document[1]["receiver"].startswith("mailto://127.0.0.1:")
+        assert well.titles == ["a test"]
+        assert "Subject: headshot-mirror: a test" in mailbox.mails[0]
+    done = cli.run("alerts", "test", ALERT_URLS=well.url)
+    assert done.status == 0
+    assert done.out.splitlines()[-1].split()[-2:] == ["True", "sent"]
+
+
+def test_test_prints_no_secret_whatever_comes_back(cli: Cli, httpserver: HTTPServer) -> None:
+    hook = Hook(httpserver, "/T0PSECRET")
+    hook.status = 404
+    url = hook.url.replace("127.0.0.1", "somebody:hunter22@127.0.0.1")
+    nowhere = "json://somebody:hunter22@127.0.0.1:9/x?+Authorization=B3ARER99"
+    slack = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ?cto=0.1&rto=0.1&verify=no"
+    done = cli.finish(cli.start("alerts", "test", ALERT_URLS=f"{url},{nowhere}", LOG_LEVEL="debug"))
+    assert done.status == 1
+    for secret in ("hunter22", "B3ARER99", "T0PSECRET", "somebody"):
+        assert secret not in done.out + done.err
+    from service.alerts.receivers import Receiver
+
+    assert "TIiajkdnlazkcOXrIdevi7FQ" not in Receiver(slack).name + repr(Receiver(slack))
+
+
+def test_test_needs_receivers(cli: Cli) -> None:
+    done = cli.run("alerts", "test", ALERT_URLS=None)
+    assert done.status == 2
+    assert "ALERT_URLS is missing" in done.err
+
+
+def test_a_malformed_url_ends_a_process_in_one_line(cli: Cli) -> None:
+    urls = ("hunter2", "json://127.0.0.1/, hunter2", "hunter2://127.0.0.1/x", "hunter2,json://127.0.0.1/")
+    processes = (("alerts", "test"), ("web",), ("worker",), ("clock",), ("up",))
+    for given, arguments in product(urls, processes):
+        done = cli.run(*arguments, ALERT_URLS=given)
+        assert done.status == 2, (given, done)
+        assert done.err.count("\n") == 1
+        assert "ALERT_URLS is malformed" in done.err
+        assert "hunter2" not in done.err

@@ -1,0 +1,118 @@
+"""Receivers of notices that are broken, slow, new, or none: nobody else waits for them, and nothing is lost."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from service.alerts.watch import WINDOW_SECONDS
+from service.storage.notices import FIRST_PAUSE_SECONDS, LEASE_SECONDS
+from tests.support.alerting import Hook, end, fail, settled, smtp_server
+
+if TYPE_CHECKING:
+    from pytest_httpserver import HTTPServer
+
+    from tests.support.alerting import Office
+
+
+def test_a_receiver_that_is_broken_is_tried_again_and_stops_no_other(
+    database_url: str, hook: Hook, httpserver: HTTPServer
+) -> None:
+    broken = Hook(httpserver, "/broken-token")
+    broken.status = 500
+    with (
+        smtp_server() as (mail_url, mailbox),
+        settled(database_url, alert_urls=f"{broken.url},{mail_url} , {hook.url}") as here,
+    ):
+        fail(here, 2)
+        here.look()
+        here.deliver()
+        assert hook.titles == ["2 models failed"]
+        (mail,) = mailbox.mails
+        assert "Subject: headshot-mirror: 2 models failed" in mail
+        (state,) = here.sql("select failures, error from headshotpro.receivers where failures > 0")
+        assert state["failures"] == 1
+        assert "500" in state["error"]
+        # It is left alone for a while, then told once, with what came in the meantime.
+        end(here)
+        here.look()
+        broken.status = 200
+        here.send()
+        assert broken.got == []
+        here.let_pass(FIRST_PAUSE_SECONDS)
+        here.deliver()
+        here.deliver()
+        assert broken.titles == ["2 models failed; 2 failed models are well again"]
+        assert hook.titles[1:] == ["2 failed models are well again"]
+        assert here.sql("select failures, error from headshotpro.receivers where error is not null") == []
+
+
+def test_pauses_grow_while_a_receiver_takes_nothing(here: Office, hook: Hook) -> None:
+    hook.status = 503
+    fail(here, 1)
+    here.look()
+    here.deliver()
+    pauses = []
+    for _ in range(8):
+        (row,) = here.sql("select extract(epoch from retry_at - now())::float as left from headshotpro.receivers")
+        pauses.append(row["left"])
+        here.let_pass(row["left"] + 0.1)
+        here.send()
+    assert [round(pause, -1) for pause in pauses] == [10, 20, 40, 80, 160, 320, 640, 900]
+
+
+def test_a_receiver_that_never_answers_holds_up_nobody(database_url: str, hook: Hook) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        slow = f"json://127.0.0.1:{silent.getsockname()[1]}/?rto=3"
+        with settled(database_url, alert_urls=f"{slow},{hook.url}") as here:
+            fail(here, 1)
+            here.look()
+            here.let_pass(WINDOW_SECONDS)
+            here.look()
+            here.desk.tick()
+            waiting = [thread for thread in threading.enumerate() if thread in here.desk._sending.values()]
+            assert len(waiting) == 2
+            here.desk._sending[here_digest(here, hook)].join(30)
+            assert hook.titles == ["1 model failed"]
+            # The other is still at it, and no second attempt begins beside it.
+            before = dict(here.desk._sending)
+            here.let_pass(LEASE_SECONDS)
+            here.desk.tick()
+            assert {digest for digest, thread in here.desk._sending.items() if thread is not before[digest]} == set()
+            here.desk.close(60)
+            assert [row["failures"] for row in here.sql("select failures from headshotpro.receivers order by 1")] == [
+                0,
+                1,
+            ]
+
+
+def here_digest(here: Office, hook: Hook) -> str:
+    (found,) = [digest for digest, receiver in here.desk._receivers.items() if receiver._url == hook.url]
+    return found
+
+
+def test_a_new_receiver_is_told_what_is_open_and_nothing_else(
+    here: Office, hook: Hook, httpserver: HTTPServer, database_url: str
+) -> None:
+    fail(here, 2)
+    here.look()
+    here.deliver()
+    here.sql("update headshotpro.models set status = 'active' where id = %s", f"{0:024x}")
+    here.look()
+    here.deliver()
+    second = Hook(httpserver, "/second")
+    with settled(database_url, alert_urls=f"{hook.url},{second.url}") as changed:
+        changed.send()
+        assert second.titles == ["1 model failed"]
+        assert hook.titles == ["2 models failed", "1 failed model is well again"]
+
+
+def test_without_receivers_alerts_are_opened_all_the_same(database_url: str) -> None:
+    with settled(database_url) as here:
+        fail(here, 2)
+        here.look()
+        here.deliver()
+        assert len(here.alerts()) == 2
+        assert here.sql("select * from headshotpro.notice_deliveries") == []

@@ -1,0 +1,150 @@
+"""The rules of alerts, without a database: facts in, causes out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.alerts.rules import Cause, Facts, Limits, ModelFact, causes, past
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+LIMITS = Limits(failed_grace=10 * MINUTE, stuck_after=240 * MINUTE, pull_interval=15 * MINUTE)
+QUIET = Facts(now=NOW, looking_since=NOW - timedelta(days=30), last_complete_at=NOW - MINUTE)
+
+
+def model(status: str, minutes: float, **fields: Any) -> ModelFact:
+    """A model that has been in a status for so long."""
+    known = {
+        "model_id": "m",
+        "is_development": False,
+        "created_at": NOW - timedelta(days=1),
+        "first_look": False,
+        "failures": 0,
+        **fields,
+    }
+    return ModelFact(status=status, since=NOW - minutes * MINUTE, **known)
+
+
+def kinds(facts: Facts) -> list[str]:
+    return [cause.kind for cause in causes(facts, LIMITS)]
+
+
+def of_model(*models: ModelFact, **facts: Any) -> list[str]:
+    return kinds(replace(QUIET, models=models, **facts))
+
+
+def test_nothing_is_wrong() -> None:
+    assert kinds(QUIET) == []
+
+
+@pytest.mark.parametrize(
+    ("fact", "expected"),
+    [
+        (model("failed", 9.9), []),
+        (model("failed", 10), ["model_failed"]),
+        (model("failed", 0, failures=2), []),
+        (model("failed", 0, failures=3), ["model_failed"]),
+        (model("pending", 0, failures=3), ["model_failed"]),
+        (model("active", 0, failures=3), []),
+        (model("failed", 1000, first_look=True, created_at=None), []),
+        (model("failed", 1000, first_look=True, created_at=NOW - timedelta(days=31)), []),
+        # It was made after the mirror began to look: it cannot be of the past.
+        (model("failed", 1000, first_look=True), ["model_failed"]),
+        (model("pending", 239), []),
+        (model("pending", 240), ["model_stuck"]),
+        (model("pending", 15, is_development=True), ["model_stuck"]),
+        (model("waiting", 240, first_look=True, created_at=QUIET.looking_since - 241 * MINUTE), []),
+        (model("waiting", 240, first_look=True, created_at=QUIET.looking_since - 239 * MINUTE), ["model_stuck"]),
+        (model("onboarding", 100_000), []),
+        (model("active", 100_000), []),
+        (model("retired", 100_000), []),
+    ],
+)
+def test_a_model_by_itself(fact: ModelFact, expected: list[str]) -> None:
+    assert of_model(fact) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "holds"),
+    [
+        ("failed", True),
+        ("pending", True),
+        ("onboarding", True),
+        ("retired", False),
+        ("active", False),
+        ("deleted", False),
+    ],
+)
+def test_a_failed_model_is_well_when_it_is_active_not_when_it_is_tried_again(status: str, holds: bool) -> None:
+    told = frozenset({Cause("model_failed", "m")})
+    assert of_model(model(status, 0, first_look=True), open=told) == (["model_failed"] if holds else [])
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"last_complete_at": NOW - 44 * MINUTE}, []),
+        ({"last_complete_at": NOW - 45 * MINUTE}, ["pull_stale"]),
+        ({"last_complete_at": None}, ["pull_stale"]),
+        ({"last_complete_at": None, "looking_since": NOW - 44 * MINUTE}, []),
+        ({"pulls_that_missed": 1, "missed": 50}, []),
+        ({"pulls_that_missed": 2, "missed": 2, "events": 2}, []),
+        ({"pulls_that_missed": 2, "missed": 3, "events": 2}, ["webhooks_missing"]),
+        ({"dead_events": 1}, ["events_dead"]),
+        ({"held_pulls": (7,)}, ["tombstones_held"]),
+        ({"refused_at": NOW, "refused_status": 403}, ["api_rejected"]),
+        ({"refused_at": NOW, "refused_status": 401, "accepted_at": NOW - MINUTE}, ["api_rejected"]),
+        ({"refused_at": NOW, "refused_status": 401, "accepted_at": NOW}, []),
+    ],
+)
+def test_the_mirror_as_a_whole(facts: dict[str, Any], expected: list[str]) -> None:
+    assert kinds(replace(QUIET, **facts)) == expected
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_missing_webhooks_are_back_when_one_comes_not_when_nothing_happens(heard: bool) -> None:
+    told = replace(QUIET, open=frozenset({Cause("webhooks_missing")}), heard_since=heard)
+    assert kinds(told) == ([] if heard else ["webhooks_missing"])
+    still = replace(told, pulls_that_missed=3, missed=30, events=1)
+    assert kinds(still) == ["webhooks_missing"]
+
+
+def test_the_past_is_what_may_have_been_so_before_the_mirror_looked() -> None:
+    old = NOW - timedelta(days=40)
+    facts = replace(
+        QUIET,
+        models=(
+            model("failed", 5, model_id="a", first_look=True, created_at=old),
+            model("failed", 5, model_id="b", created_at=old),
+            model("pending", 5, model_id="c", first_look=True, created_at=old),
+            model("pending", 5, model_id="d", first_look=True, created_at=QUIET.looking_since),
+            model("active", 5, model_id="e", first_look=True, created_at=old),
+        ),
+    )
+    assert past(facts, LIMITS) == (["a"], ["c"])
+
+
+MODELS = st.builds(
+    model,
+    st.sampled_from(["failed", "pending", "active", "deleted", "onboarding"]),
+    st.integers(0, 500),
+    model_id=st.sampled_from("abc"),
+    failures=st.integers(0, 4),
+    first_look=st.booleans(),
+)
+
+
+@given(st.lists(MODELS, max_size=3, unique_by=lambda fact: fact.model_id))
+def test_an_alert_that_opened_stays_open_while_nothing_changes(models: list[ModelFact]) -> None:
+    facts = replace(QUIET, models=tuple(models))
+    found = causes(facts, LIMITS)
+    again = causes(replace(facts, open=frozenset(found)), LIMITS)
+    assert again == found
+    later = causes(replace(facts, now=NOW + MINUTE, open=frozenset(found)), LIMITS)
+    assert found.keys() <= later.keys()

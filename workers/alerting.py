@@ -1,0 +1,79 @@
+"""Alerts in the clock process: a thread that watches and sends, whatever the schedule does.
+
+Not a job: what people have to be told when Redis is gone, when workers are dead or hang on a vendor that does not
+answer, must not wait for Redis or a worker. `DECISIONS.md` says more.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.alerts import receivers
+from service.alerts.desk import Desk
+from service.alerts.watch import Plan, Watch
+from service.errors import SchemaOutdated, StorageUnavailable
+
+if TYPE_CHECKING:
+    from service.runtime import Runtime
+
+log = structlog.get_logger(__name__)
+
+TICK_SECONDS = 1.0
+# What is being sent when the process is asked to stop may end for so long; it has ten seconds in all.
+LAST_SECONDS = 5.0
+
+
+class Alerting:
+    """The thread of one process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Prepare; nothing is connected yet.
+
+        Raises:
+            SettingsError: ALERT_URLS holds something that Apprise does not understand.
+        """
+        settings = runtime.settings
+        self._stop = runtime.stop
+        self._watch = Watch(runtime.engine, Plan.of(settings))
+        self._desk = Desk(
+            runtime.engine,
+            receivers.of(settings),
+            show_names=settings.alert_show_names,
+            public_url=settings.public_url,
+        )
+        self._announced = False
+        self._thread = threading.Thread(target=self._run, name="alerting")
+
+    def start(self) -> None:
+        """Watch and send until the process is asked to stop; a second start changes nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the end of the thread, and for what is being sent."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._desk.close(LAST_SECONDS)
+
+    def tick(self) -> None:
+        """One look and one round of sending; a Postgres that is gone is waited for."""
+        try:
+            if not self._announced:
+                self._desk.announce()
+                self._announced = True
+            self._watch.tick()
+            self._desk.tick()
+        except (StorageUnavailable, SchemaOutdated) as error:
+            log.warning("alerting.waits", error=str(error))
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.tick()
+            except Exception as error:  # noqa: BLE001 - nobody would be told that alerts have ended
+                # By its kind alone: the words of a statement that failed may hold people's data.
+                log.error("alerting.failed", error=type(error).__name__)
+            self._stop.wait(TICK_SECONDS)

@@ -1,0 +1,76 @@
+"""Whatever state RQ's records are in, after kills or by somebody's hand: the inbox is drained all the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from rq import Queue
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+
+from service import inbox
+from service.queue import DRAIN_QUEUE, Job
+from tests.support.processes import eventually
+from tests.support.system import System, event_body, model_row, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import redis
+
+
+def lost_wake_up(client: redis.Redis, _queue: Queue) -> None:
+    """The flag says that a drain waits, and none does: its worker was killed before it began, or Redis lost the job."""
+    client.set(Job.DRAIN.flag, 1, px=Job.DRAIN.flag_ms)
+
+
+def started_for_ever(_client: redis.Redis, queue: Queue) -> None:
+    """A drain that a killed worker has begun, and that counts as running for a year."""
+    job = queue.enqueue_call(Job.DRAIN.function)
+    queue.remove(job)
+    StartedJobRegistry(queue=queue).connection.zadd(f"rq:wip:{queue.name}", {f"{job.id}:gone": 4_000_000_000})
+
+
+def failed(_client: redis.Redis, queue: Queue) -> None:
+    """A thousand drains that failed."""
+    registry = FailedJobRegistry(queue=queue)
+    for number in range(1000):
+        registry.connection.zadd(registry.key, {f"failed-{number}": 4_000_000_000})
+
+
+def without_job(client: redis.Redis, queue: Queue) -> None:
+    """The queue names jobs that are not there."""
+    client.rpush(queue.key, *(f"gone-{number}" for number in range(50)))
+
+
+def not_ours(_client: redis.Redis, queue: Queue) -> None:
+    """Jobs that cannot be run wait before ours."""
+    queue.enqueue_call("workers.jobs.no_such_job")
+    queue.enqueue_call("os.getpid", args=("too", "many"))
+
+
+def not_json(client: redis.Redis, queue: Queue) -> None:
+    """A job that another serializer wrote."""
+    client.hset("rq:job:pickled", mapping={"data": b"\x80\x04N.", "origin": queue.name, "status": "queued"})
+    client.rpush(queue.key, "pickled")
+
+
+STATES = (lost_wake_up, started_for_ever, failed, without_job, not_ours, not_json)
+
+
+@pytest.mark.parametrize("bring_about", STATES, ids=lambda state: state.__name__)
+def test_the_inbox_is_drained_whatever_rq_remembers(
+    bring_about: Callable[[redis.Redis, Queue], None], folder: Path, database_url: str, redis_url: str
+) -> None:
+    model = new_id()
+    with (
+        inbox.connect(redis_url) as client,
+        System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system,
+    ):
+        bring_about(client, Queue(DRAIN_QUEUE, connection=client, serializer=JSONSerializer))
+        system.start_all()
+        assert system.deliver(event_body(model)).status == 202
+        assert eventually(lambda: model_row(database_url, model), 30), system.logs()
+        assert eventually(lambda: inbox.Inbox(client).depth().events == 0), system.logs()

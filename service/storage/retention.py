@@ -19,12 +19,14 @@ _PURGE_EVENTS = text(
     ))
     """
 )
-# The oldest ids go first, so that what is kept of the feed has no hole.
+# The oldest ids go first, so that what is kept of the feed has no hole; the newest stays, so that readers can tell that
+# they fell behind.
 _PURGE_CHANGES = text(
     """
     DELETE FROM headshotpro.model_changes WHERE id = ANY(ARRAY(
-        SELECT id FROM headshotpro.model_changes WHERE recorded_at < :before ORDER BY id LIMIT :count
-        FOR UPDATE SKIP LOCKED
+        SELECT id FROM headshotpro.model_changes
+        WHERE recorded_at < :before AND id < (SELECT max(id) FROM headshotpro.model_changes)
+        ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
     ))
     """
 )

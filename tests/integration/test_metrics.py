@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import counters, inbox
+from service.inbox import Delivery
 from service.storage.schema import migrate
 from tests.support.door import assert_refused, client_of, post
 from tests.support.processes import eventually, hanging
@@ -108,7 +109,7 @@ def test_a_mirror_tells_what_it_holds_and_what_its_pulls_did(mirror: StartMirror
     here.sql(
         "insert into headshotpro.event_spool (body, signed_at, received_at) values ('', 0, now() - '1 h'::interval)"
     )
-    here.runtime.inbox.put(b"{}", 0, here.sql("select now()")[0]["now"])
+    here.runtime.inbox.put(Delivery.arrived(b"{}", 0, here.sql("select now()")[0]["now"]))
     here.runtime.counters.flush()
     variables = {name: value for name, value in here.variables.items() if value}
     told = scraped(website(folder, **variables))

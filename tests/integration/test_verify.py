@@ -140,6 +140,7 @@ def test_what_is_deleted_on_both_sides_is_no_difference(mirror: StartMirror, del
 
 def test_an_erased_tombstone_is_passed_over(mirror: StartMirror) -> None:
     here, ids = settled(mirror, deleted="listed")
+    here.change(ids[0], status="deleted")
     mend(here, ids[0], status="deleted", deleted_at=T0, erased_at=T0, title=None, email=None)
     assert differences(here, details=True) == []
 

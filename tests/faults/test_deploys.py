@@ -54,12 +54,9 @@ class Deployment:
         """Ask one process to end, and start it again."""
         before = time.monotonic()
         assert self._running[name].stop() == 0, self.logs()
-        print("STOP", name, round(time.monotonic() - before,2))
         assert time.monotonic() - before < TO_END_SECONDS, name
-        before = time.monotonic()
         self._running[name] = self._start(name)
         self._systems[name].wait_for_web()
-        print("START", name, round(time.monotonic() - before,2))
 
     def set_secret(self, secret: str) -> None:
         """What the web processes accept after their next restart."""
@@ -105,12 +102,11 @@ def deployment(postgres: Postgres) -> Iterator[Deployment]:
 
 def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment) -> None:
     load = Load(deployment.urls, SECRET)
-    with load.running(threads=6):
-        for name in ("first web", "second web", "worker", "clock", "first web", "second web"):
+    with load.running(threads=4):
+        for name in ("first web", "second web", "worker", "clock"):
             load.assert_goes_on()
             deployment.restart(name)
         load.assert_goes_on()
-    print(load.answers)
     assert set(load.answers) == {202}, load.answers
     deployment.assert_each_once(load)
 
@@ -118,24 +114,27 @@ def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment)
 def test_a_rotated_secret_loses_no_event(deployment: Deployment) -> None:
     load = Load(deployment.urls, SECRET)
     with load.running(threads=4):
-        load.assert_goes_on(20)
-        # The vendor ends the old secret with the new one's birth: what it signs is refused until web knows it.
+        load.assert_goes_on()
+        # The vendor ends the old secret when it makes the new one: web refuses what it signs until it knows that.
         load.secret = NEW_SECRET
-        load.assert_goes_on(20)
+        assert eventually(lambda: load.answers[401] > 0)
         deployment.set_secret(f"{NEW_SECRET},{SECRET}")
         for name in ("first web", "second web"):
             deployment.restart(name)
-        assert eventually(lambda: load.answers[401] > 0)
-        load.assert_goes_on(20)
+        load.assert_goes_on()
     assert set(load.answers) == {202, 401}, load.answers
-    load.deliver_again()
-    assert load.refused == []
     assert '"answer": "forged"' in deployment.web_logs()
+    # The vendor's retries, and among them one that was signed before: that is what the old secret is kept for.
+    early = Load(deployment.urls, SECRET)
+    early.deliver_once()
+    load.deliver_again()
+    assert (load.refused, early.refused) == ([], [])
     deployment.set_secret(NEW_SECRET)
     for name in ("first web", "second web"):
         deployment.restart(name)
     after = Load(deployment.urls, NEW_SECRET)
-    with after.running(threads=4):
-        after.assert_goes_on(20)
-    assert set(after.answers) == {202}
-    deployment.assert_each_once(load)
+    after.deliver_once()
+    early.deliver_once()
+    assert (after.answers, early.answers) == ({202: 1}, {202: 1, 401: 1})
+    for each in (load, early, after):
+        deployment.assert_each_once(each)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from tests.support.system import HOOK, event_body, new_id, signed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PAUSE_SECONDS = 0.04
+PAUSE_SECONDS = 0.08
 
 
 class Refused(NamedTuple):
@@ -70,6 +69,11 @@ class Load:
         before = self.answers.total()
         assert eventually(lambda: self.answers.total() >= before + deliveries, 30), self.answers
 
+    def deliver_once(self) -> None:
+        """One delivery."""
+        with urllib3.PoolManager(retries=False, timeout=15) as http:
+            self._deliver(http, *self._next())
+
     def deliver_again(self) -> None:
         """Send what was refused once more: every second one signed anew, the others with their first signature."""
         again, self.refused = self.refused, []
@@ -80,9 +84,12 @@ class Load:
     def _work(self, keep: bool) -> None:
         with urllib3.PoolManager(retries=False, timeout=15, maxsize=1) as http:
             while not self._enough.wait(PAUSE_SECONDS):
-                body = event_body(new_id(), event_id=f"evt_{secrets.token_hex(8)}")
-                headers = signed(body, secret=self.secret)
+                body, headers = self._next()
                 self._deliver(http, body, headers if keep else {**headers, "Connection": "close"})
+
+    def _next(self) -> tuple[bytes, dict[str, str]]:
+        body = event_body(new_id())
+        return body, signed(body, secret=self.secret)
 
     def _deliver(self, http: urllib3.PoolManager, body: bytes, headers: dict[str, str]) -> None:
         answer, event = self._send(http, body, headers)

@@ -23,7 +23,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from service.web.newcomers import turn_newcomers_away
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # From the accepted connection to the end of the first request's headers, and from there to the end of its body.
 HEAD_SECONDS = 20.0
@@ -93,7 +93,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request, whose body has its time too."""
         patient = req.body.reader
-        req.body.reader = _InTime(patient, BODY_SECONDS)
+        req.body.reader = _InTime(patient, BODY_SECONDS, req.force_close)
         try:
             super().handle_request(listener_name, req, sock, addr)
         finally:
@@ -147,11 +147,13 @@ class _InTime:
     Args:
         reader: gunicorn's reader of the body.
         seconds: the whole body has to be here after so long.
+        give_up: called when it cannot be read; where the next request begins is unknown then.
     """
 
-    def __init__(self, reader: Any, seconds: float) -> None:
+    def __init__(self, reader: Any, seconds: float, give_up: Callable[[], None]) -> None:
         self._reader = reader
         self._deadline = monotonic() + seconds
+        self._give_up = give_up
 
     def read(self, size: int) -> bytes:
         """The next bytes of the body; none at its end.
@@ -167,7 +169,9 @@ class _InTime:
             with gevent.Timeout(max(0.0, self._deadline - monotonic()), TimeoutError):
                 read: bytes = self._reader.read(size)
         except TimeoutError:
+            self._give_up()
             raise RequestTimeout("the body took too long") from None
         except (ParseException, OSError) as error:
+            self._give_up()
             raise BadRequest(f"the body cannot be read: {type(error).__name__}") from None
         return read

@@ -84,7 +84,7 @@ class Deployment:
         return "\n".join(system.logs() for system in self._systems.values())
 
     def _start(self, name: str) -> Started:
-        return self._systems[name].start(name.split()[-1])
+        return self._systems[name].start(name.rpartition(" ")[2])
 
 
 @pytest.fixture(scope="module")

@@ -130,11 +130,13 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.warning("%d connections are broken off in mid-request", len(self._connections))
 
     def _hang_up(self) -> None:
-        for connection in self._connections.values():
-            if connection.idle:
-                # What has arrived is read all the same; behind it gunicorn finds the connection's end.
-                with suppress(OSError):
-                    connection.socket.shutdown(socket.SHUT_RD)
+        """Let gunicorn find the end of each idle connection, behind what has arrived of a request.
+
+        A copy of the socket is shut: gevent's own would raise an error where the socket itself is waited on.
+        """
+        for connection in [one for one in self._connections.values() if one.idle]:
+            with suppress(OSError), connection.socket.dup() as copy:
+                copy.shutdown(socket.SHUT_RD)
 
     def _rest(self) -> None:
         self.notify()

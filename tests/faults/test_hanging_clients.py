@@ -164,3 +164,4 @@ def test_kept_connections_that_say_nothing_do_not_hold_up_the_end(web: System) -
     assert started.process.wait(10) == 0
     # Nobody was waited for until the time was over, and then broken off.
     assert "broken off" not in started.said
+    assert "Traceback" not in started.said, started.said

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak check format lock clean
+.PHONY: help run test storm soak check audit format lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migratio
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.check_migrations
+
+audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned packages; says so where nobody can be asked
+	@$(BIN)/python -m tests.audit
 
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .

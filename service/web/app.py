@@ -14,7 +14,7 @@ from service.queue import JobQueue
 from service.storage import database
 from service.upstream.budget import Budget
 from service.web import NEEDS
-from service.web.answers import error_answer
+from service.web.answers import CODES, error_answer
 from service.web.door import Door
 from service.web.health import Health
 from service.web.keeper import Keeper
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
 
 # A delivery waits this long for Redis at most; then Postgres is to take it.
 DOOR_TIMEOUT_SECONDS = 2
-
-CODES = {
-    400: "INVALID_REQUEST",
-    404: "NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
-    413: "PAYLOAD_TOO_LARGE",
-    415: "UNSUPPORTED_MEDIA_TYPE",
-}
 
 
 def build(settings: Settings | None = None) -> Flask:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from flask import jsonify, request
+from werkzeug.exceptions import HTTPException
 
 from service.counters import DELIVERIES
 from service.errors import DeliveryRejected, InboxUnavailable, Unavailable
@@ -16,7 +17,7 @@ from service.mirror.event import LONGEST_ID
 from service.queue import Job
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
-from service.web.answers import error_answer
+from service.web.answers import CODES, error_answer
 
 if TYPE_CHECKING:
     from flask import Response
@@ -86,7 +87,7 @@ class Door:
         if (request.content_length or 0) > LARGEST_BODY:
             raise _too_large()
         # A chunked body tells no length beforehand: read one byte more than is allowed, and no further.
-        body = request.stream.read(LARGEST_BODY + 1)
+        body = _read(LARGEST_BODY + 1)
         if len(body) > LARGEST_BODY:
             raise _too_large()
         if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
@@ -123,6 +124,15 @@ class Door:
             self._queue.ask(Job.DRAIN)
         except InboxUnavailable as error:
             log.warning("wake.failed", reason=str(error))
+
+
+def _read(size: int) -> bytes:
+    """So much of the body at most; one that comes too slowly or breaks off (`worker`) is refused."""
+    try:
+        return request.stream.read(size)
+    except HTTPException as error:
+        status = error.code or 400
+        raise DeliveryRejected(status, CODES[status], error.description or error.name, "unreadable") from None
 
 
 def _too_large() -> DeliveryRejected:

@@ -14,12 +14,13 @@ _settings = _load(_NEEDS)
 wsgi_app = "service.web:create_app()"
 bind = f"0.0.0.0:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "gevent"
+worker_class = "service.web.worker.PoliteWorker"
 worker_connections = 1000
 # Workers that stop give their requests this long; the whole process has to stop within ten seconds.
 graceful_timeout = 7
 timeout = 60
-keepalive = 30
+# Longer than proxies keep theirs (a minute, mostly): who closes first must not be we, or a request meets a closed door.
+keepalive = 75
 backlog = 2048
 # A request line and headers need no more; what is larger is refused before it is kept.
 limit_request_line = 4094

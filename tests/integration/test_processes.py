@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,27 +91,37 @@ def test_hundreds_of_deliveries_at_once_are_all_applied(everything: System) -> N
     assert eventually(lambda: rows(database_of(everything), query, models) == [{"count": 400}], 20)
 
 
-def test_slow_clients_do_not_keep_others_out(everything: System) -> None:
-    # Each sends half of its body and then nothing more.
+@pytest.mark.parametrize("event_id", ["evt_captured", None])
+def test_a_captured_delivery_that_is_sent_again_changes_nothing(everything: System, event_id: str | None) -> None:
+    model = new_id()
+    early = datetime.now(UTC)
+    captured = event_body(model, status="pending", at=early, event_id=event_id)
+    headers = signed(captured)
+    event = everything.post(captured, headers).json()["event"]
+    assert everything.deliver(event_body(model, status="active", at=early + timedelta(seconds=1))).status == 202
+    assert eventually(lambda: status_of(everything, model) == "active", 10)
+    query = "select count(*) from headshotpro.model_changes where model_id = %s"
+    before = rows(database_of(everything), query, model), model_row(database_of(everything), model)
+    assert [everything.post(captured, headers).json()["event"] for _ in range(3)] == [event] * 3
+    seen = "select deliveries from headshotpro.webhook_events where id = %s"
+    assert eventually(lambda: rows(database_of(everything), seen, event) == [{"deliveries": 4}], 10)
+    assert (rows(database_of(everything), query, model), model_row(database_of(everything), model)) == before
+
+
+def test_stale_and_forged_deliveries_get_one_answer_and_are_told_apart_in_the_log(everything: System) -> None:
     body = event_body(new_id())
-    head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
-    request = f"POST {HOOK} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
-    hanging = [socket.create_connection(("127.0.0.1", everything.port), 10) for _ in range(200)]
-    try:
-        for connection in hanging:
-            connection.sendall(request + body[:20])
-        before = time.monotonic()
-        for _ in range(20):
-            assert everything.deliver(event_body(new_id())).status == 202
-        assert everything.get("/readyz").status == 200
-        assert time.monotonic() - before < 10
-        # One that goes on after all is served as well.
-        hanging[7].sendall(body[20:])
-        hanging[7].settimeout(10)
-        assert hanging[7].recv(100).startswith(b"HTTP/1.1 202")
-    finally:
-        for connection in hanging:
-            connection.close()
+    (web,) = [started for started in everything.started if started.log.name.startswith("web")]
+    said = len(web.said)
+    old, forged = signed(body, at=time.time() - 3600), signed(body, secret="another")
+    answers = [everything.post(body, headers) for headers in (old, forged)]
+    assert [answer.status for answer in answers] == [401, 401]
+    assert answers[0].data == answers[1].data
+
+    def told() -> list[str]:
+        lines = [json.loads(line) for line in web.said[said:].splitlines() if line.startswith("{")]
+        return [line["answer"] for line in lines if line["event"] == "delivery" and line["status"] == 401]
+
+    assert eventually(lambda: told() == ["stale", "forged"]), web.said[said:]
 
 
 def test_a_chunked_body_is_limited_on_the_wire_too(everything: System) -> None:

@@ -1,0 +1,140 @@
+"""Deploys and a rotated secret under load: processes end when asked, and no delivery notices."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.embedded import Valkey
+from service.storage.schema import migrate
+from tests.support.load import Load
+from tests.support.processes import eventually, processes_in
+from tests.support.system import SECRET, System, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.embedded import Postgres
+    from tests.support.system import Started
+
+NEW_SECRET = "b0" * 32
+TO_END_SECONDS = 10
+
+
+class Deployment:
+    """Two web processes as behind a load balancer, a worker and a clock, over servers of their own.
+
+    Attributes:
+        database_url: where they mirror to.
+        urls: where the web processes listen.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack, database_url: str, redis_url: str) -> None:
+        self.database_url = database_url
+        settings = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        # Two processes share a listening socket in one of them, as in a real deployment.
+        self._systems = {
+            "first web": stack.enter_context(System(folder / "first", **settings, WEB_CONCURRENCY="2")),
+            "second web": stack.enter_context(System(folder / "second", **settings)),
+        }
+        first = self._systems["first web"]
+        self._systems |= {"worker": first, "clock": first}
+        self._running = {name: self._start(name) for name in self._systems}
+        self.urls = [self._systems[name].url for name in ("first web", "second web")]
+        for name in ("first web", "second web"):
+            self._systems[name].wait_for_web()
+
+    def restart(self, name: str) -> None:
+        """Ask one process to end, and start it again."""
+        before = time.monotonic()
+        assert self._running[name].stop() == 0, self.logs()
+        assert time.monotonic() - before < TO_END_SECONDS, name
+        self._running[name] = self._start(name)
+        self._systems[name].wait_for_web()
+
+    def set_secret(self, secret: str) -> None:
+        """What the web processes accept after their next restart."""
+        for system in self._systems.values():
+            system.settings["HEADSHOTPRO_WEBHOOK_SECRET"] = secret
+
+    def assert_each_once(self, load: Load) -> None:
+        """Every accepted delivery is an event, and none counts twice."""
+        events = sorted(load.accepted)
+        query = "select id, deliveries, status from headshotpro.webhook_events where id = any(%s) order by id"
+
+        def found() -> list[dict[str, object]]:
+            return rows(self.database_url, query, events)
+
+        assert eventually(lambda: len(found()) == len(events), 30), self.logs()
+        assert [row["id"] for row in sorted(found(), key=lambda row: str(row["id"]))] == events
+        assert {(row["deliveries"], row["status"]) for row in found()} == {(1, "applied")}
+
+    def web_logs(self) -> str:
+        """What the web processes printed since they first started."""
+        systems = {id(system): system for system in self._systems.values()}.values()
+        return "".join(started.said for system in systems for started in system.started)
+
+    def logs(self) -> str:
+        return "\n".join(system.logs() for system in self._systems.values())
+
+    def _start(self, name: str) -> Started:
+        return self._systems[name].start(name.rpartition(" ")[2])
+
+
+@pytest.fixture(scope="module")
+def deployment(postgres: Postgres) -> Iterator[Deployment]:
+    folder = Path(tempfile.mkdtemp(prefix="hm-"))
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+    migrate(postgres.url)
+    with ExitStack() as stack:
+        valkey = stack.enter_context(Valkey.start(folder / "valkey", sync="no"))
+        yield Deployment(folder, stack, postgres.url, valkey.url)
+    assert not processes_in(folder)
+    shutil.rmtree(folder)
+
+
+def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment) -> None:
+    load = Load(deployment.urls, SECRET)
+    with load.running(threads=4):
+        for name in ("first web", "second web", "worker", "clock"):
+            load.assert_goes_on()
+            deployment.restart(name)
+        load.assert_goes_on()
+    assert set(load.answers) == {202}, load.answers
+    deployment.assert_each_once(load)
+
+
+def test_a_rotated_secret_loses_no_event(deployment: Deployment) -> None:
+    load = Load(deployment.urls, SECRET)
+    with load.running(threads=4):
+        load.assert_goes_on()
+        # The vendor ends the old secret when it makes the new one: web refuses what it signs until it knows that.
+        load.secret = NEW_SECRET
+        assert eventually(lambda: load.answers[401] > 0)
+        deployment.set_secret(f"{NEW_SECRET},{SECRET}")
+        for name in ("first web", "second web"):
+            deployment.restart(name)
+        load.assert_goes_on()
+    assert set(load.answers) == {202, 401}, load.answers
+    assert '"answer": "forged"' in deployment.web_logs()
+    # The vendor's retries, and among them one that was signed before: that is what the old secret is kept for.
+    early = Load(deployment.urls, SECRET)
+    early.deliver_once()
+    load.deliver_again()
+    assert (load.refused, early.refused) == ([], [])
+    deployment.set_secret(NEW_SECRET)
+    for name in ("first web", "second web"):
+        deployment.restart(name)
+    after = Load(deployment.urls, NEW_SECRET)
+    after.deliver_once()
+    early.deliver_once()
+    assert (after.answers, early.answers) == ({202: 1}, {202: 1, 401: 1})
+    for each in (load, early, after):
+        deployment.assert_each_once(each)

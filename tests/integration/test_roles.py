@@ -1,0 +1,139 @@
+"""Least privilege: what `deploy/ROLES.md` grants is enough for the whole system, and not more."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+import redis
+
+from service.mirror.drain import drain_spool
+from service.mirror.tidy import Keeping, tidy
+from service.storage import database
+from service.storage.schema import migrate
+from tests.support.door import client_of, post
+from tests.support.drainer import TOLERANCE
+from tests.support.processes import eventually
+from tests.support.system import HOOK, ROOT, System, event_body, model_row, new_id, rows, signed
+from tests.support.vendor import Caller
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from service.embedded import Postgres, Valkey
+    from tests.conftest import StartSandbox
+
+PAGE = (ROOT / "deploy" / "ROLES.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """The page's fenced blocks of a language, in their order."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def as_user(url: str, user: str, password: str) -> str:
+    """The same server by another login."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port}"))
+
+
+@pytest.fixture
+def app_url(postgres: Postgres, empty_database_url: str) -> Iterator[str]:
+    """A database as a DBA makes it by the page, migrated by its owner: the application's URL."""
+    before, after = blocks("sql")
+    with psycopg.connect(empty_database_url, autocommit=True) as dba:
+        dba.execute(before.encode())
+        migrate(as_user(empty_database_url, "mirror_owner", "choose%20one"))
+        dba.execute(after.encode())
+        yield as_user(empty_database_url, "mirror_app", "choose%20another")
+        # Roles belong to the server, which other tests use too; what runs under them has ended by now.
+        dba.execute("drop owned by mirror_app, mirror_owner cascade")
+        dba.execute("drop role mirror_app")
+        dba.execute("drop role mirror_owner")
+
+
+@pytest.fixture
+def mirror_redis(own_valkey: Valkey) -> str:
+    """A Redis with the page's user: its URL."""
+    (line,) = blocks("acl")
+    words = line.split()[1:]
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.execute_command("ACL", "SETUSER", *words)
+    return as_user(own_valkey.url, "mirror", "choose-one")
+
+
+def test_the_whole_system_runs_with_the_pages_rights(
+    folder: Path, app_url: str, mirror_redis: str, own_valkey: Valkey, sandbox: StartSandbox
+) -> None:
+    vendor = sandbox(models=30, quiet=True, rate=0)
+    settings = {
+        "DATABASE_URL": app_url,
+        "REDIS_URL": mirror_redis,
+        "HEADSHOTPRO_API_URL": vendor.url,
+        "HEADSHOTPRO_API_KEY": vendor.api_key,
+        "HEADSHOTPRO_WEBHOOK_SECRET": vendor.webhook_secret,
+        "PULL_INTERVAL_SECONDS": "1",
+    }
+    (folder / "processes").mkdir()
+    with System(folder / "processes", **settings) as system:
+        system.start_all()
+        readyz = system.get("/readyz")
+        assert readyz.status == 200
+        assert b"survives a power cut" in readyz.data
+        body = event_body(new_id(), "model.deleted", event_id="evt_1")
+        assert system.post(body, signed(body, secret=vendor.webhook_secret)).status == 202
+        query = "select status from headshotpro.webhook_events where id = 'evt_1'"
+        assert eventually(lambda: rows(app_url, query) == [{"status": "applied"}], 30), system.logs()
+        complete = "select kind from headshotpro.pulls where status = 'complete' and models_seen = 30"
+        assert eventually(lambda: rows(app_url, complete), 30), system.logs()
+        caller = Caller(vendor)
+        caller.control("POST", "/webhook", {"url": system.url + HOOK})
+        model = caller.control("GET", "/models")[0]["id"]
+        caller.control("DELETE", f"/models/{model}?events=1")
+        assert eventually(lambda: (model_row(app_url, model) or {})["status"] == "deleted", 30), system.logs()
+        assert "permission" not in system.logs().lower()
+    with redis.Redis.from_url(own_valkey.url) as client:
+        assert client.acl_log() == []
+    # Where Redis is gone, the spool is written and read.
+    assert post(client_of(folder, DATABASE_URL=app_url), event_body(new_id())).status_code == 202
+    engine = database.connect(app_url)
+    assert drain_spool(engine, TOLERANCE).results == {"applied": 1}
+    assert tidy(engine, Keeping(events=0, history=1, personal=0), 30)
+    engine.dispose()
+    assert rows(app_url, "select count(*) from headshotpro.webhook_events") == [{"count": 0}]
+    assert model_row(app_url, model)["erased_at"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create table headshotpro.mine (id int)",
+        "create table public.mine (id int)",
+        "drop table headshotpro.models",
+        "alter table headshotpro.models add column mine int",
+        "truncate headshotpro.models",
+        "create view headshotpro.mine as select 1",
+        "update headshotpro.alembic_version set version_num = 'mine'",
+        "create schema mine",
+        "create role mine",
+    ],
+)
+def test_the_application_may_change_rows_and_nothing_else(app_url: str, statement: str) -> None:
+    with psycopg.connect(app_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement.encode())
+
+
+def test_the_applications_redis_user_reaches_its_own_keys_alone(mirror_redis: str) -> None:
+    with redis.Redis.from_url(mirror_redis) as client:
+        client.set("headshotpro:waiting:x", 1)
+        for forbidden in (["SET", "other", "1"], ["GET", "other"], ["FLUSHALL"], ["KEYS", "*"], ["ACL", "LIST"]):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*forbidden)
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.config_set("appendfsync", "no")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.publish("other", "x")

@@ -78,9 +78,10 @@ models = Table(
     _time("erased_at", "When the personal data of this tombstone was erased"),
     comment="One row for each model ever seen; a deleted one stays, with status `deleted` and deleted_at set",
 )
-Index(None, models.c.status, models.c.created_at)
-Index(None, models.c.created_at)
-Index(None, models.c.team_id)
+# In the order of the API's pages, with what a page passes over: deep in the list, no row is touched.
+Index("models_page_idx", models.c.created_at, models.c.id, postgresql_include=["status"])
+Index("models_status_page_idx", models.c.status, models.c.created_at, models.c.id)
+Index("models_team_page_idx", models.c.team_id, models.c.created_at, models.c.id, postgresql_include=["status"])
 Index(None, models.c.email)
 
 model_clocks = Table(
@@ -239,6 +240,27 @@ wishes = Table(
     comment="Questions that only a single GET answers; a row goes when it is answered",
 )
 Index(None, wishes.c.due_at)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _text("scope", "SHA-256 of the API key of ours that the caller has, in hex", primary_key=True),
+    _text("key", "The caller's Idempotency-Key", primary_key=True),
+    _text("fingerprint", "SHA-256 of what was asked for, in hex", nullable=False),
+    _text("holder", "The request that works on it, or did last", nullable=False),
+    _time("claimed_at", "When the key first came", nullable=False),
+    _time("leased_until", "Until then nobody else may work on it", nullable=False),
+    Column(
+        "tries",
+        SmallInteger,
+        nullable=False,
+        comment="How often the create was begun; from the second on, an earlier one may have happened",
+    ),
+    _text("model_id", "The model that was created; null while that is not known"),
+    _text("status", "The status with which it was created"),
+    comment="Creates that came through our API with an Idempotency-Key; kept for 24 hours",
+)
+Index(None, idempotency_keys.c.claimed_at)
 
 event_spool = Table(
     "event_spool",

@@ -13,6 +13,7 @@ from service.queue import JobQueue
 from service.storage import database
 from service.web import NEEDS
 from service.web.answers import error_answer
+from service.web.api import routes
 from service.web.door import Door
 from service.web.health import Health
 
@@ -44,6 +45,8 @@ def build(settings: Settings | None = None) -> Flask:
     app.post("/webhooks/headshotpro")(door.receive)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
+    for blueprint in routes.blueprints(settings):
+        app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_error)
     return app
 

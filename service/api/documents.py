@@ -21,6 +21,7 @@ LARGEST = 999_999_999
 LARGEST_CHANGE = 2**63 - 1
 
 Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Instant: TypeAlias = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
 Whole: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST)]
 ChangeId: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_CHANGE)]
 
@@ -42,12 +43,12 @@ class ListQuery(Document, frozen=True, kw_only=True):
     is_development: Annotated[bool, Meta(description="Only models of the test mode, or only others.")] | UnsetType = (
         UNSET
     )
-    created_after: Annotated[datetime, Meta(description="Created at this time or later.")] | UnsetType = UNSET
-    created_before: Annotated[datetime, Meta(description="Created before this time.")] | UnsetType = UNSET
+    created_after: Annotated[Instant, Meta(description="Created at this time or later.")] | UnsetType = UNSET
+    created_before: Annotated[Instant, Meta(description="Created before this time.")] | UnsetType = UNSET
     include_deleted: Annotated[bool, Meta(description="Show tombstones too.")] = False
     updated_since: (
         Annotated[
-            ChangeId | datetime,
+            ChangeId | Instant,
             Meta(
                 description="The feed: models that changed since a change's id (the `cursor` of an earlier answer; "
                 "0 is the beginning) or since a time, in the order of their changes, deletions always included. Not "
@@ -124,11 +125,19 @@ class FeedPagination(Document, frozen=True, kw_only=True):
 
 
 class ModelList(Document, frozen=True, kw_only=True):
-    """A page of the list, or of the feed."""
+    """A page of the list."""
 
     success: Literal[True] = True
     models: list[Model]
-    pagination: Pagination | FeedPagination
+    pagination: Pagination
+
+
+class ModelFeed(Document, frozen=True, kw_only=True):
+    """A page of the feed: what `updatedSince` asks for."""
+
+    success: Literal[True] = True
+    models: list[Model]
+    pagination: FeedPagination
 
 
 class SingleModel(Document, frozen=True, kw_only=True):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from service.errors import CallRefused
 from service.storage import listing
 from service.storage.database import connect, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection, Engine
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 # No read of ours takes a tenth of this; one that does is given up, so that it holds its connection no longer.
 STATEMENT_SECONDS = 5.0
-TOTALS_KEPT = 200
+MOST_KEPT = 1000
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Page(NamedTuple):
@@ -69,13 +72,15 @@ def reading_engine(url: str, *, connections: int, patience: float) -> Engine:
 class Reader:
     """Reads through one engine, made by `reading_engine`.
 
-    Counting is what a page costs most. Every visible change of a model comes with a row of `model_changes`, so a
-    total is kept until a new one is there.
+    Counting, and passing over what lies before a page, is what a page costs most. Every visible change of a model
+    comes with a row of `model_changes`; until a new one is there, a total is kept, and where each page that was asked
+    for ended: the next one begins behind it.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._totals: OrderedDict[Filter, tuple[int, int]] = OrderedDict()
+        self._totals: OrderedDict[tuple[Filter, int], int] = OrderedDict()
+        self._ends: OrderedDict[tuple[Filter, int, int | None], Row] = OrderedDict()
 
     def newest(self) -> int | None:
         """The id of the newest change: while it stays the same, so does every answer."""
@@ -91,31 +96,24 @@ class Reader:
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             newest = listing.newest_change(connection)
             total = self._total(connection, wanted, newest)
-            return Page(listing.page(connection, wanted, limit, offset, total), total, newest)
+            last = self._ends.get((wanted, offset, newest))
+            if last is None:
+                rows = listing.page(connection, wanted, limit, offset, total)
+            else:
+                rows = listing.page_after(connection, wanted, limit, last)
+        if newest is not None and len(rows) == limit and rows[-1]["created_at"] is not None:
+            _keep(self._ends, (wanted, offset + limit, newest), {name: rows[-1][name] for name in ("id", "created_at")})
+        return Page(rows, total, newest)
 
     def changes(self, since: int | datetime, wanted: Filter, limit: int) -> Changes:
-        """The models of the next `limit` changes, each once and as it is now; tombstones whatever the filter says.
-
-        Args:
-            since: a change's id, or a time of our clock; everything committed since then is told, and of what was
-                committed up to a minute earlier perhaps some.
-            wanted: the filter.
-            limit: changes, not models.
+        """A page of the feed; see the function `feed`.
 
         Raises:
             CallRefused: changes since then are no longer kept.
             StorageUnavailable: Postgres is gone, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
-            newest = listing.newest_change(connection)
-            _require_kept(connection, since)
-            start = _start(connection, since, newest)
-            window = listing.changes_after(connection, start, limit)
-            places = {model_id: change_id for change_id, model_id in window}
-            rows = listing.among(connection, list(places), wanted) if places else []
-        cursor = window[-1][0] if window else start
-        rows.sort(key=lambda row: places[row["id"]])
-        return Changes(rows, cursor, newest is not None and newest > cursor, newest)
+            return feed(connection, since, wanted, limit)
 
     def one(self, model_id: str) -> Row | None:
         """One model, a tombstone too.
@@ -126,22 +124,50 @@ class Reader:
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return listing.one(connection, model_id)
 
-    def everything(self, wanted: Filter, limit: int, offset: int) -> Iterator[Row]:
-        """Up to `limit` rows, however many, as the pages of one moment would show them."""
-        with transaction(self._engine) as connection:
-            total = listing.total(connection, wanted)
-            yield from listing.page(connection, wanted, limit, offset, total)
-
     def _total(self, connection: Connection, wanted: Filter, newest: int | None) -> int:
-        kept = self._totals.get(wanted)
-        if kept is not None and newest is not None and kept[0] == newest:
-            return kept[1]
-        total = listing.total(connection, wanted)
-        if newest is not None:
-            self._totals[wanted] = (newest, total)
-            while len(self._totals) > TOTALS_KEPT:
-                self._totals.popitem(last=False)
+        if newest is None:
+            return listing.total(connection, wanted)
+        total = self._totals.get((wanted, newest))
+        if total is None:
+            total = listing.total(connection, wanted)
+            _keep(self._totals, (wanted, newest), total)
         return total
+
+
+def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
+    """Remember something, and forget the oldest of what is too much."""
+    kept[key] = value
+    while len(kept) > MOST_KEPT:
+        kept.popitem(last=False)
+
+
+def rows_of(connection: Connection, wanted: Filter, limit: int, offset: int) -> list[Row]:
+    """A page of any length, the newest model first."""
+    return listing.page(connection, wanted, limit, offset, listing.total(connection, wanted))
+
+
+def feed(connection: Connection, since: int | datetime, wanted: Filter, limit: int) -> Changes:
+    """The models of the next `limit` changes, each once and as it is now; tombstones whatever the filter says.
+
+    Args:
+        connection: a transaction.
+        since: a change's id, or a time of our clock; everything committed since then is told, and of what was
+            committed up to a minute earlier perhaps some.
+        wanted: the filter.
+        limit: changes, not models.
+
+    Raises:
+        CallRefused: changes since then are no longer kept.
+    """
+    newest = listing.newest_change(connection)
+    _require_kept(connection, since)
+    start = _start(connection, since, newest)
+    window = listing.changes_after(connection, start, limit)
+    places = {model_id: change_id for change_id, model_id in window}
+    rows = listing.among(connection, list(places), wanted) if places else []
+    rows.sort(key=lambda row: places[row["id"]])
+    cursor = window[-1][0] if window else start
+    return Changes(rows, cursor, newest is not None and newest > cursor, newest)
 
 
 def _start(connection: Connection, since: int | datetime, newest: int | None) -> int:

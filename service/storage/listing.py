@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, CursorResult, TextClause
 
     Row = Mapping[str, Any]
 
 # How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
 DISORDER = timedelta(minutes=1)
 
-# When anything was last observed of a model (upstream time), and whether a source told its profile.
-_SEEN = """
+# What the API shows, when anything was last observed of a model (upstream time), and whether its profile was told.
+_COLUMNS = """
+    m.id, m.uid, m.email, m.title, m.status, m.team_id, m.team_name, m.is_development, m.photo_count,
+    m.favorite_photo_id, m.created_at, m.finished_at, m.deleted_at,
     greatest(c.core_at, c.invitation_at, c.profile_at, c.detail_at, c.alive_at, c.gone_at) AS seen_at,
     c.profile_at IS NOT NULL AS has_profile
 """
@@ -65,6 +67,13 @@ def newest_change(connection: Connection) -> int | None:
 
 def total(connection: Connection, wanted: Filter) -> int:
     """How many models a filter lets through."""
+    if wanted == Filter():
+        # Twice as quick as looking at each row's status: nearly all rows count, and the few others have an index.
+        both = text(
+            "SELECT (SELECT count(*) FROM headshotpro.models)"
+            " - (SELECT count(*) FROM headshotpro.models WHERE status = 'deleted')"
+        )
+        return int(connection.execute(both).scalar_one())
     where, values = _where(wanted)
     # The condition holds names of our own columns alone; what was asked for travels as values.
     statement = text(f"SELECT count(*) FROM headshotpro.models WHERE {where}")  # noqa: S608
@@ -86,12 +95,25 @@ def page(connection: Connection, wanted: Filter, limit: int, offset: int, of: in
         return []
     where, values = _where(wanted)
     from_behind = offset > of // 2
-    direction = "ASC" if from_behind else "DESC"
     skipped = of - offset - limit if from_behind else offset
-    # The inner query needs nothing but an index; the outer one reads the rows of one page.
-    statement = text(
+    statement = _page_of(where, "ASC" if from_behind else "DESC")
+    return _rows(connection.execute(statement, {**values, "limit": limit, "skipped": skipped}))
+
+
+def page_after(connection: Connection, wanted: Filter, limit: int, last: Row) -> list[Row]:
+    """The page behind a row with a creation time, however deep in the list: nothing is passed over."""
+    where, values = _where(wanted)
+    statement = _page_of(f"{where} AND (created_at, id) < (:last_created, :last_id)", "DESC")
+    place = {"last_created": last["created_at"], "last_id": last["id"]}
+    return _rows(connection.execute(statement, {**values, **place, "limit": limit, "skipped": 0}))
+
+
+def _page_of(where: str, direction: str) -> TextClause:
+    # The inner query needs nothing but an index; the outer one reads the rows of one page. The condition holds names of
+    # our own columns alone; what was asked for travels as values.
+    return text(
         f"""
-        SELECT m.*, {_SEEN}
+        SELECT {_COLUMNS}
         FROM (
             SELECT id FROM headshotpro.models WHERE {where}
             ORDER BY created_at {direction}, id {direction} LIMIT :limit OFFSET :skipped
@@ -101,20 +123,18 @@ def page(connection: Connection, wanted: Filter, limit: int, offset: int, of: in
         ORDER BY m.created_at DESC, m.id DESC
         """  # noqa: S608 - see above
     )
-    rows = connection.execute(statement, {**values, "limit": limit, "skipped": skipped}).mappings()
-    return [dict(row) for row in rows]
 
 
 def one(connection: Connection, model_id: str) -> Row | None:
     """One model, a tombstone too."""
     statement = text(
         f"""
-        SELECT m.*, {_SEEN} FROM headshotpro.models AS m
+        SELECT {_COLUMNS} FROM headshotpro.models AS m
         LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id WHERE m.id = :id
         """  # noqa: S608 - constant
     )
-    row = connection.execute(statement, {"id": model_id}).mappings().first()
-    return dict(row) if row else None
+    found = _rows(connection.execute(statement, {"id": model_id}))
+    return found[0] if found else None
 
 
 def changes_after(connection: Connection, change_id: int, limit: int) -> list[tuple[int, str]]:
@@ -128,13 +148,12 @@ def among(connection: Connection, ids: Sequence[str], wanted: Filter) -> list[Ro
     where, values = _where(wanted)
     statement = text(
         f"""
-        SELECT m.*, {_SEEN} FROM headshotpro.models AS m
+        SELECT {_COLUMNS} FROM headshotpro.models AS m
         LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
         WHERE m.id = ANY(CAST(:ids AS text[])) AND (m.status = 'deleted' OR ({where}))
         """  # noqa: S608 - see above
     )
-    rows = connection.execute(statement, {**values, "ids": list(ids)}).mappings()
-    return [dict(row) for row in rows]
+    return _rows(connection.execute(statement, {**values, "ids": list(ids)}))
 
 
 def oldest_change(connection: Connection) -> tuple[int, datetime] | None:
@@ -181,6 +200,11 @@ def newest_of(connection: Connection, email: str, since: datetime) -> str | None
     )
     found: str | None = connection.execute(statement, {"email": email, "since": since}).scalar()
     return found
+
+
+def _rows(result: CursorResult[Any]) -> list[Row]:
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]
 
 
 def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:

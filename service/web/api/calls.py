@@ -14,6 +14,7 @@ from service.api import parameters
 from service.api.documents import (
     FeedPagination,
     ListQuery,
+    ModelFeed,
     ModelList,
     Pagination,
     SingleModel,
@@ -28,7 +29,7 @@ from service.storage.idempotency import Place
 from service.web.keys import scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from service.api.reading import Reader
@@ -69,13 +70,15 @@ class Calls:
         page = self._reader.page(parameters.filter_of(query), limit, query.offset)
         more = query.offset + len(page.rows) < page.total
         pagination = Pagination(total=page.total, limit=limit, offset=query.offset, has_more=more)
-        return _page(page.rows, pagination, page.newest, page.newest or 0)
+        document = ModelList(models=[listed(row) for row in page.rows], pagination=pagination)
+        return _page(document, page.rows, page.newest, page.newest or 0)
 
     def _feed(self, query: ListQuery, since: int | datetime) -> Response:
         limit = parameters.limit_of(query)
         changes = self._reader.changes(since, parameters.filter_of(query), limit)
         pagination = FeedPagination(limit=limit, has_more=changes.more, cursor=changes.cursor)
-        return _page(changes.rows, pagination, changes.newest, changes.cursor)
+        document = ModelFeed(models=[listed(row) for row in changes.rows], pagination=pagination)
+        return _page(document, changes.rows, changes.newest, changes.cursor)
 
     def get_model(self, model_id: str) -> Response:
         """One model, from the mirror or, with `fresh`, from the upstream."""
@@ -127,11 +130,8 @@ def _body() -> bytes:
     return body
 
 
-def _page(
-    rows: Iterable[Mapping[str, Any]], pagination: Pagination | FeedPagination, newest: int | None, cursor: int
-) -> Response:
-    rows = list(rows)
-    response = _json(ModelList(models=[listed(row) for row in rows], pagination=pagination))
+def _page(document: ModelList | ModelFeed, rows: list[Mapping[str, Any]], newest: int | None, cursor: int) -> Response:
+    response = _json(document)
     response.headers[CURSOR] = str(cursor)
     _tell_age(response, rows)
     if tag := _tag(newest):

@@ -9,10 +9,20 @@ import msgspec
 from flask import Blueprint, Response, render_template
 
 from service import __version__
-from service.api.documents import Created, Deleted, Error, ListQuery, ModelList, SignUp, SingleModel, SingleQuery
+from service.api.documents import (
+    Created,
+    Deleted,
+    Error,
+    ListQuery,
+    ModelFeed,
+    ModelList,
+    SignUp,
+    SingleModel,
+    SingleQuery,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from service.api.documents import Document
 
@@ -68,7 +78,7 @@ class Description:
     @cached_property
     def document(self) -> dict[str, Any]:
         """OpenAPI 3.1, whose schemas are JSON Schema 2020-12: just what msgspec makes."""
-        bodies = (ModelList, SingleModel, SignUp, Created, Deleted, Error)
+        bodies = (ModelList, ModelFeed, SingleModel, SignUp, Created, Deleted, Error)
         _, schemas = msgspec.json.schema_components(bodies, ref_template=REFERENCE)
         return {
             "openapi": "3.1.0",
@@ -89,7 +99,9 @@ def _list() -> dict[str, Any]:
         "summary": "List models",
         "description": "Newest first. With `updatedSince`: the feed of changes, each model as it is now.",
         "parameters": [*_parameters(ListQuery), _header("If-None-Match", "The ETag of an earlier answer.")],
-        "responses": _responses(ModelList, (304, 400, 401, 410, 503), headers=("ETag", "Age", "X-Mirror-Cursor")),
+        "responses": _responses(
+            (ModelList, ModelFeed), (304, 400, 401, 410, 503), headers=("ETag", "Age", "X-Mirror-Cursor")
+        ),
     }
 
 
@@ -105,7 +117,7 @@ def _create() -> dict[str, Any]:
         "description": "Goes through to the upstream; its answer is in the mirror when it arrives.",
         "parameters": [once],
         "requestBody": {"required": True, "content": _content(SignUp)},
-        "responses": _responses(Created, (400, 402, 404, 409, 413, 415, 422, *FROM_UPSTREAM)),
+        "responses": _responses((Created,), (400, 402, 404, 409, 413, 415, 422, *FROM_UPSTREAM)),
     }
 
 
@@ -114,7 +126,7 @@ def _get() -> dict[str, Any]:
         "operationId": "getModel",
         "summary": "Get model details",
         "parameters": [_model_id(), *_parameters(SingleQuery), _header("If-None-Match", "An ETag.")],
-        "responses": _responses(SingleModel, (304, 400, 404, *FROM_UPSTREAM), headers=("ETag", "Age")),
+        "responses": _responses((SingleModel,), (304, 400, 404, *FROM_UPSTREAM), headers=("ETag", "Age")),
     }
 
 
@@ -124,7 +136,7 @@ def _delete() -> dict[str, Any]:
         "summary": "Delete a model for good",
         "description": "Goes through to the upstream; the mirror has a tombstone when the answer arrives.",
         "parameters": [_model_id()],
-        "responses": _responses(Deleted, (400, 404, *FROM_UPSTREAM)),
+        "responses": _responses((Deleted,), (400, 404, *FROM_UPSTREAM)),
     }
 
 
@@ -153,10 +165,12 @@ def _model_id() -> dict[str, Any]:
     return {"name": "modelId", "in": "path", "required": True, "description": "The model's id.", "schema": schema}
 
 
-def _responses(shape: type[Document], errors: Iterable[int], headers: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+def _responses(
+    shapes: Sequence[type[Document]], errors: Iterable[int], headers: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     shown = {name: {"schema": {"type": "string"}} for name in headers}
     answers: dict[str, dict[str, Any]] = {
-        "200": {"description": (shape.__doc__ or "").partition("\n")[0], "content": _content(shape), "headers": shown}
+        "200": {"description": shapes[0].__doc__ or "", "content": _content(*shapes), "headers": shown}
     }
     for status in sorted(set(errors)):
         answers[str(status)] = {"description": MEANINGS[status]}
@@ -165,5 +179,6 @@ def _responses(shape: type[Document], errors: Iterable[int], headers: Iterable[s
     return answers
 
 
-def _content(shape: type[Document]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": REFERENCE.format(name=shape.__name__)}}}
+def _content(*shapes: type[Document]) -> dict[str, Any]:
+    references = [{"$ref": REFERENCE.format(name=shape.__name__)} for shape in shapes]
+    return {"application/json": {"schema": references[0] if len(references) == 1 else {"anyOf": references}}}

@@ -204,7 +204,7 @@ def newest_of(connection: Connection, email: str, since: datetime) -> str | None
 
 def _rows(result: CursorResult[Any]) -> list[Row]:
     names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result]
+    return [dict(zip(names, row, strict=True)) for row in result.all()]
 
 
 def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:

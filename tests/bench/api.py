@@ -6,27 +6,31 @@
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from collections import Counter
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from signal import SIGTERM
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 import urllib3
 
 from service.embedded import Postgres, Valkey
+from service.leash import leashed
 from service.storage.schema import migrate
 from tests.conftest import Sandbox, _as_arguments
 from tests.support.mirror import Mirror
-from tests.support.system import System, event_body, new_id
+from tests.support.system import SECRET, System, event_body, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 KEY = "key-of-the-bench"
 PATH = "/api/v2/organization/models"
@@ -34,8 +38,13 @@ PAGE = 200
 CLIENTS = 32
 
 
+def _say(words: str) -> None:
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
 class Times(NamedTuple):
-    """Milliseconds of many calls."""
+    """Milliseconds that many calls took."""
 
     median: float
     p95: float
@@ -78,7 +87,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--hammer", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.hammer:
+        _hammer(options.hammer)
+        return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hm-")))
         postgres = stack.enter_context(Postgres.start(folder / "postgres"))
@@ -95,23 +108,16 @@ def main() -> None:
         _measure_door(system, options.seconds)
 
 
-class _sandbox:  # noqa: N801 - a context manager that reads as a function
-    def __init__(self, models: int) -> None:
-        options = _as_arguments({"models": models, "quiet": True, "rate": 0})
-        command = [sys.executable, "-m", "service.sandbox", "--port", "0", *options]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> Sandbox:
-        import json
-
-        assert self._process.stdout is not None
-        told = json.loads(self._process.stdout.readline())
+@contextmanager
+def _sandbox(models: int) -> Iterator[Sandbox]:
+    options = _as_arguments({"models": models, "quiet": True, "rate": 0})
+    command = [sys.executable, "-m", "service.sandbox", "--port", "0", *options]
+    with subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
         control = told["url"].removesuffix("/api/v2") + "/_sandbox"
-        return Sandbox(told["url"], told["api_key"], told["webhook_secret"], control, self._process)
-
-    def __exit__(self, *error: object) -> None:
-        self._process.terminate()
-        self._process.wait(10)
+        yield Sandbox(told["url"], told["api_key"], told["webhook_secret"], control, process)
+        process.terminate()
 
 
 def _fill(url: str, models: int) -> None:
@@ -148,25 +154,29 @@ FILL = (
 
 
 def _system(folder: Path, mirror: Mirror) -> System:
-    return System(folder, **mirror.variables | {"MIRROR_API_KEYS": KEY, "LOG_LEVEL": "error"})
+    settings = mirror.variables | {
+        "MIRROR_API_KEYS": KEY,
+        "LOG_LEVEL": "error",
+        "HEADSHOTPRO_WEBHOOK_SECRET": SECRET,
+    }
+    return System(folder, **settings)
 
 
 def _measure_pages(system: System, sandbox: Sandbox, mirror: Mirror, models: int) -> None:
     ours = Client(system.url + PATH, KEY)
     theirs = Client(sandbox.url + "/organization/models", sandbox.api_key)
     ours.page(0)
-    print(f"\nA page of {PAGE} of {models}")
+    _say(f"\nA page of {PAGE} of {models}")
     for offset in (0, models // 4, models // 2, models * 3 // 4, models - PAGE):
-        print(f"  offset {offset:>6}  mirror   {Times.of([ours.page(offset) for _ in range(60)])}")
-        print(f"                 sandbox  {Times.of([theirs.page(offset) for _ in range(60)])}")
+        _say(f"  offset {offset:>6}  mirror   {Times.of([ours.page(offset) for _ in range(60)])}")
+        _say(f"                 sandbox  {Times.of([theirs.page(offset) for _ in range(60)])}")
     offsets = range(0, models, PAGE)
-    print(f"  a whole walk   mirror   {Times.of([ours.page(offset) for offset in offsets])}")
-    print(f"                 sandbox  {Times.of([theirs.page(offset) for offset in offsets])}")
-    print(f"  status=active  mirror   {Times.of([ours.page(models // 2, '&status=active') for _ in range(60)])}")
-    print(
-        f"  with a change before each page (the total is counted anew)\n                 mirror   {_changing(ours, mirror, models)}"
-    )
-    print(f"  updatedSince=0 mirror   {Times.of([ours.page(0, '&updatedSince=0') for _ in range(60)])}")
+    _say(f"  a whole walk   mirror   {Times.of([ours.page(offset) for offset in offsets])}")
+    _say(f"                 sandbox  {Times.of([theirs.page(offset) for offset in offsets])}")
+    _say(f"  status=active  mirror   {Times.of([ours.page(models // 2, '&status=active') for _ in range(60)])}")
+    _say("  with a change before each page: the total is counted anew, and no page's end is remembered")
+    _say(f"                 mirror   {_changing(ours, mirror, models)}")
+    _say(f"  updatedSince=0 mirror   {Times.of([ours.page(0, '&updatedSince=0') for _ in range(60)])}")
 
 
 def _changing(client: Client, mirror: Mirror, models: int) -> Times:
@@ -184,14 +194,13 @@ def _changing(client: Client, mirror: Mirror, models: int) -> Times:
 
 def _measure_door(system: System, seconds: float) -> None:
     """Deliveries one after another, first alone, then while clients ask for pages as fast as they can."""
-    print(f"\nDeliveries, one after another for {seconds:g} s each ({CLIENTS} clients on the API)")
+    _say(f"\nDeliveries, one after another for {seconds:g} s each ({CLIENTS} clients on the API)")
     alone = _deliver(system, seconds)
-    print(f"  API idle        {alone}")
-    asked: list[int] = []
-    with _hammering(system, asked):
+    _say(f"  API idle        {alone}")
+    with _hammering(system):
         loaded = _deliver(system, seconds)
-    print(f"  API hammered    {loaded}   {len(asked) / seconds:.0f} pages/s, {sum(s == 503 for s in asked)} sent away")
-    print(f"  ratio of medians {loaded.median / alone.median:.1f}")
+    _say(f"  API hammered    {loaded}")
+    _say(f"  ratio of medians {loaded.median / alone.median:.1f}")
 
 
 def _deliver(system: System, seconds: float) -> Times:
@@ -204,24 +213,35 @@ def _deliver(system: System, seconds: float) -> Times:
     return Times.of(taken)
 
 
-class _hammering:  # noqa: N801 - as above
-    def __init__(self, system: System, asked: list[int]) -> None:
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._hammer, args=(system, asked, n)) for n in range(CLIENTS)]
+@contextmanager
+def _hammering(system: System) -> Iterator[None]:
+    """Clients that ask for pages as fast as they can; a process of its own, so that it does not slow the measuring."""
+    command = [sys.executable, "-m", "tests.bench.api", "--hammer", system.url + PATH]
+    with subprocess.Popen(leashed(command, SIGTERM), stdin=subprocess.PIPE) as process:
+        time.sleep(2)
+        yield
+        process.communicate(b"stop")
 
-    def _hammer(self, system: System, asked: list[int], number: int) -> None:
-        client = Client(system.url + PATH, KEY)
-        while not self._stop.is_set():
-            asked.append(client.status(f"limit={PAGE}&offset={number * 1000}"))
 
-    def __enter__(self) -> None:
-        for thread in self._threads:
-            thread.start()
+def _hammer(url: str) -> None:
+    """Ask with many clients until a word comes on standard input; then say how many pages there were."""
+    stop, asked = threading.Event(), Counter[int]()
 
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+    def ask(number: int) -> None:
+        client = Client(url, KEY)
+        while not stop.is_set():
+            asked[client.status(f"limit={PAGE}&offset={number * 1000}")] += 1
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    before = time.monotonic()
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    pages = {status: f"{count / (time.monotonic() - before):.0f}/s" for status, count in asked.items()}
+    _say(f"  the clients on the API got, by status, {pages}")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ PREFIX = "/api/v2/organization/models"
 
 # One process serves the door too, on the same thread. So few reads are in hand at a time; the others wait in line,
 # where they cost nothing, and are sent away after a moment.
-CONNECTIONS = 4
+CONNECTIONS = 2
 PATIENCE_SECONDS = 2.0
 REDIS_TIMEOUT_SECONDS = 2.0
 RETRY_AFTER_SECONDS = 5

@@ -28,7 +28,7 @@ class Api:
     @classmethod
     def of(cls, mirror: Mirror, **changes: Any) -> Api:
         """The API of a mirror's deployment, with some settings changed."""
-        settings = msgspec.structs.replace(mirror.settings, mirror_api_keys=KEYS, **changes)
+        settings = msgspec.structs.replace(mirror.settings, **{"mirror_api_keys": KEYS, **changes})
         return cls(create_app(settings).test_client())
 
     def call(

@@ -51,8 +51,8 @@ class ListQuery(Document, frozen=True, kw_only=True):
             ChangeId | Instant,
             Meta(
                 description="The feed: models that changed since a change's id (the `cursor` of an earlier answer; "
-                "0 is the beginning) or since a time, in the order of their changes, deletions always included. Not "
-                "together with `offset`."
+                "0 is the beginning) or since a time, in the order of their changes, deletions always included. "
+                "`limit` and `offset` count changes; going on with `cursor` is the better way."
             ),
         ]
         | UnsetType
@@ -62,14 +62,13 @@ class ListQuery(Document, frozen=True, kw_only=True):
 class SingleQuery(Document, frozen=True, kw_only=True):
     """The parameters of the single GET; the vendor has none."""
 
-    include_deleted: Annotated[bool, Meta(description="Show a tombstone, which is a 404 otherwise.")] = False
     fresh: Annotated[bool, Meta(description="Ask the upstream, and merge what it tells; answers as it does.")] = False
 
 
 class SignUp(Document, frozen=True, kw_only=True):
     """What a create takes."""
 
-    email: Annotated[str, Meta(description="The person's e-mail address.")]
+    email: Annotated[str, Meta(description="The person's e-mail address.", extra_json_schema={"format": "email"})]
     team_id: Annotated[str, Meta(description="Team to assign the person to.")] | None = None
     is_development: Annotated[bool, Meta(description="The vendor's test mode: fast, and no credit is spent.")] = False
 
@@ -79,11 +78,11 @@ class Model(Document, frozen=True, kw_only=True):
 
     id: str
     uid: str | None
-    email: str | UnsetType | None
+    email: str | UnsetType | None = UNSET
     title: str | None
     status: str | None
-    team_id: str | UnsetType | None
-    team_name: str | UnsetType | None
+    team_id: str | UnsetType | None = UNSET
+    team_name: str | UnsetType | None = UNSET
     is_development: bool | None
     created_at: Moment | None
     finished_at: Moment | None
@@ -94,14 +93,14 @@ class DetailedModel(Document, frozen=True, kw_only=True):
 
     id: str
     uid: str | None
-    email: str | UnsetType | None
+    email: str | UnsetType | None = UNSET
     title: str | None
     status: str | None
-    team_id: str | UnsetType | None
-    team_name: str | UnsetType | None
+    team_id: str | UnsetType | None = UNSET
+    team_name: str | UnsetType | None = UNSET
     is_development: bool | None
-    photo_count: int | UnsetType | None
-    favorite_photo_id: str | UnsetType | None
+    photo_count: int | UnsetType | None = UNSET
+    favorite_photo_id: str | UnsetType | None = UNSET
     created_at: Moment | None
     finished_at: Moment | None
     signed_url: str | UnsetType = UNSET
@@ -120,6 +119,7 @@ class FeedPagination(Document, frozen=True, kw_only=True):
     """Where a page lies in the feed."""
 
     limit: int
+    offset: int
     has_more: bool
     cursor: Annotated[ChangeId, Meta(description="The `updatedSince` of the next call.")]
 

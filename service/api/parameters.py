@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 Q = TypeVar("Q", bound="Document")
 T = TypeVar("T")
 
+_DATED = re.compile(r"[0-9]{4}-")
 _WHOLE = re.compile(r"0*([0-9]{1,9})")
 _NUMBERS = ("limit", "offset")
+_TIMES = ("createdAfter", "createdBefore", "updatedSince")
+_TEXTS = ("status", "teamId", "email")
 
 # Times of a year that Postgres' and Python's calendars share in every zone.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC)
@@ -40,8 +43,8 @@ def read(given: Mapping[str, str], shape: type[Q]) -> Q:
     values: dict[str, str] = {}
     for field in msgspec.structs.fields(shape):
         text = given.get(field.encode_name)
-        # An empty text filters nothing; an empty number is none.
-        if text is not None and (text or field.encode_name in _NUMBERS):
+        # An empty text filters nothing; an empty number or time is none.
+        if text is not None and (text or field.encode_name not in _TEXTS):
             values[field.encode_name] = _storable(field.encode_name, text)
     try:
         return msgspec.convert(values, shape, strict=False)
@@ -69,16 +72,10 @@ def limit_of(query: ListQuery) -> int:
 
 
 def since_of(query: ListQuery) -> int | datetime | None:
-    """Where the feed begins; None: the list is asked for.
-
-    Raises:
-        CallRefused: 400, an offset came with it.
-    """
+    """Where the feed begins; None: the list is asked for."""
     since = query.updated_since
     if isinstance(since, UnsetType):
         return None
-    if query.offset:
-        raise _invalid("offset and updatedSince exclude each other: go on with the cursor of the last answer")
     return _moment(since) if isinstance(since, datetime) else since
 
 
@@ -111,11 +108,11 @@ def _storable(name: str, text: str) -> str:
         if number is None:
             raise _invalid(f"Invalid {name}: a whole number is needed")
         return str(int(number[1]))
+    if name in _TIMES and not (_DATED.match(text) or (name == "updatedSince" and text.isdigit())):
+        # msgspec would take a number for Unix seconds.
+        raise _invalid(f"Invalid {name}: a time such as 2024-01-15T10:30:00Z is needed")
     # An offset's `+` that was not escaped comes as a blank.
-    return text.replace("\0", REPLACEMENT).replace(" ", "+") if name in _TIMES else text.replace("\0", REPLACEMENT)
-
-
-_TIMES = ("createdAfter", "createdBefore", "updatedSince")
+    return (text.replace(" ", "+") if name in _TIMES else text).replace("\0", REPLACEMENT)
 
 
 def _moment(value: datetime | UnsetType) -> datetime | None:

@@ -105,7 +105,7 @@ class Reader:
             _keep(self._ends, (wanted, offset + limit, newest), {name: rows[-1][name] for name in ("id", "created_at")})
         return Page(rows, total, newest)
 
-    def changes(self, since: int | datetime, wanted: Filter, limit: int) -> Changes:
+    def changes(self, since: int | datetime, wanted: Filter, limit: int, offset: int) -> Changes:
         """A page of the feed; see the function `feed`.
 
         Raises:
@@ -113,7 +113,7 @@ class Reader:
             StorageUnavailable: Postgres is gone, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
-            return feed(connection, since, wanted, limit)
+            return feed(connection, since, wanted, limit, offset)
 
     def one(self, model_id: str) -> Row | None:
         """One model, a tombstone too.
@@ -146,7 +146,7 @@ def rows_of(connection: Connection, wanted: Filter, limit: int, offset: int) -> 
     return listing.page(connection, wanted, limit, offset, listing.total(connection, wanted))
 
 
-def feed(connection: Connection, since: int | datetime, wanted: Filter, limit: int) -> Changes:
+def feed(connection: Connection, since: int | datetime, wanted: Filter, limit: int, offset: int = 0) -> Changes:
     """The models of the next `limit` changes, each once and as it is now; tombstones whatever the filter says.
 
     Args:
@@ -155,6 +155,7 @@ def feed(connection: Connection, since: int | datetime, wanted: Filter, limit: i
             committed up to a minute earlier perhaps some.
         wanted: the filter.
         limit: changes, not models.
+        offset: changes to pass over.
 
     Raises:
         CallRefused: changes since then are no longer kept.
@@ -162,11 +163,12 @@ def feed(connection: Connection, since: int | datetime, wanted: Filter, limit: i
     newest = listing.newest_change(connection)
     _require_kept(connection, since)
     start = _start(connection, since, newest)
-    window = listing.changes_after(connection, start, limit)
+    window = listing.changes_after(connection, start, limit, offset)
     places = {model_id: change_id for change_id, model_id in window}
     rows = listing.among(connection, list(places), wanted) if places else []
     rows.sort(key=lambda row: places[row["id"]])
-    cursor = window[-1][0] if window else start
+    # Behind the end there is nothing to pass over: a reader who overshot goes on from where the changes end.
+    cursor = window[-1][0] if window else max(start, newest or 0)
     return Changes(rows, cursor, newest is not None and newest > cursor, newest)
 
 

@@ -8,7 +8,7 @@ import click
 
 from service.cli.opening import open_runtime, reading
 from service.cli.output import csv_option, json_option, print_csv, print_json, print_rows, shown, told_by
-from service.errors import MirrorError
+from service.errors import CallRefused, MirrorError
 
 if TYPE_CHECKING:
     from service.api.writing import Answered, Writer
@@ -48,13 +48,16 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, **filters: An
     from service.api.reading import feed, rows_of
 
     given = {name: str(value) for name, value in filters.items() if value is not None}
-    query = parameters.read({**given, "offset": str(offset)}, ListQuery)
+    try:
+        query = parameters.read({**given, "offset": str(offset)}, ListQuery)
+    except CallRefused as error:
+        raise click.UsageError(str(error)) from None
     since, wanted = parameters.since_of(query), parameters.filter_of(query)
     with reading() as connection:
         if since is None:
             rows = rows_of(connection, wanted, limit, query.offset)
         else:
-            rows = feed(connection, since, wanted, limit).rows
+            rows = feed(connection, since, wanted, limit, query.offset).rows
     if as_csv:
         print_csv(rows, COLUMNS)
         return

@@ -137,10 +137,13 @@ def one(connection: Connection, model_id: str) -> Row | None:
     return found[0] if found else None
 
 
-def changes_after(connection: Connection, change_id: int, limit: int) -> list[tuple[int, str]]:
-    """The next changes in the order of commits: their ids and models."""
-    statement = text("SELECT id, model_id FROM headshotpro.model_changes WHERE id > :id ORDER BY id LIMIT :limit")
-    return [(row[0], row[1]) for row in connection.execute(statement, {"id": change_id, "limit": limit})]
+def changes_after(connection: Connection, change_id: int, limit: int, offset: int) -> list[tuple[int, str]]:
+    """The next changes in the order of commits, behind some that are passed over: their ids and models."""
+    statement = text(
+        "SELECT id, model_id FROM headshotpro.model_changes WHERE id > :id ORDER BY id LIMIT :limit OFFSET :offset"
+    )
+    values = {"id": change_id, "limit": limit, "offset": offset}
+    return [(row[0], row[1]) for row in connection.execute(statement, values)]
 
 
 def among(connection: Connection, ids: Sequence[str], wanted: Filter) -> list[Row]:

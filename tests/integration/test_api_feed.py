@@ -50,6 +50,10 @@ def test_it_tells_what_changed_and_what_was_deleted_whatever_the_filter(mirrored
     mirrored.pull()
     told, _ = follow(api, cursor)
     assert {one: told[one]["status"] for one in told} == {changed: "active", gone: "deleted"}
+    # Changes may be passed over too; a reader who passes over all of them is told where they end.
+    (later,) = api.get(f"?updatedSince={cursor}&offset=1")["models"]
+    assert later["id"] in told
+    assert api.get(f"?updatedSince={cursor}&offset=99")["pagination"]["hasMore"] is False
     told, _ = follow(api, cursor, query="&status=failed")
     assert set(told) == {gone}
 

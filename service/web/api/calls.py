@@ -75,8 +75,8 @@ class Calls:
 
     def _feed(self, query: ListQuery, since: int | datetime) -> Response:
         limit = parameters.limit_of(query)
-        changes = self._reader.changes(since, parameters.filter_of(query), limit)
-        pagination = FeedPagination(limit=limit, has_more=changes.more, cursor=changes.cursor)
+        changes = self._reader.changes(since, parameters.filter_of(query), limit, query.offset)
+        pagination = FeedPagination(limit=limit, offset=query.offset, has_more=changes.more, cursor=changes.cursor)
         document = ModelFeed(models=[listed(row) for row in changes.rows], pagination=pagination)
         return _page(document, changes.rows, changes.newest, changes.cursor)
 
@@ -86,7 +86,7 @@ class Calls:
         if query.fresh:
             return _passed_on(self._require_writer().look(model_id))
         row = None if "\0" in model_id else self._reader.one(model_id)
-        if row is None or (row["status"] == DELETED and not query.include_deleted):
+        if row is None or row["status"] == DELETED:
             raise CallRefused(404, "NOT_FOUND", "Model not found")
         response = _json(SingleModel(model=detailed(row)))
         _tell_age(response, [row])

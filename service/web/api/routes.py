@@ -54,6 +54,7 @@ def blueprints(settings: Settings) -> tuple[Blueprint, Blueprint]:
     keys = Keys(settings.api_keys)
     api = Blueprint("api", __name__)
     api.before_request(lambda: _admit(keys))
+    api.after_request(_forbid_caching)
     api.register_error_handler(MirrorError, _refuse)
     calls = Calls(reader, _writer(settings))
     # Not Flask's own OPTIONS: a method that nobody documents is a 405, HEAD excepted.
@@ -88,6 +89,12 @@ def _admit(keys: Keys) -> tuple[Response, int] | None:
     if request.method not in ("GET", "HEAD") and not keys.allows(header, write=True):
         return error_answer(403, "FORBIDDEN", "This API key may only read")
     return None
+
+
+def _forbid_caching(response: Response) -> Response:
+    """Answers hold people's addresses, some a login link: none may be kept by others, or shown without asking us."""
+    response.headers["Cache-Control"] = "private, no-cache" if "ETag" in response.headers else "no-store"
+    return response
 
 
 def _refuse(error: MirrorError) -> Response:

@@ -123,8 +123,8 @@ class Writer:
         try:
             with transaction(self.engine) as connection:
                 apply(connection, [Sighting(from_absence(model_id, answer.answered_at), "api")])
-        except StorageUnavailable as error:
-            log.error("api.delete.not_merged", model_id=model_id, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - it is done upstream: whatever the merge meets, the caller is told so
+            log.error("api.delete.not_merged", model_id=model_id, reason=type(error).__name__)
             self._note(model_id)
         log.info("api.deleted", model_id=model_id)
         told = Deleted(message="Model deleted successfully", model_id=model_id)
@@ -169,11 +169,11 @@ class Writer:
             # It was sent after the create was answered, however close their times on the vendor's clock are.
             single = replace(single, sent_at=max(single.sent_at, answer.sent_at + MICROSECOND))
             self._merge_single(made.model_id, single, answer.answered_at + MICROSECOND, "api")
-        except StorageUnavailable as error:
-            log.error("api.create.not_merged", model_id=made.model_id, reason=str(error))
-            self._note(made.model_id)
         except (UpstreamError, InboxUnavailable) as error:
             log.info("api.create.not_read", model_id=made.model_id, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - it is done upstream: whatever the merge meets, the caller is told so
+            log.error("api.create.not_merged", model_id=made.model_id, reason=type(error).__name__)
+            self._note(made.model_id)
         log.info("api.created", model_id=made.model_id)
 
     def _merge_single(self, model_id: str, answer: Answer[DetailedModel], settles: datetime, source: str) -> None:

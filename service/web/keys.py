@@ -1,45 +1,48 @@
-"""Bearer keys of our own HTTP surface: MIRROR_API_KEYS, `ro:` before one that may only read."""
+"""Who may ask: the bearer keys of our HTTP API and of `/metrics`."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+from hashlib import sha256
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
 READ_ONLY = "ro:"
+_SCHEME = "bearer "
 
 
 class Keys:
-    """Who may do what.
+    """The keys of MIRROR_API_KEYS; where none is given, nobody may do anything.
 
     Args:
-        keys: `settings.api_keys`; with none, nobody may do anything.
+        given: the keys, `ro:` before those that may only read; it is no part of the key.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = [(_digest(key.removeprefix(READ_ONLY).encode()), key.startswith(READ_ONLY)) for key in keys]
+    def __init__(self, given: Iterable[str]) -> None:
+        self._keys = [
+            (_digest(key.removeprefix(READ_ONLY).encode()), not key.startswith(READ_ONLY))
+            for key in given
+            if key != READ_ONLY
+        ]
 
-    def allows(self, header: str | None, *, write: bool = False) -> bool:
-        """Whether the bearer of an `Authorization` header may read, or write.
+    def allows(self, header: str | None, write: bool) -> bool:
+        """Whether a request may do what it asks.
 
-        Every key is compared, in constant time, so that an answer's time tells nothing about any of them.
+        Takes the same time whatever is wrong: digests are compared, each of them, to the end.
+
+        Args:
+            header: its `Authorization` header, as WSGI gives it; None where it has none.
+            write: whether it changes anything.
         """
-        given = scope_of(header)
-        allowed = False
-        for digest, read_only in self._digests:
-            allowed |= hmac.compare_digest(given, digest) and not (write and read_only)
-        return allowed
+        if header is None or header[: len(_SCHEME)].lower() != _SCHEME:
+            return False
+        # WSGI decodes the bytes of a header as Latin-1, whatever they are.
+        shown = _digest(header[len(_SCHEME) :].strip().encode("latin-1", "replace"))
+        found = [compare_digest(shown, digest) and (may_write or not write) for digest, may_write in self._keys]
+        return any(found)
 
 
-def scope_of(header: str | None) -> str:
-    """The digest of the key in an `Authorization` header, in hex: it names the bearer without keeping the key."""
-    scheme, _, token = (header or "").partition(" ")
-    # WSGI hands headers on as Latin-1, whatever they are.
-    return _digest(token.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b"")
-
-
-def _digest(key: bytes) -> str:
-    return hashlib.sha256(key).hexdigest()
+def _digest(key: bytes) -> bytes:
+    return sha256(key).digest()

@@ -208,6 +208,18 @@ def test_a_timeout_is_settled_by_a_question(mirrored: Mirror, api: Api) -> None:
     assert mirrored.model(one)["status"] == "deleted"
 
 
+def test_what_was_done_upstream_is_told_even_where_it_cannot_be_merged(mirrored: Mirror, api: Api) -> None:
+    one = api.ids("?limit=1")[0]
+    # Postgres answers when it is asked first, and refuses the merge.
+    mirrored.sql("alter table headshotpro.model_changes add constraint stuck check (source <> 'api')")
+    made = created(api)
+    assert made["signedUrl"]
+    assert api.call("DELETE", f"/{one}").status_code == 200
+    assert mirrored.model(one)["status"] != "deleted"
+    # Both are questions now, and the answers bring the mirror up to them.
+    assert set(mirrored.runtime.stale_models.waiting()) == {one, made["modelId"]}
+
+
 def test_a_link_that_logs_in_is_kept_nowhere(mirrored: Mirror, api: Api) -> None:
     made = created(api, Idempotency_Key="k")
     token = made["signedUrl"].partition("token=")[2][:64]

@@ -84,7 +84,7 @@ def _writer(settings: Settings) -> Writer | None:
 def _admit(keys: Keys) -> tuple[Response, int] | None:
     """Before every call: is this a key of ours, and may it do that?"""
     header = request.headers.get("Authorization")
-    if not keys.allows(header):
+    if not keys.allows(header, write=False):
         return error_answer(401, "UNAUTHORIZED", "Invalid or missing API key")
     if request.method not in ("GET", "HEAD") and not keys.allows(header, write=True):
         return error_answer(403, "FORBIDDEN", "This API key may only read")

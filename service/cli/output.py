@@ -30,11 +30,17 @@ def csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Rows as CSV (RFC 4180); null is empty, times are ISO 8601 in UTC."""
+    """Rows as CSV (RFC 4180); null is empty, times are ISO 8601 in UTC, truth is `true` or `false`."""
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_plain(row[name]) if isinstance(row[name], datetime) else row[name] for name in columns])
+        writer.writerow([_cell(row[name]) for name in columns])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return _plain(value) if isinstance(value, datetime) else value
 
 
 def print_json(document: Any) -> None:

@@ -51,6 +51,7 @@ def test_list_as_csv(mirrored: Mirror, run: Cli) -> None:
     assert {row["title"] for row in rows} == {'Ada, "the" one'}
     assert {row["team_name"] for row in rows} == {""}
     assert rows[0]["created_at"].endswith("Z")
+    assert {row["is_development"] for row in rows} <= {"true", "false"}
 
 
 def test_wrong_filters_are_wrong_usage(run: Cli) -> None:

@@ -118,11 +118,11 @@ def leave(connection: Connection, place: Place, holder: str) -> None:
     connection.execute(statement, {**place._asdict(), "holder": holder})
 
 
-def forget_old(connection: Connection) -> int:
-    """Remove keys that have expired; how many there were."""
+def forget_old(connection: Connection) -> None:
+    """Remove keys that have expired."""
     statement = text(
         f"""
         DELETE FROM headshotpro.idempotency_keys AS old WHERE {_EXPIRED} AND leased_until <= now()
         """  # noqa: S608 - constant
     )
-    return connection.execute(statement).rowcount
+    connection.execute(statement)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.storage import idempotency
-from service.storage.database import transaction
 from tests.support.api import KEY, Api
 from tests.support.door import assert_refused
 from tests.support.odd_vendor import http, odd_vendor, refusal
 from tests.support.system import NOWHERE
+from workers import jobs
 
 if TYPE_CHECKING:
     import socket
@@ -143,8 +142,9 @@ def test_keys_expire_after_a_day(mirrored: Mirror, api: Api) -> None:
     mirrored.sql("update headshotpro.idempotency_keys set claimed_at = now() - interval '25 hours'")
     assert ask(api, body={"email": "bob@example.com"}).json["modelId"] != made
     mirrored.sql("update headshotpro.idempotency_keys set claimed_at = now() - interval '25 hours'")
-    with transaction(mirrored.runtime.engine) as connection:
-        assert idempotency.forget_old(connection) == 1
+    jobs.install(mirrored.runtime)
+    jobs.tidy()
+    assert mirrored.sql("select * from headshotpro.idempotency_keys") == []
 
 
 def test_a_repeat_for_a_model_that_is_gone_says_which_it_was(mirrored: Mirror, api: Api) -> None:

@@ -14,6 +14,7 @@ from tests.support.api import READ_KEY, Api
 from tests.support.door import assert_refused
 from tests.support.odd_vendor import client_of, http, odd_vendor, refusal
 from tests.support.system import NOWHERE
+from workers import jobs
 
 if TYPE_CHECKING:
     import socket
@@ -150,6 +151,24 @@ def test_an_upstream_that_fails_or_is_gone(mirrored: Mirror, api: Api) -> None:
         assert_refused(away.call(method, path, body), 502, "UPSTREAM_ERROR")
     assert away.get("?limit=3")["models"]
     assert one in mirrored.wishes()
+
+
+def test_a_model_of_a_create_that_was_not_answered_is_found_by_a_pull(mirrored: Mirror, api: Api) -> None:
+    def done_unsaid(connection: socket.socket) -> None:
+        mirrored.vendor.api("POST", "/organization/models", SOMEBODY)
+        connection.close()
+
+    mirrored.pull("hot")
+    with odd_vendor(done_unsaid) as vendor:
+        away = Api.of(mirrored, headshotpro_api_url=vendor.url)
+        assert_refused(away.call("POST", "", SOMEBODY), 502, "UPSTREAM_ERROR")
+    assert not api.ids(f"?email={SOMEBODY['email']}")
+    jobs.install(mirrored.runtime)
+    # None is due by the interval; this one is asked for.
+    jobs.pull("hot")
+    assert not api.ids(f"?email={SOMEBODY['email']}")
+    jobs.pull_now("hot")
+    assert len(api.ids(f"?email={SOMEBODY['email']}")) == 1
 
 
 def test_without_the_upstreams_key_only_reads_are_served(mirrored: Mirror) -> None:

@@ -8,6 +8,7 @@ MirrorError
 │   └── InboxUnavailable     Redis
 ├── SchemaOutdated           the database is older than the code (exit 1)
 ├── DeliveryRejected         a webhook delivery that the door refuses
+├── CallRefused              a call of our own API that it refuses
 ├── LeaseLost                another process has taken over this pull
 ├── EmbeddedError            a local server could not be started
 └── UpstreamError            the vendor's API did not give what was asked
@@ -23,9 +24,11 @@ MirrorError
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 
@@ -73,6 +76,22 @@ class DeliveryRejected(MirrorError):
         self.answer = answer
 
 
+class CallRefused(MirrorError):
+    """Our own API refuses a call.
+
+    Attributes:
+        status: the HTTP status of the answer.
+        code: the machine-readable code of the answer's body.
+        retry_after: seconds after which the same call may succeed; None where it never will.
+    """
+
+    def __init__(self, status: int, code: str, words: str, retry_after: int | None = None) -> None:
+        super().__init__(words)
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
 class LeaseLost(MirrorError):
     """Another process has taken over this pull."""
 
@@ -81,8 +100,23 @@ class EmbeddedError(MirrorError):
     """A local server could not be started; the message says why and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An error as the vendor said it, to be passed on; its body may hold an address, so no repr shows it."""
+
+    status: int
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
 class UpstreamError(MirrorError):
-    """The vendor's API did not give what was asked."""
+    """The vendor's API did not give what was asked.
+
+    Attributes:
+        said: its answer, where that was an error in the vendor's own form.
+    """
+
+    said: Said | None = None
 
 
 class UpstreamUnreachable(UpstreamError):

@@ -35,6 +35,8 @@ class Job(Enum):
     DRAIN = ("workers.jobs.drain", (), DRAIN_QUEUE, 2_000)
     PULL_FULL = ("workers.jobs.pull", ("full",), WORK_QUEUE, 30_000)
     PULL_HOT = ("workers.jobs.pull", ("hot",), WORK_QUEUE, 30_000)
+    # Due whatever the interval says: a create that was not answered may have made a model.
+    PULL_HOT_NOW = ("workers.jobs.pull_now", ("hot",), WORK_QUEUE, 2_000)
     REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, 30_000)
     SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, 30_000)
     COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, 30_000)

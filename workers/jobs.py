@@ -18,7 +18,7 @@ from service.mirror.sweep import sweep as read_details
 from service.mirror.tidy import Keeping
 from service.mirror.tidy import tidy as remove_old
 from service.queue import Job
-from service.storage import pulls, wishes
+from service.storage import idempotency, pulls, wishes
 from service.storage.database import transaction
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
@@ -35,6 +35,8 @@ DRAIN_SECONDS = 25.0
 LINGER_MS = 1000
 # Pulls and refetches of one worker take turns by slices of this length.
 SLICE_SECONDS = 5.0
+# A pull that is done at once is gone on with for so long, and none is begun after it.
+LONGEST_PULL_SECONDS = 3600.0
 # While Postgres is gone a drain looks again after so long.
 STORAGE_PAUSE_SECONDS = 1.0
 
@@ -110,15 +112,24 @@ def _count(runtime: Runtime, drained: Drained) -> None:
 
 def pull(kind: str) -> None:
     """Go on with a pull of a kind for a slice, if one is due."""
-    runtime = current()
     job = Job.PULL_FULL if kind == FULL else Job.PULL_HOT
-    settings = runtime.settings
+    settings = current().settings
     interval = settings.pull_interval_seconds if kind == FULL else settings.hot_pull_interval_seconds
+    _pull(job, kind, interval)
+
+
+def pull_now(kind: str) -> None:
+    """Begin a pull of a kind, whenever the last one was, or go on with the running one for a slice."""
+    _pull(Job.PULL_HOT_NOW, kind, 0.0)
+
+
+def _pull(job: Job, kind: str, interval: float) -> None:
+    runtime = current()
     runtime.queue.began(job)
     try:
         advance(runtime.puller(), kind, interval, SLICE_SECONDS)
         with transaction(runtime.engine) as connection:
-            more = pulls.due(connection, kind, interval)
+            more = pulls.due(connection, kind, interval or LONGEST_PULL_SECONDS)
     except LeaseLost as error:
         log.info("pull.lost", reason=str(error))
         return
@@ -177,13 +188,15 @@ def count_missed() -> None:
 
 
 def tidy() -> None:
-    """Remove what only piles up, or is kept for a time only: consumers that died, personal data, events, history."""
+    """Remove what piles up or is kept for a time only: dead consumers, personal data, events, history, old keys."""
     runtime = current()
     runtime.queue.began(Job.TIDY)
     settings = runtime.settings
     keeping = Keeping(settings.event_retention_days, settings.history_retention_days, settings.erase_after_days)
     try:
         runtime.inbox.forget_dead_consumers()
+        with transaction(runtime.engine) as connection:
+            idempotency.forget_old(connection)
         done = remove_old(runtime.engine, keeping, SLICE_SECONDS)
     except Unavailable as error:
         log.warning("tidy.interrupted", reason=str(error))

@@ -1,21 +1,68 @@
-"""`headshot-mirror models`."""
+"""`headshot-mirror models`: what the API does, on a command line."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.opening import open_engine, reading
-from service.cli.output import json_option, print_json, print_rows, shown, told_by
-from service.errors import MirrorError
+from service.cli.opening import open_engine, open_runtime, reading
+from service.cli.output import csv_option, json_option, print_csv, print_json, print_rows, shown, told_by
+from service.errors import CallRefused, MirrorError
+
+if TYPE_CHECKING:
+    from service.api.writing import Answered, Writer
+    from service.runtime import Runtime
 
 HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
+# What the API's list tells, and when it was deleted.
+COLUMNS = (
+    "id", "status", "title", "email", "team_name", "team_id", "uid", "is_development", "created_at", "finished_at",
+    "deleted_at",
+)  # fmt: skip
+TABLE_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "finished_at")
 
 
-@click.group(epilog="Example: headshot-mirror models show 507f1f77bcf86cd799439011")
+@click.group(epilog="Example: headshot-mirror models list --status failed")
 def models() -> None:
-    """Look at models, and erase the personal data of deleted ones."""
+    """Look at models, make and delete them, and erase the personal data of deleted ones."""
+
+
+@models.command("list", epilog="Example: headshot-mirror models list --status active --team team_xyz789 --csv")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many at most.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="How many newer ones to pass over.")
+@click.option("--status", help="Only this status; `deleted` shows tombstones.")
+@click.option("--team", "teamId", help="Only the team with this id.")
+@click.option("--email", help="Only this address.")
+@click.option("--development/--no-development", "isDevelopment", default=None, help="Only test models, or only others.")
+@click.option("--created-after", "createdAfter", help="Created at this time (ISO 8601) or later.")
+@click.option("--created-before", "createdBefore", help="Created before this time.")
+@click.option("--include-deleted", "includeDeleted", is_flag=True, help="Show tombstones too.")
+@click.option("--updated-since", "updatedSince", help="In the order of their changes since a change's id or a time.")
+@json_option
+@csv_option
+def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, **filters: Any) -> None:
+    """Models in the mirror, the newest first."""
+    from service.api import parameters
+    from service.api.documents import ListQuery
+    from service.api.reading import feed, rows_of
+
+    given = {name: str(value) for name, value in filters.items() if value is not None}
+    try:
+        query = parameters.read({**given, "offset": str(offset)}, ListQuery)
+    except CallRefused as error:
+        raise click.UsageError(str(error)) from None
+    since, wanted = parameters.since_of(query), parameters.filter_of(query)
+    with reading() as connection:
+        if since is None:
+            rows = rows_of(connection, wanted, limit, query.offset)
+        else:
+            rows = feed(connection, since, wanted, limit, query.offset).rows
+    if as_csv:
+        print_csv(rows, COLUMNS)
+        return
+    columns = COLUMNS if as_json else TABLE_COLUMNS
+    print_rows([{name: row[name] for name in columns} for row in rows], columns, as_json=as_json)
 
 
 @models.command(epilog="Example: headshot-mirror models show 507f1f77bcf86cd799439011 --explain")
@@ -71,3 +118,62 @@ def _words(origin: dict[str, Any]) -> str:
 
 def _changed(change: dict[str, Any]) -> str:
     return ", ".join(f"{name} {shown(old)} → {shown(new)}" for name, (old, new) in change["changed"].items())
+
+
+@models.command(epilog="Example: headshot-mirror models create ada@example.com --team team_xyz789")
+@click.argument("email")
+@click.option("--team", "team_id", help="Id of the team to assign the person to.")
+@click.option("--development", is_flag=True, help="The vendor's test mode: fast, and no credit is spent.")
+@click.option("--idempotency-key", help="The same key creates once within 24 hours.")
+@json_option
+def create(email: str, team_id: str | None, idempotency_key: str | None, *, development: bool, as_json: bool) -> None:
+    """Make a model (whitelabel organizations only); prints the link that logs the person in."""
+    from service.api.documents import SignUp
+    from service.api.once import Once
+    from service.storage.idempotency import Place
+
+    writer = _writer(open_runtime())
+    wanted = SignUp(email=email, team_id=team_id, is_development=development)
+    if idempotency_key:
+        # No caller of the HTTP API has this scope: theirs are digests.
+        answered = Once(writer).create(wanted, Place("command line", idempotency_key))
+    else:
+        answered = writer.create(wanted)
+    _print_answer(answered, as_json=as_json)
+
+
+@models.command(epilog="Example: headshot-mirror models delete 507f1f77bcf86cd799439011")
+@click.argument("model_id")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
+    """Delete a model upstream, for good; the mirror keeps a tombstone."""
+    from service.storage import models as storage
+    from service.storage.database import transaction
+
+    runtime = open_runtime()
+    if not yes:
+        with transaction(runtime.engine) as connection:
+            row = storage.read(connection, [model_id]).get(model_id)
+        known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
+        click.confirm(f"Delete {model_id} ({known}) for good?", abort=True, err=True)
+    _print_answer(_writer(runtime).delete(model_id), as_json=as_json)
+
+
+def _writer(runtime: Runtime) -> Writer:
+    from service.api.writing import Writer
+
+    return Writer(runtime.engine, runtime.client, runtime.queue, runtime.stale_models)
+
+
+def _print_answer(answered: Answered, *, as_json: bool) -> None:
+    """The upstream's answer, under the names that the API has."""
+    import msgspec
+
+    document = msgspec.json.decode(answered.body)
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        if name != "success":
+            click.echo(f"{name:<10} {shown(value)}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,25 @@ WIDEST = 1000
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--json` of a command that prints data."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
+
+
+def csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--csv` of a command that prints rows."""
+    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a line of names.")(function)
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Rows as CSV (RFC 4180); null is empty, times are ISO 8601 in UTC, truth is `true` or `false`."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in columns])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return _plain(value) if isinstance(value, datetime) else value
 
 
 def print_json(document: Any) -> None:

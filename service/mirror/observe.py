@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from service.upstream.payloads import DetailedModel, Envelope, ListedModel, WebhookModel
+    from service.upstream.payloads import CreatedModel, DetailedModel, Envelope, ListedModel, WebhookModel
 
 MODEL_DELETED = "model.deleted"
 
@@ -71,6 +71,26 @@ def from_single(model_id: str, model: DetailedModel, sent_at: datetime, answered
     """What a single GET of a model tells: core, profile and detail, and that the model lives."""
     alive = isinstance(model.status, str) and model.status != DELETED
     return _from_api(model_id, model, (*CORE, *PROFILE, *DETAIL), sent_at, answered_at, alive=alive)
+
+
+def from_created(
+    made: CreatedModel,
+    email: str,
+    team_id: str | None,
+    *,
+    is_development: bool,
+    sent_at: datetime,
+    answered_at: datetime,
+) -> Observation:
+    """What our own create tells: the status that it answers, and what it was asked for. The rest only a GET tells."""
+    told = {"email": email, "team_id": team_id, "is_development": is_development}
+    return Observation(
+        model_id=made.model_id,
+        at=sent_at,
+        until=answered_at,
+        fields=told if made.status is UNSET else {"status": made.status, **told},
+        asks=True,
+    )
 
 
 def from_absence(model_id: str, at: datetime) -> Observation:

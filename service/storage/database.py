@@ -36,12 +36,16 @@ LIMIT_EXCEEDED = "54"
 UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
 
-def connect(url: str, *, pool_size: int = 5, connect_timeout: int = 5) -> Engine:
+def connect(
+    url: str, *, pool_size: int = 5, overflow: int = 10, patience: float = 10, connect_timeout: int = 5
+) -> Engine:
     """An engine for `url` (`postgresql://…`); nothing is connected yet.
 
     Args:
         url: of the database.
-        pool_size: how many connections are kept.
+        pool_size: connections that are kept.
+        overflow: connections beyond those, closed after use.
+        patience: seconds to wait for a connection while all are in use.
         connect_timeout: seconds until a server that does not answer counts as gone.
 
     Raises:
@@ -52,7 +56,8 @@ def connect(url: str, *, pool_size: int = 5, connect_timeout: int = 5) -> Engine
             url.replace("postgresql://", "postgresql+psycopg://", 1),
             connect_args={**CONNECT_OPTIONS, "connect_timeout": connect_timeout},
             pool_size=pool_size,
-            pool_timeout=10,
+            max_overflow=overflow,
+            pool_timeout=patience,
             pool_pre_ping=True,
             # The values of a statement that fails are people's names and addresses: they belong into no log.
             hide_parameters=True,
@@ -67,8 +72,12 @@ def connect(url: str, *, pool_size: int = 5, connect_timeout: int = 5) -> Engine
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
+def transaction(engine: Engine, seconds: float = 0) -> Iterator[Connection]:
     """A transaction that commits when the block ends and rolls back when it raises.
+
+    Args:
+        engine: where.
+        seconds: how long each of its statements may take; 0: as long as the server allows.
 
     Raises:
         StorageUnavailable: Postgres cannot be reached, is going down, or broke the transaction off (a deadlock, a
@@ -78,7 +87,8 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             # In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
-            connection.exec_driver_sql("SET LOCAL TIME ZONE 'UTC'")
+            limit = f"; SET LOCAL statement_timeout = {round(seconds * 1000)}" if seconds else ""
+            connection.exec_driver_sql(f"SET LOCAL TIME ZONE 'UTC'{limit}")
             yield connection
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         cause = getattr(error, "orig", None) or error

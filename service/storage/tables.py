@@ -80,10 +80,16 @@ models = Table(
     _time("updated_at", "Our time of the last write of this row", nullable=False),
     _time("erased_at", "When the personal data of this tombstone was erased"),
     comment="One row for each model ever seen; a deleted one stays, with status `deleted` and deleted_at set",
+    # Pages deep in the list are read from an index alone, as far as vacuum has been over the rows behind it.
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_insert_scale_factor": "0.01"},
 )
 Index(None, models.c.status, models.c.created_at)
 Index(None, models.c.created_at)
 Index(None, models.c.team_id)
+# In the order of the API's pages, with what a page passes over: deep in the list, no row is touched.
+Index("models_page_idx", models.c.created_at, models.c.id, postgresql_include=["status"])
+Index("models_status_page_idx", models.c.status, models.c.created_at, models.c.id)
+Index("models_team_page_idx", models.c.team_id, models.c.created_at, models.c.id, postgresql_include=["status"])
 Index(None, models.c.email)
 Index(
     "models_to_erase_idx",
@@ -296,6 +302,27 @@ wishes = Table(
     comment="Questions that only a single GET answers; a row goes when it is answered",
 )
 Index(None, wishes.c.due_at)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _text("scope", "SHA-256 of the API key of ours that the caller has, in hex", primary_key=True),
+    _text("key", "The caller's Idempotency-Key", primary_key=True),
+    _text("fingerprint", "SHA-256 of what was asked for, in hex", nullable=False),
+    _text("holder", "The request that works on it, or did last", nullable=False),
+    _time("claimed_at", "When the key first came", nullable=False),
+    _time("leased_until", "Until then nobody else may work on it", nullable=False),
+    Column(
+        "tries",
+        SmallInteger,
+        nullable=False,
+        comment="How often the create was begun; from the second on, an earlier one may have happened",
+    ),
+    _text("model_id", "The model that was created; null while that is not known"),
+    _text("status", "The status with which it was created"),
+    comment="Creates that came through our API with an Idempotency-Key; kept for 24 hours",
+)
+Index(None, idempotency_keys.c.claimed_at)
 
 event_spool = Table(
     "event_spool",

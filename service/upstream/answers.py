@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from service.errors import KeyRejected, ModelNotFound, UpstreamFailed, UpstreamGarbled, UpstreamRejected
+from service.errors import KeyRejected, ModelNotFound, Said, UpstreamFailed, UpstreamGarbled, UpstreamRejected
 from service.upstream.headers import interval, told_to_wait
 from service.upstream.json_text import decode
 from service.upstream.wire import Fault
@@ -26,6 +26,9 @@ _PRIVATE = re.compile(r"\S*(?:@|://)\S*")
 
 _LONGEST_WORDS = 300
 
+# Headers of an error that say something to whoever asked in the end.
+_PASSED_ON = frozenset({"retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"})
+
 
 @dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
@@ -35,11 +38,15 @@ class Answer(Generic[T]):
         body: the decoded answer.
         sent_at: lower end of the time at which it was read from the vendor's data, on the vendor's clock.
         answered_at: upper end of it.
+        status: its HTTP status.
+        raw: its body as it came; it may hold a login link, so no repr shows it.
     """
 
     body: T
     sent_at: datetime
     answered_at: datetime
+    status: int = 200
+    raw: bytes = field(default=b"", repr=False)
 
 
 class Limited(Exception):
@@ -83,7 +90,7 @@ def read(reply: Reply, decoder: msgspec.json.Decoder[T]) -> Answer[T]:
     if not 200 <= reply.status <= 299:
         raise _refused(reply)
     try:
-        return Answer(decode(decoder, reply.body), *interval(reply))
+        return Answer(decode(decoder, reply.body), *interval(reply), reply.status, reply.body)
     except msgspec.ValidationError as error:
         raise UpstreamGarbled(f"{reply.request}: {error}") from None
     except ValueError as error:
@@ -100,9 +107,13 @@ def _refused(reply: Reply) -> Exception:
     if reply.status == 429:
         return Limited(told_to_wait(reply))
     if reply.status >= 500:
-        return Fault(UpstreamFailed(f"{reply.request}: the vendor answered {reply.status}{_words(reply)}"))
+        failed = UpstreamFailed(f"{reply.request}: the vendor answered {reply.status}{_words(reply)}")
+        failed.said = _said(reply)
+        return Fault(failed)
     if reply.status >= 400:
-        return _rejection(reply)
+        rejection = _rejection(reply)
+        rejection.said = _said(reply)
+        return rejection
     return UpstreamGarbled(f"{reply.request}: the answer is {reply.status}: is HEADSHOTPRO_API_URL right?")
 
 
@@ -117,6 +128,14 @@ def _rejection(reply: Reply) -> UpstreamRejected | UpstreamGarbled:
             return UpstreamGarbled(f"{words}, without the vendor's error body: is HEADSHOTPRO_API_URL right?")
         return ModelNotFound(code, words, *interval(reply))
     return UpstreamRejected(reply.status, code, words)
+
+
+def _said(reply: Reply) -> Said | None:
+    """The answer for those who pass it on; None where it is not in the vendor's form: a proxy may have written it."""
+    if _refusal(reply) is None:
+        return None
+    headers = {name: value for name, value in reply.headers.items() if name.lower() in _PASSED_ON}
+    return Said(reply.status, reply.body, headers)
 
 
 def _refusal(reply: Reply) -> _Refusal | None:

@@ -152,7 +152,7 @@ class UpstreamClient:
         """
         request = Request("GET", _MODEL, _path_of(model_id), about_model=True)
         answer = self._send(_Call(request, _read_model, _read_model), priority, patience)
-        return Answer(answer.body.model, answer.sent_at, answer.answered_at)
+        return Answer(answer.body.model, answer.sent_at, answer.answered_at, answer.status, answer.raw)
 
     def create_model(
         self,

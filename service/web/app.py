@@ -15,6 +15,7 @@ from service.storage import database
 from service.upstream.budget import Budget
 from service.web import NEEDS
 from service.web.answers import CODES, error_answer
+from service.web.api import routes
 from service.web.door import Door
 from service.web.health import Health
 from service.web.keeper import Keeper
@@ -47,6 +48,8 @@ def build(settings: Settings | None = None) -> Flask:
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
     app.get("/metrics")(metrics.scrape)
+    for blueprint in routes.blueprints(settings):
+        app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_error)
     return app
 

@@ -41,6 +41,14 @@ def mirror(sandbox: StartSandbox, database_url: str, redis_url: str) -> Iterator
 
 
 @pytest.fixture
+def mirrored(mirror: StartMirror) -> Mirror:
+    """A mirror of forty models of a whitelabel organization, pulled once."""
+    started = mirror(models=40)
+    assert started.pull()["status"] == "complete"
+    return started
+
+
+@pytest.fixture
 def door(folder: Path, redis_url: str) -> FlaskClient:
     """The web application with Redis alone: there is no Postgres on a delivery's path."""
     from tests.support.door import client_of

@@ -1,0 +1,1 @@
+"""The vendor's API, answered from the mirror: what `service.web` speaks over HTTP and the command line prints."""

@@ -1,0 +1,206 @@
+"""What our API takes and gives, as types: the bodies are made of them, and the OpenAPI document is.
+
+The vendor's names and shapes (its models page), and a few parameters more. A field that the mirror does not hold is
+`UNSET` and so left out: `signedUrl` always, a profile or details that were never read. Null is a value.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST_PAGE = 200
+# Nine digits, as the vendor's own numbers; no list is longer.
+LARGEST = 999_999_999
+LARGEST_CHANGE = 2**63 - 1
+
+Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Instant: TypeAlias = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+Whole: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST)]
+ChangeId: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_CHANGE)]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Base of every body and every set of parameters."""
+
+
+class ListQuery(Document, frozen=True, kw_only=True):
+    """The parameters of the list: the vendor's four, then ours."""
+
+    limit: Annotated[
+        int, Meta(ge=1, le=LARGEST, description=f"Results per page; more than {LONGEST_PAGE} counts as {LONGEST_PAGE}.")
+    ] = 50
+    offset: Annotated[Whole, Meta(description="Number of results to skip.")] = 0
+    status: Annotated[str, Meta(description="Only this status; `deleted` shows tombstones.")] | UnsetType = UNSET
+    team_id: Annotated[str, Meta(description="Only this team.")] | UnsetType = UNSET
+    email: Annotated[str, Meta(description="Only this address.")] | UnsetType = UNSET
+    is_development: Annotated[bool, Meta(description="Only models of the test mode, or only others.")] | UnsetType = (
+        UNSET
+    )
+    created_after: Annotated[Instant, Meta(description="Created at this time or later.")] | UnsetType = UNSET
+    created_before: Annotated[Instant, Meta(description="Created before this time.")] | UnsetType = UNSET
+    include_deleted: Annotated[bool, Meta(description="Show tombstones too.")] = False
+    updated_since: (
+        Annotated[
+            ChangeId | Instant,
+            Meta(
+                description="The feed: models that changed since a change's id (the `cursor` of an earlier answer; "
+                "0 is the beginning) or since a time, in the order of their changes, deletions always included. "
+                "`limit` and `offset` count changes; going on with `cursor` is the better way."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class SingleQuery(Document, frozen=True, kw_only=True):
+    """The parameters of the single GET; the vendor has none."""
+
+    fresh: Annotated[bool, Meta(description="Ask the upstream, and merge what it tells; answers as it does.")] = False
+
+
+class SignUp(Document, frozen=True, kw_only=True):
+    """What a create takes."""
+
+    email: Annotated[str, Meta(description="The person's e-mail address.", extra_json_schema={"format": "email"})]
+    team_id: Annotated[str, Meta(description="Team to assign the person to.")] | None = None
+    is_development: Annotated[bool, Meta(description="The vendor's test mode: fast, and no credit is spent.")] = False
+
+
+class Model(Document, frozen=True, kw_only=True):
+    """A model as the list shows it."""
+
+    id: str
+    uid: str | None
+    email: str | UnsetType | None = UNSET
+    title: str | None
+    status: str | None
+    team_id: str | UnsetType | None = UNSET
+    team_name: str | UnsetType | None = UNSET
+    is_development: bool | None
+    created_at: Moment | None
+    finished_at: Moment | None
+
+
+class DetailedModel(Document, frozen=True, kw_only=True):
+    """A model as its own GET shows it; `signedUrl` only where the upstream was asked."""
+
+    id: str
+    uid: str | None
+    email: str | UnsetType | None = UNSET
+    title: str | None
+    status: str | None
+    team_id: str | UnsetType | None = UNSET
+    team_name: str | UnsetType | None = UNSET
+    is_development: bool | None
+    photo_count: int | UnsetType | None = UNSET
+    favorite_photo_id: str | UnsetType | None = UNSET
+    created_at: Moment | None
+    finished_at: Moment | None
+    signed_url: str | UnsetType = UNSET
+
+
+class Pagination(Document, frozen=True, kw_only=True):
+    """Where a page lies in the list."""
+
+    total: int
+    limit: int
+    offset: int
+    has_more: bool
+
+
+class FeedPagination(Document, frozen=True, kw_only=True):
+    """Where a page lies in the feed."""
+
+    limit: int
+    offset: int
+    has_more: bool
+    cursor: Annotated[ChangeId, Meta(description="The `updatedSince` of the next call.")]
+
+
+class ModelList(Document, frozen=True, kw_only=True):
+    """A page of the list."""
+
+    success: Literal[True] = True
+    models: list[Model]
+    pagination: Pagination
+
+
+class ModelFeed(Document, frozen=True, kw_only=True):
+    """A page of the feed: what `updatedSince` asks for."""
+
+    success: Literal[True] = True
+    models: list[Model]
+    pagination: FeedPagination
+
+
+class SingleModel(Document, frozen=True, kw_only=True):
+    """The answer about one model."""
+
+    success: Literal[True] = True
+    model: DetailedModel
+
+
+class Created(Document, frozen=True, kw_only=True):
+    """The answer to a create; `signedUrl` logs its holder in."""
+
+    success: Literal[True] = True
+    model_id: str
+    status: str | UnsetType | None = UNSET
+    signed_url: str | UnsetType | None = UNSET
+
+
+class Deleted(Document, frozen=True, kw_only=True):
+    """The answer to a delete."""
+
+    success: Literal[True] = True
+    message: str
+    model_id: str
+
+
+class Error(Document, frozen=True, kw_only=True):
+    """Every error, the vendor's and ours."""
+
+    success: Literal[False] = False
+    error: str
+    code: str
+
+
+_PLAIN = ("id", "uid", "title", "status", "is_development")
+_PROFILE = ("email", "team_id", "team_name")
+_DETAILS = ("photo_count", "favorite_photo_id")
+
+
+def listed(row: Mapping[str, Any]) -> Model:
+    """A row as the list shows it."""
+    return Model(**_shared(row))
+
+
+def detailed(row: Mapping[str, Any]) -> DetailedModel:
+    """A row as the single GET shows it, as far as the mirror knows it."""
+    # A null photo count was not read yet, and then the favourite was not either.
+    was_read = row["photo_count"] is not None
+    details = {name: row[name] if was_read else UNSET for name in _DETAILS}
+    return DetailedModel(**_shared(row) | details)
+
+
+def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
+    document = {name: row[name] for name in _PLAIN}
+    for name in _PROFILE:
+        document[name] = row[name] if row["has_profile"] else UNSET
+    document["created_at"] = vendor_time(row["created_at"])
+    document["finished_at"] = vendor_time(row["finished_at"])
+    return document
+
+
+def vendor_time(moment: datetime | None) -> str | None:
+    """A time as the vendor writes it: `2024-01-15T10:30:00.000Z`."""
+    return (
+        None if moment is None else moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    )

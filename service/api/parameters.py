@@ -1,0 +1,129 @@
+"""From the text of a query to checked parameters. Pure; refuses as the vendor does: 400, with the parameter's name."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from msgspec import UnsetType
+
+from service.api.documents import LONGEST_PAGE, ListQuery, SignUp
+from service.errors import CallRefused
+from service.storage.listing import Filter
+from service.upstream.fields import utc
+from service.upstream.json_text import REPLACEMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.api.documents import Document
+
+Q = TypeVar("Q", bound="Document")
+T = TypeVar("T")
+
+_DATED = re.compile(r"[0-9]{4}-")
+_WHOLE = re.compile(r"0*([0-9]{1,9})")
+_NUMBERS = ("limit", "offset")
+_TIMES = ("createdAfter", "createdBefore", "updatedSince")
+_TEXTS = ("status", "teamId", "email")
+
+# Times of a year that Postgres' and Python's calendars share in every zone.
+_FIRST = datetime(1, 1, 2, tzinfo=UTC)
+_LAST = datetime(9999, 12, 30, tzinfo=UTC)
+
+
+def read(given: Mapping[str, str], shape: type[Q]) -> Q:
+    """The parameters of a call; those that it does not know are passed over, as the vendor does.
+
+    Raises:
+        CallRefused: 400, one is not of its kind.
+    """
+    values: dict[str, str] = {}
+    for field in msgspec.structs.fields(shape):
+        text = given.get(field.encode_name)
+        # An empty text filters nothing; an empty number or time is none.
+        if text is not None and (text or field.encode_name not in _TEXTS):
+            values[field.encode_name] = _storable(field.encode_name, text)
+    try:
+        return msgspec.convert(values, shape, strict=False)
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `$.")
+        raise _invalid(f"Invalid {place.rstrip('`')}: {words}") from None
+
+
+def filter_of(query: ListQuery) -> Filter:
+    """The filter that the parameters of the list say."""
+    return Filter(
+        status=given(query.status),
+        team_id=given(query.team_id),
+        email=given(query.email),
+        is_development=given(query.is_development),
+        created_from=_moment(query.created_after),
+        created_until=_moment(query.created_before),
+        deleted=query.include_deleted,
+    )
+
+
+def limit_of(query: ListQuery) -> int:
+    """How many results a page has: a limit over 200 counts as 200."""
+    return min(query.limit, LONGEST_PAGE)
+
+
+def since_of(query: ListQuery) -> int | datetime | None:
+    """Where the feed begins; None: the list is asked for."""
+    since = query.updated_since
+    if isinstance(since, UnsetType):
+        return None
+    return _moment(since) if isinstance(since, datetime) else since
+
+
+def sign_up(body: bytes) -> SignUp:
+    """The body of a create.
+
+    Raises:
+        CallRefused: 400, it is not one.
+    """
+    try:
+        wanted = msgspec.json.decode(body, type=SignUp)
+        # msgspec does not look at the bytes of fields that it skips.
+        body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _invalid(f"Invalid request body: {error}") from None
+    if "\0" in wanted.email or "\0" in (wanted.team_id or ""):
+        raise _invalid("Invalid request body: a text holds a NUL")
+    return wanted
+
+
+def given(value: T | UnsetType) -> T | None:
+    """A parameter, or None where it was not given."""
+    return None if isinstance(value, UnsetType) else value
+
+
+def _storable(name: str, text: str) -> str:
+    """A parameter as it is compared with what is stored: there, too, a NUL became U+FFFD."""
+    if name in _NUMBERS:
+        number = _WHOLE.fullmatch(text)
+        if number is None:
+            raise _invalid(f"Invalid {name}: a whole number is needed")
+        return str(int(number[1]))
+    if name in _TIMES and not (_DATED.match(text) or (name == "updatedSince" and text.isdigit())):
+        # msgspec would take a number for Unix seconds.
+        raise _invalid(f"Invalid {name}: a time such as 2024-01-15T10:30:00Z is needed")
+    # An offset's `+` that was not escaped comes as a blank.
+    return (text.replace(" ", "+") if name in _TIMES else text).replace("\0", REPLACEMENT)
+
+
+def _moment(value: datetime | UnsetType) -> datetime | None:
+    """A time in UTC that Postgres takes, however far away."""
+    if isinstance(value, UnsetType):
+        return None
+    try:
+        return min(max(utc(value), _FIRST), _LAST)
+    except ValueError:
+        return _FIRST if value.year == 1 else _LAST
+
+
+def _invalid(words: str) -> CallRefused:
+    return CallRefused(400, "INVALID_REQUEST", words)

@@ -1,0 +1,128 @@
+"""`idempotency_keys`: which creates were asked for, so that one that is sent again is done once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+KEPT_HOURS = 24
+
+
+class Place(NamedTuple):
+    """Where a key belongs.
+
+    Attributes:
+        scope: digest of the API key of ours that the caller has; callers cannot meet each other's keys.
+        key: the caller's `Idempotency-Key`.
+    """
+
+    scope: str
+    key: str
+
+
+class Claim(NamedTuple):
+    """What is known of a key.
+
+    Attributes:
+        fingerprint: of the request that it first came with.
+        holder: who has it now.
+        claimed_at: when it first came, by Postgres' clock.
+        tries: how often its create was begun; from the second on, an earlier one may have happened.
+        model_id: the model that was created; None while that is not known.
+        status: the model's status when it was created.
+    """
+
+    fingerprint: str
+    holder: str
+    claimed_at: datetime
+    tries: int
+    model_id: str | None
+    status: str | None
+
+
+_COLUMNS = "fingerprint, holder, claimed_at, tries, model_id, status"
+_EXPIRED = f"old.claimed_at < now() - interval '{KEPT_HOURS} hours'"
+
+# A key that is new, expired, or was left by a process that died, is taken; a row that comes back says so.
+_CLAIM = text(
+    f"""
+    INSERT INTO headshotpro.idempotency_keys AS old (scope, key, fingerprint, holder, claimed_at, leased_until, tries)
+    VALUES (:scope, :key, :fingerprint, :holder, now(), now() + make_interval(secs => :lease), 1)
+    ON CONFLICT (scope, key) DO UPDATE SET
+        fingerprint = excluded.fingerprint, holder = excluded.holder, leased_until = excluded.leased_until,
+        claimed_at = CASE WHEN {_EXPIRED} THEN now() ELSE old.claimed_at END,
+        tries = CASE WHEN {_EXPIRED} THEN 1 ELSE old.tries + 1 END,
+        model_id = NULL, status = NULL
+    WHERE old.leased_until <= now()
+        AND ({_EXPIRED} OR (old.model_id IS NULL AND old.fingerprint = excluded.fingerprint))
+    RETURNING {_COLUMNS}
+    """  # noqa: S608 - constants
+)
+
+
+def claim(connection: Connection, place: Place, fingerprint: str, holder: str, lease: float) -> Claim | None:
+    """Take a key, or see what became of it: the claim is ours where its holder is.
+
+    Args:
+        connection: a transaction, to be committed before the create is sent.
+        place: the key.
+        fingerprint: of the request.
+        holder: this request, by a name that no other has.
+        lease: seconds after which a holder that died no longer stands in the way.
+
+    Returns:
+        None where the key was given back between two looks.
+    """
+    values = {**place._asdict(), "fingerprint": fingerprint, "holder": holder, "lease": lease}
+    row = connection.execute(_CLAIM, values).first()
+    if row is None:
+        seen = text(f"SELECT {_COLUMNS} FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key")  # noqa: S608 - constant
+        row = connection.execute(seen, place._asdict()).first()
+    return Claim(*row) if row else None
+
+
+def finish(connection: Connection, place: Place, holder: str, model_id: str, status: str | None) -> None:
+    """The create has happened: from now on the key means this model."""
+    statement = text(
+        """
+        UPDATE headshotpro.idempotency_keys SET model_id = :model_id, status = :status, leased_until = now()
+        WHERE scope = :scope AND key = :key AND holder = :holder
+        """
+    )
+    values = {**place._asdict(), "holder": holder, "model_id": model_id, "status": status}
+    connection.execute(statement, values)
+
+
+def release(connection: Connection, place: Place, holder: str) -> None:
+    """The create was refused, so nothing was made: the key is free again."""
+    statement = text(
+        "DELETE FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key AND holder = :holder"
+    )
+    connection.execute(statement, {**place._asdict(), "holder": holder})
+
+
+def leave(connection: Connection, place: Place, holder: str) -> None:
+    """Nobody knows whether the create has happened: the next request with the key finds out."""
+    statement = text(
+        """
+        UPDATE headshotpro.idempotency_keys SET leased_until = now()
+        WHERE scope = :scope AND key = :key AND holder = :holder
+        """
+    )
+    connection.execute(statement, {**place._asdict(), "holder": holder})
+
+
+def forget_old(connection: Connection) -> None:
+    """Remove keys that have expired."""
+    statement = text(
+        f"""
+        DELETE FROM headshotpro.idempotency_keys AS old WHERE {_EXPIRED} AND leased_until <= now()
+        """  # noqa: S608 - constant
+    )
+    connection.execute(statement)

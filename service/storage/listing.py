@@ -1,0 +1,219 @@
+"""The list as the API shows it: pages of `models`, newest first, and the feed of what changed since a change's id."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection, CursorResult, TextClause
+
+    Row = Mapping[str, Any]
+
+# How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
+DISORDER = timedelta(minutes=1)
+
+# What the API shows, when anything was last observed of a model (upstream time), and whether its profile was told.
+_COLUMNS = """
+    m.id, m.uid, m.email, m.title, m.status, m.team_id, m.team_name, m.is_development, m.photo_count,
+    m.favorite_photo_id, m.created_at, m.finished_at, m.deleted_at,
+    greatest(c.core_at, c.invitation_at, c.profile_at, c.detail_at, c.alive_at, c.gone_at) AS seen_at,
+    c.profile_at IS NOT NULL AS has_profile
+"""
+
+
+class Filter(NamedTuple):
+    """Which models a list shows; None lets every one through.
+
+    Attributes:
+        status: `deleted` shows tombstones.
+        team_id: the team.
+        email: as it is stored, or in small letters.
+        is_development: of the vendor's test mode or not.
+        created_from: created at that time or later.
+        created_until: created before that time.
+        deleted: show tombstones too; a status overrides it.
+    """
+
+    status: str | None = None
+    team_id: str | None = None
+    email: str | None = None
+    is_development: bool | None = None
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+    deleted: bool = False
+
+
+_CONDITIONS = {
+    "status": "status = :status",
+    "team_id": "team_id = :team_id",
+    "email": "email IN (:email, lower(:email))",
+    "is_development": "is_development = :is_development",
+    "created_from": "created_at >= :created_from",
+    "created_until": "created_at < :created_until",
+}
+
+
+def newest_change(connection: Connection) -> int | None:
+    """The id of the newest change; None where there is none, or none is kept."""
+    found: int | None = connection.execute(text("SELECT max(id) FROM headshotpro.model_changes")).scalar()
+    return found
+
+
+def total(connection: Connection, wanted: Filter) -> int:
+    """How many models a filter lets through."""
+    if wanted == Filter():
+        # Twice as quick as looking at each row's status: nearly all rows count, and the few others have an index.
+        both = text(
+            "SELECT (SELECT count(*) FROM headshotpro.models)"
+            " - (SELECT count(*) FROM headshotpro.models WHERE status = 'deleted')"
+        )
+        return int(connection.execute(both).scalar_one())
+    where, values = _where(wanted)
+    # The condition holds names of our own columns alone; what was asked for travels as values.
+    statement = text(f"SELECT count(*) FROM headshotpro.models WHERE {where}")  # noqa: S608
+    return int(connection.execute(statement, values).scalar_one())
+
+
+def page(connection: Connection, wanted: Filter, limit: int, offset: int, of: int) -> list[Row]:
+    """A page of the list, the newest model first; one whose creation is not known yet counts as the newest.
+
+    Args:
+        connection: a transaction in which `of` was counted.
+        wanted: the filter.
+        limit: how many at most.
+        offset: how many newer ones are passed over.
+        of: how many the filter lets through; a page past the middle is reached from the other end.
+    """
+    limit = min(limit, of - offset)
+    if limit <= 0:
+        return []
+    where, values = _where(wanted)
+    from_behind = offset > of // 2
+    skipped = of - offset - limit if from_behind else offset
+    statement = _page_of(where, "ASC" if from_behind else "DESC")
+    return _rows(connection.execute(statement, {**values, "limit": limit, "skipped": skipped}))
+
+
+def page_after(connection: Connection, wanted: Filter, limit: int, last: Row) -> list[Row]:
+    """The page behind a row with a creation time, however deep in the list: nothing is passed over."""
+    where, values = _where(wanted)
+    statement = _page_of(f"{where} AND (created_at, id) < (:last_created, :last_id)", "DESC")
+    place = {"last_created": last["created_at"], "last_id": last["id"]}
+    return _rows(connection.execute(statement, {**values, **place, "limit": limit, "skipped": 0}))
+
+
+def _page_of(where: str, direction: str) -> TextClause:
+    # The inner query needs nothing but an index; the outer one reads the rows of one page. The condition holds names of
+    # our own columns alone; what was asked for travels as values.
+    return text(
+        f"""
+        SELECT {_COLUMNS}
+        FROM (
+            SELECT id FROM headshotpro.models WHERE {where}
+            ORDER BY created_at {direction}, id {direction} LIMIT :limit OFFSET :skipped
+        ) AS page
+        JOIN headshotpro.models AS m ON m.id = page.id
+        LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
+        ORDER BY m.created_at DESC, m.id DESC
+        """  # noqa: S608 - see above
+    )
+
+
+def one(connection: Connection, model_id: str) -> Row | None:
+    """One model, a tombstone too."""
+    statement = text(
+        f"""
+        SELECT {_COLUMNS} FROM headshotpro.models AS m
+        LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id WHERE m.id = :id
+        """  # noqa: S608 - constant
+    )
+    found = _rows(connection.execute(statement, {"id": model_id}))
+    return found[0] if found else None
+
+
+def changes_after(connection: Connection, change_id: int, limit: int, offset: int) -> list[tuple[int, str]]:
+    """The next changes in the order of commits, behind some that are passed over: their ids and models."""
+    statement = text(
+        "SELECT id, model_id FROM headshotpro.model_changes WHERE id > :id ORDER BY id LIMIT :limit OFFSET :offset"
+    )
+    values = {"id": change_id, "limit": limit, "offset": offset}
+    return [(row[0], row[1]) for row in connection.execute(statement, values)]
+
+
+def among(connection: Connection, ids: Sequence[str], wanted: Filter) -> list[Row]:
+    """Those of some models that a filter lets through, and all of them that are tombstones."""
+    where, values = _where(wanted)
+    statement = text(
+        f"""
+        SELECT {_COLUMNS} FROM headshotpro.models AS m
+        LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
+        WHERE m.id = ANY(CAST(:ids AS text[])) AND (m.status = 'deleted' OR ({where}))
+        """  # noqa: S608 - see above
+    )
+    return _rows(connection.execute(statement, {**values, "ids": list(ids)}))
+
+
+def oldest_change(connection: Connection) -> tuple[int, datetime] | None:
+    """Id and time of the oldest change that is kept."""
+    row = connection.execute(text("SELECT id, recorded_at FROM headshotpro.model_changes ORDER BY id LIMIT 1")).first()
+    return (row[0], row[1]) if row else None
+
+
+def change_before(connection: Connection, moment: datetime) -> int | None:
+    """A change's id from which on everything that was committed since a time (ours) is told; None: nothing was.
+
+    Times are not quite in the order of ids. So it looks back a little, and takes the least id of those near by.
+    """
+    statement = text(
+        """
+        WITH first AS (
+            SELECT recorded_at FROM headshotpro.model_changes
+            WHERE recorded_at >= :moment ORDER BY recorded_at LIMIT 1
+        ), near AS MATERIALIZED (
+            SELECT c.id FROM headshotpro.model_changes AS c, first
+            WHERE c.recorded_at BETWEEN first.recorded_at AND first.recorded_at + :disorder
+        )
+        SELECT min(id) - 1 FROM near
+        """
+    )
+    found: int | None = connection.execute(statement, {"moment": moment, "disorder": DISORDER}).scalar()
+    return found
+
+
+def any_unchanged_since(connection: Connection, moment: datetime) -> bool:
+    """Whether some model's last change is older than a time (ours)."""
+    statement = text("SELECT EXISTS (SELECT FROM headshotpro.models WHERE updated_at < :moment)")
+    return bool(connection.execute(statement, {"moment": moment}).scalar())
+
+
+def newest_of(connection: Connection, email: str, since: datetime) -> str | None:
+    """The newest live model of an address that was created at an upstream time or later."""
+    statement = text(
+        """
+        SELECT id FROM headshotpro.models
+        WHERE email IN (:email, lower(:email)) AND created_at >= :since AND status IS DISTINCT FROM 'deleted'
+        ORDER BY created_at DESC LIMIT 1
+        """
+    )
+    found: str | None = connection.execute(statement, {"email": email, "since": since}).scalar()
+    return found
+
+
+def _rows(result: CursorResult[Any]) -> list[Row]:
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.all()]
+
+
+def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:
+    """The condition of a filter, and its values; only what was asked for stands in it."""
+    values = {name: value for name, value in wanted._asdict().items() if name in _CONDITIONS and value is not None}
+    conditions = [_CONDITIONS[name] for name in values]
+    if wanted.status is None and not wanted.deleted:
+        conditions.append("status IS DISTINCT FROM 'deleted'")
+    return " AND ".join(conditions) or "true", values

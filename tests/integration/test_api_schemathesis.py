@@ -1,0 +1,55 @@
+"""Schemathesis against a real web process: every call as the OpenAPI document describes it, and as it does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.api import KEY, KEYS, READ_KEY
+from tests.support.system import System
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.mirror import Mirror
+
+SEED = "1"
+
+
+@pytest.fixture
+def web(mirrored: Mirror, folder: Path) -> Iterator[System]:
+    """A web process over a mirror and a sandbox that refuses nothing for its rate."""
+    with System(folder, **mirrored.variables | {"MIRROR_API_KEYS": KEYS, "RATE_BUDGET": "1"}) as system:
+        system.start("web")
+        system.wait_for_web()
+        yield system
+
+
+def findings(web: System, key: str, *options: str) -> str:
+    """What it found: its whole report, or nothing."""
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", f"{web.url}/api/openapi.json",
+        "--header", f"Authorization: Bearer {key}", "--checks", "all", "--seed", SEED, "--no-color", *options,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=web.folder, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr + web.logs()
+
+
+def test_reads_as_described(web: System) -> None:
+    assert not findings(web, READ_KEY, "--include-method", "GET", "--max-examples", "20")
+
+
+def test_all_calls_as_described(web: System) -> None:
+    # What is wrong with a create or a delete, only the vendor knows: an address that has its model, one deleted before.
+    assert not findings(web, KEY, "--max-examples", "5", "--exclude-checks", "positive_data_acceptance")
+
+
+def test_a_key_that_may_only_read_is_told_so_whatever_it_sends(web: System, mirrored: Mirror) -> None:
+    options = ("--include-method", "POST", "--include-method", "DELETE", "--max-examples", "5", "--phases", "fuzzing")
+    assert not findings(web, READ_KEY, *options)
+    counted = mirrored.vendor.control("GET", "/requests")["requests"]
+    assert {row["method"] for row in counted} == {"GET"}

@@ -13,8 +13,8 @@ help:  ## list the commands
 run: $(VENV)/run.stamp  ## run the whole system on this machine, with a sandbox vendor unless .env holds an API key
 	@exec $(BIN)/headshot-mirror up --with-parent
 
-test: $(VENV)/dev.stamp  ## run every test, in parallel, on servers that the tests start themselves
-	@$(BIN)/python -m pytest -n auto
+test: $(VENV)/dev.stamp  ## run every test, in parallel (JOBS=4), on servers that the tests start themselves
+	@$(BIN)/python -m pytest --dist loadgroup -n $(or $(JOBS),$(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2))))
 
 storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills, then no difference (SEEDS=25)
 	@$(BIN)/python -m tests.faults.storm --seeds $(or $(SEEDS),25)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from service.embedded import Postgres
     from tests.support.system import Started
 
+# They share what they start: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("deploys")
+
 NEW_SECRET = "b0" * 32
 TO_END_SECONDS = 10
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from service.embedded import Postgres
 
+# They share what they start: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("hanging clients")
+
 HANGING = 200
 # The machine may have other things to do.
 PATIENCE_SECONDS = 30.0

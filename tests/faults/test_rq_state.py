@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,15 +13,21 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from service import inbox
+from service.embedded import Valkey
 from service.queue import DRAIN_QUEUE, Job
+from service.storage.schema import migrate
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, model_row, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     import redis
+
+    from service.embedded import Postgres
+
+# They share what they start: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("rq state")
 
 
 def lost_wake_up(client: redis.Redis, _queue: Queue) -> None:
@@ -60,17 +69,27 @@ def not_json(client: redis.Redis, queue: Queue) -> None:
 STATES = (lost_wake_up, started_for_ever, failed, without_job, not_ours, not_json)
 
 
+@pytest.fixture(scope="module")
+def system(postgres: Postgres) -> Iterator[System]:
+    """Web, worker and clock over a Redis of their own; every test leaves them running."""
+    folder = Path(tempfile.mkdtemp(prefix="hm-"))
+    migrate(postgres.url)
+    with (
+        Valkey.start(folder / "valkey", sync="no") as valkey,
+        System(folder, DATABASE_URL=postgres.url, REDIS_URL=valkey.url) as running,
+    ):
+        running.start_all()
+        yield running
+    shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("bring_about", STATES, ids=lambda state: state.__name__)
 def test_the_inbox_is_drained_whatever_rq_remembers(
-    bring_about: Callable[[redis.Redis, Queue], None], folder: Path, database_url: str, redis_url: str
+    bring_about: Callable[[redis.Redis, Queue], None], system: System
 ) -> None:
     model = new_id()
-    with (
-        inbox.connect(redis_url) as client,
-        System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system,
-    ):
+    with inbox.connect(system.settings["REDIS_URL"] or "") as client:
         bring_about(client, Queue(DRAIN_QUEUE, connection=client, serializer=JSONSerializer))
-        system.start_all()
         assert system.deliver(event_body(model)).status == 202
-        assert eventually(lambda: model_row(database_url, model), 30), system.logs()
+        assert eventually(lambda: model_row(system.settings["DATABASE_URL"] or "", model), 30), system.logs()
         assert eventually(lambda: inbox.Inbox(client).depth().events == 0), system.logs()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     import urllib3
 
+# They share what they start: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("servers gone")
+
 
 class Deployment:
     """The processes and their two servers; every test but the last leaves all of them running.

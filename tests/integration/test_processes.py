@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from service.embedded import Postgres
     from tests.conftest import StartSandbox
 
+# They share what they start: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("processes")
+
 ROLES = ("web", "worker", "clock")
 SERVERS = {
     "DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d",
@@ -262,6 +265,8 @@ def lonely_worker(folder: Path, database_url: str, redis_url: str) -> Iterator[S
 def test_jobs_leave_no_keys_behind(lonely_worker: System, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         asked = JobQueue(client)
+        # Both children are there, with the keys that RQ has for each.
+        assert eventually(lambda: len(list(client.scan_iter("rq:worker:*"))) == 2), lonely_worker.logs()
 
         def run_jobs(number: int) -> set[bytes]:
             for _ in range(number):

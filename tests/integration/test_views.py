@@ -190,7 +190,8 @@ def test_a_model_takes_its_past_along_to_another_team(drainer: Drainer) -> None:
             "select * from headshotpro.status_durations where entered_at > timestamptz '2026-01-01'",
             ("model_changes_entered_idx",),
         ),
-        ("select * from headshotpro.failed_models", ("model_changes_failures_idx", "models_status_created_at_idx")),
+        # Either of the two indexes that begin with the status.
+        ("select * from headshotpro.failed_models", ("model_changes_failures_idx", "models_status_")),
     ],
 )
 def test_what_a_reader_asks_for_reaches_the_indexes(drainer: Drainer, query: str, indexes: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ def build(settings: Settings | None = None) -> Flask:
     door = Door(keeper, StaleModels(client), JobQueue(client), settings, Counters(client))
     health = Health(client, engine, settings.inbox_limit)
     budget = Budget(client, settings.rate_budget, settings.detail_budget)
-    metrics = Metrics(client, engine, Keys(settings.api_keys), budget)
+    metrics = Metrics(client, engine, Keys(settings.api_keys), budget, settings.inbox_limit)
     app.post("/webhooks/headshotpro")(door.receive)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)

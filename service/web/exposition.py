@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from service.inbox import Depth
+    from service.promise import Room
     from service.storage.figures import Figures
 
     Values = Iterable[tuple[tuple[str, ...], float]]
@@ -40,11 +41,13 @@ class FromRedis(NamedTuple):
         counts: of all processes, see `counters.read`.
         depth: of the inbox's stream.
         requests_left: how many requests the upstream's budget allows at this moment.
+        room: how full the inbox is.
     """
 
     counts: Mapping[tuple[str, ...], float]
     depth: Depth
     requests_left: int
+    room: Room
 
 
 def families(redis: FromRedis | None, postgres: Figures | None) -> Iterator[Metric]:
@@ -82,7 +85,7 @@ class _Counted(NamedTuple):
     known: tuple[str, ...] = ()
 
 
-_ANSWERS = ("accepted", "forged", "stale", "malformed", "too_large", "media_type", "unavailable")
+_ANSWERS = ("accepted", "forged", "stale", "malformed", "too_large", "media_type", "unreadable", "unavailable")
 _RESULTS = ("applied", "stale", "ignored", "dead", "repeated")
 _COUNTERS = (
     _Counted(
@@ -106,6 +109,9 @@ def _of_redis(redis: FromRedis) -> Iterator[Metric]:
         yield _counter(counted.name, counted.words, values.items(), *counted.labels)
     yield _histogram(redis.counts, counters.EVENT_TO_ROW, "From the door to the row, in seconds")
     yield _single("inbox_events", "Events in the inbox that are not applied yet", redis.depth.events)
+    yield _single("inbox_limit_events", "From so many on, deliveries go to Postgres", redis.room.limit)
+    if redis.room.memory is not None:
+        yield _single("redis_memory_ratio", "Share of Redis' maxmemory that is in use", redis.room.memory)
     oldest = redis.depth.oldest_seconds or 0
     yield _single("inbox_oldest_seconds", "Age of the oldest event in the inbox; 0: it is empty", oldest)
     yield _single(

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from service import counters
+from service import counters, promise
 from service.errors import SchemaOutdated, Unavailable
 from service.inbox import Inbox
 from service.storage.database import transaction
@@ -44,13 +44,15 @@ class Metrics(Collector):
         engine: the mirror's Postgres.
         keys: who may read it.
         budget: the upstream's requests.
+        inbox_limit: how many events the inbox takes.
     """
 
-    def __init__(self, client: redis.Redis, engine: Engine, keys: Keys, budget: Budget) -> None:
+    def __init__(self, client: redis.Redis, engine: Engine, keys: Keys, budget: Budget, inbox_limit: int) -> None:
         self._client = client
         self._engine = engine
         self._keys = keys
         self._budget = budget
+        self._inbox_limit = inbox_limit
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -72,7 +74,12 @@ class Metrics(Collector):
         return families(_answer(redis), _answer(postgres))
 
     def _of_redis(self) -> FromRedis:
-        return FromRedis(counters.read(self._client), Inbox(self._client).depth(), self._budget.requests_left())
+        return FromRedis(
+            counters.read(self._client),
+            Inbox(self._client).depth(),
+            self._budget.requests_left(),
+            promise.room(self._client, self._inbox_limit),
+        )
 
     def _of_postgres(self) -> Figures:
         with transaction(self._engine) as connection:

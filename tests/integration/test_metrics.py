@@ -90,6 +90,7 @@ def test_deliveries_are_counted_by_answer_and_stale_ones_apart_from_forged(folde
         "malformed": 1,
         "too_large": 1,
         "media_type": 1,
+        "unreadable": 0,
         "unavailable": 0,
     }
 
@@ -137,6 +138,7 @@ def test_a_mirror_tells_what_it_holds_and_what_its_pulls_did(mirror: StartMirror
     assert told["headshotpro_spool_events", ""] == 1
     assert told["headshotpro_spool_oldest_seconds", ""] == pytest.approx(3600, abs=60)
     assert told["headshotpro_inbox_events", ""] == 1
+    assert told["headshotpro_inbox_limit_events", ""] == 200_000
     assert told["headshotpro_inbox_oldest_seconds", ""] >= 0
     assert told["headshotpro_dead_events", ""] == told["headshotpro_questions_open", ""] == 0
     assert [value for key, value in told.items() if key[0] == "headshotpro_build_info"] == [1]

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 AT_A_TIME = 10
-HOLD_SECONDS = 30.0
+# A claimed batch lives for a slice and one answer; that of a process that was killed comes due again after it.
+HOLD_SECONDS = 15.0
 UNREACHABLE_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 900.0
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.faults.deployment import Deployment
 
 MODELS = 230
-SECONDS = 12.0
+SECONDS = 10.0
 
 PEACE = {
     "quiet": True, "loss": 0, "duplicates": 0, "reorder": 0, "errors": 0, "slow": 0, "drift": 0, "births": 0,

@@ -15,6 +15,7 @@ import structlog
 
 from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
 from service.inbox import reachable
+from service.process_name import surely_dead
 from service.runtime import Runtime
 from service.storage import schema
 from workers.alerting import Alerting
@@ -104,12 +105,19 @@ class Clock:
         """Hold the lease, or try to get it."""
         redis, name = self._runtime.redis, self._runtime.name
         with reachable():
+            self._free_from_the_dead()
             acting = bool(redis.set(LEASE_KEY, name, nx=True, px=LEASE_MS))
             acting = acting or bool(redis.eval(_RENEW, 1, LEASE_KEY, name, LEASE_MS))
         if acting != self._acting:
             log.info("clock.acts" if acting else "clock.stands_by")
         self._acting = acting
         return acting
+
+    def _free_from_the_dead(self) -> None:
+        """End the lease of a clock of this machine that was killed: its successor need not wait for it."""
+        holder: Any = self._runtime.redis.get(LEASE_KEY)
+        if holder and surely_dead(holder.decode()):
+            self._runtime.redis.eval(_RELEASE, 1, LEASE_KEY, holder)
 
     def _check_schema(self) -> None:
         if not self.schema_checked:

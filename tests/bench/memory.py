@@ -25,7 +25,7 @@ from tests.support.system import HOOK, System, event_body, new_id, rows, signed
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
 
-SENDERS = 2
+SENDERS = 8
 PIPELINED = 50
 MODELS = 5_000
 STATUSES = ("waiting", "pending", "generatingHeadshots", "active", "failed")

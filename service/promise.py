@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from service.inbox import Inbox, reachable
+from service.inbox import Depth, Inbox, reachable
 
 # From this share of the limit, or of Redis' memory, people are told: long before nothing fits any more.
 EVENTS_WARNING = 0.1
@@ -65,14 +65,19 @@ class Room(NamedTuple):
     """How full the inbox is.
 
     Attributes:
-        events: that wait in it.
+        depth: what waits in it.
         limit: above so many, deliveries go to Postgres.
         memory: share of Redis' `maxmemory` in use; None where it has none, or does not tell.
     """
 
-    events: int
+    depth: Depth
     limit: int
     memory: float | None
+
+    @property
+    def events(self) -> int:
+        """How many events wait."""
+        return self.depth.events
 
     @property
     def full(self) -> bool:
@@ -95,11 +100,11 @@ def room(client: Any, limit: int) -> Room:
     Raises:
         InboxUnavailable: Redis cannot be reached.
     """
-    events = Inbox(client).depth().events
+    depth = Inbox(client).depth()
     with reachable():
         try:
             memory = client.info("memory")
         except redis.exceptions.ResponseError:
-            return Room(events, limit, None)
+            return Room(depth, limit, None)
     most = memory.get("maxmemory") or 0
-    return Room(events, limit, memory["used_memory"] / most if most else None)
+    return Room(depth, limit, memory["used_memory"] / most if most else None)

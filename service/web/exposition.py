@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from service.inbox import Depth
     from service.promise import Room
     from service.storage.figures import Figures
 
@@ -39,13 +38,11 @@ class FromRedis(NamedTuple):
 
     Attributes:
         counts: of all processes, see `counters.read`.
-        depth: of the inbox's stream.
         requests_left: how many requests the upstream's budget allows at this moment.
         room: how full the inbox is.
     """
 
     counts: Mapping[tuple[str, ...], float]
-    depth: Depth
     requests_left: int
     room: Room
 
@@ -108,11 +105,11 @@ def _of_redis(redis: FromRedis) -> Iterator[Metric]:
         values |= {key[1:]: value for key, value in redis.counts.items() if key[0] == counted.name}
         yield _counter(counted.name, counted.words, values.items(), *counted.labels)
     yield _histogram(redis.counts, counters.EVENT_TO_ROW, "From the door to the row, in seconds")
-    yield _single("inbox_events", "Events in the inbox that are not applied yet", redis.depth.events)
+    yield _single("inbox_events", "Events in the inbox that are not applied yet", redis.room.depth.events)
     yield _single("inbox_limit_events", "From so many on, deliveries go to Postgres", redis.room.limit)
     if redis.room.memory is not None:
         yield _single("redis_memory_ratio", "Share of Redis' maxmemory that is in use", redis.room.memory)
-    oldest = redis.depth.oldest_seconds or 0
+    oldest = redis.room.depth.oldest_seconds or 0
     yield _single("inbox_oldest_seconds", "Age of the oldest event in the inbox; 0: it is empty", oldest)
     yield _single(
         "upstream_requests_left", "Requests to the vendor that could be sent at this moment", redis.requests_left

@@ -14,7 +14,6 @@ from prometheus_client.registry import Collector
 
 from service import counters, promise
 from service.errors import SchemaOutdated, Unavailable
-from service.inbox import Inbox
 from service.storage.database import transaction
 from service.storage.figures import Figures, figures
 from service.web.answers import error_answer
@@ -76,7 +75,6 @@ class Metrics(Collector):
     def _of_redis(self) -> FromRedis:
         return FromRedis(
             counters.read(self._client),
-            Inbox(self._client).depth(),
             self._budget.requests_left(),
             promise.room(self._client, self._inbox_limit),
         )

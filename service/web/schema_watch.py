@@ -26,8 +26,14 @@ class SchemaWatch:
         self._outdated = ""
 
     def begin(self, _server: Any) -> None:
-        """Begin to look: gunicorn's hook `when_ready`."""
-        threading.Thread(target=self._look, daemon=True).start()
+        """Begin to look: gunicorn's hook `when_ready`, which it calls before it forks its workers.
+
+        The process is started here and not in the thread: a worker that is forked meanwhile would keep the pipes of
+        the start open, and the thread would wait for their ends for ever.
+        """
+        command = leashed([sys.executable, "-m", "service.web.schema_watch"], signal.SIGTERM)
+        looking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._wait, args=(looking,), daemon=True).start()
 
     def end(self, _server: Any) -> None:
         """Let the exit status say why it ended: gunicorn's hook `on_exit`.
@@ -39,9 +45,8 @@ class SchemaWatch:
             print(self._outdated, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON
             sys.exit(1)
 
-    def _look(self) -> None:
-        command = leashed([sys.executable, "-m", "service.web.schema_watch"], signal.SIGTERM)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as looking:
+    def _wait(self, looking: subprocess.Popen[str]) -> None:
+        with looking:
             # Its exit status is the master's, who collects every child; what it says is ours.
             self._outdated = looking.communicate()[0].strip()
         if self._outdated:

@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak check audit format lock clean
+.PHONY: help run test storm soak bench bench-peers check audit format lock clean
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: $(VENV)/run.stamp  ## run the whole system on this machine, with a sandbox vendor unless .env holds an API key
 	@exec $(BIN)/headshot-mirror up --with-parent
@@ -21,6 +21,14 @@ storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills,
 
 soak: $(VENV)/dev.stamp  ## load a deployment for ten minutes while everything is struck again and again (SECONDS=600)
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600)
+
+bench: $(VENV)/dev.stamp  ## measure door, rows, pulls and growth beside floors and peers, and write tests/bench/RESULTS.md (BENCH=door)
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+bench-peers:  ## install what the benches compare with, into .bench; a peer that is missing is said to be missing
+	@$(PYTHON) -m venv .bench
+	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/peers/requirements.txt
+	@npm install --silent --no-package-lock --prefix .bench tests/bench/peers
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .

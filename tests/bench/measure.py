@@ -1,4 +1,4 @@
-"""How benches measure: sides in turn, round after round, and ratios within a round, so that moods of the machine cancel."""
+"""How benches measure: sides in turn, and ratios round by round, so that the moods of the machine cancel."""
 
 from __future__ import annotations
 

@@ -52,11 +52,14 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
     with transaction(runtime.engine) as connection:
         newest_before = pulls.newest_id(connection)
     ours: int | None = None
+    # A person does not wait for a rest that was taken before; one that comes later has its reason.
+    wake = True
     while True:
         try:
-            worked = advance(puller, kind, 0, SLICE_SECONDS)
+            worked = advance(puller, kind, 0, SLICE_SECONDS, wake=wake)
         except LeaseLost:
             worked = None
+        wake = False
         if worked and worked > newest_before:
             ours = worked
         with transaction(runtime.engine) as connection:

@@ -95,7 +95,7 @@ class Puller:
     progress: Callable[[int, int], None]
 
 
-def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int | None:
+def advance(puller: Puller, kind: str, interval: float, seconds: float, *, wake: bool = False) -> int | None:
     """Begin a pull of a kind if one is due, or go on with the running one, for about `seconds`.
 
     Args:
@@ -103,6 +103,7 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int |
         kind: `full` or `hot`.
         interval: seconds since the start of the last one after which one is due.
         seconds: how long to go on before the lease is given back; the next call resumes.
+        wake: go on at once with a pull that rests after an error of the upstream.
 
     Returns:
         The number of the pull that was worked on; None where none was due or another process has it.
@@ -115,7 +116,7 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int |
     """
     with transaction(puller.engine) as connection:
         holder = pulls.holder(connection, kind)
-        if holder is not None and surely_dead(holder):
+        if holder is not None and (surely_dead(holder) or (wake and holder == pulls.NOBODY)):
             pulls.end_lease(connection, kind, holder)
         claim = pulls.claim(connection, kind, puller.holder, interval)
     if claim is None:
@@ -303,7 +304,7 @@ class _Slice:
         """Give the lease back; nobody goes on before `seconds` are over."""
         with transaction(self.puller.engine) as connection:
             self._keep(connection)
-            pulls.renew(connection, self.pull_id, self.puller.holder, seconds)
+            pulls.rest(connection, self.pull_id, self.puller.holder, seconds)
 
     def _stumble(self, error: UpstreamError) -> None:
         """The upstream gave nothing, again after its retries: try later, a few times."""

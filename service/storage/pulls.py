@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 15.0
 # A pull that stood still for longer starts again: what it read is no longer one picture.
 RESUMABLE_SECONDS = 300.0
+# Whose lease it is while a pull rests after an error of the upstream.
+NOBODY = ""
 
 COUNTERS = ("requests", "pages", "models_seen", "inserted", "changed", "tombstoned")
 
@@ -52,14 +54,14 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Cl
 
 
 def holder(connection: Connection, kind: str) -> str | None:
-    """The process that has the lease of the running pull of a kind; None where none runs."""
+    """The process that has the lease of the running pull of a kind; `NOBODY` while it rests, None where none runs."""
     statement = text("SELECT holder FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until > now()")
     found: str | None = connection.execute(statement, {"kind": kind}).scalar()
     return found
 
 
 def end_lease(connection: Connection, kind: str, holder: str) -> None:
-    """Let anybody take over what a process holds that has died."""
+    """Let anybody go on at once with what a process holds that has died, or with what rests."""
     statement = text(
         "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :holder"
     )
@@ -152,6 +154,17 @@ def renew(
     values = {"id": pull_id, "holder": holder, "seconds": seconds, "state": state}
     if connection.execute(statement, values).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
+
+
+def rest(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
+    """Give the lease back; nobody goes on before `seconds` are over, unless a person wishes it.
+
+    Raises:
+        LeaseLost: another process has taken over.
+    """
+    renew(connection, pull_id, holder, seconds)
+    statement = text("UPDATE headshotpro.pull_checkpoints SET holder = :nobody WHERE pull_id = :id")
+    connection.execute(statement, {"nobody": NOBODY, "id": pull_id})
 
 
 def finish(

@@ -146,6 +146,7 @@ class Mirror:
         *,
         runtime: Runtime | None = None,
         interval: float = 0.0,
+        wake: bool = False,
         between: Callable[[], object] | None = None,
     ) -> int | None:
         """One slice of a pull, as a worker's job does it; `between` is called after each page."""
@@ -154,7 +155,7 @@ class Mirror:
             if between:
                 between()
 
-        return advance((runtime or self.runtime).puller(progress), kind, interval, seconds)
+        return advance((runtime or self.runtime).puller(progress), kind, interval, seconds, wake=wake)
 
     def pull(self, kind: str = FULL, between: Callable[[], object] | None = None, seconds: float = 30.0) -> Row:
         """A pull to its end: its row."""

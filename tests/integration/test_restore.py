@@ -110,7 +110,7 @@ def test_an_old_dump_the_inbox_and_a_pull_bring_it_level(
         assert restored.model(born)["trigger"]
     finally:
         restored.close()
-    done = cli.run("verify", "--details", **settings)
+    done = cli.run("verify", **settings)
     assert done.status == 0, done.out
     assert reader.follow(empty_database_url) > 0
     mirrored = {row["id"]: row["status"] for row in rows(empty_database_url, "select * from headshotpro.models")}

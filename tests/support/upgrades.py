@@ -18,6 +18,7 @@ from service.errors import StorageUnavailable
 from service.mirror.apply import Sighting, apply
 from service.mirror.merge import Observation
 from service.storage import database, schema
+from tests.support.system import event_body, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +59,7 @@ EVENT = text(
     VALUES (:id, 'model.status.updated', :model_id, 'applied', '{}', now(), now())
     """
 )
-SPOOL = text("INSERT INTO headshotpro.event_spool (body, signed_at, received_at) VALUES (:body, 0, now())")
+SPOOL = text("INSERT INTO headshotpro.event_spool (body, signed_at, received_at) VALUES (:body, :signed_at, now())")
 READS = (
     text("SELECT count(*) FROM headshotpro.models WHERE status = 'active'"),
     text("SELECT * FROM headshotpro.models ORDER BY created_at DESC, id DESC LIMIT 50"),
@@ -92,7 +93,7 @@ class Load:
 
     Attributes:
         written: event to what it told: the model and its title, once that was committed.
-        spooled: deliveries that were put into the spool.
+        spooled: models of the deliveries that were put into the spool.
         longest: seconds that the slowest transaction of any thread took.
         refused: transactions that Postgres broke off.
         reads: transactions of readers.
@@ -103,7 +104,7 @@ class Load:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self.written: dict[str, tuple[str, str]] = {}
-        self.spooled: list[bytes] = []
+        self.spooled: list[str] = []
         self.longest = 0.0
         self.refused: list[str] = []
         self.reads = 0
@@ -133,12 +134,11 @@ class Load:
 
     def spool(self) -> None:
         """Keep deliveries as the door does while Redis is gone."""
-        for number in itertools.count():
-            body = b"%d" % number
-            if self._timed(lambda connection, body=body: connection.execute(SPOOL, {"body": body})):
-                self.spooled.append(body)
-            if self._over.wait(0.02):
-                return
+        while not self._over.wait(0.02):
+            model = new_id()
+            kept = {"body": event_body(model), "signed_at": int(time.time())}
+            if self._timed(lambda connection, kept=kept: connection.execute(SPOOL, kept)):
+                self.spooled.append(model)
 
     def read(self) -> None:
         """Ask what dashboards ask."""

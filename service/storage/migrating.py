@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Any constant of ours; it only has to differ from other users of advisory locks in the same database.
 MIGRATION_LOCK = 0x48534D49
 
+# How often one who waits for the turn asks for it.
 LOOK_SECONDS = 1.0
 
 # The transaction that holds the turn is idle for as long as the migration takes, whatever the server thinks of that.
@@ -107,10 +108,11 @@ def again_and_again(work: Callable[[], None], engine: Engine, tell: Tell, patien
         try:
             return work()
         except LockUnavailable as error:
-            holder = next(_ask(engine, _OLDEST_HOLDER), "nobody any more")
+            holder = next(_ask(engine, _OLDEST_HOLDER), "none any more")
+            seen = f"oldest transaction in the way: {holder}"
             if time.monotonic() > deadline:
-                raise StorageUnavailable(f"gave up after {patience:.0f} s; in the way: {holder}; {error}") from error
-            tell(f"No lock within its time-out, so that nobody is held up; in the way: {holder}. Trying again.")
+                raise StorageUnavailable(f"gave up after {patience:.0f} s; {seen}; {error}") from error
+            tell(f"A lock was not to be had at once, and nobody is held up for it; {seen}. Trying again.")
         time.sleep(rest)
 
 

@@ -65,12 +65,12 @@ def migrate(
                 found = known(connection)
                 if found is None:
                     _make(connection)
-            if found is not None and found not in revisions():
-                # Newer code was here, and its release was rolled back: there is nothing to do.
-                return found
-            if found is not None:
+            if found in revisions()[:-1]:
                 with indexes_told(engine, tell, every=TELLS * limits.lock):
                     again_and_again(lambda: _upgrade(engine, limits), engine, tell, patience, rest=RESTS * limits.lock)
+            elif found not in (None, newest()):
+                # Newer code was here, and its release was rolled back: there is nothing to do.
+                return found
             with database.transaction(engine) as connection:
                 if skipped := reader.grant(connection):
                     tell(skipped)
@@ -80,7 +80,7 @@ def migrate(
 
 
 def _engine(url: str, limits: Limits) -> Engine:
-    """An engine for migrations: each of its transactions keeps to the limits."""
+    """An engine for migrations: each of its transactions keeps to the limits, and to no snapshot."""
     engine = database.connect(url)
 
     @event.listens_for(engine, "begin")
@@ -91,7 +91,8 @@ def _engine(url: str, limits: Limits) -> Engine:
             # A user who is named like the schema has it in the search path.
             connection.exec_driver_sql(f"SET LOCAL search_path TO public; {limits.sql}")
 
-    return engine
+    # Whatever the database has as its default: the transaction that holds the turn must not hold a snapshot.
+    return engine.execution_options(isolation_level="READ COMMITTED")
 
 
 def _make(connection: Connection) -> None:

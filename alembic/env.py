@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from service.storage.schema import MAKE_SCHEMA
 from service.storage.tables import SCHEMA, metadata
 
 
@@ -31,7 +32,7 @@ if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"}, **options)
     with context.begin_transaction():
         if limits is None:
-            context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            context.execute(MAKE_SCHEMA)
         context.run_migrations()
 else:
     connection = context.config.attributes["connection"]

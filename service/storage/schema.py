@@ -33,6 +33,17 @@ PATIENCE_SECONDS = 1800.0
 RESTS = 2
 TELLS = 5
 
+# A DBA may have made it: even `CREATE SCHEMA IF NOT EXISTS` wants the right to make schemas.
+MAKE_SCHEMA = f"""
+DO $$
+BEGIN
+    IF to_regnamespace('{SCHEMA}') IS NULL THEN
+        CREATE SCHEMA {SCHEMA};
+    END IF;
+END
+$$
+"""
+
 
 def _untold(line: str) -> None:
     """Stands in where nobody wants to know what was skipped or is waited for."""
@@ -96,11 +107,8 @@ def _engine(url: str, limits: Limits) -> Engine:
 
 
 def _make(connection: Connection) -> None:
-    """Make everything anew, in a transaction of the caller's; the schema itself unless a DBA has."""
-    # Even `IF NOT EXISTS` wants the right to make schemas.
-    exists = connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar()
-    if exists is None:
-        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+    """Make everything anew, in a transaction of the caller's."""
+    connection.execute(text(MAKE_SCHEMA))
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
@@ -137,6 +145,7 @@ def script(since: str | None = None) -> str:
 _START = """\
 -- For psql, on a direct connection: pieces of it run outside of transactions.
 \\set ON_ERROR_STOP on
+SET client_min_messages = warning;
 
 DO $$
 DECLARE

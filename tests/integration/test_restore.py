@@ -97,7 +97,7 @@ def test_an_old_dump_the_inbox_and_a_pull_bring_it_level(
     assert eventually(lambda: lost.vendor.control("GET", "/deliveries")["waiting"] == 0)
     assert lost.runtime.inbox.depth().events >= 5
 
-    run(postgres, "pg_restore", "--exit-on-error", "--no-owner", "-d", empty_database_url, folder / "dump")
+    run(postgres, "pg_restore", "--exit-on-error", "-d", empty_database_url, folder / "dump")
     settings: dict[str, Any] = {**lost.variables, "DATABASE_URL": empty_database_url}
     assert cli.run("migrate", **settings).status == 0
     schema.compare(empty_database_url)

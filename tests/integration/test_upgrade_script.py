@@ -47,7 +47,7 @@ def test_an_empty_database(postgres: Postgres, empty_database_url: str, database
     assert readable(database_url)
 
 
-@pytest.mark.parametrize("revision", [schema.revisions()[place] for place in (0, 2, -1)])
+@pytest.mark.parametrize("revision", [schema.revisions()[place] for place in (0, 2)])
 def test_a_full_database_of_an_older_revision(
     postgres: Postgres, empty_database_url: str, database_url: str, revision: str
 ) -> None:
@@ -55,7 +55,7 @@ def test_a_full_database_of_an_older_revision(
     fill(empty_database_url, 10)
     make(empty_database_url, revision)
     done = pipe(postgres, empty_database_url, printed("--from", revision))
-    assert (done.returncode, [line for line in done.stderr.splitlines() if "NOTICE" not in line]) == (0, [])
+    assert (done.returncode, done.stderr) == (0, "")
     assert picture(empty_database_url) == picture(database_url)
     assert readable(empty_database_url) == readable(database_url)
     assert rows(empty_database_url, "select count(*) from headshotpro.models") == [{"count": 10}]

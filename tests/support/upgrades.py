@@ -73,7 +73,7 @@ def make(url: str, revision: str = FIRST) -> None:
     """The schema as an older release made it."""
     engine = database.connect(url)
     with database.transaction(engine) as connection:
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS headshotpro"))
+        connection.execute(text(schema.MAKE_SCHEMA))
         config = schema._config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

@@ -3,9 +3,11 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The time of everything in an archive is that of its commit; outside of a repository the build tool has a time of its own.
+EPOCH = $(addprefix SOURCE_DATE_EPOCH=,$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak bench bench-peers check audit format lock clean
+.PHONY: help run test storm soak bench bench-peers check audit format dist lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -43,6 +45,11 @@ audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned package
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+dist: $(VENV)/run.stamp  ## build the wheel and the sdist into dist/; the same commit gives the same bytes
+	@rm -rf dist
+	@$(EPOCH) $(BIN)/python -m hatchling build -d dist
+	@$(BIN)/python -m pip hash dist/*
 
 lock:  ## pin every package anew, with hashes and without download addresses (needs uv)
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build pyproject.toml -o requirements/run.txt

@@ -86,10 +86,11 @@ def watched(primary: Valkey, folder: Path) -> Iterator[str]:
     ):
         # It knows the replica once it has asked the primary about it.
         assert eventually(lambda: knows_a_replica(client)), (folder / "log").read_text()
-        yield (
-            f"redis+sentinel://:{secret(primary)}@127.0.0.1:{port}/{SERVICE}/0?sentinel_password={SENTINEL_PASSWORD}"
-        )
-        process.terminate()
+        options = f"sentinel_password={SENTINEL_PASSWORD}"
+        try:
+            yield f"redis+sentinel://:{secret(primary)}@127.0.0.1:{port}/{SERVICE}/0?{options}"
+        finally:
+            process.terminate()
 
 
 def knows_a_replica(client: Any) -> bool:

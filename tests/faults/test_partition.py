@@ -15,14 +15,10 @@ import pytest
 from service.leash import leashed
 
 # The kernel takes all of it away when its first process ends, which ends with this one.
-BOX = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+BOX = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+AS_ANYBODY = (BOX[0], "--map-root-user", *BOX[1:])
+TRIAL = "ip link add a type bridge && ip link add b type veth peer name c && ip link set b master a"
 ROOT = Path(__file__).parents[2]
-MACHINES = [
-    *BOX,
-    "sh",
-    "-c",
-    "ip link add a type bridge && ip link add b type veth peer name c && ip link set b master a",
-]
 
 
 def box() -> list[str]:

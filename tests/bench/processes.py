@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
 from statistics import fmean
@@ -27,11 +28,12 @@ from urllib.parse import urlsplit
 import redis
 
 from service.embedded import Postgres, Valkey
+from service.inbox import Delivery
 from service.leash import leashed
 from service.storage.schema import migrate
 from tests.bench.memory import send
 from tests.support.processes import eventually, processes_in
-from tests.support.system import System, new_id, rows
+from tests.support.system import System, event_body, new_id, rows
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -126,7 +128,7 @@ def load(port: int, events: int) -> float:
 def main() -> None:
     """Run it, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.processes", description=__doc__)
-    parser.add_argument("--events", type=int, default=40_000)
+    parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--models", type=int, default=10_000, help="in the vendor's list")
     parser.add_argument("--rest", type=float, default=20.0, help="seconds at rest")
     given = parser.parse_args()
@@ -182,6 +184,7 @@ def run(folder: Path, given: argparse.Namespace) -> None:
         idle, busy = burnt(still, rested), burnt(rested, loaded)
         with redis.Redis.from_url(valkey.url) as client:
             memory = client.info("memory")["used_memory"] / 1_000_000
+            waiting = waiting_event(client)
         print(
             "| process | MB | at rest, % of a processor | ms of processor for 1,000 events | to Postgres | to Redis |"
         )
@@ -201,7 +204,20 @@ def run(folder: Path, given: argparse.Namespace) -> None:
         print(
             f"The first pull of {given.models} models: {pull['requests']} requests, {work:.1f} s of processor, starts"
         )
-        print(f"included. Redis holds {memory:.1f} MB, {os.cpu_count()} processors.")
+        print(f"included. Redis holds {memory:.1f} MB, and {waiting:.0f} bytes for each event that waits;")
+        print(f"{os.cpu_count()} processors.")
+
+
+def waiting_event(client: redis.Redis) -> float:
+    """Bytes that Redis needs for an event in the inbox, measured beside it."""
+    number = 2_000
+    for place in range(number):
+        body = event_body(new_id(), event_id=f"evt_{place}", title="Anna Example", uid="anon_abc123", trigger="female")
+        taken = Delivery.arrived(body, 1_700_000_000, datetime.now(UTC))
+        client.xadd("headshotpro:bench", {name: str(value) for name, value in taken._asdict().items()} | {"body": body})
+    used = client.memory_usage("headshotpro:bench", samples=0)
+    client.delete("headshotpro:bench")
+    return float(used or 0) / number
 
 
 def most(own: list[Seen], name: str) -> int:

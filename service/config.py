@@ -16,6 +16,7 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 
+from service.addresses import hosts_in_query, sentinels
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     @property
     def postgres_url(self) -> str:
         """DATABASE_URL in the one spelling that libpq and SQLAlchemy share."""
-        url = self.require("DATABASE_URL")
+        url = hosts_in_query(self.require("DATABASE_URL"))
         return "postgresql://" + url.split("://", 1)[1]
 
     @property
@@ -208,7 +209,10 @@ def _check_url(name: str, value: str | None) -> None:
         return
     schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES[name])
     try:
-        parts = urlsplit(value)
+        # Raises where it names Sentinels and is malformed; one that names them well has no port for Python's parser.
+        if name == "REDIS_URL" and (group := sentinels(value)):
+            value = group.url
+        parts = urlsplit(hosts_in_query(value))
         port_is_fine = parts.port is None or parts.port > 0
     except ValueError:
         raise SettingsError(f"{name} is malformed: it is no URL; it begins with {schemes}") from None

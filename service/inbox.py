@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
 
+from service import sentinel
+from service.addresses import sentinels
 from service.errors import InboxUnavailable
 from service.process_name import own_name
 
@@ -27,6 +30,8 @@ GROUP = "drain"
 # Longer than a batch takes, so that nobody takes a batch over that is being applied; the merge would bear it.
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
+
+LONGEST_CONNECT_SECONDS = 5.0
 
 
 class Delivery(NamedTuple):
@@ -80,15 +85,24 @@ class Depth(NamedTuple):
     oldest_seconds: float | None
 
 
-def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
-    """A client whose calls end within `timeout` seconds, without redis-py's own retries (up to a minute by default)."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout,
-        socket_connect_timeout=min(timeout, 5.0),
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )
+def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
+    """A client without redis-py's own retries (up to a minute by default); nothing is connected yet.
+
+    Args:
+        url: of a Redis (`redis://…`, `rediss://…`), or of the Sentinels that know it (`service.addresses.sentinels`).
+        timeout: seconds within which its calls end; None: whoever calls sets it.
+    """
+    connecting: dict[str, Any] = {
+        "socket_connect_timeout": min(timeout or LONGEST_CONNECT_SECONDS, LONGEST_CONNECT_SECONDS),
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+    }
+    # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
+    options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
+    group = sentinels(url)
+    if group is not None:
+        return sentinel.client(group, connecting, options)
+    return redis.Redis.from_url(url, **connecting, **options)
 
 
 @contextmanager

@@ -5,22 +5,38 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+from functools import cache
+from pathlib import Path
 
 
 def own_name() -> str:
     """A new name for this process: machine, process id, and something that a restart does not repeat."""
-    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+    return f"{machine()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
+@cache
+def machine() -> str:
+    """The place in which this process's id is its own: host name, boot of the kernel, namespace of process ids.
+
+    The host name alone is no place: containers of one pod share it, and so do images that are all called `localhost`.
+    The boot alone is none either: all containers of a kernel share it. A kernel that tells neither (it is not Linux)
+    makes every process a place of its own, so that nobody takes it for dead.
+    Sources: random(4), `boot_id`; pid_namespaces(7); namespaces(7), `/proc/pid/ns/`.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+        # `pid:[4026531836]`. A number is given again only when its namespace, and so all in it, has ended.
+        space = str(Path("/proc/self/ns/pid").readlink()).partition("[")[2].rstrip("]")
+    except (OSError, ValueError):
+        boot, space = secrets.token_hex(4), str(os.getpid())
+    return f"{socket.gethostname()}/{boot}/{space}"
 
 
 def surely_dead(name: str) -> bool:
-    """Whether a named process ran on this machine and has ended; of other machines nothing is known.
-
-    Where containers share a machine's name, a living one may be taken for dead: what it holds can be taken over, and it
-    notices.
-    """
-    machine, _, rest = name.partition(":")
+    """Whether a named process ran where this one runs, and has ended; of other machines nothing is known."""
+    place, _, rest = name.partition(":")
     pid = rest.partition(":")[0]
-    if machine != socket.gethostname() or not pid.isdecimal():
+    if place != machine() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)

@@ -68,11 +68,13 @@ class Room(NamedTuple):
         depth: what waits in it.
         limit: above so many, deliveries go to Postgres.
         memory: share of Redis' `maxmemory` in use; None where it has none, or does not tell.
+        replica: it is a copy of another, which alone takes writes.
     """
 
     depth: Depth
     limit: int
     memory: float | None
+    replica: bool = False
 
     @property
     def events(self) -> int:
@@ -82,11 +84,18 @@ class Room(NamedTuple):
     @property
     def full(self) -> bool:
         """Redis takes no event now."""
-        return self.events >= self.limit or (self.memory or 0.0) >= 1.0
+        return self.replica or self.events >= self.limit or (self.memory or 0.0) >= 1.0
+
+    @property
+    def state(self) -> str:
+        """The same in a word."""
+        return "read-only" if self.replica else "full" if self.full else "ok"
 
     @property
     def warning(self) -> str:
         """What is to be said about it; empty while all is well."""
+        if self.replica:
+            return "it is a replica, and takes no writes: REDIS_URL has to lead to the primary"
         if self.events >= self.limit * EVENTS_WARNING:
             return f"{self.events} events wait, at {self.limit} it takes no more: are workers running?"
         if self.memory is not None and self.memory >= MEMORY_WARNING:
@@ -104,7 +113,8 @@ def room(client: Any, limit: int) -> Room:
     with reachable():
         try:
             memory = client.info("memory")
+            replica = client.info("replication").get("role") == "slave"
         except redis.exceptions.ResponseError:
             return Room(depth, limit, None)
     most = memory.get("maxmemory") or 0
-    return Room(depth, limit, memory["used_memory"] / most if most else None)
+    return Room(depth, limit, memory["used_memory"] / most if most else None, replica)

@@ -25,6 +25,10 @@ WORK_QUEUE = "headshotpro-work"
 JOB_TIMEOUT_SECONDS = 180
 FAILURE_KEPT_SECONDS = 3600
 
+# A job that a worker took and lost, because it was cut off or died before it began, is asked for again after this.
+# Redis hands jobs to clients that wait, also to one that is no longer there.
+WORK_FLAG_MS = 10_000
+
 # A queue longer than this has no worker: more jobs would only pile up.
 MOST_WAITING = 20
 
@@ -33,14 +37,14 @@ class Job(Enum):
     """Every job: the function, its arguments, its queue, and for how many ms it is not asked for twice."""
 
     DRAIN = ("workers.jobs.drain", (), DRAIN_QUEUE, 2_000)
-    PULL_FULL = ("workers.jobs.pull", ("full",), WORK_QUEUE, 30_000)
-    PULL_HOT = ("workers.jobs.pull", ("hot",), WORK_QUEUE, 30_000)
+    PULL_FULL = ("workers.jobs.pull", ("full",), WORK_QUEUE, WORK_FLAG_MS)
+    PULL_HOT = ("workers.jobs.pull", ("hot",), WORK_QUEUE, WORK_FLAG_MS)
     # Due whatever the interval says: a create that was not answered may have made a model.
     PULL_HOT_NOW = ("workers.jobs.pull_now", ("hot",), WORK_QUEUE, 2_000)
-    REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, 30_000)
-    SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, 30_000)
-    COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, 30_000)
-    TIDY = ("workers.jobs.tidy", (), WORK_QUEUE, 30_000)
+    REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, WORK_FLAG_MS)
+    SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, WORK_FLAG_MS)
+    COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, WORK_FLAG_MS)
+    TIDY = ("workers.jobs.tidy", (), WORK_QUEUE, WORK_FLAG_MS)
 
     def __init__(self, function: str, arguments: tuple[str, ...], queue: str, flag_ms: int) -> None:
         self.function = function

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
-from service.inbox import reachable
-from service.process_name import surely_dead
+from service.lease import Lease
 from service.runtime import Runtime
 from service.storage import schema
 from workers.alerting import Alerting
@@ -31,9 +30,6 @@ TICK_SECONDS = 1.0
 LEASE_KEY = "headshotpro:clock"
 # Another clock acts this long after the acting one was cut off.
 LEASE_MS = 10_000
-
-_RENEW = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('pexpire', KEYS[1], ARGV[2]) or 0"
-_RELEASE = "return redis.call('get', KEYS[1]) == ARGV[1] and redis.call('del', KEYS[1]) or 0"
 
 
 def run(settings: Settings) -> None:
@@ -74,6 +70,7 @@ class Clock:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._lease = Lease(runtime.redis, LEASE_KEY, runtime.name, LEASE_MS)
         self._next_look = [0.0] * len(SCHEDULE)
         self.schema_checked = False
         self._acting = False
@@ -96,28 +93,17 @@ class Clock:
     def release(self) -> None:
         """Let another clock act at once."""
         try:
-            with reachable():
-                self._runtime.redis.eval(_RELEASE, 1, LEASE_KEY, self._runtime.name)
+            self._lease.release()
         except Unavailable as error:
             log.warning("clock.release", error=str(error))
 
     def _may_act(self) -> bool:
         """Hold the lease, or try to get it."""
-        redis, name = self._runtime.redis, self._runtime.name
-        with reachable():
-            self._free_from_the_dead()
-            acting = bool(redis.set(LEASE_KEY, name, nx=True, px=LEASE_MS))
-            acting = acting or bool(redis.eval(_RENEW, 1, LEASE_KEY, name, LEASE_MS))
+        acting = self._lease.hold()
         if acting != self._acting:
             log.info("clock.acts" if acting else "clock.stands_by")
         self._acting = acting
         return acting
-
-    def _free_from_the_dead(self) -> None:
-        """End the lease of a clock of this machine that was killed: its successor need not wait for it."""
-        holder: Any = self._runtime.redis.get(LEASE_KEY)
-        if holder and surely_dead(holder.decode()):
-            self._runtime.redis.eval(_RELEASE, 1, LEASE_KEY, holder)
 
     def _check_schema(self) -> None:
         if not self.schema_checked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.counters import EVENT_TO_ROW, EVENTS
-from service.errors import LeaseLost, Stopping, StorageUnavailable, Unavailable
+from service.errors import InboxUnavailable, LeaseLost, Stopping, StorageUnavailable, Unavailable
+from service.lease import Lease
 from service.mirror import drain as draining
 from service.mirror.apply import SETTLING
 from service.mirror.pull import FULL, advance
@@ -23,6 +25,8 @@ from service.storage.database import transaction
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.inbox import Entry
     from service.mirror.drain import Drained
     from service.runtime import Runtime
@@ -39,6 +43,9 @@ SLICE_SECONDS = 5.0
 LONGEST_PULL_SECONDS = 3600.0
 # While Postgres is gone a drain looks again after so long.
 STORAGE_PAUSE_SECONDS = 1.0
+
+# Who does a kind of work alone has it for so long: a slice, and the request that it ends with.
+ALONE_MS = 20_000
 
 # RQ calls jobs by name, without our dependencies: the one runtime of the process is kept here.
 _installed: list[Runtime] = []
@@ -140,20 +147,44 @@ def _pull(job: Job, kind: str, interval: float) -> None:
         runtime.queue.ask(job)
 
 
-def refetch() -> None:
-    """Ask the upstream what only a single GET can tell, for a slice."""
+def _alone(job: Job, work: Callable[[Runtime], bool]) -> None:
+    """Do a slice of a kind of work, unless another process is at it: then that one finds what there is to do.
+
+    Not for drains, which share events out among all workers, nor for pulls, whose lease is in Postgres.
+
+    Args:
+        job: the kind.
+        work: the slice; whether some is left.
+    """
     runtime = current()
-    runtime.queue.began(Job.REFETCH)
+    runtime.queue.began(job)
+    name = job.name.lower()
+    lease = Lease(runtime.redis, f"headshotpro:running:{name}", runtime.name, ALONE_MS)
     try:
-        _hand_on_stale_models(runtime)
-        ask_questions(runtime.engine, runtime.client, SLICE_SECONDS)
-        with transaction(runtime.engine) as connection:
-            more = wishes.due(connection)
+        if not lease.hold():
+            return
+        try:
+            more = work(runtime)
+        finally:
+            with suppress(InboxUnavailable):
+                lease.release()
     except (Unavailable, Stopping) as error:
-        log.warning("refetch.interrupted", reason=str(error))
+        log.warning("work.interrupted", kind=name, reason=str(error))
         return
     if more:
-        runtime.queue.ask(Job.REFETCH)
+        runtime.queue.ask(job)
+
+
+def refetch() -> None:
+    """Ask the upstream what only a single GET can tell, for a slice."""
+    _alone(Job.REFETCH, _refetch)
+
+
+def _refetch(runtime: Runtime) -> bool:
+    _hand_on_stale_models(runtime)
+    ask_questions(runtime.engine, runtime.client, SLICE_SECONDS)
+    with transaction(runtime.engine) as connection:
+        return wishes.due(connection)
 
 
 def _hand_on_stale_models(runtime: Runtime) -> None:
@@ -168,38 +199,35 @@ def _hand_on_stale_models(runtime: Runtime) -> None:
 
 def sweep() -> None:
     """Read photo counts and favourites in the background, for a slice."""
-    runtime = current()
-    runtime.queue.began(Job.SWEEP)
-    try:
-        read_details(runtime.engine, runtime.client, SLICE_SECONDS)
-    except (Unavailable, Stopping) as error:
-        log.warning("sweep.interrupted", reason=str(error))
+    _alone(Job.SWEEP, _sweep)
+
+
+def _sweep(runtime: Runtime) -> bool:
+    read_details(runtime.engine, runtime.client, SLICE_SECONDS)
+    # What is left is for the clock to ask for: it has the smallest share of the budget.
+    return False
 
 
 def count_missed() -> None:
     """Count the changes that pulls found and no webhook announced."""
-    runtime = current()
-    runtime.queue.began(Job.COUNT_MISSED)
-    try:
-        with transaction(runtime.engine) as connection:
-            pulls.count_missed_webhooks(connection, WEBHOOK_GRACE_SECONDS)
-    except Unavailable as error:
-        log.warning("count_missed.interrupted", reason=str(error))
+    _alone(Job.COUNT_MISSED, _count_missed)
+
+
+def _count_missed(runtime: Runtime) -> bool:
+    with transaction(runtime.engine) as connection:
+        pulls.count_missed_webhooks(connection, WEBHOOK_GRACE_SECONDS)
+    return False
 
 
 def tidy() -> None:
     """Remove what piles up or is kept for a time only: dead consumers, personal data, events, history, old keys."""
-    runtime = current()
-    runtime.queue.began(Job.TIDY)
+    _alone(Job.TIDY, _tidy)
+
+
+def _tidy(runtime: Runtime) -> bool:
     settings = runtime.settings
     keeping = Keeping(settings.event_retention_days, settings.history_retention_days, settings.erase_after_days)
-    try:
-        runtime.inbox.forget_dead_consumers()
-        with transaction(runtime.engine) as connection:
-            idempotency.forget_old(connection)
-        done = remove_old(runtime.engine, keeping, SLICE_SECONDS)
-    except Unavailable as error:
-        log.warning("tidy.interrupted", reason=str(error))
-        return
-    if not done:
-        runtime.queue.ask(Job.TIDY)
+    runtime.inbox.forget_dead_consumers()
+    with transaction(runtime.engine) as connection:
+        idempotency.forget_old(connection)
+    return not remove_old(runtime.engine, keeping, SLICE_SECONDS)

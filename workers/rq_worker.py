@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from rq.exceptions import StopRequested
 from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker
 
+from service import inbox
 from service.queue import queue_of
 
 if TYPE_CHECKING:
@@ -69,7 +68,8 @@ def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
         queue: RQ's name of it.
         meanwhile: what can be done while Redis is gone; called about each second.
     """
-    client = _connect(runtime.settings.redis)
+    # RQ blocks on this connection, and sets its time-out itself.
+    client = inbox.connect(runtime.settings.redis, timeout=None)
     while not runtime.stop.is_set():
         _take_signals(runtime)
         try:
@@ -86,11 +86,6 @@ def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
             meanwhile()
         _take_signals(runtime)
         runtime.stop.wait(COME_BACK_SECONDS)
-
-
-def _connect(url: str) -> redis.Redis:
-    """RQ blocks on this connection, and sets its time-out itself."""
-    return redis.Redis.from_url(url, socket_connect_timeout=5.0, retry=Retry(NoBackoff(), 0))
 
 
 def _take_signals(runtime: Runtime) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import create_engine
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StorageUnavailable
@@ -30,10 +30,22 @@ CONNECT_OPTIONS = {
     "application_name": "headshot-mirror",
 }
 
+# What a process that was cut off or stopped in mid-transaction holds (rows, the locks of the feed and of a pull's kind)
+# is everybody's again after this. Nothing of ours thinks for so long between two statements.
+IDLE_SECONDS = 10
+# All of it ends with the transaction: behind a pooler the next one on this connection may be a stranger's.
+BEGINNING = (
+    "SET LOCAL TIME ZONE 'UTC'; "
+    f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; SET LOCAL tcp_user_timeout = 15000"
+)
+
 # Class 54 of Postgres' error codes: the data itself is too large, and will be next time.
 LIMIT_EXCEEDED = "54"
 # A lock that was not to be had in time, or only by waiting for each other.
 LOCKED = ("55P03", "40P01")
+# Class 25: the session's transaction was ended for it, or the server takes no writes.
+TRANSACTION_STATE = "25"
+READ_ONLY = "25006"
 # A schema, table, column or function that the code knows and the database does not.
 UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
@@ -82,20 +94,20 @@ def transaction(engine: Engine, seconds: float = 0) -> Iterator[Connection]:
         seconds: how long each of its statements may take; 0: as long as the server allows.
 
     Raises:
-        StorageUnavailable: Postgres cannot be reached, is going down, or broke the transaction off (a deadlock, a
-            time-out): the same work may succeed later.
+        StorageUnavailable: Postgres cannot be reached, is going down, takes no writes, or broke the transaction off (a
+            deadlock, a time-out): the same work may succeed later.
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
-    with errors_of_ours(), engine.begin() as connection:
+    with errors_of_ours(engine), engine.begin() as connection:
         # In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
         limit = f"; SET LOCAL statement_timeout = {round(seconds * 1000)}" if seconds else ""
-        connection.exec_driver_sql(f"SET LOCAL TIME ZONE 'UTC'{limit}")
+        connection.exec_driver_sql(f"{BEGINNING}{limit}")
         yield connection
 
 
 @contextmanager
-def errors_of_ours() -> Iterator[None]:
-    """Turn what SQLAlchemy raises into the errors that `transaction` names."""
+def errors_of_ours(engine: Engine) -> Iterator[None]:
+    """Turn what SQLAlchemy raises while it uses an engine into the errors that `transaction` names."""
     try:
         yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
@@ -104,6 +116,13 @@ def errors_of_ours() -> Iterator[None]:
             raise
         unavailable = LockUnavailable if _sqlstate(error) in LOCKED else StorageUnavailable
         raise unavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
+    except InternalError as error:
+        if not _sqlstate(error).startswith(TRANSACTION_STATE):
+            raise
+        if _sqlstate(error) == READ_ONLY:
+            # A server that was demoted keeps its clients; who is the primary now, only a new connection finds out.
+            engine.dispose()
+        raise StorageUnavailable(f"Postgres takes no writes or gave up: {_first_line(error.orig)}") from error
     except ProgrammingError as error:
         if _sqlstate(error) in UNDEFINED:
             raise SchemaOutdated("the schema is older than this code: run `headshot-mirror migrate`") from error
@@ -115,6 +134,6 @@ def _sqlstate(error: SQLAlchemyError) -> str:
     return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException | None) -> str:
     """Messages of libpq name host and port, never the password; later lines repeat the first."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

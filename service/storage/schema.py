@@ -116,7 +116,7 @@ def _make(connection: Connection) -> None:
 
 def _upgrade(engine: Engine, limits: Limits) -> None:
     """Go on from the revision that the schema has; Alembic begins and commits."""
-    with database.errors_of_ours(), engine.connect() as connection:
+    with database.errors_of_ours(engine), engine.connect() as connection:
         config = _config()
         config.attributes["connection"] = connection
         config.attributes["limits"] = limits

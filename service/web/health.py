@@ -53,8 +53,7 @@ class Health:
             room = promise.room(self._client, self._inbox_limit)
         except InboxUnavailable as error:
             return False, f"redis: unavailable ({error})"
-        state = "full" if room.full else "ok"
-        return not room.full, "; ".join(part for part in (f"redis: {state}, {words}", room.warning) if part)
+        return not room.full, "; ".join(part for part in (f"redis: {room.state}, {words}", room.warning) if part)
 
     def _postgres(self) -> tuple[bool, list[str]]:
         """Whether its spool takes a delivery; Postgres and its schema, a line each."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from signal import SIGKILL
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from service.config import environment, force_wheels
 from service.embedded import Postgres, Valkey
 from service.storage.schema import migrate
-from tests.support.processes import eventually, processes_in
+from tests.support.processes import descendants, eventually, kill, processes_in
 from tests.support.system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.support.system import Started
     from tests.support.vendor import Running
@@ -97,7 +95,7 @@ class Deployment:
 
     def _victims(self, role: str, which: str) -> list[int]:
         head = self._running[role].process.pid
-        below = _descendants(head)
+        below = descendants(head)
         if which in ("all", "head", "child"):
             return {"all": [head, *below], "head": [head], "child": below[:1]}[which]
         commands = processes_in(self.system.folder)
@@ -105,8 +103,7 @@ class Deployment:
 
     def _kill(self, role: str, victims: list[int], pause: float) -> bool:
         for pid in victims:
-            with suppress(ProcessLookupError):
-                os.kill(pid, SIGKILL)
+            kill(pid)
         if self._running[role].process.pid in victims:
             self._running[role].process.wait()
             time.sleep(pause)
@@ -134,12 +131,3 @@ def deployed(folder: Path, vendor: Running, *, workers: int) -> Iterator[Deploym
 def wait_for(what: str, look: Callable[[], bool]) -> None:
     """Wait until something is so."""
     assert eventually(look, PATIENCE), f"{what} did not come to rest in {PATIENCE:.0f} s"
-
-
-def _descendants(pid: int) -> list[int]:
-    """The processes below one, nearest first."""
-    try:
-        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return children + [one for child in children for one in _descendants(child)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,6 +32,21 @@ def processes_in(folder: Path) -> dict[int, str]:
         if place == folder or folder in place.parents:
             found[int(entry.name)] = words
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes below one, nearest first."""
+    try:
+        children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return children + [one for child in children for one in descendants(child)]
+
+
+def kill(pid: int) -> None:
+    """End a process as a crash would; one that has ended is left alone."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:

@@ -25,17 +25,18 @@ class _Server(ThreadingHTTPServer):
 
 
 class Relay(AbstractContextManager["Relay"]):
-    """Passes deliveries on to a door, and its answers back.
+    """Passes deliveries on to a door, and its answers back; where one does not answer, to the next one.
 
     Attributes:
         tried: ids of the events that were passed on, whatever came of it.
         acknowledged: ids of those that the door answered with a 2xx, and how often.
+        doors: the one that is used first.
     """
 
-    def __init__(self, door: str) -> None:
+    def __init__(self, *doors: str) -> None:
         self.tried: set[str] = set()
         self.acknowledged: Counter[str] = Counter()
-        self._door = door + HOOK
+        self.doors = list(doors)
         # A door that is killed all the time is best met by a new connection each time.
         self._http = urllib3.PoolManager(retries=False, timeout=TIMEOUT, maxsize=16)
         self._lock = threading.Lock()
@@ -65,9 +66,8 @@ class Relay(AbstractContextManager["Relay"]):
         with self._lock:
             self.tried.add(event_id)
         sent = {name: headers[name] for name in PASSED_ON} | {"Connection": "close"}
-        try:
-            answer = self._http.request("POST", self._door, body=body, headers=sent)
-        except urllib3.exceptions.HTTPError:
+        answer = self._send(body, sent)
+        if answer is None:
             return 502
         if 200 <= answer.status < 300:
             told = msgspec.json.decode(answer.data)["event"]
@@ -75,6 +75,17 @@ class Relay(AbstractContextManager["Relay"]):
             with self._lock:
                 self.acknowledged[event_id] += 1
         return answer.status
+
+    def _send(self, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse | None:
+        """The answer of the first door that gives one, which is asked first from then on."""
+        for door in tuple(self.doors):
+            try:
+                answer = self._http.request("POST", door + HOOK, body=body, headers=headers)
+            except urllib3.exceptions.HTTPError:
+                continue
+            self.doors.sort(key=lambda other: other != door)
+            return answer
+        return None
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,34 @@
+"""Redis behind Sentinels: a client that asks them who the primary is, each time it connects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from redis.connection import parse_url
+from redis.sentinel import Sentinel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import redis
+
+    from service.addresses import Sentinels
+
+
+def client(group: Sentinels, connecting: Mapping[str, Any], options: Mapping[str, Any]) -> redis.Redis:
+    """A client of the primary that a group of Sentinels knows; nothing is connected yet.
+
+    Args:
+        group: who they are, and what they are asked for.
+        connecting: redis-py's options for every connection, to Sentinels and to Redis.
+        options: those for Redis alone.
+    """
+    given = parse_url(group.url)
+    given["ssl"] = given.pop("connection_class", None) is not None
+    del given["host"]
+    # One certificate authority for both, as a rule.
+    tls = {name: value for name, value in given.items() if name.startswith("ssl")}
+    asking = {**connecting, **tls, **group.options, "socket_timeout": connecting["socket_connect_timeout"]}
+    sentinel = Sentinel(group.addresses, sentinel_kwargs=asking, **{**given, **connecting, **options})
+    found: redis.Redis = sentinel.master_for(group.service)
+    return found

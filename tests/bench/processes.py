@@ -1,0 +1,234 @@
+"""What one process of each kind costs: `python -m tests.bench.processes`, for the arithmetic of `deploy/SCALING.md`.
+
+One deployment of two web processes, two workers and two clocks on this machine: at rest, while it pulls a list for the
+first time, and while deliveries come in as fast as they are taken. Memory is the proportional share (PSS): what
+processes share counts once for all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from signal import SIGTERM
+from statistics import fmean
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import redis
+
+from service.embedded import Postgres, Valkey
+from service.inbox import Delivery
+from service.leash import leashed
+from service.storage.schema import migrate
+from tests.bench.memory import send
+from tests.support.processes import eventually, processes_in
+from tests.support.system import System, event_body, new_id, rows
+
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+SENDERS = 4
+MODELS = 5_000
+# A word of the command line, and what people call the process.
+KINDS = {
+    "headshotpro-drain": "worker: child for events",
+    "headshotpro-work": "worker: child for other work",
+    "workers clock": "clock",
+    "headshot-mirror clock": "clock",
+    "gunicorn": "web: one of WEB_CONCURRENCY",
+    "workers worker": "worker: parent",
+    "headshot-mirror worker": "worker: parent",
+}
+MASTER = "web: parent"
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class Seen(NamedTuple):
+    """One process at one moment.
+
+    Attributes:
+        kind: what people call it.
+        cpu: seconds that it has used.
+        memory: MB.
+        postgres: connections to Postgres.
+        redis: connections to Redis.
+    """
+
+    kind: str
+    cpu: float
+    memory: float
+    postgres: int
+    redis: int
+
+
+def look(folder: Path, ports: tuple[int, int]) -> dict[int, Seen]:
+    """Every process of the deployment, by its id."""
+    found: dict[int, Seen] = {}
+    masters: set[int] = set()
+    commands = processes_in(folder)
+    for pid, command in commands.items():
+        kind = next((name for word, name in KINDS.items() if word in command), None)
+        if kind is None:
+            continue
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if "gunicorn" in command and int(fields[1]) in commands:
+            masters.add(int(fields[1]))
+        cpu = (int(fields[11]) + int(fields[12])) / TICK
+        shared = Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0]
+        peers = connections(pid)
+        found[pid] = Seen(kind, cpu, int(shared) / 1024, peers[ports[0]], peers[ports[1]])
+    return {pid: seen._replace(kind=MASTER) if pid in masters else seen for pid, seen in found.items()}
+
+
+def connections(pid: int) -> Counter[int]:
+    """How many TCP connections a process has to each port."""
+    own = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        own.add(os.readlink(descriptor).removeprefix("socket:[").rstrip("]"))  # noqa: PTH115 - no path
+    lines = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
+    return Counter(int(words[2].split(":")[1], 16) for words in lines if words[3] == "01" and words[9] in own)
+
+
+def burnt(before: dict[int, Seen], after: dict[int, Seen]) -> dict[str, float]:
+    """Seconds of processor time by kind, of all processes of it together."""
+    used: defaultdict[str, float] = defaultdict(float)
+    for pid, seen in after.items():
+        used[seen.kind] += seen.cpu - (before[pid].cpu if pid in before else 0.0)
+    return used
+
+
+def load(port: int, events: int) -> float:
+    """Send events over a few connections: seconds until all were taken."""
+    models = [new_id() for _ in range(MODELS)]
+    sent: Synchronized[int] = multiprocessing.Value("q", 0)
+    senders = [
+        multiprocessing.Process(target=send, args=(port, models, number, events // SENDERS, sent), daemon=True)
+        for number in range(SENDERS)
+    ]
+    began = time.monotonic()
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+        assert sender.exitcode == 0
+    return time.monotonic() - began
+
+
+def main() -> None:
+    """Run it, and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.processes", description=__doc__)
+    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--models", type=int, default=10_000, help="in the vendor's list")
+    parser.add_argument("--rest", type=float, default=20.0, help="seconds at rest")
+    given = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="hm-"))
+    try:
+        run(folder, given)
+    finally:
+        shutil.rmtree(folder)
+
+
+def run(folder: Path, given: argparse.Namespace) -> None:
+    """Measure, phase by phase."""
+    (folder / "processes").mkdir()
+    with ExitStack() as stack:
+        postgres = stack.enter_context(Postgres.start(folder / "postgres"))
+        valkey = stack.enter_context(Valkey.start(folder / "valkey", sync="everysec"))
+        migrate(postgres.url)
+        vendor = stack.enter_context(subprocess.Popen(sandbox(given.models), stdout=subprocess.PIPE, text=True))
+        stack.callback(vendor.terminate)
+        assert vendor.stdout is not None
+        told = json.loads(vendor.stdout.readline())
+        system = stack.enter_context(
+            System(
+                folder / "processes",
+                DATABASE_URL=postgres.url,
+                REDIS_URL=valkey.url,
+                HEADSHOTPRO_API_URL=told["url"],
+                HEADSHOTPRO_API_KEY=told["api_key"],
+                WEB_CONCURRENCY="2",
+                DETAIL_BUDGET="0",
+                LOG_LEVEL="warning",
+            )
+        )
+        ports = (postgres.port, urlsplit(valkey.url).port or 0)
+        for role in ("web", "worker", "worker", "clock", "clock"):
+            system.start(role)
+        system.wait_for_web()
+        complete = "select requests from headshotpro.pulls where kind = 'full' and status = 'complete'"
+        assert eventually(lambda: rows(postgres.url, complete), 120), system.logs()
+        pulled = look(system.folder, ports)
+        time.sleep(5)
+
+        still = look(system.folder, ports)
+        time.sleep(given.rest)
+        rested = look(system.folder, ports)
+
+        seconds = load(system.port, given.events)
+        applied = "select count(*) as number from headshotpro.webhook_events"
+        began = time.monotonic()
+        assert eventually(lambda: rows(postgres.url, applied)[0]["number"] >= given.events, 300), system.logs()
+        loaded = look(system.folder, ports)
+        late = time.monotonic() - began
+        idle, busy = burnt(still, rested), burnt(rested, loaded)
+        with redis.Redis.from_url(valkey.url) as client:
+            memory = client.info("memory")["used_memory"] / 1_000_000
+            waiting = waiting_event(client)
+        print(
+            "| process | MB | at rest, % of a processor | ms of processor for 1,000 events | to Postgres | to Redis |"
+        )
+        print("|---|---|---|---|---|---|")
+        for kind in sorted({seen.kind for seen in loaded.values()}):
+            own = [seen for seen in loaded.values() if seen.kind == kind]
+            print(
+                f"| {kind} | {fmean(seen.memory for seen in own):.0f} | {idle[kind] / len(own) / given.rest:.1%} | "
+                f"{busy[kind] * 1e6 / given.events:.0f} | {most(own, 'postgres')} | {most(own, 'redis')} |"
+            )
+        print(
+            f"\n{given.events} deliveries in {seconds:.1f} s ({given.events / seconds:.0f}/s), senders on this machine;"
+        )
+        print(f"the last was applied {late:.1f} s later ({given.events / (seconds + late):.0f} events/s).")
+        (pull,) = rows(postgres.url, complete)
+        work = burnt({}, pulled)["worker: child for other work"]
+        print(
+            f"The first pull of {given.models} models: {pull['requests']} requests, {work:.1f} s of processor, starts"
+        )
+        print(f"included. Redis holds {memory:.1f} MB, and {waiting:.0f} bytes for each event that waits;")
+        print(f"{os.cpu_count()} processors.")
+
+
+def waiting_event(client: redis.Redis) -> float:
+    """Bytes that Redis needs for an event in the inbox, measured beside it."""
+    number = 2_000
+    for place in range(number):
+        body = event_body(new_id(), event_id=f"evt_{place}", title="Anna Example", uid="anon_abc123", trigger="female")
+        taken = Delivery.arrived(body, 1_700_000_000, datetime.now(UTC))
+        client.xadd("headshotpro:bench", {name: str(value) for name, value in taken._asdict().items()} | {"body": body})
+    used = client.memory_usage("headshotpro:bench", samples=0)
+    client.delete("headshotpro:bench")
+    return float(used or 0) / number
+
+
+def most(own: list[Seen], name: str) -> int:
+    return max(getattr(seen, name) for seen in own)
+
+
+def sandbox(models: int) -> list[str]:
+    """A vendor in which nothing happens by itself."""
+    options = ["--port", "0", "--models", str(models), "--quiet", "--rate", "0"]
+    return leashed([sys.executable, "-m", "service.sandbox", *options], SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

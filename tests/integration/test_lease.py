@@ -1,0 +1,121 @@
+"""What one process does alone: who has it, when another may, and what becomes of what a dead or stopped one held."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from service import inbox
+from service.errors import StorageUnavailable
+from service.lease import Lease
+from service.process_name import machine
+from service.queue import WORK_QUEUE, Job, JobQueue, queue_of
+from service.storage import database
+from service.storage.database import transaction
+from tests.support.mirror import SINGLE, Mirror
+from tests.support.processes import eventually
+from workers import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+    from sqlalchemy import Engine
+
+KEY = "headshotpro:running:refetch"
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with inbox.connect(redis_url) as opened:
+        yield opened
+
+
+def test_one_has_it_until_it_lets_go(client: redis.Redis) -> None:
+    one, other = Lease(client, KEY, "elsewhere:1:a", 20_000), Lease(client, KEY, "elsewhere:2:b", 20_000)
+    assert one.hold()
+    assert not other.hold()
+    # It goes on holding it, and nobody else lets it go.
+    other.release()
+    assert one.hold()
+    one.release()
+    assert other.hold()
+    assert not one.hold()
+
+
+def test_it_ends_by_itself(client: redis.Redis) -> None:
+    assert Lease(client, KEY, "elsewhere:1:a", 200).hold()
+    assert eventually(Lease(client, KEY, "elsewhere:2:b", 20_000).hold, 10)
+
+
+def test_that_of_a_process_that_died_here_is_free_at_once(client: redis.Redis) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert Lease(client, KEY, f"{machine()}:{process.pid}:a", 600_000).hold()
+    assert Lease(client, KEY, "elsewhere:2:b", 20_000).hold()
+
+
+@pytest.mark.parametrize("job", [jobs.refetch, jobs.sweep, jobs.count_missed, jobs.tidy])
+def test_work_of_a_kind_is_left_to_the_process_that_is_at_it(mirrored: Mirror, job: Callable[[], None]) -> None:
+    runtime = mirrored.runtime
+    jobs.install(runtime)
+    asked = mirrored.asked(SINGLE).total()
+    mirrored.sql(
+        "insert into headshotpro.wishes (model_id, reason, due_at, after) "
+        "select id, 'test', now(), now() from headshotpro.models limit 1"
+    )
+    name = f"headshotpro:running:{job.__name__}"
+    other = Lease(runtime.redis, name, "elsewhere:1:a", 600_000)
+    assert other.hold()
+    before = written(mirrored)
+    job()
+    assert mirrored.asked(SINGLE).total() == asked
+    assert written(mirrored) == before
+    other.release()
+    job()
+    # It may be done again by the next one.
+    assert not runtime.redis.exists(name)
+    if job is jobs.refetch:
+        assert mirrored.asked(SINGLE).total() > asked
+
+
+def written(mirrored: Mirror) -> int:
+    """How many transactions have written."""
+    (row,) = mirrored.sql("select pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next")
+    return int(row["next"])
+
+
+def test_a_job_that_was_lost_is_asked_for_again_within_the_time_of_a_takeover(client: redis.Redis) -> None:
+    queue = JobQueue(client)
+    for job in Job:
+        assert queue.ask(job)
+        left = client.pttl(job.flag)
+        assert isinstance(left, int)
+        assert left <= 10_000
+    assert queue_of(client, WORK_QUEUE).count > 0
+
+
+def test_a_process_that_stands_still_in_mid_transaction_loses_what_it_holds(database_url: str) -> None:
+    engine = database.connect(database_url)
+    with pytest.raises(StorageUnavailable):
+        stand_still(engine)
+    with transaction(engine, seconds=5) as connection:
+        connection.execute(text("select pg_advisory_xact_lock(1)"))
+    engine.dispose()
+
+
+def stand_still(engine: Engine) -> None:
+    """Hold a lock, and come back too late."""
+    with transaction(engine) as connection:
+        limit = connection.execute(text("show idle_in_transaction_session_timeout")).scalar()
+        assert limit == f"{database.IDLE_SECONDS}s"
+        connection.execute(text("select pg_advisory_xact_lock(1)"))
+        # What takes ten seconds else.
+        connection.execute(text("set local idle_in_transaction_session_timeout = '100ms'"))
+        time.sleep(0.5)
+        connection.execute(text("select 1"))

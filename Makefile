@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak check audit format lock clean
+.PHONY: help run test storm soak check audit tools format lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migratio
 audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned packages; says so where nobody can be asked
 	@$(BIN)/python -m tests.audit
 
+tools:  ## install what some tests look at deploy/ with, on Debian, as root; without it they are skipped
+	apt-get update -qq
+	apt-get install -qq -y --no-install-recommends nginx-light openssl prometheus systemd > /dev/null
+
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -39,6 +43,8 @@ format: $(VENV)/dev.stamp  ## put the code into the project's form
 lock:  ## pin every package anew, with hashes and without download addresses (needs uv)
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt pyproject.toml -o requirements/serve.txt
+	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt --group build -o requirements/build.txt
 
 clean:  ## remove what the commands made, the kept data of `make run` excepted
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

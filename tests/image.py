@@ -1,9 +1,11 @@
-"""deploy/Dockerfile carried out where there is no container engine: its own lines, in a root of its own, as root on Linux.
+"""deploy/Dockerfile carried out where there is no container engine: its own lines, in a root folder, as root on Linux.
 
-`python -m tests.image build BASE FOLDER` makes the image's root in FOLDER; BASE is a root with the Python of the FROM lines
-(deploy/README.md makes one with debootstrap). `python -m tests.image run FOLDER [-e NAME=VALUE]… [COMMAND…]` runs a
-command of it as an engine would with a read-only root: its own user, no rights, nothing to write on but /tmp in memory.
-What it leaves out: layers, a network of its own, the instructions EXPOSE and HEALTHCHECK (`run FOLDER health` runs that).
+`python -m tests.image build BASE FOLDER` makes the image's root in FOLDER. BASE is a root with the Python that FROM
+names; deploy/README.md makes one with debootstrap.
+
+`python -m tests.image run FOLDER [-e NAME=VALUE]… [COMMAND…]` runs a command of it as an engine does with a read-only
+root: the image's user and variables, no rights, a process id of its own, nothing to write on but /tmp in memory.
+`run FOLDER health` runs the HEALTHCHECK. Left out: layers, EXPOSE, and a network of its own.
 """
 
 from __future__ import annotations
@@ -71,7 +73,9 @@ class Stage:
             origin, goal = source / name.lstrip("/"), self._inside(target)
             if origin.is_dir():
                 ignored = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(origin, goal, symlinks=True, dirs_exist_ok=True, ignore=ignored if source == ROOT else None)
+                shutil.copytree(
+                    origin, goal, symlinks=True, dirs_exist_ok=True, ignore=ignored if source == ROOT else None
+                )
                 continue
             goal = goal / origin.name if target.endswith("/") else goal
             goal.parent.mkdir(parents=True, exist_ok=True)

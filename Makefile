@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EPOCH = $(addprefix SOURCE_DATE_EPOCH=,$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak bench bench-peers check audit format dist lock clean
+.PHONY: help run test storm soak bench bench-peers check audit tools format dist lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migratio
 audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned packages; says so where nobody can be asked
 	@$(BIN)/python -m tests.audit
 
+tools:  ## install what some tests look at deploy/ with, on Debian, as root; without it they are skipped
+	apt-get update -qq
+	apt-get install -qq -y --no-install-recommends nginx-light openssl prometheus systemd > /dev/null
+
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -54,6 +58,8 @@ dist: $(VENV)/run.stamp  ## build the wheel and the sdist into dist/; the same c
 lock:  ## pin every package anew, with hashes and without download addresses (needs uv)
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt pyproject.toml -o requirements/serve.txt
+	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt --group build -o requirements/build.txt
 
 clean:  ## remove what the commands made, the kept data of `make run` excepted
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -15,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from service.errors import InboxUnavailable
+from service.errors import InboxUnavailable, SettingsError
 from service.process_name import own_name
 
 if TYPE_CHECKING:
@@ -81,14 +81,25 @@ class Depth(NamedTuple):
 
 
 def connect(url: str, *, timeout: float = 5.0) -> redis.Redis:
-    """A client whose calls end within `timeout` seconds, without redis-py's own retries (up to a minute by default)."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout,
-        socket_connect_timeout=min(timeout, 5.0),
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-    )
+    """A client whose calls end within `timeout` seconds, without redis-py's own retries (up to a minute by default).
+
+    Raises:
+        SettingsError: redis-py does not understand the URL, or not one of its options.
+    """
+    try:
+        client = redis.Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=min(timeout, 5.0),
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+        # redis-py looks at most options only when it connects: an odd one would fail each time, for ever.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, redis.exceptions.RedisError):
+        raise SettingsError("REDIS_URL is malformed: one of its options, or a value of one, is not known") from None
+    return client
 
 
 @contextmanager

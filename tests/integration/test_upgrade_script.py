@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from service.storage import schema
 from tests.integration.test_schema import picture
 from tests.support.system import rows
-from tests.support.upgrades import FIRST, fill, make
+from tests.support.upgrades import FIRST, fill, make, printed
 
 if TYPE_CHECKING:
     from service.embedded import Postgres
@@ -25,12 +24,6 @@ READABLE = """
 
 def readable(url: str) -> list[str]:
     return sorted(row["format"] for row in rows(url, READABLE))
-
-
-def printed(*options: str) -> str:
-    """What it prints without a setting and without a program to ask."""
-    command = [sys.executable, "-m", "service.cli", "migrate", "--sql", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
 
 
 def pipe(server: Postgres, url: str, sql: str) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -86,6 +88,12 @@ def fill(url: str, models: int) -> None:
         connection.execute(MODELS, [models])
         for statement in REST:
             connection.execute(statement.encode())
+
+
+def printed(*options: str) -> str:
+    """What `migrate --sql` prints; it needs no database and no setting."""
+    command = [sys.executable, "-m", "service.cli", "migrate", "--sql", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
 
 
 class Load:

@@ -268,3 +268,11 @@ def test_its_limits_are_webs() -> None:
     assert f"client_body_buffer_size {LARGEST_BODY // 1024}k;" in text
     assert f"client_header_timeout {worker.HEAD_SECONDS:.0f}s;" in text
     assert f"client_body_timeout {worker.BODY_SECONDS:.0f}s;" in text
+
+
+def test_no_web_process_is_taken_for_dead() -> None:
+    # Else the first is still, when the second is restarted within ten seconds. How long a restart takes depends on the
+    # machine, so the test above does not always see it.
+    servers = re.findall(r"^ *server 127.*$", (DEPLOY / "nginx.conf").read_text(), re.MULTILINE)
+    assert len(servers) == 2
+    assert all(server.endswith(" max_fails=0;") for server in servers)

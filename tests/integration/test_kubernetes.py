@@ -91,6 +91,15 @@ def test_settings_exist_and_secrets_are_named_not_told(objects: list[dict[str, A
 
 
 @needs("kubectl")
+def test_what_is_applied_first_is_enough_for_the_migration(objects: list[dict[str, Any]]) -> None:
+    # deploy/README.md selects these two by their label.
+    labels = {one["kind"]: one["metadata"]["labels"].get("app.kubernetes.io/component") for one in objects}
+    assert {kind for kind, label in labels.items() if label in {"settings", "migrate"}} == {"ConfigMap", "Job"}
+    (settings,) = [one["metadata"]["name"] for one in objects if one["kind"] == "ConfigMap"]
+    assert pods(objects)["migrate"]["containers"][0]["envFrom"][0] == {"configMapRef": {"name": settings}}
+
+
+@needs("kubectl")
 def test_budgets_and_services_select_the_pods_they_mean(objects: list[dict[str, Any]]) -> None:
     kinds = ("Deployment", "PodDisruptionBudget")
     chosen = {

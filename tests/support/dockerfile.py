@@ -1,4 +1,4 @@
-"""Reads deploy/Dockerfile into its instructions, for what checks it and for what carries it out without an engine."""
+"""Reads deploy/Dockerfile into its instructions, for what checks it."""
 
 from __future__ import annotations
 

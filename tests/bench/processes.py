@@ -181,7 +181,9 @@ def run(folder: Path, given: argparse.Namespace) -> None:
         assert eventually(lambda: rows(postgres.url, applied)[0]["number"] >= given.events, 300), system.logs()
         loaded = look(system.folder, ports)
         late = time.monotonic() - began
-        idle, busy = burnt(still, rested), burnt(rested, loaded)
+        idle = {kind: used / given.rest for kind, used in burnt(still, rested).items()}
+        # Less what they would have used at rest.
+        busy = {kind: used - idle[kind] * (seconds + late) for kind, used in burnt(rested, loaded).items()}
         with redis.Redis.from_url(valkey.url) as client:
             memory = client.info("memory")["used_memory"] / 1_000_000
             waiting = waiting_event(client)
@@ -192,8 +194,8 @@ def run(folder: Path, given: argparse.Namespace) -> None:
         for kind in sorted({seen.kind for seen in loaded.values()}):
             own = [seen for seen in loaded.values() if seen.kind == kind]
             print(
-                f"| {kind} | {fmean(seen.memory for seen in own):.0f} | {idle[kind] / len(own) / given.rest:.1%} | "
-                f"{busy[kind] * 1e6 / given.events:.0f} | {most(own, 'postgres')} | {most(own, 'redis')} |"
+                f"| {kind} | {fmean(seen.memory for seen in own):.0f} | {idle[kind] / len(own):.1%} | "
+                f"{max(0.0, busy[kind]) * 1e6 / given.events:.0f} | {most(own, 'postgres')} | {most(own, 'redis')} |"
             )
         print(
             f"\n{given.events} deliveries in {seconds:.1f} s ({given.events / seconds:.0f}/s), senders on this machine;"

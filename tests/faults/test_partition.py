@@ -17,7 +17,7 @@ from service.leash import leashed
 # The kernel takes all of it away when its first process ends, which ends with this one.
 BOX = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
 AS_ANYBODY = (BOX[0], "--map-root-user", *BOX[1:])
-TRIAL = "ip link add a type bridge && ip link add b type veth peer name c && ip link set b master a"
+TRIAL = "ip link add name bridge1 type bridge && ip link add name left type veth peer name right && ip link set left up"
 ROOT = Path(__file__).parents[2]
 
 
@@ -40,7 +40,7 @@ def test_another_machine_takes_over_from_one_that_is_cut_off(folder: Path) -> No
     )
     assert done.returncode == 0, done.stderr[-20_000:]
     seen: dict[str, Any] = json.loads(done.stdout)
-    print(seen)  # noqa: T201 - how long it took, for the one who reads a failure
+    print(way, seen)  # noqa: T201 - how long it took, and on which machines, for the one who reads a failure
     assert seen["silent"]
     assert max(seen["took_over_after"].values()) < 30
     # The one that was cut off wrote nothing, and acts no more since it is back.

@@ -56,10 +56,14 @@ _RECORD = text(
 )
 
 
+_PROCESSED = text(
+    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({recordset.IDS})"  # noqa: S608 - our own words
+)
+
+
 def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Those of the events that were processed before."""
-    statement = text("SELECT id FROM headshotpro.webhook_events WHERE id = ANY(CAST(:ids AS text[]))")
-    return set(connection.execute(statement, {"ids": list(ids)}).scalars())
+    return set(connection.execute(_PROCESSED, {"ids": recordset.document(ids)}).scalars())
 
 
 def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: datetime) -> None:

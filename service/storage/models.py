@@ -30,7 +30,7 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     clocks are inserted, in id order too, before the first lock is taken: a batch that held locks already while it
     inserts could meet another one that does the same.
     """
-    values = {"ids": list(ids)}
+    values = {"ids": recordset.document(ids)}
     connection.execute(_INSERT_CLOCKS, values)
     return _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
 
@@ -38,20 +38,21 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
 _INSERT_CLOCKS = text(
     """
     INSERT INTO headshotpro.model_clocks (model_id)
-    SELECT id FROM unnest(CAST(:ids AS text[])) AS id
+    SELECT id FROM json_array_elements_text(CAST(:ids AS json)) AS id
     WHERE NOT EXISTS (SELECT FROM headshotpro.model_clocks WHERE model_id = id)
     ORDER BY id ON CONFLICT DO NOTHING
     """
 )
 _LOCK_CLOCKS = text(
-    "SELECT * FROM headshotpro.model_clocks WHERE model_id = ANY(CAST(:ids AS text[])) ORDER BY model_id FOR UPDATE"
+    f"SELECT * FROM headshotpro.model_clocks WHERE model_id = ANY({recordset.IDS}) "  # noqa: S608 - our own words
+    "ORDER BY model_id FOR UPDATE"
 )
-_READ = text("SELECT * FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[]))")
+_READ = text(f"SELECT * FROM headshotpro.models WHERE id = ANY({recordset.IDS})")  # noqa: S608 - our own words
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """The rows of those models that have one."""
-    return _by_key(connection.execute(_READ, {"ids": list(ids)}), "id")
+    return _by_key(connection.execute(_READ, {"ids": recordset.document(ids)}), "id")
 
 
 def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:

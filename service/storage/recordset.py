@@ -34,13 +34,17 @@ def table(types: Mapping[str, str]) -> str:
     )
 
 
+# The parameter `ids` as an array of texts.
+IDS = "ARRAY(SELECT json_array_elements_text(CAST(:ids AS json)))"
+
+
 def types_of(known: Table, names: Sequence[str]) -> dict[str, str]:
     """The types of a table's columns."""
     return {name: _TYPES.get(kind := str(known.columns[name].type), kind.lower()) for name in names}
 
 
-def document(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The parameter `rows`.
+def document(rows: Sequence[Mapping[str, Any]] | Sequence[str]) -> str:
+    """The parameter `rows`, or `ids`.
 
     Args:
         rows: names may be missing (null) or be more than the columns; a mapping or a `msgspec.Raw` fits into `jsonb`.

@@ -81,7 +81,7 @@ def measure(
             time.sleep(0.5)
     times = Times.of(_waited(postgres.url, bodies, due, heard))
     report.table(
-        "From POST to committed row; `web` (2 processes), one `worker`, durable Postgres and Redis, all on this machine:",
+        "From POST to committed row; two web processes, one worker, durable servers, all on this machine:",
         ["deliveries a second", "the door's maximum alone", "p50 ms", "p95 ms", "p99 ms", "worst ms", "rows"],
         [[f"{rate:.0f}", f"{most:.0f}", *(f"{value:.1f}" for value in times[:4]), times.calls]],
     )

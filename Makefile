@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EPOCH = $(addprefix SOURCE_DATE_EPOCH=,$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak bench bench-peers check audit tools format dist lock clean
+.PHONY: help run test storm soak bench bench-peers profile check audit tools format dist lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -30,7 +30,11 @@ bench: $(VENV)/dev.stamp  ## measure door, rows, pulls and growth beside floors 
 bench-peers:  ## install what the benches compare with, into .bench; a peer that is missing is said to be missing
 	@$(PYTHON) -m venv .bench
 	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/peers/requirements.txt
-	@npm install --silent --no-package-lock --prefix .bench tests/bench/peers
+	@cp tests/bench/peers/package.json .bench/package.json
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .bench
+
+profile: $(VENV)/dev.stamp  ## show where the time of a drain goes (EVENTS=20000)
+	@$(BIN)/python -m tests.bench.drain_profile --events $(or $(EVENTS),20000)
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .

@@ -130,15 +130,27 @@ def keep(
     Raises:
         LeaseLost: another process has taken over; the transaction must not commit.
     """
-    renew(connection, pull_id, holder, state=json.dumps(state))
-    sets = ", ".join(f"{name} = {name} + :{name}" for name in COUNTERS)
-    statement = text(f"UPDATE headshotpro.pulls SET {sets} WHERE id = :id")  # noqa: S608 - names of our own columns
-    connection.execute(statement, {"id": pull_id, **{name: counted.get(name, 0) for name in COUNTERS}})
+    values = {"id": pull_id, "holder": holder, "lease": LEASE_SECONDS, "state": json.dumps(state)}
+    counts = {name: counted.get(name, 0) for name in COUNTERS}
+    if connection.execute(_KEEP, values | counts).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
 
-def renew(
-    connection: Connection, pull_id: int, holder: str, seconds: float = LEASE_SECONDS, state: str | None = None
-) -> None:
+_KEEP = text(
+    f"""
+    WITH kept AS (
+        UPDATE headshotpro.pull_checkpoints
+        SET leased_until = now() + make_interval(secs => :lease), state = CAST(:state AS jsonb)
+        WHERE pull_id = :id AND holder = :holder
+        RETURNING pull_id
+    )
+    UPDATE headshotpro.pulls SET {", ".join(f"{name} = {name} + :{name}" for name in COUNTERS)}
+    WHERE id IN (SELECT pull_id FROM kept)
+    """  # noqa: S608 - names of our own columns
+)
+
+
+def renew(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
     """Hold the lease for some more seconds; 0 gives it back.
 
     Raises:
@@ -146,12 +158,11 @@ def renew(
     """
     statement = text(
         """
-        UPDATE headshotpro.pull_checkpoints
-        SET leased_until = now() + make_interval(secs => :seconds), state = coalesce(CAST(:state AS jsonb), state)
+        UPDATE headshotpro.pull_checkpoints SET leased_until = now() + make_interval(secs => :seconds)
         WHERE pull_id = :id AND holder = :holder
         """
     )
-    values = {"id": pull_id, "holder": holder, "seconds": seconds, "state": state}
+    values = {"id": pull_id, "holder": holder, "seconds": seconds}
     if connection.execute(statement, values).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -150,13 +151,14 @@ class Mirror:
         wake: bool = False,
         between: Callable[[], object] | None = None,
     ) -> int | None:
-        """One slice of a pull, as a worker's job does it; `between` is called after each page."""
+        """One slice of a pull, as a job does it; `between` is called after each page, before the next is read."""
 
         def progress(_met: int, _total: int) -> None:
             if between:
                 between()
 
-        return advance((runtime or self.runtime).puller(progress), kind, interval, seconds, wake=wake)
+        puller = (runtime or self.runtime).puller(progress)
+        return advance(replace(puller, ahead=1) if between else puller, kind, interval, seconds, wake=wake)
 
     def pull(self, kind: str = FULL, between: Callable[[], object] | None = None, seconds: float = 30.0) -> Row:
         """A pull to its end: its row."""

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak bench bench-peers check audit format lock clean
+.PHONY: help run test storm soak bench bench-peers profile check audit format lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ bench-peers:  ## install what the benches compare with, into .bench; a peer that
 	@$(PYTHON) -m venv .bench
 	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/peers/requirements.txt
 	@npm install --silent --no-package-lock --prefix .bench tests/bench/peers
+
+profile: $(VENV)/dev.stamp .bench/bin/py-spy  ## find where the time goes in web, worker and pull; flame graphs into .bench (PROFILE=web)
+	@$(BIN)/python -m tests.bench.profile $(PROFILE)
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .
@@ -56,6 +59,11 @@ $(BIN)/python:
 	  { echo "Python 3.11 or newer is needed; found: $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 …" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "This Python cannot make virtual environments (on Debian: apt install python3-venv)." >&2; exit 1; }
+
+.bench/bin/py-spy: tests/bench/profiler.txt
+	@$(PYTHON) -m venv .bench
+	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/profiler.txt
+	@touch $@
 
 # The package itself is installed from this folder, without a second resolver and without its build tools from outside.
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python

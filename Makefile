@@ -33,8 +33,8 @@ bench-peers:  ## install what the benches compare with, into .bench; a peer that
 	@cp tests/bench/peers/package.json .bench/package.json
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .bench
 
-profile: $(VENV)/dev.stamp  ## show where the time of a drain goes (EVENTS=20000)
-	@$(BIN)/python -m tests.bench.drain_profile --events $(or $(EVENTS),20000)
+profile: $(VENV)/dev.stamp .bench/bin/py-spy  ## find where the time goes in web, worker and pull; flame graphs into .bench (PROFILE=web)
+	@$(BIN)/python -m tests.bench.profile $(PROFILE)
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .
@@ -73,6 +73,11 @@ $(BIN)/python:
 	  { echo "Python 3.11 or newer is needed; found: $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 …" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "This Python cannot make virtual environments (on Debian: apt install python3-venv)." >&2; exit 1; }
+
+.bench/bin/py-spy: tests/bench/profiler.txt
+	@$(PYTHON) -m venv .bench
+	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/profiler.txt
+	@touch $@
 
 # The package itself is installed from this folder, without a second resolver and without its build tools from outside.
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python

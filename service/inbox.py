@@ -55,6 +55,30 @@ class Delivery(NamedTuple):
         return cls(body, signed_at, received_at, secrets.token_hex(8))
 
 
+class Flag(NamedTuple):
+    """A key in Redis that says that somebody will read the stream.
+
+    Attributes:
+        key: its name.
+        life_ms: how long it stands by itself.
+    """
+
+    key: str
+    life_ms: int
+
+
+class Put(NamedTuple):
+    """What Redis says of deliveries that it took.
+
+    Attributes:
+        length: how many entries the stream holds now.
+        flag_raised: whether the flag that came with them was down before.
+    """
+
+    length: int
+    flag_raised: bool
+
+
 class Entry(NamedTuple):
     """One delivery in the stream.
 
@@ -140,26 +164,29 @@ class Inbox:
         self._client: Any = client
         self._consumer = consumer or own_name()
 
-    def put(self, delivery: Delivery) -> int:
-        """Take a delivery; it is safe when this returns.
+    def put(self, *deliveries: Delivery, flag: Flag | None = None) -> Put:
+        """Take deliveries in one round trip; they are safe when this returns.
 
-        Returns:
-            How many entries the stream holds now.
+        Args:
+            *deliveries: any number.
+            flag: raised after they are in, so that who takes it down and then reads finds them.
 
         Raises:
-            InboxUnavailable: Redis did not take it, or did not say so in time.
+            InboxUnavailable: Redis did not take all of them, or did not say so in time.
         """
-        fields = {
-            "body": delivery.body,
-            "signed_at": delivery.signed_at,
-            "received_at": delivery.received_at.timestamp(),
-            "delivery_id": delivery.delivery_id,
-        }
         with reachable(), self._client.pipeline(transaction=False) as pipeline:
-            pipeline.xadd(STREAM, fields)
-            pipeline.xlen(STREAM)
-            _, length = pipeline.execute()
-        return int(length)
+            for delivery in deliveries:
+                pipeline.execute_command("XADD", STREAM, "*", *_fields(delivery))
+            pipeline.execute_command("XLEN", STREAM)
+            if flag:
+                pipeline.execute_command("SET", flag.key, 1, "NX", "PX", flag.life_ms)
+            answers = pipeline.execute(raise_on_error=False)
+            taken, (length, *raised) = answers[: len(deliveries)], answers[len(deliveries) :]
+            for answer in (*taken, length):
+                if isinstance(answer, Exception):
+                    raise answer
+        # A flag that Redis has no room for is as good as one that stands: the clock wakes a worker, too.
+        return Put(int(length), any(answer and not isinstance(answer, Exception) for answer in raised))
 
     def read(self, count: int, wait_ms: int) -> list[Entry]:
         """The next entries for this consumer; those of dead consumers first.
@@ -233,6 +260,14 @@ class Inbox:
         except redis.exceptions.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+
+def _fields(delivery: Delivery) -> tuple[str | bytes | float, ...]:
+    """Names and values of an entry, in turn."""
+    return (
+        "body", delivery.body, "signed_at", delivery.signed_at,
+        "received_at", delivery.received_at.timestamp(), "delivery_id", delivery.delivery_id,
+    )  # fmt: skip
 
 
 def _flat(batch: Any) -> list[tuple[bytes, Any]]:

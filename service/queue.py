@@ -74,8 +74,12 @@ class JobQueue:
             InboxUnavailable: Redis cannot be reached.
         """
         with reachable():
-            if not self._client.set(job.flag, 1, nx=True, px=job.flag_ms):
-                return False
+            raised = self._client.set(job.flag, 1, nx=True, px=job.flag_ms)
+        return bool(raised) and self.ask_flagged(job)
+
+    def ask_flagged(self, job: Job) -> bool:
+        """Queue a job whose flag the caller has just raised himself; see `ask`."""
+        with reachable():
             queue = queue_of(self._client, job.queue)
             # One waiting drain is enough, whatever became of its flag: any worker that is free takes it.
             if queue.count >= (1 if job is Job.DRAIN else MOST_WAITING):

@@ -1,12 +1,16 @@
-"""The form that every error of ours has: the vendor's."""
+"""The form that every error of ours has, the vendor's: for Flask's views, and for the door, which is none."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import jsonify
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
     from flask import Response
 
 CODES = {
@@ -22,3 +26,29 @@ CODES = {
 def error_answer(status: int, code: str, words: str) -> tuple[Response, int]:
     """An error body of ours: `success`, `error`, `code`, as the vendor's."""
     return jsonify(success=False, error=words, code=code), status
+
+
+class Answer(NamedTuple):
+    """What the door answers.
+
+    Attributes:
+        status: of HTTP.
+        document: the body.
+        headers: that belong to the status.
+    """
+
+    status: int
+    document: dict[str, Any]
+    headers: dict[str, str]
+
+    def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        """Answer a request as WSGI has it (PEP 3333)."""
+        body = json.dumps(self.document).encode() + b"\n"
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *self.headers.items()]
+        start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def refusal(status: int, code: str, words: str, **headers: str) -> Answer:
+    """The same error body as an answer of the door's."""
+    return Answer(status, {"success": False, "error": words, "code": code}, headers)

@@ -9,44 +9,66 @@ from werkzeug.exceptions import HTTPException
 
 from service import config, inbox, log
 from service.counters import Counters
-from service.inbox import Inbox, StaleModels
-from service.queue import JobQueue
+from service.inbox import Flag, Inbox, StaleModels
+from service.queue import Job, JobQueue
 from service.storage import database
 from service.upstream.budget import Budget
 from service.web import NEEDS
 from service.web.answers import CODES, error_answer
 from service.web.api import routes
 from service.web.door import Door
+from service.web.group_commit import GroupCommit
 from service.web.health import Health
 from service.web.keeper import Keeper
 from service.web.keys import Keys
 from service.web.metrics import Metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
     from flask import Response
 
     from service.config import Settings
 
+PATH = "/webhooks/headshotpro"
+
 # A delivery waits this long for Redis at most; then Postgres is to take it.
 DOOR_TIMEOUT_SECONDS = 2
+
+
+class _Web(Flask):
+    """Flask with the door in front of it.
+
+    Attributes:
+        door: answers what is asked of its path.
+    """
+
+    door: Door
+
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request as WSGI has it (PEP 3333)."""
+        if environ["PATH_INFO"] == PATH:
+            return self.door(environ, start_response)
+        return super().wsgi_app(environ, start_response)
 
 
 def build(settings: Settings | None = None) -> Flask:
     """See `service.web.create_app`."""
     settings = settings or config.load(NEEDS)
     log.configure(settings)
-    app = Flask("service.web")
+    app = _Web("service.web")
     # A method that nobody documents is a 405, also OPTIONS, which Flask would answer by itself; HEAD excepted.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     client = inbox.connect(settings.redis, timeout=DOOR_TIMEOUT_SECONDS)
     # One that hangs keeps its connection until it answers: there are a few more than one for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DOOR_TIMEOUT_SECONDS)
-    keeper = Keeper(Inbox(client), engine, settings.inbox_limit)
-    door = Door(keeper, StaleModels(client), JobQueue(client), settings, Counters(client))
+    waking = Flag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
+    keeper = Keeper(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
+    app.door = Door(keeper, StaleModels(client), JobQueue(client), settings, Counters(client))
     health = Health(client, engine, settings.inbox_limit)
     budget = Budget(client, settings.rate_budget, settings.detail_budget)
     metrics = Metrics(client, engine, Keys(settings.api_keys), budget, settings.inbox_limit)
-    app.post("/webhooks/headshotpro")(door.receive)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
     app.get("/metrics")(metrics.scrape)

@@ -1,14 +1,19 @@
-"""The webhook door: verify, decode, keep it safe, wake a worker. Nothing else, and no Postgres where Redis takes it."""
+"""The webhook door: verify, decode, keep it safe, wake a worker. Nothing else, and no Postgres where Redis takes it.
+
+It is a WSGI application of its own in front of Flask's: finding a view, the contexts around it and an answer's way out
+took as long there as all that the door does.
+"""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import structlog
-from flask import jsonify, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from service.counters import DELIVERIES
 from service.errors import DeliveryRejected, InboxUnavailable, Unavailable
@@ -17,10 +22,11 @@ from service.mirror.event import LONGEST_ID
 from service.queue import Job
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
-from service.web.answers import CODES, error_answer
+from service.web.answers import CODES, Answer, refusal
 
 if TYPE_CHECKING:
-    from flask import Response
+    from collections.abc import Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
     from service.config import Settings
     from service.counters import Counters
@@ -56,12 +62,25 @@ class Door:
         self._secrets = settings.webhook_secrets
         self._tolerance = settings.webhook_tolerance_seconds
 
-    def receive(self) -> tuple[Response, int] | tuple[Response, int, dict[str, str]]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request for the door's path, as WSGI has it (PEP 3333)."""
+        if environ["REQUEST_METHOD"] != "POST":
+            answer = refusal(405, CODES[405], "deliveries are posted", Allow="POST")
+        else:
+            try:
+                answer = self._receive(environ)
+            except Exception as error:  # noqa: BLE001 - the last one who can answer in the form of our errors
+                # Its words may hold a person's; where it happened does not.
+                log.critical("delivery", answer="failed", status=500, reason=type(error).__name__, at=_place(error))
+                answer = refusal(500, "ERROR", "the door failed")
+        return answer.send(environ, start_response)
+
+    def _receive(self, environ: WSGIEnvironment) -> Answer:
         """Answer a delivery: size, content type, signature and form are checked in this order."""
         now = time.time()
         try:
-            body = self._body()
-            timestamp = self._verified_timestamp(body, now)
+            body = _body(environ)
+            timestamp = self._verified_timestamp(environ, body, now)
             envelope = decode_envelope(body)
             event_id = event_id_of(envelope, int(timestamp), body)
             arrived = datetime.fromtimestamp(now, UTC)
@@ -69,34 +88,24 @@ class Door:
         except DeliveryRejected as error:
             self._counters.add(DELIVERIES, error.answer)
             log.info("delivery", answer=error.answer, status=error.status)
-            return error_answer(error.status, error.code, str(error))
+            return refusal(error.status, error.code, str(error))
         except Unavailable as error:
             self._counters.add(DELIVERIES, "unavailable")
             log.error("delivery", answer="unavailable", status=503, reason=str(error))
-            answer, status = error_answer(503, "UNAVAILABLE", "the event cannot be kept now: send it again")
-            return answer, status, {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        # Where Redis is gone there is nobody to wake: the clock does it when it is back.
-        if kept == "inbox":
+            words = "the event cannot be kept now: send it again"
+            return refusal(503, "UNAVAILABLE", words, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
+        if kept.wake:
             self._wake()
         self._counters.add(DELIVERIES, "accepted")
-        log.info("delivery", answer="accepted", status=202, kept=kept, event_id=event_id, model_id=envelope.model_id)
-        return jsonify(status="accepted", event=event_id), 202
+        log.info(
+            "delivery", answer="accepted", status=202, kept=kept.where, event_id=event_id, model_id=envelope.model_id
+        )
+        return Answer(202, {"status": "accepted", "event": event_id}, {})
 
-    def _body(self) -> bytes:
-        """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
-        if (request.content_length or 0) > LARGEST_BODY:
-            raise _too_large()
-        # A chunked body tells no length beforehand: read one byte more than is allowed, and no further.
-        body = _read(LARGEST_BODY + 1)
-        if len(body) > LARGEST_BODY:
-            raise _too_large()
-        if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-            raise DeliveryRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json", "media_type")
-        return body
-
-    def _verified_timestamp(self, body: bytes, now: float) -> str:
+    def _verified_timestamp(self, environ: WSGIEnvironment, body: bytes, now: float) -> str:
         """The signed timestamp; one answer for every way in which a signature can be wrong."""
-        signature, timestamp = request.headers.get(SIGNATURE_HEADER), request.headers.get(TIMESTAMP_HEADER)
+        signature: str | None = environ.get(SIGNATURE)
+        timestamp: str | None = environ.get(TIMESTAMP)
         verdict = verify(self._secrets, signature, timestamp, body, now=now, tolerance=self._tolerance)
         if verdict is Verdict.STALE:
             self._note_stale(body)
@@ -121,15 +130,29 @@ class Door:
     def _wake(self) -> None:
         """The event is safe already: where waking fails, the clock wakes a worker a second later."""
         try:
-            self._queue.ask(Job.DRAIN)
+            self._queue.ask_flagged(Job.DRAIN)
         except InboxUnavailable as error:
             log.warning("wake.failed", reason=str(error))
 
 
-def _read(size: int) -> bytes:
+def _body(environ: WSGIEnvironment) -> bytes:
+    """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
+    if (get_content_length(environ) or 0) > LARGEST_BODY:
+        raise _too_large()
+    # A chunked body tells no length beforehand: read one byte more than is allowed, and no further.
+    body = _read(environ, LARGEST_BODY + 1)
+    if len(body) > LARGEST_BODY:
+        raise _too_large()
+    media_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+    if media_type not in ("application/json", "") and not media_type.endswith("+json"):
+        raise DeliveryRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json", "media_type")
+    return body
+
+
+def _read(environ: WSGIEnvironment, size: int) -> bytes:
     """So much of the body at most; one that comes too slowly or breaks off (`worker`) is refused."""
     try:
-        return request.stream.read(size)
+        return get_input_stream(environ).read(size)
     except HTTPException as error:
         status = error.code or 400
         raise DeliveryRejected(status, CODES[status], error.description or error.name, "unreadable") from None
@@ -137,3 +160,17 @@ def _read(size: int) -> bytes:
 
 def _too_large() -> DeliveryRejected:
     return DeliveryRejected(413, "PAYLOAD_TOO_LARGE", f"a body has {LARGEST_BODY} bytes at most", "too_large")
+
+
+def _place(error: Exception) -> str:
+    """File and line of an error."""
+    frame = extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
+def _variable(header: str) -> str:
+    """The name that WSGI gives to a header."""
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
+SIGNATURE, TIMESTAMP = _variable(SIGNATURE_HEADER), _variable(TIMESTAMP_HEADER)

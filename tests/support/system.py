@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import psycopg
 import urllib3
@@ -25,6 +25,9 @@ from service.embedded import free_port
 from service.leash import leashed
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from tests.support.processes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SECRET = "5e" * 32
 API_KEY = "key-of-the-tests"
@@ -102,10 +105,14 @@ class System(AbstractContextManager["System"]):
 
     def start(self, role: str) -> Started:
         """Start a process of the Procfile."""
-        log = self.folder / f"{role}-{len(self.started)}.log"
+        return self.run(role, procfile()[role])
+
+    def run(self, name: str, command: Sequence[str]) -> Started:
+        """Start any command in the place of a process of ours."""
+        log = self.folder / f"{name}-{len(self.started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                leashed(procfile()[role], SIGTERM),
+                leashed(command, SIGTERM),
                 env=environment(**self.settings),
                 cwd=self.folder,
                 stdout=output,

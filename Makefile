@@ -3,12 +3,14 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The time of everything in an archive is that of its commit; outside of a repository the build tool has a time of its own.
+EPOCH = $(addprefix SOURCE_DATE_EPOCH=,$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak check audit format lock clean
+.PHONY: help run test storm soak bench bench-peers profile check audit tools format dist lock clean
 
 help:  ## list the commands
-	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: $(VENV)/run.stamp  ## run the whole system on this machine, with a sandbox vendor unless .env holds an API key
 	@exec $(BIN)/headshot-mirror up --with-parent
@@ -22,6 +24,18 @@ storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills,
 soak: $(VENV)/dev.stamp  ## load a deployment for ten minutes while everything is struck again and again (SECONDS=600)
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600)
 
+bench: $(VENV)/dev.stamp  ## measure door, rows, pulls and growth beside floors and peers, and write tests/bench/RESULTS.md (BENCH=door)
+	@$(BIN)/python -m tests.bench $(BENCH)
+
+bench-peers:  ## install what the benches compare with, into .bench; a peer that is missing is said to be missing
+	@$(PYTHON) -m venv .bench
+	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/peers/requirements.txt
+	@cp tests/bench/peers/package.json .bench/package.json
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .bench
+
+profile: $(VENV)/dev.stamp  ## show where the time of a drain goes (EVENTS=20000)
+	@$(BIN)/python -m tests.bench.drain_profile --events $(or $(EVENTS),20000)
+
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,13 +46,24 @@ check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migratio
 audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned packages; says so where nobody can be asked
 	@$(BIN)/python -m tests.audit
 
+tools:  ## install what some tests look at deploy/ with, on Debian, as root; without it they are skipped
+	apt-get update -qq
+	apt-get install -qq -y --no-install-recommends nginx-light openssl prometheus systemd > /dev/null
+
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+dist: $(VENV)/run.stamp  ## build the wheel and the sdist into dist/; the same commit gives the same bytes
+	@rm -rf dist
+	@$(EPOCH) $(BIN)/python -m hatchling build -d dist
+	@$(BIN)/python -m pip hash dist/*
+
 lock:  ## pin every package anew, with hashes and without download addresses (needs uv)
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt pyproject.toml -o requirements/serve.txt
+	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt --group build -o requirements/build.txt
 
 clean:  ## remove what the commands made, the kept data of `make run` excepted
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

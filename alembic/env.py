@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from service.storage.schema import MAKE_SCHEMA
 from service.storage.tables import SCHEMA, metadata
 
 
@@ -12,23 +13,30 @@ def _only_ours(name: str | None, kind: str, _parents: object) -> bool:
     return name == SCHEMA if kind == "schema" else True
 
 
+# The limits of a migration beside which older code serves; None where there is no schema yet, and so nobody to hold up.
+limits = context.config.attributes.get("limits")
+
 options = {
     "target_metadata": metadata,
     "version_table_schema": SCHEMA,
     "include_schemas": True,
     "include_name": _only_ours,
     "compare_server_default": True,
+    # Each revision commits by itself, so that no lock outlives it; a new schema is made as a whole or not at all.
+    "transaction_per_migration": limits is not None,
+    # `service.storage.expand` finds them here.
+    "limits": limits,
 }
 
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"}, **options)
     with context.begin_transaction():
-        context.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        if limits is None:
+            context.execute(MAKE_SCHEMA)
         context.run_migrations()
 else:
     connection = context.config.attributes["connection"]
     # A user who is named like the schema has it in the search path, and Alembic would take it for the unnamed default.
-    connection.exec_driver_sql("SET LOCAL search_path TO public")
     connection.dialect.default_schema_name = "public"
     context.configure(connection=connection, **options)
     with context.begin_transaction():

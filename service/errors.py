@@ -5,6 +5,7 @@ MirrorError
 ├── Stopping                 the process was asked to stop while it waited
 ├── Unavailable              a server of ours is gone: wait and go on
 │   ├── StorageUnavailable   Postgres
+│   │   └── LockUnavailable  somebody else holds a lock that is needed
 │   └── InboxUnavailable     Redis
 ├── SchemaOutdated           the database is older than the code (exit 1)
 ├── DeliveryRejected         a webhook delivery that the door refuses
@@ -50,6 +51,10 @@ class Unavailable(MirrorError):
 
 class StorageUnavailable(Unavailable):
     """Postgres cannot be reached."""
+
+
+class LockUnavailable(StorageUnavailable):
+    """Somebody else holds a lock that is needed, and did not let go in time."""
 
 
 class InboxUnavailable(Unavailable):

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from service import sentinel
 from service.addresses import sentinels
-from service.errors import InboxUnavailable
+from service.errors import InboxUnavailable, SettingsError
 from service.process_name import own_name
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     Args:
         url: of a Redis (`redis://…`, `rediss://…`), or of the Sentinels that know it (`service.addresses.sentinels`).
         timeout: seconds within which its calls end; None: whoever calls sets it.
+
+    Raises:
+        SettingsError: redis-py does not understand the URL, or not one of its options.
     """
     connecting: dict[str, Any] = {
         "socket_connect_timeout": min(timeout or LONGEST_CONNECT_SECONDS, LONGEST_CONNECT_SECONDS),
@@ -99,10 +102,17 @@ def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     }
     # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
     options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
-    group = sentinels(url)
-    if group is not None:
-        return sentinel.client(group, connecting, options)
-    return redis.Redis.from_url(url, **connecting, **options)
+    try:
+        group = sentinels(url)
+        client = (
+            sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
+        )
+        # redis-py looks at most options only when it connects: an odd one would fail each time, for ever.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, redis.exceptions.RedisError):
+        raise SettingsError("REDIS_URL is malformed: one of its options, or a value of one, is not known") from None
+    return client
 
 
 @contextmanager
@@ -232,21 +242,21 @@ def _flat(batch: Any) -> list[tuple[bytes, Any]]:
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     """An entry of ours; one that somebody else wrote has an empty body, and ends as dead."""
-    arrived = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
     return Entry(
         entry_id=entry_id.decode(),
         delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
         body=fields.get(b"body", b""),
-        signed_at=_time(fields.get(b"signed_at"), arrived),
-        received_at=_time(fields.get(b"received_at"), arrived),
+        signed_at=_time(fields.get(b"signed_at"), entry_id),
+        received_at=_time(fields.get(b"received_at"), entry_id),
     )
 
 
-def _time(seconds: bytes | None, arrived: datetime) -> datetime:
+def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
+    """A time of an entry; the one that is in its id where it tells none."""
     try:
         return datetime.fromtimestamp(float(seconds or b""), UTC)
     except (ValueError, OverflowError):
-        return arrived
+        return datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
 
 
 STALE_MODELS = "headshotpro:stale_models"

@@ -39,6 +39,12 @@ class Worker(SimpleWorker):
     max_connection_wait_time = 1.0
     log_result_lifespan = False
 
+    def _install_signal_handlers(self) -> None:
+        """A signal that came before is ours alone: RQ would wait for a job, until somebody loses patience."""
+        super()._install_signal_handlers()  # type: ignore[no-untyped-call]  # RQ types it not
+        if self.runtime.stop.is_set():
+            raise StopRequested
+
     def handle_warm_shutdown_request(self) -> None:
         """On SIGTERM the running job is told, too: it ends between two batches or pages."""
         self.runtime.stop.set()

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from service.storage import expand
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -19,6 +21,13 @@ SCHEMA = "headshotpro"
 
 
 def upgrade() -> None:
+    expand.create_index(
+        "models_to_erase_idx",
+        "models",
+        ["deleted_at"],
+        postgresql_where=sa.text("status = 'deleted' AND erased_at IS NULL"),
+    )
+    expand.lock("event_spool", "webhook_events")
     signed_at = sa.Column(
         "signed_at",
         postgresql.TIMESTAMP(timezone=True),
@@ -33,10 +42,3 @@ def upgrade() -> None:
     op.add_column("webhook_events", signed_at, schema=SCHEMA)
     op.add_column("webhook_events", delivery_ids, schema=SCHEMA)
     op.add_column("event_spool", delivery_id, schema=SCHEMA)
-    op.create_index(
-        "models_to_erase_idx",
-        "models",
-        ["deleted_at"],
-        schema=SCHEMA,
-        postgresql_where=sa.text("status = 'deleted' AND erased_at IS NULL"),
-    )

@@ -1,8 +1,5 @@
 """the views for dashboards, and the indexes that keep them quick.
 
-Making the indexes holds up writers of `models` and `model_changes`, some seconds for each ten million rows; deliveries
-wait in the inbox meanwhile.
-
 Revision ID: 0003
 Revises: 0002
 """
@@ -11,6 +8,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+
+from service.storage import expand
 
 revision = "0003"
 down_revision = "0002"
@@ -157,49 +156,43 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
 
 def upgrade() -> None:
     for name in ("created_at", "finished_at", "deleted_at"):
-        op.create_index(
+        expand.create_index(
             f"models_{name.removesuffix('_at')}_day_idx",
             "models",
             [sa.text(f"(({name} AT TIME ZONE 'UTC'::text)::date)"), "team_id"],
-            schema="headshotpro",
             postgresql_include=[name],
         )
-    op.create_index(
+    expand.create_index(
         "models_unfinished_idx",
         "models",
         ["id"],
-        schema="headshotpro",
         postgresql_include=["team_id"],
         postgresql_where=sa.text("finished_at IS NULL"),
     )
-    op.create_index(
+    expand.create_index(
         "model_changes_outcome_day_idx",
         "model_changes",
         ["to_status", sa.text("((observed_at AT TIME ZONE 'UTC'::text)::date)"), "model_id"],
-        schema="headshotpro",
         postgresql_include=["observed_at"],
         postgresql_where=sa.text("to_status IN ('active', 'failed')"),
     )
-    op.create_index(
+    expand.create_index(
         "model_changes_failures_idx",
         "model_changes",
         ["model_id", "id"],
-        schema="headshotpro",
         postgresql_include=["observed_at", "from_status"],
         postgresql_where=sa.text("to_status = 'failed'"),
     )
-    op.create_index(
+    expand.create_index(
         "model_changes_entered_idx",
         "model_changes",
         ["observed_at"],
-        schema="headshotpro",
         postgresql_where=sa.text("to_status IS NOT NULL"),
     )
-    op.create_index(
+    expand.create_index(
         "pulls_complete_idx",
         "pulls",
         ["finished_at"],
-        schema="headshotpro",
         postgresql_where=sa.text("kind = 'full' AND status = 'complete'"),
     )
     for view, (query, comment, columns) in VIEWS.items():

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from service.storage import expand
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -19,15 +21,14 @@ TIME = postgresql.TIMESTAMP(timezone=True)
 
 
 def upgrade() -> None:
+    expand.create_index("pulls_held_idx", "pulls", ["id"], postgresql_where=sa.text("status = 'held'"))
+    expand.lock("alerts")
     op.add_column(
         "alerts",
         sa.Column(
             "last_notice_at", TIME, nullable=True, comment="When a notice of it, or a reminder, was last handed out"
         ),
         schema="headshotpro",
-    )
-    op.create_index(
-        "pulls_held_idx", "pulls", ["id"], schema="headshotpro", postgresql_where=sa.text("status = 'held'")
     )
     _watch()
     _outbox()

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from service.storage import expand
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -17,6 +19,15 @@ depends_on = None
 
 
 def upgrade() -> None:
+    # Those that had only their first columns stay for code of before; a later release may drop them.
+    expand.create_index("models_page_idx", "models", ["created_at", "id"], postgresql_include=["status"])
+    expand.create_index("models_status_page_idx", "models", ["status", "created_at", "id"])
+    expand.create_index(
+        "models_team_page_idx",
+        "models",
+        ["team_id", "created_at", "id"],
+        postgresql_include=["status"],
+    )
     op.create_table(
         "idempotency_keys",
         sa.Column(
@@ -51,16 +62,4 @@ def upgrade() -> None:
     op.execute(
         "ALTER TABLE headshotpro.models"
         " SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_insert_scale_factor = 0.01)"
-    )
-    # Those that had only their first columns stay for code of before; a later release may drop them.
-    op.create_index(
-        "models_page_idx", "models", ["created_at", "id"], schema="headshotpro", postgresql_include=["status"]
-    )
-    op.create_index("models_status_page_idx", "models", ["status", "created_at", "id"], schema="headshotpro")
-    op.create_index(
-        "models_team_page_idx",
-        "models",
-        ["team_id", "created_at", "id"],
-        schema="headshotpro",
-        postgresql_include=["status"],
     )

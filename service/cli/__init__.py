@@ -16,6 +16,7 @@ COMMANDS = {
     "up": "service.cli.up",
     "sandbox": "service.cli.sandbox",
     "migrate": "service.cli.migrate",
+    "restored": "service.cli.restored",
     "web": "service.cli.processes",
     "worker": "service.cli.processes",
     "clock": "service.cli.processes",

@@ -6,19 +6,32 @@ import click
 
 from service import config
 
+EPILOG = """\b
+Examples:
+  headshot-mirror migrate
+  headshot-mirror migrate --sql > schema.sql
+  headshot-mirror migrate --sql --from 0003 | psql "$DATABASE_URL"
+"""
 
-@click.command(epilog="Example: headshot-mirror migrate --sql > schema.sql")
-@click.option("--sql", is_flag=True, help="Print the SQL for an empty database instead of running it.")
-def migrate(*, sql: bool) -> None:
+
+@click.command(epilog=EPILOG)
+@click.option("--sql", is_flag=True, help="Print the SQL instead of running it; by itself that for an empty database.")
+@click.option("--from", "since", metavar="REVISION", help="With --sql: go on from this revision.")
+def migrate(*, sql: bool, since: str | None) -> None:
     """Bring the database's schema to the newest revision.
 
-    Safe to run while the old code serves, and from several places at once: one works, the others wait.
+    Safe to run while the old code serves, and from several places at once: one works, the others wait. A lock that
+    others hold is not waited for longer than two seconds at a time; who is in the way is said.
     """
     from service.storage import schema
 
+    if since is not None and not sql:
+        raise click.UsageError("--from goes with --sql; without it the database itself tells its revision")
+    if since is not None and since not in schema.revisions():
+        raise click.UsageError(f"there is no revision {since}; there are {', '.join(schema.revisions())}")
     if sql:
-        click.echo(schema.script())
+        click.echo(schema.script(since))
         return
     settings = config.load(("DATABASE_URL",))
-    revision = schema.migrate(settings.postgres_url, tell=lambda skipped: click.echo(skipped, err=True))
+    revision = schema.migrate(settings.postgres_url, tell=lambda line: click.echo(line, err=True))
     click.echo(f"The schema is at revision {revision}.")

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from service import config
 
+if TYPE_CHECKING:
+    from service.config import Settings
 
-def _become(*arguments: str) -> None:
-    """Replace this process by another Python, so that signals reach it and nothing stands between.
 
-    ALERT_URLS is checked here, for all of them: Apprise, which that takes, goes with this process.
+def _check(settings: Settings) -> None:
+    """Check what only a library can of the settings, for all three: Apprise, which that takes, goes with this process.
+
+    Raises:
+        SettingsError: ALERT_URLS or REDIS_URL is malformed, or there is no REDIS_URL.
     """
+    from service import inbox
     from service.alerts import receivers
 
-    receivers.of(config.load())
+    receivers.of(settings)
+    inbox.connect(settings.redis)
+
+
+def _become(*arguments: str) -> None:
+    """Replace this process by another Python, so that signals reach it and nothing stands between."""
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - our own module
 
 
@@ -29,6 +40,7 @@ def web() -> None:
     from service.web import NEEDS
 
     settings = config.load(NEEDS)
+    _check(settings)
     engine = database.connect(settings.postgres_url, pool_size=1)
     try:
         schema.check(engine)
@@ -42,10 +54,12 @@ def web() -> None:
 @click.command(epilog="Example: headshot-mirror worker")
 def worker() -> None:
     """Apply events, pull, ask the upstream: any number, on any machine."""
+    _check(config.load())
     _become("-m", "workers", "worker")
 
 
 @click.command(epilog="Example: headshot-mirror clock")
 def clock() -> None:
     """Ask for what is due, each second: any number may run, one acts."""
+    _check(config.load())
     _become("-m", "workers", "clock")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.opening import open_runtime
+from service.cli.output import json_option, print_json
 from service.cli.progress import progress_bar, stop_on_signals
 from service.errors import LeaseLost, MirrorError
 
@@ -23,7 +24,8 @@ SETTLE_SECONDS = 120.0
 @click.command(epilog="Example: headshot-mirror pull --hot")
 @click.option("--full", "kind", flag_value="full", default=True, help="Read every model (the default).")
 @click.option("--hot", "kind", flag_value="hot", help="Read the statuses that still change.")
-def pull(kind: str) -> None:
+@json_option
+def pull(kind: str, *, as_json: bool) -> None:
     """Pull now, in this process; a running pull of the same kind is waited for first.
 
     Returns when what it left open is settled: models that were not shown, and profiles that are still missing. Exit
@@ -35,7 +37,7 @@ def pull(kind: str) -> None:
         row = _run(runtime, kind, progress)
         if row["status"] == "complete":
             _settle(runtime)
-    _report(row)
+    _report(row, as_json=as_json)
 
 
 def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
@@ -52,11 +54,14 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
     with transaction(runtime.engine) as connection:
         newest_before = pulls.newest_id(connection)
     ours: int | None = None
+    # A person does not wait for a rest that was taken before; one that comes later has its reason.
+    wake = True
     while True:
         try:
-            worked = advance(puller, kind, 0, SLICE_SECONDS)
+            worked = advance(puller, kind, 0, SLICE_SECONDS, wake=wake)
         except LeaseLost:
             worked = None
+        wake = False
         if worked and worked > newest_before:
             ours = worked
         with transaction(runtime.engine) as connection:
@@ -82,10 +87,14 @@ def _settle(runtime: Runtime) -> None:
         runtime.pause(LOOK_AGAIN_SECONDS)
 
 
-def _report(row: dict[str, Any]) -> None:
-    click.echo(
-        f"Pull {row['id']} ({row['kind']}) is {row['status']}: {row['models_seen']} models seen in {row['requests']} "
-        f"requests; {row['inserted']} new, {row['changed']} changed, {row['tombstoned']} deleted."
-    )
+def _report(row: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(row)
+    else:
+        click.echo(
+            f"Pull {row['id']} ({row['kind']}) is {row['status']}: {row['models_seen']} models seen in "
+            f"{row['requests']} requests; {row['inserted']} new, {row['changed']} changed, "
+            f"{row['tombstoned']} deleted."
+        )
     if row["status"] != "complete":
         raise MirrorError(row["error"] or "the pull did not complete")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service import config
 from service.cli.opening import open_engine, open_runtime, reading
 from service.cli.output import json_option, print_rows
 from service.cli.progress import stop_on_signals
@@ -62,8 +63,10 @@ def release(pull_id: int) -> None:
 @click.argument("pull_id", type=int)
 def reject(pull_id: int) -> None:
     """Refuse a held pull: it has failed, and no pull decides its suspects for a day."""
+    from service import log
     from service.mirror import deletions
 
+    log.configure(config.load())
     deletions.reject(open_engine(), pull_id)
     click.echo(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 

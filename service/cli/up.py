@@ -125,7 +125,7 @@ class System:
         self._stack.enter_context(locked(self._folder))
         psql = self._start_postgres()
         self._start_redis()
-        migrate(self._settings().postgres_url)
+        migrate(self._settings().postgres_url, self._screen.say)
         if self._given.headshotpro_api_key is None:
             self._start_sandbox(sandbox_options)
         else:

@@ -4,8 +4,8 @@ A full pull goes through four phases: whose key is it; walks over the whole list
 missed; suspects, the models of ours that were not shown, each decided by a single GET; the end. A hot pull walks the
 list once for each status that still changes, and asks about the models that were in one and were not shown.
 
-Each page is one transaction: its models merged, the checkpoint moved, the lease renewed. A process that dies loses
-nothing but the page in its hand; one whose lease was taken cannot commit.
+Pages are read a little ahead of the merge. What has been read is one transaction: models merged, the checkpoint moved,
+the lease renewed. A process that dies loses nothing but the pages in its hand; one whose lease was taken cannot commit.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
 from service.errors import KeyRejected, Stopping, Throttled, UpstreamError, UpstreamRejected
 from service.mirror import deletions
-from service.mirror.apply import SETTLING, Sighting, apply
-from service.mirror.observe import from_list
-from service.mirror.walk import MOST_WALKS, PAGE, Page, Walk, accepts, again, proves, step_back, step_on
+from service.mirror.ahead import Reader
+from service.mirror.apply import SETTLING
+from service.mirror.pages import merge_pages
+from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves
 from service.process_name import surely_dead
 from service.storage import pulls, suspects, wishes
 from service.storage.database import transaction
 from service.upstream.budget import Priority
-from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection, Engine
 
+    from service.mirror.ahead import Read
     from service.upstream.answers import Answer
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import ModelPage
@@ -49,6 +50,9 @@ MOST_LEFT_HOT = 50
 SUSPECTS_AT_A_TIME = 20
 # The mirror is small enough to be checked model by model, whatever share of it is gone.
 NEVER_HELD = 10
+
+# What is read while a page is merged is merged together: as many models as a batch of the drain or a few more.
+AHEAD = 5
 
 MOST_FAILURES = 5
 FAILURE_PAUSE_SECONDS = 10.0
@@ -85,6 +89,7 @@ class Puller:
         tombstone_limit: share of the live mirror that may be suspect before a person decides.
         counted: requests sent so far by `client`, to be read before and after.
         progress: told of a running full pull: models met and the list's total.
+        ahead: pages that may be read and not merged yet; 1: each is merged before the next is asked for.
     """
 
     engine: Engine
@@ -93,9 +98,10 @@ class Puller:
     tombstone_limit: float
     counted: Callable[[], int]
     progress: Callable[[int, int], None]
+    ahead: int = AHEAD
 
 
-def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int | None:
+def advance(puller: Puller, kind: str, interval: float, seconds: float, *, wake: bool = False) -> int | None:
     """Begin a pull of a kind if one is due, or go on with the running one, for about `seconds`.
 
     Args:
@@ -103,6 +109,7 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int |
         kind: `full` or `hot`.
         interval: seconds since the start of the last one after which one is due.
         seconds: how long to go on before the lease is given back; the next call resumes.
+        wake: go on at once with a pull that rests after an error of the upstream.
 
     Returns:
         The number of the pull that was worked on; None where none was due or another process has it.
@@ -115,7 +122,7 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float) -> int |
     """
     with transaction(puller.engine) as connection:
         holder = pulls.holder(connection, kind)
-        if holder is not None and surely_dead(holder):
+        if holder is not None and (surely_dead(holder) or (wake and holder == pulls.NOBODY)):
             pulls.end_lease(connection, kind, holder)
         claim = pulls.claim(connection, kind, puller.holder, interval)
     if claim is None:
@@ -178,28 +185,21 @@ class _Slice:
     def _walk(self) -> None:
         if self.state.walk.ended:
             self._walked()
-        else:
-            self._page()
+            return
+        self.state.walk = self._placed(self.state.walk)
+        reader = Reader(self.state.walk, self._ask, lambda: self.left, self.puller.ahead)
+        try:
+            while reads := reader.take():
+                self._commit(reads)
+                reader.merged(len(reads))
+        finally:
+            reader.close()
 
-    def _page(self) -> None:
-        """Read one page, merge it, move on."""
-        walk = self.state.walk = self._placed(self.state.walk)
+    def _ask(self, offset: int) -> Answer[ModelPage]:
         status = self.state.statuses[0] if self.state.statuses else None
-        answer = self.puller.client.list_models(
-            limit=PAGE, offset=walk.offset, status=status, priority=self._priority, patience=self.left
+        return self.puller.client.list_models(
+            limit=PAGE, offset=offset, status=status, priority=self._priority, patience=self.left
         )
-        # It was sent after all of these, so it is no older, whatever the whole seconds of two `Date`s make of them.
-        sent_at = min(max(answer.sent_at, self.state.began_at or answer.sent_at, walk.began_at), answer.answered_at)
-        page = page_of(answer, sent_at)
-        self.state.began_at = self.state.began_at or sent_at
-        joined = accepts(walk, page)
-        sightings = [
-            Sighting(from_list(model, sent_at, answer.answered_at), "pull", pull_id=self.pull_id)
-            for model in answer.body.models
-        ]
-        self._commit_page(page, sightings, joined=joined)
-        met = page.total if self.state.walk.ended else min(self.state.walk.offset, page.total)
-        self.puller.progress(met, page.total)
 
     def _placed(self, walk: Walk) -> Walk:
         """A walk that begins, in time: after every answer that is merged already, so that what it shows can be told."""
@@ -207,28 +207,29 @@ class _Slice:
             return walk
         with transaction(self.puller.engine) as connection:
             newest = pulls.newest_shown_at(connection)
-        return msgspec.structs.replace(walk, began_at=newest + timedelta(microseconds=1)) if newest else walk
+        after = newest + timedelta(microseconds=1) if newest else walk.began_at
+        return msgspec.structs.replace(walk, began_at=max(after, self.state.began_at or after))
 
-    def _commit_page(self, page: Page, sightings: Sequence[Sighting], *, joined: bool) -> None:
-        """One transaction: what the page tells, true even where it did not join, and where the walk stands after it."""
-        began_at = self.state.began_at or page.sent_at
-
+    def _commit(self, reads: Sequence[Read]) -> None:
+        """One transaction: what pages tell, even of one that did not join, and where the walk stands after them."""
+        self.state.began_at = began_at = self.state.began_at or reads[0].page.sent_at
+        walk = reads[-1].walk
         with transaction(self.puller.engine) as connection:
-            applied = apply(connection, sightings)
-            wishes.settle_profiles(connection, page.ids)
-            new = sum(1 for shown in applied.shown_before.values() if shown is None or shown < began_at)
-            walk = self.state.walk
-            self.state.walk = step_on(walk, page, new) if joined else step_back(walk)
+            found = merge_pages(connection, reads, self.pull_id, began_at)
+            self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
             self.state.failures = 0
             self._keep(
                 connection,
-                pages=1,
-                models_seen=new,
-                inserted=len(applied.inserted),
-                changed=len(applied.changed),
-                tombstoned=len(applied.tombstoned),
+                pages=len(reads),
+                models_seen=found.new,
+                inserted=found.inserted,
+                changed=found.changed,
+                tombstoned=found.tombstoned,
             )
-        log.info("page", kind=self.kind, offset=walk.offset, models=len(page.ids), joined=joined, new=new)
+        for read in reads:
+            log.info("page", kind=self.kind, models=len(read.models), joined=read.joined, next=read.walk.offset)
+        total = reads[-1].page.total
+        self.puller.progress(total if walk.ended else min(walk.offset, total), total)
 
     def _walked(self) -> None:
         """After a walk's end: another status, another walk, the suspects, or the end."""
@@ -303,7 +304,7 @@ class _Slice:
         """Give the lease back; nobody goes on before `seconds` are over."""
         with transaction(self.puller.engine) as connection:
             self._keep(connection)
-            pulls.renew(connection, self.pull_id, self.puller.holder, seconds)
+            pulls.rest(connection, self.pull_id, self.puller.holder, seconds)
 
     def _stumble(self, error: UpstreamError) -> None:
         """The upstream gave nothing, again after its retries: try later, a few times."""
@@ -331,17 +332,3 @@ class _Slice:
     @property
     def _priority(self) -> Priority:
         return Priority.FULL if self.kind == FULL else Priority.HOT
-
-
-def page_of(answer: Answer[ModelPage], sent_at: datetime) -> Page:
-    """What a walk looks at in a page; creation times come from the ids where the page tells none."""
-    listed, pagination = answer.body.models, answer.body.pagination
-    created: list[Any] = [model.created_at or created_at_of(model.id) for model in listed]
-    return Page(
-        ids=[model.id for model in listed],
-        created=[time for time in created if time],
-        total=pagination.total,
-        full=len(listed) >= min(pagination.limit, PAGE),
-        has_more=pagination.has_more,
-        sent_at=sent_at,
-    )

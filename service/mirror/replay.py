@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy.exc import DBAPIError
 
 from service.inbox import Entry
-from service.mirror.drain import BATCH, Drained, merge_events, one_by_one
+from service.mirror.drain import Drained, merge_events, one_by_one
 from service.mirror.event import Event, event_of, row
+from service.mirror.lanes import BATCH
 from service.storage import events
 from service.storage.database import transaction
 
@@ -60,13 +61,14 @@ def replay(engine: Engine, wanted: events.Wanted, tolerance: timedelta) -> Itera
 
 def _replayed(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[Replayed]:
     whole = [one for one in kept if one["payload"] is not None]
+    merge = partial(_merge_again, frozenset(one["id"] for one in whole if one["status"] == "applied"))
     batch = [_event(one, tolerance) for one in whole]
     try:
         with transaction(engine) as connection:
-            _merge_again(connection, batch)
+            merge(connection, batch)
     except DBAPIError:
         batch = [_event(one, tolerance) for one in whole]
-        one_by_one(engine, batch, _merge_again)
+        one_by_one(engine, batch, merge)
     found = {event.event_id: event for event in batch}
     for one in kept:
         event = found.get(one["id"])
@@ -74,11 +76,15 @@ def _replayed(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: time
         yield Replayed(one["id"], one["status"], after, error)
 
 
-def _merge_again(connection: Connection, batch: Sequence[Event]) -> Drained:
-    return merge_events(connection, batch, partial(_record_again, connection, batch))
+def _merge_again(applied: frozenset[str], connection: Connection, batch: Sequence[Event]) -> Drained:
+    return merge_events(connection, batch, partial(_record_again, applied, connection, batch))
 
 
-def _record_again(connection: Connection, batch: Sequence[Event]) -> None:
+def _record_again(applied: frozenset[str], connection: Connection, batch: Sequence[Event]) -> None:
+    """Write what became of the events now; one that was applied before stays so, though it is older than the row."""
+    for event in batch:
+        if event.status == "stale" and event.event_id in applied:
+            event.status = "applied"
     events.record_again(connection, [row(event) for event in batch])
 
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import MirrorError, ModelNotFound
+from service.mirror.ahead import page_of
 from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
 from service.mirror.observe import from_list, from_single
-from service.mirror.pull import page_of
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, accepts, again, proves, step_back, step_on
 from service.storage import models
 from service.storage.database import transaction

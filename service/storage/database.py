@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import SchemaOutdated, SettingsError, StorageUnavailable
+from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StorageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,8 @@ BEGINNING = (
 
 # Class 54 of Postgres' error codes: the data itself is too large, and will be next time.
 LIMIT_EXCEEDED = "54"
+# A lock that was not to be had in time, or only by waiting for each other.
+LOCKED = ("55P03", "40P01")
 # Class 25: the session's transaction was ended for it, or the server takes no writes.
 TRANSACTION_STATE = "25"
 READ_ONLY = "25006"
@@ -96,17 +98,24 @@ def transaction(engine: Engine, seconds: float = 0) -> Iterator[Connection]:
             deadlock, a time-out): the same work may succeed later.
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
+    with errors_of_ours(engine), engine.begin() as connection:
+        # In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
+        limit = f"; SET LOCAL statement_timeout = {round(seconds * 1000)}" if seconds else ""
+        connection.exec_driver_sql(f"{BEGINNING}{limit}")
+        yield connection
+
+
+@contextmanager
+def errors_of_ours(engine: Engine) -> Iterator[None]:
+    """Turn what SQLAlchemy raises while it uses an engine into the errors that `transaction` names."""
     try:
-        with engine.begin() as connection:
-            # In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
-            limit = f"; SET LOCAL statement_timeout = {round(seconds * 1000)}" if seconds else ""
-            connection.exec_driver_sql(f"{BEGINNING}{limit}")
-            yield connection
+        yield
     except (OperationalError, InterfaceError, PoolTimeout) as error:
         cause = getattr(error, "orig", None) or error
         if _sqlstate(error).startswith(LIMIT_EXCEEDED):
             raise
-        raise StorageUnavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
+        unavailable = LockUnavailable if _sqlstate(error) in LOCKED else StorageUnavailable
+        raise unavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
     except InternalError as error:
         if not _sqlstate(error).startswith(TRANSACTION_STATE):
             raise

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 15.0
 # A pull that stood still for longer starts again: what it read is no longer one picture.
 RESUMABLE_SECONDS = 300.0
+# Whose lease it is while a pull rests after an error of the upstream.
+NOBODY = ""
 
 COUNTERS = ("requests", "pages", "models_seen", "inserted", "changed", "tombstoned")
 
@@ -52,14 +54,14 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Cl
 
 
 def holder(connection: Connection, kind: str) -> str | None:
-    """The process that has the lease of the running pull of a kind; None where none runs."""
+    """The process that has the lease of the running pull of a kind; `NOBODY` while it rests, None where none runs."""
     statement = text("SELECT holder FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until > now()")
     found: str | None = connection.execute(statement, {"kind": kind}).scalar()
     return found
 
 
 def end_lease(connection: Connection, kind: str, holder: str) -> None:
-    """Let anybody take over what a process holds that has died."""
+    """Let anybody go on at once with what a process holds that has died, or with what rests."""
     statement = text(
         "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :holder"
     )
@@ -128,15 +130,27 @@ def keep(
     Raises:
         LeaseLost: another process has taken over; the transaction must not commit.
     """
-    renew(connection, pull_id, holder, state=json.dumps(state))
-    sets = ", ".join(f"{name} = {name} + :{name}" for name in COUNTERS)
-    statement = text(f"UPDATE headshotpro.pulls SET {sets} WHERE id = :id")  # noqa: S608 - names of our own columns
-    connection.execute(statement, {"id": pull_id, **{name: counted.get(name, 0) for name in COUNTERS}})
+    values = {"id": pull_id, "holder": holder, "lease": LEASE_SECONDS, "state": json.dumps(state)}
+    counts = {name: counted.get(name, 0) for name in COUNTERS}
+    if connection.execute(_KEEP, values | counts).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
 
-def renew(
-    connection: Connection, pull_id: int, holder: str, seconds: float = LEASE_SECONDS, state: str | None = None
-) -> None:
+_KEEP = text(
+    f"""
+    WITH kept AS (
+        UPDATE headshotpro.pull_checkpoints
+        SET leased_until = now() + make_interval(secs => :lease), state = CAST(:state AS jsonb)
+        WHERE pull_id = :id AND holder = :holder
+        RETURNING pull_id
+    )
+    UPDATE headshotpro.pulls SET {", ".join(f"{name} = {name} + :{name}" for name in COUNTERS)}
+    WHERE id IN (SELECT pull_id FROM kept)
+    """  # noqa: S608 - names of our own columns
+)
+
+
+def renew(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
     """Hold the lease for some more seconds; 0 gives it back.
 
     Raises:
@@ -144,14 +158,24 @@ def renew(
     """
     statement = text(
         """
-        UPDATE headshotpro.pull_checkpoints
-        SET leased_until = now() + make_interval(secs => :seconds), state = coalesce(CAST(:state AS jsonb), state)
+        UPDATE headshotpro.pull_checkpoints SET leased_until = now() + make_interval(secs => :seconds)
         WHERE pull_id = :id AND holder = :holder
         """
     )
-    values = {"id": pull_id, "holder": holder, "seconds": seconds, "state": state}
+    values = {"id": pull_id, "holder": holder, "seconds": seconds}
     if connection.execute(statement, values).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
+
+
+def rest(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
+    """Give the lease back; nobody goes on before `seconds` are over, unless a person wishes it.
+
+    Raises:
+        LeaseLost: another process has taken over.
+    """
+    renew(connection, pull_id, holder, seconds)
+    statement = text("UPDATE headshotpro.pull_checkpoints SET holder = :nobody WHERE pull_id = :id")
+    connection.execute(statement, {"nobody": NOBODY, "id": pull_id})
 
 
 def finish(

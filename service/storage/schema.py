@@ -1,7 +1,6 @@
 """The schema's revision: bring it to the newest, print the way there, compare it with the code's.
 
 Migrations only add (expand, then contract in a later release), so that the old code can serve while they run.
-One migrator works at a time, by an advisory lock; lock and statement time-outs keep it from stalling others.
 """
 
 from __future__ import annotations
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 import service
 from service.errors import SchemaOutdated
 from service.storage import database, reader
+from service.storage.expand import Limits
+from service.storage.migrating import MIGRATION_LOCK, again_and_again, indexes_told, turn
 from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
@@ -25,62 +26,141 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-# Any constant of ours; it only has to differ from other users of advisory locks in the same database.
-MIGRATION_LOCK = 0x48534D49
+LIMITS = Limits()
+# How long a migration waits in all, for its turn and then for locks that are in the way.
+PATIENCE_SECONDS = 1800.0
+# In time-outs of a lock: how long it rests between two tries, and how often it tells what it waits for.
+RESTS = 2
+TELLS = 5
+
+# A DBA may have made it: even `CREATE SCHEMA IF NOT EXISTS` wants the right to make schemas.
+MAKE_SCHEMA = f"""
+DO $$
+BEGIN
+    IF to_regnamespace('{SCHEMA}') IS NULL THEN
+        CREATE SCHEMA {SCHEMA};
+    END IF;
+END
+$$
+"""
 
 
 def _untold(line: str) -> None:
-    """Stands in where nobody wants to know what was skipped."""
+    """Stands in where nobody wants to know what was skipped or is waited for."""
 
 
-def migrate(url: str, tell: Callable[[str], None] = _untold) -> str:
+def migrate(
+    url: str, tell: Callable[[str], None] = _untold, limits: Limits = LIMITS, patience: float = PATIENCE_SECONDS
+) -> str:
     """Bring the schema to the newest revision and let readers read it; a second migrator waits for the first.
+
+    A new schema is made in one transaction. An older one goes from revision to revision, each in a transaction of its
+    own, while older code serves.
 
     Args:
         url: `postgresql://` URL of the database.
-        tell: told in one line what was skipped.
+        tell: told in one line each what was skipped, what is waited for and what is tried again.
+        limits: how long it may hold up others.
+        patience: seconds that it waits for its turn, and as many again for locks that others hold.
 
     Returns:
         The revision that the schema has now; one of newer code is left as it is.
 
     Raises:
-        StorageUnavailable: Postgres cannot be reached.
+        StorageUnavailable: Postgres cannot be reached, or somebody was in the way to the end.
     """
-    engine = database.connect(url)
+    engine = _engine(url, limits)
     try:
-        with database.transaction(engine) as connection:
-            connection.execute(text("SET LOCAL lock_timeout = '60s'"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-            connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
-            _make_schema(connection)
-            found = known(connection)
-            if found is not None and found not in _revisions():
+        with turn(engine, tell, patience):
+            with database.transaction(engine) as connection:
+                found = known(connection)
+                if found is None:
+                    _make(connection)
+            if found in revisions()[:-1]:
+                with indexes_told(engine, tell, every=TELLS * limits.lock):
+                    again_and_again(lambda: _upgrade(engine, limits), engine, tell, patience, rest=RESTS * limits.lock)
+            elif found not in (None, newest()):
                 # Newer code was here, and its release was rolled back: there is nothing to do.
                 return found
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            if skipped := reader.grant(connection):
-                tell(skipped)
+            with database.transaction(engine) as connection:
+                if skipped := reader.grant(connection):
+                    tell(skipped)
         return newest()
     finally:
         engine.dispose()
 
 
-def _make_schema(connection: Connection) -> None:
-    """Make the schema unless a DBA has: even `IF NOT EXISTS` wants the right to make schemas."""
-    exists = connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar()
-    if exists is None:
-        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+def _engine(url: str, limits: Limits) -> Engine:
+    """An engine for migrations: each of its transactions keeps to the limits, and to no snapshot."""
+    engine = database.connect(url)
+
+    @event.listens_for(engine, "begin")
+    def settle(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        # Set for the session, it would stay behind in a pool's connection, for the next client.
+        if driver is not None and not driver.autocommit:
+            # A user who is named like the schema has it in the search path.
+            connection.exec_driver_sql(f"SET LOCAL search_path TO public; {limits.sql}")
+
+    # Whatever the database has as its default: the transaction that holds the turn must not hold a snapshot.
+    return engine.execution_options(isolation_level="READ COMMITTED")
 
 
-def script() -> str:
-    """The SQL that brings an empty database to the newest revision, for a DBA to run."""
+def _make(connection: Connection) -> None:
+    """Make everything anew, in a transaction of the caller's."""
+    connection.execute(text(MAKE_SCHEMA))
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _upgrade(engine: Engine, limits: Limits) -> None:
+    """Go on from the revision that the schema has; Alembic begins and commits."""
+    with database.errors_of_ours(engine), engine.connect() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        config.attributes["limits"] = limits
+        command.upgrade(config, "head")
+
+
+def script(since: str | None = None) -> str:
+    """The SQL that brings a database to the newest revision, for a DBA to run with psql.
+
+    Args:
+        since: the revision that the schema has, one of `revisions`; None: the database is empty.
+    """
     output = io.StringIO()
-    command.upgrade(_config(output), "head", sql=True)
+    config = _config(output)
+    if since is None:
+        command.upgrade(config, "head", sql=True)
+    else:
+        output.write(_START.format(lock=MIGRATION_LOCK, since=since))
+        config.attributes["limits"] = LIMITS
+        command.upgrade(config, f"{since}:head", sql=True)
     readers = "".join(f"{statement.strip()};\n\n" for statement in reader.script())
     return f"{output.getvalue()}\n-- Dashboards read as {reader.ROLE}\n\n{readers}"
+
+
+# The lock of the session ends with it.
+_START = """\
+-- For psql, on a direct connection: pieces of it run outside of transactions.
+\\set ON_ERROR_STOP on
+SET client_min_messages = warning;
+
+DO $$
+DECLARE
+    found text := (SELECT version_num FROM headshotpro.alembic_version);
+BEGIN
+    IF found IS DISTINCT FROM '{since}' THEN
+        RAISE EXCEPTION 'this goes on from revision {since}, the schema is at %: print it anew', found;
+    END IF;
+    IF NOT pg_try_advisory_lock({lock}) THEN
+        RAISE EXCEPTION 'another migration is running';
+    END IF;
+END
+$$;
+
+"""
 
 
 def newest() -> str:
@@ -90,9 +170,10 @@ def newest() -> str:
     return head
 
 
-def _revisions() -> set[str]:
-    """Every revision that this code knows."""
-    return {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
+def revisions() -> list[str]:
+    """Every revision that this code knows, the oldest first."""
+    known_here = ScriptDirectory.from_config(_config()).walk_revisions()
+    return [revision.revision for revision in known_here][::-1]
 
 
 def known(connection: Connection) -> str | None:
@@ -115,7 +196,7 @@ def check(engine: Engine) -> str:
     """
     with database.transaction(engine) as connection:
         found = known(connection)
-    if found is None or found in _revisions() - {newest()}:
+    if found is None or found in revisions()[:-1]:
         raise SchemaOutdated(
             f"the schema is at revision {found or 'none'}, this code needs {newest()}: run `headshot-mirror migrate`"
         )
@@ -124,7 +205,7 @@ def check(engine: Engine) -> str:
 
 def compare(url: str) -> None:
     """Compare a migrated database with `tables`; what differs is printed and ends in Alembic's own error."""
-    engine = database.connect(url)
+    engine = _engine(url, LIMITS)
     with database.transaction(engine) as connection:
         config = _config()
         config.attributes["connection"] = connection

@@ -36,6 +36,8 @@ def build(settings: Settings | None = None) -> Flask:
     settings = settings or config.load(NEEDS)
     log.configure(settings)
     app = Flask("service.web")
+    # A method that nobody documents is a 405, also OPTIONS, which Flask would answer by itself; HEAD excepted.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     client = inbox.connect(settings.redis, timeout=DOOR_TIMEOUT_SECONDS)
     # One that hangs keeps its connection until it answers: there are a few more than one for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DOOR_TIMEOUT_SECONDS)

@@ -7,17 +7,20 @@ end. gunicorn's master loads this module, so nothing here may import Flask or th
 
 from __future__ import annotations
 
+import json
 import socket
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
-from gunicorn.http.errors import ParseException
+from gunicorn import util
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.web.newcomers import turn_newcomers_away
@@ -37,6 +40,12 @@ LAST_REQUEST_SECONDS = 2.0
 # gunicorn's master kills what is left after `graceful_timeout`.
 BEFORE_THE_KILL_SECONDS = 0.5
 LOOK_SECONDS = 0.1
+
+# What is wrong with a request that never reaches the application; all else is a 400.
+STATUSES = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+}
 
 
 @dataclass(slots=True)
@@ -100,6 +109,15 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             # What the application left unread gunicorn reads away itself, within `timeout_ctx`.
             req.body.reader = patient
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that is no HTTP in the form that every error of ours has; gunicorn's own is HTML."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        self.log.warning("a request cannot be read: %s", type(exc).__name__)
+        with suppress(OSError):
+            util.write_nonblock(client, _refusal(exc))
+
     def _serve(self, listener: Any) -> StreamServer:
         listener.setblocking(1)
         server = StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
@@ -141,6 +159,15 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def _rest(self) -> None:
         self.notify()
         gevent.sleep(LOOK_SECONDS)
+
+
+def _refusal(error: ParseException) -> bytes:
+    """The whole answer to a request that cannot be read; its own words are not repeated."""
+    status = STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
+    words = f"the request cannot be read: {type(error).__name__}"
+    body = json.dumps({"success": False, "error": words, "code": "INVALID_REQUEST"}).encode() + b"\n"
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class _InTime:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGTERM
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import psycopg
 import urllib3
@@ -25,6 +24,7 @@ import urllib3
 from service.embedded import Postgres, Valkey
 from service.leash import leashed
 from service.storage.schema import migrate
+from tests.bench.measure import Times
 from tests.conftest import Sandbox, _as_arguments
 from tests.support.mirror import Mirror
 from tests.support.system import SECRET, System, event_body, new_id
@@ -41,24 +41,6 @@ CLIENTS = 32
 def _say(words: str) -> None:
     sys.stdout.write(f"{words}\n")
     sys.stdout.flush()
-
-
-class Times(NamedTuple):
-    """Milliseconds that many calls took."""
-
-    median: float
-    p95: float
-    worst: float
-    calls: int
-
-    @classmethod
-    def of(cls, seconds: list[float]) -> Times:
-        """The summary of some measurements in seconds."""
-        ordered = sorted(1000 * one for one in seconds)
-        return cls(statistics.median(ordered), ordered[int(len(ordered) * 0.95)], ordered[-1], len(ordered))
-
-    def __str__(self) -> str:
-        return f"median {self.median:6.1f} ms   p95 {self.p95:6.1f} ms   worst {self.worst:6.1f} ms   of {self.calls}"
 
 
 class Client:

@@ -105,6 +105,7 @@ def test_a_setting_that_is_missing_or_malformed_ends_with_2_and_one_line(cli: Cl
     one_line(cli.run("pull", REDIS_URL=None), 2, "REDIS_URL is missing")
     one_line(cli.run("events", "list", DATABASE_URL=""), 2, "DATABASE_URL is missing")
     one_line(cli.run("status", DATABASE_URL="mysql://me:hidden@here/db"), 2, "DATABASE_URL is malformed")
+    one_line(cli.run("status", REDIS_URL="redis://:hidden@here/0?timeout=2"), 2, "REDIS_URL is malformed")
     one_line(cli.run("migrate", PULL_INTERVAL_SECONDS="soon"), 2, "PULL_INTERVAL_SECONDS is malformed")
 
 

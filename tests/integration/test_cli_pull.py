@@ -50,8 +50,10 @@ def test_a_pull_shows_its_progress_on_a_terminal_and_says_what_it_found(mirror: 
     assert "models" in shown
     assert "30/30" in shown
     assert here.differences() == []
+    again = cli.finish(cli.start("pull", "--json"))
+    assert (again.status, again.document) == (0, cli.run("pulls", "list", "--limit", "1", "--json").document[0])
     again = cli.run("pulls", "list", "--json").document
-    assert [(row["kind"], row["status"], row["models_seen"]) for row in again] == [("full", "complete", 30)]
+    assert [(row["kind"], row["status"], row["models_seen"]) for row in again] == [("full", "complete", 30)] * 2
 
 
 def read_terminal(descriptor: int) -> str:
@@ -139,9 +141,8 @@ def test_a_pull_that_is_held_ends_with_1_and_says_why(mirror: StartMirror, cli_o
     here.pull()
     here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
     cli = cli_of(here)
-    done = cli.finish(cli.start("pull"))
-    assert done.status == 1
-    assert "is held" in done.out
+    done = cli.finish(cli.start("pull", "--json"))
+    assert (done.status, done.document["status"]) == (1, "held")
     assert "org_of_somebody_else" in done.err.splitlines()[-1]
 
 

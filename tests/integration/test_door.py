@@ -36,7 +36,7 @@ def of_size(size: int) -> bytes:
 # The order of the checks: each delivery below is wrong in every way that comes later.
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_405_comes_first(door: FlaskClient, method: str) -> None:
     answer = door.open(HOOK, method=method, data=b"x" * (LARGEST + 1), content_type="text/plain")
     assert answer.status_code == 405

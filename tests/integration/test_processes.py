@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -139,6 +140,32 @@ def test_a_chunked_body_is_limited_on_the_wire_too(everything: System) -> None:
     assert everything.post(iter([body[:10], body[10:]]), signed(body)).status == 202
 
 
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"what is this", 400),
+        (b"GET / HTTP/9.9", 400),
+        (b"POST /webhooks/headshotpro HTTP/1.1\r\nContent-Type: text/plain\r\nContent-Type: text/plain", 400),
+        (b"POST /webhooks/headshotpro HTTP/1.1\r\nContent-Length: many", 400),
+        (b"GET /" + b"x" * 5000 + b" HTTP/1.1", 414),
+        (b"GET /livez HTTP/1.1\r\nX: " + b"x" * 5000, 431),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_refused_in_the_form_of_all_errors(
+    everything: System, request_head: bytes, status: int
+) -> None:
+    with socket.create_connection(("127.0.0.1", everything.port), 15) as client:
+        client.sendall(request_head + b"\r\nHost: here\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(4000), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer
+    assert b"Content-Type: application/json" in head
+    document = json.loads(body)
+    assert (document["success"], document["code"], sorted(document)) == (
+        False, "INVALID_REQUEST", ["code", "error", "success"],
+    )  # fmt: skip
+
+
 # Settings.
 
 
@@ -163,6 +190,9 @@ def run(role: str, folder: Path, **settings: str | None) -> subprocess.Completed
         ("web", "REDIS_URL", "http://:hunter2@h"),
         ("worker", "HEADSHOTPRO_API_KEY", None),
         ("worker", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?pgbouncer=true"),
+        ("web", "REDIS_URL", "redis://:hunter2@127.0.0.1:9/0?socket_timeout=soon"),
+        ("worker", "REDIS_URL", "rediss://:hunter2@127.0.0.1:9/0?ssl_cert_reqs=maybe"),
+        ("clock", "REDIS_URL", "redis://:hunter2@127.0.0.1:9/0?hunter2=1"),
         ("clock", "REDIS_URL", ""),
         ("clock", "PULL_INTERVAL_SECONDS", "soon"),
         ("release", "DATABASE_URL", None),

@@ -82,7 +82,7 @@ def scraped(config: Path, folder: Path, database_url: str, redis_url: str) -> It
     with System(folder, **settings) as system:
         system.start_all()
         given = yaml.safe_load((config / "prometheus.yml").read_text())
-        given["scrape_configs"][0]["static_configs"][0]["targets"] = [f"127.0.0.1:{system.port}"]
+        (config / "targets.yml").write_text(yaml.safe_dump([{"targets": [f"127.0.0.1:{system.port}"]}]))
         given["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         (config / "prometheus.yml").write_text(yaml.safe_dump(given))
         address = f"127.0.0.1:{free_port()}"

@@ -134,3 +134,21 @@ def test_a_process_that_is_asked_to_stop_lets_its_pull_be_resumed(mirror: StartM
     here.turn(errors=0)
     here.free_lease()
     assert here.pull()["id"] == the_pull(here)["id"]
+
+
+def test_a_pull_that_rests_is_gone_on_with_where_a_person_wishes_it(mirror: StartMirror) -> None:
+    here = mirror(models=450, errors=1)
+    assert here.slice() is not None
+    here.turn(errors=0)
+    # Five seconds of rest, for the workers; somebody who types `pull` does not wait for its end.
+    assert here.slice() is None
+    assert here.slice(wake=True) == the_pull(here)["id"]
+    assert the_pull(here)["status"] == "complete"
+
+
+def test_nobody_wakes_a_pull_that_is_worked_on(mirror: StartMirror) -> None:
+    here = mirror(models=450)
+    other = here.another()
+    with transaction(other.engine) as connection:
+        assert pulls.claim(connection, FULL, other.name, 0)
+    assert here.slice(wake=True) is None

@@ -60,7 +60,11 @@ def test_a_late_replay_does_not_undo_what_is_newer(drainer: Drainer) -> None:
     model = new_id()
     drainer.take(event_body(model, at=T0, status="waiting", event_id="evt_old"))
     drainer.take(event_body(model, "model.deleted", at=minutes(1)))
-    assert [one.after for one in replayed(drainer, ids=["evt_old"])] == ["stale"]
+    drainer.take(event_body(model, at=minutes(0.5), status="failed", event_id="evt_late"))
+    told = {one.id: (one.before, one.after) for one in replayed(drainer, model_id=model)}
+    # What was merged once stays so, whatever is newer by now.
+    assert (told["evt_old"], told["evt_late"]) == (("applied", "applied"), ("stale", "stale"))
+    assert [drainer.event(name)["status"] for name in ("evt_old", "evt_late")] == ["applied", "stale"]
     assert drainer.row(model)["status"] == "deleted"
 
 

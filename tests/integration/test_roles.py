@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,7 +15,7 @@ import redis
 from service.mirror.drain import drain_spool
 from service.mirror.tidy import Keeping, tidy
 from service.storage import database
-from service.storage.schema import migrate
+from service.storage.schema import migrate, newest, script
 from tests.support.door import client_of, post
 from tests.support.drainer import TOLERANCE
 from tests.support.processes import eventually
@@ -41,19 +43,27 @@ def as_user(url: str, user: str, password: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port}"))
 
 
+@contextmanager
+def roles_of_the_page(url: str) -> Iterator[psycopg.Connection]:
+    """A database as a DBA makes it by the page before the first `migrate`: the DBA's connection."""
+    with psycopg.connect(url, autocommit=True) as dba:
+        dba.execute(blocks("sql")[0].encode())
+        try:
+            yield dba
+        finally:
+            # Roles belong to the server, which other tests use too; what runs under them has ended by now.
+            dba.execute("drop owned by mirror_app, mirror_owner cascade")
+            dba.execute("drop role mirror_app")
+            dba.execute("drop role mirror_owner")
+
+
 @pytest.fixture
 def app_url(postgres: Postgres, empty_database_url: str) -> Iterator[str]:
-    """A database as a DBA makes it by the page, migrated by its owner: the application's URL."""
-    before, after = blocks("sql")
-    with psycopg.connect(empty_database_url, autocommit=True) as dba:
-        dba.execute(before.encode())
+    """A database of the page, migrated by its owner: the application's URL."""
+    with roles_of_the_page(empty_database_url) as dba:
         migrate(as_user(empty_database_url, "mirror_owner", "choose%20one"))
-        dba.execute(after.encode())
+        dba.execute(blocks("sql")[1].encode())
         yield as_user(empty_database_url, "mirror_app", "choose%20another")
-        # Roles belong to the server, which other tests use too; what runs under them has ended by now.
-        dba.execute("drop owned by mirror_app, mirror_owner cascade")
-        dba.execute("drop role mirror_app")
-        dba.execute("drop role mirror_owner")
 
 
 @pytest.fixture
@@ -137,3 +147,11 @@ def test_the_applications_redis_user_reaches_its_own_keys_alone(mirror_redis: st
             client.config_set("appendfsync", "no")
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.publish("other", "x")
+
+
+def test_the_owner_of_the_schema_may_run_what_is_printed(postgres: Postgres, empty_database_url: str) -> None:
+    owner = as_user(empty_database_url, "mirror_owner", "choose%20one")
+    psql = [postgres.binary.program.with_name("psql"), "-qX", "-v", "ON_ERROR_STOP=1", owner]
+    with roles_of_the_page(empty_database_url):
+        subprocess.run(psql, input=script(), text=True, check=True, timeout=60)
+        assert migrate(owner) == newest()

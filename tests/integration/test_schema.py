@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from alembic.script import ScriptDirectory
 
 from service.errors import SchemaOutdated, StorageUnavailable
 from service.storage import database, schema
 from tests.support.system import new_id, rows
 from tests.support.threads import at_once
+from tests.support.upgrades import printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +55,6 @@ def engine(empty_database_url: str) -> Iterator[Engine]:
     opened = database.connect(empty_database_url)
     yield opened
     opened.dispose()
-
-
-def script() -> str:
-    """What `migrate --sql` prints; it needs no database, and no setting."""
-    command = [sys.executable, "-m", "service.cli", "migrate", "--sql"]
-    return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
 
 
 def test_an_empty_database_gets_every_table(empty_database_url: str) -> None:
@@ -114,13 +106,13 @@ def test_every_table_and_every_column_has_a_comment(database_url: str) -> None:
 
 def test_the_printed_script_makes_the_same_schema(empty_database_url: str, database_url: str) -> None:
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
-        connection.execute(script().encode())
+        connection.execute(printed().encode())
     assert picture(empty_database_url) == picture(database_url)
 
 
 def test_a_database_that_a_dba_made_by_the_script_is_migrated_further(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
-        connection.execute(script().encode())
+        connection.execute(printed().encode())
     assert schema.migrate(empty_database_url) == schema.newest()
 
 
@@ -131,11 +123,11 @@ def test_a_database_that_was_never_migrated_is_refused(engine: Engine) -> None:
 
 def test_an_older_revision_is_refused(empty_database_url: str, engine: Engine) -> None:
     schema.migrate(empty_database_url)
-    revisions = [found.revision for found in ScriptDirectory.from_config(schema._config()).walk_revisions()]
-    assert schema.check(engine) == revisions[0]
-    for older in (*revisions[1:], None):
+    *before, newest = schema.revisions()
+    assert schema.check(engine) == newest
+    for older in (*before, None):
         set_revision(empty_database_url, older)
-        with pytest.raises(SchemaOutdated, match=f"revision {older or 'none'}, this code needs {revisions[0]}"):
+        with pytest.raises(SchemaOutdated, match=f"revision {older or 'none'}, this code needs {newest}"):
             schema.check(engine)
 
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from service.config import SECRETS, Settings, environment
 from service.errors import Stopping
 from service.leash import leashed
 from service.mirror import drain as draining
+from service.mirror.lanes import BATCH
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
@@ -146,15 +148,17 @@ class Mirror:
         *,
         runtime: Runtime | None = None,
         interval: float = 0.0,
+        wake: bool = False,
         between: Callable[[], object] | None = None,
     ) -> int | None:
-        """One slice of a pull, as a worker's job does it; `between` is called after each page."""
+        """One slice of a pull, as a job does it; `between` is called after each page, before the next is read."""
 
         def progress(_met: int, _total: int) -> None:
             if between:
                 between()
 
-        return advance((runtime or self.runtime).puller(progress), kind, interval, seconds)
+        puller = (runtime or self.runtime).puller(progress)
+        return advance(replace(puller, ahead=1) if between else puller, kind, interval, seconds, wake=wake)
 
     def pull(self, kind: str = FULL, between: Callable[[], object] | None = None, seconds: float = 30.0) -> Row:
         """A pull to its end: its row."""
@@ -202,7 +206,7 @@ class Mirror:
         """Wait until the vendor has delivered everything, then apply it."""
         assert eventually(lambda: self.vendor.control("GET", "/deliveries")["waiting"] == 0)
         inbox = self.runtime.inbox
-        while entries := inbox.read(draining.BATCH, 0):
+        while entries := inbox.read(BATCH, 0):
             draining.drain_batch(self.runtime.engine, inbox, entries, self.runtime.tolerance)
 
     # --- the vendor's side

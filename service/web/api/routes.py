@@ -58,12 +58,10 @@ def blueprints(settings: Settings) -> tuple[Blueprint, Blueprint]:
     api.after_request(_forbid_caching)
     api.register_error_handler(MirrorError, _refuse)
     calls = Calls(reader, _writer(settings))
-    # Not Flask's own OPTIONS: a method that nobody documents is a 405, HEAD excepted.
-    options = {"provide_automatic_options": False}
-    api.get(PREFIX, **options)(calls.list_models)
-    api.post(PREFIX, **options)(calls.create)
-    api.get(f"{PREFIX}/<model_id>", **options)(calls.get_model)
-    api.delete(f"{PREFIX}/<model_id>", **options)(calls.delete)
+    api.get(PREFIX)(calls.list_models)
+    api.post(PREFIX)(calls.create)
+    api.get(f"{PREFIX}/<model_id>")(calls.get_model)
+    api.delete(f"{PREFIX}/<model_id>")(calls.delete)
     return api, Description().blueprint()
 
 

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Makes what compose.yaml reads: deploy/.env with a new password for each server, and the key by which Prometheus
+# scrapes. What exists already stays as it is. Then put HeadshotPro's two values into deploy/.env.
+set -eu
+cd "$(dirname "$0")"
+
+new() {
+  od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
+}
+
+key=prometheus/headshot-mirror.key
+if [ ! -e "$key" ]; then
+  new > "$key"
+  # Prometheus reads it as a user of its own.
+  chmod 644 "$key"
+  echo "made deploy/$key"
+fi
+if [ ! -e .env ]; then
+  umask 077
+  cat > .env <<END
+# HeadshotPro's: the API key of the organization, and the secret of its webhook.
+HEADSHOTPRO_API_KEY=
+HEADSHOTPRO_WEBHOOK_SECRET=
+
+# Bearer keys of the API and of /metrics, with commas between them; the first is Prometheus'.
+MIRROR_API_KEYS=ro:$(cat "$key")
+
+# Of Postgres' owner, of the login by which Grafana reads, and of Grafana's user admin. Postgres takes the first two when
+# its volume is made; a change here does not change them there.
+POSTGRES_PASSWORD=$(new)
+READER_PASSWORD=$(new)
+GRAFANA_PASSWORD=$(new)
+END
+  echo "made deploy/.env: put HEADSHOTPRO_API_KEY and HEADSHOTPRO_WEBHOOK_SECRET into it"
+fi

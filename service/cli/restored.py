@@ -1,0 +1,22 @@
+"""`headshot-mirror restored`."""
+
+from __future__ import annotations
+
+import click
+
+from service.cli.opening import open_engine
+
+
+@click.command(epilog="Example: pg_restore … && headshot-mirror migrate && headshot-mirror restored")
+def restored() -> None:
+    """Make a database that was just restored from a dump fit for use.
+
+    The numbers of changes, pulls, alerts and notices go on behind all that were given out since the dump, so that
+    readers of model_changes miss nothing. It does no harm to run it again.
+    """
+    from service.storage.database import transaction
+    from service.storage.restoring import move_numbers_on
+
+    with transaction(open_engine()) as connection:
+        number = move_numbers_on(connection)
+    click.echo(f"model_changes goes on behind {number}. Start everything, then: headshot-mirror pull, verify.")

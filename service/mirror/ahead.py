@@ -1,0 +1,126 @@
+"""Pages read ahead: a thread walks over the list while the pages before are merged.
+
+It waits for the vendor, the merge for Postgres: the slower of the two sets the pace, not their sum. Which page is next
+follows from the pages alone, not from what merging them found.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from service.mirror.walk import PAGE, Page, Walk, accepts, step_back, step_on
+from service.upstream.payloads import created_at_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from service.upstream.answers import Answer
+    from service.upstream.payloads import ListedModel, ModelPage
+
+    Ask: TypeAlias = Callable[[int], Answer[ModelPage]]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A page that was read.
+
+    Attributes:
+        page: what the walk looked at.
+        models: what it shows.
+        answered_at: upstream time of its answer.
+        joined: it joined the page before.
+        walk: where the walk stands after it, but for how many of its models are new: the merge has yet to tell.
+    """
+
+    page: Page
+    models: Sequence[ListedModel]
+    answered_at: datetime
+    joined: bool
+    walk: Walk
+
+
+class Reader:
+    """Walks on from a checkpoint, never more than a few pages ahead of who takes them."""
+
+    def __init__(self, walk: Walk, ask: Ask, left: Callable[[], float], most: int) -> None:
+        """Begin to read.
+
+        Args:
+            walk: where it stands; it has not ended.
+            ask: sends the request for a page at an offset.
+            left: seconds in which another request may be begun.
+            most: pages that may be read and not merged; 1: the next is asked for when the one before is merged.
+        """
+        self._walk = walk
+        self._ask = ask
+        self._left = left
+        self._room = threading.Semaphore(most)
+        self._closed = False
+        self._found: queue.SimpleQueue[Read | BaseException | None] = queue.SimpleQueue()
+        self._over: list[BaseException | None] = []
+        threading.Thread(target=self._read_on, name="pages", daemon=True).start()
+
+    def take(self) -> list[Read]:
+        """The pages that wait to be merged, at least one; none when the time is up or the walk has ended.
+
+        Raises:
+            Exception: whatever ended the reading, once the pages before it were taken.
+        """
+        taken: list[Read] = []
+        while not self._over and not (taken and self._found.empty()):
+            found = self._found.get()
+            if isinstance(found, Read):
+                taken.append(found)
+            else:
+                self._over.append(found)
+        if not taken and self._over[0]:
+            raise self._over[0]
+        return taken
+
+    def merged(self, pages: int) -> None:
+        """So many pages were merged: as many more may be read."""
+        self._room.release(pages)
+
+    def close(self) -> None:
+        """Begin no other request. The one under way is not waited for."""
+        self._closed = True
+        self._room.release()
+
+    def _read_on(self) -> None:
+        try:
+            while not self._walk.ended and self._may_go_on():
+                self._found.put(self._read())
+            self._found.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised by `take`, where it is waited for
+            self._found.put(error)
+
+    def _may_go_on(self) -> bool:
+        self._room.acquire()
+        return not self._closed and self._left() > 0
+
+    def _read(self) -> Read:
+        walk = self._walk
+        answer = self._ask(walk.offset)
+        # It was sent after all that the walk has seen, so it is no older, whatever the whole seconds of `Date` say.
+        page = page_of(answer, min(max(answer.sent_at, walk.began_at), answer.answered_at))
+        joined = accepts(walk, page)
+        self._walk = step_on(walk, page, 0) if joined else step_back(walk)
+        return Read(page, answer.body.models, answer.answered_at, joined, self._walk)
+
+
+def page_of(answer: Answer[ModelPage], sent_at: datetime) -> Page:
+    """What a walk looks at in a page; creation times come from the ids where the page tells none."""
+    listed, pagination = answer.body.models, answer.body.pagination
+    created: list[Any] = [model.created_at or created_at_of(model.id) for model in listed]
+    return Page(
+        ids=[model.id for model in listed],
+        created=[time for time in created if time],
+        total=pagination.total,
+        full=len(listed) >= min(pagination.limit, PAGE),
+        has_more=pagination.has_more,
+        sent_at=sent_at,
+    )

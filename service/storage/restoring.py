@@ -1,0 +1,50 @@
+"""What a database that was restored from a dump must not do: give out numbers a second time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from service.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+# More numbers than anything of ours is given between a dump and its restoring; nine thousand million such steps fit.
+STEP = 1_000_000_000
+
+_REFUSED = text(
+    """
+    SELECT sequencename FROM pg_sequences WHERE schemaname = 'headshotpro'
+        AND NOT has_sequence_privilege(format('%I.%I', schemaname, sequencename), 'UPDATE')
+    """
+)
+_MOVE = text(
+    """
+    SELECT sequencename, setval(
+        format('%I.%I', schemaname, sequencename)::regclass, (coalesce(last_value, 0) / :step + 1) * :step
+    )
+    FROM pg_sequences WHERE schemaname = 'headshotpro'
+    """
+)
+
+
+def move_numbers_on(connection: Connection) -> int:
+    """Let every number of ours go on behind all that may have been given out after the dump was made.
+
+    A reader of `model_changes` may have seen numbers that the dump does not know. Given out again, for other changes,
+    they would lie behind the place where that reader goes on.
+
+    Returns:
+        The number behind which `model_changes` goes on.
+
+    Raises:
+        SettingsError: this user may not do it.
+    """
+    if refused := connection.execute(_REFUSED).scalars().all():
+        raise SettingsError(
+            f"the user of DATABASE_URL may not change {refused[0]}: run this as the one who runs `migrate`"
+        )
+    moved = {row.sequencename: row.setval for row in connection.execute(_MOVE, {"step": STEP})}
+    return int(moved["model_changes_id_seq"])

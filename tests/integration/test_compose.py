@@ -1,0 +1,142 @@
+"""deploy/compose.yaml and what it reads: by the schema of compose files, and by what our processes make of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+import yaml
+
+from service import __version__, config
+from service.storage.schema import migrate
+from tests.support.documents import DEPLOY
+from tests.support.tools import checked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.embedded import Postgres
+
+FILE = DEPLOY / "compose.yaml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = {"release": "migrate", "web": "web", "worker": "worker", "clock": "clock"}
+VENDORS = {"HEADSHOTPRO_API_KEY": "hsp_key", "HEADSHOTPRO_WEBHOOK_SECRET": "5e" * 32}
+
+
+def test_it_is_a_compose_file() -> None:
+    assert "ok" in checked("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
+
+
+def test_each_process_runs_its_command_after_the_schema_with_time_to_end() -> None:
+    for name, command in OURS.items():
+        service = SERVICES[name]
+        # The image's own command is web's.
+        assert service.get("command", ["headshot-mirror", "web"]) == ["headshot-mirror", command]
+        assert service["image"] == f"headshot-mirror:{__version__}"
+        assert int(service["stop_grace_period"].removesuffix("s")) > 10
+        assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+        waits_for = (
+            {"postgres": "service_healthy"} if name == "release" else {"release": "service_completed_successfully"}
+        )
+        assert {other: how["condition"] for other, how in service["depends_on"].items()} == waits_for
+    assert SERVICES["worker"]["deploy"]["replicas"] == 2
+
+
+def test_nothing_is_published_to_other_machines_and_servers_have_no_way_out() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert sorted(published) == ["127.0.0.1:3000:3000", "127.0.0.1:8000:8000", "127.0.0.1:9090:9090"]
+    internal = {name for name, network in COMPOSE["networks"].items() if (network or {}).get("internal")}
+    assert {tuple(SERVICES[server]["networks"]) for server in ("postgres", "redis")} <= {(name,) for name in internal}
+
+
+def test_redis_keeps_what_it_took() -> None:
+    program, *words = SERVICES["redis"]["command"]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    assert program == "redis-server"
+    assert (
+        options.items()
+        >= {"--appendonly": "yes", "--appendfsync": "always", "--maxmemory-policy": "noeviction"}.items()
+    )
+
+
+def test_every_image_is_of_one_version() -> None:
+    images = {service["image"] for service in SERVICES.values()}
+    assert {image for image in images if not re.search(r":v?\d+\.\d+\.?\d*(-\w+)?$", image)} == set()
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    mounts = [volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
+    files = {path for path in mounts if path.startswith("./")} - {"./prometheus/headshot-mirror.key"}
+    assert {path for path in files if not (DEPLOY / path).exists()} == set()
+    assert {path for path in mounts if not path.startswith("./")} == COMPOSE["volumes"].keys()
+
+
+@pytest.fixture
+def made(folder: Path) -> Path:
+    """A copy of deploy/ in which deploy/secrets.sh has run."""
+    copy = folder / "deploy"
+    shutil.copytree(DEPLOY, copy, ignore=shutil.ignore_patterns(".env", "*.key"))
+    checked(copy / "secrets.sh")
+    return copy
+
+
+def values_of(made: Path) -> dict[str, str]:
+    lines = (line.partition("=") for line in (made / ".env").read_text().splitlines() if "=" in line)
+    return {name: value for name, _, value in lines}
+
+
+def filled_in(text: str, values: dict[str, str]) -> str:
+    """As Compose does: `${NAME:?words}` must have a value."""
+    return re.sub(r"\$\{(\w+):\?[^}]+\}", lambda found: values[found[1]], text)
+
+
+def test_secrets_sh_makes_what_it_asks_for_once(made: Path) -> None:
+    values = values_of(made)
+    asked = set(re.findall(r"\$\{(\w+)", FILE.read_text()))
+    assert {name for name, value in values.items() if not value} == VENDORS.keys()
+    assert values.keys() == asked
+    passwords = [value for name, value in values.items() if name.endswith("PASSWORD")]
+    assert len({*passwords}) == 3
+    assert min(map(len, passwords)) == 48
+    assert values["MIRROR_API_KEYS"] == "ro:" + (made / "prometheus/headshot-mirror.key").read_text()
+    assert oct((made / ".env").stat().st_mode)[-3:] == "600"
+    before = (made / ".env").read_text()
+    assert checked(made / "secrets.sh") == ""
+    assert (made / ".env").read_text() == before
+
+
+def test_our_processes_understand_every_setting(made: Path) -> None:
+    values = values_of(made) | VENDORS
+    for name in OURS:
+        environment = {name: filled_in(value, values) for name, value in SERVICES[name]["environment"].items()}
+        settings = config.load(environment, environment, made / "none")
+        assert f":{values['POSTGRES_PASSWORD']}@postgres:" in settings.postgres_url
+        # A misspelt one would be passed over without a word.
+        assert environment.keys() <= {field.upper() for field in config.Settings.__struct_fields__}
+
+
+def test_grafanas_login_reads_the_mirror_and_nothing_else(made: Path, own_postgres: Postgres) -> None:
+    # The programs of a server lie together; the image has psql on its PATH too.
+    programs = own_postgres.binary.program.parent
+    url = own_postgres.url_of("postgres")
+    with psycopg.connect(url) as owner:
+        about = owner.info
+        environment = {
+            "PATH": f"{programs}:/usr/bin:/bin",
+            "PGHOST": about.host,
+            "PGPORT": str(about.port),
+            "PGPASSWORD": about.password,
+            "POSTGRES_USER": about.user,
+            "POSTGRES_DB": about.dbname,
+            "READER_PASSWORD": values_of(made)["READER_PASSWORD"],
+        }
+    checked("sh", made / "postgres/reader.sh", env=environment)
+    migrate(url)
+    with psycopg.connect(url, user="grafana", password=environment["READER_PASSWORD"]) as grafana:
+        assert grafana.execute("select count(*) from headshotpro.live_models").fetchone() == (0,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            grafana.execute("select payload from headshotpro.webhook_events")

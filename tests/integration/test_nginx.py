@@ -1,0 +1,278 @@
+"""deploy/nginx.conf as it is, but for addresses: a real nginx with a certificate of its own, in front of a real web."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGTERM
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import urllib3
+
+from service.embedded import Valkey, free_port
+from service.leash import leashed
+from service.storage.schema import migrate
+from service.web import worker
+from service.web.door import LARGEST_BODY
+from tests.support.documents import DEPLOY
+from tests.support.processes import eventually
+from tests.support.system import HOOK, System, event_body, model_row, new_id, signed
+from tests.support.tools import checked, found, needs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.embedded import Postgres
+
+pytestmark = [needs("nginx", "openssl"), pytest.mark.xdist_group("nginx")]
+
+NAME = "hooks.example.com"
+
+
+class Front:
+    """A running nginx.
+
+    Attributes:
+        system: what is behind it.
+        port: where it listens.
+        folder: its configuration, logs and temporary files.
+        process: it.
+    """
+
+    def __init__(self, system: System, folder: Path) -> None:
+        self.system = system
+        self.port = free_port()
+        self.folder = folder
+        self.process: subprocess.Popen[bytes]
+        self._http = urllib3.HTTPSConnectionPool(
+            "127.0.0.1",
+            self.port,
+            retries=False,
+            timeout=20,
+            maxsize=4,
+            ca_certs=str(folder / "tls/fullchain.pem"),
+            server_hostname=NAME,
+            assert_hostname=NAME,
+        )
+
+    def configure(self, *ports: int) -> None:
+        """Write the configuration, with other addresses and places and no other change."""
+        text = (DEPLOY / "nginx.conf").read_text()
+        servers = "".join(rf"server 127.0.0.1:{port}\2\n" for port in ports)
+        text, changed = re.subn(r"(server 127\.0\.0\.1:\d+(.*;)\s*)+", servers, text)
+        assert changed == 1
+        text = text.replace("listen 443", f"listen 127.0.0.1:{self.port}").replace("/var/log/nginx", str(self.folder))
+        # Debian's are for root alone.
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        places = "".join(f"{kind}_temp_path {self.folder}/{kind};\n" for kind in kinds)
+        text = text.replace("http {\n", f"http {{\n{places}", 1)
+        (self.folder / "nginx.conf").write_text(f"daemon off; pid {self.folder}/pid;\n{text}")
+
+    def send(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """A request from outside, under the right name."""
+        return self._http.request(method, path, body=body, headers={"Host": NAME, **(headers or {})})
+
+    def deliver(self, body: bytes) -> Any:
+        """A delivery as the vendor would send it."""
+        return self.send("POST", HOOK, body, signed(body))
+
+
+@contextmanager
+def running(system: System, folder: Path, *ports: int) -> Iterator[Front]:
+    """An nginx in front of these ports."""
+    (folder / "tls").mkdir(parents=True)
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", folder / "tls/privkey.pem")
+    name = ("-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-days", "2")
+    checked("openssl", "req", "-x509", *key, *name, "-out", folder / "tls/fullchain.pem")
+    front = Front(system, folder)
+    front.configure(*ports)
+    command = [found("nginx") or "", "-e", f"{folder}/error.log", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
+    checked(*command, "-t")
+    front.process = subprocess.Popen(leashed(command, SIGTERM))
+    try:
+        assert eventually(lambda: _listens(front.port)), (folder / "error.log").read_text()
+        yield front
+    finally:
+        front.process.terminate()
+        front.process.wait(15)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def front(postgres: Postgres) -> Iterator[Front]:
+    folder = Path(tempfile.mkdtemp(prefix="hm-"))
+    migrate(postgres.url)
+    settings = {"DATABASE_URL": postgres.url, "MIRROR_API_KEYS": "look"}
+    with (
+        Valkey.start(folder / "valkey", sync="no") as valkey,
+        System(folder, REDIS_URL=valkey.url, **settings) as system,
+    ):
+        system.start("web")
+        system.start("worker")
+        system.wait_for_web()
+        # Nobody listens on port 9: it stands for a web process that is being restarted.
+        with running(system, folder / "nginx", 9, system.port) as started:
+            yield started
+    shutil.rmtree(folder)
+
+
+def test_a_signed_delivery_passes_byte_for_byte_though_one_web_process_is_away(front: Front) -> None:
+    model = new_id()
+    # Bytes that a proxy which understands JSON would write otherwise.
+    body = event_body(model, status="active", title="Ünï \\u0041").replace(b'": ', b'" :\n ')
+    answers = [front.deliver(body) for _ in range(3)]
+    assert [answer.status for answer in answers] == [202] * 3, front.system.logs()
+    assert eventually(lambda: model_row(front.system.settings["DATABASE_URL"] or "", model))
+
+
+def test_a_body_may_have_256_kib_and_not_a_byte_more(front: Front) -> None:
+    largest = event_body(new_id()).ljust(LARGEST_BODY)
+    assert front.deliver(largest).status == 202
+    above = largest + b" "
+    answer, inside = front.deliver(above), front.system.deliver(above)
+    assert answer.status == inside.status == 413
+    assert (answer.data, answer.headers["Content-Type"]) == (inside.data, inside.headers["Content-Type"])
+    chunked = front.send("POST", HOOK, iter([above[:1000], above[1000:]]), signed(above))
+    assert (chunked.status, chunked.data) == (413, inside.data)
+    # Bodies hold people's names: none was written to the disk.
+    assert "buffered to a temporary file" not in (front.folder / "error.log").read_text()
+
+
+def test_the_doors_own_errors_pass_as_they_are(front: Front) -> None:
+    body = event_body(new_id())
+    requests: list[tuple[str, bytes | None, dict[str, str]]] = [
+        ("POST", body, {}),
+        ("POST", b"[]", signed(b"[]")),
+        ("POST", body, {**signed(body), "Content-Type": "text/plain"}),
+        ("GET", None, {}),
+    ]
+    for (method, sent, headers), status in zip(requests, (401, 400, 415, 405), strict=True):
+        answer = front.send(method, HOOK, sent, headers)
+        inside = front.system._send(method, HOOK, sent, headers)
+        assert (answer.status, answer.data) == (status, inside.data)
+        assert answer.headers["Content-Type"] == inside.headers["Content-Type"]
+        assert answer.headers.get("Allow") == inside.headers.get("Allow")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/api/v2/organization/models",
+        "/api/docs",
+        f"{HOOK}/",
+        f"{HOOK}/../../metrics",
+        "//metrics",
+        f"{HOOK}%2f..%2f..%2fmetrics",
+    ],
+)
+def test_nothing_but_the_door_is_reachable(front: Front, path: str) -> None:
+    # Sent as it is: a client's library would tidy the path up.
+    context = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
+    with (
+        socket.create_connection(("127.0.0.1", front.port), 20) as raw,
+        context.wrap_socket(raw, server_hostname=NAME) as client,
+    ):
+        lines = (f"GET {path} HTTP/1.1", f"Host: {NAME}", "Authorization: Bearer look", "Connection: close", "", "")
+        client.sendall("\r\n".join(lines).encode())
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    head, _, said = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 404 "), answer
+    assert said == b'{"code":"NOT_FOUND","error":"there is nothing here","success":false}\n'
+
+
+def test_who_does_not_know_the_name_or_speaks_old_tls_gets_no_answer(front: Front) -> None:
+    context = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
+    context.check_hostname = False
+    old = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    for asked, name in ((context, "other.example.com"), (old, NAME)):
+        with socket.create_connection(("127.0.0.1", front.port), 20) as raw, pytest.raises(ssl.SSLError):
+            asked.wrap_socket(raw, server_hostname=name)
+
+
+def test_while_no_web_process_is_there_the_vendor_is_told_to_come_again(
+    folder: Path, database_url: str, redis_url: str
+) -> None:
+    # Nothing of the system is started.
+    system = System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url)
+    with running(system, folder / "nginx", 9, system.port) as front:
+        answer = front.deliver(event_body(new_id()))
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
+    assert answer.json() == {
+        "code": "UNAVAILABLE",
+        "error": "the event cannot be kept now: send it again",
+        "success": False,
+    }
+
+
+@contextmanager
+def delivering(front: Front) -> Iterator[list[int]]:
+    """Deliveries from three clients during the block, without a pause that anybody could restart in: their answers."""
+    answers: list[int] = []
+    enough = threading.Event()
+
+    def deliver() -> None:
+        while not enough.wait(0.1):
+            answers.append(front.deliver(event_body(new_id())).status)
+
+    threads = [threading.Thread(target=deliver) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_web_processes_restarted_in_turn_turn_no_delivery_away(front: Front, folder: Path) -> None:
+    first = front.system
+    with System(folder, **{**first.settings, "PORT": None}) as second:
+        second.settings["PORT"] = str(second.port)
+        webs = {first: first.started[0], second: second.start("web")}
+        second.wait_for_web()
+        with (
+            running(first, folder / "nginx", first.port, second.port) as both,
+            delivering(both) as answers,
+        ):
+            for system, web in webs.items():
+                assert web.stop() == 0
+                system.start("web")
+                system.wait_for_web()
+        log = (both.folder / "access.log").read_text().splitlines()
+    assert len(answers) > 20
+    assert set(answers) == {202}, [line for line in log if " 202 " not in line]
+
+
+def test_its_limits_are_webs() -> None:
+    text = (DEPLOY / "nginx.conf").read_text()
+    assert f"client_max_body_size {LARGEST_BODY // 1024}k;" in text
+    assert f"client_body_buffer_size {LARGEST_BODY // 1024}k;" in text
+    assert f"client_header_timeout {worker.HEAD_SECONDS:.0f}s;" in text
+    assert f"client_body_timeout {worker.BODY_SECONDS:.0f}s;" in text
+
+
+def test_no_web_process_is_taken_for_dead() -> None:
+    # Else the first is still, when the second is restarted within ten seconds. How long a restart takes depends on the
+    # machine, so the test above does not always see it.
+    servers = re.findall(r"^ *server 127.*$", (DEPLOY / "nginx.conf").read_text(), re.MULTILINE)
+    assert len(servers) == 2
+    assert all(server.endswith(" max_fails=0;") for server in servers)

@@ -1,0 +1,83 @@
+"""Migrations through pgbouncer's transaction pooling, where locks and settings of a session belong to nobody.
+
+Skipped where pgbouncer is not installed; no wheel has it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from contextlib import ExitStack
+from signal import SIGTERM
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from service.embedded import free_port, write_private
+from service.embedded.privilege import disguise
+from service.leash import leashed
+from service.storage import schema
+from tests.integration.test_schema import picture
+from tests.support.processes import eventually
+from tests.support.threads import at_once
+from tests.support.upgrades import fill, make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed")
+
+CONNECTIONS = 8
+CONFIG = """\
+[databases]
+* = host={server.hostname} port={server.port} user={server.username} password={server.password}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {size}
+"""
+
+
+@pytest.fixture
+def pooled_url(folder: Path, empty_database_url: str) -> Iterator[str]:
+    """The empty database as clients see it behind a pooler that keeps eight connections."""
+    server, port = urlsplit(empty_database_url), free_port()
+    write_private(folder / "pgbouncer.ini", CONFIG.format(server=server, port=port, size=CONNECTIONS))
+    command = [*disguise().prefix, *leashed([str(PGBOUNCER), "-q", str(folder / "pgbouncer.ini")], SIGTERM)]
+    url = f"postgresql://anybody@127.0.0.1:{port}{server.path}"
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as pooler:
+        try:
+            assert eventually(lambda: answers(url)), (folder / "log").read_text()
+            yield url
+        finally:
+            pooler.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def test_migrators_take_turns_and_leave_no_setting_behind(
+    pooled_url: str, empty_database_url: str, database_url: str
+) -> None:
+    make(empty_database_url)
+    fill(empty_database_url, 100)
+    at_once(*[lambda: schema.migrate(pooled_url)] * 3)
+    assert picture(empty_database_url) == picture(database_url)
+    with ExitStack() as clients:
+        # Each is in a transaction, and so has one of the pooler's connections for itself.
+        for client in [clients.enter_context(psycopg.connect(pooled_url)) for _ in range(CONNECTIONS)]:
+            for setting in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
+                assert client.execute(f"show {setting}".encode()).fetchone() == ("0",)
+        assert client.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone() == (0,)

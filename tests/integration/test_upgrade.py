@@ -1,0 +1,177 @@
+"""Upgrades: a full database in use goes from the first revision to the newest, and nobody has to stop for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from service.errors import StorageUnavailable
+from service.mirror.drain import drain_spool
+from service.storage import database, schema
+from service.storage.expand import Limits
+from tests.integration.test_schema import picture
+from tests.support.drainer import TOLERANCE
+from tests.support.processes import eventually
+from tests.support.system import rows
+from tests.support.upgrades import FIRST, Load, fill, make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.cli import Cli
+
+MODELS = 2000
+# Short, so that the test is.
+LIMITS = Limits(lock=0.4)
+# A reader who is waited for stays so long, unless what it shows is seen earlier; nobody else may be held up like that.
+STAYS = 20.0
+HELD_UP = STAYS / 2
+SNAPSHOT = ("set transaction isolation level repeatable read", "select count(*) from headshotpro.organization")
+
+
+@pytest.fixture
+def old_database_url(empty_database_url: str) -> str:
+    """A full database of the first revision."""
+    make(empty_database_url)
+    fill(empty_database_url, MODELS)
+    return empty_database_url
+
+
+@contextmanager
+def reader(url: str, *statements: str) -> Iterator[None]:
+    """Somebody who reads in a transaction and stays in it."""
+    with psycopg.connect(url, application_name="a long reader") as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+        yield
+
+
+def upgrade(url: str, told: list[str], patience: float = 60) -> str:
+    return schema.migrate(url, told.append, LIMITS, patience)
+
+
+def test_a_full_database_is_migrated_under_load(old_database_url: str, database_url: str) -> None:
+    told: list[str] = []
+    load = Load(old_database_url)
+    with ThreadPoolExecutor() as pool, load.running():
+        assert eventually(lambda: len(load.written) > 100)
+        # One holds a lock that a revision needs.
+        with reader(old_database_url, "select count(*) from headshotpro.webhook_events"):
+            # The other looks at a moment of the past: until it ends no index can be finished.
+            with reader(old_database_url, *SNAPSHOT):
+                migrated = pool.submit(upgrade, old_database_url, told)
+                assert eventually(lambda: any("models_to_erase_idx: waiting" in line for line in told), STAYS), told
+            assert eventually(lambda: sum("Trying again" in line for line in told) >= 2, STAYS), told
+            before = len(load.written)
+            assert eventually(lambda: len(load.written) > before + 100)
+        assert migrated.result(60) == schema.newest()
+        before = len(load.written)
+        assert eventually(lambda: len(load.written) > before + 100)
+    waited = [line for line in told if "a long reader, idle in transaction" in line]
+    assert len(waited) >= 3, told
+    assert load.longest < HELD_UP
+    assert load.refused == []
+    assert load.reads > 0
+    assert_nothing_lost(old_database_url, load)
+    assert_new_code_applies_what_old_code_kept(old_database_url, load)
+    assert picture(old_database_url) == picture(database_url)
+
+
+def assert_nothing_lost(url: str, load: Load) -> None:
+    events = {row["id"]: row["model_id"] for row in rows(url, "select id, model_id from headshotpro.webhook_events")}
+    assert {event: model for event, model in events.items() if event in load.written} == {
+        event: model for event, (model, _) in load.written.items()
+    }
+    assert len(events) == MODELS + len(load.written)
+    titles = {row["id"]: row["title"] for row in rows(url, "select id, title from headshotpro.models")}
+    assert {model: titles[model] for model in load.latest} == load.latest
+    assert len(titles) == MODELS + len(load.latest)
+    first = rows(url, "select count(*) from headshotpro.model_changes where model_id like 'old%%'")
+    assert first == [{"count": 3 * MODELS}]
+
+
+def assert_new_code_applies_what_old_code_kept(url: str, load: Load) -> None:
+    engine = database.connect(url)
+    results: Counter[str] = Counter()
+    while found := drain_spool(engine, TOLERANCE).results:
+        results += found
+    engine.dispose()
+    assert results == {"applied": len(load.spooled)}
+    query = "select id from headshotpro.models where status = 'active'"
+    assert set(load.spooled) <= {row["id"] for row in rows(url, query)}
+
+
+def test_who_is_in_the_way_to_the_end_is_named(old_database_url: str) -> None:
+    told: list[str] = []
+    with (
+        reader(old_database_url, "select count(*) from headshotpro.event_spool"),
+        pytest.raises(StorageUnavailable, match=r"gave up after 1 s; .* in the way: process \d+ \(a long reader, idle"),
+    ):
+        upgrade(old_database_url, told, patience=1)
+    assert told
+    # What was done stays done, and the next one goes on from there.
+    assert upgrade(old_database_url, told) == schema.newest()
+
+
+def test_two_migrators_at_once_take_turns(old_database_url: str, cli: Cli) -> None:
+    with reader(old_database_url, "select count(*) from headshotpro.webhook_events"):
+        both = [cli.start("migrate", DATABASE_URL=old_database_url) for _ in range(2)]
+        working = "select 1 from pg_stat_activity where datname = current_database() and query like 'LOCK TABLE%%'"
+        assert eventually(lambda: rows(old_database_url, working))
+    done = [cli.finish(process) for process in both]
+    assert [one.status for one in done] == [0, 0]
+    assert [one.out for one in done] == [f"The schema is at revision {schema.newest()}.\n"] * 2
+    assert "".join(one.err for one in done).count("Another migration is running") == 1
+
+
+def test_an_index_whose_building_was_broken_off_is_built_anew(old_database_url: str, database_url: str) -> None:
+    with psycopg.connect(old_database_url, autocommit=True) as connection:
+        connection.execute("create index models_to_erase_idx on headshotpro.models (id)")
+        connection.execute(
+            "update pg_index set indisvalid = false where indexrelid = 'headshotpro.models_to_erase_idx'::regclass"
+        )
+    upgrade(old_database_url, [])
+    assert picture(old_database_url) == picture(database_url)
+
+
+def test_a_database_whose_transactions_keep_their_snapshots_is_migrated_too(old_database_url: str) -> None:
+    name = old_database_url.rpartition("/")[2]
+    with psycopg.connect(old_database_url, autocommit=True) as connection:
+        connection.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'".encode())
+    assert upgrade(old_database_url, []) == schema.newest()
+
+
+def test_each_revision_only_adds(empty_database_url: str) -> None:
+    make(empty_database_url, FIRST)
+    for revision in schema.revisions()[1:]:
+        before = columns(empty_database_url)
+        make(empty_database_url, revision)
+        after = columns(empty_database_url)
+        assert before.items() <= after.items()
+        # Code of before leaves new columns out of its inserts.
+        old_tables = {table for table, _ in before}
+        new = {place: column for place, column in after.items() if place not in before and place[0] in old_tables}
+        assert [place for place, column in new.items() if not column["optional"]] == []
+
+
+def columns(url: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Each column by its table and name: its type, and whether an insert may leave it out."""
+    query = """
+        select table_name, column_name, data_type, is_generated,
+            is_nullable = 'YES' or is_identity = 'YES' or column_default is not null as optional
+        from information_schema.columns where table_schema = 'headshotpro'
+    """
+    return {(row.pop("table_name"), row.pop("column_name")): row for row in rows(url, query)}
+
+
+def test_a_migration_that_nobody_lets_begin_gives_up(old_database_url: str) -> None:
+    told: list[str] = []
+    holds = f"select pg_advisory_xact_lock({schema.MIGRATION_LOCK})"
+    with reader(old_database_url, holds), pytest.raises(StorageUnavailable, match="still running after 1 s"):
+        upgrade(old_database_url, told, patience=1)
+    assert told == ["Another migration is running: waiting for its end."]

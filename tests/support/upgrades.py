@@ -1,0 +1,184 @@
+"""A database of the first revision that is full and in use, as the code of that time used it."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psycopg
+from alembic import command
+from sqlalchemy import text
+
+from service.errors import StorageUnavailable
+from service.mirror.apply import Sighting, apply
+from service.mirror.merge import Observation
+from service.storage import database, schema
+from tests.support.system import event_body, new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+
+FIRST = "0001"
+TITLES = ("Ada", "Grace", "Joan", "Mary")
+
+MODELS = """
+    insert into headshotpro.models (id, status, title, team_id, created_at, observed_at, updated_at)
+    select 'old' || n, case when n %% 10 = 0 then 'failed' else 'active' end, 'Old', 'team' || n %% 7,
+        now() - n * interval '1 minute', now() - interval '1 day', now() - interval '1 day'
+    from generate_series(1, %s) as n
+"""
+REST = (
+    """
+        insert into headshotpro.model_clocks (model_id, core_at, profile_at)
+        select id, observed_at, observed_at from headshotpro.models
+    """,
+    """
+        insert into headshotpro.model_changes
+            (model_id, from_status, to_status, changed, source, observed_at, recorded_at)
+        select id, nullif(n, 1)::text, case when n = 1 then 'pending' else status end,
+            jsonb_build_object('status', jsonb_build_array(null, status)), 'pull', observed_at, updated_at
+        from headshotpro.models, generate_series(1, 3) as n order by n
+    """,
+    """
+        insert into headshotpro.webhook_events (id, event, model_id, status, payload, received_at, processed_at)
+        select 'evt_' || id, 'model.created', id, 'applied', '{}', updated_at, updated_at from headshotpro.models
+    """,
+    "analyze",
+)
+# What the first revision's code wrote of an event.
+EVENT = text(
+    """
+    INSERT INTO headshotpro.webhook_events (id, event, model_id, status, payload, received_at, processed_at)
+    VALUES (:id, 'model.status.updated', :model_id, 'applied', '{}', now(), now())
+    """
+)
+SPOOL = text("INSERT INTO headshotpro.event_spool (body, signed_at, received_at) VALUES (:body, :signed_at, now())")
+READS = (
+    text("SELECT count(*) FROM headshotpro.models WHERE status = 'active'"),
+    text("SELECT * FROM headshotpro.models ORDER BY created_at DESC, id DESC LIMIT 50"),
+    text("SELECT max(id) FROM headshotpro.model_changes"),
+    text("SELECT count(*) FROM headshotpro.webhook_events"),
+    text("SELECT count(*) FROM headshotpro.alerts"),
+)
+
+
+def make(url: str, revision: str = FIRST) -> None:
+    """The schema as an older release made it."""
+    engine = database.connect(url)
+    with database.transaction(engine) as connection:
+        connection.execute(text(schema.MAKE_SCHEMA))
+        config = schema._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def fill(url: str, models: int) -> None:
+    """Models that are known, each with a history of three changes and one event."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(MODELS, [models])
+        for statement in REST:
+            connection.execute(statement.encode())
+
+
+def printed(*options: str) -> str:
+    """What `migrate --sql` prints; it needs no database and no setting."""
+    command = [sys.executable, "-m", "service.cli", "migrate", "--sql", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
+
+
+class Load:
+    """Threads that use a database without a pause.
+
+    Attributes:
+        written: event to what it told: the model and its title, once that was committed.
+        spooled: models of the deliveries that were put into the spool.
+        longest: seconds that the slowest transaction of any thread took.
+        refused: transactions that Postgres broke off.
+        reads: transactions of readers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = database.connect(url, pool_size=6)
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self.written: dict[str, tuple[str, str]] = {}
+        self.spooled: list[str] = []
+        self.longest = 0.0
+        self.refused: list[str] = []
+        self.reads = 0
+
+    @property
+    def latest(self) -> dict[str, str]:
+        """The title of each model that was written: a thread has its own models, and writes one after another."""
+        return dict(self.written.values())
+
+    def merge(self, thread: int) -> None:
+        """Merge events of this thread's models, in batches of five."""
+        for number in itertools.count():
+            batch = [(f"evt_{thread}_{number}_{place}", f"new{thread}_{place}_{number % 50}") for place in range(5)]
+            now, title = datetime.now(UTC), random.choice(TITLES)
+            seen = [Observation(model, now, now, {"status": "active", "title": title}) for _, model in batch]
+
+            def write(
+                connection: Connection, seen: list[Observation] = seen, batch: list[tuple[str, str]] = batch
+            ) -> None:
+                apply(connection, [Sighting(one, "webhook") for one in seen])
+                connection.execute(EVENT, [{"id": event, "model_id": model} for event, model in batch])
+
+            if self._timed(write):
+                self.written |= {event: (model, title) for event, model in batch}
+            if self._over.wait(0.01):
+                return
+
+    def spool(self) -> None:
+        """Keep deliveries as the door does while Redis is gone."""
+        while not self._over.wait(0.02):
+            model = new_id()
+            kept = {"body": event_body(model), "signed_at": int(time.time())}
+            if self._timed(lambda connection, kept=kept: connection.execute(SPOOL, kept)):
+                self.spooled.append(model)
+
+    def read(self) -> None:
+        """Ask what dashboards ask."""
+        for statement in itertools.cycle(READS):
+            self.reads += self._timed(lambda connection, asked=statement: connection.execute(asked).all())
+            if self._over.wait(0.01):
+                return
+
+    def _timed(self, work: Callable[[Connection], object]) -> bool:
+        begun = time.monotonic()
+        try:
+            with database.transaction(self._engine) as connection:
+                work(connection)
+        except StorageUnavailable as error:
+            self.refused.append(str(error))
+            return False
+        finally:
+            with self._lock:
+                self.longest = max(self.longest, time.monotonic() - begun)
+        return True
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Three threads that merge, one that spools, one that reads."""
+        works = [*(lambda thread=thread: self.merge(thread) for thread in range(3)), self.spool, self.read]
+        threads = [threading.Thread(target=work) for work in works]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join(60)
+            self._engine.dispose()

@@ -202,7 +202,7 @@ def deployed(folder: Path, models: int) -> Iterator[tuple[System, Postgres, Valk
         )
         for role in ("web", "worker", "worker", "clock", "clock"):
             system.start(role)
-        system.wait_for_web()
+        assert eventually(lambda: system.get("/livez").status == 200, 120), system.logs()
         yield system, postgres, valkey
 
 

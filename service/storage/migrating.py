@@ -32,6 +32,11 @@ _STAY = text(
     WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
     """
 )
+# But not for hours when its machine has vanished: the server looks whether it is still there.
+_LIVE = text(
+    "SELECT set_config('tcp_keepalives_idle', '10', true), set_config('tcp_keepalives_interval', '5', true), "
+    "set_config('tcp_keepalives_count', '3', true)"
+)
 # Without a parameter: the portal of a statement that has one keeps its snapshot to the end of the transaction.
 _TRY = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
 
@@ -79,6 +84,7 @@ def turn(engine: Engine, tell: Tell, patience: float) -> Iterator[None]:
     deadline = time.monotonic() + patience
     with database.transaction(engine) as keeper:
         keeper.execute(_STAY)
+        keeper.execute(_LIVE)
         told = False
         while not keeper.execute(_TRY).scalar():
             if not told:

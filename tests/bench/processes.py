@@ -17,13 +17,12 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import redis
 
@@ -33,17 +32,20 @@ from service.leash import leashed
 from service.storage.schema import migrate
 from tests.bench.memory import send
 from tests.support.processes import eventually, processes_in
-from tests.support.system import System, event_body, new_id, rows
+from tests.support.system import System, new_id, rows
+from tests.support.webhooks import WHOLE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from multiprocessing.sharedctypes import Synchronized
 
 SENDERS = 4
 MODELS = 5_000
+WORK = "worker: child for other work"
 # A word of the command line, and what people call the process.
 KINDS = {
     "headshotpro-drain": "worker: child for events",
-    "headshotpro-work": "worker: child for other work",
+    "headshotpro-work": WORK,
     "workers clock": "clock",
     "headshot-mirror clock": "clock",
     "gunicorn": "web: one of WEB_CONCURRENCY",
@@ -51,6 +53,8 @@ KINDS = {
     "headshot-mirror worker": "worker: parent",
 }
 MASTER = "web: parent"
+COMPLETE = "select requests from headshotpro.pulls where kind = 'full' and status = 'complete'"
+APPLIED = "select count(*) as number from headshotpro.webhook_events"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -85,10 +89,14 @@ def look(folder: Path, ports: tuple[int, int]) -> dict[int, Seen]:
         if "gunicorn" in command and int(fields[1]) in commands:
             masters.add(int(fields[1]))
         cpu = (int(fields[11]) + int(fields[12])) / TICK
-        shared = Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0]
         peers = connections(pid)
-        found[pid] = Seen(kind, cpu, int(shared) / 1024, peers[ports[0]], peers[ports[1]])
+        found[pid] = Seen(kind, cpu, share(pid), peers[ports[0]], peers[ports[1]])
     return {pid: seen._replace(kind=MASTER) if pid in masters else seen for pid, seen in found.items()}
+
+
+def share(pid: int) -> float:
+    """Memory of a process in MB."""
+    return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0]) / 1024
 
 
 def connections(pid: int) -> Counter[int]:
@@ -141,95 +149,96 @@ def main() -> None:
 
 def run(folder: Path, given: argparse.Namespace) -> None:
     """Measure, phase by phase."""
+    with deployed(folder, given.models) as (system, postgres, valkey):
+        ports = (postgres.port, valkey.port)
+        assert eventually(lambda: rows(postgres.url, COMPLETE), 120), system.logs()
+        work = burnt({}, look(system.folder, ports))[WORK]
+        (pull,) = rows(postgres.url, COMPLETE)
+        time.sleep(5)
+        still = look(system.folder, ports)
+        time.sleep(given.rest)
+        rested = look(system.folder, ports)
+        seconds = load(system.port, given.events)
+        began = time.monotonic()
+        assert eventually(lambda: rows(postgres.url, APPLIED)[0]["number"] >= given.events, 300), system.logs()
+        late = time.monotonic() - began
+        loaded = look(system.folder, ports)
+        idle = {kind: used / given.rest for kind, used in burnt(still, rested).items()}
+        # Less what they would have used at rest.
+        busy = {kind: used - idle[kind] * (seconds + late) for kind, used in burnt(rested, loaded).items()}
+        print(table(loaded, idle, {kind: used * 1e6 / given.events for kind, used in busy.items()}))
+        with redis.Redis.from_url(valkey.url) as client:
+            memory = client.info("memory")["used_memory"] / 1_000_000
+            print(f"\n{given.events} deliveries in {seconds:.1f} s, the last was applied {late:.1f} s later.")
+            print(f"The first pull of {given.models} models: {pull['requests']} requests,")
+            print(f"{work:.1f} s of processor in the children for other work, their starts included.")
+            print(f"Redis holds {memory:.1f} MB, and {waiting_event(client):.0f} bytes more for each event that waits.")
+            print(backends(postgres))
+            print(f"{os.cpu_count()} processors.")
+
+
+@contextmanager
+def deployed(folder: Path, models: int) -> Iterator[tuple[System, Postgres, Valkey]]:
+    """A deployment of two of each, and a vendor in which nothing happens by itself."""
     (folder / "processes").mkdir()
     with ExitStack() as stack:
         postgres = stack.enter_context(Postgres.start(folder / "postgres"))
         valkey = stack.enter_context(Valkey.start(folder / "valkey", sync="everysec"))
         migrate(postgres.url)
-        vendor = stack.enter_context(subprocess.Popen(sandbox(given.models), stdout=subprocess.PIPE, text=True))
+        options = ["--port", "0", "--models", str(models), "--quiet", "--rate", "0"]
+        command = leashed([sys.executable, "-m", "service.sandbox", *options], SIGTERM)
+        vendor = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         stack.callback(vendor.terminate)
         assert vendor.stdout is not None
         told = json.loads(vendor.stdout.readline())
+        settings = {
+            "DATABASE_URL": postgres.url,
+            "REDIS_URL": valkey.url,
+            "HEADSHOTPRO_API_URL": told["url"],
+            "HEADSHOTPRO_API_KEY": told["api_key"],
+        }
         system = stack.enter_context(
-            System(
-                folder / "processes",
-                DATABASE_URL=postgres.url,
-                REDIS_URL=valkey.url,
-                HEADSHOTPRO_API_URL=told["url"],
-                HEADSHOTPRO_API_KEY=told["api_key"],
-                WEB_CONCURRENCY="2",
-                DETAIL_BUDGET="0",
-                LOG_LEVEL="warning",
-            )
+            System(folder / "processes", WEB_CONCURRENCY="2", DETAIL_BUDGET="0", LOG_LEVEL="warning", **settings)
         )
-        ports = (postgres.port, urlsplit(valkey.url).port or 0)
         for role in ("web", "worker", "worker", "clock", "clock"):
             system.start(role)
-        system.wait_for_web()
-        complete = "select requests from headshotpro.pulls where kind = 'full' and status = 'complete'"
-        assert eventually(lambda: rows(postgres.url, complete), 120), system.logs()
-        pulled = look(system.folder, ports)
-        time.sleep(5)
+        assert eventually(lambda: system.get("/livez").status == 200, 120), system.logs()
+        yield system, postgres, valkey
 
-        still = look(system.folder, ports)
-        time.sleep(given.rest)
-        rested = look(system.folder, ports)
 
-        seconds = load(system.port, given.events)
-        applied = "select count(*) as number from headshotpro.webhook_events"
-        began = time.monotonic()
-        assert eventually(lambda: rows(postgres.url, applied)[0]["number"] >= given.events, 300), system.logs()
-        loaded = look(system.folder, ports)
-        late = time.monotonic() - began
-        idle = {kind: used / given.rest for kind, used in burnt(still, rested).items()}
-        # Less what they would have used at rest.
-        busy = {kind: used - idle[kind] * (seconds + late) for kind, used in burnt(rested, loaded).items()}
-        with redis.Redis.from_url(valkey.url) as client:
-            memory = client.info("memory")["used_memory"] / 1_000_000
-            waiting = waiting_event(client)
-        print(
-            "| process | MB | at rest, % of a processor | ms of processor for 1,000 events | to Postgres | to Redis |"
+def table(seen: dict[int, Seen], idle: dict[str, float], busy: dict[str, float]) -> str:
+    """A line for each kind of process: what one of it holds and uses at rest, and what all of it use under load."""
+    lines = [
+        "| process | MB | at rest, % of a processor | ms of processor for 1,000 events | to Postgres | to Redis |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind in sorted({one.kind for one in seen.values()}):
+        own = [one for one in seen.values() if one.kind == kind]
+        postgres, to_redis = max(one.postgres for one in own), max(one.redis for one in own)
+        lines.append(
+            f"| {kind} | {fmean(one.memory for one in own):.0f} | {idle[kind] / len(own):.1%} | "
+            f"{max(0.0, busy[kind]):.0f} | {postgres} | {to_redis} |"
         )
-        print("|---|---|---|---|---|---|")
-        for kind in sorted({seen.kind for seen in loaded.values()}):
-            own = [seen for seen in loaded.values() if seen.kind == kind]
-            print(
-                f"| {kind} | {fmean(seen.memory for seen in own):.0f} | {idle[kind] / len(own):.1%} | "
-                f"{max(0.0, busy[kind]) * 1e6 / given.events:.0f} | {most(own, 'postgres')} | {most(own, 'redis')} |"
-            )
-        print(
-            f"\n{given.events} deliveries in {seconds:.1f} s ({given.events / seconds:.0f}/s), senders on this machine;"
-        )
-        print(f"the last was applied {late:.1f} s later ({given.events / (seconds + late):.0f} events/s).")
-        (pull,) = rows(postgres.url, complete)
-        work = burnt({}, pulled)["worker: child for other work"]
-        print(
-            f"The first pull of {given.models} models: {pull['requests']} requests, {work:.1f} s of processor, starts"
-        )
-        print(f"included. Redis holds {memory:.1f} MB, and {waiting:.0f} bytes for each event that waits;")
-        print(f"{os.cpu_count()} processors.")
+    return "\n".join(lines)
+
+
+def backends(postgres: Postgres) -> str:
+    """What connections cost Postgres."""
+    commands = processes_in(postgres.folder.path).items()
+    held = [share(pid) for pid, command in commands if command.startswith("postgres: headshotpro")]
+    return f"Postgres holds {fmean(held):.0f} MB for each of {len(held)} connections."
 
 
 def waiting_event(client: redis.Redis) -> float:
-    """Bytes that Redis needs for an event in the inbox, measured beside it."""
+    """Bytes that Redis needs for an event as the vendor sends it, in a stream beside the inbox."""
     number = 2_000
-    for place in range(number):
-        body = event_body(new_id(), event_id=f"evt_{place}", title="Anna Example", uid="anon_abc123", trigger="female")
+    body = json.dumps(WHOLE, ensure_ascii=False).encode()
+    for _ in range(number):
         taken = Delivery.arrived(body, 1_700_000_000, datetime.now(UTC))
         client.xadd("headshotpro:bench", {name: str(value) for name, value in taken._asdict().items()} | {"body": body})
     used = client.memory_usage("headshotpro:bench", samples=0)
     client.delete("headshotpro:bench")
     return float(used or 0) / number
-
-
-def most(own: list[Seen], name: str) -> int:
-    return max(getattr(seen, name) for seen in own)
-
-
-def sandbox(models: int) -> list[str]:
-    """A vendor in which nothing happens by itself."""
-    options = ["--port", "0", "--models", str(models), "--quiet", "--rate", "0"]
-    return leashed([sys.executable, "-m", "service.sandbox", *options], SIGTERM)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ KINDS: dict[str, type[Machines]] = {"namespaces": Namespaces, "loopback": Loopba
 ROLES = ("web", "web", "worker", "worker", "worker", "clock", "clock")
 
 # Of seconds, on a machine that does other things too.
-PATIENCE = 60.0
+PATIENCE = 90.0
 MODELS = 1500
 SETTINGS = {
     "PULL_INTERVAL_SECONDS": "8",

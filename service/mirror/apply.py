@@ -122,9 +122,9 @@ class _Batch:
         """The clocks that differ from the stored ones."""
         moved: dict[str, dict[str, Any]] = {}
         for model_id, known in self.known.items():
-            clocks = {"model_id": model_id, **encode(known)}
-            if clocks != self.clocks[model_id]:
-                moved[model_id] = clocks
+            clocks = encode(known)
+            if not clocks.items() <= self.clocks[model_id].items():
+                moved[model_id] = {"model_id": model_id, **clocks}
         return moved
 
     def questions(self, now: datetime) -> list[wishes.Wish]:

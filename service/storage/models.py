@@ -139,6 +139,8 @@ _WRITE_CLOCKS = text(
     UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCKS)}
     FROM {recordset.table(recordset.types_of(model_clocks, ("model_id", *CLOCKS)))}
     WHERE old.model_id = new.model_id
+        -- Without their ids the planner reads the whole table where it is of middling size.
+        AND old.model_id = ANY({recordset.IDS})
     """  # noqa: S608 - names of our own columns
 )
 
@@ -146,4 +148,5 @@ _WRITE_CLOCKS = text(
 def write_clocks(connection: Connection, clocks: Sequence[Row]) -> None:
     """Replace the clocks of models whose locks this transaction holds; each row holds `model_id`."""
     if clocks:
-        connection.execute(_WRITE_CLOCKS, {"rows": recordset.document(clocks)})
+        ids = recordset.document([row["model_id"] for row in clocks])
+        connection.execute(_WRITE_CLOCKS, {"rows": recordset.document(clocks), "ids": ids})

@@ -10,7 +10,8 @@ from __future__ import annotations
 import atexit
 import secrets
 import threading
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ SUM = "sum"
 
 # Upper ends of a histogram's buckets, in seconds: from a drain that is awake to a mirror that was down for an hour.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+_ENDS = (*(f"{end:g}" for end in BUCKETS), "+Inf")
 
 # A batch whose answer was lost is sent again under its number, and counts once.
 _ADD = """
@@ -84,11 +86,9 @@ class Counters:
 
     def observe(self, name: str, seconds: Iterable[float]) -> None:
         """Count durations into the buckets of a histogram."""
-        counted: defaultdict[str, float] = defaultdict(float)
-        for duration in seconds:
-            counted[field(name, bucket_of(duration))] += 1
-            counted[field(name, SUM)] += duration
-        self._take(counted)
+        durations = list(seconds)
+        counted = {field(name, end): float(number) for end, number in Counter(map(bucket_of, durations)).items()}
+        self._take({**counted, field(name, SUM): sum(durations)})
 
     def flush(self) -> None:
         """Send what was counted.
@@ -145,7 +145,7 @@ def field(name: str, *labels: str) -> str:
 
 def bucket_of(seconds: float) -> str:
     """The upper end of the bucket that a duration falls into, as Prometheus writes it."""
-    return next((f"{end:g}" for end in BUCKETS if seconds <= end), "+Inf")
+    return _ENDS[bisect_left(BUCKETS, seconds)]
 
 
 def read(client: Any) -> dict[tuple[str, ...], float]:

@@ -218,21 +218,21 @@ def _flat(batch: Any) -> list[tuple[bytes, Any]]:
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     """An entry of ours; one that somebody else wrote has an empty body, and ends as dead."""
-    arrived = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
     return Entry(
         entry_id=entry_id.decode(),
         delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
         body=fields.get(b"body", b""),
-        signed_at=_time(fields.get(b"signed_at"), arrived),
-        received_at=_time(fields.get(b"received_at"), arrived),
+        signed_at=_time(fields.get(b"signed_at"), entry_id),
+        received_at=_time(fields.get(b"received_at"), entry_id),
     )
 
 
-def _time(seconds: bytes | None, arrived: datetime) -> datetime:
+def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
+    """A time of an entry; the one that is in its id where it tells none."""
     try:
         return datetime.fromtimestamp(float(seconds or b""), UTC)
     except (ValueError, OverflowError):
-        return arrived
+        return datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
 
 
 STALE_MODELS = "headshotpro:stale_models"

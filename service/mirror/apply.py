@@ -6,22 +6,23 @@ batches, pages and refetches of the same models wait for each other and never de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from service.mirror.codec import decode, encode
-from service.mirror.merge import DELETED, Knowledge, merge
+from service.mirror.merge import DELETED, Knowledge, merge, visible
 from service.storage import changes, models, wishes
 from service.storage.erasing import PERSONAL
-from service.storage.models import OBSERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
-    from service.mirror.merge import Merged, Observation
+    from service.mirror.merge import Observation
 
 # A GET is ordered by the moment it was sent, less 2 s and what `Date` cuts off, up to one more; half a second on top is
 # for the way there and for two clocks that differ a little.
@@ -30,8 +31,7 @@ SETTLING = timedelta(seconds=3.5)
 GATHERING = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """An observation and where it came from.
 
     Attributes:
@@ -78,8 +78,7 @@ class _Batch:
             model_id: decode(rows.get(model_id), stored) for model_id, stored in clocks.items()
         }
         self.changes: list[dict[str, Any]] = []
-        self.written: dict[str, dict[str, Any]] = {}
-        self.new_clocks: dict[str, dict[str, Any]] = {}
+        self.written: dict[str, Mapping[str, Any]] = {}
         self.ask_after: dict[str, datetime] = {}
         self.applied = Applied(
             news=[False] * size, shown_before={model_id: stored["profile_at"] for model_id, stored in clocks.items()}
@@ -88,37 +87,28 @@ class _Batch:
     def take(self, place: int, sighting: Sighting) -> None:
         """Merge one sighting; a visible change is written down."""
         model_id = sighting.observation.model_id
-        merged = merge(self.known[model_id], self._without_erased(sighting.observation))
-        self.known[model_id] = merged.knowledge
-        self.applied.news[place] = merged.news or model_id not in self.rows
-        self._question(model_id, merged)
-        row, self.new_clocks[model_id] = encode(merged.knowledge)
         old = self.rows.get(model_id)
-        # A first row names the status even where it is not known: so the history tells where it begins.
-        changed = {
-            name: [old and old[name], row[name]]
-            for name in OBSERVED
-            if (old and old[name]) != row[name] or (old is None and name == "status")
-        }
-        if not changed and old is not None:
-            return
-        observed_at = sighting.observation.gone_at or sighting.observation.at
-        erased_at = old and old["erased_at"]
-        self.rows[model_id] = self.written[model_id] = {**row, "observed_at": observed_at, "erased_at": erased_at}
-        self._count(model_id, old, row["status"])
-        self.changes.append(_change(sighting, old, row["status"], changed, observed_at))
-
-    def _without_erased(self, seen: Observation) -> Observation:
-        """Of a model whose personal data was erased nothing personal is learned again."""
-        row = self.rows.get(seen.model_id)
-        if row is None or row["erased_at"] is None:
-            return seen
-        return replace(seen, fields={name: value for name, value in seen.fields.items() if name not in PERSONAL})
-
-    def _question(self, model_id: str, merged: Merged) -> None:
+        merged = merge(self.known[model_id], _without_erased(sighting.observation, old))
+        self.known[model_id] = merged.knowledge
+        self.applied.news[place] = merged.news or old is None
         if merged.ask_after is not None:
-            earlier = self.ask_after.get(model_id)
-            self.ask_after[model_id] = max(earlier, merged.ask_after) if earlier else merged.ask_after
+            self.ask_after[model_id] = max(merged.ask_after, self.ask_after.get(model_id, merged.ask_after))
+        row = visible(merged.knowledge)
+        changed = _changed(old, row)
+        if changed:
+            self._write(sighting, old, row, changed)
+
+    def _write(
+        self, sighting: Sighting, old: Mapping[str, Any] | None, row: dict[str, Any], changed: dict[str, list[Any]]
+    ) -> None:
+        """Note a visible change: the new row, and what the history tells of it."""
+        model_id, status = sighting.observation.model_id, row["status"]
+        row["id"] = model_id
+        row["observed_at"] = observed_at = sighting.observation.gone_at or sighting.observation.at
+        row["erased_at"] = old and old["erased_at"]
+        self.rows[model_id] = self.written[model_id] = row
+        self._count(model_id, old, status)
+        self.changes.append(_change(sighting, old, status, changed, observed_at))
 
     def _count(self, model_id: str, old: Mapping[str, Any] | None, status: str | None) -> None:
         if old is None:
@@ -130,11 +120,12 @@ class _Batch:
 
     def moved_clocks(self) -> dict[str, dict[str, Any]]:
         """The clocks that differ from the stored ones."""
-        return {
-            model_id: clocks
-            for model_id, clocks in self.new_clocks.items()
-            if any(self.clocks[model_id][name] != value for name, value in clocks.items())
-        }
+        moved: dict[str, dict[str, Any]] = {}
+        for model_id, known in self.known.items():
+            clocks = {"model_id": model_id, **encode(known)}
+            if clocks != self.clocks[model_id]:
+                moved[model_id] = clocks
+        return moved
 
     def questions(self, now: datetime) -> list[wishes.Wish]:
         """What only a GET can tell of these models, each once, in id order."""
@@ -171,15 +162,32 @@ def apply(
     # In order of time, the history tells each step of a burst, and late ones are not made stale by their neighbours.
     for place, sighting in sorted(enumerate(sightings), key=lambda pair: pair[1].observation.at):
         batch.take(place, sighting)
-    models.write_clocks(connection, batch.moved_clocks())
+    models.write_clocks(connection, list(batch.moved_clocks().values()))
     asked = batch.questions(now)
     wishes.ask(connection, asked)
     batch.applied.asked = {wish.model_id for wish in asked}
-    models.write(connection, batch.written, now)
+    models.write(connection, list(batch.written.values()), now)
     if record:
         record(batch.applied)
     changes.append(connection, batch.changes, now)
     return batch.applied
+
+
+def _without_erased(seen: Observation, row: Mapping[str, Any] | None) -> Observation:
+    """Of a model whose personal data was erased nothing personal is learned again."""
+    if row is None or row["erased_at"] is None:
+        return seen
+    return msgspec.structs.replace(
+        seen, fields={name: value for name, value in seen.fields.items() if name not in PERSONAL}
+    )
+
+
+def _changed(old: Mapping[str, Any] | None, row: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Each column that differs, to [old, new]."""
+    if old is not None:
+        return {name: [old[name], value] for name, value in row.items() if old[name] != value}
+    # A first row names the status even where it is not known: so the history tells where it begins.
+    return {name: [None, value] for name, value in row.items() if value is not None or name == "status"}
 
 
 def _change(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.merge import CORE, DELETED, GROUPS, NOTHING, RANKS, Knowledge, Register, visible
+from service.mirror.merge import CORE, DELETED, GROUPS, NOTHING, RANKS, Knowledge, Register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 PLAIN_CLOCKS = ("alive_at", "gone_from", "gone_at", "deleted_said", "until")
+# Each group's column of `model_clocks`, and its fields.
+_CLOCKED = tuple((f"{group}_at", names) for group, names in GROUPS.items())
 
 
 def decode(row: Mapping[str, Any] | None, clocks: Mapping[str, Any]) -> Knowledge:
@@ -28,51 +30,45 @@ def decode(row: Mapping[str, Any] | None, clocks: Mapping[str, Any]) -> Knowledg
     hidden = clocks["core_status"]
     # An empty text stands for a null status below a tombstone.
     status = row["status"] if hidden is None else hidden or None
-    rank = 0 if "status" in exceptions else RANKS.get(status or "", 0)
     fields: dict[str, Register] = {}
-    for group, names in GROUPS.items():
-        at = clocks[f"{group}_at"]
-        if at is None:
-            continue
-        base = rank if names is CORE else 0
-        for name in names:
-            value = status if name == "status" else row[name]
-            if name not in exceptions:
-                fields[name] = Register(at, base, value)
-            elif exceptions[name] is not None:
-                microseconds, own_rank = exceptions[name]
-                fields[name] = Register(EPOCH + microseconds * MICROSECOND, own_rank, value)
-    return Knowledge(fields, **{name: clocks[name] for name in PLAIN_CLOCKS})
+    for clock, names in _CLOCKED:
+        at = clocks[clock]
+        if at is not None:
+            rank = RANKS.get(status or "", 0) if names is CORE and "status" not in exceptions else 0
+            for name in names:
+                fields[name] = Register(at, rank, row[name])
+    if hidden is not None and "status" in fields:
+        fields["status"] = Register(fields["status"].at, fields["status"].rank, status)
+    for name, exception in exceptions.items():
+        if exception is None:
+            del fields[name]
+        else:
+            microseconds, rank = exception
+            fields[name] = Register(EPOCH + microseconds * MICROSECOND, rank, fields[name].value)
+    return Knowledge(fields, *[clocks[name] for name in PLAIN_CLOCKS])
 
 
-def encode(known: Knowledge) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The observed columns of `models`, and the columns of `model_clocks`."""
-    row = visible(known)
+def encode(known: Knowledge) -> dict[str, Any]:
+    """The columns of `model_clocks`; those of `models` are what is visible."""
     clocks: dict[str, Any] = {name: getattr(known, name) for name in PLAIN_CLOCKS}
     exceptions: dict[str, Any] = {}
-    for group, names in GROUPS.items():
-        clocks[f"{group}_at"] = at = max(
-            (known.fields[name].at for name in names if name in known.fields), default=None
-        )
+    for clock, names in _CLOCKED:
+        registers = [known.fields.get(name) for name in names]
+        clocks[clock] = at = max([register.at for register in registers if register], default=None)
         if at is not None:
-            exceptions.update(_exceptions(known, names, at))
+            rank = _rank(registers[0], at) if names is CORE else 0
+            for name, register in zip(names, registers, strict=True):
+                if register is None:
+                    exceptions[name] = None
+                elif register.at != at or register.rank != rank:
+                    exceptions[name] = [(register.at - EPOCH) // MICROSECOND, register.rank]
     clocks["exceptions"] = exceptions or None
     core = known.fields.get("status")
-    hidden = row["status"] == DELETED and core is not None and core.value != DELETED
+    hidden = known.deleted and core is not None and core.value != DELETED
     clocks["core_status"] = (core.value or "") if hidden and core is not None else None
-    return row, clocks
+    return clocks
 
 
-def _exceptions(known: Knowledge, names: tuple[str, ...], at: datetime) -> dict[str, Any]:
-    """The fields of a group that are not known as of its time and rank."""
-    rank = 0
-    if names is CORE and "status" in known.fields and known.fields["status"].at == at:
-        rank = RANKS.get(known.fields["status"].value or "", 0)
-    exceptions: dict[str, Any] = {}
-    for name in names:
-        register = known.fields.get(name)
-        if register is None:
-            exceptions[name] = None
-        elif (register.at, register.rank) != (at, rank):
-            exceptions[name] = [(register.at - EPOCH) // MICROSECOND, register.rank]
-    return exceptions
+def _rank(status: Register | None, at: datetime) -> int:
+    """The rank of the core's fields, where its status is known as of the group's time."""
+    return RANKS.get(status.value or "", 0) if status and status.at == at else 0

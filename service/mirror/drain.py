@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from service.inbox import Entry
 from service.mirror.apply import Applied, Sighting, apply
 from service.mirror.event import Event, read, row
+from service.mirror.lanes import BATCH
 from service.storage import events, spool
 from service.storage.database import transaction
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     Merge = Callable[[Connection, Sequence[Event]], "Drained"]
 
 log = structlog.get_logger(__name__)
-
-BATCH = 500
 
 
 class Drained(NamedTuple):

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
+
 from service.errors import DeliveryRejected, UpstreamGarbled
 from service.mirror.observe import event_time, from_webhook
 from service.upstream.json_text import storable
@@ -105,27 +107,40 @@ def row(event: Event) -> dict[str, Any]:
         "model_id": model_id if model_id and len(model_id) <= LONGEST_ID else None,
         "status": event.status,
         "error": event.error,
-        "payload": _payload(_quoted(entry.body) if event.as_text else entry.body),
+        "payload": Raw(_payload(_quoted(entry.body) if event.as_text else entry.body)),
         "created_at": event.happened_at,
         "received_at": entry.received_at,
         "signed_at": entry.signed_at,
-        "delivery_ids": " ".join(entry.delivery_id for entry in event.deliveries),
+        "delivery_ids": [entry.delivery_id for entry in event.deliveries],
     }
 
 
-# What `jsonb` may refuse: escapes of NUL and of half a character, exponents and integers past its range.
-_DOUBTFUL = re.compile(rb"\\u|[0-9][eE][+-]?[0-9]{3}|[0-9]{400}")
+# What a number is made of, and space. Without it, `e` stands right behind one of these signs only in an exponent.
+_FIGURES = b"0123456789.+- \t\r\n"
+_EXPONENTS = (b":e", b",e", b"[e")
+_LOWER_E = bytes.maketrans(b"E", b"e")
+_LONG_NUMBER = re.compile(rb"[0-9]{400}")
 
 
-def _payload(body: bytes) -> str:
+def _payload(body: bytes) -> bytes:
     """A JSON body as `jsonb` takes it."""
-    if not _DOUBTFUL.search(body):
-        return body.decode()
+    if not _doubtful(body):
+        return body
     try:
-        return storable(body).decode()
+        return storable(body)
     except ValueError:
         # Nested deeper than can be mended.
-        return storable(_quoted(body)).decode()
+        return storable(_quoted(body))
+
+
+def _doubtful(body: bytes) -> bool:
+    """Whether it may hold what `jsonb` refuses: escapes of NUL and of half a character, numbers past its range."""
+    rest = body.translate(_LOWER_E, _FIGURES)
+    return (
+        b"\\u" in body
+        or any(sign in rest for sign in _EXPONENTS)
+        or (len(body) - len(rest) >= 400 and _LONG_NUMBER.search(body) is not None)
+    )
 
 
 def _quoted(body: bytes) -> bytes:

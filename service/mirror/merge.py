@@ -26,8 +26,9 @@ because every part of the knowledge is a maximum (or a minimum) over the observa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +52,7 @@ RANKS = {
 }
 
 
-class Register(NamedTuple):
+class Register(Struct, frozen=True, gc=False):
     """One field as it is known: the upstream time, the rank that settles a tie, the value."""
 
     at: datetime
@@ -63,8 +64,7 @@ class Register(NamedTuple):
         return self.at, self.rank, self.value is not None, self.value
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Struct, frozen=True):
     """What one source tells of one model.
 
     Attributes:
@@ -88,11 +88,10 @@ class Observation:
     asks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(Struct, frozen=True):
     """All that is known of one model. `NOTHING` is where each begins."""
 
-    fields: Mapping[str, Register] = field(default_factory=dict)
+    fields: Mapping[str, Register] = {}
     alive_at: datetime | None = None
     gone_from: datetime | None = None
     gone_at: datetime | None = None
@@ -134,37 +133,50 @@ class Merged(NamedTuple):
 
 def merge(known: Knowledge, seen: Observation) -> Merged:
     """Join an observation to what is known of its model."""
-    rank = RANKS.get(seen.fields.get("status") or "", 0)
+    fields, news, disputed = _join(known, seen)
+    merged = Knowledge(
+        fields=fields,
+        alive_at=_later(known.alive_at, seen.at) if seen.alive else known.alive_at,
+        gone_from=_earlier(known.gone_from, seen.gone_at),
+        gone_at=_later(known.gone_at, seen.gone_at),
+        deleted_said=_later(known.deleted_said, seen.deleted_at),
+        until=_later(known.until, seen.until) if seen.until > seen.at else known.until,
+    )
+    news = news or _life_and_death(merged) != _life_and_death(known)
+    if not (disputed or _contradict(merged, seen) or (seen.asks and not _predates_death(merged, seen))):
+        return Merged(merged, news, None)
+    return Merged(merged, news, _later(_later(seen.until, merged.until), merged.status_at))
+
+
+def _join(known: Knowledge, seen: Observation) -> tuple[dict[str, Register], bool, bool]:
+    """The fields after an observation, whether it won or confirmed one, and whether one is disputed."""
+    at, rank = seen.at, RANKS.get(seen.fields.get("status") or "", 0)
     fields = dict(known.fields)
     news = disputed = False
     for name, value in seen.fields.items():
-        new = Register(seen.at, rank if name in CORE else 0, value)
         old = fields.get(name)
-        if old is None or new.order() >= old.order():
-            fields[name] = new
-            news = True
-        disputed |= old is not None and old.value != value and _overlap(old.at, known.until, seen)
-    merged = Knowledge(
-        fields=fields,
-        alive_at=_latest(known.alive_at, seen.at if seen.alive else None),
-        gone_from=_earliest(known.gone_from, seen.gone_at),
-        gone_at=_latest(known.gone_at, seen.gone_at),
-        deleted_said=_latest(known.deleted_said, seen.deleted_at),
-        until=_latest(known.until, seen.until if seen.until > seen.at else None),
-    )
-    news |= replace(merged, fields=known.fields, until=known.until) != known
-    ask = disputed or _contradict(merged, seen) or (seen.asks and not _predates_death(merged, seen))
-    return Merged(merged, news, _latest(seen.until, merged.until, merged.status_at) if ask else None)
+        # Times decide nearly always; the whole order is asked only where they do not.
+        if old is None or at >= old.at:
+            new = Register(at, rank if name in CORE else 0, value)
+            if old is None or at > old.at or new.order() >= old.order():
+                fields[name] = new
+                news = True
+        disputed = disputed or (old is not None and old.value != value and _overlap(old.at, known.until, seen))
+    return fields, news, disputed
+
+
+def _life_and_death(known: Knowledge) -> tuple[datetime | None, ...]:
+    return known.alive_at, known.gone_from, known.gone_at, known.deleted_said
 
 
 def visible(known: Knowledge) -> dict[str, Any]:
     """The columns of `models` that people read, as they follow from what is known."""
-    row = {name: known.fields[name].value if name in known.fields else None for name in FIELDS}
+    row = {name: None if (register := known.fields.get(name)) is None else register.value for name in FIELDS}
     row["deleted_at"] = None
     if known.deleted:
         row["status"] = DELETED
         # Where an earlier death was lifted, the last sign of life is the oldest that this one can be.
-        row["deleted_at"] = known.deleted_said or _latest(known.gone_from, known.alive_at)
+        row["deleted_at"] = known.deleted_said or _later(known.gone_from, known.alive_at)
     return row
 
 
@@ -191,9 +203,13 @@ def _contradict(merged: Knowledge, seen: Observation) -> bool:
     return max(merged.status_at, merged.until or merged.status_at) >= merged.gone_at
 
 
-def _latest(*times: datetime | None) -> datetime | None:
-    return max((time for time in times if time is not None), default=None)
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return max(one, other)
 
 
-def _earliest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return min((time for time in (one, other) if time is not None), default=None)
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, INVITATION, PROFILE, Observation
+from service.mirror.merge import CORE, DELETED, DETAIL, INVITATION, PROFILE, Observation
 from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.upstream.payloads import CreatedModel, DetailedModel, Envelope, ListedModel, WebhookModel
 
 MODEL_DELETED = "model.deleted"
+_HOOKED = (*CORE, *INVITATION)
 
 # The signature's time is cut to whole seconds.
 SIGNATURE_RESOLUTION = timedelta(seconds=1)
@@ -42,7 +43,7 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
         tolerance: how far its own time may lie ahead of that.
     """
     assert envelope.model_id is not None, "the door lets no event about a model in without its id"
-    fields = _told(model, (*CORE, *INVITATION))
+    fields = _told(model, _HOOKED)
     if model.organization is not UNSET:
         fields["organization_id"] = model.organization
     happened = event_time(envelope, signed_at, tolerance)
@@ -113,8 +114,7 @@ def _from_api(
 
 def _told(payload: Any, names: Iterable[str]) -> dict[str, Any]:
     """The fields that a payload holds; an absent one is no information."""
-    values = ((name, getattr(payload, name, UNSET)) for name in names if name in FIELDS)
-    return {name: value for name, value in values if value is not UNSET}
+    return {name: value for name in names if (value := getattr(payload, name, UNSET)) is not UNSET}
 
 
 def _earliest_possible(model_id: str, fields: dict[str, Any], deleted_at: Any, latest: datetime) -> datetime:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy.exc import DBAPIError
 
 from service.inbox import Entry
-from service.mirror.drain import BATCH, Drained, merge_events, one_by_one
+from service.mirror.drain import Drained, merge_events, one_by_one
 from service.mirror.event import Event, event_of, row
+from service.mirror.lanes import BATCH
 from service.storage import events
 from service.storage.database import transaction
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
+
+from service.storage import recordset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,26 +17,27 @@ if TYPE_CHECKING:
 # Held from the giving out of ids to the commit, so that ids become visible in their order.
 COMMIT_ORDER_LOCK = 0x48534343
 
+_TYPES = {
+    "model_id": "text",
+    "from_status": "text",
+    "to_status": "text",
+    "changed": "jsonb",
+    "source": "text",
+    "event_id": "text",
+    "pull_id": "bigint",
+    "observed_at": "timestamptz",
+}
 _APPEND = text(
-    """
+    f"""
     WITH added AS (
-        INSERT INTO headshotpro.model_changes
-            (model_id, from_status, to_status, changed, source, event_id, pull_id, observed_at, recorded_at)
-        SELECT model_id, from_status, to_status, CAST(changed AS jsonb), source, event_id, pull_id, observed_at, :now
-        FROM unnest(
-            CAST(:model_id AS text[]), CAST(:from_status AS text[]), CAST(:to_status AS text[]),
-            CAST(:changed AS text[]), CAST(:source AS text[]), CAST(:event_id AS text[]),
-            CAST(:pull_id AS bigint[]), CAST(:observed_at AS timestamptz[])
-        ) WITH ORDINALITY AS new
-            (model_id, from_status, to_status, changed, source, event_id, pull_id, observed_at, place)
-        ORDER BY place
+        INSERT INTO headshotpro.model_changes ({", ".join(_TYPES)}, recorded_at)
+        SELECT {", ".join(_TYPES)}, CAST(:now AS timestamptz) FROM {recordset.table(_TYPES)} ORDER BY place
         RETURNING id
     )
     SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
-    """
+    """  # noqa: S608 - names of our own columns
 )
-
-COLUMNS = ("model_id", "from_status", "to_status", "changed", "source", "event_id", "pull_id", "observed_at")
+_LOCK = text("SELECT pg_advisory_xact_lock(:lock)")
 
 
 def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -45,15 +47,15 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
 
     Args:
         connection: the transaction in which the models themselves are written.
-        changes: a mapping with the keys of `COLUMNS` for each; `changed` maps a column to [old, new].
+        changes: a mapping with the table's own columns for each; `changed` maps a column to [old, new].
         now: our time of the write.
     """
     if not changes:
         return
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": COMMIT_ORDER_LOCK})
-    columns = {name: [change[name] for change in changes] for name in COLUMNS}
-    columns["changed"] = [json.dumps(changed) for changed in columns["changed"]]
-    connection.execute(_APPEND, {**columns, "now": now})
+    # Encoded before the lock is taken.
+    values = {"rows": recordset.document(changes), "now": now}
+    connection.execute(_LOCK, {"lock": COMMIT_ORDER_LOCK})
+    connection.execute(_APPEND, values)
 
 
 def of_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
+from service.storage import recordset
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
@@ -18,19 +20,17 @@ COLUMNS = {
     "model_id": "text",
     "status": "text",
     "error": "text",
-    "payload": "text",
+    "payload": "jsonb",
     "created_at": "timestamptz",
     "received_at": "timestamptz",
     "signed_at": "timestamptz",
-    "delivery_ids": "text",
+    "delivery_ids": "text[]",
 }
 
 # So many deliveries of an event are told apart; one that is read again after more of them counts twice.
 MOST_IDS = 50
 
-NEW = f"""
-    unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in COLUMNS.items())}) AS new ({", ".join(COLUMNS)})
-"""
+NEW = recordset.table(COLUMNS)
 # Of a model whose personal data was erased no payload is kept any more.
 KEPT_PAYLOAD = """
     CASE WHEN NOT EXISTS (
@@ -43,10 +43,9 @@ _RECORD = text(
     INSERT INTO headshotpro.webhook_events
         (id, event, model_id, status, error, payload, created_at, received_at, signed_at, delivery_ids, deliveries,
         processed_at)
-    SELECT new.id, event, model_id, new.status, error, CAST({KEPT_PAYLOAD} AS jsonb), new.created_at,
-        received_at, signed_at, ids, cardinality(ids), :now
-    FROM {NEW}, string_to_array(new.delivery_ids, ' ') AS ids
-    ORDER BY new.id
+    SELECT id, event, model_id, status, error, {KEPT_PAYLOAD}, created_at, received_at, signed_at, delivery_ids,
+        cardinality(delivery_ids), CAST(:now AS timestamptz)
+    FROM {NEW} ORDER BY id
     ON CONFLICT (id) DO UPDATE SET (deliveries, delivery_ids) = (
         SELECT webhook_events.deliveries + count(*),
             (coalesce(webhook_events.delivery_ids, '{{}}') || coalesce(array_agg(new_id), '{{}}'))[1:{MOST_IDS}]
@@ -57,10 +56,14 @@ _RECORD = text(
 )
 
 
+_PROCESSED = text(
+    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({recordset.IDS})"  # noqa: S608 - our own words
+)
+
+
 def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Those of the events that were processed before."""
-    statement = text("SELECT id FROM headshotpro.webhook_events WHERE id = ANY(CAST(:ids AS text[]))")
-    return set(connection.execute(statement, {"ids": list(ids)}).scalars())
+    return set(connection.execute(_PROCESSED, {"ids": recordset.document(ids)}).scalars())
 
 
 def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -68,14 +71,11 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: dat
 
     Args:
         connection: the transaction that merged them.
-        events: a mapping with the keys of `COLUMNS` for each; `payload` is JSON text, `delivery_ids` are separated
-            by spaces.
+        events: a mapping with the keys of `COLUMNS` for each; `payload` is a raw JSON document.
         now: our time of the write.
     """
-    if not events:
-        return
-    columns = {name: [event[name] for event in events] for name in COLUMNS}
-    connection.execute(_RECORD, {**columns, "now": now})
+    if events:
+        connection.execute(_RECORD, {"rows": recordset.document(events), "now": now})
 
 
 _RECORD_AGAIN = text(
@@ -90,7 +90,7 @@ _RECORD_AGAIN = text(
 def record_again(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     """Write what became of events that were merged again; takes the same mappings as `record`."""
     if events:
-        connection.execute(_RECORD_AGAIN, {name: [event[name] for event in events] for name in COLUMNS})
+        connection.execute(_RECORD_AGAIN, {"rows": recordset.document(events)})
 
 
 class Wanted(NamedTuple):

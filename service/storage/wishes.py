@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage.arrays import text_array
+from service.storage import recordset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,20 +35,24 @@ class Wish(NamedTuple):
     pull_id: int | None = None
 
 
+_ASKED = {
+    "model_id": "text",
+    "after": "timestamptz",
+    "reason": "text",
+    "due_at": "timestamptz",
+    "pull_id": "bigint",
+}
 _ASK = text(
-    """
+    f"""
     INSERT INTO headshotpro.wishes AS old (model_id, after, reason, due_at, pull_id)
-    SELECT * FROM unnest(
-        CAST(:model_id AS text[]), CAST(:after AS timestamptz[]),
-        CAST(:reason AS text[]), CAST(:due_at AS timestamptz[]), CAST(:pull_id AS bigint[])
-    ) AS new (model_id, after, reason, due_at, pull_id) ORDER BY model_id
+    SELECT model_id, after, reason, due_at, pull_id FROM {recordset.table(_ASKED)} ORDER BY model_id
     ON CONFLICT (model_id) DO UPDATE SET
         after = greatest(old.after, excluded.after),
         pull_id = coalesce(excluded.pull_id, old.pull_id),
         reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
         due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
     WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
-    """
+    """  # noqa: S608 - names of our own columns
 )
 
 _CLAIM = text(
@@ -64,14 +68,10 @@ _CLAIM = text(
 )
 
 
-COLUMNS = ("model_id", "after", "reason", "due_at", "pull_id")
-
-
 def ask(connection: Connection, wishes: Sequence[Wish]) -> None:
     """Add questions, one for each model at most; those about one model coalesce to the youngest time."""
     if wishes:
-        columns = {name: [getattr(wish, name) for wish in wishes] for name in COLUMNS}
-        connection.execute(_ASK, columns)
+        connection.execute(_ASK, {"rows": recordset.document([wish._asdict() for wish in wishes])})
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[Wish]:
@@ -91,8 +91,10 @@ def settle(connection: Connection, ids: Sequence[str], sent_at: datetime) -> Non
 
 def settle_profiles(connection: Connection, ids: Sequence[str]) -> None:
     """Remove what a list page answers too: the questions for a profile."""
-    statement = text("DELETE FROM headshotpro.wishes WHERE model_id = ANY(CAST(:ids AS text[])) AND after IS NULL")
-    connection.execute(statement, {"ids": text_array(ids)})
+    statement = text(
+        f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({recordset.IDS}) AND after IS NULL"  # noqa: S608 - our words
+    )
+    connection.execute(statement, {"ids": recordset.document(ids)})
 
 
 def give_back(connection: Connection, ids: Sequence[str], seconds: float) -> None:

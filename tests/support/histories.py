@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from service.mirror.apply import Sighting, _Batch
 from service.mirror.codec import decode
@@ -114,5 +114,5 @@ def in_batches(batches: Iterable[Sequence[Observation]]) -> Knowledge:
         batch = _Batch(rows, clocks, len(seen))
         for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
             batch.take(place, Sighting(one, "test"))
-        rows, clocks = {**rows, **batch.written}, {**clocks, **batch.new_clocks}
+        rows, clocks = {**rows, **batch.written}, {**clocks, **batch.moved_clocks()}
     return decode(rows.get(MODEL_ID), clocks[MODEL_ID])

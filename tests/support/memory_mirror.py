@@ -97,7 +97,7 @@ class MemoryMirror:
         for place, sighting in sorted(enumerate(sightings), key=lambda pair: pair[1].observation.at):
             batch.take(place, sighting)
             self.log.append(f"{self.now:>7} {source}: {sighting.observation}")
-        self.clocks = batch.new_clocks[MODEL_ID]
+        self.clocks = batch.moved_clocks().get(MODEL_ID, self.clocks)
         self.row = batch.rows.get(MODEL_ID, self.row)
         for wish in batch.questions(moment(self.now)):
             self._ask(wish.after, wish.due_at)

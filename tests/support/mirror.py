@@ -25,6 +25,7 @@ from service.config import SECRETS, Settings, environment
 from service.errors import Stopping
 from service.leash import leashed
 from service.mirror import drain as draining
+from service.mirror.lanes import BATCH
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
@@ -204,7 +205,7 @@ class Mirror:
         """Wait until the vendor has delivered everything, then apply it."""
         assert eventually(lambda: self.vendor.control("GET", "/deliveries")["waiting"] == 0)
         inbox = self.runtime.inbox
-        while entries := inbox.read(draining.BATCH, 0):
+        while entries := inbox.read(BATCH, 0):
             draining.drain_batch(self.runtime.engine, inbox, entries, self.runtime.tolerance)
 
     # --- the vendor's side

@@ -25,7 +25,7 @@ knowledges = st.lists(observed(FIELDS), max_size=5).map(fold)
 
 def stored(known: Knowledge) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both rows as Postgres gives them back."""
-    row, clocks = encode(known)
+    row, clocks = visible(known), encode(known)
     assert set(row) == set(OBSERVED)
     assert set(clocks) == set(CLOCKS)
     exceptions = clocks["exceptions"]
@@ -59,7 +59,7 @@ def test_a_model_without_a_row_is_not_known() -> None:
 def test_one_time_stands_for_a_group_that_was_told_whole() -> None:
     # Nearly every row: nothing but times is kept beside what people read.
     told = dict.fromkeys(FIELDS) | {"status": "active", "title": "Ann"}
-    _, clocks = encode(fold([Observation(MODEL_ID, ms(1), ms(1), told)]))
+    clocks = encode(fold([Observation(MODEL_ID, ms(1), ms(1), told)]))
     assert clocks["exceptions"] is None
     assert clocks["core_status"] is None
     assert {clocks[f"{group}_at"] for group in ("core", "invitation", "profile", "detail")} == {ms(1)}

@@ -5,11 +5,11 @@ The faults that mirrors of this kind have, one by one; `test_merge_laws` has the
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise, permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from service.mirror.merge import DELETED, FIELDS, NOTHING, Observation, merge, visible
 from tests.support.histories import MODEL_ID, fold, in_batches, ms, questions

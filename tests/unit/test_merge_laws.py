@@ -5,12 +5,12 @@ First that order, repetition and batches do not matter; then that every order as
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, PROFILE, Observation, merge, visible
 from tests.support.histories import (

@@ -22,7 +22,7 @@ OBSERVED = tuple(
     column.name for column in models.columns if column.name not in {"id", "observed_at", "updated_at", "erased_at"}
 )
 
-# The columns that merges fill; `shown_at` and `shown_mark` are the pull's, and tell by themselves whether they still hold.
+# The columns that merges fill. `shown_at` and `shown_mark` are the pull's, and tell by themselves whether they hold.
 CLOCKS = tuple(
     column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "shown_mark"}
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import asdict, astuple
 
 from service.mirror.apply import Sighting, apply
 from service.mirror.merge import DELETED
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
     from service.mirror.ahead import Read
     from service.upstream.payloads import ListedModel
+
+_ENCODER = msgspec.json.Encoder()
 
 
 class Found(NamedTuple):
@@ -45,67 +49,79 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
     """
     now = datetime.now(UTC)
     ids = sorted({model_id for read in reads for model_id in read.page.ids})
-    unknown = pages.missing(connection, ids)
-    newcomers = _newcomers(reads, unknown) if unknown else ""
-    added = pages.add(connection, newcomers, now) if unknown else set()
+    newcomers = _newcomers(reads, pages.missing(connection, ids))
+    added = pages.add(connection, newcomers, now) if newcomers else set()
     new = len(added) + pages.lock(connection, ids, began_at)
-    applied = apply(connection, _differing(connection, reads, added, pull_id), now)
+    others = _others(connection, reads, added)
+    applied = apply(connection, [sighting for other in others for sighting in _sightings(*other, pull_id)], now)
+    for read, models in others:
+        whole = [model for model in models if UNSET not in astuple(model)]
+        if whole and _is_clear(read):
+            pages.mark(connection, _shown(read, whole))
     wishes.settle_profiles(connection, ids)
     if added:
         pages.begin_histories(connection, newcomers, added, pull_id, now)
     return Found(new, len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned))
 
 
-def _newcomers(reads: Sequence[Read], unknown: set[str]) -> str:
+def _newcomers(reads: Sequence[Read], unknown: set[str]) -> list[dict[str, Any]]:
     """Models that were met for the first time, as the first of the pages shows them; in id order."""
     found: dict[str, dict[str, Any]] = {}
-    for read in reads:
-        for model in read.models:
+    for read in reads if unknown else ():
+        for model, mark in zip(read.models, _marks(read.models), strict=True):
             if model.id in unknown and model.id not in found:
-                found[model.id] = _newcomer(model, read)
-    return msgspec.json.encode([found[model_id] for model_id in sorted(found)]).decode()
+                found[model.id] = _newcomer(model, mark, read)
+    return [found[model_id] for model_id in sorted(found)]
 
 
-def _newcomer(model: ListedModel, read: Read) -> dict[str, Any]:
+def _newcomer(model: ListedModel, mark: int, read: Read) -> dict[str, Any]:
     """A first row; of a model about which more is to be said only the id, which makes its clocks."""
-    row = _row(model)
-    if row is None or row["status"] == DELETED:
+    row = asdict(model)
+    if UNSET in row.values() or row["status"] in (None, DELETED):
         return {"id": model.id}
     changed = {name: (None, _plain(row[name])) for name in pages.TOLD if row[name] is not None}
-    return {**row, "at": read.page.sent_at, "until": _until(read), "changed": changed}
+    return {**row, "at": read.page.sent_at, "until": _until(read), "mark": mark, "changed": changed}
 
 
-def _differing(connection: Connection, reads: Sequence[Read], added: set[str], pull_id: int) -> list[Sighting]:
-    """What is left when the clocks of all models that are as they were have been moved."""
-    fresh, found = set(added), list[Sighting]()
+def _others(connection: Connection, reads: Sequence[Read], added: set[str]) -> list[tuple[Read, list[ListedModel]]]:
+    """What is left of pages when the models that are new or as they were are in the mirror."""
+    fresh, others = set(added), []
     for read in reads:
-        shown = [model for model in read.models if model.id not in fresh]
+        # Whom one page brought, the next may show again.
+        known = [model for model in read.models if model.id not in fresh]
         fresh.difference_update(read.page.ids)
-        others = _confirm(connection, read, shown) if shown else set()
-        found.extend(
-            Sighting(from_list(model, read.page.sent_at, read.answered_at), "pull", pull_id=pull_id)
-            for model in shown
-            if model.id in others
-        )
-    return found
+        left = pages.confirm(connection, _shown(read, known)) if _is_clear(read) else set(read.page.ids)
+        if left:
+            others.append((read, [model for model in known if model.id in left]))
+    return others
 
 
-def _confirm(connection: Connection, read: Read, shown: Sequence[ListedModel]) -> set[str]:
-    """Move the clocks of models that are as they were; the ids of the others."""
-    rows = {model.id: _row(model) for model in shown}
-    # A page that shows a model twice may contradict itself.
-    if len(rows) < len(shown):
-        return set(rows)
-    whole = {model_id: row for model_id, row in rows.items() if row is not None}
-    text = msgspec.json.encode(list(whole.values())).decode()
-    others = pages.confirm(connection, whole, text, read.page.sent_at, _until(read))
-    return others | (rows.keys() - whole.keys())
+def _is_clear(read: Read) -> bool:
+    """Whether a page shows each model once: else it may contradict itself."""
+    return len(set(read.page.ids)) == len(read.page.ids)
 
 
-def _row(model: ListedModel) -> dict[str, Any] | None:
-    """The fields of a model; None where the page does not tell all of them."""
-    row = msgspec.structs.asdict(model)
-    return None if row["status"] is None or UNSET in row.values() else row
+def _shown(read: Read, models: Sequence[ListedModel]) -> pages.Shown:
+    """Models of a page by the marks of what it tells."""
+    return pages.Shown(
+        ids=[model.id for model in models],
+        marks=_marks(models),
+        gone=[model.status == DELETED for model in models],
+        at=read.page.sent_at,
+        until=_until(read),
+    )
+
+
+def _marks(models: Sequence[ListedModel]) -> list[int]:
+    """A digest for each model of all that a page tells of it: it is held against that of the same model alone."""
+    lines = _ENCODER.encode_lines(models).split(b"\n")
+    return [int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True) for line in lines[: len(models)]]
+
+
+def _sightings(read: Read, models: Sequence[ListedModel], pull_id: int) -> list[Sighting]:
+    return [
+        Sighting(from_list(model, read.page.sent_at, read.answered_at), "pull", pull_id=pull_id) for model in models
+    ]
 
 
 def _until(read: Read) -> datetime | None:

@@ -272,8 +272,10 @@ class _Slice:
                 suspects.hold(connection, self.pull_id, began_at)
         if held:
             self._end("held", f"{found} of {live} live models were not shown; none was tombstoned")
-        else:
+        elif found:
             self.state.phase = "suspects"
+        else:
+            self._end("complete")
 
     def _suspects(self) -> None:
         """Decide some suspects by single GETs; when none is left, the pull is complete."""

@@ -22,6 +22,11 @@ OBSERVED = tuple(
     column.name for column in models.columns if column.name not in {"id", "observed_at", "updated_at", "erased_at"}
 )
 
+# The columns that merges fill. `shown_at` and `shown_mark` are the pull's, and tell by themselves whether they hold.
+CLOCKS = tuple(
+    column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "shown_mark"}
+)
+
 
 def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """Lock the clocks of models until the transaction ends, in id order; a model never seen gets empty ones.
@@ -44,8 +49,8 @@ _INSERT_CLOCKS = text(
     """
 )
 _LOCK_CLOCKS = text(
-    f"SELECT * FROM headshotpro.model_clocks WHERE model_id = ANY({recordset.IDS}) "  # noqa: S608 - our own words
-    "ORDER BY model_id FOR UPDATE"
+    f"SELECT model_id, {', '.join(CLOCKS)} FROM headshotpro.model_clocks "  # noqa: S608 - names of our own columns
+    f"WHERE model_id = ANY({recordset.IDS}) ORDER BY model_id FOR UPDATE"
 )
 _READ = text(f"SELECT * FROM headshotpro.models WHERE id = ANY({recordset.IDS})")  # noqa: S608 - our own words
 
@@ -133,7 +138,6 @@ def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         connection.execute(_WRITE, {"rows": recordset.document(rows), "now": now})
 
 
-CLOCKS = tuple(column.name for column in model_clocks.columns if column.name != "model_id")
 _WRITE_CLOCKS = text(
     f"""
     UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCKS)}

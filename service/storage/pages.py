@@ -1,84 +1,79 @@
 """Pages of a pull, merged by sets: most models of a page are either new or as they were.
 
 What these statements do to a model is what `service.mirror.apply` would do; whatever else a page tells goes through it.
-Rows travel as one JSON text: Postgres reads that in a sixth of the time that psycopg takes to write arrays.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage.arrays import text_array
+from service.storage import recordset
 from service.storage.changes import COMMIT_ORDER_LOCK
+from service.storage.tables import models
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-# What a list page tells of a model, with the types of the columns in `models`.
-_TYPES = {
-    "uid": "text",
-    "email": "text",
-    "title": "text",
-    "status": "text",
-    "team_id": "text",
-    "team_name": "text",
-    "is_development": "boolean",
-    "created_at": "timestamptz",
-    "finished_at": "timestamptz",
-}
-TOLD = tuple(_TYPES)
+# What a list page tells of a model.
+TOLD = ("uid", "email", "title", "status", "team_id", "team_name", "is_development", "created_at", "finished_at")
 
 _NAMES = ", ".join(TOLD)
-_SHAPE = "id text, " + ", ".join(f"{name} {kind}" for name, kind in _TYPES.items())
+_NEWCOMER = {
+    **recordset.types_of(models, ("id", *TOLD)),
+    "at": "timestamptz",
+    "until": "timestamptz",
+    "mark": "bigint",
+    "changed": "jsonb",
+}
 
 
-def missing(connection: Connection, ids: Collection[str]) -> set[str]:
+def missing(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Those models of which nothing is known, not even a clock.
 
     From here to the end of the transaction models are looked up by their ids, however small the tables are or seem to
     be: in a mirror that was empty a minute ago, the planner would read all of them for each page.
     """
     connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-    return set(connection.execute(_MISSING, {"ids": text_array(ids)}).scalars())
+    return set(connection.execute(_MISSING, {"ids": recordset.document(ids)}).scalars())
 
 
 _MISSING = text(
-    """
-    SELECT unnest(CAST(:ids AS text[]))
-    EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY(CAST(:ids AS text[]))
-    """
+    f"""
+    SELECT json_array_elements_text(CAST(:ids AS json))
+    EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({recordset.IDS})
+    """  # noqa: S608 - our own words
 )
 
 
-def add(connection: Connection, newcomers: str, now: datetime) -> set[str]:
+def add(connection: Connection, newcomers: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
     """Insert models that were met for the first time, with their clocks; somebody may have been quicker with some.
 
     Missing clocks are inserted before the first lock is taken, and in id order, as `models.lock_clocks` does it.
 
     Args:
         connection: a transaction that holds no clock yet.
-        newcomers: a JSON array in id order; each with `id`, and where the page alone tells all that is known of it,
-            the fields of `TOLD`, the times `at` and `until` of the answer, and `changed` for its history.
+        newcomers: each with `id`, and where the page alone tells all that is known of it, the fields of `TOLD`, the
+            times `at` and `until` of the answer, and the page's `mark`.
         now: our time of the write.
 
     Returns:
         The ids of the models that were inserted.
     """
-    return set(connection.execute(_ADD, {"newcomers": newcomers, "now": now}).scalars())
+    return set(connection.execute(_ADD, {"rows": recordset.document(newcomers), "now": now}).scalars())
 
 
 _ADD = text(
     f"""
     WITH newcomer AS MATERIALIZED (
-        SELECT * FROM json_to_recordset(CAST(:newcomers AS json)) AS n ({_SHAPE}, at timestamptz, until timestamptz)
+        SELECT * FROM {recordset.table({name: kind for name, kind in _NEWCOMER.items() if name != "changed"})}
     ), clock AS (
-        INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, until)
-        SELECT id, at, at, until FROM newcomer ORDER BY id
+        INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, until, shown_at, shown_mark)
+        SELECT id, at, at, until, at, mark FROM newcomer ORDER BY id
         ON CONFLICT DO NOTHING
         RETURNING model_id
     )
@@ -89,97 +84,126 @@ _ADD = text(
 )
 
 
-def lock(connection: Connection, ids: Collection[str], began_at: datetime) -> int:
+def lock(connection: Connection, ids: Sequence[str], began_at: datetime) -> int:
     """Lock the clocks of models until the transaction ends, in id order.
 
     Returns:
         How many of them no API answer had shown since an upstream time.
     """
-    return int(connection.execute(_LOCK, {"ids": text_array(ids), "began_at": began_at}).scalar_one())
+    return int(connection.execute(_LOCK, {"ids": recordset.document(ids), "began_at": began_at}).scalar_one())
 
 
 _LOCK = text(
-    """
+    f"""
     SELECT count(*) FILTER (WHERE profile_at IS NULL OR profile_at < :began_at) FROM (
-        SELECT profile_at FROM headshotpro.model_clocks WHERE model_id = ANY(CAST(:ids AS text[]))
+        SELECT profile_at FROM headshotpro.model_clocks WHERE model_id = ANY({recordset.IDS})
         ORDER BY model_id FOR UPDATE
     ) AS locked
-    """
+    """  # noqa: S608 - our own words
 )
 
+# The page's models; `gone` where it shows a model as deleted.
+_SHOWN = """
+    ROWS FROM (
+        json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:marks AS json)),
+        json_array_elements_text(CAST(:gone AS json))
+    ) AS page (id, mark, gone)
+"""
+_NO_EXCEPTIONS = f"(c.exceptions IS NULL OR NOT c.exceptions ?| CAST('{{{','.join(TOLD)}}}' AS text[]))"
 
-def confirm(connection: Connection, ids: Collection[str], rows: str, at: datetime, until: datetime | None) -> set[str]:
-    """Move the clocks of those models whose rows already say what a page says.
 
-    Left alone are models with fields that are known as of times of their own, or about whose life and death there is
-    anything to decide.
+class Shown(NamedTuple):
+    """What a page shows: models, a mark of what it tells of each, and whether as deleted.
 
-    Args:
-        connection: the transaction that holds the clocks' locks.
-        ids: the models of the page.
-        rows: a JSON array of them with `id` and the fields of `TOLD`.
-        at: upstream time from which the page holds.
+    Attributes:
+        at: upstream time from which it holds.
         until: upstream time until which the vendor may have looked, where that is later.
+    """
+
+    ids: Sequence[str]
+    marks: Sequence[int]
+    gone: Sequence[bool]
+    at: datetime
+    until: datetime | None
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """As parameters."""
+        arrays = {name: recordset.document(getattr(self, name)) for name in ("ids", "marks", "gone")}
+        return {**arrays, "at": self.at, "until": self.until}
+
+
+def confirm(connection: Connection, shown: Shown) -> set[str]:
+    """Move the clocks of those models of which the newest that is known is what a page told, and tells again.
+
+    Left alone are models that another source told of since, with fields that are known as of times of their own, or
+    about whose life and death there is anything to decide. The caller holds the clocks' locks.
 
     Returns:
         The ids of the others.
     """
-    values = {"ids": text_array(ids), "rows": rows, "at": at, "until": until, "told": list(TOLD)}
-    return set(connection.execute(_CONFIRM, values).scalars())
+    return set(connection.execute(_CONFIRM, shown.values).scalars())
 
 
 _CONFIRM = text(
     f"""
-    WITH mirrored AS MATERIALIZED (
-        SELECT id, {_NAMES} FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[]))
-    ), same AS MATERIALIZED (
-        SELECT id, status FROM (
-            SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS page ({_SHAPE})
-            INTERSECT SELECT * FROM mirrored
-        ) AS both_tell
-    ), confirmed AS (
+    WITH confirmed AS (
         UPDATE headshotpro.model_clocks AS c
         SET core_at = greatest(c.core_at, :at), profile_at = greatest(c.profile_at, :at),
-            gone_at = CASE WHEN same.status = 'deleted' THEN greatest(c.gone_at, :at) ELSE c.gone_at END,
-            until = greatest(c.until, :until)
-        FROM same
-        WHERE c.model_id = same.id AND c.core_at IS NOT NULL AND c.profile_at IS NOT NULL
-            AND (c.exceptions IS NULL OR NOT c.exceptions ?| CAST(:told AS text[]))
-            AND CASE WHEN same.status = 'deleted' THEN c.gone_at IS NOT NULL AND c.core_status IS NULL
+            shown_at = greatest(c.shown_at, :at), until = greatest(c.until, :until),
+            gone_at = CASE WHEN CAST(page.gone AS boolean) THEN greatest(c.gone_at, :at) ELSE c.gone_at END
+        FROM {_SHOWN}
+        WHERE c.model_id = page.id AND c.shown_mark = CAST(page.mark AS bigint)
+            AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
+            AND CASE WHEN CAST(page.gone AS boolean) THEN c.gone_at IS NOT NULL AND c.core_status IS NULL
                 ELSE c.gone_at IS NULL OR c.gone_at < c.alive_at END
         RETURNING c.model_id
     )
-    SELECT unnest(CAST(:ids AS text[])) EXCEPT SELECT model_id FROM confirmed
+    SELECT json_array_elements_text(CAST(:ids AS json)) EXCEPT SELECT model_id FROM confirmed
     """  # noqa: S608 - names of our own columns
 )
 
 
-def begin_histories(connection: Connection, newcomers: str, ids: Collection[str], pull_id: int, now: datetime) -> None:
-    """Write the first change of models that a pull inserted, as the last statement of their transaction.
+def mark(connection: Connection, shown: Shown) -> None:
+    """Remember what a page told of models that were applied, where that is the newest that is known of them."""
+    connection.execute(_MARK, shown.values)
+
+
+_MARK = text(
+    f"""
+    UPDATE headshotpro.model_clocks AS c SET shown_at = :at, shown_mark = CAST(page.mark AS bigint)
+    FROM {_SHOWN}
+    WHERE c.model_id = page.id AND c.core_at = :at AND c.profile_at = :at AND {_NO_EXCEPTIONS}
+    """  # noqa: S608 - names of our own columns
+)
+
+
+def begin_histories(
+    connection: Connection, newcomers: Sequence[Mapping[str, Any]], ids: Collection[str], pull_id: int, now: datetime
+) -> None:
+    """Write the first change of models that a pull inserted, as the last statements of their transaction.
 
     Args:
         connection: the transaction that added them.
-        newcomers: as they were given to `add`.
+        newcomers: as they were given to `add`, with `changed`.
         ids: those of them that were inserted.
         pull_id: the pull that met them.
         now: our time of the write.
     """
+    rows = recordset.document([row for row in newcomers if row["id"] in ids])
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": COMMIT_ORDER_LOCK})
-    values = {"newcomers": newcomers, "ids": text_array(ids), "pull_id": pull_id, "now": now}
-    connection.execute(_BEGIN_HISTORIES, values)
+    connection.execute(_BEGIN_HISTORIES, {"rows": rows, "pull_id": pull_id, "now": now})
 
 
 _BEGIN_HISTORIES = text(
-    """
+    f"""
     WITH added AS (
         INSERT INTO headshotpro.model_changes
             (model_id, to_status, changed, source, pull_id, observed_at, recorded_at)
         SELECT id, status, changed, 'pull', :pull_id, at, :now
-        FROM json_to_recordset(CAST(:newcomers AS json))
-            AS n (id text, status text, changed jsonb, at timestamptz)
-        WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id
+        FROM {recordset.table({name: _NEWCOMER[name] for name in ("id", "status", "changed", "at")})} ORDER BY place
         RETURNING id
     )
     SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
-    """
+    """  # noqa: S608 - names of our own columns
 )

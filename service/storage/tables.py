@@ -83,9 +83,6 @@ models = Table(
     # Pages deep in the list are read from an index alone, as far as vacuum has been over the rows behind it.
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_insert_scale_factor": "0.01"},
 )
-Index(None, models.c.status, models.c.created_at)
-Index(None, models.c.created_at)
-Index(None, models.c.team_id)
 # In the order of the API's pages, with what a page passes over: deep in the list, no row is touched.
 Index("models_page_idx", models.c.created_at, models.c.id, postgresql_include=["status"])
 Index("models_status_page_idx", models.c.status, models.c.created_at, models.c.id)
@@ -136,6 +133,12 @@ model_clocks = Table(
         "exceptions",
         JSONB,
         comment="Fields not known as of their group's time: name to [time in µs, rank], or null where never known",
+    ),
+    _time("shown_at", "Upstream time of the newest list page that told what shown_mark stands for"),
+    Column(
+        "shown_mark",
+        BigInteger,
+        comment="Digest of what that page told; where core_at and profile_at are still shown_at, it is what is known",
     ),
     comment="The times as of which each model is known, apart from what people read; one narrow row a model",
     postgresql_with={"fillfactor": "60"},

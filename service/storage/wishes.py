@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from service.storage import recordset
-from service.storage.arrays import text_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,8 +91,10 @@ def settle(connection: Connection, ids: Sequence[str], sent_at: datetime) -> Non
 
 def settle_profiles(connection: Connection, ids: Sequence[str]) -> None:
     """Remove what a list page answers too: the questions for a profile."""
-    statement = text("DELETE FROM headshotpro.wishes WHERE model_id = ANY(CAST(:ids AS text[])) AND after IS NULL")
-    connection.execute(statement, {"ids": text_array(ids)})
+    statement = text(
+        f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({recordset.IDS}) AND after IS NULL"  # noqa: S608 - our words
+    )
+    connection.execute(statement, {"ids": recordset.document(ids)})
 
 
 def give_back(connection: Connection, ids: Sequence[str], seconds: float) -> None:

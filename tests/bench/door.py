@@ -113,7 +113,7 @@ def _full_speed(stage: Stage, report: Report, seconds: float, rounds: int) -> No
     )
     report.table(f"As fast as {CONNECTIONS} connections go, by {name_of_the_fast_one()}:", columns, lines)
     report.note(
-        "CPU is for each delivery; the client's share is of all cores. Latencies here are those of a server that is full."
+        "CPU is for each delivery; the client's share is of all cores. Latencies are those of a server that is full."
     )
     for sync in SYNCS:
         report.at_least(f"door over bare route, {sync}", ratio(taken, sync, FLOOR), AT_LEAST[sync])

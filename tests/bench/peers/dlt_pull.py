@@ -1,7 +1,7 @@
 """A pull by dlt's `rest_api` source into Postgres: as its documentation begins, or with all that it says of speed.
 
-Run by `tests.bench.pulls` with the Python of .bench; a line of JSON tells what `pipeline.run` took, imports left out.
-Each run is a process of its own; state and working files are kept in a folder between the first and the next.
+Run by `tests.bench.pulls` with the Python of .bench, in turns like its other sides (`tests.bench.turns`): what is timed
+is `pipeline.run`, imports left out. State and working files stay in a folder between the first run and the next.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +109,14 @@ def main() -> None:
         source = stock(given.url, given.key, given.disposition)
     else:
         source = fast(given.url, given.key, given.disposition, threads=given.way == "threads")
+    print("ready", flush=True)
+    sys.stdin.readline()
     before = time.perf_counter()
     pipeline.run(source, loader_file_format=given.format).raise_on_failed_jobs()
-    took = time.perf_counter() - before
+    seconds = time.perf_counter() - before
     rows = pipeline.last_trace.last_normalize_info.row_counts.get("models", 0)
-    stages = {step.step: (step.finished_at - step.started_at).total_seconds() for step in pipeline.last_trace.steps}
-    print(json.dumps({"seconds": took, "rows": rows, "stages": stages}))
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps({"seconds": seconds, "models": rows, "peak_mb": peak / 1024}), flush=True)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from tests.bench.clients import Run
-
 # Deliveries one after another, to see what one costs that shares nothing.
 ALONE = 300
 PACED_SHARE = 0.5
@@ -96,11 +94,10 @@ def _full_speed(stage: Stage, report: Report, seconds: float, rounds: int) -> No
     taken = alternate({name: lambda side=side: side.burst(seconds) for name, side in sides.items()}, rounds, warm_up=0)
     lines = []
     for name, side in sides.items():
-        shown = name if side is stage.floor else f"door, appendfsync {name}"
-        over = "1" if side is stage.floor else str(ratio(taken, name, FLOOR))
+        over = "1" if name == FLOOR else str(ratio(taken, name, FLOOR))
         latency = f"{side.middle('p50_ms'):.1f}", f"{side.middle('p99_ms'):.1f}"
         cost = f"{side.each('web'):.3f}", f"{side.each('redis'):.3f}", f"{side.client_share():.0%}"
-        lines.append((shown, Spread.of(taken[name]), over, *latency, *cost))
+        lines.append((_shown(name), Spread.of(taken[name]), over, *latency, *cost))
     columns = (
         "",
         "deliveries/s",
@@ -112,9 +109,7 @@ def _full_speed(stage: Stage, report: Report, seconds: float, rounds: int) -> No
         "client's share",
     )
     report.table(f"As fast as {CONNECTIONS} connections go, by {name_of_the_fast_one()}:", columns, lines)
-    report.note(
-        "CPU is for each delivery; the client's share is of all cores. Latencies are those of a server that is full."
-    )
+    report.note("CPU is for each delivery, the client's share of all cores; times are those of a server that is full.")
     for sync in SYNCS:
         report.at_least(f"door over bare route, {sync}", ratio(taken, sync, FLOOR), AT_LEAST[sync])
 
@@ -122,19 +117,20 @@ def _full_speed(stage: Stage, report: Report, seconds: float, rounds: int) -> No
 def _half_load(stage: Stage, report: Report, seconds: float) -> None:
     """Half of what each takes, by a clock."""
     lines = []
-    for sync, side in stage.doors.items():
+    for name, side in {FLOOR: stage.floor, **stage.doors}.items():
         rate = PACED_SHARE * side.middle("rate")
-        _say(f"half load: {sync}")
+        _say(f"half load: {name}")
         run = side.paced(rate, seconds)
         client = f"{run.client_seconds / run.seconds:.0%} of a core"
-        lines.append((f"appendfsync {sync}", f"{rate:,.0f}", *_latency(run), client))
-        report.at_most(f"p99 at half load, {sync}", run.p99_ms, 50, " ms")
+        lines.append((_shown(name), f"{rate:,.0f}", f"{run.p50_ms:.1f}", f"{run.p99_ms:.1f}", client))
+        if name != FLOOR:
+            report.at_most(f"p99 at half load, {name}", run.p99_ms, 50, " ms")
     title = "At half of that, sent by a clock with random gaps (`tests.bench.paced`), timed from when each was due:"
-    report.table(title, ("door", "deliveries/s", "p50 ms", "p99 ms", "the client took"), lines)
+    report.table(title, ("", "deliveries/s", "p50 ms", "p99 ms", "the client took"), lines)
 
 
-def _latency(run: Run) -> tuple[str, str]:
-    return f"{run.p50_ms:.1f}", f"{run.p99_ms:.1f}"
+def _shown(side: str) -> str:
+    return side if side == FLOOR else f"door, appendfsync {side}"
 
 
 def _among_hanging(stage: Stage, report: Report, seconds: float, rounds: int) -> None:

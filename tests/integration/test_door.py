@@ -6,15 +6,19 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from werkzeug.test import TestResponse, create_environ, run_wsgi_app
+from werkzeug.wrappers import Request
 
 from service import inbox
+from service.config import load
 from service.inbox import StaleModels
 from service.queue import DRAIN_QUEUE, queue_of
 from service.storage.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from service.web.door import Door
 from tests.support.door import assert_refused, client_of, post, post_chunked, waiting
 from tests.support.processes import eventually
-from tests.support.system import HOOK, event_body, new_id, signed
+from tests.support.system import HOOK, SECRET, event_body, new_id, signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -209,6 +213,25 @@ def test_deliveries_are_taken_again_after_redis_came_back(folder: Path, own_valk
     assert eventually(lambda: post(door, event_body(new_id())).status_code == 202)
     # Those that were answered 202 are there, those that were answered 503 are not.
     assert len(waiting(own_valkey.url)) == 2
+
+
+# Ours.
+
+
+def test_a_fault_of_ours_is_said_in_the_form_of_our_errors_and_logged_without_its_words(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # Nothing that keeps deliveries, and settings for nothing: the first delivery finds the fault.
+    settings = load(environ={"HEADSHOTPRO_WEBHOOK_SECRET": SECRET})
+    broken = Door(None, None, None, settings, None)  # type: ignore[arg-type]
+    body = event_body(new_id(), title="Zaphod Leakwright")
+    environ = create_environ(HOOK, method="POST", data=body, headers=signed(body))
+    answer = TestResponse(*run_wsgi_app(broken, environ), request=Request(environ))
+    assert_refused(answer, 500, "ERROR")
+    said = capfd.readouterr().err
+    assert "AttributeError" in said
+    assert "door.py" in said
+    assert "Zaphod" not in said
 
 
 # Everything else of the application.

@@ -31,8 +31,8 @@ COLUMNS = {
 MOST_IDS = 50
 
 NEW = recordset.table(COLUMNS)
-# Of a model whose personal data was erased no payload is kept any more. A scalar subquery: with EXISTS the planner reads
-# the whole table at once where it is of middling size.
+# Of a model whose personal data was erased no payload is kept any more. A scalar subquery: for EXISTS the planner
+# reads the whole table where it is of middling size.
 KEPT_PAYLOAD = """
     CASE WHEN (SELECT m.erased_at FROM headshotpro.models AS m WHERE m.id = new.model_id) IS NULL THEN new.payload END
 """

@@ -107,10 +107,8 @@ def _apply_in_lanes(runtime: Runtime, pool: Executor, entries: list[Entry], dead
     Raises:
         InboxUnavailable: what was applied could not be taken out; it will change nothing again.
     """
-    first, *others = lanes.share_out(entries) or [[]]
-    running = [pool.submit(copy_context().run, _apply, runtime, lane, deadline) for lane in others]
-    if first:
-        _apply(runtime, first, deadline)
+    shared = lanes.share_out(entries)
+    running = [pool.submit(copy_context().run, _apply, runtime, lane, deadline) for lane in shared]
     for lane in running:
         lane.result()
 

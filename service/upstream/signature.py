@@ -5,6 +5,7 @@ HMAC-SHA256, keyed with the secret as text, over `{timestamp}.{raw body}`, says 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from enum import Enum
@@ -32,7 +33,7 @@ class Verdict(Enum):
 def sign(secret: str, timestamp: int | str, body: bytes) -> str:
     """The value of the signature header for a body sent at a time in Unix seconds: `sha256=<hex>`."""
     message = f"{timestamp}.".encode() + body
-    return "sha256=" + hmac.digest(secret.encode(), message, "sha256").hex()
+    return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
 def verify(

@@ -10,7 +10,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 from threading import Event, Lock
-from time import sleep
 from typing import TYPE_CHECKING
 
 from service.errors import InboxUnavailable
@@ -76,21 +75,18 @@ class GroupCommit:
 
     def _lead(self) -> bool:
         """Put those in line, then call them and the next one who leads: whether the flag was raised."""
-        group: list[_Waiting] = []
+        group = self._first_in_line(MOST_BYTES)
         outcome: int | InboxUnavailable = InboxUnavailable("this process was interrupted")
         flag_raised = False
         try:
-            # Requests that are here already come into line first.
-            sleep(0)
-            group = self._first_in_line(MOST_BYTES)
             outcome, flag_raised = self._inbox.put(*(one.delivery for one in group), flag=self._flag)
         except InboxUnavailable as error:
             outcome = error
             # Those who came meanwhile waited for the same time-out: it is theirs, too.
             group += self._first_in_line()
         finally:
-            # Where this was interrupted before it took anybody, nobody may wait for it in vain.
-            for one in group or self._first_in_line():
+            # Also where this was interrupted: nobody may wait for it in vain.
+            for one in group:
                 one.outcome = outcome
                 one.called.set()
             self._hand_on()

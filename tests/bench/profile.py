@@ -137,9 +137,10 @@ def _summary(profile: dict[str, Any]) -> str:
     frames = profile["shared"]["frames"]
     names = [f"{frame['name']} ({Path(frame['file'] or '').name})" for frame in frames]
     whole, own = Counter[str](), Counter[str]()
+    # A process is the root of its stacks, and has no file; what holds nothing else is no work of ours.
     stacks = [stack for thread in profile["profiles"] for stack in thread["samples"] if stack]
+    stacks = [stack for stack in stacks if frames[stack[-1]]["file"]]
     for stack in stacks:
-        # A process is the root of its stacks, and has no file.
         whole.update({names[place] for place in stack if frames[place]["file"]})
         own[names[stack[-1]]] += 1
     lines = [f"{len(stacks)} looks at work", "with what it calls", *_most(whole, len(stacks))]

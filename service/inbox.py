@@ -183,6 +183,9 @@ class Inbox:
             answers = pipeline.execute(raise_on_error=False)
             taken, (length, *raised) = answers[: len(deliveries)], answers[len(deliveries) :]
             for answer in (*taken, length):
+                if isinstance(answer, ReadOnlyError):
+                    # See `connect`: answers that are looked at here hang nothing up.
+                    self._client.connection_pool.disconnect(inuse_connections=False)
                 if isinstance(answer, Exception):
                     raise answer
         # A flag that Redis has no room for is as good as one that stands: the clock wakes a worker, too.

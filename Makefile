@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak bench bench-peers check audit format lock clean
+.PHONY: help run test storm soak bench bench-peers profile check audit format lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -28,7 +28,11 @@ bench: $(VENV)/dev.stamp  ## measure door, rows, pulls and growth beside floors 
 bench-peers:  ## install what the benches compare with, into .bench; a peer that is missing is said to be missing
 	@$(PYTHON) -m venv .bench
 	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/peers/requirements.txt
-	@npm install --silent --no-package-lock --prefix .bench tests/bench/peers
+	@cp tests/bench/peers/package.json .bench/package.json
+	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .bench
+
+profile: $(VENV)/dev.stamp  ## show where the time of a drain goes (EVENTS=20000)
+	@$(BIN)/python -m tests.bench.drain_profile --events $(or $(EVENTS),20000)
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .

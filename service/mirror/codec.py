@@ -53,20 +53,30 @@ def encode(known: Knowledge) -> dict[str, Any]:
     clocks: dict[str, Any] = {name: getattr(known, name) for name in PLAIN_CLOCKS}
     exceptions: dict[str, Any] = {}
     for clock, names in _CLOCKED:
-        registers = [known.fields.get(name) for name in names]
-        clocks[clock] = at = max([register.at for register in registers if register], default=None)
+        clocks[clock] = at = _newest(known, names)
         if at is not None:
-            rank = _rank(registers[0], at) if names is CORE else 0
-            for name, register in zip(names, registers, strict=True):
+            rank = _rank(known.fields.get("status"), at) if names is CORE else 0
+            for name in names:
+                register = known.fields.get(name)
                 if register is None:
                     exceptions[name] = None
-                elif register.at != at or register.rank != rank:
+                elif register.rank != rank or (register.at is not at and register.at != at):
                     exceptions[name] = [(register.at - EPOCH) // MICROSECOND, register.rank]
     clocks["exceptions"] = exceptions or None
     core = known.fields.get("status")
     hidden = known.deleted and core is not None and core.value != DELETED
     clocks["core_status"] = (core.value or "") if hidden and core is not None else None
     return clocks
+
+
+def _newest(known: Knowledge, names: tuple[str, ...]) -> datetime | None:
+    """The newest time of some fields; mostly they share one, which is then one object."""
+    newest = None
+    for name in names:
+        register = known.fields.get(name)
+        if register and register.at is not newest and (newest is None or register.at > newest):
+            newest = register.at
+    return newest
 
 
 def _rank(status: Register | None, at: datetime) -> int:

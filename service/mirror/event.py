@@ -115,10 +115,10 @@ def row(event: Event) -> dict[str, Any]:
     }
 
 
-# What a number is made of, and space. Without it, `e` stands right behind one of these signs only in an exponent.
+# What a number is made of, and space. Without it, `e` stands right behind one of the signs before a value only in an
+# exponent; the signs are made one, so that one look is enough.
 _FIGURES = b"0123456789.+- \t\r\n"
-_EXPONENTS = (b":e", b",e", b"[e")
-_LOWER_E = bytes.maketrans(b"E", b"e")
+_ONE_SIGN = bytes.maketrans(b"E,[", b"e::")
 _LONG_NUMBER = re.compile(rb"[0-9]{400}")
 
 
@@ -135,12 +135,8 @@ def _payload(body: bytes) -> bytes:
 
 def _doubtful(body: bytes) -> bool:
     """Whether it may hold what `jsonb` refuses: escapes of NUL and of half a character, numbers past its range."""
-    rest = body.translate(_LOWER_E, _FIGURES)
-    return (
-        b"\\u" in body
-        or any(sign in rest for sign in _EXPONENTS)
-        or (len(body) - len(rest) >= 400 and _LONG_NUMBER.search(body) is not None)
-    )
+    rest = body.translate(_ONE_SIGN, _FIGURES)
+    return b"\\u" in body or b":e" in rest or (len(body) - len(rest) >= 400 and _LONG_NUMBER.search(body) is not None)
 
 
 def _quoted(body: bytes) -> bytes:

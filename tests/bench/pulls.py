@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -141,8 +142,6 @@ def page_cost(shop: Sandbox, models: int) -> tuple[Times, float]:
     """What a page takes from request to answer, and of that the vendor's own CPU, in ms."""
     pool = urllib3.PoolManager(maxsize=1, retries=False)
     headers = {"Authorization": f"Bearer {shop.api_key}"}
-    import time
-
     taken, before = [], _cpu(shop.process.pid)
     for number in range(200):
         url = f"{shop.url}/organization/models?limit=200&offset={number * 7919 % models}"

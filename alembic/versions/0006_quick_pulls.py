@@ -1,4 +1,4 @@
-"""what makes a pull quick: marks of what pages told, and no index that another one contains.
+"""what makes a pull quick: marks of what pages told.
 
 Revision ID: 0006
 Revises: 0005
@@ -10,16 +10,16 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from service.storage import expand
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-# Each is the head of one of 0005's: models_page_idx, models_status_page_idx, models_team_page_idx.
-CONTAINED = ("models_created_at_idx", "models_status_created_at_idx", "models_team_id_idx")
-
 
 def upgrade() -> None:
+    expand.lock("model_clocks")
     # Code of before knows nothing of these and leaves them as they are; the times tell that they are of the past then.
     op.add_column(
         "model_clocks",
@@ -41,5 +41,3 @@ def upgrade() -> None:
         ),
         schema="headshotpro",
     )
-    for name in CONTAINED:
-        op.drop_index(name, table_name="models", schema="headshotpro")

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict, astuple
 
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import Applied, Sighting, apply
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_list
 from service.storage import pages, wishes
@@ -48,68 +48,45 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
         began_at: upstream time of its first page.
     """
     now = datetime.now(UTC)
-    ids = sorted({model_id for read in reads for model_id in read.page.ids})
-    newcomers = _newcomers(reads, pages.missing(connection, ids))
+    told, disputed = _told(reads)
+    ids = sorted({*told, *(telling.model.id for telling in disputed)})
+    newcomers = [_newcomer(model_id, told.get(model_id)) for model_id in sorted(pages.missing(connection, ids))]
     added = pages.add(connection, newcomers, now) if newcomers else set()
     new = len(added) + pages.lock(connection, ids, began_at)
-    others = _others(connection, reads, added)
-    applied = apply(connection, [sighting for other in others for sighting in _sightings(*other, pull_id)], now)
-    for read, models in others:
-        whole = [model for model in models if UNSET not in astuple(model)]
-        if whole and _is_clear(read):
-            pages.mark(connection, _shown(read, whole))
+    known = [telling for model_id, telling in told.items() if model_id not in added]
+    left = [told[model_id] for model_id in pages.confirm(connection, _shown(reads, known))] if known else []
+    applied = _apply(connection, [*left, *disputed], pull_id, now)
+    # So the next pull need not apply them again.
+    if whole := [telling for telling in left if UNSET not in astuple(telling.model)]:
+        pages.mark(connection, _shown(reads, whole))
     wishes.settle_profiles(connection, ids)
     if added:
         pages.begin_histories(connection, newcomers, added, pull_id, now)
     return Found(new, len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned))
 
 
-def _newcomers(reads: Sequence[Read], unknown: set[str]) -> list[dict[str, Any]]:
-    """Models that were met for the first time, as the first of the pages shows them; in id order."""
-    found: dict[str, dict[str, Any]] = {}
-    for read in reads if unknown else ():
+class _Telling(NamedTuple):
+    """What a page tells of a model, the place of the page, and a mark of all that it tells."""
+
+    model: ListedModel
+    read: Read
+    place: int
+    mark: int
+
+
+def _told(reads: Sequence[Read]) -> tuple[dict[str, _Telling], list[_Telling]]:
+    """What pages tell of each model, the last of them where they agree; apart, all of models on which they do not."""
+    told: dict[str, _Telling] = {}
+    disputed: list[_Telling] = []
+    for place, read in enumerate(reads):
         for model, mark in zip(read.models, _marks(read.models), strict=True):
-            if model.id in unknown and model.id not in found:
-                found[model.id] = _newcomer(model, mark, read)
-    return [found[model_id] for model_id in sorted(found)]
-
-
-def _newcomer(model: ListedModel, mark: int, read: Read) -> dict[str, Any]:
-    """A first row; of a model about which more is to be said only the id, which makes its clocks."""
-    row = asdict(model)
-    if UNSET in row.values() or row["status"] in (None, DELETED):
-        return {"id": model.id}
-    changed = {name: (None, _plain(row[name])) for name in pages.TOLD if row[name] is not None}
-    return {**row, "at": read.page.sent_at, "until": _until(read), "mark": mark, "changed": changed}
-
-
-def _others(connection: Connection, reads: Sequence[Read], added: set[str]) -> list[tuple[Read, list[ListedModel]]]:
-    """What is left of pages when the models that are new or as they were are in the mirror."""
-    fresh, others = set(added), []
-    for read in reads:
-        # Whom one page brought, the next may show again.
-        known = [model for model in read.models if model.id not in fresh]
-        fresh.difference_update(read.page.ids)
-        left = pages.confirm(connection, _shown(read, known)) if _is_clear(read) else set(read.page.ids)
-        if left:
-            others.append((read, [model for model in known if model.id in left]))
-    return others
-
-
-def _is_clear(read: Read) -> bool:
-    """Whether a page shows each model once: else it may contradict itself."""
-    return len(set(read.page.ids)) == len(read.page.ids)
-
-
-def _shown(read: Read, models: Sequence[ListedModel]) -> pages.Shown:
-    """Models of a page by the marks of what it tells."""
-    return pages.Shown(
-        ids=[model.id for model in models],
-        marks=_marks(models),
-        gone=[model.status == DELETED for model in models],
-        at=read.page.sent_at,
-        until=_until(read),
-    )
+            before = told.get(model.id)
+            told[model.id] = telling = _Telling(model, read, place, mark)
+            if before is not None and before.mark != mark:
+                disputed += [before, telling]
+    for telling in disputed:
+        told.pop(telling.model.id, None)
+    return told, disputed
 
 
 def _marks(models: Sequence[ListedModel]) -> list[int]:
@@ -118,10 +95,34 @@ def _marks(models: Sequence[ListedModel]) -> list[int]:
     return [int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True) for line in lines[: len(models)]]
 
 
-def _sightings(read: Read, models: Sequence[ListedModel], pull_id: int) -> list[Sighting]:
-    return [
-        Sighting(from_list(model, read.page.sent_at, read.answered_at), "pull", pull_id=pull_id) for model in models
+def _newcomer(model_id: str, telling: _Telling | None) -> dict[str, Any]:
+    """A first row; of a model about which more is to be said only the id, which makes its clocks."""
+    row = asdict(telling.model) if telling else {"status": None}
+    if telling is None or UNSET in row.values() or row["status"] in (None, DELETED):
+        return {"id": model_id}
+    changed = {name: (None, _plain(value)) for name, value in row.items() if value is not None and name != "id"}
+    read = telling.read
+    return {**row, "at": read.page.sent_at, "until": _until(read), "mark": telling.mark, "changed": changed}
+
+
+def _shown(reads: Sequence[Read], tellings: Sequence[_Telling]) -> pages.Shown:
+    return pages.Shown(
+        ids=[telling.model.id for telling in tellings],
+        marks=[telling.mark for telling in tellings],
+        gone=[telling.model.status == DELETED for telling in tellings],
+        pages=[telling.place for telling in tellings],
+        ats=[read.page.sent_at for read in reads],
+        untils=[_until(read) for read in reads],
+    )
+
+
+def _apply(connection: Connection, tellings: Sequence[_Telling], pull_id: int, now: datetime) -> Applied:
+    """Model by model."""
+    sightings = [
+        Sighting(from_list(model, read.page.sent_at, read.answered_at), "pull", pull_id=pull_id)
+        for model, read, _, _ in tellings
     ]
+    return apply(connection, sightings, now) if sightings else Applied(news=[])
 
 
 def _until(read: Read) -> datetime | None:

@@ -51,8 +51,8 @@ SUSPECTS_AT_A_TIME = 20
 # The mirror is small enough to be checked model by model, whatever share of it is gone.
 NEVER_HELD = 10
 
-# What is read while a page is merged is merged together: as many models as a batch of the drain or a few more.
-AHEAD = 5
+# What is read while pages are merged is merged together: at most as many models as a large batch of the drain.
+AHEAD = 8
 
 MOST_FAILURES = 5
 FAILURE_PAUSE_SECONDS = 10.0

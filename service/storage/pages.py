@@ -102,35 +102,37 @@ _LOCK = text(
     """  # noqa: S608 - our own words
 )
 
-# The page's models; `gone` where it shows a model as deleted.
+# Models of some pages: `page` counts from 0 which of them told it, `gone` is whether it showed the model as deleted.
 _SHOWN = """
     ROWS FROM (
         json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:marks AS json)),
-        json_array_elements_text(CAST(:gone AS json))
-    ) AS page (id, mark, gone)
+        json_array_elements_text(CAST(:gone AS json)), json_array_elements_text(CAST(:pages AS json))
+    ) AS told (id, mark, gone, page)
 """
+_AT, _UNTIL = (f"(CAST(:{name} AS timestamptz[]))[CAST(told.page AS int) + 1]" for name in ("ats", "untils"))
 _NO_EXCEPTIONS = f"(c.exceptions IS NULL OR NOT c.exceptions ?| CAST('{{{','.join(TOLD)}}}' AS text[]))"
 
 
 class Shown(NamedTuple):
-    """What a page shows: models, a mark of what it tells of each, and whether as deleted.
+    """What pages show: models, each once, a mark of what is told of each, whether as deleted, and by which page.
 
     Attributes:
-        at: upstream time from which it holds.
-        until: upstream time until which the vendor may have looked, where that is later.
+        ats: of each page, the upstream time from which it holds.
+        untils: of each page, the upstream time until which the vendor may have looked, where that is later.
     """
 
     ids: Sequence[str]
     marks: Sequence[int]
     gone: Sequence[bool]
-    at: datetime
-    until: datetime | None
+    pages: Sequence[int]
+    ats: Sequence[datetime]
+    untils: Sequence[datetime | None]
 
     @property
     def values(self) -> dict[str, Any]:
         """As parameters."""
-        arrays = {name: recordset.document(getattr(self, name)) for name in ("ids", "marks", "gone")}
-        return {**arrays, "at": self.at, "until": self.until}
+        arrays = {name: recordset.document(getattr(self, name)) for name in ("ids", "marks", "gone", "pages")}
+        return {**arrays, "ats": self.ats, "untils": self.untils}
 
 
 def confirm(connection: Connection, shown: Shown) -> set[str]:
@@ -149,13 +151,13 @@ _CONFIRM = text(
     f"""
     WITH confirmed AS (
         UPDATE headshotpro.model_clocks AS c
-        SET core_at = greatest(c.core_at, :at), profile_at = greatest(c.profile_at, :at),
-            shown_at = greatest(c.shown_at, :at), until = greatest(c.until, :until),
-            gone_at = CASE WHEN CAST(page.gone AS boolean) THEN greatest(c.gone_at, :at) ELSE c.gone_at END
+        SET core_at = greatest(c.core_at, {_AT}), profile_at = greatest(c.profile_at, {_AT}),
+            shown_at = greatest(c.shown_at, {_AT}), until = greatest(c.until, {_UNTIL}),
+            gone_at = CASE WHEN CAST(told.gone AS boolean) THEN greatest(c.gone_at, {_AT}) ELSE c.gone_at END
         FROM {_SHOWN}
-        WHERE c.model_id = page.id AND c.shown_mark = CAST(page.mark AS bigint)
+        WHERE c.model_id = told.id AND c.shown_mark = CAST(told.mark AS bigint)
             AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
-            AND CASE WHEN CAST(page.gone AS boolean) THEN c.gone_at IS NOT NULL AND c.core_status IS NULL
+            AND CASE WHEN CAST(told.gone AS boolean) THEN c.gone_at IS NOT NULL AND c.core_status IS NULL
                 ELSE c.gone_at IS NULL OR c.gone_at < c.alive_at END
         RETURNING c.model_id
     )
@@ -165,15 +167,15 @@ _CONFIRM = text(
 
 
 def mark(connection: Connection, shown: Shown) -> None:
-    """Remember what a page told of models that were applied, where that is the newest that is known of them."""
+    """Remember what pages told of models that were applied, where that is the newest that is known of them."""
     connection.execute(_MARK, shown.values)
 
 
 _MARK = text(
     f"""
-    UPDATE headshotpro.model_clocks AS c SET shown_at = :at, shown_mark = CAST(page.mark AS bigint)
+    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_mark = CAST(told.mark AS bigint)
     FROM {_SHOWN}
-    WHERE c.model_id = page.id AND c.core_at = :at AND c.profile_at = :at AND {_NO_EXCEPTIONS}
+    WHERE c.model_id = told.id AND c.core_at = {_AT} AND c.profile_at = {_AT} AND {_NO_EXCEPTIONS}
     """  # noqa: S608 - names of our own columns
 )
 

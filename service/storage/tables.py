@@ -83,6 +83,9 @@ models = Table(
     # Pages deep in the list are read from an index alone, as far as vacuum has been over the rows behind it.
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_insert_scale_factor": "0.01"},
 )
+Index(None, models.c.status, models.c.created_at)
+Index(None, models.c.created_at)
+Index(None, models.c.team_id)
 # In the order of the API's pages, with what a page passes over: deep in the list, no row is touched.
 Index("models_page_idx", models.c.created_at, models.c.id, postgresql_include=["status"])
 Index("models_status_page_idx", models.c.status, models.c.created_at, models.c.id)

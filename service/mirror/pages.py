@@ -55,10 +55,12 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
     new = len(added) + pages.lock(connection, ids, began_at)
     known = [telling for model_id, telling in told.items() if model_id not in added]
     left = [told[model_id] for model_id in pages.confirm(connection, _shown(reads, known))] if known else []
+    whole = [telling for telling in left if UNSET not in astuple(telling.model)]
+    newest = pages.surely_newest(connection, _shown(reads, whole)) if whole else set()
     applied = _apply(connection, [*left, *disputed], pull_id, now)
     # So the next pull need not apply them again.
-    if whole := [telling for telling in left if UNSET not in astuple(telling.model)]:
-        pages.mark(connection, _shown(reads, whole))
+    if marked := [telling for telling in whole if telling.model.id in newest]:
+        pages.mark(connection, _shown(reads, marked))
     wishes.settle_profiles(connection, ids)
     if added:
         pages.begin_histories(connection, newcomers, added, pull_id, now)

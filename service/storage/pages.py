@@ -157,7 +157,7 @@ _CONFIRM = text(
         FROM {_SHOWN}
         WHERE c.model_id = told.id AND c.shown_mark = CAST(told.mark AS bigint)
             AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
-            AND CASE WHEN CAST(told.gone AS boolean) THEN c.gone_at IS NOT NULL AND c.core_status IS NULL
+            AND CASE WHEN CAST(told.gone AS boolean) THEN c.gone_from <= {_AT} AND c.core_status IS NULL
                 ELSE c.gone_at IS NULL OR c.gone_at < c.alive_at END
         RETURNING c.model_id
     )
@@ -166,8 +166,21 @@ _CONFIRM = text(
 )
 
 
+def surely_newest(connection: Connection, shown: Shown) -> set[str]:
+    """Those models of which all that is known is older than what pages told: they win, and no tie is to be settled."""
+    return set(connection.execute(_SURELY_NEWEST, shown.values).scalars())
+
+
+_SURELY_NEWEST = text(
+    f"""
+    SELECT c.model_id FROM headshotpro.model_clocks AS c JOIN {_SHOWN} ON c.model_id = told.id
+    WHERE coalesce(c.core_at < {_AT}, true) AND coalesce(c.profile_at < {_AT}, true)
+    """  # noqa: S608 - names of our own columns
+)
+
+
 def mark(connection: Connection, shown: Shown) -> None:
-    """Remember what pages told of models that were applied, where that is the newest that is known of them."""
+    """Remember what pages told of models that were applied, where it won every field."""
     connection.execute(_MARK, shown.values)
 
 

@@ -111,9 +111,7 @@ def test_readers_who_follow_while_many_write_miss_nothing(mirrored: Mirror, api:
 
     def write(mine: list[str]) -> None:
         for one in mine:
-            row = dict.fromkeys(changes.COLUMNS) | {
-                "model_id": one, "changed": {}, "source": "pull", "observed_at": now,
-            }  # fmt: skip
+            row = {"model_id": one, "changed": {}, "source": "pull", "observed_at": now}
             with transaction(mirrored.runtime.engine) as connection:
                 changes.append(connection, [row], now)
 

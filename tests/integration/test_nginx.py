@@ -193,7 +193,7 @@ def test_nothing_but_the_door_is_reachable(front: Front, path: str) -> None:
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     head, _, said = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 404 "), answer
-    assert said == b'{"code":"NOT_FOUND","error":"there is nothing here","success":false}\n'
+    assert said == b'{"success": false, "error": "there is nothing here", "code": "NOT_FOUND"}\n'
 
 
 def test_who_does_not_know_the_name_or_speaks_old_tls_gets_no_answer(front: Front) -> None:

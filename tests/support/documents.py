@@ -54,4 +54,4 @@ def filled(sql: str) -> str:
     """A panel's query with what Grafana fills in."""
     sql = _MACRO.sub(r"\g<column> BETWEEN now() - interval '30 days' AND now()", sql)
     sql = sql.replace("$__timeFrom()", "(now() - interval '30 days')").replace("$__timeTo()", "now()")
-    return sql.replace("${team:sqlstring}", "(select coalesce(team_id, '') from headshotpro.models limit 1)")
+    return sql.replace("${team:sqlstring}", "select coalesce(team_id, '') from headshotpro.models")

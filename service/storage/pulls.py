@@ -150,32 +150,22 @@ _KEEP = text(
 )
 
 
-def renew(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
-    """Hold the lease for some more seconds; 0 gives it back.
-
-    Raises:
-        LeaseLost: another process has taken over.
-    """
-    statement = text(
-        """
-        UPDATE headshotpro.pull_checkpoints SET leased_until = now() + make_interval(secs => :seconds)
-        WHERE pull_id = :id AND holder = :holder
-        """
-    )
-    values = {"id": pull_id, "holder": holder, "seconds": seconds}
-    if connection.execute(statement, values).rowcount == 0:
-        raise LeaseLost(f"pull {pull_id} was taken over by another process")
-
-
 def rest(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
     """Give the lease back; nobody goes on before `seconds` are over, unless a person wishes it.
 
     Raises:
         LeaseLost: another process has taken over.
     """
-    renew(connection, pull_id, holder, seconds)
-    statement = text("UPDATE headshotpro.pull_checkpoints SET holder = :nobody WHERE pull_id = :id")
-    connection.execute(statement, {"nobody": NOBODY, "id": pull_id})
+    statement = text(
+        """
+        UPDATE headshotpro.pull_checkpoints
+        SET holder = :nobody, leased_until = now() + make_interval(secs => :seconds)
+        WHERE pull_id = :id AND holder = :holder
+        """
+    )
+    values = {"id": pull_id, "holder": holder, "nobody": NOBODY, "seconds": seconds}
+    if connection.execute(statement, values).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
 
 def finish(

@@ -64,7 +64,7 @@ def test_what_happens_in_one_deployment_is_not_seen_in_the_other(neighbours: tup
         assert known(one) == models
         assert eventually(lambda one=one: Inbox(one.here.client).depth().events == 0)
         # Nor do RQ's workers know of the other's queues.
-        assert len(one.here.client.smembers("rq:workers")) == 2
+        assert eventually(lambda one=one: len(one.here.client.smembers("rq:workers")) == 2)
         assert not FailedJobRegistry(queue=queue_of(one.here.client, DRAIN_QUEUE)).get_job_ids()
 
 

@@ -48,7 +48,7 @@ audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned package
 
 tools:  ## install what some tests look at deploy/ with, on Debian, as root; without it they are skipped
 	apt-get update -qq
-	apt-get install -qq -y --no-install-recommends nginx-light openssl prometheus systemd > /dev/null
+	apt-get install -qq -y --no-install-recommends nginx-light openssl pgbouncer prometheus systemd > /dev/null
 
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .

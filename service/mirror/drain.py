@@ -19,7 +19,7 @@ from service.mirror.apply import Applied, Sighting, apply
 from service.mirror.event import Event, read, row
 from service.mirror.lanes import BATCH
 from service.storage import events, spool
-from service.storage.database import transaction
+from service.storage.database import pipeline, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,7 +63,7 @@ def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Entry], toleranc
         InboxUnavailable: all was applied, but the entries could not be taken out; they will change nothing again.
     """
     try:
-        with transaction(engine) as connection:
+        with pipeline(engine) as connection:
             drained = _merge_new(connection, read(entries, tolerance))
     except DBAPIError:
         drained = one_by_one(engine, read(entries, tolerance), _merge_new)
@@ -80,7 +80,7 @@ def drain_spool(engine: Engine, tolerance: timedelta) -> Drained:
     """
     entries: list[Entry] = []
     try:
-        with transaction(engine) as connection:
+        with pipeline(engine) as connection:
             entries = [_entry(kept) for kept in spool.take(connection, BATCH)]
             drained = _merge_new(connection, read(entries, tolerance)) if entries else NOTHING
     except DBAPIError:

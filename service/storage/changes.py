@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.storage import recordset
+from service.storage.database import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,8 +55,8 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
         return
     # Encoded before the lock is taken.
     values = {"rows": recordset.document(changes), "now": now}
-    connection.execute(_LOCK, {"lock": COMMIT_ORDER_LOCK})
-    connection.execute(_APPEND, values)
+    connection.execute(_LOCK, {"lock": COMMIT_ORDER_LOCK}, execution_options=UNREAD)
+    connection.execute(_APPEND, values, execution_options=UNREAD)
 
 
 def of_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:

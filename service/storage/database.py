@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -34,10 +34,14 @@ CONNECT_OPTIONS = {
 # is everybody's again after this. Nothing of ours thinks for so long between two statements.
 IDLE_SECONDS = 10
 # All of it ends with the transaction: behind a pooler the next one on this connection may be a stranger's.
-BEGINNING = (
-    "SET LOCAL TIME ZONE 'UTC'; "
-    f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'; SET LOCAL tcp_user_timeout = 15000"
+# In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
+BEGINNING = text(
+    "SELECT set_config('TimeZone', 'UTC', true), set_config('tcp_user_timeout', '15000', true), "
+    f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true), "
+    "set_config('statement_timeout', coalesce(:limit, current_setting('statement_timeout')), true)"
 )
+# Marks a statement whose result nobody reads: in a pipeline it is not waited for.
+UNREAD = {"unread": True}
 
 # Class 54 of Postgres' error codes: the data itself is too large, and will be next time.
 LIMIT_EXCEEDED = "54"
@@ -76,6 +80,8 @@ def connect(
             # The values of a statement that fails are people's names and addresses: they belong into no log.
             hide_parameters=True,
         )
+        event.listen(engine, "after_cursor_execute", _wait_for_result)
+        event.listen(engine, "rollback", _forget_results)
         # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
         make_conninfo(**dict.fromkeys(engine.url.query, ""))
     except ArgumentError:
@@ -99,10 +105,66 @@ def transaction(engine: Engine, seconds: float = 0) -> Iterator[Connection]:
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
     with errors_of_ours(engine), engine.begin() as connection:
-        # In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
-        limit = f"; SET LOCAL statement_timeout = {round(seconds * 1000)}" if seconds else ""
-        connection.exec_driver_sql(f"{BEGINNING}{limit}")
+        _begin(connection, seconds)
         yield connection
+
+
+@contextmanager
+def pipeline(engine: Engine) -> Iterator[Connection]:
+    """A transaction for the same few statements again and again: they are prepared, and sent without waiting.
+
+    Only a statement whose result is read waits for the server. One that is marked `UNREAD` may fail later than where it
+    stands: at the next result that is read, or at the commit. Rows are to be selected by the names of their columns: a
+    prepared `SELECT *` fails once a migration has added one.
+
+    Args:
+        engine: where.
+
+    Raises:
+        StorageUnavailable: as `transaction` does.
+        SchemaOutdated: as `transaction` does.
+    """
+    with errors_of_ours(engine), engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        driver.prepare_threshold = 1 if _is_direct(connection) else None
+        try:
+            with driver.pipeline() as sent, connection.execution_options(pipeline=sent).begin():
+                _begin(connection)
+                yield connection
+        finally:
+            driver.prepare_threshold = None
+
+
+def _is_direct(connection: Connection) -> bool:
+    """Whether Postgres itself answers; a pooler gives each transaction a session where nothing of ours is prepared.
+
+    A pooler gives its clients a number of its own where Postgres gives the session's process.
+    """
+    if "direct" not in connection.info:
+        driver: Any = connection.connection.driver_connection
+        connection.info["direct"] = connection.scalar(text("SELECT pg_backend_pid()")) == driver.info.backend_pid
+        connection.rollback()
+    return bool(connection.info["direct"])
+
+
+def _begin(connection: Connection, seconds: float = 0) -> None:
+    limit = str(round(seconds * 1000)) if seconds else None
+    connection.execute(BEGINNING, {"limit": limit}, execution_options=UNREAD)
+
+
+def _wait_for_result(_connection: Any, _cursor: Any, _sql: Any, _values: Any, context: Any, _many: bool) -> None:
+    """In a pipeline psycopg waits when rows are fetched; SQLAlchemy looks for their columns before that."""
+    sent = context.execution_options.get("pipeline")
+    if sent and not context.execution_options.get("unread"):
+        sent.sync()
+
+
+def _forget_results(connection: Connection) -> None:
+    """What came after a statement that failed tells so, too; the first error is the one that counts."""
+    sent = connection.get_execution_options().get("pipeline")
+    while sent and sent.result_queue and not connection.connection.driver_connection.closed:
+        with suppress(psycopg.Error):
+            sent.sync()
 
 
 @contextmanager

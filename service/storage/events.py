@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import recordset
+from service.storage.database import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: dat
         now: our time of the write.
     """
     if events:
-        connection.execute(_RECORD, {"rows": recordset.document(events), "now": now})
+        connection.execute(_RECORD, {"rows": recordset.document(events), "now": now}, execution_options=UNREAD)
 
 
 _RECORD_AGAIN = text(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.storage import recordset
+from service.storage.database import UNREAD
 from service.storage.tables import model_clocks, models
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     inserts could meet another one that does the same.
     """
     values = {"ids": recordset.document(ids)}
-    connection.execute(_INSERT_CLOCKS, values)
+    connection.execute(_INSERT_CLOCKS, values, execution_options=UNREAD)
     return _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
 
 
@@ -52,7 +53,10 @@ _LOCK_CLOCKS = text(
     f"SELECT model_id, {', '.join(CLOCKS)} FROM headshotpro.model_clocks "  # noqa: S608 - names of our own columns
     f"WHERE model_id = ANY({recordset.IDS}) ORDER BY model_id FOR UPDATE"
 )
-_READ = text(f"SELECT * FROM headshotpro.models WHERE id = ANY({recordset.IDS})")  # noqa: S608 - our own words
+_READ = text(
+    f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
+    f"WHERE id = ANY({recordset.IDS})"
+)
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
@@ -135,7 +139,7 @@ def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         now: our time of the write.
     """
     if rows:
-        connection.execute(_WRITE, {"rows": recordset.document(rows), "now": now})
+        connection.execute(_WRITE, {"rows": recordset.document(rows), "now": now}, execution_options=UNREAD)
 
 
 _WRITE_CLOCKS = text(
@@ -153,4 +157,4 @@ def write_clocks(connection: Connection, clocks: Sequence[Row]) -> None:
     """Replace the clocks of models whose locks this transaction holds; each row holds `model_id`."""
     if clocks:
         ids = recordset.document([row["model_id"] for row in clocks])
-        connection.execute(_WRITE_CLOCKS, {"rows": recordset.document(clocks), "ids": ids})
+        connection.execute(_WRITE_CLOCKS, {"rows": recordset.document(clocks), "ids": ids}, execution_options=UNREAD)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from service.storage import recordset
+from service.storage.database import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +72,8 @@ _CLAIM = text(
 def ask(connection: Connection, wishes: Sequence[Wish]) -> None:
     """Add questions, one for each model at most; those about one model coalesce to the youngest time."""
     if wishes:
-        connection.execute(_ASK, {"rows": recordset.document([wish._asdict() for wish in wishes])})
+        values = {"rows": recordset.document([wish._asdict() for wish in wishes])}
+        connection.execute(_ASK, values, execution_options=UNREAD)
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[Wish]:

@@ -7,8 +7,9 @@ import pytest
 from psycopg import sql
 from sqlalchemy import text
 
+from service.storage import database
 from service.storage.schema import migrate
-from tests.support.drainer import T0, Drainer, minutes, opened
+from tests.support.drainer import T0, Drainer, minutes, never_one_by_one, opened
 from tests.support.system import event_body, new_id, rows
 
 
@@ -86,11 +87,32 @@ LEFT_OVERS = {
 }
 
 
-def test_nothing_outlives_a_transaction_on_its_connection(drainer: Drainer) -> None:
+@pytest.mark.parametrize("direct", [True, False])
+def test_nothing_outlives_a_transaction_on_its_connection(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch, *, direct: bool
+) -> None:
     # Behind a pooler the next transaction may be on another connection, and the next user of this one is a stranger.
+    if not direct:
+        monkeypatch.setattr(database, "_is_direct", lambda _connection: False)
     for number in range(12):
         drainer.take(*[event_body(new_id(), at=minutes(number)) for _ in range(3)])
     with drainer.engine.connect() as connection:
         assert connection.execute(text("select count(*) from headshotpro.models")).scalar() == 36
         left = {name: connection.execute(text(query)).all() for name, query in LEFT_OVERS.items()}
+    prepared = left.pop("prepared statements")
+    assert bool(prepared) is direct, prepared
     assert not any(left.values()), left
+
+
+def test_prepared_statements_outlive_a_migration_that_adds_columns(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_one_by_one(monkeypatch)
+    model = new_id()
+    for number in range(3):
+        drainer.take(event_body(model, at=minutes(number), title=str(number)))
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        for table in ("models", "model_clocks", "model_changes", "webhook_events", "wishes"):
+            connection.execute(f"alter table headshotpro.{table} add column brand_new text")
+    assert drainer.take(event_body(model, at=minutes(4), title="after")) == {"applied": 1}
+    assert drainer.row(model)["title"] == "after"

@@ -1,11 +1,10 @@
-"""Migrations through pgbouncer's transaction pooling, where locks and settings of a session belong to nobody.
+"""Migrations and drains through pgbouncer's transaction pooling, where what belongs to a session belongs to nobody.
 
 Skipped where pgbouncer is not installed; no wheel has it.
 """
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from contextlib import ExitStack
 from signal import SIGTERM
@@ -20,16 +19,19 @@ from service.embedded.privilege import disguise
 from service.leash import leashed
 from service.storage import schema
 from tests.integration.test_schema import picture
+from tests.support.drainer import minutes, never_one_by_one, opened
 from tests.support.processes import eventually
+from tests.support.system import event_body, new_id
 from tests.support.threads import at_once
+from tests.support.tools import found, needs
 from tests.support.upgrades import fill, make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="pgbouncer is not installed")
+PGBOUNCER = found("pgbouncer")
+pytestmark = needs("pgbouncer")
 
 CONNECTIONS = 8
 CONFIG = """\
@@ -81,3 +83,18 @@ def test_migrators_take_turns_and_leave_no_setting_behind(
             for setting in ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"):
                 assert client.execute(f"show {setting}".encode()).fetchone() == ("0",)
         assert client.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_drains_share_the_poolers_connections(
+    pooled_url: str, empty_database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_one_by_one(monkeypatch)
+    schema.migrate(empty_database_url)
+    with ExitStack() as stack:
+        drainers = [stack.enter_context(opened(pooled_url, redis_url)) for _ in range(3)]
+        for number in range(12):
+            with ExitStack() as busy:
+                # These keep some of the pooler's connections for themselves: a drain meets now one, now another.
+                for _ in range(number % 4):
+                    busy.enter_context(psycopg.connect(pooled_url)).execute("select 1")
+                assert drainers[number % 3].take(event_body(new_id(), at=minutes(number))) == {"applied": 1}

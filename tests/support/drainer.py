@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from service import inbox
 from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
+from service.mirror import drain
 from service.mirror.drain import Drained, drain_batch
 from service.mirror.lanes import BATCH
 from service.storage import database
@@ -17,6 +18,7 @@ from tests.support.system import model_row, rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
     from sqlalchemy import Engine
 
 TOLERANCE = timedelta(seconds=300)
@@ -32,6 +34,15 @@ def minutes(number: float) -> datetime:
 def raw(document: dict[str, Any]) -> bytes:
     """A body."""
     return json.dumps(document).encode()
+
+
+def never_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that Postgres refuses fails the test; else its events would be applied one by one, unseen."""
+
+    def fail(*_given: object) -> None:
+        raise AssertionError("the batch was refused")
+
+    monkeypatch.setattr(drain, "one_by_one", fail)
 
 
 class Drainer:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WHERE = {
     "nginx": "on Debian: apt install nginx-light",
     "openssl": "on Debian: apt install openssl",
+    "pgbouncer": "on Debian: apt install pgbouncer",
     "systemd-analyze": "on Debian: apt install systemd",
     "kubectl": "it is Kubernetes' own",
     "hadolint": "its package has no build for this machine",

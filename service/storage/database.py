@@ -162,7 +162,8 @@ def _wait_for_result(_connection: Any, _cursor: Any, _sql: Any, _values: Any, co
 def _forget_results(connection: Connection) -> None:
     """What came after a statement that failed tells so, too; the first error is the one that counts."""
     sent = connection.get_execution_options().get("pipeline")
-    while sent and sent.result_queue and not connection.connection.driver_connection.closed:
+    driver: Any = connection.connection.driver_connection
+    while sent and sent.result_queue and not driver.closed:
         with suppress(psycopg.Error):
             sent.sync()
 

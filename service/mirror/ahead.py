@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
 
 from service.mirror.walk import PAGE, Page, Walk, accepts, step_back, step_on
 from service.upstream.payloads import created_at_of
@@ -23,6 +27,11 @@ if TYPE_CHECKING:
 
     Ask: TypeAlias = Callable[[int], Answer[ModelPage]]
 
+# Another page that comes within this is merged with the one before: a transaction costs as much as a page.
+GATHERING_SECONDS = 0.02
+
+_ENCODER = msgspec.json.Encoder()
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -31,6 +40,7 @@ class Read:
     Attributes:
         page: what the walk looked at.
         models: what it shows.
+        marks: of each model, a digest of all that the page tells of it, to be held against others of the same model.
         answered_at: upstream time of its answer.
         joined: it joined the page before.
         walk: where the walk stands after it, but for how many of its models are new: the merge has yet to tell.
@@ -38,6 +48,7 @@ class Read:
 
     page: Page
     models: Sequence[ListedModel]
+    marks: Sequence[int]
     answered_at: datetime
     joined: bool
     walk: Walk
@@ -58,6 +69,8 @@ class Reader:
         self._walk = walk
         self._ask = ask
         self._left = left
+        # The other half is read while these are merged.
+        self._most_taken = max(1, most // 2)
         self._room = threading.Semaphore(most)
         self._closed = False
         self._found: queue.SimpleQueue[Read | BaseException | None] = queue.SimpleQueue()
@@ -65,18 +78,21 @@ class Reader:
         threading.Thread(target=self._read_on, name="pages", daemon=True).start()
 
     def take(self) -> list[Read]:
-        """The pages that wait to be merged, at least one; none when the time is up or the walk has ended.
+        """Pages that wait to be merged, at least one; none when the time is up or the walk has ended.
+
+        No more than half of those that may be read ahead; pages that follow each other quickly are taken together.
 
         Raises:
             Exception: whatever ended the reading, once the pages before it were taken.
         """
         taken: list[Read] = []
-        while not self._over and not (taken and self._found.empty()):
-            found = self._found.get()
-            if isinstance(found, Read):
-                taken.append(found)
-            else:
-                self._over.append(found)
+        with suppress(queue.Empty):
+            while not self._over and len(taken) < self._most_taken:
+                found = self._found.get(timeout=GATHERING_SECONDS if taken else None)
+                if isinstance(found, Read):
+                    taken.append(found)
+                else:
+                    self._over.append(found)
         if not taken and self._over[0]:
             raise self._over[0]
         return taken
@@ -109,7 +125,13 @@ class Reader:
         page = page_of(answer, min(max(answer.sent_at, walk.began_at), answer.answered_at))
         joined = accepts(walk, page)
         self._walk = step_on(walk, page, 0) if joined else step_back(walk)
-        return Read(page, answer.body.models, answer.answered_at, joined, self._walk)
+        return Read(page, answer.body.models, marks_of(answer.body.models), answer.answered_at, joined, self._walk)
+
+
+def marks_of(models: Sequence[ListedModel]) -> list[int]:
+    """The marks of a page's models."""
+    lines = _ENCODER.encode_lines(models).split(b"\n")
+    return [int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True) for line in lines[: len(models)]]
 
 
 def page_of(answer: Answer[ModelPage], sent_at: datetime) -> Page:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict, astuple
 
@@ -16,14 +14,12 @@ from service.mirror.observe import from_list
 from service.storage import pages, wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Connection
 
     from service.mirror.ahead import Read
     from service.upstream.payloads import ListedModel
-
-_ENCODER = msgspec.json.Encoder()
 
 
 class Found(NamedTuple):
@@ -38,8 +34,8 @@ class Found(NamedTuple):
 def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, began_at: datetime) -> Found:
     """Merge pages into the stored rows, to the same end as `apply` would, model by model.
 
-    Steps: insert who is unknown; lock the clocks of all in id order; move the clocks of those that are as they were;
-    apply the others; settle the questions for a profile; last, begin the histories of the inserted ones.
+    Steps: insert who is unknown; lock the clocks of the others in id order, and move those of models that are as they
+    were; apply the rest; settle the questions for a profile; last, begin the histories of the inserted ones.
 
     Args:
         connection: a transaction; the caller commits, soon.
@@ -50,11 +46,14 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
     now = datetime.now(UTC)
     told, disputed = _told(reads)
     ids = sorted({*told, *(telling.model.id for telling in disputed)})
-    newcomers = [_newcomer(model_id, told.get(model_id)) for model_id in sorted(pages.missing(connection, ids))]
-    added = pages.add(connection, newcomers, now) if newcomers else set()
-    new = len(added) + pages.lock(connection, ids, began_at)
-    known = [telling for model_id, telling in told.items() if model_id not in added]
-    left = [told[model_id] for model_id in pages.confirm(connection, _shown(reads, known))] if known else []
+    met = pages.confirm(connection, _shown(reads, told.values()), ids, began_at)
+    newcomers = [_newcomer(model_id, told.get(model_id)) for model_id in sorted(met.missing)]
+    added: set[str] = set()
+    if newcomers:
+        added = pages.add(connection, newcomers, now)
+        known = [telling for model_id, telling in told.items() if model_id not in added]
+        met = pages.confirm(connection, _shown(reads, known), [one for one in ids if one not in added], began_at)
+    left = [told[model_id] for model_id in met.unconfirmed]
     whole = [telling for telling in left if UNSET not in astuple(telling.model)]
     newest = pages.surely_newest(connection, _shown(reads, whole)) if whole else set()
     applied = _apply(connection, [*left, *disputed], pull_id, now)
@@ -64,7 +63,9 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
     wishes.settle_profiles(connection, ids)
     if added:
         pages.begin_histories(connection, newcomers, added, pull_id, now)
-    return Found(new, len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned))
+    return Found(
+        met.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
+    )
 
 
 class _Telling(NamedTuple):
@@ -81,7 +82,7 @@ def _told(reads: Sequence[Read]) -> tuple[dict[str, _Telling], list[_Telling]]:
     told: dict[str, _Telling] = {}
     disputed: list[_Telling] = []
     for place, read in enumerate(reads):
-        for model, mark in zip(read.models, _marks(read.models), strict=True):
+        for model, mark in zip(read.models, read.marks, strict=True):
             before = told.get(model.id)
             told[model.id] = telling = _Telling(model, read, place, mark)
             if before is not None and before.mark != mark:
@@ -89,12 +90,6 @@ def _told(reads: Sequence[Read]) -> tuple[dict[str, _Telling], list[_Telling]]:
     for telling in disputed:
         told.pop(telling.model.id, None)
     return told, disputed
-
-
-def _marks(models: Sequence[ListedModel]) -> list[int]:
-    """A digest for each model of all that a page tells of it: it is held against that of the same model alone."""
-    lines = _ENCODER.encode_lines(models).split(b"\n")
-    return [int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True) for line in lines[: len(models)]]
 
 
 def _newcomer(model_id: str, telling: _Telling | None) -> dict[str, Any]:
@@ -107,7 +102,7 @@ def _newcomer(model_id: str, telling: _Telling | None) -> dict[str, Any]:
     return {**row, "at": read.page.sent_at, "until": _until(read), "mark": telling.mark, "changed": changed}
 
 
-def _shown(reads: Sequence[Read], tellings: Sequence[_Telling]) -> pages.Shown:
+def _shown(reads: Sequence[Read], tellings: Collection[_Telling]) -> pages.Shown:
     return pages.Shown(
         ids=[telling.model.id for telling in tellings],
         marks=[telling.mark for telling in tellings],

@@ -26,7 +26,7 @@ from service.mirror.pages import merge_pages
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves
 from service.process_name import surely_dead
 from service.storage import pulls, suspects, wishes
-from service.storage.database import transaction
+from service.storage.database import pipeline, transaction
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ SUSPECTS_AT_A_TIME = 20
 # The mirror is small enough to be checked model by model, whatever share of it is gone.
 NEVER_HELD = 10
 
-# What is read while pages are merged is merged together: at most as many models as a large batch of the drain.
-AHEAD = 8
+# What is read while pages are merged is merged together, in halves of this: the models of a large batch of the drain.
+AHEAD = 16
 
 MOST_FAILURES = 5
 FAILURE_PAUSE_SECONDS = 10.0
@@ -214,7 +214,7 @@ class _Slice:
         """One transaction: what pages tell, even of one that did not join, and where the walk stands after them."""
         self.state.began_at = began_at = self.state.began_at or reads[0].page.sent_at
         walk = reads[-1].walk
-        with transaction(self.puller.engine) as connection:
+        with pipeline(self.puller.engine) as connection:
             found = merge_pages(connection, reads, self.pull_id, began_at)
             self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
             self.state.failures = 0

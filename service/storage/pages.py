@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from service.storage import recordset
 from service.storage.changes import COMMIT_ORDER_LOCK
+from service.storage.database import UNREAD
 from service.storage.tables import models
 
 if TYPE_CHECKING:
@@ -30,24 +31,6 @@ _NEWCOMER = {
     "mark": "bigint",
     "changed": "jsonb",
 }
-
-
-def missing(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Those models of which nothing is known, not even a clock.
-
-    From here to the end of the transaction models are looked up by their ids, however small the tables are or seem to
-    be: in a mirror that was empty a minute ago, the planner would read all of them for each page.
-    """
-    connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-    return set(connection.execute(_MISSING, {"ids": recordset.document(ids)}).scalars())
-
-
-_MISSING = text(
-    f"""
-    SELECT json_array_elements_text(CAST(:ids AS json))
-    EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({recordset.IDS})
-    """  # noqa: S608 - our own words
-)
 
 
 def add(connection: Connection, newcomers: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
@@ -84,24 +67,6 @@ _ADD = text(
 )
 
 
-def lock(connection: Connection, ids: Sequence[str], began_at: datetime) -> int:
-    """Lock the clocks of models until the transaction ends, in id order.
-
-    Returns:
-        How many of them no API answer had shown since an upstream time.
-    """
-    return int(connection.execute(_LOCK, {"ids": recordset.document(ids), "began_at": began_at}).scalar_one())
-
-
-_LOCK = text(
-    f"""
-    SELECT count(*) FILTER (WHERE profile_at IS NULL OR profile_at < :began_at) FROM (
-        SELECT profile_at FROM headshotpro.model_clocks WHERE model_id = ANY({recordset.IDS})
-        ORDER BY model_id FOR UPDATE
-    ) AS locked
-    """  # noqa: S608 - our own words
-)
-
 # Models of some pages: `page` counts from 0 which of them told it, `gone` is whether it showed the model as deleted.
 _SHOWN = """
     ROWS FROM (
@@ -135,33 +100,70 @@ class Shown(NamedTuple):
         return {**arrays, "ats": self.ats, "untils": self.untils}
 
 
-def confirm(connection: Connection, shown: Shown) -> set[str]:
+class Met(NamedTuple):
+    """What the mirror knew of models that pages show.
+
+    Attributes:
+        missing: those of which nothing is known, not even a clock; where there are any, no other was looked at.
+        new: how many of the others no API answer had shown since the pull began.
+        unconfirmed: those of the others about which a page may tell something new.
+    """
+
+    missing: set[str]
+    new: int
+    unconfirmed: set[str]
+
+
+def confirm(connection: Connection, shown: Shown, ids: Sequence[str], began_at: datetime) -> Met:
     """Move the clocks of those models of which the newest that is known is what a page told, and tells again.
 
     Left alone are models that another source told of since, with fields that are known as of times of their own, or
-    about whose life and death there is anything to decide. The caller holds the clocks' locks.
+    about whose life and death there is anything to decide. All clocks stay locked until the transaction ends; they are
+    locked in id order.
 
-    Returns:
-        The ids of the others.
+    While one is missing, none is locked: a transaction that held locks already while it inserts could meet another one
+    that does the same. `add` comes before the next try then.
+
+    From here to the end of the transaction models are looked up by their ids, however small the tables are or seem to
+    be: in a mirror that was empty a minute ago, the planner would read all of them for each page.
+
+    Args:
+        connection: a transaction that holds no clock but those it has added.
+        shown: what pages told.
+        ids: of all models to be locked, those of `shown` and maybe others.
+        began_at: upstream time of the pull's first page.
     """
-    return set(connection.execute(_CONFIRM, shown.values).scalars())
+    connection.exec_driver_sql("SET LOCAL enable_seqscan = off", execution_options=UNREAD)
+    values = {**shown.values, "all_ids": recordset.document(ids), "began_at": began_at}
+    missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
+    return Met(set(missing), new, set(unconfirmed))
 
 
+_ALL_IDS = recordset.IDS.replace(":ids", ":all_ids")
 _CONFIRM = text(
     f"""
-    WITH confirmed AS (
+    WITH missing AS MATERIALIZED (
+        SELECT json_array_elements_text(CAST(:all_ids AS json)) AS model_id
+        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({_ALL_IDS})
+    ), locked AS MATERIALIZED (
+        SELECT model_id, profile_at FROM headshotpro.model_clocks
+        WHERE model_id = ANY({_ALL_IDS}) AND NOT EXISTS (SELECT FROM missing)
+        ORDER BY model_id FOR UPDATE
+    ), confirmed AS (
         UPDATE headshotpro.model_clocks AS c
         SET core_at = greatest(c.core_at, {_AT}), profile_at = greatest(c.profile_at, {_AT}),
             shown_at = greatest(c.shown_at, {_AT}), until = greatest(c.until, {_UNTIL}),
             gone_at = CASE WHEN CAST(told.gone AS boolean) THEN greatest(c.gone_at, {_AT}) ELSE c.gone_at END
-        FROM {_SHOWN}
-        WHERE c.model_id = told.id AND c.shown_mark = CAST(told.mark AS bigint)
+        FROM locked JOIN {_SHOWN} ON locked.model_id = told.id
+        WHERE c.model_id = locked.model_id AND c.shown_mark = CAST(told.mark AS bigint)
             AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
             AND CASE WHEN CAST(told.gone AS boolean) THEN c.gone_from <= {_AT} AND c.core_status IS NULL
                 ELSE c.gone_at IS NULL OR c.gone_at < c.alive_at END
         RETURNING c.model_id
     )
-    SELECT json_array_elements_text(CAST(:ids AS json)) EXCEPT SELECT model_id FROM confirmed
+    SELECT ARRAY(SELECT model_id FROM missing),
+        (SELECT count(*) FROM locked WHERE profile_at IS NULL OR profile_at < :began_at),
+        ARRAY(SELECT json_array_elements_text(CAST(:ids AS json)) EXCEPT SELECT model_id FROM confirmed)
     """  # noqa: S608 - names of our own columns
 )
 
@@ -181,7 +183,7 @@ _SURELY_NEWEST = text(
 
 def mark(connection: Connection, shown: Shown) -> None:
     """Remember what pages told of models that were applied, where it won every field."""
-    connection.execute(_MARK, shown.values)
+    connection.execute(_MARK, shown.values, execution_options=UNREAD)
 
 
 _MARK = text(
@@ -206,8 +208,10 @@ def begin_histories(
         now: our time of the write.
     """
     rows = recordset.document([row for row in newcomers if row["id"] in ids])
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": COMMIT_ORDER_LOCK})
-    connection.execute(_BEGIN_HISTORIES, {"rows": rows, "pull_id": pull_id, "now": now})
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": COMMIT_ORDER_LOCK}, execution_options=UNREAD
+    )
+    connection.execute(_BEGIN_HISTORIES, {"rows": rows, "pull_id": pull_id, "now": now}, execution_options=UNREAD)
 
 
 _BEGIN_HISTORIES = text(

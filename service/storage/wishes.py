@@ -96,7 +96,7 @@ def settle_profiles(connection: Connection, ids: Sequence[str]) -> None:
     statement = text(
         f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({recordset.IDS}) AND after IS NULL"  # noqa: S608 - our words
     )
-    connection.execute(statement, {"ids": recordset.document(ids)})
+    connection.execute(statement, {"ids": recordset.document(ids)}, execution_options=UNREAD)
 
 
 def give_back(connection: Connection, ids: Sequence[str], seconds: float) -> None:

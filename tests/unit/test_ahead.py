@@ -69,6 +69,14 @@ def test_no_more_pages_are_read_than_may_wait(most: int) -> None:
     reader.close()
 
 
+def test_half_of_what_may_be_read_is_taken_at_once() -> None:
+    vendor = Vendor(2_000)
+    reader = Reader(Walk(), vendor.ask, minute, 6)
+    assert eventually(lambda: len(vendor.offsets) == 6)
+    assert len(reader.take()) == 3
+    reader.close()
+
+
 def test_an_error_comes_after_the_pages_before_it() -> None:
     vendor = Vendor(2_000, fails_at=3)
     reader = Reader(Walk(), vendor.ask, minute, 5)

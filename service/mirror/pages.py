@@ -62,7 +62,8 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
         pages.mark(connection, _shown(reads, marked))
     wishes.settle_profiles(connection, ids)
     if added:
-        pages.begin_histories(connection, newcomers, added, pull_id, now)
+        beginnings = [_beginning(row) for row in newcomers if row["id"] in added]
+        pages.begin_histories(connection, beginnings, pull_id, now)
     return Found(
         met.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
     )
@@ -97,9 +98,14 @@ def _newcomer(model_id: str, telling: _Telling | None) -> dict[str, Any]:
     row = asdict(telling.model) if telling else {"status": None}
     if telling is None or UNSET in row.values() or row["status"] in (None, DELETED):
         return {"id": model_id}
-    changed = {name: (None, _plain(value)) for name, value in row.items() if value is not None and name != "id"}
     read = telling.read
-    return {**row, "at": read.page.sent_at, "until": _until(read), "mark": telling.mark, "changed": changed}
+    return {**row, "at": read.page.sent_at, "until": _until(read), "mark": telling.mark}
+
+
+def _beginning(row: dict[str, Any]) -> dict[str, Any]:
+    """The first change of a model, out of its first row."""
+    changed = {name: (None, _plain(row[name])) for name in pages.TOLD if row[name] is not None}
+    return {"id": row["id"], "status": row["status"], "at": row["at"], "changed": changed}
 
 
 def _shown(reads: Sequence[Read], tellings: Collection[_Telling]) -> pages.Shown:

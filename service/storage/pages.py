@@ -15,7 +15,7 @@ from service.storage.database import UNREAD
 from service.storage.tables import models
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -29,8 +29,8 @@ _NEWCOMER = {
     "at": "timestamptz",
     "until": "timestamptz",
     "mark": "bigint",
-    "changed": "jsonb",
 }
+_BEGINNING = {"id": "text", "status": "text", "at": "timestamptz", "changed": "jsonb"}
 
 
 def add(connection: Connection, newcomers: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
@@ -53,7 +53,7 @@ def add(connection: Connection, newcomers: Sequence[Mapping[str, Any]], now: dat
 _ADD = text(
     f"""
     WITH newcomer AS MATERIALIZED (
-        SELECT * FROM {recordset.table({name: kind for name, kind in _NEWCOMER.items() if name != "changed"})}
+        SELECT * FROM {recordset.table(_NEWCOMER)}
     ), clock AS (
         INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, until, shown_at, shown_mark)
         SELECT id, at, at, until, at, mark FROM newcomer ORDER BY id
@@ -196,18 +196,18 @@ _MARK = text(
 
 
 def begin_histories(
-    connection: Connection, newcomers: Sequence[Mapping[str, Any]], ids: Collection[str], pull_id: int, now: datetime
+    connection: Connection, beginnings: Sequence[Mapping[str, Any]], pull_id: int, now: datetime
 ) -> None:
     """Write the first change of models that a pull inserted, as the last statements of their transaction.
 
     Args:
         connection: the transaction that added them.
-        newcomers: as they were given to `add`, with `changed`.
-        ids: those of them that were inserted.
+        beginnings: each with `id`, `status`, `at` and `changed`.
         pull_id: the pull that met them.
         now: our time of the write.
     """
-    rows = recordset.document([row for row in newcomers if row["id"] in ids])
+    # Encoded before the lock is taken.
+    rows = recordset.document(beginnings)
     connection.execute(
         text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": COMMIT_ORDER_LOCK}, execution_options=UNREAD
     )
@@ -220,7 +220,7 @@ _BEGIN_HISTORIES = text(
         INSERT INTO headshotpro.model_changes
             (model_id, to_status, changed, source, pull_id, observed_at, recorded_at)
         SELECT id, status, changed, 'pull', :pull_id, at, :now
-        FROM {recordset.table({name: _NEWCOMER[name] for name in ("id", "status", "changed", "at")})} ORDER BY place
+        FROM {recordset.table(_BEGINNING)} ORDER BY place
         RETURNING id
     )
     SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StorageUnavailable
@@ -40,6 +40,8 @@ BEGINNING = text(
     f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true), "
     "set_config('statement_timeout', coalesce(:limit, current_setting('statement_timeout')), true)"
 )
+# A statement that the session does not know, or knows already: it was prepared in another client's.
+PREPARED_ELSEWHERE = ("26000", "42P05")
 # Marks a statement whose result nobody reads: in a pipeline it is not waited for.
 UNREAD = {"unread": True}
 
@@ -131,6 +133,13 @@ def pipeline(engine: Engine) -> Iterator[Connection]:
             with driver.pipeline() as sent, connection.execution_options(pipeline=sent).begin():
                 _begin(connection)
                 yield connection
+        except DBAPIError as error:
+            if _sqlstate(error) not in PREPARED_ELSEWHERE:
+                raise
+            connection.info["direct"] = False
+            raise StorageUnavailable(
+                "a pooler is in between that was not known: the next try prepares nothing"
+            ) from error
         finally:
             driver.prepare_threshold = None
 

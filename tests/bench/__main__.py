@@ -1,4 +1,7 @@
-"""`make bench`: every bench one after another, each in a process of its own; prints and writes `RESULTS.md`."""
+"""`make bench`: every bench one after another, each in a process of its own; prints and writes `RESULTS.md`.
+
+A bench that is not run this time keeps its part of that file; each part tells when and where it was measured.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,19 @@ HEAD = """# What was measured
 `make bench` wrote this. Ratios within one run on one machine are what counts: sides took turns, and each ratio was
 taken round by round (median, least to greatest). Peers that were not installed (`make bench-peers`) are named as
 missing.
-
 """
+MARK = "\n<!-- {} -->\n"
+
+
+def known_parts(text: str) -> dict[str, str]:
+    """The part of each bench in what was written before."""
+    found = {}
+    for bench in BENCHES:
+        _, began, rest = text.partition(MARK.format(bench))
+        if began:
+            ends = [place for other in BENCHES if (place := rest.find(MARK.format(other))) >= 0]
+            found[bench] = rest[: min(ends, default=len(rest))]
+    return found
 
 
 def main() -> int:
@@ -27,15 +41,19 @@ def main() -> int:
     parser.add_argument("benches", nargs="*", choices=[*BENCHES, []], help="some of them; all by default")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file that is written")
     given = parser.parse_args()
-    parts, failed = [], False
+    parts = known_parts(given.results.read_text()) if given.results.exists() else {}
+    failed = False
     for bench in given.benches or BENCHES:
         done = subprocess.run(
             [sys.executable, "-m", f"tests.bench.{bench}"], stdout=subprocess.PIPE, text=True, check=False
         )
         failed = failed or done.returncode != 0
-        parts.append(done.stdout if done.returncode == 0 else f"## {bench}\n\nIt failed: nothing was measured.\n")
-        print(parts[-1], flush=True)
-    given.results.write_text(HEAD + machine() + "\n\n" + "\n".join(parts))
+        told = done.stdout if done.returncode == 0 else f"## {bench}\n\nIt failed: nothing was measured.\n"
+        title, _, rest = told.partition("\n")
+        parts[bench] = f"{title}\n\n{machine()}\n{rest}"
+        print(parts[bench], flush=True)
+    kept = (MARK.format(bench) + parts[bench].rstrip("\n") + "\n" for bench in BENCHES if bench in parts)
+    given.results.write_text(HEAD + "".join(kept))
     return 1 if failed else 0
 
 

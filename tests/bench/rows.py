@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ from tests.support.processes import processes_in
 from tests.support.system import ROOT, System, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PEERS = ROOT / ".bench"
 STRIPE = Path(__file__).parent / "peers" / "stripe.cjs"
@@ -223,6 +223,17 @@ def _missing_engine() -> str:
     return ""
 
 
+@contextmanager
+def _servers() -> Iterator[tuple[Path, Postgres, Valkey]]:
+    """A folder, and servers in it."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hm-")))
+        postgres = stack.enter_context(Postgres.start(folder / "postgres"))
+        valkey = stack.enter_context(Valkey.start(folder / "valkey"))
+        migrate(postgres.url)
+        yield folder, postgres, valkey
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.rows", description=__doc__)
@@ -235,15 +246,13 @@ def main() -> None:
     parser.add_argument("--only", choices=["rate", "latency"])
     given = parser.parse_args()
     report = Report("Event to row", "python -m tests.bench.rows")
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hm-")))
-        postgres = stack.enter_context(Postgres.start(folder / "postgres"))
-        valkey = stack.enter_context(Valkey.start(folder / "valkey"))
-        migrate(postgres.url)
-        if given.only != "latency":
+    if given.only != "latency":
+        with _servers() as (folder, postgres, valkey):
             count_statements(postgres)
             rate(Stage(folder, postgres, valkey, given), report, given.rounds)
-        if given.only != "rate":
+    if given.only != "rate":
+        # Servers of their own: those of before still work on what they were told.
+        with _servers() as (folder, postgres, valkey):
             organization = Organization(given.models, seed=2)
             half_load.measure(folder, (postgres, valkey), report, organization, given.seconds)
     print(report)

@@ -118,11 +118,11 @@ class Stage:
 
     def _turn(self, name: str, command: list[str], url: str) -> float:
         print(f"pulls: {name}", file=sys.stderr, flush=True)
-        # What the turn before left to autovacuum would else be done in this one, on the same two processors.
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("vacuum analyze")
         meter = Meter(url, self._client)
         told = run(command, meter, ROOT)
+        # Left to autovacuum, this would be done in a later turn, on the same two processors.
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("vacuum analyze")
         self.turns[name] = Turn(told, meter.cost, self._sql(url, WRITTEN))
         return float(told["seconds"])
 

@@ -54,6 +54,8 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     # Apprise tells whom it sends what; what came back is logged by `service.alerts`.
     logging.getLogger("apprise").propagate = False
+    # It warns of each thing that it could not do on a connection that was lost; that it was is told by whoever used it.
+    logging.getLogger("psycopg").setLevel("ERROR")
     for chatty in ("rq", "rq.worker", "rq.job", "urllib3", "alembic", "gunicorn.access"):
         logging.getLogger(chatty).setLevel("WARNING")
     structlog.configure(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ConnStatus
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -171,8 +172,8 @@ def _wait_for_result(_connection: Any, _cursor: Any, _sql: Any, _values: Any, co
 def _forget_results(connection: Connection) -> None:
     """What came after a statement that failed tells so, too; the first error is the one that counts."""
     sent = connection.get_execution_options().get("pipeline")
-    driver: Any = connection.connection.driver_connection
-    while sent and sent.result_queue and not driver.closed:
+    # Of a connection that is lost there is nothing more to be had.
+    while sent and sent.result_queue and sent.pgconn.status == ConnStatus.OK:
         with suppress(psycopg.Error):
             sent.sync()
 

@@ -131,7 +131,8 @@ def pipeline(engine: Engine) -> Iterator[Connection]:
         driver: Any = connection.connection.driver_connection
         driver.prepare_threshold = 1 if _is_direct(connection) else None
         try:
-            with driver.pipeline() as sent, connection.execution_options(pipeline=sent).begin():
+            # Not in psycopg's pipeline mode: see DECISIONS, 93.
+            with connection.begin():
                 _begin(connection)
                 yield connection
         except DBAPIError as error:

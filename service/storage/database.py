@@ -15,9 +15,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, TextClause
     from sqlalchemy.exc import SQLAlchemyError
 
 # A server that is gone is noticed within seconds, even where the network swallows every packet.
@@ -34,13 +34,19 @@ CONNECT_OPTIONS = {
 # What a process that was cut off or stopped in mid-transaction holds (rows, the locks of the feed and of a pull's kind)
 # is everybody's again after this. Nothing of ours thinks for so long between two statements.
 IDLE_SECONDS = 10
-# All of it ends with the transaction: behind a pooler the next one on this connection may be a stranger's.
+# A server that got half of a statement before the line was cut waits for the rest, and does not call that idle: its own
+# probes tell it after 15 s that nobody is there.
+ALIVE = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
 # In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
-BEGINNING = text(
-    "SELECT set_config('TimeZone', 'UTC', true), set_config('tcp_user_timeout', '15000', true), "
-    f"set_config('idle_in_transaction_session_timeout', '{IDLE_SECONDS}s', true), "
-    "set_config('statement_timeout', coalesce(:limit, current_setting('statement_timeout')), true)"
-)
+SETTINGS = {**ALIVE, "TimeZone": "UTC", "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s"}
+# Where nothing has been analyzed yet the planner takes tables for small, and would read all of one for a few rows; a
+# statement that is prepared would go on so while it grows.
+LOOK_UPS = {"enable_seqscan": "off"}
 # A statement that the session does not know, or knows already: it was prepared in another client's.
 PREPARED_ELSEWHERE = ("26000", "42P05")
 # Marks a statement whose result nobody reads: in a pipeline it is not waited for.
@@ -83,7 +89,7 @@ def connect(
             # The values of a statement that fails are people's names and addresses: they belong into no log.
             hide_parameters=True,
         )
-        event.listen(engine, "after_cursor_execute", _wait_for_result)
+        event.listen(engine, "after_cursor_execute", _end_statement)
         event.listen(engine, "rollback", _forget_results)
         # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
         make_conninfo(**dict.fromkeys(engine.url.query, ""))
@@ -108,7 +114,8 @@ def transaction(engine: Engine, seconds: float = 0) -> Iterator[Connection]:
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
     with errors_of_ours(engine), engine.begin() as connection:
-        _begin(connection, seconds)
+        limit = {"statement_timeout": f"{round(seconds * 1000)}ms"} if seconds else {}
+        connection.execute(_set({**SETTINGS, **limit}))
         yield connection
 
 
@@ -117,8 +124,8 @@ def pipeline(engine: Engine) -> Iterator[Connection]:
     """A transaction for the same few statements again and again: they are prepared, and sent without waiting.
 
     Only a statement whose result is read waits for the server. One that is marked `UNREAD` may fail later than where it
-    stands: at the next result that is read, or at the commit. Rows are to be selected by the names of their columns: a
-    prepared `SELECT *` fails once a migration has added one.
+    stands: at the next result that is read, or at the commit. Rows are looked up by their keys, and selected by the
+    names of their columns: a prepared `SELECT *` fails once a migration has added one.
 
     Args:
         engine: where.
@@ -131,9 +138,8 @@ def pipeline(engine: Engine) -> Iterator[Connection]:
         driver: Any = connection.connection.driver_connection
         driver.prepare_threshold = 1 if _is_direct(connection) else None
         try:
-            # Not in psycopg's pipeline mode: see DECISIONS, 93.
-            with connection.begin():
-                _begin(connection)
+            with driver.pipeline() as sent, connection.execution_options(pipeline=sent).begin():
+                connection.execute(_set({**SETTINGS, **LOOK_UPS}), execution_options=UNREAD)
                 yield connection
         except DBAPIError as error:
             if _sqlstate(error) not in PREPARED_ELSEWHERE:
@@ -158,15 +164,24 @@ def _is_direct(connection: Connection) -> bool:
     return bool(connection.info["direct"])
 
 
-def _begin(connection: Connection, seconds: float = 0) -> None:
-    limit = str(round(seconds * 1000)) if seconds else None
-    connection.execute(BEGINNING, {"limit": limit}, execution_options=UNREAD)
+def _set(settings: Mapping[str, str]) -> TextClause:
+    """A statement that sets what Postgres calls so, for the transaction that it is in.
+
+    Not for the session: behind a pooler the next transaction on this connection may be a stranger's.
+    """
+    return text("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items()))
 
 
-def _wait_for_result(_connection: Any, _cursor: Any, _sql: Any, _values: Any, context: Any, _many: bool) -> None:
-    """In a pipeline psycopg waits when rows are fetched; SQLAlchemy looks for their columns before that."""
+def _end_statement(_connection: Any, _cursor: Any, _sql: Any, _values: Any, context: Any, _many: bool) -> None:
+    """In a pipeline, let a statement end on the server, too: what waits for a client's next words is idle only then.
+
+    What is read is waited for: psycopg would do so when rows are fetched, SQLAlchemy looks for their columns before.
+    """
     sent = context.execution_options.get("pipeline")
-    if sent and not context.execution_options.get("unread"):
+    if sent and context.execution_options.get("unread"):
+        sent.pgconn.pipeline_sync()
+        sent.result_queue.append(None)
+    elif sent:
         sent.sync()
 
 

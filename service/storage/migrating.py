@@ -25,17 +25,13 @@ MIGRATION_LOCK = 0x48534D49
 # How often one who waits for the turn asks for it.
 LOOK_SECONDS = 1.0
 
-# The transaction that holds the turn is idle for as long as the migration takes, whatever the server thinks of that.
+# The transaction that holds the turn is idle for as long as the migration takes, whatever the server thinks of that. A
+# machine that has vanished holds it no longer than the server's probes take.
 _STAY = text(
     """
     SELECT set_config(name, '0', true) FROM pg_settings
     WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
     """
-)
-# But not for hours when its machine has vanished: the server looks whether it is still there.
-_LIVE = text(
-    "SELECT set_config('tcp_keepalives_idle', '10', true), set_config('tcp_keepalives_interval', '5', true), "
-    "set_config('tcp_keepalives_count', '3', true)"
 )
 # Without a parameter: the portal of a statement that has one keeps its snapshot to the end of the transaction.
 _TRY = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
@@ -84,7 +80,6 @@ def turn(engine: Engine, tell: Tell, patience: float) -> Iterator[None]:
     deadline = time.monotonic() + patience
     with database.transaction(engine) as keeper:
         keeper.execute(_STAY)
-        keeper.execute(_LIVE)
         told = False
         while not keeper.execute(_TRY).scalar():
             if not told:

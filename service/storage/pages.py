@@ -124,16 +124,12 @@ def confirm(connection: Connection, shown: Shown, ids: Sequence[str], began_at: 
     While one is missing, none is locked: a transaction that held locks already while it inserts could meet another one
     that does the same. `add` comes before the next try then.
 
-    From here to the end of the transaction models are looked up by their ids, however small the tables are or seem to
-    be: in a mirror that was empty a minute ago, the planner would read all of them for each page.
-
     Args:
         connection: a transaction that holds no clock but those it has added.
         shown: what pages told.
         ids: of all models to be locked, those of `shown` and maybe others.
         began_at: upstream time of the pull's first page.
     """
-    connection.exec_driver_sql("SET LOCAL enable_seqscan = off", execution_options=UNREAD)
     values = {**shown.values, "all_ids": recordset.document(ids), "began_at": began_at}
     missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
     return Met(set(missing), new, set(unconfirmed))

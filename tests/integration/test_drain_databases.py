@@ -76,6 +76,17 @@ def test_a_user_who_may_only_create_schemas_is_enough(empty_database_url: str, r
         assert drainer.row(model)["status"] == "active"
 
 
+def test_a_batch_costs_the_same_while_a_mirror_grows_that_was_never_analyzed(drainer: Drainer) -> None:
+    for number in range(40):
+        drainer.take(*[event_body(new_id(), at=minutes(number)) for _ in range(20)])
+    drainer.engine.dispose()
+    read_from_end_to_end = rows(
+        drainer.url,
+        "select relname, seq_tup_read from pg_stat_user_tables where schemaname = 'headshotpro' and seq_tup_read > 0",
+    )
+    assert read_from_end_to_end == []
+
+
 LEFT_OVERS = {
     "prepared statements": "select name from pg_prepared_statements",
     "session locks": """

@@ -112,8 +112,8 @@ def test_a_process_that_stands_still_in_mid_transaction_loses_what_it_holds(data
 def stand_still(engine: Engine) -> None:
     """Hold a lock, and come back too late."""
     with transaction(engine) as connection:
-        limit = connection.execute(text("show idle_in_transaction_session_timeout")).scalar()
-        assert limit == f"{database.IDLE_SECONDS}s"
+        for name, value in database.SETTINGS.items():
+            assert connection.execute(text(f"show {name}")).scalar() == value, name
         connection.execute(text("select pg_advisory_xact_lock(1)"))
         # What takes ten seconds else.
         connection.execute(text("set local idle_in_transaction_session_timeout = '100ms'"))

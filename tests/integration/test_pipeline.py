@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError
 from service.errors import StorageUnavailable
 from service.storage import database
 from service.storage.database import UNREAD, pipeline
+from tests.support.processes import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +56,23 @@ def test_a_session_that_is_ended_is_storage_that_is_gone(engine: Engine, databas
     with pytest.raises(StorageUnavailable):
         write_in_a_session_that_ends(engine, database_url, then)
     assert clocks(engine) == 0
+
+
+def test_who_stands_still_after_what_nobody_reads_loses_what_it_holds(engine: Engine, database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as other, pytest.raises(StorageUnavailable):
+        stand_still(engine, other)
+    assert clocks(engine) == 0
+
+
+def stand_still(engine: Engine, other: psycopg.Connection[Any]) -> None:
+    """Write, and say no more until Postgres has ended the session."""
+    with pipeline(engine) as connection:
+        driver: Any = connection.connection.driver_connection
+        # What takes `IDLE_SECONDS` else.
+        connection.execute(text("set local idle_in_transaction_session_timeout = '100ms'"), execution_options=UNREAD)
+        connection.execute(WRITE, {"id": "a"}, execution_options=UNREAD)
+        query = "select 1 from pg_stat_activity where pid = %s"
+        assert eventually(lambda: not other.execute(query, [driver.info.backend_pid]).fetchone())
 
 
 def fail_between_writes(engine: Engine, *, read: bool) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -25,11 +23,11 @@ from service.mirror.tidy import tidy as remove_old
 from service.queue import Job
 from service.storage import idempotency, pulls, wishes
 from service.storage.database import transaction
+from workers.lanes import Lanes
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Executor
 
     from service.inbox import Entry
     from service.mirror.drain import Drained
@@ -71,14 +69,17 @@ def drain() -> None:
     runtime.queue.began(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
     spooled, size = True, lanes.BATCH
-    with ThreadPoolExecutor(lanes.LANES) as pool:
+    with Lanes(lambda lane: _apply(runtime, lane, deadline)) as running:
         while not runtime.stop.is_set() and monotonic() < deadline:
             spooled = spooled and _apply_spooled(runtime)
             entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
             if not entries and not spooled:
                 return
-            _apply_in_lanes(runtime, pool, entries, deadline)
+            running.begin(entries)
+            # The next batch of a deep inbox is read meanwhile; of one that is not, it is larger the later it is read.
+            running.wait(but=1 if len(entries) == size else 0)
             size = lanes.next_size(entries, size)
+        running.wait()
     if not runtime.stop.is_set():
         runtime.queue.ask(Job.DRAIN)
 
@@ -101,25 +102,19 @@ def _apply_spooled(runtime: Runtime) -> bool:
     return bool(drained.entries)
 
 
-def _apply_in_lanes(runtime: Runtime, pool: Executor, entries: list[Entry], deadline: float) -> None:
-    """Apply a batch; a large one in several transactions at once, each in a thread whose log lines name the job, too.
+def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
+    """Apply a batch, or wait for Postgres until the deadline; what is in hand then, the next drain takes over.
 
     Raises:
         InboxUnavailable: what was applied could not be taken out; it will change nothing again.
     """
-    shared = lanes.share_out(entries)
-    running = [pool.submit(copy_context().run, _apply, runtime, lane, deadline) for lane in shared]
-    for lane in running:
-        lane.result()
-
-
-def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
-    """Apply a batch, or wait for Postgres; what is still in hand at the deadline, the next drain takes over."""
-    while not runtime.stop.is_set() and monotonic() < deadline:
+    while not runtime.stop.is_set():
         try:
             drained = draining.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance)
         except StorageUnavailable as error:
             log.warning("drain.waits", error=str(error), entries=len(entries))
+            if monotonic() > deadline:
+                return
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
         else:
             _count(runtime, drained)

@@ -1,7 +1,6 @@
 """How much of a deep inbox is taken at once, and how it is shared out among the drain's threads. Pure.
 
-While one lane waits for Postgres the other computes. What is told of one model stays in one lane, in its order, so that
-its history tells each step, as if there were one lane.
+What is told of one model stays in one lane, in its order, so that its history tells each step, as if there were one.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ def next_size(entries: Sequence[Entry], size: int) -> int:
 
 
 def share_out(entries: Sequence[Entry]) -> list[list[Entry]]:
-    """The entries of each lane; one lane where there are few."""
+    """The entries of each lane, in deep inboxes maybe none of one; one lane where there are few."""
     if len(entries) <= BATCH:
         return [list(entries)] if entries else []
     lanes: list[list[Entry]] = [[] for _ in range(LANES)]
     for entry in entries:
         named = _MODEL_ID.search(entry.body)
         lanes[crc32(named[1] if named else b"") % LANES].append(entry)
-    return [lane for lane in lanes if lane]
+    return lanes

@@ -68,7 +68,7 @@ def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:
     """Rows as mappings, by one of their columns; a third of the time that SQLAlchemy's own mappings take."""
     names = tuple(found.keys())
     place = names.index(key)
-    return {row[place]: dict(zip(names, row, strict=True)) for row in found}
+    return {row[place]: dict(zip(names, row, strict=True)) for row in found.all()}
 
 
 def after(connection: Connection, model_id: str, limit: int) -> list[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
@@ -22,6 +22,10 @@ _KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others"
 
 # The vendor's minute, and a second for requests that reach it late.
 WINDOW_SECONDS = 61.0
+
+
+# Resets that lie no further apart are one: half of what the script takes for one, the way to Redis taken off.
+SAME_RESET_SECONDS = 1.0
 
 
 class Priority(Enum):
@@ -42,6 +46,14 @@ _LEFT_TO_URGENT = {
     Priority.FULL: 0.1,
     Priority.DETAIL: 0.2,
 }
+
+
+class _Rate(NamedTuple):
+    """What rate headers tell: requests a minute, how many are left until the reset, and when that is."""
+
+    limit: int
+    remaining: int
+    reset_at: float
 
 
 class Budget:
@@ -70,6 +82,7 @@ class Budget:
         self._note = client.register_script(budget_scripts.NOTE)
         self._block = client.register_script(budget_scripts.BLOCK)
         self._left = client.register_script(budget_scripts.LEFT)
+        self._known: _Rate | None = None
 
     def acquire(self, priority: Priority) -> float:
         """0.0: one request may be sent now, and is counted. Otherwise: seconds to wait before asking again.
@@ -79,10 +92,14 @@ class Budget:
         """
         kind = priority.value if priority in (Priority.FULL, Priority.DETAIL) else "other"
         shares = (self._share, self._detail_share, self._window)
-        return _run(self._acquire, *shares, kind, _LEFT_TO_URGENT[priority]) / 1000
+        wait, *told = _run(self._acquire, *shares, kind, _LEFT_TO_URGENT[priority])
+        if told:
+            limit, remaining, milliseconds = told
+            self._known = _Rate(limit, remaining, time.time() + milliseconds / 1000)
+        return int(wait) / 1000
 
     def note(self, limit: int, remaining: int, reset_at: float) -> None:
-        """Take over the rate headers of an answer.
+        """Take over the rate headers of an answer; mostly they tell what Redis has counted, and need no way there.
 
         Args:
             limit: the vendor's requests a minute.
@@ -92,6 +109,15 @@ class Budget:
         Raises:
             InboxUnavailable: Redis cannot be reached.
         """
+        known = self._known
+        if (
+            known
+            and limit == known.limit
+            # Until the reset what remains only becomes less, whoever counts: the script would keep what it has.
+            and remaining >= known.remaining
+            and abs(reset_at - known.reset_at) < SAME_RESET_SECONDS
+        ):
+            return
         _run(self._note, limit, remaining, _milliseconds_until(reset_at))
 
     def block(self, until: float) -> None:
@@ -108,7 +134,7 @@ class Budget:
         Raises:
             InboxUnavailable: Redis cannot be reached.
         """
-        return _run(self._left, self._share, self._window)
+        return int(_run(self._left, self._share, self._window))
 
 
 def _milliseconds_until(then: float) -> int:
@@ -116,8 +142,8 @@ def _milliseconds_until(then: float) -> int:
     return round((then - time.time()) * 1000)
 
 
-def _run(script: Script, *arguments: Any) -> int:
+def _run(script: Script, *arguments: Any) -> Any:
     try:
-        return int(script(keys=_KEYS, args=arguments))
+        return script(keys=_KEYS, args=arguments)
     except redis.RedisError as error:
         raise InboxUnavailable(f"Redis cannot be reached: {error}") from None

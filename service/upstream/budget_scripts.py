@@ -36,7 +36,8 @@ end
 """
 
 # ARGV: share, detail share, window in ms, kind of request (full, detail, other), the part of the budget left to those
-# that are more urgent. Answers 0 when the request may be sent and was counted, else milliseconds to wait.
+# that are more urgent. Answers 0 when the request may be sent and was counted, and what the vendor's headers told, this
+# request taken off: limit, remaining, milliseconds until the reset; else only milliseconds to wait.
 ACQUIRE = (
     _COMMON
     + """
@@ -69,7 +70,7 @@ if kind == 'detail' then
 end
 local reset = ahead('reset')
 if reset > now and (state('remaining') or 0) <= kept then at = math.max(at, reset) end
-if at > now then return math.ceil(at - now) end
+if at > now then return {math.ceil(at - now)} end
 
 local serial = redis.call('HINCRBY', STATE, 'serial', 1)
 local counted = {ALL}
@@ -79,8 +80,8 @@ for _, key in ipairs(counted) do
     redis.call('ZADD', key, now, serial)
     redis.call('PEXPIRE', key, window * 2)
 end
-if reset > now then redis.call('HINCRBY', STATE, 'remaining', -1) end
-return 0
+if reset <= now then return {0} end
+return {0, state('limit') or 0, redis.call('HINCRBY', STATE, 'remaining', -1), reset - now}
 """
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 from msgspec.structs import asdict, astuple
 
 from service.mirror.apply import Applied, Sighting, apply
@@ -69,7 +69,7 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
     )
 
 
-class _Telling(NamedTuple):
+class _Telling(Struct, frozen=True, gc=False):
     """What a page tells of a model, the place of the page, and a mark of all that it tells."""
 
     model: ListedModel
@@ -122,8 +122,8 @@ def _shown(reads: Sequence[Read], tellings: Collection[_Telling]) -> pages.Shown
 def _apply(connection: Connection, tellings: Sequence[_Telling], pull_id: int, now: datetime) -> Applied:
     """Model by model."""
     sightings = [
-        Sighting(from_list(model, read.page.sent_at, read.answered_at), "pull", pull_id=pull_id)
-        for model, read, _, _ in tellings
+        Sighting(from_list(one.model, one.read.page.sent_at, one.read.answered_at), "pull", pull_id=pull_id)
+        for one in tellings
     ]
     return apply(connection, sightings, now) if sightings else Applied(news=[])
 

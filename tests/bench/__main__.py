@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.bench.report import machine
+from tests.bench.report import machine, stolen, ticks
 
 # In the order of the work: into the door, into the row, out of the list, and what all of it costs as it grows.
 BENCHES = ("door", "rows", "pulls", "growth")
@@ -44,13 +44,14 @@ def main() -> int:
     parts = known_parts(given.results.read_text()) if given.results.exists() else {}
     failed = False
     for bench in given.benches or BENCHES:
+        began = ticks()
         done = subprocess.run(
             [sys.executable, "-m", f"tests.bench.{bench}"], stdout=subprocess.PIPE, text=True, check=False
         )
         failed = failed or done.returncode != 0
         told = done.stdout if done.returncode == 0 else f"## {bench}\n\nIt failed: nothing was measured.\n"
         title, _, rest = told.partition("\n")
-        parts[bench] = f"{title}\n\n{machine()}\n{rest}"
+        parts[bench] = f"{title}\n\n{machine()}; {stolen(began)}\n{rest}"
         print(parts[bench], flush=True)
     kept = (MARK.format(bench) + parts[bench].rstrip("\n") + "\n" for bench in BENCHES if bench in parts)
     given.results.write_text(HEAD + "".join(kept))

@@ -80,6 +80,19 @@ def machine() -> str:
     )
 
 
+def ticks() -> tuple[int, int]:
+    """How long all processors have been there, and how long they were others': of the same unit, to be compared."""
+    counted = [int(number) for line in _lines("/proc/stat")[:1] for number in line.split()[1:9]]
+    return sum(counted), counted[7] if counted else 0
+
+
+def stolen(since: tuple[int, int]) -> str:
+    """What the machine's other tenants took since then, where the kernel is told of it."""
+    before, now = since, ticks()
+    share = (now[1] - before[1]) / max(1, now[0] - before[0])
+    return f"other tenants of the machine took {share:.1%} of its processors' time"
+
+
 def _lines(path: str) -> list[str]:
     try:
         return Path(path).read_text().splitlines()

@@ -69,17 +69,14 @@ def drain() -> None:
     runtime.queue.began(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
     spooled, size = True, lanes.BATCH
-    with Lanes(lambda lane: _apply(runtime, lane, deadline)) as running:
+    with Lanes(lambda share: _apply(runtime, share, deadline)) as threads:
         while not runtime.stop.is_set() and monotonic() < deadline:
             spooled = spooled and _apply_spooled(runtime)
             entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
             if not entries and not spooled:
                 return
-            running.begin(entries)
-            # The next batch of a deep inbox is read meanwhile; of one that is not, it is larger the later it is read.
-            running.wait(but=1 if len(entries) == size else 0)
+            threads.apply(entries, more=len(entries) == size)
             size = lanes.next_size(entries, size)
-        running.wait()
     if not runtime.stop.is_set():
         runtime.queue.ask(Job.DRAIN)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ from service.mirror.lanes import LANES, share_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Future
     from typing import Self
 
     from service.inbox import Entry
@@ -32,43 +30,46 @@ class Lanes:
             apply: applies a share; its log lines name the job, too.
         """
         self._apply = apply
-        self._lanes: list[Executor] = []
-        self._batches: deque[list[Future[None]]] = deque()
-        self._open = ExitStack()
+        self._lanes = [ThreadPoolExecutor(1) for _ in range(LANES)]
+        self._under_way: list[Future[None]] = []
 
     def __enter__(self) -> Self:
-        self._lanes = [self._open.enter_context(ThreadPoolExecutor(1)) for _ in range(LANES)]
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._open.close()
+    def __exit__(self, kind: object, *error: object) -> None:
+        """Wait for what is under way, and raise what ended it unless something else is being raised."""
+        for lane in self._lanes:
+            lane.shutdown()
+        if kind is None:
+            _wait(self._under_way)
 
-    def begin(self, entries: Sequence[Entry]) -> None:
-        """Apply a batch behind those that are in hand; one of few entries is waited for.
+    def apply(self, entries: Sequence[Entry], *, more: bool) -> None:
+        """Apply a batch; a large one that more will follow is still under way when this returns, the one before is not.
 
-        Raises:
-            Exception: whatever ended one of those before.
-        """
-        shares = share_out(entries)
-        # Few entries go into one lane, whatever models they tell of: nothing may be before them in another, nor behind.
-        together = len(shares) < LANES
-        if together:
-            self.wait()
-        begun = [
-            lane.submit(copy_context().run, self._apply, share)
-            for lane, share in zip(self._lanes, shares, strict=False)
-            if share
-        ]
-        self._batches.append(begun)
-        if together:
-            self.wait()
-
-    def wait(self, but: int = 0) -> None:
-        """Wait until all batches but the newest few are applied.
+        Args:
+            entries: the batch.
+            more: the inbox surely held more.
 
         Raises:
             Exception: whatever ended one of them.
         """
-        while len(self._batches) > but:
-            for share in self._batches.popleft():
-                share.result()
+        shares = share_out(entries)
+        # Few entries go into one lane, whatever models they tell of: nothing may be before them in another, nor behind.
+        together = len(shares) < LANES
+        before = self._under_way
+        if together:
+            _wait(before)
+        self._under_way = [
+            lane.submit(copy_context().run, self._apply, share)
+            for lane, share in zip(self._lanes, shares, strict=False)
+            if share
+        ]
+        _wait(before)
+        # Of an inbox that is not deep, the next batch is larger the later it is read.
+        if together or not more:
+            _wait(self._under_way)
+
+
+def _wait(shares: Sequence[Future[None]]) -> None:
+    for share in shares:
+        share.result()

@@ -22,8 +22,6 @@ _KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others"
 
 # The vendor's minute, and a second for requests that reach it late.
 WINDOW_SECONDS = 61.0
-
-
 # Resets that lie no further apart are one: half of what the script takes for one, the way to Redis taken off.
 SAME_RESET_SECONDS = 1.0
 

@@ -11,6 +11,7 @@ import pytest
 
 from service.config import Settings
 from service.counters import EVENTS, read
+from service.errors import InboxUnavailable
 from service.mirror.lanes import BATCH
 from service.runtime import Runtime
 from tests.support.drainer import T0
@@ -20,6 +21,7 @@ from workers import jobs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.inbox import Entry
     from tests.support.drainer import Drainer
 
 
@@ -56,3 +58,20 @@ def test_a_deep_inbox_is_applied_once_and_each_step_of_each_model_is_told(draine
     worker.counters.flush()
     counted = Counter({labels[1]: int(number) for labels, number in read(worker.redis).items() if labels[0] == EVENTS})
     assert counted["applied"] == len(bodies) - 100
+
+
+def test_what_ends_a_lane_ends_the_drain_even_where_nothing_follows(
+    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def apply(_runtime: Runtime, entries: list[Entry], _deadline: float) -> None:
+        applied.append(len(entries))
+        if len(applied) > 1:
+            raise InboxUnavailable("made up")
+
+    applied: list[int] = []
+    monkeypatch.setattr(jobs, "_apply", apply)
+    # The second batch is as large as was asked for, so a third one is looked for before it is done.
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(3 * BATCH)])
+    with pytest.raises(InboxUnavailable):
+        jobs.drain()
+    assert sum(applied) == 3 * BATCH

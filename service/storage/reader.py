@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from service.storage.tables import alerts, model_changes, models, pulls, webhook_events
+from service.storage.tables import alerts, model_changes, models, processes, pulls, set_aside, webhook_events
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROLE = "headshotpro_reader"
 
 # What people may read, besides every view. Other tables are how the inside works, and hold bodies as they were sent.
-PUBLISHED = (models, model_changes, webhook_events, pulls, alerts)
+PUBLISHED = (models, model_changes, webhook_events, pulls, set_aside, alerts, processes)
 # Bodies hold more personal data than any dashboard needs.
 WITHHELD = {webhook_events.name: ("payload",)}
 

@@ -243,6 +243,7 @@ pulls = Table(
     _count("changed", "Models it changed"),
     _count("tombstoned", "Models it found deleted"),
     _count("missed_webhooks", "Changes it found whose webhook had not come five minutes later"),
+    _count("set_aside", "Records and fields that it could not read; table set_aside lists them"),
     _text("error", "Why it failed or is held"),
     _time("began_at", "Upstream time of its first page: what was read since is no older than what it shows"),
     _time("webhooks_checked_at", "When missed_webhooks was counted, five minutes or more after its end"),
@@ -256,6 +257,32 @@ Index(
 )
 Index("pulls_held_idx", pulls.c.id, postgresql_where=pulls.c.status == "held")
 Index("pulls_unchecked_idx", pulls.c.finished_at, postgresql_where=pulls.c.webhooks_checked_at.is_(None))
+
+set_aside = Table(
+    "set_aside",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order in which they were found"),
+    _time("found_at", "When it was found first", nullable=False),
+    Column("pull_id", BigInteger, comment="The pull that found it; null for a GET or event"),
+    _text("model_id", "The model it is about; null where the id is unreadable"),
+    Column(
+        "fields",
+        ARRAY(Text),
+        nullable=False,
+        comment="Names of the fields that were treated as absent; empty where the whole record was",
+    ),
+    _text("reason", "Why they could not be used; it holds no values", nullable=False),
+    _time("resolved_at", "When a complete pull read the model again; null while it is open"),
+    comment="What a pull, GET or event could not use; one open row for each model, fields and reason",
+)
+Index(
+    "set_aside_open_idx",
+    text("coalesce(model_id, '')"),
+    set_aside.c.fields,
+    set_aside.c.reason,
+    unique=True,
+    postgresql_where=set_aside.c.resolved_at.is_(None),
+)
 
 pull_checkpoints = Table(
     "pull_checkpoints",
@@ -419,3 +446,15 @@ Index(
     "notice_deliveries_unsent_idx", notice_deliveries.c.receiver, postgresql_where=notice_deliveries.c.sent_at.is_(None)
 )
 Index(None, notice_deliveries.c.notice_id)
+
+processes = Table(
+    "processes",
+    metadata,
+    _text("name", "Host, process number and a random part: unique", primary_key=True),
+    _text("kind", "web, worker or clock", nullable=False),
+    _text("host", "Name of the machine it runs on", nullable=False),
+    _text("version", "Version of headshot-mirror that it runs", nullable=False),
+    _time("started_at", "When it started", nullable=False),
+    _time("seen_at", "When its last heartbeat arrived, by Postgres' clock", nullable=False),
+    comment="Processes that run now: each sends a heartbeat every five seconds and removes its row when it stops",
+)

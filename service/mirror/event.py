@@ -7,10 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
-from service.errors import DeliveryRejected, UpstreamGarbled
+from service.errors import MirrorError, UpstreamGarbled
 from service.mirror.observe import event_time, from_webhook
+from service.upstream.fields import LONGEST_ID_BYTES
 from service.upstream.json_text import storable
 from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from service.inbox import Entry
     from service.mirror.merge import Observation
 
-# Postgres' indexes take no longer key.
-LONGEST_ID = 255
+LONGEST_ID = LONGEST_ID_BYTES
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class Event:
         observation: what it tells of a model; None where it concerns none or cannot be read.
         status: how it ends.
         error: why it is dead.
+        unusable: fields of its object that were treated as absent, as the upstream spells them.
         as_text: its payload is kept as text: it is no JSON, or Postgres refuses it as such.
     """
 
@@ -47,12 +48,19 @@ class Event:
     observation: Observation | None = None
     status: str = "ignored"
     error: str | None = None
+    unusable: tuple[str, ...] = ()
     as_text: bool = False
 
     @property
     def body(self) -> bytes:
         """The raw body of its first delivery."""
         return self.deliveries[0].body
+
+    @property
+    def model_id(self) -> str | None:
+        """The model that it names; None where it names none, or by an id that fits into no index."""
+        named = self.envelope.model_id if self.envelope else None
+        return named if named and len(named.encode()) <= LONGEST_ID else None
 
 
 def read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
@@ -74,37 +82,50 @@ def read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
 
 def event_of(entry: Entry, tolerance: timedelta) -> Event:
     """The event that one delivery tells; whatever is wrong with it is the event's own error."""
-    signed_at = int(entry.signed_at.timestamp())
     try:
         envelope = decode_envelope(entry.body)
-    except DeliveryRejected as error:
+        event = Event(envelope, [entry], event_id_of(envelope, _signed(entry), entry.body))
+    except Exception as error:  # noqa: BLE001 - whatever one body makes of our code, its batch goes on
         return Event(
-            None, [entry], event_id_of(None, signed_at, entry.body), status="dead", error=str(error), as_text=True
+            None, [entry], event_id_of(None, _signed(entry), entry.body), status="dead", error=why(error), as_text=True
         )
-    event = Event(envelope, [entry], event_id_of(envelope, signed_at, entry.body))
-    event.happened_at = event_time(envelope, entry.signed_at, tolerance)
     try:
-        if envelope.model_id is not None:
-            event.observation = _observation(entry, envelope, tolerance)
-    except UpstreamGarbled as error:
-        event.status, event.error = "dead", str(error)
+        event.happened_at = event_time(envelope, entry.signed_at, tolerance)
+        _observe(event, envelope, tolerance)
+    except Exception as error:  # noqa: BLE001 - see above
+        event.status, event.error = "dead", why(error)
     return event
 
 
-def _observation(entry: Entry, envelope: Envelope, tolerance: timedelta) -> Observation:
-    if len(envelope.model_id or "") > LONGEST_ID:
-        raise UpstreamGarbled(f"webhook body: `object._id` is longer than {LONGEST_ID} characters")
-    return from_webhook(envelope, decode_webhook_model(entry.body), entry.signed_at, tolerance)
+def why(error: Exception) -> str:
+    """An error in the words of `webhook_events.error`; of others than ours only the name, for they may hold values."""
+    return str(error) if isinstance(error, MirrorError) else f"it cannot be applied: {type(error).__name__}"
+
+
+def _signed(entry: Entry) -> int:
+    return int(entry.signed_at.timestamp())
+
+
+def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
+    """Add what the event tells of a model; nothing where it concerns none."""
+    if envelope.model_id is None:
+        return
+    if event.model_id is None:
+        raise UpstreamGarbled(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes")
+    entry = event.deliveries[0]
+    model, event.unusable = decode_webhook_model(entry.body)
+    seen = from_webhook(envelope, model, entry.signed_at, tolerance)
+    # The status is what most depends on; where it cannot be read, a GET reads it.
+    event.observation = structs.replace(seen, asks=True) if "status" in event.unusable and not seen.gone_at else seen
 
 
 def row(event: Event) -> dict[str, Any]:
     """The event's row of `webhook_events`."""
     envelope, entry = event.envelope, event.deliveries[0]
-    model_id = envelope.model_id if envelope else None
     return {
         "id": event.event_id,
         "event": envelope.event if envelope else "",
-        "model_id": model_id if model_id and len(model_id) <= LONGEST_ID else None,
+        "model_id": event.model_id,
         "status": event.status,
         "error": event.error,
         "payload": Raw(_payload(_quoted(entry.body) if event.as_text else entry.body)),

@@ -89,7 +89,7 @@ def from_created(
         model_id=made.model_id,
         at=sent_at,
         until=answered_at,
-        fields=told if made.status is UNSET else {"status": made.status, **told},
+        fields={"status": made.status, **told} if isinstance(made.status, str) else told,
         asks=True,
     )
 
@@ -113,8 +113,11 @@ def _from_api(
 
 
 def _told(payload: Any, names: Iterable[str]) -> dict[str, Any]:
-    """The fields that a payload holds; an absent one is no information."""
-    return {name: value for name in names if (value := getattr(payload, name, UNSET)) is not UNSET}
+    """The fields that a payload holds; an absent one is no information, nor is a status that is null."""
+    fields = {name: value for name in names if (value := getattr(payload, name, UNSET)) is not UNSET}
+    if fields.get("status", UNSET) is None:
+        del fields["status"]
+    return fields
 
 
 def _earliest_possible(model_id: str, fields: dict[str, Any], deleted_at: Any, latest: datetime) -> datetime:

@@ -10,9 +10,16 @@ from msgspec import Meta, UnsetType
 
 Text: TypeAlias = str | UnsetType | None
 Flag: TypeAlias = bool | UnsetType | None
-Count: TypeAlias = int | UnsetType | None
+# Not more than Postgres' integer holds.
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None
 Time: TypeAlias = datetime | UnsetType | None
 SomeText: TypeAlias = Annotated[str, Meta(min_length=1)]
+
+# A key of Postgres' indexes holds 2,700 bytes. An index may hold an id, a team and a status together.
+LONGEST_INDEXED_BYTES = 1000
+LONGEST_ID_BYTES = 255
+INDEXED = frozenset({"email", "status", "team_id"})
+IDS = frozenset({"id", "model_id"})
 
 # Personal data, and a link that logs its holder in: shown by no repr, and so by no traceback or log line.
 _HIDDEN = frozenset({"email", "title", "signed_url"})
@@ -45,13 +52,33 @@ def utc(time: datetime) -> datetime:
         raise ValueError("time out of range") from None
 
 
-def times_to_utc(payload: Payload, *names: str) -> None:
-    """Put the named times of a payload that was just decoded into UTC.
+def usable(name: str, value: Any) -> Any:
+    """A field's value as it is stored: times in UTC, texts as long as their index allows.
+
+    Args:
+        name: our name of the field, such as `team_id`.
+        value: of the field's own type.
 
     Raises:
-        ValueError: one lies outside the years 1 to 9999 in UTC; msgspec makes it a ValidationError.
+        ValueError: it cannot be stored; the message holds no value.
+    """
+    if isinstance(value, datetime):
+        return utc(value)
+    longest = LONGEST_INDEXED_BYTES if name in INDEXED else LONGEST_ID_BYTES if name in IDS else None
+    # A character takes four bytes at most: nearly every text is short enough without being encoded.
+    if longest and isinstance(value, str) and 4 * len(value) > longest and len(value.encode()) > longest:
+        raise ValueError(f"`{name}` is longer than {longest} bytes")
+    return value
+
+
+def make_usable(payload: Payload, *names: str) -> None:
+    """Put the named fields of a payload that was just decoded into the form in which they are stored.
+
+    Raises:
+        ValueError: one cannot be stored; msgspec makes it a ValidationError.
     """
     for name in names:
-        time = getattr(payload, name)
-        if time and time.tzinfo is not UTC:
-            msgspec.structs.force_setattr(payload, name, utc(time))
+        value = getattr(payload, name)
+        stored = usable(name, value)
+        if stored is not value:
+            msgspec.structs.force_setattr(payload, name, stored)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 T = TypeVar("T")
@@ -31,14 +32,25 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         ValueError: it is not JSON in UTF-8, or nested too deep.
     """
     if b"\\u0000" in body:
-        return decoder.decode(storable(body))
+        return msgspec.convert(loads(body), decoder.type)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # msgspec refuses halves of surrogate pairs, rightly; the slow way mends them.
-        return decoder.decode(storable(body))
+        return msgspec.convert(loads(body), decoder.type)
+
+
+def loads(body: bytes) -> Any:
+    """A JSON document as Python's values, its texts as Postgres takes them.
+
+    Text that cannot be stored becomes U+FFFD. A number past every range becomes an infinity, which no field takes.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8, or nested too deep.
+    """
+    return _read(body, float, lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else math.inf)
 
 
 def storable(body: bytes) -> bytes:
@@ -49,9 +61,18 @@ def storable(body: bytes) -> bytes:
     Raises:
         ValueError: it is not JSON in UTF-8, or nested too deep.
     """
+    document = _read(body, _finite, lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else None)
     try:
-        value = json.loads(body.decode(), parse_float=_finite, parse_int=_short, parse_constant=_refuse_constant)
-        return json.dumps(_clean(value), ensure_ascii=False).encode()
+        return json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _read(body: bytes, parse_float: Callable[[str], Any], parse_int: Callable[[str], Any]) -> Any:
+    try:
+        return _clean(
+            json.loads(body.decode(), parse_float=parse_float, parse_int=parse_int, parse_constant=_refuse_constant)
+        )
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -76,10 +97,6 @@ def _text(value: str) -> str:
 def _finite(digits: str) -> float | None:
     number = float(digits)
     return number if math.isfinite(number) else None
-
-
-def _short(digits: str) -> int | None:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else None
 
 
 def _refuse_constant(name: str) -> NoReturn:

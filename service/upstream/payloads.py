@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,8 +16,9 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from service.errors import DeliveryRejected, UpstreamGarbled
-from service.upstream.fields import Count, Flag, Payload, SomeText, Text, Time, times_to_utc, utc
-from service.upstream.json_text import REPLACEMENT, decode, storable
+from service.upstream.fields import Count, Flag, Payload, SomeText, Text, Time, make_usable, utc
+from service.upstream.json_text import REPLACEMENT, decode, loads
+from service.upstream.tolerant import Tolerated, read_fields
 
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
@@ -36,7 +38,7 @@ class ListedModel(Payload, frozen=True, kw_only=True):
     finished_at: Time = UNSET
 
     def __post_init__(self) -> None:
-        times_to_utc(self, "created_at", "finished_at")
+        make_usable(self, "id", "email", "status", "team_id", "created_at", "finished_at")
 
 
 class DetailedModel(ListedModel, frozen=True, kw_only=True):
@@ -134,7 +136,7 @@ class WebhookModel(Payload, frozen=True, kw_only=True):
     organization: Text = UNSET
 
     def __post_init__(self) -> None:
-        times_to_utc(self, "finished_at", "deleted_at", "invite_expires_at", "created_at")
+        make_usable(self, "status", "finished_at", "deleted_at", "invite_expires_at", "created_at")
 
 
 class Envelope(NamedTuple):
@@ -186,7 +188,6 @@ class _ModelBody(msgspec.Struct):
 
 
 _MODEL_EVENT = msgspec.json.Decoder(_ModelEvent)
-_ANY_EVENT = msgspec.json.Decoder(_AnyEvent)
 _MODEL_BODY = msgspec.json.Decoder(_ModelBody)
 
 
@@ -202,20 +203,24 @@ def decode_envelope(body: bytes) -> Envelope:
         try:
             return _envelope(decode(_MODEL_EVENT, body))
         except msgspec.ValidationError:
-            # Where anything may stand, msgspec refuses a number past every range; as null it is no obstacle.
-            return _envelope(_ANY_EVENT.decode(storable(body)))
+            # Where anything may stand, msgspec refuses a number past every range; Python does not.
+            return _envelope(msgspec.convert(loads(body), _AnyEvent))
     except ValueError as error:
         raise _malformed(f"not a webhook body: {error}") from None
 
 
-def decode_webhook_model(body: bytes) -> WebhookModel:
-    """Read the model out of a webhook body that the door let in.
+def decode_webhook_model(body: bytes) -> Tolerated[WebhookModel]:
+    """Read the model out of a webhook body that the webhook endpoint let in; a field that cannot be used is absent.
 
     Raises:
-        UpstreamGarbled: a field has a wrong type; the words name the field.
+        UpstreamGarbled: there is no object in it; the message holds no value.
     """
     try:
-        return decode(_MODEL_BODY, body).object
+        try:
+            return Tolerated(decode(_MODEL_BODY, body).object, ())
+        except msgspec.ValidationError:
+            document = loads(body)
+            return read_fields(document.get("object") if isinstance(document, dict) else None, WebhookModel)
     except ValueError as error:
         raise UpstreamGarbled(f"webhook body: {error}") from None
 
@@ -242,6 +247,10 @@ def created_at_of(model_id: str) -> datetime | None:
 
 def _envelope(event: _ModelEvent | _AnyEvent) -> Envelope:
     concerns_model = event.object_type is None or event.object_type == "model"
+    if not concerns_model and not isinstance(event.object_type, str):
+        # Of the wrong type it is absent; what then names no model concerns none.
+        with suppress(DeliveryRejected):
+            concerns_model = bool(_model_id(event.object))
     return Envelope(
         event=event.event,
         event_id=_event_id(event.id),

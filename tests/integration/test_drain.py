@@ -6,6 +6,7 @@ import json
 import random
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from service.mirror.drain import drain_batch
 from service.mirror.merge import Observation
 from service.storage.database import transaction
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened, raw
-from tests.support.system import event_body, event_document, model_row, new_id, rows
+from tests.support.system import event_body, event_document, new_id, rows
 from tests.support.threads import at_once
 
 
@@ -211,18 +212,34 @@ def test_a_time_further_ahead_than_the_tolerance_counts_as_the_signature(drainer
 # What cannot be applied, and what only looks as if it could not.
 
 
-def test_an_event_of_a_wrong_type_is_dead_alone_in_its_batch(drainer: Drainer) -> None:
-    good, bad = [new_id() for _ in range(5)], new_id()
-    bodies = [event_body(model, at=T0) for model in good]
-    document = event_document(bad, at=T0, event_id="evt_dead", finishedAt="soon", title="kept")
-    bodies.insert(2, raw(document))
-    assert drainer.take(*bodies) == {"applied": 5, "dead": 1}
-    event = drainer.event("evt_dead")
-    assert (event["status"], event["model_id"], event["payload"]) == ("dead", bad, document)
-    assert "finishedAt" in event["error"]
-    assert model_row(drainer.url, bad) is None
-    assert all(drainer.row(model)["status"] == "active" for model in good)
+@pytest.mark.parametrize("odd", [{"organization": {"_id": "o"}}, {"finishedAt": ""}, {"status": 5}, {"deletedAt": 7}])
+def test_model_deleted_with_an_unusable_field_makes_a_tombstone(drainer: Drainer, odd: dict[str, Any]) -> None:
+    model, other = new_id(), new_id()
+    drainer.take(event_body(model, at=T0, title="kept"))
+    document = event_document(model, "model.deleted", at=minutes(1), event_id="evt_odd", **odd)
+    assert drainer.take(raw(document), event_body(other, at=T0)) == {"applied": 2}
+    row = drainer.row(model)
+    assert (row["status"], row["title"]) == ("deleted", "kept")
+    event = drainer.event("evt_odd")
+    assert (event["status"], event["error"], event["payload"]) == ("applied", None, document)
     drainer.assert_empty()
+
+
+def test_an_event_whose_status_is_unusable_asks_for_a_get(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0, status="pending"))
+    assert drainer.take(event_body(model, at=minutes(1), status=["active"], title="new")) == {"applied": 1}
+    assert (drainer.row(model)["status"], drainer.row(model)["title"]) == ("pending", "new")
+    assert rows(drainer.url, "select after from headshotpro.wishes where model_id = %s", model) == [
+        {"after": minutes(1)}
+    ]
+
+
+def test_a_null_status_leaves_a_live_models_status(drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0, status="pending"))
+    assert drainer.take(event_body(model, at=minutes(1), status=None, title="new")) == {"applied": 1}
+    assert (drainer.row(model)["status"], drainer.row(model)["title"]) == ("pending", "new")
 
 
 def test_what_is_no_webhook_at_all_is_dead_and_kept_as_text(drainer: Drainer) -> None:

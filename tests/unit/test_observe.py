@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from service.mirror.merge import CORE, DELETED, DETAIL, INVITATION, PROFILE
-from service.mirror.observe import event_time, from_absence, from_list, from_single, from_webhook
-from service.upstream.payloads import DetailedModel, ListedModel, decode_envelope, decode_webhook_model
+from service.mirror.observe import event_time, from_absence, from_created, from_list, from_single, from_webhook
+from service.upstream.payloads import CreatedModel, DetailedModel, ListedModel, decode_envelope, decode_webhook_model
 
 if TYPE_CHECKING:
     from service.mirror.merge import Observation
@@ -69,7 +69,7 @@ def webhook(
     if created_at:
         body |= {"id": "evt_1", "createdAt": created_at.isoformat()}
     raw = json.dumps(body).encode()
-    return from_webhook(decode_envelope(raw), decode_webhook_model(raw), signed_at, TOLERANCE)
+    return from_webhook(decode_envelope(raw), decode_webhook_model(raw).value, signed_at, TOLERANCE)
 
 
 def listed(**changes: Any) -> Observation:
@@ -210,6 +210,17 @@ def test_a_get_that_tells_no_status_proves_no_life(absent: dict[str, Any]) -> No
     model = msgspec.structs.replace(msgspec.convert(API_MODEL, DetailedModel), **absent)
     seen = from_single(MODEL_ID, model, after(0), after(3))
     assert (seen.gone_at, seen.alive) == (None, False)
+
+
+def test_a_null_status_is_no_information_from_any_source() -> None:
+    from_hook = webhook(status=None)
+    model = msgspec.structs.replace(msgspec.convert(API_MODEL, DetailedModel), status=None)
+    from_page, from_get = from_list(model, after(0), after(3)), from_single(MODEL_ID, model, after(0), after(3))
+    created = from_created(
+        CreatedModel(model_id=MODEL_ID, status=None), "a@b.c", None, is_development=True, sent_at=NOON, answered_at=NOON
+    )
+    for seen in (from_hook, from_page, from_get, created):
+        assert "status" not in seen.fields
 
 
 def test_an_absence_tells_nothing_but_a_death() -> None:

@@ -1,0 +1,62 @@
+"""Reading a record field by field: a field that cannot be used is absent, and the rest of the record is kept."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import NODEFAULT
+
+from service.upstream.fields import Payload, usable
+
+if TYPE_CHECKING:
+    from msgspec.structs import FieldInfo
+
+P = TypeVar("P", bound=Payload)
+
+
+class Tolerated(NamedTuple, Generic[P]):
+    """A record, and what it could not be read of.
+
+    Attributes:
+        value: the record; each unusable field of it is `UNSET`, as if the upstream had not sent it.
+        unusable: the names of these fields as the upstream spells them, in the order of the type.
+    """
+
+    value: P
+    unusable: tuple[str, ...]
+
+
+def read_fields(raw: object, kind: type[P]) -> Tolerated[P]:
+    """Read a decoded JSON object as a payload, field by field.
+
+    A field is unusable where its value has another type than the payload's, is out of range, or does not fit into an
+    index (`service.upstream.fields.usable`). Unknown fields are passed over.
+
+    Args:
+        raw: what the decoder made of the JSON; texts in it can be stored (`service.upstream.json_text.loads`).
+        kind: the payload's type.
+
+    Raises:
+        ValueError: it is no object, or a field that the type requires is missing or unusable; the message names the
+            field and holds no value.
+    """
+    if not isinstance(raw, dict):
+        raise ValueError("the record is no object")  # noqa: TRY004 - one kind of error for every unreadable record
+    values: dict[str, object] = {}
+    unusable: list[str] = []
+    for field in _fields(kind):
+        if field.encode_name in raw:
+            try:
+                values[field.name] = usable(field.name, msgspec.convert(raw[field.encode_name], field.type))
+            except ValueError:
+                unusable.append(field.encode_name)
+        if field.default is NODEFAULT and field.name not in values:
+            raise ValueError(f"`{field.encode_name}` is missing or cannot be used")
+    return Tolerated(kind(**values), tuple(unusable))
+
+
+@cache
+def _fields(kind: type[Payload]) -> tuple[FieldInfo, ...]:
+    return msgspec.structs.fields(kind)

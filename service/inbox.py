@@ -38,21 +38,23 @@ class Delivery(NamedTuple):
     """One delivery that the door took.
 
     Attributes:
-        body: the raw body.
+        body: its body, without login links.
         signed_at: its signed timestamp, in Unix seconds.
         received_at: our time of its arrival.
         delivery_id: our own id of it: where it is kept or read twice, it counts once.
+        event_id: the id of its event, which may be a digest of the body as it was received.
     """
 
     body: bytes
     signed_at: int
     received_at: datetime
     delivery_id: str
+    event_id: str | None = None
 
     @classmethod
-    def arrived(cls, body: bytes, signed_at: int, received_at: datetime) -> Self:
+    def arrived(cls, body: bytes, signed_at: int, received_at: datetime, event_id: str | None = None) -> Self:
         """A delivery that just came in, with an id of its own."""
-        return cls(body, signed_at, received_at, secrets.token_hex(8))
+        return cls(body, signed_at, received_at, secrets.token_hex(8), event_id)
 
 
 class Flag(NamedTuple):
@@ -85,9 +87,10 @@ class Entry(NamedTuple):
     Attributes:
         entry_id: the stream's id of it.
         delivery_id: the door's id of it.
-        body: the raw body.
+        body: its body.
         signed_at: its signed timestamp.
         received_at: when the door took it.
+        event_id: the id of its event; None where a web process wrote it that did not send one.
     """
 
     entry_id: str
@@ -95,6 +98,7 @@ class Entry(NamedTuple):
     body: bytes
     signed_at: datetime
     received_at: datetime
+    event_id: str | None = None
 
 
 class Depth(NamedTuple):
@@ -267,9 +271,10 @@ class Inbox:
 
 def _fields(delivery: Delivery) -> tuple[str | bytes | float, ...]:
     """Names and values of an entry, in turn."""
+    event_id = () if delivery.event_id is None else ("event_id", delivery.event_id)
     return (
         "body", delivery.body, "signed_at", delivery.signed_at,
-        "received_at", delivery.received_at.timestamp(), "delivery_id", delivery.delivery_id,
+        "received_at", delivery.received_at.timestamp(), "delivery_id", delivery.delivery_id, *event_id,
     )  # fmt: skip
 
 
@@ -280,12 +285,14 @@ def _flat(batch: Any) -> list[tuple[bytes, Any]]:
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
     """An entry of ours; one that somebody else wrote has an empty body, and ends as dead."""
+    event_id = fields.get(b"event_id")
     return Entry(
         entry_id=entry_id.decode(),
         delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
         body=fields.get(b"body", b""),
         signed_at=_time(fields.get(b"signed_at"), entry_id),
         received_at=_time(fields.get(b"received_at"), entry_id),
+        event_id=None if event_id is None else event_id.decode("utf-8", "replace"),
     )
 
 

@@ -73,13 +73,16 @@ def list_(wanted: Wanted, limit: int, *, as_json: bool) -> None:
 @click.argument("event_id")
 @json_option
 def show(event_id: str, *, as_json: bool) -> None:
-    """One event with its body, as the vendor sent it."""
+    """One event with its body, as the vendor sent it, without login links."""
     from service.storage import events as storage
+    from service.upstream.login_links import taken_out
 
     with reading() as connection:
         event = storage.one(connection, event_id)
     if event is None:
         raise MirrorError(f"there is no event {event_id}; `headshot-mirror events list` shows the newest")
+    # Events that an older release stored may hold one still.
+    event["payload"] = taken_out(event["payload"])
     if as_json:
         print_json(event)
         return

@@ -155,7 +155,7 @@ def _entry(kept: dict[str, Any]) -> Entry:
     """A spooled delivery in the form of the inbox."""
     delivery_id = kept["delivery_id"] or f"spool-{kept['id']}"
     signed_at = datetime.fromtimestamp(kept["signed_at"], UTC)
-    return Entry(str(kept["id"]), delivery_id, kept["body"], signed_at, kept["received_at"])
+    return Entry(str(kept["id"]), delivery_id, kept["body"], signed_at, kept["received_at"], kept["event_id"])
 
 
 def _alone(engine: Engine, event: Event, merge: Merge) -> Drained:

@@ -13,6 +13,7 @@ from service.errors import MirrorError, UpstreamGarbled
 from service.mirror.observe import event_time, from_webhook
 from service.upstream.fields import LONGEST_ID_BYTES
 from service.upstream.json_text import storable
+from service.upstream.login_links import without_login_links
 from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
 
 if TYPE_CHECKING:
@@ -84,11 +85,10 @@ def event_of(entry: Entry, tolerance: timedelta) -> Event:
     """The event that one delivery tells; whatever is wrong with it is the event's own error."""
     try:
         envelope = decode_envelope(entry.body)
-        event = Event(envelope, [entry], event_id_of(envelope, _signed(entry), entry.body))
+        event = Event(envelope, [entry], entry.event_id or event_id_of(envelope, _signed(entry), entry.body))
     except Exception as error:  # noqa: BLE001 - whatever one body makes of our code, its batch goes on
-        return Event(
-            None, [entry], event_id_of(None, _signed(entry), entry.body), status="dead", error=why(error), as_text=True
-        )
+        event_id = entry.event_id or event_id_of(None, _signed(entry), entry.body)
+        return Event(None, [entry], event_id, status="dead", error=why(error), as_text=True)
     try:
         event.happened_at = event_time(envelope, entry.signed_at, tolerance)
         _observe(event, envelope, tolerance)
@@ -122,13 +122,15 @@ def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
 def row(event: Event) -> dict[str, Any]:
     """The event's row of `webhook_events`."""
     envelope, entry = event.envelope, event.deliveries[0]
+    # The web process takes links out already; an older one did not.
+    body = without_login_links(entry.body)
     return {
         "id": event.event_id,
         "event": envelope.event if envelope else "",
         "model_id": event.model_id,
         "status": event.status,
         "error": event.error,
-        "payload": Raw(_payload(_quoted(entry.body) if event.as_text else entry.body)),
+        "payload": Raw(_payload(_quoted(body) if event.as_text else body)),
         "created_at": event.happened_at,
         "received_at": entry.received_at,
         "signed_at": entry.signed_at,

@@ -13,21 +13,35 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def put(connection: Connection, body: bytes, signed_at: int, received_at: datetime, delivery_id: str) -> None:
+def put(  # noqa: PLR0917 - the fields of a delivery, in their order
+    connection: Connection,
+    body: bytes,
+    signed_at: int,
+    received_at: datetime,
+    delivery_id: str,
+    event_id: str | None = None,
+) -> None:
     """Keep a delivery; it is safe when the transaction has committed.
 
     Args:
         connection: a transaction of its own.
-        body: the raw body.
+        body: its body, without login links.
         signed_at: its signed timestamp, in Unix seconds.
         received_at: our time of its arrival.
         delivery_id: the door's id of it.
+        event_id: the id of its event.
     """
     statement = text(
-        "INSERT INTO headshotpro.event_spool (body, signed_at, received_at, delivery_id) "
-        "VALUES (:body, :signed_at, :received_at, :delivery_id)"
+        "INSERT INTO headshotpro.event_spool (body, signed_at, received_at, delivery_id, event_id) "
+        "VALUES (:body, :signed_at, :received_at, :delivery_id, :event_id)"
     )
-    values = {"body": body, "signed_at": signed_at, "received_at": received_at, "delivery_id": delivery_id}
+    values = {
+        "body": body,
+        "signed_at": signed_at,
+        "received_at": received_at,
+        "delivery_id": delivery_id,
+        "event_id": event_id,
+    }
     connection.execute(statement, values)
 
 
@@ -37,7 +51,7 @@ def take(connection: Connection, count: int) -> list[dict[str, Any]]:
         """
         DELETE FROM headshotpro.event_spool WHERE id = ANY(ARRAY(
             SELECT id FROM headshotpro.event_spool ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
-        )) RETURNING id, body, signed_at, received_at, delivery_id
+        )) RETURNING id, body, signed_at, received_at, delivery_id, event_id
         """
     )
     taken = connection.execute(statement, {"count": count}).mappings()

@@ -211,7 +211,7 @@ webhook_events = Table(
         nullable=False,
     ),
     _text("error", "Why it is dead"),
-    Column("payload", JSONB, comment="The body as it was sent"),
+    Column("payload", JSONB, comment="The body as it was sent, without login links"),
     _time("created_at", "When it happened, by the vendor; null where it did not say"),
     _time("received_at", "When the door took it", nullable=False),
     _time("signed_at", "The signed timestamp of its first delivery: it did not happen later"),
@@ -361,10 +361,11 @@ event_spool = Table(
     "event_spool",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order of arrival"),
-    Column("body", BYTEA, nullable=False, comment="The delivery's raw body"),
+    Column("body", BYTEA, nullable=False, comment="The delivery's body, without login links"),
     Column("signed_at", BigInteger, nullable=False, comment="Its signed timestamp, Unix seconds"),
     _time("received_at", "When the door took it", nullable=False),
     _text("delivery_id", "The door's id of it: Redis may hold it too"),
+    _text("event_id", "The id of its event; null where an older web process took it: it is found in the body then"),
     comment="Deliveries taken while Redis could not take them",
 )
 

@@ -20,6 +20,7 @@ from service.errors import DeliveryRejected, InboxUnavailable, Unavailable
 from service.inbox import Delivery
 from service.mirror.event import LONGEST_ID
 from service.queue import Job
+from service.upstream.login_links import without_login_links
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
 from service.web.answers import CODES, Answer, refusal
@@ -84,7 +85,9 @@ class Door:
             envelope = decode_envelope(body)
             event_id = event_id_of(envelope, int(timestamp), body)
             arrived = datetime.fromtimestamp(now, UTC)
-            kept = self._keeper.keep(Delivery.arrived(body, int(timestamp), arrived))
+            # The id is that of the body as it was received, and so has to travel with what is left of it.
+            delivery = Delivery.arrived(without_login_links(body), int(timestamp), arrived, event_id)
+            kept = self._keeper.keep(delivery)
         except DeliveryRejected as error:
             self._counters.add(DELIVERIES, error.answer)
             log.info("delivery", answer=error.answer, status=error.status)

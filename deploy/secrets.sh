@@ -10,11 +10,12 @@ new() {
 
 key=prometheus/headshot-mirror.key
 if [ ! -e "$key" ]; then
-  new > "$key"
-  # Prometheus reads it as a user of its own.
-  chmod 644 "$key"
+  (umask 077 && new > "$key")
   echo "made deploy/$key"
 fi
+# Prometheus reads it as a user of its own, which compose.yaml puts into the group of the file.
+chmod 640 "$key"
+group=$(ls -ln "$key" | awk '{print $4}')
 if [ ! -e .env ]; then
   umask 077
   cat > .env <<END
@@ -22,8 +23,11 @@ if [ ! -e .env ]; then
 HEADSHOTPRO_API_KEY=
 HEADSHOTPRO_WEBHOOK_SECRET=
 
-# Bearer keys of the API and of /metrics, with commas between them; the first is Prometheus'.
-MIRROR_API_KEYS=ro:$(cat "$key")
+# Bearer keys of the API and of /metrics, with commas between them, each [NAME=][SCOPE:]KEY. Prometheus' key opens /metrics alone.
+MIRROR_API_KEYS=prometheus=metrics:$(cat "$key")
+
+# The group of prometheus/headshot-mirror.key.
+KEY_GROUP=$group
 
 # Of Postgres' owner, of the login by which Grafana reads, and of Grafana's user admin. Postgres takes the first two when
 # its volume is made; a change here does not change them there.

@@ -17,10 +17,13 @@ from dotenv import dotenv_values
 from msgspec import Meta
 
 from service.addresses import hosts_in_query, sentinels
+from service.api_keys import parse as parse_keys
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from service.api_keys import ApiKey
 
 VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
 
@@ -82,9 +85,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         return tuple(_split(self.headshotpro_webhook_secret))
 
     @property
-    def api_keys(self) -> tuple[str, ...]:
-        """The bearer keys of our own HTTP API, `ro:` still before those that may only read."""
-        return tuple(_split(self.mirror_api_keys))
+    def api_keys(self) -> tuple[ApiKey, ...]:
+        """The bearer keys of our own HTTP API.
+
+        Raises:
+            SettingsError: an entry is malformed.
+        """
+        try:
+            return parse_keys(_split(self.mirror_api_keys))
+        except ValueError as error:
+            raise SettingsError(f"MIRROR_API_KEYS is malformed: {error}") from None
 
     @property
     def postgres_url(self) -> str:
@@ -136,6 +146,7 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
     if settings.alert_urls and not re.match(r"[\s,]*\w+://\S", settings.alert_urls):
         # Whether Apprise knows what it names is checked by those who start processes: that takes Apprise itself.
         raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
+    _ = settings.api_keys
     for name in needs:
         settings.require(name)
     return settings

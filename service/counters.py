@@ -34,6 +34,7 @@ EVENT_TO_ROW = "event_to_row_seconds"
 UPSTREAM_REQUESTS = "upstream_requests"
 BUDGET_WAITS = "upstream_budget_waits"
 BUDGET_WAIT_SECONDS = "upstream_budget_wait_seconds"
+REFUSED_KEYS = "refused_keys"
 
 KEY = "headshotpro:counters"
 FLUSH_SECONDS = 1.0

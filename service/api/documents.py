@@ -62,7 +62,13 @@ class ListQuery(Document, frozen=True, kw_only=True):
 class SingleQuery(Document, frozen=True, kw_only=True):
     """The parameters of the single GET; the vendor has none."""
 
-    fresh: Annotated[bool, Meta(description="Ask the upstream, and merge what it tells; answers as it does.")] = False
+    fresh: Annotated[
+        bool,
+        Meta(
+            description="Ask the upstream and merge what it tells; it needs a key that may write. "
+            "A second time within five seconds the mirror answers.",
+        ),
+    ] = False
 
 
 class SignUp(Document, frozen=True, kw_only=True):

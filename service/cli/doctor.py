@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from service.config import Settings
 
 MOST_SKEW_SECONDS = 5.0
+# Shorter ones can be guessed; 16 random hex digits cannot.
+SHORTEST_SECRET = 16
 SECRET_LENGTH = 64
 
 
@@ -126,6 +128,20 @@ def _secret(settings: Settings) -> Iterator[Finding]:
         yield Finding(f"webhook secret {place}", well, seen, "" if well else "copy it from HeadshotPro once more")
 
 
+def _short_secrets(settings: Settings) -> Iterator[Finding]:
+    """A hint, no fault: a short password may be long enough for a trial on one machine."""
+    given = [(f"key {one.name} of MIRROR_API_KEYS", one.key) for one in settings.api_keys]
+    given += [
+        (f"part {place} of HEADSHOTPRO_WEBHOOK_SECRET", one) for place, one in enumerate(settings.webhook_secrets, 1)
+    ]
+    # The key of the vendor's is not ours to make longer.
+    given.append(("CONSOLE_PASSWORD", settings.console_password or ""))
+    short = [name for name, value in given if 0 < len(value) < SHORTEST_SECRET]
+    if short:
+        seen = f"under {SHORTEST_SECRET} characters: {', '.join(short)}"
+        yield Finding("secrets", ok=True, seen=seen, advice="make longer ones, for example with `openssl rand -hex 24`")
+
+
 def _skew(name: str, theirs: datetime, slack: float = 0.0) -> Finding:
     seconds = (theirs - datetime.now(UTC)).total_seconds()
     well = abs(seconds) <= MOST_SKEW_SECONDS + slack
@@ -133,4 +149,11 @@ def _skew(name: str, theirs: datetime, slack: float = 0.0) -> Finding:
     return Finding(name, well, f"{seconds:+.1f} s from this machine's", advice)
 
 
-CHECKS: tuple[Callable[[Any], Iterator[Finding]], ...] = (_settings, _postgres, _redis, _upstream, _secret)
+CHECKS: tuple[Callable[[Any], Iterator[Finding]], ...] = (
+    _settings,
+    _postgres,
+    _redis,
+    _upstream,
+    _secret,
+    _short_secrets,
+)

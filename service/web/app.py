@@ -20,7 +20,7 @@ from service.web.door import Door
 from service.web.group_commit import GroupCommit
 from service.web.health import Health
 from service.web.keeper import Keeper
-from service.web.keys import Keys
+from service.web.keys import Admission, FailedKeys, Keys
 from service.web.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -65,14 +65,16 @@ def build(settings: Settings | None = None) -> Flask:
     engine = database.connect(settings.postgres_url, connect_timeout=DOOR_TIMEOUT_SECONDS)
     waking = Flag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
     keeper = Keeper(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
-    app.door = Door(keeper, StaleModels(client), JobQueue(client), settings, Counters(client))
+    counters = Counters(client)
+    app.door = Door(keeper, StaleModels(client), JobQueue(client), settings, counters)
     health = Health(client, engine, settings.inbox_limit)
     budget = Budget(client, settings.rate_budget, settings.detail_budget)
-    metrics = Metrics(client, engine, Keys(settings.api_keys), budget, settings.inbox_limit)
+    admission = Admission(Keys(settings.api_keys), FailedKeys(client), counters)
+    metrics = Metrics(client, engine, admission, budget, settings.inbox_limit)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
     app.get("/metrics")(metrics.scrape)
-    for blueprint in routes.blueprints(settings):
+    for blueprint in routes.blueprints(settings, admission, client):
         app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_error)
     return app

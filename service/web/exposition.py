@@ -96,6 +96,12 @@ _COUNTERS = (
     ),
     _Counted(counters.BUDGET_WAITS, "How often a request found the budget spent, by what it was for", ("priority",)),
     _Counted(counters.BUDGET_WAIT_SECONDS, "Seconds that requests waited for the budget, by what for", ("priority",)),
+    _Counted(
+        counters.REFUSED_KEYS,
+        "Calls of the API and /metrics without a key of ours (limited: past ten wrong ones a minute from an address)",
+        ("reason",),
+        ("missing", "wrong", "limited"),
+    ),
 )
 
 

@@ -13,10 +13,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from service import counters, promise
+from service.api_keys import Scope
 from service.errors import SchemaOutdated, Unavailable
 from service.storage.database import transaction
 from service.storage.figures import Figures, figures
-from service.web.answers import error_answer
 from service.web.exposition import FromRedis, families
 from service.web.patience import Question
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from service.upstream.budget import Budget
-    from service.web.keys import Keys
+    from service.web.keys import Admission
 
 T = TypeVar("T")
 
@@ -41,25 +41,27 @@ class Metrics(Collector):
     Args:
         client: the inbox's Redis.
         engine: the mirror's Postgres.
-        keys: who may read it.
+        admission: lets requests in by their keys.
         budget: the upstream's requests.
         inbox_limit: how many events the inbox takes.
     """
 
-    def __init__(self, client: redis.Redis, engine: Engine, keys: Keys, budget: Budget, inbox_limit: int) -> None:
+    def __init__(
+        self, client: redis.Redis, engine: Engine, admission: Admission, budget: Budget, inbox_limit: int
+    ) -> None:
         self._client = client
         self._engine = engine
-        self._keys = keys
+        self._admission = admission
         self._budget = budget
         self._inbox_limit = inbox_limit
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def scrape(self) -> Response | tuple[Response, int, dict[str, str]]:
+    def scrape(self) -> Response:
         """Answer Prometheus in the format that it asks for."""
-        if not self._keys.allows(request.headers.get("Authorization"), write=False):
-            answer, status = error_answer(401, "UNAUTHORIZED", "the bearer key is missing or wrong")
-            return answer, status, {"WWW-Authenticate": "Bearer"}
+        refusal = self._admission.refuse(Scope.METRICS)
+        if refusal is not None:
+            return refusal
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return Response(encode(self._registry), content_type=content_type)
 

@@ -84,6 +84,21 @@ def test_servers_that_are_gone_and_secrets_of_a_wrong_form_are_found(cli: Cli) -
     assert "c0ffee" not in str(found)
 
 
+def test_short_keys_and_secrets_are_a_hint_and_no_fault(mirror: StartMirror, folder: Path) -> None:
+    cli = Cli(folder, **mirror().variables)
+    given = {"MIRROR_API_KEYS": "billing=hunter2,ro:c0ffee,long=" + "5e" * 16, "CONSOLE_PASSWORD": "hunter3"}
+    done = cli.run("doctor", "--json", **given)
+    (hint,) = [finding for finding in done.document if finding["check"] == "secrets"]
+    assert (done.status, hint["ok"]) == (0, True)
+    assert "key billing of MIRROR_API_KEYS, key #2 of MIRROR_API_KEYS, CONSOLE_PASSWORD" in hint["seen"]
+    assert "long" not in hint["seen"]
+    assert hint["advice"]
+    plain = cli.run("doctor", **given)
+    assert "under 16 characters" in plain.out
+    for word in ("hunter", "c0ffee"):
+        assert word not in plain.out + done.out
+
+
 def test_a_clock_that_is_off_is_found(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
     here.turn(skew=60)

@@ -102,7 +102,12 @@ def test_secrets_sh_makes_what_it_asks_for_once(made: Path) -> None:
     passwords = [value for name, value in values.items() if name.endswith("PASSWORD")]
     assert len({*passwords}) == 3
     assert min(map(len, passwords)) == 48
-    assert values["MIRROR_API_KEYS"] == "ro:" + (made / "prometheus/headshot-mirror.key").read_text()
+    key = made / "prometheus/headshot-mirror.key"
+    assert values["MIRROR_API_KEYS"] == "prometheus=metrics:" + key.read_text()
+    assert oct(key.stat().st_mode)[-3:] == "640"
+    # Prometheus' own user reads it by the group.
+    assert values["KEY_GROUP"] == str(key.stat().st_gid)
+    assert SERVICES["prometheus"]["group_add"] == ["${KEY_GROUP:?run deploy/secrets.sh first}"]
     assert oct((made / ".env").stat().st_mode)[-3:] == "600"
     before = (made / ".env").read_text()
     assert checked(made / "secrets.sh") == ""

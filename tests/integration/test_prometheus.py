@@ -78,7 +78,7 @@ def test_the_rules_fire_when_they_should_and_not_before(config: Path) -> None:
 def scraped(config: Path, folder: Path, database_url: str, redis_url: str) -> Iterator[tuple[System, str]]:
     """A mirror, and a Prometheus that scrapes it each second: the URL of its API."""
     assert PROMETHEUS
-    settings = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "MIRROR_API_KEYS": "ro:look"}
+    settings = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "MIRROR_API_KEYS": "prometheus=metrics:look"}
     with System(folder, **settings) as system:
         system.start_all()
         given = yaml.safe_load((config / "prometheus.yml").read_text())

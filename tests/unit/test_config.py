@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service import config
+from service.api_keys import Scope
 from service.config import SECRETS, Settings, load
 from service.errors import SettingsError
 
@@ -77,6 +78,9 @@ MALFORMED = [
     ("PUBLIC_URL", "mirror.example"),
     ("HEADSHOTPRO_WEBHOOK_SECRET", " , "),
     ("MIRROR_API_KEYS", ","),
+    ("MIRROR_API_KEYS", "hunter2,ro:"),
+    ("MIRROR_API_KEYS", "a=hunter2,a=ro:hunter2"),
+    ("MIRROR_API_KEYS", "=hunter2"),
     ("ALERT_URLS", ", ,"),
     ("ALERT_URLS", "hunter2"),
 ]
@@ -119,7 +123,7 @@ def test_postgres_urls_in_the_forms_of_libpq_pass(nowhere: Path, url: str) -> No
 def test_lists_are_split_at_commas_and_stripped(nowhere: Path) -> None:
     settings = load(environ={"HEADSHOTPRO_WEBHOOK_SECRET": "new, old,", "MIRROR_API_KEYS": "a,ro:b"}, dotenv=nowhere)
     assert settings.webhook_secrets == ("new", "old")
-    assert settings.api_keys == ("a", "ro:b")
+    assert [(one.scope, one.key) for one in settings.api_keys] == [(Scope.WRITE, "a"), (Scope.READ, "b")]
 
 
 def test_an_empty_setting_is_missing(nowhere: Path) -> None:

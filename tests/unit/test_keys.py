@@ -1,41 +1,65 @@
-"""Bearer keys: who may read, who may write, and that nobody may where no key is given."""
+"""Bearer keys: which entry of MIRROR_API_KEYS a request shows, and that none is shown where none is given."""
 
 from __future__ import annotations
 
 import pytest
 
-from service.web.keys import Keys
+from service.api_keys import Scope, parse
+from service.web.keys import Keys, network_of
 
-KEYS = Keys(("full", "ro:look", "twice", "ro:twice", "ro:", "schlüssel"))
+KEYS = Keys(parse(("full", "ro:look", "twice", "ro:twice", "schlüssel", "prometheus=metrics:scrape", "billing=YWJj==")))
 
 
 @pytest.mark.parametrize(
-    ("header", "reads", "writes"),
+    ("header", "scope"),
     [
-        ("Bearer full", True, True),
-        ("bearer full", True, True),
-        ("Bearer  full ", True, True),
-        ("Bearer look", True, False),
-        ("Bearer twice", True, True),
-        ("Bearer schlüssel".encode().decode("latin-1"), True, True),
-        # The marker is no part of the key, and a key that is nothing but the marker is none.
-        ("Bearer ro:look", False, False),
-        ("Bearer ro:", False, False),
-        ("Bearer ", False, False),
-        ("Bearer", False, False),
-        ("Bearer ful", False, False),
-        ("Bearer fulll", False, False),
-        ("Basic full", False, False),
-        ("full", False, False),
-        ("", False, False),
-        (None, False, False),
-        ("Bearer \udcff€", False, False),
+        ("Bearer full", Scope.WRITE),
+        ("bearer full", Scope.WRITE),
+        ("Bearer  full ", Scope.WRITE),
+        ("Bearer look", Scope.READ),
+        ("Bearer scrape", Scope.METRICS),
+        # Of two entries with one key the wider counts.
+        ("Bearer twice", Scope.WRITE),
+        ("Bearer YWJj==", Scope.WRITE),
+        ("Bearer schlüssel".encode().decode("latin-1"), Scope.WRITE),
+        # Name and scope are no part of the key.
+        ("Bearer ro:look", None),
+        ("Bearer metrics:scrape", None),
+        ("Bearer prometheus=metrics:scrape", None),
+        ("Bearer billing=YWJj==", None),
+        ("Bearer billing", None),
+        ("Bearer ro:", None),
+        ("Bearer ", None),
+        ("Bearer", None),
+        ("Bearer ful", None),
+        ("Bearer fulll", None),
+        ("Basic full", None),
+        ("full", None),
+        ("", None),
+        (None, None),
+        ("Bearer \udcff€", None),
     ],
 )
-def test_a_key_allows_what_it_is_for(header: str | None, reads: bool, writes: bool) -> None:
-    assert (KEYS.allows(header, write=False), KEYS.allows(header, write=True)) == (reads, writes)
+def test_key_allows_what_its_entry_says(header: str | None, scope: Scope | None) -> None:
+    found = KEYS.find(header)
+    assert (found and found.scope) == scope
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer ", "Bearer x"])
-def test_without_keys_nobody_may_do_anything(header: str | None) -> None:
-    assert not Keys(()).allows(header, write=False)
+def test_without_keys_no_request_shows_one(header: str | None) -> None:
+    assert Keys(()).find(header) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("", "unknown"),
+        ("unix:", "unknown"),
+    ],
+)
+def test_addresses_of_one_customer_count_as_one(address: str, network: str) -> None:
+    assert network_of(address) == network

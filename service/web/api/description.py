@@ -41,14 +41,14 @@ MEANINGS = {
     400: "INVALID_REQUEST, and on writes whatever else the upstream refuses with a 400",
     401: "UNAUTHORIZED: no bearer key of MIRROR_API_KEYS",
     402: "INSUFFICIENT_CREDITS",
-    403: "FORBIDDEN: the key may only read, or the organization has no whitelabel feature",
+    403: "FORBIDDEN: the key may not do this, or the organization has no whitelabel feature",
     404: "NOT_FOUND",
     409: "CONFLICT: another request with this Idempotency-Key is being worked on",
     410: "GONE: changes since then are no longer kept",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     422: "INVALID_REQUEST: this Idempotency-Key came with another body before",
-    429: "RATE_LIMIT_EXCEEDED: the request budget or the vendor's limit is spent",
+    429: "RATE_LIMIT_EXCEEDED: the request budget or the vendor's limit is spent, or too many wrong API keys came from here",
     500: "The upstream's own failure",
     502: "UPSTREAM_ERROR",
     503: "UNAVAILABLE: a server of the mirror's, or its upstream key, is missing",
@@ -100,7 +100,7 @@ def _list() -> dict[str, Any]:
         "description": "Newest first. With `updatedSince`: the feed of changes, each model as it is now.",
         "parameters": [*_parameters(ListQuery), _header("If-None-Match", "The ETag of an earlier answer.")],
         "responses": _responses(
-            (ModelList, ModelFeed), (304, 400, 401, 410, 503), headers=("ETag", "Age", "X-Mirror-Cursor")
+            (ModelList, ModelFeed), (304, 400, 401, 403, 410, 429, 503), headers=("ETag", "Age", "X-Mirror-Cursor")
         ),
     }
 

@@ -7,11 +7,14 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 import structlog
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from service import inbox
+from service.api.fresh import FreshReads
 from service.api.reading import Reader, reading_engine
 from service.api.writing import Writer
+from service.api_keys import Scope
 from service.counters import Counters
 from service.errors import (
     CallRefused,
@@ -31,10 +34,12 @@ from service.upstream.client import UpstreamClient
 from service.web.answers import error_answer
 from service.web.api.calls import JSON, Calls
 from service.web.api.description import Description
-from service.web.keys import Keys
 
 if TYPE_CHECKING:
+    import redis
+
     from service.config import Settings
+    from service.web.keys import Admission
 
 log = structlog.get_logger(__name__)
 
@@ -48,16 +53,22 @@ REDIS_TIMEOUT_SECONDS = 2.0
 RETRY_AFTER_SECONDS = 5
 
 
-def blueprints(settings: Settings) -> tuple[Blueprint, Blueprint]:
-    """The calls under `/api/v2`, and what describes them under `/api`; nothing is connected yet."""
+def blueprints(settings: Settings, admission: Admission, client: redis.Redis) -> tuple[Blueprint, Blueprint]:
+    """The calls under `/api/v2`, and what describes them under `/api`; nothing is connected yet.
+
+    Args:
+        settings: of this process.
+        admission: lets requests in by their keys.
+        client: Redis, for what web processes must know of each other.
+    """
     url = settings.postgres_url
     reader = Reader(reading_engine(url, connections=CONNECTIONS, patience=PATIENCE_SECONDS))
-    keys = Keys(settings.api_keys)
     api = Blueprint("api", __name__)
-    api.before_request(lambda: _admit(keys))
+    api.before_request(lambda: _refused(admission))
+    api.teardown_request(lambda _error: unbind_contextvars("key"))
     api.after_request(_forbid_caching)
     api.register_error_handler(MirrorError, _refuse)
-    calls = Calls(reader, _writer(settings))
+    calls = Calls(reader, _writer(settings), FreshReads(client))
     api.get(PREFIX)(calls.list_models)
     api.post(PREFIX)(calls.create)
     api.get(f"{PREFIX}/<model_id>")(calls.get_model)
@@ -83,14 +94,12 @@ def _writer(settings: Settings) -> Writer | None:
     return Writer(engine, client, JobQueue(redis), StaleModels(redis))
 
 
-def _admit(keys: Keys) -> tuple[Response, int] | None:
-    """Before every call: is this a key of ours, and may it do that?"""
-    header = request.headers.get("Authorization")
-    if not keys.allows(header, write=False):
-        return error_answer(401, "UNAUTHORIZED", "Invalid or missing API key")
-    if request.method not in ("GET", "HEAD") and not keys.allows(header, write=True):
-        return error_answer(403, "FORBIDDEN", "This API key may only read")
-    return None
+def _refused(admission: Admission) -> Response | None:
+    """The refusal of a call, None where its key may do that; every line that is logged of the call names the key."""
+    refusal = admission.refuse(Scope.READ if request.method in ("GET", "HEAD") else Scope.WRITE)
+    if "caller" in g:
+        bind_contextvars(key=g.caller.name)
+    return refusal
 
 
 def _forbid_caching(response: Response) -> Response:

@@ -207,11 +207,11 @@ class System:
     def _use_real_vendor(self) -> None:
         given = self._given
         self._screen.row("vendor", given.headshotpro_api_url)
-        if given.headshotpro_webhook_secret is None:
-            words = "off: without HEADSHOTPRO_WEBHOOK_SECRET no webhook can be checked, so the mirror only pulls"
-            self._screen.row("web", words)
-            return
         port = self._choose_web_port()
+        if given.headshotpro_webhook_secret is None:
+            closed = "without HEADSHOTPRO_WEBHOOK_SECRET its webhook endpoint is closed, so the mirror only pulls"
+            self._screen.row("web", f"port {port}; {closed}")
+            return
         public = (given.public_url or "https://<where the vendor reaches this port>").rstrip("/")
         self._screen.row("web", f"port {port}; webhook URL for HeadshotPro's admin pages: {public}{WEBHOOKS}")
 
@@ -244,8 +244,8 @@ class System:
     def _start_processes(self) -> None:
         from service.embedded import end_all
 
-        # In this order they are asked to end; web runs only where a port was chosen for it.
-        roles = [role for role in ("web", "clock", "worker") if role != "web" or "PORT" in self._told]
+        # In this order they get their SIGTERM.
+        roles = ("web", "clock", "worker")
         children = {role: self._child(role, "-m", "service.cli", role) for role in roles}
         self._stack.callback(end_all, children.values(), CHILDREN_PATIENCE)
         for role, child in children.items():

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from service.config import Settings
 
-NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_WEBHOOK_SECRET")
+# Without a webhook secret the webhook endpoint is closed, and the rest goes on.
+NEEDS = ("DATABASE_URL", "REDIS_URL")
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -67,7 +67,7 @@ def build(settings: Settings | None = None) -> Flask:
     keeper = Keeper(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
     counters = Counters(client)
     app.door = Door(keeper, StaleModels(client), JobQueue(client), settings, counters)
-    health = Health(client, engine, settings.inbox_limit)
+    health = Health(client, engine, settings.inbox_limit, webhooks_open=bool(settings.webhook_secrets))
     budget = Budget(client, settings.rate_budget, settings.detail_budget)
     admission = Admission(Keys(settings.api_keys), FailedKeys(client), counters)
     metrics = Metrics(client, engine, admission, budget, settings.inbox_limit)

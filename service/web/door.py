@@ -67,6 +67,11 @@ class Door:
         """Answer a request for the door's path, as WSGI has it (PEP 3333)."""
         if environ["REQUEST_METHOD"] != "POST":
             answer = refusal(405, CODES[405], "deliveries are posted", Allow="POST")
+        elif not self._secrets:
+            self._counters.add(DELIVERIES, "unavailable")
+            log.error("delivery", answer="unavailable", status=503, reason="HEADSHOTPRO_WEBHOOK_SECRET is missing")
+            closed = "the webhook endpoint is closed: no secret is set"
+            answer = refusal(503, "UNAVAILABLE", closed, **{"Retry-After": str(RETRY_AFTER_SECONDS)})
         else:
             try:
                 answer = self._receive(environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
 from flask import Response
 
 from service import promise
@@ -14,6 +15,8 @@ from service.web.patience import Question
 if TYPE_CHECKING:
     import redis
     from sqlalchemy import Engine
+
+log = structlog.get_logger(__name__)
 
 # A Postgres that hangs must not hang the question.
 POSTGRES_PATIENCE_SECONDS = 3.0
@@ -26,24 +29,32 @@ class Health:
         client: the inbox's Redis.
         engine: the mirror's Postgres.
         inbox_limit: how many events the inbox takes.
+        webhooks_open: whether there is a secret by which a delivery can be verified.
     """
 
-    def __init__(self, client: redis.Redis, engine: Engine, inbox_limit: int) -> None:
+    def __init__(self, client: redis.Redis, engine: Engine, inbox_limit: int, *, webhooks_open: bool) -> None:
         self._client = client
         self._engine = engine
         self._inbox_limit = inbox_limit
+        self._webhooks_open = webhooks_open
 
     def livez(self) -> Response:
         """The process answers."""
         return Response("ok\n", mimetype="text/plain")
 
     def readyz(self) -> Response:
-        """200 while one of the servers can take a delivery, else 503; a line for each says why."""
+        """200 while one of the servers can take a delivery, else 503; a line for each says how it is.
+
+        Anybody may read it, so it holds no address, role or user of a server; the log has the reasons. It judges
+        servers alone: a process without a secret still serves the API, so a load balancer must not take it out.
+        """
         postgres_takes, postgres_lines = self._postgres()
         redis_takes, redis_line = self._redis()
         if not redis_takes and postgres_takes:
             redis_line += "; deliveries are kept in Postgres meanwhile"
         lines = sorted([*postgres_lines, redis_line])
+        if not self._webhooks_open:
+            lines.append("webhooks: closed, HEADSHOTPRO_WEBHOOK_SECRET is missing")
         return Response("\n".join(lines) + "\n", 200 if redis_takes or postgres_takes else 503, mimetype="text/plain")
 
     def _redis(self) -> tuple[bool, str]:
@@ -52,7 +63,8 @@ class Health:
             words = promise.durability(self._client).words
             room = promise.room(self._client, self._inbox_limit)
         except InboxUnavailable as error:
-            return False, f"redis: unavailable ({error})"
+            log.warning("readyz.unavailable", server="redis", reason=str(error))
+            return False, "redis: unavailable"
         return not room.full, "; ".join(part for part in (f"redis: {room.state}, {words}", room.warning) if part)
 
     def _postgres(self) -> tuple[bool, list[str]]:
@@ -60,7 +72,8 @@ class Health:
         try:
             revision = Question(lambda: schema.check(self._engine)).answer(POSTGRES_PATIENCE_SECONDS)
         except StorageUnavailable as error:
-            return False, [f"postgres: unavailable ({error})", "schema: unknown"]
+            log.warning("readyz.unavailable", server="postgres", reason=str(error))
+            return False, ["postgres: unavailable", "schema: unknown"]
         except SchemaOutdated as error:
             return False, ["postgres: ok", f"schema: outdated ({error})"]
         return True, ["postgres: ok", f"schema: ok, revision {revision}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
@@ -281,7 +282,39 @@ def test_readyz_is_200_without_redis_because_postgres_keeps_deliveries(folder: P
 def test_readyz_is_503_when_nobody_can_take_a_delivery(folder: Path) -> None:
     answer = client_of(folder).get("/readyz")
     assert answer.status_code == 503
-    assert [line.split(" ")[1] for line in answer.text.splitlines()] == ["unavailable", "unavailable", "unknown"]
+    # Anybody may read it: not a word of where the servers are, or of who we are there.
+    assert answer.text == "postgres: unavailable\nredis: unavailable\nschema: unknown\n"
+
+
+def test_readyz_hides_role_and_database_that_postgres_refuses(folder: Path, redis_url: str, database_url: str) -> None:
+    parts = urlsplit(database_url)
+    strange = parts._replace(
+        netloc=f"nosuchrole:hunter2@{parts.hostname}:{parts.port}", path="/nosuchdatabase"
+    ).geturl()
+    answer = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=strange).get("/readyz")
+    assert answer.status_code == 200
+    for word in ("nosuch", "hunter2", str(parts.hostname), str(parts.port), "FATAL"):
+        assert word not in answer.text
+
+
+def test_without_a_secret_the_endpoint_is_closed_and_readyz_says_so(
+    folder: Path, redis_url: str, database_url: str
+) -> None:
+    door = client_of(
+        folder, REDIS_URL=redis_url, DATABASE_URL=database_url, HEADSHOTPRO_WEBHOOK_SECRET="", MIRROR_API_KEYS="key"
+    )
+    body = event_body(new_id())
+    for headers in (signed(body), signed(body, secret=""), {}):
+        answer = door.post(HOOK, data=body, headers=headers)
+        assert_refused(answer, 503, "UNAVAILABLE")
+        assert int(answer.headers["Retry-After"]) > 0
+    assert door.get(HOOK).status_code == 405
+    assert waiting(redis_url) == []
+    ready = door.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.text.splitlines()[3] == "webhooks: closed, HEADSHOTPRO_WEBHOOK_SECRET is missing"
+    models = door.get("/api/v2/organization/models", headers={"Authorization": "Bearer key"})
+    assert models.status_code == 200
 
 
 def test_readyz_warns_long_before_the_inbox_is_full(

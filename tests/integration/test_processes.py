@@ -186,7 +186,7 @@ def run(role: str, folder: Path, **settings: str | None) -> subprocess.Completed
 @pytest.mark.parametrize(
     ("role", "name", "value"),
     [
-        ("web", "HEADSHOTPRO_WEBHOOK_SECRET", None),
+        ("web", "HEADSHOTPRO_WEBHOOK_SECRET", ","),
         ("web", "REDIS_URL", "http://:hunter2@h"),
         ("worker", "HEADSHOTPRO_API_KEY", None),
         ("worker", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?pgbouncer=true"),

@@ -235,7 +235,7 @@ def test_with_a_key_but_no_secret_it_only_pulls_and_says_so(
         REDIS_URL=redis_url,
     ).says(STARTED)
     assert "only pulls" in up.row("web")
-    assert up.row("processes") == "clock, worker"
+    assert up.row("processes") == "web, clock, worker"
     up.says(" 30 models")
     # Servers that were given are used, and none is started beside them.
     assert up.row("Postgres") == "that of DATABASE_URL"

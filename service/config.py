@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     inbox_limit: Annotated[int, Meta(ge=10)] = 200_000
     web_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
+    web_bind: str | None = None
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -95,6 +97,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
             return parse_keys(_split(self.mirror_api_keys))
         except ValueError as error:
             raise SettingsError(f"MIRROR_API_KEYS is malformed: {error}") from None
+
+    @property
+    def web_address(self) -> str:
+        """The IP address that web listens on; all of the machine's where none is set."""
+        return (self.web_bind or "0.0.0.0").strip("[]")  # noqa: S104 - containers need it; `up` binds to loopback
 
     @property
     def postgres_url(self) -> str:
@@ -147,6 +154,10 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
         # Whether Apprise knows what it names is checked by those who start processes: that takes Apprise itself.
         raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
     _ = settings.api_keys
+    try:
+        ip_address(settings.web_address)
+    except ValueError:
+        raise SettingsError("WEB_BIND is malformed: it is an IP address, such as 127.0.0.1, 0.0.0.0 or ::1") from None
     for name in needs:
         settings.require(name)
     return settings

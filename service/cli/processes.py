@@ -34,7 +34,7 @@ def _become(*arguments: str) -> None:
 
 @click.command(epilog="Example: PORT=8000 headshot-mirror web")
 def web() -> None:
-    """Listen for webhooks on 0.0.0.0:$PORT with $WEB_CONCURRENCY processes."""
+    """Listen for webhooks on $WEB_BIND:$PORT with $WEB_CONCURRENCY processes."""
     from service.errors import StorageUnavailable
     from service.storage import database, schema
     from service.web import NEEDS

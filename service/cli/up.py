@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +215,8 @@ class System:
             return
         public = (given.public_url or "https://<where the vendor reaches this port>").rstrip("/")
         self._screen.row("web", f"port {port}; webhook URL for HeadshotPro's admin pages: {public}{WEBHOOKS}")
+        if ip_address(self._told["WEB_BIND"]).is_loopback:
+            self._screen.row("", "only this machine reaches it: put a proxy in front, or set WEB_BIND=0.0.0.0")
 
     def _start_sandbox(self, options: tuple[str, ...]) -> None:
         from service.embedded import end_all, write_private
@@ -237,8 +240,10 @@ class System:
         self._screen.row("web", webhooks)
 
     def _choose_web_port(self) -> int:
-        port = self._find_port("web", self._given.port, address="")
-        self._told["PORT"] = str(port)
+        # People try `up` on their own machines: nobody else needs to reach it there.
+        address = self._given.web_address if self._given.web_bind else "127.0.0.1"
+        port = self._find_port("web", self._given.port, address=address)
+        self._told |= {"PORT": str(port), "WEB_BIND": address}
         return port
 
     def _start_processes(self) -> None:

@@ -28,7 +28,7 @@ PORT_TAKEN = "address already in use"
 
 def is_free(port: int, address: str = ADDRESS) -> bool:
     """Whether a server could listen on this port now; an empty address means all of the machine's."""
-    with socket.socket() as trial:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             trial.bind((address, port))

@@ -44,7 +44,12 @@ class Answer(NamedTuple):
     def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
         """Answer a request as WSGI has it (PEP 3333)."""
         body = json.dumps(self.document).encode() + b"\n"
-        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), *self.headers.items()]
+        headers = [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("X-Content-Type-Options", "nosniff"),
+            *self.headers.items(),
+        ]
         start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

@@ -22,6 +22,7 @@ from service.web.health import Health
 from service.web.keeper import Keeper
 from service.web.keys import Admission, FailedKeys, Keys
 from service.web.metrics import Metrics
+from service.web.response_headers import protect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,6 +78,7 @@ def build(settings: Settings | None = None) -> Flask:
     for blueprint in routes.blueprints(settings, admission, client):
         app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_error)
+    app.after_request(protect)
     return app
 
 

@@ -12,7 +12,8 @@ from service.web.schema_watch import SchemaWatch as _SchemaWatch
 _settings = _load(_NEEDS)
 
 wsgi_app = "service.web:create_app()"
-bind = f"0.0.0.0:{_settings.port}"
+_address = f"[{_settings.web_address}]" if ":" in _settings.web_address else _settings.web_address
+bind = f"{_address}:{_settings.port}"
 workers = _settings.web_concurrency
 worker_class = "service.web.worker.PoliteWorker"
 worker_connections = 1000

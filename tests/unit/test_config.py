@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "INBOX_LIMIT": 200_000,
     "WEB_CONCURRENCY": 2,
     "PORT": 8000,
+    "WEB_BIND": None,
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
 }
@@ -64,6 +65,9 @@ MALFORMED = [
     ("EVENT_RETENTION_DAYS", "0"),
     ("WEB_CONCURRENCY", "0"),
     ("PORT", "65536"),
+    ("WEB_BIND", "localhost"),
+    ("WEB_BIND", "127.0.0.1:8000"),
+    ("WEB_BIND", "[]"),
     ("LOG_FORMAT", "xml"),
     ("LOG_LEVEL", "loud"),
     ("DATABASE_URL", "mysql://u:hunter2@h/d"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from service.api.documents import (
     SingleModel,
     SingleQuery,
 )
+from service.web.response_headers import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +51,7 @@ MEANINGS = {
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
     422: "INVALID_REQUEST: this Idempotency-Key came with another body before",
-    429: "RATE_LIMIT_EXCEEDED: the request budget or the vendor's limit is spent, or too many wrong API keys came from here",
+    429: "RATE_LIMIT_EXCEEDED: the request budget or the vendor's limit is spent, or too many wrong API keys came",
     500: "The upstream's own failure",
     502: "UPSTREAM_ERROR",
     503: "UNAVAILABLE: a server of the mirror's, or its upstream key, is missing",
@@ -71,9 +74,13 @@ class Description:
         """The document."""
         return Response(msgspec.json.encode(self.document), content_type="application/json; charset=utf-8")
 
-    def page(self) -> str:
-        """The same for people; it loads nothing from anywhere."""
-        return render_template("docs.html", api=self.document)
+    def page(self) -> Response:
+        """The same for people; it loads nothing, and a browser lets it have no style but its own."""
+        page = render_template("docs.html", api=self.document)
+        style = page.partition("<style>")[2].partition("</style>")[0]
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        policy = f"{NOTHING}; style-src 'sha256-{digest}'"
+        return Response(page, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
 
     @cached_property
     def document(self) -> dict[str, Any]:

@@ -2,97 +2,78 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
-import tempfile
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 import redis
+from hypothesis import settings
 
 from service.config import force_wheels
 from service.embedded import Postgres, Valkey
-from service.leash import leashed
+from tests.support.sandboxes import Sandbox, Sandboxes, StartSandbox
+from tests.support.servers import TEMPLATE, admin, new_postgres, share_folder, temporary_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.support.drainer import Drainer
 
-TEMPLATE = "migrated_template"
+__all__ = ["Sandbox", "StartSandbox"]
+
 FORCE_WHEELS = force_wheels()
+
+
+# Every run of the tests meets the same examples, on a busy machine too; `make fuzz` searches for others.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1000, deadline=None, database=None, print_blob=True)
+settings.load_profile("steady")
+
+
+def pytest_configure() -> None:
+    """Make what the test processes of this run share before they are started."""
+    share_folder()
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder for one test's servers, gone afterwards: pytest's own `tmp_path` keeps those of three runs."""
-    with _folder() as path:
+    with temporary_folder() as path:
         yield path
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="hm-"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """This test process's Postgres. Stop or kill `own_postgres`, never this one."""
-    with _folder() as path, Postgres.start(path, durable=False, force_wheels=FORCE_WHEELS) as server:
+    with temporary_folder() as path, new_postgres(path / "postgres", migrated=True) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """This test process's Valkey. Stop or kill `own_valkey`, never this one."""
-    with _folder() as path, Valkey.start(path, sync="no", force_wheels=FORCE_WHEELS) as server:
+    with temporary_folder() as path, Valkey.start(path, sync="no", force_wheels=FORCE_WHEELS) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def _template(postgres: Postgres) -> str:
-    """The schema, migrated once; a clone of it is ten times quicker than a migration."""
-    from service.storage.schema import migrate
-
-    with _admin(postgres) as connection:
-        connection.execute(f"create database {TEMPLATE}")
-    migrate(postgres.url_of(TEMPLATE))
-    return TEMPLATE
-
-
-@contextmanager
-def _admin(server: Postgres) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
-        yield connection
 
 
 @contextmanager
 def _database(server: Postgres, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
-    with _admin(server) as connection:
+    with admin(server) as connection:
         connection.execute(f"create database {name} template {template}")
     try:
         yield server.url_of(name)
     finally:
-        with _admin(server) as connection:
+        with admin(server) as connection:
             connection.execute(f"drop database {name} with (force)")
 
 
 @pytest.fixture
-def database_url(postgres: Postgres, _template: str) -> Iterator[str]:
+def database_url(postgres: Postgres) -> Iterator[str]:
     """A database of this test alone, with the newest schema and no rows."""
-    with _database(postgres, _template) as url:
+    with _database(postgres, TEMPLATE) as url:
         yield url
 
 
@@ -123,7 +104,7 @@ def drainer(database_url: str, redis_url: str) -> Iterator[Drainer]:
 @pytest.fixture
 def own_postgres(folder: Path) -> Iterator[Postgres]:
     """A Postgres of this test alone, unmigrated: it may be killed, which loses no commit, and started again."""
-    with Postgres.start(folder / "postgres", durable=False, force_wheels=FORCE_WHEELS) as server:
+    with new_postgres(folder / "postgres") as server:
         yield server
 
 
@@ -134,59 +115,22 @@ def own_valkey(folder: Path) -> Iterator[Valkey]:
         yield server
 
 
-@dataclass(frozen=True)
-class Sandbox:
-    """A running sandbox vendor.
-
-    Attributes:
-        url: base of its API, for HEADSHOTPRO_API_URL.
-        api_key: its bearer key.
-        webhook_secret: what it signs webhooks with.
-        control_url: base of the switches that tests turn.
-        process: it.
-    """
-
-    url: str
-    api_key: str
-    webhook_secret: str
-    control_url: str
-    process: subprocess.Popen[str]
-
-
-StartSandbox = Callable[..., Sandbox]
+@pytest.fixture(scope="session")
+def _sandboxes() -> Iterator[Sandboxes]:
+    pool = Sandboxes()
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
-def sandbox() -> Iterator[StartSandbox]:
+def sandbox(_sandboxes: Sandboxes) -> Iterator[StartSandbox]:
     """Starts sandboxes: `sandbox(models=50, webhook_url=…, drift=True)`; an option is named as on its command line."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[tuple[Sandbox, dict[str, object]]] = []
 
     def start(**options: object) -> Sandbox:
-        command = [sys.executable, "-m", "service.sandbox", "--port", "0", *_as_arguments(options)]
-        process = subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, f"the sandbox ended with {process.wait()} before it said where it listens"
-        told = json.loads(line)
-        control = told["url"].removesuffix("/api/v2") + "/_sandbox"
-        return Sandbox(told["url"], told["api_key"], told["webhook_secret"], control, process)
+        started.append((_sandboxes.take(options), options))
+        return started[-1][0]
 
     yield start
-    for process in started:
-        process.terminate()
-    for process in started:
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _as_arguments(options: dict[str, object]) -> Iterator[str]:
-    for name, value in options.items():
-        if value is False or value is None:
-            continue
-        yield f"--{name.replace('_', '-')}"
-        if value is not True:
-            yield str(value)
+    for running, options in started:
+        _sandboxes.give_back(running, options)

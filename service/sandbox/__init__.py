@@ -33,6 +33,9 @@ API.
   none.
 - `POST /_sandbox/webhook` `{url?, secret?}`: another receiver or secret, at once; a null URL stops the sender.
 - `POST /_sandbox/organization` `{uid?, id?, name?, website?, teams?}`: whose key it is.
+- `POST /_sandbox/reset` `{models?, seed?, credits?, api_key?, webhook_secret?, webhook_url?, switch: value, …}`: begin
+  anew, with the defaults of the command line for what is not given: nothing of before is left, no model, no count, no
+  delivery that waits. Answers `{api_key, webhook_secret}`. 400 with a state file, which only a new process opens.
 
 Errors are 400 or 404 with `{"success": false, "error": words}`.
 """

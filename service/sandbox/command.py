@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.errors import MirrorError, SettingsError
-from service.sandbox.switches import Switches, parse_switches
+from service.sandbox.switches import Beginning, Switches, parse_switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 DEFAULTS = Switches()
+FIRST = Beginning()
 EPILOG = """\b
 Example:
   headshot-mirror sandbox --models 500 --port 8100 --speed 10 \\
@@ -39,10 +40,12 @@ def switch(name: str, form: Any, words: str, metavar: str | None = None) -> Deco
 @click.command(epilog=EPILOG)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; the control API has no key.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; 0, the default, takes a free one.")
-@click.option("--models", type=click.IntRange(0), default=250, show_default=True, help="Models that exist at first.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Seeds people, ids, lives and faults.")
 @click.option(
-    "--credits", "credit", type=click.IntRange(0), default=100_000, show_default=True, help="Models to spend."
+    "--models", type=click.IntRange(0), default=FIRST.models, show_default=True, help="Models that exist at first."
+)
+@click.option("--seed", type=int, default=FIRST.seed, show_default=True, help="Seeds people, ids, lives and faults.")
+@click.option(
+    "--credits", "credit", type=click.IntRange(0), default=FIRST.credits, show_default=True, help="Models to spend."
 )
 @click.option("--api-key", help="Bearer key of the API; random by default.")
 @click.option("--webhook-secret", help="Secret of the webhooks; 64 random hex digits by default.")
@@ -103,16 +106,15 @@ def sandbox(
 
     try:
         turned = parse_switches({**switches, "whitelabel": not no_whitelabel})
-        opened = open_sandbox(
-            turned,
+        beginning = Beginning(
             models=models,
             seed=seed,
-            credit=credit,
+            credits=credit,
             api_key=api_key,
             webhook_secret=webhook_secret,
             webhook_url=webhook_url,
-            state=state,
         )
+        opened = open_sandbox(turned, beginning, state)
         serve(opened, host, port, with_parent=with_parent)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None

@@ -11,13 +11,17 @@ from msgspec import UNSET, UnsetType, structs
 from service.errors import SettingsError
 from service.sandbox.account import Organization
 from service.sandbox.api import answer
+from service.sandbox.core import open_sandbox
 from service.sandbox.events import bare_body, full_body, new_event
 from service.sandbox.lifecycle import entered
 from service.sandbox.model import Model, iso, milliseconds, truth, webhook_object
 from service.sandbox.people import People, draw_team
+from service.sandbox.switches import Beginning, parse_switches
 from service.sandbox.vendor import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.sandbox.core import Sandbox
 
 PREFIX = "/_sandbox"
@@ -44,10 +48,16 @@ class Target(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Control:
-    """The control calls; each change is settled before it is answered, and none of them is ever hostile."""
+    """The control calls; each change is settled before it is answered, and none of them is ever hostile.
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    Args:
+        sandbox: what they look at and change.
+        replace: puts another sandbox in its place.
+    """
+
+    def __init__(self, sandbox: Sandbox, replace: Callable[[Sandbox], None]) -> None:
         self._sandbox = sandbox
+        self._replace = replace
         self._rng = sandbox.chance("control")
         self._people = People(self._rng, sandbox.account.organization.domain)
 
@@ -70,6 +80,7 @@ class Control:
         control.post("/hostile")(self.turn)
         control.post("/webhook")(self.webhook)
         control.post("/organization")(self.organization)
+        control.post("/reset")(self.reset)
         return control
 
     def models(self) -> Response:
@@ -162,6 +173,16 @@ class Control:
         given = msgspec.to_builtins(account.organization) | _body(dict[str, Any])
         account.organization = msgspec.convert(given, Organization)
         return answer(account.organization)
+
+    def reset(self) -> Response:
+        """Begin anew, as another start of the process would: other models, key and secret, and no delivery waits."""
+        if self._sandbox.has_state_file:
+            raise ValueError("this sandbox has a state file: stop it, delete the file and start it again")
+        given = _body(dict[str, Any])
+        beginning = {name: given.pop(name) for name in Beginning.__struct_fields__ if name in given}
+        fresh = open_sandbox(parse_switches(given), msgspec.convert(beginning, Beginning))
+        self._replace(fresh)
+        return answer({"api_key": fresh.account.api_key, "webhook_secret": fresh.account.webhook_secret}, 201)
 
     def _create(self, fields: dict[str, Any], *, announce: bool) -> Model:
         vendor = self._sandbox.vendor

@@ -19,7 +19,7 @@ from service.sandbox.vendor import Vendor
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.sandbox.switches import Switches
+    from service.sandbox.switches import Beginning, Switches
 
 
 class Sandbox:
@@ -49,6 +49,11 @@ class Sandbox:
         self.answers: Counter[tuple[str, str, int]] = Counter()
         self.connections = 0
         self._keep = keep
+
+    @property
+    def has_state_file(self) -> bool:
+        """Whether its state outlives the process."""
+        return self._keep is not None
 
     def clock(self) -> int:
         """The vendor's time in milliseconds: this machine's, off by the switch `skew`."""
@@ -83,17 +88,7 @@ class Sandbox:
             self._keep.close()
 
 
-def open_sandbox(
-    switches: Switches,
-    *,
-    models: int,
-    seed: int,
-    credit: int,
-    api_key: str | None,
-    webhook_secret: str | None,
-    webhook_url: str | None,
-    state: Path | None,
-) -> Sandbox:
+def open_sandbox(switches: Switches, beginning: Beginning, state: Path | None = None) -> Sandbox:
     """The sandbox of a state file, or a new one. A key, secret or URL that is given overrides the kept one.
 
     Raises:
@@ -103,11 +98,11 @@ def open_sandbox(
     kept = keep.load() if keep else None
     is_new = kept is None
     if kept is None:
-        kept = _found(models, seed, credit, switches.speed)
+        kept = _found(beginning, switches.speed)
     account = kept.account
-    account.api_key = api_key or account.api_key
-    account.webhook_secret = webhook_secret or account.webhook_secret
-    account.webhook_url = webhook_url or account.webhook_url
+    account.api_key = beginning.api_key or account.api_key
+    account.webhook_secret = beginning.webhook_secret or account.webhook_secret
+    account.webhook_url = beginning.webhook_url or account.webhook_url
     sandbox = Sandbox(kept, switches, keep)
     if is_new:
         sandbox.vendor.touched.update(sandbox.vendor.models)
@@ -115,9 +110,9 @@ def open_sandbox(
     return sandbox
 
 
-def _found(models: int, seed: int, credit: int, speed: float) -> Kept:
-    rng = Random(seed)
+def _found(beginning: Beginning, speed: float) -> Kept:
+    rng = Random(beginning.seed)
     organization = found_organization(rng)
-    account = open_account(organization, seed=seed, credit=credit)
+    account = open_account(organization, seed=beginning.seed, credit=beginning.credits)
     now = time.time_ns() // 1_000_000
-    return Kept(account, population(models, organization, rng, now=now, speed=speed), [])
+    return Kept(account, population(beginning.models, organization, rng, now=now, speed=speed), [])

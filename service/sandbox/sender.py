@@ -102,6 +102,10 @@ class Sender:
             pause = (self._agenda[0][0] - self._clock()) / 1000 if self._agenda else None
             self._woken.wait(pause if pause is None else max(0.0, pause))
 
+    def give_up(self) -> None:
+        """Break off every request that is under way."""
+        self._hands.kill()
+
     def _schedule(self, delivery: Delivery) -> None:
         self._last = max(self._last, delivery.number)
         self.waiting[delivery.number] = self.touched[delivery.number] = delivery

@@ -18,6 +18,9 @@ from service.errors import EmbeddedError
 from service.sandbox import api, control
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
     from service.sandbox.core import Sandbox
 
 # How often lives move on, and how often a child looks for its parent, in seconds.
@@ -25,12 +28,44 @@ TICK = 0.02
 PARENT_CHECK = 0.5
 
 
-def create_app(sandbox: Sandbox) -> Flask:
-    """The WSGI application of one sandbox."""
+def create_app(sandbox: Sandbox, replace: Callable[[Sandbox], None]) -> Flask:
+    """The WSGI application of one sandbox; `replace` puts another sandbox in its place."""
     app = Flask(__name__, static_folder=None)
     app.register_blueprint(api.Api(sandbox).blueprint())
-    app.register_blueprint(control.Control(sandbox).blueprint())
+    app.register_blueprint(control.Control(sandbox, replace).blueprint())
     return app
+
+
+class Stage:
+    """The sandbox that is served now, with its sender and its ticking clock; a WSGI application.
+
+    Args:
+        sandbox: the first one.
+        over: gets the exception of a part that breaks.
+    """
+
+    def __init__(self, sandbox: Sandbox, over: gevent.event.AsyncResult[None]) -> None:
+        self._over = over
+        self._show(sandbox)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._app(environ, start_response)
+
+    def replace(self, sandbox: Sandbox) -> None:
+        """Serve another sandbox; requests that are in flight still end at the one before."""
+        self.clear()
+        self._show(sandbox)
+
+    def clear(self) -> None:
+        """End sender and clock."""
+        gevent.killall(self._parts)
+        self.sandbox.sender.give_up()
+
+    def _show(self, sandbox: Sandbox) -> None:
+        self.sandbox, self._app = sandbox, create_app(sandbox, self.replace)
+        self._parts = [gevent.spawn(sandbox.sender.run), gevent.spawn(_tick, sandbox)]
+        for part in self._parts:
+            part.link_exception(lambda broken: self._over.set_exception(broken.exception))
 
 
 def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
@@ -50,31 +85,29 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
     over: gevent.event.AsyncResult[None] = gevent.event.AsyncResult()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, over.set)
-    server = _listen(sandbox, host, port)
-    parts = [gevent.spawn(sandbox.sender.run), gevent.spawn(_tick, sandbox)]
+    stage = Stage(sandbox, over)
+    server = _listen(stage, host, port)
     if with_parent:
-        parts.append(gevent.spawn(_outlive_nobody, os.getppid(), over))
-    for part in parts:
-        part.link_exception(lambda broken: over.set_exception(broken.exception))
+        gevent.spawn(_outlive_nobody, os.getppid(), over)
     _announce(sandbox, host, server.server_port)
     try:
         over.get()
     finally:
         server.stop(timeout=0)
-        gevent.killall(parts)
-        sandbox.close()
+        stage.clear()
+        stage.sandbox.close()
 
 
-def _listen(sandbox: Sandbox, host: str, port: int) -> WSGIServer:
+def _listen(stage: Stage, host: str, port: int) -> WSGIServer:
     def connected(connection: socket.socket, *rest: Any) -> WSGIHandler:
         # pywsgi writes head and body apart: without this the body waits for the head's acknowledgement.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sandbox.connections += 1
+        stage.sandbox.connections += 1
         return WSGIHandler(connection, *rest)
 
     server = WSGIServer(
         (host, port),
-        create_app(sandbox),
+        stage,
         backlog=1024,
         log=None,
         handler_class=connected,

@@ -1,4 +1,4 @@
-"""Every switch that can be turned while the vendor runs, with its bounds and defaults in one place."""
+"""What a sandbox begins with, and every switch that can be turned while it runs: bounds and defaults in one place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ Lag = Annotated[float, Meta(ge=0, le=60)]
 Days = Annotated[float, Meta(ge=-1e7, le=1e7)]
 Factor = Annotated[float, Meta(gt=0, le=1e9)]
 Count = Annotated[float, Meta(ge=0, le=1e6)]
+
+
+class Beginning(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What a new sandbox begins with; `command.py` describes each. A key, secret or URL also replaces a kept one."""
+
+    models: Annotated[int, Meta(ge=0)] = 250
+    seed: int = 1
+    credits: Annotated[int, Meta(ge=0)] = 100_000
+    api_key: str | None = None
+    webhook_secret: str | None = None
+    webhook_url: str | None = None
 
 
 class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

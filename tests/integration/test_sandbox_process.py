@@ -104,3 +104,37 @@ def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
 def answers(port: int | None) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port or 0)) == 0
+
+
+def test_a_reset_sandbox_has_nothing_of_before(sandbox: StartSandbox) -> None:
+    first = sandbox(models=5, quiet=True, loss=1, rate=7, webhook_url="http://127.0.0.1:9/")
+    caller = Caller(first)
+    caller.control("POST", "/hostile", {"loss": 0})
+    caller.control("POST", "/models", {"events": True})
+    caller.api("GET", MODELS)
+    second = first.begin_anew({"models": 3, "quiet": True, "credits": 1, "whitelabel": False})
+    assert second.url == first.url
+    assert second.api_key != first.api_key
+    assert second.webhook_secret != first.webhook_secret
+    assert caller.api("GET", MODELS).status == 401
+    other = Caller(second)
+    answer = other.api("GET", MODELS)
+    assert len(answer.document["models"]) == 3
+    assert answer.headers["X-RateLimit-Limit"] == "300"
+    assert set(other.control("GET", "/deliveries").values()) == {0}
+    # Our own request, and the one with the old key.
+    assert other.control("GET", "/requests")["total"] == 2
+    assert other.api("POST", MODELS, {"email": "ada@b.example"}).status == 403
+
+
+def test_a_reset_with_a_wrong_option_changes_nothing(sandbox: StartSandbox) -> None:
+    caller = Caller(sandbox(models=2, quiet=True))
+    for wrong in ({"models": -1}, {"models": "many"}, {"loss": 2}, {"unheard_of": 1}, {"state": "x"}, []):
+        assert caller.refused_control("POST", "/reset", wrong).status == 400
+    assert len(caller.api("GET", MODELS).document["models"]) == 2
+
+
+def test_a_sandbox_with_a_state_file_refuses_a_reset(sandbox: StartSandbox, folder: Path) -> None:
+    caller = Caller(sandbox(models=2, quiet=True, state=folder / "state.db"))
+    assert "delete the file" in caller.refused_control("POST", "/reset", {}).document["error"]
+    assert len(caller.api("GET", MODELS).document["models"]) == 2

@@ -1,0 +1,22 @@
+"""The order of a run: slow folders first, so that no process ends with a long test; within them pytest-randomly's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDERS = ("faults", "fuzz", "integration", "contract", "unit")
+
+
+def rank(path: Path) -> int:
+    """Where the tests of a file come; unknown folders come first."""
+    return next((place for place, name in enumerate(FOLDERS) if name in path.parts), -1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: rank(item.path))

@@ -1,0 +1,89 @@
+"""Servers for tests: one Postgres cluster is made a run, with the newest schema in a template; servers are copies."""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import psycopg
+
+from service.config import force_wheels
+from service.embedded import Postgres
+from service.storage.schema import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEMPLATE = "migrated_template"
+# Where the test processes of one run find what they share; the first process makes the folder and removes it.
+SHARED = "HEADSHOT_MIRROR_TESTS_SHARED"
+
+
+@contextmanager
+def temporary_folder(prefix: str = "hm-") -> Iterator[Path]:
+    """A folder that is removed with all that is in it."""
+    path = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def new_postgres(folder: Path, *, migrated: bool = False, durable: bool = False) -> Postgres:
+    """Start a Postgres in a new folder, from a copy of a cluster of this run, which is quicker than to make one.
+
+    Args:
+        folder: is not there yet.
+        migrated: its database has the newest schema, and so has the database `TEMPLATE`.
+        durable: see `Postgres.start`.
+    """
+    shutil.copytree(_cluster(migrated=migrated), folder)
+    return Postgres.start(folder, durable=durable, force_wheels=force_wheels())
+
+
+@contextmanager
+def admin(server: Postgres) -> Iterator[psycopg.Connection]:
+    """A connection that may make databases."""
+    with psycopg.connect(server.url_of("postgres"), autocommit=True) as connection:
+        yield connection
+
+
+def share_folder() -> Path:
+    """The folder that the test processes of this run share; children inherit it, and the first process removes it."""
+    if SHARED not in os.environ:
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="hm-run-")
+        atexit.register(shutil.rmtree, os.environ[SHARED], ignore_errors=True)
+    return Path(os.environ[SHARED])
+
+
+def _cluster(*, migrated: bool) -> Path:
+    """The folder of a cluster that does not run; made by the first test process that needs it."""
+    shared = share_folder()
+    place = shared / ("migrated" if migrated else "empty")
+    half = place.with_suffix(".half")
+    with (shared / f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            if migrated:
+                shutil.copytree(_cluster(migrated=False), half)
+            with Postgres.start(half, durable=False, force_wheels=force_wheels()) as server:
+                if migrated:
+                    _give_schema(server)
+            # Copies would all try the port of the first one.
+            record = half / "server.json"
+            record.write_bytes(msgspec.json.encode({**msgspec.json.decode(record.read_bytes()), "port": 0}))
+            half.rename(place)
+    return place
+
+
+def _give_schema(server: Postgres) -> None:
+    migrate(server.url)
+    with admin(server) as connection:
+        connection.execute(f"create database {TEMPLATE} template headshotpro")

@@ -74,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     web_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
     web_bind: str | None = None
+    keepalive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 15
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -20,8 +20,8 @@ worker_connections = 1000
 # Workers that stop give their requests this long; the whole process has to stop within ten seconds.
 graceful_timeout = 7
 timeout = 60
-# Longer than proxies keep theirs (a minute, mostly): who closes first must not be we, or a request meets a closed door.
-keepalive = 75
+# Behind a proxy it has to be longer than the proxy's own, or a request may meet a connection that is just being closed.
+keepalive = _settings.keepalive_seconds
 backlog = 2048
 # A request line and headers need no more; what is larger is refused before it is kept.
 limit_request_line = 4094

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "WEB_CONCURRENCY": 2,
     "PORT": 8000,
     "WEB_BIND": None,
+    "KEEPALIVE_SECONDS": 15,
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
 }
@@ -68,6 +69,7 @@ MALFORMED = [
     ("WEB_BIND", "localhost"),
     ("WEB_BIND", "127.0.0.1:8000"),
     ("WEB_BIND", "[]"),
+    ("KEEPALIVE_SECONDS", "0"),
     ("LOG_FORMAT", "xml"),
     ("LOG_LEVEL", "loud"),
     ("DATABASE_URL", "mysql://u:hunter2@h/d"),

@@ -19,6 +19,7 @@ TIMESTAMP_HEADER = "X-HeadshotPro-Timestamp"
 
 # Python's int() would also take signs, underscores and digits of other scripts.
 _UNIX_SECONDS = re.compile(r"[0-9]{1,12}")
+_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 
 
 class Verdict(Enum):
@@ -34,6 +35,13 @@ def sign(secret: str, timestamp: int | str, body: bytes) -> str:
     """The value of the signature header for a body sent at a time in Unix seconds: `sha256=<hex>`."""
     message = f"{timestamp}.".encode() + body
     return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
+
+
+def may_be_signed(signature: str | None, timestamp: str | None) -> bool:
+    """Whether both headers are there and in the form of the vendor's: what can be judged before the body is read."""
+    if signature is None or timestamp is None:
+        return False
+    return bool(_SIGNATURE.fullmatch(signature) and _UNIX_SECONDS.fullmatch(timestamp))
 
 
 def verify(
@@ -55,11 +63,9 @@ def verify(
         now: our clock, Unix seconds.
         tolerance: seconds that the timestamp may be off, both ways.
     """
-    if signature is None or timestamp is None or not _UNIX_SECONDS.fullmatch(timestamp):
+    if signature is None or timestamp is None or not may_be_signed(signature, timestamp):
         return Verdict.FORGED
-    # Bytes, because compare_digest raises for text outside ASCII.
-    given = signature.encode("utf-8", "replace")
-    matches = [hmac.compare_digest(sign(secret, timestamp, body).encode(), given) for secret in secrets]
+    matches = [hmac.compare_digest(sign(secret, timestamp, body), signature) for secret in secrets]
     if not any(matches):
         return Verdict.FORGED
     return Verdict.VALID if abs(now - int(timestamp)) <= tolerance else Verdict.STALE

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from service.config import Settings
 
-PATH = "/webhooks/headshotpro"
+# With the slash that some people end a URL with, too.
+PATHS = ("/webhooks/headshotpro", "/webhooks/headshotpro/")
 
 # A delivery waits this long for Redis at most; then Postgres is to take it.
 DOOR_TIMEOUT_SECONDS = 2
@@ -49,7 +50,7 @@ class _Web(Flask):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request as WSGI has it (PEP 3333)."""
-        if environ["PATH_INFO"] == PATH:
+        if environ["PATH_INFO"] in PATHS:
             return self.door(environ, start_response)
         return super().wsgi_app(environ, start_response)
 

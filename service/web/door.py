@@ -22,7 +22,7 @@ from service.mirror.event import LONGEST_ID
 from service.queue import Job
 from service.upstream.login_links import without_login_links
 from service.upstream.payloads import decode_envelope, event_id_of
-from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, verify
+from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, may_be_signed, verify
 from service.web.answers import CODES, Answer, refusal
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 LARGEST_BODY = 256 * 1024
 # The vendor's own next try comes after five minutes; a client of ours may come sooner.
 RETRY_AFTER_SECONDS = 30
+# About the model of a delivery that is older, the upstream is not asked: every pull has read it since.
+NOTED_SECONDS = 24 * 3600
 
 
 class Door:
@@ -82,9 +84,13 @@ class Door:
         return answer.send(environ, start_response)
 
     def _receive(self, environ: WSGIEnvironment) -> Answer:
-        """Answer a delivery: size, content type, signature and form are checked in this order."""
+        """Answer a delivery: size, content type, signature and form are checked in this order.
+
+        What the headers alone can show is checked before the body is read: a body takes memory.
+        """
         now = time.time()
         try:
+            _check_headers(environ)
             body = _body(environ)
             timestamp = self._verified_timestamp(environ, body, now)
             envelope = decode_envelope(body)
@@ -115,11 +121,12 @@ class Door:
         signature: str | None = environ.get(SIGNATURE)
         timestamp: str | None = environ.get(TIMESTAMP)
         verdict = verify(self._secrets, signature, timestamp, body, now=now, tolerance=self._tolerance)
+        if verdict is Verdict.FORGED or timestamp is None:
+            raise _unsigned("forged")
         if verdict is Verdict.STALE:
-            self._note_stale(body)
-        if verdict is not Verdict.VALID or timestamp is None:
-            answer = "stale" if verdict is Verdict.STALE else "forged"
-            raise DeliveryRejected(401, "UNAUTHORIZED", "the signature is missing, wrong or too old", answer)
+            if now - int(timestamp) <= NOTED_SECONDS:
+                self._note_stale(body)
+            raise _unsigned("stale")
         return timestamp
 
     def _note_stale(self, body: bytes) -> None:
@@ -143,27 +150,34 @@ class Door:
             log.warning("wake.failed", reason=str(error))
 
 
-def _body(environ: WSGIEnvironment) -> bytes:
-    """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
+def _check_headers(environ: WSGIEnvironment) -> None:
+    """Refuse what can be refused without its body."""
     if (get_content_length(environ) or 0) > LARGEST_BODY:
-        raise _too_large()
-    # A chunked body tells no length beforehand: read one byte more than is allowed, and no further.
-    body = _read(environ, LARGEST_BODY + 1)
-    if len(body) > LARGEST_BODY:
         raise _too_large()
     media_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     if media_type not in ("application/json", "") and not media_type.endswith("+json"):
         raise DeliveryRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json", "media_type")
-    return body
+    # A stale timestamp is no reason: a late delivery that is rightly signed is told from a forged one.
+    if not may_be_signed(environ.get(SIGNATURE), environ.get(TIMESTAMP)):
+        raise _unsigned("forged")
 
 
-def _read(environ: WSGIEnvironment, size: int) -> bytes:
-    """So much of the body at most; one that comes too slowly or breaks off (`worker`) is refused."""
+def _body(environ: WSGIEnvironment) -> bytes:
+    """The raw body, when it has a fair size and comes whole and in time (`service.web.bodies`)."""
     try:
-        return get_input_stream(environ).read(size)
+        # A chunked body has no length beforehand: read one byte more than is allowed, and no further.
+        body = get_input_stream(environ).read(LARGEST_BODY + 1)
     except HTTPException as error:
         status = error.code or 400
         raise DeliveryRejected(status, CODES[status], error.description or error.name, "unreadable") from None
+    if len(body) > LARGEST_BODY:
+        raise _too_large()
+    return body
+
+
+def _unsigned(answer: str) -> DeliveryRejected:
+    """One response for every way in which a signature can be wrong."""
+    return DeliveryRejected(401, "UNAUTHORIZED", "the signature is missing, wrong or too old", answer)
 
 
 def _too_large() -> DeliveryRejected:

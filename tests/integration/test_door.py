@@ -53,7 +53,9 @@ def test_405_comes_first(door: FlaskClient, method: str) -> None:
 def test_413_comes_before_415(door: FlaskClient) -> None:
     body = b"x" * (LARGEST + 1)
     assert_refused(post(door, body, Content_Type="text/plain"), 413, "PAYLOAD_TOO_LARGE")
-    assert_refused(post_chunked(door, body, {"Content-Type": "text/plain"}), 413, "PAYLOAD_TOO_LARGE")
+    # A body without a length is not read before its headers are judged.
+    for headers, status in (({"Content-Type": "text/plain"}, 415), ({"Content-Type": "application/json"}, 401)):
+        assert post_chunked(door, body, headers).status_code == status
 
 
 def test_415_comes_before_401(door: FlaskClient) -> None:
@@ -146,6 +148,20 @@ def test_a_stale_delivery_raises_a_question_about_its_model_and_a_forged_one_doe
         assert post(door, body, **signed(body, at=old)).status_code == 401
     with inbox.connect(redis_url) as client:
         assert StaleModels(client).waiting() == [stale]
+        # Within a minute it is not asked again, also after it was asked.
+        StaleModels(client).handed_on([stale])
+        assert post(door, event_body(stale), **signed(event_body(stale), at=old)).status_code == 401
+        assert StaleModels(client).waiting() == []
+
+
+def test_stale_delivery_older_than_a_day_raises_no_question(door: FlaskClient, redis_url: str) -> None:
+    day, body = 24 * 3600, event_body(new_id())
+    assert post(door, body, **signed(body, at=time.time() - day - 60)).status_code == 401
+    with inbox.connect(redis_url) as client:
+        assert StaleModels(client).waiting() == []
+    assert post(door, body, **signed(body, at=time.time() - day + 60)).status_code == 401
+    with inbox.connect(redis_url) as client:
+        assert len(StaleModels(client).waiting()) == 1
 
 
 @pytest.mark.parametrize("off", [-TOLERANCE + 5, 0, TOLERANCE - 5])
@@ -166,6 +182,16 @@ def test_each_of_several_secrets_is_accepted(folder: Path, redis_url: str) -> No
     body = event_body(new_id())
     found = [post(door, body, **signed(body, secret=secret)).status_code for secret in ("new", "old", "new, old", "")]
     assert found == [202, 202, 401, 401]
+
+
+# The URL.
+
+
+def test_trailing_slash_is_the_same_endpoint(door: FlaskClient, redis_url: str) -> None:
+    body = event_body(new_id())
+    assert door.post(f"{HOOK}/", data=body, headers=signed(body)).status_code == 202
+    assert [entry.body for entry in waiting(redis_url)] == [body]
+    assert_refused(door.get(f"{HOOK}/"), 405, "METHOD_NOT_ALLOWED")
 
 
 # Taken.
@@ -239,7 +265,7 @@ def test_a_fault_of_ours_is_said_in_the_form_of_our_errors_and_logged_without_it
 
 
 def test_other_paths_are_404_in_the_same_form(door: FlaskClient) -> None:
-    for path in ("/", "/webhooks", HOOK + "/", "/console"):
+    for path in ("/", "/webhooks", HOOK + "//", "/console"):
         assert_refused(door.get(path), 404, "NOT_FOUND")
 
 

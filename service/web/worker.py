@@ -1,8 +1,9 @@
-"""gunicorn's gevent worker with two manners more: it parts politely, and it waits for nobody for ever.
+"""gunicorn's gevent worker, made fair to its clients: it waits for none of them for ever, and parts politely.
 
-gunicorn's own worker closes its listening socket at once when it is asked to end, which resets whoever waits in the
-queue, and then waits for connections on which nobody speaks until its time is over. It also waits for a body without
-end. gunicorn's master loads this module, so nothing here may import Flask or the clients of our servers (`serving`).
+gunicorn's own worker serves a client that never pauses until it kills itself, and waits without end for a body, or for
+a client that does not read. When it has to end it closes its listening socket at once, which resets whoever waits in
+the queue, and then waits for connections on which nobody speaks until its time is over. gunicorn's master loads this
+module, so nothing here may import Flask or the clients of our servers (`serving`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from time import monotonic
@@ -19,18 +19,22 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
-from gunicorn import util
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
+from service.web.bodies import BodyBudget, BodyReader
+from service.web.connection import Connection
 from service.web.newcomers import turn_newcomers_away
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-# From the accepted connection to the end of the first request's headers, and from there to the end of its body.
-HEAD_SECONDS = 20.0
-BODY_SECONDS = 20.0
+# After this many requests a connection ends, and its client has to queue for a new one like everybody else.
+REQUESTS_PER_CONNECTION = 1000
+# Connections beyond the limit while those in whose place they come are being closed.
+SPARE_CONNECTIONS = 64
+# What the kernel keeps for a client that does not read; by itself it would keep up to 4 MB.
+SEND_BUFFER_BYTES = 128 * 1024
 
 # How long handshakes that are under way may take when the process is asked to end.
 HANDSHAKE_SECONDS = 0.2
@@ -48,27 +52,14 @@ STATUSES = {
 }
 
 
-@dataclass(slots=True)
-class _Connection:
-    """One client's connection.
-
-    Attributes:
-        socket: to the client.
-        served: whether a request came over it already.
-        idle: whether the next request's headers are awaited.
-    """
-
-    socket: socket.socket
-    served: bool = False
-    idle: bool = True
-
-
 class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     """The door's worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._connections: dict[Any, _Connection] = {}
+        # By the greenlet that serves it.
+        self._connections: dict[Any, Connection] = {}
+        self._bodies = BodyBudget()
 
     def run(self) -> None:
         """Serve until asked to end; then part from everybody."""
@@ -81,33 +72,37 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection, and know of it meanwhile."""
-        me = gevent.getcurrent()
-        self._connections[me] = _Connection(client)
+        connection = Connection(client)
+        self._connections[gevent.getcurrent()] = connection
         try:
-            super().handle(listener, client, addr)
+            self._make_room()
+            super().handle(listener, connection, addr)
         finally:
-            del self._connections[me]
+            del self._connections[gevent.getcurrent()]
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
-        """What gunicorn waits in for the next request's headers; the request is none when the time is over."""
-        connection = self._connections[gevent.getcurrent()]
-        connection.idle = True
-        try:
-            with gevent.Timeout(self.cfg.keepalive if connection.served else HEAD_SECONDS, False):
-                yield
-        finally:
-            connection.idle, connection.served = False, True
+        """What gunicorn waits in for the next request's headers; `Connection.recv` knows when the time is over."""
+        self._connections[gevent.getcurrent()].expect_request(self.cfg.keepalive)
+        yield
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request, whose body has its time too."""
-        patient = req.body.reader
-        req.body.reader = _InTime(patient, BODY_SECONDS, req.force_close)
+        """Answer one request, whose body has its limits too.
+
+        Raises:
+            StopIteration: it was the connection's last one.
+        """
+        body = BodyReader(req, sock, self._bodies)
+        req.body.reader = body
+        if sock.requests >= REQUESTS_PER_CONNECTION:
+            req.force_close()
         try:
             super().handle_request(listener_name, req, sock, addr)
+            body.skip()
         finally:
-            # What the application left unread gunicorn reads away itself, within `timeout_ctx`.
-            req.body.reader = patient
+            body.close()
+        if not body.ended:
+            raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that is no HTTP in the form that every error of ours has; gunicorn's own is HTML."""
@@ -115,12 +110,15 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             super().handle_error(req, client, addr, exc)
             return
         self.log.warning("a request cannot be read: %s", type(exc).__name__)
+        client.unfinished = True
         with suppress(OSError):
-            util.write_nonblock(client, _refusal(exc))
+            client.sendall(_refusal(exc))
 
     def _serve(self, listener: Any) -> StreamServer:
         listener.setblocking(1)
-        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        pool = Pool(self.worker_connections + SPARE_CONNECTIONS)
+        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
         if self.cfg.workers > 1:
             # Else one process would take a whole burst while the others rest.
             server.max_accept = 1
@@ -147,14 +145,18 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if self._connections:
             self.log.warning("%d connections are broken off in mid-request", len(self._connections))
 
-    def _hang_up(self) -> None:
-        """Let gunicorn find the end of each idle connection, behind what has arrived of a request.
+    def _make_room(self) -> None:
+        """Where there are too many connections, close the one that keeps us waiting longest, whatever for."""
+        if len(self._connections) > self.worker_connections:
+            waiting = [one for one in self._connections.values() if one.waits]
+            if waiting:
+                min(waiting, key=lambda one: one.since).cut()
 
-        A copy of the socket is shut: gevent's own would raise an error where the socket itself is waited on.
-        """
-        for connection in [one for one in self._connections.values() if one.idle]:
-            with suppress(OSError), connection.socket.dup() as copy:
-                copy.shutdown(socket.SHUT_RD)
+    def _hang_up(self) -> None:
+        """Let gunicorn find the end of each idle connection, behind what has arrived of a request."""
+        for connection in self._connections.values():
+            if connection.idle:
+                connection.hang_up()
 
     def _rest(self) -> None:
         self.notify()
@@ -168,39 +170,3 @@ def _refusal(error: ParseException) -> bytes:
     body = json.dumps({"success": False, "error": words, "code": "INVALID_REQUEST"}).encode() + b"\n"
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-class _InTime:
-    """Reads a body for the application, to an end; what goes wrong is an answer to the client, not an error of ours.
-
-    Args:
-        reader: gunicorn's reader of the body.
-        seconds: the whole body has to be here after so long.
-        give_up: called when it cannot be read; where the next request begins is unknown then.
-    """
-
-    def __init__(self, reader: Any, seconds: float, give_up: Callable[[], None]) -> None:
-        self._reader = reader
-        self._deadline = monotonic() + seconds
-        self._give_up = give_up
-
-    def read(self, size: int) -> bytes:
-        """The next bytes of the body; none at its end.
-
-        Raises:
-            RequestTimeout: they did not come in time.
-            BadRequest: they are not what HTTP says, or the client is gone.
-        """
-        # Late, because the master must not load it: see the top.
-        from werkzeug.exceptions import BadRequest, RequestTimeout  # noqa: PLC0415
-
-        try:
-            with gevent.Timeout(max(0.0, self._deadline - monotonic()), TimeoutError):
-                read: bytes = self._reader.read(size)
-        except TimeoutError:
-            self._give_up()
-            raise RequestTimeout("the body took too long") from None
-        except (ParseException, OSError) as error:
-            self._give_up()
-            raise BadRequest(f"the body cannot be read: {type(error).__name__}") from None
-        return read

@@ -20,7 +20,7 @@ import urllib3
 from service.embedded import Valkey, free_port
 from service.leash import leashed
 from service.storage.schema import migrate
-from service.web import worker
+from service.web.connection import BODY_SECONDS, HEAD_SECONDS
 from service.web.door import LARGEST_BODY
 from tests.support.documents import DEPLOY
 from tests.support.processes import eventually
@@ -266,8 +266,8 @@ def test_its_limits_are_webs() -> None:
     text = (DEPLOY / "nginx.conf").read_text()
     assert f"client_max_body_size {LARGEST_BODY // 1024}k;" in text
     assert f"client_body_buffer_size {LARGEST_BODY // 1024}k;" in text
-    assert f"client_header_timeout {worker.HEAD_SECONDS:.0f}s;" in text
-    assert f"client_body_timeout {worker.BODY_SECONDS:.0f}s;" in text
+    assert f"client_header_timeout {HEAD_SECONDS:.0f}s;" in text
+    assert f"client_body_timeout {BODY_SECONDS:.0f}s;" in text
 
 
 def test_no_web_process_is_taken_for_dead() -> None:

@@ -1,0 +1,227 @@
+"""One client's connection, in the place of its socket: every wait on it ends, and it takes no more than its turn.
+
+gevent's `recv` and gunicorn's parser yield to nobody while data is there: three clients that sent requests without
+pause kept every other one out. Here a client that need not be waited for gives way to the others first.
+
+gunicorn's master loads this module: see `worker`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gunicorn.http.errors import LimitRequestHeaders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# From the accepted connection, or the first byte of a later request, to the end of its headers.
+HEAD_SECONDS = 20.0
+# From there to the end of its body.
+BODY_SECONDS = 20.0
+# For each part of a response: a client that reads slower than this is cut off.
+SEND_SECONDS = 20.0
+
+# All headers of a request together. gunicorn's own limits allow 400 KB on each connection.
+HEAD_BYTES = 32 * 1024
+# What is read at a time.
+PIECE_BYTES = 16 * 1024
+
+# A request is parsed and answered in less; one that has worked longer lets the others go first at its next read.
+TURN_SECONDS = 0.002
+# A positive sleep lasts until the event loop has looked at all other connections; `sleep(0)` may end before that.
+YIELD_SECONDS = 0.001
+
+# How long, and for how many bytes, a client may go on sending after our last word: closing a connection on which data
+# is unread resets it, and the client may lose its response.
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 1024 * 1024
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Connection:
+    """A client's socket as gunicorn uses it. What is not defined here is the socket's own.
+
+    Attributes:
+        idle: whether the next request's headers are awaited.
+        waits: whether the client is waited for at this moment.
+        since: when this phase (headers, body, response) began, by `time.monotonic`.
+        requests: how many came over it.
+        unfinished: whether the client may still be sending a body when the connection is closed.
+        body_bytes: what was received of the current body, with its framing.
+
+    Args:
+        client: the socket of gevent.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.idle = True
+        self.waits = False
+        self.since = monotonic()
+        self.requests = 0
+        self.unfinished = False
+        self.body_bytes = 0
+        self._socket = client
+        self._greenlet = gevent.getcurrent()
+        self._deadline = self.since + HEAD_SECONDS
+        self._head_bytes = 0
+        self._on_body: Callable[[int], None] | None = None
+        self._is_cut = False
+        # Whether the other connections had their turn since the last request of this one.
+        self._has_yielded = True
+        self._turn_began = self.since
+
+    def __getattr__(self, name: str) -> Any:
+        """What else gunicorn asks of a socket."""
+        return getattr(self._socket, name)
+
+    def expect_request(self, idle_seconds: float) -> None:
+        """Give the others their turn, then let the next request begin within this time."""
+        if not self._has_yielded:
+            self._yield()
+        self._has_yielded = False
+        self.idle, self.since, self._head_bytes = True, monotonic(), 0
+        if self.requests:
+            self._deadline = self.since + idle_seconds
+
+    def expect_body(self, on_body: Callable[[int], None]) -> None:
+        """The headers are complete; let the body come.
+
+        Args:
+            on_body: called with the number of bytes whenever some have arrived; what it raises, `recv` raises.
+        """
+        self.idle, self.since, self.body_bytes = False, monotonic(), 0
+        self.requests += 1
+        self._deadline = self.since + BODY_SECONDS
+        self._on_body = on_body
+
+    def expire(self) -> None:
+        """Receive nothing more for now."""
+        self._deadline = 0.0
+
+    def cut(self) -> None:
+        """Wait for this client no longer: its time is over at once."""
+        self._is_cut = True
+        gevent.get_hub().loop.run_callback(self._stop_waiting)
+
+    def hang_up(self) -> None:
+        """Let gunicorn find the end of the connection, behind what has arrived of a request."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RD)
+
+    def recv(self, size: int) -> bytes:
+        """Receive some bytes; none where the connection has ended, or the time for headers is over.
+
+        Raises:
+            TimeoutError: the time for the body is over.
+            LimitRequestHeaders: the headers are too long.
+            OSError: as a socket's, also where a body ends before its end.
+        """
+        if self.idle:
+            return self._receive_head(size)
+        data = self._receive(size)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "the client disconnected in the middle of a body")
+        self.body_bytes += len(data)
+        if self._on_body:
+            self._on_body(len(data))
+        return data
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of this.
+
+        Raises:
+            ConnectionResetError: the client does not take it in time.
+            OSError: as a socket's.
+        """
+        self.since = monotonic()
+        self._socket.settimeout(SEND_SECONDS)
+        self.waits = True
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            # Else the kernel would keep for minutes what the client does not read.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            raise ConnectionResetError(errno.ECONNRESET, "the client does not read its response") from None
+        finally:
+            self.waits = False
+
+    def send(self, data: bytes) -> int:
+        """The same, as a socket's `send`."""
+        self.sendall(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Close it, after a client that is still sending had a moment to stop."""
+        with suppress(OSError):
+            self._linger()
+        self._socket.close()
+
+    def _receive_head(self, size: int) -> bytes:
+        try:
+            data = self._receive(size)
+        except TimeoutError:
+            return b""
+        if self.requests and not self._head_bytes:
+            # It was idle until now.
+            self._deadline = monotonic() + HEAD_SECONDS
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES:
+            raise LimitRequestHeaders(f"more than {HEAD_BYTES} bytes")
+        return data
+
+    def _receive(self, size: int) -> bytes:
+        """Receive what is there, or wait for it until the deadline."""
+        while not self._is_cut and monotonic() < self._deadline:
+            try:
+                self._socket.settimeout(0.0)
+                data: bytes = self._socket.recv(min(size, PIECE_BYTES))
+            except BlockingIOError:
+                self._wait()
+                continue
+            if monotonic() - self._turn_began > TURN_SECONDS:
+                self._yield()
+            return data
+        raise TimeoutError
+
+    def _wait(self) -> None:
+        """Wait until something is there; the other connections have their turn meanwhile."""
+        self.waits = True
+        try:
+            gevent.socket.wait_read(self._socket.fileno(), timeout=max(0.0, self._deadline - monotonic()))
+        finally:
+            self.waits = False
+            self._has_yielded, self._turn_began = True, monotonic()
+
+    def _stop_waiting(self) -> None:
+        """Runs in gevent's hub: only there it is certain that the wait has not just ended."""
+        if self.waits:
+            self._greenlet.throw(TimeoutError)
+
+    def _yield(self) -> None:
+        gevent.sleep(YIELD_SECONDS)
+        self._has_yielded, self._turn_began = True, monotonic()
+
+    def _linger(self) -> None:
+        """Throw away for a moment what a client still sends."""
+        self._is_cut, self._deadline = False, 0.0
+        self._socket.settimeout(0.0)
+        if not self.unfinished:
+            try:
+                if not self._socket.recv(PIECE_BYTES):
+                    return
+            except BlockingIOError:
+                return
+        self.since = monotonic()
+        self._deadline = self.since + LINGER_SECONDS
+        self._socket.shutdown(socket.SHUT_WR)
+        left = LINGER_BYTES
+        while left > 0 and (data := self._receive(PIECE_BYTES)):
+            left -= len(data)

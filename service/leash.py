@@ -30,13 +30,18 @@ def leashed(command: Sequence[str | Path], last: signal.Signals) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, str(last.value), str(os.getpid()), *map(str, command)]
 
 
+def end_with(parent: int, number: int) -> None:
+    """Let Linux send this process the signal `number` when `parent` dies; end at once when it is dead already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit("the process that wanted this one is gone")
+
+
 def main(arguments: list[str]) -> None:
     """Ask for the signal, make sure that the parent still lives, become the command."""
     number, parent, *command = arguments
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-    if os.getppid() != int(parent):
-        sys.exit("the process that wanted this server is gone")
+    end_with(int(parent), int(number))
     # The command is one of ours, never from outside.
     os.execv(command[0], command)  # noqa: S606
 

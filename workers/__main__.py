@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from service import config, log
+from service import config, inbox, log
 from service.errors import SchemaOutdated, SettingsError
-from workers import clock, supervisor
 
-PROCESSES = {"worker": supervisor.run, "clock": clock.run}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.config import Settings
+
 NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
 
@@ -17,7 +21,9 @@ def main(process: str) -> int:
     try:
         settings = config.load(NEEDS)
         log.configure(settings)
-        PROCESSES[process](settings)
+        # What only the client of a server can check of its URL.
+        inbox.connect(settings.redis).close()
+        _entry(process)(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON
         return 2
@@ -25,6 +31,18 @@ def main(process: str) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - see above
         return 1
     return 0
+
+
+def _entry(process: str) -> Callable[[Settings], None]:
+    """A process's main function; a worker's supervisor needs little of what the clock and its own children load."""
+    # Late, for that.
+    if process == "clock":
+        from workers import clock  # noqa: PLC0415
+
+        return clock.run
+    from workers import supervisor  # noqa: PLC0415
+
+    return supervisor.run
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import structlog
 from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
 from service.lease import Lease
 from service.runtime import Runtime
-from service.storage import schema
+from service.storage import revision
 from workers.alerting import Alerting
 from workers.ending import end_when_stuck
 from workers.schedule import SCHEDULE
@@ -107,7 +107,7 @@ class Clock:
 
     def _check_schema(self) -> None:
         if not self.schema_checked:
-            schema.check(self._runtime.engine)
+            revision.check(self._runtime.engine)
             self.schema_checked = True
 
     def _look(self) -> None:

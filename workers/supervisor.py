@@ -13,7 +13,7 @@ import structlog
 from service.errors import StorageUnavailable
 from service.leash import leashed
 from service.queue import DRAIN_QUEUE, WORK_QUEUE
-from service.storage import database, schema
+from service.storage import database, revision
 from workers.ending import end_when_stuck
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(settings: Settings) -> None:
 def _schema_is_fine(engine: Any) -> bool:
     """Whether the schema was seen to be new enough; False while Postgres is gone: then it is asked again."""
     try:
-        schema.check(engine)
+        revision.check(engine)
     except StorageUnavailable as error:
         log.warning("worker.waits", error=str(error))
         return False

@@ -60,7 +60,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _postgres(settings: Settings) -> Iterator[Finding]:
-    from service.storage import database, schema
+    from service.storage import database, revision
     from service.storage.report import server
 
     if settings.database_url is None:
@@ -76,7 +76,7 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
     yield Finding("postgres", not old, f"version {version}", "Postgres 14 or newer is needed" if old else "")
     yield _skew("postgres clock", now)
     try:
-        yield Finding("schema", ok=True, seen=f"revision {schema.check(engine)}")
+        yield Finding("schema", ok=True, seen=f"revision {revision.check(engine)}")
     except SchemaOutdated as error:
         yield Finding("schema", ok=False, seen=str(error), advice="run `headshot-mirror migrate`")
 

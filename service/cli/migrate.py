@@ -24,11 +24,12 @@ def migrate(*, sql: bool, since: str | None) -> None:
     others hold is not waited for longer than two seconds at a time; who is in the way is said.
     """
     from service.storage import schema
+    from service.storage.revision import revisions
 
     if since is not None and not sql:
         raise click.UsageError("--from goes with --sql; without it the database itself tells its revision")
-    if since is not None and since not in schema.revisions():
-        raise click.UsageError(f"there is no revision {since}; there are {', '.join(schema.revisions())}")
+    if since is not None and since not in revisions():
+        raise click.UsageError(f"there is no revision {since}; there are {', '.join(revisions())}")
     if sql:
         click.echo(schema.script(since))
         return

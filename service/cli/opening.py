@@ -26,10 +26,10 @@ def open_engine() -> Engine:
         SchemaOutdated: its schema is older than the code.
         StorageUnavailable: Postgres cannot be reached.
     """
-    from service.storage import database, schema
+    from service.storage import database, revision
 
     engine = database.connect(config.load(("DATABASE_URL",)).postgres_url, pool_size=1)
-    schema.check(engine)
+    revision.check(engine)
     return engine
 
 
@@ -46,10 +46,10 @@ def open_runtime() -> Runtime:
     """Logs and connections of a command that talks to the upstream; raises what `open_engine` raises."""
     from service import log
     from service.runtime import Runtime
-    from service.storage import schema
+    from service.storage import revision
 
     settings = config.load(NEEDS)
     log.configure(settings)
     runtime = Runtime.build(settings)
-    schema.check(runtime.engine)
+    revision.check(runtime.engine)
     return runtime

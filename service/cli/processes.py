@@ -4,27 +4,61 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from service import config
+from service.errors import SettingsError
 
 if TYPE_CHECKING:
     from service.config import Settings
 
 
-def _check(settings: Settings) -> None:
-    """Check what only a library can of the settings, for all three: Apprise, which that takes, goes with this process.
+class _ReceiversCheck:
+    """Checks ALERT_URLS in a process of its own: Apprise takes half a second and much memory, and goes with it.
 
-    Raises:
-        SettingsError: ALERT_URLS or REDIS_URL is malformed, or there is no REDIS_URL.
+    Args:
+        settings: those to check.
     """
-    from service import inbox
+
+    def __init__(self, settings: Settings) -> None:
+        self._child = 0
+        if not settings.alert_urls:
+            return
+        self._verdict, verdict = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            _say_what_is_wrong(settings, verdict)
+        os.close(verdict)
+
+    def wait(self) -> None:
+        """Wait for the verdict.
+
+        Raises:
+            SettingsError: ALERT_URLS is malformed.
+        """
+        if not self._child:
+            return
+        with os.fdopen(self._verdict, encoding="utf-8") as verdict:
+            wrong = verdict.read()
+        os.waitpid(self._child, 0)
+        if wrong:
+            raise SettingsError(wrong)
+
+
+def _say_what_is_wrong(settings: Settings, verdict: int) -> NoReturn:
+    """Write what is wrong with ALERT_URLS, nothing where it is fine; this process ends here."""
     from service.alerts import receivers
 
-    receivers.of(settings)
-    inbox.connect(settings.redis)
+    try:
+        receivers.of(settings)
+    except SettingsError as error:
+        os.write(verdict, str(error).encode())
+    except Exception as error:  # noqa: BLE001 - whatever Apprise has come upon
+        os.write(verdict, f"ALERT_URLS cannot be checked: {type(error).__name__}".encode())
+    finally:
+        os._exit(0)
 
 
 def _become(*arguments: str) -> None:
@@ -35,31 +69,26 @@ def _become(*arguments: str) -> None:
 @click.command(epilog="Example: PORT=8000 headshot-mirror web")
 def web() -> None:
     """Listen for webhooks on $WEB_BIND:$PORT with $WEB_CONCURRENCY processes."""
-    from service.errors import StorageUnavailable
-    from service.storage import database, schema
     from service.web import NEEDS
 
     settings = config.load(NEEDS)
-    _check(settings)
-    engine = database.connect(settings.postgres_url, pool_size=1)
-    try:
-        schema.check(engine)
-    except StorageUnavailable as error:
-        # The door does not need Postgres: deliveries are taken and wait for it.
-        click.echo(f"headshot-mirror: the schema could not be checked yet: {error}", err=True)
-    engine.dispose()
-    _become("-m", "gunicorn", "-c", "python:service.web.serving")
+    receivers_check = _ReceiversCheck(settings)
+    from service.web import start
+
+    prepared = start.prepare(settings)
+    receivers_check.wait()
+    prepared.run()
 
 
 @click.command(epilog="Example: headshot-mirror worker")
 def worker() -> None:
     """Apply events, pull, ask the upstream: any number, on any machine."""
-    _check(config.load())
+    _ReceiversCheck(config.load()).wait()
     _become("-m", "workers", "worker")
 
 
 @click.command(epilog="Example: headshot-mirror clock")
 def clock() -> None:
     """Ask for what is due, each second: any number may run, one acts."""
-    _check(config.load())
+    _ReceiversCheck(config.load()).wait()
     _become("-m", "workers", "clock")

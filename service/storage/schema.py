@@ -1,4 +1,4 @@
-"""The schema's revision: bring it to the newest, print the way there, compare it with the code's.
+"""Migrations: bring the schema to the newest revision, print the way there, compare it with the code's tables.
 
 Migrations only add (expand, then contract in a later release), so that the old code can serve while they run.
 """
@@ -6,19 +6,16 @@ Migrations only add (expand, then contract in a later release), so that the old 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import event, text
 
-import service
-from service.errors import SchemaOutdated
 from service.storage import database, reader
 from service.storage.expand import Limits
 from service.storage.migrating import MIGRATION_LOCK, again_and_again, indexes_told, turn
+from service.storage.revision import known, location, newest, revisions
 from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
@@ -163,46 +160,6 @@ $$;
 """
 
 
-def newest() -> str:
-    """The newest revision that this code knows."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None, "there is at least one migration"
-    return head
-
-
-def revisions() -> list[str]:
-    """Every revision that this code knows, the oldest first."""
-    known_here = ScriptDirectory.from_config(_config()).walk_revisions()
-    return [revision.revision for revision in known_here][::-1]
-
-
-def known(connection: Connection) -> str | None:
-    """The database's revision; None where it was never migrated."""
-    exists = connection.execute(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.alembic_version"}).scalar()
-    if exists is None:
-        return None
-    found: str | None = connection.execute(text("SELECT version_num FROM headshotpro.alembic_version")).scalar()
-    return found
-
-
-def check(engine: Engine) -> str:
-    """The database's revision, when this code can work with it.
-
-    A revision that this code does not know belongs to newer code, whose migrations only add: it is fine.
-
-    Raises:
-        SchemaOutdated: it is older than the code.
-        StorageUnavailable: Postgres cannot be reached.
-    """
-    with database.transaction(engine) as connection:
-        found = known(connection)
-    if found is None or found in revisions()[:-1]:
-        raise SchemaOutdated(
-            f"the schema is at revision {found or 'none'}, this code needs {newest()}: run `headshot-mirror migrate`"
-        )
-    return found
-
-
 def compare(url: str) -> None:
     """Compare a migrated database with `tables`; what differs is printed and ends in Alembic's own error."""
     engine = _engine(url, LIMITS)
@@ -214,12 +171,5 @@ def compare(url: str) -> None:
 
 def _config(output: io.StringIO | None = None) -> Config:
     config = Config(output_buffer=output) if output else Config()
-    config.set_main_option("script_location", str(_location()))
+    config.set_main_option("script_location", str(location()))
     return config
-
-
-def _location() -> Path:
-    """The migrations: inside the package where it was installed from a wheel, beside it in a checkout."""
-    package = Path(service.__file__).parent
-    packaged = package / "migrations"
-    return packaged if packaged.is_dir() else package.parent / "alembic"

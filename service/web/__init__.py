@@ -1,7 +1,7 @@
 """The Flask application: the webhook door, health, and the API.
 
-`service.web:create_app()` is the WSGI factory. It imports late: gunicorn's master reads `serving` out of this package,
-and its gevent workers have to patch the standard library before Flask and the clients of our servers are loaded.
+`service.web:create_app()` is the WSGI factory. It imports late: gevent has to patch the standard library before Flask
+and the clients of our servers are loaded (`start`).
 """
 
 from __future__ import annotations

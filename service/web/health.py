@@ -9,7 +9,7 @@ from flask import Response
 
 from service import promise
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
-from service.storage import schema
+from service.storage import revision
 from service.web.patience import Question
 
 if TYPE_CHECKING:
@@ -70,10 +70,10 @@ class Health:
     def _postgres(self) -> tuple[bool, list[str]]:
         """Whether its spool takes a delivery; Postgres and its schema, a line each."""
         try:
-            revision = Question(lambda: schema.check(self._engine)).answer(POSTGRES_PATIENCE_SECONDS)
+            found = Question(lambda: revision.check(self._engine)).answer(POSTGRES_PATIENCE_SECONDS)
         except StorageUnavailable as error:
             log.warning("readyz.unavailable", server="postgres", reason=str(error))
             return False, ["postgres: unavailable", "schema: unknown"]
         except SchemaOutdated as error:
             return False, ["postgres: ok", f"schema: outdated ({error})"]
-        return True, ["postgres: ok", f"schema: ok, revision {revision}"]
+        return True, ["postgres: ok", f"schema: ok, revision {found}"]

@@ -1,76 +1,120 @@
 """A schema known to be older than the code ends web, also where Postgres was gone at its start.
 
-gunicorn's master may not load the clients of our servers itself: its workers have to patch the standard library first.
-So a process of its own, `python -m service.web.schema_watch`, looks until it has seen the schema, and tells.
+A process of its own looks until it has seen the schema, because a Postgres that hangs must not hold up gunicorn's
+master. It is a fork of the master, so it imports nothing.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
-import subprocess
 import sys
-import threading
 from time import sleep
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
 
-from service.leash import leashed
+import gevent
+
+from service.errors import SchemaOutdated, StorageUnavailable
+from service.leash import end_with
+from service.storage import revision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
 
 LOOK_AGAIN_SECONDS = 2.0
+# A Postgres that is there shows its schema within this; web does not wait longer for one that hangs.
+FIRST_LOOK_SECONDS = 1.0
+
+FINE, LATER, OUTDATED = "fine", "later", "outdated"
 
 
 class SchemaWatch:
-    """gunicorn's master's side: starts the look, and ends with its outcome."""
+    """gunicorn's master's side: starts the look, and ends with its outcome.
 
-    def __init__(self) -> None:
-        self._outdated = ""
+    Args:
+        engine: of the database; nothing is connected yet.
 
-    def begin(self, _server: Any) -> None:
-        """Begin to look: gunicorn's hook `when_ready`, which it calls before it forks its workers.
+    Raises:
+        SchemaOutdated: the first look has shown that it is older than the code.
+    """
 
-        The process is started here and not in the thread: a worker that is forked meanwhile would keep the pipes of
-        the start open, and the thread would wait for their ends for ever.
-        """
-        command = leashed([sys.executable, "-m", "service.web.schema_watch"], signal.SIGTERM)
-        looking = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._wait, args=(looking,), daemon=True).start()
+    def __init__(self, engine: Engine) -> None:
+        self._reports, reports = os.pipe()
+        master = os.getpid()
+        child = os.fork()
+        if child == 0:
+            _look(engine, master, reports)
+        os.close(reports)
+        outcome, reason = self._outcome(FIRST_LOOK_SECONDS)
+        if outcome == OUTDATED:
+            # Before it comes to ending this process, which takes a while to end by itself.
+            os.kill(child, signal.SIGKILL)
+        if outcome != LATER:
+            os.waitpid(child, 0)
+        if outcome == OUTDATED:
+            raise SchemaOutdated(reason)
+        if outcome == LATER:
+            # A delivery does not need Postgres: Redis takes it, and it waits there.
+            print(f"headshot-mirror: the schema could not be checked yet: {reason}", file=sys.stderr)  # noqa: T201
 
-    def end(self, _server: Any) -> None:
-        """Let the exit status say why it ended: gunicorn's hook `on_exit`.
+    def end(self) -> None:
+        """Let the exit status say why web ended.
 
         Raises:
             SystemExit: with status 1, when the schema is too old.
         """
-        if self._outdated:
-            print(self._outdated, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON
+        outcome, reason = self._outcome(0)
+        if outcome == OUTDATED:
+            print(reason, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON
             sys.exit(1)
 
-    def _wait(self, looking: subprocess.Popen[str]) -> None:
-        with looking:
-            # Its exit status is the master's, who collects every child; what it says is ours.
-            self._outdated = looking.communicate()[0].strip()
-        if self._outdated:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def _outcome(self, seconds: float) -> tuple[str, str]:
+        """The newest report, after waiting this long for one."""
+        if not select.select([self._reports], [], [], seconds)[0]:
+            return LATER, f"no answer within {seconds:g} s"
+        reports = os.read(self._reports, 65536).decode().splitlines() or [f"{LATER}\tthe look has ended"]
+        outcome, _, reason = reports[-1].partition("\t")
+        return outcome, reason
 
 
-def main() -> None:
-    """Look until Postgres has shown the schema; print what is wrong with it, nothing where it is fine."""
-    from service import config  # noqa: PLC0415 - see the top
-    from service.errors import SchemaOutdated, StorageUnavailable  # noqa: PLC0415
-    from service.storage import database, schema  # noqa: PLC0415
+def _look(engine: Engine, master: int, reports: int) -> NoReturn:
+    """Report until the schema was seen; this process ends here."""
+    try:
+        # Ctrl-C at the terminal is the master's to handle.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        end_with(master, signal.SIGTERM)
+        gevent.reinit()
+        for report in _reports(engine):
+            os.write(reports, f"{report}\n".encode())
+            if report.startswith(OUTDATED):
+                # A master that waits for the first look ends by itself and this process with it: gunicorn, which will
+                # take the signal, does not run there yet.
+                sleep(LOOK_AGAIN_SECONDS)
+                os.kill(master, signal.SIGTERM)
+    finally:
+        os._exit(0)
 
-    engine = database.connect(config.load(("DATABASE_URL",)).postgres_url, pool_size=1)
+
+def _reports(engine: Engine) -> Iterator[str]:
+    """What the looks have shown, the last of them being final; that one has to be repeated is reported once."""
+    reported = False
     while True:
         try:
-            schema.check(engine)
-        except StorageUnavailable:
+            revision.check(engine)
+        except StorageUnavailable as error:
+            if not reported:
+                yield f"{LATER}\t{error}"
+            reported = True
             sleep(LOOK_AGAIN_SECONDS)
         except SchemaOutdated as error:
-            print(error)  # noqa: T201 - read by the master
+            yield f"{OUTDATED}\t{error}"
+            return
+        except Exception as error:  # noqa: BLE001 - such as a login that may not read the schema: /readyz reports it
+            yield f"{LATER}\t{type(error).__name__}"
             return
         else:
+            yield f"{FINE}\t"
             return
-
-
-if __name__ == "__main__":
-    main()

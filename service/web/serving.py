@@ -1,4 +1,4 @@
-"""gunicorn's settings: `gunicorn -c python:service.web.serving`; `headshot-mirror web` starts it so.
+"""gunicorn's settings; `headshot-mirror web` starts it with them (`service.web.start`).
 
 gevent workers, because the door has to stand hundreds of slow clients without a proxy in front: of the servers that
 were measured (DESIGN.md), it is one of the two that served everybody else meanwhile, and it stops gracefully.
@@ -7,7 +7,6 @@ were measured (DESIGN.md), it is one of the two that served everybody else meanw
 # gunicorn takes every public name of this module for a setting of its own, hence the underscores.
 from service.config import load as _load
 from service.web import NEEDS as _NEEDS
-from service.web.schema_watch import SchemaWatch as _SchemaWatch
 
 _settings = _load(_NEEDS)
 
@@ -29,8 +28,3 @@ limit_request_field_size = 4094
 proc_name = "headshot-mirror-web"
 control_socket_disable = True
 loglevel = "warning"
-
-# Where Postgres was gone at the start, the schema is looked at when it comes back.
-_watch = _SchemaWatch()
-when_ready = _watch.begin
-on_exit = _watch.end

@@ -2,8 +2,7 @@
 
 gunicorn's own worker serves a client that never pauses until it kills itself, and waits without end for a body, or for
 a client that does not read. When it has to end it closes its listening socket at once, which resets whoever waits in
-the queue, and then waits for connections on which nobody speaks until its time is over. gunicorn's master loads this
-module, so nothing here may import Flask or the clients of our servers (`serving`).
+the queue, and then waits for connections on which nobody speaks until its time is over.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ TOLD_OF = 2_000
 # By what their command lines hold.
 KINDS = {
     "tests.bench.pull_sides": "pull",
-    "gunicorn": "web",
+    "headshot-mirror web": "web",
     "headshotpro-drain": "drain",
     "headshotpro-work": "work",
     "postgres": "Postgres",

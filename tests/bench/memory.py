@@ -29,7 +29,7 @@ SENDERS = 8
 PIPELINED = 50
 MODELS = 5_000
 STATUSES = ("waiting", "pending", "generatingHeadshots", "active", "failed")
-KINDS = {"gunicorn": "web", "headshotpro-drain": "drain", "headshotpro-work": "work", "clock": "clock"}
+KINDS = {"headshot-mirror web": "web", "headshotpro-drain": "drain", "headshotpro-work": "work", "clock": "clock"}
 
 
 def send(port: int, models: list[str], number: int, events: int, sent: Synchronized[int]) -> None:

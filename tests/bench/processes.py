@@ -48,7 +48,7 @@ KINDS = {
     "headshotpro-work": WORK,
     "workers clock": "clock",
     "headshot-mirror clock": "clock",
-    "gunicorn": "web: one of WEB_CONCURRENCY",
+    "headshot-mirror web": "web: one of WEB_CONCURRENCY",
     "workers worker": "worker: parent",
     "headshot-mirror worker": "worker: parent",
 }
@@ -86,7 +86,7 @@ def look(folder: Path, ports: tuple[int, int]) -> dict[int, Seen]:
         if kind is None:
             continue
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        if "gunicorn" in command and int(fields[1]) in commands:
+        if "headshot-mirror web" in command and int(fields[1]) in commands:
             masters.add(int(fields[1]))
         cpu = (int(fields[11]) + int(fields[12])) / TICK
         peers = connections(pid)

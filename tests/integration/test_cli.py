@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from service.cli import COMMANDS
 from service.cli import cli as group
-from service.storage import database, schema
+from service.storage import database, revision, schema
 from tests.support.system import event_body, rows
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def test_migrate_brings_an_empty_database_to_the_newest_revision_once(cli: Cli, 
     for process in both:
         done = cli.finish(process)
         assert (done.status, done.out) == (0, f"The schema is at revision {schema.newest()}.\n"), done
-    assert schema.check(database.connect(empty_database_url)) == schema.newest()
+    assert revision.check(database.connect(empty_database_url)) == schema.newest()
 
 
 def test_migrate_prints_sql_that_a_person_can_run(cli: Cli, empty_database_url: str) -> None:
@@ -140,7 +140,7 @@ def test_migrate_prints_sql_that_a_person_can_run(cli: Cli, empty_database_url: 
     assert done.status == 0
     with psycopg.connect(empty_database_url) as connection:
         connection.execute(done.out.encode())
-    assert schema.check(database.connect(empty_database_url)) == schema.newest()
+    assert revision.check(database.connect(empty_database_url)) == schema.newest()
 
 
 # --- lists

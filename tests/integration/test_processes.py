@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -325,11 +324,3 @@ def test_web_ends_when_postgres_comes_back_with_a_schema_that_is_too_old(folder:
         own_postgres.boot()
         assert web.process.wait(30) == 1
         assert "run `headshot-mirror migrate`" in web.said.splitlines()[-1]
-
-
-def test_gunicorns_master_loads_nothing_that_its_workers_have_to_patch_first() -> None:
-    # psycopg waits in C where it is loaded before gevent's patches: one hung Postgres would hold up every delivery.
-    code = "import sys, service.web.serving; print({'psycopg', 'redis', 'flask', 'sqlalchemy'} & set(sys.modules))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment(**SERVERS), capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

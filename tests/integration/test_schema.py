@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from service.errors import SchemaOutdated, StorageUnavailable
-from service.storage import database, schema
+from service.storage import database, revision, schema
 from tests.support.system import new_id, rows
 from tests.support.threads import at_once
 from tests.support.upgrades import printed
@@ -118,23 +118,23 @@ def test_a_database_that_a_dba_made_by_the_script_is_migrated_further(empty_data
 
 def test_a_database_that_was_never_migrated_is_refused(engine: Engine) -> None:
     with pytest.raises(SchemaOutdated, match="headshot-mirror migrate"):
-        schema.check(engine)
+        revision.check(engine)
 
 
 def test_an_older_revision_is_refused(empty_database_url: str, engine: Engine) -> None:
     schema.migrate(empty_database_url)
     *before, newest = schema.revisions()
-    assert schema.check(engine) == newest
+    assert revision.check(engine) == newest
     for older in (*before, None):
         set_revision(empty_database_url, older)
         with pytest.raises(SchemaOutdated, match=f"revision {older or 'none'}, this code needs {newest}"):
-            schema.check(engine)
+            revision.check(engine)
 
 
 def test_a_newer_revision_is_fine_for_the_code_before_it(empty_database_url: str, engine: Engine) -> None:
     schema.migrate(empty_database_url)
     set_revision(empty_database_url, "9999")
-    assert schema.check(engine) == "9999"
+    assert revision.check(engine) == "9999"
     # A release that is rolled back migrates, too: there is nothing for it to do.
     before = picture(empty_database_url)
     assert schema.migrate(empty_database_url) == "9999"
@@ -154,4 +154,4 @@ def test_without_postgres_migrating_and_checking_are_errors_of_ours(folder: Path
         schema.migrate(nobody)
     assert "hunter2" not in str(caught.value)
     with pytest.raises(StorageUnavailable):
-        schema.check(database.connect(nobody))
+        revision.check(database.connect(nobody))

@@ -11,7 +11,7 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from dotenv import dotenv_values
@@ -20,6 +20,7 @@ from msgspec import Meta
 from service.addresses import hosts_in_query, sentinels
 from service.api_keys import parse as parse_keys
 from service.errors import SettingsError
+from service.redaction import remember
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -100,6 +101,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
             raise SettingsError(f"MIRROR_API_KEYS is malformed: {error}") from None
 
     @property
+    def secrets(self) -> set[str]:
+        """Every secret that these settings hold, and the passwords of their URLs as they are and decoded."""
+        found = {*self.webhook_secrets, *(one.key for one in self.api_keys)}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                found |= _passwords(value) | ({value} if name.upper() in SECRETS else set())
+        return found
+
+    @property
     def web_address(self) -> str:
         """The IP address that web listens on; all of the machine's where none is set."""
         return (self.web_bind or "0.0.0.0").strip("[]")  # noqa: S104 - containers need it; `up` binds to loopback
@@ -159,6 +170,7 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
         ip_address(settings.web_address)
     except ValueError:
         raise SettingsError("WEB_BIND is malformed: it is an IP address, such as 127.0.0.1, 0.0.0.0 or ::1") from None
+    remember(settings.secrets)
     for name in needs:
         settings.require(name)
     return settings
@@ -216,6 +228,8 @@ def _convert(given: Mapping[str, str]) -> Settings:
         return msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         words, _, place = str(error).partition(" - at `$.")
+        # Of a value that is none of a few words msgspec shows the value.
+        words = "it is none of the words that it may be" if words.startswith("Invalid enum value") else words
         raise SettingsError(f"{place.rstrip('`')} is malformed: {words}") from None
 
 
@@ -225,6 +239,10 @@ SCHEMES = {
     "HEADSHOTPRO_API_URL": ("https", "http"),
     "PUBLIC_URL": ("https", "http"),
 }
+
+
+# They are printed by `doctor` or sent in notifications.
+BARE_URLS = ("HEADSHOTPRO_API_URL", "PUBLIC_URL")
 
 
 def _check_url(name: str, value: str | None) -> None:
@@ -239,6 +257,8 @@ def _check_url(name: str, value: str | None) -> None:
         port_is_fine = parts.port is None or parts.port > 0
     except ValueError:
         raise SettingsError(f"{name} is malformed: it is no URL; it begins with {schemes}") from None
+    if name in BARE_URLS and ("@" in parts.netloc or parts.query or parts.fragment):
+        raise SettingsError(f"{name} is malformed: it is shown to people, so it holds no user name, password or query")
     # libpq takes the host from the query too (a socket's directory, or several hosts), so only the form is checked.
     if (
         parts.scheme not in SCHEMES[name]
@@ -246,6 +266,24 @@ def _check_url(name: str, value: str | None) -> None:
         or not (parts.netloc or parts.query or name == "DATABASE_URL")
     ):
         raise SettingsError(f"{name} is malformed: it begins with {schemes} and names a host")
+
+
+def _passwords(value: str) -> set[str]:
+    """The passwords in the URLs of a setting, percent-encoded as they are and decoded."""
+    found: set[str] = set()
+    for url in _URLS.findall(value):
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            continue
+        given = [parts.password or ""]
+        given += [text for name, text in parse_qsl(parts.query) if "password" in name.lower()]
+        found |= {form for text in given for form in (text, unquote(text)) if form}
+    return found
+
+
+# One URL of a list with commas between its parts, as they stand in ALERT_URLS.
+_URLS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:(?!,\s*[a-zA-Z][a-zA-Z0-9+.-]*://).)*")
 
 
 def _split(value: str | None) -> list[str]:

@@ -28,13 +28,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from service.redaction import redact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
 
 class MirrorError(Exception):
-    """Root of every error that this project raises."""
+    """Root of every error that this project raises; its message never holds a secret of this process's settings."""
+
+    def __str__(self) -> str:
+        """The message, which may repeat what a server said, without secrets."""
+        return redact(super().__str__())
 
 
 class SettingsError(MirrorError):

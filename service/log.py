@@ -9,13 +9,21 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from service import redaction
+from service.tracebacks import without_messages
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
+    from typing import TextIO
+
+    from structlog.typing import ExcInfo
 
     from service.config import Settings
 
@@ -39,11 +47,16 @@ def configure(settings: Settings) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    last: list[structlog.typing.Processor]
+    redaction.remember(settings.secrets)
+    last: list[Any]
     if settings.log_format == "json":
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json_writer())]
+        exceptions = structlog.processors.ExceptionRenderer(_traceback)
+        last = [exceptions, structlog.processors.JSONRenderer(_json_writer())]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # Its own formatter prints the values of all variables.
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_print_traceback)
+        last = [renderer]
+    last.append(_without_secrets)
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -64,6 +77,29 @@ def configure(settings: Settings) -> None:
         logger_factory=lambda *_: _Lines(),
         cache_logger_on_first_use=True,
     )
+
+
+def hide_words_of_crashes() -> None:
+    """Log an error that ends this process or one of its threads; Python's own hooks print what it says, too."""
+
+    def crash(kind: type[BaseException], error: BaseException | None, _trace: TracebackType | None) -> None:
+        if error is not None:
+            structlog.get_logger(__name__).critical("crashed", reason=kind.__qualname__, trace=without_messages(error))
+
+    sys.excepthook = crash
+    threading.excepthook = lambda ended: crash(ended.exc_type, ended.exc_value, ended.exc_traceback)
+
+
+def _traceback(exc_info: ExcInfo) -> str:
+    return without_messages(exc_info[1])
+
+
+def _print_traceback(output: TextIO, exc_info: ExcInfo) -> None:
+    output.write(f"\n{without_messages(exc_info[1])}")
+
+
+def _without_secrets(_logger: Any, _method: str, line: str) -> str:
+    return redaction.redact(line)
 
 
 def _json_writer() -> Callable[..., str]:

@@ -21,6 +21,7 @@ def main(process: str) -> int:
     try:
         settings = config.load(NEEDS)
         log.configure(settings)
+        log.hide_words_of_crashes()
         # What only the client of a server can check of its URL.
         inbox.connect(settings.redis).close()
         _entry(process)(settings)

@@ -18,6 +18,7 @@ def main(queue: str) -> None:
     """Run the jobs of one queue."""
     settings = config.load(("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY"))
     log.configure(settings)
+    log.hide_words_of_crashes()
     runtime = Runtime.build(settings)
     jobs.install(runtime)
     # The supervisor that would end it may be gone.

@@ -23,6 +23,7 @@ from service.mirror.tidy import tidy as remove_old
 from service.queue import Job
 from service.storage import idempotency, pulls, wishes
 from service.storage.database import transaction
+from workers.failures import told_without_values
 from workers.lanes import Lanes
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
@@ -63,6 +64,7 @@ def current() -> Runtime:
     return _installed[0]
 
 
+@told_without_values
 def drain() -> None:
     """Apply what the spool and the inbox hold, until both are empty or the slice is over."""
     runtime = current()
@@ -126,6 +128,7 @@ def _count(runtime: Runtime, drained: Drained) -> None:
     runtime.counters.observe(EVENT_TO_ROW, [(now - entry.received_at).total_seconds() for entry in drained.entries])
 
 
+@told_without_values
 def pull(kind: str) -> None:
     """Go on with a pull of a kind for a slice, if one is due."""
     job = Job.PULL_FULL if kind == FULL else Job.PULL_HOT
@@ -134,6 +137,7 @@ def pull(kind: str) -> None:
     _pull(job, kind, interval)
 
 
+@told_without_values
 def pull_now(kind: str) -> None:
     """Begin a pull of a kind, whenever the last one was, or go on with the running one for a slice."""
     _pull(Job.PULL_HOT_NOW, kind, 0.0)
@@ -184,6 +188,7 @@ def _alone(job: Job, work: Callable[[Runtime], bool]) -> None:
         runtime.queue.ask(job)
 
 
+@told_without_values
 def refetch() -> None:
     """Ask the upstream what only a single GET can tell, for a slice."""
     _alone(Job.REFETCH, _refetch)
@@ -206,6 +211,7 @@ def _hand_on_stale_models(runtime: Runtime) -> None:
         runtime.stale_models.handed_on(noted)
 
 
+@told_without_values
 def sweep() -> None:
     """Read photo counts and favourites in the background, for a slice."""
     _alone(Job.SWEEP, _sweep)
@@ -217,6 +223,7 @@ def _sweep(runtime: Runtime) -> bool:
     return False
 
 
+@told_without_values
 def count_missed() -> None:
     """Count the changes that pulls found and no webhook announced."""
     _alone(Job.COUNT_MISSED, _count_missed)
@@ -228,6 +235,7 @@ def _count_missed(runtime: Runtime) -> bool:
     return False
 
 
+@told_without_values
 def tidy() -> None:
     """Remove what piles up or is kept for a time only: dead consumers, personal data, events, history, old keys."""
     _alone(Job.TIDY, _tidy)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from service.errors import KeyRejected, ModelNotFound, Said, UpstreamFailed, UpstreamGarbled, UpstreamRejected
+from service.redaction import redact_bytes
 from service.upstream.headers import interval, told_to_wait
 from service.upstream.json_text import decode
 from service.upstream.wire import Fault
@@ -135,7 +136,7 @@ def _said(reply: Reply) -> Said | None:
     if _refusal(reply) is None:
         return None
     headers = {name: value for name, value in reply.headers.items() if name.lower() in _PASSED_ON}
-    return Said(reply.status, reply.body, headers)
+    return Said(reply.status, redact_bytes(reply.body), headers)
 
 
 def _refusal(reply: Reply) -> _Refusal | None:

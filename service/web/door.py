@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +19,7 @@ from service.errors import DeliveryRejected, InboxUnavailable, Unavailable
 from service.inbox import Delivery
 from service.mirror.event import LONGEST_ID
 from service.queue import Job
+from service.tracebacks import place
 from service.upstream.login_links import without_login_links
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, may_be_signed, verify
@@ -79,7 +79,7 @@ class Door:
                 answer = self._receive(environ)
             except Exception as error:  # noqa: BLE001 - the last one who can answer in the form of our errors
                 # Its words may hold a person's; where it happened does not.
-                log.critical("delivery", answer="failed", status=500, reason=type(error).__name__, at=_place(error))
+                log.critical("delivery", answer="failed", status=500, reason=type(error).__name__, at=place(error))
                 answer = refusal(500, "ERROR", "the door failed")
         return answer.send(environ, start_response)
 
@@ -182,12 +182,6 @@ def _unsigned(answer: str) -> DeliveryRejected:
 
 def _too_large() -> DeliveryRejected:
     return DeliveryRejected(413, "PAYLOAD_TOO_LARGE", f"a body has {LARGEST_BODY} bytes at most", "too_large")
-
-
-def _place(error: Exception) -> str:
-    """File and line of an error."""
-    frame = extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}:{frame.lineno}"
 
 
 def _variable(header: str) -> str:

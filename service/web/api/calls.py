@@ -26,8 +26,10 @@ from service.api.documents import (
 from service.api.once import Once
 from service.api_keys import Scope
 from service.errors import CallRefused, MirrorError
+from service.mirror.event import LONGEST_ID
 from service.mirror.merge import DELETED
 from service.storage.idempotency import Place
+from service.upstream.json_text import REPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,11 +89,12 @@ class Calls:
     def get_model(self, model_id: str) -> Response:
         """One model, from the mirror or, with `fresh`, from the upstream."""
         query = parameters.read(request.args, SingleQuery)
+        _require_id(model_id)
         if query.fresh:
             fresh = self._read_fresh(model_id)
             if fresh is not None:
                 return fresh
-        row = None if "\0" in model_id else self._reader.one(model_id)
+        row = self._reader.one(model_id)
         if row is None or row["status"] == DELETED:
             raise CallRefused(404, "NOT_FOUND", "Model not found")
         response = _json(SingleModel(model=detailed(row)))
@@ -128,12 +131,23 @@ class Calls:
 
     def delete(self, model_id: str) -> Response:
         """Delete a model."""
+        _require_id(model_id)
         return _passed_on(self._require_writer().delete(model_id))
 
     def _require_writer(self) -> Writer:
         if self._writer is None:
             raise CallRefused(503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream")
         return self._writer
+
+
+def _require_id(model_id: str) -> None:
+    """Refuse what no model can have for an id, before a server is asked about it.
+
+    Raises:
+        CallRefused: 404, as the vendor has it for any id that it does not know.
+    """
+    if len(model_id.encode("utf-8", "replace")) > LONGEST_ID or not model_id.isprintable() or REPLACEMENT in model_id:
+        raise CallRefused(404, "NOT_FOUND", "Model not found")
 
 
 def _caller() -> str:

@@ -1,0 +1,56 @@
+"""Keeps secrets out of everything that is printed or logged, also where a server's own message repeats one.
+
+A process remembers the secrets of its settings when it reads them (`service.config`). Every error of ours, every log
+line and whatever the vendor says is passed through `redact`.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REDACTED = "[redacted]"
+# A shorter one may be a word of its own, such as a database's name, and would make messages unreadable.
+SHORTEST = 8
+
+_forms: tuple[str, ...] = ()
+
+
+def remember(secrets: Iterable[str]) -> None:
+    """Replace the secrets that this process knows; those under eight characters are passed over."""
+    global _forms  # noqa: PLW0603 - one process has one set of settings
+    found = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms_of(secret)}
+    # The longest first: one secret may be a part of another.
+    _forms = tuple(sorted(found, key=lambda form: (-len(form), form)))
+
+
+def redact(text: str) -> str:
+    """The text with every known secret replaced, as it is or encoded for a URL, JSON or base64."""
+    for form in _forms:
+        if form in text:
+            text = text.replace(form, REDACTED)
+    return text
+
+
+def redact_bytes(body: bytes) -> bytes:
+    """The same for bytes; the very same ones where they hold no secret."""
+    text = body.decode("utf-8", "surrogateescape")
+    redacted = redact(text)
+    return body if redacted is text else redacted.encode("utf-8", "surrogateescape")
+
+
+def _forms_of(secret: str) -> set[str]:
+    encoded = b64encode(secret.encode("utf-8", "replace")).decode()
+    return {
+        secret,
+        quote(secret, safe=""),
+        quote_plus(secret),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        encoded.rstrip("="),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from service import inbox
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     from service.config import Settings
     from service.upstream.budget import Priority
 
-# Below the lease of a pull, so that a slow response does not cost it.
-RESPONSE_TIMEOUT_SECONDS = 10.0
+# Below the lease of a pull, so that a slow answer does not cost it.
+READ_TIMEOUT_SECONDS = 10.0
+# Who waits reports so often that it does.
+LONGEST_SILENCE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -61,6 +64,7 @@ class Runtime:
         stop: set when the process is asked to stop; whoever waits, waits on it.
         name: this process, in leases.
         counters: what it counts, for `/metrics`.
+        progress: called when work goes on, or waits; a worker's supervisor listens.
     """
 
     settings: Settings
@@ -68,6 +72,7 @@ class Runtime:
     redis: redis.Redis
     stop: threading.Event = field(default_factory=threading.Event)
     name: str = field(default_factory=own_name)
+    progress: Callable[[], None] = lambda: None
     _client: UpstreamClient | None = None
     counters: Counters = field(init=False)
     _tally: Tally = field(init=False)
@@ -113,8 +118,7 @@ class Runtime:
                 self.settings.api_key,
                 budget,
                 pause=self.pause,
-                response_timeout=RESPONSE_TIMEOUT_SECONDS,
-                proxy=self.settings.proxy_for(self.settings.headshotpro_api_url),
+                read_timeout=READ_TIMEOUT_SECONDS,
                 observe=self._observe,
                 observe_wait=self._tally.observe_wait,
             )
@@ -140,5 +144,10 @@ class Runtime:
         Raises:
             Stopping: it is.
         """
-        if self.stop.wait(seconds):
+        deadline = monotonic() + seconds
+        while (left := deadline - monotonic()) > 0:
+            self.progress()
+            if self.stop.wait(min(left, LONGEST_SILENCE_SECONDS)):
+                raise Stopping("asked to stop")
+        if self.stop.is_set():
             raise Stopping("asked to stop")

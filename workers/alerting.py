@@ -45,7 +45,7 @@ class Alerting:
             public_url=settings.public_url,
         )
         self._announced = False
-        self._thread = threading.Thread(target=self._run, name="alerting")
+        self._thread = threading.Thread(target=self._run, name="alerting", daemon=True)
 
     def start(self) -> None:
         """Watch and send until the process is asked to stop; a second start changes nothing."""
@@ -53,9 +53,9 @@ class Alerting:
             self._thread.start()
 
     def close(self) -> None:
-        """Wait for the end of the thread, and for what is being sent."""
+        """Wait for the end of the thread, and for what is being sent; a thread that hangs is left alone."""
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(LAST_SECONDS)
         self._desk.close(LAST_SECONDS)
 
     def tick(self) -> None:

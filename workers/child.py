@@ -1,4 +1,7 @@
-"""One child of a worker process: `python -m workers.child QUEUE`. Started by `workers.supervisor` alone."""
+"""One child of a worker process: `python -m workers.child QUEUE PIPE`. Started by `workers.supervisor` alone.
+
+PIPE is the number of the descriptor on which it reports progress.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,23 @@ import sys
 from service import config, log
 from service.queue import DRAIN_QUEUE
 from service.runtime import Runtime
+from service.storage.database import after_commit
 
 # The jobs are imported before the first one comes, which else would wait for that.
 from workers import jobs
 from workers.ending import end_when_stuck
+from workers.progress import Reporter
 from workers.rq_worker import work
 
 
-def main(queue: str) -> None:
-    """Run the jobs of one queue."""
+def main(queue: str, pipe: int | None = None) -> None:
+    """Run the jobs of one queue, and report progress on a pipe."""
     settings = config.load(("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY"))
     log.configure(settings)
     log.hide_words_of_crashes()
     runtime = Runtime.build(settings)
+    runtime.progress = Reporter(pipe)
+    after_commit(runtime.engine, runtime.progress)
     jobs.install(runtime)
     # The supervisor that would end it may be gone.
     end_when_stuck(runtime.stop)
@@ -31,4 +38,4 @@ def _nothing() -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:3]))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
+from service.heartbeat import CLOCK, Heartbeat
 from service.lease import Lease
 from service.runtime import Runtime
 from service.storage import revision
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
 LEASE_KEY = "headshotpro:clock"
+# A tick takes this long at most while Postgres and Redis send responses; one that hangs longer is no sign of life.
+ALIVE_SECONDS = 20.0
 # Another clock acts this long after the acting one was cut off.
 LEASE_MS = 10_000
 
@@ -49,16 +52,20 @@ def run(settings: Settings) -> None:
     signal.signal(signal.SIGINT, ask_to_stop)
     end_when_stuck(runtime.stop)
     clock = Clock(runtime)
+    heartbeat = Heartbeat(settings.postgres_url, CLOCK, runtime.name, clock.alive)
+    heartbeat.start()
     try:
         while not runtime.stop.is_set():
             clock.tick()
             if clock.schema_checked:
                 alerting.start()
             runtime.stop.wait(TICK_SECONDS)
+        heartbeat.stop()
         clock.release()
     finally:
         runtime.stop.set()
         alerting.close()
+        heartbeat.close()
 
 
 class Clock:
@@ -66,6 +73,7 @@ class Clock:
 
     Attributes:
         schema_checked: the schema was seen to be new enough.
+        acting: whether this clock is the one that acts.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -73,10 +81,16 @@ class Clock:
         self._lease = Lease(runtime.redis, LEASE_KEY, runtime.name, LEASE_MS)
         self._next_look = [0.0] * len(SCHEDULE)
         self.schema_checked = False
-        self._acting = False
+        self.acting = False
+        self._ticked_at: float | None = None
+
+    def alive(self) -> bool:
+        """Whether it ticks; for any thread."""
+        return self._ticked_at is not None and monotonic() - self._ticked_at < ALIVE_SECONDS
 
     def tick(self) -> None:
-        """Ask for whatever is due, if this is the clock that acts; servers that are gone are waited for."""
+        """Ask for whatever is due, if this is the clock that acts; servers that are unavailable are waited for."""
+        self._ticked_at = monotonic()
         try:
             self._check_schema()
         except StorageUnavailable as error:
@@ -100,9 +114,9 @@ class Clock:
     def _may_act(self) -> bool:
         """Hold the lease, or try to get it."""
         acting = self._lease.hold()
-        if acting != self._acting:
+        if acting != self.acting:
             log.info("clock.acts" if acting else "clock.stands_by")
-        self._acting = acting
+        self.acting = acting
         return acting
 
     def _check_schema(self) -> None:

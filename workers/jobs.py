@@ -21,7 +21,7 @@ from service.mirror.sweep import sweep as read_details
 from service.mirror.tidy import Keeping
 from service.mirror.tidy import tidy as remove_old
 from service.queue import Job
-from service.storage import idempotency, pulls, wishes
+from service.storage import idempotency, processes, pulls, wishes
 from service.storage.database import transaction
 from workers.failures import told_without_values
 from workers.lanes import Lanes
@@ -75,6 +75,7 @@ def drain() -> None:
         while not runtime.stop.is_set() and monotonic() < deadline:
             spooled = spooled and _apply_spooled(runtime)
             entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+            runtime.progress()
             if not entries and not spooled:
                 return
             threads.apply(entries, more=len(entries) == size)
@@ -114,6 +115,7 @@ def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
             log.warning("drain.waits", error=str(error), entries=len(entries))
             if monotonic() > deadline:
                 return
+            runtime.progress()
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
         else:
             _count(runtime, drained)
@@ -247,4 +249,5 @@ def _tidy(runtime: Runtime) -> bool:
     runtime.inbox.forget_dead_consumers()
     with transaction(runtime.engine) as connection:
         idempotency.forget_old(connection)
+        processes.forget_unseen(connection)
     return not remove_old(runtime.engine, keeping, SLICE_SECONDS)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# RQ blocks for this less 15 s on its queue, and takes a connection for hung after this less 5 s.
-WORKER_TTL_SECONDS = 30
+# RQ blocks for this less 15 s on its queue, and takes a connection for hung after this less 5 s. An idle child reports
+# each time: its supervisor's `ALIVE_SECONDS` is longer than both.
+WORKER_TTL_SECONDS = 20
 COME_BACK_SECONDS = 1.0
 
 
@@ -51,6 +52,11 @@ class Worker(SimpleWorker):
 
     def set_shutdown_requested_date(self) -> None:
         """RQ would write this to Redis from its signal handler, and fail the running job when Redis is gone."""
+
+    def heartbeat(self, *args: Any, **kwargs: Any) -> None:
+        """RQ calls this before and after each job, and each time that it begins to wait for one, also without Redis."""
+        self.runtime.progress()
+        super().heartbeat(*args, **kwargs)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Each line that is logged meanwhile names the job."""
@@ -87,6 +93,7 @@ def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
         except StopRequested:
             return
         except (redis.exceptions.RedisError, OSError) as error:
+            runtime.progress()
             log.warning("worker.waits", queue=queue, error=str(error))
             _take_signals(runtime)
             meanwhile()

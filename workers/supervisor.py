@@ -2,31 +2,160 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
+from service.deadline import Question
 from service.errors import StorageUnavailable
+from service.heartbeat import WORKER, Heartbeat
 from service.leash import leashed
+from service.process_name import own_name
 from service.queue import DRAIN_QUEUE, WORK_QUEUE
 from service.storage import database, revision
 from workers.ending import end_when_stuck
+from workers.progress import Reports
 
 if TYPE_CHECKING:
     from service.config import Settings
 
 log = structlog.get_logger(__name__)
 
-QUEUES = (DRAIN_QUEUE, WORK_QUEUE)
-RESTART_PAUSE_SECONDS = 1.0
+TICK_SECONDS = 1.0
+# A busy machine takes this long to load a child's code.
+START_SECONDS = 60.0
+# A connection takes 5 s to fail; a Postgres that hangs must not keep the supervisor from its children.
+SCHEMA_SECONDS = 6.0
 
 
-def run(settings: Settings) -> None:
+class Limits(NamedTuple):
+    """How long a child may be silent, in seconds, before it is killed and replaced.
+
+    A drain commits a batch in well under a second, and reports each round of waiting. The other work goes on in slices
+    under 30 s; a single statement of it may take longer. An idle child reports every five seconds, and one on a Redis
+    that hangs every sixteen (`rq_worker`).
+
+    Attributes:
+        drain: of the drain.
+        work: of the child for all other work.
+        alive: longest silence of the drain with which the worker still sends heartbeats.
+    """
+
+    drain: float = 60.0
+    work: float = 90.0
+    alive: float = 20.0
+
+
+class Child:
+    """A child that runs the jobs of one queue.
+
+    Attributes:
+        seen_at: when it last reported, on the monotonic clock; None before its first report.
+
+    Args:
+        queue: RQ's name of it.
+        limit: its longest silence in seconds.
+    """
+
+    def __init__(self, queue: str, limit: float) -> None:
+        self._queue = queue
+        self._limit = limit
+        self.seen_at: float | None = None
+        self._start()
+
+    def look(self) -> None:
+        """Start the child again where it ended; kill it where it makes no progress."""
+        status = self.process.poll()
+        silent = self._reports.silent_seconds()
+        self.seen_at = self._reports.last
+        if status is not None:
+            log.error("worker.child.ended", queue=self._queue, status=status)
+            self._reports.close()
+            self._start()
+        elif silent > (self._limit if self.seen_at else max(self._limit, START_SECONDS)):
+            # What it has in flight is done again by its successor; one that the kernel holds ends later.
+            log.error("worker.child.silent", queue=self._queue, pid=self.process.pid, seconds=round(silent))
+            self.process.kill()
+
+    def _start(self) -> None:
+        self._reports = Reports()
+        pipe = self._reports.descriptor
+        command = leashed([sys.executable, "-m", "workers.child", self._queue, str(pipe)], signal.SIGTERM)
+        try:
+            self.process = subprocess.Popen(command, pass_fds=(pipe,))
+        finally:
+            os.close(pipe)
+
+
+class Supervisor:
+    """The children of one worker process.
+
+    Args:
+        settings: of the process.
+        limits: when a child counts as stuck.
+    """
+
+    def __init__(self, settings: Settings, limits: Limits) -> None:
+        self._engine = database.connect(settings.postgres_url, pool_size=1)
+        self._schema_checked = False
+        self._limits = {DRAIN_QUEUE: limits.drain, WORK_QUEUE: limits.work}
+        self._alive_seconds = limits.alive
+        self._children: dict[str, Child] = {}
+
+    def tick(self) -> None:
+        """Look at each child, and at the schema until it was seen to be new enough.
+
+        Raises:
+            SchemaOutdated: the database is older than the code.
+        """
+        self._check_schema()
+        for queue, limit in self._limits.items():
+            if queue in self._children:
+                self._children[queue].look()
+            else:
+                self._children[queue] = Child(queue, limit)
+
+    def alive(self) -> bool:
+        """Whether the drain makes progress or waits; for any thread."""
+        drain = self._children.get(DRAIN_QUEUE)
+        return drain is not None and drain.seen_at is not None and monotonic() - drain.seen_at < self._alive_seconds
+
+    def end(self) -> None:
+        """Let the children end between two batches; `kill` comes for one that does not."""
+        for child in self._children.values():
+            child.process.terminate()
+        for child in self._children.values():
+            child.process.wait()
+
+    def kill(self) -> None:
+        """End the children at once; for any thread."""
+        for child in list(self._children.values()):
+            child.process.kill()
+
+    def _check_schema(self) -> None:
+        if self._schema_checked:
+            return
+        try:
+            Question(lambda: revision.check(self._engine)).answer(SCHEMA_SECONDS)
+        except StorageUnavailable as error:
+            log.warning("worker.waits", error=str(error))
+        else:
+            self._schema_checked = True
+            self._engine.dispose()
+
+
+def run(settings: Settings, limits: Limits | None = None) -> None:
     """Keep both children running until SIGTERM or SIGINT, then stop them.
+
+    Args:
+        settings: of this process.
+        limits: when a child counts as stuck; tests have little time.
 
     Raises:
         SchemaOutdated: the database is older than the code.
@@ -38,50 +167,16 @@ def run(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, ask_to_stop)
-    engine = database.connect(settings.postgres_url, pool_size=1)
-    children: dict[str, subprocess.Popen[bytes]] = {}
-    end_when_stuck(stop, lambda: _kill(children))
-    checked = False
+    supervisor = Supervisor(settings, limits or Limits())
+    heartbeat = Heartbeat(settings.postgres_url, WORKER, own_name(), supervisor.alive)
+    end_when_stuck(stop, supervisor.kill)
+    heartbeat.start()
     try:
         while not stop.is_set():
-            checked = checked or _schema_is_fine(engine)
-            for queue in QUEUES:
-                _keep_running(children, queue)
-            stop.wait(RESTART_PAUSE_SECONDS)
+            supervisor.tick()
+            stop.wait(TICK_SECONDS)
     finally:
         stop.set()
-        _end(children)
-
-
-def _schema_is_fine(engine: Any) -> bool:
-    """Whether the schema was seen to be new enough; False while Postgres is gone: then it is asked again."""
-    try:
-        revision.check(engine)
-    except StorageUnavailable as error:
-        log.warning("worker.waits", error=str(error))
-        return False
-    engine.dispose()
-    return True
-
-
-def _keep_running(children: dict[str, subprocess.Popen[bytes]], queue: str) -> None:
-    """Start a child, or start it again where it ended."""
-    child = children.get(queue)
-    if child is not None and child.poll() is None:
-        return
-    if child is not None:
-        log.error("worker.child.ended", queue=queue, status=child.returncode)
-    children[queue] = subprocess.Popen(leashed([sys.executable, "-m", "workers.child", queue], signal.SIGTERM))
-
-
-def _end(children: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Let the children end between two batches; `_kill` comes for one that does not."""
-    for child in children.values():
-        child.terminate()
-    for child in children.values():
-        child.wait()
-
-
-def _kill(children: dict[str, subprocess.Popen[bytes]]) -> None:
-    for child in list(children.values()):
-        child.kill()
+        heartbeat.stop()
+        supervisor.end()
+        heartbeat.close()

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine, TextClause
     from sqlalchemy.exc import SQLAlchemyError
@@ -98,6 +98,11 @@ def connect(
     except psycopg.ProgrammingError as error:
         raise SettingsError(f"DATABASE_URL is malformed: {_first_line(error)}") from None
     return engine
+
+
+def after_commit(engine: Engine, call: Callable[[], None]) -> None:
+    """Call something after each transaction of an engine that is about to commit, in its own thread."""
+    event.listen(engine, "commit", lambda _connection: call())
 
 
 @contextmanager

@@ -8,9 +8,9 @@ import structlog
 from flask import Response
 
 from service import promise
+from service.deadline import Question
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
 from service.storage import revision
-from service.web.patience import Question
 
 if TYPE_CHECKING:
     import redis

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from service.deadline import Question
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable, Unavailable
 from service.fuse import FUSE_SECONDS, Fuse
 from service.storage import spool
 from service.storage.database import transaction
-from service.web.patience import Question
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -14,11 +14,11 @@ from prometheus_client.registry import Collector
 
 from service import counters, promise
 from service.api_keys import Scope
+from service.deadline import Question
 from service.errors import SchemaOutdated, Unavailable
 from service.storage.database import transaction
 from service.storage.figures import Figures, figures
 from service.web.exposition import FromRedis, families
-from service.web.patience import Question
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,6 +7,7 @@ were measured (DESIGN.md), it is one of the two that served everybody else meanw
 # gunicorn takes every public name of this module for a setting of its own, hence the underscores.
 from service.config import load as _load
 from service.web import NEEDS as _NEEDS
+from service.web.heartbeat import WebHeartbeat as _WebHeartbeat
 
 _settings = _load(_NEEDS)
 
@@ -28,3 +29,7 @@ limit_request_field_size = 4094
 proc_name = "headshot-mirror-web"
 control_socket_disable = True
 loglevel = "warning"
+
+# Before the fork, so that all workers share it.
+_heartbeat = _WebHeartbeat(_settings.postgres_url)
+post_worker_init = _heartbeat.begin

@@ -59,6 +59,8 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # By the greenlet that serves it.
         self._connections: dict[Any, Connection] = {}
         self._bodies = BodyBudget()
+        # Set by `heartbeat.WebHeartbeat` when the application is loaded.
+        self.heartbeat: Any = None
 
     def run(self) -> None:
         """Serve until asked to end; then part from everybody."""
@@ -66,8 +68,13 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         while self.alive:
             self._rest()
         deadline = monotonic() + self.cfg.graceful_timeout - BEFORE_THE_KILL_SECONDS
+        if self.heartbeat:
+            # It removes its row meanwhile.
+            self.heartbeat.stop()
         self._close_listeners(servers)
         self._part(deadline)
+        if self.heartbeat:
+            self.heartbeat.close(BEFORE_THE_KILL_SECONDS)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection, and know of it meanwhile."""

@@ -1,4 +1,4 @@
-"""An end to one's patience with a server that hangs: it takes connections and answers nobody."""
+"""A deadline for a call into a server that hangs: it takes connections and sends no response."""
 
 from __future__ import annotations
 

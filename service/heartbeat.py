@@ -1,0 +1,120 @@
+"""A process's heartbeat: a thread of its own renews the process's row in `processes`, and removes it at the end.
+
+Nothing else of the process waits for that thread or for Postgres: it has its own connection, and is left alone when the
+process has to end.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service import __version__
+from service.errors import MirrorError
+from service.process_name import surely_dead
+from service.storage import database, processes
+from service.storage.database import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+log = structlog.get_logger(__name__)
+
+WEB, WORKER, CLOCK = KINDS = ("web", "worker", "clock")
+
+EVERY_SECONDS = 5.0
+# A process that does not do its work yet, or again, is looked at this often.
+LOOK_SECONDS = 0.5
+# Neither a connection nor a statement may take longer: then the next heartbeat tries again.
+TIMEOUT_SECONDS = 2
+# A process that stops waits this long for the removal of its row.
+LEAVE_SECONDS = 2.0
+
+
+class Heartbeat:
+    """One process's heartbeat.
+
+    Args:
+        url: of Postgres.
+        kind: one of `KINDS`.
+        name: the process's; see `process_name.own_name`.
+        alive: whether the process does its work; while it does not, its row grows old.
+        every: seconds between two heartbeats.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        kind: str,
+        name: str,
+        alive: Callable[[], bool] = lambda: True,
+        every: float = EVERY_SECONDS,
+    ) -> None:
+        self._engine = database.connect(url, pool_size=1, overflow=0, connect_timeout=TIMEOUT_SECONDS)
+        self._process = processes.Process(name, kind, socket.gethostname(), __version__)
+        self._alive = alive
+        self._every = every
+        self._started = monotonic()
+        self._stop = threading.Event()
+        self._beaten = False
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin; nothing waits for the first heartbeat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the thread remove the row and end; returns at once."""
+        self._stop.set()
+
+    def close(self, seconds: float = LEAVE_SECONDS) -> None:
+        """Remove the row, and wait for that no longer than some seconds: a row that stays grows old."""
+        self.stop()
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            alive = self._alive()
+            if alive:
+                self._try(self._beat)
+            self._stop.wait(self._every if alive else LOOK_SECONDS)
+        if self._beaten:
+            self._try(self._leave)
+        self._engine.dispose()
+
+    def _try(self, step: Callable[[], None]) -> None:
+        """Take a step, and report only the first of several failures in a row."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - a process that lives must not look dead for ever after one fault
+            if not self._failing:
+                reason = str(error) if isinstance(error, MirrorError) else type(error).__name__
+                log.warning("heartbeat.not_sent", reason=reason)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _beat(self) -> None:
+        with transaction(self._engine, TIMEOUT_SECONDS) as connection:
+            processes.beat(connection, self._process, monotonic() - self._started)
+            if not self._beaten:
+                self._replace_the_dead(connection)
+        self._beaten = True
+
+    def _replace_the_dead(self, connection: Connection) -> None:
+        """Remove rows of processes that were killed here: this one has come in their place."""
+        for name in processes.names(connection, self._process.kind):
+            if surely_dead(name):
+                processes.remove(connection, name)
+
+    def _leave(self) -> None:
+        with transaction(self._engine, TIMEOUT_SECONDS) as connection:
+            processes.remove(connection, self._process.name)

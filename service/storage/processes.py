@@ -1,0 +1,76 @@
+"""`processes`: the heartbeats of web, worker and clock. Every time is of Postgres' clock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+FORGET_AFTER_DAYS = 1
+
+
+class Process(NamedTuple):
+    """A process of ours.
+
+    Attributes:
+        name: its own; see `process_name.own_name`.
+        kind: `web`, `worker` or `clock`.
+        host: name of the machine.
+        version: of the code that it runs.
+    """
+
+    name: str
+    kind: str
+    host: str
+    version: str
+
+
+def beat(connection: Connection, process: Process, age: float) -> None:
+    """Note that a process lives now; `age` is the seconds since it started."""
+    connection.execute(_BEAT, {**process._asdict(), "age": age})
+
+
+_BEAT = text(
+    """
+    INSERT INTO headshotpro.processes (name, kind, host, version, started_at, seen_at)
+    VALUES (:name, :kind, :host, :version, now() - make_interval(secs => :age), now())
+    ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
+    """
+)
+
+
+def remove(connection: Connection, name: str) -> None:
+    """Remove a process that stops, or is known to be dead."""
+    connection.execute(text("DELETE FROM headshotpro.processes WHERE name = :name"), {"name": name})
+
+
+def names(connection: Connection, kind: str) -> list[str]:
+    """The names of all processes of a kind that have a row."""
+    statement = text("SELECT name FROM headshotpro.processes WHERE kind = :kind")
+    return list(connection.execute(statement, {"kind": kind}).scalars())
+
+
+def forget_unseen(connection: Connection) -> None:
+    """Remove the rows of processes that died without a word a day ago."""
+    statement = text("DELETE FROM headshotpro.processes WHERE seen_at < now() - make_interval(days => :days)")
+    connection.execute(statement, {"days": FORGET_AFTER_DAYS})
+
+
+def listed(connection: Connection) -> list[dict[str, Any]]:
+    """Every row, by kind and name."""
+    statement = text(
+        "SELECT name, kind, host, version, started_at, seen_at FROM headshotpro.processes ORDER BY kind, name"
+    )
+    return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def alive(connection: Connection, seconds: float) -> dict[str, int]:
+    """How many processes of each kind sent a heartbeat within some seconds."""
+    statement = text(
+        "SELECT kind, count(*) FROM headshotpro.processes "
+        "WHERE seen_at > now() - make_interval(secs => :seconds) GROUP BY kind"
+    )
+    return {row[0]: row[1] for row in connection.execute(statement, {"seconds": seconds})}

@@ -1,0 +1,210 @@
+"""Heartbeats: each process has a row while it does its work, and none when it has stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service import inbox
+from service.heartbeat import WORKER, Heartbeat
+from service.inbox import Delivery
+from service.process_name import machine, own_name
+from service.queue import Job, JobQueue
+from service.storage import database, processes
+from service.storage.processes import Process
+from service.storage.schema import migrate
+from service.web.heartbeat import Turn
+from tests.support.processes import descendants, eventually, hanging
+from tests.support.system import System, event_body, model_row, new_id, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.embedded import Postgres, Valkey
+
+# No child is silent for longer than five seconds while it is idle.
+LIMITS = "drain=12, work=90, alive=6"
+SUPERVISOR = "from service import config, log; from workers import supervisor; settings = config.load(); "
+
+
+def kinds(url: str) -> list[str]:
+    return [row["kind"] for row in rows(url, "select kind from headshotpro.processes order by kind")]
+
+
+def ages(url: str) -> list[float]:
+    """Seconds since each process was seen."""
+    query = "select extract(epoch from now() - seen_at)::float as age from headshotpro.processes"
+    return [row["age"] for row in rows(url, query)]
+
+
+def supervised(system: System, limits: str = LIMITS) -> Any:
+    """A worker whose supervisor has little patience."""
+    code = f"{SUPERVISOR}log.configure(settings); supervisor.run(settings, supervisor.Limits({limits}))"
+    return system.run("worker", [sys.executable, "-c", code])
+
+
+def child_of(pid: int, queue: str) -> int | None:
+    """The process id of a worker's child."""
+    for one in descendants(pid):
+        words = command_line(one)
+        if queue in words and "workers.child" in words:
+            return one
+    return None
+
+
+def command_line(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+@contextmanager
+def beating(url: str, name: str | None = None, **options: Any) -> Iterator[Heartbeat]:
+    heartbeat = Heartbeat(url, WORKER, name or own_name(), **options)
+    heartbeat.start()
+    try:
+        yield heartbeat
+    finally:
+        heartbeat.close()
+
+
+def test_each_process_has_one_row_until_it_is_stopped(folder: Path, database_url: str, redis_url: str) -> None:
+    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, WEB_CONCURRENCY="2") as system:
+        started = system.start_all()
+        assert eventually(lambda: kinds(database_url) == ["clock", "web", "worker"], 60), system.logs()
+        found = rows(database_url, "select * from headshotpro.processes")
+        assert all(row["host"] and row["version"] and row["started_at"] <= row["seen_at"] for row in found)
+        # Web's row is its master's, whichever of its workers sends the heartbeat.
+        web = next(row for row in found if row["kind"] == "web")
+        assert f":{started['web'].process.pid}:" in web["name"]
+        before = web["seen_at"]
+        query = "select seen_at from headshotpro.processes where kind = 'web'"
+        assert eventually(lambda: rows(database_url, query)[0]["seen_at"] > before, 8), system.logs()
+        for number, role in enumerate(("clock", "web", "worker"), 1):
+            assert started[role].stop() == 0
+            assert len(kinds(database_url)) == 3 - number, (role, system.logs())
+
+
+def test_stopped_drain_child_is_replaced_and_events_flow(folder: Path, database_url: str, redis_url: str) -> None:
+    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
+        worker = supervised(system)
+        # Redis may hand the waking job to the child that stands still: the clock asks again.
+        for role in ("clock", "web"):
+            system.start(role)
+        system.wait_for_web()
+        assert eventually(lambda: kinds(database_url) == ["clock", "web", "worker"], 60), system.logs()
+        stopped = child_of(worker.process.pid, "headshotpro-drain")
+        assert stopped
+        os.kill(stopped, signal.SIGSTOP)
+        model = new_id()
+        assert system.deliver(event_body(model)).status == 202
+        # While the drain stands still its worker sends no heartbeat, though it is there.
+        assert eventually(lambda: max(ages(database_url)) > 6.5, 15), system.logs()
+        assert eventually(lambda: model_row(database_url, model), 30), system.logs()
+        assert "worker.child.silent" in worker.said
+        assert child_of(worker.process.pid, "headshotpro-drain") not in {None, stopped}
+        assert eventually(lambda: max(ages(database_url)) < 5), system.logs()
+
+
+def test_heartbeat_stops_while_the_process_does_not_work(database_url: str) -> None:
+    works = [False]
+    with beating(database_url, alive=lambda: works[0], every=0.05):
+        time.sleep(0.2)
+        assert kinds(database_url) == []
+        works[0] = True
+        assert eventually(lambda: kinds(database_url) == ["worker"], 5)
+    assert kinds(database_url) == []
+
+
+def test_heartbeat_goes_on_after_an_outage_of_postgres(own_postgres: Postgres) -> None:
+    migrate(own_postgres.url)
+    with beating(own_postgres.url, every=0.05):
+        assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 5)
+        own_postgres.stop()
+        time.sleep(0.2)
+        own_postgres.boot()
+        assert eventually(lambda: max(ages(own_postgres.url)) < 0.1, 5)
+
+
+def test_process_that_stops_waits_two_seconds_for_a_postgres_that_hangs(own_postgres: Postgres) -> None:
+    migrate(own_postgres.url)
+    with beating(own_postgres.url, every=0.05) as heartbeat:
+        assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 5)
+        with hanging(own_postgres):
+            before = time.monotonic()
+            heartbeat.close()
+            assert time.monotonic() - before < 3
+
+
+def test_new_process_removes_the_rows_of_those_that_were_killed_here(database_url: str) -> None:
+    engine = database.connect(database_url)
+    # No process has this number.
+    dead, elsewhere = f"{machine()}:999999999:aa", "another/machine:999999999:bb"
+    with database.transaction(engine) as connection:
+        for name in (dead, elsewhere):
+            processes.beat(connection, Process(name, WORKER, "host", "0"), 10)
+    name = own_name()
+    with beating(database_url, name):
+        query = "select name from headshotpro.processes"
+        assert eventually(lambda: {row["name"] for row in rows(database_url, query)} == {elsewhere, name}, 5)
+
+
+def test_rows_unseen_for_a_day_are_removed(database_url: str) -> None:
+    engine = database.connect(database_url)
+    with database.transaction(engine) as connection:
+        for name in ("old", "young"):
+            processes.beat(connection, Process(name, WORKER, "host", "0"), 0)
+    rows_of = "update headshotpro.processes set seen_at = now() - interval '25 hours' where name = 'old' returning name"
+    assert rows(database_url, rows_of)
+    with database.transaction(engine) as connection:
+        processes.forget_unseen(connection)
+        assert [row["name"] for row in processes.listed(connection)] == ["young"]
+
+
+@pytest.mark.parametrize(("silent", "takes_over"), [(0.0, False), (11.0, True)])
+def test_worker_takes_over_the_heartbeat_when_another_is_silent(
+    monkeypatch: pytest.MonkeyPatch, silent: float, takes_over: bool
+) -> None:
+    turn = Turn()
+    child = os.fork()
+    if not child:
+        turn.take()
+        os._exit(0)
+    os.waitpid(child, 0)
+    now = time.monotonic()
+    monkeypatch.setattr("service.web.heartbeat.monotonic", lambda: now + silent)
+    assert turn.take() is takes_over
+    # Whoever has it keeps it.
+    assert turn.take() is takes_over
+
+
+def test_outage_longer_than_the_limit_replaces_no_child(
+    folder: Path, own_postgres: Postgres, own_valkey: Valkey
+) -> None:
+    migrate(own_postgres.url)
+    with System(folder, DATABASE_URL=own_postgres.url, REDIS_URL=own_valkey.url) as system:
+        worker = supervised(system, "drain=7, work=7, alive=6.5")
+        assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 60), system.logs()
+        before = set(descendants(worker.process.pid))
+        # An event in flight: its drain waits for Postgres; the other child waits for Redis.
+        client = inbox.connect(own_valkey.url)
+        own_postgres.stop()
+        inbox.Inbox(client).put(Delivery.arrived(event_body(new_id()), int(time.time()), datetime.now(UTC)))
+        assert JobQueue(client).ask(Job.DRAIN)
+        assert eventually(lambda: "drain.waits" in worker.said, 10), system.logs()
+        own_valkey.stop()
+        time.sleep(9)
+        assert set(descendants(worker.process.pid)) == before, system.logs()
+        own_valkey.boot()
+        own_postgres.boot()
+        assert eventually(lambda: max(ages(own_postgres.url), default=99) < 5), system.logs()
+        assert set(descendants(worker.process.pid)) == before, system.logs()
+        assert "worker.child" not in worker.said

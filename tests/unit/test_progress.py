@@ -1,0 +1,46 @@
+"""Progress reports: what a supervisor learns of its child over a pipe, and that a full pipe holds nobody up."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from tests.support.processes import eventually
+from workers.progress import Reporter, Reports
+
+
+def test_report_of_a_child_ends_its_silence() -> None:
+    reports = Reports()
+    time.sleep(0.02)
+    assert reports.silent_seconds() >= 0.02
+    assert reports.last is None
+    Reporter(os.dup(reports.descriptor))()
+    assert reports.silent_seconds() < 0.02
+    assert reports.last is not None
+
+
+def test_silence_of_a_child_that_never_reported_counts_from_its_start() -> None:
+    reports = Reports()
+    assert eventually(lambda: reports.silent_seconds() > 0.05, 1)
+
+
+def test_full_pipe_never_blocks_the_child() -> None:
+    reports = Reports()
+    os.set_blocking(reports.descriptor, False)
+    try:
+        while os.write(reports.descriptor, b"." * 65536):
+            pass
+    except BlockingIOError:
+        pass
+    Reporter(reports.descriptor)()
+    assert reports.silent_seconds() < 1
+
+
+def test_dead_supervisor_never_disturbs_the_child() -> None:
+    reports = Reports()
+    reports.close()
+    Reporter(reports.descriptor)()
+
+
+def test_reporter_without_a_pipe_does_nothing() -> None:
+    Reporter(None)()

@@ -13,6 +13,7 @@ import structlog
 
 from service.alerts import receivers
 from service.alerts.desk import Desk
+from service.alerts.signs import read_inbox
 from service.alerts.watch import Plan, Watch
 from service.errors import SchemaOutdated, StorageUnavailable
 
@@ -37,7 +38,7 @@ class Alerting:
         """
         settings = runtime.settings
         self._stop = runtime.stop
-        self._watch = Watch(runtime.engine, Plan.of(settings))
+        self._watch = Watch(runtime.engine, Plan.of(settings), lambda: read_inbox(runtime.redis))
         self._desk = Desk(
             runtime.engine,
             receivers.of(settings),

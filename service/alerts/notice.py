@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from service.alerts.rules import (
     API_REJECTED,
     EVENTS_DEAD,
+    INBOX_STALLED,
     KINDS,
     MODEL_FAILED,
     MODEL_STUCK,
     PULL_STALE,
     TOMBSTONES_HELD,
     WEBHOOKS_MISSING,
+    WORKER_MISSING,
 )
 
 if TYPE_CHECKING:
@@ -56,8 +58,8 @@ class Message(NamedTuple):
     tone: Tone
 
 
-class _Words(NamedTuple):
-    """How a kind is told of: when it opens and when it is resolved, one and many, and where to look first."""
+class Words(NamedTuple):
+    """The texts of a kind: when it opens and when it is resolved, one and many, and where to look first."""
 
     opened: tuple[str, str]
     resolved: tuple[str, str]
@@ -65,43 +67,58 @@ class _Words(NamedTuple):
 
 
 _WORDS = {
-    MODEL_FAILED: _Words(
+    MODEL_FAILED: Words(
         ("1 model failed", "{} models failed"),
         ("1 failed model is well again", "{} failed models are well again"),
         "the vendor did not get it running by itself",
     ),
-    MODEL_STUCK: _Words(
+    MODEL_STUCK: Words(
         ("1 model is stuck", "{} models are stuck"),
         ("1 stuck model has moved on", "{} stuck models have moved on"),
         "it has been in one status for too long",
     ),
-    PULL_STALE: _Words(
+    PULL_STALE: Words(
         ("no full pull has been complete for a while", "no full pull has been complete for a while"),
         ("a full pull is complete again", "a full pull is complete again"),
         "headshot-mirror pulls list",
     ),
-    WEBHOOKS_MISSING: _Words(
+    WEBHOOKS_MISSING: Words(
         ("webhooks are missing", "webhooks are missing"),
         ("webhooks come again", "webhooks come again"),
         "pulls find what no webhook told: are URL and secret in HeadshotPro right?",
     ),
-    EVENTS_DEAD: _Words(
+    EVENTS_DEAD: Words(
         ("events could not be applied", "events could not be applied"),
         ("no event is dead any more", "no event is dead any more"),
         "headshot-mirror events list --status dead",
     ),
-    TOMBSTONES_HELD: _Words(
+    TOMBSTONES_HELD: Words(
         ("a pull waits for a person", "a pull waits for a person"),
         ("no pull waits for a person any more", "no pull waits for a person any more"),
         "headshot-mirror pulls list",
     ),
-    API_REJECTED: _Words(
+    API_REJECTED: Words(
         ("HeadshotPro refuses the API key", "HeadshotPro refuses the API key"),
         ("HeadshotPro takes the API key again", "HeadshotPro takes the API key again"),
         "headshot-mirror doctor",
     ),
+    WORKER_MISSING: Words(
+        ("no worker is running", "no worker is running"),
+        ("a worker is running again", "a worker is running again"),
+        "start `headshot-mirror worker`; events wait and nothing is lost",
+    ),
+    INBOX_STALLED: Words(
+        ("events wait and none is applied", "events wait and none is applied"),
+        ("events are applied again", "events are applied again"),
+        "headshot-mirror status, then the worker's log",
+    ),
 }
 _GRAVEST_FIRST = ("opened", "reminder", "resolved")
+
+
+def words(kind: str) -> Words:
+    """The texts of a kind; of one that only newer code knows, its name."""
+    return _WORDS.get(kind) or Words((kind, kind), (f"{kind} has ended", f"{kind} has ended"), COMMAND)
 
 
 def compose(items: Sequence[Item], titles: Mapping[str, str], public_url: str | None) -> Message | None:
@@ -161,14 +178,14 @@ def _worth_telling(items: Sequence[Item]) -> list[Item]:
 
 
 def _head(what: str, kind: str, number: int) -> str:
-    one, many = _WORDS[kind].resolved if what == "resolved" else _WORDS[kind].opened
-    words = one if number == 1 else many.format(number)
-    return f"still open: {words}" if what == "reminder" else words
+    one, many = words(kind).resolved if what == "resolved" else words(kind).opened
+    text = one if number == 1 else many.format(number)
+    return f"still open: {text}" if what == "reminder" else text
 
 
 def _section(what: str, kind: str, group: Sequence[Item], titles: Mapping[str, str]) -> str:
     head = _head(what, kind, len(group))
-    look = "" if what == "resolved" else f" ({_WORDS[kind].look})"
+    look = "" if what == "resolved" else f" ({words(kind).look})"
     ids = [item.model_id for item in group if item.model_id]
     return "\n".join([f"{head[0].upper()}{head[1:]}{look}", *_listed(ids, len(ids), titles)])
 
@@ -183,10 +200,10 @@ def _listed(ids: Sequence[str], number: int, titles: Mapping[str, str]) -> list[
 
 def _past(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     lines = ["When the mirror first looked at this organization; none of these opens an alert until it changes:"]
-    for name, words in (("failed", "failed already"), ("stuck", "in a status in which they may have been stuck")):
+    for name, text in (("failed", "failed already"), ("stuck", "in a status in which they may have been stuck")):
         number = detail.get(name, 0)
         if number:
-            lines.append(f"{number} {words}")
+            lines.append(f"{number} {text}")
             lines += _listed(detail.get(f"{name}_ids", ()), number, titles)
     return "\n".join(lines)
 

@@ -24,9 +24,20 @@ WEBHOOKS_MISSING = "webhooks_missing"
 EVENTS_DEAD = "events_dead"
 TOMBSTONES_HELD = "tombstones_held"
 API_REJECTED = "api_rejected"
+WORKER_MISSING = "worker_missing"
+INBOX_STALLED = "inbox_stalled"
+MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
-    MODEL_FAILED, MODEL_STUCK, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, API_REJECTED,
+    *MODEL_KINDS, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, API_REJECTED, WORKER_MISSING,
+    INBOX_STALLED,
 )  # fmt: skip
+
+# A kind of process is missing when none of it sent a heartbeat for this long: four did not come.
+MISSING_AFTER = timedelta(seconds=20)
+# An alert opens after this; a restart takes less.
+WORKER_MISSING_AFTER = timedelta(seconds=60)
+# Events wait for longer than this, and none was applied meanwhile.
+STALLED_AFTER = timedelta(seconds=60)
 
 FAILED = "failed"
 # The statuses in which the vendor works, and a model may stay for good.
@@ -91,6 +102,12 @@ class Facts:
         refused_at: when the upstream last refused our key; None where it never did.
         refused_status: with which HTTP status.
         accepted_at: when it last took our key, as far as that was noted.
+        worker_seen_at: the newest heartbeat of a worker that has a row.
+        worker_missed_since: the same, or when the evaluator began to look, where that is later.
+        waiting_since: when the oldest event that waits was accepted; None where none waits.
+        applied_at: when an event was last seen to be applied, or when the evaluator began to look; None while Redis,
+            which holds the events, is unavailable.
+        applying: whether events were applied since the last look.
         open: the causes of the open alerts.
     """
 
@@ -107,6 +124,11 @@ class Facts:
     refused_at: datetime | None = None
     refused_status: int | None = None
     accepted_at: datetime | None = None
+    worker_seen_at: datetime | None = None
+    worker_missed_since: datetime | None = None
+    waiting_since: datetime | None = None
+    applied_at: datetime | None = None
+    applying: bool = False
     open: frozenset[Cause] = field(default_factory=frozenset)
 
 
@@ -118,11 +140,15 @@ class Limits:
         failed_grace: a model may stay failed for so long: the vendor restarts it.
         stuck_after: it may stay in a status of `MOVING` for so long.
         pull_interval: between the starts of two full pulls.
+        worker_missing: no worker may be seen for so long.
+        stalled: events may wait for so long while none is applied.
     """
 
     failed_grace: timedelta
     stuck_after: timedelta
     pull_interval: timedelta
+    worker_missing: timedelta = WORKER_MISSING_AFTER
+    stalled: timedelta = STALLED_AFTER
 
     def moving(self, *, is_development: bool) -> timedelta:
         """How long a model may stay in a status of `MOVING`."""
@@ -184,6 +210,29 @@ def _of_mirror(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, 
         yield Cause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
         yield Cause(API_REJECTED), {"status": facts.refused_status}
+    yield from _of_workers(facts, limits)
+
+
+def _of_workers(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, Any]]]:
+    """Only a heartbeat ends a missing worker, only an event that is applied a stalled inbox: a restart ends neither."""
+    missing, stalled = Cause(WORKER_MISSING), Cause(INBOX_STALLED)
+    if missing in facts.open:
+        holds = facts.now - (facts.worker_seen_at or _LONG_AGO) >= MISSING_AFTER
+    else:
+        holds = facts.now - (facts.worker_missed_since or facts.now) >= limits.worker_missing
+    if holds:
+        yield missing, {"seen_at": facts.worker_seen_at and facts.worker_seen_at.isoformat()}
+    if _inbox_is_stalled(facts, limits):
+        yield stalled, {"waiting_since": facts.waiting_since and facts.waiting_since.isoformat()}
+
+
+def _inbox_is_stalled(facts: Facts, limits: Limits) -> bool:
+    is_open = Cause(INBOX_STALLED) in facts.open
+    if facts.applied_at is None:
+        # Nothing is known while Redis is unavailable.
+        return is_open
+    waited = facts.waiting_since is not None and facts.now - facts.waiting_since >= limits.stalled
+    return waited and not facts.applying and (is_open or facts.now - facts.applied_at >= limits.stalled)
 
 
 def _webhooks_are_missing(facts: Facts) -> bool:

@@ -1,7 +1,7 @@
 """The watch: looks at the facts, opens and resolves alerts, and hands out what people have to be told.
 
-All of it rests on Postgres alone. Any number of processes may watch; one looks at a time, and a second look changes
-nothing. What it writes in one transaction, alert and notice, stays or goes together.
+All of it but `inbox_stalled` rests on Postgres alone. Any number of processes may watch; one looks at a time, and a
+second look changes nothing. What it writes in one transaction, alert and notice, stays or goes together.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ from service.alerts.rules import (
     causes,
     past,
 )
+from service.alerts.signs import Signs
 from service.storage import alert_facts, alerts, notices
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection, Engine
 
+    from service.alerts.signs import InboxSigns
     from service.config import Settings
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 5.0
 # A mirror on which a look takes long is looked at more seldom: the watch takes a tenth of the time at most.
 LOOK_SHARE = 0.1
+# Where a look comes later than this, what happened meanwhile is not known.
+LONGEST_GAP_SECONDS = 20.0
 # A notice waits for others of its time, and leaves within 30 s: some are for the next tick, a slow look, and the way.
 WINDOW_SECONDS = 26.0
 # Missed webhooks are looked for over this long, or three pull intervals where those are longer.
@@ -80,11 +84,15 @@ class Watch:
     Args:
         engine: the mirror's Postgres.
         plan: what it goes by.
+        inbox: reads what Redis says of the inbox.
     """
 
-    def __init__(self, engine: Engine, plan: Plan) -> None:
+    def __init__(self, engine: Engine, plan: Plan, inbox: Callable[[], InboxSigns | None] = lambda: None) -> None:
         self._engine = engine
         self._plan = plan
+        self._read_inbox = inbox
+        self._inbox: InboxSigns | None = None
+        self._signs = Signs()
         self._next_look = 0.0
         self._next_tidy = 0.0
 
@@ -94,12 +102,24 @@ class Watch:
         Raises:
             StorageUnavailable: Postgres is gone.
         """
+        try:
+            self._look_in_turn()
+        except Exception:
+            self._signs.forget()
+            raise
+
+    def _look_in_turn(self) -> None:
         began = monotonic()
+        if began >= self._next_look:
+            # Outside of the transaction: a Redis that hangs must not hold locks.
+            self._inbox = self._read_inbox()
+        if self._next_look and monotonic() - self._next_look > LONGEST_GAP_SECONDS:
+            self._signs.forget()
         with transaction(self._engine) as connection:
             is_time = notices.is_time(connection, WINDOW_SECONDS)
             if (not is_time and monotonic() < self._next_look) or not alerts.take_turn(connection):
                 return
-            seen = look(connection, self._plan)
+            seen = look(connection, self._plan, self._signs, self._inbox)
             if is_time:
                 notices.release(connection)
             if self._plan.reminder:
@@ -114,12 +134,16 @@ class Watch:
         self._next_look = now + max(LOOK_SECONDS, (now - began) / LOOK_SHARE)
 
 
-def look(connection: Connection, plan: Plan) -> list[tuple[str, dict[str, Any]]]:
+def look(
+    connection: Connection, plan: Plan, signs: Signs, inbox: InboxSigns | None
+) -> list[tuple[str, dict[str, Any]]]:
     """Open an alert for each cause that has none, resolve those whose cause has ended, sum up the past once.
 
     Args:
         connection: a transaction that has the turn.
         plan: what to go by.
+        signs: what the looks before saw.
+        inbox: what Redis says of the inbox.
 
     Returns:
         What happened, to be logged: names of events and their fields.
@@ -127,7 +151,9 @@ def look(connection: Connection, plan: Plan) -> list[tuple[str, dict[str, Any]]]
     watch = alert_facts.watch(connection)
     open_alerts = alerts.open_ones(connection)
     ids = {Cause(row["kind"], row["model_id"]): row["id"] for row in open_alerts}
-    facts = _facts(connection, watch, frozenset(ids), plan)
+    mirror = alert_facts.mirror(connection, plan.missed)
+    seen_of_life = signs.note(watch["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox)
+    facts = _facts(connection, watch, frozenset(ids), plan, {**mirror, **seen_of_life})
     holding = causes(facts, plan.limits)
     new = [(cause.kind, cause.model_id, detail) for cause, detail in holding.items() if cause not in ids]
     opened = alerts.open_(connection, new) if new else []
@@ -139,10 +165,15 @@ def look(connection: Connection, plan: Plan) -> list[tuple[str, dict[str, Any]]]
     return seen
 
 
-def _facts(connection: Connection, watch: Mapping[str, Any], open_causes: frozenset[Cause], plan: Plan) -> Facts:
+def _facts(
+    connection: Connection,
+    watch: Mapping[str, Any],
+    open_causes: frozenset[Cause],
+    plan: Plan,
+    mirror: Mapping[str, Any],
+) -> Facts:
     youngest_stuck = plan.limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
     models = alert_facts.models(connection, MOVING, youngest_stuck, TOO_MANY_FAILURES)
-    mirror = alert_facts.mirror(connection, plan.missed)
     return Facts(
         now=watch["now"],
         looking_since=watch["looking_since"],

@@ -34,7 +34,9 @@ class Finding(NamedTuple):
 @click.command(epilog="Example: headshot-mirror doctor")
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Check settings, servers, schema, Redis' durability, clocks, API key and webhook secret.
+    """Check settings, servers, schema, Redis' durability, clocks, processes, API key and webhook secret.
+
+    It shows every problem that `status` reports, too.
 
     Exit status 1 when anything is wrong.
     """
@@ -100,14 +102,29 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC))
 
 
+def _mirror(settings: Settings) -> Iterator[Finding]:
+    """The processes, and every problem of `status` that no other check shows."""
+    from service.alerts.problems import SERVER_CODES, alive
+    from service.status import StatusReader
+
+    if settings.database_url is None or settings.redis_url is None:
+        return
+    state = StatusReader(settings).read(figures=False)
+    problems = [problem for problem in state.problems if problem.code not in SERVER_CODES]
+    for problem in problems:
+        yield Finding(problem.code, ok=False, seen=problem.message, advice=problem.action)
+    if state.processes is not None and not any(problem.code.endswith("_missing") for problem in problems):
+        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(alive(state.facts).items()))
+        yield Finding("processes", ok=True, seen=f"{counted} sent a heartbeat within 20 s")
+
+
 def _upstream(settings: Settings) -> Iterator[Finding]:
     from service.upstream.budget import Priority
     from service.upstream.client import UpstreamClient
 
     if settings.headshotpro_api_key is None:
         return
-    url = settings.headshotpro_api_url
-    client = UpstreamClient(url, settings.api_key, None, proxy=settings.proxy_for(url))
+    client = UpstreamClient(settings.headshotpro_api_url, settings.api_key, None)
     try:
         answer = client.organization(priority=Priority.REFETCH, patience=10)
     except KeyRejected as error:
@@ -154,6 +171,7 @@ CHECKS: tuple[Callable[[Any], Iterator[Finding]], ...] = (
     _settings,
     _postgres,
     _redis,
+    _mirror,
     _upstream,
     _secret,
     _short_secrets,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
 from service.errors import Unavailable
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from service.storage.report import Snapshot
 
 CLEAR_LINE = "\r\x1b[2K"
+# Until then processes may still be on their way to their first heartbeat.
+START_SECONDS = 20.0
 
 
 class Screen:
@@ -57,8 +60,11 @@ class Gauge:
 
     def __init__(self, settings: Settings) -> None:
         from service import inbox
+        from service.status import StatusReader
         from service.storage import database
 
+        self._status = StatusReader(settings)
+        self._began = monotonic()
         self._engine = database.connect(settings.postgres_url, pool_size=1)
         self._redis = inbox.connect(settings.redis)
         self._inbox = inbox.Inbox(self._redis)
@@ -68,16 +74,26 @@ class Gauge:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self._status.close()
         self._redis.close()
         self._engine.dispose()
 
     def line(self) -> str:
         """The status line of this moment."""
         try:
-            words = self._read()
+            words = f"{self._problems()}{self._read()}"
         except Unavailable as error:
             words = str(error)
         return f"{datetime.now(UTC).astimezone():%H:%M:%S}  {words}"
+
+    def _problems(self) -> str:
+        """What `status` reports as a problem; what `up` has just begun to start is none."""
+        from service.alerts.problems import verdict
+
+        if monotonic() - self._began < START_SECONDS:
+            return ""
+        found = self._status.read(figures=False).problems
+        return f"{verdict(found, None)} | " if found else ""
 
     def _read(self) -> str:
         from service.storage import database, report

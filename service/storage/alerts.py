@@ -28,6 +28,15 @@ def open_ones(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
+def unacknowledged(connection: Connection) -> list[str]:
+    """The kinds of open alerts about the mirror, and not a model, that nobody acknowledged."""
+    statement = text(
+        "SELECT kind FROM headshotpro.alerts "
+        "WHERE resolved_at IS NULL AND acknowledged_at IS NULL AND model_id IS NULL ORDER BY kind"
+    )
+    return list(connection.execute(statement).scalars())
+
+
 def open_(connection: Connection, found: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Open alerts, each a kind, a model or None, and what was seen; one that is open already stays as it is.
 

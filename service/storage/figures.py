@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
+from service.storage import processes
 from service.storage.report import Snapshot, snapshot
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 # A scrape that takes longer than this is given up by then.
 STATEMENT_TIMEOUT_MS = 3000
+# As long as `alerts.rules.MISSING_AFTER`.
+SEEN_SECONDS = 20.0
 
 
 class PullFigures(NamedTuple):
@@ -45,12 +48,14 @@ class Figures(NamedTuple):
         dead_events: events that could not be applied.
         open_alerts: alerts that are not resolved, by kind.
         pulls: by kind.
+        processes: those that sent a heartbeat within `SEEN_SECONDS`, by kind.
     """
 
     now: Snapshot
     dead_events: int
     open_alerts: dict[str, int]
     pulls: list[PullFigures]
+    processes: dict[str, int]
 
 
 _DEAD = text("SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'")
@@ -80,4 +85,5 @@ def figures(connection: Connection) -> Figures:
     connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
     alerts = {row[0]: row[1] for row in connection.execute(_ALERTS)}
     pulls = [PullFigures(**row) for row in connection.execute(_PULLS).mappings()]
-    return Figures(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls)
+    living = processes.alive(connection, SEEN_SECONDS)
+    return Figures(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls, living)

@@ -24,6 +24,7 @@ class Snapshot(NamedTuple):
         spooled_events: deliveries that wait in Postgres.
         oldest_spooled_seconds: age of the oldest of them.
         open_questions: what only a GET can tell, still to be asked.
+        last_event_at: when the newest event that is kept was accepted.
     """
 
     models: dict[str, int]
@@ -34,11 +35,13 @@ class Snapshot(NamedTuple):
     spooled_events: int
     oldest_spooled_seconds: float | None
     open_questions: int
+    last_event_at: datetime | None = None
 
 
 _NOW = text(
     """
-    SELECT models, last_complete_pull_at, pull_age_seconds, open_alerts, spooled_events,
+    SELECT models, newest_event_at AS last_event_at, last_complete_pull_at, pull_age_seconds, open_alerts,
+        spooled_events,
         (SELECT coalesce(sum(missed_webhooks), 0) FROM headshotpro.pulls WHERE started_at > now() - interval '1 day')
             AS missed_webhooks,
         (SELECT extract(epoch FROM now() - min(received_at))::float FROM headshotpro.event_spool)

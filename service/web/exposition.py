@@ -14,6 +14,8 @@ from prometheus_client.core import (
 )
 
 from service import __version__, counters
+from service.alerts.rules import KINDS
+from service.heartbeat import KINDS as PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 STATUSES = ("onboarding", "waiting", "pending", "generatingHeadshots", "active", "failed", "deleted")
 # A status is stored as it was sent, whatever it is; a label is kept for ever, and many of them are Prometheus' end.
 _WORD = re.compile(r"[A-Za-z_]{1,40}")
-ALERT_KINDS = (
-    "model_failed", "model_stuck", "pull_stale", "webhooks_missing", "events_dead", "tombstones_held", "api_rejected",
-)  # fmt: skip
 
 
 class FromRedis(NamedTuple):
@@ -125,8 +124,10 @@ def _of_redis(redis: FromRedis) -> Iterator[Metric]:
 def _of_postgres(told: Figures) -> Iterator[Metric]:
     now = told.now
     yield _gauge("models", "Models in the mirror, by status", _by_label(now.models).items(), "status")
-    alerts = {(kind,): 0 for kind in ALERT_KINDS} | {(kind,): number for kind, number in told.open_alerts.items()}
+    alerts = {(kind,): 0 for kind in KINDS} | {(kind,): number for kind, number in told.open_alerts.items()}
     yield _gauge("alerts_open", "Alerts that are not resolved, by kind", alerts.items(), "kind")
+    processes = {(kind,): 0 for kind in PROCESSES} | {(kind,): number for kind, number in told.processes.items()}
+    yield _gauge("processes", "Processes that sent a heartbeat within 20 s, by kind", processes.items(), "kind")
     if now.pull_age_seconds is not None:
         yield _single("pull_age_seconds", "Since the last complete full pull ended", now.pull_age_seconds)
     yield _single("spool_events", "Deliveries that wait in Postgres", now.spooled_events)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from service.cli import COMMANDS
 from service.cli import cli as group
 from service.storage import database, revision, schema
+from tests.support.beats import beat
 from tests.support.system import event_body, rows
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ EVENT_KEYS = {
 }  # fmt: skip
 STATUS_KEYS = {
     "events_waiting", "oldest_waiting_seconds", "models", "last_complete_pull_at", "pull_age_seconds", "open_alerts",
-    "missed_webhooks", "requests_left",
+    "missed_webhooks", "requests_left", "problems", "processes", "last_event_at", "late_webhooks", "lost_webhooks",
+    "refused_deliveries",
 }  # fmt: skip
 
 
@@ -223,6 +225,7 @@ def test_status_tells_how_fresh_the_mirror_is(cli: Cli, database_url: str, two_p
             "insert into headshotpro.event_spool (body, signed_at, received_at) "
             "values ('x', 1, now() - interval '30 s')"
         )
+    beat(database_url)
     told = cli.run("status", "--json").document
     assert told.keys() >= STATUS_KEYS
     assert told["models"] == {"active": 2, "unknown": 1}
@@ -231,10 +234,16 @@ def test_status_tells_how_fresh_the_mirror_is(cli: Cli, database_url: str, two_p
     assert 60 <= told["pull_age_seconds"] < 120
     (pull,) = rows(database_url, "select finished_at from headshotpro.pulls where kind = 'full'")
     assert datetime.fromisoformat(told["last_complete_pull_at"]) == pull["finished_at"]
+    assert datetime.fromisoformat(told["last_event_at"])
     assert told["requests_left"] == 240
+    assert told["refused_deliveries"] == 0
+    assert told["late_webhooks"] is told["lost_webhooks"] is None
     assert told["problems"] == []
+    assert [row["kind"] for row in told["processes"]] == ["clock", "web", "worker"]
     plain = cli.run("status")
     assert (plain.status, plain.err) == (0, "")
+    assert plain.out.startswith("OK\n")
+    assert re.search(r"^processes +1 clock, 1 web, 1 worker$", plain.out, re.MULTILINE)
     assert re.search(r"^models +2 active, 1 unknown$", plain.out, re.MULTILINE)
 
 
@@ -244,25 +253,60 @@ def test_status_of_a_new_mirror_has_nulls(cli: Cli) -> None:
     assert told["last_complete_pull_at"] is told["pull_age_seconds"] is told["oldest_waiting_seconds"] is None
 
 
-def test_status_reports_what_it_can_when_a_server_is_gone(cli: Cli, two_pulls: None, empty_database_url: str) -> None:
+def test_status_reports_what_it_can_when_a_server_is_gone(
+    cli: Cli, database_url: str, two_pulls: None, empty_database_url: str
+) -> None:
+    beat(database_url)
     without_redis = cli.run("status", "--json", REDIS_URL=NO_REDIS)
-    assert without_redis.status == 0
+    assert without_redis.status == 1
     assert without_redis.document["pull_age_seconds"] > 0
     assert without_redis.document["events_waiting"] is None
     (problem,) = without_redis.document["problems"]
-    assert "Redis cannot be reached" in problem
+    assert (problem["code"], "REDIS_URL" in problem["action"]) == ("redis_unavailable", True)
 
     without_postgres = cli.run("status", "--json", DATABASE_URL=NO_POSTGRES)
-    assert without_postgres.status == 0
+    assert without_postgres.status == 1
     assert without_postgres.document.keys() >= STATUS_KEYS
-    assert without_postgres.document["models"] is None
+    assert without_postgres.document["models"] is without_postgres.document["processes"] is None
     assert without_postgres.document["requests_left"] == 240
     (problem,) = without_postgres.document["problems"]
-    assert "Postgres cannot be reached" in problem
+    assert (problem["code"], "DATABASE_URL" in problem["action"]) == ("postgres_unavailable", True)
 
     plain = cli.run("status", DATABASE_URL=empty_database_url)
-    assert plain.status == 0
-    assert "run `headshot-mirror migrate`" in plain.err
+    assert plain.status == 1
+    assert plain.out.startswith("PROBLEM: the schema is at revision none")
+    assert "run `headshot-mirror migrate`" in plain.out
 
-    neither = cli.run("status", "--json", DATABASE_URL=NO_POSTGRES, REDIS_URL=NO_REDIS)
-    one_line(neither, 1, "Postgres cannot be reached", "Redis cannot be reached")
+    neither = cli.run("status", DATABASE_URL=NO_POSTGRES, REDIS_URL=NO_REDIS)
+    assert neither.status == 1
+    assert re.match(r"PROBLEM: Postgres is unavailable: .*; Redis is unavailable: ", neither.out)
+    document = cli.run("status", "--json", DATABASE_URL=NO_POSTGRES, REDIS_URL=NO_REDIS).document
+    assert [problem["code"] for problem in document["problems"]] == ["postgres_unavailable", "redis_unavailable"]
+    assert cli.leaks() == []
+
+
+def test_status_names_what_is_missing_and_what_waits(cli: Cli, database_url: str, two_events: None) -> None:
+    beat(database_url)
+    beat(database_url, "worker", seconds_ago=25)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.event_spool (body, signed_at, received_at) values ('x', 1, now()), ('y', 1, now())"
+        )
+    done = cli.run("status")
+    assert done.status == 1
+    assert done.out.splitlines()[0] == "PROBLEM: no worker seen for 25 s; 2 events waiting"
+    assert "start `headshot-mirror worker`" in done.out
+
+
+def test_alert_is_a_problem_until_it_is_acknowledged(cli: Cli, database_url: str) -> None:
+    beat(database_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.alerts (kind, model_id, opened_at) "
+            "values ('pull_stale', null, now()), ('model_failed', 'm', now())"
+        )
+    document = cli.run("status", "--json").document
+    assert [problem["code"] for problem in document["problems"]] == ["pull_stale"]
+    assert document["open_alerts"] == 2
+    assert cli.run("alerts", "ack", "--all").status == 0
+    assert cli.run("status").status == 0

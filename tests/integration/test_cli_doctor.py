@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from tests.support.beats import beat
 from tests.support.cli import Cli
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def examine(cli: Cli, **settings: str | None) -> tuple[int, dict[str, Finding]]:
 
 
 def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) -> None:
-    cli = Cli(folder, **mirror().variables)
+    here = mirror()
+    beat(here.variables["DATABASE_URL"])
+    cli = Cli(folder, **here.variables)
     assert examine(cli) == (0, {})
     plain = cli.run("doctor")
     assert plain.status == 0
@@ -85,7 +88,9 @@ def test_servers_that_are_gone_and_secrets_of_a_wrong_form_are_found(cli: Cli) -
 
 
 def test_short_keys_and_secrets_are_a_hint_and_no_fault(mirror: StartMirror, folder: Path) -> None:
-    cli = Cli(folder, **mirror().variables)
+    here = mirror()
+    beat(here.variables["DATABASE_URL"])
+    cli = Cli(folder, **here.variables)
     given = {"MIRROR_API_KEYS": "billing=hunter2,ro:c0ffee,long=" + "5e" * 16, "CONSOLE_PASSWORD": "hunter3"}
     done = cli.run("doctor", "--json", **given)
     (hint,) = [finding for finding in done.document if finding["check"] == "secrets"]
@@ -101,11 +106,23 @@ def test_short_keys_and_secrets_are_a_hint_and_no_fault(mirror: StartMirror, fol
 
 def test_a_clock_that_is_off_is_found(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
+    beat(here.variables["DATABASE_URL"])
     here.turn(skew=60)
     status, found = examine(Cli(folder, **here.variables))
     assert status == 1
     assert found.keys() == {"upstream clock"}
     assert "NTP" in found["upstream clock"]["advice"]
+
+
+def test_dead_worker_is_found_beside_all_that_is_well(mirror: StartMirror, folder: Path) -> None:
+    here = mirror()
+    beat(here.variables["DATABASE_URL"])
+    beat(here.variables["DATABASE_URL"], "worker", seconds_ago=30)
+    status, found = examine(Cli(folder, **here.variables))
+    assert status == 1
+    assert found.keys() == {"worker_missing"}
+    assert found["worker_missing"]["seen"].startswith("no worker seen for 3")
+    assert "headshot-mirror worker" in found["worker_missing"]["advice"]
 
 
 def test_a_malformed_setting_ends_with_2(cli: Cli) -> None:

@@ -1,0 +1,157 @@
+"""What is wrong with the mirror now, and what to do: facts in, problems out. Pure.
+
+One function for everybody who reports it: `status`, `doctor`, `up` and `HEARTBEAT_URL`. The code of a problem is the
+alert's kind where there is one. An alert that a person acknowledged, or that is about a model, is no problem of the
+mirror. A process that is missing is one, whoever acknowledged its alert: nothing is well without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.alerts import notice
+from service.alerts.rules import MISSING_AFTER, MODEL_KINDS, WORKER_MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime, timedelta
+
+POSTGRES_UNAVAILABLE = "postgres_unavailable"
+REDIS_UNAVAILABLE = "redis_unavailable"
+SCHEMA_OUTDATED = "schema_outdated"
+INBOX_FULL = "inbox_full"
+# These are about a server, which `doctor` checks by itself as well.
+SERVER_CODES = (POSTGRES_UNAVAILABLE, REDIS_UNAVAILABLE, SCHEMA_OUTDATED)
+
+OK = "OK"
+
+
+class Problem(NamedTuple):
+    """Something that is wrong.
+
+    Attributes:
+        code: the alert's kind, or one of this module's codes, or `web_missing`, `clock_missing`.
+        message: what is wrong, without personal data.
+        action: what to do.
+    """
+
+    code: str
+    message: str
+    action: str
+
+
+class Seen(NamedTuple):
+    """A process that has a row in `processes`: its kind, its start, and its last heartbeat."""
+
+    kind: str
+    started_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What problems follow from, as of one moment.
+
+    Attributes:
+        postgres: why Postgres cannot be used; empty where it can.
+        redis: why Redis cannot be used.
+        schema: why the schema does not do.
+        inbox: why Redis takes no event, though it can be reached.
+        now: the moment, by Postgres' clock; None where that is not known.
+        processes: all that have a row.
+        expected: kinds of which one has to run.
+        alerts: kinds of the open alerts that nobody acknowledged.
+    """
+
+    postgres: str = ""
+    redis: str = ""
+    schema: str = ""
+    inbox: str = ""
+    now: datetime | None = None
+    processes: Sequence[Seen] = ()
+    expected: Sequence[str] = ("web", "worker", "clock")
+    alerts: Iterable[str] = ()
+
+
+def problems(facts: Facts) -> list[Problem]:
+    """Every problem, the gravest first."""
+    return [*_of_servers(facts), *_of_processes(facts), *_of_alerts(facts)]
+
+
+def verdict(found: Sequence[Problem], events_waiting: int | None) -> str:
+    """The first line of `status`: `OK`, or every problem in a few words and how many events wait."""
+    if not found:
+        return OK
+    waiting = [f"{events_waiting} events waiting"] if events_waiting else []
+    return f"PROBLEM: {'; '.join([*(problem.message for problem in found), *waiting])}"
+
+
+def alive(facts: Facts) -> dict[str, int]:
+    """How many processes of each kind sent a heartbeat within the last `MISSING_AFTER`."""
+    counted = dict.fromkeys(facts.expected, 0)
+    for process in facts.processes:
+        if _is_alive(process, facts.now):
+            counted[process.kind] = counted.get(process.kind, 0) + 1
+    return counted
+
+
+def _of_servers(facts: Facts) -> Iterator[Problem]:
+    if facts.postgres:
+        yield Problem(
+            POSTGRES_UNAVAILABLE,
+            f"Postgres is unavailable: {facts.postgres}",
+            "start Postgres, or correct DATABASE_URL; every process waits for it and goes on by itself",
+        )
+    if facts.redis:
+        yield Problem(
+            REDIS_UNAVAILABLE,
+            f"Redis is unavailable: {facts.redis}",
+            "start Redis, or correct REDIS_URL; every process waits for it and goes on by itself",
+        )
+    if facts.schema:
+        yield Problem(SCHEMA_OUTDATED, facts.schema, "run `headshot-mirror migrate`")
+    if facts.inbox:
+        yield Problem(
+            INBOX_FULL,
+            f"Redis takes no events ({facts.inbox}); deliveries are stored in Postgres",
+            "are workers running? Raise Redis' maxmemory or INBOX_LIMIT; REDIS_URL has to lead to the primary",
+        )
+
+
+def _of_processes(facts: Facts) -> Iterator[Problem]:
+    """Kinds that are missing. Where everything has just started, what was not seen yet is given its time."""
+    if facts.now is None:
+        return
+    living = [process for process in facts.processes if _is_alive(process, facts.now)]
+    starting = bool(living) and min(process.started_at for process in living) > facts.now - MISSING_AFTER
+    for kind in facts.expected:
+        seen = [process.seen_at for process in facts.processes if process.kind == kind]
+        if not seen and not starting:
+            yield _missing(kind, f"no {kind} is running")
+        elif seen and facts.now - max(seen) >= MISSING_AFTER and not starting:
+            yield _missing(kind, f"no {kind} seen for {_ago(facts.now - max(seen))}")
+
+
+def _missing(kind: str, message: str) -> Problem:
+    return Problem(f"{kind}_missing", message, f"start `headshot-mirror {kind}`; its log says why it ended")
+
+
+def _of_alerts(facts: Facts) -> Iterator[Problem]:
+    """Open alerts. Whether a worker is missing is known better from its heartbeats."""
+    told = {WORKER_MISSING, *MODEL_KINDS}
+    for kind in sorted(set(facts.alerts) - told):
+        words = notice.words(kind)
+        yield Problem(kind, words.opened[0], words.look)
+
+
+def _is_alive(process: Seen, now: datetime | None) -> bool:
+    return now is not None and now - process.seen_at < MISSING_AFTER
+
+
+def _ago(lasted: timedelta) -> str:
+    """A duration for people."""
+    seconds = int(lasted.total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"

@@ -1,0 +1,116 @@
+"""Problems, without a server: facts in, problems and the verdict out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.alerts.problems import Facts, Seen, alive, problems, verdict
+from service.alerts.rules import KINDS, MODEL_KINDS, WORKER_MISSING
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+ALL = ("web", "worker", "clock")
+
+
+def seen(kind: str, seconds_ago: float, age: float = 3600) -> Seen:
+    """A process that started so long ago, and when its last heartbeat came."""
+    return Seen(kind, NOW - timedelta(seconds=age), NOW - timedelta(seconds=seconds_ago))
+
+
+def running(**changed: float | None) -> list[Seen]:
+    """One process of each kind, with the seconds since it was seen; None: it has no row."""
+    ages = {**dict.fromkeys(ALL, 3.0), **changed}
+    return [seen(kind, age) for kind, age in ages.items() if age is not None]
+
+
+WELL = Facts(now=NOW, processes=running())
+
+
+def codes(**facts: Any) -> list[str]:
+    return [problem.code for problem in problems(replace(WELL, **facts))]
+
+
+def test_mirror_is_well_while_each_kind_is_seen() -> None:
+    assert problems(WELL) == []
+    assert verdict([], 270) == "OK"
+    assert alive(WELL) == {"web": 1, "worker": 1, "clock": 1}
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(("seconds", "missing"), [(19.9, False), (20.0, True), (None, True)])
+def test_kind_is_missing_when_none_was_seen_for_20_seconds(kind: str, seconds: float | None, missing: bool) -> None:
+    assert codes(processes=running(**{kind: seconds})) == ([f"{kind}_missing"] if missing else [])
+
+
+def test_one_living_process_is_enough_for_its_kind() -> None:
+    facts = replace(WELL, processes=[*running(), seen("worker", 86_000)])
+    assert problems(facts) == []
+    assert alive(facts)["worker"] == 1
+
+
+def test_system_that_has_just_started_gets_20_seconds() -> None:
+    def started(seconds: float) -> list[str]:
+        return codes(processes=[seen("web", 1, age=seconds), seen("worker", 300, age=900)])
+
+    assert started(19) == []
+    assert started(21) == ["worker_missing", "clock_missing"]
+
+
+def test_nothing_that_runs_at_all_is_a_problem_at_once() -> None:
+    assert codes(processes=[]) == ["web_missing", "worker_missing", "clock_missing"]
+
+
+def test_mirror_that_only_pulls_needs_no_web() -> None:
+    assert codes(processes=running(web=None), expected=("worker", "clock")) == []
+
+
+def test_verdict_is_one_line_with_what_waits() -> None:
+    found = problems(replace(WELL, processes=running(worker=25)))
+    assert verdict(found, 270) == "PROBLEM: no worker seen for 25 s; 270 events waiting"
+    assert verdict(found, 0) == verdict(found, None) == "PROBLEM: no worker seen for 25 s"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h")])
+def test_long_absence_is_told_in_larger_units(seconds: float, words: str) -> None:
+    (problem,) = problems(replace(WELL, processes=running(clock=seconds)))
+    assert problem.message == f"no clock seen for {words}"
+
+
+def test_servers_and_schema_are_named_before_all_else() -> None:
+    facts = Facts(postgres="refused", redis="timed out", schema="it is old", inbox="full", alerts=("pull_stale",))
+    assert [problem.code for problem in problems(facts)] == [
+        "postgres_unavailable", "redis_unavailable", "schema_outdated", "inbox_full", "pull_stale",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {*MODEL_KINDS, WORKER_MISSING}))
+def test_open_alert_about_the_mirror_is_a_problem(kind: str) -> None:
+    (problem,) = problems(replace(WELL, alerts=(kind,)))
+    assert problem.code == kind
+    assert problem.message
+    assert problem.action
+
+
+@pytest.mark.parametrize("kind", MODEL_KINDS)
+def test_alert_about_a_model_is_no_problem_of_the_mirror(kind: str) -> None:
+    assert codes(alerts=(kind,)) == []
+
+
+def test_missing_worker_is_one_problem_whatever_its_alert_says() -> None:
+    assert codes(alerts=(WORKER_MISSING,), processes=running(worker=70)) == [WORKER_MISSING]
+    # It is back, and its alert not resolved yet.
+    assert codes(alerts=(WORKER_MISSING,)) == []
+
+
+def test_alert_of_newer_code_is_a_problem_by_its_name() -> None:
+    (problem,) = problems(replace(WELL, alerts=("of_tomorrow",)))
+    assert problem.message == "of_tomorrow"
+    assert "alerts list" in problem.action
+
+
+def test_unknown_clock_of_postgres_says_nothing_of_processes() -> None:
+    assert problems(Facts(redis="gone"))[0].code == "redis_unavailable"
+    assert len(problems(Facts(redis="gone"))) == 1

@@ -20,11 +20,10 @@ from msgspec import Meta
 from service.addresses import hosts_in_query, sentinels
 from service.api_keys import parse as parse_keys
 from service.errors import SettingsError
-from service.proxies import bypasses, proxy_url
 from service.redaction import remember
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from service.api_keys import ApiKey
 
@@ -36,14 +35,10 @@ SECRETS = (
     "HEADSHOTPRO_API_KEY",
     "HEADSHOTPRO_WEBHOOK_SECRET",
     "ALERT_URLS",
+    "HEARTBEAT_URL",
     "MIRROR_API_KEYS",
     "CONSOLE_PASSWORD",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
 )
-
-# These have two spellings; where both are given the one in lower case wins, as with curl.
-PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 Seconds = Annotated[int, Meta(ge=0, le=10**9)]
 SomeSeconds = Annotated[int, Meta(ge=1, le=10**9)]
@@ -71,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     alert_urls: str | None = None
     alert_reminder_seconds: Seconds = 14400
     alert_show_names: bool = False
+    heartbeat_url: str | None = None
     mirror_api_keys: str | None = None
     console_password: str | None = None
     public_url: str | None = None
@@ -84,9 +80,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     keepalive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 15
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    https_proxy: str | None = None
-    http_proxy: str | None = None
-    no_proxy: str | None = None
 
     def __repr__(self) -> str:
         """Hides every value: a settings object in a traceback must not print a secret."""
@@ -140,11 +133,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         """HEADSHOTPRO_API_KEY of a process that needs it."""
         return self.require("HEADSHOTPRO_API_KEY")
 
-    def proxy_for(self, url: str) -> str | None:
-        """URL of the proxy through which a request to `url` goes, with its user and password; None: directly."""
-        proxy = self.https_proxy if urlsplit(url).scheme == "https" else self.http_proxy
-        return proxy_url(proxy) if proxy and not bypasses(url, self.no_proxy or "") else None
-
     def require(self, name: str) -> str:
         """The value of a setting that may be missing.
 
@@ -170,12 +158,8 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
     """
     given = _given(os.environ if environ is None else environ, dotenv or Path(".env"))
     settings = _convert(given)
-    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "PUBLIC_URL"):
+    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL"):
         _check_url(name, getattr(settings, name.lower()))
-    for name in ("HTTPS_PROXY", "HTTP_PROXY"):
-        _check_proxy(name, getattr(settings, name.lower()))
-    _check_header("HEADSHOTPRO_API_KEY", [settings.headshotpro_api_key or ""])
-    _check_header("MIRROR_API_KEYS", [one.key for one in settings.api_keys])
     for name in ("HEADSHOTPRO_WEBHOOK_SECRET", "MIRROR_API_KEYS", "ALERT_URLS"):
         value = getattr(settings, name.lower())
         if value is not None and not _split(value):
@@ -183,6 +167,7 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
     if settings.alert_urls and not re.match(r"[\s,]*\w+://\S", settings.alert_urls):
         # Whether Apprise knows what it names is checked by those who start processes: that takes Apprise itself.
         raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
+    _ = settings.api_keys
     try:
         ip_address(settings.web_address)
     except ValueError:
@@ -211,15 +196,11 @@ def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
     layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
     given: dict[str, str] = {}
     for layer in layers:
-        for name, value in _upper_case(layer):
+        for name, value in layer.items():
             if name in known and value:
                 # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
                 given.pop(_twin(name), None) if layer is environ and _twin(name) not in environ else None
                 given[name] = value
-    for name, value in given.items():
-        # Python lets bytes of the environment that are no text through, and fails where they are first sent.
-        if not value.isascii() and value != value.encode(errors="replace").decode():
-            raise SettingsError(f"{name} is malformed: it is not UTF-8 text")
     for name in SECRETS:
         path = given.pop(f"{name}_FILE", None)
         if path is None:
@@ -230,12 +211,6 @@ def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
         if content:
             given[name] = content
     return given
-
-
-def _upper_case(layer: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
-    """The variables, `https_proxy` and its like under their names in upper case, which they override."""
-    yield from layer.items()
-    yield from ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
 
 
 def _twin(name: str) -> str:
@@ -264,6 +239,7 @@ SCHEMES = {
     "DATABASE_URL": ("postgresql", "postgres"),
     "REDIS_URL": ("redis", "rediss"),
     "HEADSHOTPRO_API_URL": ("https", "http"),
+    "HEARTBEAT_URL": ("https", "http"),
     "PUBLIC_URL": ("https", "http"),
 }
 
@@ -286,8 +262,6 @@ def _check_url(name: str, value: str | None) -> None:
         raise SettingsError(f"{name} is malformed: it is no URL; it begins with {schemes}") from None
     if name in BARE_URLS and ("@" in parts.netloc or parts.query or parts.fragment):
         raise SettingsError(f"{name} is malformed: it is shown to people, so it holds no user name, password or query")
-    if not value.isprintable() or (name in BARE_URLS and " " in value):
-        raise SettingsError(f"{name} is malformed: it holds a control character, or a blank where none may be")
     # libpq takes the host from the query too (a socket's directory, or several hosts), so only the form is checked.
     if (
         parts.scheme not in SCHEMES[name]
@@ -313,25 +287,6 @@ def _passwords(value: str) -> set[str]:
 
 # One URL of a list with commas between its parts, as they stand in ALERT_URLS.
 _URLS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:(?!,\s*[a-zA-Z][a-zA-Z0-9+.-]*://).)*")
-
-
-def _check_proxy(name: str, value: str | None) -> None:
-    try:
-        if value is not None:
-            proxy_url(value)
-    except ValueError:
-        # The value may hold a password, so it is not repeated.
-        raise SettingsError(f"{name} is malformed: it is http:// or https://, a host and a port") from None
-
-
-def _check_header(name: str, values: Iterable[str]) -> None:
-    """Refuse keys that no HTTP header can hold: the first request would fail, and its error might print the key."""
-    for value in values:
-        if not value.isascii() or not value.isprintable() or value != value.strip():
-            raise SettingsError(
-                f"{name} is malformed: no HTTP header can hold a blank at its end, a control character or a character "
-                "that is not ASCII: copy it once more"
-            )
 
 
 def _split(value: str | None) -> list[str]:

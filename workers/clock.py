@@ -19,6 +19,7 @@ from service.lease import Lease
 from service.runtime import Runtime
 from service.storage import revision
 from workers.alerting import Alerting
+from workers.dead_mans_switch import DeadMansSwitch
 from workers.ending import end_when_stuck
 from workers.schedule import SCHEDULE
 
@@ -54,6 +55,8 @@ def run(settings: Settings) -> None:
     clock = Clock(runtime)
     heartbeat = Heartbeat(settings.postgres_url, CLOCK, runtime.name, clock.alive)
     heartbeat.start()
+    switch = DeadMansSwitch(settings, lambda: clock.acting)
+    switch.start()
     try:
         while not runtime.stop.is_set():
             clock.tick()
@@ -64,6 +67,7 @@ def run(settings: Settings) -> None:
         clock.release()
     finally:
         runtime.stop.set()
+        switch.close()
         alerting.close()
         heartbeat.close()
 

@@ -1,0 +1,109 @@
+"""The dead man's switch: the clock that acts requests HEARTBEAT_URL once a minute while the mirror has no problem.
+
+Somebody outside, such as healthchecks.io, notices when the requests stop: also when this machine, Postgres or the clock
+itself is gone, of which no alert can be sent. The URL is a secret; it is never printed.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from service import __version__
+from service.status import StatusReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.config import Settings
+
+log = structlog.get_logger(__name__)
+
+EVERY_SECONDS = 60.0
+# How often the mirror is looked at until the next request is due, and after one that failed.
+LOOK_SECONDS = 5.0
+REQUEST_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
+
+
+class DeadMansSwitch:
+    """The thread of one clock; without HEARTBEAT_URL it does nothing.
+
+    Args:
+        settings: of the process.
+        acting: whether this clock acts.
+        every: seconds between two requests.
+        look: seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        acting: Callable[[], bool],
+        every: float = EVERY_SECONDS,
+        look: float = LOOK_SECONDS,
+    ) -> None:
+        self._settings = settings
+        self._acting = acting
+        self._every = every
+        self._look = look
+        self._next = 0.0
+        self._silent = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dead_mans_switch", daemon=True)
+
+    def start(self) -> None:
+        """Begin; nothing waits for the thread."""
+        if self._settings.heartbeat_url:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End; a request that hangs is left alone."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        reader = StatusReader(self._settings)
+        pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=REQUEST_SECONDS))
+        while not self._stop.is_set():
+            try:
+                self._tick(reader, pool)
+            except Exception as error:  # noqa: BLE001 - an ended thread would report a healthy mirror as dead for ever
+                log.error("heartbeat_url.failed", error=type(error).__name__)
+            self._stop.wait(self._look)
+        reader.close()
+
+    def _tick(self, reader: StatusReader, pool: urllib3.PoolManager) -> None:
+        if monotonic() < self._next or not self._acting():
+            return
+        found = reader.read(figures=False).problems
+        if bool(found) != self._silent:
+            log.warning("heartbeat_url.silent", problems=[problem.code for problem in found])
+        self._silent = bool(found)
+        if not found and self._request(pool):
+            self._next = monotonic() + self._every
+
+    def _request(self, pool: urllib3.PoolManager) -> bool:
+        """Request the URL: whether the response was a success. A redirect is none, and is not followed."""
+        try:
+            response = pool.request(
+                "GET",
+                self._settings.heartbeat_url or "",
+                headers={"User-Agent": f"headshot-mirror/{__version__}"},
+                redirect=False,
+                preload_content=False,
+            )
+        except HTTPError as error:
+            # By its kind alone: the text of these errors holds the URL.
+            log.warning("heartbeat_url.failed", error=type(error).__name__)
+            return False
+        response.close()
+        if response.status >= 300:
+            log.warning("heartbeat_url.failed", status=response.status)
+        return response.status < 300

@@ -5,7 +5,8 @@ MirrorError
 ├── Stopping                 the process was asked to stop while it waited
 ├── Unavailable              a server of ours is gone: wait and go on
 │   ├── StorageUnavailable   Postgres
-│   │   └── LockUnavailable  somebody else holds a lock that is needed
+│   │   ├── LockUnavailable  somebody else holds a lock that is needed
+│   │   └── StatementTimeout a statement took longer than its limit
 │   └── InboxUnavailable     Redis
 ├── SchemaOutdated           the database is older than the code (exit 1)
 ├── DeliveryRejected         a webhook delivery that the door refuses
@@ -61,6 +62,10 @@ class StorageUnavailable(Unavailable):
 
 class LockUnavailable(StorageUnavailable):
     """Somebody else holds a lock that is needed, and did not let go in time."""
+
+
+class StatementTimeout(StorageUnavailable):
+    """A statement took longer than its limit, and Postgres ended it."""
 
 
 class InboxUnavailable(Unavailable):

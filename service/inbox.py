@@ -22,7 +22,7 @@ from service.errors import InboxUnavailable, SettingsError
 from service.process_name import own_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 STREAM = "headshotpro:inbox"
 GROUP = "drain"
@@ -30,6 +30,10 @@ GROUP = "drain"
 # Longer than a batch takes, so that nobody takes a batch over that is being applied; the merge would bear it.
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
+
+# What one read brings into memory: so many entries a trip, the next trip only while their bodies have fewer bytes.
+AT_A_TIME = 128
+MOST_BYTES = 4 * 1024 * 1024
 
 LONGEST_CONNECT_SECONDS = 5.0
 
@@ -199,17 +203,17 @@ class Inbox:
         """The next entries for this consumer; those of dead consumers first.
 
         Args:
-            count: how many at most.
+            count: how many at most; fewer where their bodies are large (`MOST_BYTES`).
             wait_ms: how long to wait for the first one; 0 does not wait.
         """
         with reachable():
             try:
-                return self._reclaim(count) or self._next(count, wait_ms)
+                return _gather(self._reclaim, count) or _gather(self._next, count, wait_ms)
             except redis.exceptions.ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
                 self._make_group()
-                return self._next(count, 0)
+                return _gather(self._next, count)
 
     def done(self, entries: Sequence[Entry]) -> None:
         """Acknowledge and delete entries whose transaction has committed."""
@@ -244,7 +248,7 @@ class Inbox:
                 if consumer["pending"] == 0 and consumer["idle"] > unseen_ms:
                     self._client.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
 
-    def _reclaim(self, count: int) -> list[Entry]:
+    def _reclaim(self, count: int, _wait_ms: int) -> list[Entry]:
         _, claimed, *_ = self._client.xautoclaim(
             STREAM, GROUP, self._consumer, min_idle_time=RECLAIM_AFTER_MS, count=count
         )
@@ -267,6 +271,19 @@ class Inbox:
         except redis.exceptions.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+
+def _gather(take: Callable[[int, int], list[Entry]], count: int, wait_ms: int = 0) -> list[Entry]:
+    """Entries of several trips; only the first one waits."""
+    found: list[Entry] = []
+    room = MOST_BYTES
+    while room > 0 and (wanted := min(count - len(found), AT_A_TIME)):
+        some = take(wanted, 0 if found else wait_ms)
+        found += some
+        room -= sum(len(entry.body) for entry in some)
+        if len(some) < wanted:
+            break
+    return found
 
 
 def _fields(delivery: Delivery) -> tuple[str | bytes | float, ...]:

@@ -12,8 +12,8 @@ import structlog
 from service.counters import EVENT_TO_ROW, EVENTS
 from service.errors import InboxUnavailable, LeaseLost, Stopping, StorageUnavailable, Unavailable
 from service.lease import Lease
+from service.mirror import batches
 from service.mirror import drain as draining
-from service.mirror import lanes
 from service.mirror.apply import SETTLING
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch as ask_questions
@@ -24,7 +24,6 @@ from service.queue import Job
 from service.storage import idempotency, processes, pulls, wishes
 from service.storage.database import transaction
 from workers.failures import told_without_values
-from workers.lanes import Lanes
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -70,16 +69,16 @@ def drain() -> None:
     runtime = current()
     runtime.queue.began(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
-    spooled, size = True, lanes.BATCH
-    with Lanes(lambda share: _apply(runtime, share, deadline)) as threads:
-        while not runtime.stop.is_set() and monotonic() < deadline:
-            spooled = spooled and _apply_spooled(runtime)
-            entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
-            runtime.progress()
-            if not entries and not spooled:
-                return
-            threads.apply(entries, more=len(entries) == size)
-            size = lanes.next_size(entries, size)
+    spooled, size = True, batches.BATCH
+    while not runtime.stop.is_set() and monotonic() < deadline:
+        spooled = spooled and _apply_spooled(runtime)
+        entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+        runtime.progress()
+        if not entries and not spooled:
+            return
+        for batch in batches.split(entries):
+            _apply(runtime, batch, deadline)
+        size = batches.next_size(entries, size)
     if not runtime.stop.is_set():
         runtime.queue.ask(Job.DRAIN)
 

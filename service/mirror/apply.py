@@ -143,6 +143,7 @@ def apply(
     sightings: Sequence[Sighting],
     now: datetime | None = None,
     record: Callable[[Applied], None] | None = None,
+    wanted: Sequence[wishes.Wish] = (),
 ) -> Applied:
     """Merge a batch of sightings into the stored rows.
 
@@ -154,6 +155,7 @@ def apply(
         sightings: any number, of any models, in any order.
         now: our time of the write; the clock's by default.
         record: writes the caller's own rows; it runs before the lock on the order of commits is taken.
+        wanted: questions of the caller's own, about these models or others.
     """
     now = now or datetime.now(UTC)
     ids = sorted({sighting.observation.model_id for sighting in sightings})
@@ -163,7 +165,7 @@ def apply(
     for place, sighting in sorted(enumerate(sightings), key=lambda pair: pair[1].observation.at):
         batch.take(place, sighting)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
-    asked = batch.questions(now)
+    asked = _each_once([*batch.questions(now), *wanted])
     wishes.ask(connection, asked)
     batch.applied.asked = {wish.model_id for wish in asked}
     models.write(connection, list(batch.written.values()), now)
@@ -171,6 +173,16 @@ def apply(
         record(batch.applied)
     changes.append(connection, batch.changes, now)
     return batch.applied
+
+
+def _each_once(asked: Sequence[wishes.Wish]) -> list[wishes.Wish]:
+    """One question for each model, in id order: the one whose answer has to be the youngest."""
+    youngest: dict[str, wishes.Wish] = {}
+    for wish in asked:
+        other = youngest.setdefault(wish.model_id, wish)
+        if wish.after is not None and (other.after is None or wish.after > other.after):
+            youngest[wish.model_id] = wish
+    return [youngest[model_id] for model_id in sorted(youngest)]
 
 
 def _without_erased(seen: Observation, row: Mapping[str, Any] | None) -> Observation:

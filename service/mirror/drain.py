@@ -1,25 +1,30 @@
 """The drain: what the inbox and the spool hold becomes merged rows, a batch at a time, each event once.
 
-A batch is one transaction; its entries leave the inbox after the commit, or the spool with it. An event that cannot be
-applied ends as `dead`, alone: where a batch fails for a reason that is not the server's, its events are applied one by
-one.
+A batch is one transaction; its entries leave the inbox after the commit, or the spool with it. A batch that fails, for
+whatever reason but a server that is unavailable, is applied one event at a time. The event that fails alone ends as
+`dead`, and a GET is requested for its model; one that only a lock is in the way of stays where it is, for the next
+drain.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from service.inbox import Entry
-from service.mirror.apply import Applied, Sighting, apply
-from service.mirror.event import Event, read, row
-from service.mirror.lanes import BATCH
+from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
+from service.inbox import MOST_BYTES, Entry
+from service.mirror.apply import SETTLING, Applied, Sighting, apply
+from service.mirror.batches import BATCH
+from service.mirror.event import Event, read, row, why
+from service.mirror.observe import SIGNATURE_RESOLUTION
 from service.storage import events, spool
-from service.storage.database import pipeline, transaction
+from service.storage.database import transaction
+from service.storage.wishes import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +38,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# How long a statement of a batch may take and wait for a lock; a batch takes less than a second.
+BATCH_STATEMENT_SECONDS = 30.0
+BATCH_LOCK_SECONDS = 5.0
+# Alone, an event waits for a lock for this long; the others do not wait for it.
+ALONE_LOCK_SECONDS = 0.5
+ALONE_STATEMENT_SECONDS = 10.0
+# A lock that so many in a row cannot get is in the way of all.
+MOST_LOCKED = 20
+# What is left of a batch after this is begun anew, with SIGTERM and the job's own end looked at in between.
+ONE_BY_ONE_SECONDS = 30.0
+
 
 class Drained(NamedTuple):
     """What became of a batch.
@@ -40,16 +56,23 @@ class Drained(NamedTuple):
     Attributes:
         results: how many events ended with each status, redelivered ones under `repeated`.
         asked: how many questions came up.
-        entries: the deliveries that it held.
+        entries: the deliveries that were applied.
+        left: events that were not applied, because of a lock or for want of time.
     """
 
     results: Counter[str]
     asked: int
     entries: Sequence[Entry] = ()
+    left: Sequence[Event] = ()
 
     def __add__(self, other: Any) -> Drained:
         """What became of both."""
-        return Drained(self.results + other.results, self.asked + other.asked)
+        return Drained(self.results + other.results, self.asked + other.asked, (), (*self.left, *other.left))
+
+    def of(self, entries: Sequence[Entry]) -> Drained:
+        """With those of a batch's deliveries that were applied."""
+        left = {entry.entry_id for event in self.left for entry in event.deliveries}
+        return self._replace(entries=[entry for entry in entries if entry.entry_id not in left])
 
 
 NOTHING = Drained(Counter(), 0)
@@ -59,56 +82,85 @@ def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Entry], toleranc
     """Apply entries of the inbox in one transaction, then take them out of it.
 
     Raises:
-        StorageUnavailable: nothing was applied; the entries stay where they are.
+        StorageUnavailable: nothing was applied, or not all; the entries stay where they are.
         InboxUnavailable: all was applied, but the entries could not be taken out; they will change nothing again.
     """
     try:
-        with pipeline(engine) as connection:
+        with transaction(engine, BATCH_STATEMENT_SECONDS, BATCH_LOCK_SECONDS, by_key=True) as connection:
             drained = _merge_new(connection, read(entries, tolerance))
-    except DBAPIError:
-        drained = one_by_one(engine, read(entries, tolerance), _merge_new)
-    inbox.done(entries)
-    log.info("batch", kept="inbox", entries=len(entries), **drained.results)
-    return drained._replace(entries=entries)
+    except Exception as error:  # noqa: BLE001 - whatever one event makes of our code, the others are applied
+        drained = one_by_one(engine, read(entries, tolerance), _merge_new, error)
+    drained = drained.of(entries)
+    inbox.done(drained.entries)
+    log.info("batch", kept="inbox", entries=len(drained.entries), **drained.results)
+    return drained
 
 
 def drain_spool(engine: Engine, tolerance: timedelta) -> Drained:
     """Apply what waits longest in the spool; what another drain is applying is left to it.
 
     Raises:
-        StorageUnavailable: nothing was applied; the deliveries stay where they are.
+        StorageUnavailable: nothing was applied, or not all; those deliveries stay where they are.
     """
     entries: list[Entry] = []
     try:
-        with pipeline(engine) as connection:
-            entries = [_entry(kept) for kept in spool.take(connection, BATCH)]
+        with transaction(engine, BATCH_STATEMENT_SECONDS, BATCH_LOCK_SECONDS, by_key=True) as connection:
+            entries = [_entry(kept) for kept in spool.take(connection, BATCH, MOST_BYTES)]
             drained = _merge_new(connection, read(entries, tolerance)) if entries else NOTHING
-    except DBAPIError:
-        drained = one_by_one(engine, read(entries, tolerance), _merge_spooled)
+    except Exception as error:  # noqa: BLE001 - see `drain_batch`
+        drained = one_by_one(engine, read(entries, tolerance), _merge_spooled, error)
     if entries:
-        log.info("batch", kept="spool", entries=len(entries), **drained.results)
-    return drained._replace(entries=entries)
+        drained = drained.of(entries)
+        log.info("batch", kept="spool", entries=len(drained.entries), **drained.results)
+    return drained
 
 
-def one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge) -> Drained:
-    """Merge each event in a transaction of its own; one that Postgres refuses ends as dead, the others do not.
+def one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge, error: Exception) -> Drained:
+    """Merge each event of a batch that failed in a transaction of its own; one that fails alone ends as dead.
 
     Args:
         engine: the mirror's Postgres.
-        batch: events of a batch that was refused as a whole.
+        batch: the events, read anew.
         merge: merges and records events in a transaction.
+        error: why the batch failed.
+
+    Returns:
+        What became of them; events that a lock is in the way of are left, as are all when the time is up.
 
     Raises:
+        Exception: the error itself, where there is no batch or it says that a server is unavailable.
         StorageUnavailable: some were not applied.
     """
-    log.warning("batch.split", events=len(batch))
-    drained = NOTHING
-    for event in batch:
+    if not batch or _is_nobodys_fault(error):
+        raise error
+    log.warning("batch.split", events=len(batch), reason=type(error).__name__)
+    drained, locked, deadline = NOTHING, 0, monotonic() + ONE_BY_ONE_SECONDS
+    for place, event in enumerate(batch):
+        if monotonic() > deadline:
+            return drained._replace(left=(*drained.left, *batch[place:]))
         try:
-            drained += _alone(engine, event, merge)
-        except DBAPIError as error:
-            drained += _bury(engine, event, merge, error)
+            drained += _alone_or_dead(engine, event, merge)
+            locked = 0
+        except LockUnavailable:
+            locked += 1
+            if locked == MOST_LOCKED:
+                raise
+            log.warning("event.locked", event_id=event.event_id)
+            drained = drained._replace(left=(*drained.left, event))
+        except Exception as refusal:
+            if _is_nobodys_fault(refusal):
+                raise
+            # Postgres keeps it in no form: it waits where it is, for a person, and the others go on.
+            log.error("event.not_kept", event_id=event.event_id, reason=type(refusal).__name__)
+            drained = drained._replace(left=(*drained.left, event))
     return drained
+
+
+def _is_nobodys_fault(error: Exception) -> bool:
+    """Whether an error says nothing about the events: the same ones may be applied later."""
+    return isinstance(error, Unavailable | SchemaOutdated | Stopping) and not isinstance(
+        error, StatementTimeout | LockUnavailable
+    )
 
 
 def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[], None]) -> Drained:
@@ -129,8 +181,17 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
             event.status = "applied" if news else "stale"
         record()
 
-    asked = len(apply(connection, sightings, record=settle).asked)
+    wanted = [wish for event in batch if (wish := _wish(event))]
+    asked = len(apply(connection, sightings, record=settle, wanted=wanted).asked)
     return Drained(Counter(event.status for event in batch), asked)
+
+
+def _wish(event: Event) -> Wish | None:
+    """The question that a dead event about a model is: a GET sent after it was signed tells what the event did."""
+    if event.status != "dead" or event.model_id is None:
+        return None
+    after = event.deliveries[0].signed_at + SIGNATURE_RESOLUTION
+    return Wish(event.model_id, after, "dead_event", max(datetime.now(UTC), after + SETTLING))
 
 
 def _merge_new(connection: Connection, batch: Sequence[Event]) -> Drained:
@@ -154,23 +215,43 @@ def _merge_spooled(connection: Connection, batch: Sequence[Event]) -> Drained:
 def _entry(kept: dict[str, Any]) -> Entry:
     """A spooled delivery in the form of the inbox."""
     delivery_id = kept["delivery_id"] or f"spool-{kept['id']}"
-    signed_at = datetime.fromtimestamp(kept["signed_at"], UTC)
-    return Entry(str(kept["id"]), delivery_id, kept["body"], signed_at, kept["received_at"], kept["event_id"])
+    return Entry(str(kept["id"]), delivery_id, kept["body"], _signed_at(kept), kept["received_at"], kept["event_id"])
+
+
+def _signed_at(kept: dict[str, Any]) -> datetime:
+    """A spooled delivery's signed timestamp; its arrival where a person wrote a number that is no time."""
+    try:
+        return datetime.fromtimestamp(kept["signed_at"], UTC)
+    except (ValueError, OverflowError, OSError):
+        received: datetime = kept["received_at"]
+        return received
 
 
 def _alone(engine: Engine, event: Event, merge: Merge) -> Drained:
-    with transaction(engine) as connection:
+    with transaction(engine, ALONE_STATEMENT_SECONDS, ALONE_LOCK_SECONDS, by_key=True) as connection:
         return merge(connection, [event])
 
 
-def _bury(engine: Engine, event: Event, merge: Merge, error: DBAPIError) -> Drained:
-    """Keep an event that Postgres refuses as dead; the refusal's own words may hold personal data, so only its name."""
-    event.observation, event.status = None, "dead"
-    event.error = f"Postgres refused it: {type(error.orig).__name__}"
-    log.error("event.dead", event_id=event.event_id, error=event.error)
+def _alone_or_dead(engine: Engine, event: Event, merge: Merge) -> Drained:
     try:
         return _alone(engine, event, merge)
-    except DBAPIError:
-        # The payload itself is refused; nested too deep, for one. As text anything is taken.
-        event.as_text = True
-        return _alone(engine, event, merge)
+    except Exception as error:
+        if isinstance(error, LockUnavailable) or _is_nobodys_fault(error):
+            raise
+        return _bury(engine, event, merge, error)
+
+
+def _bury(engine: Engine, event: Event, merge: Merge, error: Exception) -> Drained:
+    """Keep an event that fails alone as dead; the words of an error may hold personal data, so only its name."""
+    event.observation, event.unusable, event.status = None, (), "dead"
+    event.error = f"Postgres refused it: {type(error.orig).__name__}" if isinstance(error, DBAPIError) else why(error)
+    log.error("event.dead", event_id=event.event_id, error=event.error)
+    # The payload itself may be refused: nested too deep for `jsonb`, or with letters that the database has not.
+    for form in ("text", "ascii"):
+        try:
+            return _alone(engine, event, merge)
+        except Exception as second:
+            if _is_nobodys_fault(second) or isinstance(second, StatementTimeout | LockUnavailable):
+                raise
+            event.keep_as(form)
+    return _alone(engine, event, merge)

@@ -12,7 +12,7 @@ from msgspec import Raw, structs
 from service.errors import MirrorError, UpstreamGarbled
 from service.mirror.observe import event_time, from_webhook
 from service.upstream.fields import LONGEST_ID_BYTES
-from service.upstream.json_text import storable
+from service.upstream.json_text import loads, storable
 from service.upstream.login_links import without_login_links
 from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
 
@@ -39,7 +39,8 @@ class Event:
         status: how it ends.
         error: why it is dead.
         unusable: fields of its object that were treated as absent, as the upstream spells them.
-        as_text: its payload is kept as text: it is no JSON, or Postgres refuses it as such.
+        kept_as: `json`; `text` where its payload is no JSON or is refused as such; `ascii` where the database has not
+            all of its letters.
     """
 
     envelope: Envelope | None
@@ -50,7 +51,7 @@ class Event:
     status: str = "ignored"
     error: str | None = None
     unusable: tuple[str, ...] = ()
-    as_text: bool = False
+    kept_as: str = "json"
 
     @property
     def body(self) -> bytes:
@@ -61,7 +62,15 @@ class Event:
     def model_id(self) -> str | None:
         """The model that it names; None where it names none, or by an id that fits into no index."""
         named = self.envelope.model_id if self.envelope else None
-        return named if named and len(named.encode()) <= LONGEST_ID else None
+        if not named or len(named.encode()) > LONGEST_ID or (self.kept_as == "ascii" and not named.isascii()):
+            return None
+        return named
+
+    def keep_as(self, form: str) -> None:
+        """Keep its row in another form; in ASCII, an id with anything else in it becomes a digest."""
+        self.kept_as = form
+        if form == "ascii" and (self.event_id != _plain(self.event_id) or len(self.event_id) > LONGEST_ID):
+            self.event_id = event_id_of(None, _signed(self.deliveries[0]), self.body)
 
 
 def read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
@@ -88,7 +97,7 @@ def event_of(entry: Entry, tolerance: timedelta) -> Event:
         event = Event(envelope, [entry], entry.event_id or event_id_of(envelope, _signed(entry), entry.body))
     except Exception as error:  # noqa: BLE001 - whatever one body makes of our code, its batch goes on
         event_id = entry.event_id or event_id_of(None, _signed(entry), entry.body)
-        return Event(None, [entry], event_id, status="dead", error=why(error), as_text=True)
+        return Event(None, [entry], event_id, status="dead", error=why(error), kept_as="text")
     try:
         event.happened_at = event_time(envelope, entry.signed_at, tolerance)
         _observe(event, envelope, tolerance)
@@ -121,21 +130,41 @@ def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
 
 def row(event: Event) -> dict[str, Any]:
     """The event's row of `webhook_events`."""
-    envelope, entry = event.envelope, event.deliveries[0]
+    entry = event.deliveries[0]
     # The web process takes links out already; an older one did not.
     body = without_login_links(entry.body)
-    return {
+    columns = {
         "id": event.event_id,
-        "event": envelope.event if envelope else "",
+        "event": event.envelope.event if event.envelope else "",
         "model_id": event.model_id,
         "status": event.status,
         "error": event.error,
-        "payload": Raw(_payload(_quoted(body) if event.as_text else body)),
+        "payload": Raw(_payload(body if event.kept_as == "json" else _quoted(body))),
         "created_at": event.happened_at,
         "received_at": entry.received_at,
         "signed_at": entry.signed_at,
         "delivery_ids": [entry.delivery_id for entry in event.deliveries],
     }
+    return _in_ascii(columns, body) if event.kept_as == "ascii" else columns
+
+
+def _in_ascii(columns: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """A row that every database takes: letters beyond ASCII are escaped."""
+    try:
+        payload = json.dumps(loads(body))
+    except ValueError:
+        payload = body.decode("ascii", "backslashreplace")
+    return {
+        **columns,
+        "event": _plain(columns["event"]),
+        "error": _plain(columns["error"] or ""),
+        "delivery_ids": [_plain(delivery_id) for delivery_id in columns["delivery_ids"]],
+        "payload": Raw(json.dumps(payload).encode()),
+    }
+
+
+def _plain(value: str) -> str:
+    return value.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 # What a number is made of, and space. Without it, `e` stands right behind one of the signs before a value only in an

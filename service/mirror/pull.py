@@ -26,7 +26,7 @@ from service.mirror.pages import merge_pages
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves
 from service.process_name import surely_dead
 from service.storage import pulls, suspects, wishes
-from service.storage.database import pipeline, transaction
+from service.storage.database import transaction
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class _Slice:
         """One transaction: what pages tell, even of one that did not join, and where the walk stands after them."""
         self.state.began_at = began_at = self.state.began_at or reads[0].page.sent_at
         walk = reads[-1].walk
-        with pipeline(self.puller.engine) as connection:
+        with transaction(self.puller.engine, by_key=True) as connection:
             found = merge_pages(connection, reads, self.pull_id, began_at)
             self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
             self.state.failures = 0

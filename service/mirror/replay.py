@@ -6,12 +6,11 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy.exc import DBAPIError
-
-from service.inbox import Entry
+from service.errors import StorageUnavailable
+from service.inbox import MOST_BYTES, Entry
+from service.mirror.batches import BATCH
 from service.mirror.drain import Drained, merge_events, one_by_one
 from service.mirror.event import Event, event_of, row
-from service.mirror.lanes import BATCH
 from service.storage import events
 from service.storage.database import transaction
 
@@ -52,7 +51,7 @@ def replay(engine: Engine, wanted: events.Wanted, tolerance: timedelta) -> Itera
     above = ""
     while True:
         with transaction(engine) as connection:
-            kept = events.wanted_after(connection, wanted, above, BATCH)
+            kept = events.wanted_after(connection, wanted, above, BATCH, MOST_BYTES)
         if not kept:
             return
         yield from _replayed(engine, kept, tolerance)
@@ -64,16 +63,19 @@ def _replayed(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: time
     merge = partial(_merge_again, frozenset(one["id"] for one in whole if one["status"] == "applied"))
     batch = [_event(one, tolerance) for one in whole]
     try:
-        with transaction(engine) as connection:
+        with transaction(engine, by_key=True) as connection:
             merge(connection, batch)
-    except DBAPIError:
+    except Exception as error:
         batch = [_event(one, tolerance) for one in whole]
-        one_by_one(engine, batch, merge)
+        if one_by_one(engine, batch, merge, error).left:
+            raise StorageUnavailable(
+                "a lock, or a slow server, is in the way of some events: replay them again"
+            ) from error
     found = {event.event_id: event for event in batch}
     for one in kept:
         event = found.get(one["id"])
-        after, error = (event.status, event.error) if event else ("erased", None)
-        yield Replayed(one["id"], one["status"], after, error)
+        after, why_dead = (event.status, event.error) if event else ("erased", None)
+        yield Replayed(one["id"], one["status"], after, why_dead)
 
 
 def _merge_again(applied: frozenset[str], connection: Connection, batch: Sequence[Event]) -> Drained:

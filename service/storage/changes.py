@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.storage import recordset
-from service.storage.database import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +14,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# Held from the giving out of ids to the commit, so that ids become visible in their order.
+# Held from the giving out of ids to the commit, so that ids become visible in their order. For a WITH: a row
+# that is joined to it is inserted after the lock was taken, and so gets its id then.
 COMMIT_ORDER_LOCK = 0x48534343
+COMMIT_ORDER = f"commit_order AS MATERIALIZED (SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK}))"
 
 _TYPES = {
     "model_id": "text",
@@ -30,15 +31,15 @@ _TYPES = {
 }
 _APPEND = text(
     f"""
-    WITH added AS (
+    WITH {COMMIT_ORDER}, added AS (
         INSERT INTO headshotpro.model_changes ({", ".join(_TYPES)}, recorded_at)
-        SELECT {", ".join(_TYPES)}, CAST(:now AS timestamptz) FROM {recordset.table(_TYPES)} ORDER BY place
+        SELECT {", ".join(_TYPES)}, CAST(:now AS timestamptz)
+        FROM {recordset.table(_TYPES)}, commit_order ORDER BY place
         RETURNING id
     )
     SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
     """  # noqa: S608 - names of our own columns
 )
-_LOCK = text("SELECT pg_advisory_xact_lock(:lock)")
 
 
 def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -53,10 +54,7 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
     """
     if not changes:
         return
-    # Encoded before the lock is taken.
-    values = {"rows": recordset.document(changes), "now": now}
-    connection.execute(_LOCK, {"lock": COMMIT_ORDER_LOCK}, execution_options=UNREAD)
-    connection.execute(_APPEND, values, execution_options=UNREAD)
+    connection.execute(_APPEND, {"rows": recordset.document(changes), "now": now})
 
 
 def of_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import ConnStatus
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StorageUnavailable
+from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StatementTimeout, StorageUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection, Engine, TextClause
     from sqlalchemy.exc import SQLAlchemyError
@@ -29,33 +29,54 @@ CONNECT_OPTIONS = {
     # Prepared statements do not survive transaction pooling (pgbouncer).
     "prepare_threshold": None,
     "application_name": "headshot-mirror",
+    # For what SQLAlchemy itself asks when it connects; `SETTINGS` has it for our own transactions.
+    "client_encoding": "utf8",
 }
 
 # What a process that was cut off or stopped in mid-transaction holds (rows, the locks of the feed and of a pull's kind)
 # is everybody's again after this. Nothing of ours thinks for so long between two statements.
 IDLE_SECONDS = 10
-# A server that got half of a statement before the line was cut waits for the rest, and does not call that idle: its own
-# probes tell it after 15 s that nobody is there.
-ALIVE = {
+# How long a statement may take: one that finds its rows by their keys, or that a person waits for.
+STATEMENT_SECONDS = 30.0
+# One in the background that may read a whole table.
+WHOLE_TABLE_SECONDS = 300.0
+# How long a statement waits for a lock; less, so that the error says which of the two it was.
+LOCK_SECONDS = 10.0
+
+SETTINGS = {
+    # A server that got half of a statement before the line was cut waits for the rest, and does not call that idle:
+    # its own probes find out after 15 s that the client is unavailable.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "15000",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+    # psycopg reads times and intervals in these forms only, and in a zone east or west of UTC Postgres shows the
+    # upstream's 9999-12-31 in a year that Python does not know. A database, a role or an environment variable
+    # (PGDATESTYLE) may set any of them to something else.
+    "client_encoding": "UTF8",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    # How Postgres reads our statements and their parameters.
+    "array_nulls": "on",
+    "standard_conforming_strings": "on",
+    # Our statements name their schema; what else they name is Postgres' own.
+    "search_path": "pg_catalog",
 }
-# In a zone east or west of UTC, Postgres shows the vendor's 9999-12-31 in a year that Python does not know.
-SETTINGS = {**ALIVE, "TimeZone": "UTC", "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s"}
-# Where nothing has been analyzed yet the planner takes tables for small, and would read all of one for a few rows; a
-# statement that is prepared would go on so while it grows.
+# Where nothing has been analyzed yet the planner takes tables for small, and would read all of one for a few rows.
 LOOK_UPS = {"enable_seqscan": "off"}
-# A statement that the session does not know, or knows already: it was prepared in another client's.
-PREPARED_ELSEWHERE = ("26000", "42P05")
-# Marks a statement whose result nobody reads: in a pipeline it is not waited for.
-UNREAD = {"unread": True}
 
 # Class 54 of Postgres' error codes: the data itself is too large, and will be next time.
 LIMIT_EXCEEDED = "54"
 # A lock that was not to be had in time, or only by waiting for each other.
 LOCKED = ("55P03", "40P01")
+# A statement took longer than its limit, or a person ended it.
+CANCELED = "57014"
+# The role may not do this: no event's fault, and a person can grant it.
+FORBIDDEN = "42501"
 # Class 25: the session's transaction was ended for it, or the server takes no writes.
 TRANSACTION_STATE = "25"
 READ_ONLY = "25006"
@@ -86,11 +107,11 @@ def connect(
             max_overflow=overflow,
             pool_timeout=patience,
             pool_pre_ping=True,
+            # Under another level our statements would fail wherever two transactions meet.
+            isolation_level="READ COMMITTED",
             # The values of a statement that fails are people's names and addresses: they belong into no log.
             hide_parameters=True,
         )
-        event.listen(engine, "after_cursor_execute", _end_statement)
-        event.listen(engine, "rollback", _forget_results)
         # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
         make_conninfo(**dict.fromkeys(engine.url.query, ""))
     except ArgumentError:
@@ -106,12 +127,20 @@ def after_commit(engine: Engine, call: Callable[[], None]) -> None:
 
 
 @contextmanager
-def transaction(engine: Engine, seconds: float = 0) -> Iterator[Connection]:
+def transaction(
+    engine: Engine,
+    seconds: float | None = STATEMENT_SECONDS,
+    lock_seconds: float = LOCK_SECONDS,
+    *,
+    by_key: bool = False,
+) -> Iterator[Connection]:
     """A transaction that commits when the block ends and rolls back when it raises.
 
     Args:
         engine: where.
-        seconds: how long each of its statements may take; 0: as long as the server allows.
+        seconds: how long each of its statements may take; None: migrations set limits of their own.
+        lock_seconds: how long a statement may wait for a lock, where `seconds` is a limit.
+        by_key: its statements find rows by their keys; the planner may not prefer to read whole tables.
 
     Raises:
         StorageUnavailable: Postgres cannot be reached, is going down, takes no writes, or broke the transaction off (a
@@ -119,84 +148,24 @@ def transaction(engine: Engine, seconds: float = 0) -> Iterator[Connection]:
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
     with errors_of_ours(engine), engine.begin() as connection:
-        limit = {"statement_timeout": f"{round(seconds * 1000)}ms"} if seconds else {}
-        connection.execute(_set({**SETTINGS, **limit}))
+        connection.execute(_settings(seconds, lock_seconds, by_key))
         yield connection
 
 
-@contextmanager
-def pipeline(engine: Engine) -> Iterator[Connection]:
-    """A transaction for the same few statements again and again: they are prepared, and sent without waiting.
-
-    Only a statement whose result is read waits for the server. One that is marked `UNREAD` may fail later than where it
-    stands: at the next result that is read, or at the commit. Rows are looked up by their keys, and selected by the
-    names of their columns: a prepared `SELECT *` fails once a migration has added one.
-
-    Args:
-        engine: where.
-
-    Raises:
-        StorageUnavailable: as `transaction` does.
-        SchemaOutdated: as `transaction` does.
-    """
-    with errors_of_ours(engine), engine.connect() as connection:
-        driver: Any = connection.connection.driver_connection
-        driver.prepare_threshold = 1 if _is_direct(connection) else None
-        try:
-            with driver.pipeline() as sent, connection.execution_options(pipeline=sent).begin():
-                connection.execute(_set({**SETTINGS, **LOOK_UPS}), execution_options=UNREAD)
-                yield connection
-        except DBAPIError as error:
-            if _sqlstate(error) not in PREPARED_ELSEWHERE:
-                raise
-            connection.info["direct"] = False
-            raise StorageUnavailable(
-                "a pooler is in between that was not known: the next try prepares nothing"
-            ) from error
-        finally:
-            driver.prepare_threshold = None
-
-
-def _is_direct(connection: Connection) -> bool:
-    """Whether Postgres itself answers; a pooler gives each transaction a session where nothing of ours is prepared.
-
-    A pooler gives its clients a number of its own where Postgres gives the session's process.
-    """
-    if "direct" not in connection.info:
-        driver: Any = connection.connection.driver_connection
-        connection.info["direct"] = connection.scalar(text("SELECT pg_backend_pid()")) == driver.info.backend_pid
-        connection.rollback()
-    return bool(connection.info["direct"])
-
-
-def _set(settings: Mapping[str, str]) -> TextClause:
-    """A statement that sets what Postgres calls so, for the transaction that it is in.
+@cache
+def _settings(seconds: float | None, lock_seconds: float, by_key: bool) -> TextClause:
+    """A statement with the settings of the transaction that it begins.
 
     Not for the session: behind a pooler the next transaction on this connection may be a stranger's.
     """
+    settings = {**SETTINGS, **(LOOK_UPS if by_key else {})}
+    if seconds is not None:
+        settings |= {"statement_timeout": _milliseconds(seconds), "lock_timeout": _milliseconds(lock_seconds)}
     return text("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items()))
 
 
-def _end_statement(_connection: Any, _cursor: Any, _sql: Any, _values: Any, context: Any, _many: bool) -> None:
-    """In a pipeline, let a statement end on the server, too: what waits for a client's next words is idle only then.
-
-    What is read is waited for: psycopg would do so when rows are fetched, SQLAlchemy looks for their columns before.
-    """
-    sent = context.execution_options.get("pipeline")
-    if sent and context.execution_options.get("unread"):
-        sent.pgconn.pipeline_sync()
-        sent.result_queue.append(None)
-    elif sent:
-        sent.sync()
-
-
-def _forget_results(connection: Connection) -> None:
-    """What came after a statement that failed tells so, too; the first error is the one that counts."""
-    sent = connection.get_execution_options().get("pipeline")
-    # Of a connection that is lost there is nothing more to be had.
-    while sent and sent.result_queue and sent.pgconn.status == ConnStatus.OK:
-        with suppress(psycopg.Error):
-            sent.sync()
+def _milliseconds(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
 
 
 @contextmanager
@@ -208,6 +177,10 @@ def errors_of_ours(engine: Engine) -> Iterator[None]:
         cause = getattr(error, "orig", None) or error
         if _sqlstate(error).startswith(LIMIT_EXCEEDED):
             raise
+        if _sqlstate(error) == CANCELED:
+            raise StatementTimeout(
+                "Postgres ended a statement that took longer than its limit: it is overloaded, or a person ended it"
+            ) from error
         unavailable = LockUnavailable if _sqlstate(error) in LOCKED else StorageUnavailable
         raise unavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
     except InternalError as error:
@@ -218,6 +191,10 @@ def errors_of_ours(engine: Engine) -> Iterator[None]:
             engine.dispose()
         raise StorageUnavailable(f"Postgres takes no writes or gave up: {_first_line(error.orig)}") from error
     except ProgrammingError as error:
+        if _sqlstate(error) == FORBIDDEN:
+            raise StorageUnavailable(
+                f"the role of DATABASE_URL lacks a privilege: {_first_line(error.orig)}"
+            ) from error
         if _sqlstate(error) in UNDEFINED:
             raise SchemaOutdated("the schema is older than this code: run `headshot-mirror migrate`") from error
         raise

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import recordset
-from service.storage.database import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +74,7 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: dat
         now: our time of the write.
     """
     if events:
-        connection.execute(_RECORD, {"rows": recordset.document(events), "now": now}, execution_options=UNREAD)
+        connection.execute(_RECORD, {"rows": recordset.document(events), "now": now})
 
 
 _RECORD_AGAIN = text(
@@ -123,14 +122,31 @@ _WANTED = """
 """
 
 
-def wanted_after(connection: Connection, wanted: Wanted, above: str, limit: int) -> list[dict[str, Any]]:
-    """The next of the wanted events in the order of their ids, with their payloads."""
+def wanted_after(connection: Connection, wanted: Wanted, above: str, limit: int, size: int) -> list[dict[str, Any]]:
+    """The next of the wanted events in the order of their ids, with their payloads.
+
+    Args:
+        connection: a transaction.
+        wanted: which events.
+        above: the id after which they begin.
+        limit: how many at most.
+        size: their payloads' bytes at most; the first one comes whatever its size.
+    """
     statement = text(
-        f"SELECT * FROM headshotpro.webhook_events WHERE id > :above AND {_WANTED} "  # noqa: S608 - our own words
-        "ORDER BY id LIMIT :limit"
+        f"""
+        WITH found AS MATERIALIZED (
+            SELECT * FROM headshotpro.webhook_events WHERE id > :above AND {_WANTED} ORDER BY id LIMIT :limit
+        ), counted AS (
+            SELECT id AS counted_id, coalesce(octet_length(CAST(payload AS text)), 0) AS size FROM found
+        ), summed AS (
+            SELECT counted_id, size, sum(size) OVER (ORDER BY counted_id) AS so_far FROM counted
+        )
+        SELECT found.* FROM found JOIN summed ON counted_id = id
+        WHERE so_far <= :size OR so_far = size ORDER BY id
+        """  # noqa: S608 - our own words
     )
-    found = connection.execute(statement, {**wanted._asdict(), "above": above, "limit": limit}).mappings()
-    return [dict(row) for row in found]
+    values = {**wanted._asdict(), "above": above, "limit": limit, "size": size}
+    return [dict(row) for row in connection.execute(statement, values).mappings()]
 
 
 def listed(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def turn(engine: Engine, tell: Tell, patience: float) -> Iterator[None]:
         StorageUnavailable: Postgres cannot be reached, or the other one takes too long.
     """
     deadline = time.monotonic() + patience
-    with database.transaction(engine) as keeper:
+    with database.transaction(engine, None) as keeper:
         keeper.execute(_STAY)
         told = False
         while not keeper.execute(_TRY).scalar():
@@ -137,5 +137,5 @@ def indexes_told(engine: Engine, tell: Tell, every: float) -> Iterator[None]:
 
 
 def _ask(engine: Engine, question: TextClause) -> Iterator[str]:
-    with suppress(StorageUnavailable), database.transaction(engine) as connection:
+    with suppress(StorageUnavailable), database.transaction(engine, None) as connection:
         yield from connection.execute(question).scalars().all()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.storage import recordset
-from service.storage.database import UNREAD
 from service.storage.tables import model_clocks, models
 
 if TYPE_CHECKING:
@@ -32,26 +31,35 @@ CLOCKS = tuple(
 def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """Lock the clocks of models until the transaction ends, in id order; a model never seen gets empty ones.
 
-    The lock comes before anything else is read of the models: it is what makes concurrent merges take turns. Missing
-    clocks are inserted, in id order too, before the first lock is taken: a batch that held locks already while it
-    inserts could meet another one that does the same.
+    The lock comes before anything else is read of the models: it is what makes concurrent merges take turns. So the
+    rows are read by the next statement, which sees what was committed while this one waited. Missing clocks are
+    inserted, in id order too, before the first lock is taken: a batch that held locks already while it inserts could
+    meet another one that does the same.
     """
     values = {"ids": recordset.document(ids)}
-    connection.execute(_INSERT_CLOCKS, values, execution_options=UNREAD)
-    return _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
+    locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
+    if len(locked) < len(ids):
+        # Another transaction committed one after this statement had begun: the next one sees it.
+        locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
+    return locked
 
 
-_INSERT_CLOCKS = text(
-    """
-    INSERT INTO headshotpro.model_clocks (model_id)
-    SELECT id FROM json_array_elements_text(CAST(:ids AS json)) AS id
-    WHERE NOT EXISTS (SELECT FROM headshotpro.model_clocks WHERE model_id = id)
-    ORDER BY id ON CONFLICT DO NOTHING
-    """
-)
 _LOCK_CLOCKS = text(
-    f"SELECT model_id, {', '.join(CLOCKS)} FROM headshotpro.model_clocks "  # noqa: S608 - names of our own columns
-    f"WHERE model_id = ANY({recordset.IDS}) ORDER BY model_id FOR UPDATE"
+    f"""
+    WITH added AS (
+        INSERT INTO headshotpro.model_clocks (model_id)
+        SELECT id FROM json_array_elements_text(CAST(:ids AS json)) AS id
+        WHERE NOT EXISTS (SELECT FROM headshotpro.model_clocks WHERE model_id = id)
+        ORDER BY id ON CONFLICT DO NOTHING
+        RETURNING model_id, {", ".join(CLOCKS)}
+    ), locked AS MATERIALIZED (
+        SELECT model_id, {", ".join(CLOCKS)} FROM headshotpro.model_clocks
+        -- Counting what was added puts it first.
+        WHERE model_id = ANY({recordset.IDS}) AND (SELECT count(*) FROM added) >= 0
+        ORDER BY model_id FOR UPDATE
+    )
+    SELECT * FROM added UNION ALL SELECT * FROM locked
+    """  # noqa: S608 - names of our own columns
 )
 _READ = text(
     f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
@@ -139,7 +147,7 @@ def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         now: our time of the write.
     """
     if rows:
-        connection.execute(_WRITE, {"rows": recordset.document(rows), "now": now}, execution_options=UNREAD)
+        connection.execute(_WRITE, {"rows": recordset.document(rows), "now": now})
 
 
 _WRITE_CLOCKS = text(
@@ -157,4 +165,4 @@ def write_clocks(connection: Connection, clocks: Sequence[Row]) -> None:
     """Replace the clocks of models whose locks this transaction holds; each row holds `model_id`."""
     if clocks:
         ids = recordset.document([row["model_id"] for row in clocks])
-        connection.execute(_WRITE_CLOCKS, {"rows": recordset.document(clocks), "ids": ids}, execution_options=UNREAD)
+        connection.execute(_WRITE_CLOCKS, {"rows": recordset.document(clocks), "ids": ids})

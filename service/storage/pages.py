@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import recordset
-from service.storage.changes import COMMIT_ORDER_LOCK
-from service.storage.database import UNREAD
+from service.storage.changes import COMMIT_ORDER
 from service.storage.tables import models
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ _SURELY_NEWEST = text(
 
 def mark(connection: Connection, shown: Shown) -> None:
     """Remember what pages told of models that were applied, where it won every field."""
-    connection.execute(_MARK, shown.values, execution_options=UNREAD)
+    connection.execute(_MARK, shown.values)
 
 
 _MARK = text(
@@ -202,21 +201,17 @@ def begin_histories(
         pull_id: the pull that met them.
         now: our time of the write.
     """
-    # Encoded before the lock is taken.
-    rows = recordset.document(beginnings)
-    connection.execute(
-        text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": COMMIT_ORDER_LOCK}, execution_options=UNREAD
-    )
-    connection.execute(_BEGIN_HISTORIES, {"rows": rows, "pull_id": pull_id, "now": now}, execution_options=UNREAD)
+    values = {"rows": recordset.document(beginnings), "pull_id": pull_id, "now": now}
+    connection.execute(_BEGIN_HISTORIES, values)
 
 
 _BEGIN_HISTORIES = text(
     f"""
-    WITH added AS (
+    WITH {COMMIT_ORDER}, added AS (
         INSERT INTO headshotpro.model_changes
             (model_id, to_status, changed, source, pull_id, observed_at, recorded_at)
         SELECT id, status, changed, 'pull', :pull_id, at, :now
-        FROM {recordset.table(_BEGINNING)} ORDER BY place
+        FROM {recordset.table(_BEGINNING)}, commit_order ORDER BY place
         RETURNING id
     )
     SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added

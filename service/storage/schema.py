@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import event, text
 
+from service.errors import MirrorError
 from service.storage import database, reader
 from service.storage.expand import Limits
 from service.storage.migrating import MIGRATION_LOCK, again_and_again, indexes_told, turn
@@ -64,12 +65,14 @@ def migrate(
         The revision that the schema has now; one of newer code is left as it is.
 
     Raises:
+        MirrorError: the database has another encoding than UTF8.
         StorageUnavailable: Postgres cannot be reached, or somebody was in the way to the end.
     """
     engine = _engine(url, limits)
     try:
+        _refuse_other_encodings(engine)
         with turn(engine, tell, patience):
-            with database.transaction(engine) as connection:
+            with database.transaction(engine, None) as connection:
                 found = known(connection)
                 if found is None:
                     _make(connection)
@@ -79,7 +82,7 @@ def migrate(
             elif found not in (None, newest()):
                 # Newer code was here, and its release was rolled back: there is nothing to do.
                 return found
-            with database.transaction(engine) as connection:
+            with database.transaction(engine, None) as connection:
                 if skipped := reader.grant(connection):
                     tell(skipped)
         return newest()
@@ -101,6 +104,16 @@ def _engine(url: str, limits: Limits) -> Engine:
 
     # Whatever the database has as its default: the transaction that holds the turn must not hold a snapshot.
     return engine.execution_options(isolation_level="READ COMMITTED")
+
+
+def _refuse_other_encodings(engine: Engine) -> None:
+    with database.transaction(engine, None) as connection:
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise MirrorError(
+            f"the database has the encoding {encoding}, in which many names cannot be stored: "
+            "make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0` and name it in DATABASE_URL"
+        )
 
 
 def _make(connection: Connection) -> None:
@@ -163,7 +176,7 @@ $$;
 def compare(url: str) -> None:
     """Compare a migrated database with `tables`; what differs is printed and ends in Alembic's own error."""
     engine = _engine(url, LIMITS)
-    with database.transaction(engine) as connection:
+    with database.transaction(engine, None) as connection:
         config = _config()
         config.attributes["connection"] = connection
         command.check(config)

@@ -45,17 +45,31 @@ def put(  # noqa: PLR0917 - the fields of a delivery, in their order
     connection.execute(statement, values)
 
 
-def take(connection: Connection, count: int) -> list[dict[str, Any]]:
-    """Take the oldest deliveries out, but those that another transaction is taking; a rollback puts them back."""
-    statement = text(
-        """
-        DELETE FROM headshotpro.event_spool WHERE id = ANY(ARRAY(
-            SELECT id FROM headshotpro.event_spool ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
-        )) RETURNING id, body, signed_at, received_at, delivery_id, event_id
-        """
-    )
-    taken = connection.execute(statement, {"count": count}).mappings()
+def take(connection: Connection, count: int, size: int) -> list[dict[str, Any]]:
+    """Take the oldest deliveries out, but those that another transaction is taking; a rollback puts them back.
+
+    Args:
+        connection: a transaction.
+        count: how many at most.
+        size: their bodies' bytes at most; the oldest one is taken whatever its size.
+    """
+    taken = connection.execute(_TAKE, {"count": count, "size": size}).mappings()
     return sorted((dict(row) for row in taken), key=lambda row: row["id"])
+
+
+_TAKE = text(
+    """
+    WITH oldest AS MATERIALIZED (
+        SELECT id, octet_length(body) AS size FROM headshotpro.event_spool
+        ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
+    ), counted AS (
+        SELECT id, size, sum(size) OVER (ORDER BY id) AS so_far FROM oldest
+    )
+    DELETE FROM headshotpro.event_spool
+    WHERE id = ANY(ARRAY(SELECT id FROM counted WHERE so_far <= :size OR so_far = size))
+    RETURNING id, body, signed_at, received_at, delivery_id, event_id
+    """
+)
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> int:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from service.storage import recordset
-from service.storage.database import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +72,7 @@ def ask(connection: Connection, wishes: Sequence[Wish]) -> None:
     """Add questions, one for each model at most; those about one model coalesce to the youngest time."""
     if wishes:
         values = {"rows": recordset.document([wish._asdict() for wish in wishes])}
-        connection.execute(_ASK, values, execution_options=UNREAD)
+        connection.execute(_ASK, values)
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[Wish]:
@@ -96,7 +95,7 @@ def settle_profiles(connection: Connection, ids: Sequence[str]) -> None:
     statement = text(
         f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({recordset.IDS}) AND after IS NULL"  # noqa: S608 - our words
     )
-    connection.execute(statement, {"ids": recordset.document(ids)}, execution_options=UNREAD)
+    connection.execute(statement, {"ids": recordset.document(ids)})
 
 
 def give_back(connection: Connection, ids: Sequence[str], seconds: float) -> None:

@@ -1,6 +1,6 @@
 """Where a drain's time goes: `python -m tests.bench.drain_profile [--events 20000] [--batch 500]`.
 
-One lane in this process, over servers of its own: CPU of the drain and of its session in Postgres for an event, how
+A drain in this process, over servers of its own: CPU of the drain and of its session in Postgres for an event, how
 long each statement took, WAL; then the same once more under cProfile, whose own cost makes its times longer.
 """
 

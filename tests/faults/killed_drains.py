@@ -17,8 +17,8 @@ import redis
 from sqlalchemy import event
 
 from service.inbox import Delivery, Inbox
+from service.mirror.batches import BATCH
 from service.mirror.drain import drain_batch, drain_spool
-from service.mirror.lanes import BATCH
 from service.storage import spool
 from service.storage.database import transaction
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened

@@ -12,7 +12,7 @@ import pytest
 from service.config import Settings
 from service.counters import EVENTS, read
 from service.errors import InboxUnavailable
-from service.mirror.lanes import BATCH
+from service.mirror.batches import BATCH
 from service.runtime import Runtime
 from tests.support.drainer import T0
 from tests.support.system import NOWHERE, event_body, new_id, rows

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import psycopg
 import pytest
 from psycopg import sql
 from sqlalchemy import text
 
-from service.storage import database
+from service.errors import MirrorError, SettingsError, StorageUnavailable
+from service.inbox import Delivery
+from service.mirror.drain import drain_spool
+from service.storage import schema, spool
+from service.storage.database import transaction
 from service.storage.schema import migrate
-from tests.support.drainer import T0, Drainer, minutes, never_one_by_one, opened
+from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened
 from tests.support.processes import eventually
 from tests.support.system import event_body, new_id, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.embedded import Postgres
 
 
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
@@ -25,6 +37,97 @@ def test_the_ends_of_time_do_no_harm_in_a_database_of_another_zone(drainer: Drai
         assert drainer.take(event_body(model, at=T0, inviteExpiresAt=said)) == {"applied": 1}
         assert drainer.take(event_body(model, at=minutes(1), inviteExpiresAt=None, status="failed")) == {"applied": 1}
         assert drainer.row(model)["status"] == "failed"
+
+
+ODD_SETTINGS = {
+    "datestyle": "SQL, DMY",
+    "intervalstyle": "iso_8601",
+    "client_encoding": "LATIN1",
+    "bytea_output": "escape",
+    "extra_float_digits": "-15",
+    "array_nulls": "off",
+    "standard_conforming_strings": "off",
+    "search_path": "",
+    "default_transaction_isolation": "serializable",
+    "default_transaction_deferrable": "on",
+    "statement_timeout": "1",
+    "lock_timeout": "1",
+    "timezone": "Asia/Kathmandu",
+}
+
+
+@pytest.mark.parametrize("setting", [*ODD_SETTINGS, "all"])
+def test_settings_of_the_database_change_nothing(drainer: Drainer, setting: str) -> None:
+    odd = ODD_SETTINGS if setting == "all" else {setting: ODD_SETTINGS[setting]}
+    # A limit of 1 ms may end what SQLAlchemy asks when it connects; that is tried again.
+    odd = {name: value for name, value in odd.items() if setting != "all" or not name.endswith("_timeout")}
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        for option, value in odd.items():
+            connection.execute(sql.SQL("alter database {} set {} = {}").format(name, sql.Identifier(option), value))
+    drainer.engine.dispose()
+    model = new_id()
+    told = {"title": "中文 é 😀", "createdAt": "2026-01-02T03:04:05.678Z", "inviteExpiresAt": "9999-12-31T23:59:59Z"}
+    eventually(lambda: connects(drainer))
+    assert drainer.take(event_body(model, at=T0, event_id="evt_1", **told)) == {"applied": 1}
+    assert drainer.take(event_body(model, at=minutes(1), status="failed")) == {"applied": 1}
+    with transaction(drainer.engine) as connection:
+        (read,) = connection.execute(text("select title, status, observed_at from headshotpro.models")).all()
+    assert tuple(read) == (told["title"], "failed", minutes(1))
+    with transaction(drainer.engine) as connection:
+        spool.put(connection, *Delivery.arrived(event_body(model, at=minutes(2)), int(T0.timestamp()), T0))
+    assert drain_spool(drainer.engine, TOLERANCE).results == {"applied": 1}
+
+
+def connects(drainer: Drainer) -> bool:
+    try:
+        with transaction(drainer.engine):
+            return True
+    except StorageUnavailable:
+        return False
+
+
+@pytest.fixture
+def latin_url(postgres: Postgres) -> Iterator[str]:
+    """An empty database that has 191 letters."""
+    name = f"latin_{new_id()}"
+    with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(f"create database {name} encoding 'LATIN1' locale 'C' template template0")
+    yield postgres.url_of(name)
+    with psycopg.connect(postgres.url_of("postgres"), autocommit=True) as connection:
+        connection.execute(f"drop database {name} with (force)")
+
+
+def test_migrate_refuses_a_database_of_another_encoding(latin_url: str) -> None:
+    with pytest.raises(MirrorError, match=r"the encoding LATIN1.*ENCODING 'UTF8'") as refused:
+        migrate(latin_url)
+    assert not isinstance(refused.value, SettingsError)
+    assert "\n" not in str(refused.value)
+    assert rows(latin_url, "select to_regnamespace('headshotpro') as made") == [{"made": None}]
+
+
+def test_a_title_that_a_latin1_database_has_not_blocks_no_event(
+    latin_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Migrated by a release that did not look.
+    monkeypatch.setattr(schema, "_refuse_other_encodings", lambda _engine: None)
+    migrate(latin_url)
+    with opened(latin_url, redis_url) as drainer:
+        good, bad, odd = new_id(), new_id(), new_id()
+        results = drainer.take(
+            event_body(good, at=T0, title="Zoë"),
+            event_body(bad, at=T0, event_id="evt_bad", title="中文"),
+            event_body(odd, at=T0, event_id="evt_中"),
+        )
+        assert results == {"applied": 1, "dead": 2}
+        assert drainer.row(good)["title"] == "Zoë"
+        event = drainer.event("evt_bad")
+        assert (event["status"], json.loads(event["payload"])["object"]["title"]) == ("dead", "中文")
+        dead = rows(latin_url, "select id from headshotpro.webhook_events where status = 'dead' order by id")
+        assert dead[1]["id"].startswith("sha256:")
+        asked = rows(latin_url, "select model_id from headshotpro.wishes where reason = 'dead_event'")
+        assert {row["model_id"] for row in asked} == {bad, odd}
+        drainer.assert_empty()
 
 
 def test_a_payload_that_postgres_refuses_even_from_the_dead_is_kept_as_text(drainer: Drainer) -> None:
@@ -102,32 +205,13 @@ LEFT_OVERS = {
 }
 
 
-@pytest.mark.parametrize("direct", [True, False])
-def test_nothing_outlives_a_transaction_on_its_connection(
-    drainer: Drainer, monkeypatch: pytest.MonkeyPatch, *, direct: bool
-) -> None:
+def test_nothing_outlives_a_transaction_on_its_connection(drainer: Drainer) -> None:
     # Behind a pooler the next transaction may be on another connection, and the next user of this one is a stranger.
-    if not direct:
-        monkeypatch.setattr(database, "_is_direct", lambda _connection: False)
     for number in range(12):
         drainer.take(*[event_body(new_id(), at=minutes(number)) for _ in range(3)])
     with drainer.engine.connect() as connection:
         assert connection.execute(text("select count(*) from headshotpro.models")).scalar() == 36
         left = {name: connection.execute(text(query)).all() for name, query in LEFT_OVERS.items()}
-    prepared = left.pop("prepared statements")
-    assert bool(prepared) is direct, prepared
+    # psycopg sets these two when it connects, as any client does.
+    left["settings"] = [row for row in left["settings"] if row[0] not in {"application_name", "client_encoding"}]
     assert not any(left.values()), left
-
-
-def test_prepared_statements_outlive_a_migration_that_adds_columns(
-    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    never_one_by_one(monkeypatch)
-    model = new_id()
-    for number in range(3):
-        drainer.take(event_body(model, at=minutes(number), title=str(number)))
-    with psycopg.connect(drainer.url, autocommit=True) as connection:
-        for table in ("models", "model_clocks", "model_changes", "webhook_events", "wishes"):
-            connection.execute(f"alter table headshotpro.{table} add column brand_new text")
-    assert drainer.take(event_body(model, at=minutes(4), title="after")) == {"applied": 1}
-    assert drainer.row(model)["title"] == "after"

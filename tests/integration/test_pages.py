@@ -18,7 +18,7 @@ from service.mirror.observe import from_absence, from_list
 from service.mirror.pages import Found, merge_pages
 from service.mirror.walk import Page, Walk
 from service.storage import database, erasing, pages, wishes
-from service.storage.database import pipeline
+from service.storage.database import transaction
 from service.storage.models import CLOCKS
 from service.upstream.payloads import ListedModel
 from tests.support.system import new_id, rows
@@ -135,10 +135,10 @@ class World:
 
 def ended(engine: Engine, url: str, seed: int, merge: Merge) -> list[dict[str, Any]]:
     """All that is stored when a world is over, but for our own times, numbers, and the marks of pages."""
-    with pipeline(engine) as connection:
+    with transaction(engine, by_key=True) as connection:
         connection.exec_driver_sql("truncate " + ", ".join(f"headshotpro.{name}" for name in TABLES.split(", ")))
     for step in World(seed).steps():
-        with pipeline(engine) as connection:
+        with transaction(engine, by_key=True) as connection:
             step(connection, merge)
     return [
         *rows(url, "select to_jsonb(m) - 'updated_at' - 'erased_at' as row from headshotpro.models as m order by id"),
@@ -165,7 +165,7 @@ def test_pages_by_sets_end_where_models_one_by_one_end(engine: Engine, database_
 def test_a_model_that_two_pages_show_alike_counts_once(engine: Engine, database_url: str) -> None:
     model_id = new_id()
     reads = [a_page(NOON + timedelta(seconds=place), a_model(model_id)) for place in (1, 2)]
-    with pipeline(engine) as connection:
+    with transaction(engine, by_key=True) as connection:
         assert by_sets(connection, reads) == Found(1, 1, 0, 0)
     (clock,) = rows(database_url, "select core_at, shown_at from headshotpro.model_clocks")
     assert clock["core_at"] == clock["shown_at"] == reads[1].page.sent_at
@@ -177,13 +177,13 @@ def test_of_two_pages_that_differ_about_a_model_the_later_holds(engine: Engine, 
     model_id = new_id()
     before = a_model(model_id, status="pending")
     if known:
-        with pipeline(engine) as connection:
+        with transaction(engine, by_key=True) as connection:
             by_sets(connection, [a_page(NOON, before)])
     reads = [
         a_page(NOON + timedelta(seconds=60), before),
         a_page(NOON + timedelta(seconds=61), a_model(model_id, status="active")),
     ]
-    with pipeline(engine) as connection:
+    with transaction(engine, by_key=True) as connection:
         assert by_sets(connection, reads) == Found(0 if known else 1, 0 if known else 1, 1 if known else 0, 0)
     assert rows(database_url, "select status from headshotpro.models") == [{"status": "active"}]
 
@@ -191,7 +191,7 @@ def test_of_two_pages_that_differ_about_a_model_the_later_holds(engine: Engine, 
 def test_a_page_that_shows_a_model_twice_is_settled_like_a_tie(engine: Engine, database_url: str) -> None:
     model_id = new_id()
     page = a_page(NOON, a_model(model_id, status="active"), a_model(model_id, status="pending"))
-    with pipeline(engine) as connection:
+    with transaction(engine, by_key=True) as connection:
         by_sets(connection, [page])
     assert rows(database_url, "select status from headshotpro.models") == [{"status": "active"}]
     assert rows(database_url, "select reason from headshotpro.wishes") == [{"reason": "dispute"}]
@@ -203,7 +203,7 @@ def test_a_page_that_shows_a_model_twice_is_settled_like_a_tie(engine: Engine, d
 def test_a_page_that_tells_nothing_new_moves_clocks_alone(engine: Engine, database_url: str) -> None:
     models = [a_model(new_id()) for _ in range(5)]
     for place in range(2):
-        with pipeline(engine) as connection:
+        with transaction(engine, by_key=True) as connection:
             by_sets(connection, [a_page(NOON + timedelta(minutes=place), *models)])
         if place == 0:
             before = rows(database_url, "select id, xmin::text from headshotpro.models order by id")
@@ -215,14 +215,14 @@ def test_a_page_that_tells_nothing_new_moves_clocks_alone(engine: Engine, databa
 
 def test_while_a_model_is_unknown_none_is_locked(engine: Engine, database_url: str) -> None:
     known, unknown = a_page(NOON, a_model(new_id())), a_page(NOON, a_model(new_id()))
-    with pipeline(engine) as connection:
+    with transaction(engine, by_key=True) as connection:
         by_sets(connection, [known])
     lock = "select from headshotpro.model_clocks for update nowait"
     for reads, locked in (([known, unknown], False), ([known], True)):
         ids = sorted(model_id for read in reads for model_id in read.page.ids)
         marks = [mark for read in reads for mark in read.marks]
         shown = pages.Shown(ids, marks, [False] * len(ids), [*range(len(ids))], [NOON] * len(ids), [None] * len(ids))
-        with pipeline(engine) as connection, psycopg.connect(database_url) as other:
+        with transaction(engine, by_key=True) as connection, psycopg.connect(database_url) as other:
             met = pages.confirm(connection, shown, ids, NOON)
             assert met.missing == ({unknown.page.ids[0]} if not locked else set())
             with pytest.raises(psycopg.errors.LockNotAvailable) if locked else nullcontext():

@@ -16,7 +16,6 @@ import pytest
 
 from service.embedded import free_port, write_private
 from service.embedded.privilege import disguise
-from service.errors import StorageUnavailable
 from service.leash import leashed
 from service.storage import schema
 from tests.integration.test_schema import picture
@@ -99,22 +98,3 @@ def test_drains_share_the_poolers_connections(
                 for _ in range(number % 4):
                     busy.enter_context(psycopg.connect(pooled_url)).execute("select 1")
                 assert drainers[number % 3].take(event_body(new_id(), at=minutes(number))) == {"applied": 1}
-
-
-def test_a_pooler_that_passes_for_postgres_is_found_out(
-    pooled_url: str, empty_database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    never_one_by_one(monkeypatch)
-    schema.migrate(empty_database_url)
-    with opened(pooled_url, redis_url) as drainer, psycopg.connect(pooled_url) as busy:
-        with drainer.engine.connect() as connection:
-            connection.info["direct"] = True
-        for number in range(3):
-            assert drainer.take(event_body(new_id(), at=minutes(number))) == {"applied": 1}
-        # Takes the session where the statements are prepared; the drain gets another one.
-        busy.execute("select 1")
-        drainer.put(event_body(new_id(), at=minutes(4)))
-        with pytest.raises(StorageUnavailable, match="pooler"):
-            drainer.drain()
-        drainer.let_time_pass()
-        assert drainer.drain().results == {"applied": 1}

@@ -105,7 +105,7 @@ def test_the_spool_is_applied_in_one_transaction_and_is_empty_then(drainer: Drai
 def test_what_another_drain_is_applying_is_left_to_it(drainer: Drainer) -> None:
     keep(drainer, event_body(new_id()))
     with transaction(drainer.engine) as connection:
-        assert len(spool.take(connection, 10)) == 1
+        assert len(spool.take(connection, 10, 1000)) == 1
         assert drain_spool(drainer.engine, TOLERANCE).results == {}
 
 

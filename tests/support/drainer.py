@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from service import inbox
 from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
 from service.mirror import drain
+from service.mirror.batches import BATCH
 from service.mirror.drain import Drained, drain_batch
-from service.mirror.lanes import BATCH
 from service.storage import database
 from tests.support.system import model_row, rows
 

@@ -25,7 +25,7 @@ from service.config import SECRETS, Settings, environment
 from service.errors import Stopping
 from service.leash import leashed
 from service.mirror import drain as draining
-from service.mirror.lanes import BATCH
+from service.mirror.batches import BATCH
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch
 from service.runtime import Runtime

@@ -19,7 +19,7 @@ def at_once(*works: Callable[[], object], seconds: float = 60.0) -> None:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the test fails with it
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
     for thread in threads:
         thread.start()
     for thread in threads:

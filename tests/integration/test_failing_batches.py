@@ -1,0 +1,277 @@
+"""Batches that fail: whatever one event does, the others are applied, and what fails alone is dead and asked about."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from service.errors import LockUnavailable, StatementTimeout, StorageUnavailable
+from service.inbox import STREAM, Delivery
+from service.mirror import drain
+from service.mirror.batches import BATCH, MOST_BYTES, split
+from service.mirror.drain import drain_spool
+from service.mirror.replay import replay
+from service.storage import spool
+from service.storage.database import transaction
+from service.storage.events import Wanted
+from tests.support.drainer import T0, TOLERANCE, Drainer, minutes
+from tests.support.system import event_body, model_row, new_id, rows
+from tests.support.threads import at_once
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+    from service.mirror.apply import Applied, Sighting
+
+    Apply = Callable[..., Applied]
+
+
+def wishes(drainer: Drainer) -> dict[str, str]:
+    found = rows(drainer.url, "select model_id, reason from headshotpro.wishes where reason = 'dead_event'")
+    return {row["model_id"]: row["reason"] for row in found}
+
+
+def keep(drainer: Drainer, *bodies: bytes) -> None:
+    """Put deliveries into the spool, as the webhook endpoint does without Redis."""
+    for body in bodies:
+        with transaction(drainer.engine) as connection:
+            spool.put(connection, *Delivery.arrived(body, int(T0.timestamp()), T0))
+
+
+def fail_for(monkeypatch: pytest.MonkeyPatch, model_id: str, error: BaseException) -> None:
+    """Let our own code fail whenever it merges a model."""
+    real: Apply = drain.apply
+
+    def apply(connection: Connection, sightings: Sequence[Sighting], **options: Any) -> Applied:
+        if any(sighting.observation.model_id == model_id for sighting in sightings):
+            raise error
+        return real(connection, sightings, **options)
+
+    monkeypatch.setattr(drain, "apply", apply)
+
+
+@contextmanager
+def slow(url: str, title: str, seconds: float) -> Iterator[None]:
+    """Writing a model with a title takes long."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            f"create function headshotpro.slow() returns trigger language plpgsql as "
+            f"$$ begin perform pg_sleep({seconds}); return new; end $$"
+        )
+        connection.execute(
+            f"create trigger slow before insert or update on headshotpro.models for each row "
+            f"when (new.title = '{title}') execute function headshotpro.slow()"
+        )
+        yield
+        connection.execute("drop function headshotpro.slow cascade")
+
+
+@contextmanager
+def locked(url: str, model_id: str) -> Iterator[None]:
+    """Another session holds a model's clocks."""
+    with psycopg.connect(url) as connection:
+        connection.execute("select from headshotpro.model_clocks where model_id = %s for update", [model_id])
+        yield
+
+
+ERRORS = [KeyError("email"), UnicodeEncodeError("latin-1", "\u4e2d", 0, 1, "no"), RecursionError(), MemoryError()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("kept", ["inbox", "spool"])
+def test_an_event_that_fails_our_code_is_dead_alone(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch, error: Exception, kept: str
+) -> None:
+    good, bad, after = new_id(), new_id(), new_id()
+    fail_for(monkeypatch, bad, error)
+    bodies = event_body(good, at=T0), event_body(bad, at=T0, event_id="evt_bad"), event_body(after, at=T0)
+    if kept == "inbox":
+        assert drainer.take(*bodies) == {"applied": 2, "dead": 1}
+    else:
+        keep(drainer, *bodies)
+        assert drain_spool(drainer.engine, TOLERANCE).results == {"applied": 2, "dead": 1}
+        assert rows(drainer.url, "select * from headshotpro.event_spool") == []
+    assert drainer.row(good)["status"] == drainer.row(after)["status"] == "active"
+    event = drainer.event("evt_bad")
+    assert (event["status"], event["error"]) == ("dead", f"it cannot be applied: {type(error).__name__}")
+    assert wishes(drainer) == {bad: "dead_event"}
+
+
+def test_a_dead_event_is_applied_by_replay_once_its_cause_is_gone(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = new_id()
+    with monkeypatch.context() as patch:
+        fail_for(patch, model, KeyError("email"))
+        assert drainer.take(event_body(model, "model.deleted", at=T0)) == {"dead": 1}
+        (still,) = replay(drainer.engine, Wanted(status="dead"), TOLERANCE)
+        assert still.after == "dead"
+    (replayed,) = replay(drainer.engine, Wanted(status="dead"), TOLERANCE)
+    assert replayed.after == "applied"
+    assert drainer.row(model)["status"] == "deleted"
+
+
+def test_an_event_whose_statement_takes_too_long_is_dead_alone(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "BATCH_STATEMENT_SECONDS", 0.4)
+    monkeypatch.setattr(drain, "ALONE_STATEMENT_SECONDS", 0.4)
+    good, bad = new_id(), new_id()
+    with slow(drainer.url, "slow", 60):
+        results = drainer.take(event_body(bad, at=T0, event_id="evt_bad", title="slow"), event_body(good, at=T0))
+    assert results == {"applied": 1, "dead": 1}
+    assert drainer.row(good)["status"] == "active"
+    assert model_row(drainer.url, bad) is None
+    assert "longer than its limit" in drainer.event("evt_bad")["error"]
+    assert wishes(drainer) == {bad: "dead_event"}
+
+
+def test_a_statement_that_takes_too_long_is_an_error_of_ours(drainer: Drainer) -> None:
+    with slow(drainer.url, "slow", 60), pytest.raises(StatementTimeout, match="longer than its limit"):
+        write_slowly(drainer)
+
+
+def write_slowly(drainer: Drainer) -> None:
+    with transaction(drainer.engine, 0.2) as connection:
+        connection.exec_driver_sql(
+            "insert into headshotpro.models (id, title, observed_at, updated_at) values ('m', 'slow', now(), now())"
+        )
+
+
+@pytest.mark.parametrize("kept", ["inbox", "spool"])
+def test_an_event_behind_a_lock_waits_and_the_others_do_not(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    monkeypatch.setattr(drain, "BATCH_LOCK_SECONDS", 0.2)
+    held, good = new_id(), new_id()
+    drainer.take(event_body(held, at=T0, status="pending"))
+    bodies = event_body(held, at=minutes(1), event_id="evt_held"), event_body(good, at=T0)
+    with locked(drainer.url, held):
+        if kept == "inbox":
+            assert drainer.take(*bodies) == {"applied": 1}
+            drainer.let_time_pass()
+        else:
+            keep(drainer, *bodies)
+            assert drain_spool(drainer.engine, TOLERANCE).results == {"applied": 1}
+        assert drainer.row(good)["status"] == "active"
+        assert drainer.row(held)["status"] == "pending"
+    rest = drainer.drain() if kept == "inbox" else drain_spool(drainer.engine, TOLERANCE)
+    assert rest.results == {"applied": 1}
+    assert drainer.row(held)["status"] == "active"
+
+
+def test_a_lock_on_everything_is_waited_for_and_makes_nothing_dead(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "BATCH_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(drain, "ALONE_LOCK_SECONDS", 0.05)
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(30)])
+    with psycopg.connect(drainer.url) as other:
+        other.execute("lock table headshotpro.model_clocks in access exclusive mode")
+        with pytest.raises(LockUnavailable):
+            drainer.drain()
+    drainer.let_time_pass()
+    assert drainer.drain().results == {"applied": 30}
+
+
+def test_a_role_without_a_privilege_makes_nothing_dead(drainer: Drainer) -> None:
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        role = f"role_{new_id()}"
+        connection.execute(f"create role {role} login password 'p'")
+        connection.execute(f"grant usage on schema headshotpro to {role}")
+        connection.execute(f"grant all on all tables in schema headshotpro to {role}")
+        connection.execute(f"revoke insert on headshotpro.models from {role}")
+        url = drainer.engine.url.set(username=role, password="p").render_as_string(hide_password=False)
+    limited = Drainer(url.replace("postgresql+psycopg", "postgresql"), _redis_url(drainer))
+    try:
+        limited.put(event_body(new_id(), at=T0))
+        with pytest.raises(StorageUnavailable, match="privilege"):
+            limited.drain()
+    finally:
+        limited.close()
+    drainer.let_time_pass()
+    assert drainer.drain().results == {"applied": 1}
+
+
+def _redis_url(drainer: Drainer) -> str:
+    options = drainer.client.connection_pool.connection_kwargs
+    return f"redis://:{options['password']}@{options['host']}:{options['port']}/0"
+
+
+def test_an_event_that_postgres_keeps_in_no_form_blocks_no_other(drainer: Drainer) -> None:
+    good, bad, after = new_id(), new_id(), new_id()
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        connection.execute("alter table headshotpro.webhook_events add check (id <> 'evt_bad')")
+    bodies = event_body(good, at=T0), event_body(bad, at=T0, event_id="evt_bad"), event_body(after, at=T0)
+    assert drainer.take(*bodies) == {"applied": 2}
+    assert drainer.row(good)["status"] == drainer.row(after)["status"] == "active"
+    assert drainer.box.depth().events == 1
+
+
+def test_an_entry_with_an_id_that_postgres_cannot_store_blocks_no_other(drainer: Drainer) -> None:
+    # Somebody may write into Redis by hand.
+    good, odd = new_id(), new_id()
+    fields = {"body": event_body(odd, at=T0), "event_id": "evt_\0", "delivery_id": "d\0"}
+    drainer.client.xadd(STREAM, fields)
+    results = drainer.take(event_body(good, at=T0))
+    assert (results["applied"], sum(results.values())) == (1, 2)
+    assert drainer.row(good)["status"] == "active"
+    drainer.assert_empty()
+
+
+@pytest.mark.parametrize("signed_at", [10**18, -(10**18)])
+def test_a_spooled_delivery_signed_at_no_time_stops_no_other(drainer: Drainer, signed_at: int) -> None:
+    odd, good = new_id(), new_id()
+    keep(drainer, event_body(odd, at=T0), event_body(good, at=T0))
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        connection.execute(
+            "update headshotpro.event_spool set signed_at = %s "
+            "where id = (select min(id) from headshotpro.event_spool)",
+            [signed_at],
+        )
+    assert drain_spool(drainer.engine, TOLERANCE).results == {"applied": 2}
+    assert drainer.row(odd)["status"] == drainer.row(good)["status"] == "active"
+
+
+# --- how much one transaction holds
+
+
+def test_a_batch_is_bounded_in_bytes_and_keeps_its_order(drainer: Drainer) -> None:
+    large = b" " * 200_000
+    drainer.put(*[event_body(new_id(), at=T0) + large for _ in range(150)])
+    entries = drainer.box.read(BATCH, 0)
+    assert len(entries) < 150
+    parts = list(split(entries))
+    assert [entry for part in parts for entry in part] == entries
+    assert all(sum(len(entry.body) for entry in part) <= MOST_BYTES for part in parts)
+    assert len(parts) == -(-sum(len(entry.body) for entry in entries) // MOST_BYTES)
+
+
+def test_the_spool_is_taken_in_batches_bounded_in_bytes(drainer: Drainer) -> None:
+    bodies = [event_body(new_id(), at=T0) + b" " * 200_000 for _ in range(30)]
+    keep(drainer, *bodies)
+    taken = []
+    while entries := drain_spool(drainer.engine, TOLERANCE).entries:
+        assert sum(len(entry.body) for entry in entries) <= MOST_BYTES
+        taken += [entry.body for entry in entries]
+    assert taken == bodies
+
+
+def test_one_delivery_larger_than_a_batch_is_taken_alone(drainer: Drainer) -> None:
+    bodies = [event_body(new_id(), at=T0) for _ in range(2)]
+    keep(drainer, *bodies)
+    with transaction(drainer.engine) as connection:
+        assert [row["body"] for row in spool.take(connection, 10, 1)] == bodies[:1]
+
+
+def test_a_replay_reads_payloads_bounded_in_bytes(drainer: Drainer) -> None:
+    title = "t" * 240_000
+    drainer.put(*[event_body(new_id(), at=T0, title=title) for _ in range(20)])
+    drainer.drain()
+    at_once(lambda: list(replay(drainer.engine, Wanted(), TOLERANCE)))
+    assert len(list(replay(drainer.engine, Wanted(), TOLERANCE))) == 20

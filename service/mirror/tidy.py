@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from service.errors import MirrorError
-from service.storage import changes, erasing, models, retention
+from service.mirror.erasure import erase
+from service.storage import erasing, models, retention
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
 log = structlog.get_logger(__name__)
 
@@ -68,24 +69,27 @@ def erase_now(engine: Engine, model_id: str) -> bool:
             raise MirrorError(f"the mirror has never seen a model {model_id}")
         if row["status"] != "deleted":
             raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
-        return _erase(connection, [model_id]) > 0
+    return erase(engine, [model_id]) > 0
 
 
-def _steps(keeping: Keeping) -> dict[str, Callable[[Connection], int]]:
+def _steps(keeping: Keeping) -> dict[str, Callable[[Engine], int]]:
     """What there is to do: each takes a small bite and says how many rows it had."""
     now = datetime.now(UTC)
 
-    def erase_due(connection: Connection) -> int:
-        before = now - timedelta(days=keeping.personal)
-        return _erase(connection, erasing.due(connection, before, ERASED_AT_ONCE))
+    def erase_due(engine: Engine) -> int:
+        with transaction(engine) as connection:
+            ids = erasing.due(connection, now - timedelta(days=keeping.personal), ERASED_AT_ONCE)
+        return erase(engine, ids)
 
-    def purge_events(connection: Connection) -> int:
-        return retention.purge_events(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
+    def purge_events(engine: Engine) -> int:
+        with transaction(engine) as connection:
+            return retention.purge_events(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
 
-    def purge_history(connection: Connection) -> int:
-        return retention.purge_changes(connection, now - timedelta(days=keeping.history), PURGED_AT_ONCE)
+    def purge_history(engine: Engine) -> int:
+        with transaction(engine) as connection:
+            return retention.purge_changes(connection, now - timedelta(days=keeping.history), PURGED_AT_ONCE)
 
-    steps: dict[str, Callable[[Connection], int]] = {
+    steps: dict[str, Callable[[Engine], int]] = {
         "tombstones_erased": erase_due,
         "events_purged": purge_events,
         "changes_purged": purge_history,
@@ -95,12 +99,11 @@ def _steps(keeping: Keeping) -> dict[str, Callable[[Connection], int]]:
     return steps
 
 
-def _until_done(engine: Engine, name: str, step: Callable[[Connection], int], deadline: float) -> bool:
+def _until_done(engine: Engine, name: str, step: Callable[[Engine], int], deadline: float) -> bool:
     """Take bites until nothing is left or the time is up: whether nothing is left."""
     done = 0
     while monotonic() < deadline:
-        with transaction(engine) as connection:
-            bite = step(connection)
+        bite = step(engine)
         done += bite
         if not bite:
             if done:
@@ -108,27 +111,3 @@ def _until_done(engine: Engine, name: str, step: Callable[[Connection], int], de
             return True
     log.info("tidied", **{name: done})
     return False
-
-
-def _erase(connection: Connection, ids: list[str]) -> int:
-    """Erase tombstones, in the order of locks that all writers keep: how many were."""
-    models.lock_clocks(connection, ids)
-    now = datetime.now(UTC)
-    erased = erasing.erase(connection, ids, now)
-    changes.append(connection, [_change(row, now) for row in erased], now)
-    return len(erased)
-
-
-def _change(row: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """The change that tells of it; what was erased is named, not told."""
-    gone = {name: [None, None] for name in erasing.PERSONAL if row[name] is not None}
-    return {
-        "model_id": row["id"],
-        "from_status": None,
-        "to_status": None,
-        "changed": {**gone, "erased_at": [None, now.isoformat()]},
-        "source": "erase",
-        "event_id": None,
-        "pull_id": None,
-        "observed_at": now,
-    }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
 from sqlalchemy import text
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 # What tells who somebody is. Ids, times and statuses stay: they are what dashboards count.
 PERSONAL = ("email", "title", "uid", "trigger")
+# From so many characters on a value is looked for inside of texts, too.
+SHORTEST_PART = 8
 
 
 def due(connection: Connection, deleted_before: datetime, limit: int) -> list[str]:
@@ -24,6 +27,139 @@ def due(connection: Connection, deleted_before: datetime, limit: int) -> list[st
         "AND deleted_at < :deleted_before ORDER BY deleted_at LIMIT :limit"
     )
     return list(connection.execute(statement, {"deleted_before": deleted_before, "limit": limit}).scalars())
+
+
+class Name(NamedTuple):
+    """Something that tells who the person of a tombstone is.
+
+    Attributes:
+        kind: `email`, `title`, `uid`, or `id` for the model itself.
+        value: as it is stored.
+    """
+
+    kind: str
+    value: str
+
+    @property
+    def needles(self) -> list[str]:
+        """The texts by which it is found in a payload as Postgres writes it.
+
+        A short value could be a part of any other word, so it has to be a whole text of JSON. A payload that is no JSON
+        is kept as one text, in which everything is escaped once more.
+        """
+        texts = {json.dumps(self.value, ensure_ascii=False), json.dumps(self.value)}
+        if len(self.value) >= SHORTEST_PART or self.kind == "email":
+            texts = {text[1:-1] for text in texts}
+        return sorted(texts | {json.dumps(text, ensure_ascii=False)[1:-1] for text in texts})
+
+
+def names(connection: Connection, ids: Sequence[str]) -> list[Name]:
+    """What names the persons of tombstones that are not erased yet: now, and as they were called before."""
+    return [Name(*row) for row in connection.execute(_NAMES, {"ids": list(ids)})]
+
+
+_NAMES = text(
+    """
+    WITH due AS (
+        SELECT * FROM headshotpro.models
+        WHERE id = ANY(CAST(:ids AS text[])) AND status = 'deleted' AND erased_at IS NULL
+    )
+    SELECT told.kind, told.value FROM due
+    CROSS JOIN LATERAL (VALUES ('id', id), ('email', email), ('title', title), ('uid', uid)) AS told (kind, value)
+    WHERE value <> ''
+    UNION
+    SELECT told.kind, told.pair ->> place
+    FROM due
+    JOIN headshotpro.model_changes AS past ON past.model_id = due.id
+    CROSS JOIN LATERAL jsonb_each(past.changed) AS told (kind, pair)
+    CROSS JOIN generate_series(0, 1) AS place
+    WHERE told.kind IN ('email', 'title', 'uid') AND told.pair ->> place <> ''
+    """
+)
+
+
+def forget_payloads(connection: Connection, names: Sequence[Name], above: str, count: int) -> str | None:
+    """Take the bodies of events away that name somebody, among the next events in the order of ids.
+
+    Two people may have one title: an event about another model that has it, too, names the other one. A model's id
+    names no person, so it counts only in an event that is about no model.
+
+    Args:
+        connection: a transaction of its own.
+        names: what to look for.
+        above: the last id of the slice before.
+        count: how many events to look through.
+
+    Returns:
+        The last id of this slice; None where there was none.
+    """
+    until = connection.execute(_SLICE, {"above": above, "count": count}).scalar()
+    if until is None:
+        return None
+    titles = [(needle, name.value) for name in names if name.kind == "title" for needle in name.needles]
+    values = {
+        "above": above,
+        "until": until,
+        "certain": [needle for name in names if name.kind in ("email", "uid") for needle in name.needles],
+        "ids": [needle for name in names if name.kind == "id" for needle in name.needles],
+        "needles": [needle for needle, _ in titles],
+        "titles": [title for _, title in titles],
+    }
+    connection.execute(_FORGET_PAYLOADS, values)
+    return str(until)
+
+
+_SLICE = text(
+    """
+    SELECT max(id) FROM (
+        SELECT id FROM headshotpro.webhook_events WHERE id > :above ORDER BY id LIMIT :count
+    ) AS slice
+    """
+)
+# Locked in the order of ids, as the drain does it.
+_FORGET_PAYLOADS = text(
+    """
+    WITH found AS (
+        SELECT event.id FROM headshotpro.webhook_events AS event
+        CROSS JOIN LATERAL (SELECT lower(event.payload::text) AS body OFFSET 0) AS told
+        WHERE event.id > :above AND event.id <= :until AND event.payload IS NOT NULL AND (
+            EXISTS (
+                SELECT FROM unnest(CAST(:certain AS text[])) AS needle WHERE strpos(told.body, lower(needle)) > 0
+            ) OR (event.model_id IS NULL AND EXISTS (
+                SELECT FROM unnest(CAST(:ids AS text[])) AS needle WHERE strpos(told.body, lower(needle)) > 0
+            )) OR EXISTS (
+                SELECT FROM unnest(CAST(:needles AS text[]), CAST(:titles AS text[])) AS named (needle, title)
+                WHERE strpos(told.body, lower(named.needle)) > 0 AND NOT EXISTS (
+                    SELECT FROM headshotpro.models AS other
+                    WHERE other.id = event.model_id AND other.title = named.title AND other.status <> 'deleted'
+                )
+            )
+        )
+        ORDER BY event.id FOR UPDATE OF event
+    )
+    UPDATE headshotpro.webhook_events AS event SET payload = NULL FROM found WHERE event.id = found.id
+    """
+)
+
+
+def forget_idempotency_keys(connection: Connection, names: Sequence[Name]) -> None:
+    """Remove the keys by which these models were created, and those that hold an address; one in use is left alone."""
+    addresses = [name.value for name in names if name.kind == "email"]
+    values = {
+        "ids": [name.value for name in names if name.kind == "id"],
+        "addresses": sorted({form for value in addresses for form in (value, quote(value), quote(value, safe=""))}),
+    }
+    connection.execute(_FORGET_KEYS, values)
+
+
+_FORGET_KEYS = text(
+    """
+    DELETE FROM headshotpro.idempotency_keys AS created
+    WHERE model_id = ANY(CAST(:ids AS text[])) OR (leased_until <= now() AND EXISTS (
+        SELECT FROM unnest(CAST(:addresses AS text[])) AS address WHERE strpos(lower(created.key), lower(address)) > 0
+    ))
+    """
+)
 
 
 def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dict[str, Any]]:

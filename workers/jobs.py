@@ -22,7 +22,7 @@ from service.mirror.tidy import Keeping
 from service.mirror.tidy import tidy as remove_old
 from service.queue import Job
 from service.storage import idempotency, processes, pulls, wishes
-from service.storage.database import transaction
+from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.failures import told_without_values
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
@@ -231,7 +231,7 @@ def count_missed() -> None:
 
 
 def _count_missed(runtime: Runtime) -> bool:
-    with transaction(runtime.engine) as connection:
+    with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
         pulls.count_missed_webhooks(connection, WEBHOOK_GRACE_SECONDS)
     return False
 

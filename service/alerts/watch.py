@@ -28,7 +28,7 @@ from service.alerts.rules import (
 )
 from service.alerts.signs import Signs
 from service.storage import alert_facts, alerts, notices
-from service.storage.database import transaction
+from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +115,7 @@ class Watch:
             self._inbox = self._read_inbox()
         if self._next_look and monotonic() - self._next_look > LONGEST_GAP_SECONDS:
             self._signs.forget()
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, WHOLE_TABLE_SECONDS) as connection:
             is_time = notices.is_time(connection, WINDOW_SECONDS)
             if (not is_time and monotonic() < self._next_look) or not alerts.take_turn(connection):
                 return

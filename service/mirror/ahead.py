@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from service.inbox import MOST_BYTES
 from service.mirror.walk import PAGE, Page, Walk, accepts, step_back, step_on
 from service.upstream.payloads import created_at_of
 
@@ -44,6 +45,7 @@ class Read:
         answered_at: upstream time of its answer.
         joined: it joined the page before.
         walk: where the walk stands after it, but for how many of its models are new: the merge has yet to tell.
+        size: bytes of the response.
     """
 
     page: Page
@@ -52,6 +54,7 @@ class Read:
     answered_at: datetime
     joined: bool
     walk: Walk
+    size: int = 0
 
 
 class Reader:
@@ -80,14 +83,15 @@ class Reader:
     def take(self) -> list[Read]:
         """Pages that wait to be merged, at least one; none when the time is up or the walk has ended.
 
-        No more than half of those that may be read ahead; pages that follow each other quickly are taken together.
+        No more than half of those that may be read ahead, and no other once they have `MOST_BYTES`; pages that follow
+        each other quickly are taken together.
 
         Raises:
             Exception: whatever ended the reading, once the pages before it were taken.
         """
         taken: list[Read] = []
         with suppress(queue.Empty):
-            while not self._over and len(taken) < self._most_taken:
+            while not self._over and len(taken) < self._most_taken and sum(read.size for read in taken) < MOST_BYTES:
                 found = self._found.get(timeout=GATHERING_SECONDS if taken else None)
                 if isinstance(found, Read):
                     taken.append(found)
@@ -125,7 +129,8 @@ class Reader:
         page = page_of(answer, min(max(answer.sent_at, walk.began_at), answer.answered_at))
         joined = accepts(walk, page)
         self._walk = step_on(walk, page, 0) if joined else step_back(walk)
-        return Read(page, answer.body.models, marks_of(answer.body.models), answer.answered_at, joined, self._walk)
+        models = answer.body.models
+        return Read(page, models, marks_of(models), answer.answered_at, joined, self._walk, len(answer.raw))
 
 
 def marks_of(models: Sequence[ListedModel]) -> list[int]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # How long a statement of a batch may take and wait for a lock; a batch takes less than a second.
-BATCH_STATEMENT_SECONDS = 30.0
+BATCH_STATEMENT_SECONDS = 20.0
 BATCH_LOCK_SECONDS = 5.0
 # Alone, an event waits for a lock for this long; the others do not wait for it.
 ALONE_LOCK_SECONDS = 0.5

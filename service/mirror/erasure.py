@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from service.storage import changes, erasing, models
-from service.storage.database import transaction
+from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +33,11 @@ def erase(engine: Engine, ids: Sequence[str]) -> int:
     """
     if not ids:
         return 0
-    with transaction(engine) as connection:
+    with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         names = erasing.names(connection, ids)
     _forget_in_events(engine, names)
     now = datetime.now(UTC)
-    with transaction(engine) as connection:
+    with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         # In the order of locks that all writers keep.
         models.lock_clocks(connection, ids)
         erasing.forget_idempotency_keys(connection, names)
@@ -50,7 +50,7 @@ def _forget_in_events(engine: Engine, names: Sequence[erasing.Name]) -> None:
     """Take the bodies of events away that name somebody, whatever model they are about."""
     above: str | None = "" if names else None
     while above is not None:
-        with transaction(engine) as connection:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             above = erasing.forget_payloads(connection, names, above, EVENTS_AT_ONCE)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from service.errors import KeyRejected, Stopping, Throttled, UpstreamError, UpstreamRejected
+from service.errors import KeyRejected, StatementTimeout, Stopping, Throttled, UpstreamError, UpstreamRejected
 from service.mirror import deletions
 from service.mirror.ahead import Reader
 from service.mirror.apply import SETTLING
@@ -26,7 +26,7 @@ from service.mirror.pages import merge_pages
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves
 from service.process_name import surely_dead
 from service.storage import pulls, suspects, wishes
-from service.storage.database import transaction
+from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -205,12 +205,24 @@ class _Slice:
         """A walk that begins, in time: after every answer that is merged already, so that what it shows can be told."""
         if walk.total is not None:
             return walk
-        with transaction(self.puller.engine) as connection:
+        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
             newest = pulls.newest_shown_at(connection)
         after = newest + timedelta(microseconds=1) if newest else walk.began_at
         return msgspec.structs.replace(walk, began_at=max(after, self.state.began_at or after))
 
     def _commit(self, reads: Sequence[Read]) -> None:
+        """Merge pages in one transaction, or page by page where that takes too long."""
+        walk, requests = self.state.walk, self.requests
+        try:
+            self._merge(reads)
+        except StatementTimeout:
+            if len(reads) == 1:
+                raise
+            self.state.walk, self.requests = walk, requests
+            for read in reads:
+                self._merge([read])
+
+    def _merge(self, reads: Sequence[Read]) -> None:
         """One transaction: what pages tell, even of one that did not join, and where the walk stands after them."""
         self.state.began_at = began_at = self.state.began_at or reads[0].page.sent_at
         walk = reads[-1].walk
@@ -236,7 +248,7 @@ class _Slice:
         if self.kind == HOT:
             self._next_status()
             return
-        with transaction(self.puller.engine) as connection:
+        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
             met = pulls.shown_since(connection, self.state.walk.began_at)
         if proves(self.state.walk, met):
             self._find_suspects()
@@ -254,7 +266,7 @@ class _Slice:
         if self.state.statuses:
             return
         began_at = self._began_at
-        with transaction(self.puller.engine) as connection:
+        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
             gone = suspects.left_hot(connection, began_at, HOT_STATUSES, MOST_LEFT_HOT)
             due_at = datetime.now(UTC) + SETTLING
             wishes.ask(
@@ -265,7 +277,7 @@ class _Slice:
 
     def _find_suspects(self) -> None:
         began_at = self._began_at
-        with transaction(self.puller.engine) as connection:
+        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
             found, live = suspects.count(connection, began_at)
             held = found > max(NEVER_HELD, self.puller.tombstone_limit * live)
             if held:
@@ -280,7 +292,7 @@ class _Slice:
     def _suspects(self) -> None:
         """Decide some suspects by single GETs; when none is left, the pull is complete."""
         began_at = self._began_at
-        with transaction(self.puller.engine) as connection:
+        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
             some = suspects.next_few(connection, began_at, self.state.checked, SUSPECTS_AT_A_TIME)
         for model_id in some:
             if not self.left:

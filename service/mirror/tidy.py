@@ -11,7 +11,7 @@ import structlog
 from service.errors import MirrorError
 from service.mirror.erasure import erase
 from service.storage import erasing, models, retention
-from service.storage.database import transaction
+from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,16 +77,16 @@ def _steps(keeping: Keeping) -> dict[str, Callable[[Engine], int]]:
     now = datetime.now(UTC)
 
     def erase_due(engine: Engine) -> int:
-        with transaction(engine) as connection:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             ids = erasing.due(connection, now - timedelta(days=keeping.personal), ERASED_AT_ONCE)
         return erase(engine, ids)
 
     def purge_events(engine: Engine) -> int:
-        with transaction(engine) as connection:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             return retention.purge_events(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
 
     def purge_history(engine: Engine) -> int:
-        with transaction(engine) as connection:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             return retention.purge_changes(connection, now - timedelta(days=keeping.history), PURGED_AT_ONCE)
 
     steps: dict[str, Callable[[Engine], int]] = {

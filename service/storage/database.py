@@ -38,8 +38,8 @@ CONNECT_OPTIONS = {
 IDLE_SECONDS = 10
 # How long a statement may take: one that finds its rows by their keys, or that a person waits for.
 STATEMENT_SECONDS = 30.0
-# One in the background that may read a whole table.
-WHOLE_TABLE_SECONDS = 300.0
+# One in the background that may read a whole table; shorter than a worker's child may be silent.
+WHOLE_TABLE_SECONDS = 60.0
 # How long a statement waits for a lock; less, so that the error says which of the two it was.
 LOCK_SECONDS = 10.0
 

@@ -88,7 +88,7 @@ class Keeper:
 
     def _write(self, delivery: Delivery) -> None:
         try:
-            with transaction(self._engine) as connection:
+            with transaction(self._engine, SPOOL_PATIENCE_SECONDS) as connection:
                 spool.put(connection, *delivery)
         except (SchemaOutdated, DBAPIError) as error:
             raise StorageUnavailable(f"Postgres refuses: {type(error).__name__}") from error

@@ -10,14 +10,16 @@ import pytest
 
 from service.errors import LockUnavailable, StatementTimeout, StorageUnavailable
 from service.inbox import STREAM, Delivery
-from service.mirror import drain
+from service.mirror import ahead, drain, pull
 from service.mirror.batches import BATCH, MOST_BYTES, split
 from service.mirror.drain import drain_spool
+from service.mirror.pages import merge_pages
 from service.mirror.replay import replay
 from service.storage import spool
 from service.storage.database import transaction
 from service.storage.events import Wanted
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes
+from tests.support.mirror import LIST
 from tests.support.system import event_body, model_row, new_id, rows
 from tests.support.threads import at_once
 
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from service.mirror.ahead import Read
     from service.mirror.apply import Applied, Sighting
+    from service.mirror.pages import Found
+    from tests.support.mirror import StartMirror
 
     Apply = Callable[..., Applied]
 
@@ -134,6 +139,13 @@ def test_an_event_whose_statement_takes_too_long_is_dead_alone(
 def test_a_statement_that_takes_too_long_is_an_error_of_ours(drainer: Drainer) -> None:
     with slow(drainer.url, "slow", 60), pytest.raises(StatementTimeout, match="longer than its limit"):
         write_slowly(drainer)
+
+
+def test_every_transaction_has_limits(drainer: Drainer) -> None:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    with transaction(drainer.engine) as connection:
+        shown = [connection.exec_driver_sql(f"show {name}").scalar_one() for name in names]
+    assert shown == ["30s", "10s", "10s"]
 
 
 def write_slowly(drainer: Drainer) -> None:
@@ -275,3 +287,26 @@ def test_a_replay_reads_payloads_bounded_in_bytes(drainer: Drainer) -> None:
     drainer.drain()
     at_once(lambda: list(replay(drainer.engine, Wanted(), TOLERANCE)))
     assert len(list(replay(drainer.engine, Wanted(), TOLERANCE))) == 20
+
+
+def test_pages_that_take_too_long_together_are_merged_one_by_one(
+    mirror: StartMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def merge(connection: Connection, reads: Sequence[Read], *rest: Any) -> Found:
+        found = merge_pages(connection, reads, *rest)
+        sizes.append(len(reads))
+        if len(reads) > 1:
+            raise StatementTimeout("it took longer than its limit")
+        return found
+
+    monkeypatch.setattr(pull, "merge_pages", merge)
+    # Pages that wait for each other are taken together, however slow the machine is.
+    monkeypatch.setattr(ahead, "GATHERING_SECONDS", 5.0)
+    here = mirror(models=700)
+    row = here.pull()
+    assert max(sizes) > 1
+    assert (row["status"], row["inserted"], row["pages"]) == ("complete", 700, here.asked(LIST).total())
+    assert row["requests"] == here.asked(LIST).total() + 1
+    assert here.differences() == []

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from service.errors import UpstreamTimeout
+from service.inbox import MOST_BYTES
 from service.mirror.ahead import Reader
 from service.mirror.walk import PAGE, Walk
 from service.upstream.answers import Answer
@@ -20,10 +21,11 @@ NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 class Vendor:
     """Answers with pages of a list that holds still; one request may fail, one may be kept waiting."""
 
-    def __init__(self, models: int, fails_at: int | None = None) -> None:
+    def __init__(self, models: int, fails_at: int | None = None, size: int = 0) -> None:
         self.ids = [f"{0x65A51E40 + number:08x}{number:016x}" for number in range(models)]
         self.offsets: list[int] = []
         self._fails_at = fails_at
+        self._size = size
 
     def ask(self, offset: int) -> Answer[ModelPage]:
         self.offsets.append(offset)
@@ -32,7 +34,7 @@ class Vendor:
         shown = tuple(ListedModel(id=model_id) for model_id in self.ids[offset : offset + PAGE])
         more = offset + PAGE < len(self.ids)
         pagination = Pagination(total=len(self.ids), limit=PAGE, offset=offset, has_more=more)
-        return Answer(ModelPage(models=shown, pagination=pagination), NOON, NOON)
+        return Answer(ModelPage(models=shown, pagination=pagination), NOON, NOON, raw=b" " * self._size)
 
 
 def minute() -> float:
@@ -55,6 +57,14 @@ def test_every_page_is_taken_once_and_in_order(most: int) -> None:
     met = read_all(Reader(Walk(), vendor.ask, minute, most))
     assert list(dict.fromkeys(met)) == vendor.ids
     assert vendor.offsets == sorted(set(vendor.offsets))
+
+
+def test_pages_taken_together_are_bounded_in_bytes() -> None:
+    vendor = Vendor(2_000, size=MOST_BYTES // 2)
+    reader = Reader(Walk(), vendor.ask, minute, 16)
+    assert eventually(lambda: len(vendor.offsets) == 11)
+    assert [len(reader.take()) for _ in range(6)] == [2, 2, 2, 2, 2, 1]
+    assert reader.take() == []
 
 
 @pytest.mark.parametrize("most", [1, 3])

@@ -17,6 +17,7 @@ from service.inbox import reachable
 
 if TYPE_CHECKING:
     import redis
+    from rq.job import Job as RqJob
 
 DRAIN_QUEUE = "headshotpro-drain"
 WORK_QUEUE = "headshotpro-work"
@@ -103,6 +104,12 @@ class JobQueue:
             self._client.delete(job.flag)
 
 
-def queue_of(client: redis.Redis, name: str) -> Queue:
-    """One of the two queues; jobs are JSON, so that nobody can smuggle a pickle into a worker."""
-    return Queue(name, connection=client, serializer=JSONSerializer)
+def queue_of(client: redis.Redis, name: str, job_class: type[RqJob] | None = None) -> Queue:
+    """One of the two queues; jobs are JSON, so that nobody can smuggle a pickle into a worker.
+
+    Args:
+        client: of its Redis.
+        name: RQ's name of it.
+        job_class: how jobs that are read from it behave; RQ's own where none is given.
+    """
+    return Queue(name, connection=client, serializer=JSONSerializer, job_class=job_class)

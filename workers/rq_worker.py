@@ -1,4 +1,10 @@
-"""RQ's worker, mended: it comes back when Redis does, and stops between two batches."""
+"""RQ's worker, mended: it comes back when Redis does, stops between two batches, and runs our own jobs alone.
+
+RQ calls whatever function a job in Redis names, imports its callbacks and sends its webhooks. So anybody who can write
+to Redis could run anything here. Three things prevent that: `OwnJob` has no function but ours, and no callbacks or
+webhooks, whichever part of RQ asks for them; `Worker.execute_job` refuses and deletes a job that asks for more than
+`service.queue.Job` ever does; and a job that RQ cannot even read ends neither the worker nor its housekeeping.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import structlog
-from rq.exceptions import StopRequested
+from rq import Queue
+from rq.exceptions import DeserializationError, NoSuchJobError, StopRequested
+from rq.job import Job
+from rq.results import Result
 from rq.serializers import JSONSerializer
+from rq.utils import now
 from rq.worker import SimpleWorker
 
 from service import inbox
+from service.queue import Job as OurJob
 from service.queue import queue_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from rq import Queue
-    from rq.job import Job
 
     from service.runtime import Runtime
 
@@ -30,6 +38,93 @@ WORKER_TTL_SECONDS = 20
 COME_BACK_SECONDS = 1.0
 
 
+# What a job of RQ may name or ask for beyond its function and arguments; ours never do.
+FOREIGN_FIELDS = (
+    "success_callback_name",
+    "failure_callback_name",
+    "stopped_callback_name",
+    "webhooks",
+    "dependency_ids",
+    "dependency_id",
+    "repeats_left",
+    "retries_left",
+    "group_id",
+    "rate_limit_key",
+)
+LONGEST_NAME_LOGGED = 200
+# A job of ours as RQ has it: function, no object, arguments, no named ones, the queue it says and the one it came from.
+OURS: list[tuple[Any, ...]] = [(job.function, None, [*job.arguments], {}, job.queue, job.queue) for job in OurJob]
+
+
+class OwnJob(Job):
+    """A job as Redis holds it, of which RQ can run nothing that is not ours.
+
+    Attributes:
+        foreign: why it is not one of `service.queue.Job`; empty where it may be.
+    """
+
+    foreign: str = ""
+
+    def restore(self, raw_data: Any) -> None:
+        """Take over what Redis holds; a job that RQ cannot read is kept as one that is refused."""
+        fields = {bytes(name).decode(errors="replace"): value for name, value in raw_data.items()}
+        asked = [name for name in FOREIGN_FIELDS if fields.get(name)]
+        if asked:
+            self.foreign = f"it names {', '.join(asked)}"
+        try:
+            super().restore(raw_data)
+        except Exception as error:  # noqa: BLE001 - each field is parsed, and each may hold anything
+            self.foreign = f"it cannot be read: {type(error).__name__}"
+            self.data = b""
+
+    @property
+    def func(self) -> Any:
+        """The function, when it is one of ours: nothing else is even imported."""
+        if self.func_name not in [job.function for job in OurJob]:
+            raise DeserializationError("not a function of ours")
+        return super().func
+
+    @property
+    def success_callback(self) -> None:
+        """None: ours have no callbacks, and RQ's housekeeping would run them too."""
+
+    @property
+    def failure_callback(self) -> None:
+        """See `success_callback`."""
+
+    @property
+    def stopped_callback(self) -> None:
+        """See `success_callback`."""
+
+    def send_webhooks(self, *_arguments: Any, **_options: Any) -> None:
+        """Send none: ours have none, and RQ's housekeeping would send them too."""
+
+    def why_foreign(self, queue: str) -> str:
+        """Why the worker of this queue refuses it; empty where it is exactly a job of ours."""
+        if self.foreign:
+            return self.foreign
+        try:
+            asked = (self.func_name, self.instance, list(self.args), self.kwargs, self.origin, queue)
+        except (DeserializationError, TypeError) as error:
+            return f"it cannot be read: {type(error).__name__}"
+        return "" if asked in OURS else "no job of ours has this function, these arguments and this queue"
+
+    def function_name(self) -> str:
+        """What it would have run, for the log."""
+        try:
+            return str(self.func_name)[:LONGEST_NAME_LOGGED]
+        except DeserializationError:
+            return ""
+
+    def remove(self, queue: Queue) -> None:
+        """Delete it, without what RQ would do for its group, its dependents or its rate limit."""
+        with self.connection.pipeline() as pipeline:
+            pipeline.lrem(queue.intermediate_queue_key, 0, self.id)
+            results: str = Result.get_key(self.id)  # type: ignore[no-untyped-call]  # RQ types it not
+            pipeline.delete(self.key, self.dependents_key, self.dependencies_key, results)
+            pipeline.execute()
+
+
 class Worker(SimpleWorker):
     """RQ's worker that runs jobs in its own process.
 
@@ -37,6 +132,7 @@ class Worker(SimpleWorker):
     """
 
     runtime: Runtime
+    job_class = OwnJob
     max_connection_wait_time = 1.0
     log_result_lifespan = False
 
@@ -59,9 +155,38 @@ class Worker(SimpleWorker):
         super().heartbeat(*args, **kwargs)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Each line that is logged meanwhile names the job."""
+        """Run a job of ours, refuse any other before RQ has done anything for it; each line logged names the job."""
+        assert isinstance(job, OwnJob), "`job_class`"
         with structlog.contextvars.bound_contextvars(job_id=job.id):
+            reason = job.why_foreign(queue.name)
+            if reason:
+                log.error("job.refused", queue=queue.name, function=job.function_name(), reason=reason)
+                job.remove(queue)
+                return
             super().execute_job(job, queue)
+
+    def dequeue_job_and_maintain_ttl(self, *arguments: Any, **options: Any) -> tuple[Job, Queue] | None:
+        """The next job; one that RQ cannot fetch is refused, and does not end the loop."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(*arguments, **options)
+            except (ValueError, TypeError, redis.exceptions.ResponseError) as error:
+                # RQ notes at the error which job it was.
+                job_id, queue = getattr(error, "job_id", None), getattr(error, "queue", None)
+                if not isinstance(job_id, str) or not isinstance(queue, Queue):
+                    raise
+                log.error("job.refused", queue=queue.name, job_id=job_id, reason=type(error).__name__)
+                queue.intermediate_queue.remove(job_id)
+                self.connection.delete(OwnJob.key_for(job_id))
+
+    def clean_registries(self) -> None:
+        """RQ's housekeeping; what it cannot read there must not keep the worker from its jobs."""
+        try:
+            super().clean_registries()  # type: ignore[no-untyped-call]
+        except (ValueError, TypeError, NoSuchJobError, redis.exceptions.ResponseError) as error:
+            log.error("worker.not_cleaned", queues=self.queue_names(), reason=type(error).__name__)
+            # RQ does so when it is done; else it would begin again for each job.
+            self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ types it as None alone
 
     def subscribe(self) -> None:
         """RQ's remote commands are not used, and their thread would outlive a connection that broke."""
@@ -86,7 +211,10 @@ def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
         _take_signals(runtime)
         try:
             worker = Worker(
-                [queue_of(client, queue)], connection=client, serializer=JSONSerializer, worker_ttl=WORKER_TTL_SECONDS
+                [queue_of(client, queue, OwnJob)],
+                connection=client,
+                serializer=JSONSerializer,
+                worker_ttl=WORKER_TTL_SECONDS,
             )
             worker.runtime = runtime
             worker.work(logging_level="WARNING")

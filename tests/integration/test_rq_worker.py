@@ -1,21 +1,34 @@
-"""RQ's worker as we mended it: what its own loop would miss."""
+"""RQ's worker as we mended it: what its own loop would miss, and what it would run for anybody who reaches Redis."""
 
 from __future__ import annotations
 
+import pickle
 import signal
-from typing import TYPE_CHECKING
+import sys
+import zlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from rq import Callback, Queue, Repeat, Retry
 from rq.exceptions import StopRequested
+from rq.registry import StartedJobRegistry
 from rq.serializers import JSONSerializer
+from rq.webhook import Webhook
+from structlog.testing import capture_logs
 
 from service.config import Settings
-from service.queue import DRAIN_QUEUE, queue_of
+from service.queue import DRAIN_QUEUE, WORK_QUEUE, JobQueue, queue_of
+from service.queue import Job as OurJob
 from service.runtime import Runtime
-from workers.rq_worker import Worker
+from workers import jobs
+from workers.rq_worker import OwnJob, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest_httpserver import HTTPServer
+    from rq.job import Job
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +49,187 @@ def test_a_signal_that_came_while_rqs_loop_was_being_set_up_ends_it(database_url
     runtime.stop.set()
     with pytest.raises(StopRequested):
         worker.work(burst=True)
+
+
+@pytest.fixture
+def runtime(database_url: str, redis_url: str) -> Runtime:
+    built = Runtime.build(Settings(database_url=database_url, redis_url=redis_url))
+    jobs.install(built)
+    return built
+
+
+@pytest.fixture
+def queue(runtime: Runtime) -> Queue:
+    """RQ's own queue, as anybody has it who reaches Redis."""
+    return Queue(WORK_QUEUE, connection=runtime.redis, serializer=JSONSerializer)
+
+
+def work(runtime: Runtime, name: str = WORK_QUEUE) -> list[str]:
+    """Let a worker do all that waits, with its housekeeping: why it refused jobs."""
+    queue = queue_of(runtime.redis, name, OwnJob)
+    worker = Worker([queue], connection=runtime.redis, serializer=JSONSerializer)
+    worker.runtime = runtime
+    with capture_logs() as logs:
+        worker.work(burst=True, logging_level="WARNING")
+    return [line["reason"] for line in logs if line["event"] == "job.refused"]
+
+
+def nothing_is_left(runtime: Runtime) -> bool:
+    keys = {
+        key.decode() for pattern in ("rq:job:*", "rq:queue:*", "rq:results:*") for key in runtime.redis.keys(pattern)
+    }
+    return not keys
+
+
+FOREIGN: dict[str, Callable[[Queue, str], Any]] = {
+    "a function of the system": lambda queue, made: queue.enqueue_call("os.mkdir", args=(made,)),
+    "a builtin": lambda queue, made: queue.enqueue_call("builtins.exec", args=(f"open({made!r}, 'w')",)),
+    "a function of a module of ours": lambda queue, made: queue.enqueue_call("workers.jobs.monotonic"),
+    "a job of ours with other arguments": lambda queue, made: queue.enqueue_call("workers.jobs.tidy", args=(made,)),
+    "a job of ours with named arguments": lambda queue, made: queue.enqueue_call(
+        "workers.jobs.pull", kwargs={"kind": "full"}
+    ),
+    "a job of the other queue": lambda queue, made: queue.enqueue_call("workers.jobs.drain"),
+    "a callback after success": lambda queue, made: queue.enqueue_call(
+        "workers.jobs.tidy", on_success=Callback("os.mkdir")
+    ),
+    "a callback after failure": lambda queue, made: queue.enqueue_call(
+        "workers.jobs.tidy", on_failure=Callback("os.mkdir")
+    ),
+    "a callback after a stop": lambda queue, made: queue.enqueue_call(
+        "workers.jobs.tidy", on_stopped=Callback("os.mkdir")
+    ),
+    "a repetition": lambda queue, made: queue.enqueue_call("workers.jobs.tidy", repeat=Repeat(times=3)),
+    "another try": lambda queue, made: queue.enqueue_call("workers.jobs.tidy", retry=Retry(max=3)),
+}
+
+
+@pytest.mark.parametrize("enqueue", FOREIGN.values(), ids=FOREIGN.keys())
+def test_foreign_job_is_refused_and_deleted(
+    enqueue: Callable[[Queue, str], Any], runtime: Runtime, queue: Queue, folder: Path
+) -> None:
+    enqueue(queue, str(folder / "made"))
+    (reason,) = work(runtime)
+    assert reason
+    assert not (folder / "made").exists()
+    assert nothing_is_left(runtime)
+
+
+def test_webhook_of_foreign_job_is_not_sent(runtime: Runtime, queue: Queue, httpserver: HTTPServer) -> None:
+    for status in ("finished", "failed"):
+        queue.enqueue_call("workers.jobs.tidy", webhooks=[Webhook(httpserver.url_for("/told"), status)])
+        queue.enqueue_call("no.such", webhooks=[Webhook(httpserver.url_for("/told"), status)])
+    assert len(work(runtime)) == 4
+    assert httpserver.log == []
+
+
+def test_dependents_of_own_job_are_refused_too(runtime: Runtime, queue: Queue, folder: Path) -> None:
+    first = queue.enqueue_call("workers.jobs.tidy", result_ttl=0)
+    queue.enqueue_call("os.mkdir", args=(str(folder / "made"),), depends_on=first)
+    assert work(runtime) + work(runtime) == ["it names dependency_ids, dependency_id"]
+    assert not (folder / "made").exists()
+
+
+class Harmful:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.place), "w")
+
+
+def test_pickled_job_is_refused_unread(runtime: Runtime, queue: Queue, folder: Path) -> None:
+    pickled = pickle.dumps(("os.getpid", None, [Harmful(folder / "made")], {}))
+    for number, data in enumerate((pickled, zlib.compress(pickled), b"", b"[]", b"{}", b"[" * 100_000, b"null")):
+        job = {"data": data, "origin": queue.name, "status": "queued", "meta": pickled, "result": pickled}
+        runtime.redis.hset(f"rq:job:odd-{number}", mapping=job)
+        runtime.redis.rpush(queue.key, f"odd-{number}")
+    assert len(work(runtime)) == 7
+    assert not (folder / "made").exists()
+    assert nothing_is_left(runtime)
+
+
+ODD = {
+    "created_at": "soon",
+    "timeout": "x",
+    "status": "odd",
+    "dependency_ids": "{",
+    "result_ttl": "x",
+    "origin": "\xff",
+}
+
+
+@pytest.mark.parametrize(("field", "value"), ODD.items())
+def test_job_with_unreadable_field_is_refused(field: str, value: str, runtime: Runtime, queue: Queue) -> None:
+    job = queue.enqueue_call("workers.jobs.tidy")
+    runtime.redis.hset(job.key, field, value.encode("latin-1"))
+    assert len(work(runtime)) == 1
+    assert nothing_is_left(runtime)
+
+
+def test_worker_goes_on_after_jobs_that_rq_cannot_fetch(runtime: Runtime, queue: Queue) -> None:
+    runtime.redis.set("rq:job:text", "not a job")
+    runtime.redis.rpush(queue.key, "text", "gone")
+    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    assert work(runtime) == ["ResponseError"]
+    assert not runtime.redis.exists("rq:job:text")
+    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag)
+
+
+def abandon(runtime: Runtime, queue: Queue, job: Job) -> None:
+    """As a worker leaves it that was killed: RQ's housekeeping looks for such jobs."""
+    queue.remove(job)
+    runtime.redis.hset(job.key, "status", "started")
+    runtime.redis.zadd(StartedJobRegistry(queue=queue).key, {f"{job.id}:gone": 1})
+
+
+def test_housekeeping_calls_nothing_for_abandoned_job(runtime: Runtime, queue: Queue, httpserver: HTTPServer) -> None:
+    told = Webhook(httpserver.url_for("/told"), "failed")
+    job = queue.enqueue_call("workers.jobs.tidy", on_failure=Callback("this.s"), webhooks=[told])
+    abandon(runtime, queue, job)
+    assert work(runtime) == []
+    assert OwnJob.fetch(job.id, connection=runtime.redis, serializer=JSONSerializer).is_failed
+    assert "this" not in sys.modules
+    assert httpserver.log == []
+
+
+def test_retry_of_abandoned_job_is_refused(runtime: Runtime, queue: Queue) -> None:
+    abandon(runtime, queue, queue.enqueue_call("workers.jobs.tidy", retry=Retry(max=3)))
+    assert work(runtime) == ["it names retries_left"]
+    assert nothing_is_left(runtime)
+
+
+def test_worker_goes_on_when_housekeeping_cannot_read_a_record(runtime: Runtime, queue: Queue) -> None:
+    runtime.redis.set("rq:job:text", "not a job")
+    runtime.redis.zadd(StartedJobRegistry(queue=queue).key, {"text:gone": 2})
+    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    assert work(runtime) == []
+    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag)
+
+
+def test_own_job_class_imports_and_sends_nothing(runtime: Runtime, queue: Queue, httpserver: HTTPServer) -> None:
+    told = Webhook(httpserver.url_for("/told"), "failed")
+    calls = {name: Callback("os.getpid") for name in ("on_success", "on_failure", "on_stopped")}
+    made = queue.enqueue_call("os.getpid", webhooks=[told], **calls)
+    job = OwnJob.fetch(made.id, connection=runtime.redis, serializer=JSONSerializer)
+    assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
+    job.send_webhooks("failed")
+    assert httpserver.log == []
+    with pytest.raises(Exception, match="not a function of ours"):
+        job.func  # noqa: B018 - reading it is the point
+
+
+@pytest.mark.parametrize("ours", OurJob)
+def test_every_job_of_ours_is_taken_for_one(ours: OurJob, runtime: Runtime) -> None:
+    assert JobQueue(runtime.redis).ask(ours)
+    (job_id,) = queue_of(runtime.redis, ours.queue).job_ids
+    job = OwnJob.fetch(job_id, connection=runtime.redis, serializer=JSONSerializer)
+    assert job.why_foreign(ours.queue) == ""
+    assert job.why_foreign(WORK_QUEUE if ours.queue == DRAIN_QUEUE else DRAIN_QUEUE)
+
+
+def test_own_job_runs_and_leaves_nothing(runtime: Runtime) -> None:
+    JobQueue(runtime.redis).ask(OurJob.DRAIN)
+    assert work(runtime, DRAIN_QUEUE) == []
+    assert not runtime.redis.exists(OurJob.DRAIN.flag)
+    assert nothing_is_left(runtime)

@@ -29,11 +29,21 @@ MIRROR_API_KEYS=prometheus=metrics:$(cat "$key")
 # The group of prometheus/headshot-mirror.key.
 KEY_GROUP=$group
 
-# Of Postgres' owner, of the login by which Grafana reads, and of Grafana's user admin. Postgres takes the first two when
+# Of Postgres' owner, of Redis, of the login by which Grafana reads, and of Grafana's user admin. Postgres takes its two when
 # its volume is made; a change here does not change them there.
 POSTGRES_PASSWORD=$(new)
+REDIS_PASSWORD=$(new)
 READER_PASSWORD=$(new)
 GRAFANA_PASSWORD=$(new)
 END
   echo "made deploy/.env: put HEADSHOTPRO_API_KEY and HEADSHOTPRO_WEBHOOK_SECRET into it"
+else
+  # A release before this one may have asked for less.
+  for line in "KEY_GROUP=$group" "REDIS_PASSWORD=$(new)"; do
+    name=${line%%=*}
+    if ! grep -q "^$name=" .env; then
+      echo "$line" >> .env
+      echo "added $name to deploy/.env"
+    fi
+  done
 fi

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+from contextlib import suppress
+from functools import partial
+from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import redis
 import yaml
 
 from service import __version__, config
+from service.embedded import free_port
+from service.embedded.binaries import find_valkey
+from service.leash import leashed
 from service.storage.schema import migrate
 from tests.support.documents import DEPLOY
+from tests.support.processes import eventually
 from tests.support.tools import checked
 
 if TYPE_CHECKING:
@@ -54,13 +63,11 @@ def test_nothing_is_published_to_other_machines_and_servers_have_no_way_out() ->
 
 
 def test_redis_keeps_what_it_took() -> None:
-    program, *words = SERVICES["redis"]["command"]
-    options = dict(zip(words[::2], words[1::2], strict=True))
-    assert program == "redis-server"
-    assert (
-        options.items()
-        >= {"--appendonly": "yes", "--appendfsync": "always", "--maxmemory-policy": "noeviction"}.items()
-    )
+    service = SERVICES["redis"]
+    (mounted,) = service["configs"]
+    assert service["command"] == ["redis-server", mounted["target"]]
+    options = dict(line.split() for line in redis_settings({"REDIS_PASSWORD": "x"}).splitlines())
+    assert options.items() >= {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}.items()
 
 
 def test_every_image_is_of_one_version() -> None:
@@ -85,7 +92,7 @@ def made(folder: Path) -> Path:
 
 
 def values_of(made: Path) -> dict[str, str]:
-    lines = (line.partition("=") for line in (made / ".env").read_text().splitlines() if "=" in line)
+    lines = (line.partition("=") for line in (made / ".env").read_text().splitlines() if line and line[0] != "#")
     return {name: value for name, _, value in lines}
 
 
@@ -100,7 +107,7 @@ def test_secrets_sh_makes_what_it_asks_for_once(made: Path) -> None:
     assert {name for name, value in values.items() if not value} == VENDORS.keys()
     assert values.keys() == asked
     passwords = [value for name, value in values.items() if name.endswith("PASSWORD")]
-    assert len({*passwords}) == 3
+    assert len({*passwords}) == 4
     assert min(map(len, passwords)) == 48
     key = made / "prometheus/headshot-mirror.key"
     assert values["MIRROR_API_KEYS"] == "prometheus=metrics:" + key.read_text()
@@ -114,12 +121,54 @@ def test_secrets_sh_makes_what_it_asks_for_once(made: Path) -> None:
     assert (made / ".env").read_text() == before
 
 
+def test_secrets_sh_adds_what_an_older_env_lacks(made: Path) -> None:
+    names = ("REDIS_PASSWORD", "KEY_GROUP")
+    lines = [line for line in (made / ".env").read_text().splitlines() if not line.startswith(names)]
+    (made / ".env").write_text("\n".join(lines) + "\n")
+    added = checked(made / "secrets.sh")
+    assert [name for name in names if f"added {name}" not in added] == []
+    assert len(values_of(made)["REDIS_PASSWORD"]) == 48
+    assert checked(made / "secrets.sh") == ""
+
+
+def redis_settings(values: dict[str, str]) -> str:
+    return filled_in(COMPOSE["configs"]["redis"]["content"], values)
+
+
+def test_redis_takes_nobody_without_its_password(made: Path, folder: Path) -> None:
+    password = values_of(made)["REDIS_PASSWORD"]
+    port = free_port()
+    (folder / "redis.conf").write_text(
+        f"{redis_settings(values_of(made))}\nport {port}\nbind 127.0.0.1\ndir {folder}\n"
+    )
+    program = find_valkey(None, force_wheels=True).program
+    server = subprocess.Popen(leashed([program, folder / "redis.conf"], SIGTERM), stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(port=port, password=password) as ours, redis.Redis(port=port) as stranger:
+            assert eventually(partial(answers, ours))
+            with pytest.raises(redis.AuthenticationError):
+                stranger.ping()
+    finally:
+        server.terminate()
+        server.wait()
+    # The health check has it too, and no command line has.
+    assert filled_in(SERVICES["redis"]["environment"]["REDISCLI_AUTH"], values_of(made)) == password
+    assert "REDIS_PASSWORD" not in str([service.get("command") for service in SERVICES.values()])
+
+
+def answers(client: redis.Redis) -> bool:
+    with suppress(redis.ConnectionError):
+        return bool(client.ping())
+    return False
+
+
 def test_our_processes_understand_every_setting(made: Path) -> None:
     values = values_of(made) | VENDORS
     for name in OURS:
         environment = {name: filled_in(value, values) for name, value in SERVICES[name]["environment"].items()}
         settings = config.load(environment, environment, made / "none")
         assert f":{values['POSTGRES_PASSWORD']}@postgres:" in settings.postgres_url
+        assert f":{values['REDIS_PASSWORD']}@redis:" in settings.redis
         # A misspelt one would be passed over without a word.
         assert environment.keys() <= {field.upper() for field in config.Settings.__struct_fields__}
 

@@ -119,10 +119,11 @@ class System:
             EmbeddedError: something could not be started.
             StorageUnavailable: the Postgres of DATABASE_URL cannot be reached.
         """
-        from service.embedded import locked
+        from service.embedded import locked, make_folder
         from service.storage.schema import migrate
 
         self._screen.say(f"Starting; data and logs are in {_short(self._folder)}")
+        make_folder(self._folder.parent)
         self._stack.enter_context(locked(self._folder))
         psql = self._start_postgres()
         self._start_redis()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.embedded.children import Child, Process, Watch, end_all
-from service.embedded.folder import locked, write_private
+from service.embedded.folder import locked, make_folder, write_private
 from service.embedded.postgres import Postgres
 from service.embedded.process import free_port, is_free
 from service.embedded.valkey import Valkey
@@ -18,5 +18,6 @@ __all__ = [
     "free_port",
     "is_free",
     "locked",
+    "make_folder",
     "write_private",
 ]

@@ -112,11 +112,14 @@ def _on_path(*names: str) -> Iterator[Path]:
     for name in names:
         place = shutil.which(name)
         if place is not None:
-            yield Path(place).resolve()
+            # Not resolved: Debian's `redis-server` is a link to a program that goes by the name it is called by.
+            yield Path(place).absolute()
 
 
 def _machine_postgres() -> Iterator[Path]:
-    yield from _on_path("postgres")
+    for place in _on_path("postgres"):
+        # Its other programs lie beside it, or beside what a link leads to.
+        yield place if place.with_name("initdb").exists() else place.resolve()
     versions = [path for path in DEBIAN_POSTGRES.glob("*") if path.name.isdigit()]
     for folder in sorted(versions, key=lambda path: int(path.name), reverse=True):
         yield folder / "bin/postgres"

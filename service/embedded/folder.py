@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
 import secrets
+import stat
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 LOCK_PATIENCE_SECONDS = 5.0
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,17 +82,50 @@ class ServerFolder:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that only this user may read, where there is none.
+    """Make a folder that only this user may change, or make sure that one is so.
+
+    What lies in it is run, and a server of root's changes owners in it: nobody else may have put anything there.
 
     Raises:
-        EmbeddedError: it cannot be made, or cannot be written to.
+        EmbeddedError: it cannot be made or written to, belongs to somebody else, or holds what is not this user's.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise EmbeddedError(f"{path} cannot be made: {error.strerror}") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise EmbeddedError(f"{path} cannot be written to by this user")
+    # Of a link, both it and the folder that it leads to.
+    for status in (path.lstat(), path.stat()):
+        if status.st_uid != os.geteuid():
+            raise EmbeddedError(
+                f"{path} belongs to {_user(status.st_uid)}, and you are {_user(os.geteuid())}: run this as that user, "
+                "or in another folder, or move it away to begin anew"
+            )
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise EmbeddedError(f"{path} cannot be written to by this user: run `chmod u+rwx {path}`")
+    _close_to_others(path)
+
+
+def _close_to_others(path: Path) -> None:
+    """Take the right to write from all other users; what they may have put into the folder before is refused."""
+    open_to_others = bool(path.stat().st_mode & OTHERS_WRITE)
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if os.geteuid() == 0 and entry.is_symlink():
+                raise EmbeddedError(f"{entry.path} is a symbolic link, which root does not follow there: remove it")
+            if open_to_others and entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+                raise EmbeddedError(
+                    f"other users can write to {path}, and {entry.name} in it is not yours: move it away, then run "
+                    f"`chmod go-w {path}`"
+                )
+    if open_to_others:
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & ~OTHERS_WRITE)
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def open_log(path: Path) -> int:

@@ -71,7 +71,7 @@ def hand_over(way: Disguise, paths: Iterable[Path]) -> None:
             for place, _folders, files in os.walk(path):
                 for name in ("", *files):
                     os.chown(os.path.join(place, name), way.owner, -1, follow_symlinks=False)  # noqa: PTH118
-            os.chown(path, way.owner, -1)
+            os.chown(path, way.owner, -1, follow_symlinks=False)
 
 
 def _works(way: Disguise) -> bool:

@@ -267,3 +267,90 @@ def test_a_record_that_cannot_be_read_is_an_error_of_ours(folder: Path) -> None:
     (folder / "server.json").write_bytes(msgspec.json.encode({"kind": "postgres"}))
     with pytest.raises(EmbeddedError, match=r"server\.json cannot be read"):
         Postgres.start(folder)
+
+
+# Debian's `redis-server` is a link to `redis-check-rdb`, which is whichever program it is called by the name of.
+CALLED_BY_NAME = """\
+#!/bin/sh
+[ "$(basename "$0")" = redis-server ] || exit 1
+[ "$1" = --version ] && echo "Redis server v=8.0.2 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64" && exit
+exec {server} "$@"
+"""
+START_VALKEY = "import sys; from pathlib import Path; from service.embedded import Valkey; "
+START_VALKEY += "print(Valkey.start(Path(sys.argv[1])).name)"
+
+
+def test_redis_that_goes_by_the_name_of_a_link_is_started(folder: Path) -> None:
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "redis-check-rdb").write_text(
+        CALLED_BY_NAME.format(server=find_valkey(None, force_wheels=True).program), encoding="utf-8"
+    )
+    (programs / "redis-check-rdb").chmod(0o755)
+    (programs / "redis-server").symlink_to("redis-check-rdb")
+    place = ServerFolder(folder / "valkey")
+    place.remember(Record(kind="redis", flavour="machine", major=8, port=0))
+    path = f"{programs}{os.pathsep}{environment()['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-c", START_VALKEY, str(place.path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment(PATH=path),
+    )
+    assert done.stdout == "Redis 8 (machine)\n", done.stderr
+
+
+# Whose folders.
+
+
+@pytest.fixture
+def foreign(folder: Path) -> Path:
+    """A folder that belongs to somebody else."""
+    if os.geteuid() != 0:
+        return Path("/usr")
+    (folder / "foreign").mkdir(mode=0o700)
+    os.chown(folder / "foreign", 65534, -1)
+    return folder / "foreign"
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_folder_of_another_owner_is_refused(foreign: Path, start: Callable[[Path], Server]) -> None:
+    with pytest.raises(EmbeddedError, match=rf"{foreign} belongs to .*: run this as that user, or in another folder"):
+        start(foreign)
+
+
+def test_link_to_folder_of_another_owner_is_refused(folder: Path, foreign: Path) -> None:
+    (folder / "link").symlink_to(foreign)
+    with pytest.raises(EmbeddedError, match="link belongs to"):
+        ServerFolder(folder / "link")
+
+
+def test_folder_that_others_can_write_to_is_closed_to_them(folder: Path) -> None:
+    place = folder / "postgres"
+    place.mkdir()
+    place.chmod(0o777)
+    ServerFolder(place)
+    assert place.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of somebody else")
+def test_open_folder_with_files_of_others_is_refused(folder: Path) -> None:
+    folder.chmod(0o770)
+    (folder / "password").write_text("known to me")
+    os.chown(folder / "password", 65534, -1)
+    with pytest.raises(EmbeddedError, match="password in it is not yours: move it away"):
+        ServerFolder(folder)
+    assert folder.stat().st_mode & 0o777 == 0o770
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others may follow links of their own")
+@pytest.mark.parametrize("name", ["log", "data", "password", "lock", "server.json"])
+@pytest.mark.parametrize("start", STARTS)
+def test_root_follows_no_link_in_a_folder(folder: Path, name: str, start: Callable[[Path], Server]) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "server").mkdir(mode=0o700)
+    (folder / "server" / name).symlink_to(folder / "elsewhere" / "target")
+    with pytest.raises(EmbeddedError, match=rf"{name} is a symbolic link.*remove it"):
+        start(folder / "server")
+    assert list((folder / "elsewhere").iterdir()) == []

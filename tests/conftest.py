@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import settings
 from service.config import force_wheels
 from service.embedded import Postgres, Valkey
 from tests.support.sandboxes import Sandbox, Sandboxes, StartSandbox
-from tests.support.servers import TEMPLATE, admin, new_postgres, share_folder, temporary_folder
+from tests.support.servers import new_database, new_postgres, share_folder, temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Sandbox", "StartSandbox"]
 
 FORCE_WHEELS = force_wheels()
+LONGEST_NAME = 80
 
 
 # Every run of the tests meets the same examples, on a busy machine too; `make fuzz` searches for others.
@@ -35,6 +35,11 @@ settings.load_profile("steady")
 def pytest_configure() -> None:
     """Make what the test processes of this run share before they are started."""
     share_folder()
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long text is no name: it may hold an id of this moment, and all test processes must name tests alike."""
+    return argname if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None
 
 
 @pytest.fixture
@@ -58,38 +63,33 @@ def valkey() -> Iterator[Valkey]:
         yield server
 
 
-@contextmanager
-def _database(server: Postgres, template: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex}"
-    with admin(server) as connection:
-        connection.execute(f"create database {name} template {template}")
-    try:
-        yield server.url_of(name)
-    finally:
-        with admin(server) as connection:
-            connection.execute(f"drop database {name} with (force)")
-
-
 @pytest.fixture
 def database_url(postgres: Postgres) -> Iterator[str]:
     """A database of this test alone, with the newest schema and no rows."""
-    with _database(postgres, TEMPLATE) as url:
+    with new_database(postgres) as url:
         yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres: Postgres) -> Iterator[str]:
     """A database of this test alone, without a schema."""
-    with _database(postgres, "template0") as url:
+    with new_database(postgres, "template0") as url:
         yield url
+
+
+# Database 15 is for tests that need a second one.
+_redis_databases = cycle(range(15))
 
 
 @pytest.fixture
 def redis_url(valkey: Valkey) -> str:
-    """This test process's Valkey, emptied."""
+    """An empty database of this test process's Valkey, another one for each test.
+
+    Threads of a test before this one may still send its last counts, to a database that nobody reads any more.
+    """
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
-    return valkey.url
+    return f"{valkey.url.removesuffix('/0')}/{next(_redis_databases)}"
 
 
 @pytest.fixture

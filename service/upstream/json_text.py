@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import NoReturn
 
 T = TypeVar("T")
@@ -77,14 +77,27 @@ def _read(body: bytes, parse_float: Callable[[str], Any], parse_int: Callable[[s
         raise ValueError("nested too deep") from None
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_text(name): _clean(item) for name, item in value.items()}
-    return value
+def _clean(document: Any) -> Any:
+    """Mend every text of a decoded document, in place.
+
+    Without recursion: a body that the decoder could read must not be nested too deep for this.
+    """
+    whole = [document]
+    containers: list[dict[str, Any] | list[Any]] = [whole]
+    while containers:
+        container = containers.pop()
+        if isinstance(container, dict):
+            pairs = [(_text(name), value) for name, value in container.items()]
+            container.clear()
+            container.update(pairs)
+        places: Iterable[Any] = list(container) if isinstance(container, dict) else range(len(container))
+        for place in places:
+            value = container[place]
+            if isinstance(value, str):
+                container[place] = _text(value)
+            elif isinstance(value, dict | list):
+                containers.append(value)
+    return whole[0]
 
 
 def _text(value: str) -> str:

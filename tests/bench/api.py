@@ -25,8 +25,8 @@ from service.embedded import Postgres, Valkey
 from service.leash import leashed
 from service.storage.schema import migrate
 from tests.bench.measure import Times
-from tests.conftest import Sandbox, _as_arguments
 from tests.support.mirror import Mirror
+from tests.support.sandboxes import Sandbox, _as_arguments
 from tests.support.system import SECRET, System, event_body, new_id
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from tests.support.door import assert_refused, client_of, post
+from tests.support.searching import examples
 from tests.support.system import event_body, new_id
 from tests.support.webhooks import bodies
 
@@ -94,8 +95,9 @@ def _is_time(text: str) -> bool:
         return False
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 @given(shape=bodies)
+@example(shape=event_body("$MODEL", event_id=[]))
 def test_every_body_gets_the_contracts_answer_and_an_end_and_harms_no_other(
     door: FlaskClient, drainer: Drainer, shape: bytes
 ) -> None:

@@ -14,6 +14,7 @@ from service import inbox
 from service.inbox import Inbox
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from tests.support.door import assert_refused, post, post_chunked, waiting
+from tests.support.searching import examples
 from tests.support.system import HOOK, event_document, signed
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ odd_headers = st.dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(80), suppress_health_check=list(HealthCheck))
 @given(body=raw_bodies, headers=odd_headers, chunked=st.booleans())
 def test_no_delivery_is_answered_by_a_500(
     door: FlaskClient, redis_url: str, body: bytes, headers: dict[str, str], chunked: bool

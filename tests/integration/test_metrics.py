@@ -229,20 +229,27 @@ def test_servers_that_hang_cost_seconds_and_their_own_part(
     assert eventually(lambda: all(value for key, value in scraped(web).items() if key[0] == "headshotpro_up"))
 
 
-def test_the_door_spends_no_request_on_counting(folder: Path, redis_url: str) -> None:
-    web = website(folder, REDIS_URL=redis_url)
-    with inbox.connect(redis_url) as client:
+def test_the_door_spends_no_request_on_counting(folder: Path, own_valkey: Valkey) -> None:
+    web = website(folder, REDIS_URL=own_valkey.url)
+    # A server of its own: what other applications of this process still send would be counted here.
+    with inbox.connect(own_valkey.url) as client:
+
+        def accepted() -> float:
+            return counters.read(client).get(("deliveries", "accepted"), 0)
+
         post(web, event_body(new_id()))
-        assert eventually(lambda: counters.read(client))
+        assert eventually(lambda: accepted() == 1)
         before: Any = client.info("commandstats")
+        begun = time.monotonic()
         for _ in range(20):
             post(web, event_body(new_id()))
         after: Any = client.info("commandstats")
-        eventually(lambda: counters.read(client)["deliveries", "accepted"] == 21)
+        took = time.monotonic() - begun
+        assert eventually(lambda: accepted() == 21)
 
     def calls(stats: Any, name: str) -> int:
         return int(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"])
 
-    # A flush or two may fall into the time of twenty deliveries.
-    assert calls(after, "evalsha") - calls(before, "evalsha") <= 3
+    # As many flushes as fall into the time of twenty deliveries, which a busy machine stretches.
+    assert calls(after, "evalsha") - calls(before, "evalsha") <= took / counters.FLUSH_SECONDS + 2
     assert calls(after, "xadd") - calls(before, "xadd") == 20

@@ -9,9 +9,9 @@ from rq.registry import FailedJobRegistry
 
 from service.inbox import Inbox
 from service.queue import DRAIN_QUEUE, Job, JobQueue, queue_of
-from tests.conftest import _database
 from tests.support.drainer import Drainer, opened
 from tests.support.processes import eventually
+from tests.support.servers import new_database
 from tests.support.system import System, event_body, new_id, rows
 
 if TYPE_CHECKING:
@@ -34,12 +34,10 @@ class Deployment(NamedTuple):
 
 
 @pytest.fixture
-def neighbours(
-    postgres: Postgres, _template: str, redis_url: str, folder: Path
-) -> Iterator[tuple[Deployment, Deployment]]:
+def neighbours(postgres: Postgres, redis_url: str, folder: Path) -> Iterator[tuple[Deployment, Deployment]]:
     """Each with a database of Postgres and a number of Redis of its own, and a worker that runs."""
-    addresses = (redis_url, redis_url.removesuffix("/0") + "/1")
-    with _database(postgres, _template) as one, _database(postgres, _template) as other:
+    addresses = (redis_url, redis_url.rpartition("/")[0] + "/15")
+    with new_database(postgres) as one, new_database(postgres) as other:
         both = []
         for url, address in zip((one, other), addresses, strict=True):
             place = folder / str(len(both))

@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +47,19 @@ def new_postgres(folder: Path, *, migrated: bool = False, durable: bool = False)
     """
     shutil.copytree(_cluster(migrated=migrated), folder)
     return Postgres.start(folder, durable=durable, force_wheels=force_wheels())
+
+
+@contextmanager
+def new_database(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
+    """The URL of a new database, with the newest schema by default; the server is one of `new_postgres`."""
+    name = f"test_{uuid.uuid4().hex}"
+    with admin(server) as connection:
+        connection.execute(f"create database {name} template {template}")
+    try:
+        yield server.url_of(name)
+    finally:
+        with admin(server) as connection:
+            connection.execute(f"drop database {name} with (force)")
 
 
 @contextmanager

@@ -130,7 +130,7 @@ class System(AbstractContextManager["System"]):
 
     def wait_for_web(self) -> None:
         """Wait until the door's process answers."""
-        assert eventually(lambda: self.get("/livez").status == 200, 30), self.logs()
+        assert eventually(lambda: self.get("/livez").status == 200, 120), self.logs()
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
         """A GET of the web process; status 0 where nobody listens."""

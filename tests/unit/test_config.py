@@ -12,6 +12,7 @@ from service import config
 from service.api_keys import Scope
 from service.config import SECRETS, Settings, load
 from service.errors import SettingsError
+from tests.support.searching import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -241,7 +242,7 @@ def test_a_child_gets_this_environment_with_changes(nowhere: Path) -> None:
     assert config.environment()["PATH"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(DEFAULTS)),
     value=st.one_of(

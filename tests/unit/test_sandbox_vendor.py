@@ -17,6 +17,7 @@ from service.sandbox.model import Model, object_id
 from service.sandbox.people import Person
 from service.sandbox.switches import Switches
 from service.sandbox.vendor import Refusal, Vendor
+from tests.support.searching import examples
 
 START = 1_700_000_000_000
 TEAMS = ("team_a", "team_b", None)
@@ -173,7 +174,7 @@ def expected(models: dict[str, Model], switches: Switches, status: str | None, t
     return sorted(shown, key=lambda model: model.key, reverse=switches.order == "newest")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50))
 @given(
     history=steps,
     order=st.sampled_from(["newest", "oldest"]),

@@ -9,7 +9,8 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from service.storage.schema import migrate
 from service.web.connection import BODY_SECONDS, HEAD_SECONDS
 from service.web.door import LARGEST_BODY
 from tests.support.documents import DEPLOY
+from tests.support.flood import request
 from tests.support.processes import eventually
 from tests.support.system import HOOK, System, event_body, model_row, new_id, signed
 from tests.support.tools import checked, found, needs
@@ -63,9 +65,12 @@ class Front:
             assert_hostname=NAME,
         )
 
-    def configure(self, *ports: int) -> None:
-        """Write the configuration, with other addresses and places and no other change."""
+    def configure(self, *ports: int, changes: dict[str, str]) -> None:
+        """Write the configuration, with other addresses and places and no other change but these."""
         text = (DEPLOY / "nginx.conf").read_text()
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
         servers = "".join(rf"server 127.0.0.1:{port}\2\n" for port in ports)
         text, changed = re.subn(r"(server 127\.0\.0\.1:\d+(.*;)\s*)+", servers, text)
         assert changed == 1
@@ -80,20 +85,31 @@ class Front:
         """A request from outside, under the right name."""
         return self._http.request(method, path, body=body, headers={"Host": NAME, **(headers or {})})
 
+    @contextmanager
+    def beginning_of(self, body: bytes) -> Iterator[None]:
+        """A client that has sent all of a delivery but its last byte."""
+        context = ssl.create_default_context(cafile=str(self.folder / "tls/fullchain.pem"))
+        with (
+            socket.create_connection(("127.0.0.1", self.port), 20) as raw,
+            context.wrap_socket(raw, server_hostname=NAME) as client,
+        ):
+            client.sendall(request("POST", HOOK, {"Host": NAME, **signed(body)}, body)[:-1])
+            yield
+
     def deliver(self, body: bytes) -> Any:
         """A delivery as the vendor would send it."""
         return self.send("POST", HOOK, body, signed(body))
 
 
 @contextmanager
-def running(system: System, folder: Path, *ports: int) -> Iterator[Front]:
-    """An nginx in front of these ports."""
+def running(system: System, folder: Path, *ports: int, changes: dict[str, str] | None = None) -> Iterator[Front]:
+    """An nginx in front of these ports, with changes of its configuration."""
     (folder / "tls").mkdir(parents=True)
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", folder / "tls/privkey.pem")
     name = ("-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-days", "2")
     checked("openssl", "req", "-x509", *key, *name, "-out", folder / "tls/fullchain.pem")
     front = Front(system, folder)
-    front.configure(*ports)
+    front.configure(*ports, changes=changes or {})
     command = [found("nginx") or "", "-e", f"{folder}/error.log", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
     checked(*command, "-t")
     front.process = subprocess.Popen(leashed(command, SIGTERM))
@@ -175,7 +191,9 @@ def test_the_doors_own_errors_pass_as_they_are(front: Front) -> None:
         "/readyz",
         "/api/v2/organization/models",
         "/api/docs",
-        f"{HOOK}/",
+        f"{HOOK}//x",
+        f"{HOOK}/%0a",
+        f"{HOOK}%0a",
         f"{HOOK}/../../metrics",
         "//metrics",
         f"{HOOK}%2f..%2f..%2fmetrics",
@@ -241,6 +259,38 @@ def delivering(front: Front) -> Iterator[list[int]]:
         enough.set()
         for thread in threads:
             thread.join()
+
+
+def test_trailing_slash_passes(front: Front) -> None:
+    body = event_body(new_id())
+    assert front.send("POST", f"{HOOK}/", body, signed(body)).status == 202
+
+
+def test_burst_of_the_vendor_passes_whole(front: Front) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        statuses = list(pool.map(lambda _: front.deliver(event_body(new_id())).status, range(600)))
+    assert set(statuses) == {202}
+
+
+def test_address_beyond_its_rate_gets_a_429(front: Front, folder: Path) -> None:
+    slower = {"rate=300r/s": "rate=1r/m", "burst=3000": "burst=5"}
+    with running(front.system, folder / "slower", front.system.port, changes=slower) as limited:
+        responses = [limited.deliver(event_body(new_id())) for _ in range(8)]
+    assert [response.status for response in responses] == [202] * 6 + [429] * 2
+    assert responses[-1].json()["code"] == "RATE_LIMIT_EXCEEDED"
+    assert responses[-1].headers["Retry-After"] == "30"
+
+
+def test_address_beyond_its_connections_gets_a_429(front: Front, folder: Path) -> None:
+    body = event_body(new_id())
+    with running(
+        front.system, folder / "fewer", front.system.port, changes={"connections 500": "connections 3"}
+    ) as limited:
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(limited.beginning_of(body))
+            assert eventually(lambda: limited.deliver(body).status == 429)
+        assert eventually(lambda: limited.deliver(body).status == 202)
 
 
 def test_web_processes_restarted_in_turn_turn_no_delivery_away(front: Front, folder: Path) -> None:

@@ -12,7 +12,7 @@ import errno
 import socket
 import struct
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -20,6 +20,8 @@ from gunicorn.http.errors import LimitRequestHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gevent.lock import Semaphore
 
 # From the accepted connection, or the first byte of a later request, to the end of its headers.
 HEAD_SECONDS = 20.0
@@ -33,8 +35,14 @@ HEAD_BYTES = 32 * 1024
 # What is read at a time.
 PIECE_BYTES = 16 * 1024
 
-# A request is parsed and answered in less; one that has worked longer lets the others go first at its next read.
+# Processor time. A request is parsed and answered in less; one that has taken more lets the others go first.
 TURN_SECONDS = 0.002
+# So many connections that need not be waited for go on at once, however many they are.
+TURNS_AT_ONCE = 2
+# A client that has sent more small pieces than this is looked at once a second: ten looks cost as much as a request.
+SMALL_BYTES = 512
+SMALL_PIECES = 8
+TRICKLE_SECONDS = 1.0
 # A positive sleep lasts until the event loop has looked at all other connections; `sleep(0)` may end before that.
 YIELD_SECONDS = 0.001
 
@@ -52,6 +60,7 @@ class Connection:
     Attributes:
         idle: whether the next request's headers are awaited.
         waits: whether the client is waited for at this moment.
+        is_cut: whether it will not be waited for any more.
         since: when this phase (headers, body, response) began, by `time.monotonic`.
         requests: how many came over it.
         unfinished: whether the client may still be sending a body when the connection is closed.
@@ -59,37 +68,43 @@ class Connection:
 
     Args:
         client: the socket of gevent.
+        turns: whoever need not be waited for waits for one of these, in a line with all of its kind.
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, turns: Semaphore) -> None:
         self.idle = True
         self.waits = False
+        self.is_cut = False
         self.since = monotonic()
         self.requests = 0
         self.unfinished = False
         self.body_bytes = 0
         self._socket = client
+        self._turns = turns
         self._greenlet = gevent.getcurrent()
         self._deadline = self.since + HEAD_SECONDS
         self._head_bytes = 0
+        self._small_pieces = 0
         self._on_body: Callable[[int], None] | None = None
-        self._is_cut = False
         # Whether the other connections had their turn since the last request of this one.
         self._has_yielded = True
-        self._turn_began = self.since
+        self._turn_began = thread_time()
 
     def __getattr__(self, name: str) -> Any:
         """What else gunicorn asks of a socket."""
         return getattr(self._socket, name)
 
-    def expect_request(self, idle_seconds: float) -> None:
-        """Give the others their turn, then let the next request begin within this time."""
+    def expect_request(self, idle_seconds: float) -> bool:
+        """Give the others their turn, then let the next request begin within this time: False where it must not."""
+        self.idle, self.since = True, monotonic()
+        self._head_bytes = self._small_pieces = 0
         if not self._has_yielded:
-            self._yield()
+            with suppress(TimeoutError):
+                self._yield()
         self._has_yielded = False
-        self.idle, self.since, self._head_bytes = True, monotonic(), 0
         if self.requests:
-            self._deadline = self.since + idle_seconds
+            self._deadline = monotonic() + idle_seconds
+        return not self.is_cut
 
     def expect_body(self, on_body: Callable[[int], None]) -> None:
         """The headers are complete; let the body come.
@@ -97,7 +112,8 @@ class Connection:
         Args:
             on_body: called with the number of bytes whenever some have arrived; what it raises, `recv` raises.
         """
-        self.idle, self.since, self.body_bytes = False, monotonic(), 0
+        self.idle, self.since = False, monotonic()
+        self.body_bytes = self._small_pieces = 0
         self.requests += 1
         self._deadline = self.since + BODY_SECONDS
         self._on_body = on_body
@@ -108,7 +124,7 @@ class Connection:
 
     def cut(self) -> None:
         """Wait for this client no longer: its time is over at once."""
-        self._is_cut = True
+        self.is_cut = True
         gevent.get_hub().loop.run_callback(self._stop_waiting)
 
     def hang_up(self) -> None:
@@ -179,26 +195,33 @@ class Connection:
 
     def _receive(self, size: int) -> bytes:
         """Receive what is there, or wait for it until the deadline."""
-        while not self._is_cut and monotonic() < self._deadline:
+        while not self.is_cut and monotonic() < self._deadline:
             try:
                 self._socket.settimeout(0.0)
                 data: bytes = self._socket.recv(min(size, PIECE_BYTES))
             except BlockingIOError:
                 self._wait()
                 continue
-            if monotonic() - self._turn_began > TURN_SECONDS:
+            self._small_pieces += len(data) < SMALL_BYTES
+            if thread_time() - self._turn_began > TURN_SECONDS:
                 self._yield()
             return data
         raise TimeoutError
 
     def _wait(self) -> None:
         """Wait until something is there; the other connections have their turn meanwhile."""
-        self.waits = True
+        self.waits, left = True, max(0.0, self._deadline - monotonic())
         try:
-            gevent.socket.wait_read(self._socket.fileno(), timeout=max(0.0, self._deadline - monotonic()))
+            if self._small_pieces > SMALL_PIECES:
+                gevent.sleep(min(TRICKLE_SECONDS, left))
+            else:
+                gevent.socket.wait_read(self._socket.fileno(), timeout=left)
         finally:
-            self.waits = False
-            self._has_yielded, self._turn_began = True, monotonic()
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self.waits = False
+        self._has_yielded, self._turn_began = True, thread_time()
 
     def _stop_waiting(self) -> None:
         """Runs in gevent's hub: only there it is certain that the wait has not just ended."""
@@ -206,20 +229,26 @@ class Connection:
             self._greenlet.throw(TimeoutError)
 
     def _yield(self) -> None:
-        gevent.sleep(YIELD_SECONDS)
-        self._has_yielded, self._turn_began = True, monotonic()
+        """Let all others go first.
+
+        Raises:
+            TimeoutError: the connection was cut meanwhile.
+        """
+        self.waits = True
+        try:
+            with self._turns:
+                gevent.sleep(YIELD_SECONDS)
+        finally:
+            self._begin_turn()
 
     def _linger(self) -> None:
-        """Throw away for a moment what a client still sends."""
-        self._is_cut, self._deadline = False, 0.0
+        """Throw away for a moment what a client still sends after it was sent a response."""
+        if self.idle and not self.unfinished:
+            return
         self._socket.settimeout(0.0)
-        if not self.unfinished:
-            try:
-                if not self._socket.recv(PIECE_BYTES):
-                    return
-            except BlockingIOError:
-                return
-        self.since = monotonic()
+        if not self.unfinished and not self._socket.recv(PIECE_BYTES):
+            return
+        self.is_cut, self.since = False, monotonic()
         self._deadline = self.since + LINGER_SECONDS
         self._socket.shutdown(socket.SHUT_WR)
         left = LINGER_BYTES

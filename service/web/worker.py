@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import contextmanager, suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent.lock import Semaphore
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.web.bodies import BodyBudget, BodyReader
-from service.web.connection import Connection
+from service.web.connection import TURNS_AT_ONCE, Connection
 from service.web.newcomers import turn_newcomers_away
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 # After this many requests a connection ends, and its client has to queue for a new one like everybody else.
 REQUESTS_PER_CONNECTION = 1000
@@ -59,6 +60,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # By the greenlet that serves it.
         self._connections: dict[Any, Connection] = {}
         self._bodies = BodyBudget()
+        self._turns = Semaphore(TURNS_AT_ONCE)
         # Set by `heartbeat.WebHeartbeat` when the application is loaded.
         self.heartbeat: Any = None
 
@@ -78,7 +80,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection, and know of it meanwhile."""
-        connection = Connection(client)
+        connection = Connection(client, self._turns)
         self._connections[gevent.getcurrent()] = connection
         try:
             self._make_room()
@@ -86,11 +88,15 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         finally:
             del self._connections[gevent.getcurrent()]
 
-    @contextmanager
-    def timeout_ctx(self) -> Iterator[None]:
-        """What gunicorn waits in for the next request's headers; `Connection.recv` knows when the time is over."""
-        self._connections[gevent.getcurrent()].expect_request(self.cfg.keepalive)
-        yield
+    def timeout_ctx(self) -> AbstractContextManager[None]:
+        """What gunicorn waits in for the next request's headers; `Connection.recv` knows when the time is over.
+
+        Raises:
+            StopIteration: there will be none.
+        """
+        if not self._connections[gevent.getcurrent()].expect_request(self.cfg.keepalive):
+            raise StopIteration
+        return nullcontext()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request, whose body has its limits too.
@@ -126,8 +132,9 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         pool = Pool(self.worker_connections + SPARE_CONNECTIONS)
         server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
         if self.cfg.workers > 1:
-            # Else one process would take a whole burst while the others rest.
-            server.max_accept = 1
+            # With more, one process would take a whole burst while the others rest; with one, newcomers would wait for
+            # all that is done between two of them.
+            server.max_accept = 8
         server.start()
         return server
 
@@ -154,7 +161,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def _make_room(self) -> None:
         """Where there are too many connections, close the one that keeps us waiting longest, whatever for."""
         if len(self._connections) > self.worker_connections:
-            waiting = [one for one in self._connections.values() if one.waits]
+            waiting = [one for one in self._connections.values() if one.waits and not one.is_cut]
             if waiting:
                 min(waiting, key=lambda one: one.since).cut()
 

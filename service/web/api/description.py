@@ -76,11 +76,16 @@ class Description:
 
     def page(self) -> Response:
         """The same for people; it loads nothing, and a browser lets it have no style but its own."""
+        page, policy = self._page
+        return Response(page, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+
+    @cached_property
+    def _page(self) -> tuple[str, str]:
+        """The page and its policy: they take 14 ms to make, and nobody needs a key to ask for them."""
         page = render_template("docs.html", api=self.document)
         style = page.partition("<style>")[2].partition("</style>")[0]
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-        policy = f"{NOTHING}; style-src 'sha256-{digest}'"
-        return Response(page, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+        return page, f"{NOTHING}; style-src 'sha256-{digest}'"
 
     @cached_property
     def document(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ MirrorError
     │   └── UpstreamTimeout  no answer in time
     ├── UpstreamFailed       5xx
     ├── UpstreamGarbled      an answer that is not what the vendor documents
+    ├── ListUnusable         a list that ignores its parameters: no pull can read it
     ├── Throttled            no request may be sent before `retry_at`
     └── UpstreamRejected     4xx, with the vendor's code and words
         ├── KeyRejected      401, 403
@@ -149,6 +150,10 @@ class UpstreamFailed(UpstreamError):
 
 class UpstreamGarbled(UpstreamError):
     """The vendor answered with something other than it documents."""
+
+
+class ListUnusable(UpstreamError):
+    """The list ignores its parameters or does not hold still, so that no walk over it proves anything."""
 
 
 class Throttled(UpstreamError):

@@ -13,7 +13,7 @@ from service.alerts.access import Access
 from service.counters import BUDGET_WAIT_SECONDS, BUDGET_WAITS, UPSTREAM_REQUESTS, Counters
 from service.errors import Stopping
 from service.inbox import Inbox, StaleModels
-from service.mirror.pull import Puller
+from service.mirror.pull_state import Puller
 from service.process_name import own_name
 from service.queue import JobQueue
 from service.storage import database

@@ -15,6 +15,7 @@ from service.alerts.rules import (
     MODEL_FAILED,
     MODEL_STUCK,
     PULL_STALE,
+    RECORDS_SET_ASIDE,
     TOMBSTONES_HELD,
     WEBHOOKS_MISSING,
     WORKER_MISSING,
@@ -111,6 +112,11 @@ _WORDS = {
         ("events wait and none is applied", "events wait and none is applied"),
         ("events are applied again", "events are applied again"),
         "headshot-mirror status, then the worker's log",
+    ),
+    RECORDS_SET_ASIDE: Words(
+        ("records of HeadshotPro could not be read", "records of HeadshotPro could not be read"),
+        ("all records can be read again", "all records can be read again"),
+        "select * from headshotpro.set_aside where resolved_at is null",
     ),
 }
 _GRAVEST_FIRST = ("opened", "reminder", "resolved")

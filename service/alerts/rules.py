@@ -26,10 +26,11 @@ TOMBSTONES_HELD = "tombstones_held"
 API_REJECTED = "api_rejected"
 WORKER_MISSING = "worker_missing"
 INBOX_STALLED = "inbox_stalled"
+RECORDS_SET_ASIDE = "records_set_aside"
 MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
     *MODEL_KINDS, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, API_REJECTED, WORKER_MISSING,
-    INBOX_STALLED,
+    INBOX_STALLED, RECORDS_SET_ASIDE,
 )  # fmt: skip
 
 # A kind of process is missing when none of it sent a heartbeat for this long: four did not come.
@@ -99,6 +100,8 @@ class Facts:
         heard_since: whether an event came since the open alert about missing ones.
         dead_events: events that could not be applied.
         held_pulls: numbers of the pulls that a person has to decide about.
+        set_aside: records and fields that could not be read and are not resolved.
+        set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
         refused_at: when the upstream last refused our key; None where it never did.
         refused_status: with which HTTP status.
         accepted_at: when it last took our key, as far as that was noted.
@@ -121,6 +124,8 @@ class Facts:
     heard_since: bool = False
     dead_events: int = 0
     held_pulls: tuple[int, ...] = ()
+    set_aside: int = 0
+    set_aside_models: tuple[str, ...] = ()
     refused_at: datetime | None = None
     refused_status: int | None = None
     accepted_at: datetime | None = None
@@ -208,6 +213,8 @@ def _of_mirror(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, 
         yield Cause(EVENTS_DEAD), {"events": facts.dead_events}
     if facts.held_pulls:
         yield Cause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
+    if facts.set_aside:
+        yield Cause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
         yield Cause(API_REJECTED), {"status": facts.refused_status}
     yield from _of_workers(facts, limits)

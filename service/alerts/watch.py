@@ -182,7 +182,7 @@ def _facts(
         refused_status=watch["key_refused_status"],
         accepted_at=watch["key_accepted_at"],
         open=open_causes,
-        **{**mirror, "held_pulls": tuple(mirror["held_pulls"])},
+        **mirror,
     )
 
 

@@ -24,6 +24,7 @@ from service.errors import (
     UpstreamError,
     UpstreamRejected,
 )
+from service.mirror import aside
 from service.mirror.apply import SETTLING, Sighting, apply
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_absence, from_created, from_single
@@ -181,6 +182,7 @@ class Writer:
         seen = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
         with transaction(self.engine) as connection:
             apply(connection, [Sighting(seen, source)])
+            aside.note_single(connection, model_id, answer)
             wishes.settle(connection, [model_id], settles)
 
     def _ask_about(self, model_id: str) -> None:

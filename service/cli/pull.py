@@ -19,6 +19,9 @@ SLICE_SECONDS = 10.0
 LOOK_AGAIN_SECONDS = 0.5
 # Questions that were asked in vain so often are left to the workers.
 SETTLE_SECONDS = 120.0
+# So many ids of models are named.
+NAMED = 5
+SET_ASIDE = "select * from headshotpro.set_aside where resolved_at is null"
 
 
 @click.command(epilog="Example: headshot-mirror pull --hot")
@@ -87,6 +90,20 @@ def _settle(runtime: Runtime) -> None:
         runtime.pause(LOOK_AGAIN_SECONDS)
 
 
+def readings(number: int) -> str:
+    """A number of records that could not be read, for people."""
+    return "1 record or field" if number == 1 else f"{number} records or fields"
+
+
+def postponed(ids: list[str]) -> str:
+    """A sentence about suspects that a pull left to the next one."""
+    names = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+    what = (
+        "1 model is not in the list, and its" if len(ids) == 1 else f"{len(ids)} models are not in the list, and their"
+    )
+    return f"{what} GET failed three times: {names}. The next full pull asks again."
+
+
 def _report(row: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(row)
@@ -96,5 +113,9 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
             f"{row['requests']} requests; {row['inserted']} new, {row['changed']} changed, "
             f"{row['tombstoned']} deleted."
         )
+        if row["set_aside"]:
+            click.echo(f"{readings(row['set_aside'])} could not be read: {SET_ASIDE}.")
+        if row["postponed"]:
+            click.echo(postponed(row["postponed"]))
     if row["status"] != "complete":
         raise MirrorError(row["error"] or "the pull did not complete")

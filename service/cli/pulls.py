@@ -10,6 +10,7 @@ from service import config
 from service.cli.opening import open_engine, open_runtime, reading
 from service.cli.output import json_option, print_rows
 from service.cli.progress import stop_on_signals
+from service.cli.pull import postponed
 from service.errors import MirrorError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "id", "kind", "status", "started_at", "finished_at", "requests", "pages", "models_seen", "inserted", "changed",
-    "tombstoned", "missed_webhooks", "error",
+    "tombstoned", "missed_webhooks", "set_aside", "error",
 )  # fmt: skip
 
 
@@ -48,6 +49,8 @@ def release(pull_id: int) -> None:
     mirrored one from now on.
     """
     from service.mirror import deletions
+    from service.storage import pulls as storage
+    from service.storage.database import transaction
 
     runtime = open_runtime()
     stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
@@ -57,6 +60,10 @@ def release(pull_id: int) -> None:
         return
     tombstoned = deletions.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
     click.echo(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
+    with transaction(runtime.engine) as connection:
+        released = storage.one(connection, pull_id)
+    if released and released["postponed"]:
+        click.echo(postponed(released["postponed"]))
 
 
 @pulls.command(epilog="Example: headshot-mirror pulls reject 17")

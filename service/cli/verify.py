@@ -9,9 +9,10 @@ import click
 from service.cli.opening import open_runtime
 from service.cli.output import json_option, print_json, shown, told_by
 from service.cli.progress import progress_bar, stop_on_signals
+from service.cli.pull import SET_ASIDE, readings
 
 if TYPE_CHECKING:
-    from service.mirror.verify import Difference
+    from service.mirror.verify import Difference, Verifier
     from service.runtime import Runtime
 
 HISTORY = 5
@@ -23,8 +24,9 @@ HISTORY = 5
 def verify(*, details: bool, as_json: bool) -> None:
     """Read the whole upstream and print every difference to the mirror, with the history of the row behind it.
 
-    Changes nothing. What differs at first is looked at again, so that events on their way are no differences. Exit
-    status 1 when there is one.
+    Changes nothing. What differs at first is looked at again, so that events on their way are no differences. Records
+    and fields that cannot be read are counted and not compared. Exit status 1 when there is a difference, or a model
+    whose GET failed.
     """
     from service.mirror.verify import Verifier
 
@@ -37,8 +39,18 @@ def verify(*, details: bool, as_json: bool) -> None:
         print_json([_document(runtime, difference) for difference in differences])
     else:
         _print(runtime, differences)
-    if differences:
+    _print_uncompared(verifier, as_json=as_json)
+    if differences or verifier.unanswered:
         raise click.exceptions.Exit(1)
+
+
+def _print_uncompared(verifier: Verifier, *, as_json: bool) -> None:
+    """Say what could not be compared; on stderr where stdout is one JSON document."""
+    if verifier.set_aside:
+        text = f"{readings(len(verifier.set_aside))} could not be read, and so not compared: {SET_ASIDE}."
+        click.echo(text, err=as_json)
+    for model_id, reason in sorted(verifier.unanswered.items()):
+        click.echo(f"{model_id} could not be compared, because its GET failed: {reason}", err=as_json)
 
 
 def _document(runtime: Runtime, difference: Difference) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from service.errors import ListUnusable
 from service.inbox import MOST_BYTES
 from service.mirror.walk import PAGE, Page, Walk, accepts, step_back, step_on
 from service.upstream.payloads import created_at_of
@@ -25,11 +26,18 @@ if TYPE_CHECKING:
 
     from service.upstream.answers import Answer
     from service.upstream.payloads import ListedModel, ModelPage
+    from service.upstream.records import Unusable
 
     Ask: TypeAlias = Callable[[int], Answer[ModelPage]]
 
 # Another page that comes within this is merged with the one before: a transaction costs as much as a page.
 GATHERING_SECONDS = 0.02
+
+# A checkpoint is JSON: larger numbers do not come back out of it.
+_LARGEST_COUNT = 10**15
+
+# Models of another status that a page of one status may show.
+MOST_STRAYS = 10
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -46,6 +54,7 @@ class Read:
         joined: it joined the page before.
         walk: where the walk stands after it, but for how many of its models are new: the merge has yet to tell.
         size: bytes of the response.
+        set_aside: what of the page could not be used.
     """
 
     page: Page
@@ -55,6 +64,7 @@ class Read:
     joined: bool
     walk: Walk
     size: int = 0
+    set_aside: Sequence[Unusable] = ()
 
 
 class Reader:
@@ -70,6 +80,8 @@ class Reader:
             most: pages that may be read and not merged; 1: the next is asked for when the one before is merged.
         """
         self._walk = walk
+        # Of this walk, as far as this reader has read it.
+        self._met = set(walk.tail)
         self._ask = ask
         self._left = left
         # The other half is read while these are merged.
@@ -128,9 +140,28 @@ class Reader:
         # It was sent after all that the walk has seen, so it is no older, whatever the whole seconds of `Date` say.
         page = page_of(answer, min(max(answer.sent_at, walk.began_at), answer.answered_at))
         joined = accepts(walk, page)
-        self._walk = step_on(walk, page, 0) if joined else step_back(walk)
+        fresh = bool(page.unread) or not self._met.issuperset(page.ids)
+        self._met.update(page.ids)
+        self._walk = step_on(walk, page, 0, fresh=fresh) if joined else step_back(walk)
         models = answer.body.models
-        return Read(page, models, marks_of(models), answer.answered_at, joined, self._walk, len(answer.raw))
+        return Read(
+            page, models, marks_of(models), answer.answered_at, joined, self._walk, len(answer.raw), answer.set_aside
+        )
+
+
+def require_filter(models: Sequence[ListedModel], status: str) -> None:
+    """Refuse a page of one status that shows others: each walk would read the whole list.
+
+    A few others are a status that changed a moment ago.
+
+    Raises:
+        ListUnusable: it shows more than a few.
+    """
+    strays = sum(1 for model in models if isinstance(model.status, str) and model.status != status)
+    if strays > max(MOST_STRAYS, len(models) // 10):
+        raise ListUnusable(
+            f"the upstream ignores the status filter: a page of {status} models shows {strays} of another status"
+        )
 
 
 def marks_of(models: Sequence[ListedModel]) -> list[int]:
@@ -142,12 +173,14 @@ def marks_of(models: Sequence[ListedModel]) -> list[int]:
 def page_of(answer: Answer[ModelPage], sent_at: datetime) -> Page:
     """What a walk looks at in a page; creation times come from the ids where the page tells none."""
     listed, pagination = answer.body.models, answer.body.pagination
+    unread = tuple(one.place for one in answer.set_aside if one.model_id is None)
     created: list[Any] = [model.created_at or created_at_of(model.id) for model in listed]
     return Page(
         ids=[model.id for model in listed],
         created=[time for time in created if time],
-        total=pagination.total,
-        full=len(listed) >= min(pagination.limit, PAGE),
+        total=max(0, min(pagination.total, _LARGEST_COUNT)),
+        full=len(listed) + len(unread) >= min(pagination.limit, PAGE),
         has_more=pagination.has_more,
         sent_at=sent_at,
+        unread=unread,
     )

@@ -5,14 +5,16 @@ A single GET decides about it, and a person where there are too many of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from service.errors import MirrorError, ModelNotFound
+from service.errors import KeyRejected, MirrorError, ModelNotFound, Throttled, UpstreamError, UpstreamFailed
+from service.mirror import aside
 from service.mirror.apply import Sighting, apply
 from service.mirror.judge import counts_as_gone
 from service.mirror.observe import from_absence, from_single
+from service.mirror.pull_state import State
 from service.storage import models, pulls, suspects, wishes
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
     from service.mirror.apply import Applied
     from service.mirror.merge import Observation
+    from service.upstream.answers import Answer
     from service.upstream.client import UpstreamClient
+    from service.upstream.payloads import DetailedModel
 
 log = structlog.get_logger(__name__)
 
@@ -32,62 +36,107 @@ AT_A_TIME = 50
 REJECTED_FOR_SECONDS = 86_400.0
 
 
-def look(engine: Engine, client: UpstreamClient, model_id: str, patience: float | None) -> Observation | None:
-    """What a single GET tells of a suspect; a 404 counts, because a complete walk did not show it either.
+class Look(NamedTuple):
+    """What a GET of a suspect gave.
 
-    Returns:
-        None where a 404 says nothing: the model was created after the request was sent.
+    Attributes:
+        model_id: the suspect.
+        observation: what it says of the suspect; None where a 404 says nothing: the model was created after the request
+            was sent.
+        answer: the response, where it was one about a model.
+    """
+
+    model_id: str
+    observation: Observation | None
+    answer: Answer[DetailedModel] | None = None
+
+
+def look(engine: Engine, client: UpstreamClient, model_id: str, patience: float | None) -> Look:
+    """Ask about a suspect by a single GET; a 404 counts, because a complete walk did not show it either.
+
+    Raises:
+        UpstreamError: the GET failed.
     """
     try:
         answer = client.get_model(model_id, priority=Priority.DELETION, patience=patience)
     except ModelNotFound as error:
         with transaction(engine) as connection:
             created_at = models.created_at(connection, model_id)
-        counts = counts_as_gone(model_id, created_at, error.sent_at)
-        return from_absence(model_id, error.sent_at) if counts else None
-    return from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+        counts = counts_as_gone(model_id, created_at, error.sent_at, error.answered_at)
+        return Look(model_id, from_absence(model_id, error.sent_at) if counts else None)
+    seen = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+    return Look(model_id, seen, answer)
 
 
-def settle(connection: Connection, observation: Observation | None, pull_id: int) -> Applied:
+def settle(connection: Connection, look: Look, pull_id: int) -> Applied:
     """Merge what was seen of a suspect, as a finding of its pull."""
-    applied = apply(connection, [Sighting(observation, "pull", pull_id=pull_id)] if observation else [])
-    if observation:
-        wishes.settle(connection, [observation.model_id], observation.at)
+    if look.observation is None:
+        return apply(connection, [])
+    applied = apply(connection, [Sighting(look.observation, "pull", pull_id=pull_id)])
+    wishes.settle(connection, [look.model_id], look.observation.at)
+    if look.answer is not None:
+        aside.note_single(connection, look.model_id, look.answer, pull_id)
     return applied
 
 
 def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], pull_id: int) -> int:
     """A person said that the suspects of a held pull may be decided: ask about each, then the pull is complete.
 
-    Safe to be interrupted and done again: what was decided stays decided.
+    Safe to be interrupted and done again: what was decided stays decided. A suspect whose GET fails three times is left
+    to the next full pull.
 
     Returns:
         How many became tombstones.
 
     Raises:
         MirrorError: there is no such held pull.
-        UpstreamError: the upstream gave nothing; the rest stays held.
+        UpstreamError: the upstream is unavailable; the rest stays held.
     """
     require_held(engine, pull_id)
-    tombstoned, checked, sent = 0, "", counted()
+    state, tombstoned, sent = State(), 0, counted()
     while True:
         with transaction(engine) as connection:
-            some = suspects.held(connection, pull_id, checked, AT_A_TIME)
-        for model_id in some:
-            observation = look(engine, client, model_id, None)
+            some = suspects.held(connection, pull_id, state.checked, AT_A_TIME)
+        for model_id in some or state.to_ask_again:
+            seen = look_or_note(engine, client, state, model_id, None)
+            if seen is None:
+                continue
             with transaction(engine) as connection:
-                applied = settle(connection, observation, pull_id)
+                applied = settle(connection, seen, pull_id)
                 before, sent = sent, counted()
                 gone = len(applied.tombstoned)
                 pulls.add(connection, pull_id, requests=sent - before, tombstoned=gone, changed=len(applied.changed))
-            tombstoned, checked = tombstoned + gone, model_id
-        if not some:
+            tombstoned += gone
+        if not some and not state.to_ask_again:
             break
     with transaction(engine) as connection:
         suspects.release(connection, pull_id)
-        pulls.decide(connection, pull_id, "complete")
-    log.info("pull.released", pull_id=pull_id, tombstoned=tombstoned)
+        pulls.decide(connection, pull_id, "complete", postponed=state.postponed)
+    log.info("pull.released", pull_id=pull_id, tombstoned=tombstoned, postponed=len(state.postponed))
     return tombstoned
+
+
+def look_or_note(
+    engine: Engine, client: UpstreamClient, state: State, model_id: str, patience: float | None
+) -> Look | None:
+    """Ask about a suspect; None where its GET failed, which is noted: the others are asked about meanwhile.
+
+    Raises:
+        KeyRejected: the upstream refuses our key.
+        Throttled: no request may be sent now.
+        UpstreamFailed: the GETs of several suspects in a row failed: the upstream is unavailable.
+    """
+    try:
+        seen = look(engine, client, model_id, patience)
+    except (KeyRejected, Throttled):
+        raise
+    except UpstreamError as error:
+        log.warning("suspect.failed", model_id=model_id, error=str(error))
+        if state.failed(model_id):
+            raise UpstreamFailed(f"suspects could not be decided: {error}") from None
+        return None
+    state.decided(model_id)
+    return seen
 
 
 def reject(engine: Engine, pull_id: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.mirror import aside
 from service.mirror.apply import Sighting, apply
 from service.mirror.observe import from_list
 from service.mirror.walk import OVERLAP, PAGE
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from service.upstream.answers import Answer
     from service.upstream.client import UpstreamClient
-    from service.upstream.payloads import ListedModel
+    from service.upstream.payloads import ListedModel, ModelPage
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +68,7 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
         )
         pages += 1
         listed, pagination = answer.body.models, answer.body.pagination
-        _merge(engine, [Sighting(from_list(model, answer.sent_at, answer.answered_at), "refetch") for model in listed])
+        _merge(engine, answer)
         wanted.difference_update(model.id for model in listed)
         if pages == 1 and _rising(listed) and pagination.has_more:
             # Go to the far end, and come back page by page.
@@ -81,9 +83,12 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
     return pages
 
 
-def _merge(engine: Engine, sightings: Sequence[Sighting]) -> None:
+def _merge(engine: Engine, answer: Answer[ModelPage]) -> None:
+    models = answer.body.models
+    sightings = [Sighting(from_list(model, answer.sent_at, answer.answered_at), "refetch") for model in models]
     with transaction(engine) as connection:
         apply(connection, sightings)
+        aside.note(connection, answer.set_aside)
         wishes.settle_profiles(connection, sorted({sighting.observation.model_id for sighting in sightings}))
 
 

@@ -113,9 +113,9 @@ def _from_api(
 
 
 def _told(payload: Any, names: Iterable[str]) -> dict[str, Any]:
-    """The fields that a payload holds; an absent one is no information, nor is a status that is null."""
+    """The fields that a payload holds; an absent one is no information, nor is a status that is null or empty."""
     fields = {name: value for name in names if (value := getattr(payload, name, UNSET)) is not UNSET}
-    if fields.get("status", UNSET) is None:
+    if fields.get("status", UNSET) in (None, ""):
         del fields["status"]
     return fields
 

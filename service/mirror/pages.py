@@ -96,7 +96,7 @@ def _told(reads: Sequence[Read]) -> tuple[dict[str, _Telling], list[_Telling]]:
 def _newcomer(model_id: str, telling: _Telling | None) -> dict[str, Any]:
     """A first row; of a model about which more is to be said only the id, which makes its clocks."""
     row = asdict(telling.model) if telling else {"status": None}
-    if telling is None or UNSET in row.values() or row["status"] in (None, DELETED):
+    if telling is None or UNSET in row.values() or row["status"] in (None, "", DELETED):
         return {"id": model_id}
     read = telling.read
     return {**row, "at": read.page.sent_at, "until": _until(read), "mark": telling.mark}

@@ -10,7 +10,6 @@ the lease renewed. A process that dies loses nothing but the pages in its hand; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -18,25 +17,33 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from service.errors import KeyRejected, StatementTimeout, Stopping, Throttled, UpstreamError, UpstreamRejected
-from service.mirror import deletions
-from service.mirror.ahead import Reader
+from service.errors import (
+    ListUnusable,
+    MirrorError,
+    StatementTimeout,
+    Stopping,
+    Throttled,
+    UpstreamError,
+    UpstreamRejected,
+)
+from service.mirror import aside, deletions
+from service.mirror.ahead import Reader, require_filter
 from service.mirror.apply import SETTLING
 from service.mirror.pages import merge_pages
-from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves
+from service.mirror.pull_state import Puller, State
+from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves, trouble, unproved
 from service.process_name import surely_dead
-from service.storage import pulls, suspects, wishes
+from service.storage import pulls, set_aside, suspects, wishes
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection
 
     from service.mirror.ahead import Read
     from service.upstream.answers import Answer
-    from service.upstream.client import UpstreamClient
     from service.upstream.payloads import ModelPage
 
 log = structlog.get_logger(__name__)
@@ -51,54 +58,10 @@ SUSPECTS_AT_A_TIME = 20
 # The mirror is small enough to be checked model by model, whatever share of it is gone.
 NEVER_HELD = 10
 
-# What is read while pages are merged is merged together, in halves of this: the models of a large batch of the drain.
-AHEAD = 16
-
 MOST_FAILURES = 5
 FAILURE_PAUSE_SECONDS = 10.0
-
-
-class State(msgspec.Struct, kw_only=True):
-    """A pull's checkpoint.
-
-    Attributes:
-        phase: `begin`, `walk`, `suspects`.
-        walk: where the walk over the list stands.
-        began_at: upstream time of the pull's very first page.
-        statuses: of a hot pull: those still to be walked, the present one first.
-        checked: id of the last suspect that was decided.
-        failures: slices in a row that the upstream ended.
-    """
-
-    phase: str = "begin"
-    walk: Walk = msgspec.field(default_factory=Walk)
-    began_at: datetime | None = None
-    statuses: tuple[str, ...] = ()
-    checked: str = ""
-    failures: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Puller:
-    """What pulls of one process share.
-
-    Attributes:
-        engine: the mirror's Postgres.
-        client: the upstream.
-        holder: this process's name in leases.
-        tombstone_limit: share of the live mirror that may be suspect before a person decides.
-        counted: requests sent so far by `client`, to be read before and after.
-        progress: told of a running full pull: models met and the list's total.
-        ahead: pages that may be read and not merged yet; 1: each is merged before the next is asked for.
-    """
-
-    engine: Engine
-    client: UpstreamClient
-    holder: str
-    tombstone_limit: float
-    counted: Callable[[], int]
-    progress: Callable[[int, int], None]
-    ahead: int = AHEAD
+# Between two rounds of GETs about suspects whose GET failed.
+ROUND_PAUSE_SECONDS = 2.0
 
 
 def advance(puller: Puller, kind: str, interval: float, seconds: float, *, wake: bool = False) -> int | None:
@@ -144,6 +107,7 @@ class _Slice:
         self.deadline = deadline
         self.requests = puller.counted()
         self.ended = False
+        self.pause = 0.0
 
     @property
     def left(self) -> float:
@@ -153,21 +117,35 @@ class _Slice:
         """Step until the time is up, the pull has ended, or the upstream gives nothing."""
         steps: dict[str, Callable[[], None]] = {"begin": self._begin, "walk": self._walk, "suspects": self._suspects}
         try:
-            while not self.ended and self.left:
+            while not self.ended and not self.pause and self.left:
                 steps[self.state.phase]()
         except Stopping:
             # Another process may go on at once.
             self._rest(0)
             raise
-        except Throttled as error:
-            self._rest(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
-        except (KeyRejected, UpstreamRejected) as error:
-            self._end("failed", f"the upstream refused: {error.status} {error.code}")
         except UpstreamError as error:
-            self._stumble(error)
+            self._ended_by(error)
+        except MirrorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - see below
+            # A pull that nobody ends would be taken up again and again, and fail at the same place. Its values may be
+            # personal data: they belong neither into the row nor into the log.
+            log.error("pull.crashed", kind=self.kind, error=_kind_of(error))
+            self._end("failed", f"unexpected error, please report it: {_kind_of(error)}")
         else:
             if not self.ended:
-                self._rest(0)
+                self._rest(self.pause)
+
+    def _ended_by(self, error: UpstreamError) -> None:
+        """What becomes of the pull when the upstream gives nothing more now."""
+        if isinstance(error, Throttled):
+            self._rest(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
+        elif isinstance(error, UpstreamRejected):
+            self._end("failed", f"the upstream refused: {error.status} {error.code}")
+        elif isinstance(error, ListUnusable):
+            self._end("failed", str(error))
+        else:
+            self._stumble(error)
 
     def _begin(self) -> None:
         """A full pull asks whose key it is; another organization's must never reach the mirror."""
@@ -197,9 +175,12 @@ class _Slice:
 
     def _ask(self, offset: int) -> Answer[ModelPage]:
         status = self.state.statuses[0] if self.state.statuses else None
-        return self.puller.client.list_models(
+        answer = self.puller.client.list_models(
             limit=PAGE, offset=offset, status=status, priority=self._priority, patience=self.left
         )
+        if status is not None:
+            require_filter(answer.body.models, status)
+        return answer
 
     def _placed(self, walk: Walk) -> Walk:
         """A walk that begins, in time: after every answer that is merged already, so that what it shows can be told."""
@@ -228,6 +209,7 @@ class _Slice:
         walk = reads[-1].walk
         with transaction(self.puller.engine, by_key=True) as connection:
             found = merge_pages(connection, reads, self.pull_id, began_at)
+            aside.note(connection, [one for read in reads for one in read.set_aside], self.pull_id)
             self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
             self.state.failures = 0
             self._keep(
@@ -245,20 +227,20 @@ class _Slice:
 
     def _walked(self) -> None:
         """After a walk's end: another status, another walk, the suspects, or the end."""
-        if self.kind == HOT:
-            self._next_status()
-            return
+        walk = self.state.walk
         with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
-            met = pulls.shown_since(connection, self.state.walk.began_at)
-        if proves(self.state.walk, met):
+            met = pulls.shown_since(connection, walk.began_at)
+        if reason := trouble(walk, met):
+            self._end("failed", reason)
+        elif self.kind == HOT:
+            self._next_status()
+        elif proves(walk, met):
             self._find_suspects()
-        elif self.state.walk.number == MOST_WALKS:
-            self._end(
-                "failed", f"the list did not hold still: {MOST_WALKS} walks could not prove that nothing was missed"
-            )
+        elif walk.number == MOST_WALKS:
+            self._end("failed", unproved(walk, met))
         else:
-            log.info("walk.again", number=self.state.walk.number, met=met, total=self.state.walk.total)
-            self.state.walk = again(self.state.walk)
+            log.info("walk.again", number=walk.number, met=met, total=walk.total)
+            self.state.walk = again(walk)
 
     def _next_status(self) -> None:
         self.state.statuses = self.state.statuses[1:]
@@ -290,23 +272,32 @@ class _Slice:
             self._end("complete")
 
     def _suspects(self) -> None:
-        """Decide some suspects by single GETs; when none is left, the pull is complete."""
-        began_at = self._began_at
+        """Decide some suspects by single GETs; when none is left to be asked about, the pull is complete."""
         with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
-            some = suspects.next_few(connection, began_at, self.state.checked, SUSPECTS_AT_A_TIME)
+            some = suspects.next_few(connection, self._began_at, self.state.checked, SUSPECTS_AT_A_TIME)
         for model_id in some:
             if not self.left:
                 return
             self._decide(model_id)
-        if not some:
+        if some:
+            return
+        for model_id in self.state.to_ask_again:
+            if not self.left:
+                return
+            self._decide(model_id)
+        if self.state.to_ask_again:
+            self.pause = ROUND_PAUSE_SECONDS
+        else:
             self._end("complete")
 
     def _decide(self, model_id: str) -> None:
-        """Ask the upstream about one suspect."""
-        observation = deletions.look(self.puller.engine, self.puller.client, model_id, self.left)
-        with transaction(self.puller.engine) as connection:
-            applied = deletions.settle(connection, observation, self.pull_id)
-            self.state.checked = model_id
+        """Ask the upstream about one suspect. Where its GET fails, the others are asked about meanwhile."""
+        puller = self.puller
+        seen = deletions.look_or_note(puller.engine, puller.client, self.state, model_id, self.left)
+        if seen is None:
+            return
+        with transaction(puller.engine) as connection:
+            applied = deletions.settle(connection, seen, self.pull_id)
             self._keep(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
 
     def _keep(self, connection: Connection, **counted: int) -> None:
@@ -332,8 +323,16 @@ class _Slice:
     def _end(self, status: str, error: str | None = None) -> None:
         with transaction(self.puller.engine) as connection:
             self._keep(connection)
+            if status == "complete" and self.kind == FULL:
+                set_aside.resolve(connection, self.pull_id, self._began_at)
             pulls.finish(
-                connection, self.pull_id, self.puller.holder, status, began_at=self.state.began_at, error=error
+                connection,
+                self.pull_id,
+                self.puller.holder,
+                status,
+                began_at=self.state.began_at,
+                error=error,
+                postponed=self.state.postponed,
             )
         self.ended = True
         log.info("pull.ended", kind=self.kind, status=status, error=error)
@@ -346,3 +345,9 @@ class _Slice:
     @property
     def _priority(self) -> Priority:
         return Priority.FULL if self.kind == FULL else Priority.HOT
+
+
+def _kind_of(error: Exception) -> str:
+    """What kind of error it is, without its message: that may hold a person's data."""
+    cause = getattr(error, "orig", None)
+    return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__

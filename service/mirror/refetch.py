@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import KeyRejected, ModelNotFound, StorageUnavailable, Throttled, UpstreamError, UpstreamUnreachable
+from service.errors import (
+    KeyRejected,
+    MirrorError,
+    ModelNotFound,
+    StorageUnavailable,
+    Throttled,
+    UpstreamError,
+    UpstreamUnreachable,
+)
+from service.mirror import aside
 from service.mirror.apply import Sighting, apply
 from service.mirror.gather import gather
 from service.mirror.judge import counts_as_gone
@@ -65,8 +74,12 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         except Throttled:
             return read
         except UpstreamError as error:
-            _put_off(engine, claimed.popleft(), error)
+            _put_off(engine, claimed.popleft(), str(error))
             pause = UNREACHABLE_PAUSE_SECONDS if isinstance(error, KeyRejected | UpstreamUnreachable) else 0.0
+        except MirrorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one model makes of our code, the others are asked about
+            _put_off(engine, claimed.popleft(), f"unexpected error: {type(error).__name__}")
         finally:
             _give_back(engine, claimed, pause)
         if pause:
@@ -88,6 +101,11 @@ def _gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
     except UpstreamError as error:
         log.warning("gather.failed", error=str(error))
         return 0
+    except MirrorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a page makes of our code, single GETs ask about each model
+        log.error("gather.failed", error=f"unexpected error: {type(error).__name__}")
+        return 0
 
 
 def _ask(engine: Engine, client: UpstreamClient, wish: Wish, patience: float) -> bool:
@@ -100,6 +118,7 @@ def _ask(engine: Engine, client: UpstreamClient, wish: Wish, patience: float) ->
     seen = from_single(wish.model_id, answer.body, answer.sent_at, answer.answered_at)
     with transaction(engine) as connection:
         apply(connection, [Sighting(seen, "refetch", pull_id=wish.pull_id)])
+        aside.note_single(connection, wish.model_id, answer)
         wishes.settle(connection, [wish.model_id], answer.sent_at)
         # What was not settled is asked again soon: a GET sent a little too early, by two clocks that differ.
         wishes.postpone(connection, wish.model_id, min(2.0**wish.attempts, LONGEST_PAUSE_SECONDS))
@@ -113,13 +132,14 @@ def _missing(engine: Engine, wish: Wish, error: ModelNotFound) -> None:
         row = models.read(connection, [wish.model_id]).get(wish.model_id, {})
         if row.get("status") == DELETED:
             wishes.settle(connection, [wish.model_id], error.sent_at)
-        counts = counts_as_gone(wish.model_id, row.get("created_at"), error.sent_at)
+        counts = counts_as_gone(wish.model_id, row.get("created_at"), error.sent_at, error.answered_at)
         missing_at = error.sent_at if counts else None
         wishes.postpone(connection, wish.model_id, min(4.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS), missing_at)
     log.info("refetch.missing", model_id=wish.model_id, reason=wish.reason)
 
 
-def _put_off(engine: Engine, wish: Wish, error: UpstreamError) -> None:
+def _put_off(engine: Engine, wish: Wish, reason: str) -> None:
+    """Ask again later, after longer each time; the message of the log holds no values."""
     with transaction(engine) as connection:
         wishes.postpone(connection, wish.model_id, min(5.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS))
-    log.warning("refetch.failed", model_id=wish.model_id, error=str(error))
+    log.warning("refetch.failed", model_id=wish.model_id, error=reason)

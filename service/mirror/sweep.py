@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import KeyRejected, ModelNotFound, Throttled, UpstreamError, UpstreamUnreachable
+from service.errors import KeyRejected, MirrorError, ModelNotFound, Throttled, UpstreamError, UpstreamUnreachable
+from service.mirror import aside
 from service.mirror.apply import Sighting, apply
 from service.mirror.observe import from_single
 from service.storage import models, pulls, wishes
@@ -57,6 +58,11 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
                 # It may be this model's own fault: it must not keep the others from being read.
                 log.warning("sweep.failed", model_id=model_id, error=str(error))
                 failed = True
+            except MirrorError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as above, and whatever the model makes of our code
+                log.error("sweep.failed", model_id=model_id, error=f"unexpected error: {type(error).__name__}")
+                failed = True
             else:
                 read += 1
         if failed or len(some) < AT_A_TIME:
@@ -76,6 +82,7 @@ def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime
     sent_at = _no_older(answer.sent_at, since)
     with transaction(engine) as connection:
         apply(connection, [Sighting(from_single(model_id, answer.body, sent_at, answer.answered_at), "refetch")])
+        aside.note_single(connection, model_id, answer)
         # An answer without these fields would else be asked for again at once.
         models.details_read(connection, model_id, sent_at)
         wishes.settle(connection, [model_id], sent_at)

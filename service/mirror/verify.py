@@ -9,28 +9,31 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.errors import MirrorError, ModelNotFound
+from service.errors import KeyRejected, ListUnusable, ModelNotFound, Throttled, UpstreamError
 from service.mirror.ahead import page_of
 from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
 from service.mirror.observe import from_list, from_single
-from service.mirror.walk import MOST_WALKS, PAGE, Walk, accepts, again, proves, step_back, step_on
+from service.mirror.walk import MOST_WALKS, PAGE, Walk, accepts, again, proves, step_back, step_on, trouble, unproved
 from service.storage import models
 from service.storage.database import transaction
 from service.storage.erasing import PERSONAL
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from sqlalchemy import Engine
 
     from service.mirror.merge import Observation
     from service.upstream.client import UpstreamClient
+    from service.upstream.records import Unusable
 
 LISTED = (*CORE, *PROFILE)
 AT_A_TIME = 500
 # Longer than an event takes to its row, and a question to its answer.
 SETTLE_SECONDS = 8.0
+# One model's GET may fail by itself; where those of as many models in a row fail, the upstream is unavailable.
+MOST_FAILED_IN_A_ROW = 5
 
 ABSENT = "(not there)"
 
@@ -53,6 +56,10 @@ class Verifier:
         pause: waits a number of seconds.
         progress: told how many of how many models were read.
         details: compare photo counts and favourites too: a request for each model.
+
+    Attributes:
+        set_aside: records and fields of the list and of GETs that could not be used, and so not be compared.
+        unanswered: models whose GET failed, so that they could not be compared, with the error.
     """
 
     def __init__(
@@ -69,13 +76,16 @@ class Verifier:
         self._pause = pause
         self._progress = progress
         self._details = details
+        self.set_aside: set[Unusable] = set()
+        self.unanswered: dict[str, str] = {}
+        self._failed_in_a_row = 0
 
     def differences(self) -> list[Difference]:
         """What differs, and still does after a pause.
 
         Raises:
             UpstreamError: the upstream could not be read.
-            MirrorError: its list did not hold still.
+            ListUnusable: no walk over its list showed all of it.
         """
         suspicious = set(self._suspicious())
         for _ in range(2 if suspicious else 0):
@@ -108,20 +118,33 @@ class Verifier:
         shown: dict[str, Observation] = {}
         walk = Walk()
         met: set[str] = set()
-        while not (walk.ended and proves(walk, len(met))):
+        while not (walk.ended and self._is_proved(walk, len(met))):
             if walk.ended:
-                if walk.number == MOST_WALKS:
-                    raise MirrorError("the upstream's list did not hold still while it was read: try again")
                 walk, met = again(walk), set()
             answer = self._client.list_models(limit=PAGE, offset=walk.offset, priority=Priority.FULL)
             page = page_of(answer, answer.sent_at)
             new = sum(1 for model_id in page.ids if model_id not in shown)
+            fresh = bool(page.unread) or not met.issuperset(page.ids)
             for model in answer.body.models:
                 shown[model.id] = from_list(model, answer.sent_at, answer.answered_at)
             met.update(page.ids)
-            walk = step_on(walk, page, new) if accepts(walk, page) else step_back(walk)
+            self._set_aside(answer.set_aside)
+            walk = step_on(walk, page, new, fresh=fresh) if accepts(walk, page) else step_back(walk)
             self._progress(len(shown), page.total)
         return shown
+
+    @staticmethod
+    def _is_proved(walk: Walk, met: int) -> bool:
+        """Whether the walk showed the whole list; False where another walk has to.
+
+        Raises:
+            ListUnusable: no walk will.
+        """
+        if proves(walk, met) and trouble(walk, met) is None:
+            return True
+        if reason := trouble(walk, met) or (unproved(walk, met) if walk.number == MOST_WALKS else None):
+            raise ListUnusable(f"the upstream's list cannot be compared: {reason}")
+        return False
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Every row of the mirror, some at a time: no transaction stays open while the upstream is asked."""
@@ -135,13 +158,23 @@ class Verifier:
             above = some[-1]["id"]
 
     def _look(self, model_id: str) -> list[Difference]:
-        """One model again: the upstream's own answer about it, then the row."""
+        """One model again: the upstream's own response about it, then the row. Nothing where its GET fails.
+
+        Raises:
+            UpstreamError: it is not about this model alone.
+        """
         try:
-            answer = self._client.get_model(model_id, priority=Priority.DELETION)
-        except ModelNotFound:
-            seen = None
-        else:
-            seen = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+            seen = self._read(model_id)
+        except (KeyRejected, Throttled):
+            raise
+        except UpstreamError as error:
+            self._failed_in_a_row += 1
+            self.unanswered[model_id] = str(error)
+            if self._failed_in_a_row == MOST_FAILED_IN_A_ROW:
+                raise
+            return []
+        self._failed_in_a_row = 0
+        self.unanswered.pop(model_id, None)
         with transaction(self._engine) as connection:
             row = models.read(connection, [model_id]).get(model_id)
         if row is None:
@@ -151,6 +184,19 @@ class Verifier:
             return [] if gone else [Difference(model_id, "status", row["status"], ABSENT)]
         names = (*LISTED, *DETAIL) if self._details else LISTED
         return [difference for difference in _compare(row, seen) if difference.field in names]
+
+    def _read(self, model_id: str) -> Observation | None:
+        """What a GET contains of a model; None where the upstream says that there is no such model."""
+        try:
+            answer = self._client.get_model(model_id, priority=Priority.DELETION)
+        except ModelNotFound:
+            return None
+        self._set_aside(answer.set_aside)
+        return from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+
+    def _set_aside(self, unusable: Iterable[Unusable]) -> None:
+        # The place differs where pages overlap.
+        self.set_aside.update(one._replace(place=0) for one in unusable)
 
 
 def _compare(row: Mapping[str, Any], seen: Observation) -> Iterator[Difference]:

@@ -4,6 +4,9 @@ Pages overlap: some id of one page has to be met again in the next, else models 
 is possible, and the walk steps back. A walk is unbroken from offset 0 to the end by construction. What it cannot
 prove by itself is that the order of the list holds still: where it was not monotone in creation time, or met fewer
 models than a total that never moved, only another walk that meets nobody new proves that nothing was missed.
+
+Every walk ends. The list's total bounds its offset, and an upstream that ignores `offset` is found out by pages that
+show no new model. `trouble` says why such a walk fails.
 """
 
 from __future__ import annotations
@@ -22,6 +25,12 @@ TAIL = 50
 # A list whose pages join no better than this moves faster than it can be read, or its pages make no sense.
 MOST_STEPS_BACK = 20
 MOST_WALKS = 6
+# Pages in a row, each further on in the list, that show no model which is new to the walk.
+MOST_STALLED = 2
+# A walk goes no further than twice the total and this: so many models may be created while it reads a small list.
+SLACK = 20 * PAGE
+# No organization has more; a total beyond it would bound nothing.
+LARGEST_TOTAL = 10_000_000
 
 
 class Page(NamedTuple):
@@ -34,6 +43,7 @@ class Page(NamedTuple):
         full: it is as long as was asked for.
         has_more: the vendor says that more follow.
         sent_at: upstream time of its request.
+        unread: places in the page of records that cannot be read; each is a model whose id nobody knows.
     """
 
     ids: list[str]
@@ -42,6 +52,12 @@ class Page(NamedTuple):
     full: bool
     has_more: bool
     sent_at: datetime
+    unread: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many places of the list it shows."""
+        return len(self.ids) + len(self.unread)
 
 
 class Walk(msgspec.Struct, kw_only=True, frozen=True):
@@ -53,7 +69,8 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
         overlap: how far the next page reaches into the last one.
         tail: the last ids of the last accepted page.
         began_at: upstream time of its first request.
-        total: the list's total as first told.
+        total: the list's total in the first page.
+        newest_total: the total in the last page that joined.
         total_moved: the total changed while it walked.
         rising: the list's order by creation; None until two different times were met.
         head: creation time at the head of the last accepted page.
@@ -61,6 +78,11 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
         back: how far the last step went back; 0 where it went on.
         steps_back: how many steps went back so far.
         new: models that this pull met first on this walk.
+        furthest: offset of the page that was furthest on in the list, of those that joined.
+        reached: the place behind that page.
+        size: how many places the last page showed.
+        stalled: pages in a row that showed no new model although they were further on.
+        unread: records that cannot be read; they count towards the total.
         ended: it has reached the end, or given up.
         broken: it has given up.
     """
@@ -71,6 +93,7 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
     tail: tuple[str, ...] = ()
     began_at: datetime = datetime.min.replace(tzinfo=UTC)
     total: int | None = None
+    newest_total: int = 0
     total_moved: bool = False
     rising: bool | None = None
     head: datetime | None = None
@@ -78,12 +101,22 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
     back: int = 0
     steps_back: int = 0
     new: int = 0
+    furthest: int = 0
+    reached: int = 0
+    size: int = 0
+    stalled: int = 0
+    unread: int = 0
     ended: bool = False
     broken: bool = False
 
 
 def accepts(walk: Walk, page: Page) -> bool:
-    """Whether a page joins what was read before it; the first page of the list always does."""
+    """Whether a page joins what was read before it; the first page of the list always does.
+
+    An empty page is the end, unless the list has become shorter since: then what is left may have moved ahead.
+    """
+    if not page.size and page.total >= walk.newest_total:
+        return True
     return walk.offset == 0 or not walk.tail or not set(walk.tail).isdisjoint(page.ids)
 
 
@@ -102,32 +135,81 @@ def step_back(walk: Walk) -> Walk:
     )
 
 
-def step_on(walk: Walk, page: Page, new: int) -> Walk:
+def step_on(walk: Walk, page: Page, new: int, *, fresh: bool = True) -> Walk:
     """After a page that joined.
 
     Args:
         walk: where the walk stood.
         page: an accepted page.
         new: how many of its models this pull had not met before.
+        fresh: whether any of its models is new to this walk.
     """
     first = walk.total is None
     total = page.total if walk.total is None else walk.total
     rising, monotone = _order(walk, page)
+    stalled = 0 if fresh else walk.stalled + _stalls(walk, page)
+    # However short the upstream makes its pages, half of each is new.
+    offset = walk.offset + max(1, page.size - min(walk.overlap, page.size // 2))
+    last = _is_last(walk, page, fresh=fresh)
+    broken = not last and offset > 2 * min(total, LARGEST_TOTAL) + SLACK
     return msgspec.structs.replace(
         walk,
-        # However short the vendor makes its pages, half of each is new.
-        offset=walk.offset + max(1, len(page.ids) - min(walk.overlap, len(page.ids) // 2)),
+        offset=offset,
         tail=tuple(page.ids[-TAIL:]) or walk.tail,
         began_at=page.sent_at if first else walk.began_at,
         total=total,
+        newest_total=page.total,
         total_moved=walk.total_moved or page.total != total,
         rising=rising,
         head=page.created[0] if page.created else walk.head,
         monotone=monotone,
         back=0,
         new=walk.new + new,
-        ended=not page.ids or (not page.has_more and not page.full),
+        furthest=max(walk.furthest, walk.offset),
+        reached=max(walk.reached, walk.offset + page.size),
+        size=page.size,
+        stalled=stalled,
+        # Pages overlap: an unreadable record has no id by which it is known again, so its place has to do.
+        unread=walk.unread + sum(1 for place in page.unread if walk.offset + place >= walk.reached),
+        ended=last or broken or stalled >= MOST_STALLED,
+        broken=broken,
     )
+
+
+def _stalls(walk: Walk, page: Page) -> bool:
+    """Whether a page without a new model means that the upstream ignores the offset.
+
+    It does not where the page is not further on, where it is shorter than the last one (the offset counts, and this is
+    the list's end), or where as many models were created meanwhile as would shift the list so far.
+    """
+    further = walk.offset - walk.furthest
+    return further > 0 and page.size >= walk.size and page.total - walk.newest_total < further
+
+
+def _is_last(walk: Walk, page: Page, *, fresh: bool) -> bool:
+    """Whether the list ends with a page. `hasMore` alone is not believed while the total says that more follow."""
+    if not page.size:
+        return True
+    more_by_total = walk.offset + page.size < page.total
+    return not page.has_more and not page.full and not (more_by_total and fresh)
+
+
+def trouble(walk: Walk, met: int) -> str | None:
+    """Why an ended walk fails its pull, in a sentence; None where it does not.
+
+    Args:
+        walk: it has ended.
+        met: how many different models it met.
+    """
+    # A total that is less than one page shows is no measure.
+    if walk.stalled >= MOST_STALLED and not walk.size <= walk.newest_total <= met + walk.unread:
+        return (
+            f"the upstream ignores offset: {MOST_STALLED} pages in a row showed no new model, "
+            f"and the walk met {met + walk.unread} of {walk.newest_total} models"
+        )
+    if walk.broken and walk.steps_back <= MOST_STEPS_BACK:
+        return f"the list does not end: the walk is at offset {walk.offset}, and the upstream's total is {walk.total}"
+    return None
 
 
 def proves(walk: Walk, met: int) -> bool:
@@ -137,9 +219,17 @@ def proves(walk: Walk, met: int) -> bool:
         walk: it has ended.
         met: how many different models it met.
     """
-    counted = walk.total_moved or met >= (walk.total or 0)
+    counted = walk.total_moved or met + walk.unread >= (walk.total or 0)
     nobody_new = walk.number > 1 and walk.new == 0
     return not walk.broken and counted and (walk.monotone or nobody_new)
+
+
+def unproved(walk: Walk, met: int) -> str:
+    """Why a pull fails whose last walk proves nothing, in a sentence."""
+    return (
+        f"the list did not hold still: {MOST_WALKS} walks could not prove that nothing was missed; "
+        f"the last one met {met + walk.unread} models, and the upstream's total is {walk.newest_total}"
+    )
 
 
 def again(walk: Walk) -> Walk:

@@ -103,7 +103,8 @@ _MODELS = text(
 
 def mirror(connection: Connection, seconds: float) -> dict[str, Any]:
     """The facts about the mirror as a whole; missed webhooks are those of pulls of the last `seconds`."""
-    return dict(connection.execute(_MIRROR, {"seconds": seconds}).mappings().one())
+    found = connection.execute(_MIRROR, {"seconds": seconds}).mappings().one()
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 _MIRROR = text(
@@ -126,7 +127,12 @@ _MIRROR = text(
         (SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead') AS dead_events,
         ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' ORDER BY id) AS held_pulls,
         (SELECT max(seen_at) FROM headshotpro.processes WHERE kind = 'worker') AS worker_seen_at,
-        (SELECT min(received_at) FROM headshotpro.event_spool) AS spooled_since
+        (SELECT min(received_at) FROM headshotpro.event_spool) AS spooled_since,
+        (SELECT count(*) FROM headshotpro.set_aside WHERE resolved_at IS NULL) AS set_aside,
+        ARRAY(
+            SELECT DISTINCT model_id FROM headshotpro.set_aside WHERE resolved_at IS NULL AND model_id IS NOT NULL
+            ORDER BY model_id LIMIT 5
+        ) AS set_aside_models
     """
 )
 

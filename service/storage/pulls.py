@@ -10,7 +10,7 @@ from sqlalchemy import text
 from service.errors import LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -169,9 +169,25 @@ def rest(connection: Connection, pull_id: int, holder: str, seconds: float) -> N
 
 
 def finish(
-    connection: Connection, pull_id: int, holder: str, status: str, *, began_at: datetime | None, error: str | None
+    connection: Connection,
+    pull_id: int,
+    holder: str,
+    status: str,
+    *,
+    began_at: datetime | None,
+    error: str | None,
+    postponed: Sequence[str] = (),
 ) -> None:
-    """End a pull whose first page was sent at an upstream time; `error` says why it failed or is held.
+    """End a pull.
+
+    Args:
+        connection: a transaction.
+        pull_id: the pull.
+        holder: the process that has its lease.
+        status: how it ends.
+        began_at: upstream time at which its first page was sent.
+        error: why it failed or is held.
+        postponed: suspects that the next full pull decides about.
 
     Raises:
         LeaseLost: another process has taken over.
@@ -181,10 +197,11 @@ def finish(
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
     connection.execute(
         text(
-            "UPDATE headshotpro.pulls SET status = :status, finished_at = now(), began_at = :began_at, error = :error "
-            "WHERE id = :id"
+            "UPDATE headshotpro.pulls SET status = :status, finished_at = now(), began_at = :began_at, error = :error, "
+            "postponed = CAST(:postponed AS text[]), "
+            "set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id) WHERE id = :id"
         ),
-        {"id": pull_id, "status": status, "began_at": began_at, "error": error},
+        {"id": pull_id, "status": status, "began_at": began_at, "error": error, "postponed": list(postponed)},
     )
 
 
@@ -288,13 +305,15 @@ def reopen(connection: Connection, pull_id: int) -> bool:
     return connection.execute(statement, {"id": pull_id}).rowcount == 1
 
 
-def decide(connection: Connection, pull_id: int, status: str, error: str | None = None) -> None:
+def decide(
+    connection: Connection, pull_id: int, status: str, error: str | None = None, postponed: Sequence[str] = ()
+) -> None:
     """End a held pull as a person decided."""
     statement = text(
         "UPDATE headshotpro.pulls SET status = :status, error = :error, finished_at = now(), "
-        "webhooks_checked_at = NULL WHERE id = :id AND status = 'held'"
+        "postponed = CAST(:postponed AS text[]), webhooks_checked_at = NULL WHERE id = :id AND status = 'held'"
     )
-    connection.execute(statement, {"id": pull_id, "status": status, "error": error})
+    connection.execute(statement, {"id": pull_id, "status": status, "error": error, "postponed": list(postponed)})
 
 
 def add(connection: Connection, pull_id: int, **counted: int) -> None:

@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# An API answer moves `profile_at` whenever it shows a model; one created since the pull began need not be in it.
+# An API answer moves `profile_at` whenever it shows a model; one created since the pull began need not be in it. A
+# creation time in the future is no time: it would keep a model that never was from ever being asked about.
 _NOT_SHOWN = """
     FROM headshotpro.models AS m JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
     WHERE (c.profile_at IS NULL OR c.profile_at < :began_at)
-        AND (m.created_at IS NULL OR m.created_at < :began_at)
+        AND (m.created_at IS NULL OR m.created_at < :began_at
+            OR m.created_at > greatest(now(), :began_at) + interval '5 minutes')
 """
 _SUSPECT = f"""
     {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted' AND NOT EXISTS (

@@ -244,6 +244,13 @@ pulls = Table(
     _count("tombstoned", "Models it found deleted"),
     _count("missed_webhooks", "Changes it found whose webhook had not come five minutes later"),
     _count("set_aside", "Records and fields that it could not read; table set_aside lists them"),
+    Column(
+        "postponed",
+        ARRAY(Text),
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="Suspects whose GET failed three times: the next full pull decides about them",
+    ),
     _text("error", "Why it failed or is held"),
     _time("began_at", "Upstream time of its first page: what was read since is no older than what it shows"),
     _time("webhooks_checked_at", "When missed_webhooks was counted, five minutes or more after its end"),
@@ -273,6 +280,7 @@ set_aside = Table(
     ),
     _text("reason", "Why they could not be used; it holds no values", nullable=False),
     _time("resolved_at", "When a complete pull read the model again; null while it is open"),
+    Column("last_pull_id", BigInteger, comment="The newest pull that met it"),
     comment="What a pull, GET or event could not use; one open row for each model, fields and reason",
 )
 Index(

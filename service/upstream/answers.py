@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from service.upstream.records import Unusable
     from service.upstream.wire import Reply
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Answer(Generic[T]):
         answered_at: upper end of it.
         status: its HTTP status.
         raw: its body as it came; it may hold a login link, so no repr shows it.
+        set_aside: what of the body could not be used.
     """
 
     body: T
@@ -48,6 +50,7 @@ class Answer(Generic[T]):
     answered_at: datetime
     status: int = 200
     raw: bytes = field(default=b"", repr=False)
+    set_aside: tuple[Unusable, ...] = ()
 
 
 class Limited(Exception):
@@ -73,13 +76,18 @@ class _Refusal(msgspec.Struct):
 _REFUSAL = msgspec.json.Decoder(_Refusal)
 
 
-def reader(shape: type[T]) -> Callable[[Reply], Answer[T]]:
-    """A function that reads answers whose body has a shape; it raises what `read` raises."""
+def decoder_of(shape: type[T]) -> Callable[[bytes], T]:
+    """A function that decodes bodies of one shape, for `reader`."""
     decoder = msgspec.json.Decoder(shape)
-    return lambda reply: read(reply, decoder)
+    return lambda body: decode(decoder, body)
 
 
-def read(reply: Reply, decoder: msgspec.json.Decoder[T]) -> Answer[T]:
+def reader(decode_body: Callable[[bytes], T]) -> Callable[[Reply], Answer[T]]:
+    """A function that reads responses by a function that decodes their bodies; it raises what `read` raises."""
+    return lambda reply: read(reply, decode_body)
+
+
+def read(reply: Reply, decode_body: Callable[[bytes], T]) -> Answer[T]:
     """The answer, when it is one.
 
     Raises:
@@ -91,7 +99,7 @@ def read(reply: Reply, decoder: msgspec.json.Decoder[T]) -> Answer[T]:
     if not 200 <= reply.status <= 299:
         raise _refused(reply)
     try:
-        return Answer(decode(decoder, reply.body), *interval(reply), reply.status, reply.body)
+        return Answer(decode_body(reply.body), *interval(reply), reply.status, reply.body)
     except msgspec.ValidationError as error:
         raise UpstreamGarbled(f"{reply.request}: {error}") from None
     except ValueError as error:

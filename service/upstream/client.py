@@ -10,24 +10,23 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from service.errors import InboxUnavailable, UpstreamRejected
-from service.upstream.answers import Answer, Limited, reader, refusal_code
+from service.upstream.answers import Answer, Limited, decoder_of, reader, refusal_code
 from service.upstream.effort import Effort
 from service.upstream.headers import interval, rate
 from service.upstream.payloads import (
     CreatedModel,
     DeletedModel,
     DetailedModel,
-    ModelAnswer,
     ModelPage,
     Organization,
-    OrganizationAnswer,
 )
+from service.upstream.records import Readable, read_organization, read_page, read_single
 from service.upstream.wire import Fault, Request, Wire
 
 if TYPE_CHECKING:
@@ -43,11 +42,11 @@ T = TypeVar("T")
 _MODELS = "/organization/models"
 _MODEL = "/organization/models/:modelId"
 
-_read_page = reader(ModelPage)
-_read_model = reader(ModelAnswer)
-_read_created = reader(CreatedModel)
-_read_deleted = reader(DeletedModel)
-_read_organization = reader(OrganizationAnswer)
+_read_page = reader(read_page)
+_read_model = reader(read_single)
+_read_created = reader(decoder_of(CreatedModel))
+_read_deleted = reader(decoder_of(DeletedModel))
+_read_organization = reader(read_organization)
 
 
 def _unobserved(route: str, status: int | str, seconds: float) -> None:
@@ -142,7 +141,8 @@ class UpstreamClient:
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         request = Request("GET", _MODELS, f"{_MODELS}?{query}")
-        return self._send(_Call(request, _read_page, _read_page), priority, patience)
+        answer = self._send(_Call(request, _read_page, _read_page), priority, patience)
+        return _with_body(answer, answer.body.body)
 
     def get_model(self, model_id: str, *, priority: Priority, patience: float | None = None) -> Answer[DetailedModel]:
         """One model with its photo count and favourite.
@@ -152,7 +152,7 @@ class UpstreamClient:
         """
         request = Request("GET", _MODEL, _path_of(model_id), about_model=True)
         answer = self._send(_Call(request, _read_model, _read_model), priority, patience)
-        return Answer(answer.body.model, answer.sent_at, answer.answered_at, answer.status, answer.raw)
+        return _with_body(answer, answer.body.body.model)
 
     def create_model(
         self,
@@ -195,7 +195,7 @@ class UpstreamClient:
         """The organization that the key belongs to."""
         request = Request("GET", "/organization", "/organization")
         answer = self._send(_Call(request, _read_organization, _read_organization), priority, patience)
-        return Answer(answer.body.found, answer.sent_at, answer.answered_at)
+        return _with_body(answer, answer.body.body.found)
 
     def _send(self, call: _Call[T], priority: Priority, patience: float | None) -> Answer[T]:
         """Try until there is an answer: wait for a turn, send, then read, wait or give up."""
@@ -241,6 +241,11 @@ class UpstreamClient:
             with suppress(InboxUnavailable):
                 self._budget.note(told.limit, told.remaining, told.reset_at)
         return reply
+
+
+def _with_body(answer: Answer[Readable[Any]], body: T) -> Answer[T]:
+    """The same answer with what callers want of its body, and what of it could not be used."""
+    return Answer(body, answer.sent_at, answer.answered_at, answer.status, answer.raw, answer.body.set_aside)
 
 
 def _path_of(model_id: str) -> str:

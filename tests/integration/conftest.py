@@ -11,7 +11,7 @@ import pytest
 from tests.support.cli import Cli
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from flask.testing import FlaskClient
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from tests.conftest import StartSandbox
     from tests.support.alerting import Hook, Office
+    from tests.support.list_vendor import ListVendor
     from tests.support.mirror import Mirror, StartMirror
+
+    StartOdd = Callable[..., tuple[ListVendor, Mirror]]
 
 
 @pytest.fixture
@@ -88,3 +91,25 @@ def here(database_url: str, hook: Hook) -> Iterator[Office]:
 
     with settled(database_url, alert_urls=hook.url, alert_reminder_seconds=REMINDER) as opened:
         yield opened
+
+
+@pytest.fixture
+def odd(database_url: str, redis_url: str) -> Iterator[StartOdd]:
+    """Starts a mirror of an upstream whose every answer is the test's: `odd(models(500))`."""
+    from contextlib import ExitStack
+
+    from tests.conftest import Sandbox
+    from tests.support.list_vendor import list_vendor
+    from tests.support.mirror import Mirror
+
+    with ExitStack() as stack:
+
+        def start(records: list[Any], **settings: Any) -> tuple[ListVendor, Mirror]:
+            vendor = stack.enter_context(list_vendor(records))
+            nothing: Any = None
+            running = Sandbox(vendor.url, "key", "f" * 64, vendor.url, nothing)
+            here = Mirror(running, database_url, redis_url, **settings)
+            stack.callback(here.close)
+            return vendor, here
+
+        yield start

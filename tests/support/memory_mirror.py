@@ -224,7 +224,7 @@ class MemoryMirror:
 
     def _gone(self, answer: Answered) -> None:
         assert self.row is not None
-        if counts_as_gone(MODEL_ID, self.row["created_at"], answer.sent_at):
+        if counts_as_gone(MODEL_ID, self.row["created_at"], answer.sent_at, answer.answered_at):
             self.apply([from_absence(MODEL_ID, answer.sent_at)], "pull")
             self._settle(answer.sent_at)
 

@@ -97,6 +97,7 @@ def test_a_failed_model_is_well_when_it_is_active_not_when_it_is_tried_again(sta
         ({"pulls_that_missed": 2, "missed": 2, "events": 2}, []),
         ({"pulls_that_missed": 2, "missed": 3, "events": 2}, ["webhooks_missing"]),
         ({"dead_events": 1}, ["events_dead"]),
+        ({"set_aside": 1}, ["records_set_aside"]),
         ({"held_pulls": (7,)}, ["tombstones_held"]),
         ({"refused_at": NOW, "refused_status": 403}, ["api_rejected"]),
         ({"refused_at": NOW, "refused_status": 401, "accepted_at": NOW - MINUTE}, ["api_rejected"]),

@@ -1,0 +1,99 @@
+"""What pulls of one process share, and what a pull remembers between two slices: its checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - msgspec reads the types of a checkpoint
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from service.mirror.walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+    from service.upstream.client import UpstreamClient
+
+# What is read while pages are merged is merged together, in halves of this: the models of a large batch of the drain.
+AHEAD = 16
+
+# So many GETs of one suspect may fail; then the next full pull decides about it.
+MOST_FAILED_GETS = 3
+# One suspect's GET may fail by itself. Where those of so many suspects in a row fail, the upstream is unavailable.
+MOST_FAILED_IN_A_ROW = 5
+
+
+class State(msgspec.Struct, kw_only=True):
+    """A pull's checkpoint.
+
+    Attributes:
+        phase: `begin`, `walk`, `suspects`.
+        walk: where the walk over the list stands.
+        began_at: upstream time of the pull's very first page.
+        statuses: of a hot pull: those still to be walked, the present one first.
+        checked: id of the last suspect that was asked about.
+        failed_gets: suspects that are not decided, and how many GETs of each failed.
+        failed_in_a_row: GETs of suspects that failed since the last response that decided one.
+        failures: slices in a row that the upstream ended.
+    """
+
+    phase: str = "begin"
+    walk: Walk = msgspec.field(default_factory=Walk)
+    began_at: datetime | None = None
+    statuses: tuple[str, ...] = ()
+    checked: str = ""
+    failed_gets: dict[str, int] = {}
+    failed_in_a_row: int = 0
+    failures: int = 0
+
+    @property
+    def to_ask_again(self) -> list[str]:
+        """Suspects whose GET failed, and may be sent once more."""
+        return [model_id for model_id, failed in self.failed_gets.items() if failed < MOST_FAILED_GETS]
+
+    @property
+    def postponed(self) -> list[str]:
+        """Suspects that are left to the next full pull."""
+        return [model_id for model_id, failed in self.failed_gets.items() if failed >= MOST_FAILED_GETS]
+
+    def decided(self, model_id: str) -> None:
+        """The upstream answered about a suspect."""
+        self.checked = max(self.checked, model_id)
+        self.failed_gets.pop(model_id, None)
+        self.failed_in_a_row = self.failures = 0
+
+    def failed(self, model_id: str) -> bool:
+        """A suspect's GET failed: whether so many in a row did that the upstream must be unavailable."""
+        self.checked = max(self.checked, model_id)
+        self.failed_gets[model_id] = self.failed_gets.get(model_id, 0) + 1
+        self.failed_in_a_row += 1
+        if self.failed_in_a_row < MOST_FAILED_IN_A_ROW:
+            return False
+        self.failed_in_a_row = 0
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """What pulls of one process share.
+
+    Attributes:
+        engine: the mirror's Postgres.
+        client: the upstream.
+        holder: this process's name in leases.
+        tombstone_limit: share of the live mirror that may be suspect before a person decides.
+        counted: requests sent so far by `client`, to be read before and after.
+        progress: told of a running full pull: models met and the list's total.
+        ahead: pages that may be read and not merged yet; 1: each is merged before the next is asked for.
+    """
+
+    engine: Engine
+    client: UpstreamClient
+    holder: str
+    tombstone_limit: float
+    counted: Callable[[], int]
+    progress: Callable[[int, int], None]
+    ahead: int = AHEAD

@@ -1,0 +1,113 @@
+"""`set_aside`: records and fields that a pull, a GET or an event could not use, until a pull reads the model well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+# Only a single GET contains these, so only a GET can report that they are well again. Names as the vendor spells them.
+DETAIL = frozenset({"photoCount", "favoritePhotoId"})
+_DETAIL = f"CAST('{{{','.join(sorted(DETAIL))}}}' AS text[])"
+
+
+class SetAside(NamedTuple):
+    """What could not be used.
+
+    Attributes:
+        model_id: the model; None where its id is unreadable.
+        fields: names as the vendor spells them, in order, never values; empty where the whole record is unreadable.
+        reason: a fixed sentence of ours, without values.
+        pull_id: the pull that met it; None for a GET or an event.
+    """
+
+    model_id: str | None
+    fields: tuple[str, ...]
+    reason: str
+    pull_id: int | None = None
+
+
+_NOTE = text(
+    """
+    INSERT INTO headshotpro.set_aside AS old (found_at, pull_id, last_pull_id, model_id, fields, reason)
+    VALUES (now(), :pull_id, :pull_id, :model_id, CAST(:fields AS text[]), :reason)
+    ON CONFLICT (coalesce(model_id, ''), fields, reason) WHERE resolved_at IS NULL
+    DO UPDATE SET last_pull_id = excluded.last_pull_id
+    WHERE coalesce(old.last_pull_id, 0) < excluded.last_pull_id
+    """
+)
+
+
+def note(connection: Connection, found: Sequence[SetAside]) -> None:
+    """Write down what could not be used; what is open already stays one row.
+
+    Call it after the locks of the models are taken: all writers take their locks in that order.
+    """
+    unique = {(one.model_id or "", one.fields, one.reason): one for one in found}
+    for _, one in sorted(unique.items()):
+        connection.execute(_NOTE, {**one._asdict(), "fields": list(one.fields)})
+
+
+# A row that was found after the pull began may be younger than the page that showed the model.
+_RESOLVE = text(
+    f"""
+    UPDATE headshotpro.set_aside AS s SET resolved_at = now()
+    FROM headshotpro.pulls AS p
+    WHERE p.id = :pull_id AND s.resolved_at IS NULL
+        AND s.found_at < p.started_at AND coalesce(s.last_pull_id, 0) < p.id
+        AND CASE
+            WHEN s.model_id IS NULL THEN true
+            WHEN EXISTS (
+                SELECT FROM headshotpro.models AS m WHERE m.id = s.model_id AND m.status IS DISTINCT FROM 'deleted'
+            ) THEN (cardinality(s.fields) = 0 OR NOT s.fields <@ {_DETAIL}) AND EXISTS (
+                SELECT FROM headshotpro.model_clocks AS c
+                WHERE c.model_id = s.model_id AND c.profile_at >= :began_at
+            )
+            ELSE true
+        END
+    """  # noqa: S608 - constants
+)
+
+
+def resolve(connection: Connection, pull_id: int, began_at: datetime) -> None:
+    """A full pull is complete: resolve what it read well, and what is about models that do not exist any more.
+
+    Args:
+        connection: the transaction that ends the pull.
+        pull_id: the pull.
+        began_at: upstream time of its first page.
+    """
+    connection.execute(_RESOLVE, {"pull_id": pull_id, "began_at": began_at})
+
+
+_RESOLVE_DETAIL = text(
+    f"""
+    UPDATE headshotpro.set_aside SET resolved_at = now()
+    WHERE resolved_at IS NULL AND model_id = :model_id AND cardinality(fields) > 0 AND fields <@ {_DETAIL}
+        AND fields <> CAST(:fields AS text[])
+    """  # noqa: S608 - constants
+)
+
+
+def resolve_detail(connection: Connection, model_id: str, unusable: Sequence[str]) -> None:
+    """A GET read a model: resolve what is open about photo count and favourite, except the fields still unusable."""
+    connection.execute(_RESOLVE_DETAIL, {"model_id": model_id, "fields": list(unusable)})
+
+
+def open_ones(connection: Connection, limit: int = 5) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows are open, and the oldest few of them."""
+    number = connection.execute(text("SELECT count(*) FROM headshotpro.set_aside WHERE resolved_at IS NULL")).scalar()
+    rows = connection.execute(
+        text(
+            "SELECT model_id, fields, reason FROM headshotpro.set_aside WHERE resolved_at IS NULL "
+            "ORDER BY id LIMIT :limit"
+        ),
+        {"limit": limit},
+    )
+    return int(number or 0), [dict(row) for row in rows.mappings()]

@@ -1,0 +1,198 @@
+"""Reading answers that hold models: whole where that is possible, else record by record and field by field.
+
+One odd record spoils nothing but itself. A field that cannot be used is absent, a record without a usable id is left
+out, and both are named, so that somebody can find out about them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from service.upstream.fields import Payload
+from service.upstream.json_text import REPLACEMENT, loads
+from service.upstream.payloads import (
+    DetailedModel,
+    ListedModel,
+    ModelAnswer,
+    ModelPage,
+    Organization,
+    OrganizationAnswer,
+    Pagination,
+)
+from service.upstream.tolerant import read_fields
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Payload)
+
+UNUSABLE_FIELD = "wrong type, out of range, not UTF-8, or too long for an index"
+
+# Stands for bytes that are not UTF-8: Unicode says that no text uses this character.
+_NOT_TEXT = "\ufdd0"
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
+
+
+class Unusable(NamedTuple):
+    """A record, or fields of a record, that could not be used.
+
+    Attributes:
+        model_id: the model; None where its id is unreadable.
+        fields: names as the upstream spells them, in alphabetical order; empty where the whole record is unreadable.
+        reason: a fixed sentence; it holds no value.
+        place: of the record in its page, from 0.
+    """
+
+    model_id: str | None
+    fields: tuple[str, ...]
+    reason: str
+    place: int = 0
+
+
+class Readable(NamedTuple, Generic[T]):
+    """What could be read of a body, and what could not."""
+
+    body: T
+    set_aside: tuple[Unusable, ...] = ()
+
+
+_PAGE = msgspec.json.Decoder(ModelPage)
+_SINGLE = msgspec.json.Decoder(ModelAnswer)
+_ORGANIZATION = msgspec.json.Decoder(OrganizationAnswer)
+
+
+def read_page(body: bytes) -> Readable[ModelPage]:
+    """Read a page of the list.
+
+    Raises:
+        msgspec.ValidationError: it is JSON, but no page; the message names the place and holds no value.
+        ValueError: it is not JSON.
+    """
+    page = _whole(_PAGE, body)
+    if page is not None:
+        return Readable(page)
+    document = _object(_loads(body))
+    records = document.get("models")
+    if not isinstance(records, list):
+        raise msgspec.ValidationError("`models` is no list")
+    models: list[ListedModel] = []
+    set_aside: list[Unusable] = []
+    for place, record in enumerate(records):
+        try:
+            model, unusable = _record(record, ListedModel)
+        except ValueError as error:
+            set_aside.append(Unusable(None, (), str(error), place))
+            continue
+        models.append(model)
+        if unusable:
+            set_aside.append(Unusable(model.id, unusable, UNUSABLE_FIELD, place))
+    return Readable(ModelPage(models=tuple(models), pagination=_pagination(document)), tuple(set_aside))
+
+
+def read_single(body: bytes) -> Readable[ModelAnswer]:
+    """Read the answer about one model.
+
+    Raises:
+        msgspec.ValidationError: it is JSON, but no model with a usable id; the message holds no value.
+        ValueError: it is not JSON.
+    """
+    answer = _whole(_SINGLE, body)
+    if answer is not None:
+        return Readable(answer)
+    record = _object(_loads(body)).get("model")
+    try:
+        model, unusable = _record(record, DetailedModel)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from None
+    set_aside = (Unusable(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
+    return Readable(ModelAnswer(model=model), set_aside)
+
+
+def read_organization(body: bytes) -> Readable[OrganizationAnswer]:
+    """Read the answer about the organization; only its uid is needed.
+
+    Raises:
+        msgspec.ValidationError: it is JSON, but names no organization with a usable uid.
+        ValueError: it is not JSON.
+    """
+    answer = _whole(_ORGANIZATION, body)
+    if answer is not None:
+        return Readable(answer)
+    document = _object(_loads(body))
+    record = document.get("organization", document.get("data"))
+    try:
+        organization, _ = read_fields(record, Organization)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from None
+    return Readable(OrganizationAnswer(organization=organization))
+
+
+def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
+    """The body, where all of it is as documented; None where it has to be read record by record."""
+    if b"\\u0000" in body:
+        return None
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _loads(body: bytes) -> Any:
+    """The body's JSON; text that is not UTF-8 can be told from other text."""
+    try:
+        return loads(body)
+    except UnicodeDecodeError:
+        text = body.decode(errors="surrogateescape")
+        return loads(_ESCAPED_BYTE.sub(_NOT_TEXT, text).encode())
+
+
+def _object(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise msgspec.ValidationError("the body is no object")
+    return document
+
+
+def _record(record: Any, kind: type[P]) -> tuple[P, tuple[str, ...]]:
+    """A model, and the names of its fields that cannot be used.
+
+    Raises:
+        ValueError: its id cannot be used; the message holds no value.
+    """
+    if isinstance(record, dict):
+        record = {name: None if name == "id" and _mended(value) else value for name, value in record.items()}
+        record = {name: [] if _not_text(value) else value for name, value in record.items()}
+    value, unusable = read_fields(record, kind)
+    return value, tuple(sorted(unusable))
+
+
+def _mended(value: Any) -> bool:
+    """Whether a text had to be changed: as an id it would name another model."""
+    return isinstance(value, str) and REPLACEMENT in value
+
+
+def _not_text(value: Any) -> bool:
+    return isinstance(value, str) and _NOT_TEXT in value
+
+
+def _pagination(document: dict[str, Any]) -> Pagination:
+    """Where the page is in the list; a part that cannot be used is as if the upstream knew nothing of it.
+
+    Raises:
+        msgspec.ValidationError: neither the total nor whether more follow can be used: no walk would find its end.
+    """
+    given = document.get("pagination")
+    given = given if isinstance(given, dict) else {}
+    parts: dict[str, Any] = {}
+    for name, kind in (("total", int), ("limit", int), ("offset", int), ("hasMore", bool)):
+        value = given.get(name)
+        if type(value) is kind:
+            parts[name] = value
+    if "total" not in parts and "hasMore" not in parts:
+        raise msgspec.ValidationError("`pagination` has neither a usable `total` nor a usable `hasMore`")
+    return Pagination(
+        total=parts.get("total", 0),
+        limit=parts.get("limit", len(document["models"])),
+        offset=parts.get("offset", 0),
+        has_more=parts.get("hasMore", False),
+    )

@@ -1,0 +1,287 @@
+"""One odd record spoils nothing but itself: pulls, GETs, verify, the API and the command line go on with the rest."""
+
+from __future__ import annotations
+
+import random
+import string
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.mirror.sweep import sweep
+from tests.integration.test_verify import differences
+from tests.support.cli import Cli
+from tests.support.list_vendor import BAD_BYTE, model, models
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import StartOdd
+    from tests.support.mirror import Mirror, Row
+
+COUNT = 230
+ODD = 77
+ODD_ID = model(ODD)["id"]
+LETTERS = "".join(random.Random(1).choices(string.ascii_letters, k=3000))
+
+# A changed field of one record to the fields that are set aside.
+ODD_FIELDS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"teamId": 12345}, ["teamId"]),
+    ({"finishedAt": ""}, ["finishedAt"]),
+    ({"email": LETTERS}, ["email"]),
+    ({"email": "é" * 501}, ["email"]),
+    ({"title": BAD_BYTE}, ["title"]),
+    ({"createdAt": "0000-01-01T00:00:00Z"}, ["createdAt"]),
+    ({"createdAt": "99999-01-01T00:00:00Z"}, ["createdAt"]),
+    ({"isDevelopment": "yes"}, ["isDevelopment"]),
+    ({"status": 5}, ["status"]),
+    ({"title": {"first": "Ann"}, "teamName": ["x"]}, ["teamName", "title"]),
+    ({"createdAt": 10**400}, ["createdAt"]),
+]
+# Records without an id by which the upstream could be asked about them.
+NO_RECORDS: list[Any] = [
+    model(ODD, id=None),
+    model(ODD, id=""),
+    None,
+    model(ODD, id=12345),
+    model(ODD, id="a" * 2000),
+    model(ODD, id=f"a{BAD_BYTE}"),
+    model(ODD, id="a\0b"),
+    "text",
+    [],
+    {},
+]
+
+
+def with_odd(record: Any) -> list[Any]:
+    records = models(COUNT)
+    records[ODD] = record
+    return records
+
+
+def open_rows(here: Mirror) -> list[Row]:
+    return here.sql("select * from headshotpro.set_aside where resolved_at is null order by id")
+
+
+@pytest.mark.parametrize(("changes", "fields"), ODD_FIELDS)
+def test_odd_field_is_absent_and_the_rest_is_mirrored(
+    odd: StartOdd, changes: dict[str, Any], fields: list[str]
+) -> None:
+    _, here = odd(with_odd(model(ODD, **changes)))
+    row = here.pull()
+    assert (row["status"], row["error"], row["inserted"], row["set_aside"]) == ("complete", None, COUNT, 1)
+    (aside,) = open_rows(here)
+    assert (aside["model_id"], aside["fields"], aside["pull_id"]) == (ODD_ID, fields, row["id"])
+    mirrored = here.model(ODD_ID)
+    assert mirrored["uid"] == f"user{ODD}"
+    columns = {"teamId": "team_id", "finishedAt": "finished_at", "createdAt": "created_at", "teamName": "team_name"}
+    columns["isDevelopment"] = "is_development"
+    assert [mirrored[columns.get(name, name)] for name in fields] == [None] * len(fields)
+    assert differences(here) == []
+
+
+@pytest.mark.parametrize("record", NO_RECORDS)
+def test_unreadable_record_is_set_aside_and_the_pull_completes(odd: StartOdd, record: Any) -> None:
+    vendor, here = odd(with_odd(record))
+    row = here.pull()
+    assert (row["status"], row["error"], row["inserted"], row["set_aside"]) == ("complete", None, COUNT - 1, 1)
+    (aside,) = open_rows(here)
+    assert (aside["model_id"], aside["fields"]) == (None, [])
+    assert vendor.lists == 2
+    assert differences(here) == []
+
+
+def test_model_behind_an_unreadable_record_stays_alive(odd: StartOdd) -> None:
+    vendor, here = odd(models(COUNT))
+    here.pull()
+    vendor.records[ODD] = model(ODD, id=None)
+    vendor.singles[ODD_ID] = (200, {"success": True, "model": model(ODD)})
+    gone = vendor.records.pop()["id"]
+    here.sql("update headshotpro.model_clocks set profile_at = profile_at - interval '1 minute'")
+    row = here.pull()
+    assert (row["status"], row["tombstoned"]) == ("complete", 1)
+    assert here.model(ODD_ID)["status"] == "active"
+    assert here.model(gone)["status"] == "deleted"
+
+
+def test_deletions_are_found_beside_every_odd_record(odd: StartOdd) -> None:
+    records = [model(number, **changes) for number, (changes, _) in enumerate(ODD_FIELDS)] + NO_RECORDS
+    vendor, here = odd(records + [model(number) for number in range(100, 120)])
+    assert here.pull()["status"] == "complete"
+    gone = vendor.records.pop()["id"]
+    here.sql("update headshotpro.model_clocks set profile_at = profile_at - interval '1 minute'")
+    row = here.pull()
+    assert (row["status"], row["tombstoned"]) == ("complete", 1)
+    assert here.model(gone)["status"] == "deleted"
+
+
+def test_long_text_that_no_index_holds_is_kept_whole(odd: StartOdd) -> None:
+    title, address = "x" * 5000, "a" * 988 + "@example.com"
+    _, here = odd([model(1, title=title, email=address)])
+    assert here.pull()["set_aside"] == 0
+    row = here.model(model(1)["id"])
+    assert (row["title"], row["email"]) == (title, address)
+
+
+def test_halves_of_characters_and_nul_are_replaced_not_set_aside(odd: StartOdd) -> None:
+    _, here = odd([model(1, title="Ann\ud83d", teamName="a\0b")])
+    assert here.pull()["set_aside"] == 0
+    row = here.model(model(1)["id"])
+    assert (row["title"], row["team_name"]) == ("Ann\ufffd", "a\ufffdb")
+
+
+@pytest.mark.parametrize("model_id", ["a/b", "a b", "é?#%", "..%2f", "-", "' or 1=1", "\u202e", "x" * 255])
+def test_odd_id_is_mirrored_asked_about_and_deleted(odd: StartOdd, model_id: str) -> None:
+    vendor, here = odd([model(1), model(2, id=model_id)])
+    assert (here.pull()["status"], here.model(model_id)["status"]) == ("complete", "active")
+    vendor.records.pop()
+    here.sql("update headshotpro.model_clocks set profile_at = profile_at - interval '1 minute'")
+    assert here.pull()["tombstoned"] == 1
+
+
+def test_record_that_is_well_again_resolves_its_row(odd: StartOdd) -> None:
+    vendor, here = odd([model(1, teamId=5), model(2), None])
+    assert here.pull()["set_aside"] == 2
+    here.sql("update headshotpro.set_aside set found_at = found_at - interval '1 minute'")
+    again = here.pull()
+    assert again["set_aside"] == 2
+    assert len(here.sql("select id from headshotpro.set_aside")) == 2
+    vendor.records[:] = [model(1, teamId="5"), model(2)]
+    well = here.pull()
+    assert (well["status"], well["set_aside"], open_rows(here)) == ("complete", 0, [])
+    assert here.model(model(1)["id"])["team_id"] == "5"
+
+
+def test_status_that_is_null_or_empty_changes_nothing(odd: StartOdd) -> None:
+    vendor, here = odd([model(1), model(2)])
+    here.pull()
+    vendor.records[:] = [model(1, status=None), model(2, status="")]
+    assert here.pull()["status"] == "complete"
+    assert [row["status"] for row in here.sql("select status from headshotpro.models")] == ["active", "active"]
+
+
+# --- the organization
+
+
+@pytest.mark.parametrize("teams", [[{"id": None, "name": "x"}], "none", [None]])
+def test_odd_teams_are_no_obstacle_to_a_pull(odd: StartOdd, teams: Any) -> None:
+    vendor, here = odd(models(3))
+    vendor.organization["organization"]["teams"] = teams
+    assert here.pull()["status"] == "complete"
+
+
+@pytest.mark.parametrize("uid", [None, "", 5])
+def test_organization_without_uid_fails_the_pull_clearly(odd: StartOdd, uid: Any) -> None:
+    vendor, here = odd(models(3))
+    vendor.organization["organization"]["uid"] = uid
+    for _ in range(5):
+        here.slice(wake=True, interval=60)
+    (row,) = here.sql("select * from headshotpro.pulls")
+    assert (row["status"], vendor.lists) == ("failed", 0)
+    assert "`uid` is missing or cannot be used" in row["error"]
+
+
+# --- single GETs
+
+
+def waiting(here: Mirror, *ids: str) -> None:
+    """Refetch requests that are due, in this order."""
+    for number, model_id in enumerate(ids):
+        here.sql(
+            "insert into headshotpro.wishes (model_id, after, reason, due_at) "
+            "values (%s, now() - interval '1 hour', 'dispute', now() - %s * interval '1 second')",
+            model_id, 100 - number,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [3_000_000_000, -7, "40", 40.5, True])
+def test_odd_photo_count_is_absent_and_stops_no_refetch(odd: StartOdd, count: Any) -> None:
+    vendor, here = odd([model(1), model(2)])
+    here.pull()
+    first, second = model(1)["id"], model(2)["id"]
+    vendor.singles[first] = (200, {"success": True, "model": model(1, photoCount=count, favoritePhotoId="p1")})
+    waiting(here, first, second)
+    here.refetch()
+    assert (here.model(first)["photo_count"], here.model(first)["favorite_photo_id"]) == (None, "p1")
+    assert here.model(second)["photo_count"] == 40
+    assert here.wishes() == {}
+    rows = [(row["model_id"], row["fields"]) for row in open_rows(here)]
+    assert rows == [(first, ["photoCount"])]
+    here.sql("update headshotpro.set_aside set found_at = found_at - interval '1 minute'")
+    # A list contains no photo count, so a pull cannot know that it is well again; a GET does.
+    here.pull()
+    assert len(open_rows(here)) == len(rows)
+    vendor.singles[first] = (200, {"success": True, "model": model(1, photoCount=7)})
+    waiting(here, first)
+    here.refetch()
+    assert (here.model(first)["photo_count"], open_rows(here)) == (7, [])
+
+
+def test_details_of_odd_models_are_compared_by_verify(odd: StartOdd) -> None:
+    vendor, here = odd([model(1), model(2)])
+    here.pull()
+    sweep(here.runtime.engine, here.runtime.client, 5)
+    vendor.singles[model(1)["id"]] = (200, {"success": True, "model": model(1, photoCount="40")})
+    assert differences(here, details=True) == []
+
+
+def test_unexpected_error_postpones_one_refetch(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.mirror import refetch as module
+
+    _, here = odd([model(1), model(2)])
+    here.pull()
+    first, second = model(1)["id"], model(2)["id"]
+    genuine = module.from_single
+
+    def crash(model_id: str, *rest: Any) -> Any:
+        if model_id == first:
+            raise ZeroDivisionError
+        return genuine(model_id, *rest)
+
+    monkeypatch.setattr(module, "from_single", crash)
+    waiting(here, first, second)
+    here.refetch()
+    assert here.wishes().keys() == {first}
+    assert here.model(second)["photo_count"] == 40
+
+
+def test_unexpected_error_ends_the_pull_as_failed(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    from service.mirror import pull as module
+
+    _, here = odd(models(3))
+
+    def crash(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(module, "merge_pages", crash)
+    row = here.pull()
+    assert (row["status"], row["error"]) == ("failed", "unexpected error, please report it: ZeroDivisionError")
+
+
+# --- who reads the mirror
+
+
+def test_api_and_commands_survive_odd_records(odd: StartOdd, folder: Any) -> None:
+    from tests.support.door import client_of
+
+    records = [model(number, **changes) for number, (changes, _) in enumerate(ODD_FIELDS)] + NO_RECORDS
+    _, here = odd(records, mirror_api_keys="ro:reader")
+    cli = Cli(folder, **here.variables)
+    done = cli.finish(cli.start("pull"))
+    assert done.status == 0, done
+    assert f"{len(ODD_FIELDS) + 2} records or fields could not be read" in done.out
+    shown = [cli.start("models", "show", model(number)["id"], "--explain") for number in (0, 4)]
+    listed = cli.start("models", "list", "--json")
+    checked = cli.start("verify")
+    assert [cli.finish(process).status for process in shown] == [0, 0]
+    assert len(cli.finish(listed).document) == len(ODD_FIELDS)
+    checked_done = cli.finish(checked)
+    assert checked_done.status == 0, checked_done
+    assert "could not be read, and so not compared" in checked_done.out
+    client = client_of(
+        folder,
+        DATABASE_URL=here.settings.database_url,
+        REDIS_URL=here.settings.redis_url,
+        MIRROR_API_KEYS="ro:reader-key-of-tests",
+    )
+    answer = client.get("/api/v2/organization/models", headers={"Authorization": "Bearer reader-key-of-tests"})
+    assert answer.status_code == 200
+    assert len(answer.get_json()["models"]) == len(ODD_FIELDS)

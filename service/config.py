@@ -11,7 +11,7 @@ import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from dotenv import dotenv_values
@@ -20,12 +20,14 @@ from msgspec import Meta
 from service.addresses import hosts_in_query, sentinels
 from service.api_keys import parse as parse_keys
 from service.errors import SettingsError
-from service.redaction import remember
+from service.redaction import passwords_in, remember
+from service.setting_names import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from service.api_keys import ApiKey
+    from service.setting_names import Unknown
 
 VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
 
@@ -109,7 +111,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, str):
-                found |= _passwords(value) | ({value} if name.upper() in SECRETS else set())
+                found |= passwords_in(value) | ({value} if name.upper() in SECRETS else set())
         return found
 
     @property
@@ -189,10 +191,20 @@ def force_wheels() -> bool:
     return os.environ.get("FORCE_WHEELS") == "1"
 
 
+def unknown_names(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[Unknown]:
+    """The variables of the environment and `.env` that look like settings and are none; the arguments are `load`'s."""
+    path = dotenv or Path(".env")
+    in_file = dotenv_values(path) if path.is_file() else {}
+    return unknown({*(os.environ if environ is None else environ), *in_file}, _known())
+
+
+def _known() -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(Settings)} | {f"{name}_FILE" for name in SECRETS}
+
+
 def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
     """The settings that are given, files read, empty ones left out."""
-    names = {field.encode_name for field in msgspec.structs.fields(Settings)}
-    known = names | {f"{name}_FILE" for name in SECRETS}
+    known = _known()
     layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
     given: dict[str, str] = {}
     for layer in layers:
@@ -269,24 +281,6 @@ def _check_url(name: str, value: str | None) -> None:
         or not (parts.netloc or parts.query or name == "DATABASE_URL")
     ):
         raise SettingsError(f"{name} is malformed: it begins with {schemes} and names a host")
-
-
-def _passwords(value: str) -> set[str]:
-    """The passwords in the URLs of a setting, percent-encoded as they are and decoded."""
-    found: set[str] = set()
-    for url in _URLS.findall(value):
-        try:
-            parts = urlsplit(url)
-        except ValueError:
-            continue
-        given = [parts.password or ""]
-        given += [text for name, text in parse_qsl(parts.query) if "password" in name.lower()]
-        found |= {form for text in given for form in (text, unquote(text)) if form}
-    return found
-
-
-# One URL of a list with commas between its parts, as they stand in ALERT_URLS.
-_URLS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:(?!,\s*[a-zA-Z][a-zA-Z0-9+.-]*://).)*")
 
 
 def _split(value: str | None) -> list[str]:

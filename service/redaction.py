@@ -7,9 +7,10 @@ line and whatever the vendor says is passed through `redact`.
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 # A shorter one may be a word of its own, such as a database's name, and would make messages unreadable.
 SHORTEST = 8
+
+# One URL of a list with commas between its parts, as they stand in ALERT_URLS.
+_URLS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:(?!,\s*[a-zA-Z][a-zA-Z0-9+.-]*://).)*")
 
 _forms: tuple[str, ...] = ()
 
@@ -42,6 +46,20 @@ def redact_bytes(body: bytes) -> bytes:
     text = body.decode("utf-8", "surrogateescape")
     redacted = redact(text)
     return body if redacted is text else redacted.encode("utf-8", "surrogateescape")
+
+
+def passwords_in(value: str) -> set[str]:
+    """The passwords in the URLs of a setting, percent-encoded as they are and decoded."""
+    found: set[str] = set()
+    for url in _URLS.findall(value):
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            continue
+        given = [parts.password or ""]
+        given += [text for name, text in parse_qsl(parts.query) if "password" in name.lower()]
+        found |= {form for text in given for form in (text, unquote(text)) if form}
+    return found
 
 
 def _forms_of(secret: str) -> set[str]:

@@ -53,6 +53,10 @@ def cli() -> None:
 
     Settings come from the environment and from .env; the README lists them.
     """
+    from service.config import unknown_names
+
+    for one in unknown_names():
+        click.echo(f"headshot-mirror: warning: {one}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -310,3 +310,11 @@ def test_alert_is_a_problem_until_it_is_acknowledged(cli: Cli, database_url: str
     assert document["open_alerts"] == 2
     assert cli.run("alerts", "ack", "--all").status == 0
     assert cli.run("status").status == 0
+
+
+def test_misspelt_setting_is_named_in_a_warning_and_work_goes_on(cli: Cli) -> None:
+    done = cli.run("events", "list", HEADSHOTPRO_APIKEY="hidden")
+    assert done.status == 0
+    assert done.err == (
+        "headshot-mirror: warning: HEADSHOTPRO_APIKEY is no setting and is ignored: did you mean HEADSHOTPRO_API_KEY?\n"
+    )

@@ -7,7 +7,7 @@ is taken over by the next drain. The stream is never trimmed: what nobody has re
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -314,11 +314,11 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
 
 
 def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
-    """A time of an entry; the one that is in its id where it tells none."""
-    try:
-        return datetime.fromtimestamp(float(seconds or b""), UTC)
-    except (ValueError, OverflowError):
-        return datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
+    """A time of an entry; the one that is in its id where it tells none, or now where that is no time either."""
+    for written in (seconds or b"", entry_id.split(b"-")[0][:-3]):
+        with suppress(ValueError, OverflowError):
+            return datetime.fromtimestamp(float(written), UTC)
+    return datetime.now(UTC)
 
 
 STALE_MODELS = "headshotpro:stale_models"

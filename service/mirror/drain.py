@@ -9,7 +9,7 @@ drain.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +28,6 @@ from service.storage.wishes import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
 
     from sqlalchemy import Connection, Engine
 
@@ -48,6 +47,8 @@ ALONE_STATEMENT_SECONDS = 10.0
 MOST_LOCKED = 20
 # What is left of a batch after this is begun anew, with SIGTERM and the job's own end looked at in between.
 ONE_BY_ONE_SECONDS = 30.0
+# Further ahead no setting lets a signature be.
+LATEST_SIGNATURE = timedelta(hours=1)
 
 
 class Drained(NamedTuple):
@@ -190,8 +191,10 @@ def _wish(event: Event) -> Wish | None:
     """The question that a dead event about a model is: a GET sent after it was signed tells what the event did."""
     if event.status != "dead" or event.model_id is None:
         return None
-    after = event.deliveries[0].signed_at + SIGNATURE_RESOLUTION
-    return Wish(event.model_id, after, "dead_event", max(datetime.now(UTC), after + SETTLING))
+    now = datetime.now(UTC)
+    # No delivery was signed much later than now; one that says so was written by hand.
+    after = min(event.deliveries[0].signed_at, now + LATEST_SIGNATURE) + SIGNATURE_RESOLUTION
+    return Wish(event.model_id, after, "dead_event", max(now, after + SETTLING))
 
 
 def _merge_new(connection: Connection, batch: Sequence[Event]) -> Drained:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
 from service.mirror.merge import CORE, DELETED, DETAIL, INVITATION, PROFILE, Observation
+from service.upstream.fields import usable
 from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
@@ -83,8 +85,14 @@ def from_created(
     sent_at: datetime,
     answered_at: datetime,
 ) -> Observation:
-    """What our own create tells: the status that it answers, and what it was asked for. The rest only a GET tells."""
-    told = {"email": email, "team_id": team_id, "is_development": is_development}
+    """What our own create tells: the status that it answers, and what it was asked for. The rest only a GET tells.
+
+    What it was asked for and no index takes is left out, as it is when the upstream sends it.
+    """
+    told: dict[str, Any] = {"is_development": is_development}
+    for name, value in {"email": email, "team_id": team_id}.items():
+        with suppress(ValueError):
+            told[name] = usable(name, value)
     return Observation(
         model_id=made.model_id,
         at=sent_at,

@@ -67,7 +67,8 @@ _TAKE = text(
     )
     DELETE FROM headshotpro.event_spool
     WHERE id = ANY(ARRAY(SELECT id FROM counted WHERE so_far <= :size OR so_far = size))
-    RETURNING id, body, signed_at, received_at, delivery_id, event_id
+    -- It arrived before now, whatever a person may have written.
+    RETURNING id, body, signed_at, greatest(least(received_at, now()), 'epoch') AS received_at, delivery_id, event_id
     """
 )
 

@@ -178,7 +178,7 @@ def test_an_entry_that_is_none_of_ours_is_read_with_an_empty_body(box: Inbox, cl
     client.xadd(STREAM, {"what": "is this"}, id="1767322800000-0")
     client.xadd(STREAM, {"body": b"1", "signed_at": "now", "received_at": "1e300"}, id="1767322800000-1")
     at = datetime.fromtimestamp(1767322800, UTC)
-    assert [entry[2:] for entry in box.read(10, 0)] == [(b"", at, at), (b"1", at, at)]
+    assert [entry[2:] for entry in box.read(10, 0)] == [(b"", at, at, None), (b"1", at, at, None)]
 
 
 def test_consumers_that_died_are_forgotten_once_their_hands_are_empty(box: Inbox, client: Any) -> None:

@@ -223,6 +223,12 @@ def test_a_null_status_is_no_information_from_any_source() -> None:
         assert "status" not in seen.fields
 
 
+def test_a_created_email_that_no_index_takes_is_left_out() -> None:
+    made = CreatedModel(model_id=MODEL_ID, status="waiting")
+    seen = from_created(made, "x" * 3000, "t1", is_development=False, sent_at=NOON, answered_at=NOON)
+    assert dict(seen.fields) == {"status": "waiting", "team_id": "t1", "is_development": False}
+
+
 def test_an_absence_tells_nothing_but_a_death() -> None:
     seen = from_absence(MODEL_ID, NOON)
     assert (seen.at, seen.until, seen.gone_at, seen.fields, seen.deleted_at) == (NOON, NOON, NOON, {}, None)

@@ -20,11 +20,12 @@ from msgspec import Meta
 from service.addresses import hosts_in_query, sentinels
 from service.api_keys import parse as parse_keys
 from service.errors import SettingsError
+from service.proxies import bypasses, proxy_url
 from service.redaction import passwords_in, remember
 from service.setting_names import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from service.api_keys import ApiKey
     from service.setting_names import Unknown
@@ -40,7 +41,12 @@ SECRETS = (
     "HEARTBEAT_URL",
     "MIRROR_API_KEYS",
     "CONSOLE_PASSWORD",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
 )
+
+# These have two spellings; where both are given the one in lower case wins, as with curl.
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 Seconds = Annotated[int, Meta(ge=0, le=10**9)]
 SomeSeconds = Annotated[int, Meta(ge=1, le=10**9)]
@@ -82,6 +88,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     keepalive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 15
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    https_proxy: str | None = None
+    http_proxy: str | None = None
+    no_proxy: str | None = None
 
     def __repr__(self) -> str:
         """Hides every value: a settings object in a traceback must not print a secret."""
@@ -135,6 +144,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         """HEADSHOTPRO_API_KEY of a process that needs it."""
         return self.require("HEADSHOTPRO_API_KEY")
 
+    def proxy_for(self, url: str) -> str | None:
+        """URL of the proxy through which a request to `url` goes, with its user and password; None: directly."""
+        proxy = self.https_proxy if urlsplit(url).scheme == "https" else self.http_proxy
+        return proxy_url(proxy) if proxy and not bypasses(url, self.no_proxy or "") else None
+
     def require(self, name: str) -> str:
         """The value of a setting that may be missing.
 
@@ -162,6 +176,10 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
     settings = _convert(given)
     for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL"):
         _check_url(name, getattr(settings, name.lower()))
+    for name in ("HTTPS_PROXY", "HTTP_PROXY"):
+        _check_proxy(name, getattr(settings, name.lower()))
+    _check_header("HEADSHOTPRO_API_KEY", [settings.headshotpro_api_key or ""])
+    _check_header("MIRROR_API_KEYS", [one.key for one in settings.api_keys])
     for name in ("HEADSHOTPRO_WEBHOOK_SECRET", "MIRROR_API_KEYS", "ALERT_URLS"):
         value = getattr(settings, name.lower())
         if value is not None and not _split(value):
@@ -169,7 +187,6 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
     if settings.alert_urls and not re.match(r"[\s,]*\w+://\S", settings.alert_urls):
         # Whether Apprise knows what it names is checked by those who start processes: that takes Apprise itself.
         raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
-    _ = settings.api_keys
     try:
         ip_address(settings.web_address)
     except ValueError:
@@ -208,11 +225,15 @@ def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
     layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
     given: dict[str, str] = {}
     for layer in layers:
-        for name, value in layer.items():
+        for name, value in _upper_case(layer):
             if name in known and value:
                 # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
                 given.pop(_twin(name), None) if layer is environ and _twin(name) not in environ else None
                 given[name] = value
+    for name, value in given.items():
+        # Python lets bytes of the environment that are no text through, and fails where they are first sent.
+        if not value.isascii() and value != value.encode(errors="replace").decode():
+            raise SettingsError(f"{name} is malformed: it is not UTF-8 text")
     for name in SECRETS:
         path = given.pop(f"{name}_FILE", None)
         if path is None:
@@ -223,6 +244,12 @@ def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
         if content:
             given[name] = content
     return given
+
+
+def _upper_case(layer: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
+    """The variables, `https_proxy` and its like under their names in upper case, which they override."""
+    yield from layer.items()
+    yield from ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
 
 
 def _twin(name: str) -> str:
@@ -274,6 +301,8 @@ def _check_url(name: str, value: str | None) -> None:
         raise SettingsError(f"{name} is malformed: it is no URL; it begins with {schemes}") from None
     if name in BARE_URLS and ("@" in parts.netloc or parts.query or parts.fragment):
         raise SettingsError(f"{name} is malformed: it is shown to people, so it holds no user name, password or query")
+    if not value.isprintable() or (name in BARE_URLS and " " in value):
+        raise SettingsError(f"{name} is malformed: it holds a control character, or a blank where none may be")
     # libpq takes the host from the query too (a socket's directory, or several hosts), so only the form is checked.
     if (
         parts.scheme not in SCHEMES[name]
@@ -281,6 +310,25 @@ def _check_url(name: str, value: str | None) -> None:
         or not (parts.netloc or parts.query or name == "DATABASE_URL")
     ):
         raise SettingsError(f"{name} is malformed: it begins with {schemes} and names a host")
+
+
+def _check_proxy(name: str, value: str | None) -> None:
+    try:
+        if value is not None:
+            proxy_url(value)
+    except ValueError:
+        # The value may hold a password, so it is not repeated.
+        raise SettingsError(f"{name} is malformed: it is http:// or https://, a host and a port") from None
+
+
+def _check_header(name: str, values: Iterable[str]) -> None:
+    """Refuse keys that no HTTP header can hold: the first request would fail, and its error might print the key."""
+    for value in values:
+        if not value.isascii() or not value.isprintable() or value != value.strip():
+            raise SettingsError(
+                f"{name} is malformed: no HTTP header can hold a blank at its end, a control character or a character "
+                "that is not ASCII: copy it once more"
+            )
 
 
 def _split(value: str | None) -> list[str]:

@@ -49,6 +49,9 @@ DEFAULTS: dict[str, Any] = {
     "KEEPALIVE_SECONDS": 15,
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
+    "HTTPS_PROXY": None,
+    "HTTP_PROXY": None,
+    "NO_PROXY": None,
 }
 
 MALFORMED = [
@@ -101,6 +104,24 @@ MALFORMED = [
     ("MIRROR_API_KEYS", "=hunter2"),
     ("ALERT_URLS", ", ,"),
     ("ALERT_URLS", "hunter2"),
+    ("HEADSHOTPRO_API_URL", "https://server.headshotpro.com/api v2"),
+    ("HEADSHOTPRO_API_URL", "https://server.headshotpro.com/api/v2?key=hunter2"),
+    ("HEADSHOTPRO_API_URL", "https://server.headshotpro.com/\napi/v2"),
+    ("PUBLIC_URL", "https://mirror.example/#top"),
+    ("DATABASE_URL", "postgresql://u:hunter2\n@h/d"),
+    *(("HEADSHOTPRO_API_KEY", key) for key in ("hunter2\n", " hunter2", "hunter2 ", "hun\0ter2", "hun\tter2")),
+    *(("HEADSHOTPRO_API_KEY", key) for key in ("hunter2\u00e9", "\N{CYRILLIC SMALL LETTER KA}")),
+    ("HEADSHOTPRO_WEBHOOK_SECRET", "hunter2\udcff"),
+    ("MIRROR_API_KEYS", "fine,ro:hunter2\u00e9"),
+    ("MIRROR_API_KEYS", "fine,hun\x7fter2"),
+    ("HTTPS_PROXY", "hunter2"),
+    ("HTTPS_PROXY", "socks5://u:hunter2@proxy:1080"),
+    ("HTTPS_PROXY", "http://u:hunter2@"),
+    ("HTTPS_PROXY", "http://u:hunter2@proxy:99999"),
+    ("HTTP_PROXY", "http://u:hunter2@proxy:port"),
+    ("HTTP_PROXY", "http://u:hunter2@pro xy:3128"),
+    ("HTTP_PROXY", "http://proxy:3128/hunter2"),
+    ("HTTP_PROXY", "http://[proxy:3128"),
 ]
 
 
@@ -178,8 +199,14 @@ def test_all_settings_are_checked_not_only_the_needed_ones(nowhere: Path) -> Non
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_secret_comes_from_a_file_without_its_last_line_end(tmp_path: Path, name: str, ending: str) -> None:
-    urls = {"DATABASE_URL": "postgresql://h/d", "REDIS_URL": "redis://h", "ALERT_URLS": "json://h, json://i "}
-    urls |= {"HEARTBEAT_URL": "https://h/secret"}
+    proxies = {"HTTPS_PROXY": "http://u:p@proxy:3128", "HTTP_PROXY": "proxy:3128", "HEADSHOTPRO_API_KEY": "a b"}
+    urls = {
+        "DATABASE_URL": "postgresql://h/d",
+        "REDIS_URL": "redis://h",
+        "ALERT_URLS": "json://h, json://i ",
+        "HEARTBEAT_URL": "https://h/secret",
+        **proxies,
+    }
     value = urls.get(name, "a b ")
     (tmp_path / "secret").write_bytes((value + ending).encode())
     settings = load((name,), {f"{name}_FILE": str(tmp_path / "secret")}, tmp_path / ".env")
@@ -262,3 +289,59 @@ def test_any_value_is_taken_or_refused_in_one_line(nowhere: Path, name: str, val
         assert name not in SECRETS or len(value) < 12 or value not in words
     else:
         assert isinstance(found, Settings)
+
+
+# --- proxies
+
+VENDOR = "https://server.headshotpro.com/api/v2"
+
+
+@pytest.mark.parametrize(
+    ("given_", "url", "proxy"),
+    [
+        ({"HTTPS_PROXY": "http://proxy:3128"}, VENDOR, "http://proxy:3128"),
+        ({"https_proxy": "http://proxy:3128/"}, VENDOR, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:1"}, VENDOR, "http://lower:1"),
+        ({"HTTPS_PROXY": "proxy:3128"}, VENDOR, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "https://u:p%40@proxy:3128"}, VENDOR, "https://u:p%40@proxy:3128"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, VENDOR, None),
+        ({"HTTP_PROXY": "http://proxy:3128"}, "http://vendor.example/api", "http://proxy:3128"),
+        ({"HTTPS_PROXY": "", "https_proxy": "http://proxy:3128"}, VENDOR, "http://proxy:3128"),
+    ],
+)
+def test_a_proxy_is_the_one_of_the_urls_scheme(
+    nowhere: Path, given_: dict[str, str], url: str, proxy: str | None
+) -> None:
+    assert load(environ=given_, dotenv=nowhere).proxy_for(url) == proxy
+
+
+def test_a_loopback_address_is_never_proxied(nowhere: Path) -> None:
+    settings = load(environ={"HTTP_PROXY": "http://proxy:3128", "HTTPS_PROXY": "http://proxy:3128"}, dotenv=nowhere)
+    for host in ("localhost", "LOCALHOST:8000", "api.localhost", "127.0.0.1:1", "127.8.9.1", "[::1]:80"):
+        assert settings.proxy_for(f"http://{host}/api") is None
+        assert settings.proxy_for(f"https://{host}/api") is None
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "direct", "proxied"),
+    [
+        ("example.com", ["example.com", "a.example.com", "EXAMPLE.com:8000"], ["badexample.com", "example.com.evil"]),
+        (".example.com", ["a.example.com", "example.com"], ["badexample.com"]),
+        ("*.example.com", ["a.example.com"], ["badexample.com"]),
+        ("a.example, b.example c.example", ["a.example", "b.example", "c.example"], ["d.example"]),
+        ("example.com:8000", ["example.com:8000"], ["example.com", "example.com:8001"]),
+        ("10.0.0.0/8,2001:db8::/32", ["10.1.2.3", "[2001:db8::7]"], ["11.1.2.3", "[2001:db9::7]"]),
+        ("10.1.2.3,[2001:db8::7]:80", ["10.1.2.3:9", "[2001:db8::7]"], ["10.1.2.4", "[2001:db8::7]:81"]),
+        ("*", ["anything.example"], []),
+        (",, ,.", [], ["example.com"]),
+    ],
+)
+def test_no_proxy_names_what_is_reached_directly(
+    nowhere: Path, no_proxy: str, direct: list[str], proxied: list[str]
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        settings = load(environ={"HTTP_PROXY": "http://proxy:3128", name: no_proxy}, dotenv=nowhere)
+        for host in direct:
+            assert settings.proxy_for(f"http://{host}/api") is None, host
+        for host in proxied:
+            assert settings.proxy_for(f"http://{host}/api") == "http://proxy:3128", host

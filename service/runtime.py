@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from service.config import Settings
     from service.upstream.budget import Priority
 
-# Below the lease of a pull, so that a slow answer does not cost it.
-READ_TIMEOUT_SECONDS = 10.0
+# Below the lease of a pull, so that a slow response does not cost it.
+RESPONSE_TIMEOUT_SECONDS = 10.0
 # Who waits reports so often that it does.
 LONGEST_SILENCE_SECONDS = 5.0
 
@@ -118,7 +118,8 @@ class Runtime:
                 self.settings.api_key,
                 budget,
                 pause=self.pause,
-                read_timeout=READ_TIMEOUT_SECONDS,
+                response_timeout=RESPONSE_TIMEOUT_SECONDS,
+                proxy=self.settings.proxy_for(self.settings.headshotpro_api_url),
                 observe=self._observe,
                 observe_wait=self._tally.observe_wait,
             )

@@ -128,8 +128,11 @@ class Writer:
             log.error("api.delete.not_merged", model_id=model_id, reason=type(error).__name__)
             self._note(model_id)
         log.info("api.deleted", model_id=model_id)
+        if answer.raw:
+            return Answered(answer.status, answer.raw)
+        # A 204, or a deletion that an earlier try had done: the caller gets the body that the vendor documents.
         told = Deleted(message="Model deleted successfully", model_id=model_id)
-        return Answered(answer.status, answer.raw or msgspec.json.encode(told))
+        return Answered(200, msgspec.json.encode(told))
 
     def look(self, model_id: str) -> Answered:
         """Ask the upstream about one model, and merge what it tells; without Postgres it is told all the same."""

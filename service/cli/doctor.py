@@ -124,7 +124,8 @@ def _upstream(settings: Settings) -> Iterator[Finding]:
 
     if settings.headshotpro_api_key is None:
         return
-    client = UpstreamClient(settings.headshotpro_api_url, settings.api_key, None)
+    url = settings.headshotpro_api_url
+    client = UpstreamClient(url, settings.api_key, None, proxy=settings.proxy_for(url))
     try:
         answer = client.organization(priority=Priority.REFETCH, patience=10)
     except KeyRejected as error:

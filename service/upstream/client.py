@@ -8,17 +8,17 @@ Each try spends one request of the budget. What a call can raise: `KeyRejected`,
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
+from msgspec import UNSET
 
-from service.errors import InboxUnavailable, UpstreamRejected
-from service.upstream.answers import Answer, Limited, decoder_of, reader, refusal_code
-from service.upstream.effort import Effort
-from service.upstream.headers import interval, rate
+from service.errors import UpstreamGarbled, UpstreamRejected
+from service.upstream.answers import Answer, decoder_of, reader, refusal_code, require_success
+from service.upstream.headers import interval
+from service.upstream.json_text import REPLACEMENT
 from service.upstream.payloads import (
     CreatedModel,
     DeletedModel,
@@ -27,10 +27,12 @@ from service.upstream.payloads import (
     Organization,
 )
 from service.upstream.records import Readable, read_organization, read_page, read_single
-from service.upstream.wire import Fault, Request, Wire
+from service.upstream.sending import Call, Observers, Sender, ignored
+from service.upstream.wire import Request, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
@@ -48,29 +50,8 @@ _read_created = reader(decoder_of(CreatedModel))
 _read_deleted = reader(decoder_of(DeletedModel))
 _read_organization = reader(read_organization)
 
-
-def _unobserved(route: str, status: int | str, seconds: float) -> None:
-    """Stands in where nobody counts requests."""
-
-
-def _wait_unobserved(priority: Priority, seconds: float) -> None:
-    """Stands in where nobody counts waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Call(Generic[T]):
-    """A request and how to read its answer.
-
-    Attributes:
-        read: reads the first answer.
-        read_again: reads one that comes after a fault.
-        repeatable: doing it twice is as good as once.
-    """
-
-    request: Request
-    read: Callable[[Reply], Answer[T]]
-    read_again: Callable[[Reply], Answer[T]]
-    repeatable: bool = True
+# An id that the vendor sends for a new model is text that can stand in a URL and in an index.
+_LONGEST_ID = 255
 
 
 class UpstreamClient:
@@ -78,7 +59,7 @@ class UpstreamClient:
 
     Every call takes a `priority` in the budget and a `patience`: seconds that waiting for the budget, for a 429's reset
     and for the next try may take together. None waits for budget and reset as long as it takes. Faults of the network
-    and 5xx are tried four times at most.
+    and 5xx are tried four times at most, after the time that the vendor told to wait (`Retry-After`).
     """
 
     def __init__(
@@ -89,9 +70,11 @@ class UpstreamClient:
         *,
         pause: Callable[[float], None] = time.sleep,
         connect_timeout: float = 5.0,
-        read_timeout: float = 20.0,
-        observe: Callable[[str, int | str, float], None] = _unobserved,
-        observe_wait: Callable[[Priority, float], None] = _wait_unobserved,
+        response_timeout: float = 20.0,
+        proxy: str | None = None,
+        observe: Callable[[str, int | str, float], None] = ignored,
+        observe_wait: Callable[[Priority, float], None] = ignored,
+        observe_clock: Callable[[timedelta | None], None] = ignored,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -101,19 +84,18 @@ class UpstreamClient:
             budget: shared with all our processes; None where there is no Redis, then only 429s hold requests back.
             pause: waits a number of seconds; may raise `Stopping`.
             connect_timeout: seconds.
-            read_timeout: seconds without a byte of an answer, and for the whole of its body.
+            response_timeout: seconds until the whole response must be there, name resolution and connection included.
+            proxy: URL of the proxy to go through; None connects directly.
             observe: told of each try: its route, its status (`unreachable` where there was no answer), its seconds.
             observe_wait: told of each time that the budget was spent: what the request was for, how many seconds it
                 waited (none where it was given up).
-
-        Raises:
-            SettingsError: the key cannot stand in a header.
+            observe_clock: called with each response: how far the vendor's clock is ahead of ours, None where it sent no
+                `Date`.
         """
-        self._wire = Wire(base_url, api_key, connect_timeout=connect_timeout, read_timeout=read_timeout)
-        self._budget = budget
-        self._pause = pause
-        self._observe = observe
-        self._observe_wait = observe_wait
+        self._wire = Wire(
+            base_url, api_key, connect_timeout=connect_timeout, response_timeout=response_timeout, proxy=proxy
+        )
+        self._send = Sender(self._wire, budget, pause, Observers(observe, observe_wait, observe_clock)).send
 
     def __enter__(self) -> Self:
         return self
@@ -141,17 +123,20 @@ class UpstreamClient:
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         request = Request("GET", _MODELS, f"{_MODELS}?{query}")
-        answer = self._send(_Call(request, _read_page, _read_page), priority, patience)
+        answer = self._send(Call(request, _read_page, _read_page), priority, patience)
         return _with_body(answer, answer.body.body)
 
     def get_model(self, model_id: str, *, priority: Priority, patience: float | None = None) -> Answer[DetailedModel]:
         """One model with its photo count and favourite.
 
         Raises:
-            ModelNotFound: 404, with the times between which that was true.
+            ModelNotFound: 404 with the vendor's code, with the times between which that was true.
+            UpstreamGarbled: it is another model than the one that was asked for.
         """
         request = Request("GET", _MODEL, _path_of(model_id), about_model=True)
-        answer = self._send(_Call(request, _read_model, _read_model), priority, patience)
+        answer = self._send(Call(request, _read_model, _read_model), priority, patience)
+        if answer.body.body.model.id != model_id:
+            raise _another_model(request)
         return _with_body(answer, answer.body.body.model)
 
     def create_model(
@@ -171,76 +156,47 @@ class UpstreamClient:
         given = {"email": email, "teamId": team_id, "isDevelopment": is_development}
         body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
         request = Request("POST", _MODELS, _MODELS, body)
-        return self._send(_Call(request, _read_created, _read_created, repeatable=False), priority, patience)
+        answer = self._send(Call(request, _read_created, _read_created, repeatable=False), priority, patience)
+        _require_usable_id(request, answer.body.model_id)
+        return answer
 
     def delete_model(self, model_id: str, *, priority: Priority, patience: float | None = None) -> Answer[DeletedModel]:
         """Delete a model for good; it is gone as of `answered_at`.
 
-        A try after a fault that is told `ALREADY_DELETED` has found what the first one did, and counts as done. One
-        that is told 404 does not: a 404 alone is no proof of death, so the caller gets `ModelNotFound` and may look.
+        A success without a body (204) has deleted it. A try after a fault that is told `ALREADY_DELETED` has found what
+        the first one did, and counts as done. One that is told 404 does not: a 404 alone is no proof of death, so the
+        caller gets `ModelNotFound` and may look.
 
         Raises:
-            ModelNotFound: 404.
+            ModelNotFound: 404 with the vendor's code.
+            UpstreamGarbled: it says that it deleted another model.
         """
+        deleted = DeletedModel(model_id=model_id)
+
+        def read_first(reply: Reply) -> Answer[DeletedModel]:
+            says_so = require_success(reply)
+            # 202 only promises.
+            if reply.status != 202 and not reply.body.strip():
+                return Answer(deleted, *interval(reply))
+            answer = _read_deleted(reply)
+            named = answer.body.model_id
+            if named != model_id and not (says_so and named in (UNSET, None)):
+                raise _another_model(reply.request)
+            return replace(answer, body=deleted)
 
         def read_again(reply: Reply) -> Answer[DeletedModel]:
-            if reply.status == 400 and refusal_code(reply) == "ALREADY_DELETED":
-                return Answer(DeletedModel(model_id=model_id), *interval(reply))
-            return _read_deleted(reply)
+            if reply.status in (200, 400) and refusal_code(reply) == "ALREADY_DELETED":
+                return Answer(deleted, *interval(reply))
+            return read_first(reply)
 
         request = Request("DELETE", _MODEL, _path_of(model_id), about_model=True)
-        return self._send(_Call(request, _read_deleted, read_again), priority, patience)
+        return self._send(Call(request, read_first, read_again), priority, patience)
 
     def organization(self, *, priority: Priority, patience: float | None = None) -> Answer[Organization]:
         """The organization that the key belongs to."""
         request = Request("GET", "/organization", "/organization")
-        answer = self._send(_Call(request, _read_organization, _read_organization), priority, patience)
+        answer = self._send(Call(request, _read_organization, _read_organization), priority, patience)
         return _with_body(answer, answer.body.body.found)
-
-    def _send(self, call: _Call[T], priority: Priority, patience: float | None) -> Answer[T]:
-        """Try until there is an answer: wait for a turn, send, then read, wait or give up."""
-        effort = Effort(patience, self._pause)
-        while True:
-            self._await_turn(priority, effort)
-            try:
-                reply = self._exchange(call.request)
-                return (call.read_again if effort.faults else call.read)(reply)
-            except Limited as limited:
-                self._hold(effort, effort.after_limited(limited.seconds))
-            except Fault as fault:
-                if fault.may_have_arrived and not call.repeatable:
-                    raise fault.error from None
-                effort.back_off(fault.error)
-
-    def _await_turn(self, priority: Priority, effort: Effort) -> None:
-        while self._budget is not None and (seconds := self._budget.acquire(priority)) > 0:
-            before = time.monotonic()
-            try:
-                effort.nap(seconds)
-            finally:
-                self._observe_wait(priority, time.monotonic() - before)
-
-    def _hold(self, effort: Effort, seconds: float) -> None:
-        """After a 429: with a budget all processes wait together, at their next turn."""
-        if self._budget is None:
-            effort.wait(seconds)
-        else:
-            self._budget.block(time.time() + seconds)
-
-    def _exchange(self, request: Request) -> Reply:
-        before = time.monotonic()
-        try:
-            reply = self._wire.exchange(request)
-        except Fault:
-            self._observe(str(request), "unreachable", time.monotonic() - before)
-            raise
-        self._observe(str(request), reply.status, reply.elapsed)
-        told = rate(reply)
-        if self._budget is not None and told is not None:
-            # An answer that arrived is not lost because Redis is gone; the next turn will say so.
-            with suppress(InboxUnavailable):
-                self._budget.note(told.limit, told.remaining, told.reset_at)
-        return reply
 
 
 def _with_body(answer: Answer[Readable[Any]], body: T) -> Answer[T]:
@@ -257,3 +213,18 @@ def _path_of(model_id: str) -> str:
     if not model_id.strip("."):
         raise UpstreamRejected(400, "INVALID_REQUEST", "no model has an id that is empty or only dots")
     return f"{_MODELS}/{quote(model_id, safe='')}"
+
+
+def _another_model(request: Request) -> UpstreamGarbled:
+    """The error for a response that, merged, would overwrite somebody's data."""
+    return UpstreamGarbled(f"{request}: the response is about another model than the one that was asked for")
+
+
+def _require_usable_id(request: Request, model_id: str) -> None:
+    """Refuse an id of a new model by which nobody could ask for it.
+
+    Raises:
+        UpstreamGarbled: it is none.
+    """
+    if not model_id.isprintable() or " " in model_id or REPLACEMENT in model_id or len(model_id) > _LONGEST_ID:
+        raise UpstreamGarbled(f"{request}: `modelId` is no id of a model")

@@ -18,9 +18,8 @@ MOST_TRIES = 4
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 8.0
 
-# A 429 that tells no time, or one already past, is waited for longer each time, up to this.
+# A 429 that tells no time is waited for longer each time, up to this.
 _LONGEST_UNTOLD = 30.0
-_LONGEST_TOLD = 3600.0
 
 # Longest nap while the budget is spent: in between the call asks again, which keeps a full pull's quarter reserved.
 _NAP = 5.0
@@ -69,18 +68,27 @@ class Effort:
         """Seconds to wait after one more 429, which told to wait for `told`."""
         self._limited += 1
         untold = min(_FIRST_PAUSE * 2.0 ** min(self._limited - 1, 16), _LONGEST_UNTOLD)
-        return min(max(told or 0.0, untold), _LONGEST_TOLD)
+        return max(told or 0.0, untold)
+
+    def failed(self, error: UpstreamError) -> None:
+        """Count one more fault.
+
+        Raises:
+            UpstreamError: the one given, when there is no try left.
+        """
+        self.faults += 1
+        if self.faults >= MOST_TRIES:
+            raise error from None
 
     def back_off(self, error: UpstreamError) -> None:
         """Wait, longer after each fault and never quite as long as another process, before the next try.
 
         Raises:
-            UpstreamError: the one given, when there is no try or no patience left.
+            UpstreamError: the one given, when there is no patience left.
         """
-        self.faults += 1
         longest = min(_FIRST_PAUSE * 2.0 ** (self.faults - 1), _LONGEST_PAUSE)
         seconds = _RANDOM.uniform(longest / 2, longest)
-        if self.faults >= MOST_TRIES or not self._allows(seconds):
+        if not self._allows(seconds):
             raise error from None
         self._pause(seconds)
 

@@ -1,4 +1,8 @@
-"""What an answer's headers tell: when it was true, on the vendor's clock, and how many requests are left."""
+"""What a response's headers say: when it was true, how many requests are left, how long to wait.
+
+Three times of the vendor's may be wrong in three ways: its clock is off, it writes another form than it documents, or
+a proxy wrote the header. Nothing here waits for longer than an hour, or for a negative time.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +22,22 @@ if TYPE_CHECKING:
 # `Date` is cut to whole seconds, and what answered may be a replica that lags behind.
 _BEFORE = timedelta(seconds=2)
 _AFTER = timedelta(seconds=1)
+_CUT = timedelta(seconds=1)
 
-_SANE_YEARS = (2000, 9000)
+# A clock that is further off than this is not believed. NTP keeps machines within a second; the tolerance of webhook
+# signatures is minutes.
+MOST_SKEW = timedelta(minutes=1)
 
-_DIGITS = re.compile(r"[0-9]{1,9}")
+# The longest wait that a header can ask for.
+LONGEST_WAIT_SECONDS = 3600.0
+
+_NUMBER = re.compile(r"([0-9]{1,15})(?:\.[0-9]{0,9})?(?=\s*(?:[,;]|$))")
+
+# A reset is given as a time (ISO 8601, as the vendor documents), or, as other vendors do, as seconds from now, Unix
+# seconds or Unix milliseconds. Numbers between these ranges are no time that any vendor means.
+_LARGEST_DELTA = 10**7
+_UNIX_SECONDS = (10**9, 10**10)
+_UNIX_MILLISECONDS = (10**12, 10**13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +59,31 @@ def interval(reply: Reply) -> tuple[datetime, datetime]:
     """Between which two times, on the vendor's clock, the answer was read from its data.
 
     The request was sent at most `elapsed` before the vendor wrote `Date`, and the answer was whole at most `elapsed`
-    after it. Without a `Date` our own clock stands in.
+    after it. Without a `Date`, or with one that is off by more than `MOST_SKEW`, our own clock stands in.
     """
     elapsed = timedelta(seconds=reply.elapsed)
     date = _date(reply)
+    skew = clock_skew(reply)
+    if date is None or skew is None or abs(skew) > MOST_SKEW:
+        date = _ours(reply)
     return date - elapsed - _BEFORE, date + elapsed + _AFTER
+
+
+def clock_skew(reply: Reply) -> timedelta | None:
+    """How far the vendor's clock is ahead of ours (negative: behind), as far as it can be told; None without a `Date`.
+
+    The vendor wrote `Date` while we waited, so that any time from the sending to the last byte is no skew. A response
+    that a cache kept was written `Age` seconds before that (RFC 9111).
+    """
+    date = _date(reply)
+    if date is None:
+        return None
+    written = date + timedelta(seconds=min(_number(reply, "Age") or 0.0, 10**9))
+    latest = _ours(reply)
+    earliest = latest - timedelta(seconds=reply.elapsed) - _CUT
+    if written > latest:
+        return written - latest
+    return min(written - earliest, timedelta(0))
 
 
 def rate(reply: Reply) -> Rate | None:
@@ -56,43 +92,72 @@ def rate(reply: Reply) -> Rate | None:
     reset = _reset_in(reply)
     if not limit or remaining is None or reset is None:
         return None
-    return Rate(limit, remaining, reply.answered + reset)
+    return Rate(int(limit), int(remaining), reply.answered + reset)
 
 
 def told_to_wait(reply: Reply) -> float | None:
-    """Seconds that a 429 tells to wait: until its reset, else its `Retry-After`; None where it tells neither."""
-    reset = _reset_in(reply)
-    if reset is not None:
-        return reset
+    """Seconds, at most an hour, that an error tells to wait: until its reset, or its `Retry-After` if that is later.
+
+    None where it tells neither, or only times that are over.
+    """
+    told = [seconds for seconds in (_reset_in(reply), _retry_after(reply)) if seconds is not None and seconds > 0]
+    return min(max(told), LONGEST_WAIT_SECONDS) if told else None
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """Seconds of a `Retry-After`, which is a number or a date (RFC 9110)."""
     seconds = _number(reply, "Retry-After")
-    return None if seconds is None else float(seconds)
+    if seconds is not None:
+        return seconds
+    date = _parsed(reply.headers.get("Retry-After", ""))
+    return None if date is None else (date - _vendors_now(reply)).total_seconds()
 
 
 def _reset_in(reply: Reply) -> float | None:
-    """Seconds from the answer to the reset: both times are the vendor's, so that no skew of ours counts.
+    """Seconds from the answer to the reset.
 
     `Date` is cut, so this is up to a second too long, which is the safe side.
     """
-    text = reply.headers.get("X-RateLimit-Reset", "")
-    try:
-        return (utc(msgspec.convert(text, datetime)) - _date(reply)).total_seconds()
-    except (msgspec.ValidationError, ValueError):
+    text = reply.headers.get("X-RateLimit-Reset", "").strip()
+    number = _number(reply, "X-RateLimit-Reset")
+    if number is None:
+        try:
+            reset = utc(msgspec.convert(text, datetime))
+        except (msgspec.ValidationError, ValueError):
+            return None
+    elif number <= _LARGEST_DELTA:
+        return number
+    elif _UNIX_SECONDS[0] <= number < _UNIX_SECONDS[1]:
+        reset = datetime.fromtimestamp(number, UTC)
+    elif _UNIX_MILLISECONDS[0] <= number < _UNIX_MILLISECONDS[1]:
+        reset = datetime.fromtimestamp(number / 1000, UTC)
+    else:
         return None
+    return (reset - _vendors_now(reply)).total_seconds()
 
 
-def _date(reply: Reply) -> datetime:
-    """The vendor's clock when it answered, or ours where it sent no `Date` that could be one."""
+def _vendors_now(reply: Reply) -> datetime:
+    """The vendor's clock when it answered, right or wrong: what else it says is by the same clock."""
+    return _date(reply) or _ours(reply)
+
+
+def _date(reply: Reply) -> datetime | None:
+    return _parsed(reply.headers.get("Date", ""))
+
+
+def _parsed(text: str) -> datetime | None:
+    """An HTTP date in UTC; None where it is none."""
     try:
-        date = utc(parsedate_to_datetime(reply.headers.get("Date", "")))
+        return utc(parsedate_to_datetime(text))
     except (ValueError, TypeError, OverflowError):
-        return _ours(reply)
-    return date if _SANE_YEARS[0] <= date.year <= _SANE_YEARS[1] else _ours(reply)
+        return None
 
 
 def _ours(reply: Reply) -> datetime:
     return datetime.fromtimestamp(reply.answered, UTC)
 
 
-def _number(reply: Reply, name: str) -> int | None:
-    text = reply.headers.get(name, "").strip()
-    return int(text) if _DIGITS.fullmatch(text) else None
+def _number(reply: Reply, name: str) -> float | None:
+    """The number that a header is, or begins with: proxies join repeated ones by a comma, and some add a policy."""
+    match = _NUMBER.match(reply.headers.get(name, "").strip())
+    return float(match[0]) if match else None

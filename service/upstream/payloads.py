@@ -82,7 +82,7 @@ class CreatedModel(Payload, frozen=True, kw_only=True):
 class DeletedModel(Payload, frozen=True, kw_only=True):
     """The answer to a delete."""
 
-    model_id: SomeText
+    model_id: Text = UNSET
     message: Text = UNSET
 
 

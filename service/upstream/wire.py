@@ -1,33 +1,20 @@
-"""One HTTP request to the vendor and its answer, with the bearer key in and every library error kept in.
-
-urllib3 keeps the connections; its own retries and redirects are off, because each try spends budget and the key must
-never follow a redirect to another host.
-"""
+"""One HTTP request to the vendor and its answer, with the bearer key in and every library error kept in."""
 
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import TYPE_CHECKING
 
-import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
-
 from service import __version__
-from service.errors import SettingsError, UpstreamError, UpstreamGarbled, UpstreamTimeout, UpstreamUnreachable
+from service.errors import UpstreamError, UpstreamGarbled, UpstreamTimeout, UpstreamUnreachable
+from service.outgoing import Outgoing, Undelivered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from urllib3 import BaseHTTPResponse
-
 # A page of 200 models is 0.1 MB; more than this is no answer of the vendor's.
 _LARGEST_BODY = 16 * 1024 * 1024
-
-# As many requests as one process sends at once keep their connections.
-_CONNECTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,42 +64,41 @@ class Fault(Exception):
     Attributes:
         error: what the caller gets when it is not repeated.
         may_have_arrived: the vendor may have done what was asked.
+        retry_after: seconds that the vendor told to wait before the next try; None where it told none.
     """
 
-    def __init__(self, error: UpstreamError, *, may_have_arrived: bool = True) -> None:
+    def __init__(
+        self, error: UpstreamError, *, may_have_arrived: bool = True, retry_after: float | None = None
+    ) -> None:
         super().__init__(str(error))
         self.error = error
         self.may_have_arrived = may_have_arrived
+        self.retry_after = retry_after
 
 
 class Wire:
     """Connections to one base URL with one key."""
 
-    def __init__(self, base_url: str, api_key: str, *, connect_timeout: float, read_timeout: float) -> None:
+    def __init__(
+        self, base_url: str, api_key: str, *, connect_timeout: float, response_timeout: float, proxy: str | None = None
+    ) -> None:
         """Prepare; nothing is connected yet.
 
         Args:
             base_url: with `/api/v2`.
-            api_key: sent as bearer token.
+            api_key: sent as bearer token; `service.config` has checked that a header can hold it.
             connect_timeout: seconds.
-            read_timeout: seconds without a byte, and for the whole of a body.
-
-        Raises:
-            SettingsError: the key cannot stand in a header; what http.client says of it would print it.
+            response_timeout: seconds until the whole response must be there, name resolution and connection included.
+            proxy: URL of the proxy to go through; None connects directly.
         """
-        if not api_key.isascii() or not api_key.isprintable():
-            raise SettingsError("HEADSHOTPRO_API_KEY is malformed: it holds characters that no header may hold")
         self._base = base_url.rstrip("/")
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
             "User-Agent": f"headshot-mirror/{__version__}",
         }
-        self._read_timeout = read_timeout
-        self._pool = urllib3.PoolManager(
-            maxsize=_CONNECTIONS,
-            retries=False,
-            timeout=urllib3.Timeout(connect=connect_timeout, read=read_timeout),
+        self._outgoing = Outgoing(
+            deadline=response_timeout, connect_timeout=connect_timeout, largest_body=_LARGEST_BODY, proxy=proxy
         )
 
     def exchange(self, request: Request) -> Reply:
@@ -124,45 +110,18 @@ class Wire:
         headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
         before = time.monotonic()
         try:
-            response = self._pool.request(
-                request.method,
-                self._base + request.path,
-                headers=headers,
-                body=request.body,
-                preload_content=False,
-                redirect=False,
-            )
-            # Closes what was not read to its end; else the connection is back in the pool by then.
-            with closing(response):
-                body = self._collect(request, response)
-        except (HTTPError, HTTPException, OSError) as error:
+            response = self._outgoing.send(request.method, self._base + request.path, headers, request.body)
+        except Undelivered as error:
             raise _fault(request, error) from None
         elapsed = time.monotonic() - before
-        return Reply(request, response.status, response.headers, body, time.time(), elapsed)
+        return Reply(request, response.status, response.headers, response.body, time.time(), elapsed)
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._pool.clear()
-
-    def _collect(self, request: Request, response: BaseHTTPResponse) -> bytes:
-        """The whole body; a server that drips it, or sends no end of it, is given up."""
-        deadline = time.monotonic() + self._read_timeout
-        body = bytearray()
-        # read1 comes back with what has arrived, so the deadline is looked at between two pieces.
-        while piece := response.read1(65536):
-            body += piece
-            if len(body) > _LARGEST_BODY:
-                raise Fault(UpstreamGarbled(f"{request}: the answer is larger than any of the vendor's"))
-            if time.monotonic() > deadline:
-                raise Fault(UpstreamTimeout(f"{request}: the answer was not whole in {self._read_timeout:g} s"))
-        return bytes(body)
+        self._outgoing.close()
 
 
-def _fault(request: Request, error: Exception) -> Fault:
-    """What a library's error means; its own words may hold addresses, never the key."""
-    if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
-        words = f"{request}: cannot connect: {error}"
-        return Fault(UpstreamUnreachable(words), may_have_arrived=False)
-    if isinstance(error, (ReadTimeoutError, TimeoutError)):
-        return Fault(UpstreamTimeout(f"{request}: no answer in time"))
-    return Fault(UpstreamUnreachable(f"{request}: no whole answer: {error}"))
+def _fault(request: Request, error: Undelivered) -> Fault:
+    """Which of our errors it is; a library's message may hold addresses, never the key."""
+    kind = UpstreamTimeout if error.timed_out else UpstreamGarbled if error.too_large else UpstreamUnreachable
+    return Fault(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived)

@@ -216,7 +216,7 @@ def test_a_timeout_is_settled_by_a_question(mirrored: Mirror, api: Api) -> None:
 
     with odd_vendor(done_unsaid) as vendor:
         runtime = mirrored.runtime
-        writer = Writer(runtime.engine, client_of(vendor, read_timeout=0.5), runtime.queue, runtime.stale_models)
+        writer = Writer(runtime.engine, client_of(vendor, response_timeout=0.5), runtime.queue, runtime.stale_models)
         with pytest.raises(UpstreamTimeout):
             writer.delete(one)
     assert mirrored.model(one)["status"] == "active"

@@ -19,12 +19,13 @@ from service.errors import (
     ModelNotFound,
     Stopping,
     Throttled,
+    UpstreamFailed,
 )
 from service.upstream.budget import Budget, Priority
 from tests.support.odd_vendor import MODEL, OddVendor, Pauses, client_of, get, http, odd_vendor, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 REFETCH = Priority.REFETCH
 
@@ -42,7 +43,7 @@ def http_time(time_: datetime) -> str:
 # --- when an answer was true
 
 
-@pytest.mark.parametrize("off", [timedelta(days=-400), timedelta(hours=3), timedelta(0)])
+@pytest.mark.parametrize("off", [timedelta(seconds=-45), timedelta(seconds=45), timedelta(0)])
 def test_the_interval_lies_on_the_vendors_clock(vendor: OddVendor, off: timedelta) -> None:
     date = (datetime.now(UTC) + off).replace(microsecond=0)
     vendor.script(http(200, MODEL, Date=http_time(date)))
@@ -52,14 +53,18 @@ def test_the_interval_lies_on_the_vendors_clock(vendor: OddVendor, off: timedelt
 
 
 def test_a_slow_answer_may_be_as_old_as_its_request_and_as_new_as_its_end(vendor: OddVendor) -> None:
-    date = datetime(2030, 1, 1, tzinfo=UTC)
+    date = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
     vendor.script(vendor.slow(http(200, MODEL, Date=http_time(date)), 1.0))
     answer = get(client_of(vendor))
     assert answer.sent_at <= date - timedelta(seconds=3)
     assert answer.answered_at >= date + timedelta(seconds=2)
 
 
-@pytest.mark.parametrize("date", [None, "", "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT"])
+@pytest.mark.parametrize(
+    "date",
+    [None, "", "yesterday", "Thu, 01 Jan 1970 00:00:00 GMT", http_time(datetime.now(UTC) + timedelta(hours=1)), "-"],
+    ids=["none", "empty", "word", "1970", "an hour ahead", "dash"],
+)
 def test_without_a_sane_date_our_own_clock_stands_in(vendor: OddVendor, date: str | None) -> None:
     vendor.script(http(200, MODEL, Date=date))
     before = datetime.now(UTC)
@@ -70,7 +75,7 @@ def test_without_a_sane_date_our_own_clock_stands_in(vendor: OddVendor, date: st
 
 
 def test_a_404_carries_its_interval_too(vendor: OddVendor) -> None:
-    date = datetime(2030, 1, 1, tzinfo=UTC)
+    date = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
     vendor.script(refusal(404, "NOT_FOUND", Date=http_time(date)))
     with pytest.raises(ModelNotFound) as raised:
         get(client_of(vendor))
@@ -98,6 +103,10 @@ def test_a_429_is_waited_for_until_its_reset_whatever_the_vendors_clock_says(ven
     assert pauses == [42.0]
 
 
+def from_now(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
 @pytest.mark.parametrize(
     ("headers", "expected"),
     [
@@ -105,9 +114,16 @@ def test_a_429_is_waited_for_until_its_reset_whatever_the_vendors_clock_says(ven
         ({}, [0.5, 1.0]),
         ({"X_RateLimit_Reset": "soon", "Retry_After": "-4"}, [0.5, 1.0]),
         ({"Retry_After": "999999"}, [3600.0, 3600.0]),
+        ({"Retry_After": "2.5"}, [2.5, 2.5]),
+        ({"X_RateLimit_Reset": "30"}, [30.0, 30.0]),
+        ({"X_RateLimit_Reset": "2020-01-01T00:00:00Z", "Retry_After": "7"}, [7.0, 7.0]),
+        ({"X_RateLimit_Reset": "1577836800", "Retry_After": "7"}, [7.0, 7.0]),
+        ({"X_RateLimit_Reset": "2020-01-01T00:00:00Z"}, [0.5, 1.0]),
+        ({"Retry_After": "Wed, 01 Jan 2020 00:00:00 GMT"}, [0.5, 1.0]),
+        ({"X_RateLimit_Reset": "999999999999999"}, [0.5, 1.0]),
     ],
 )
-def test_a_429_that_tells_no_reset_is_waited_for_longer_each_time(
+def test_a_429_is_waited_for_as_long_as_it_tells_or_longer_each_time(
     vendor: OddVendor, headers: dict[str, str], expected: list[float]
 ) -> None:
     limited = refusal(429, "RATE_LIMIT_EXCEEDED", **headers)
@@ -115,6 +131,44 @@ def test_a_429_that_tells_no_reset_is_waited_for_longer_each_time(
     pauses = Pauses()
     get(client_of(vendor, pauses))
     assert pauses == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("X_RateLimit_Reset", lambda time_: str(int(time_.timestamp()))),
+        ("X_RateLimit_Reset", lambda time_: f"{time_.timestamp():.3f}"),
+        ("X_RateLimit_Reset", lambda time_: str(int(time_.timestamp() * 1000))),
+        ("X_RateLimit_Reset", lambda time_: time_.isoformat()),
+        ("Retry_After", http_time),
+    ],
+    ids=["epoch", "epoch with a fraction", "epoch ms", "iso", "http date"],
+)
+@pytest.mark.parametrize("status", [429, 503, 408])
+def test_a_time_to_wait_for_is_read_in_every_form(
+    vendor: OddVendor, name: str, form: Callable[[datetime], str], status: int
+) -> None:
+    vendor.script(refusal(status, **{name: form(from_now(42))}), http(200, MODEL))
+    pauses = Pauses()
+    get(client_of(vendor, pauses))
+    assert len(pauses) == 1
+    assert 40 < pauses[0] <= 43
+
+
+def test_a_503_is_waited_for_as_long_as_it_tells_then_given_up(vendor: OddVendor) -> None:
+    vendor.script(http(503, b"<html>", Retry_After="20"))
+    pauses = Pauses()
+    with pytest.raises(UpstreamFailed):
+        get(client_of(vendor, pauses))
+    assert pauses == [20.0, 20.0, 20.0]
+
+
+def test_a_503_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
+    vendor.script(http(503, Retry_After="42"))
+    with pytest.raises(Throttled) as raised:
+        get(client_of(vendor), patience=5.0)
+    assert timedelta(seconds=30) < raised.value.retry_at - datetime.now(UTC) < timedelta(seconds=45)
+    assert len(vendor.requests) == 1
 
 
 def test_a_429_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
@@ -162,4 +216,13 @@ def test_a_429_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) 
     vendor.script(refusal(429, Retry_After="42"))
     with pytest.raises(Throttled):
         get(client_of(vendor, budget=one), patience=1)
+    assert 35 < other.acquire(REFETCH) <= 42
+
+
+def test_a_503_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
+    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
+    vendor.script(http(503, Retry_After="42"))
+    with pytest.raises(UpstreamFailed):
+        client_of(vendor, budget=one).create_model("ann@example.com", priority=REFETCH)
+    assert len(vendor.requests) == 1
     assert 35 < other.acquire(REFETCH) <= 42

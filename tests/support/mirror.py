@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,8 @@ from service.mirror.batches import BATCH
 from service.mirror.pull import FULL, advance
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
+from service.upstream import headers
+from service.upstream.headers import MOST_SKEW
 from service.web import create_app
 from tests.support.processes import eventually
 from tests.support.system import HOOK
@@ -105,6 +107,7 @@ class Mirror:
         return self._processes[-1]
 
     def close(self) -> None:
+        headers.MOST_SKEW = MOST_SKEW
         for process in self._processes:
             process.kill()
             process.wait()
@@ -237,8 +240,12 @@ class Mirror:
         self.vendor.control("POST", "/hostile", switches)
 
     def later(self, seconds: float = 10.0) -> None:
-        """Let the vendor's clock jump ahead: what follows is surely younger than all before."""
+        """Let the vendor's clock jump ahead: what follows is surely younger than all before.
+
+        It stands for time that passes on both sides, so the client has to believe it, however far it jumps.
+        """
         self._ahead += seconds
+        headers.MOST_SKEW = MOST_SKEW + timedelta(seconds=self._ahead)
         self.turn(skew=self._ahead)
 
     def asked(self, route: str = LIST) -> Counter[int]:

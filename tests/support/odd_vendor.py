@@ -135,10 +135,10 @@ class Pauses(list[float]):
         self.append(seconds)
 
 
-def client_of(vendor: OddVendor, pause: Any = None, *, read_timeout: float = 10.0, **more: Any) -> UpstreamClient:
+def client_of(vendor: OddVendor, pause: Any = None, *, response_timeout: float = 10.0, **more: Any) -> UpstreamClient:
     budget = more.pop("budget", None)
     return UpstreamClient(
-        vendor.url, KEY, budget, pause=Pauses() if pause is None else pause, read_timeout=read_timeout, **more
+        vendor.url, KEY, budget, pause=Pauses() if pause is None else pause, response_timeout=response_timeout, **more
     )
 
 

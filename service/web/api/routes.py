@@ -27,7 +27,7 @@ from service.errors import (
 )
 from service.inbox import StaleModels
 from service.queue import JobQueue
-from service.runtime import READ_TIMEOUT_SECONDS, Tally
+from service.runtime import RESPONSE_TIMEOUT_SECONDS, Tally
 from service.storage import database
 from service.upstream.budget import Budget
 from service.upstream.client import UpstreamClient
@@ -86,7 +86,8 @@ def _writer(settings: Settings) -> Writer | None:
         settings.headshotpro_api_url,
         settings.headshotpro_api_key,
         Budget(redis, settings.rate_budget, settings.detail_budget),
-        read_timeout=READ_TIMEOUT_SECONDS,
+        response_timeout=RESPONSE_TIMEOUT_SECONDS,
+        proxy=settings.proxy_for(settings.headshotpro_api_url),
         observe=tally.observe,
         observe_wait=tally.observe_wait,
     )

@@ -1,0 +1,269 @@
+"""One outgoing HTTP request under one deadline, whatever the other side does.
+
+urllib3's timeouts hold for each read, and name resolution has none: a server that sends a byte a second is waited for
+without end (urllib3 issue 1901, requests issue 3099). So the request runs in a thread of its own. At the deadline the
+caller goes on, and the thread's socket is shut down, which ends whatever the thread waits for.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from socket import SHUT_RDWR
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from socket import socket
+
+# As many requests as one process sends at once keep their connections.
+_CONNECTIONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response with any status; its header names are in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Undelivered(Exception):
+    """There was no whole response.
+
+    Attributes:
+        timed_out: the deadline passed, or a step took too long.
+        too_large: the body was longer than was allowed.
+        may_have_arrived: the request may have reached the server.
+    """
+
+    def __init__(
+        self, message: str, *, timed_out: bool = False, too_large: bool = False, may_have_arrived: bool = True
+    ) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+        self.too_large = too_large
+        self.may_have_arrived = may_have_arrived
+
+
+class Outgoing:
+    """Sends requests, never follows a redirect, and keeps idle connections. Safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        deadline: float,
+        connect_timeout: float,
+        largest_body: int,
+        proxy: str | None = None,
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            deadline: seconds for name resolution, connection, request, headers and body together.
+            connect_timeout: seconds for the connection to one address.
+            largest_body: bytes, after decompression.
+            proxy: URL of a proxy, with user and password if it wants them; None connects directly.
+        """
+        self._deadline = deadline
+        self._largest_body = largest_body
+        options: dict[str, Any] = {
+            "maxsize": _CONNECTIONS,
+            "retries": False,
+            "timeout": urllib3.Timeout(connect=connect_timeout, read=deadline),
+            "ssl_context": _tls(),
+        }
+        self._pools = _through(proxy, options) if proxy else urllib3.PoolManager(**options)
+        self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+        """Send a request and read its whole response.
+
+        Raises:
+            Undelivered: there was none within the deadline.
+        """
+        attempt = _Attempt(lambda: self._exchange(method, url, headers, body))
+        attempt.start()
+        try:
+            in_time = attempt.over.wait(self._deadline)
+        finally:
+            # Also where the caller is interrupted while it waits.
+            attempt.abandon()
+        if attempt.response is not None:
+            return attempt.response
+        if in_time and attempt.error is not None:
+            raise _undelivered(attempt.error, may_have_arrived=attempt.connected) from None
+        message = f"no whole response within {self._deadline:g} s"
+        raise Undelivered(message, timed_out=True, may_have_arrived=attempt.connected)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._pools.clear()
+
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
+        response = self._pools.request(method, url, headers=headers, body=body, preload_content=False, redirect=False)
+        # Closes what was not read to its end; else the connection is back in the pool by then.
+        with closing(response):
+            content = bytearray()
+            while piece := response.read1(65536):
+                content += piece
+                if len(content) > self._largest_body:
+                    raise Undelivered(f"the body is larger than {self._largest_body} bytes", too_large=True)
+            return Response(response.status, response.headers, bytes(content))
+
+
+class _Attempt(threading.Thread):
+    """One request in a thread of its own; a daemon, so that name resolution that hangs keeps no process alive.
+
+    Attributes:
+        over: set when there is a response or an error.
+        connected: the connection stood, TLS and proxy included, so the server may have read the request.
+    """
+
+    def __init__(self, exchange: Callable[[], Response]) -> None:
+        super().__init__(name="outgoing", daemon=True)
+        self._exchange = exchange
+        self._connection: HTTPConnection | None = None
+        self._sockets: list[socket] = []
+        self._raw: socket | None = None
+        self._turn = threading.Lock()
+        self._abandoned = False
+        self.over = threading.Event()
+        self.connected = False
+        self.response: Response | None = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        _current.attempt = self
+        try:
+            self.response = self._exchange()
+        except Exception as error:  # noqa: BLE001 - raised by `Outgoing.send`, where it is waited for
+            self.error = error
+        finally:
+            self.over.set()
+            if self._raw is not None:
+                self._raw.close()
+
+    def abandon(self) -> None:
+        """Nothing is sent from now on; a thread that still waits for its socket ends."""
+        with self._turn:
+            self._abandoned = True
+        if self.over.is_set():
+            return
+        connection = self._connection
+        for used in (*self._sockets, self._raw, connection and connection.sock):
+            _shut(used)
+
+    def connecting(self, connection: HTTPConnection) -> None:
+        """A connection is used, perhaps a kept one."""
+        self._connection = connection
+
+    def sending(self) -> None:
+        """The connection stands; what is sent from here on may arrive.
+
+        Raises:
+            OSError: the caller has gone on, and may try again: nothing may be sent twice.
+        """
+        with self._turn:
+            if self._abandoned:
+                raise OSError("the request was abandoned")
+            self.connected = True
+
+    def handshaking(self, raw: socket) -> None:
+        """TLS begins. `ssl` takes the socket over, and hands it out after the handshake only: a copy is kept."""
+        self._raw = raw.dup()
+        self.reading(self._raw)
+
+    def reading(self, used: socket) -> None:
+        """A response is read from a socket, which the connection need not know any more."""
+        self._sockets.append(used)
+        if self._abandoned:
+            _shut(used)
+
+
+def _shut(used: Any) -> None:
+    with suppress(OSError, AttributeError):
+        used.shutdown(SHUT_RDWR)
+
+
+class _Current(threading.local):
+    attempt: _Attempt
+
+
+_current = _Current()
+
+
+class _Watched(HTTPConnection):
+    """A connection whose socket the attempt knows; each method is http.client's."""
+
+    def connect(self) -> None:
+        _current.attempt.connecting(self)
+        super().connect()
+        _current.attempt.sending()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            _current.attempt.connecting(self)
+            _current.attempt.sending()
+        super().request(*args, **kwargs)
+
+    def getresponse(self) -> Any:
+        _current.attempt.reading(self.sock)
+        return super().getresponse()
+
+
+class _SecureWatched(_Watched, HTTPSConnection):
+    """The same with TLS."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureWatched
+
+
+class _Tls(ssl.SSLContext):
+    """The standard library's context, which lets the attempt know the socket of a handshake."""
+
+    def wrap_socket(self, sock: socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        _current.attempt.handshaking(sock)
+        return super().wrap_socket(sock, *args, **kwargs)
+
+
+def _tls() -> ssl.SSLContext:
+    """Certificates and host names are checked: `PROTOCOL_TLS_CLIENT` says both."""
+    context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    return context
+
+
+def _through(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
+    parts = urlsplit(proxy)
+    login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    headers = urllib3.make_headers(proxy_basic_auth=login) if parts.username else None
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return urllib3.ProxyManager(address, proxy_headers=headers, **options)
+
+
+def _undelivered(error: Exception, *, may_have_arrived: bool) -> Undelivered:
+    """An error of urllib3's as ours; anything else is a fault of the program, and stays what it is."""
+    if isinstance(error, Undelivered):
+        return error
+    if not isinstance(error, (HTTPError, HTTPException, OSError)):
+        raise error
+    timed_out = isinstance(error, (ReadTimeoutError, TimeoutError))
+    message = "no response in time" if timed_out else str(error)
+    if not may_have_arrived and not timed_out:
+        message = f"cannot connect: {error}"
+    return Undelivered(message, timed_out=timed_out, may_have_arrived=may_have_arrived)

@@ -1,0 +1,85 @@
+"""JSON out of what is almost JSON, so that one odd record of a page does not spoil the others."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+# Python refuses to read integers of more than 4,300 digits from text.
+_LONGEST_INTEGER = 4000
+
+# A text, or a character that opens, parts or closes something outside of texts.
+_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_OPENED_BY = {"]": "[", "}": "{"}
+_OUTERMOST_LIST = ["{", "["]
+
+
+def mended(body: bytes) -> bytes:
+    """A JSON document in UTF-8 out of one in which something is no JSON.
+
+    Bytes that are no UTF-8 become U+FFFD. `NaN`, `Infinity` and numbers past every range become null, and so does each
+    element of the outermost lists that is still no JSON.
+
+    Raises:
+        ValueError: that is not enough.
+    """
+    text = body.decode("utf-8-sig", "replace")
+    try:
+        try:
+            value = _loads(text)
+        except ValueError:
+            value = _loads(_without_broken_elements(text))
+        return json.dumps(value).encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, strict=False, parse_float=_finite, parse_int=_short, parse_constant=lambda _name: None)
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _short(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else None
+
+
+def _without_broken_elements(text: str) -> str:
+    """The text with `null` for each element of the outermost lists that is no JSON.
+
+    Raises:
+        ValueError: the brackets do not match.
+    """
+    pieces: list[str] = []
+    opened: list[str] = []
+    done = begin = 0
+    follows_another = False
+    for mark in _MARK.finditer(text):
+        sign = mark[0]
+        if opened == _OUTERMOST_LIST and sign in ",]":
+            element = text[begin : mark.start()]
+            if element.strip() or sign == "," or follows_another:
+                pieces += [text[done:begin], element if _is_json(element) else "null"]
+                done = mark.start()
+            begin = mark.end()
+            follows_another = sign == ","
+        if sign in "[{":
+            opened.append(sign)
+            if opened == _OUTERMOST_LIST:
+                begin = mark.end()
+        elif sign in "]}" and (not opened or opened.pop() != _OPENED_BY[sign]):
+            raise ValueError("the brackets do not match")
+    return "".join((*pieces, text[done:]))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _loads(text)
+    except ValueError:
+        return False
+    return True

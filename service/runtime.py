@@ -122,14 +122,21 @@ class Runtime:
                 proxy=self.settings.proxy_for(self.settings.headshotpro_api_url),
                 observe=self._observe,
                 observe_wait=self._tally.observe_wait,
+                observe_clock=self._observe_clock,
             )
         return self._client
 
     def _observe(self, route: str, status: int | str, seconds: float) -> None:
         """One try of a request: it is counted, and what it says of our key is remembered."""
         self._tally.observe(route, status, seconds)
+        self._known_access().observe(route, status)
+
+    def _observe_clock(self, skew: timedelta | None) -> None:
+        self._known_access().observe_clock(skew)
+
+    def _known_access(self) -> Access:
         self._access = self._access or Access(self.engine)
-        self._access.observe(route, status)
+        return self._access
 
     def requests_sent(self) -> int:
         """How many requests `client` has sent so far."""

@@ -1,6 +1,6 @@
-"""Whether the vendor takes our key: remembered in Postgres from every answer to a GET, whoever sent it.
+"""Whether the vendor takes our key, and whether its clock agrees with ours: remembered in Postgres from every response.
 
-Answers come by the hundred; what they say changes hardly ever. So each process writes when its answers change, and
+Responses come by the hundred; what they say of this changes hardly ever. So each process writes when that changes, and
 while nothing changes no more than once in a while.
 """
 
@@ -14,14 +14,46 @@ import structlog
 from service.errors import MirrorError
 from service.storage import alert_facts
 from service.storage.database import transaction
+from service.upstream import headers
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from collections.abc import Callable
+    from datetime import timedelta
+
+    from sqlalchemy import Connection, Engine
 
 log = structlog.get_logger(__name__)
 
 REFUSALS = (401, 403)
 AGAIN_SECONDS = 30.0
+# Several machines may respond, and the clock of one be off: that is not over because another one's is right.
+CALM_SECONDS = 60.0
+
+
+class _Fact:
+    """Something that is so or not, as this process noted it last.
+
+    Args:
+        engine: the mirror's Postgres.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._holds: bool | None = None
+        self._next_note = 0.0
+
+    def note(self, write: Callable[[Connection], None], *, holds: bool) -> None:
+        """Write it, unless it was written a moment ago."""
+        if holds == self._holds and monotonic() < self._next_note:
+            return
+        try:
+            with transaction(self._engine) as connection:
+                write(connection)
+        except MirrorError as error:
+            # It is noted with the next response.
+            log.warning("access.not_noted", error=str(error))
+        else:
+            self._holds, self._next_note = holds, monotonic() + AGAIN_SECONDS
 
 
 class Access:
@@ -32,9 +64,9 @@ class Access:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._refused: bool | None = None
-        self._next_note = 0.0
+        self._refused = _Fact(engine)
+        self._skewed = _Fact(engine)
+        self._skewed_until = 0.0
 
     def observe(self, route: str, status: int | str) -> None:
         """One answer, or none: only the vendor's own say anything of the key.
@@ -48,13 +80,23 @@ class Access:
         if not route.startswith("GET ") or not isinstance(status, int) or status >= 500 or status == 429:
             return
         refused = status in REFUSALS
-        if refused == self._refused and monotonic() < self._next_note:
+        self._refused.note(
+            lambda connection: alert_facts.note_answer(connection, status, refused=refused), holds=refused
+        )
+
+    def observe_clock(self, skew: timedelta | None) -> None:
+        """One response's clock.
+
+        Args:
+            skew: how far it is ahead of ours; None, where the response has no `Date`, says nothing.
+        """
+        if skew is None:
             return
-        try:
-            with transaction(self._engine) as connection:
-                alert_facts.note_answer(connection, status, refused=refused)
-        except MirrorError as error:
-            # It is noted with the next answer.
-            log.warning("access.not_noted", error=str(error))
-        else:
-            self._refused, self._next_note = refused, monotonic() + AGAIN_SECONDS
+        now = monotonic()
+        skewed = abs(skew) > headers.MOST_SKEW
+        if skewed:
+            self._skewed_until = now + CALM_SECONDS
+        elif now < self._skewed_until:
+            return
+        seconds = round(skew.total_seconds(), 1) if skewed else None
+        self._skewed.note(lambda connection: alert_facts.note_clock(connection, seconds), holds=skewed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from service.alerts.rules import (
     API_REJECTED,
+    CLOCK_SKEW,
     EVENTS_DEAD,
     INBOX_STALLED,
     KINDS,
@@ -117,6 +118,11 @@ _WORDS = {
         ("records of HeadshotPro could not be read", "records of HeadshotPro could not be read"),
         ("all records can be read again", "all records can be read again"),
         "select * from headshotpro.set_aside where resolved_at is null",
+    ),
+    CLOCK_SKEW: Words(
+        ("HeadshotPro's clock and ours are more than a minute apart",) * 2,
+        ("HeadshotPro's clock and ours agree again",) * 2,
+        "is NTP running on the workers' machines? headshot-mirror doctor",
     ),
 }
 _GRAVEST_FIRST = ("opened", "reminder", "resolved")

@@ -24,13 +24,14 @@ WEBHOOKS_MISSING = "webhooks_missing"
 EVENTS_DEAD = "events_dead"
 TOMBSTONES_HELD = "tombstones_held"
 API_REJECTED = "api_rejected"
+CLOCK_SKEW = "clock_skew"
 WORKER_MISSING = "worker_missing"
 INBOX_STALLED = "inbox_stalled"
 RECORDS_SET_ASIDE = "records_set_aside"
 MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
     *MODEL_KINDS, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, API_REJECTED, WORKER_MISSING,
-    INBOX_STALLED, RECORDS_SET_ASIDE,
+    INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
 )  # fmt: skip
 
 # A kind of process is missing when none of it sent a heartbeat for this long: four did not come.
@@ -111,6 +112,9 @@ class Facts:
         applied_at: when an event was last seen to be applied, or when the evaluator began to look; None while Redis,
             which holds the events, is unavailable.
         applying: whether events were applied since the last look.
+        skewed_at: when the upstream's clock was last seen to be off; None where it never was.
+        skew_seconds: how far it was ahead of ours then.
+        agreed_at: when it agreed with ours after that, as far as that was noted.
         open: the causes of the open alerts.
     """
 
@@ -134,6 +138,9 @@ class Facts:
     waiting_since: datetime | None = None
     applied_at: datetime | None = None
     applying: bool = False
+    skewed_at: datetime | None = None
+    skew_seconds: float | None = None
+    agreed_at: datetime | None = None
     open: frozenset[Cause] = field(default_factory=frozenset)
 
 
@@ -217,6 +224,8 @@ def _of_mirror(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, 
         yield Cause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
         yield Cause(API_REJECTED), {"status": facts.refused_status}
+    if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
+        yield Cause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
     yield from _of_workers(facts, limits)
 
 

@@ -181,6 +181,9 @@ def _facts(
         refused_at=watch["key_refused_at"],
         refused_status=watch["key_refused_status"],
         accepted_at=watch["key_accepted_at"],
+        skewed_at=watch["clock_skewed_at"],
+        skew_seconds=watch["clock_skew_seconds"],
+        agreed_at=watch["clock_agreed_at"],
         open=open_causes,
         **mirror,
     )

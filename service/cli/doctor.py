@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -125,7 +125,9 @@ def _upstream(settings: Settings) -> Iterator[Finding]:
     if settings.headshotpro_api_key is None:
         return
     url = settings.headshotpro_api_url
-    client = UpstreamClient(url, settings.api_key, None, proxy=settings.proxy_for(url))
+    skews: list[timedelta | None] = []
+    proxy = settings.proxy_for(url)
+    client = UpstreamClient(url, settings.api_key, None, proxy=proxy, observe_clock=skews.append)
     try:
         answer = client.organization(priority=Priority.REFETCH, patience=10)
     except KeyRejected as error:
@@ -136,8 +138,19 @@ def _upstream(settings: Settings) -> Iterator[Finding]:
         yield Finding("upstream", ok=False, seen=str(error), advice=advice)
     else:
         yield Finding("api key", ok=True, seen=f"belongs to organization {answer.body.uid}")
-        # The answer's interval is two seconds early and one late by construction.
-        yield _skew("upstream clock", answer.sent_at + (answer.answered_at - answer.sent_at) / 2, slack=3.0)
+    yield from map(_upstream_clock, skews[-1:])
+
+
+def _upstream_clock(skew: timedelta | None) -> Finding:
+    from service.upstream import headers
+
+    if skew is None:
+        return Finding("upstream clock", ok=True, seen="not known: its responses have no Date")
+    found = _skew("upstream clock", datetime.now(UTC) + skew)
+    if abs(skew) <= headers.MOST_SKEW:
+        return found
+    advice = f"{found.advice}; the mirror goes by this machine's clock as long as they are so far apart"
+    return found._replace(advice=advice)
 
 
 def _secret(settings: Settings) -> Iterator[Finding]:
@@ -161,9 +174,9 @@ def _short_secrets(settings: Settings) -> Iterator[Finding]:
         yield Finding("secrets", ok=True, seen=seen, advice="make longer ones, for example with `openssl rand -hex 24`")
 
 
-def _skew(name: str, theirs: datetime, slack: float = 0.0) -> Finding:
+def _skew(name: str, theirs: datetime) -> Finding:
     seconds = (theirs - datetime.now(UTC)).total_seconds()
-    well = abs(seconds) <= MOST_SKEW_SECONDS + slack
+    well = abs(seconds) <= MOST_SKEW_SECONDS
     advice = "" if well else "run an NTP client on both machines: signatures and merges compare their clocks"
     return Finding(name, well, f"{seconds:+.1f} s from this machine's", advice)
 

@@ -147,3 +147,15 @@ _ACCEPTED = text(
     "UPDATE headshotpro.alert_watch SET key_accepted_at = now() "
     "WHERE key_refused_at > coalesce(key_accepted_at, '-infinity')"
 )
+
+
+def note_clock(connection: Connection, seconds: float | None) -> None:
+    """Remember that the upstream's clock was off by so much, or (None) that it agrees, where it did not before."""
+    connection.execute(_AGREED if seconds is None else _SKEWED, {"seconds": seconds})
+
+
+_SKEWED = text("UPDATE headshotpro.alert_watch SET clock_skewed_at = now(), clock_skew_seconds = :seconds")
+_AGREED = text(
+    "UPDATE headshotpro.alert_watch SET clock_agreed_at = now() "
+    "WHERE clock_skewed_at > coalesce(clock_agreed_at, '-infinity')"
+)

@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -413,6 +414,9 @@ alert_watch = Table(
     _time("key_refused_at", "When the vendor last refused the API key"),
     Column("key_refused_status", SmallInteger, comment="With which HTTP status"),
     _time("key_accepted_at", "When the vendor took the key again"),
+    _time("clock_skewed_at", "When a response of the upstream last had a Date that was not believed"),
+    Column("clock_skew_seconds", Float, comment="How far it was ahead of our clock then; negative: behind"),
+    _time("clock_agreed_at", "When the upstream's clock agreed with ours again"),
     comment="What the watch for alerts remembers; one row",
 )
 

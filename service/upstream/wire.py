@@ -95,6 +95,8 @@ class Wire:
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
+            # A cache on the way would show what was so a while ago.
+            "Cache-Control": "no-cache",
             "User-Agent": f"headshot-mirror/{__version__}",
         }
         self._outgoing = Outgoing(

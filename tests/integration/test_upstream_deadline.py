@@ -212,4 +212,4 @@ def test_a_name_that_is_resolved_too_late_sends_nothing(vendor: OddVendor, monke
         with pytest.raises(UpstreamTimeout):
             client_of(vendor, response_timeout=0.2).create_model("ann@example.com", priority=REFETCH)
         answered.set()
-    assert [request for request in vendor.requests if request.strip()] == []
+    assert vendor.requests == []

@@ -97,7 +97,12 @@ class OddVendor:
 
     def _answer(self, connection: socket.socket) -> None:
         connection.settimeout(10)
-        self.requests.append(_read_request(connection))
+        request = _read_request(connection)
+        if " HTTP/1." not in request.partition("\r\n")[0]:
+            # A client of another test, looking for a server that had this port before.
+            connection.close()
+            return
+        self.requests.append(request)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if callable(answer):
             answer(connection)

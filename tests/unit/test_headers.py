@@ -1,0 +1,37 @@
+"""Headers alone: how far a clock is off, by how much of the response's time that may be none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from service.upstream.headers import clock_skew, interval
+from service.upstream.wire import Reply, Request
+
+ANSWERED = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def reply(ahead: float, elapsed: float = 0.0, **headers: str) -> Reply:
+    date = format_datetime(ANSWERED + timedelta(seconds=ahead), usegmt=True)
+    return Reply(Request("GET", "/", "/"), 200, {"Date": date, **headers}, b"", ANSWERED.timestamp(), elapsed)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "elapsed", "skew"),
+    [(0, 0, 0), (5, 0, 5), (5, 60, 5), (-5, 60, 0), (-61, 60, 0), (-70, 60, -9), (-5, 0, -4), (3600, 1, 3600)],
+)
+def test_what_the_wait_explains_is_no_skew(ahead: float, elapsed: float, skew: float) -> None:
+    assert clock_skew(reply(ahead, elapsed)) == timedelta(seconds=skew)
+
+
+def test_a_response_from_a_cache_is_as_old_as_it_says() -> None:
+    cached = reply(-300, Age="300")
+    assert clock_skew(cached) == timedelta(0)
+    # It shows what was so then, not what is so now.
+    assert interval(cached)[1] < ANSWERED - timedelta(seconds=290)
+
+
+def test_a_response_without_a_date_says_nothing_of_the_clock() -> None:
+    assert clock_skew(Reply(Request("GET", "/", "/"), 200, {}, b"", ANSWERED.timestamp(), 0.0)) is None

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EPOCH = $(addprefix SOURCE_DATE_EPOCH=,$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test storm soak bench bench-peers profile check audit tools format dist lock clean
+.PHONY: help run test test-fast test-long test-all fuzz storm soak bench bench-peers profile check audit tools format dist lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -15,8 +15,25 @@ help:  ## list the commands
 run: $(VENV)/run.stamp  ## run the whole system on this machine, with a sandbox vendor unless .env holds an API key
 	@exec $(BIN)/headshot-mirror up --with-parent
 
-test: $(VENV)/dev.stamp  ## run every test, in parallel (JOBS=4), on servers that the tests start themselves
-	@$(BIN)/python -m pytest --dist loadgroup -n $(or $(JOBS),$(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2))))
+# More processes than processors, because many tests wait: for a server, a lease, a time-out.
+PYTEST = $(BIN)/python -m pytest --dist loadgroup -n $(or $(JOBS),$(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2))))
+
+test: $(VENV)/dev.stamp  ## run the tests but the long ones, in parallel (JOBS=4), on servers that they start themselves
+	@$(PYTEST) -m "not long"
+
+test-fast: $(VENV)/dev.stamp  ## run the tests that need no server, in seconds
+	@$(PYTEST) tests/unit
+
+test-long: $(VENV)/dev.stamp  ## run the long tests
+	@$(PYTEST) -m long
+
+test-all: $(VENV)/dev.stamp  ## run every test in one go, as CI does: none that a guarantee names may be skipped
+	@$(PYTEST) --guarantees
+
+fuzz: SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+fuzz: $(VENV)/dev.stamp  ## search for other examples with ten times as many, at random (SEED=1 the same ones again)
+	@echo "make fuzz SEED=$(SEED)"
+	@$(PYTEST) -m hypothesis --hypothesis-profile search --hypothesis-seed $(SEED) --timeout 1800
 
 storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills, then no difference (SEEDS=25)
 	@$(BIN)/python -m tests.faults.storm --seeds $(or $(SEEDS),25)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.alerting import Hook, smtp_server
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, new_id, rows
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 PATIENCE = 50
 
 
+@pytest.mark.long
 def test_each_alert_is_told_once_though_everything_restarts_in_between(
     folder: Path, drainer: Drainer, httpserver: HTTPServer
 ) -> None:

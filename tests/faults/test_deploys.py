@@ -114,6 +114,7 @@ def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment)
     deployment.assert_each_once(load)
 
 
+@pytest.mark.long
 def test_a_rotated_secret_loses_no_event(deployment: Deployment) -> None:
     load = Load(deployment.urls, SECRET)
     with load.running(threads=4):

@@ -19,7 +19,7 @@ EXACT = {
 }
 
 
-@pytest.mark.parametrize("source", ["inbox", "spool"])
+@pytest.mark.parametrize("source", ["inbox", pytest.param("spool", marks=pytest.mark.long)])
 def test_a_drain_that_is_killed_at_any_step_is_applied_once(source: str, database_url: str, redis_url: str) -> None:
     command = [sys.executable, "-m", "tests.faults.killed_drains", source, database_url, redis_url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)

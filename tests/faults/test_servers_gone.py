@@ -207,8 +207,8 @@ def test_a_postgres_that_hangs_keeps_nobody_out(deployment: Deployment) -> None:
     deployment.assert_applied(*models)
 
 
+@pytest.mark.last
 def test_they_end_in_time_while_both_servers_hang(deployment: Deployment) -> None:
-    # The last test of this file: nothing runs after it.
     deployment.deliver()
     with hanging(deployment.postgres), hanging(deployment.valkey):
         time.sleep(1)

@@ -293,6 +293,7 @@ def test_address_beyond_its_connections_gets_a_429(front: Front, folder: Path) -
         assert eventually(lambda: limited.deliver(body).status == 202)
 
 
+@pytest.mark.long
 def test_web_processes_restarted_in_turn_turn_no_delivery_away(front: Front, folder: Path) -> None:
     first = front.system
     with System(folder, **{**first.settings, "PORT": None}) as second:

@@ -188,6 +188,7 @@ def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(st
     assert not processes_in(again.folder)
 
 
+@pytest.mark.long
 def test_what_dies_starts_again_and_ctrl_c_ends_everything(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)
     assert eventually(lambda: running(up, "-m workers worker"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TEMPLATE = "migrated_template"
+SCRAM_ITERATIONS_SINCE = 16
 # Where the test processes of one run find what they share; the first process makes the folder and removes it.
 SHARED = "HEADSHOT_MIRROR_TESTS_SHARED"
 
@@ -88,6 +89,7 @@ def _cluster(*, migrated: bool) -> Path:
             if migrated:
                 shutil.copytree(_cluster(migrated=False), half)
             with Postgres.start(half, durable=False, force_wheels=force_wheels()) as server:
+                _make_logins_cheap(server)
                 if migrated:
                     _give_schema(server)
             # Copies would all try the port of the first one.
@@ -95,6 +97,15 @@ def _cluster(*, migrated: bool) -> Path:
             record.write_bytes(msgspec.json.encode({**msgspec.json.decode(record.read_bytes()), "port": 0}))
             half.rename(place)
     return place
+
+
+def _make_logins_cheap(server: Postgres) -> None:
+    """Tests log in thousands of times: each would compute 4096 hashes on both sides."""
+    if server.binary.major >= SCRAM_ITERATIONS_SINCE:
+        with admin(server) as connection:
+            connection.execute("set scram_iterations = 1")
+            password = psycopg.sql.Literal(server.folder.secret("password"))
+            connection.execute(psycopg.sql.SQL("alter role current_user password {}").format(password))
 
 
 def _give_schema(server: Postgres) -> None:

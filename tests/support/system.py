@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -130,7 +131,7 @@ class System(AbstractContextManager["System"]):
 
     def wait_for_web(self) -> None:
         """Wait until the door's process answers."""
-        assert eventually(lambda: self.get("/livez").status == 200, 120), self.logs()
+        assert eventually(lambda: self.get("/livez").status == 200, 30), self.logs()
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
         """A GET of the web process; status 0 where nobody listens."""
@@ -203,9 +204,27 @@ def event_body(model_id: str, event: str = "model.status.updated", **fields: Any
 
 
 def rows(url: str, query: str, *values: Any) -> list[dict[str, Any]]:
-    """What a query of psycopg's (`%s`) answers, over a connection of its own."""
-    with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
-        return connection.execute(query, values or None).fetchall()
+    """What a query of psycopg's (`%s`) answers."""
+    try:
+        return _connection(url).execute(query, values or None).fetchall()
+    except psycopg.OperationalError:
+        # The server was restarted meanwhile, or the database made anew: a new connection shows whether it is there.
+        _kept.connection = None
+        return _connection(url).execute(query, values or None).fetchall()
+
+
+# The last connection of each thread: who looks again and again would spend most of the time on new ones.
+_kept = threading.local()
+
+
+def _connection(url: str) -> psycopg.Connection[dict[str, Any]]:
+    kept: psycopg.Connection[dict[str, Any]] | None = getattr(_kept, "connection", None)
+    if kept is None or kept.closed or _kept.url != url:
+        if kept is not None:
+            kept.close()
+        kept = psycopg.connect(url, autocommit=True, row_factory=dict_row)
+        _kept.connection, _kept.url = kept, url
+    return kept
 
 
 def model_row(url: str, model_id: str) -> dict[str, Any] | None:

@@ -20,6 +20,8 @@ LONGEST_INDEXED_BYTES = 1000
 LONGEST_ID_BYTES = 255
 INDEXED = frozenset({"email", "status", "team_id"})
 IDS = frozenset({"id", "model_id"})
+# Texts of so many characters fit wherever a text is indexed: a character takes four bytes at most.
+_SHORT = LONGEST_ID_BYTES // 4
 
 # Personal data, and a link that logs its holder in: shown by no repr, and so by no traceback or log line.
 _HIDDEN = frozenset({"email", "title", "signed_url"})
@@ -79,6 +81,9 @@ def make_usable(payload: Payload, *names: str) -> None:
     """
     for name in names:
         value = getattr(payload, name)
+        # Nearly every value passes here; a pull decodes hundreds of thousands.
+        if not value or (type(value) is str and len(value) <= _SHORT) or getattr(value, "tzinfo", None) is UTC:
+            continue
         stored = usable(name, value)
         if stored is not value:
             msgspec.structs.force_setattr(payload, name, stored)

@@ -42,15 +42,24 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return msgspec.convert(loads(body), decoder.type)
 
 
-def loads(body: bytes) -> Any:
+def loads(body: bytes, *, constants: bool = False) -> Any:
     """A JSON document as Python's values, its texts as Postgres takes them.
 
     Text that cannot be stored becomes U+FFFD. A number past every range becomes an infinity, which no field takes.
 
+    Args:
+        body: the document.
+        constants: take `NaN` and `Infinity`, which are no JSON and which Python's encoder writes, as numbers.
+
     Raises:
         ValueError: it is not JSON in UTF-8, or nested too deep.
     """
-    return _read(body, float, lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else math.inf)
+    return _read(
+        body,
+        float,
+        lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else math.inf,
+        float if constants else _refuse_constant,
+    )
 
 
 def storable(body: bytes) -> bytes:
@@ -61,17 +70,24 @@ def storable(body: bytes) -> bytes:
     Raises:
         ValueError: it is not JSON in UTF-8, or nested too deep.
     """
-    document = _read(body, _finite, lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else None)
+    document = _read(
+        body, _finite, lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else None, _refuse_constant
+    )
     try:
         return json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
-def _read(body: bytes, parse_float: Callable[[str], Any], parse_int: Callable[[str], Any]) -> Any:
+def _read(
+    body: bytes,
+    parse_float: Callable[[str], Any],
+    parse_int: Callable[[str], Any],
+    parse_constant: Callable[[str], Any],
+) -> Any:
     try:
         return _clean(
-            json.loads(body.decode(), parse_float=parse_float, parse_int=parse_int, parse_constant=_refuse_constant)
+            json.loads(body.decode(), parse_float=parse_float, parse_int=parse_int, parse_constant=parse_constant)
         )
     except RecursionError:
         raise ValueError("nested too deep") from None

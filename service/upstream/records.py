@@ -141,10 +141,10 @@ def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
 def _loads(body: bytes) -> Any:
     """The body's JSON; text that is not UTF-8 can be told from other text."""
     try:
-        return loads(body)
+        return loads(body, constants=True)
     except UnicodeDecodeError:
         text = body.decode(errors="surrogateescape")
-        return loads(_ESCAPED_BYTE.sub(_NOT_TEXT, text).encode())
+        return loads(_ESCAPED_BYTE.sub(_NOT_TEXT, text).encode(), constants=True)
 
 
 def _object(document: Any) -> dict[str, Any]:

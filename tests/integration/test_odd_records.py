@@ -35,6 +35,7 @@ ODD_FIELDS: list[tuple[dict[str, Any], list[str]]] = [
     ({"status": 5}, ["status"]),
     ({"title": {"first": "Ann"}, "teamName": ["x"]}, ["teamName", "title"]),
     ({"createdAt": 10**400}, ["createdAt"]),
+    ({"finishedAt": float("nan"), "title": float("inf")}, ["finishedAt", "title"]),
 ]
 # Records without an id by which the upstream could be asked about them.
 NO_RECORDS: list[Any] = [

@@ -22,8 +22,9 @@ from service.mirror.apply import SETTLING, Applied, Sighting, apply
 from service.mirror.batches import BATCH
 from service.mirror.event import Event, read, row, why
 from service.mirror.observe import SIGNATURE_RESOLUTION
-from service.storage import events, spool
+from service.storage import events, set_aside, spool
 from service.storage.database import transaction
+from service.storage.set_aside import SetAside
 from service.storage.wishes import Wish
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ MOST_LOCKED = 20
 ONE_BY_ONE_SECONDS = 30.0
 # Further ahead no setting lets a signature be.
 LATEST_SIGNATURE = timedelta(hours=1)
+
+UNUSABLE = "a webhook event has them with another type, out of range or too long"
 
 
 class Drained(NamedTuple):
@@ -181,6 +184,9 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
         for event, news in zip(telling, applied.news, strict=True):
             event.status = "applied" if news else "stale"
         record()
+        set_aside.note(
+            connection, [SetAside(event.model_id, event.unusable, UNUSABLE) for event in batch if event.unusable]
+        )
 
     wanted = [wish for event in batch if (wish := _wish(event))]
     asked = len(apply(connection, sightings, record=settle, wanted=wanted).asked)

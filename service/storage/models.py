@@ -35,27 +35,32 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     rows are read by the next statement, which sees what was committed while this one waited. Missing clocks are
     inserted, in id order too, before the first lock is taken: a batch that held locks already while it inserts could
     meet another one that does the same.
+
+    Args:
+        connection: a transaction that holds no clock yet.
+        ids: of the models, each once.
     """
     values = {"ids": recordset.document(ids)}
     locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
     if len(locked) < len(ids):
-        # Another transaction committed one after this statement had begun: the next one sees it.
+        # Another transaction inserted one of them meanwhile, so none was locked: the next statement sees all of them.
         locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
     return locked
 
 
 _LOCK_CLOCKS = text(
     f"""
-    WITH added AS (
-        INSERT INTO headshotpro.model_clocks (model_id)
+    WITH missing AS MATERIALIZED (
         SELECT id FROM json_array_elements_text(CAST(:ids AS json)) AS id
         WHERE NOT EXISTS (SELECT FROM headshotpro.model_clocks WHERE model_id = id)
-        ORDER BY id ON CONFLICT DO NOTHING
+    ), added AS (
+        INSERT INTO headshotpro.model_clocks (model_id) SELECT id FROM missing ORDER BY id
+        ON CONFLICT DO NOTHING
         RETURNING model_id, {", ".join(CLOCKS)}
     ), locked AS MATERIALIZED (
         SELECT model_id, {", ".join(CLOCKS)} FROM headshotpro.model_clocks
-        -- Counting what was added puts it first.
-        WHERE model_id = ANY({recordset.IDS}) AND (SELECT count(*) FROM added) >= 0
+        -- Counting what was added puts it first. Those that this statement cannot see yet must not be locked last.
+        WHERE model_id = ANY({recordset.IDS}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
         ORDER BY model_id FOR UPDATE
     )
     SELECT * FROM added UNION ALL SELECT * FROM locked

@@ -225,6 +225,18 @@ def test_model_deleted_with_an_unusable_field_makes_a_tombstone(drainer: Drainer
     drainer.assert_empty()
 
 
+def test_an_unusable_field_of_an_event_is_set_aside_once(drainer: Drainer) -> None:
+    model, other = new_id(), new_id()
+    query = "select model_id, fields, pull_id, resolved_at from headshotpro.set_aside order by id"
+    odd = {"organization": {"_id": "secret"}, "finishedAt": ""}
+    drainer.take(event_body(model, at=T0, **odd), event_body(other, at=T0))
+    drainer.take(event_body(model, at=minutes(1), **odd))
+    found = {"model_id": model, "fields": ["finishedAt", "organization"], "pull_id": None, "resolved_at": None}
+    assert rows(drainer.url, query) == [found]
+    (reason,) = rows(drainer.url, "select reason from headshotpro.set_aside")
+    assert "secret" not in reason["reason"]
+
+
 def test_an_event_whose_status_is_unusable_asks_for_a_get(drainer: Drainer) -> None:
     model = new_id()
     drainer.take(event_body(model, at=T0, status="pending"))

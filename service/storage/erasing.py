@@ -41,15 +41,15 @@ class Name(NamedTuple):
     value: str
 
     @property
-    def needles(self) -> list[str]:
-        """The texts by which it is found in a payload as Postgres writes it.
+    def parts(self) -> list[str]:
+        """The texts by which it is found in a longer one, and in a payload as Postgres writes it.
 
-        A short value could be a part of any other word, so it has to be a whole text of JSON. A payload that is no JSON
-        is kept as one text, in which everything is escaped once more.
+        A short value could be a part of any other word, so it has to stand in quotes. A payload that is no JSON is kept
+        as one text, in which quotes and escapes are escaped once more.
         """
         texts = {json.dumps(self.value, ensure_ascii=False), json.dumps(self.value)}
         if len(self.value) >= SHORTEST_PART or self.kind == "email":
-            texts = {text[1:-1] for text in texts}
+            texts = {self.value, *(text[1:-1] for text in texts)}
         return sorted(texts | {json.dumps(text, ensure_ascii=False)[1:-1] for text in texts})
 
 
@@ -96,16 +96,10 @@ def forget_payloads(connection: Connection, names: Sequence[Name], above: str, c
     until = connection.execute(_SLICE, {"above": above, "count": count}).scalar()
     if until is None:
         return None
-    titles = [(needle, name.value) for name in names if name.kind == "title" for needle in name.needles]
-    values = {
-        "above": above,
-        "until": until,
-        "certain": [needle for name in names if name.kind in ("email", "uid") for needle in name.needles],
-        "ids": [needle for name in names if name.kind == "id" for needle in name.needles],
-        "needles": [needle for needle, _ in titles],
-        "titles": [title for _, title in titles],
-    }
-    connection.execute(_FORGET_PAYLOADS, values)
+    looked_for = [(*name, part) for name in names for part in name.parts]
+    kinds, values, parts = (list(column) for column in zip(*looked_for, strict=True))
+    found = {"above": above, "until": until, "kinds": kinds, "values": values, "parts": parts}
+    connection.execute(_FORGET_PAYLOADS, found)
     return str(until)
 
 
@@ -116,24 +110,35 @@ _SLICE = text(
     ) AS slice
     """
 )
-# Locked in the order of ids, as the drain does it.
+# A title may be any word, such as `active` or the name of an event, so it is looked for in the texts that people write
+# alone: not in names of fields, nor in those fields whose words are the vendor's. Locked in the order of ids, as the
+# drain does it.
 _FORGET_PAYLOADS = text(
     """
     WITH found AS (
         SELECT event.id FROM headshotpro.webhook_events AS event
-        CROSS JOIN LATERAL (SELECT lower(event.payload::text) AS body OFFSET 0) AS told
-        WHERE event.id > :above AND event.id <= :until AND event.payload IS NOT NULL AND (
-            EXISTS (
-                SELECT FROM unnest(CAST(:certain AS text[])) AS needle WHERE strpos(told.body, lower(needle)) > 0
-            ) OR (event.model_id IS NULL AND EXISTS (
-                SELECT FROM unnest(CAST(:ids AS text[])) AS needle WHERE strpos(told.body, lower(needle)) > 0
-            )) OR EXISTS (
-                SELECT FROM unnest(CAST(:needles AS text[]), CAST(:titles AS text[])) AS named (needle, title)
-                WHERE strpos(told.body, lower(named.needle)) > 0 AND NOT EXISTS (
-                    SELECT FROM headshotpro.models AS other
-                    WHERE other.id = event.model_id AND other.title = named.title AND other.status <> 'deleted'
-                )
-            )
+        CROSS JOIN LATERAL (
+            SELECT lower(event.payload::text) AS whole, array_agg(lower(said #>> '{}')) AS texts,
+                string_agg(lower(said #>> '{}'), chr(10)) AS all_texts
+            FROM jsonb_path_query(
+                CASE WHEN jsonb_typeof(event.payload) <> 'object' THEN event.payload
+                ELSE (event.payload - CAST(ARRAY['id', 'event', 'createdAt', 'objectType'] AS text[]))
+                    #- '{object,_id}' #- '{object,status}' #- '{object,trigger}' #- '{object,organization}' END,
+                '$.**'
+            ) AS said
+            WHERE jsonb_typeof(said) = 'string'
+        ) AS told
+        WHERE event.id > :above AND event.id <= :until AND event.payload IS NOT NULL AND EXISTS (
+            SELECT FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:parts AS text[]))
+                AS named (kind, value, part)
+            WHERE CASE kind
+                WHEN 'title' THEN (lower(value) = ANY(told.texts) OR strpos(told.all_texts, lower(part)) > 0)
+                    AND NOT EXISTS (
+                        SELECT FROM headshotpro.models AS other
+                        WHERE other.id = event.model_id AND other.title = value AND other.status <> 'deleted'
+                    )
+                WHEN 'id' THEN event.model_id IS NULL AND strpos(told.whole, lower(part)) > 0
+                ELSE strpos(told.whole, lower(part)) > 0 END
         )
         ORDER BY event.id FOR UPDATE OF event
     )

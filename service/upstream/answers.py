@@ -20,7 +20,7 @@ from service.errors import (
     UpstreamRejected,
     UpstreamUnreachable,
 )
-from service.redaction import redact_bytes
+from service.redaction import redact, redact_bytes
 from service.upstream.headers import interval, told_to_wait
 from service.upstream.json_text import decode
 from service.upstream.mending import mended
@@ -237,5 +237,6 @@ def _words(reply: Reply) -> str:
     """What the vendor says of an error, to go behind our own words, without anything private."""
     refusal = _refusal(reply)
     said = [part for part in (refusal.code, refusal.error) if isinstance(part, str)] if refusal else []
-    plain = " ".join(": ".join(said).split())[:_LONGEST_WORDS]
+    # Before it is cut: the first half of a key is a secret, too.
+    plain = redact(" ".join(": ".join(said).split()))[:_LONGEST_WORDS]
     return f" ({_PRIVATE.sub('…', plain)})" if plain else ""

@@ -16,13 +16,14 @@ NAME = "signedUrl"
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:"]|[^\s"{}\[\],:]+', re.DOTALL)
 # Letters of the name may be written as escapes; these are the only ones that stand for ASCII letters.
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+_ESCAPED_QUOTE = re.compile(rb"\\u0022")
 
 
 def without_login_links(body: bytes) -> bytes:
     r"""The body without its members called `signedUrl`, at any depth; the very same bytes where it has none.
 
-    A name counts by what it decodes to: `"\u0073ignedUrl"` is one. White space between the parts of a body is lost
-    where something is taken out.
+    A name counts by what it decodes to: `"\u0073ignedUrl"` is one. So does one in JSON that is a text of the body.
+    White space between the parts of a body is lost where something is taken out.
 
     Args:
         body: a JSON document in UTF-8. Of other bytes, what looks like such a member is taken out.
@@ -40,9 +41,9 @@ def without_login_links(body: bytes) -> bytes:
             elif kept and kept[-1] == b",":
                 kept.pop()
         else:
-            kept.append(tokens[place])
+            kept.append(_text_within(tokens[place]))
             place += 1
-    return body if len(kept) == len(tokens) else b"".join(kept)
+    return body if kept == tokens else b"".join(kept)
 
 
 def taken_out(payload: Any) -> Any:
@@ -63,6 +64,18 @@ def _is_link(tokens: list[bytes], place: int) -> bool:
         return bool(json.loads(name) == NAME)
     except ValueError:
         return False
+
+
+def _text_within(token: bytes) -> bytes:
+    """A token without the login links of the JSON that it holds as a text."""
+    if not token.startswith(b'"') or (b'\\"' not in token and not _ESCAPED_QUOTE.search(token)):
+        return token
+    try:
+        text = json.loads(token).encode()
+    except ValueError:
+        return token
+    left = without_login_links(text)
+    return token if left == text else json.dumps(left.decode(), ensure_ascii=False).encode()
 
 
 def _after_value(tokens: list[bytes], place: int) -> int:

@@ -96,6 +96,27 @@ def test_short_title_is_no_part_of_other_words(drainer: Drainer) -> None:
     assert kept["evt_name"] is None
 
 
+@pytest.mark.parametrize("title", ["active", "organization", "model.status.updated", "female", "title", 'a"b\\c"d\\e'])
+def test_title_that_is_a_word_of_the_vendors_takes_no_other_body_away(drainer: Drainer, title: str) -> None:
+    model, other = new_id(), new_id()
+    drainer.take(event_body(model, at=T0, title=title), event_body(model, event="model.deleted", at=minutes(1)))
+    drainer.take(
+        event("evt_other", other, title="Bob", trigger="female", organization="organization"),
+        event("evt_named", other, title="Bob", invitedBy=title),
+    )
+    erase_now(drainer.engine, model)
+    kept = payloads(drainer)
+    assert kept["evt_other"] is not None
+    assert kept["evt_named"] is None
+
+
+def test_address_that_is_the_name_of_a_field_goes(drainer: Drainer) -> None:
+    model, other = dead_and_gone(drainer), new_id()
+    drainer.take(event("evt_name", other, title="Bob", invited={"Zoe@example.com": 1}))
+    erase_now(drainer.engine, model)
+    assert payloads(drainer)["evt_name"] is None
+
+
 def test_idempotency_keys_of_the_person_go_and_others_stay(drainer: Drainer) -> None:
     model = dead_and_gone(drainer)
     claim = (

@@ -34,10 +34,13 @@ STATEMENT = "SELECT secret_sql"
 def talkative(httpserver: HTTPServer, database_url: str, redis_url: str, folder: Path) -> dict[str, str]:
     """Settings of a mirror whose vendor repeats the key that it was sent."""
     error = {"success": False, "error": f"no shard for Bearer {API_KEY}", "code": "INTERNAL"}
+    # Where a long message is cut, half of the key would be left.
+    long = {"success": False, "error": f"{'x' * 280} {API_KEY}", "code": "INTERNAL"}
     httpserver.expect_request("/api/v2/organization", method="GET").respond_with_json(error, 403)
     for method in ("GET", "POST", "DELETE"):
         httpserver.expect_request("/api/v2/organization/models", method=method).respond_with_json(error, 500)
     httpserver.expect_request("/api/v2/organization/models/a", method="GET").respond_with_json(error, 400)
+    httpserver.expect_request("/api/v2/organization/models/b", method="GET").respond_with_json(long, 500)
     return {
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
@@ -56,11 +59,13 @@ def test_key_that_the_vendor_repeats_is_redacted_everywhere(
     settings = config.load(environ=talkative, dotenv=folder / ".env")
     api = Api.of(mirrored, **{name: getattr(settings, name) for name in ("headshotpro_api_url", "headshotpro_api_key")})
     answers = [api.call("GET", "/a?fresh=true"), api.call("POST", "", {"email": "b@c.example"})]
-    assert [answer.status_code for answer in answers] == [400, 500]
+    answers.append(api.call("GET", "/b?fresh=true"))
+    assert [answer.status_code for answer in answers] == [400, 500, 500]
     stored = mirrored.sql("select concat(error) as error from headshotpro.pulls")
     logged = capfd.readouterr().err
     everything = "\n".join([logged, *map(str, printed), *(answer.text for answer in answers), json.dumps(stored)])
     assert API_KEY not in everything
+    assert API_KEY[:10] not in everything
     # The rest of the vendor's words is kept: they say what is wrong.
     assert "no shard for Bearer [redacted]" in everything
 

@@ -30,6 +30,10 @@ LINK = '"https://login.example/?token=leaktoken"'
         ('{"signedUrl":{"a":[1,{"b":"}"}]},"a":1}', '{"a":1}'),
         ('{"signedUrl":[["]"],"\\"]"],"a":1}', '{"a":1}'),
         ('{"signedUrl":null,"a":1}', '{"a":1}'),
+        # It may stand in JSON that is a text of the body, once or twice.
+        ('{"raw":"{\\"a\\":1,\\"signedUrl\\":\\"x\\"}","b":2}', '{"raw":"{\\"a\\":1}","b":2}'),
+        ('["{\\"a\\":\\"{\\\\\\"signedUrl\\\\\\":5}\\"}"]', '["{\\"a\\":\\"{}\\"}"]'),
+        ('["\\u007b\\u0022signed\\u0055rl\\u0022:1}"]', '["{}"]'),
         # A number keeps its form.
         ('{"signedUrl":1,"a":1.50e400}', '{"a":1.50e400}'),
         # No JSON at all: what looks like one goes.

@@ -8,6 +8,7 @@ the queue, and then waits for connections on which nobody speaks until its time 
 from __future__ import annotations
 
 import json
+import resource
 import socket
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -66,6 +67,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until asked to end; then part from everybody."""
+        _allow_many_files()
         servers = [self._serve(listener) for listener in self.sockets]
         while self.alive:
             self._rest()
@@ -174,6 +176,13 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def _rest(self) -> None:
         self.notify()
         gevent.sleep(LOOK_SECONDS)
+
+
+def _allow_many_files() -> None:
+    """Use what the machine allows: most begin with 1,024 files for a process, and each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _refusal(error: ParseException) -> bytes:

@@ -89,10 +89,15 @@ def _steps(keeping: Keeping) -> dict[str, Callable[[Engine], int]]:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             return retention.purge_changes(connection, now - timedelta(days=keeping.history), PURGED_AT_ONCE)
 
+    def purge_set_aside(engine: Engine) -> int:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+            return retention.purge_set_aside(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
+
     steps: dict[str, Callable[[Engine], int]] = {
         "tombstones_erased": erase_due,
         "events_purged": purge_events,
         "changes_purged": purge_history,
+        "set_aside_purged": purge_set_aside,
     }
     if keeping.history == 0:
         del steps["changes_purged"]

@@ -32,6 +32,15 @@ _PURGE_CHANGES = text(
 )
 
 
+_PURGE_SET_ASIDE = text(
+    """
+    DELETE FROM headshotpro.set_aside WHERE id = ANY(ARRAY(
+        SELECT id FROM headshotpro.set_aside WHERE resolved_at < :before ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
+    ))
+    """
+)
+
+
 def purge_events(connection: Connection, before: datetime, count: int) -> int:
     """Remove some of the events that were received before a time: how many went."""
     return connection.execute(_PURGE_EVENTS, {"before": before, "count": count}).rowcount
@@ -40,3 +49,8 @@ def purge_events(connection: Connection, before: datetime, count: int) -> int:
 def purge_changes(connection: Connection, before: datetime, count: int) -> int:
     """Remove some of the changes that were recorded before a time: how many went."""
     return connection.execute(_PURGE_CHANGES, {"before": before, "count": count}).rowcount
+
+
+def purge_set_aside(connection: Connection, before: datetime, count: int) -> int:
+    """Remove some of what was set aside and resolved before a time: how many rows went."""
+    return connection.execute(_PURGE_SET_ASIDE, {"before": before, "count": count}).rowcount

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
+
+from service.storage import recordset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +35,16 @@ class SetAside(NamedTuple):
     pull_id: int | None = None
 
 
+_NOTED = {"model_id": "text", "fields": "json", "reason": "text", "pull_id": "bigint"}
 _NOTE = text(
-    """
+    f"""
     INSERT INTO headshotpro.set_aside AS old (found_at, pull_id, last_pull_id, model_id, fields, reason)
-    VALUES (now(), :pull_id, :pull_id, :model_id, CAST(:fields AS text[]), :reason)
+    SELECT now(), pull_id, pull_id, model_id, ARRAY(SELECT json_array_elements_text(fields)), reason
+    FROM {recordset.table(_NOTED)} ORDER BY place
     ON CONFLICT (coalesce(model_id, ''), fields, reason) WHERE resolved_at IS NULL
     DO UPDATE SET last_pull_id = excluded.last_pull_id
     WHERE coalesce(old.last_pull_id, 0) < excluded.last_pull_id
-    """
+    """  # noqa: S608 - names of our own columns
 )
 
 
@@ -50,8 +54,9 @@ def note(connection: Connection, found: Sequence[SetAside]) -> None:
     Call it after the locks of the models are taken: all writers take their locks in that order.
     """
     unique = {(one.model_id or "", one.fields, one.reason): one for one in found}
-    for _, one in sorted(unique.items()):
-        connection.execute(_NOTE, {**one._asdict(), "fields": list(one.fields)})
+    if unique:
+        rows = [one._asdict() for _, one in sorted(unique.items())]
+        connection.execute(_NOTE, {"rows": recordset.document(rows)})
 
 
 # A row that was found after the pull began may be younger than the page that showed the model.
@@ -89,7 +94,7 @@ def resolve(connection: Connection, pull_id: int, began_at: datetime) -> None:
 _RESOLVE_DETAIL = text(
     f"""
     UPDATE headshotpro.set_aside SET resolved_at = now()
-    WHERE resolved_at IS NULL AND model_id = :model_id AND cardinality(fields) > 0 AND fields <@ {_DETAIL}
+    WHERE resolved_at IS NULL AND coalesce(model_id, '') = :model_id AND cardinality(fields) > 0 AND fields <@ {_DETAIL}
         AND fields <> CAST(:fields AS text[])
     """  # noqa: S608 - constants
 )
@@ -98,16 +103,3 @@ _RESOLVE_DETAIL = text(
 def resolve_detail(connection: Connection, model_id: str, unusable: Sequence[str]) -> None:
     """A GET read a model: resolve what is open about photo count and favourite, except the fields still unusable."""
     connection.execute(_RESOLVE_DETAIL, {"model_id": model_id, "fields": list(unusable)})
-
-
-def open_ones(connection: Connection, limit: int = 5) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows are open, and the oldest few of them."""
-    number = connection.execute(text("SELECT count(*) FROM headshotpro.set_aside WHERE resolved_at IS NULL")).scalar()
-    rows = connection.execute(
-        text(
-            "SELECT model_id, fields, reason FROM headshotpro.set_aside WHERE resolved_at IS NULL "
-            "ORDER BY id LIMIT :limit"
-        ),
-        {"limit": limit},
-    )
-    return int(number or 0), [dict(row) for row in rows.mappings()]

@@ -151,6 +151,21 @@ def test_record_that_is_well_again_resolves_its_row(odd: StartOdd) -> None:
     assert here.model(model(1)["id"])["team_id"] == "5"
 
 
+def test_resolved_rows_are_kept_as_long_as_events(odd: StartOdd) -> None:
+    from service.mirror.tidy import Keeping, tidy
+
+    _, here = odd([model(1, teamId=5), model(2, teamId=5), model(3, teamId=5)])
+    here.pull()
+    for number, days in ((1, 31), (2, 29)):
+        here.sql(
+            f"update headshotpro.set_aside set resolved_at = now() - interval '{days} days' where model_id = %s",
+            model(number)["id"],
+        )
+    tidy(here.runtime.engine, Keeping(30, 0, 30), 5)
+    left = [row["model_id"] for row in here.sql("select model_id from headshotpro.set_aside order by model_id")]
+    assert left == [model(2)["id"], model(3)["id"]]
+
+
 def test_status_that_is_null_or_empty_changes_nothing(odd: StartOdd) -> None:
     vendor, here = odd([model(1), model(2)])
     here.pull()
@@ -222,6 +237,18 @@ def test_details_of_odd_models_are_compared_by_verify(odd: StartOdd) -> None:
     sweep(here.runtime.engine, here.runtime.client, 5)
     vendor.singles[model(1)["id"]] = (200, {"success": True, "model": model(1, photoCount="40")})
     assert differences(here, details=True) == []
+
+
+def test_model_whose_get_fails_is_named_by_verify(odd: StartOdd, folder: Any) -> None:
+    vendor, here = odd([model(1), model(2)])
+    here.pull()
+    vendor.records[:] = [model(1, title="Another"), model(2, title="Another")]
+    vendor.singles[model(1)["id"]] = (200, {"success": True, "model": None})
+    cli = Cli(folder, **here.variables)
+    done = cli.finish(cli.start("verify"))
+    assert done.status == 1
+    assert f"{model(1)['id']} could not be compared, because its GET failed: " in done.out
+    assert f"{model(2)['id']}  title: " in done.out
 
 
 def test_unexpected_error_postpones_one_refetch(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:

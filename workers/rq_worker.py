@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # RQ blocks for this less 15 s on its queue, and takes a connection for hung after this less 5 s. An idle child reports
-# each time: its supervisor's `ALIVE_SECONDS` is longer than both.
+# each time: `alive` of `supervisor.Limits` is longer than both.
 WORKER_TTL_SECONDS = 20
 COME_BACK_SECONDS = 1.0
 

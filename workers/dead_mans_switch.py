@@ -11,10 +11,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
-import urllib3
-from urllib3.exceptions import HTTPError
 
 from service import __version__
+from service.outgoing import Outgoing, Undelivered
 from service.status import StatusReader
 
 if TYPE_CHECKING:
@@ -27,7 +26,9 @@ log = structlog.get_logger(__name__)
 EVERY_SECONDS = 60.0
 # How often the mirror is looked at until the next request is due, and after one that failed.
 LOOK_SECONDS = 5.0
+# The whole request, from the look-up of the name to the last byte of the response.
 REQUEST_SECONDS = 5.0
+LARGEST_BODY = 1024 * 1024
 CLOSE_SECONDS = 1.0
 
 
@@ -49,6 +50,7 @@ class DeadMansSwitch:
         look: float = LOOK_SECONDS,
     ) -> None:
         self._settings = settings
+        self._url = settings.heartbeat_url or ""
         self._acting = acting
         self._every = every
         self._look = look
@@ -59,7 +61,7 @@ class DeadMansSwitch:
 
     def start(self) -> None:
         """Begin; nothing waits for the thread."""
-        if self._settings.heartbeat_url:
+        if self._url:
             self._thread.start()
 
     def close(self) -> None:
@@ -70,40 +72,38 @@ class DeadMansSwitch:
 
     def _run(self) -> None:
         reader = StatusReader(self._settings)
-        pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(total=REQUEST_SECONDS))
+        outgoing = Outgoing(
+            deadline=REQUEST_SECONDS,
+            connect_timeout=REQUEST_SECONDS,
+            largest_body=LARGEST_BODY,
+            proxy=self._settings.proxy_for(self._url),
+        )
         while not self._stop.is_set():
             try:
-                self._tick(reader, pool)
+                self._tick(reader, outgoing)
             except Exception as error:  # noqa: BLE001 - an ended thread would report a healthy mirror as dead for ever
                 log.error("heartbeat_url.failed", error=type(error).__name__)
             self._stop.wait(self._look)
         reader.close()
 
-    def _tick(self, reader: StatusReader, pool: urllib3.PoolManager) -> None:
+    def _tick(self, reader: StatusReader, outgoing: Outgoing) -> None:
         if monotonic() < self._next or not self._acting():
             return
         found = reader.read(figures=False).problems
         if bool(found) != self._silent:
             log.warning("heartbeat_url.silent", problems=[problem.code for problem in found])
         self._silent = bool(found)
-        if not found and self._request(pool):
+        if not found and self._request(outgoing):
             self._next = monotonic() + self._every
 
-    def _request(self, pool: urllib3.PoolManager) -> bool:
+    def _request(self, outgoing: Outgoing) -> bool:
         """Request the URL: whether the response was a success. A redirect is none, and is not followed."""
         try:
-            response = pool.request(
-                "GET",
-                self._settings.heartbeat_url or "",
-                headers={"User-Agent": f"headshot-mirror/{__version__}"},
-                redirect=False,
-                preload_content=False,
-            )
-        except HTTPError as error:
-            # By its kind alone: the text of these errors holds the URL.
-            log.warning("heartbeat_url.failed", error=type(error).__name__)
+            response = outgoing.send("GET", self._url, {"User-Agent": f"headshot-mirror/{__version__}"})
+        except Undelivered as error:
+            # Its message may hold the URL.
+            log.warning("heartbeat_url.failed", error="no response in time" if error.timed_out else "no response")
             return False
-        response.close()
         if response.status >= 300:
             log.warning("heartbeat_url.failed", status=response.status)
         return response.status < 300

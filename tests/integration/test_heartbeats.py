@@ -186,6 +186,7 @@ def test_worker_takes_over_the_heartbeat_when_another_is_silent(
     assert turn.take() is takes_over
 
 
+@pytest.mark.long
 def test_outage_longer_than_the_limit_replaces_no_child(
     folder: Path, own_postgres: Postgres, own_valkey: Valkey
 ) -> None:

@@ -16,9 +16,9 @@ run: $(VENV)/run.stamp  ## run the whole system on this machine, with a sandbox 
 	@exec $(BIN)/headshot-mirror up --with-parent
 
 # More processes than processors, because many tests wait: for a server, a lease, a time-out.
-PYTEST = $(BIN)/python -m pytest --dist loadgroup -n $(or $(JOBS),$(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2))))
+PYTEST = $(BIN)/python -m pytest $(addprefix --randomly-seed=,$(SEED)) --dist loadgroup -n $(or $(JOBS),$(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2))))
 
-test: $(VENV)/dev.stamp  ## run the tests but the long ones, in parallel (JOBS=4), on servers that they start themselves
+test: $(VENV)/dev.stamp  ## run the tests but the long ones, in parallel (JOBS=4), on servers that they start (SEED=1 repeats an order)
 	@$(PYTEST) -m "not long"
 
 test-fast: $(VENV)/dev.stamp  ## run the tests that need no server, in seconds

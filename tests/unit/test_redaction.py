@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 GIVEN = {
     "DATABASE_URL": "postgresql://mirror:pass%2Fword-pg@h:5432/mirror",
     "REDIS_URL": "redis+sentinel://:password-redis@h1,h2/main/0?sentinel_password=password-sentinel",
-    "HEADSHOTPRO_API_KEY": 'hsp_"key" of=ours/ü',
+    "HEADSHOTPRO_API_KEY": 'hsp_"key" of=ours/~',
     "HEADSHOTPRO_WEBHOOK_SECRET": "5e" * 32 + ",secret-that-was",
     "MIRROR_API_KEYS": "billing=ro:key-of-billing,metrics:key-of-prometheus",
-    "CONSOLE_PASSWORD": "password-console",
+    "CONSOLE_PASSWORD": "password-cönsole",
     "ALERT_URLS": "mailtos://me:password-mail@example.com?to=a@b.example, json://u:password-hook@h/x",
 }
 SECRETS = (
-    "pass%2Fword-pg", "pass/word-pg", "password-redis", "password-sentinel", 'hsp_"key" of=ours/ü', "5e" * 32,
-    "secret-that-was", "key-of-billing", "key-of-prometheus", "password-console", "password-mail", "password-hook",
+    "pass%2Fword-pg", "pass/word-pg", "password-redis", "password-sentinel", 'hsp_"key" of=ours/~', "5e" * 32,
+    "secret-that-was", "key-of-billing", "key-of-prometheus", "password-cönsole", "password-mail", "password-hook",
 )  # fmt: skip
 
 

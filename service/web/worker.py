@@ -23,7 +23,7 @@ from gevent.server import StreamServer
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
-from service.web.bodies import BodyBudget, BodyReader
+from service.web.bodies import SKIPPED_BYTES, BodyBudget, BodyReader
 from service.web.connection import TURNS_AT_ONCE, Connection
 from service.web.newcomers import turn_newcomers_away
 
@@ -108,7 +108,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """
         body = BodyReader(req, sock, self._bodies)
         req.body.reader = body
-        if sock.requests >= REQUESTS_PER_CONNECTION:
+        if sock.requests >= REQUESTS_PER_CONNECTION or _announced(req) > SKIPPED_BYTES:
             req.force_close()
         try:
             super().handle_request(listener_name, req, sock, addr)
@@ -176,6 +176,11 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def _rest(self) -> None:
         self.notify()
         gevent.sleep(LOOK_SECONDS)
+
+
+def _announced(req: Any) -> int:
+    """The length that a request's headers announce for its body; gunicorn has checked that it is a number."""
+    return next((int(value) for name, value in req.headers if name == "CONTENT-LENGTH"), 0)
 
 
 def _allow_many_files() -> None:

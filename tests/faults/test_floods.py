@@ -15,6 +15,7 @@ import pytest
 from service.embedded import Valkey
 from service.storage.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER
+from service.web.connection import BODY_SECONDS
 from service.web.worker import REQUESTS_PER_CONNECTION
 from tests.support.flood import Flood, deliver, exchange, request, slowest_delivery, until_closed
 from tests.support.processes import eventually
@@ -120,6 +121,14 @@ def test_client_that_never_reads_loses_its_place_to_newcomers(web: System) -> No
             client = stack.enter_context(socket.create_connection(("127.0.0.1", web.port)))
             client.sendall(request("GET", "/api/openapi.json") * 500)
         assert deliver(web.port) < SOON_SECONDS
+
+
+def test_body_that_is_announced_too_large_is_not_awaited(web: System) -> None:
+    before = time.monotonic()
+    response = exchange(web.port, request("POST", HOOK, {**JSON, "Content-Length": str(10**12)}))
+    assert response.startswith(b"HTTP/1.1 413 "), response
+    assert b"connection: close" in response.lower()
+    assert time.monotonic() - before < BODY_SECONDS / 2
 
 
 def test_headers_without_end_are_refused(web: System) -> None:

@@ -8,6 +8,7 @@ MirrorError
 │   │   ├── LockUnavailable  somebody else holds a lock that is needed
 │   │   └── StatementTimeout a statement took longer than its limit
 │   └── InboxUnavailable     Redis
+│       └── ClusterRefused   it is a Redis Cluster (exit 2 of a command)
 ├── SchemaOutdated           the database is older than the code (exit 1)
 ├── DeliveryRejected         a webhook delivery that the door refuses
 ├── CallRefused              a call of our own API that it refuses
@@ -71,6 +72,10 @@ class StatementTimeout(StorageUnavailable):
 
 class InboxUnavailable(Unavailable):
     """Redis cannot be reached or cannot take what it was given."""
+
+
+class ClusterRefused(InboxUnavailable):
+    """REDIS_URL leads to a Redis Cluster. A process that runs goes on without it, as while Redis is unavailable."""
 
 
 class SchemaOutdated(MirrorError):

@@ -16,9 +16,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
 
-from service import sentinel
+from service import cluster, sentinel
 from service.addresses import sentinels
-from service.errors import InboxUnavailable, SettingsError
+from service.errors import ClusterRefused, InboxUnavailable, SettingsError
 from service.process_name import own_name
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ AT_A_TIME = 128
 MOST_BYTES = 4 * 1024 * 1024
 
 LONGEST_CONNECT_SECONDS = 5.0
+# A process that starts waits for a server that hangs no longer than this.
+START_SECONDS = 1.0
 
 
 class Delivery(NamedTuple):
@@ -134,6 +136,7 @@ def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     }
     # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
     options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
+    options["redis_connect_func"] = cluster.refuse
     try:
         group = sentinels(url)
         client = (
@@ -147,15 +150,34 @@ def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     return client
 
 
+def require_usable(url: str) -> None:
+    """Check at a process's start what only a connection shows; a server that is unavailable now is waited for later.
+
+    Raises:
+        SettingsError: the URL is malformed, or leads to a Redis Cluster.
+    """
+    with connect(url, timeout=START_SECONDS) as client:
+        try:
+            with reachable():
+                client.ping()
+        except ClusterRefused as error:
+            raise SettingsError(str(error)) from None
+        except InboxUnavailable:
+            return
+
+
 @contextmanager
 def reachable() -> Iterator[None]:
     """Turn redis-py's errors into ours.
 
     Raises:
+        ClusterRefused: the server is a node of a Redis Cluster.
         InboxUnavailable: Redis cannot be reached, or refuses to write.
     """
     try:
         yield
+    except cluster.ClusterFound as error:
+        raise ClusterRefused(str(error)) from None
     except (redis.exceptions.RedisError, OSError) as error:
         raise InboxUnavailable(f"Redis cannot be reached or refuses: {error}") from error
 

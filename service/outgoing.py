@@ -98,12 +98,14 @@ class Outgoing:
         finally:
             # Also where the caller is interrupted while it waits.
             attempt.abandon()
-        if attempt.response is not None:
-            return attempt.response
-        if in_time and attempt.error is not None:
+        if not in_time:
+            # Whatever came of it since: a socket that was shut down looks like the end of a response.
+            message = f"no whole response within {self._deadline:g} s"
+            raise Undelivered(message, timed_out=True, may_have_arrived=attempt.connected)
+        if attempt.error is not None:
             raise _undelivered(attempt.error, may_have_arrived=attempt.connected) from None
-        message = f"no whole response within {self._deadline:g} s"
-        raise Undelivered(message, timed_out=True, may_have_arrived=attempt.connected)
+        assert attempt.response is not None, "an attempt that is over has a response or an error"
+        return attempt.response
 
     def close(self) -> None:
         """Close the idle connections."""

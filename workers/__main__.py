@@ -22,8 +22,7 @@ def main(process: str) -> int:
         settings = config.load(NEEDS)
         log.configure(settings)
         log.hide_words_of_crashes()
-        # What only the client of a server can check of its URL.
-        inbox.connect(settings.redis).close()
+        inbox.require_usable(settings.redis)
         _entry(process)(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON

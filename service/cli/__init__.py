@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from service import __version__
-from service.errors import MirrorError, SettingsError
+from service.errors import ClusterRefused, MirrorError, SettingsError
 
 # Command to the module that holds it: `--help` must not load servers and databases.
 COMMANDS = {
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run a command; every error of ours becomes one line and an exit status (2: settings or usage, 1: the rest)."""
     try:
         cli.main(arguments, prog_name="headshot-mirror")
-    except SettingsError as error:
+    except (SettingsError, ClusterRefused) as error:
         _fail(str(error), 2)
     except MirrorError as error:
         _fail(str(error), 1)

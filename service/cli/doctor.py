@@ -9,7 +9,14 @@ import click
 
 from service import config
 from service.cli.output import json_option, print_json
-from service.errors import InboxUnavailable, KeyRejected, SchemaOutdated, StorageUnavailable, UpstreamError
+from service.errors import (
+    ClusterRefused,
+    InboxUnavailable,
+    KeyRejected,
+    SchemaOutdated,
+    StorageUnavailable,
+    UpstreamError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +101,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         room = promise.room(client, settings.inbox_limit)
         with inbox.reachable():
             now: Any = client.time()
+    except ClusterRefused as error:
+        yield Finding("redis", ok=False, seen=str(error), advice="lead REDIS_URL to one primary, or to Sentinels")
+        return
     except InboxUnavailable as error:
         yield Finding("redis", ok=False, seen=str(error), advice="start Redis, or correct REDIS_URL")
         return

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
-from service.errors import InboxUnavailable
+from service.cluster import ClusterFound
+from service.errors import ClusterRefused, InboxUnavailable
 from service.upstream import budget_scripts
 
 if TYPE_CHECKING:
@@ -143,5 +144,7 @@ def _milliseconds_until(then: float) -> int:
 def _run(script: Script, *arguments: Any) -> Any:
     try:
         return script(keys=_KEYS, args=arguments)
+    except ClusterFound as error:
+        raise ClusterRefused(str(error)) from None
     except redis.RedisError as error:
         raise InboxUnavailable(f"Redis cannot be reached: {error}") from None

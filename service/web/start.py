@@ -63,7 +63,7 @@ def prepare(settings: Settings) -> Web:
     """Import the application, and check what only the clients of our servers can of the settings.
 
     Raises:
-        SettingsError: a URL of a server, or one of its options, is malformed.
+        SettingsError: a URL of a server, or one of its options, is malformed, or Redis is a cluster.
     """
     # gunicorn's master goes on to wait for signals and children in its own way.
     monkey.patch_all(queue=False, os=False, signal=False, subprocess=False)
@@ -75,6 +75,6 @@ def prepare(settings: Settings) -> Web:
     from service.web import app  # noqa: F401, PLC0415 - for the workers
     from service.web.schema_watch import SchemaWatch  # noqa: PLC0415
 
-    inbox.connect(settings.redis).close()
+    inbox.require_usable(settings.redis)
     engine = database.connect(settings.postgres_url, pool_size=1)
     return Web(partial(SchemaWatch, engine))

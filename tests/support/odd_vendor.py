@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.utils import formatdate
@@ -31,6 +32,19 @@ def http(status: int, body: Any = b"", **headers: str | None) -> bytes:
 def refusal(status: int, code: str = "", words: str = "No.", **headers: str | None) -> bytes:
     """The vendor's error body."""
     return http(status, {"success": False, "error": words, "code": code}, **headers)
+
+
+def repeated(begin: bytes, piece: bytes, pause: float = 0.0) -> RawAnswer:
+    """An answer that begins and then repeats a piece without end."""
+
+    def send(connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.sendall(begin)
+            while True:
+                connection.sendall(piece)
+                time.sleep(pause)
+
+    return send
 
 
 class OddVendor:

@@ -78,8 +78,9 @@ class Receiver:
             return Answer(taken=False, words=type(error).__name__)
         if result:
             return Answer(taken=True, words="sent")
+        # Secrets go before it is cut: the first half of one is a secret, too.
         said = [entry.message for entry in result.logs()] or [f"no answer within {seconds:g} s"]
-        return Answer(taken=False, words=self._without_secrets(" ".join(" ".join(said).split())[:_LONGEST_WORDS]))
+        return Answer(taken=False, words=self._without_secrets(" ".join(" ".join(said).split()))[:_LONGEST_WORDS])
 
     def _without_secrets(self, words: str) -> str:
         """What Apprise says may repeat a part of the URL; the host alone is left."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-EVENTS_AT_ONCE = 2000
+# Bodies of 20 KB and a hundred persons to look for take some seconds then.
+EVENTS_AT_ONCE = 500
 
 
 def erase(engine: Engine, ids: Sequence[str]) -> int:

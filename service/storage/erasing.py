@@ -115,7 +115,11 @@ _SLICE = text(
 # drain does it.
 _FORGET_PAYLOADS = text(
     """
-    WITH found AS (
+    WITH named AS MATERIALIZED (
+        SELECT kind, value, lower(value) AS whole, lower(part) AS part
+        FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:parts AS text[]))
+            AS given (kind, value, part)
+    ), found AS (
         SELECT event.id FROM headshotpro.webhook_events AS event
         CROSS JOIN LATERAL (
             SELECT lower(event.payload::text) AS whole, array_agg(lower(said #>> '{}')) AS texts,
@@ -129,16 +133,15 @@ _FORGET_PAYLOADS = text(
             WHERE jsonb_typeof(said) = 'string'
         ) AS told
         WHERE event.id > :above AND event.id <= :until AND event.payload IS NOT NULL AND EXISTS (
-            SELECT FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:parts AS text[]))
-                AS named (kind, value, part)
-            WHERE CASE kind
-                WHEN 'title' THEN (lower(value) = ANY(told.texts) OR strpos(told.all_texts, lower(part)) > 0)
+            SELECT FROM named
+            WHERE CASE named.kind
+                WHEN 'title' THEN (strpos(told.all_texts, named.part) > 0 OR named.whole = ANY(told.texts))
                     AND NOT EXISTS (
                         SELECT FROM headshotpro.models AS other
-                        WHERE other.id = event.model_id AND other.title = value AND other.status <> 'deleted'
+                        WHERE other.id = event.model_id AND other.title = named.value AND other.status <> 'deleted'
                     )
-                WHEN 'id' THEN event.model_id IS NULL AND strpos(told.whole, lower(part)) > 0
-                ELSE strpos(told.whole, lower(part)) > 0 END
+                WHEN 'id' THEN event.model_id IS NULL AND strpos(told.whole, named.part) > 0
+                ELSE strpos(told.whole, named.part) > 0 END
         )
         ORDER BY event.id FOR UPDATE OF event
     )

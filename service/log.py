@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from service import redaction
+from service.plain_text import visible
 from service.tracebacks import without_messages
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def configure(settings: Settings) -> None:
     else:
         # Its own formatter prints the values of all variables.
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_print_traceback)
-        last = [renderer]
+        last = [_visible_values, renderer]
     last.append(_without_secrets)
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -100,6 +101,11 @@ def _print_traceback(output: TextIO, exc_info: ExcInfo) -> None:
 
 def _without_secrets(_logger: Any, _method: str, line: str) -> str:
     return redaction.redact(line)
+
+
+def _visible_values(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Spell out what a terminal would obey; JSON does so by itself."""
+    return {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _json_writer() -> Callable[..., str]:

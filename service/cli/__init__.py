@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from service import __version__
-from service.errors import ClusterRefused, MirrorError, SettingsError
+from service.errors import ClusterRefused, EmbeddedError, MirrorError, SettingsError
 
 # Command to the module that holds it: `--help` must not load servers and databases.
 COMMANDS = {
@@ -65,14 +65,19 @@ def main(arguments: list[str] | None = None) -> Any:
         cli.main(arguments, prog_name="headshot-mirror")
     except (SettingsError, ClusterRefused) as error:
         _fail(str(error), 2)
+    except EmbeddedError as error:
+        # It may hold the end of a server's log.
+        _fail(str(error), 1, lines=True)
     except MirrorError as error:
         _fail(str(error), 1)
     except Exception as error:  # noqa: BLE001 - a library's own words may hold what a row holds
         from service.tracebacks import without_messages
 
-        _fail(f"it met an error that it does not know; please report it:\n{without_messages(error)}", 1)
+        _fail(f"it met an error that it does not know; please report it:\n{without_messages(error)}", 1, lines=True)
 
 
-def _fail(words: str, status: int) -> None:
-    click.echo(f"headshot-mirror: {words}", err=True)
+def _fail(words: str, status: int, *, lines: bool = False) -> None:
+    from service.cli.output import say
+
+    say(f"headshot-mirror: {words}", err=True, lines=lines)
     sys.exit(status)

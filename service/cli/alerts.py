@@ -7,7 +7,7 @@ import click
 from service import config
 from service.alerts.rules import KINDS
 from service.cli.opening import open_engine, reading
-from service.cli.output import json_option, print_rows
+from service.cli.output import json_option, print_rows, say
 from service.errors import MirrorError
 
 COLUMNS = ("id", "kind", "model_id", "opened_at", "resolved_at", "acknowledged_at", "detail")
@@ -44,7 +44,7 @@ def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
         raise click.UsageError("name the ids of alerts, or --all")
     with transaction(open_engine()) as connection:
         found = storage.acknowledge(connection, None if all_ else alert_ids)
-    click.echo(f"{len(found)} open alert{'' if len(found) == 1 else 's'} acknowledged.")
+    say(f"{len(found)} open alert{'' if len(found) == 1 else 's'} acknowledged.")
     if missing := sorted(set(alert_ids) - found):
         raise MirrorError(
             f"not open: {', '.join(map(str, missing))}; `headshot-mirror alerts list` shows those that are"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from service import config
-from service.cli.output import json_option, print_json
+from service.cli.output import json_option, print_json, say
 from service.errors import (
     ClusterRefused,
     InboxUnavailable,
@@ -53,9 +53,9 @@ def doctor(*, as_json: bool) -> None:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{'ok ' if finding.ok else 'BAD'} {finding.check:<16} {finding.seen}")
+            say(f"{'ok ' if finding.ok else 'BAD'} {finding.check:<16} {finding.seen}")
             if finding.advice:
-                click.echo(f"    {'':<16} → {finding.advice}")
+                say(f"    {'':<16} → {finding.advice}")
     if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(1)
 

@@ -10,7 +10,7 @@ import click
 
 from service import config
 from service.cli.opening import open_engine, reading
-from service.cli.output import json_option, print_json, print_rows, shown
+from service.cli.output import json_option, print_json, print_rows, say, shown
 from service.errors import MirrorError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def show(event_id: str, *, as_json: bool) -> None:
         return
     for name, value in event.items():
         if name != "payload":
-            click.echo(f"{name:<13} {shown(value)}")
+            say(f"{name:<13} {shown(value)}")
     print_json(event["payload"])
 
 
@@ -111,6 +111,6 @@ def replay(event_ids: tuple[str, ...], wanted: Wanted, *, as_json: bool) -> None
     print_rows(rows, REPLAY_COLUMNS, as_json=as_json)
     missing = sorted(set(event_ids) - {row["id"] for row in rows})
     for event_id in missing:
-        click.echo(f"headshot-mirror: there is no event {event_id}, or the options leave it out", err=True)
+        say(f"headshot-mirror: there is no event {event_id}, or the options leave it out", err=True)
     if missing or any(row["after"] == "dead" for row in rows):
         raise click.exceptions.Exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from service import config
+from service.cli.output import say
 
 EPILOG = """\b
 Examples:
@@ -31,8 +32,8 @@ def migrate(*, sql: bool, since: str | None) -> None:
     if since is not None and since not in revisions():
         raise click.UsageError(f"there is no revision {since}; there are {', '.join(revisions())}")
     if sql:
-        click.echo(schema.script(since))
+        say(schema.script(since), lines=True)
         return
     settings = config.load(("DATABASE_URL",))
-    revision = schema.migrate(settings.postgres_url, tell=lambda line: click.echo(line, err=True))
-    click.echo(f"The schema is at revision {revision}.")
+    revision = schema.migrate(settings.postgres_url, tell=lambda line: say(line, err=True))
+    say(f"The schema is at revision {revision}.")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.opening import open_engine, open_runtime, reading
-from service.cli.output import csv_option, json_option, print_csv, print_json, print_rows, shown, told_by
+from service.cli.output import csv_option, json_option, print_csv, print_json, print_rows, say, shown, told_by
 from service.errors import CallRefused, MirrorError
+from service.plain_text import visible
 
 if TYPE_CHECKING:
     from service.api.writing import Answered, Writer
@@ -41,7 +42,7 @@ def models() -> None:
 @click.option("--updated-since", "updatedSince", help="In the order of their changes since a change's id or a time.")
 @json_option
 @csv_option
-def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, **filters: Any) -> None:
+def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: bool, **filters: Any) -> None:
     """Models in the mirror, the newest first."""
     from service.api import parameters
     from service.api.documents import ListQuery
@@ -58,8 +59,8 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, **filters: An
             rows = rows_of(connection, wanted, limit, query.offset)
         else:
             rows = feed(connection, since, wanted, limit, query.offset).rows
-    if as_csv:
-        print_csv(rows, COLUMNS)
+    if as_csv or csv_safe:
+        print_csv(rows, COLUMNS, safe=csv_safe)
         return
     columns = COLUMNS if as_json else TABLE_COLUMNS
     print_rows([{name: row[name] for name in columns} for row in rows], columns, as_json=as_json)
@@ -86,8 +87,8 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
         return
     for name, value in row.items():
         origin = origins.get(name) if explain else None
-        click.echo(f"{name:<18} {shown(value):<40} {_words(origin) if origin else ''}".rstrip())
-    click.echo()
+        say(f"{name:<18} {shown(value):<40} {_words(origin) if origin else ''}".rstrip())
+    say()
     rows = [{**change, "by": told_by(change), "changed": _changed(change)} for change in history]
     print_rows(rows, HISTORY_COLUMNS, as_json=False)
 
@@ -99,7 +100,7 @@ def erase(model_id: str) -> None:
     from service.mirror.tidy import erase_now
 
     erased = erase_now(open_engine(), model_id)
-    click.echo(f"{model_id} {'is erased' if erased else 'was erased before'}")
+    say(f"{model_id} {'is erased' if erased else 'was erased before'}")
 
 
 def _origins(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -156,7 +157,7 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
         with transaction(runtime.engine) as connection:
             row = storage.read(connection, [model_id]).get(model_id)
         known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
-        click.confirm(f"Delete {model_id} ({known}) for good?", abort=True, err=True)
+        click.confirm(visible(f"Delete {model_id} ({known}) for good?"), abort=True, err=True)
     _print_answer(_writer(runtime).delete(model_id), as_json=as_json)
 
 
@@ -176,4 +177,4 @@ def _print_answer(answered: Answered, *, as_json: bool) -> None:
         return
     for name, value in document.items():
         if name != "success":
-            click.echo(f"{name:<10} {shown(value)}")
+            say(f"{name:<10} {shown(value)}")

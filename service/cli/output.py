@@ -1,4 +1,8 @@
-"""How data is printed: a table for people, one JSON document for programs."""
+"""How data is printed: a table for people, one JSON document for programs.
+
+What comes from outside (titles, ids, addresses, errors) is text: no markup, and nothing that a terminal obeys. Commands
+print through `say` and the functions below, never by themselves.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.plain_text import UNSAFE_BUT_NEWLINE, visible
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
 WIDEST = 1000
+# What spreadsheets take for the beginning of a formula (OWASP, CSV injection).
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def say(text: str = "", *, err: bool = False, lines: bool = False) -> None:
+    """Print a line in which nothing is obeyed by a terminal.
+
+    Args:
+        text: holds anything from outside.
+        err: to stderr.
+        lines: whether its line breaks are ours, and stay.
+    """
+    click.echo(visible(text, lines=lines), err=err)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -24,26 +43,45 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--csv` of a command that prints rows."""
-    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a line of names.")(function)
+    exact = "Print CSV with a line of names, every value exactly as it is: for programs, such as psql's copy."
+    safe = (
+        "The same for spreadsheets, which would run a title like =HYPERLINK(…) as a formula: a value that begins so "
+        "gets a ' before it."
+    )
+    function = click.option("--csv-safe", "csv_safe", is_flag=True, help=safe)(function)
+    return click.option("--csv", "as_csv", is_flag=True, help=exact)(function)
 
 
-def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Rows as CSV (RFC 4180); null is empty, times are ISO 8601 in UTC, truth is `true` or `false`."""
+def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, safe: bool = False) -> None:
+    """Rows as CSV (RFC 4180); null is empty, times are ISO 8601 in UTC, truth is `true` or `false`.
+
+    Args:
+        rows: each has all of the columns.
+        columns: in their order.
+        safe: whether a spreadsheet is to take no value for a formula.
+    """
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(row[name]) for name in columns])
+        writer.writerow([_cell(row[name], safe=safe) for name in columns])
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, *, safe: bool) -> Any:
     if isinstance(value, bool):
         return json.dumps(value)
-    return _plain(value) if isinstance(value, datetime) else value
+    if isinstance(value, datetime):
+        return _plain(value)
+    if not isinstance(value, str):
+        return value
+    guarded = f"'{value}" if safe and value.startswith(FORMULA) else value
+    # A file gets what is there; a person who looks at it is to see a line for each row.
+    return visible(guarded) if sys.stdout.isatty() else guarded
 
 
 def print_json(document: Any) -> None:
-    """One document; times are ISO 8601 in UTC."""
-    click.echo(json.dumps(document, default=_plain, indent=2, ensure_ascii=False))
+    """One document; times are ISO 8601 in UTC. What a terminal would obey is escaped as JSON has it."""
+    text = json.dumps(document, default=_plain, indent=2, ensure_ascii=False)
+    click.echo(UNSAFE_BUT_NEWLINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -60,16 +98,16 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
     for row in rows:
         table.add_row(*(shown(row[column]) for column in columns))
     # Ids stay whole, to be copied; a terminal that is too narrow wraps the line itself.
-    Console(width=WIDEST).print(table)
+    Console(width=WIDEST, markup=False, emoji=False, highlight=False).print(table)
 
 
 def shown(value: Any) -> str:
-    """A value for people."""
+    """A value for people, with nothing in it that a terminal obeys."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return str(value)
+    return visible(str(value))
 
 
 def told_by(change: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.opening import open_runtime
-from service.cli.output import json_option, print_json
+from service.cli.output import json_option, print_json, say
 from service.cli.progress import progress_bar, stop_on_signals
 from service.errors import LeaseLost, MirrorError
 
@@ -108,7 +108,7 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(row)
     else:
-        click.echo(
+        say(
             f"Pull {row['id']} ({row['kind']}) is {row['status']}: {row['models_seen']} models seen in "
             f"{row['requests']} requests; {row['inserted']} new, {row['changed']} changed, "
             f"{row['tombstoned']} deleted."

@@ -8,7 +8,7 @@ import click
 
 from service import config
 from service.cli.opening import open_engine, open_runtime, reading
-from service.cli.output import json_option, print_rows
+from service.cli.output import json_option, print_rows, say
 from service.cli.progress import stop_on_signals
 from service.cli.pull import postponed
 from service.errors import MirrorError
@@ -59,11 +59,11 @@ def release(pull_id: int) -> None:
         _begin_anew(runtime, pull_id)
         return
     tombstoned = deletions.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
-    click.echo(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
+    say(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
     with transaction(runtime.engine) as connection:
         released = storage.one(connection, pull_id)
     if released and released["postponed"]:
-        click.echo(postponed(released["postponed"]))
+        say(postponed(released["postponed"]))
 
 
 @pulls.command(epilog="Example: headshot-mirror pulls reject 17")
@@ -75,7 +75,7 @@ def reject(pull_id: int) -> None:
 
     log.configure(config.load())
     deletions.reject(open_engine(), pull_id)
-    click.echo(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
+    say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 
 
 def _begin_anew(runtime: Runtime, pull_id: int) -> None:
@@ -85,4 +85,4 @@ def _begin_anew(runtime: Runtime, pull_id: int) -> None:
     organization = runtime.client.organization(priority=Priority.REFETCH).body.uid
     if not reopen(runtime.engine, pull_id, organization):
         raise MirrorError("another full pull is running: try again when it has ended")
-    click.echo(f"This database mirrors organization {organization} now; the workers go on with pull {pull_id}.")
+    say(f"This database mirrors organization {organization} now; the workers go on with pull {pull_id}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from service.cli.opening import open_engine
+from service.cli.output import say
 
 
 @click.command(epilog="Example: pg_restore … && headshot-mirror migrate && headshot-mirror restored")
@@ -19,4 +20,4 @@ def restored() -> None:
 
     with transaction(open_engine()) as connection:
         number = move_numbers_on(connection)
-    click.echo(f"model_changes goes on behind {number}. Start everything, then: headshot-mirror pull, verify.")
+    say(f"model_changes goes on behind {number}. Start everything, then: headshot-mirror pull, verify.")

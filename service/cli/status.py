@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import config
-from service.cli.output import json_option, print_json, shown
+from service.cli.output import json_option, print_json, say, shown
 
 if TYPE_CHECKING:
     from service.status import State
@@ -30,7 +30,7 @@ def status(*, as_json: bool) -> None:
     if as_json:
         print_json(document(state))
     else:
-        click.echo(verdict(state.problems, state.events_waiting))
+        say(verdict(state.problems, state.events_waiting))
         _print(state)
     if state.problems:
         raise click.exceptions.Exit(1)
@@ -61,11 +61,11 @@ def document(state: State) -> dict[str, Any]:
 
 def _print(state: State) -> None:
     for problem in state.problems:
-        click.echo(f"  {problem.code:<22} {problem.message}")
-        click.echo(f"  {'':<22} → {problem.action}")
+        say(f"  {problem.code:<22} {problem.message}")
+        say(f"  {'':<22} → {problem.action}")
     for name, value in document(state).items():
         if name != "problems":
-            click.echo(f"{name:<24} {_words(name, value, state)}")
+            say(f"{name:<24} {_words(name, value, state)}")
 
 
 def _words(name: str, value: Any, state: State) -> str:

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Self, TextIO
 
 from service.errors import Unavailable
+from service.plain_text import visible
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -32,7 +33,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._write(f"{CLEAR_LINE if self._terminal else ''}{line}\n")
+        self._write(f"{CLEAR_LINE if self._terminal else ''}{visible(line)}\n")
 
     def row(self, name: str, words: str) -> None:
         """Print a line of the table of what runs where."""
@@ -40,6 +41,7 @@ class Screen:
 
     def status(self, line: str) -> None:
         """Show the status in place of the last one."""
+        line = visible(line)
         if self._terminal:
             width = shutil.get_terminal_size().columns
             self._write(f"{CLEAR_LINE}{line[: width - 1]}")

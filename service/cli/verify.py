@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.opening import open_runtime
-from service.cli.output import json_option, print_json, shown, told_by
+from service.cli.output import json_option, print_json, say, shown, told_by
 from service.cli.progress import progress_bar, stop_on_signals
 from service.cli.pull import SET_ASIDE, readings
 
@@ -69,15 +69,15 @@ def _history(runtime: Runtime, difference: Difference) -> list[dict[str, Any]]:
 
 def _print(runtime: Runtime, differences: list[Difference]) -> None:
     for difference in differences:
-        click.echo(
+        say(
             f"{difference.model_id}  {difference.field}: mirror {shown(difference.mirror)}, "
             f"upstream {shown(difference.upstream)}"
         )
         for row in _history(runtime, difference):
             old, new = row["changed"][difference.field]
-            click.echo(
+            say(
                 f"    {shown(row['recorded_at'])}  {shown(old)} → {shown(new)}  by {told_by(row)}, "
                 f"as of {shown(row['observed_at'])}"
             )
     models = len({difference.model_id for difference in differences})
-    click.echo(f"{len(differences)} differences in {models} models." if differences else "No difference.")
+    say(f"{len(differences)} differences in {models} models." if differences else "No difference.")

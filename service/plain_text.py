@@ -1,0 +1,31 @@
+"""Text that comes from outside, made harmless where it is shown: on a terminal, in a log, in a notification.
+
+A terminal obeys control characters (ECMA-48: C0, DEL, C1), and shows text in another order after some of Unicode's
+(UAX #9: the bidirectional controls). A surrogate alone cannot be written as UTF-8 at all.
+"""
+
+from __future__ import annotations
+
+import re
+
+_UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+UNSAFE = re.compile(f"[{_UNSAFE}]")
+UNSAFE_BUT_NEWLINE = re.compile(f"(?!\n)[{_UNSAFE}]")
+LONGEST_LINE = 200
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """The text with every character that a terminal would obey spelled out: an escape is a backslash and `x1b`.
+
+    Args:
+        text: from anywhere.
+        lines: whether its line breaks are ours, and stay.
+    """
+    unsafe = UNSAFE_BUT_NEWLINE if lines else UNSAFE
+    return unsafe.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: str) -> str:
+    """The text as part of a line: what a terminal would obey is a space, and what is too long is cut."""
+    words = " ".join(UNSAFE.sub(" ", text).split())
+    return words if len(words) <= LONGEST_LINE else f"{words[: LONGEST_LINE - 1]}…"

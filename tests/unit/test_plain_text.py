@@ -1,0 +1,76 @@
+"""Text from outside is made harmless in one place, and every command goes through it."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+
+from service import log
+from service.cli.up_screen import Screen
+from service.config import Settings
+from service.plain_text import LONGEST_LINE, one_line, visible
+
+CLI = Path(__file__).parents[2] / "service" / "cli"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Ann", "Ann"),
+        ("Ännchen 北京 😀 e\u0301", "Ännchen 北京 😀 e\u0301"),
+        ("\x1b]0;x\x07", "\\x1b]0;x\\x07"),
+        ("a\nb\r\tc\x00", "a\\nb\\r\\tc\\x00"),
+        ("\x7f\x80\x9b\x9f\xa0", "\\x7f\\x80\\x9b\\x9f\xa0"),
+        ("\u202a\u202e\u2066\u2069\u200e\u200f\u061c", "\\u202a\\u202e\\u2066\\u2069\\u200e\\u200f\\u061c"),
+        ("\u2028\u2029", "\\u2028\\u2029"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_a_terminal_obeys_is_spelled_out(text: str, shown: str) -> None:
+    assert visible(text) == shown
+    assert visible(shown) == shown
+
+
+def test_line_breaks_of_our_own_stay() -> None:
+    assert visible("a\nb\x1b\r\n", lines=True) == "a\nb\\x1b\\r\n"
+
+
+def test_one_line_is_one_line_and_no_longer_than_that() -> None:
+    assert one_line(" a\r\n b\x1b[2J\u2028c ") == "a b [2J c"
+    assert len(one_line("x" * 5000)) == LONGEST_LINE
+
+
+def test_every_command_prints_through_the_function_that_spells_out() -> None:
+    found = [
+        (path.name, line)
+        for path in CLI.glob("*.py")
+        for line in path.read_text().splitlines()
+        if path.name != "output.py" and any(word in line for word in ("click.echo(", "click.secho(", " print("))
+    ]
+    assert found == []
+
+
+def test_screen_of_up_obeys_nothing_from_outside() -> None:
+    out = io.StringIO()
+    screen = Screen(out)
+    screen.say("web ended; the last line of its log: \x1b[2J\nOK")
+    screen.row("web", "\x1b[2J")
+    screen.status("1 \x1b[2J")
+    assert out.getvalue() == "web ended; the last line of its log: \\x1b[2J\\nOK\n  web        \\x1b[2J\n1 \\x1b[2J\n"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_log_line_is_one_line_in_each_format(log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    log.configure(Settings(log_format=log_format))  # type: ignore[arg-type]
+    try:
+        structlog.get_logger("x").error("job.refused", function="\x1b[2J\nOK\u202e", reason="\x9b")
+    finally:
+        structlog.reset_defaults()
+    (line,) = stderr.getvalue().splitlines()
+    assert not {"\x1b", "\x9b", "\u202e"} & set(line)

@@ -21,6 +21,7 @@ from service.alerts.rules import (
     WEBHOOKS_MISSING,
     WORKER_MISSING,
 )
+from service.plain_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -205,9 +206,15 @@ def _section(what: str, kind: str, group: Sequence[Item], titles: Mapping[str, s
 def _listed(ids: Sequence[str], number: int, titles: Mapping[str, str]) -> list[str]:
     """The first few ids, a line each, and how many more there are."""
     lines = [
-        f"  {model_id} ({titles[model_id]})" if model_id in titles else f"  {model_id}" for model_id in ids[:NAMED]
+        f"  {one_line(model_id)} ({_name(titles[model_id])})" if model_id in titles else f"  {one_line(model_id)}"
+        for model_id in ids[:NAMED]
     ]
     return [*lines, f"  and {number - NAMED} more"] if number > NAMED else lines
+
+
+def _name(title: str) -> str:
+    """A title as part of a line; a zero-width space keeps `@everyone` in one from waking everyone."""
+    return one_line(title).replace("@", "@\u200b")
 
 
 def _past(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:

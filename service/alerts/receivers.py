@@ -58,22 +58,31 @@ class Receiver:
         self._host = re.split(r"[/?]", rest, maxsplit=1)[0].rpartition("@")[2]
         self.name = f"{scheme}://{self._host}"
         self._url = url
+        # It renders Markdown in what it is sent as text.
+        self._wants_markdown = plugin.service_name == "Discord"
 
     def __repr__(self) -> str:
         """Hides the URL."""
         return f"Receiver({self.digest})"
 
     def send(self, message: Message, seconds: float = SEND_SECONDS) -> Answer:
-        """Send a message and wait for what comes back, no longer than `seconds`.
+        """Send a message as plain text and wait for what comes back, no longer than `seconds`.
 
+        Apprise turns it into each receiver's own format, so that nothing in a title becomes markup there.
         The plugin is made anew each time: one that is kept holds the next message back for seconds.
         """
-        from apprise import Apprise, NotifyType  # noqa: PLC0415 - see the top
+        from apprise import Apprise, NotifyFormat, NotifyType  # noqa: PLC0415 - see the top
+        from apprise.conversion import text_to_markdown  # noqa: PLC0415
 
         apprise = Apprise()
         apprise.add(self._url)
+        body, title = message.body, message.title
+        if self._wants_markdown:
+            body, title = text_to_markdown(body), text_to_markdown(title)
         try:
-            result = apprise.notify(message.body, message.title, NotifyType(message.tone), timeout=seconds)
+            result = apprise.notify(
+                body, title, NotifyType(message.tone), body_format=NotifyFormat.TEXT, timeout=seconds
+            )
         except Exception as error:  # noqa: BLE001 - a fault of one of its many plugins is a receiver that takes nothing
             return Answer(taken=False, words=type(error).__name__)
         if result:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from service import __version__
+from service.cli.output import say
 from service.errors import ClusterRefused, EmbeddedError, MirrorError, SettingsError
 
 # Command to the module that holds it: `--help` must not load servers and databases.
@@ -56,7 +57,7 @@ def cli() -> None:
     from service.config import unknown_names
 
     for one in unknown_names():
-        click.echo(f"headshot-mirror: warning: {one}", err=True)
+        say(f"headshot-mirror: warning: {one}", err=True)
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -77,7 +78,5 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _fail(words: str, status: int, *, lines: bool = False) -> None:
-    from service.cli.output import say
-
     say(f"headshot-mirror: {words}", err=True, lines=lines)
     sys.exit(status)

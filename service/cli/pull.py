@@ -114,8 +114,8 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
             f"{row['tombstoned']} deleted."
         )
         if row["set_aside"]:
-            click.echo(f"{readings(row['set_aside'])} could not be read: {SET_ASIDE}.")
+            say(f"{readings(row['set_aside'])} could not be read: {SET_ASIDE}.")
         if row["postponed"]:
-            click.echo(postponed(row["postponed"]))
+            say(postponed(row["postponed"]))
     if row["status"] != "complete":
         raise MirrorError(row["error"] or "the pull did not complete")

@@ -48,9 +48,9 @@ def _print_uncompared(verifier: Verifier, *, as_json: bool) -> None:
     """Say what could not be compared; on stderr where stdout is one JSON document."""
     if verifier.set_aside:
         text = f"{readings(len(verifier.set_aside))} could not be read, and so not compared: {SET_ASIDE}."
-        click.echo(text, err=as_json)
+        say(text, err=as_json)
     for model_id, reason in sorted(verifier.unanswered.items()):
-        click.echo(f"{model_id} could not be compared, because its GET failed: {reason}", err=as_json)
+        say(f"{model_id} could not be compared, because its GET failed: {reason}", err=as_json)
 
 
 def _document(runtime: Runtime, difference: Difference) -> dict[str, Any]:

@@ -77,7 +77,8 @@ def test_nothing_that_gevent_patches_is_bound_before_it_patches() -> None:
     [
         ("--help", ["service.config"]),
         ("models list --help", ["service.config"]),
-        ("status", ["psycopg", "redis", "service.config", "sqlalchemy"]),
+        # structlog, which counters log with, loads rich.
+        ("status", ["psycopg", "redis", "rich", "service.config", "sqlalchemy", "structlog"]),
         ("models list --csv", ["psycopg", "service.config", "sqlalchemy"]),
         ("events show evt_1", ["psycopg", "service.config", "sqlalchemy"]),
     ],

@@ -17,7 +17,7 @@ MirrorError
 └── UpstreamError            the vendor's API did not give what was asked
     ├── UpstreamUnreachable  no answer: refused, reset, cut short
     │   └── UpstreamTimeout  no answer in time
-    ├── UpstreamFailed       5xx
+    ├── UpstreamFailed       5xx, 408, 425, or an error without a code that came as a success
     ├── UpstreamGarbled      an answer that is not what the vendor documents
     ├── ListUnusable         a list that ignores its parameters: no pull can read it
     ├── Throttled            no request may be sent before `retry_at`
@@ -150,7 +150,7 @@ class UpstreamTimeout(UpstreamUnreachable):
 
 
 class UpstreamFailed(UpstreamError):
-    """The vendor answered 5xx, again after every retry."""
+    """The vendor answered 5xx, 408, 425 or `success: false`, again after every retry."""
 
 
 class UpstreamGarbled(UpstreamError):

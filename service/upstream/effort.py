@@ -80,14 +80,18 @@ class Effort:
         if self.faults >= MOST_TRIES:
             raise error from None
 
-    def back_off(self, error: UpstreamError) -> None:
+    def back_off(self, error: UpstreamError, told: float = 0.0) -> None:
         """Wait, longer after each fault and never quite as long as another process, before the next try.
+
+        Args:
+            error: what to raise.
+            told: seconds that the vendor told to wait at least.
 
         Raises:
             UpstreamError: the one given, when there is no patience left.
         """
         longest = min(_FIRST_PAUSE * 2.0 ** (self.faults - 1), _LONGEST_PAUSE)
-        seconds = _RANDOM.uniform(longest / 2, longest)
+        seconds = max(told, _RANDOM.uniform(longest / 2, longest))
         if not self._allows(seconds):
             raise error from None
         self._pause(seconds)

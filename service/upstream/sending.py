@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from service.errors import InboxUnavailable, UpstreamError
+from service.errors import InboxUnavailable
 from service.upstream.answers import Answer, Limited
 from service.upstream.effort import Effort
 from service.upstream.headers import clock_skew, rate
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from service.upstream.wire import Reply
 
 T = TypeVar("T")
+
+# An error about one model may ask for no longer wait; one about the list holds all processes for up to an hour.
+LONGEST_MODEL_WAIT_SECONDS = 60.0
 
 
 def ignored(*_shown: object) -> None:
@@ -91,15 +94,13 @@ class Sender:
     def _after(self, fault: Fault, call: Call[T], effort: Effort) -> None:
         """Wait before the next try, as long as the vendor told to, or raise the fault's error where there is none."""
         if fault.may_have_arrived and not call.repeatable:
-            self._block(fault.retry_after)
             raise fault.error from None
-        try:
-            effort.failed(fault.error)
-        except UpstreamError:
-            self._block(fault.retry_after)
-            raise
+        effort.failed(fault.error)
         if fault.retry_after is None:
             effort.back_off(fault.error)
+        elif call.request.about_model:
+            # One odd model must hold up neither the other processes nor, for long, whoever asks about it.
+            effort.back_off(fault.error, min(fault.retry_after, LONGEST_MODEL_WAIT_SECONDS))
         else:
             self._hold(effort, fault.retry_after)
 
@@ -116,11 +117,6 @@ class Sender:
         if self._budget is None:
             effort.wait(seconds)
         else:
-            self._block(seconds)
-
-    def _block(self, seconds: float | None) -> None:
-        """Let no process send anything for a while, where the vendor told to wait."""
-        if self._budget is not None and seconds is not None:
             self._budget.block(time.time() + seconds)
 
     def _exchange(self, request: Request) -> Reply:

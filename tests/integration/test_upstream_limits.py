@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+from msgspec import structs
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -21,11 +22,14 @@ from service.errors import (
     Throttled,
     UpstreamFailed,
 )
+from service.runtime import Runtime
 from service.upstream.budget import Budget, Priority
 from tests.support.odd_vendor import MODEL, OddVendor, Pauses, client_of, get, http, odd_vendor, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.support.mirror import Mirror
 
 REFETCH = Priority.REFETCH
 
@@ -164,12 +168,24 @@ def test_a_503_is_waited_for_as_long_as_it_tells_then_given_up(vendor: OddVendor
     assert pauses == [20.0, 20.0, 20.0]
 
 
-def test_a_503_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
+def test_a_503_of_the_list_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
     vendor.script(http(503, Retry_After="42"))
     with pytest.raises(Throttled) as raised:
-        get(client_of(vendor), patience=5.0)
+        client_of(vendor).list_models(priority=REFETCH, patience=5.0)
     assert timedelta(seconds=30) < raised.value.retry_at - datetime.now(UTC) < timedelta(seconds=45)
     assert len(vendor.requests) == 1
+
+
+def test_a_503_of_one_model_holds_nobody_up_for_long(vendor: OddVendor, redis_url: str) -> None:
+    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
+    vendor.script(http(503, Retry_After="3600"))
+    with pytest.raises(UpstreamFailed):
+        get(client_of(vendor, budget=one), patience=5.0)
+    assert other.acquire(REFETCH) == 0.0
+    pauses = Pauses()
+    with pytest.raises(UpstreamFailed):
+        get(client_of(vendor, pauses))
+    assert pauses == [60.0, 60.0, 60.0]
 
 
 def test_a_429_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
@@ -220,10 +236,27 @@ def test_a_429_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) 
     assert 35 < other.acquire(REFETCH) <= 42
 
 
-def test_a_503_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
+def test_a_503_of_the_list_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
     one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
     vendor.script(http(503, Retry_After="42"))
-    with pytest.raises(UpstreamFailed):
-        client_of(vendor, budget=one).create_model("ann@example.com", priority=REFETCH)
+    with pytest.raises(Throttled):
+        client_of(vendor, budget=one).list_models(priority=REFETCH, patience=1.0)
     assert len(vendor.requests) == 1
     assert 35 < other.acquire(REFETCH) <= 42
+
+
+def test_a_pull_rests_while_the_list_is_503_and_is_complete_after_it(mirrored: Mirror) -> None:
+    organization = mirrored.vendor.api("GET", "/organization").document
+    page = mirrored.vendor.api("GET", "/organization/models?limit=200").document
+    with odd_vendor(http(200, organization), http(503, Retry_After="40"), http(200, page)) as vendor:
+        runtime = Runtime.build(structs.replace(mirrored.settings, headshotpro_api_url=vendor.url))
+        pull_id = mirrored.slice(runtime=runtime, seconds=5.0)
+        (row,) = mirrored.sql("select status, error from headshotpro.pulls where id = %s", pull_id)
+        assert (row["status"], row["error"]) == ("running", None)
+        # Nothing is sent meanwhile, then it goes on where it was.
+        assert len(vendor.requests) == 2
+        runtime.redis.flushdb()
+        mirrored.free_lease()
+        mirrored.slice(runtime=runtime)
+        (row,) = mirrored.sql("select status from headshotpro.pulls where id = %s", pull_id)
+        assert row["status"] == "complete"

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from service.upstream.headers import clock_skew, interval
+from service.upstream.headers import clock_skew, interval, rate
 from service.upstream.wire import Reply, Request
 
 ANSWERED = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,3 +35,17 @@ def test_a_response_from_a_cache_is_as_old_as_it_says() -> None:
 
 def test_a_response_without_a_date_says_nothing_of_the_clock() -> None:
     assert clock_skew(Reply(Request("GET", "/", "/"), 200, {}, b"", ANSWERED.timestamp(), 0.0)) is None
+
+
+@pytest.mark.parametrize("form", ["2026-03-01T12:00:30.000Z", "30", "1772366430", "1772366430000", "30;w=60", "30, 30"])
+def test_the_reset_of_the_rate_limit_is_read_in_every_form(form: str) -> None:
+    limits = {"X-RateLimit-Limit": "300, 300;w=60", "X-RateLimit-Remaining": "12", "X-RateLimit-Reset": form}
+    found = rate(reply(0, **limits))
+    assert found is not None
+    assert (found.limit, found.remaining, found.reset_at - ANSWERED.timestamp()) == (300, 12, 30.0)
+
+
+@pytest.mark.parametrize("form", ["", "soon", "-30", "1e9", "20000000", "99999999999", "nan"])
+def test_a_reset_that_is_no_time_is_none(form: str) -> None:
+    limits = {"X-RateLimit-Limit": "300", "X-RateLimit-Remaining": "12", "X-RateLimit-Reset": form}
+    assert rate(reply(0, **limits)) is None

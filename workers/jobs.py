@@ -15,8 +15,9 @@ from service.lease import Lease
 from service.mirror import batches
 from service.mirror import drain as draining
 from service.mirror.apply import SETTLING
-from service.mirror.pull import FULL, advance
+from service.mirror.pull import advance
 from service.mirror.refetch import refetch as ask_questions
+from service.mirror.slice import FULL
 from service.mirror.sweep import sweep as read_details
 from service.mirror.tidy import Keeping
 from service.mirror.tidy import tidy as remove_old

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.mirror.pull import FULL, HOT
+from service.mirror.slice import FULL, HOT
 from service.queue import Job
 from service.storage import models, pulls, spool, wishes
 from service.storage.database import transaction

@@ -17,39 +17,26 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from service.errors import (
-    ListUnusable,
-    MirrorError,
-    StatementTimeout,
-    Stopping,
-    Throttled,
-    UpstreamError,
-    UpstreamRejected,
-)
+from service.errors import StatementTimeout
 from service.mirror import aside, deletions
 from service.mirror.ahead import Reader, require_filter
 from service.mirror.apply import SETTLING
 from service.mirror.pages import merge_pages
 from service.mirror.pull_state import Puller, State
+from service.mirror.slice import FULL, HOT, Slice
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves, trouble, unproved
 from service.process_name import surely_dead
-from service.storage import pulls, set_aside, suspects, wishes
+from service.storage import pulls, suspects, wishes
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
-from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from sqlalchemy import Connection
+    from collections.abc import Callable, Mapping, Sequence
 
     from service.mirror.ahead import Read
     from service.upstream.answers import Answer
     from service.upstream.payloads import ModelPage
 
 log = structlog.get_logger(__name__)
-
-FULL = "full"
-HOT = "hot"
 
 HOT_STATUSES = ("onboarding", "waiting", "pending", "generatingHeadshots", "failed")
 # More that left the hot lists at once are left to the next full pull: it is cheaper than so many GETs.
@@ -58,8 +45,6 @@ SUSPECTS_AT_A_TIME = 20
 # The mirror is small enough to be checked model by model, whatever share of it is gone.
 NEVER_HELD = 10
 
-MOST_FAILURES = 5
-FAILURE_PAUSE_SECONDS = 10.0
 # Between two rounds of GETs about suspects whose GET failed.
 ROUND_PAUSE_SECONDS = 2.0
 
@@ -92,60 +77,16 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float, *, wake:
         return None
     state = msgspec.convert(claim.state, State) if claim.state else State()
     with structlog.contextvars.bound_contextvars(pull_id=claim.pull_id):
-        _Slice(puller, kind, claim.pull_id, state, monotonic() + seconds).run()
+        _Pull(puller, kind, claim.pull_id, state, monotonic() + seconds).run()
     return claim.pull_id
 
 
-class _Slice:
-    """One stretch of work on a pull."""
-
-    def __init__(self, puller: Puller, kind: str, pull_id: int, state: State, deadline: float) -> None:
-        self.puller = puller
-        self.kind = kind
-        self.pull_id = pull_id
-        self.state = state
-        self.deadline = deadline
-        self.requests = puller.counted()
-        self.ended = False
-        self.pause = 0.0
+class _Pull(Slice):
+    """The phases of a pull."""
 
     @property
-    def left(self) -> float:
-        return max(0.0, self.deadline - monotonic())
-
-    def run(self) -> None:
-        """Step until the time is up, the pull has ended, or the upstream gives nothing."""
-        steps: dict[str, Callable[[], None]] = {"begin": self._begin, "walk": self._walk, "suspects": self._suspects}
-        try:
-            while not self.ended and not self.pause and self.left:
-                steps[self.state.phase]()
-        except Stopping:
-            # Another process may go on at once.
-            self._rest(0)
-            raise
-        except UpstreamError as error:
-            self._ended_by(error)
-        except MirrorError:
-            raise
-        except Exception as error:  # noqa: BLE001 - see below
-            # A pull that nobody ends would be taken up again and again, and fail at the same place. Its values may be
-            # personal data: they belong neither into the row nor into the log.
-            log.error("pull.crashed", kind=self.kind, error=_kind_of(error))
-            self._end("failed", f"unexpected error, please report it: {_kind_of(error)}")
-        else:
-            if not self.ended:
-                self._rest(self.pause)
-
-    def _ended_by(self, error: UpstreamError) -> None:
-        """What becomes of the pull when the upstream gives nothing more now."""
-        if isinstance(error, Throttled):
-            self._rest(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
-        elif isinstance(error, UpstreamRejected):
-            self._end("failed", f"the upstream refused: {error.status} {error.code}")
-        elif isinstance(error, ListUnusable):
-            self._end("failed", str(error))
-        else:
-            self._stumble(error)
+    def steps(self) -> Mapping[str, Callable[[], None]]:
+        return {"begin": self._begin, "walk": self._walk, "suspects": self._suspects}
 
     def _begin(self) -> None:
         """A full pull asks whose key it is; another organization's must never reach the mirror."""
@@ -299,55 +240,3 @@ class _Slice:
         with transaction(puller.engine) as connection:
             applied = deletions.settle(connection, seen, self.pull_id)
             self._keep(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
-
-    def _keep(self, connection: Connection, **counted: int) -> None:
-        sent = self.puller.counted()
-        counted["requests"], self.requests = sent - self.requests, sent
-        pulls.keep(connection, self.pull_id, self.puller.holder, msgspec.to_builtins(self.state), counted)
-
-    def _rest(self, seconds: float) -> None:
-        """Give the lease back; nobody goes on before `seconds` are over."""
-        with transaction(self.puller.engine) as connection:
-            self._keep(connection)
-            pulls.rest(connection, self.pull_id, self.puller.holder, seconds)
-
-    def _stumble(self, error: UpstreamError) -> None:
-        """The upstream gave nothing, again after its retries: try later, a few times."""
-        self.state.failures += 1
-        log.warning("pull.stumbled", failures=self.state.failures, error=str(error))
-        if self.state.failures >= MOST_FAILURES:
-            self._end("failed", str(error))
-        else:
-            self._rest(FAILURE_PAUSE_SECONDS * self.state.failures)
-
-    def _end(self, status: str, error: str | None = None) -> None:
-        with transaction(self.puller.engine) as connection:
-            self._keep(connection)
-            if status == "complete" and self.kind == FULL:
-                set_aside.resolve(connection, self.pull_id, self._began_at)
-            pulls.finish(
-                connection,
-                self.pull_id,
-                self.puller.holder,
-                status,
-                began_at=self.state.began_at,
-                error=error,
-                postponed=self.state.postponed,
-            )
-        self.ended = True
-        log.info("pull.ended", kind=self.kind, status=status, error=error)
-
-    @property
-    def _began_at(self) -> datetime:
-        assert self.state.began_at is not None, "a page was read before this is asked"
-        return self.state.began_at
-
-    @property
-    def _priority(self) -> Priority:
-        return Priority.FULL if self.kind == FULL else Priority.HOT
-
-
-def _kind_of(error: Exception) -> str:
-    """What kind of error it is, without its message: that may hold a person's data."""
-    cause = getattr(error, "orig", None)
-    return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__

@@ -16,7 +16,8 @@ from msgspec.structs import astuple
 
 from service import log
 from service.config import Settings
-from service.mirror.pull import FULL, advance
+from service.mirror.pull import advance
+from service.mirror.slice import FULL
 from service.mirror.walk import PAGE
 from service.runtime import Runtime
 from service.storage import pulls

@@ -8,6 +8,7 @@ import pytest
 
 from service.mirror import deletions
 from service.mirror import pull as pulling
+from service.mirror import slice as slice_
 from service.upstream import effort
 from tests.support.alerting import office
 from tests.support.cli import Cli
@@ -30,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits between the tries of a GET, hardly any between rounds."""
     monkeypatch.setattr(effort, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(pulling, "ROUND_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(pulling, "FAILURE_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(slice_, "FAILURE_PAUSE_SECONDS", 0.01)
 
 
 def age(here: Mirror) -> None:
@@ -50,7 +51,9 @@ def vanished(odd: StartOdd, number: int, count: int = 20) -> tuple[ListVendor, M
 BROKEN: list[tuple[int, Any]] = [
     (500, {"success": False, "error": "Oops", "code": "INTERNAL"}),
     (404, "<h1>Not found</h1>"),
+    (404, {"success": False, "error": "no such route"}),
     (200, "<html>"),
+    (200, {"success": True, "model": model(1)}),
     (200, {"success": True, "model": None}),
     (200, {"success": False, "error": "Oops"}),
     (400, {"success": False, "error": "no", "code": "INVALID_REQUEST"}),

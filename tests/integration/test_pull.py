@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.mirror.pull import HOT, HOT_STATUSES
+from service.mirror.pull import HOT_STATUSES
+from service.mirror.slice import HOT
 from tests.support.mirror import LIST, SINGLE
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from service.config import Settings
 from service.inbox import Delivery
-from service.mirror.pull import FULL, HOT
+from service.mirror.slice import FULL, HOT
 from service.queue import DRAIN_QUEUE, WORK_QUEUE, Job, queue_of
 from service.runtime import Runtime
 from tests.support.processes import eventually

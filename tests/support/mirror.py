@@ -26,8 +26,9 @@ from service.errors import Stopping
 from service.leash import leashed
 from service.mirror import drain as draining
 from service.mirror.batches import BATCH
-from service.mirror.pull import FULL, advance
+from service.mirror.pull import advance
 from service.mirror.refetch import refetch
+from service.mirror.slice import FULL
 from service.runtime import Runtime
 from service.upstream import headers
 from service.upstream.headers import MOST_SKEW

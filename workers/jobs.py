@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -70,15 +71,17 @@ def drain() -> None:
     runtime = current()
     runtime.queue.began(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
-    spooled, size = True, batches.BATCH
+    spooled, left, size = True, False, batches.BATCH
     while not runtime.stop.is_set() and monotonic() < deadline:
         spooled = spooled and _apply_spooled(runtime)
         entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
         runtime.progress()
-        if not entries and not spooled:
+        if not entries and not spooled and not left:
             return
+        # What is left comes again after a few seconds.
+        left = left and not entries
         for batch in batches.split(entries):
-            _apply(runtime, batch, deadline)
+            left |= _apply(runtime, batch, deadline)
         size = batches.next_size(entries, size)
     if not runtime.stop.is_set():
         runtime.queue.ask(Job.DRAIN)
@@ -102,24 +105,31 @@ def _apply_spooled(runtime: Runtime) -> bool:
     return bool(drained.entries)
 
 
-def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> None:
-    """Apply a batch, or wait for Postgres until the deadline; what is in hand then, the next drain takes over.
+def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> bool:
+    """Apply a batch, or wait for Postgres until the deadline; what is in flight then, the next drain takes over.
+
+    Returns:
+        Whether some of it is left to be read again.
 
     Raises:
         InboxUnavailable: what was applied could not be taken out; it will change nothing again.
     """
-    while not runtime.stop.is_set():
+    left, parts = False, deque([entries])
+    while parts and not runtime.stop.is_set():
         try:
-            drained = draining.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance)
+            drained = draining.drain_batch(runtime.engine, runtime.inbox, parts[0], runtime.tolerance)
         except StorageUnavailable as error:
-            log.warning("drain.waits", error=str(error), entries=len(entries))
+            log.warning("drain.waits", error=str(error), entries=len(parts[0]))
             if monotonic() > deadline:
-                return
+                return True
             runtime.progress()
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
+            parts.extendleft(reversed(batches.halved(parts.popleft())))
         else:
             _count(runtime, drained)
-            return
+            left = left or bool(drained.left)
+            parts.popleft()
+    return left
 
 
 def _count(runtime: Runtime, drained: Drained) -> None:

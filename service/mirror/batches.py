@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 # Deliveries of one transaction, and of one of an inbox that stays full. Their bodies have `MOST_BYTES` in all at most.
 BATCH = 500
-MOST = 2000
+MOST = 1000
+# A batch that Postgres broke off is halved, down to this: a slow server or machine may be why.
+SMALLEST = 50
 
 
 def next_size(entries: Sequence[Entry], size: int) -> int:
@@ -38,3 +40,9 @@ def split(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         part.append(entry)
     if part:
         yield part
+
+
+def halved(entries: list[Entry]) -> list[list[Entry]]:
+    """The two halves of a batch that was broken off, in their order; a small one stays whole."""
+    middle = len(entries) // 2
+    return [entries[:middle], entries[middle:]] if len(entries) > SMALLEST else [entries]

@@ -1,27 +1,35 @@
-"""The drain's job over a deep inbox: two lanes at once, and each model's history as if there were one."""
+"""The drain's job over a deep inbox: each event once, in order, whatever breaks a batch off."""
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
+from service import inbox
 from service.config import Settings
 from service.counters import EVENTS, read
-from service.errors import InboxUnavailable
+from service.errors import InboxUnavailable, StorageUnavailable
+from service.mirror import drain
 from service.mirror.batches import BATCH
 from service.runtime import Runtime
 from tests.support.drainer import T0
-from tests.support.system import NOWHERE, event_body, new_id, rows
+from tests.support.processes import eventually
+from tests.support.system import NOWHERE, event_body, model_row, new_id, rows
 from workers import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.inbox import Entry
+    from sqlalchemy import Engine
+
+    from service.inbox import Entry, Inbox
+    from service.mirror.drain import Drained
     from tests.support.drainer import Drainer
 
 
@@ -60,18 +68,58 @@ def test_a_deep_inbox_is_applied_once_and_each_step_of_each_model_is_told(draine
     assert counted["applied"] == len(bodies) - 100
 
 
-def test_what_ends_a_lane_ends_the_drain_even_where_nothing_follows(
-    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def apply(_runtime: Runtime, entries: list[Entry], _deadline: float) -> None:
+def test_what_ends_a_batch_ends_the_drain(drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def apply(_runtime: Runtime, entries: list[Entry], _deadline: float) -> bool:
         applied.append(len(entries))
         if len(applied) > 1:
             raise InboxUnavailable("made up")
+        return False
 
     applied: list[int] = []
     monkeypatch.setattr(jobs, "_apply", apply)
-    # The second batch is as large as was asked for, so a third one is looked for before it is done.
     drainer.put(*[event_body(new_id(), at=T0) for _ in range(3 * BATCH)])
     with pytest.raises(InboxUnavailable):
         jobs.drain()
     assert sum(applied) == 3 * BATCH
+
+
+def test_a_batch_that_is_broken_off_is_halved_until_it_is_applied(
+    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = drain.drain_batch
+    tried: list[int] = []
+
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Entry], tolerance: timedelta) -> Drained:
+        tried.append(len(entries))
+        if len(entries) > 100:
+            raise StorageUnavailable("Postgres ended a session that was idle for too long")
+        return real(engine, box, entries, tolerance)
+
+    monkeypatch.setattr(drain, "drain_batch", drain_batch)
+    monkeypatch.setattr(jobs, "STORAGE_PAUSE_SECONDS", 0.0)
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(300)])
+    jobs.drain()
+    drainer.assert_empty()
+    assert tried == [300, 150, 75, 75, 150, 75, 75]
+    assert worker.stop.is_set() is False
+
+
+def test_a_drain_goes_on_while_a_lock_leaves_an_event(
+    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "BATCH_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(drain, "ALONE_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(inbox, "RECLAIM_AFTER_MS", 200)
+    monkeypatch.setattr(jobs, "LINGER_MS", 100)
+    held, good = new_id(), new_id()
+    drainer.take(event_body(held, at=T0, status="pending"))
+    drainer.put(event_body(held, at=T0 + timedelta(minutes=1)), event_body(good, at=T0))
+    with psycopg.connect(drainer.url) as other:
+        other.execute("select from headshotpro.model_clocks where model_id = %s for update", [held])
+        ended = threading.Thread(target=jobs.drain, daemon=True)
+        ended.start()
+        assert eventually(lambda: model_row(drainer.url, good) is not None)
+    ended.join(30)
+    assert not ended.is_alive()
+    assert drainer.row(held)["status"] == "active"
+    assert worker.stop.is_set() is False

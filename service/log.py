@@ -70,7 +70,9 @@ def configure(settings: Settings) -> None:
     logging.getLogger("apprise").propagate = False
     # It warns of each thing that it could not do on a connection that was lost; that it was is told by whoever used it.
     logging.getLogger("psycopg").setLevel("ERROR")
-    for chatty in ("rq", "rq.worker", "rq.job", "urllib3", "alembic", "gunicorn.access"):
+    # It warns of each odd header, with a traceback; what matters of a response is an error of its request.
+    logging.getLogger("urllib3").setLevel("ERROR")
+    for chatty in ("rq", "rq.worker", "rq.job", "alembic", "gunicorn.access"):
         logging.getLogger(chatty).setLevel("WARNING")
     structlog.configure(
         processors=[*shared, *last],

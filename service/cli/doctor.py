@@ -83,7 +83,7 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
         return
     old = int(version.split(".")[0]) < 14
     yield Finding("postgres", not old, f"version {version}", "Postgres 14 or newer is needed" if old else "")
-    yield _skew("postgres clock", now)
+    yield _skew("postgres clock", now - datetime.now(UTC))
     try:
         yield Finding("schema", ok=True, seen=f"revision {revision.check(engine)}")
     except SchemaOutdated as error:
@@ -109,7 +109,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("redis", not promised.faults, promised.words, "; ".join(promised.faults))
     yield Finding("inbox", not room.warning, f"{room.events} events wait", room.warning)
-    yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC))
+    yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC) - datetime.now(UTC))
 
 
 def _mirror(settings: Settings) -> Iterator[Finding]:
@@ -156,7 +156,7 @@ def _upstream_clock(skew: timedelta | None) -> Finding:
 
     if skew is None:
         return Finding("upstream clock", ok=True, seen="not known: its responses have no Date")
-    found = _skew("upstream clock", datetime.now(UTC) + skew)
+    found = _skew("upstream clock", skew)
     if abs(skew) <= headers.MOST_SKEW:
         return found
     advice = f"{found.advice}; the mirror goes by this machine's clock as long as they are so far apart"
@@ -184,8 +184,8 @@ def _short_secrets(settings: Settings) -> Iterator[Finding]:
         yield Finding("secrets", ok=True, seen=seen, advice="make longer ones, for example with `openssl rand -hex 24`")
 
 
-def _skew(name: str, theirs: datetime) -> Finding:
-    seconds = (theirs - datetime.now(UTC)).total_seconds()
+def _skew(name: str, ahead: timedelta) -> Finding:
+    seconds = ahead.total_seconds()
     well = abs(seconds) <= MOST_SKEW_SECONDS
     advice = "" if well else "run an NTP client on both machines: signatures and merges compare their clocks"
     return Finding(name, well, f"{seconds:+.1f} s from this machine's", advice)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # `Date` is cut to whole seconds, and what answered may be a replica that lags behind.
 _BEFORE = timedelta(seconds=2)
 _AFTER = timedelta(seconds=1)
-_CUT = timedelta(seconds=1)
+_CUT_SECONDS = 1.0
 
 # A clock that is further off than this is not believed. NTP keeps machines within a second; the tolerance of webhook
 # signatures is minutes.
@@ -30,6 +30,9 @@ MOST_SKEW = timedelta(minutes=1)
 
 # The longest wait that a header can ask for.
 LONGEST_WAIT_SECONDS = 3600.0
+
+# More than any two times of the calendar are apart.
+_LONGEST_SKEW_SECONDS = 10.0**12
 
 _NUMBER = re.compile(r"([0-9]{1,15})(?:\.[0-9]{0,9})?(?=\s*(?:[,;]|$))")
 
@@ -78,12 +81,11 @@ def clock_skew(reply: Reply) -> timedelta | None:
     date = _date(reply)
     if date is None:
         return None
-    written = date + timedelta(seconds=min(_number(reply, "Age") or 0.0, 10**9))
-    latest = _ours(reply)
-    earliest = latest - timedelta(seconds=reply.elapsed) - _CUT
-    if written > latest:
-        return written - latest
-    return min(written - earliest, timedelta(0))
+    # In seconds, because a time at the end of the calendar leaves no room to add to it.
+    ahead = (date - _ours(reply)).total_seconds() + (_number(reply, "Age") or 0.0)
+    if ahead < 0:
+        ahead = min(ahead + reply.elapsed + _CUT_SECONDS, 0.0)
+    return timedelta(seconds=min(ahead, _LONGEST_SKEW_SECONDS))
 
 
 def rate(reply: Reply) -> Rate | None:

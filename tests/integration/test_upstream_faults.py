@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service import log
+from service.config import Settings
 from service.errors import (
     KeyRejected,
     ModelNotFound,
@@ -145,6 +147,26 @@ def test_a_piece_of_a_page_that_is_no_json_spoils_its_record_alone(vendor: OddVe
     assert [model.id for model in answer.body.models] == ["m1", "m3"]
     assert [(record.model_id, record.place) for record in answer.set_aside] == [(None, 1)]
     assert len(vendor.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nno header line\r\n",
+        b"HTTP/1.1 200 OK\r\nDate: \xff\r\nRetry-After: \xff\r\nX-RateLimit-Reset: \xff\r\nAge: \xff\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n",
+        b"HTTP/1.1 200 OK\r\nAge: 99999999999999\r\nDate: Fri, 31 Dec 9999 23:59:59 GMT\r\n",
+    ],
+    ids=["no header", "bytes", "length of letters", "negative length", "far times"],
+)
+def test_odd_headers_spoil_no_response_and_print_no_traceback(
+    vendor: OddVendor, head: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(Settings())
+    vendor.script(head + b"\r\n" + json.dumps(MODEL).encode())
+    assert get(client_of(vendor)).body.id == "m1"
+    assert capsys.readouterr().err == ""
 
 
 # --- calls that change something

@@ -174,6 +174,36 @@ def test_status_that_is_null_or_empty_changes_nothing(odd: StartOdd) -> None:
     assert [row["status"] for row in here.sql("select status from headshotpro.models")] == ["active", "active"]
 
 
+NASTY: list[Any] = [
+    None, "", 0, -1, 1.5, 10**30, float("nan"), True, [], {}, [[[]]], {"a": {"b": None}}, "\0", "\ud800", BAD_BYTE,
+    "x" * 3000, "é" * 400, "2024-01-01", "2024-02-30T00:00:00Z", "0000-00-00T00:00:00Z", "9999-12-31T23:59:59-23:59",
+    "0001-01-01T00:00:00+23:59", "24:00", "null", "\u202e\ufeff", "%s", "'; drop table models; --", "{}", "{1,2}",
+    "\\N", "deleted", "active", "2024-01-01T00:00:00Z",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_garbage_in_any_field_of_any_record_fails_no_pull(odd: StartOdd, seed: int) -> None:
+    rng = random.Random(seed)
+    records: list[Any] = []
+    for number in range(COUNT):
+        record = model(number)
+        for name in rng.sample(sorted(record), rng.randint(0, 4)):
+            record[name] = rng.choice(NASTY)
+        if record["id"] and isinstance(record["id"], str):
+            # Each its own: the list counts them.
+            record["id"] += str(number)
+        if rng.random() < 0.1:
+            del record[rng.choice(sorted(record))]
+        records.append(record if rng.random() < 0.97 else rng.choice(NASTY))
+    _, here = odd(records)
+    row = here.pull()
+    assert (row["status"], row["error"]) == ("complete", None)
+    again = here.pull()
+    assert (again["status"], again["inserted"], again["set_aside"]) == ("complete", 0, row["set_aside"])
+    assert differences(here) == []
+
+
 # --- the organization
 
 

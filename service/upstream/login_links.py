@@ -81,8 +81,10 @@ def _text_within(token: bytes) -> bytes:
 def _after_value(tokens: list[bytes], place: int) -> int:
     """The place behind the value that begins here."""
     depth = 0
-    for behind, token in enumerate(tokens[place:], place + 1):
+    # No slice: it would copy the rest of the body once for each link.
+    for behind in range(place, len(tokens)):
+        token = tokens[behind]
         depth += (token in (b"{", b"[")) - (token in (b"}", b"]"))
         if depth <= 0:
-            return behind
+            return behind + 1
     return len(tokens)

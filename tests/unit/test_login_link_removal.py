@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.upstream.login_links import taken_out, without_login_links
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LINK = '"https://login.example/?token=leaktoken"'
 
@@ -65,6 +69,31 @@ def test_body_without_login_link_keeps_every_byte(body: bytes) -> None:
 def test_link_beneath_sixty_thousand_lists_is_taken_out() -> None:
     body = b"[" * 60_000 + b'{"signedUrl":' + b"[" * 60_000 + b"]" * 60_000 + b"}" + b"]" * 60_000
     assert without_login_links(body) == b"[" * 60_000 + b"{}" + b"]" * 60_000
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        '"signedUrl":{"a":[1,"}"]}',
+        '"signedUrl":1',
+        '"a":{"signedUrl":1}',
+        '"a":"{\\"signedUrl\\":1}"',
+        '"signed\\u0055rl":[]',
+    ],
+)
+def test_time_grows_with_the_body_and_not_with_its_square(part: str) -> None:
+    def seconds(number: int) -> float:
+        body = ("{" + ",".join([part] * number) + "}").encode()
+        return min(_timed(lambda: without_login_links(body)) for _ in range(3))
+
+    # Sixteen times the body took 256 times as long.
+    assert seconds(8000) < 100 * max(seconds(500), 0.0005)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    before = time.perf_counter()
+    work()
+    return time.perf_counter() - before
 
 
 def test_payload_of_an_older_release_is_shown_without_its_link() -> None:

@@ -13,7 +13,7 @@ from service.alerts.receivers import Receiver
 SECRET = "token-of-the-receiver"
 
 
-@pytest.mark.parametrize("before", [0, 10, 280, 290, 299, 1000])
+@pytest.mark.parametrize("before", [0, 10, 180, 190, 199, 1000])
 def test_secret_is_gone_wherever_long_words_are_cut(monkeypatch: pytest.MonkeyPatch, before: int) -> None:
     said = SimpleNamespace(message=f"{'x' * before} {SECRET}")
 

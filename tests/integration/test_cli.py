@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 from service.cli import COMMANDS
 from service.cli import cli as group
+from service.cli.up_screen import Gauge
+from service.config import Settings
 from service.storage import database, revision, schema
 from tests.support.beats import beat
 from tests.support.system import event_body, rows
@@ -318,3 +320,16 @@ def test_misspelt_setting_is_named_in_a_warning_and_work_goes_on(cli: Cli) -> No
     assert done.err == (
         "headshot-mirror: warning: HEADSHOTPRO_APIKEY is no setting and is ignored: did you mean HEADSHOTPRO_API_KEY?\n"
     )
+
+
+def test_line_of_up_names_a_problem_once_all_had_time_to_start(
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat(database_url, "web", "clock")
+    settings = Settings(database_url=database_url, redis_url=redis_url)
+    with Gauge(settings) as gauge:
+        assert "PROBLEM" not in gauge.line()
+        monkeypatch.setattr("service.cli.up_screen.START_SECONDS", 0)
+        assert "  PROBLEM: no worker is running | 0 events applied" in gauge.line()
+        beat(database_url)
+        assert "PROBLEM" not in gauge.line()

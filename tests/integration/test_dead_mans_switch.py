@@ -58,9 +58,7 @@ def grows(watcher: Watcher, seconds: float = 5) -> bool:
     return bool(eventually(lambda: len(watcher.requests) > before, seconds))
 
 
-def test_url_is_requested_while_all_is_well_and_silent_while_a_worker_is_missing(
-    httpserver: HTTPServer, database_url: str, redis_url: str
-) -> None:
+def test_url_falls_silent_while_a_worker_is_missing(httpserver: HTTPServer, database_url: str, redis_url: str) -> None:
     watcher = Watcher(httpserver)
     beat(database_url)
     with running(watcher.url, database_url, redis_url):

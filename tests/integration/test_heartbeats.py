@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from service.embedded import Postgres, Valkey
 
 # No child is silent for longer than five seconds while it is idle.
-LIMITS = "drain=12, work=90, alive=6"
+LIMITS = "drain=12, work=12, alive=6"
 SUPERVISOR = "from service import config, log; from workers import supervisor; settings = config.load(); "
 
 
@@ -93,7 +93,7 @@ def test_each_process_has_one_row_until_it_is_stopped(folder: Path, database_url
             assert len(kinds(database_url)) == 3 - number, (role, system.logs())
 
 
-def test_stopped_drain_child_is_replaced_and_events_flow(folder: Path, database_url: str, redis_url: str) -> None:
+def test_stopped_children_are_replaced_and_events_flow(folder: Path, database_url: str, redis_url: str) -> None:
     with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
         worker = supervised(system)
         # Redis may hand the waking job to the child that stands still: the clock asks again.
@@ -101,16 +101,19 @@ def test_stopped_drain_child_is_replaced_and_events_flow(folder: Path, database_
             system.start(role)
         system.wait_for_web()
         assert eventually(lambda: kinds(database_url) == ["clock", "web", "worker"], 60), system.logs()
-        stopped = child_of(worker.process.pid, "headshotpro-drain")
-        assert stopped
-        os.kill(stopped, signal.SIGSTOP)
+        queues = ("headshotpro-drain", "headshotpro-work")
+        stopped = [child_of(worker.process.pid, queue) for queue in queues]
+        for pid in stopped:
+            assert pid
+            os.kill(pid, signal.SIGSTOP)
         model = new_id()
         assert system.deliver(event_body(model)).status == 202
         # While the drain stands still its worker sends no heartbeat, though it is there.
         assert eventually(lambda: max(ages(database_url)) > 6.5, 15), system.logs()
         assert eventually(lambda: model_row(database_url, model), 30), system.logs()
-        assert "worker.child.silent" in worker.said
-        assert child_of(worker.process.pid, "headshotpro-drain") not in {None, stopped}
+        assert eventually(lambda: worker.said.count("worker.child.silent") == 2), system.logs()
+        for queue in queues:
+            assert eventually(lambda queue=queue: child_of(worker.process.pid, queue) not in {None, *stopped})
         assert eventually(lambda: max(ages(database_url)) < 5), system.logs()
 
 
@@ -134,7 +137,7 @@ def test_heartbeat_goes_on_after_an_outage_of_postgres(own_postgres: Postgres) -
         assert eventually(lambda: max(ages(own_postgres.url)) < 0.1, 5)
 
 
-def test_process_that_stops_waits_two_seconds_for_a_postgres_that_hangs(own_postgres: Postgres) -> None:
+def test_stopping_process_waits_two_seconds_for_hung_postgres(own_postgres: Postgres) -> None:
     migrate(own_postgres.url)
     with beating(own_postgres.url, every=0.05) as heartbeat:
         assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 5)
@@ -144,7 +147,7 @@ def test_process_that_stops_waits_two_seconds_for_a_postgres_that_hangs(own_post
             assert time.monotonic() - before < 3
 
 
-def test_new_process_removes_the_rows_of_those_that_were_killed_here(database_url: str) -> None:
+def test_new_process_removes_rows_of_those_killed_here(database_url: str) -> None:
     engine = database.connect(database_url)
     # No process has this number.
     dead, elsewhere = f"{machine()}:999999999:aa", "another/machine:999999999:bb"

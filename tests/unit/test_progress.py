@@ -19,7 +19,7 @@ def test_report_of_a_child_ends_its_silence() -> None:
     assert reports.last is not None
 
 
-def test_silence_of_a_child_that_never_reported_counts_from_its_start() -> None:
+def test_silence_before_a_first_report_counts_from_the_start() -> None:
     reports = Reports()
     assert eventually(lambda: reports.silent_seconds() > 0.05, 1)
 

@@ -41,7 +41,7 @@ def waiting(seconds: float, processed: float = 7) -> InboxSigns:
     return InboxSigns(seconds, processed)
 
 
-def test_missing_worker_opens_after_60_seconds_and_ends_when_one_is_seen() -> None:
+def test_missing_worker_opens_after_60_s_and_ends_when_seen() -> None:
     here = Evaluator()
     assert here.look(0, worker=NOW) == []
     assert here.look(59, worker=NOW) == []
@@ -94,7 +94,7 @@ def test_backlog_that_is_being_applied_is_not_stalled() -> None:
         assert here.look(5, worker=here.now, inbox=waiting(600, processed=number)) == []
 
 
-def test_events_that_wait_for_less_than_60_seconds_are_not_stalled() -> None:
+def test_events_that_wait_for_less_than_60_s_are_not_stalled() -> None:
     here = Evaluator()
     assert here.look(0, worker=NOW, inbox=EMPTY) == []
     assert here.look(3600, worker=here.now + timedelta(hours=1), inbox=waiting(59, processed=0)) == []

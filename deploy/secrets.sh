@@ -48,3 +48,5 @@ else
     fi
   done
 fi
+# One that was made before the key's file had a group.
+grep -q '^KEY_GROUP=' .env || echo "KEY_GROUP=$group" >> .env

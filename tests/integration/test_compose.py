@@ -119,6 +119,12 @@ def test_secrets_sh_makes_what_it_asks_for_once(made: Path) -> None:
     before = (made / ".env").read_text()
     assert checked(made / "secrets.sh") == ""
     assert (made / ".env").read_text() == before
+    # An installation of before has a key that everybody may read, and no group.
+    (made / ".env").write_text(before.replace("KEY_GROUP", "#KEY_GROUP"))
+    key.chmod(0o644)
+    checked(made / "secrets.sh")
+    assert oct(key.stat().st_mode)[-3:] == "640"
+    assert values_of(made)["KEY_GROUP"] == str(key.stat().st_gid)
 
 
 def test_secrets_sh_adds_what_an_older_env_lacks(made: Path) -> None:

@@ -9,15 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from service.config import environment, force_wheels
-from service.embedded import Postgres, Valkey
-from service.storage.schema import migrate
+from service.embedded import Valkey
 from tests.support.processes import descendants, eventually, kill, processes_in
+from tests.support.servers import new_postgres
 from tests.support.system import System
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from service.embedded import Postgres
     from tests.support.system import Started
     from tests.support.vendor import Running
 
@@ -114,12 +115,10 @@ class Deployment:
 @contextmanager
 def deployed(folder: Path, vendor: Running, *, workers: int) -> Iterator[Deployment]:
     """A deployment in an empty folder; everything of it has ended with the block."""
-    wheels = force_wheels()
     with (
-        Postgres.start(folder / "postgres", force_wheels=wheels) as postgres,
-        Valkey.start(folder / "valkey", force_wheels=wheels) as valkey,
+        new_postgres(folder / "postgres", migrated=True, durable=True) as postgres,
+        Valkey.start(folder / "valkey", force_wheels=force_wheels()) as valkey,
     ):
-        migrate(postgres.url)
         (folder / "system").mkdir()
         urls = {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "HEADSHOTPRO_API_URL": vendor.url}
         keys = {"HEADSHOTPRO_API_KEY": vendor.api_key, "HEADSHOTPRO_WEBHOOK_SECRET": vendor.webhook_secret}

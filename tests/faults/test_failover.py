@@ -15,10 +15,10 @@ from service.embedded import Postgres, Valkey
 from service.errors import InboxUnavailable, StorageUnavailable
 from service.inbox import Delivery, Inbox
 from service.storage import database
-from service.storage.schema import migrate
 from tests.support.link import Link
 from tests.support.processes import eventually
 from tests.support.replicas import follow, promote, replica, secret, standby, watched
+from tests.support.servers import new_postgres
 from tests.support.system import System, event_body, model_row, new_id
 
 if TYPE_CHECKING:
@@ -100,10 +100,11 @@ def deliver(system: System) -> str:
 @contextmanager
 def two_postgres(folder: Path) -> Iterator[tuple[Postgres, Postgres]]:
     """A migrated Postgres and its standby."""
-    with Postgres.start(folder / "one") as one:
-        migrate(one.url)
-        with standby(one, folder / "other") as other:
-            yield one, other
+    with (
+        new_postgres(folder / "one", migrated=True, durable=True) as one,
+        standby(one, folder / "other") as other,
+    ):
+        yield one, other
 
 
 def test_postgres_fails_over_and_every_delivery_is_accepted_and_applied(folder: Path, redis_url: str) -> None:

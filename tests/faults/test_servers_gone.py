@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from service.embedded import Postgres, Valkey
-from service.storage.schema import migrate
+from service.embedded import Valkey
 from tests.support.processes import descendants, eventually, hanging, processes_in
+from tests.support.servers import new_postgres
 from tests.support.system import System, event_body, model_row, new_id
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ class Deployment:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.postgres = Postgres.start(folder / "postgres", durable=False)
+        self.postgres = new_postgres(folder / "postgres", migrated=True)
         self.valkey = Valkey.start(folder / "valkey")
-        migrate(self.postgres.url)
         self.postgres.stop()
         self.valkey.stop()
         (folder / "processes").mkdir()

@@ -11,17 +11,17 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections import deque
 from contextlib import suppress
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent.event import Event
 from gunicorn.http.errors import LimitRequestHeaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from gevent.lock import Semaphore
 
 # From the accepted connection, or the first byte of a later request, to the end of its headers.
 HEAD_SECONDS = 20.0
@@ -54,6 +54,33 @@ LINGER_BYTES = 1024 * 1024
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
+class Turns:
+    """The line of all connections of a process that need not be waited for: a few go on in a turn of the event loop.
+
+    gevent's semaphores let whoever comes at the right moment overtake those that wait.
+    """
+
+    def __init__(self) -> None:
+        self._line: deque[Event] = deque()
+        self._is_moving = False
+
+    def wait(self) -> None:
+        """Stand in line until it is one's turn."""
+        turn = Event()
+        self._line.append(turn)
+        if not self._is_moving:
+            self._is_moving = True
+            gevent.spawn(self._move)
+        turn.wait()
+
+    def _move(self) -> None:
+        while self._line:
+            gevent.sleep(YIELD_SECONDS)
+            for _ in range(min(TURNS_AT_ONCE, len(self._line))):
+                self._line.popleft().set()
+        self._is_moving = False
+
+
 class Connection:
     """A client's socket as gunicorn uses it. What is not defined here is the socket's own.
 
@@ -68,10 +95,10 @@ class Connection:
 
     Args:
         client: the socket of gevent.
-        turns: whoever need not be waited for waits for one of these, in a line with all of its kind.
+        turns: the process's.
     """
 
-    def __init__(self, client: Any, turns: Semaphore) -> None:
+    def __init__(self, client: Any, turns: Turns) -> None:
         self.idle = True
         self.waits = False
         self.is_cut = False
@@ -236,8 +263,7 @@ class Connection:
         """
         self.waits = True
         try:
-            with self._turns:
-                gevent.sleep(YIELD_SECONDS)
+            self._turns.wait()
         finally:
             self._begin_turn()
 

@@ -17,14 +17,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from gevent.lock import Semaphore
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.web.bodies import SKIPPED_BYTES, BodyBudget, BodyReader
-from service.web.connection import TURNS_AT_ONCE, Connection
+from service.web.connection import Connection, Turns
 from service.web.newcomers import turn_newcomers_away
 
 if TYPE_CHECKING:
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
 
 # After this many requests a connection ends, and its client has to queue for a new one like everybody else.
 REQUESTS_PER_CONNECTION = 1000
+# What a process accepts in a turn of its event loop at most, and in a second where turns are long.
+NEWCOMERS_AT_ONCE = 32
+NEWCOMERS_A_SECOND = 50
 # Connections beyond the limit while those in whose place they come are being closed.
 SPARE_CONNECTIONS = 64
 # What the kernel keeps for a client that does not read; by itself it would keep up to 4 MB.
@@ -61,7 +63,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # By the greenlet that serves it.
         self._connections: dict[Any, Connection] = {}
         self._bodies = BodyBudget()
-        self._turns = Semaphore(TURNS_AT_ONCE)
+        self._turns = Turns()
         # Set by `heartbeat.WebHeartbeat` when the application is loaded.
         self.heartbeat: Any = None
 
@@ -70,7 +72,10 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         _allow_many_files()
         servers = [self._serve(listener) for listener in self.sockets]
         while self.alive:
-            self._rest()
+            late = self._rest()
+            if self.cfg.workers > 1:
+                for server in servers:
+                    server.max_accept = newcomers_at_once(late)
         deadline = monotonic() + self.cfg.graceful_timeout - BEFORE_THE_KILL_SECONDS
         if self.heartbeat:
             # It removes its row meanwhile.
@@ -134,9 +139,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         pool = Pool(self.worker_connections + SPARE_CONNECTIONS)
         server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
         if self.cfg.workers > 1:
-            # With more, one process would take a whole burst while the others rest; with one, newcomers would wait for
-            # all that is done between two of them.
-            server.max_accept = 8
+            server.max_accept = newcomers_at_once(0)
         server.start()
         return server
 
@@ -173,9 +176,24 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             if connection.idle:
                 connection.hang_up()
 
-    def _rest(self) -> None:
+    def _rest(self) -> float:
+        """Rest for a moment: how many seconds the event loop was late after it."""
         self.notify()
+        due = monotonic() + LOOK_SECONDS
         gevent.sleep(LOOK_SECONDS)
+        return monotonic() - due
+
+
+def newcomers_at_once(late: float) -> int:
+    """How many connections a process may accept in one turn of its event loop, of which there are several.
+
+    With many at once, one process takes a whole burst while the others rest. With one, newcomers wait for a whole turn
+    each, which is long while hundreds of clients are served.
+
+    Args:
+        late: how many seconds a turn takes too long.
+    """
+    return max(1, min(NEWCOMERS_AT_ONCE, round(late * NEWCOMERS_A_SECOND)))
 
 
 def _announced(req: Any) -> int:

@@ -47,6 +47,11 @@ class Connection:
 
     def send(self, request: bytes, due: float) -> None:
         """Send a request."""
+        if b"\r\nConnection: close\r\n" in self.answer:
+            # web ends each connection after many requests.
+            address = self.socket.getpeername()
+            self.socket.close()
+            self.socket = socket.create_connection(address)
         self.due = due
         self.answer.clear()
         self.socket.sendall(request)

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import gevent.socket
 import pytest
-from gevent.lock import Semaphore
 from gunicorn.http.errors import LimitRequestHeaders
 
 from service.web import connection
-from service.web.connection import HEAD_BYTES, LINGER_BYTES, PIECE_BYTES, Connection
+from service.web.connection import HEAD_BYTES, LINGER_BYTES, PIECE_BYTES, Connection, Turns
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Pair:
 
     def __init__(self) -> None:
         socket, self.client = gevent.socket.socketpair()
-        self.ours = Connection(socket, Semaphore(1))
+        self.ours = Connection(socket, Turns())
         self.client.settimeout(PATIENCE_SECONDS)
 
     def body(self) -> list[int]:
@@ -162,6 +161,21 @@ def test_client_that_never_pauses_gives_way_to_others(pair: Pair) -> None:
         assert pair.ours.expect_request(10)
     running.kill()
     assert others >= 19
+
+
+def test_connections_that_never_pause_have_equal_turns() -> None:
+    turns, counts = Turns(), [0] * 5
+
+    def go_on(place: int) -> None:
+        while True:
+            turns.wait()
+            counts[place] += 1
+
+    greedy = [gevent.spawn(go_on, place) for place in range(len(counts))]
+    gevent.sleep(0.2)
+    gevent.killall(greedy)
+    assert min(counts) > 1
+    assert max(counts) - min(counts) <= 1
 
 
 def test_client_that_waits_for_its_response_does_not_sleep(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

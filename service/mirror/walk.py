@@ -115,7 +115,7 @@ def accepts(walk: Walk, page: Page) -> bool:
 
     An empty page is the end, unless the list has become shorter since: then what is left may have moved ahead.
     """
-    if not page.size and page.total >= walk.newest_total:
+    if _is_beyond(walk, page) or (not page.size and page.total >= walk.newest_total):
         return True
     return walk.offset == 0 or not walk.tail or not set(walk.tail).isdisjoint(page.ids)
 
@@ -186,9 +186,14 @@ def _stalls(walk: Walk, page: Page) -> bool:
     return further > 0 and page.size >= walk.size and page.total - walk.newest_total < further
 
 
+def _is_beyond(walk: Walk, page: Page) -> bool:
+    """Whether a page was asked for behind the list's end: whatever it shows, the walk has read as much as there is."""
+    return 0 < walk.reached <= page.total <= walk.offset
+
+
 def _is_last(walk: Walk, page: Page, *, fresh: bool) -> bool:
     """Whether the list ends with a page. `hasMore` alone is not believed while the total says that more follow."""
-    if not page.size:
+    if not page.size or _is_beyond(walk, page):
         return True
     more_by_total = walk.offset + page.size < page.total
     return not page.has_more and not page.full and not (more_by_total and fresh)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from service.mirror.walk import MOST_WALKS, PAGE, Page, Walk, accepts, again, proves, step_back, step_on
+from service.mirror.walk import MOST_WALKS, PAGE, Page, Walk, accepts, again, proves, step_back, step_on, trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,11 +64,12 @@ def vendor_of(ids: list[str], limit: int = PAGE, change: Callable[[Vendor], None
 
 @dataclass
 class Pulled:
-    """How a pull ended: its last walk, and everybody it met."""
+    """How a pull ended: its last walk, everybody it met, and why it failed, if it did for a reason of its own."""
 
     walk: Walk
     met: set[str]
     proved: bool
+    trouble: str | None = None
 
 
 def pull(vendor: Vendor) -> Pulled:
@@ -81,10 +82,13 @@ def pull(vendor: Vendor) -> Pulled:
             walk = msgspec.convert(msgspec.to_builtins(walk), Walk)
             page = vendor.page(walk.offset)
             new = len(set(page.ids) - met)
+            fresh = not met_now.issuperset(page.ids)
             met |= set(page.ids)
             met_now |= set(page.ids)
-            walk = step_on(walk, page, new) if accepts(walk, page) else step_back(walk)
+            walk = step_on(walk, page, new, fresh=fresh) if accepts(walk, page) else step_back(walk)
             assert vendor.requests < 20_000, "it does not end"
+        if reason := trouble(walk, len(met_now)):
+            return Pulled(walk, met, proved=False, trouble=reason)
         if proves(walk, len(met_now)):
             return Pulled(walk, met, proved=True)
         if walk.number == MOST_WALKS:

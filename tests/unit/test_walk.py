@@ -52,6 +52,8 @@ def test_a_proof_means_that_everybody_was_met_whoever_comes_and_goes(
     pulled = pull(vendor)
     if pulled.proved:
         assert vendor.stayed <= pulled.met
+    # No list that is read in the documented way is taken for one that ignores offset.
+    assert pulled.trouble is None
     # In the order of creation no second walk that meets nobody new is needed, so a busy list cannot make a pull fail.
     if order != "title":
         assert pulled.proved
@@ -88,6 +90,7 @@ def test_a_proof_is_true_where_the_order_does_not_hold_still(
     pulled = pull(vendor)
     if pulled.proved:
         assert vendor.stayed <= pulled.met
+    assert pulled.trouble is None
 
 
 def test_a_list_that_is_ordered_by_something_else_takes_a_second_walk() -> None:
@@ -283,3 +286,62 @@ def test_a_short_page_that_is_not_the_last_is_gone_on_from() -> None:
     walk = step_on(Walk(), page, 50)
     assert not walk.ended
     assert walk.offset == 50 - OVERLAP
+
+
+class Deaf(Vendor):
+    """A vendor that answers with the list's start, whatever offset is asked for."""
+
+    def page(self, offset: int) -> Page:
+        return super().page(0)._replace(has_more=True)
+
+
+class Clamping(Vendor):
+    """A vendor that takes an offset past a point for that point."""
+
+    def page(self, offset: int) -> Page:
+        return super().page(min(offset, 400))._replace(has_more=True)
+
+
+class Wrapping(Vendor):
+    """A vendor that begins anew behind the list's end."""
+
+    def page(self, offset: int) -> Page:
+        return super().page(offset % len(self.ids))._replace(has_more=True)
+
+
+@pytest.mark.parametrize(("kind", "requests"), [(Deaf, 3), (Clamping, 6)])
+def test_ignored_offset_is_told_after_two_pages_without_news(kind: type[Vendor], requests: int) -> None:
+    ids = names(1_000)
+    vendor = kind(ids, born=dict.fromkeys(ids, NOON))
+    pulled = pull(vendor)
+    assert pulled.trouble is not None
+    assert pulled.trouble.startswith("the upstream ignores offset")
+    assert vendor.requests == requests
+
+
+def test_ignored_offset_is_no_trouble_where_everybody_was_met() -> None:
+    ids = names(200)
+    vendor = Deaf(ids, born=dict.fromkeys(ids, NOON))
+    pulled = pull(vendor)
+    assert (pulled.proved, pulled.trouble, vendor.requests) == (True, None, 3)
+
+
+def test_list_that_begins_anew_behind_its_end_is_read_whole() -> None:
+    ids = names(1_000)
+    vendor = Wrapping(ids, born={model_id: NOON + timedelta(seconds=int(model_id[1:])) for model_id in ids})
+    pulled = pull(vendor)
+    assert pulled.met == set(ids)
+    assert pulled.proved
+    # What is shown behind the end is out of order, so a second walk has to prove it.
+    assert vendor.requests == 22
+
+
+def test_unreadable_records_count_once_towards_the_total() -> None:
+    # The second page repeats the last ten places, and two unreadable records in them.
+    ids, born = names(300), [NOON + timedelta(seconds=number) for number in range(300)]
+    first = Page(ids[:198], born[:198], 300, full=True, has_more=True, sent_at=NOON, unread=(195, 199))
+    second = Page(ids[190:297], born[190:297], 300, full=False, has_more=False, sent_at=NOON, unread=(5, 9, 50))
+    walk = step_on(step_on(Walk(), first, 198), second, 99)
+    assert (walk.ended, walk.unread) == (True, 3)
+    assert proves(walk, 297)
+    assert not proves(walk, 296)

@@ -163,7 +163,11 @@ class Worker(SimpleWorker):
                 log.error("job.refused", queue=queue.name, function=job.function_name(), reason=reason)
                 job.remove(queue)
                 return
-            super().execute_job(job, queue)
+            try:
+                super().execute_job(job, queue)
+            finally:
+                # Each of RQ's calls of a Redis that hangs takes its time, and several may follow a job.
+                self.runtime.progress()
 
     def dequeue_job_and_maintain_ttl(self, *arguments: Any, **options: Any) -> tuple[Job, Queue] | None:
         """The next job; one that RQ cannot fetch is refused, and does not end the loop."""
@@ -208,6 +212,7 @@ def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
     # RQ blocks on this connection, and sets its time-out itself.
     client = inbox.connect(runtime.settings.redis, timeout=None)
     while not runtime.stop.is_set():
+        runtime.progress()
         _take_signals(runtime)
         try:
             worker = Worker(

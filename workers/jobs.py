@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from service.queue import Job
 from service.storage import idempotency, processes, pulls, wishes
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.failures import told_without_values
+from workers.lanes import Lanes
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -71,18 +73,24 @@ def drain() -> None:
     runtime = current()
     runtime.queue.began(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
-    spooled, left, size = True, False, batches.BATCH
-    while not runtime.stop.is_set() and monotonic() < deadline:
-        spooled = spooled and _apply_spooled(runtime)
-        entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
-        runtime.progress()
-        if not entries and not spooled and not left:
-            return
-        # What is left comes again after a few seconds.
-        left = left and not entries
-        for batch in batches.split(entries):
-            left |= _apply(runtime, batch, deadline)
-        size = batches.next_size(entries, size)
+    spooled, size = True, batches.BATCH
+    left = threading.Event()
+
+    def apply(share: list[Entry]) -> None:
+        for batch in batches.split(share):
+            if _apply(runtime, batch, deadline):
+                left.set()
+
+    with Lanes(apply) as threads:
+        while not runtime.stop.is_set() and monotonic() < deadline:
+            spooled = spooled and _apply_spooled(runtime)
+            entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+            runtime.progress()
+            # What is left comes again after a few seconds.
+            if not entries and not spooled and not left.is_set():
+                return
+            threads.apply(entries, more=len(entries) == size)
+            size = batches.next_size(entries, size)
     if not runtime.stop.is_set():
         runtime.queue.ask(Job.DRAIN)
 

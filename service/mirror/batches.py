@@ -1,8 +1,13 @@
-"""How many deliveries are read at once, and how they are shared out among transactions. Pure."""
+"""How many deliveries are read at once, and how they are shared out among threads and transactions. Pure.
+
+The events of one model stay in one lane, in their order, so that its history contains each step.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from service.inbox import MOST_BYTES
 
@@ -11,11 +16,15 @@ if TYPE_CHECKING:
 
     from service.inbox import Entry
 
-# Deliveries of one transaction, and of one of an inbox that stays full. Their bodies have `MOST_BYTES` in all at most.
+LANES = 2
+# Deliveries of one transaction, and of all lanes of an inbox that stays full.
 BATCH = 500
-MOST = 1000
+MOST = 2000
 # A batch that Postgres broke off is halved, down to this: a slow server or machine may be why.
 SMALLEST = 50
+
+# A guess is enough: whatever the lane of an event, it is merged alike.
+_MODEL_ID = re.compile(rb'"_id"\s*:\s*"([^"]+)"')
 
 
 def next_size(entries: Sequence[Entry], size: int) -> int:
@@ -26,6 +35,17 @@ def next_size(entries: Sequence[Entry], size: int) -> int:
         size: how many were asked for.
     """
     return min(2 * size, MOST) if len(entries) == size else BATCH
+
+
+def share_out(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries of each lane, in deep inboxes maybe none of one; one lane where there are few."""
+    if len(entries) <= BATCH:
+        return [list(entries)] if entries else []
+    lanes: list[list[Entry]] = [[] for _ in range(LANES)]
+    for entry in entries:
+        named = _MODEL_ID.search(entry.body)
+        lanes[crc32(named[1] if named else b"") % LANES].append(entry)
+    return lanes
 
 
 def split(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

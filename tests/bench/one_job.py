@@ -1,4 +1,6 @@
-"""A peer of event-to-row: one RQ job for each event, as many users would write it, run by the worker class that we use.
+"""A peer of event-to-row: one RQ job for each event, as many users would write it, run by RQ's `SimpleWorker`.
+
+Our own worker class refuses every job that is not ours.
 
 A job is one transaction with the floor's three statements for its one event, over a connection that the process keeps;
 psycopg prepares them. Everything else is RQ's default.
@@ -9,11 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from rq.serializers import JSONSerializer
+from rq.worker import SimpleWorker
 
-from service import config
-from service.runtime import Runtime
+from service import config, inbox
+from service.queue import queue_of
 from tests.bench.floor import apply
-from workers.rq_worker import work
 
 QUEUE = "bench-one-job"
 JOB = "tests.bench.one_job.apply_event"
@@ -26,10 +29,6 @@ def apply_event(body: str) -> None:
     apply(_connections[0], [body.encode()])
 
 
-def _nothing() -> None:
-    """Redis does not go away here."""
-
-
 def main() -> None:
     """A worker of that queue alone, until SIGTERM."""
     settings = config.load(("DATABASE_URL", "REDIS_URL"))
@@ -37,7 +36,9 @@ def main() -> None:
     from tests.bench import one_job
 
     one_job._connections.append(psycopg.connect(settings.postgres_url))
-    work(Runtime.build(settings), QUEUE, _nothing)
+    client = inbox.connect(settings.redis, timeout=None)
+    worker = SimpleWorker([queue_of(client, QUEUE)], connection=client, serializer=JSONSerializer)
+    worker.work(logging_level="WARNING")
 
 
 if __name__ == "__main__":

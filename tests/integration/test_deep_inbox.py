@@ -68,7 +68,7 @@ def test_a_deep_inbox_is_applied_once_and_each_step_of_each_model_is_told(draine
     assert counted["applied"] == len(bodies) - 100
 
 
-def test_what_ends_a_batch_ends_the_drain(drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_a_lane_ends_the_drain(drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     def apply(_runtime: Runtime, entries: list[Entry], _deadline: float) -> bool:
         applied.append(len(entries))
         if len(applied) > 1:
@@ -111,6 +111,7 @@ def test_a_drain_goes_on_while_a_lock_leaves_an_event(
     monkeypatch.setattr(drain, "ALONE_LOCK_SECONDS", 0.1)
     monkeypatch.setattr(inbox, "RECLAIM_AFTER_MS", 200)
     monkeypatch.setattr(jobs, "LINGER_MS", 100)
+    monkeypatch.setattr(jobs, "DRAIN_SECONDS", 8.0)
     held, good = new_id(), new_id()
     drainer.take(event_body(held, at=T0, status="pending"))
     drainer.put(event_body(held, at=T0 + timedelta(minutes=1)), event_body(good, at=T0))

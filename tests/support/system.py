@@ -208,9 +208,11 @@ def rows(url: str, query: str, *values: Any) -> list[dict[str, Any]]:
     try:
         return _connection(url).execute(query, values or None).fetchall()
     except psycopg.OperationalError:
-        # The server was restarted meanwhile, or the database made anew: a new connection shows whether it is there.
-        _kept.connection = None
-        return _connection(url).execute(query, values or None).fetchall()
+        kept = getattr(_kept, "connection", None)
+        if kept is None or not kept.closed:
+            raise
+    # The server was restarted meanwhile: a new connection shows whether it is there.
+    return _connection(url).execute(query, values or None).fetchall()
 
 
 # The last connection of each thread: who looks again and again would spend most of the time on new ones.

@@ -21,7 +21,7 @@ from service.errors import (
     UpstreamUnreachable,
 )
 from service.redaction import redact, redact_bytes
-from service.upstream.headers import interval, told_to_wait
+from service.upstream.headers import interval, retry_after, told_to_wait
 from service.upstream.json_text import decode
 from service.upstream.mending import mended
 from service.upstream.wire import Fault
@@ -171,7 +171,7 @@ def _refused(reply: Reply) -> Exception:
         return Limited(told_to_wait(reply))
     if reply.status >= 500 or reply.status in _REPEATABLE_STATUSES:
         failed = UpstreamFailed(f"{reply.request}: the vendor answered {reply.status}{_words(reply)}")
-        return Fault(_passing_on(failed, reply, reply.status), retry_after=told_to_wait(reply))
+        return Fault(_passing_on(failed, reply, reply.status), retry_after=retry_after(reply))
     if reply.status >= 400:
         return _passing_on(_rejection(reply), reply, reply.status)
     return UpstreamGarbled(f"{reply.request}: the answer is {reply.status}: is HEADSHOTPRO_API_URL right?")
@@ -189,7 +189,7 @@ def _failed_success(reply: Reply, refusal: _Refusal) -> Exception:
     if status:
         # A 404 that came as a success is not the evidence that `ModelNotFound` is.
         return _passing_on(UpstreamRejected(status, code, message), reply, status)
-    return Fault(_passing_on(UpstreamFailed(message), reply, 502), retry_after=told_to_wait(reply))
+    return Fault(_passing_on(UpstreamFailed(message), reply, 502), retry_after=retry_after(reply))
 
 
 def _rejection(reply: Reply) -> UpstreamError:

@@ -156,6 +156,10 @@ def test_a_time_to_wait_for_is_read_in_every_form(
     pauses = Pauses()
     get(client_of(vendor, pauses))
     assert len(pauses) == 1
+    if status != 429 and name == "X_RateLimit_Reset":
+        # It is in every response of the vendor's: that of a fault says nothing of when to try again.
+        assert pauses[0] <= 1
+        return
     # From now on a busy machine may need a while.
     assert 40 < pauses[0] <= 61
 

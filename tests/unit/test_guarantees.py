@@ -87,7 +87,7 @@ def test_a_run_in_which_all_named_tests_pass_succeeds(checkout: Path) -> None:
 
 
 def test_a_part_of_the_tests_may_run_without_the_check(checkout: Path) -> None:
-    status, said = run(checkout, "-k", "test_kept")
+    status, said = run(checkout, "-n0", "-k", "test_kept")
     assert status == 0, said
 
 
@@ -101,7 +101,7 @@ def test_a_part_of_the_tests_may_run_without_the_check(checkout: Path) -> None:
 )
 def test_a_run_that_does_not_show_a_guarantee_fails(checkout: Path, options: list[str], named: str, why: str) -> None:
     (checkout / "README.md").write_text(README.replace("test_two.py::test_kept", named))
-    status, said = run(checkout, "--guarantees", *options)
+    status, said = run(checkout, "--guarantees", "-n0", *options)
     assert status == 1, said
     assert why in said
     # The closing line tells it, too.

@@ -17,11 +17,12 @@ import msgspec
 from dotenv import dotenv_values
 from msgspec import Meta
 
-from service.addresses import hosts_in_query, sentinels
+from service.addresses import hosts_in_query
 from service.api_keys import parse as parse_keys
 from service.errors import SettingsError
 from service.proxies import bypasses, proxy_url
 from service.redaction import passwords_in, remember
+from service.setting_checks import check_header, check_proxy, check_url
 from service.setting_names import unknown
 
 if TYPE_CHECKING:
@@ -175,11 +176,11 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
     given = _given(os.environ if environ is None else environ, dotenv or Path(".env"))
     settings = _convert(given)
     for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL"):
-        _check_url(name, getattr(settings, name.lower()))
+        check_url(name, getattr(settings, name.lower()))
     for name in ("HTTPS_PROXY", "HTTP_PROXY"):
-        _check_proxy(name, getattr(settings, name.lower()))
-    _check_header("HEADSHOTPRO_API_KEY", [settings.headshotpro_api_key or ""])
-    _check_header("MIRROR_API_KEYS", [one.key for one in settings.api_keys])
+        check_proxy(name, getattr(settings, name.lower()))
+    check_header("HEADSHOTPRO_API_KEY", [settings.headshotpro_api_key or ""])
+    check_header("MIRROR_API_KEYS", [one.key for one in settings.api_keys])
     for name in ("HEADSHOTPRO_WEBHOOK_SECRET", "MIRROR_API_KEYS", "ALERT_URLS"):
         value = getattr(settings, name.lower())
         if value is not None and not _split(value):
@@ -272,63 +273,6 @@ def _convert(given: Mapping[str, str]) -> Settings:
         # Of a value that is none of a few words msgspec shows the value.
         words = "it is none of the words that it may be" if words.startswith("Invalid enum value") else words
         raise SettingsError(f"{place.rstrip('`')} is malformed: {words}") from None
-
-
-SCHEMES = {
-    "DATABASE_URL": ("postgresql", "postgres"),
-    "REDIS_URL": ("redis", "rediss"),
-    "HEADSHOTPRO_API_URL": ("https", "http"),
-    "HEARTBEAT_URL": ("https", "http"),
-    "PUBLIC_URL": ("https", "http"),
-}
-
-
-# They are printed by `doctor` or sent in notifications.
-BARE_URLS = ("HEADSHOTPRO_API_URL", "PUBLIC_URL")
-
-
-def _check_url(name: str, value: str | None) -> None:
-    if value is None:
-        return
-    schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES[name])
-    try:
-        # Raises where it names Sentinels and is malformed; one that names them well has no port for Python's parser.
-        if name == "REDIS_URL" and (group := sentinels(value)):
-            value = group.url
-        parts = urlsplit(hosts_in_query(value))
-        port_is_fine = parts.port is None or parts.port > 0
-    except ValueError:
-        raise SettingsError(f"{name} is malformed: it is no URL; it begins with {schemes}") from None
-    if name in BARE_URLS and ("@" in parts.netloc or parts.query or parts.fragment):
-        raise SettingsError(f"{name} is malformed: it is shown to people, so it holds no user name, password or query")
-    if not value.isprintable() or (name in BARE_URLS and " " in value):
-        raise SettingsError(f"{name} is malformed: it holds a control character, or a blank where none may be")
-    # libpq takes the host from the query too (a socket's directory, or several hosts), so only the form is checked.
-    if (
-        parts.scheme not in SCHEMES[name]
-        or not port_is_fine
-        or not (parts.netloc or parts.query or name == "DATABASE_URL")
-    ):
-        raise SettingsError(f"{name} is malformed: it begins with {schemes} and names a host")
-
-
-def _check_proxy(name: str, value: str | None) -> None:
-    try:
-        if value is not None:
-            proxy_url(value)
-    except ValueError:
-        # The value may hold a password, so it is not repeated.
-        raise SettingsError(f"{name} is malformed: it is http:// or https://, a host and a port") from None
-
-
-def _check_header(name: str, values: Iterable[str]) -> None:
-    """Refuse keys that no HTTP header can hold: the first request would fail, and its error might print the key."""
-    for value in values:
-        if not value.isascii() or not value.isprintable() or value != value.strip():
-            raise SettingsError(
-                f"{name} is malformed: no HTTP header can hold a blank at its end, a control character or a character "
-                "that is not ASCII: copy it once more"
-            )
 
 
 def _split(value: str | None) -> list[str]:

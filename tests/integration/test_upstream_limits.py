@@ -164,6 +164,16 @@ def test_a_time_to_wait_for_is_read_in_every_form(
     assert 40 < pauses[0] <= 61
 
 
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_reset_is_no_reason_to_wait_while_requests_remain(vendor: OddVendor, status: int) -> None:
+    headers = {"X_RateLimit_Limit": "300", "X_RateLimit_Remaining": "299", "X_RateLimit_Reset": "60"}
+    vendor.script(refusal(status, **headers), http(200, MODEL))
+    pauses = Pauses()
+    get(client_of(vendor, pauses))
+    assert len(pauses) == 1
+    assert pauses[0] <= 0.5
+
+
 def test_a_503_is_waited_for_as_long_as_it_tells_then_given_up(vendor: OddVendor) -> None:
     vendor.script(http(503, b"<html>", Retry_After="20"))
     pauses = Pauses()

@@ -8,10 +8,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import gevent
 from gunicorn.http.errors import ParseException
 
-from service.web.connection import PIECE_BYTES, YIELD_SECONDS
+from service.web.connection import PIECE_BYTES
 
 if TYPE_CHECKING:
     from service.web.connection import Connection
@@ -60,7 +59,10 @@ class BodyBudget:
                 self._end_longest()
             if connection in self._ending:
                 raise TimeoutError
-            gevent.sleep(YIELD_SECONDS)
+            if self._held[connection] <= PIECE_BYTES:
+                # A delivery does not wait; all others together hold little more for that.
+                return
+            connection.give_way()
 
     def complete(self, connection: Connection) -> None:
         """A body is here: it keeps its memory until it is released, whatever else comes."""

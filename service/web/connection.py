@@ -127,7 +127,7 @@ class Connection:
         self._head_bytes = self._small_pieces = 0
         if not self._has_yielded:
             with suppress(TimeoutError):
-                self._yield()
+                self.give_way()
         self._has_yielded = False
         if self.requests:
             self._deadline = monotonic() + idle_seconds
@@ -231,7 +231,7 @@ class Connection:
                 continue
             self._small_pieces += len(data) < SMALL_BYTES
             if thread_time() - self._turn_began > TURN_SECONDS:
-                self._yield()
+                self.give_way()
             return data
         raise TimeoutError
 
@@ -255,7 +255,7 @@ class Connection:
         if self.waits:
             self._greenlet.throw(TimeoutError)
 
-    def _yield(self) -> None:
+    def give_way(self) -> None:
         """Let all others go first.
 
         Raises:

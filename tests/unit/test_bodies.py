@@ -7,6 +7,8 @@ import pytest
 
 from service.web.bodies import BodyBudget
 
+KB = 1024
+
 
 class Body:
     """Stands for a connection: it is cut, or it is not."""
@@ -16,6 +18,9 @@ class Body:
 
     def cut(self) -> None:
         self.is_cut = True
+
+    def give_way(self) -> None:
+        gevent.sleep(0.001)
 
 
 def bodies(budget: BodyBudget, *sizes: int) -> list[Body]:
@@ -27,10 +32,10 @@ def bodies(budget: BodyBudget, *sizes: int) -> list[Body]:
 
 
 def test_body_that_has_been_arriving_longest_ends_for_a_newcomer() -> None:
-    budget = BodyBudget(100)
-    first, second = bodies(budget, 60, 40)
+    budget = BodyBudget(100 * KB)
+    first, second = bodies(budget, 60 * KB, 40 * KB)
     newcomer = Body()
-    taking = gevent.spawn(budget.take, newcomer, 10)
+    taking = gevent.spawn(budget.take, newcomer, 30 * KB)
     gevent.sleep(0.01)
     assert (first.is_cut, second.is_cut, newcomer.is_cut) == (True, False, False)
     # There is room only when the memory is given back.
@@ -40,10 +45,10 @@ def test_body_that_has_been_arriving_longest_ends_for_a_newcomer() -> None:
 
 
 def test_complete_body_never_ends() -> None:
-    budget = BodyBudget(100)
-    complete, arriving = bodies(budget, 60, 40)
+    budget = BodyBudget(100 * KB)
+    complete, arriving = bodies(budget, 60 * KB, 40 * KB)
     budget.complete(complete)  # type: ignore[arg-type]
-    taking = gevent.spawn(budget.take, Body(), 10)
+    taking = gevent.spawn(budget.take, Body(), 30 * KB)
     gevent.sleep(0.01)
     assert (complete.is_cut, arriving.is_cut) == (False, True)
     budget.release(arriving)  # type: ignore[arg-type]
@@ -51,11 +56,18 @@ def test_complete_body_never_ends() -> None:
 
 
 def test_body_alone_that_is_too_much_ends_itself() -> None:
-    budget = BodyBudget(100)
+    budget = BodyBudget(100 * KB)
     with pytest.raises(TimeoutError):
-        bodies(budget, 101)
+        bodies(budget, 101 * KB)
     # What a body held that ended is there again.
-    budget = BodyBudget(100)
-    (body,) = bodies(budget, 100)
+    budget = BodyBudget(100 * KB)
+    (body,) = bodies(budget, 100 * KB)
     budget.release(body)  # type: ignore[arg-type]
-    bodies(budget, 100)
+    bodies(budget, 100 * KB)
+
+
+def test_delivery_does_not_wait_for_room() -> None:
+    budget = BodyBudget(100 * KB)
+    first, _ = bodies(budget, 60 * KB, 40 * KB)
+    bodies(budget, 2 * KB)
+    assert first.is_cut

@@ -191,7 +191,7 @@ def test_a_lock_on_everything_is_waited_for_and_makes_nothing_dead(
     assert drainer.drain().results == {"applied": 30}
 
 
-def test_a_role_without_a_privilege_makes_nothing_dead(drainer: Drainer) -> None:
+def test_a_role_without_a_privilege_makes_nothing_dead(drainer: Drainer, redis_url: str) -> None:
     with psycopg.connect(drainer.url, autocommit=True) as connection:
         role = f"role_{new_id()}"
         connection.execute(f"create role {role} login password 'p'")
@@ -199,7 +199,7 @@ def test_a_role_without_a_privilege_makes_nothing_dead(drainer: Drainer) -> None
         connection.execute(f"grant all on all tables in schema headshotpro to {role}")
         connection.execute(f"revoke insert on headshotpro.models from {role}")
         url = drainer.engine.url.set(username=role, password="p").render_as_string(hide_password=False)
-    limited = Drainer(url.replace("postgresql+psycopg", "postgresql"), _redis_url(drainer))
+    limited = Drainer(url.replace("postgresql+psycopg", "postgresql"), redis_url)
     try:
         limited.put(event_body(new_id(), at=T0))
         with pytest.raises(StorageUnavailable, match="privilege"):
@@ -208,11 +208,6 @@ def test_a_role_without_a_privilege_makes_nothing_dead(drainer: Drainer) -> None
         limited.close()
     drainer.let_time_pass()
     assert drainer.drain().results == {"applied": 1}
-
-
-def _redis_url(drainer: Drainer) -> str:
-    options = drainer.client.connection_pool.connection_kwargs
-    return f"redis://:{options['password']}@{options['host']}:{options['port']}/0"
 
 
 def test_an_event_that_postgres_keeps_in_no_form_blocks_no_other(drainer: Drainer) -> None:

@@ -10,7 +10,7 @@ import sys
 from service import config, log
 from service.queue import DRAIN_QUEUE
 from service.runtime import Runtime
-from service.storage.database import after_commit
+from service.storage.database import after_statement
 
 # The jobs are imported before the first one comes, which else would wait for that.
 from workers import jobs
@@ -26,7 +26,7 @@ def main(queue: str, pipe: int | None = None) -> None:
     log.hide_words_of_crashes()
     runtime = Runtime.build(settings)
     runtime.progress = Reporter(pipe)
-    after_commit(runtime.engine, runtime.progress)
+    after_statement(runtime.engine, runtime.progress)
     jobs.install(runtime)
     # The supervisor that would end it may be gone.
     end_when_stuck(runtime.stop)

@@ -1,7 +1,7 @@
 """Progress of a worker's children, reported over a pipe: a supervisor finds a child that stands still.
 
 Not through Postgres or Redis: an outage of either must not look like a child that hangs. A child reports each
-transaction that commits, each job, and each round of waiting; one that is stopped, or stuck in a statement, is silent.
+statement that ends, each job, and each round of waiting; one that is stopped, or stuck in a statement, is silent.
 """
 
 from __future__ import annotations

@@ -121,9 +121,9 @@ def connect(
     return engine
 
 
-def after_commit(engine: Engine, call: Callable[[], None]) -> None:
-    """Call something after each transaction of an engine that is about to commit, in its own thread."""
-    event.listen(engine, "commit", lambda _connection: call())
+def after_statement(engine: Engine, call: Callable[[], None]) -> None:
+    """Call something after each statement that an engine has executed, in the thread that executed it."""
+    event.listen(engine, "after_cursor_execute", lambda *_arguments: call())
 
 
 @contextmanager

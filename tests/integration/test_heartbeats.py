@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 from service import inbox
 from service.heartbeat import WORKER, Heartbeat
@@ -158,6 +159,17 @@ def test_new_process_removes_rows_of_those_killed_here(database_url: str) -> Non
     with beating(database_url, name):
         query = "select name from headshotpro.processes"
         assert eventually(lambda: {row["name"] for row in rows(database_url, query)} == {elsewhere, name}, 5)
+
+
+def test_each_statement_of_a_transaction_is_progress(database_url: str) -> None:
+    engine = database.connect(database_url)
+    reports: list[None] = []
+    database.after_statement(engine, lambda: reports.append(None))
+    with database.transaction(engine) as connection:
+        before = len(reports)
+        for number in range(1, 4):
+            connection.execute(text("SELECT 1"))
+            assert len(reports) == before + number
 
 
 def test_rows_unseen_for_a_day_are_removed(database_url: str) -> None:

@@ -1,13 +1,15 @@
 """Erasing the personal data of tombstones: in their own rows, and wherever else something names the person.
 
 What is about another model, or about none, can hold a name or an address too. It is found by searching, which takes
-seconds where many events are kept, so it happens before the transaction that locks the models: a slice of events at a
-time, and the search begins anew where a process ends in between.
+minutes where a million events are kept. So the search comes before the transaction that locks the models, takes a slice
+of events at a time, and may stop between two slices and go on later. It begins anew where a process ends in between.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from service.storage import changes, erasing, models
@@ -22,21 +24,28 @@ if TYPE_CHECKING:
 EVENTS_AT_ONCE = 500
 
 
-def erase(engine: Engine, ids: Sequence[str]) -> int:
+# The tombstones of a search that stopped because its time was up, and the last event that it has looked through.
+_stopped: dict[frozenset[str], str] = {}
+
+
+def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | None:
     """Erase the personal data of tombstones everywhere; those that are alive or were erased before are left alone.
 
     Args:
         engine: the mirror's Postgres.
         ids: some models.
+        deadline: when to stop searching, on the monotonic clock; at least one slice of events is searched.
 
     Returns:
-        How many were erased.
+        How many were erased. None where the search stopped at the deadline: nobody is erased yet, and the next call
+        with the same models goes on.
     """
     if not ids:
         return 0
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         names = erasing.names(connection, ids)
-    _forget_in_events(engine, names)
+    if not _forget_in_events(engine, names, frozenset(ids), deadline):
+        return None
     now = datetime.now(UTC)
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         # In the order of locks that all writers keep.
@@ -47,12 +56,24 @@ def erase(engine: Engine, ids: Sequence[str]) -> int:
     return len(erased)
 
 
-def _forget_in_events(engine: Engine, names: Sequence[erasing.Name]) -> None:
-    """Take the bodies of events away that name somebody, whatever model they are about."""
-    above: str | None = "" if names else None
+def stopped() -> list[str]:
+    """The tombstones of a search that stopped at its deadline; none where none did."""
+    return [model_id for tombstones in _stopped for model_id in sorted(tombstones)]
+
+
+def _forget_in_events(
+    engine: Engine, names: Sequence[erasing.Name], tombstones: frozenset[str], deadline: float
+) -> bool:
+    """Take the bodies of events away that name somebody, whatever model they are about: whether all were searched."""
+    above = _stopped.get(tombstones, "") if names else None
+    _stopped.clear()
     while above is not None:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             above = erasing.forget_payloads(connection, names, above, EVENTS_AT_ONCE)
+        if above is not None and monotonic() > deadline:
+            _stopped[tombstones] = above
+            return False
+    return True
 
 
 def _change(row: dict[str, Any], now: datetime) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.errors import MirrorError
-from service.mirror.erasure import erase
+from service.mirror.erasure import erase, stopped
 from service.storage import erasing, models, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
@@ -51,7 +51,7 @@ def tidy(engine: Engine, keeping: Keeping, seconds: float) -> bool:
         Whether all is done.
     """
     deadline = monotonic() + seconds
-    return all(_until_done(engine, name, step, deadline) for name, step in _steps(keeping).items())
+    return all(_until_done(engine, name, step, deadline) for name, step in _steps(keeping, deadline).items())
 
 
 def erase_now(engine: Engine, model_id: str) -> bool:
@@ -69,17 +69,20 @@ def erase_now(engine: Engine, model_id: str) -> bool:
             raise MirrorError(f"the mirror has never seen a model {model_id}")
         if row["status"] != "deleted":
             raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
-    return erase(engine, [model_id]) > 0
+    return bool(erase(engine, [model_id]))
 
 
-def _steps(keeping: Keeping) -> dict[str, Callable[[Engine], int]]:
-    """What there is to do: each takes a small bite and says how many rows it had."""
+def _steps(keeping: Keeping, deadline: float) -> dict[str, Callable[[Engine], int | None]]:
+    """What there is to do: each takes a small bite and returns its number of rows, None where its time was up."""
     now = datetime.now(UTC)
 
-    def erase_due(engine: Engine) -> int:
-        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            ids = erasing.due(connection, now - timedelta(days=keeping.personal), ERASED_AT_ONCE)
-        return erase(engine, ids)
+    def erase_due(engine: Engine) -> int | None:
+        # Tombstones that come due meanwhile would make a search begin anew.
+        ids = stopped()
+        if not ids:
+            with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+                ids = erasing.due(connection, now - timedelta(days=keeping.personal), ERASED_AT_ONCE)
+        return erase(engine, ids, deadline)
 
     def purge_events(engine: Engine) -> int:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
@@ -93,7 +96,7 @@ def _steps(keeping: Keeping) -> dict[str, Callable[[Engine], int]]:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             return retention.purge_set_aside(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
 
-    steps: dict[str, Callable[[Engine], int]] = {
+    steps: dict[str, Callable[[Engine], int | None]] = {
         "tombstones_erased": erase_due,
         "events_purged": purge_events,
         "changes_purged": purge_history,
@@ -104,15 +107,18 @@ def _steps(keeping: Keeping) -> dict[str, Callable[[Engine], int]]:
     return steps
 
 
-def _until_done(engine: Engine, name: str, step: Callable[[Engine], int], deadline: float) -> bool:
+def _until_done(engine: Engine, name: str, step: Callable[[Engine], int | None], deadline: float) -> bool:
     """Take bites until nothing is left or the time is up: whether nothing is left."""
     done = 0
     while monotonic() < deadline:
         bite = step(engine)
+        if bite is None:
+            break
         done += bite
         if not bite:
             if done:
                 log.info("tidied", **{name: done})
             return True
-    log.info("tidied", **{name: done})
+    if done:
+        log.info("tidied", **{name: done})
     return False

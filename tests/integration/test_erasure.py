@@ -11,6 +11,7 @@ from service.inbox import Delivery
 from service.mirror.drain import drain_batch
 from service.mirror.erasure import erase
 from service.mirror.tidy import Keeping, erase_now, tidy
+from service.storage import erasing
 from tests.integration.test_tidy import FOREVER, dead_and_gone, everything
 from tests.support.drainer import T0, TOLERANCE, minutes
 from tests.support.system import event_body, event_document, new_id, rows
@@ -144,6 +145,41 @@ def test_search_goes_through_every_slice_of_events(drainer: Drainer, monkeypatch
     assert not any(payloads(drainer)[f"evt_{number}"] for number in range(7))
     # A second time there is nobody to look for.
     assert erase(drainer.engine, [model]) == 0
+
+
+def test_search_that_stops_at_its_deadline_goes_on_later(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.mirror.erasure.EVENTS_AT_ONCE", 2)
+    model, other = dead_and_gone(drainer), new_id()
+    drainer.take(*(event(f"evt_{number}", other, title="Bob", note="zoe@example.com") for number in range(7)))
+    results = [erase(drainer.engine, [model], deadline=0.0) for _ in range(3)]
+    assert results == [None, None, None]
+    assert drainer.row(model)["erased_at"] is None
+    # Each call went a slice further; one that begins anew each time never ends.
+    while (result := erase(drainer.engine, [model], deadline=0.0)) is None:
+        results.append(result)
+        assert len(results) < 10
+    assert result == 1
+    assert not any(payloads(drainer)[f"evt_{number}"] for number in range(7))
+
+
+def test_tombstone_due_during_a_search_does_not_restart_it(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.mirror.erasure.EVENTS_AT_ONCE", 2)
+    first, second = dead_and_gone(drainer), new_id()
+    drainer.take(*(event(f"evt_{number}", new_id(), title="Bob", note="zoe@example.com") for number in range(7)))
+    assert erase(drainer.engine, [first], deadline=0.0) is None
+    drainer.take(event_body(second, at=T0, title="Ann"), event_body(second, event="model.deleted", at=minutes(1)))
+    searched_from: list[str] = []
+    forget_payloads = erasing.forget_payloads
+
+    def spy(connection: Any, names: Any, above: str, count: int) -> str | None:
+        searched_from.append(above)
+        return forget_payloads(connection, names, above, count)
+
+    monkeypatch.setattr(erasing, "forget_payloads", spy)
+    assert tidy(drainer.engine, SOON, 30)
+    assert searched_from[0] > "", "the search for the first one goes on"
+    assert drainer.row(first)["erased_at"] is not None
+    assert drainer.row(second)["erased_at"] is not None
 
 
 def test_living_model_and_its_events_are_left_alone(drainer: Drainer) -> None:

@@ -150,8 +150,10 @@ def compose(items: Sequence[Item], titles: Mapping[str, str], public_url: str | 
         return None
     heads: list[str] = []
     sections: list[str] = []
+    # Newer code, which runs beside this one during a deploy, may open alerts of other kinds.
+    kinds = (*KINDS, *sorted({item.kind for item in told} - {*KINDS}))
     for what in _GRAVEST_FIRST:
-        for kind in KINDS:
+        for kind in kinds:
             group = [item for item in told if (item.what, item.kind) == (what, kind)]
             if group:
                 heads.append(_head(what, kind, len(group)))

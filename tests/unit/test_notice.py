@@ -63,6 +63,12 @@ def test_each_kind_has_words_for_one_and_for_many(kind: str, what: str, tone: st
     assert ("12 " in many.title) == kind.startswith("model_")
 
 
+def test_alert_of_a_kind_that_newer_code_opened_is_sent() -> None:
+    message = composed(Item("opened", 1, "disk_full"))
+    assert "disk_full" in message.title
+    assert "headshot-mirror alerts list" in message.body
+
+
 def test_names_are_told_where_they_are_given_and_the_link_where_there_is_one() -> None:
     (item,) = items("opened", "model_failed", 1)
     assert item.model_id

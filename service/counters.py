@@ -12,6 +12,8 @@ import secrets
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from contextlib import suppress
+from math import isfinite
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
@@ -150,11 +152,17 @@ def bucket_of(seconds: float) -> str:
 
 
 def read(client: Any) -> dict[tuple[str, ...], float]:
-    """Every count of all processes, by its name and labels.
+    """Every count of all processes, by its name and labels; a field that a person wrote and is no count is left out.
 
     Raises:
         InboxUnavailable: Redis cannot be reached.
     """
     with reachable():
         stored = client.hgetall(KEY)
-    return {tuple(name.decode().split(SEPARATOR)): float(value) for name, value in stored.items()}
+    counts: dict[tuple[str, ...], float] = {}
+    for name, value in stored.items():
+        # Alerts and HEARTBEAT_URL depend on this: one odd field must not end them.
+        with suppress(ValueError):
+            if isfinite(count := float(value)):
+                counts[tuple(name.decode().split(SEPARATOR))] = count
+    return counts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service import inbox
-from service.counters import BUCKETS, SUM, Counters, bucket_of, read
+from service.counters import BUCKETS, KEY, SUM, Counters, bucket_of, read
 from service.errors import InboxUnavailable
 from tests.support.processes import eventually, hanging
 from tests.support.threads import at_once
@@ -31,6 +31,15 @@ def test_several_processes_and_threads_count_together(redis_url: str) -> None:
 
         at_once(*[lambda share=share: count(share) for share in shares for _ in range(2)])
         assert read(client) == {("deliveries", "accepted"): 1200, ("waited", "full"): 1.5}
+
+
+def test_fields_that_are_no_counts_are_left_out(redis_url: str) -> None:
+    with inbox.connect(redis_url) as client:
+        counters = Counters(client)
+        counters.add("deliveries", "accepted")
+        counters.flush()
+        client.hset(KEY, mapping={"events|applied": "many", b"\xff": "1", "events|stale": "nan"})
+        assert read(client) == {("deliveries", "accepted"): 1}
 
 
 def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:

@@ -30,6 +30,7 @@ from service.mirror.merge import DELETED
 from service.mirror.observe import from_single
 from service.storage import models, wishes
 from service.storage.database import transaction
+from service.tracebacks import without_messages
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         except MirrorError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever one model makes of our code, the others are asked about
+            log.error("refetch.crashed", model_id=claimed[0].model_id, trace=without_messages(error))
             _put_off(engine, claimed.popleft(), f"unexpected error: {type(error).__name__}")
         finally:
             _give_back(engine, claimed, pause)
@@ -104,7 +106,7 @@ def _gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
     except MirrorError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a page makes of our code, single GETs ask about each model
-        log.error("gather.failed", error=f"unexpected error: {type(error).__name__}")
+        log.error("gather.crashed", trace=without_messages(error))
         return 0
 
 

@@ -13,6 +13,7 @@ import structlog
 from service.errors import ListUnusable, MirrorError, Stopping, Throttled, UpstreamError, UpstreamRejected
 from service.storage import pulls, set_aside
 from service.storage.database import transaction
+from service.tracebacks import without_messages
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Slice(ABC):
         except Exception as error:  # noqa: BLE001 - see below
             # A pull that nobody ends would be taken up again and again, and fail at the same place. Its values may be
             # personal data: they belong neither into the row nor into the log.
-            log.error("pull.crashed", kind=self.kind, error=_kind_of(error))
+            log.error("pull.crashed", kind=self.kind, error=_kind_of(error), trace=without_messages(error))
             self._end("failed", f"unexpected error, please report it: {_kind_of(error)}")
         else:
             if not self.ended:

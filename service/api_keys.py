@@ -12,7 +12,7 @@ LONGEST_NAME = 64
 
 
 class Scope(IntEnum):
-    """What a key may do; each scope includes the ones before it."""
+    """The calls that a key may make; each scope includes the ones before it."""
 
     METRICS = 0
     READ = 1

@@ -31,7 +31,7 @@ def refuse(connection: Any) -> None:
 
 
 def _mode(connection: Any) -> bytes | None:
-    """What the server says of itself: in its greeting (RESP3), else when it is asked; None where it may not say."""
+    """The server's mode, from its greeting (RESP3) or from INFO; None where this user may not read INFO."""
     greeting = connection.handshake_metadata
     if greeting:
         mode: bytes | None = greeting.get(b"mode")

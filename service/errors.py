@@ -5,7 +5,7 @@ MirrorError
 ├── Stopping                 the process was asked to stop while it waited
 ├── Unavailable              a server of ours is gone: wait and go on
 │   ├── StorageUnavailable   Postgres
-│   │   ├── LockUnavailable  somebody else holds a lock that is needed
+│   │   ├── LockUnavailable  another transaction holds a lock that is needed
 │   │   └── StatementTimeout a statement took longer than its limit
 │   └── InboxUnavailable     Redis
 │       └── ClusterRefused   it is a Redis Cluster (exit 2 of a command)

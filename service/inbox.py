@@ -31,7 +31,7 @@ GROUP = "drain"
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
 
-# What one read brings into memory: so many entries a trip, the next trip only while their bodies have fewer bytes.
+# One read brings this into memory: entries of one trip; and bytes of bodies, after which no further trip is made.
 AT_A_TIME = 128
 MOST_BYTES = 4 * 1024 * 1024
 
@@ -336,7 +336,7 @@ def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
 
 
 def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
-    """A time of an entry; the one that is in its id where it tells none, or now where that is no time either."""
+    """A time of an entry. Where it has none, the time in its id; where that is none either, now."""
     for written in (seconds or b"", entry_id.split(b"-")[0][:-3]):
         with suppress(ValueError, OverflowError):
             return datetime.fromtimestamp(float(written), UTC)

@@ -99,7 +99,7 @@ class Outgoing:
             # Also where the caller is interrupted while it waits.
             attempt.abandon()
         if not in_time:
-            # Whatever came of it since: a socket that was shut down looks like the end of a response.
+            # Its result since then is not used: a socket that was shut down looks like the end of a response.
             message = f"no whole response within {self._deadline:g} s"
             raise Undelivered(message, timed_out=True, may_have_arrived=attempt.connected)
         if attempt.error is not None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Below the lease of a pull, so that a slow response does not cost it.
 RESPONSE_TIMEOUT_SECONDS = 10.0
-# Who waits reports so often that it does.
+# A wait reports progress at least this often, in seconds.
 LONGEST_SILENCE_SECONDS = 5.0
 
 

@@ -132,7 +132,7 @@ class StatusReader:
         return ("web", "worker", "clock") if wants_web else ("worker", "clock")
 
     def _ask_postgres(self, *, figures: bool) -> tuple[_FromPostgres | None, str, str]:
-        """What Postgres knows, or why it does not say, or why its schema does not do."""
+        """The state from Postgres, or why it is unavailable, or why its schema is too old."""
         try:
             return Question(lambda: self._of_postgres(figures=figures)).answer(2 * SERVER_SECONDS), "", ""
         except StorageUnavailable as error:

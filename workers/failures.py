@@ -1,4 +1,4 @@
-"""What RQ gets to know of a job that fails: it logs the whole traceback, and keeps it in Redis."""
+"""Errors of jobs without values: RQ logs the whole traceback of a failed job, and keeps it in Redis."""
 
 from __future__ import annotations
 

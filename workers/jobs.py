@@ -86,7 +86,7 @@ def drain() -> None:
             spooled = spooled and _apply_spooled(runtime)
             entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
             runtime.progress()
-            # What is left comes again after a few seconds.
+            # Events that were left can be read again after a few seconds.
             if not entries and not spooled and not left.is_set():
                 return
             threads.apply(entries, more=len(entries) == size)

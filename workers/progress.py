@@ -1,4 +1,4 @@
-"""Progress of a worker's children, reported over a pipe: a supervisor finds a child that stands still.
+"""Progress of a worker's children, reported over a pipe: the supervisor finds a child that makes none.
 
 Not through Postgres or Redis: an outage of either must not look like a child that hangs. A child reports each
 statement that ends, each job, and each round of waiting; one that is stopped, or stuck in a statement, is silent.
@@ -18,14 +18,14 @@ class Reporter:
     """A child's end of the pipe. Any thread that does the child's work may report.
 
     Args:
-        descriptor: the end that is written to; None: nobody listens.
+        descriptor: the end that is written to; None where no supervisor listens.
     """
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
         self._next = 0.0
         if descriptor is not None:
-            # A supervisor that stands still itself must not stop its children.
+            # A supervisor that does not read must not stop its children.
             os.set_blocking(descriptor, False)
 
     def __call__(self) -> None:

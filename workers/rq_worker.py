@@ -1,6 +1,6 @@
 """RQ's worker, mended: it comes back when Redis does, stops between two batches, and runs our own jobs alone.
 
-RQ calls whatever function a job in Redis names, imports its callbacks and sends its webhooks. So anybody who can write
+RQ calls whatever function a job in Redis names, imports its callbacks and sends its webhooks. So a person who can write
 to Redis could run anything here. Three things prevent that: `OwnJob` has no function but ours, and no callbacks or
 webhooks, whichever part of RQ asks for them; `Worker.execute_job` refuses and deletes a job that asks for more than
 `service.queue.Job` ever does; and a job that RQ cannot even read ends neither the worker nor its housekeeping.
@@ -38,7 +38,7 @@ WORKER_TTL_SECONDS = 20
 COME_BACK_SECONDS = 1.0
 
 
-# What a job of RQ may name or ask for beyond its function and arguments; ours never do.
+# Fields by which a job of RQ asks for more than its function and arguments; our jobs never have them.
 FOREIGN_FIELDS = (
     "success_callback_name",
     "failure_callback_name",
@@ -110,7 +110,7 @@ class OwnJob(Job):
         return "" if asked in OURS else "no job of ours has this function, these arguments and this queue"
 
     def function_name(self) -> str:
-        """What it would have run, for the log."""
+        """The name of its function, for the log."""
         try:
             return str(self.func_name)[:LONGEST_NAME_LOGGED]
         except DeserializationError:

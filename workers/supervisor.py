@@ -79,7 +79,7 @@ class Child:
             self._reports.close()
             self._start()
         elif silent > (self._limit if self.seen_at else max(self._limit, START_SECONDS)):
-            # What it has in flight is done again by its successor; one that the kernel holds ends later.
+            # Its successor does again what was in flight; a child that the kernel holds ends later.
             log.error("worker.child.silent", queue=self._queue, pid=self.process.pid, seconds=round(silent))
             self.process.kill()
 

@@ -88,7 +88,7 @@ class Access:
         """One response's clock.
 
         Args:
-            skew: how far it is ahead of ours; None, where the response has no `Date`, says nothing.
+            skew: how far its clock is ahead of ours; None where the response has no `Date`, which is ignored.
         """
         if skew is None:
             return

@@ -1,6 +1,6 @@
-"""What is wrong with the mirror now, and what to do: facts in, problems out. Pure.
+"""Problems of the mirror, and what to do about each: facts in, problems out. Pure.
 
-One function for everybody who reports it: `status`, `doctor`, `up` and `HEARTBEAT_URL`. The code of a problem is the
+`status`, `doctor`, `up` and `HEARTBEAT_URL` all use this one function. The code of a problem is the
 alert's kind where there is one. An alert that a person acknowledged, or that is about a model, is no problem of the
 mirror. A process that is missing is one, whoever acknowledged its alert: nothing is well without it.
 """
@@ -51,7 +51,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What problems follow from, as of one moment.
+    """The facts from which problems follow, as of one moment.
 
     Attributes:
         postgres: why Postgres cannot be used; empty where it can.
@@ -61,7 +61,7 @@ class Facts:
         now: the moment, by Postgres' clock; None where that is not known.
         processes: all that have a row.
         expected: kinds of which one has to run.
-        alerts: kinds of the open alerts that nobody acknowledged.
+        alerts: kinds of the open alerts that are not acknowledged.
     """
 
     postgres: str = ""

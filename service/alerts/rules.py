@@ -152,8 +152,8 @@ class Limits:
         failed_grace: a model may stay failed for so long: the vendor restarts it.
         stuck_after: it may stay in a status of `MOVING` for so long.
         pull_interval: between the starts of two full pulls.
-        worker_missing: no worker may be seen for so long.
-        stalled: events may wait for so long while none is applied.
+        worker_missing: how long no worker may be seen.
+        stalled: how long events may wait while none is applied.
     """
 
     failed_grace: timedelta

@@ -1,7 +1,7 @@
 """Signs of life that the evaluator of alerts remembers from one look to the next: a worker's heartbeat, events applied.
 
-Kept in memory, because a row does not say whether anybody looked meanwhile: after an outage of Postgres every heartbeat
-is old, and no worker is missing. So the memory begins anew wherever looks were not made.
+Kept in memory, because a row does not show whether an evaluator ran meanwhile: after an outage of Postgres every
+heartbeat is old, and no worker is missing. So the memory begins anew wherever looks were not made.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class InboxSigns(NamedTuple):
-    """What Redis says of the inbox.
+    """The state of the inbox, from Redis.
 
     Attributes:
         oldest_seconds: age of the oldest event in it; None where it is empty.
@@ -34,7 +34,7 @@ class InboxSigns(NamedTuple):
 
 
 def read_inbox(client: redis.Redis) -> InboxSigns | None:
-    """What Redis says; None while it is unavailable."""
+    """The state of the inbox; None while Redis is unavailable."""
     try:
         oldest = Inbox(client).depth().oldest_seconds
         counted = counters.read(client)
@@ -52,7 +52,7 @@ class Signs:
         self._processed: float | None = None
 
     def forget(self) -> None:
-        """Begin anew: nobody looked for a while."""
+        """Begin anew: no evaluation ran for a while."""
         self._missed_since = self._applied_at = self._processed = None
 
     def note(

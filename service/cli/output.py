@@ -1,6 +1,6 @@
 """How data is printed: a table for people, one JSON document for programs.
 
-What comes from outside (titles, ids, addresses, errors) is text: no markup, and nothing that a terminal obeys. Commands
+Text from outside (titles, ids, addresses, errors) stays text: no markup, and nothing that a terminal obeys. Commands
 print through `say` and the functions below, never by themselves.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 WIDEST = 1000
-# What spreadsheets take for the beginning of a formula (OWASP, CSV injection).
+# A spreadsheet takes these for the beginning of a formula (OWASP, CSV injection).
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 

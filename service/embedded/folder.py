@@ -84,10 +84,10 @@ class ServerFolder:
 def make_folder(path: Path) -> None:
     """Make a folder that only this user may change, or make sure that one is so.
 
-    What lies in it is run, and a server of root's changes owners in it: nobody else may have put anything there.
+    Programs in it are run, and a server of root changes owners in it: no other user may have put a file there.
 
     Raises:
-        EmbeddedError: it cannot be made or written to, belongs to somebody else, or holds what is not this user's.
+        EmbeddedError: it cannot be made or written to, belongs to another user, or holds a file of another user.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What of the upstream's responses could not be used, written down so that somebody can find out about it."""
+"""Records and fields of the upstream's responses that could not be used: they are set aside, for people to find."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 def note(connection: Connection, unusable: Iterable[Unusable], pull_id: int | None = None) -> None:
-    """Write down what of list pages or of a GET could not be used.
+    """Set aside the records and fields of list pages or of a GET that could not be used.
 
     Args:
         connection: a transaction that has its locks on the models already.
         unusable: records and fields.
-        pull_id: the pull that met them.
+        pull_id: the pull that found them.
     """
     if found := [row for one in unusable for row in _rows(one, pull_id)]:
         set_aside.note(connection, found)
 
 
 def note_single(connection: Connection, model_id: str, answer: Answer[Any], pull_id: int | None = None) -> None:
-    """Write down what of a GET could not be used, and resolve what is well again and only a GET contains."""
+    """Set aside fields of a GET that could not be used, and resolve those well again that only a GET contains."""
     note(connection, answer.set_aside, pull_id)
     still = sorted(DETAIL.intersection(name for one in answer.set_aside for name in one.fields))
     set_aside.resolve_detail(connection, model_id, still)

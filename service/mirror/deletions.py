@@ -37,7 +37,7 @@ REJECTED_FOR_SECONDS = 86_400.0
 
 
 class Look(NamedTuple):
-    """What a GET of a suspect gave.
+    """The result of a GET of a suspect.
 
     Attributes:
         model_id: the suspect.

@@ -44,11 +44,11 @@ BATCH_LOCK_SECONDS = 5.0
 # Alone, an event waits for a lock for this long; the others do not wait for it.
 ALONE_LOCK_SECONDS = 0.5
 ALONE_STATEMENT_SECONDS = 10.0
-# A lock that so many in a row cannot get is in the way of all.
+# Where this many events in a row cannot get a lock, no event can.
 MOST_LOCKED = 20
-# What is left of a batch after this is begun anew, with SIGTERM and the job's own end looked at in between.
+# After this the rest of the batch is left to the next read: SIGTERM and the job's end are checked in between.
 ONE_BY_ONE_SECONDS = 30.0
-# Further ahead no setting lets a signature be.
+# No setting accepts a signature from further ahead.
 LATEST_SIGNATURE = timedelta(hours=1)
 
 UNUSABLE = "a webhook event has them with another type, out of range or too long"
@@ -194,7 +194,7 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
 
 
 def _wish(event: Event) -> Wish | None:
-    """The question that a dead event about a model is: a GET sent after it was signed tells what the event did."""
+    """A refetch request for a dead event about a model: a GET sent after it was signed shows what happened."""
     if event.status != "dead" or event.model_id is None:
         return None
     now = datetime.now(UTC)

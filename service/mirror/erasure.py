@@ -37,8 +37,8 @@ def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | No
         deadline: when to stop searching, on the monotonic clock; at least one slice of events is searched.
 
     Returns:
-        How many were erased. None where the search stopped at the deadline: nobody is erased yet, and the next call
-        with the same models goes on.
+        How many were erased. None where the search stopped at the deadline: no model is erased yet, and the
+        next call with the same models goes on.
     """
     if not ids:
         return 0
@@ -64,7 +64,7 @@ def stopped() -> list[str]:
 def _forget_in_events(
     engine: Engine, names: Sequence[erasing.Name], tombstones: frozenset[str], deadline: float
 ) -> bool:
-    """Take the bodies of events away that name somebody, whatever model they are about: whether all were searched."""
+    """Remove the bodies of events that name one of the persons; False where the time was up before the end."""
     above = _stopped.get(tombstones, "") if names else None
     _stopped.clear()
     while above is not None:

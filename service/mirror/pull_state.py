@@ -1,4 +1,4 @@
-"""What pulls of one process share, and what a pull remembers between two slices: its checkpoint."""
+"""The parts that pulls of one process share, and the checkpoint that a pull keeps between two slices."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 # What is read while pages are merged is merged together, in halves of this: the models of a large batch of the drain.
 AHEAD = 16
 
-# So many GETs of one suspect may fail; then the next full pull decides about it.
+# After this many failed GETs of one suspect, the next full pull decides about it.
 MOST_FAILED_GETS = 3
-# One suspect's GET may fail by itself. Where those of so many suspects in a row fail, the upstream is unavailable.
+# One suspect's GET may fail by itself. Where this many suspects in a row fail, the upstream is unavailable.
 MOST_FAILED_IN_A_ROW = 5
 
 

@@ -48,7 +48,7 @@ class Slice(ABC):
     @property
     @abstractmethod
     def steps(self) -> Mapping[str, Callable[[], None]]:
-        """What to do in each phase, again and again until the phase is another one."""
+        """The step of each phase; it is repeated until the phase changes."""
 
     @property
     def left(self) -> float:
@@ -68,7 +68,7 @@ class Slice(ABC):
         except MirrorError:
             raise
         except Exception as error:  # noqa: BLE001 - see below
-            # A pull that nobody ends would be taken up again and again, and fail at the same place. Its values may be
+            # A pull that does not end would be resumed again and again, and fail at the same place. Its values may be
             # personal data: they belong neither into the row nor into the log.
             log.error("pull.crashed", kind=self.kind, error=_kind_of(error), trace=without_messages(error))
             self._end("failed", f"unexpected error, please report it: {_kind_of(error)}")
@@ -77,7 +77,7 @@ class Slice(ABC):
                 self._rest(self.pause)
 
     def _ended_by(self, error: UpstreamError) -> None:
-        """What becomes of the pull when the upstream gives nothing more now."""
+        """End the pull, or let it rest, after an error of the upstream."""
         if isinstance(error, Throttled):
             self._rest(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
         elif isinstance(error, UpstreamRejected):
@@ -93,7 +93,7 @@ class Slice(ABC):
         pulls.keep(connection, self.pull_id, self.puller.holder, msgspec.to_builtins(self.state), counted)
 
     def _rest(self, seconds: float) -> None:
-        """Give the lease back; nobody goes on before `seconds` are over."""
+        """Give the lease back; no process goes on before `seconds` are over."""
         with transaction(self.puller.engine) as connection:
             self._keep(connection)
             pulls.rest(connection, self.pull_id, self.puller.holder, seconds)
@@ -135,6 +135,6 @@ class Slice(ABC):
 
 
 def _kind_of(error: Exception) -> str:
-    """What kind of error it is, without its message: that may hold a person's data."""
+    """The kind of an error, without its message: that may hold a person's data."""
     cause = getattr(error, "orig", None)
     return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__

@@ -73,7 +73,7 @@ def erase_now(engine: Engine, model_id: str) -> bool:
 
 
 def _steps(keeping: Keeping, deadline: float) -> dict[str, Callable[[Engine], int | None]]:
-    """What there is to do: each takes a small bite and returns its number of rows, None where its time was up."""
+    """The steps: each handles a few rows and returns how many, or None where its time was up."""
     now = datetime.now(UTC)
 
     def erase_due(engine: Engine) -> int | None:

@@ -186,7 +186,7 @@ class Verifier:
         return [difference for difference in _compare(row, seen) if difference.field in names]
 
     def _read(self, model_id: str) -> Observation | None:
-        """What a GET contains of a model; None where the upstream says that there is no such model."""
+        """The fields of a model in a GET; None where the upstream does not know the model."""
         try:
             answer = self._client.get_model(model_id, priority=Priority.DELETION)
         except ModelNotFound:

@@ -27,7 +27,7 @@ MOST_STEPS_BACK = 20
 MOST_WALKS = 6
 # Pages in a row, each further on in the list, that show no model which is new to the walk.
 MOST_STALLED = 2
-# A walk goes no further than twice the total and this: so many models may be created while it reads a small list.
+# A walk goes no further than twice the total and this: room for models that are created while it reads a small list.
 SLACK = 20 * PAGE
 # No organization has more; a total beyond it would bound nothing.
 LARGEST_TOTAL = 10_000_000

@@ -150,7 +150,7 @@ _ACCEPTED = text(
 
 
 def note_clock(connection: Connection, seconds: float | None) -> None:
-    """Remember that the upstream's clock was off by so much, or (None) that it agrees, where it did not before."""
+    """Note how far the upstream's clock is off, or (None) that it agrees again."""
     connection.execute(_AGREED if seconds is None else _SKEWED, {"seconds": seconds})
 
 

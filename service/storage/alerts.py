@@ -29,7 +29,7 @@ def open_ones(connection: Connection) -> list[dict[str, Any]]:
 
 
 def unacknowledged(connection: Connection) -> list[str]:
-    """The kinds of open alerts about the mirror, and not a model, that nobody acknowledged."""
+    """The kinds of open alerts about the mirror (not about a model) that are not acknowledged."""
     statement = text(
         "SELECT kind FROM headshotpro.alerts "
         "WHERE resolved_at IS NULL AND acknowledged_at IS NULL AND model_id IS NULL ORDER BY kind"

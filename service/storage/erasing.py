@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What tells who somebody is. Ids, times and statuses stay: they are what dashboards count.
 PERSONAL = ("email", "title", "uid", "trigger")
-# From so many characters on a value is looked for inside of texts, too.
+# A value of at least this many characters is also searched for inside other texts.
 SHORTEST_PART = 8
 
 
@@ -30,7 +30,7 @@ def due(connection: Connection, deleted_before: datetime, limit: int) -> list[st
 
 
 class Name(NamedTuple):
-    """Something that tells who the person of a tombstone is.
+    """A value by which the person of a tombstone can be recognized.
 
     Attributes:
         kind: `email`, `title`, `uid`, or `id` for the model itself.
@@ -54,7 +54,7 @@ class Name(NamedTuple):
 
 
 def names(connection: Connection, ids: Sequence[str]) -> list[Name]:
-    """What names the persons of tombstones that are not erased yet: now, and as they were called before."""
+    """The present and earlier names of the persons of tombstones that are not erased yet."""
     return [Name(*row) for row in connection.execute(_NAMES, {"ids": list(ids)})]
 
 
@@ -79,7 +79,7 @@ _NAMES = text(
 
 
 def forget_payloads(connection: Connection, names: Sequence[Name], above: str, count: int) -> str | None:
-    """Take the bodies of events away that name somebody, among the next events in the order of ids.
+    """Remove the bodies of events that name one of the persons, among the next events in the order of ids.
 
     Two people may have one title: an event about another model that has it, too, names the other one. A model's id
     names no person, so it counts only in an event that is about no model.

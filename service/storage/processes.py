@@ -13,7 +13,7 @@ FORGET_AFTER_DAYS = 1
 
 
 class Process(NamedTuple):
-    """A process of ours.
+    """A web, worker or clock process.
 
     Attributes:
         name: its own; see `process_name.own_name`.

@@ -20,13 +20,13 @@ _DETAIL = f"CAST('{{{','.join(sorted(DETAIL))}}}' AS text[])"
 
 
 class SetAside(NamedTuple):
-    """What could not be used.
+    """A record, or fields of one, that could not be used.
 
     Attributes:
         model_id: the model; None where its id is unreadable.
         fields: names as the vendor spells them, in order, never values; empty where the whole record is unreadable.
-        reason: a fixed sentence of ours, without values.
-        pull_id: the pull that met it; None for a GET or an event.
+        reason: a fixed sentence, without values.
+        pull_id: the pull that found it; None for a GET or an event.
     """
 
     model_id: str | None

@@ -222,7 +222,7 @@ def _refusal(reply: Reply) -> _Refusal | None:
 
 
 def _error_body(reply: Reply) -> _Refusal | None:
-    """What a body says of success; None where it is no JSON object."""
+    """The members of a body that report success or an error; None where it is no JSON object."""
     try:
         return decode(_REFUSAL, reply.body)
     except msgspec.ValidationError:

@@ -59,7 +59,7 @@ class UpstreamClient:
 
     Every call takes a `priority` in the budget and a `patience`: seconds that waiting for the budget, for a 429's reset
     and for the next try may take together. None waits for budget and reset as long as it takes. Faults of the network
-    and 5xx are tried four times at most, after the time that the vendor told to wait (`Retry-After`).
+    and 5xx are tried four times at most, after the vendor's `Retry-After`.
     """
 
     def __init__(
@@ -163,9 +163,9 @@ class UpstreamClient:
     def delete_model(self, model_id: str, *, priority: Priority, patience: float | None = None) -> Answer[DeletedModel]:
         """Delete a model for good; it is gone as of `answered_at`.
 
-        A success without a body (204) has deleted it. A try after a fault that is told `ALREADY_DELETED` has found what
-        the first one did, and counts as done. One that is told 404 does not: a 404 alone is no proof of death, so the
-        caller gets `ModelNotFound` and may look.
+        A success without a body (204) has deleted it. Where a try after a fault gets `ALREADY_DELETED`, the first
+        one has deleted it, and the call is done. A 404 does not prove that: the caller gets `ModelNotFound` and may
+        look.
 
         Raises:
             ModelNotFound: 404 with the vendor's code.
@@ -221,7 +221,7 @@ def _another_model(request: Request) -> UpstreamGarbled:
 
 
 def _require_usable_id(request: Request, model_id: str) -> None:
-    """Refuse an id of a new model by which nobody could ask for it.
+    """Refuse an id of a new model by which it could not be read.
 
     Raises:
         UpstreamGarbled: it is none.

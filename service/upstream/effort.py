@@ -85,7 +85,7 @@ class Effort:
 
         Args:
             error: what to raise.
-            told: seconds that the vendor told to wait at least.
+            told: seconds to wait at least, from the vendor's `Retry-After`.
 
         Raises:
             UpstreamError: the one given, when there is no patience left.

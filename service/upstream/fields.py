@@ -20,7 +20,7 @@ LONGEST_INDEXED_BYTES = 1000
 LONGEST_ID_BYTES = 255
 INDEXED = frozenset({"email", "status", "team_id"})
 IDS = frozenset({"id", "model_id"})
-# Texts of so many characters fit wherever a text is indexed: a character takes four bytes at most.
+# Texts of up to this many characters fit wherever a text is indexed: a character takes four bytes at most.
 _SHORT = LONGEST_ID_BYTES // 4
 
 # Personal data, and a link that logs its holder in: shown by no repr, and so by no traceback or log line.

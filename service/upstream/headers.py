@@ -98,18 +98,18 @@ def rate(reply: Reply) -> Rate | None:
 
 
 def told_to_wait(reply: Reply) -> float | None:
-    """Seconds, at most an hour, that a 429 tells to wait: until its reset, or its `Retry-After` if that is later.
+    """Seconds to wait after a 429, at most an hour: until its reset, or its `Retry-After` if that is later.
 
-    None where it tells neither, or only times that are over.
+    None where it has neither, or only times that are over.
     """
     told = [seconds for seconds in (_reset_in(reply), _retry_after(reply)) if seconds is not None and seconds > 0]
     return min(max(told), LONGEST_WAIT_SECONDS) if told else None
 
 
 def retry_after(reply: Reply) -> float | None:
-    """Seconds, at most an hour, that the `Retry-After` of a fault tells to wait; None where none lies ahead.
+    """Seconds to wait after a fault by its `Retry-After`, at most an hour; None where it has none in the future.
 
-    The reset of the rate limit is in every response of the vendor's, and says nothing of a fault.
+    The reset of the rate limit is in every response of the vendor, so it does not count here.
     """
     seconds = _retry_after(reply)
     return min(seconds, LONGEST_WAIT_SECONDS) if seconds is not None and seconds > 0 else None

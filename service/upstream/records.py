@@ -1,7 +1,7 @@
 """Reading answers that hold models: whole where that is possible, else record by record and field by field.
 
 One odd record spoils nothing but itself. A field that cannot be used is absent, a record without a usable id is left
-out, and both are named, so that somebody can find out about them.
+out, and both are named, so that people can find them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Unusable(NamedTuple):
 
 
 class Readable(NamedTuple, Generic[T]):
-    """What could be read of a body, and what could not."""
+    """The readable part of a body, and the records and fields that could not be used."""
 
     body: T
     set_aside: tuple[Unusable, ...] = ()

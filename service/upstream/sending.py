@@ -27,7 +27,7 @@ LONGEST_MODEL_WAIT_SECONDS = 60.0
 
 
 def ignored(*_shown: object) -> None:
-    """Stands in where nobody observes."""
+    """Observes nothing: the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ class Sender:
                 self._after(fault, call, effort)
 
     def _after(self, fault: Fault, call: Call[T], effort: Effort) -> None:
-        """Wait before the next try, as long as the vendor told to, or raise the fault's error where there is none."""
+        """Wait before the next try, at least for `Retry-After`; raise the fault's error where no try is left."""
         if fault.may_have_arrived and not call.repeatable:
             raise fault.error from None
         effort.failed(fault.error)
@@ -113,7 +113,7 @@ class Sender:
                 self._observers.wait(priority, time.monotonic() - before)
 
     def _hold(self, effort: Effort, seconds: float) -> None:
-        """Wait as long as the vendor told to: with a budget all processes wait together, at their next turn."""
+        """Wait until the vendor takes requests again: with a budget all processes wait together, at their next turn."""
         if self._budget is None:
             effort.wait(seconds)
         else:
@@ -130,7 +130,7 @@ class Sender:
         self._observers.clock(clock_skew(reply))
         told = rate(reply)
         if self._budget is not None and told is not None:
-            # An answer that arrived is not lost because Redis is gone; the next turn will say so.
+            # A response that arrived is not lost because Redis is unavailable; the next turn raises that.
             with suppress(InboxUnavailable):
                 self._budget.note(told.limit, told.remaining, told.reset_at)
         return reply

@@ -64,7 +64,7 @@ class Fault(Exception):
     Attributes:
         error: what the caller gets when it is not repeated.
         may_have_arrived: the vendor may have done what was asked.
-        retry_after: seconds that the vendor told to wait before the next try; None where it told none.
+        retry_after: seconds to wait before the next try, from the vendor; None where it sent none.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from service.web.connection import PIECE_BYTES
 if TYPE_CHECKING:
     from service.web.connection import Connection
 
-# What all bodies of a process may hold: 64 of the largest. A delivery has one or two kilobytes.
+# Memory for all bodies of a process: 64 of the largest. A delivery has one or two kilobytes.
 BUDGET_BYTES = 16 * 1024 * 1024
 # The framing of chunks may take as much as the body and this. Chunks of one byte cost a second of CPU for 256 KiB.
 FRAMING_BYTES = 64 * 1024
@@ -35,7 +35,7 @@ class BodyBudget:
 
     def __init__(self, most: int = BUDGET_BYTES) -> None:
         self._left = most
-        # What is held for each.
+        # Bytes that each holds.
         self._held: dict[Connection, int] = {}
         # Those that are not complete, in the order of their first bytes.
         self._arriving: dict[Connection, None] = {}
@@ -90,7 +90,7 @@ class FramingTooLong(ParseException):  # type: ignore[misc]  # gunicorn has no t
 
 
 class BodyReader:
-    """Reads one body, in the place of gunicorn's reader. What goes wrong is an error response, and no fault of ours.
+    """Reads one body, in the place of gunicorn's reader. A body that cannot be read gets a 400 or 408.
 
     Attributes:
         ended: whether all of it was read.

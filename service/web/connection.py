@@ -1,6 +1,6 @@
 """One client's connection, in the place of its socket: every wait on it ends, and it takes no more than its turn.
 
-gevent's `recv` and gunicorn's parser yield to nobody while data is there: three clients that sent requests without
+gevent's `recv` and gunicorn's parser never yield while data is there: three clients that sent requests without
 pause kept every other one out. Here a client that need not be waited for gives way to the others first.
 
 gunicorn's master loads this module: see `worker`.
@@ -32,7 +32,7 @@ SEND_SECONDS = 20.0
 
 # All headers of a request together. gunicorn's own limits allow 400 KB on each connection.
 HEAD_BYTES = 32 * 1024
-# What is read at a time.
+# Bytes that are read at a time.
 PIECE_BYTES = 16 * 1024
 
 # Processor time. A request is parsed and answered in less; one that has taken more lets the others go first.
@@ -82,7 +82,7 @@ class Turns:
 
 
 class Connection:
-    """A client's socket as gunicorn uses it. What is not defined here is the socket's own.
+    """A client's socket as gunicorn uses it. All other attributes are those of the socket.
 
     Attributes:
         idle: whether the next request's headers are awaited.
@@ -118,7 +118,7 @@ class Connection:
         self._turn_began = thread_time()
 
     def __getattr__(self, name: str) -> Any:
-        """What else gunicorn asks of a socket."""
+        """Any other attribute of the socket."""
         return getattr(self._socket, name)
 
     def expect_request(self, idle_seconds: float) -> bool:

@@ -27,7 +27,7 @@ class Turn:
         self._shared = mmap.mmap(-1, _TURN.size)
 
     def take(self) -> bool:
-        """Whether this worker is to send the next heartbeat: it sent the last one, or nobody has for a while.
+        """Whether this worker is to send the next heartbeat: it sent the last one, or no worker has for a while.
 
         Two that take it at the same moment write the same row, once.
         """

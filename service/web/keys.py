@@ -1,4 +1,4 @@
-"""Who may call: the bearer keys of our HTTP API and of `/metrics`, and what becomes of those who show a wrong one."""
+"""Access by bearer keys to our HTTP API and `/metrics`, and the limit on wrong keys."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Keys:
         self._keys = [(_digest(one.key.encode()), one) for one in given]
 
     def find(self, header: str | None) -> ApiKey | None:
-        """The key that a request shows; None where it shows none of ours.
+        """The key that a request shows; None where it is not one of MIRROR_API_KEYS.
 
         It takes the same time whatever is wrong: digests are compared, each of them, to the end.
 
@@ -123,7 +123,7 @@ class Admission:
         return response
 
     def _count(self) -> tuple[int, int]:
-        """Count and log a wrong key; one line for all beyond the limit, so that nobody fills the log."""
+        """Count and log a wrong key; one line for all beyond the limit, so that no caller fills the log."""
         address = request.remote_addr or "unknown"
         try:
             count, seconds = self._failed.note(address)
@@ -146,7 +146,7 @@ def shows_key(header: str | None) -> bool:
 
 
 def network_of(address: str) -> str:
-    """What counts as one address: of IPv6 the first 64 bits, which one customer of a provider has for himself."""
+    """The network that counts as one address: of IPv6 the first 64 bits, which one customer of a provider has alone."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:

@@ -99,7 +99,7 @@ def _look(engine: Engine, master: int, reports: int) -> NoReturn:
 
 
 def _reports(engine: Engine) -> Iterator[str]:
-    """What the looks have shown, the last of them being final; that one has to be repeated is reported once."""
+    """The results of the checks; the last one is final, and `LATER` is reported once."""
     reported = False
     while True:
         try:

@@ -1,8 +1,8 @@
-"""gunicorn's gevent worker, made fair to its clients: it waits for none of them for ever, and parts politely.
+"""gunicorn's gevent worker, made fair to its clients: every wait for one has an end, and so has its shutdown.
 
 gunicorn's own worker serves a client that never pauses until it kills itself, and waits without end for a body, or for
 a client that does not read. When it has to end it closes its listening socket at once, which resets whoever waits in
-the queue, and then waits for connections on which nobody speaks until its time is over.
+the queue, and then waits for idle connections until its time is over.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from service.web.newcomers import turn_newcomers_away
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-# After this many requests a connection ends, and its client has to queue for a new one like everybody else.
+# After this many requests a connection ends, and its client has to queue for a new one like the others.
 REQUESTS_PER_CONNECTION = 1000
-# What a process accepts in a turn of its event loop at most, and in a second where turns are long.
+# Connections that a process accepts in a turn of its event loop at most, and in a second where turns are long.
 NEWCOMERS_AT_ONCE = 32
 NEWCOMERS_A_SECOND = 50
 # Connections beyond the limit while those in whose place they come are being closed.
 SPARE_CONNECTIONS = 64
-# What the kernel keeps for a client that does not read; by itself it would keep up to 4 MB.
+# The kernel buffers this for a client that does not read; by default it would buffer up to 4 MB.
 SEND_BUFFER_BYTES = 128 * 1024
 
 # How long handshakes that are under way may take when the process is asked to end.
@@ -96,7 +96,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             del self._connections[gevent.getcurrent()]
 
     def timeout_ctx(self) -> AbstractContextManager[None]:
-        """What gunicorn waits in for the next request's headers; `Connection.recv` knows when the time is over.
+        """The context in which gunicorn waits for the next request; `Connection.recv` ends the wait in time.
 
         Raises:
             StopIteration: there will be none.
@@ -209,7 +209,7 @@ def _allow_many_files() -> None:
 
 
 def _refusal(error: ParseException) -> bytes:
-    """The whole answer to a request that cannot be read; its own words are not repeated."""
+    """The whole response to a request that cannot be read; it repeats nothing of the request."""
     status = STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
     words = f"the request cannot be read: {type(error).__name__}"
     body = json.dumps({"success": False, "error": words, "code": "INVALID_REQUEST"}).encode() + b"\n"

@@ -81,7 +81,7 @@ class Description:
 
     @cached_property
     def _page(self) -> tuple[str, str]:
-        """The page and its policy: they take 14 ms to make, and nobody needs a key to ask for them."""
+        """The page and its policy: they take 14 ms to make, and can be read without a key."""
         page = render_template("docs.html", api=self.document)
         style = page.partition("<style>")[2].partition("</style>")[0]
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

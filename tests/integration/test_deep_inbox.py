@@ -104,6 +104,27 @@ def test_a_batch_that_is_broken_off_is_halved_until_it_is_applied(
     assert worker.stop.is_set() is False
 
 
+def test_drain_leaves_the_rest_of_a_broken_batch_after_its_time(
+    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = drain.drain_batch
+    times = [0.0]
+
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Entry], tolerance: timedelta) -> Drained:
+        if len(entries) > 100:
+            raise StorageUnavailable("Postgres ended a session that was idle for too long")
+        times.append(times[-1] + jobs.DRAIN_SECONDS + 1)
+        return real(engine, box, entries, tolerance)
+
+    monkeypatch.setattr(drain, "drain_batch", drain_batch)
+    monkeypatch.setattr(jobs, "STORAGE_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(jobs, "monotonic", lambda: times[-1])
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(150)])
+    jobs.drain()
+    assert rows(drainer.url, "select count(*) as n from headshotpro.webhook_events") == [{"n": 75}]
+    assert worker.queue.ask(jobs.Job.DRAIN) is False, "the next drain was asked for"
+
+
 def test_a_drain_goes_on_while_a_lock_leaves_an_event(
     drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

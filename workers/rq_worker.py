@@ -22,8 +22,8 @@ from rq.utils import now
 from rq.worker import SimpleWorker
 
 from service import inbox
+from service.queue import FAILURE_KEPT_SECONDS, queue_of
 from service.queue import Job as OurJob
-from service.queue import queue_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +54,8 @@ FOREIGN_FIELDS = (
 LONGEST_NAME_LOGGED = 200
 # A job of ours as RQ has it: function, no object, arguments, no named ones, the queue it says and the one it came from.
 OURS: list[tuple[Any, ...]] = [(job.function, None, [*job.arguments], {}, job.queue, job.queue) for job in OurJob]
+# RQ passes a job's times on to Redis, which refuses one that is too long, and RQ's loop ends. Ours are no longer.
+LONGEST_SECONDS = FAILURE_KEPT_SECONDS
 
 
 class OwnJob(Job):
@@ -107,6 +109,9 @@ class OwnJob(Job):
             asked = (self.func_name, self.instance, list(self.args), self.kwargs, self.origin, queue)
         except (DeserializationError, TypeError) as error:
             return f"it cannot be read: {type(error).__name__}"
+        times = (self.timeout, self.ttl, self.result_ttl, self.failure_ttl)
+        if not all(time is None or 0 <= time <= LONGEST_SECONDS for time in times):
+            return f"it names a time that is not within {LONGEST_SECONDS} s"
         return "" if asked in OURS else "no job of ours has this function, these arguments and this queue"
 
     def function_name(self) -> str:
@@ -177,6 +182,8 @@ class Worker(SimpleWorker):
             except (ValueError, TypeError, redis.exceptions.ResponseError) as error:
                 # RQ notes at the error which job it was.
                 job_id, queue = getattr(error, "job_id", None), getattr(error, "queue", None)
+                if isinstance(error, UnicodeDecodeError) and self._remove_unreadable_ids():
+                    continue
                 if not isinstance(job_id, str) or not isinstance(queue, Queue):
                     raise
                 log.error("job.refused", queue=queue.name, job_id=job_id, reason=type(error).__name__)
@@ -188,9 +195,21 @@ class Worker(SimpleWorker):
         try:
             super().clean_registries()  # type: ignore[no-untyped-call]
         except (ValueError, TypeError, NoSuchJobError, redis.exceptions.ResponseError) as error:
+            self._remove_unreadable_ids()
             log.error("worker.not_cleaned", queues=self.queue_names(), reason=type(error).__name__)
             # RQ does so when it is done; else it would begin again for each job.
             self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ types it as None alone
+
+    def _remove_unreadable_ids(self) -> int:
+        """Remove ids that are no text from where RQ keeps what it has taken: RQ could never clean up there again."""
+        removed = 0
+        for queue in self.queues:
+            job_ids: list[Any] = self.connection.lrange(queue.intermediate_queue_key, 0, -1)
+            for job_id in job_ids:
+                if "\ufffd" in job_id.decode(errors="replace"):
+                    removed += self.connection.lrem(queue.intermediate_queue_key, 0, job_id)
+                    log.error("job.refused", queue=queue.name, job_id=repr(job_id), reason="its id is no text")
+        return removed
 
     def subscribe(self) -> None:
         """RQ's remote commands are not used, and their thread would outlive a connection that broke."""

@@ -176,6 +176,27 @@ def test_worker_goes_on_after_jobs_that_rq_cannot_fetch(runtime: Runtime, queue:
     assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag)
 
 
+@pytest.mark.parametrize("field", ["timeout", "ttl", "result_ttl", "failure_ttl"])
+@pytest.mark.parametrize("seconds", ["9" * 20, "-5"])
+def test_job_with_a_time_that_redis_refuses_is_refused(
+    field: str, seconds: str, runtime: Runtime, queue: Queue
+) -> None:
+    job = queue.enqueue_call("workers.jobs.tidy")
+    runtime.redis.hset(job.key, field, seconds)
+    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    assert work(runtime) == ["it names a time that is not within 3600 s"]
+    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag)
+
+
+def test_job_whose_id_is_no_text_leaves_nothing(runtime: Runtime, queue: Queue) -> None:
+    # One that waits, and one that a worker took before it was killed.
+    runtime.redis.rpush(queue.key, b"\xff\x1b[2J")
+    runtime.redis.rpush(queue.intermediate_queue_key, b"\xfe")
+    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    assert work(runtime) == ["its id is no text"] * 2
+    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag, queue.intermediate_queue_key)
+
+
 def abandon(runtime: Runtime, queue: Queue, job: Job) -> None:
     """As a worker leaves it that was killed: RQ's housekeeping looks for such jobs."""
     queue.remove(job)

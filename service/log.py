@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from service.config import Settings
 
 
+# An id or a name from outside may be as long as a whole body; collectors of logs split or drop lines of 16 KB.
+LONGEST_VALUE = 1000
+# Ours alone, and of use whole.
+_TRACES = ("trace", "exception")
+
+
 class _Lines:
     """Writes finished lines to stderr. A line that cannot be written is no error of who logs it: it is lost."""
 
@@ -47,6 +53,7 @@ def configure(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _cut,
     ]
     redaction.remember(settings.secrets)
     last: list[Any]
@@ -103,6 +110,14 @@ def _print_traceback(output: TextIO, exc_info: ExcInfo) -> None:
 
 def _without_secrets(_logger: Any, _method: str, line: str) -> str:
     return redaction.redact(line)
+
+
+def _cut(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Cut texts that are too long for a line."""
+    for name, value in event.items():
+        if isinstance(value, str) and len(value) > LONGEST_VALUE and name not in _TRACES:
+            event[name] = f"{value[: LONGEST_VALUE - 1]}…"
+    return event
 
 
 def _visible_values(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

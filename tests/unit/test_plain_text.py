@@ -74,3 +74,18 @@ def test_log_line_is_one_line_in_each_format(log_format: str, monkeypatch: pytes
         structlog.reset_defaults()
     (line,) = stderr.getvalue().splitlines()
     assert not {"\x1b", "\x9b", "\u202e"} & set(line)
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_log_line_cuts_what_is_too_long(log_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    log.configure(Settings(log_format=log_format))  # type: ignore[arg-type]
+    try:
+        structlog.get_logger("x").info("delivery", model_id="x" * 200_000, trace="t" * 5000)
+    finally:
+        structlog.reset_defaults()
+    said = stderr.getvalue()
+    assert "x" * 999 in said
+    assert "t" * 5000 in said
+    assert len(said) < 7000

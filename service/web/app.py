@@ -62,6 +62,8 @@ def build(settings: Settings | None = None) -> Flask:
     app = _Web("service.web")
     # A method that nobody documents is a 405, also OPTIONS, which Flask would answer by itself; HEAD excepted.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # A path with two slashes is a 404: Werkzeug would redirect to the Host that the request names, over plain HTTP.
+    app.url_map.merge_slashes = False
     client = inbox.connect(settings.redis, timeout=DOOR_TIMEOUT_SECONDS)
     # One that hangs keeps its connection until it answers: there are a few more than one for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DOOR_TIMEOUT_SECONDS)

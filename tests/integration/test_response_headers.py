@@ -57,6 +57,14 @@ def test_people_are_kept_in_no_cache_and_etags_still_spare_reading(mirrored: Mir
         assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
 
 
+@pytest.mark.parametrize("path", ["/api/v2//organization/models", "//api/docs", f"{MODELS}//", "/livez/"])
+def test_odd_slashes_redirect_to_no_host_of_the_request(path: str, folder: Path) -> None:
+    answer = client_of(folder).get(path, headers={"Host": "evil.example", "Authorization": f"Bearer {KEY}"})
+    assert answer.status_code == 404
+    assert "Location" not in answer.headers
+    assert "evil.example" not in answer.text
+
+
 def test_docs_page_may_use_its_own_style_and_nothing_else(folder: Path) -> None:
     answer = client_of(folder).get("/api/docs")
     (style,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)

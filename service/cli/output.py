@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 
 WIDEST = 1000
-# A spreadsheet takes these for the beginning of a formula (OWASP, CSV injection).
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# Where spreadsheets see a formula (OWASP, CSV injection): at the beginning of a cell. In many languages they split a
+# line at semicolons and heed no quotes within it. The last four are the full-width forms of = + - @.
+FORMULA = re.compile(r'(?:\A|(?<=[,;|\t\r\n]))(?=[ "]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])')
 
 
 def say(text: str = "", *, err: bool = False, lines: bool = False) -> None:
@@ -45,8 +47,8 @@ def csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--csv` of a command that prints rows."""
     exact = "Print CSV with a line of names, every value exactly as it is: for programs, such as psql's copy."
     safe = (
-        "The same for spreadsheets, which would run a title like =HYPERLINK(…) as a formula: a value that begins so "
-        "gets a ' before it."
+        "The same for spreadsheets, which would run a title like =HYPERLINK(…) as a formula: a ' stands before "
+        "what begins so, or does after a separator."
     )
     function = click.option("--csv-safe", "csv_safe", is_flag=True, help=safe)(function)
     return click.option("--csv", "as_csv", is_flag=True, help=exact)(function)
@@ -73,7 +75,7 @@ def _cell(value: Any, *, safe: bool) -> Any:
         return _plain(value)
     if not isinstance(value, str):
         return value
-    guarded = f"'{value}" if safe and value.startswith(FORMULA) else value
+    guarded = FORMULA.sub("'", value) if safe else value
     # A file gets what is there; a person who looks at it is to see a line for each row.
     return visible(guarded) if sys.stdout.isatty() else guarded
 

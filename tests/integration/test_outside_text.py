@@ -130,15 +130,25 @@ def test_a_servers_log_in_an_error_keeps_its_lines(run: Cli, monkeypatch: pytest
     assert run.run("models", "list").err == "headshot-mirror: it did not start: FATAL: \\x1b[2J\nHINT: wait\n"
 
 
-FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "\n=1", '=HYPERLINK("https://evil.example","Ann")')
+FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", '=HYPERLINK("https://evil.example","Ann")', "\uff1d1", " =1", '"=1"')
+# Where the machine's language makes a spreadsheet split at something else than commas, a cell begins in the middle.
+SPLIT = {
+    "\t=1": "'\t'=1",
+    "\r=1": "'\r'=1",
+    "\n=1": "'\n'=1",
+    "Ann;=1": "Ann;'=1",
+    "Ann\n@x": "Ann\n'@x",
+    "a, -b": "a,' -b",
+}
+GUARDED = {title: f"'{title}" for title in FORMULAS} | SPLIT
 
 
-@pytest.mark.parametrize("title", [*FORMULAS, "Ann =1", ""])
+@pytest.mark.parametrize("title", [*GUARDED, "Ann =1", "Ann-Lee, B; C", ""])
 def test_csv_is_exact_and_csv_safe_gives_a_spreadsheet_no_formula(title: str, run: Cli, database_url: str) -> None:
     put(database_url, title)
     (exact,) = csv.DictReader(io.StringIO(run.run("models", "list", "--csv").out, newline=""))
     (safe,) = csv.DictReader(io.StringIO(run.run("models", "list", "--csv-safe").out, newline=""))
-    guarded = f"'{title}" if title in FORMULAS else title
+    guarded = GUARDED.get(title, title)
     for name in ("title", "email", "team_name", "status"):
         assert (exact[name], safe[name]) == (title, guarded)
     assert exact["id"] == safe["id"] == MODEL

@@ -17,6 +17,7 @@ from service.mirror.apply import Sighting, apply
 from service.mirror.observe import from_single
 from service.storage import models, pulls, wishes
 from service.storage.database import transaction
+from service.tracebacks import without_messages
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
             except MirrorError:
                 raise
             except Exception as error:  # noqa: BLE001 - as above, and whatever the model makes of our code
-                log.error("sweep.failed", model_id=model_id, error=f"unexpected error: {type(error).__name__}")
+                log.error("sweep.crashed", model_id=model_id, trace=without_messages(error))
                 failed = True
             else:
                 read += 1

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 # An id or a name from outside may be as long as a whole body; collectors of logs split or drop lines of 16 KB.
 LONGEST_VALUE = 1000
-# Ours alone, and of use whole.
-_TRACES = ("trace", "exception")
+# A message of a library may hold a traceback, too: RQ's does.
+LONGEST_TRACE = 12_000
+_TRACES = ("event", "trace", "exception")
 
 
 class _Lines:
@@ -113,10 +114,11 @@ def _without_secrets(_logger: Any, _method: str, line: str) -> str:
 
 
 def _cut(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Cut texts that are too long for a line."""
+    """Cut texts that are too long for a line in their middle: the end of a traceback says most."""
     for name, value in event.items():
-        if isinstance(value, str) and len(value) > LONGEST_VALUE and name not in _TRACES:
-            event[name] = f"{value[: LONGEST_VALUE - 1]}…"
+        longest = LONGEST_TRACE if name in _TRACES else LONGEST_VALUE
+        if isinstance(value, str) and len(value) > longest:
+            event[name] = f"{value[: longest // 2]}…{value[-longest // 2 :]}"
     return event
 
 

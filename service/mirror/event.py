@@ -11,7 +11,7 @@ from msgspec import Raw, structs
 
 from service.errors import MirrorError, UpstreamGarbled
 from service.mirror.observe import event_time, from_webhook
-from service.upstream.fields import LONGEST_ID_BYTES
+from service.upstream.fields import LONGEST_ID_BYTES, may_name_a_model
 from service.upstream.json_text import loads, storable
 from service.upstream.login_links import without_login_links
 from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
@@ -60,9 +60,9 @@ class Event:
 
     @property
     def model_id(self) -> str | None:
-        """The model that it names; None where it names none, or by an id that fits into no index."""
+        """The model that it names; None where it names none, or by an id that no model can have."""
         named = self.envelope.model_id if self.envelope else None
-        if not named or len(named.encode()) > LONGEST_ID or (self.kept_as == "ascii" and not named.isascii()):
+        if not named or not may_name_a_model(named) or (self.kept_as == "ascii" and not named.isascii()):
             return None
         return named
 
@@ -120,7 +120,7 @@ def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
     if envelope.model_id is None:
         return
     if event.model_id is None:
-        raise UpstreamGarbled(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes")
+        raise UpstreamGarbled(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes or only dots")
     entry = event.deliveries[0]
     model, event.unusable = decode_webhook_model(entry.body)
     seen = from_webhook(envelope, model, entry.signed_at, tolerance)

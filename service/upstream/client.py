@@ -17,6 +17,7 @@ from msgspec import UNSET
 
 from service.errors import UpstreamGarbled, UpstreamRejected
 from service.upstream.answers import Answer, decoder_of, reader, refusal_code, require_success
+from service.upstream.fields import may_name_a_model
 from service.upstream.headers import interval
 from service.upstream.json_text import REPLACEMENT
 from service.upstream.payloads import (
@@ -49,9 +50,6 @@ _read_model = reader(read_single)
 _read_created = reader(decoder_of(CreatedModel))
 _read_deleted = reader(decoder_of(DeletedModel))
 _read_organization = reader(read_organization)
-
-# An id that the vendor sends for a new model is text that can stand in a URL and in an index.
-_LONGEST_ID = 255
 
 
 class UpstreamClient:
@@ -226,5 +224,5 @@ def _require_usable_id(request: Request, model_id: str) -> None:
     Raises:
         UpstreamGarbled: it is none.
     """
-    if not model_id.isprintable() or " " in model_id or REPLACEMENT in model_id or len(model_id) > _LONGEST_ID:
+    if not model_id.isprintable() or " " in model_id or REPLACEMENT in model_id or not may_name_a_model(model_id):
         raise UpstreamGarbled(f"{request}: `modelId` is no id of a model")

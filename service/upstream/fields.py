@@ -14,6 +14,8 @@ Flag: TypeAlias = bool | UnsetType | None
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None
 Time: TypeAlias = datetime | UnsetType | None
 SomeText: TypeAlias = Annotated[str, Meta(min_length=1)]
+# See `may_name_a_model`: an id of dots alone is refused by its type, one that is too long by `usable`.
+ModelId: TypeAlias = Annotated[str, Meta(pattern="[^.]")]
 
 # A key of Postgres' indexes holds 2,700 bytes. An index may hold an id, a team and a status together.
 LONGEST_INDEXED_BYTES = 1000
@@ -52,6 +54,14 @@ def utc(time: datetime) -> datetime:
         return time.astimezone(UTC)
     except OverflowError:
         raise ValueError("time out of range") from None
+
+
+def may_name_a_model(model_id: str) -> bool:
+    """Whether a row can have this id, and a request can ask about it.
+
+    A path that ends with dots alone means another resource (RFC 3986, section 5.2.4), the whole list perhaps.
+    """
+    return bool(model_id.strip(".")) and len(model_id.encode("utf-8", "replace")) <= LONGEST_ID_BYTES
 
 
 def usable(name: str, value: Any) -> Any:

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from service.errors import DeliveryRejected, UpstreamGarbled
-from service.upstream.fields import Count, Flag, Payload, SomeText, Text, Time, make_usable, utc
+from service.upstream.fields import Count, Flag, ModelId, Payload, SomeText, Text, Time, make_usable, utc
 from service.upstream.json_text import REPLACEMENT, decode, loads
 from service.upstream.tolerant import Tolerated, read_fields
 
@@ -26,7 +26,7 @@ _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 class ListedModel(Payload, frozen=True, kw_only=True):
     """A model as the list shows it."""
 
-    id: SomeText
+    id: ModelId
     uid: Text = UNSET
     email: Text = UNSET
     title: Text = UNSET
@@ -74,7 +74,7 @@ class ModelPage(Payload, frozen=True, kw_only=True):
 class CreatedModel(Payload, frozen=True, kw_only=True):
     """The answer to a create; `signed_url` is a login link, a secret."""
 
-    model_id: SomeText
+    model_id: ModelId
     status: Text = UNSET
     signed_url: Text = UNSET
 

@@ -17,9 +17,9 @@ from werkzeug.wsgi import get_content_length, get_input_stream
 from service.counters import DELIVERIES
 from service.errors import DeliveryRejected, InboxUnavailable, Unavailable
 from service.inbox import Delivery
-from service.mirror.event import LONGEST_ID
 from service.queue import Job
 from service.tracebacks import place
+from service.upstream.fields import may_name_a_model
 from service.upstream.login_links import without_login_links
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, may_be_signed, verify
@@ -136,8 +136,7 @@ class Door:
         """
         try:
             model_id = decode_envelope(body).model_id
-            # A longer id is no model's, and no index takes it.
-            if model_id and len(model_id) <= LONGEST_ID:
+            if model_id and may_name_a_model(model_id):
                 self._stale_models.note(model_id)
         except (DeliveryRejected, InboxUnavailable) as error:
             log.info("stale_delivery.not_noted", reason=str(error))

@@ -27,6 +27,8 @@ AWKWARD: dict[str, bytes] = {
     "a leap second": b'{"_id": "$ID", "status": "active", "finishedAt": "2016-12-31T23:59:60Z"}',
     "an id of 300 characters": b'{"_id": "' + b"i" * 300 + b'", "status": "active"}',
     "an id of 100,000 characters": b'{"_id": "' + b"i" * 100_000 + b'", "status": "active"}',
+    "an id of one dot": b'{"_id": ".", "status": "active"}',
+    "an id of two dots": b'{"_id": "..", "status": "active"}',
     "a status that fits no index": b'{"_id": "$ID", "status": "'
     + random.Random(2).randbytes(4000).hex().encode()
     + b'"}',
@@ -34,7 +36,7 @@ AWKWARD: dict[str, bytes] = {
     "quotes and backslashes": b'{"_id": "$ID", "status": "active", "title": "\\"{}\\\\x00\\\\u0000,NULL"}',
 }
 # What names no model that could have a row; all the rest is applied.
-DEAD = {"an id of 300 characters", "an id of 100,000 characters"}
+DEAD = {"an id of 300 characters", "an id of 100,000 characters", "an id of one dot", "an id of two dots"}
 
 
 @pytest.mark.parametrize("awkward", AWKWARD)

@@ -141,8 +141,9 @@ def test_an_object_of_another_model_is_refused(vendor: OddVendor, model_id: obje
         {"modelId": "a\nb"},
         {"modelId": 7},
         {"modelId": "x" * 256},
+        {"modelId": ".."},
     ],
-    ids=["missing", "null", "empty", "blank", "line break", "number", "long"],
+    ids=["missing", "null", "empty", "blank", "line break", "number", "long", "dots"],
 )
 def test_a_create_without_a_usable_id_is_an_error(vendor: OddVendor, made: dict[str, Any]) -> None:
     vendor.script(http(200, {"success": True, "status": "onboarding", **made}))

@@ -90,7 +90,9 @@ def test_indexed_names_are_the_indexed_texts_of_the_mirror() -> None:
     assert texts - {"id"} == INDEXED
 
 
-@pytest.mark.parametrize("raw", [None, [], "text", 7, {}, {"id": None}, {"id": ""}, {"id": 5}, {"id": "i" * 256}])
+@pytest.mark.parametrize(
+    "raw", [None, [], "text", 7, {}, {"id": None}, {"id": ""}, {"id": 5}, {"id": "i" * 256}, {"id": ".."}]
+)
 def test_a_record_without_a_usable_id_is_unreadable(raw: Any) -> None:
     with pytest.raises(ValueError, match=r"no object|`id`"):
         read_fields(raw, ListedModel)

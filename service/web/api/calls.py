@@ -26,9 +26,9 @@ from service.api.documents import (
 from service.api.once import Once
 from service.api_keys import Scope
 from service.errors import CallRefused, MirrorError
-from service.mirror.event import LONGEST_ID
 from service.mirror.merge import DELETED
 from service.storage.idempotency import Place
+from service.upstream.fields import may_name_a_model
 from service.upstream.json_text import REPLACEMENT
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _require_id(model_id: str) -> None:
     Raises:
         CallRefused: 404, as the vendor has it for any id that it does not know.
     """
-    if len(model_id.encode("utf-8", "replace")) > LONGEST_ID or not model_id.isprintable() or REPLACEMENT in model_id:
+    if not may_name_a_model(model_id) or not model_id.isprintable() or REPLACEMENT in model_id:
         raise CallRefused(404, "NOT_FOUND", "Model not found")
 
 

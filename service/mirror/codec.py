@@ -1,7 +1,8 @@
 """Knowledge as rows: the visible row of `models` and the narrow row of `model_clocks`, both ways.
 
-A group is stored as one time. The few fields that are not known as of their group's time, because a webhook left
-them out, are kept as exceptions; the value of each is in the visible row.
+A group is stored as one time; the profile's is that of the newest API answer that showed the model, whatever it told.
+The few fields that are not known as of their group's time, because a source left them out, are kept as exceptions; the
+value of each is in the visible row.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.merge import CORE, DELETED, GROUPS, NOTHING, RANKS, Knowledge, Register
+from service.mirror.merge import CORE, DELETED, GROUPS, NOTHING, PROFILE, RANKS, Knowledge, Register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 PLAIN_CLOCKS = ("alive_at", "gone_from", "gone_at", "deleted_said", "until")
+# In the order of `Knowledge`.
+_BESIDE_FIELDS = (*PLAIN_CLOCKS, "profile_at")
 # Each group's column of `model_clocks`, and its fields.
 _CLOCKED = tuple((f"{group}_at", names) for group, names in GROUPS.items())
 
@@ -45,7 +48,7 @@ def decode(row: Mapping[str, Any] | None, clocks: Mapping[str, Any]) -> Knowledg
         else:
             microseconds, rank = exception
             fields[name] = Register(EPOCH + microseconds * MICROSECOND, rank, fields[name].value)
-    return Knowledge(fields, *[clocks[name] for name in PLAIN_CLOCKS])
+    return Knowledge(fields, *[clocks[name] for name in _BESIDE_FIELDS])
 
 
 def encode(known: Knowledge) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def encode(known: Knowledge) -> dict[str, Any]:
     clocks: dict[str, Any] = {name: getattr(known, name) for name in PLAIN_CLOCKS}
     exceptions: dict[str, Any] = {}
     for clock, names in _CLOCKED:
-        clocks[clock] = at = _newest(known, names)
+        clocks[clock] = at = known.shown_at if names is PROFILE else _newest(known, names)
         if at is not None:
             rank = _rank(known.fields.get("status"), at) if names is CORE else 0
             for name in names:

@@ -17,6 +17,8 @@ because every part of the knowledge is a maximum (or a minimum) over the observa
 - **Life and death** are two maxima: the newest evidence that it is gone, and the newest single GET that showed it
   alive. It is deleted while gone ≥ alive. Evidence that it is gone: `model.deleted`, the status `deleted` anywhere, a
   404 that a complete walk confirms (`service.mirror.judge`). Nothing but a GET lifts it.
+- **Being shown** is a maximum as well: the newest API answer that held the model, also where it left out the whole
+  profile. A pull proves by it that it met every model.
 - **Questions.** What only a GET can tell is asked for with the time after which the GET has to be sent: a tie with
   different values; two observations that disagree while the interval of one reaches over the other; a sign of life
   after death from a list or a webhook; `photos_ready` and `favorite_selected`. A model whose profile was never told
@@ -41,6 +43,7 @@ INVITATION = ("trigger", "invite_expires_at", "organization_id")
 PROFILE = ("email", "team_id", "team_name")
 DETAIL = ("photo_count", "favorite_photo_id")
 GROUPS = {"core": CORE, "invitation": INVITATION, "profile": PROFILE, "detail": DETAIL}
+_PROFILE = frozenset(PROFILE)
 FIELDS = CORE + INVITATION + PROFILE + DETAIL
 
 # Progress of a model's life; a status that the vendor adds later ranks below all of them.
@@ -76,6 +79,7 @@ class Observation(Struct, frozen=True):
         deleted_at: the deletion time that the vendor itself named.
         alive: a single GET showed it alive.
         asks: it tells that something changed which only a single GET can read.
+        shows: it is an API answer that held the model, whatever of its fields.
     """
 
     model_id: str
@@ -86,6 +90,7 @@ class Observation(Struct, frozen=True):
     deleted_at: datetime | None = None
     alive: bool = False
     asks: bool = False
+    shows: bool = False
 
 
 class Knowledge(Struct, frozen=True):
@@ -97,6 +102,7 @@ class Knowledge(Struct, frozen=True):
     gone_at: datetime | None = None
     deleted_said: datetime | None = None
     until: datetime | None = None
+    shown_at: datetime | None = None
 
     @property
     def deleted(self) -> bool:
@@ -110,8 +116,8 @@ class Knowledge(Struct, frozen=True):
 
     @property
     def has_profile(self) -> bool:
-        """Whether a list page or a single GET ever showed it."""
-        return any(name in self.fields for name in PROFILE)
+        """Whether an API answer ever showed it; one that told no profile has none to tell."""
+        return self.shown_at is not None
 
 
 NOTHING = Knowledge()
@@ -141,6 +147,7 @@ def merge(known: Knowledge, seen: Observation) -> Merged:
         gone_at=_later(known.gone_at, seen.gone_at),
         deleted_said=_later(known.deleted_said, seen.deleted_at),
         until=_later(known.until, seen.until) if seen.until > seen.at else known.until,
+        shown_at=_later(known.shown_at, seen.at) if _shows(seen) else known.shown_at,
     )
     news = news or _life_and_death(merged) != _life_and_death(known)
     if not (disputed or _contradict(merged, seen) or (seen.asks and not _predates_death(merged, seen))):
@@ -163,6 +170,11 @@ def _join(known: Knowledge, seen: Observation) -> tuple[dict[str, Register], boo
                 news = True
         disputed = disputed or (old is not None and old.value != value and _overlap(old.at, known.until, seen))
     return fields, news, disputed
+
+
+def _shows(seen: Observation) -> bool:
+    """Whether it is an API answer that held the model: nothing else tells a profile."""
+    return seen.shows or not _PROFILE.isdisjoint(seen.fields)
 
 
 def _life_and_death(known: Knowledge) -> tuple[datetime | None, ...]:

@@ -117,6 +117,7 @@ def _from_api(
         fields=_told(model, names),
         gone_at=sent_at if model.status == DELETED else None,
         alive=alive,
+        shows=True,
     )
 
 

@@ -138,6 +138,27 @@ def test_odd_id_is_mirrored_asked_about_and_deleted(odd: StartOdd, model_id: str
     assert here.pull()["tombstoned"] == 1
 
 
+BARE = {"id": ODD_ID, "status": "active", "title": "Bare"}
+
+
+@pytest.mark.parametrize("bare", [BARE, {"id": ODD_ID}, {**BARE, "email": 5}], ids=["no profile", "id", "odd email"])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
+def test_record_without_a_profile_is_met_and_keeps_what_is_known(odd: StartOdd, bare: Any, *, known: bool) -> None:
+    vendor, here = odd(models(COUNT))
+    if known:
+        here.pull()
+    vendor.records[ODD] = bare
+    row = here.pull()
+    assert (row["status"], row["error"]) == ("complete", None)
+    if known:
+        assert here.model(ODD_ID)["email"] == f"person{ODD}@example.com"
+    gone = vendor.records.pop()["id"]
+    here.sql("update headshotpro.model_clocks set profile_at = profile_at - interval '1 minute'")
+    row = here.pull()
+    assert (row["status"], row["tombstoned"]) == ("complete", 1)
+    assert here.model(gone)["status"] == "deleted"
+
+
 def test_record_that_is_well_again_resolves_its_row(odd: StartOdd) -> None:
     vendor, here = odd([model(1, teamId=5), model(2), None])
     assert here.pull()["set_aside"] == 2

@@ -26,6 +26,9 @@ backlog = 2048
 # A request line and headers need no more; what is larger is refused before it is kept.
 limit_request_line = 4094
 limit_request_field_size = 4094
+# By default a proxy on the same machine may set SCRIPT_NAME, and so may a client whose headers it passes on. The path
+# that the proxy has checked would lose its beginning here: `/webhooks/metrics` would be `/metrics`.
+forwarder_headers = ""
 proc_name = "headshot-mirror-web"
 control_socket_disable = True
 loglevel = "warning"

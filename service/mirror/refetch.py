@@ -15,8 +15,10 @@ import structlog
 
 from service.errors import (
     KeyRejected,
+    LockUnavailable,
     MirrorError,
     ModelNotFound,
+    StatementTimeout,
     StorageUnavailable,
     Throttled,
     UpstreamError,
@@ -45,6 +47,8 @@ AT_A_TIME = 10
 # A claimed batch lives for a slice and one answer; that of a process that was killed comes due again after it.
 HOLD_SECONDS = 15.0
 UNREACHABLE_PAUSE_SECONDS = 5.0
+# A lock on one model is waited for this long; then the others are asked about.
+LOCK_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 900.0
 
 
@@ -77,6 +81,8 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         except UpstreamError as error:
             _put_off(engine, claimed.popleft(), str(error))
             pause = UNREACHABLE_PAUSE_SECONDS if isinstance(error, KeyRejected | UpstreamUnreachable) else 0.0
+        except (LockUnavailable, StatementTimeout) as error:
+            _put_off(engine, claimed.popleft(), str(error))
         except MirrorError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever one model makes of our code, the others are asked about
@@ -118,7 +124,7 @@ def _ask(engine: Engine, client: UpstreamClient, wish: Wish, patience: float) ->
         _missing(engine, wish, error)
         return False
     seen = from_single(wish.model_id, answer.body, answer.sent_at, answer.answered_at)
-    with transaction(engine) as connection:
+    with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
         apply(connection, [Sighting(seen, "refetch", pull_id=wish.pull_id)])
         aside.note_single(connection, wish.model_id, answer)
         wishes.settle(connection, [wish.model_id], answer.sent_at)

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import KeyRejected, MirrorError, ModelNotFound, Throttled, UpstreamError, UpstreamUnreachable
+from service.errors import (
+    KeyRejected,
+    LockUnavailable,
+    MirrorError,
+    ModelNotFound,
+    StatementTimeout,
+    Throttled,
+    UpstreamError,
+    UpstreamUnreachable,
+)
 from service.mirror import aside
 from service.mirror.apply import Sighting, apply
 from service.mirror.observe import from_single
@@ -55,8 +64,8 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
                 _read(engine, client, model_id, since)
             except (Throttled, KeyRejected, UpstreamUnreachable):
                 return read
-            except UpstreamError as error:
-                # It may be this model's own fault: it must not keep the others from being read.
+            except (UpstreamError, LockUnavailable, StatementTimeout) as error:
+                # It may be about this model alone: it must not keep the others from being read.
                 log.warning("sweep.failed", model_id=model_id, error=str(error))
                 failed = True
             except MirrorError:

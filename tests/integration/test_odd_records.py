@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.mirror.sweep import sweep
+from tests.integration.test_failing_batches import locked
 from tests.integration.test_verify import differences
 from tests.support.cli import Cli
 from tests.support.list_vendor import BAD_BYTE, model, models
@@ -320,6 +321,18 @@ def test_unexpected_error_postpones_one_refetch(odd: StartOdd, monkeypatch: pyte
     here.refetch()
     assert here.wishes().keys() == {first}
     assert here.model(second)["photo_count"] == 40
+
+
+def test_lock_on_one_model_postpones_its_refetch_alone(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.mirror.refetch.LOCK_SECONDS", 0.2)
+    _, here = odd([model(1), model(2)])
+    here.pull()
+    first, second = model(1)["id"], model(2)["id"]
+    waiting(here, first, second)
+    with locked(here.settings.postgres_url, first):
+        here.refetch()
+        assert here.wishes().keys() == {first}
+        assert here.model(second)["photo_count"] == 40
 
 
 def test_unexpected_error_ends_the_pull_as_failed(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,7 +118,10 @@ def _cut(_logger: Any, _method: str, event: structlog.typing.EventDict) -> struc
     for name, value in event.items():
         longest = LONGEST_TRACE if name in _TRACES else LONGEST_VALUE
         if isinstance(value, str) and len(value) > longest:
-            event[name] = f"{value[: longest // 2]}…{value[-longest // 2 :]}"
+            # Before it is cut: half of a key is a secret, too.
+            plain = redaction.redact(value)
+            half = longest // 2
+            event[name] = plain if len(plain) <= longest else f"{plain[:half]}…{plain[-half:]}"
     return event
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from service import log
+from service import log, redaction
 from service.cli.up_screen import Screen
 from service.config import Settings
 from service.plain_text import LONGEST_LINE, one_line, visible
@@ -92,3 +92,16 @@ def test_log_line_cuts_what_is_too_long(log_format: str, monkeypatch: pytest.Mon
     assert "t" * 5000 in said
     assert "KeyError" in said
     assert len(said) < 20_000
+
+
+def test_log_line_holds_no_half_of_a_secret_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    key = "hsp_0123456789abcdef0123456789abcdef01234567"
+    log.configure(Settings(headshotpro_api_key=key))
+    try:
+        structlog.get_logger("x").info("delivery", reason="x" * 480 + key + "y" * 2000)
+    finally:
+        structlog.reset_defaults()
+        redaction.remember(())
+    assert key[:12] not in stderr.getvalue()

@@ -62,8 +62,11 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; every error of ours becomes one line and an exit status (2: settings or usage, 1: the rest)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not all(_is_text(argument) for argument in given):
+        _fail("an argument is not UTF-8: nothing in the mirror can have such a name", 2)
     try:
-        cli.main(arguments, prog_name="headshot-mirror")
+        cli.main(given, prog_name="headshot-mirror")
     except (SettingsError, ClusterRefused) as error:
         _fail(str(error), 2)
     except EmbeddedError as error:
@@ -75,6 +78,15 @@ def main(arguments: list[str] | None = None) -> Any:
         from service.tracebacks import without_messages
 
         _fail(f"it met an error that it does not know; please report it:\n{without_messages(error)}", 1, lines=True)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether an argument is UTF-8: of other bytes, Python makes surrogates that no server takes (PEP 383)."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fail(words: str, status: int, *, lines: bool = False) -> None:

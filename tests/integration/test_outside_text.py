@@ -130,6 +130,13 @@ def test_a_servers_log_in_an_error_keeps_its_lines(run: Cli, monkeypatch: pytest
     assert run.run("models", "list").err == "headshot-mirror: it did not start: FATAL: \\x1b[2J\nHINT: wait\n"
 
 
+@pytest.mark.parametrize("command", ["models show", "models erase", "events show", "events replay", "nosuch"])
+def test_argument_that_is_no_text_is_wrong_usage(command: str, run: Cli) -> None:
+    done = run.run(*command.split(), "\udcff")
+    assert (done.status, done.out) == (2, "")
+    assert done.err == "headshot-mirror: an argument is not UTF-8: nothing in the mirror can have such a name\n"
+
+
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", '=HYPERLINK("https://evil.example","Ann")', "\uff1d1", " =1", '"=1"')
 # Where the machine's language makes a spreadsheet split at something else than commas, a cell begins in the middle.
 SPLIT = {

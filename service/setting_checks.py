@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ SCHEMES = {
     "PUBLIC_URL": ("https", "http"),
 }
 
+
+_REDIS_DATABASE = re.compile(r"/?[0-9]*")
 
 # They are printed by `doctor` or sent in notifications.
 BARE_URLS = ("HEADSHOTPRO_API_URL", "PUBLIC_URL")
@@ -46,6 +49,11 @@ def check_url(name: str, value: str | None) -> None:
         raise SettingsError(f"{name} is malformed: it is shown to people, so it holds no user name, password or query")
     if not value.isprintable() or (name in BARE_URLS and " " in value):
         raise SettingsError(f"{name} is malformed: it holds a control character, or a blank where none may be")
+    # redis-py takes anything else for database 0, which may be another program's.
+    if name == "REDIS_URL" and not _REDIS_DATABASE.fullmatch(parts.path):
+        raise SettingsError(
+            f"{name} is malformed: behind the host stands the number of a database, such as /0, or nothing"
+        )
     # libpq takes the host from the query too (a socket's directory, or several hosts), so only the form is checked.
     if (
         parts.scheme not in SCHEMES[name]

@@ -143,6 +143,7 @@ class StatusReader:
     def _of_postgres(self, *, figures: bool) -> _FromPostgres:
         revision.check(self._engine)
         with database.transaction(self._engine, SERVER_SECONDS) as connection:
+            database.require_writes(connection)
             _version, now = server(connection)
             return _FromPostgres(
                 now,

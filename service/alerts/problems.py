@@ -101,7 +101,7 @@ def _of_servers(facts: Facts) -> Iterator[Problem]:
         yield Problem(
             POSTGRES_UNAVAILABLE,
             f"Postgres is unavailable: {facts.postgres}",
-            "start Postgres, or correct DATABASE_URL; every process waits for it and goes on by itself",
+            "start Postgres, let it write, or correct DATABASE_URL; every process waits for it and goes on by itself",
         )
     if facts.redis:
         yield Problem(

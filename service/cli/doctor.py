@@ -78,8 +78,11 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
     try:
         with database.transaction(engine) as connection:
             version, now = server(connection)
+            database.require_writes(connection)
     except StorageUnavailable as error:
-        yield Finding("postgres", ok=False, seen=str(error), advice="start Postgres, or correct DATABASE_URL")
+        yield Finding(
+            "postgres", ok=False, seen=str(error), advice="start Postgres, let it write, or correct DATABASE_URL"
+        )
         return
     old = int(version.split(".")[0]) < 14
     yield Finding("postgres", not old, f"version {version}", "Postgres 14 or newer is needed" if old else "")

@@ -152,6 +152,20 @@ def transaction(
         yield connection
 
 
+def require_writes(connection: Connection) -> None:
+    """Find out whether a transaction may write, without a write.
+
+    Raises:
+        StorageUnavailable: it may not. Connections are made anew: another server may be the primary by now.
+    """
+    if connection.execute(text("SELECT current_setting('transaction_read_only')")).scalar_one() == "on":
+        connection.engine.dispose()
+        raise StorageUnavailable(
+            "it takes no writes: it is a standby, or default_transaction_read_only is on, as some providers set it "
+            "where the disk is full"
+        )
+
+
 @cache
 def _settings(seconds: float | None, lock_seconds: float, by_key: bool) -> TextClause:
     """A statement with the settings of the transaction that it begins.

@@ -10,7 +10,7 @@ from flask import Response
 from service import promise
 from service.deadline import Question
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
-from service.storage import revision
+from service.storage import database, revision
 
 if TYPE_CHECKING:
     import redis
@@ -70,10 +70,17 @@ class Health:
     def _postgres(self) -> tuple[bool, list[str]]:
         """Whether its spool takes a delivery; Postgres and its schema, a line each."""
         try:
-            found = Question(lambda: revision.check(self._engine)).answer(POSTGRES_PATIENCE_SECONDS)
+            found = Question(self._schema).answer(POSTGRES_PATIENCE_SECONDS)
         except StorageUnavailable as error:
             log.warning("readyz.unavailable", server="postgres", reason=str(error))
             return False, ["postgres: unavailable", "schema: unknown"]
         except SchemaOutdated as error:
             return False, ["postgres: ok", f"schema: outdated ({error})"]
         return True, ["postgres: ok", f"schema: ok, revision {found}"]
+
+    def _schema(self) -> str:
+        """The schema's revision, where Postgres takes writes."""
+        found = revision.check(self._engine)
+        with database.transaction(self._engine) as connection:
+            database.require_writes(connection)
+        return found

@@ -40,6 +40,19 @@ def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) ->
     assert all(line.startswith("ok ") for line in plain.out.splitlines())
 
 
+def test_postgres_that_only_reads_is_a_problem(mirror: StartMirror, folder: Path) -> None:
+    here = mirror()
+    beat(here.variables["DATABASE_URL"])
+    cli = Cli(folder, **here.variables)
+    url = here.variables["DATABASE_URL"]
+    only_reads = f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_read_only%3Don"
+    status, found = examine(cli, DATABASE_URL=only_reads)
+    assert (status, "takes no writes" in found["postgres"]["seen"]) == (1, True)
+    told = cli.run("status", "--json", DATABASE_URL=only_reads)
+    assert told.status == 1
+    assert [problem["code"] for problem in told.document["problems"]] == ["postgres_unavailable"]
+
+
 def test_what_is_missing_outdated_or_refused_is_found(
     mirror: StartMirror, folder: Path, empty_database_url: str, own_valkey: Valkey
 ) -> None:

@@ -57,7 +57,10 @@ def test_a_postgres_that_only_reads_is_no_500(folder: Path, own_postgres: Postgr
     migrate(own_postgres.url)
     with psycopg.connect(own_postgres.url, autocommit=True) as connection:
         connection.execute("alter database headshotpro set default_transaction_read_only = on")
-    assert_refused(post(client_of(folder, DATABASE_URL=own_postgres.url), event_body(new_id())), 503, "UNAVAILABLE")
+    door = client_of(folder, DATABASE_URL=own_postgres.url)
+    assert_refused(post(door, event_body(new_id())), 503, "UNAVAILABLE")
+    readyz = door.get("/readyz")
+    assert (readyz.status_code, "postgres: unavailable" in readyz.text) == (503, True)
 
 
 def test_a_redis_without_memory_left_loses_nothing_and_evicts_nothing(

@@ -20,6 +20,7 @@ from workers import jobs
 from workers.schedule import SCHEDULE
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     from tests.support.mirror import Mirror, StartMirror
@@ -243,7 +244,12 @@ def test_a_model_that_the_vendor_cannot_show_does_not_keep_the_others_from_being
     here.create(3, status="active")
     here.pull()
     broken = http(500, {"success": False, "error": "Internal server error", "code": "INTERNAL_SERVER_ERROR"})
-    shown = http(200, {"success": True, "model": {"id": "whoever", "photoCount": 7}})
+
+    def shown(connection: socket.socket) -> None:
+        model_id = odd.requests[-1].split()[1].rpartition("/")[2]
+        connection.sendall(http(200, {"success": True, "model": {"id": model_id, "photoCount": 7}}))
+        connection.close()
+
     with odd_vendor(broken, shown) as odd, UpstreamClient(odd.url, "key", None) as client:
         assert sweep(here.runtime.engine, client, 5) == 2
         assert len(odd.requests) == 3

@@ -132,10 +132,12 @@ def test_a_chunked_body_is_limited_on_the_wire_too(everything: System) -> None:
         for _ in range(40):
             yield b"x" * 10_000
 
-    answer = everything.post(chunks(), {"Content-Type": "application/json"})
+    # Without a length, 401 comes first: an unsigned body is not read.
+    assert everything.post(chunks(), {"Content-Type": "application/json"}).status == 401
+    body = event_body(new_id())
+    answer = everything.post(chunks(), signed(body))
     assert answer.status == 413
     assert answer.json()["code"] == "PAYLOAD_TOO_LARGE"
-    body = event_body(new_id())
     assert everything.post(iter([body[:10], body[10:]]), signed(body)).status == 202
 
 

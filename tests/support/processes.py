@@ -54,18 +54,13 @@ def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
 
     Args:
         look: asked again and again.
-        seconds: how long on an idle machine; on a busy one as much longer as each process has to wait for its turn.
+        seconds: how long at most.
     """
     began, pause = time.monotonic(), 0.01
-    while not (seen := look()) and time.monotonic() < began + seconds * busyness():
+    while not (seen := look()) and time.monotonic() < began + seconds:
         time.sleep(pause)
         pause = min(0.05, pause * 1.5)
     return seen
-
-
-def busyness() -> float:
-    """How many processes want each processor, over the last minute; 1 where there are enough processors."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @contextmanager

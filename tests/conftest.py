@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,14 @@ def pytest_configure() -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """A long text is no name: it may hold an id of this moment, and all test processes must name tests alike."""
     return argname if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None
+
+
+@pytest.fixture(autouse=True)
+def _unpatched_by_gevent() -> Iterator[None]:
+    """Fails the test that lets gevent patch this process: others, and pytest itself, then wait for ever."""
+    yield
+    monkey = sys.modules.get("gevent.monkey")
+    assert monkey is None or not monkey.is_anything_patched()
 
 
 @pytest.fixture

@@ -51,7 +51,12 @@ class Cli:
         self._printed: list[str] = []
 
     def run(self, *arguments: str, **settings: str | None) -> Done:
-        """Run a command that looks at something, with some settings changed; in this process, which is quicker."""
+        """Run a command that looks at something, with some settings changed; in this process, which is quicker.
+
+        `web` gets a process of its own: gevent patches the whole process that it runs in.
+        """
+        if arguments[:1] == ("web",):
+            return self.finish(self.start(*arguments, **settings))
         command = click.Command("headshot-mirror", callback=lambda: main(list(arguments)))
         with chdir(self._folder):
             result = CliRunner(env={**self._settings, **settings}).invoke(command, [])

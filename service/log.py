@@ -74,8 +74,10 @@ def configure(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    # Apprise tells whom it sends what; what came back is logged by `service.alerts`.
+    # Apprise logs what it sends to which receiver. `service.alerts` reads there why one failed, whatever LOG_LEVEL is,
+    # and logs that itself.
     logging.getLogger("apprise").propagate = False
+    logging.getLogger("apprise").setLevel("INFO")
     # It warns of each thing that it could not do on a connection that was lost; that it was is told by whoever used it.
     logging.getLogger("psycopg").setLevel("ERROR")
     # It warns of each odd header, with a traceback; what matters of a response is an error of its request.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import time
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 # They share what they start: one worker of pytest runs them all.
 pytestmark = pytest.mark.xdist_group("deploys")
 
-NEW_SECRET = "b0" * 32
 TO_END_SECONDS = 10
 
 
@@ -36,10 +36,12 @@ class Deployment:
     Attributes:
         database_url: where they mirror to.
         urls: where the web processes listen.
+        secret: what the vendor signs with now.
     """
 
     def __init__(self, folder: Path, stack: ExitStack, database_url: str, redis_url: str) -> None:
         self.database_url = database_url
+        self.secret = SECRET
         settings = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         # Two processes share a listening socket in one of them, as in a real deployment.
         self._systems = {
@@ -104,7 +106,7 @@ def deployment(postgres: Postgres) -> Iterator[Deployment]:
 
 
 def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment) -> None:
-    load = Load(deployment.urls, SECRET)
+    load = Load(deployment.urls, deployment.secret)
     with load.running(threads=4):
         for name in ("first web", "second web", "worker", "clock"):
             load.assert_goes_on()
@@ -116,27 +118,28 @@ def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment)
 
 @pytest.mark.long
 def test_a_rotated_secret_loses_no_event(deployment: Deployment) -> None:
-    load = Load(deployment.urls, SECRET)
+    old, new = deployment.secret, secrets.token_hex(32)
+    load = Load(deployment.urls, old)
     with load.running(threads=4):
         load.assert_goes_on()
         # The vendor ends the old secret when it makes the new one: web refuses what it signs until it knows that.
-        load.secret = NEW_SECRET
+        load.secret = deployment.secret = new
         assert eventually(lambda: load.answers[401] > 0)
-        deployment.set_secret(f"{NEW_SECRET},{SECRET}")
+        deployment.set_secret(f"{new},{old}")
         for name in ("first web", "second web"):
             deployment.restart(name)
         load.assert_goes_on()
     assert set(load.answers) == {202, 401}, load.answers
     assert '"answer": "forged"' in deployment.web_logs()
     # The vendor's retries, and among them one that was signed before: that is what the old secret is kept for.
-    early = Load(deployment.urls, SECRET)
+    early = Load(deployment.urls, old)
     early.deliver_once()
     load.deliver_again()
     assert (load.refused, early.refused) == ([], [])
-    deployment.set_secret(NEW_SECRET)
+    deployment.set_secret(new)
     for name in ("first web", "second web"):
         deployment.restart(name)
-    after = Load(deployment.urls, NEW_SECRET)
+    after = Load(deployment.urls, new)
     after.deliver_once()
     early.deliver_once()
     assert (after.answers, early.answers) == ({202: 1}, {202: 1, 401: 1})

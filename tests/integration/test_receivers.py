@@ -7,7 +7,11 @@ import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from service import log
+from service.alerts.notice import Message
+from service.alerts.receivers import Receiver
 from service.alerts.watch import WINDOW_SECONDS
+from service.config import Settings
 from service.storage.notices import FIRST_PAUSE_SECONDS, LEASE_SECONDS
 from tests.support.alerting import Hook, end, fail, settled, smtp_server
 
@@ -47,6 +51,17 @@ def test_a_receiver_that_is_broken_is_tried_again_and_stops_no_other(
         assert broken.titles == ["2 models failed; 2 failed models are well again"]
         assert hook.titles[1:] == ["2 failed models are well again"]
         assert here.sql("select failures, error from headshotpro.receivers where error is not null") == []
+
+
+def test_reason_of_a_failure_is_known_at_log_level_error(hook: Hook) -> None:
+    hook.status = 500
+    try:
+        log.configure(Settings(log_level="error"))
+        answer = Receiver(hook.url).send(Message("title", "body", "info"))
+    finally:
+        log.configure(Settings())
+    assert not answer.taken
+    assert "500" in answer.words
 
 
 def test_pauses_grow_while_a_receiver_takes_nothing(here: Office, hook: Hook) -> None:

@@ -44,8 +44,12 @@ class Web(Application):  # type: ignore[misc]  # gunicorn has no types
         super().run()
 
     def load_config(self) -> None:
-        """Take the settings from our module alone: the command line is that of `headshot-mirror`."""
+        """Take the settings of our module, then those of GUNICORN_CMD_ARGS: the command line is `headshot-mirror`'s."""
         self.load_config_from_module_name_or_filename("python:service.web.serving")
+        given = self.cfg.parser().parse_args(self.cfg.get_cmd_args_from_env())
+        for name, value in vars(given).items():
+            if value is not None and name != "args":
+                self.cfg.set(name, value)
         self.cfg.set("on_exit", self._end)
 
     def load(self) -> Flask:

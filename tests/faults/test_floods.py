@@ -15,7 +15,7 @@ import pytest
 from service.embedded import Valkey
 from service.storage.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER
-from service.web.connection import BODY_SECONDS
+from service.web.connection import BODY_SECONDS, HEAD_SECONDS
 from service.web.worker import REQUESTS_PER_CONNECTION
 from tests.support.flood import Flood, deliver, exchange, request, slowest_delivery, until_closed
 from tests.support.processes import eventually
@@ -104,6 +104,7 @@ def test_idle_connection_ends_after_keepalive_seconds(web: System) -> None:
 
 
 def test_newcomer_takes_the_place_of_the_oldest_idle_connection(web: System) -> None:
+    before = time.monotonic()
     with ExitStack() as stack:
         # None of them says a word. They have 20 seconds for that.
         silent = [
@@ -111,6 +112,7 @@ def test_newcomer_takes_the_place_of_the_oldest_idle_connection(web: System) -> 
         ]
         assert deliver(web.port) < SOON_SECONDS
         assert until_closed(silent[0]) == b""
+        assert time.monotonic() - before < HEAD_SECONDS / 2
         silent[-1].sendall(request("GET", "/livez", {"Connection": "close"}))
         assert until_closed(silent[-1]).endswith(b"ok\n")
 

@@ -26,7 +26,7 @@ def client_of(folder: Path, **given_settings: str) -> FlaskClient:
         "DATABASE_URL": f"postgresql://user:hunter2@{NOBODY}/db",
         "REDIS_URL": f"redis://:hunter2@{NOBODY}/0",
         "HEADSHOTPRO_WEBHOOK_SECRET": SECRET,
-        "LOG_LEVEL": "error",
+        "LOG_LEVEL": "info",
         **given_settings,
     }
     return create_app(load(environ=environ, dotenv=folder / ".env")).test_client()

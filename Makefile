@@ -41,17 +41,17 @@ storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills,
 soak: $(VENV)/dev.stamp  ## load a deployment for ten minutes while everything is struck again and again (SECONDS=600)
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600)
 
-bench: $(VENV)/dev.stamp  ## measure door, rows, pulls and growth beside floors and peers, and write tests/bench/RESULTS.md (BENCH=door)
-	@$(BIN)/python -m tests.bench $(BENCH)
+bench: $(VENV)/dev.stamp  ## measure door, rows, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=door)
+	@$(BIN)/python -m bench $(BENCH)
 
 bench-peers:  ## install what the benches compare with, into .bench; a peer that is missing is said to be missing
 	@$(PYTHON) -m venv .bench
-	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/peers/requirements.txt
-	@cp tests/bench/peers/package.json .bench/package.json
+	@.bench/bin/python -m pip install -q --disable-pip-version-check -r bench/peers/requirements.txt
+	@cp bench/peers/package.json .bench/package.json
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .bench
 
 profile: $(VENV)/dev.stamp .bench/bin/py-spy  ## find where the time goes in web, worker and pull; flame graphs into .bench (PROFILE=web)
-	@$(BIN)/python -m tests.bench.profile $(PROFILE)
+	@$(BIN)/python -m bench.profile $(PROFILE)
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .
@@ -91,9 +91,9 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || \
 	  { rm -rf $(VENV); echo "This Python cannot make virtual environments (on Debian: apt install python3-venv)." >&2; exit 1; }
 
-.bench/bin/py-spy: tests/bench/profiler.txt
+.bench/bin/py-spy: bench/profiler.txt
 	@$(PYTHON) -m venv .bench
-	@.bench/bin/python -m pip install -q --disable-pip-version-check -r tests/bench/profiler.txt
+	@.bench/bin/python -m pip install -q --disable-pip-version-check -r bench/profiler.txt
 	@touch $@
 
 # The package itself is installed from this folder, without a second resolver and without its build tools from outside.

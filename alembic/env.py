@@ -1,10 +1,10 @@
-"""How Alembic meets this project: schema-qualified, its own version table, only `service.storage.schema` starts it."""
+"""How Alembic meets this project: schema-qualified, its own version table, only `service.storage.migrations.schema` starts it."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from service.storage.schema import MAKE_SCHEMA
+from service.storage.migrations.schema import MAKE_SCHEMA
 from service.storage.tables import SCHEMA, metadata
 
 
@@ -24,7 +24,7 @@ options = {
     "compare_server_default": True,
     # Each revision commits by itself, so that no lock outlives it; a new schema is made as a whole or not at all.
     "transaction_per_migration": limits is not None,
-    # `service.storage.expand` finds them here.
+    # `service.storage.migrations.expand` finds them here.
     "limits": limits,
 }
 

@@ -15,7 +15,7 @@ import structlog
 
 from service import __version__
 from service.errors import MirrorError
-from service.process_name import surely_dead
+from service.process_identity import surely_dead
 from service.storage import database, processes
 from service.storage.database import transaction
 

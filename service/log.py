@@ -10,17 +10,18 @@ import json
 import logging
 import sys
 import threading
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from service import redaction
+from service.errors import MirrorError
 from service.plain_text import visible
-from service.tracebacks import without_messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
     from typing import TextIO
 
@@ -140,3 +141,28 @@ def _json_writer() -> Callable[..., str]:
         return encoder.encode(document)
 
     return write
+
+
+def without_messages(error: BaseException) -> str:
+    """The traceback of an error and of those that led to it, the first cause first."""
+    return "\n".join("".join([*traceback.format_tb(one.__traceback__), _kind(one)]) for one in _chain(error))
+
+
+def place(error: BaseException) -> str:
+    """File and line where an error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"
+
+
+def _kind(error: BaseException) -> str:
+    name = type(error).__qualname__
+    return f"{name}: {error}" if isinstance(error, MirrorError) else name
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found:
+        found.append(following)
+        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+    return reversed(found)

@@ -8,14 +8,14 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from service import inbox
-from service.alerts.access import Access
-from service.counters import BUDGET_WAIT_SECONDS, BUDGET_WAITS, UPSTREAM_REQUESTS, Counters
+from service.alerts.api_key_status import Access
+from service.broker import inbox
+from service.broker.counters import BUDGET_WAIT_SECONDS, BUDGET_WAITS, UPSTREAM_REQUESTS, Counters
+from service.broker.inbox import Inbox, StaleModels
+from service.broker.jobs import JobQueue
 from service.errors import Stopping
-from service.inbox import Inbox, StaleModels
 from service.mirror.pull_state import Puller
-from service.process_name import own_name
-from service.queue import JobQueue
+from service.process_identity import own_name
 from service.storage import database
 from service.upstream.budget import Budget
 from service.upstream.client import UpstreamClient

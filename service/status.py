@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service import counters, inbox, promise
 from service.alerts import problems
 from service.alerts.problems import Facts, Seen
-from service.counters import DELIVERIES
-from service.deadline import Question
+from service.broker import counters, durability, inbox
+from service.broker.counters import DELIVERIES
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
-from service.storage import alerts, database, processes, revision
-from service.storage.report import server, snapshot
+from service.storage import alerts, database, processes
+from service.storage.deadline import Question
+from service.storage.migrations import revision
+from service.storage.status_report import server, snapshot
 from service.upstream.budget import Budget
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.alerts.problems import Problem
+    from service.broker.durability import Room
     from service.config import Settings
-    from service.promise import Room
-    from service.storage.report import Snapshot
+    from service.storage.status_report import Snapshot
 
 # Either server has this long, whatever it does; they are asked one after the other.
 SERVER_SECONDS = 4
@@ -156,7 +157,7 @@ class StatusReader:
         settings = self._settings
         try:
             budget = Budget(self._client, settings.rate_budget, settings.detail_budget)
-            room = promise.room(self._client, settings.inbox_limit)
+            room = durability.room(self._client, settings.inbox_limit)
             return _FromRedis(room, budget.requests_left(), counters.read(self._client)), ""
         except InboxUnavailable as error:
             return None, str(error).removeprefix("Redis cannot be reached or refuses: ")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from service.embedded import Postgres
-from service.storage import schema
+from service.local.servers import Postgres
+from service.storage.migrations import schema
 
 
 def main() -> None:

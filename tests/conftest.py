@@ -11,7 +11,7 @@ import redis
 from hypothesis import settings
 
 from service.config import force_wheels
-from service.embedded import Postgres, Valkey
+from service.local.servers import Postgres, Valkey
 from tests.support.sandboxes import Sandbox, Sandboxes, StartSandbox
 from tests.support.servers import new_database, new_postgres, share_folder, temporary_folder
 

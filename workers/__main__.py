@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from service import config, inbox, log
+from service import config, log
+from service.broker import inbox
 from service.errors import SchemaOutdated, SettingsError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.alerts import receivers
-from service.alerts.desk import Desk
-from service.alerts.signs import read_inbox
-from service.alerts.watch import Plan, Watch
+from service.alerts.evaluator import Plan, Watch
+from service.alerts.liveness import read_inbox
+from service.alerts.outbox_sender import Desk
 from service.errors import SchemaOutdated, StorageUnavailable
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import sys
 
 from service import config, log
-from service.queue import DRAIN_QUEUE
+from service.broker.jobs import DRAIN_QUEUE
 from service.runtime import Runtime
 from service.storage.database import after_statement
 
 # The jobs are imported before the first one comes, which else would wait for that.
 from workers import jobs
-from workers.ending import end_when_stuck
 from workers.progress import Reporter
 from workers.rq_worker import work
+from workers.shutdown import end_when_stuck
 
 
 def main(queue: str, pipe: int | None = None) -> None:

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from service.broker.lease import Lease
 from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
 from service.heartbeat import CLOCK, Heartbeat
-from service.lease import Lease
 from service.runtime import Runtime
-from service.storage import revision
+from service.storage.migrations import revision
 from workers.alerting import Alerting
 from workers.dead_mans_switch import DeadMansSwitch
-from workers.ending import end_when_stuck
 from workers.schedule import SCHEDULE
+from workers.shutdown import end_when_stuck
 
 if TYPE_CHECKING:
     from service.config import Settings

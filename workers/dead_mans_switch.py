@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service import __version__
-from service.outgoing import Outgoing, Undelivered
+from service.http_client import Outgoing, Undelivered
 from service.status import StatusReader
 
 if TYPE_CHECKING:

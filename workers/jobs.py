@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.counters import EVENT_TO_ROW, EVENTS
+from service.broker.counters import EVENT_TO_ROW, EVENTS
+from service.broker.jobs import Job
+from service.broker.lease import Lease
 from service.errors import InboxUnavailable, LeaseLost, Stopping, StorageUnavailable, Unavailable
-from service.lease import Lease
 from service.mirror import batches
 from service.mirror import drain as draining
 from service.mirror.apply import SETTLING
+from service.mirror.detail_sweep import sweep as read_details
 from service.mirror.pull import advance
+from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as ask_questions
-from service.mirror.slice import FULL
-from service.mirror.sweep import sweep as read_details
-from service.mirror.tidy import Keeping
-from service.mirror.tidy import tidy as remove_old
-from service.queue import Job
-from service.storage import idempotency, processes, pulls, wishes
+from service.mirror.retention import Keeping
+from service.mirror.retention import tidy as remove_old
+from service.storage import idempotency, processes, pulls, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
-from workers.failures import told_without_values
+from workers.job_errors import told_without_values
 from workers.lanes import Lanes
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.inbox import Entry
+    from service.broker.inbox import Entry
     from service.mirror.drain import Drained
     from service.runtime import Runtime
 
@@ -221,7 +221,7 @@ def _refetch(runtime: Runtime) -> bool:
     _hand_on_stale_models(runtime)
     ask_questions(runtime.engine, runtime.client, SLICE_SECONDS)
     with transaction(runtime.engine) as connection:
-        return wishes.due(connection)
+        return refetches.due(connection)
 
 
 def _hand_on_stale_models(runtime: Runtime) -> None:
@@ -230,7 +230,9 @@ def _hand_on_stale_models(runtime: Runtime) -> None:
     if noted:
         now = datetime.now(UTC)
         with transaction(runtime.engine) as connection:
-            wishes.ask(connection, [wishes.Wish(model_id, now, "stale_delivery", now + SETTLING) for model_id in noted])
+            refetches.ask(
+                connection, [refetches.Wish(model_id, now, "stale_delivery", now + SETTLING) for model_id in noted]
+            )
         runtime.stale_models.handed_on(noted)
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Self
 
-    from service.inbox import Entry
+    from service.broker.inbox import Entry
 
 
 class Lanes:

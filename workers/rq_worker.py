@@ -3,7 +3,7 @@
 RQ calls whatever function a job in Redis names, imports its callbacks and sends its webhooks. So a person who can write
 to Redis could run anything here. Three things prevent that: `OwnJob` has no function but ours, and no callbacks or
 webhooks, whichever part of RQ asks for them; `Worker.execute_job` refuses and deletes a job that asks for more than
-`service.queue.Job` ever does; and a job that RQ cannot even read ends neither the worker nor its housekeeping.
+`service.broker.jobs.Job` ever does; and a job that RQ cannot even read ends neither the worker nor its housekeeping.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import SimpleWorker
 
-from service import inbox
-from service.queue import FAILURE_KEPT_SECONDS, queue_of
-from service.queue import Job as OurJob
+from service.broker import inbox
+from service.broker.jobs import FAILURE_KEPT_SECONDS, queue_of
+from service.broker.jobs import Job as OurJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class OwnJob(Job):
     """A job as Redis holds it, of which RQ can run nothing that is not ours.
 
     Attributes:
-        foreign: why it is not one of `service.queue.Job`; empty where it may be.
+        foreign: why it is not one of `service.broker.jobs.Job`; empty where it may be.
     """
 
     foreign: str = ""

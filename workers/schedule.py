@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.mirror.slice import FULL, HOT
-from service.queue import Job
-from service.storage import models, pulls, spool, wishes
+from service.broker.jobs import Job
+from service.mirror.pull_slice import FULL, HOT
+from service.storage import models, pulls, refetches, spool
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _hot_pull(runtime: Runtime) -> bool:
 
 def _questions(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
-        return wishes.due(connection)
+        return refetches.due(connection)
 
 
 def _stale_models(runtime: Runtime) -> bool:

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from service.deadline import Question
+from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE
 from service.errors import StorageUnavailable
 from service.heartbeat import WORKER, Heartbeat
-from service.leash import leashed
-from service.process_name import own_name
-from service.queue import DRAIN_QUEUE, WORK_QUEUE
-from service.storage import database, revision
-from workers.ending import end_when_stuck
+from service.parent_death import leashed
+from service.process_identity import own_name
+from service.storage import database
+from service.storage.deadline import Question
+from service.storage.migrations import revision
 from workers.progress import Reports
+from workers.shutdown import end_when_stuck
 
 if TYPE_CHECKING:
     from service.config import Settings

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from service.storage import expand
+from service.storage.migrations import expand
 
 revision = "0007"
 down_revision = "0006"

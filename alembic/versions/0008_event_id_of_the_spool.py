@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from service.storage import expand
+from service.storage.migrations import expand
 
 revision = "0008"
 down_revision = "0007"

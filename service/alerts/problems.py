@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.alerts import notice
+from service.alerts import notification
 from service.alerts.rules import MISSING_AFTER, MODEL_KINDS, WORKER_MISSING
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _of_alerts(facts: Facts) -> Iterator[Problem]:
     """Open alerts. Whether a worker is missing is known better from its heartbeats."""
     told = {WORKER_MISSING, *MODEL_KINDS}
     for kind in sorted(set(facts.alerts) - told):
-        words = notice.words(kind)
+        words = notification.words(kind)
         yield Problem(kind, words.opened[0], words.look)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from service.alerts.notice import Message
+    from service.alerts.notification import Message
     from service.config import Settings
 
 # Apprise waits 4 s (e-mail: 15 s) for a connection and as long for an answer; both can be set in a URL, `?cto=` and

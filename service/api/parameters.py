@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec import UnsetType
 
-from service.api.documents import LONGEST_PAGE, ListQuery, SignUp
+from service.api.schemas import LONGEST_PAGE, ListQuery, SignUp
 from service.errors import CallRefused
-from service.storage.listing import Filter
+from service.storage.api_queries import Filter
 from service.upstream.fields import utc
 from service.upstream.json_text import REPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.api.documents import Document
+    from service.api.schemas import Document
 
 Q = TypeVar("Q", bound="Document")
 T = TypeVar("T")

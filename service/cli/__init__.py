@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except MirrorError as error:
         _fail(str(error), 1)
     except Exception as error:  # noqa: BLE001 - a library's own words may hold what a row holds
-        from service.tracebacks import without_messages
+        from service.log import without_messages
 
         _fail(f"it met an error that it does not know; please report it:\n{without_messages(error)}", 1, lines=True)
 

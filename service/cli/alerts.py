@@ -56,13 +56,13 @@ def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
 def test(*, as_json: bool) -> None:
     """Send a message to each URL of ALERT_URLS, and say what came back; exit 1 if one did not take it."""
     from service import log
-    from service.alerts import notice, receivers
+    from service.alerts import notification, receivers
 
     settings = config.load(("ALERT_URLS",))
     log.configure(settings)
     rows = []
     for place, receiver in enumerate(receivers.of(settings), 1):
-        answer = receiver.send(notice.trial())
+        answer = receiver.send(notification.trial())
         rows.append({"place": place, "receiver": receiver.name, "taken": answer.taken, "answer": answer.words})
     print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json)
     if not all(row["taken"] for row in rows):

@@ -69,8 +69,9 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _postgres(settings: Settings) -> Iterator[Finding]:
-    from service.storage import database, revision
-    from service.storage.report import server
+    from service.storage import database
+    from service.storage.migrations import revision
+    from service.storage.status_report import server
 
     if settings.database_url is None:
         return
@@ -94,14 +95,14 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    from service import inbox, promise
+    from service.broker import durability, inbox
 
     if settings.redis_url is None:
         return
     try:
         client = inbox.connect(settings.redis)
-        promised = promise.durability(client)
-        room = promise.room(client, settings.inbox_limit)
+        promised = durability.durability(client)
+        room = durability.room(client, settings.inbox_limit)
         with inbox.reachable():
             now: Any = client.time()
     except ClusterRefused as error:

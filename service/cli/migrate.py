@@ -24,8 +24,8 @@ def migrate(*, sql: bool, since: str | None) -> None:
     Safe to run while the old code serves, and from several places at once: one works, the others wait. A lock that
     others hold is not waited for longer than two seconds at a time; who is in the way is said.
     """
-    from service.storage import schema
-    from service.storage.revision import revisions
+    from service.storage.migrations import schema
+    from service.storage.migrations.revision import revisions
 
     if since is not None and not sql:
         raise click.UsageError("--from goes with --sql; without it the database itself tells its revision")

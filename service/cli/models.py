@@ -12,7 +12,7 @@ from service.errors import CallRefused, MirrorError
 from service.plain_text import visible
 
 if TYPE_CHECKING:
-    from service.api.writing import Answered, Writer
+    from service.api.writes import Answered, Writer
     from service.runtime import Runtime
 
 HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
@@ -45,8 +45,8 @@ def models() -> None:
 def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: bool, **filters: Any) -> None:
     """Models in the mirror, the newest first."""
     from service.api import parameters
-    from service.api.documents import ListQuery
-    from service.api.reading import feed, rows_of
+    from service.api.reads import feed, rows_of
+    from service.api.schemas import ListQuery
 
     given = {name: str(value) for name, value in filters.items() if value is not None}
     try:
@@ -72,24 +72,24 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
 @json_option
 def show(model_id: str, *, explain: bool, as_json: bool) -> None:
     """One model as the mirror holds it, and its history."""
-    from service.storage import changes
+    from service.storage import history
     from service.storage import models as storage
 
     with reading() as connection:
         row = storage.read(connection, [model_id]).get(model_id)
-        history = changes.of_model(connection, model_id)
+        changes = history.of_model(connection, model_id)
     if row is None:
         raise MirrorError(f"the mirror has never seen a model {model_id}")
-    origins = _origins(history)
+    origins = _origins(changes)
     if as_json:
-        document = {**row, "history": history}
+        document = {**row, "history": changes}
         print_json({**document, "explain": origins} if explain else document)
         return
     for name, value in row.items():
         origin = origins.get(name) if explain else None
         say(f"{name:<18} {shown(value):<40} {_words(origin) if origin else ''}".rstrip())
     say()
-    rows = [{**change, "by": told_by(change), "changed": _changed(change)} for change in history]
+    rows = [{**change, "by": told_by(change), "changed": _changed(change)} for change in changes]
     print_rows(rows, HISTORY_COLUMNS, as_json=False)
 
 
@@ -97,7 +97,7 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
 @click.argument("model_id")
 def erase(model_id: str) -> None:
     """Erase the personal data of a deleted model now: its name, address, gender, events and old values, for ever."""
-    from service.mirror.tidy import erase_now
+    from service.mirror.retention import erase_now
 
     erased = erase_now(open_engine(), model_id)
     say(f"{model_id} {'is erased' if erased else 'was erased before'}")
@@ -129,8 +129,8 @@ def _changed(change: dict[str, Any]) -> str:
 @json_option
 def create(email: str, team_id: str | None, idempotency_key: str | None, *, development: bool, as_json: bool) -> None:
     """Make a model (whitelabel organizations only); prints the link that logs the person in."""
-    from service.api.documents import SignUp
-    from service.api.once import Once
+    from service.api.idempotency import Once
+    from service.api.schemas import SignUp
     from service.storage.idempotency import Place
 
     writer = _writer(open_runtime())
@@ -162,7 +162,7 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
 
 
 def _writer(runtime: Runtime) -> Writer:
-    from service.api.writing import Writer
+    from service.api.writes import Writer
 
     return Writer(runtime.engine, runtime.client, runtime.queue, runtime.stale_models)
 

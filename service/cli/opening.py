@@ -26,7 +26,8 @@ def open_engine() -> Engine:
         SchemaOutdated: its schema is older than the code.
         StorageUnavailable: Postgres cannot be reached.
     """
-    from service.storage import database, revision
+    from service.storage import database
+    from service.storage.migrations import revision
 
     engine = database.connect(config.load(("DATABASE_URL",)).postgres_url, pool_size=1)
     revision.check(engine)
@@ -46,7 +47,7 @@ def open_runtime() -> Runtime:
     """Logs and connections of a command that talks to the upstream; raises what `open_engine` raises."""
     from service import log
     from service.runtime import Runtime
-    from service.storage import revision
+    from service.storage.migrations import revision
 
     settings = config.load(NEEDS)
     log.configure(settings)

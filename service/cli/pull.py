@@ -78,13 +78,13 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
 def _settle(runtime: Runtime) -> None:
     """Ask what the pull left open, as far as it can be answered soon."""
     from service.mirror.refetch import refetch
-    from service.storage import wishes
+    from service.storage import refetches
     from service.storage.database import transaction
 
     deadline = time.monotonic() + SETTLE_SECONDS
     while time.monotonic() < deadline:
         with transaction(runtime.engine) as connection:
-            if wishes.next_due(connection) is None:
+            if refetches.next_due(connection) is None:
                 return
         refetch(runtime.engine, runtime.client, SLICE_SECONDS)
         runtime.pause(LOOK_AGAIN_SECONDS)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from service.sandbox.command import sandbox
+from service.local.sandbox.command import sandbox
 
 __all__ = ["sandbox"]

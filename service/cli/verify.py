@@ -59,11 +59,11 @@ def _document(runtime: Runtime, difference: Difference) -> dict[str, Any]:
 
 def _history(runtime: Runtime, difference: Difference) -> list[dict[str, Any]]:
     """The newest changes of the field that differs."""
-    from service.storage import changes
+    from service.storage import history
     from service.storage.database import transaction
 
     with transaction(runtime.engine) as connection:
-        rows = changes.of_model(connection, difference.model_id)
+        rows = history.of_model(connection, difference.model_id)
     return [row for row in rows if difference.field in row["changed"]][:HISTORY]
 
 

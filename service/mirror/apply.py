@@ -14,8 +14,8 @@ import msgspec
 
 from service.mirror.codec import decode, encode
 from service.mirror.merge import DELETED, Knowledge, merge, visible
-from service.storage import changes, models, wishes
-from service.storage.erasing import PERSONAL
+from service.storage import history, models, refetches
+from service.storage.erasure import PERSONAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -127,14 +127,14 @@ class _Batch:
                 moved[model_id] = {"model_id": model_id, **clocks}
         return moved
 
-    def questions(self, now: datetime) -> list[wishes.Wish]:
+    def questions(self, now: datetime) -> list[refetches.Wish]:
         """What only a GET can tell of these models, each once, in id order."""
-        asked: list[wishes.Wish] = []
+        asked: list[refetches.Wish] = []
         for model_id, known in sorted(self.known.items()):
             if after := self.ask_after.get(model_id):
-                asked.append(wishes.Wish(model_id, after, "dispute", max(now, after + SETTLING)))
+                asked.append(refetches.Wish(model_id, after, "dispute", max(now, after + SETTLING)))
             elif not known.has_profile and not known.deleted and known.fields:
-                asked.append(wishes.Wish(model_id, None, "profile", now + GATHERING))
+                asked.append(refetches.Wish(model_id, None, "profile", now + GATHERING))
         return asked
 
 
@@ -143,7 +143,7 @@ def apply(
     sightings: Sequence[Sighting],
     now: datetime | None = None,
     record: Callable[[Applied], None] | None = None,
-    wanted: Sequence[wishes.Wish] = (),
+    wanted: Sequence[refetches.Wish] = (),
 ) -> Applied:
     """Merge a batch of sightings into the stored rows.
 
@@ -166,18 +166,18 @@ def apply(
         batch.take(place, sighting)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
     asked = _each_once([*batch.questions(now), *wanted])
-    wishes.ask(connection, asked)
+    refetches.ask(connection, asked)
     batch.applied.asked = {wish.model_id for wish in asked}
     models.write(connection, list(batch.written.values()), now)
     if record:
         record(batch.applied)
-    changes.append(connection, batch.changes, now)
+    history.append(connection, batch.changes, now)
     return batch.applied
 
 
-def _each_once(asked: Sequence[wishes.Wish]) -> list[wishes.Wish]:
+def _each_once(asked: Sequence[refetches.Wish]) -> list[refetches.Wish]:
     """One question for each model, in id order: the one whose answer has to be the youngest."""
-    youngest: dict[str, wishes.Wish] = {}
+    youngest: dict[str, refetches.Wish] = {}
     for wish in asked:
         other = youngest.setdefault(wish.model_id, wish)
         if wish.after is not None and (other.after is None or wish.after > other.after):

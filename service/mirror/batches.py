@@ -9,12 +9,12 @@ import re
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from service.inbox import MOST_BYTES
+from service.broker.inbox import MOST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from service.inbox import Entry
+    from service.broker.inbox import Entry
 
 LANES = 2
 # Deliveries of one transaction, and of all lanes of an inbox that stays full.

@@ -1,39 +1,65 @@
 """Deletion by evidence: a model that a pull did not show is only a suspect.
 
-A single GET decides about it, and a person where there are too many of them.
+A single GET decides about it, and a person where there are too many of them. A 404 alone is no evidence: replicas lag,
+and vendors have bad hours. It counts for a model that a complete walk did not show; without one it is only kept, and
+the next full pull decides.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from service.errors import KeyRejected, MirrorError, ModelNotFound, Throttled, UpstreamError, UpstreamFailed
-from service.mirror import aside
+from service.mirror import set_aside
 from service.mirror.apply import Sighting, apply
-from service.mirror.judge import counts_as_gone
 from service.mirror.observe import from_absence, from_single
 from service.mirror.pull_state import State
-from service.storage import models, pulls, suspects, wishes
+from service.storage import models, pulls, refetches, suspects
 from service.storage.database import transaction
 from service.upstream.budget import Priority
+from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
     from service.mirror.apply import Applied
     from service.mirror.merge import Observation
-    from service.upstream.answers import Answer
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import DetailedModel
+    from service.upstream.responses import Answer
 
 log = structlog.get_logger(__name__)
 
+# The time in an ObjectId is cut to whole seconds.
+ID_RESOLUTION = timedelta(seconds=1)
+# Nothing was created further ahead of the response than two clocks may differ.
+FUTURE = timedelta(minutes=5)
 AT_A_TIME = 50
 REJECTED_FOR_SECONDS = 86_400.0
+
+
+def counts_as_gone(model_id: str, created_at: datetime | None, sent_at: datetime, answered_at: datetime) -> bool:
+    """Whether a 404 to a GET says anything: of a model created after it was sent it does not.
+
+    A creation time in the future is no time: it would shield a model that never was from every 404.
+
+    Args:
+        model_id: the model; its ObjectId holds a creation time too.
+        created_at: its creation time, where one is known.
+        sent_at: lower end of the response's interval, upstream time.
+        answered_at: upper end of it.
+    """
+    future = answered_at + FUTURE
+    if created_at is not None:
+        return created_at < sent_at or created_at > future
+    born = created_at_of(model_id)
+    return born is None or born + ID_RESOLUTION <= sent_at or born > future
 
 
 class Look(NamedTuple):
@@ -73,9 +99,9 @@ def settle(connection: Connection, look: Look, pull_id: int) -> Applied:
     if look.observation is None:
         return apply(connection, [])
     applied = apply(connection, [Sighting(look.observation, "pull", pull_id=pull_id)])
-    wishes.settle(connection, [look.model_id], look.observation.at)
+    refetches.settle(connection, [look.model_id], look.observation.at)
     if look.answer is not None:
-        aside.note_single(connection, look.model_id, look.answer, pull_id)
+        set_aside.note_single(connection, look.model_id, look.answer, pull_id)
     return applied
 
 

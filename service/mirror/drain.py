@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from service.broker.inbox import MOST_BYTES, Entry
 from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
-from service.inbox import MOST_BYTES, Entry
 from service.mirror.apply import SETTLING, Applied, Sighting, apply
 from service.mirror.batches import BATCH
-from service.mirror.event import Event, read, row, why
 from service.mirror.observe import SIGNATURE_RESOLUTION
+from service.mirror.webhooks import Event, read, row, why
 from service.storage import events, set_aside, spool
 from service.storage.database import transaction
+from service.storage.refetches import Wish
 from service.storage.set_aside import SetAside
-from service.storage.wishes import Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Connection, Engine
 
-    from service.inbox import Inbox
+    from service.broker.inbox import Inbox
 
     Merge = Callable[[Connection, Sequence[Event]], "Drained"]
 

@@ -12,7 +12,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from service.storage import changes, erasing, models
+from service.storage import erasure, history, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
@@ -43,16 +43,16 @@ def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | No
     if not ids:
         return 0
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-        names = erasing.names(connection, ids)
+        names = erasure.names(connection, ids)
     if not _forget_in_events(engine, names, frozenset(ids), deadline):
         return None
     now = datetime.now(UTC)
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         # In the order of locks that all writers keep.
         models.lock_clocks(connection, ids)
-        erasing.forget_idempotency_keys(connection, names)
-        erased = erasing.erase(connection, ids, now)
-        changes.append(connection, [_change(row, now) for row in erased], now)
+        erasure.forget_idempotency_keys(connection, names)
+        erased = erasure.erase(connection, ids, now)
+        history.append(connection, [_change(row, now) for row in erased], now)
     return len(erased)
 
 
@@ -62,14 +62,14 @@ def stopped() -> list[str]:
 
 
 def _forget_in_events(
-    engine: Engine, names: Sequence[erasing.Name], tombstones: frozenset[str], deadline: float
+    engine: Engine, names: Sequence[erasure.Name], tombstones: frozenset[str], deadline: float
 ) -> bool:
     """Remove the bodies of events that name one of the persons; False where the time was up before the end."""
     above = _stopped.get(tombstones, "") if names else None
     _stopped.clear()
     while above is not None:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            above = erasing.forget_payloads(connection, names, above, EVENTS_AT_ONCE)
+            above = erasure.forget_payloads(connection, names, above, EVENTS_AT_ONCE)
         if above is not None and monotonic() > deadline:
             _stopped[tombstones] = above
             return False
@@ -78,7 +78,7 @@ def _forget_in_events(
 
 def _change(row: dict[str, Any], now: datetime) -> dict[str, Any]:
     """The change that tells of it; what was erased is named, not told."""
-    gone = {name: [None, None] for name in erasing.PERSONAL if row[name] is not None}
+    gone = {name: [None, None] for name in erasure.PERSONAL if row[name] is not None}
     return {
         "model_id": row["id"],
         "from_status": None,

@@ -16,7 +16,7 @@ because every part of the knowledge is a maximum (or a minimum) over the observa
   < active < deleted), then the greater value; null is the least. No event is dropped for being of the same moment.
 - **Life and death** are two maxima: the newest evidence that it is gone, and the newest single GET that showed it
   alive. It is deleted while gone ≥ alive. Evidence that it is gone: `model.deleted`, the status `deleted` anywhere, a
-  404 that a complete walk confirms (`service.mirror.judge`). Nothing but a GET lifts it.
+  404 that a complete walk confirms (`service.mirror.deletions`). Nothing but a GET lifts it.
 - **Being shown** is a maximum as well: the newest API answer that held the model, also where it left out the whole
   profile. A pull proves by it that it met every model.
 - **Questions.** What only a GET can tell is asked for with the time after which the GET has to be sent: a tie with

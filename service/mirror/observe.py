@@ -103,7 +103,7 @@ def from_created(
 
 
 def from_absence(model_id: str, at: datetime) -> Observation:
-    """A death that nobody announced: a 404 that counts (see `judge`), or our own delete when it was answered."""
+    """A death that nobody announced: a 404 that counts (see `deletions`), or our own delete when it was answered."""
     return Observation(model_id=model_id, at=at, until=at, fields={}, gone_at=at)
 
 

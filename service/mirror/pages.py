@@ -11,14 +11,14 @@ from msgspec.structs import asdict, astuple
 from service.mirror.apply import Applied, Sighting, apply
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_list
-from service.storage import pages, wishes
+from service.storage import pages, refetches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from sqlalchemy import Connection
 
-    from service.mirror.ahead import Read
+    from service.mirror.prefetch import Read
     from service.upstream.payloads import ListedModel
 
 
@@ -60,7 +60,7 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
     # So the next pull need not apply them again.
     if marked := [telling for telling in whole if telling.model.id in newest]:
         pages.mark(connection, _shown(reads, marked))
-    wishes.settle_profiles(connection, ids)
+    refetches.settle_profiles(connection, ids)
     if added:
         beginnings = [_beginning(row) for row in newcomers if row["id"] in added]
         pages.begin_histories(connection, beginnings, pull_id, now)

@@ -18,23 +18,23 @@ import msgspec
 import structlog
 
 from service.errors import StatementTimeout
-from service.mirror import aside, deletions
-from service.mirror.ahead import Reader, require_filter
+from service.mirror import deletions, set_aside
 from service.mirror.apply import SETTLING
 from service.mirror.pages import merge_pages
+from service.mirror.prefetch import Reader, require_filter
+from service.mirror.pull_slice import FULL, HOT, Slice
 from service.mirror.pull_state import Puller, State
-from service.mirror.slice import FULL, HOT, Slice
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves, trouble, unproved
-from service.process_name import surely_dead
-from service.storage import pulls, suspects, wishes
+from service.process_identity import surely_dead
+from service.storage import pulls, refetches, suspects
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from service.mirror.ahead import Read
-    from service.upstream.answers import Answer
+    from service.mirror.prefetch import Read
     from service.upstream.payloads import ModelPage
+    from service.upstream.responses import Answer
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +150,7 @@ class _Pull(Slice):
         walk = reads[-1].walk
         with transaction(self.puller.engine, by_key=True) as connection:
             found = merge_pages(connection, reads, self.pull_id, began_at)
-            aside.note(connection, [one for read in reads for one in read.set_aside], self.pull_id)
+            set_aside.note(connection, [one for read in reads for one in read.set_aside], self.pull_id)
             self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
             self.state.failures = 0
             self._keep(
@@ -192,9 +192,9 @@ class _Pull(Slice):
         with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
             gone = suspects.left_hot(connection, began_at, HOT_STATUSES, MOST_LEFT_HOT)
             due_at = datetime.now(UTC) + SETTLING
-            wishes.ask(
+            refetches.ask(
                 connection,
-                [wishes.Wish(model_id, began_at, "left_hot", due_at, pull_id=self.pull_id) for model_id in gone],
+                [refetches.Wish(model_id, began_at, "left_hot", due_at, pull_id=self.pull_id) for model_id in gone],
             )
         self._end("complete")
 

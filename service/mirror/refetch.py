@@ -24,21 +24,21 @@ from service.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
-from service.mirror import aside
+from service.log import without_messages
+from service.mirror import set_aside
 from service.mirror.apply import Sighting, apply
-from service.mirror.gather import gather
-from service.mirror.judge import counts_as_gone
+from service.mirror.deletions import counts_as_gone
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_single
-from service.storage import models, wishes
+from service.mirror.profiles import gather
+from service.storage import models, refetches
 from service.storage.database import transaction
-from service.tracebacks import without_messages
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from service.storage.wishes import Wish
+    from service.storage.refetches import Wish
     from service.upstream.client import UpstreamClient
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
     read = _gather(engine, client, deadline)
     while monotonic() < deadline:
         with transaction(engine) as connection:
-            due = wishes.claim(connection, AT_A_TIME, HOLD_SECONDS)
+            due = refetches.claim(connection, AT_A_TIME, HOLD_SECONDS)
         if not due:
             return read
         claimed = deque(due)
@@ -99,7 +99,7 @@ def _give_back(engine: Engine, claimed: deque[Wish], pause: float) -> None:
     """Nobody has asked these: without Postgres they come due again by themselves, a little later."""
     if claimed:
         with suppress(StorageUnavailable), transaction(engine) as connection:
-            wishes.give_back(connection, [wish.model_id for wish in claimed], pause)
+            refetches.give_back(connection, [wish.model_id for wish in claimed], pause)
 
 
 def _gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
@@ -126,10 +126,10 @@ def _ask(engine: Engine, client: UpstreamClient, wish: Wish, patience: float) ->
     seen = from_single(wish.model_id, answer.body, answer.sent_at, answer.answered_at)
     with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
         apply(connection, [Sighting(seen, "refetch", pull_id=wish.pull_id)])
-        aside.note_single(connection, wish.model_id, answer)
-        wishes.settle(connection, [wish.model_id], answer.sent_at)
+        set_aside.note_single(connection, wish.model_id, answer)
+        refetches.settle(connection, [wish.model_id], answer.sent_at)
         # What was not settled is asked again soon: a GET sent a little too early, by two clocks that differ.
-        wishes.postpone(connection, wish.model_id, min(2.0**wish.attempts, LONGEST_PAUSE_SECONDS))
+        refetches.postpone(connection, wish.model_id, min(2.0**wish.attempts, LONGEST_PAUSE_SECONDS))
     log.info("refetch", model_id=wish.model_id, reason=wish.reason)
     return True
 
@@ -139,15 +139,15 @@ def _missing(engine: Engine, wish: Wish, error: ModelNotFound) -> None:
     with transaction(engine) as connection:
         row = models.read(connection, [wish.model_id]).get(wish.model_id, {})
         if row.get("status") == DELETED:
-            wishes.settle(connection, [wish.model_id], error.sent_at)
+            refetches.settle(connection, [wish.model_id], error.sent_at)
         counts = counts_as_gone(wish.model_id, row.get("created_at"), error.sent_at, error.answered_at)
         missing_at = error.sent_at if counts else None
-        wishes.postpone(connection, wish.model_id, min(4.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS), missing_at)
+        refetches.postpone(connection, wish.model_id, min(4.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS), missing_at)
     log.info("refetch.missing", model_id=wish.model_id, reason=wish.reason)
 
 
 def _put_off(engine: Engine, wish: Wish, reason: str) -> None:
     """Ask again later, after longer each time; the message of the log holds no values."""
     with transaction(engine) as connection:
-        wishes.postpone(connection, wish.model_id, min(5.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS))
+        refetches.postpone(connection, wish.model_id, min(5.0 * 2**wish.attempts, LONGEST_PAUSE_SECONDS))
     log.warning("refetch.failed", model_id=wish.model_id, error=reason)

@@ -6,11 +6,11 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from service.broker.inbox import MOST_BYTES, Entry
 from service.errors import StorageUnavailable
-from service.inbox import MOST_BYTES, Entry
 from service.mirror.batches import BATCH
 from service.mirror.drain import Drained, merge_events, one_by_one
-from service.mirror.event import Event, event_of, row
+from service.mirror.webhooks import Event, event_of, row
 from service.storage import events
 from service.storage.database import transaction
 

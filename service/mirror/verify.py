@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import KeyRejected, ListUnusable, ModelNotFound, Throttled, UpstreamError
-from service.mirror.ahead import page_of
 from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
 from service.mirror.observe import from_list, from_single
+from service.mirror.prefetch import page_of
 from service.mirror.walk import MOST_WALKS, PAGE, Walk, accepts, again, proves, step_back, step_on, trouble, unproved
 from service.storage import models
 from service.storage.database import transaction
-from service.storage.erasing import PERSONAL
+from service.storage.erasure import PERSONAL
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:

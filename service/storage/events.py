@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import recordset
+from service.storage import json_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ COLUMNS = {
 # So many deliveries of an event are told apart; one that is read again after more of them counts twice.
 MOST_IDS = 50
 
-NEW = recordset.table(COLUMNS)
+NEW = json_rows.table(COLUMNS)
 # Of a model whose personal data was erased no payload is kept any more. A scalar subquery: with EXISTS the planner
 # reads the whole table at once where it is of middling size.
 KEPT_PAYLOAD = """
@@ -56,13 +56,13 @@ _RECORD = text(
 
 
 _PROCESSED = text(
-    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({recordset.IDS})"  # noqa: S608 - our own words
+    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({json_rows.IDS})"  # noqa: S608 - our own words
 )
 
 
 def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Those of the events that were processed before."""
-    return set(connection.execute(_PROCESSED, {"ids": recordset.document(ids)}).scalars())
+    return set(connection.execute(_PROCESSED, {"ids": json_rows.document(ids)}).scalars())
 
 
 def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -74,7 +74,7 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: dat
         now: our time of the write.
     """
     if events:
-        connection.execute(_RECORD, {"rows": recordset.document(events), "now": now})
+        connection.execute(_RECORD, {"rows": json_rows.document(events), "now": now})
 
 
 _RECORD_AGAIN = text(
@@ -89,7 +89,7 @@ _RECORD_AGAIN = text(
 def record_again(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     """Write what became of events that were merged again; takes the same mappings as `record`."""
     if events:
-        connection.execute(_RECORD_AGAIN, {"rows": recordset.document(events)})
+        connection.execute(_RECORD_AGAIN, {"rows": json_rows.document(events)})
 
 
 class Wanted(NamedTuple):

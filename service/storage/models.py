@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from service.storage import recordset
+from service.storage import json_rows
 from service.storage.tables import model_clocks, models
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
         connection: a transaction that holds no clock yet.
         ids: of the models, each once.
     """
-    values = {"ids": recordset.document(ids)}
+    values = {"ids": json_rows.document(ids)}
     locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
     if len(locked) < len(ids):
         # Another transaction inserted one of them meanwhile, so none was locked: the next statement sees all of them.
@@ -60,7 +60,7 @@ _LOCK_CLOCKS = text(
     ), locked AS MATERIALIZED (
         SELECT model_id, {", ".join(CLOCKS)} FROM headshotpro.model_clocks
         -- Counting what was added puts it first. Those that this statement cannot see yet must not be locked last.
-        WHERE model_id = ANY({recordset.IDS}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
+        WHERE model_id = ANY({json_rows.IDS}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
         ORDER BY model_id FOR UPDATE
     )
     SELECT * FROM added UNION ALL SELECT * FROM locked
@@ -68,13 +68,13 @@ _LOCK_CLOCKS = text(
 )
 _READ = text(
     f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
-    f"WHERE id = ANY({recordset.IDS})"
+    f"WHERE id = ANY({json_rows.IDS})"
 )
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """The rows of those models that have one."""
-    return _by_key(connection.execute(_READ, {"ids": recordset.document(ids)}), "id")
+    return _by_key(connection.execute(_READ, {"ids": json_rows.document(ids)}), "id")
 
 
 def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:
@@ -132,11 +132,11 @@ _LONGEST_UNREAD = text(
 )
 
 
-_WRITTEN = recordset.types_of(models, ("id", *OBSERVED, "observed_at"))
+_WRITTEN = json_rows.types_of(models, ("id", *OBSERVED, "observed_at"))
 _WRITE = text(
     f"""
     INSERT INTO headshotpro.models ({", ".join(_WRITTEN)}, updated_at)
-    SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {recordset.table(_WRITTEN)}
+    SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {json_rows.table(_WRITTEN)}
     ON CONFLICT (id) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in (*OBSERVED, "observed_at", "updated_at"))}
     """  # noqa: S608 - names of our own columns
@@ -152,16 +152,16 @@ def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         now: our time of the write.
     """
     if rows:
-        connection.execute(_WRITE, {"rows": recordset.document(rows), "now": now})
+        connection.execute(_WRITE, {"rows": json_rows.document(rows), "now": now})
 
 
 _WRITE_CLOCKS = text(
     f"""
     UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCKS)}
-    FROM {recordset.table(recordset.types_of(model_clocks, ("model_id", *CLOCKS)))}
+    FROM {json_rows.table(json_rows.types_of(model_clocks, ("model_id", *CLOCKS)))}
     WHERE old.model_id = new.model_id
         -- Without their ids the planner reads the whole table where it is of middling size.
-        AND old.model_id = ANY({recordset.IDS})
+        AND old.model_id = ANY({json_rows.IDS})
     """  # noqa: S608 - names of our own columns
 )
 
@@ -169,5 +169,5 @@ _WRITE_CLOCKS = text(
 def write_clocks(connection: Connection, clocks: Sequence[Row]) -> None:
     """Replace the clocks of models whose locks this transaction holds; each row holds `model_id`."""
     if clocks:
-        ids = recordset.document([row["model_id"] for row in clocks])
-        connection.execute(_WRITE_CLOCKS, {"rows": recordset.document(clocks), "ids": ids})
+        ids = json_rows.document([row["model_id"] for row in clocks])
+        connection.execute(_WRITE_CLOCKS, {"rows": json_rows.document(clocks), "ids": ids})

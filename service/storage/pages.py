@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import recordset
-from service.storage.changes import COMMIT_ORDER
+from service.storage import json_rows
+from service.storage.history import COMMIT_ORDER
 from service.storage.tables import models
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ TOLD = ("uid", "email", "title", "status", "team_id", "team_name", "is_developme
 
 _NAMES = ", ".join(TOLD)
 _NEWCOMER = {
-    **recordset.types_of(models, ("id", *TOLD)),
+    **json_rows.types_of(models, ("id", *TOLD)),
     "at": "timestamptz",
     "until": "timestamptz",
     "mark": "bigint",
@@ -46,13 +46,13 @@ def add(connection: Connection, newcomers: Sequence[Mapping[str, Any]], now: dat
     Returns:
         The ids of the models that were inserted.
     """
-    return set(connection.execute(_ADD, {"rows": recordset.document(newcomers), "now": now}).scalars())
+    return set(connection.execute(_ADD, {"rows": json_rows.document(newcomers), "now": now}).scalars())
 
 
 _ADD = text(
     f"""
     WITH newcomer AS MATERIALIZED (
-        SELECT * FROM {recordset.table(_NEWCOMER)}
+        SELECT * FROM {json_rows.table(_NEWCOMER)}
     ), clock AS (
         INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, until, shown_at, shown_mark)
         SELECT id, at, at, until, at, mark FROM newcomer ORDER BY id
@@ -95,7 +95,7 @@ class Shown(NamedTuple):
     @property
     def values(self) -> dict[str, Any]:
         """As parameters."""
-        arrays = {name: recordset.document(getattr(self, name)) for name in ("ids", "marks", "gone", "pages")}
+        arrays = {name: json_rows.document(getattr(self, name)) for name in ("ids", "marks", "gone", "pages")}
         return {**arrays, "ats": self.ats, "untils": self.untils}
 
 
@@ -129,12 +129,12 @@ def confirm(connection: Connection, shown: Shown, ids: Sequence[str], began_at: 
         ids: of all models to be locked, those of `shown` and maybe others.
         began_at: upstream time of the pull's first page.
     """
-    values = {**shown.values, "all_ids": recordset.document(ids), "began_at": began_at}
+    values = {**shown.values, "all_ids": json_rows.document(ids), "began_at": began_at}
     missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
     return Met(set(missing), new, set(unconfirmed))
 
 
-_ALL_IDS = recordset.IDS.replace(":ids", ":all_ids")
+_ALL_IDS = json_rows.IDS.replace(":ids", ":all_ids")
 _CONFIRM = text(
     f"""
     WITH missing AS MATERIALIZED (
@@ -201,7 +201,7 @@ def begin_histories(
         pull_id: the pull that met them.
         now: our time of the write.
     """
-    values = {"rows": recordset.document(beginnings), "pull_id": pull_id, "now": now}
+    values = {"rows": json_rows.document(beginnings), "pull_id": pull_id, "now": now}
     connection.execute(_BEGIN_HISTORIES, values)
 
 
@@ -211,7 +211,7 @@ _BEGIN_HISTORIES = text(
         INSERT INTO headshotpro.model_changes
             (model_id, to_status, changed, source, pull_id, observed_at, recorded_at)
         SELECT id, status, changed, 'pull', :pull_id, at, :now
-        FROM {recordset.table(_BEGINNING)}, commit_order ORDER BY place
+        FROM {json_rows.table(_BEGINNING)}, commit_order ORDER BY place
         RETURNING id
     )
     SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import recordset
+from service.storage import json_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,7 @@ _NOTE = text(
     f"""
     INSERT INTO headshotpro.set_aside AS old (found_at, pull_id, last_pull_id, model_id, fields, reason)
     SELECT now(), pull_id, pull_id, model_id, ARRAY(SELECT json_array_elements_text(fields)), reason
-    FROM {recordset.table(_NOTED)} ORDER BY place
+    FROM {json_rows.table(_NOTED)} ORDER BY place
     ON CONFLICT (coalesce(model_id, ''), fields, reason) WHERE resolved_at IS NULL
     DO UPDATE SET last_pull_id = excluded.last_pull_id
     WHERE coalesce(old.last_pull_id, 0) < excluded.last_pull_id
@@ -56,7 +56,7 @@ def note(connection: Connection, found: Sequence[SetAside]) -> None:
     unique = {(one.model_id or "", one.fields, one.reason): one for one in found}
     if unique:
         rows = [one._asdict() for _, one in sorted(unique.items())]
-        connection.execute(_NOTE, {"rows": recordset.document(rows)})
+        connection.execute(_NOTE, {"rows": json_rows.document(rows)})
 
 
 # A row that was found after the pull began may be younger than the page that showed the model.

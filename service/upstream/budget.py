@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
-from service.cluster import ClusterFound
+from service.broker.cluster import ClusterFound
 from service.errors import ClusterRefused, InboxUnavailable
 from service.upstream import budget_scripts
 

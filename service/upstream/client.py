@@ -16,7 +16,6 @@ import msgspec
 from msgspec import UNSET
 
 from service.errors import UpstreamGarbled, UpstreamRejected
-from service.upstream.answers import Answer, decoder_of, reader, refusal_code, require_success
 from service.upstream.fields import may_name_a_model
 from service.upstream.headers import interval
 from service.upstream.json_text import REPLACEMENT
@@ -28,8 +27,9 @@ from service.upstream.payloads import (
     Organization,
 )
 from service.upstream.records import Readable, read_organization, read_page, read_single
+from service.upstream.responses import Answer, decoder_of, reader, refusal_code, require_success
 from service.upstream.sending import Call, Observers, Sender, ignored
-from service.upstream.wire import Request, Wire
+from service.upstream.transport import Request, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from service.upstream.budget import Budget, Priority
-    from service.upstream.wire import Reply
+    from service.upstream.transport import Reply
 
 T = TypeVar("T")
 

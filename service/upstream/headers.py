@@ -17,7 +17,7 @@ import msgspec
 from service.upstream.fields import utc
 
 if TYPE_CHECKING:
-    from service.upstream.wire import Reply
+    from service.upstream.transport import Reply
 
 # `Date` is cut to whole seconds, and what answered may be a replica that lags behind.
 _BEFORE = timedelta(seconds=2)

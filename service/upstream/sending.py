@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from service.errors import InboxUnavailable
-from service.upstream.answers import Answer, Limited
-from service.upstream.effort import Effort
 from service.upstream.headers import clock_skew, rate
-from service.upstream.wire import Fault, Request, Wire
+from service.upstream.responses import Answer, Limited
+from service.upstream.retry import Effort
+from service.upstream.transport import Fault, Request, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
     from service.upstream.budget import Budget, Priority
-    from service.upstream.wire import Reply
+    from service.upstream.transport import Reply
 
 T = TypeVar("T")
 

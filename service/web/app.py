@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING
 from flask import Flask
 from werkzeug.exceptions import HTTPException
 
-from service import config, inbox, log
-from service.counters import Counters
-from service.inbox import Flag, Inbox, StaleModels
-from service.queue import Job, JobQueue
+from service import config, log
+from service.broker import inbox
+from service.broker.counters import Counters
+from service.broker.inbox import Flag, Inbox, StaleModels
+from service.broker.jobs import Job, JobQueue
 from service.storage import database
 from service.upstream.budget import Budget
 from service.web import NEEDS
-from service.web.answers import CODES, error_answer
 from service.web.api import routes
-from service.web.door import Door
+from service.web.auth import Admission, FailedKeys, Keys
+from service.web.delivery_store import Keeper
+from service.web.errors import CODES, error_answer
 from service.web.group_commit import GroupCommit
 from service.web.health import Health
-from service.web.keeper import Keeper
-from service.web.keys import Admission, FailedKeys, Keys
 from service.web.metrics import Metrics
 from service.web.response_headers import protect
+from service.web.webhook import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

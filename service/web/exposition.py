@@ -13,8 +13,9 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 
-from service import __version__, counters
+from service import __version__
 from service.alerts.rules import KINDS
+from service.broker import counters
 from service.heartbeat import KINDS as PROCESSES
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from service.promise import Room
-    from service.storage.figures import Figures
+    from service.broker.durability import Room
+    from service.storage.metrics_queries import Figures
 
     Values = Iterable[tuple[tuple[str, ...], float]]
 

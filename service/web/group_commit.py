@@ -12,11 +12,11 @@ from math import inf
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
+from service.broker.inbox import Put
 from service.errors import InboxUnavailable
-from service.inbox import Put
 
 if TYPE_CHECKING:
-    from service.inbox import Delivery, Flag, Inbox
+    from service.broker.inbox import Delivery, Flag, Inbox
 
 # So many bytes go together at most: Redis has to take them within its time-out.
 MOST_BYTES = 1024 * 1024

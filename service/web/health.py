@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import structlog
 from flask import Response
 
-from service import promise
-from service.deadline import Question
+from service.broker import durability
 from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
-from service.storage import database, revision
+from service.storage import database
+from service.storage.deadline import Question
+from service.storage.migrations import revision
 
 if TYPE_CHECKING:
     import redis
@@ -60,8 +61,8 @@ class Health:
     def _redis(self) -> tuple[bool, str]:
         """Whether it takes an event, and what its settings promise for one."""
         try:
-            words = promise.durability(self._client).words
-            room = promise.room(self._client, self._inbox_limit)
+            words = durability.durability(self._client).words
+            room = durability.room(self._client, self._inbox_limit)
         except InboxUnavailable as error:
             log.warning("readyz.unavailable", server="redis", reason=str(error))
             return False, "redis: unavailable"

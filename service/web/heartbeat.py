@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Any
 
 from service.heartbeat import WEB, Heartbeat
-from service.process_name import own_name
+from service.process_identity import own_name
 
 # Two heartbeats that do not come, and another worker takes over.
 TAKE_OVER_SECONDS = 10.0

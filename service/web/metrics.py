@@ -12,12 +12,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from service import counters, promise
-from service.api_keys import Scope
-from service.deadline import Question
+from service.broker import counters, durability
+from service.config.api_keys import Scope
 from service.errors import SchemaOutdated, Unavailable
 from service.storage.database import transaction
-from service.storage.figures import Figures, figures
+from service.storage.deadline import Question
+from service.storage.metrics_queries import Figures, figures
 from service.web.exposition import FromRedis, families
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from service.upstream.budget import Budget
-    from service.web.keys import Admission
+    from service.web.auth import Admission
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Metrics(Collector):
         return FromRedis(
             counters.read(self._client),
             self._budget.requests_left(),
-            promise.room(self._client, self._inbox_limit),
+            durability.room(self._client, self._inbox_limit),
         )
 
     def _of_postgres(self) -> Figures:

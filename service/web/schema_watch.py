@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 import gevent
 
 from service.errors import SchemaOutdated, StorageUnavailable
-from service.leash import end_with
-from service.storage import revision
+from service.parent_death import end_with
+from service.storage.migrations import revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

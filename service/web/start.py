@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Web(Application):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn with the settings of `service.web.serving`, in this process.
+    """gunicorn with the settings of `service.web.gunicorn_conf`, in this process.
 
     Args:
         look: begins to look at the schema.
@@ -45,7 +45,7 @@ class Web(Application):  # type: ignore[misc]  # gunicorn has no types
 
     def load_config(self) -> None:
         """Take the settings of our module, then those of GUNICORN_CMD_ARGS: the command line is `headshot-mirror`'s."""
-        self.load_config_from_module_name_or_filename("python:service.web.serving")
+        self.load_config_from_module_name_or_filename("python:service.web.gunicorn_conf")
         given = self.cfg.parser().parse_args(self.cfg.get_cmd_args_from_env())
         for name, value in vars(given).items():
             if value is not None and name != "args":
@@ -74,7 +74,7 @@ def prepare(settings: Settings) -> Web:
     # Each worker patches those too, and gevent warns of the union, which is meant.
     warnings.filterwarnings("ignore", "Patching more than once", monkey.MonkeyPatchWarning)
 
-    from service import inbox  # noqa: PLC0415 - see the top
+    from service.broker import inbox  # noqa: PLC0415 - see the top
     from service.storage import database  # noqa: PLC0415
     from service.web import app  # noqa: F401, PLC0415 - for the workers
     from service.web.schema_watch import SchemaWatch  # noqa: PLC0415

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from service.config import environment, force_wheels
-from service.embedded import Valkey
+from service.local.servers import Valkey
 from tests.support.processes import descendants, eventually, kill, processes_in
 from tests.support.servers import new_postgres
 from tests.support.system import System
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
     from tests.support.system import Started
     from tests.support.vendor import Running
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from sqlalchemy import event
 
-from service.inbox import Delivery, Inbox
+from service.broker.inbox import Delivery, Inbox
 from service.mirror.batches import BATCH
 from service.mirror.drain import drain_batch, drain_spool
 from service.storage import spool

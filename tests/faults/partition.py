@@ -23,8 +23,8 @@ import redis
 import urllib3
 
 from service.config import environment
-from service.leash import leashed
-from service.storage.schema import migrate
+from service.parent_death import leashed
+from service.storage.migrations.schema import migrate
 from tests.support.machines import Loopback, Machine, Machines, Namespaces
 from tests.support.processes import eventually
 from tests.support.relay import Relay
@@ -254,7 +254,7 @@ def answers(door: str) -> bool:
 def sandbox(host: str) -> Iterator[SimpleNamespace]:
     """A vendor in which nothing happens by itself, and whose answers take their time."""
     options = ["--host", host, "--port", "0", "--models", str(MODELS), "--quiet", "--rate", "0", "--slow", "1.6"]
-    command = leashed([sys.executable, "-m", "service.sandbox", *options], SIGKILL)
+    command = leashed([sys.executable, "-m", "service.local.sandbox", *options], SIGKILL)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

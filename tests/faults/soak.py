@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from service import inbox
+from service.broker import inbox
 from tests.faults.deployment import BLOWS, PATIENCE, deployed, wait_for
 from tests.faults.storm import running_sandbox
 from tests.support.system import event_body, rows, signed

@@ -21,8 +21,8 @@ from random import Random
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service import inbox
-from service.leash import leashed
+from service.broker import inbox
+from service.parent_death import leashed
 from tests.faults.deployment import BLOWS, deployed, wait_for
 from tests.faults.exact import differences
 from tests.support.relay import Relay
@@ -188,7 +188,7 @@ def _compare(deployment: Deployment, caller: Caller, relay: Relay, report: Repor
 def running_sandbox(**options: Any) -> Iterator[Vendor]:
     """A sandbox in which nothing happens yet."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "service.sandbox", "--quiet", *words]
+    command = [sys.executable, "-m", "service.local.sandbox", "--quiet", *words]
     with subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

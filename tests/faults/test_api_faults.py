@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import urllib3
 
-from service.storage.schema import migrate
+from service.storage.migrations.schema import migrate
 from tests.support.api import KEY, KEYS, MODELS
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, new_id, rows
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from service.embedded import Postgres, Valkey
+    from service.local.servers import Postgres, Valkey
 
 SEED = """
     insert into headshotpro.models (id, title, status, created_at, observed_at, updated_at)

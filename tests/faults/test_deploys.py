@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.embedded import Valkey
-from service.storage.schema import migrate
+from service.local.servers import Valkey
+from service.storage.migrations.schema import migrate
 from tests.support.load import Load
 from tests.support.processes import eventually, processes_in
 from tests.support.system import SECRET, System, rows
@@ -21,7 +21,7 @@ from tests.support.system import SECRET, System, rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
     from tests.support.system import Started
 
 # They share what they start: one worker of pytest runs them all.

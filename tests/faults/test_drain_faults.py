@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from service.broker.inbox import GROUP, STREAM
+from service.broker.jobs import Job, JobQueue
 from service.errors import InboxUnavailable, StorageUnavailable
-from service.inbox import GROUP, STREAM
 from service.mirror import drain
 from service.mirror.drain import drain_batch
-from service.queue import Job, JobQueue
-from service.storage.schema import migrate
+from service.storage.migrations.schema import migrate
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened
 from tests.support.processes import eventually, processes_in
 from tests.support.system import System, event_body, new_id, rows
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from service.embedded import Postgres, Valkey
+    from service.local.servers import Postgres, Valkey
 
 
 @contextmanager

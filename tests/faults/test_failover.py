@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service import inbox, promise
-from service.embedded import Postgres, Valkey
+from service.broker import durability, inbox
+from service.broker.inbox import Delivery, Inbox
 from service.errors import InboxUnavailable, StorageUnavailable
-from service.inbox import Delivery, Inbox
+from service.local.servers import Postgres, Valkey
 from service.storage import database
 from tests.support.link import Link
 from tests.support.processes import eventually
@@ -148,11 +148,11 @@ def test_a_client_that_is_refused_by_a_demoted_redis_finds_the_new_primary(folde
         box.put(delivery())
         servers.fail_over()
         # This connection still leads to the old one, which says what it is.
-        assert promise.room(client, 10).state == "read-only"
+        assert durability.room(client, 10).state == "read-only"
         with pytest.raises(InboxUnavailable, match="read only"):
             box.put(delivery())
         assert box.put(delivery()).length == 2
-        assert promise.room(client, 10).state == "ok"
+        assert durability.room(client, 10).state == "ok"
 
 
 def delivery() -> Delivery:

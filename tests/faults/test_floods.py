@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.embedded import Valkey
-from service.storage.schema import migrate
+from service.local.servers import Valkey
+from service.storage.migrations.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER
 from service.web.connection import BODY_SECONDS, HEAD_SECONDS
-from service.web.worker import REQUESTS_PER_CONNECTION
+from service.web.gunicorn_worker import REQUESTS_PER_CONNECTION
 from tests.support.flood import Flood, deliver, exchange, request, slowest_delivery, until_closed
 from tests.support.processes import eventually
 from tests.support.system import HOOK, System, event_body, new_id, signed
@@ -24,7 +24,7 @@ from tests.support.system import HOOK, System, event_body, new_id, signed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 # They share what they start: one worker of pytest runs them all.
 pytestmark = pytest.mark.xdist_group("floods")

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.embedded import Valkey
-from service.storage.schema import migrate
+from service.local.servers import Valkey
+from service.storage.migrations.schema import migrate
 from service.web.bodies import BUDGET_BYTES
 from service.web.connection import BODY_SECONDS
 from tests.support.flood import PATIENCE_SECONDS, deliver, request, until_closed
@@ -25,7 +25,7 @@ from tests.support.system import HOOK, System, event_body, new_id, signed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 # They share what they start: one worker of pytest runs them all.
 pytestmark = pytest.mark.xdist_group("hanging clients")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.leash import leashed
+from service.parent_death import leashed
 
 # The kernel takes all of it away when its first process ends, which ends with this one.
 BOX = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -12,10 +12,10 @@ from rq import Queue
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
-from service import inbox
-from service.embedded import Valkey
-from service.queue import DRAIN_QUEUE, Job
-from service.storage.schema import migrate
+from service.broker import inbox
+from service.broker.jobs import DRAIN_QUEUE, Job
+from service.local.servers import Valkey
+from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, model_row, new_id
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 # They share what they start: one worker of pytest runs them all.
 pytestmark = pytest.mark.xdist_group("rq state")

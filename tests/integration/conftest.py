@@ -54,7 +54,7 @@ def mirrored(mirror: StartMirror) -> Mirror:
 @pytest.fixture
 def door(folder: Path, redis_url: str) -> FlaskClient:
     """The web application with Redis alone: there is no Postgres on a delivery's path."""
-    from tests.support.door import client_of
+    from tests.support.webhook_endpoint import client_of
 
     return client_of(folder, REDIS_URL=redis_url)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 
+from service.mirror.pull_slice import HOT
 from service.mirror.refetch import refetch
-from service.mirror.slice import HOT
 from service.runtime import Runtime
 from tests.support.alerting import Office, office, pulled, take
 from tests.support.system import event_body, new_id

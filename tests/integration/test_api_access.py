@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.web.keys import MOST_FAILURES
+from service.web.auth import MOST_FAILURES
 from tests.support.api import KEY, READ_KEY, Api
-from tests.support.door import NOBODY, assert_refused, client_of
 from tests.support.mirror import SINGLE
+from tests.support.webhook_endpoint import NOBODY, assert_refused, client_of
 
 if TYPE_CHECKING:
     from pathlib import Path

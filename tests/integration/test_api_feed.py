@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.api import Api
-from tests.support.door import assert_refused
+from tests.support.webhook_endpoint import assert_refused
 
 if TYPE_CHECKING:
     from tests.support.mirror import Mirror
@@ -101,7 +101,7 @@ def test_where_changes_are_no_longer_kept_it_says_so(mirrored: Mirror, api: Api)
 
 
 def test_readers_who_follow_while_many_write_miss_nothing(mirrored: Mirror, api: Api) -> None:
-    from service.storage import changes
+    from service.storage import history
     from service.storage.database import transaction
 
     ids = api.ids("?limit=40")
@@ -113,7 +113,7 @@ def test_readers_who_follow_while_many_write_miss_nothing(mirrored: Mirror, api:
         for one in mine:
             row = {"model_id": one, "changed": {}, "source": "pull", "observed_at": now}
             with transaction(mirrored.runtime.engine) as connection:
-                changes.append(connection, [row], now)
+                history.append(connection, [row], now)
 
     writers = [threading.Thread(target=write, args=(ids[number::4],)) for number in range(4)]
     for writer in writers:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.api import KEY, Api
-from tests.support.door import assert_refused
 from tests.support.mirror import LIST, SINGLE
+from tests.support.webhook_endpoint import assert_refused
 
 if TYPE_CHECKING:
     from tests.support.mirror import Mirror

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.api.writing import Writer
+from service.api.writes import Writer
+from service.broker.jobs import WORK_QUEUE, queue_of
 from service.errors import UpstreamTimeout
-from service.queue import WORK_QUEUE, queue_of
 from tests.support.api import READ_KEY, Api
-from tests.support.door import assert_refused
 from tests.support.odd_vendor import client_of, http, odd_vendor, refusal
 from tests.support.system import NOWHERE
+from tests.support.webhook_endpoint import assert_refused
 from workers import jobs
 
 if TYPE_CHECKING:

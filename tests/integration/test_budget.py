@@ -14,12 +14,12 @@ import pytest
 import redis
 
 from service.errors import InboxUnavailable
-from service.leash import leashed
+from service.parent_death import leashed
 from service.upstream.budget import Budget, Priority
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
-    from service.embedded import Valkey
+    from service.local.servers import Valkey
 
 REFETCH, DELETION, HOT, FULL, DETAIL = Priority
 

@@ -7,11 +7,13 @@ import time
 from typing import TYPE_CHECKING
 
 from service.config import environment
-from service.embedded import Child, Postgres, Watch, end_all
+from service.local.children import Child, Watch, end_all
 from tests.support.processes import eventually, processes_in
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from service.local.servers import Postgres
 
 WILLING = "import time; print('willing', flush=True); time.sleep(600)"
 # Ignores SIGTERM, and so does the process that it starts.

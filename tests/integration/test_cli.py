@@ -15,10 +15,11 @@ from click.testing import CliRunner
 
 from service.cli import COMMANDS
 from service.cli import cli as group
-from service.cli.up_screen import Gauge
 from service.config import Settings
-from service.storage import database, revision, schema
-from tests.support.beats import beat
+from service.local.screen import Gauge
+from service.storage import database
+from service.storage.migrations import revision, schema
+from tests.support.heartbeats import beat
 from tests.support.system import event_body, rows
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ def test_line_of_up_names_a_problem_once_all_had_time_to_start(
     settings = Settings(database_url=database_url, redis_url=redis_url)
     with Gauge(settings) as gauge:
         assert "PROBLEM" not in gauge.line()
-        monkeypatch.setattr("service.cli.up_screen.START_SECONDS", 0)
+        monkeypatch.setattr("service.local.screen.START_SECONDS", 0)
         assert "  PROBLEM: no worker is running | 0 events applied" in gauge.line()
         beat(database_url)
         assert "PROBLEM" not in gauge.line()

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from tests.support.beats import beat
 from tests.support.cli import Cli
+from tests.support.heartbeats import beat
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.embedded import Valkey
+    from service.local.servers import Valkey
     from tests.support.mirror import StartMirror
 
 Finding = dict[str, Any]

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, queue_of
 from service.config import load
 from service.errors import SchemaOutdated
-from service.queue import DRAIN_QUEUE, WORK_QUEUE, queue_of
 from service.runtime import Runtime
 from tests.support.system import API_KEY, NOWHERE, event_body, new_id, rows
 from workers.alerting import Alerting

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 
-from service.alerts import access
+from service.alerts import api_key_status
 from service.runtime import Runtime
 from tests.support.alerting import office
 from tests.support.cli import Cli
@@ -57,7 +57,7 @@ def test_webhooks_and_pulls_stay_right_whatever_the_date(mirror: StartMirror, ah
 
 
 def test_the_alert_opens_and_ends_with_the_skew(mirrored: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "CALM_SECONDS", 0.0)
+    monkeypatch.setattr(api_key_status, "CALM_SECONDS", 0.0)
     with (
         office(mirrored.settings.database_url) as watch,
         wrong_clock(mirrored.settings.headshotpro_api_url, HOUR) as relay,

@@ -16,10 +16,10 @@ import redis
 import yaml
 
 from service import __version__, config
-from service.embedded import free_port
-from service.embedded.binaries import find_valkey
-from service.leash import leashed
-from service.storage.schema import migrate
+from service.local.servers import free_port
+from service.local.servers.binaries import find_valkey
+from service.parent_death import leashed
+from service.storage.migrations.schema import migrate
 from tests.support.documents import DEPLOY
 from tests.support.processes import eventually
 from tests.support.tools import checked
@@ -27,7 +27,7 @@ from tests.support.tools import checked
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 FILE = DEPLOY / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())

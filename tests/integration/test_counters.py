@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service import inbox
-from service.counters import BUCKETS, KEY, SUM, Counters, bucket_of, read
+from service.broker import inbox
+from service.broker.counters import BUCKETS, KEY, SUM, Counters, bucket_of, read
 from service.errors import InboxUnavailable
 from tests.support.processes import eventually, hanging
 from tests.support.threads import at_once
 
 if TYPE_CHECKING:
-    from service.embedded import Valkey
+    from service.local.servers import Valkey
 
 
 def test_several_processes_and_threads_count_together(redis_url: str) -> None:
@@ -56,7 +56,7 @@ def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:
 
 def test_a_process_that_ends_sends_its_last_counts(redis_url: str) -> None:
     program = (
-        "import sys; from service import inbox; from service.counters import Counters; "
+        "import sys; from service import inbox; from service.broker.counters import Counters; "
         "Counters(inbox.connect(sys.argv[1])).add('deliveries', 'accepted')"
     )
     subprocess.run([sys.executable, "-c", program, redis_url], check=True, timeout=60)

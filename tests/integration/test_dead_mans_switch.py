@@ -10,7 +10,7 @@ import pytest
 from werkzeug import Response
 
 from service.config import Settings
-from tests.support.beats import beat
+from tests.support.heartbeats import beat
 from tests.support.processes import eventually
 from workers.dead_mans_switch import DeadMansSwitch
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_httpserver import HTTPServer
 
-    from service.embedded import Valkey
+    from service.local.servers import Valkey
 
 PATH = "/secret-uuid"
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from service import inbox
+from service.broker import inbox
+from service.broker.counters import EVENTS, read
 from service.config import Settings
-from service.counters import EVENTS, read
 from service.errors import InboxUnavailable, StorageUnavailable
 from service.mirror import drain
 from service.mirror.batches import BATCH
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from service.inbox import Entry, Inbox
+    from service.broker.inbox import Entry, Inbox
     from service.mirror.drain import Drained
     from tests.support.drainer import Drainer
 

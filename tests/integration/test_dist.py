@@ -19,8 +19,8 @@ import urllib3
 
 import service
 from service.config import environment
-from service.leash import leashed
-from service.storage import schema
+from service.parent_death import leashed
+from service.storage.migrations import schema
 from tests.integration.test_up import NEUTRAL, quiet_port
 from tests.support.processes import eventually
 from tests.support.system import ROOT

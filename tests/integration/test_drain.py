@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.inbox import STREAM
+from service.broker.inbox import STREAM
 from service.mirror.apply import Sighting, apply
 from service.mirror.drain import drain_batch
 from service.mirror.merge import Observation

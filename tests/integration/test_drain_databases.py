@@ -10,12 +10,13 @@ import pytest
 from psycopg import sql
 from sqlalchemy import text
 
+from service.broker.inbox import Delivery
 from service.errors import MirrorError, SettingsError, StorageUnavailable
-from service.inbox import Delivery
 from service.mirror.drain import drain_spool
-from service.storage import schema, spool
+from service.storage import spool
 from service.storage.database import transaction
-from service.storage.schema import migrate
+from service.storage.migrations import schema
+from service.storage.migrations.schema import migrate
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened
 from tests.support.processes import eventually
 from tests.support.system import event_body, new_id, rows
@@ -23,7 +24,7 @@ from tests.support.system import event_body, new_id, rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.inbox import Delivery
+from service.broker.inbox import Delivery
 from service.mirror.drain import drain_batch
 from service.mirror.erasure import erase
-from service.mirror.tidy import Keeping, erase_now, tidy
-from service.storage import erasing
-from tests.integration.test_tidy import FOREVER, dead_and_gone, everything
+from service.mirror.retention import Keeping, erase_now, tidy
+from service.storage import erasure
+from tests.integration.test_retention import FOREVER, dead_and_gone, everything
 from tests.support.drainer import T0, TOLERANCE, minutes
 from tests.support.system import event_body, event_document, new_id, rows
 
@@ -169,13 +169,13 @@ def test_tombstone_due_during_a_search_does_not_restart_it(drainer: Drainer, mon
     assert erase(drainer.engine, [first], deadline=0.0) is None
     drainer.take(event_body(second, at=T0, title="Ann"), event_body(second, event="model.deleted", at=minutes(1)))
     searched_from: list[str] = []
-    forget_payloads = erasing.forget_payloads
+    forget_payloads = erasure.forget_payloads
 
     def spy(connection: Any, names: Any, above: str, count: int) -> str | None:
         searched_from.append(above)
         return forget_payloads(connection, names, above, count)
 
-    monkeypatch.setattr(erasing, "forget_payloads", spy)
+    monkeypatch.setattr(erasure, "forget_payloads", spy)
     assert tidy(drainer.engine, SOON, 30)
     assert searched_from[0] > "", "the search for the first one goes on"
     assert drainer.row(first)["erased_at"] is not None

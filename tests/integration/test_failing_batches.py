@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from service.broker.inbox import STREAM, Delivery
 from service.errors import LockUnavailable, StatementTimeout, StorageUnavailable
-from service.inbox import STREAM, Delivery
-from service.mirror import ahead, drain, pull
+from service.mirror import drain, prefetch, pull
 from service.mirror.batches import BATCH, MOST_BYTES, split
 from service.mirror.drain import drain_spool
 from service.mirror.pages import merge_pages
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.ahead import Read
     from service.mirror.apply import Applied, Sighting
     from service.mirror.pages import Found
+    from service.mirror.prefetch import Read
     from tests.support.mirror import StartMirror
 
     Apply = Callable[..., Applied]
@@ -311,7 +311,7 @@ def test_pages_that_take_too_long_together_are_merged_one_by_one(
 
     monkeypatch.setattr(pull, "merge_pages", merge)
     # Pages that wait for each other are taken together, however slow the machine is.
-    monkeypatch.setattr(ahead, "GATHERING_SECONDS", 5.0)
+    monkeypatch.setattr(prefetch, "GATHERING_SECONDS", 5.0)
     here = mirror(models=700)
     row = here.pull()
     assert max(sizes) > 1

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service import inbox
+from service.broker import inbox
+from service.broker.inbox import STREAM, Delivery, Flag, Inbox, Put
+from service.broker.jobs import Job
 from service.errors import InboxUnavailable
-from service.inbox import STREAM, Delivery, Flag, Inbox, Put
-from service.queue import Job
 from service.web.group_commit import MOST_BYTES, GroupCommit
 from tests.support.processes import eventually, hanging
 
 if TYPE_CHECKING:
-    from service.embedded import Valkey
+    from service.local.servers import Valkey
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MANY = 60

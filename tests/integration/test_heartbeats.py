@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from service import inbox
+from service.broker import inbox
+from service.broker.inbox import Delivery
+from service.broker.jobs import Job, JobQueue
 from service.heartbeat import WORKER, Heartbeat
-from service.inbox import Delivery
-from service.process_name import machine, own_name
-from service.queue import Job, JobQueue
+from service.process_identity import machine, own_name
 from service.storage import database, processes
+from service.storage.migrations.schema import migrate
 from service.storage.processes import Process
-from service.storage.schema import migrate
 from service.web.heartbeat import Turn
 from tests.support.processes import descendants, eventually, hanging
 from tests.support.system import System, event_body, model_row, new_id, rows
@@ -29,7 +29,7 @@ from tests.support.system import System, event_body, model_row, new_id, rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Postgres, Valkey
+    from service.local.servers import Postgres, Valkey
 
 # No child is silent for longer than five seconds while it is idle.
 LIMITS = "drain=12, work=12, alive=6"

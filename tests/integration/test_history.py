@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from service.mirror.apply import Sighting, apply
+from service.mirror.detail_sweep import sweep
 from service.mirror.merge import Observation
-from service.mirror.sweep import sweep
 from service.storage.database import transaction
 from tests.support.cli import Cli
 from tests.support.drainer import T0, Drainer, minutes

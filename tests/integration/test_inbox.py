@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from service import inbox, promise
+from service.broker import durability, inbox
+from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
 from service.errors import InboxUnavailable
-from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Valkey
+    from service.local.servers import Valkey
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
 
@@ -206,7 +206,7 @@ def test_every_call_without_redis_is_an_error_of_ours() -> None:
         lambda: box.done([entry]),
         box.depth,
         box.forget_dead_consumers,
-        lambda: promise.durability(inbox.connect("redis://127.0.0.1:9")),
+        lambda: durability.durability(inbox.connect("redis://127.0.0.1:9")),
     ):
         with pytest.raises(InboxUnavailable):
             call()
@@ -227,12 +227,12 @@ def test_a_redis_that_refuses_to_write_is_unavailable_until_it_takes_again(own_v
 
 def test_the_promise_follows_from_the_settings_of_redis(own_valkey: Valkey) -> None:
     client: Any = inbox.connect(own_valkey.url)
-    assert promise.durability(client) == ("an event survives a power cut (appendfsync always)", ())
+    assert durability.durability(client) == ("an event survives a power cut (appendfsync always)", ())
     client.config_set("appendfsync", "everysec")
-    assert "survives a kill, not a power cut" in promise.durability(client).words
+    assert "survives a kill, not a power cut" in durability.durability(client).words
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.config_set("appendonly", "no")
-    promised = promise.durability(client)
+    promised = durability.durability(client)
     assert promised.words.startswith("an event does not survive a restart of Redis")
     assert [fault.split()[0] for fault in promised.faults] == ["appendonly", "maxmemory-policy"]
 
@@ -241,4 +241,4 @@ def test_a_managed_redis_that_hides_its_settings_promises_nothing(own_valkey: Va
     client: Any = inbox.connect(own_valkey.url)
     client.acl_setuser("managed", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-config"])
     managed = inbox.connect(f"redis://managed:p@127.0.0.1:{own_valkey.port}/0")
-    assert promise.durability(managed).words == "durability unknown (CONFIG is not allowed)"
+    assert durability.durability(managed).words == "durability unknown (CONFIG is not allowed)"

@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 import pytest
 
-from service.embedded import Postgres
-from service.embedded import postgres as embedded_postgres
+from service.local.servers import Postgres
+from service.local.servers import postgres as embedded_postgres
 from service.mirror.drain import drain_batch
-from service.storage.schema import migrate
+from service.storage.migrations.schema import migrate
 from tests.conftest import FORCE_WHEELS
 from tests.support.drainer import T0, TOLERANCE, Drainer, opened
 from tests.support.mirror import Mirror

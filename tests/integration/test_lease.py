@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from service import inbox
+from service.broker import inbox
+from service.broker.jobs import WORK_QUEUE, Job, JobQueue, queue_of
+from service.broker.lease import Lease
 from service.errors import StorageUnavailable
-from service.lease import Lease
-from service.process_name import machine
-from service.queue import WORK_QUEUE, Job, JobQueue, queue_of
+from service.process_identity import machine
 from service.storage import database
 from service.storage.database import transaction
 from tests.support.mirror import SINGLE, Mirror

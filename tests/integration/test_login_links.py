@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service import inbox
-from service.inbox import Delivery
+from service.broker import inbox
+from service.broker.inbox import Delivery
 from service.mirror.drain import drain_batch, drain_spool
 from service.storage import spool
 from service.storage.database import transaction
-from tests.support.door import client_of, post, waiting
 from tests.support.system import new_id, rows, signed
+from tests.support.webhook_endpoint import client_of, post, waiting
 
 if TYPE_CHECKING:
     from pathlib import Path

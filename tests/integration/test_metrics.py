@@ -9,19 +9,19 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import counters, inbox
-from service.inbox import Delivery
-from service.storage.schema import migrate
-from tests.support.door import assert_refused, client_of, post
+from service.broker import counters, inbox
+from service.broker.inbox import Delivery
+from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, hanging
 from tests.support.system import System, event_body, new_id, signed
+from tests.support.webhook_endpoint import assert_refused, client_of, post
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from flask.testing import FlaskClient
 
-    from service.embedded import Postgres, Valkey
+    from service.local.servers import Postgres, Valkey
     from tests.support.mirror import StartMirror
 
 READER = {"Authorization": "Bearer look"}

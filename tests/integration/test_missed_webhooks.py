@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.inbox import Delivery
+from service.broker.inbox import Delivery
 from service.mirror import deletions
-from service.mirror.slice import HOT
+from service.mirror.pull_slice import HOT
 from tests.support.cli import Cli
 from tests.support.mirror import SINGLE
 from tests.support.system import event_body

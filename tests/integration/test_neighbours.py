@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from rq.registry import FailedJobRegistry
 
-from service.inbox import Inbox
-from service.queue import DRAIN_QUEUE, Job, JobQueue, queue_of
+from service.broker.inbox import Inbox
+from service.broker.jobs import DRAIN_QUEUE, Job, JobQueue, queue_of
 from tests.support.drainer import Drainer, opened
 from tests.support.processes import eventually
 from tests.support.servers import new_database
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 
 class Deployment(NamedTuple):

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.embedded import Valkey
-from service.storage.schema import migrate
+from service.local.servers import Valkey
+from service.storage.migrations.schema import migrate
 from service.web.connection import BODY_SECONDS, HEAD_SECONDS
-from service.web.door import LARGEST_BODY
+from service.web.webhook import LARGEST_BODY
 from tests.support.documents import DEPLOY
 from tests.support.front import NAME, Front, running
 from tests.support.processes import eventually
@@ -28,7 +28,7 @@ from tests.support.tools import needs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 pytestmark = [needs("nginx", "openssl"), pytest.mark.xdist_group("nginx")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.errors import ListUnusable
-from service.mirror.slice import FULL, HOT
+from service.mirror.pull_slice import FULL, HOT
 from tests.integration.test_verify import differences
 from tests.support.list_vendor import ListVendor, model, models, paged
 

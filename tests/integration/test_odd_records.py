@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.mirror.sweep import sweep
+from service.mirror.detail_sweep import sweep
 from tests.integration.test_failing_batches import locked
 from tests.integration.test_verify import differences
 from tests.support.cli import Cli
@@ -174,7 +174,7 @@ def test_record_that_is_well_again_resolves_its_row(odd: StartOdd) -> None:
 
 
 def test_resolved_rows_are_kept_as_long_as_events(odd: StartOdd) -> None:
-    from service.mirror.tidy import Keeping, tidy
+    from service.mirror.retention import Keeping, tidy
 
     _, here = odd([model(1, teamId=5), model(2, teamId=5), model(3, teamId=5)])
     here.pull()
@@ -352,7 +352,7 @@ def test_unexpected_error_ends_the_pull_as_failed(odd: StartOdd, monkeypatch: py
 
 
 def test_api_and_commands_survive_odd_records(odd: StartOdd, folder: Any) -> None:
-    from tests.support.door import client_of
+    from tests.support.webhook_endpoint import client_of
 
     records = [model(number, **changes) for number, (changes, _) in enumerate(ODD_FIELDS)] + NO_RECORDS
     _, here = odd(records, mirror_api_keys="ro:reader")

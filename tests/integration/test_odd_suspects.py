@@ -8,8 +8,8 @@ import pytest
 
 from service.mirror import deletions
 from service.mirror import pull as pulling
-from service.mirror import slice as slice_
-from service.upstream import effort
+from service.mirror import pull_slice as slice_
+from service.upstream import retry
 from tests.support.alerting import office
 from tests.support.cli import Cli
 from tests.support.list_vendor import model, models
@@ -29,7 +29,7 @@ NEVER_BORN = "f" * 24
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits between the tries of a GET, hardly any between rounds."""
-    monkeypatch.setattr(effort, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(pulling, "ROUND_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(slice_, "FAILURE_PAUSE_SECONDS", 0.01)
 

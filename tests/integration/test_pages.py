@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from msgspec import UNSET
 
-from service.mirror.ahead import Read, marks_of
 from service.mirror.apply import Sighting, apply
 from service.mirror.merge import Observation
 from service.mirror.observe import from_absence, from_list
 from service.mirror.pages import Found, merge_pages
+from service.mirror.prefetch import Read, marks_of
 from service.mirror.walk import Page, Walk
-from service.storage import database, erasing, pages, wishes
+from service.storage import database, erasure, pages, refetches
 from service.storage.database import transaction
 from service.storage.models import CLOCKS
 from service.upstream.payloads import ListedModel
@@ -56,7 +56,7 @@ def one_by_one(connection: Connection, reads: Sequence[Read]) -> None:
             for model in read.models
         ],
     )
-    wishes.settle_profiles(connection, sorted({model_id for read in reads for model_id in read.page.ids}))
+    refetches.settle_profiles(connection, sorted({model_id for read in reads for model_id in read.page.ids}))
 
 
 def a_model(model_id: str, **fields: Any) -> ListedModel:
@@ -123,7 +123,7 @@ class World:
         """An event, a 404 that counts, a GET that shows it alive, or erasing."""
         model_id, at = self._rng.choice(self._ids), self._now
         if (dice := self._rng.random()) < 0.15:
-            return lambda connection, _: erasing.erase(connection, [model_id], at)
+            return lambda connection, _: erasure.erase(connection, [model_id], at)
         seen = Observation(model_id, at, at, {"status": self._rng.choice(STATUSES[:4]), "title": "c"})
         if dice < 0.35:
             seen = from_absence(model_id, at)

@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from service.embedded import free_port, write_private
-from service.embedded.privilege import disguise
-from service.leash import leashed
-from service.storage import schema
+from service.local.servers import free_port, write_private
+from service.local.servers.privilege import disguise
+from service.parent_death import leashed
+from service.storage.migrations import schema
 from tests.integration.test_schema import picture
 from tests.support.drainer import minutes, never_one_by_one, opened
 from tests.support.processes import eventually

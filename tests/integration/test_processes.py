@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from service.broker.jobs import Job, JobQueue
 from service.config import environment
-from service.embedded import Valkey
-from service.queue import Job, JobQueue
-from service.storage.schema import migrate
+from service.local.servers import Valkey
+from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
 from tests.support.system import HOOK, System, event_body, model_row, new_id, procfile, rows, signed
 from tests.support.threads import at_once
@@ -31,7 +31,7 @@ from tests.support.vendor import Caller
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
     from tests.conftest import StartSandbox
 
 # They share what they start: one worker of pytest runs them all.

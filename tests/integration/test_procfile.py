@@ -11,8 +11,8 @@ import pytest
 import urllib3
 
 from service.config import environment
-from service.embedded import free_port
-from service.leash import leashed
+from service.local.servers import free_port
+from service.parent_death import leashed
 from tests.support.dockerfile import only
 from tests.support.processes import eventually, processes_in
 from tests.support.system import API_KEY, HOOK, NOWHERE, PROGRAMS, ROOT, SECRET, event_body, model_row, new_id, signed

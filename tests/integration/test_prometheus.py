@@ -14,8 +14,8 @@ import pytest
 import urllib3
 import yaml
 
-from service.embedded import free_port
-from service.leash import leashed
+from service.local.servers import free_port
+from service.parent_death import leashed
 from tests.support.documents import DEPLOY
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, new_id

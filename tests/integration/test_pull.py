@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.mirror.pull import HOT_STATUSES
-from service.mirror.slice import HOT
+from service.mirror.pull_slice import HOT
 from tests.support.mirror import LIST, SINGLE
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.mirror.slice import HOT, MOST_FAILURES
+from service.mirror.pull_slice import HOT, MOST_FAILURES
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.errors import LeaseLost, Stopping
-from service.mirror.slice import FULL
+from service.mirror.pull_slice import FULL
 from service.storage import pulls
 from service.storage.database import transaction
 from tests.support.processes import eventually

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from service.storage import schema
+from service.storage.migrations import schema
 from service.storage.reader import PUBLISHED, ROLE
 from tests.support.system import rows
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 VIEWS = ("mirror_status", "live_models", "failed_models", "status_durations", "daily_outcomes")
 

@@ -8,11 +8,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from service import log
-from service.alerts.notice import Message
+from service.alerts.evaluator import WINDOW_SECONDS
+from service.alerts.notification import Message
 from service.alerts.receivers import Receiver
-from service.alerts.watch import WINDOW_SECONDS
 from service.config import Settings
-from service.storage.notices import FIRST_PAUSE_SECONDS, LEASE_SECONDS
+from service.storage.notifications import FIRST_PAUSE_SECONDS, LEASE_SECONDS
 from tests.support.alerting import Hook, end, fail, settled, smtp_server
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import pytest
 import redis
 from msgspec import structs
 
-from service import inbox
+from service.broker import inbox
 from service.config import force_wheels
-from service.embedded import free_port
-from service.embedded.binaries import find_valkey
 from service.errors import ClusterRefused, SettingsError
-from service.leash import leashed
+from service.local.servers import free_port
+from service.local.servers.binaries import find_valkey
+from service.parent_death import leashed
 from service.upstream.budget import Budget, Priority
 from service.web import create_app
 from tests.support.cli import Cli

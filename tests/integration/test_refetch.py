@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.queue import WORK_QUEUE, Job
+from service.broker.jobs import WORK_QUEUE, Job
 from tests.support.mirror import DETAILS, LIST, LISTED, SINGLE
 from tests.support.processes import eventually
 

@@ -15,12 +15,12 @@ import pytest
 import urllib3
 
 from service.config import environment
-from service.embedded import free_port
-from service.leash import leashed
+from service.local.servers import free_port
+from service.parent_death import leashed
 from tests.support.api import KEY, MODELS, Api
-from tests.support.door import client_of, post
 from tests.support.processes import eventually
 from tests.support.system import HOOK, SECRET, System
+from tests.support.webhook_endpoint import client_of, post
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.storage import schema
+from service.storage.migrations import schema
 from tests.support.mirror import Mirror
 from tests.support.processes import eventually
 from tests.support.system import rows
@@ -16,7 +16,7 @@ from tests.support.system import rows
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
     from tests.support.cli import Cli
     from tests.support.mirror import StartMirror
 

@@ -13,20 +13,20 @@ import pytest
 import redis
 
 from service.mirror.drain import drain_spool
-from service.mirror.tidy import Keeping, tidy
+from service.mirror.retention import Keeping, tidy
 from service.storage import database
-from service.storage.schema import migrate, newest, script
-from tests.support.door import client_of, post
+from service.storage.migrations.schema import migrate, newest, script
 from tests.support.drainer import TOLERANCE
 from tests.support.processes import eventually
 from tests.support.system import HOOK, ROOT, System, event_body, model_row, new_id, rows, signed
 from tests.support.vendor import Caller
+from tests.support.webhook_endpoint import client_of, post
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from service.embedded import Postgres, Valkey
+    from service.local.servers import Postgres, Valkey
     from tests.conftest import StartSandbox
 
 PAGE = (ROOT / "deploy" / "ROLES.md").read_text()

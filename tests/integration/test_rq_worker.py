@@ -16,9 +16,9 @@ from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 from structlog.testing import capture_logs
 
+from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, JobQueue, queue_of
+from service.broker.jobs import Job as OurJob
 from service.config import Settings
-from service.queue import DRAIN_QUEUE, WORK_QUEUE, JobQueue, queue_of
-from service.queue import Job as OurJob
 from service.runtime import Runtime
 from workers import jobs
 from workers.rq_worker import OwnJob, Worker

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.conftest import StartSandbox
 
 MODELS = "/organization/models"
-COMMAND = [sys.executable, "-m", "service.sandbox"]
+COMMAND = [sys.executable, "-m", "service.local.sandbox"]
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

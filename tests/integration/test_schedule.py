@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.broker.inbox import Delivery
+from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, Job, queue_of
 from service.config import Settings
-from service.inbox import Delivery
-from service.mirror.slice import FULL, HOT
-from service.queue import DRAIN_QUEUE, WORK_QUEUE, Job, queue_of
+from service.mirror.pull_slice import FULL, HOT
 from service.runtime import Runtime
 from tests.support.processes import eventually
 from tests.support.system import NOWHERE, System, event_body, new_id

@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from service.errors import SchemaOutdated, StorageUnavailable
-from service.storage import database, revision, schema
+from service.storage import database
+from service.storage.migrations import revision, schema
 from tests.support.system import new_id, rows
 from tests.support.threads import at_once
 from tests.support.upgrades import printed

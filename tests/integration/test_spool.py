@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from service.inbox import Delivery, connect
+from service.broker.inbox import Delivery, connect
 from service.mirror.drain import drain_spool
 from service.storage import spool
 from service.storage.database import transaction
-from service.storage.schema import migrate
-from tests.support.door import assert_refused, client_of, post, waiting
+from service.storage.migrations.schema import migrate
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes
 from tests.support.system import event_body, model_row, new_id, rows
+from tests.support.webhook_endpoint import assert_refused, client_of, post, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from service.embedded import Postgres, Valkey
+    from service.local.servers import Postgres, Valkey
 
 
 def spooled(url: str) -> list[dict[str, Any]]:

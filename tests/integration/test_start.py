@@ -17,7 +17,7 @@ from tests.support.system import SECRET, System, event_body, new_id, procfile
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
 
 CLI = """
 import sys

@@ -22,8 +22,8 @@ import psycopg
 import pytest
 
 from service.config import SECRETS, environment
-from service.embedded import is_free, locked
-from service.leash import leashed
+from service.local.servers import is_free, locked
+from service.parent_death import leashed
 from tests.support.processes import eventually, processes_in
 from tests.support.vendor import Caller
 

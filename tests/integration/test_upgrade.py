@@ -12,8 +12,9 @@ import pytest
 
 from service.errors import StorageUnavailable
 from service.mirror.drain import drain_spool
-from service.storage import database, schema
-from service.storage.expand import Limits
+from service.storage import database
+from service.storage.migrations import schema
+from service.storage.migrations.expand import Limits
 from tests.integration.test_schema import picture
 from tests.support.drainer import TOLERANCE
 from tests.support.processes import eventually

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.storage import schema
+from service.storage.migrations import schema
 from tests.integration.test_schema import picture
 from tests.support.system import rows
 from tests.support.upgrades import FIRST, fill, make, printed
 
 if TYPE_CHECKING:
-    from service.embedded import Postgres
+    from service.local.servers import Postgres
     from tests.support.cli import Cli
 
 READABLE = """

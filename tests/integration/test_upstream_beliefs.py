@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import structs
 
-from service.api.writing import Writer
+from service.api.writes import Writer
 from service.errors import (
     KeyRejected,
     ModelNotFound,
@@ -20,7 +20,7 @@ from service.errors import (
 )
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
-from service.storage import wishes
+from service.storage import refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority
 from tests.support.api import Api
@@ -231,7 +231,7 @@ def test_another_models_object_is_not_merged_by_a_refetch(mirrored: Mirror) -> N
     shown = {"id": other, "status": "active", "title": "Somebody Else", "email": "else@example.com"}
     now = datetime.now(UTC)
     with transaction(mirrored.runtime.engine) as connection:
-        wishes.ask(connection, [wishes.Wish(one, now, "dispute", now)])
+        refetches.ask(connection, [refetches.Wish(one, now, "dispute", now)])
     with odd_vendor(http(200, {"success": True, "model": shown})) as vendor:
         assert refetch(mirrored.runtime.engine, client_of(vendor), 0.5) == 0
     assert mirrored.model(one)["title"] != "Somebody Else"

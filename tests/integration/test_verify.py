@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.mirror.sweep import sweep
+from service.mirror.detail_sweep import sweep
 from service.mirror.verify import SETTLE_SECONDS, Difference, Verifier
 from tests.support.cli import Cli
 from tests.support.drainer import T0

@@ -9,11 +9,11 @@ import psycopg
 from aiosmtpd.controller import Controller
 from psycopg.rows import dict_row
 
-from service.alerts.desk import Desk
+from service.alerts.evaluator import WINDOW_SECONDS, Plan, Watch
+from service.alerts.outbox_sender import Desk
 from service.alerts.receivers import of
-from service.alerts.watch import WINDOW_SECONDS, Plan, Watch
 from service.config import Settings
-from service.embedded import free_port
+from service.local.servers import free_port
 from service.storage import database
 from tests.support.system import event_body
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from service.cli import main
 from service.config import SECRETS, environment
-from service.leash import leashed
+from service.parent_death import leashed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service import inbox
-from service.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
+from service.broker import inbox
+from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
 from service.mirror import drain
 from service.mirror.batches import BATCH
 from service.mirror.drain import Drained, drain_batch

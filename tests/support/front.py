@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from service.embedded import free_port
-from service.leash import leashed
+from service.local.servers import free_port
+from service.parent_death import leashed
 from tests.support.documents import DEPLOY
 from tests.support.flood import request
 from tests.support.processes import eventually

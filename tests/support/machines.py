@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from service.config import SECRETS, environment
-from service.embedded import Postgres, Valkey, free_port
-from service.leash import leashed
+from service.local.servers import Postgres, Valkey, free_port
+from service.parent_death import leashed
 from tests.support.link import Link
 from tests.support.processes import descendants, eventually, kill
 from tests.support.system import procfile
@@ -76,7 +76,7 @@ class Machine(ABC):
 
     @abstractmethod
     def owns(self, name: str) -> bool:
-        """Whether a process of it has this name (`service.process_name`)."""
+        """Whether a process of it has this name (`service.process_identity`)."""
 
     @abstractmethod
     def kill(self) -> None:

@@ -11,7 +11,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from service.mirror.apply import SETTLING, Sighting, _Batch
-from service.mirror.judge import counts_as_gone
+from service.mirror.deletions import counts_as_gone
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_absence, from_list, from_single, from_webhook
 from service.storage.models import CLOCKS

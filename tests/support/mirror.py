@@ -23,12 +23,12 @@ from werkzeug.serving import make_server
 
 from service.config import SECRETS, Settings, environment
 from service.errors import Stopping
-from service.leash import leashed
 from service.mirror import drain as draining
 from service.mirror.batches import BATCH
 from service.mirror.pull import advance
+from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch
-from service.mirror.slice import FULL
+from service.parent_death import leashed
 from service.runtime import Runtime
 from service.upstream import headers
 from service.upstream.headers import MOST_SKEW

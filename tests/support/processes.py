@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from service.embedded import Postgres, Valkey
+    from service.local.servers import Postgres, Valkey
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ import psycopg
 import redis
 
 from service.config import force_wheels
-from service.embedded import Postgres, Valkey, free_port, write_private
-from service.embedded.folder import ServerFolder
-from service.leash import leashed
+from service.local.servers import Postgres, Valkey, free_port, write_private
+from service.local.servers.folder import ServerFolder
+from service.parent_death import leashed
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:

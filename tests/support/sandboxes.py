@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from service.leash import leashed
+from service.parent_death import leashed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ class Sandboxes:
 
 def start(options: dict[str, Any]) -> Sandbox:
     """A new process, with options named as on its command line; it ends with this process at the latest."""
-    command = [sys.executable, "-m", "service.sandbox", "--port", "0", *_as_arguments(options)]
+    command = [sys.executable, "-m", "service.local.sandbox", "--port", "0", *_as_arguments(options)]
     process = subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -16,8 +16,8 @@ import msgspec
 import psycopg
 
 from service.config import force_wheels
-from service.embedded import Postgres
-from service.storage.schema import migrate
+from service.local.servers import Postgres
+from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,8 +22,8 @@ import urllib3
 from psycopg.rows import dict_row
 
 from service.config import SECRETS, environment
-from service.embedded import free_port
-from service.leash import leashed
+from service.local.servers import free_port
+from service.parent_death import leashed
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from tests.support.processes import eventually
 

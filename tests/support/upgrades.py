@@ -19,7 +19,8 @@ from sqlalchemy import text
 from service.errors import StorageUnavailable
 from service.mirror.apply import Sighting, apply
 from service.mirror.merge import Observation
-from service.storage import database, schema
+from service.storage import database
+from service.storage.migrations import schema
 from tests.support.system import event_body, new_id
 
 if TYPE_CHECKING:

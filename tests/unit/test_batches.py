@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from random import Random
 
-from service.inbox import Entry
+from service.broker.inbox import Entry
 from service.mirror.batches import BATCH, LANES, MOST, SMALLEST, halved, next_size, share_out
 from tests.support.system import event_body, new_id
 

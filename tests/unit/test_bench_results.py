@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.__main__ import BENCHES, HEAD, MARK, known_parts
+from bench.__main__ import BENCHES, HEAD, MARK, known_parts
 
 
 def test_each_part_is_found_again() -> None:

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service import config
-from service.api_keys import Scope
 from service.config import SECRETS, Settings, load
+from service.config.api_keys import Scope
 from service.errors import SettingsError
 from tests.support.searching import examples
 

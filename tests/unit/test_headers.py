@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from service.upstream.headers import clock_skew, interval, rate
-from service.upstream.wire import Reply, Request
+from service.upstream.transport import Reply, Request
 
 ANSWERED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from service import log, redaction
-from service.cli.up_screen import Screen
 from service.config import Settings
+from service.local.screen import Screen
 from service.plain_text import LONGEST_LINE, one_line, visible
 
 CLI = Path(__file__).parents[2] / "service" / "cli"

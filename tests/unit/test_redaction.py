@@ -14,8 +14,8 @@ import structlog
 from service import log, redaction
 from service.config import load
 from service.errors import MirrorError, StorageUnavailable
+from service.log import without_messages
 from service.redaction import REDACTED, redact, redact_bytes
-from service.tracebacks import without_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

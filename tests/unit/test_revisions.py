@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from service.storage import schema
+from service.storage.migrations import schema
 
 STEPS = list(pairwise(schema.revisions()))
 NAME = r"headshotpro\.(\w+)"

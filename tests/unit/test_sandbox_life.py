@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from service.sandbox.account import found_organization, open_account
-from service.sandbox.life import CROWD, Life
-from service.sandbox.lifecycle import entered
-from service.sandbox.model import Model, milliseconds
-from service.sandbox.people import Person, population
-from service.sandbox.switches import Switches
-from service.sandbox.vendor import Vendor
+from service.local.sandbox.account import found_organization, open_account
+from service.local.sandbox.life import CROWD, Life
+from service.local.sandbox.lifecycle import entered
+from service.local.sandbox.model import Model, milliseconds
+from service.local.sandbox.people import Person, population
+from service.local.sandbox.switches import Switches
+from service.local.sandbox.vendor import Vendor
 
 START = 1_700_000_000_000
 WAY = ["onboarding", "waiting", "pending", "generatingHeadshots", "active"]

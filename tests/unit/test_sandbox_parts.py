@@ -12,16 +12,16 @@ from click.testing import CliRunner
 
 from service.cli.sandbox import sandbox
 from service.errors import EmbeddedError, SettingsError
-from service.sandbox.account import found_organization, open_account
-from service.sandbox.command import DEFAULTS
-from service.sandbox.events import bare_body, full_body, new_event
-from service.sandbox.hostile import FAULTS, Hostility, broken
-from service.sandbox.model import iso, milliseconds, webhook_object
-from service.sandbox.people import population
-from service.sandbox.rate import Window
-from service.sandbox.sender import Delivery, signature
-from service.sandbox.state import TABLES, Keep
-from service.sandbox.switches import Switches, parse_switches
+from service.local.sandbox.account import found_organization, open_account
+from service.local.sandbox.command import DEFAULTS
+from service.local.sandbox.events import bare_body, full_body, new_event
+from service.local.sandbox.hostile import FAULTS, Hostility, broken
+from service.local.sandbox.model import iso, milliseconds, webhook_object
+from service.local.sandbox.people import population
+from service.local.sandbox.rate import Window
+from service.local.sandbox.sender import Delivery, signature
+from service.local.sandbox.state import TABLES, Keep
+from service.local.sandbox.switches import Switches, parse_switches
 
 if TYPE_CHECKING:
     from pathlib import Path

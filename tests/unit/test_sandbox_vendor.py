@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from service.sandbox.account import found_organization, open_account
-from service.sandbox.events import event_names
-from service.sandbox.lifecycle import entered
-from service.sandbox.model import Model, object_id
-from service.sandbox.people import Person
-from service.sandbox.switches import Switches
-from service.sandbox.vendor import Refusal, Vendor
+from service.local.sandbox.account import found_organization, open_account
+from service.local.sandbox.events import event_names
+from service.local.sandbox.lifecycle import entered
+from service.local.sandbox.model import Model, object_id
+from service.local.sandbox.people import Person
+from service.local.sandbox.switches import Switches
+from service.local.sandbox.vendor import Refusal, Vendor
 from tests.support.searching import examples
 
 START = 1_700_000_000_000

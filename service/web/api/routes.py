@@ -10,12 +10,14 @@ import structlog
 from flask import Blueprint, Response, g, request
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from service import inbox
-from service.api.fresh import FreshReads
-from service.api.reading import Reader, reading_engine
-from service.api.writing import Writer
-from service.api_keys import Scope
-from service.counters import Counters
+from service.api.fresh_reads import FreshReads
+from service.api.reads import Reader, reading_engine
+from service.api.writes import Writer
+from service.broker import inbox
+from service.broker.counters import Counters
+from service.broker.inbox import StaleModels
+from service.broker.jobs import JobQueue
+from service.config.api_keys import Scope
 from service.errors import (
     CallRefused,
     MirrorError,
@@ -25,21 +27,19 @@ from service.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from service.inbox import StaleModels
-from service.queue import JobQueue
 from service.runtime import RESPONSE_TIMEOUT_SECONDS, Tally
 from service.storage import database
 from service.upstream.budget import Budget
 from service.upstream.client import UpstreamClient
-from service.web.answers import error_answer
-from service.web.api.calls import JSON, Calls
-from service.web.api.description import Description
+from service.web.api.openapi import Description
+from service.web.api.views import JSON, Calls
+from service.web.errors import error_answer
 
 if TYPE_CHECKING:
     import redis
 
     from service.config import Settings
-    from service.web.keys import Admission
+    from service.web.auth import Admission
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,93 @@
+"""Signs of life that the evaluator of alerts remembers from one look to the next: a worker's heartbeat, events applied.
+
+Kept in memory, because a row does not show whether an evaluator ran meanwhile: after an outage of Postgres every
+heartbeat is old, and no worker is missing. So the memory begins anew wherever looks were not made.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.broker import counters
+from service.broker.counters import EVENTS
+from service.broker.inbox import Inbox
+from service.errors import InboxUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    import redis
+
+
+class InboxSigns(NamedTuple):
+    """The state of the inbox, from Redis.
+
+    Attributes:
+        oldest_seconds: age of the oldest event in it; None where it is empty.
+        processed: how many events all drains have processed so far, whatever became of them.
+    """
+
+    oldest_seconds: float | None
+    processed: float
+
+
+def read_inbox(client: redis.Redis) -> InboxSigns | None:
+    """The state of the inbox; None while Redis is unavailable."""
+    try:
+        oldest = Inbox(client).depth().oldest_seconds
+        counted = counters.read(client)
+    except InboxUnavailable:
+        return None
+    return InboxSigns(oldest, sum(number for labels, number in counted.items() if labels[0] == EVENTS))
+
+
+class Signs:
+    """The memory of one evaluator. Times are of Postgres' clock, and passed in."""
+
+    def __init__(self) -> None:
+        self._missed_since: datetime | None = None
+        self._applied_at: datetime | None = None
+        self._processed: float | None = None
+
+    def forget(self) -> None:
+        """Begin anew: no evaluation ran for a while."""
+        self._missed_since = self._applied_at = self._processed = None
+
+    def note(
+        self,
+        now: datetime,
+        worker_seen_at: datetime | None,
+        spooled_since: datetime | None,
+        inbox: InboxSigns | None,
+    ) -> Mapping[str, Any]:
+        """Add a look.
+
+        Args:
+            now: its time.
+            worker_seen_at: the newest heartbeat of a worker that has a row.
+            spooled_since: when the oldest event in the spool was accepted.
+            inbox: None while Redis is unavailable.
+
+        Returns:
+            What `rules.Facts` holds of it.
+        """
+        self._missed_since = max(filter(None, (self._missed_since or now, worker_seen_at)))
+        waiting = [spooled_since] if spooled_since else []
+        applying = False
+        if inbox is None:
+            self._applied_at = self._processed = None
+        else:
+            applying = self._processed is not None and inbox.processed != self._processed
+            self._applied_at = now if applying else self._applied_at or now
+            self._processed = inbox.processed
+            if inbox.oldest_seconds is not None:
+                waiting.append(now - timedelta(seconds=inbox.oldest_seconds))
+        return {
+            "worker_seen_at": worker_seen_at,
+            "worker_missed_since": self._missed_since,
+            "waiting_since": min(waiting, default=None),
+            "applied_at": self._applied_at,
+            "applying": applying,
+        }

@@ -1,0 +1,124 @@
+"""The desk: sends what the outbox holds, each receiver in a thread of its own, so that none holds up another."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from service.alerts.notification import Item, compose, named
+from service.alerts.receivers import Answer
+from service.errors import MirrorError
+from service.storage import notifications
+from service.storage.database import transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Engine
+
+    from service.alerts.notification import Message
+    from service.alerts.receivers import Receiver
+
+log = structlog.get_logger(__name__)
+
+NOTHING_TO_SEND = Answer(taken=True, words="nothing was left to tell")
+
+
+class Desk:
+    """One process's desk.
+
+    Args:
+        engine: the mirror's Postgres.
+        receivers: who is told.
+        show_names: whether models' titles may be told.
+        public_url: where people reach the web process.
+    """
+
+    def __init__(
+        self, engine: Engine, receivers: Sequence[Receiver], *, show_names: bool, public_url: str | None
+    ) -> None:
+        self._engine = engine
+        self._receivers = {receiver.digest: receiver for receiver in receivers}
+        self._show_names = show_names
+        self._public_url = public_url
+        self._sending: dict[str, threading.Thread] = {}
+
+    def announce(self) -> None:
+        """Make its receivers those that notices are handed out to.
+
+        Raises:
+            StorageUnavailable: Postgres is gone.
+        """
+        with transaction(self._engine) as connection:
+            notifications.set_receivers(connection, list(self._receivers))
+
+    def tick(self) -> None:
+        """Begin to send to each receiver that waits for something and is not at it.
+
+        Raises:
+            StorageUnavailable: Postgres is gone.
+        """
+        if not self._receivers:
+            return
+        with transaction(self._engine) as connection:
+            due = notifications.due(connection, list(self._receivers))
+        for digest in due:
+            thread = self._sending.get(digest)
+            if thread is None or not thread.is_alive():
+                self._sending[digest] = threading.Thread(target=self._send, args=(digest,), daemon=True)
+                self._sending[digest].start()
+
+    def close(self, seconds: float) -> None:
+        """Wait for what is being sent, for some seconds in all: what is cut off is sent again after the next start."""
+        deadline = monotonic() + seconds
+        for thread in self._sending.values():
+            thread.join(max(0.0, deadline - monotonic()))
+
+    def _send(self, digest: str) -> None:
+        """Tell a receiver, in one message, all that it was not told yet."""
+        try:
+            taken = self._take(digest)
+            if taken is None:
+                return
+            message, ids = taken
+            # Nothing may be left that is worth telling.
+            answer = self._receivers[digest].send(message) if message else NOTHING_TO_SEND
+            self._note(digest, ids, answer)
+        except MirrorError as error:
+            # The claim ends, and it is sent again.
+            log.warning("notice.interrupted", receiver=digest, error=str(error))
+
+    def _take(self, digest: str) -> tuple[Message | None, list[int]] | None:
+        """Claim a receiver: the message for it, and the notices that it tells; None where another process has it."""
+        with transaction(self._engine) as connection:
+            if not notifications.claim(connection, digest):
+                return None
+            rows = notifications.unsent(connection, digest)
+            items = [_item(row) for row in rows]
+            titles = notifications.titles(connection, named(items)) if self._show_names else {}
+        return compose(items, titles, self._public_url), [row["id"] for row in rows]
+
+    def _note(self, digest: str, ids: Sequence[int], answer: Answer) -> None:
+        """Mark what was taken as sent, else put the receiver off."""
+        if answer.taken:
+            with transaction(self._engine) as connection:
+                notifications.sent(connection, digest, ids)
+            log.info("notice.sent", receiver=digest, notices=len(ids))
+        else:
+            with transaction(self._engine) as connection:
+                failures = notifications.not_sent(connection, digest, answer.words)
+            log.warning("notice.failed", receiver=digest, notices=len(ids), failures=failures, error=answer.words)
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    return Item(
+        what=row["what"],
+        alert_id=row["alert_id"],
+        kind=row["kind"] or "",
+        model_id=row["model_id"],
+        holds=row["resolved_at"] is None and row["acknowledged_at"] is None,
+        detail=row["detail"],
+    )

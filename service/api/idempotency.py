@@ -1,0 +1,147 @@
+"""A create that is sent again is done once: the caller's `Idempotency-Key`, for 24 hours.
+
+The key is claimed by a conditional insert before anything is sent. What a request finds:
+
+- nobody has it: it creates. The upstream's answer and the key's model are written in one transaction.
+- somebody is at it: 409. A claim is leased, so that a process which died stands in nobody's way for long.
+- it is done: the same model again. `signedUrl` is not stored, so a single GET reads it.
+- it was begun, and nobody knows how it ended (no answer, or a process that died): it creates again, which the vendor
+  refuses where the address has its model already; then the model that was created since the key came is the one.
+- it came with another body: 422.
+
+A create that the upstream refused has made nothing: its key is free again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+from msgspec import UNSET
+
+from service.api.schemas import Created
+from service.api.writes import PATIENCE, Answered, Writer, is_in_doubt
+from service.errors import CallRefused, InboxUnavailable, ModelNotFound, UpstreamError, UpstreamRejected
+from service.mirror.merge import DELETED
+from service.storage import api_queries, idempotency
+from service.storage.database import transaction
+from service.upstream.budget import Priority
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from service.api.schemas import SignUp
+    from service.storage.idempotency import Claim, Place
+    from service.upstream.payloads import CreatedModel
+
+log = structlog.get_logger(__name__)
+
+# Longer than a create with all its waits takes.
+LEASE_SECONDS = 60.0
+RETRY_AFTER_SECONDS = 2
+# A model of the same create may be this much older than its key: two clocks differ.
+SKEW = timedelta(seconds=10)
+# New models are `onboarding`; so many pages of them are looked through for one whose id is not known.
+PAGES = 5
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Creates that are done once.
+
+    Attributes:
+        writer: does them.
+    """
+
+    writer: Writer
+
+    def create(self, wanted: SignUp, place: Place) -> Answered:
+        """Make a model unless this key has made it already.
+
+        Raises:
+            CallRefused: 409 while another request with the key is at it; 422 where the key came with another body.
+            UpstreamError: what the upstream said, or that it said nothing.
+            InboxUnavailable: the Redis of the request budget is gone.
+            StorageUnavailable: Postgres is gone; nothing was done.
+        """
+        holder = secrets.token_hex(8)
+        fingerprint = _fingerprint(wanted)
+        with transaction(self.writer.engine) as connection:
+            claim = idempotency.claim(connection, place, fingerprint, holder, LEASE_SECONDS)
+        if claim is not None and claim.fingerprint != fingerprint:
+            raise CallRefused(422, "INVALID_REQUEST", "This Idempotency-Key came with another body before")
+        if claim is not None and claim.model_id is not None:
+            return self._again(claim.model_id, claim.status)
+        if claim is None or claim.holder != holder:
+            words = "Another request with this Idempotency-Key is being worked on"
+            raise CallRefused(409, "CONFLICT", words, RETRY_AFTER_SECONDS)
+        return self._create(wanted, place, claim)
+
+    def _create(self, wanted: SignUp, place: Place, claim: Claim) -> Answered:
+        """Send it; whatever comes of it, the key says so afterwards."""
+
+        def record(connection: Connection, made: CreatedModel) -> None:
+            status = None if made.status is UNSET else made.status
+            idempotency.finish(connection, place, claim.holder, made.model_id, status)
+
+        try:
+            return self.writer.create(wanted, record)
+        except UpstreamRejected:
+            made = self._made_before(wanted, claim) if claim.tries > 1 else None
+            with transaction(self.writer.engine) as connection:
+                if made is None:
+                    idempotency.release(connection, place, claim.holder)
+                else:
+                    idempotency.finish(connection, place, claim.holder, made, None)
+            if made is None:
+                raise
+            return self._again(made, None)
+        except (UpstreamError, InboxUnavailable) as error:
+            doubtful = claim.tries > 1 or (isinstance(error, UpstreamError) and is_in_doubt(error))
+            settle = idempotency.leave if doubtful else idempotency.release
+            with transaction(self.writer.engine) as connection:
+                settle(connection, place, claim.holder)
+            raise
+
+    def _again(self, model_id: str, status: str | None) -> Answered:
+        """The answer to a create that was done before, with a fresh login link."""
+        try:
+            answer = self.writer.client.get_model(model_id, priority=Priority.REFETCH, patience=PATIENCE)
+            shown, link = answer.body.status, answer.body.signed_url
+        except ModelNotFound:
+            # It was made, and is gone since.
+            shown, link = DELETED, UNSET
+        document = Created(model_id=model_id, status=status or shown, signed_url=link)
+        return Answered(200, msgspec.json.encode(document), replayed=True)
+
+    def _made_before(self, wanted: SignUp, claim: Claim) -> str | None:
+        """The model that an earlier try of this create has made, where it has."""
+        since = claim.claimed_at - SKEW
+        with transaction(self.writer.engine) as connection:
+            known = api_queries.newest_of(connection, wanted.email, since)
+        return known or self._found_upstream(wanted.email.lower(), since)
+
+    def _found_upstream(self, email: str, since: datetime) -> str | None:
+        """The mirror need not know it yet: webhooks tell no address."""
+        for number in range(PAGES):
+            answer = self.writer.client.list_models(
+                limit=PAGE, offset=number * PAGE, status="onboarding", priority=Priority.REFETCH, patience=PATIENCE
+            )
+            for model in answer.body.models:
+                theirs, created = model.email, model.created_at
+                is_theirs = isinstance(theirs, str) and theirs.lower() == email
+                if is_theirs and isinstance(created, datetime) and created >= since:
+                    return model.id
+            if not answer.body.pagination.has_more:
+                return None
+        return None
+
+
+def _fingerprint(wanted: SignUp) -> str:
+    return hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()

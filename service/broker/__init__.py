@@ -1,0 +1,1 @@
+"""Redis: the inbox of deliveries, RQ jobs, leases, counters, and what its settings guarantee."""

@@ -1,0 +1,168 @@
+"""Counts that all processes share, kept in Redis: right with any number of processes, and after each of their restarts.
+
+Counting costs its caller no request: counts are kept in the process and sent once a second, by a thread of their own
+that ends when there is nothing to send, and at the end of the process. What Redis could not take is sent later, once.
+A process that is killed loses the counts of its last second.
+"""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+import threading
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from contextlib import suppress
+from math import isfinite
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from service.broker.inbox import reachable
+from service.errors import InboxUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import redis
+
+log = structlog.get_logger(__name__)
+
+# What is counted, by the name that it has in `/metrics`.
+DELIVERIES = "deliveries"
+EVENTS = "events"
+EVENT_TO_ROW = "event_to_row_seconds"
+UPSTREAM_REQUESTS = "upstream_requests"
+BUDGET_WAITS = "upstream_budget_waits"
+BUDGET_WAIT_SECONDS = "upstream_budget_wait_seconds"
+REFUSED_KEYS = "refused_keys"
+
+KEY = "headshotpro:counters"
+FLUSH_SECONDS = 1.0
+# Between the parts of a field's name; no label holds it.
+SEPARATOR = "|"
+SUM = "sum"
+
+# Upper ends of a histogram's buckets, in seconds: from a drain that is awake to a mirror that was down for an hour.
+BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+_ENDS = (*(f"{end:g}" for end in BUCKETS), "+Inf")
+
+# A batch whose answer was lost is sent again under its number, and counts once.
+_ADD = """
+if redis.call('get', KEYS[2]) == ARGV[1] then return 0 end
+redis.call('set', KEYS[2], ARGV[1], 'EX', 86400)
+for i = 2, #ARGV, 2 do redis.call('hincrbyfloat', KEYS[1], ARGV[i], ARGV[i + 1]) end
+return 1
+"""
+
+
+class Counters:
+    """One process's share in the counts.
+
+    Args:
+        client: a connection to Redis with short time-outs; it may be shared with others.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._add = client.register_script(_ADD)
+        self._name = secrets.token_hex(8)
+        # Guards what follows; held for a moment only.
+        self._lock = threading.Lock()
+        self._fresh: defaultdict[str, float] = defaultdict(float)
+        self._flusher: threading.Thread | None = None
+        # Held while a batch is on its way.
+        self._sending = threading.Lock()
+        self._batch: dict[str, float] = {}
+        self._number = 0
+
+    def add(self, name: str, *labels: str, amount: float = 1) -> None:
+        """Count something.
+
+        Args:
+            name: what is counted.
+            *labels: which of it; few values each, and never anything of a person's.
+            amount: how many, or how many seconds.
+        """
+        self._take({field(name, *labels): amount})
+
+    def observe(self, name: str, seconds: Iterable[float]) -> None:
+        """Count durations into the buckets of a histogram."""
+        durations = list(seconds)
+        counted = {field(name, end): float(number) for end, number in Counter(map(bucket_of, durations)).items()}
+        self._take({**counted, field(name, SUM): sum(durations)})
+
+    def flush(self) -> None:
+        """Send what was counted.
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached; the counts are kept for the next time.
+        """
+        with self._sending:
+            # First what was left of the last time.
+            while self._batch or self._next_batch():
+                values = [part for pair in self._batch.items() for part in pair]
+                with reachable():
+                    self._add(keys=[KEY, f"{KEY}:{self._name}"], args=[self._number, *values])
+                self._batch = {}
+
+    def _next_batch(self) -> bool:
+        """Number what was counted since the last batch; False where nothing was."""
+        with self._lock:
+            self._batch, self._fresh = self._fresh, defaultdict(float)
+        self._number += 1
+        return bool(self._batch)
+
+    def _take(self, counted: Mapping[str, float]) -> None:
+        with self._lock:
+            for name, amount in counted.items():
+                self._fresh[name] += amount
+            if self._flusher is None:
+                self._flusher = threading.Thread(target=self._keep_flushing, name="counters", daemon=True)
+                self._flusher.start()
+                atexit.unregister(self._flush_or_tell)
+                atexit.register(self._flush_or_tell)
+
+    def _keep_flushing(self) -> None:
+        """Send once a second, until there is nothing more to send."""
+        while True:
+            sleep(FLUSH_SECONDS)
+            self._flush_or_tell()
+            with self._lock:
+                if not self._fresh and not self._batch:
+                    self._flusher = None
+                    return
+
+    def _flush_or_tell(self) -> None:
+        try:
+            self.flush()
+        except InboxUnavailable as error:
+            log.debug("counters.wait", reason=str(error))
+
+
+def field(name: str, *labels: str) -> str:
+    """The name under which Redis keeps a count."""
+    return SEPARATOR.join((name, *labels))
+
+
+def bucket_of(seconds: float) -> str:
+    """The upper end of the bucket that a duration falls into, as Prometheus writes it."""
+    return _ENDS[bisect_left(BUCKETS, seconds)]
+
+
+def read(client: Any) -> dict[tuple[str, ...], float]:
+    """Every count of all processes, by its name and labels; a field that a person wrote and is no count is left out.
+
+    Raises:
+        InboxUnavailable: Redis cannot be reached.
+    """
+    with reachable():
+        stored = client.hgetall(KEY)
+    counts: dict[tuple[str, ...], float] = {}
+    for name, value in stored.items():
+        # Alerts and HEARTBEAT_URL depend on this: one odd field must not end them.
+        with suppress(ValueError):
+            if isfinite(count := float(value)):
+                counts[tuple(name.decode().split(SEPARATOR))] = count
+    return counts

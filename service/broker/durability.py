@@ -1,0 +1,120 @@
+"""What Redis promises for an event that it takes: by its settings, and by the room that is left."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import redis
+
+from service.broker.inbox import Depth, Inbox, reachable
+
+# From this share of the limit, or of Redis' memory, people are told: long before nothing fits any more.
+EVENTS_WARNING = 0.1
+MEMORY_WARNING = 0.8
+
+
+class Durability(NamedTuple):
+    """What Redis' settings promise for an event that it has taken.
+
+    Attributes:
+        words: the promise, for people.
+        faults: what is wrong with the settings, each with what to do.
+    """
+
+    words: str
+    faults: tuple[str, ...]
+
+
+def durability(client: Any) -> Durability:
+    """Read off Redis what it promises.
+
+    Raises:
+        InboxUnavailable: Redis cannot be reached.
+    """
+    with reachable():
+        try:
+            given = {**client.config_get("append*"), **client.config_get("maxmemory-policy")}
+        except redis.exceptions.ResponseError:
+            # Managed servers keep CONFIG to themselves; what they tell in INFO is less.
+            client.ping()
+            return Durability("durability unknown (CONFIG is not allowed)", ())
+    texts = {_plain(name): _plain(value) for name, value in given.items()}
+    return _promise(texts.get("appendonly"), texts.get("appendfsync"), texts.get("maxmemory-policy"))
+
+
+def _plain(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _promise(append_only: str | None, fsync: str | None, policy: str | None) -> Durability:
+    faults: list[str] = []
+    if append_only != "yes":
+        faults.append("appendonly is off: events are lost when Redis restarts; set `appendonly yes`")
+    if policy != "noeviction":
+        faults.append(f"maxmemory-policy is {policy}: Redis may throw events away; set `maxmemory-policy noeviction`")
+    if append_only != "yes":
+        words = "an event does not survive a restart of Redis"
+    elif fsync == "always":
+        words = "an event survives a power cut (appendfsync always)"
+    else:
+        words = f"an event survives a kill, not a power cut (appendfsync {fsync})"
+    return Durability("; ".join((words, *faults[1 if append_only != "yes" else 0 :])), tuple(faults))
+
+
+class Room(NamedTuple):
+    """How full the inbox is.
+
+    Attributes:
+        depth: what waits in it.
+        limit: above so many, deliveries go to Postgres.
+        memory: share of Redis' `maxmemory` in use; None where it has none, or does not tell.
+        replica: it is a copy of another, which alone takes writes.
+    """
+
+    depth: Depth
+    limit: int
+    memory: float | None
+    replica: bool = False
+
+    @property
+    def events(self) -> int:
+        """How many events wait."""
+        return self.depth.events
+
+    @property
+    def full(self) -> bool:
+        """Redis takes no event now."""
+        return self.replica or self.events >= self.limit or (self.memory or 0.0) >= 1.0
+
+    @property
+    def state(self) -> str:
+        """The same in a word."""
+        return "read-only" if self.replica else "full" if self.full else "ok"
+
+    @property
+    def warning(self) -> str:
+        """What is to be said about it; empty while all is well."""
+        if self.replica:
+            return "it is a replica, and takes no writes: REDIS_URL has to lead to the primary"
+        if self.events >= self.limit * EVENTS_WARNING:
+            return f"{self.events} events wait, at {self.limit} it takes no more: are workers running?"
+        if self.memory is not None and self.memory >= MEMORY_WARNING:
+            return f"{self.memory:.0%} of its memory is in use: raise `maxmemory`"
+        return ""
+
+
+def room(client: Any, limit: int) -> Room:
+    """Read off Redis how full it is.
+
+    Raises:
+        InboxUnavailable: Redis cannot be reached.
+    """
+    depth = Inbox(client).depth()
+    with reachable():
+        try:
+            memory = client.info("memory")
+            replica = client.info("replication").get("role") == "slave"
+        except redis.exceptions.ResponseError:
+            return Room(depth, limit, None)
+    most = memory.get("maxmemory") or 0
+    return Room(depth, limit, memory["used_memory"] / most if most else None, replica)

@@ -1,0 +1,375 @@
+"""The inbox: a Redis stream of deliveries between the door and the drain.
+
+An entry leaves the stream only after the transaction that applied it has committed. What a dead worker had in hand
+is taken over by the next drain. The stream is never trimmed: what nobody has read would be lost.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
+from redis.retry import Retry
+
+from service.addresses import sentinels
+from service.broker import cluster, sentinel
+from service.errors import ClusterRefused, InboxUnavailable, SettingsError
+from service.process_identity import own_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+STREAM = "headshotpro:inbox"
+GROUP = "drain"
+
+# Longer than a batch takes, so that nobody takes a batch over that is being applied; the merge would bear it.
+RECLAIM_AFTER_MS = 5000
+FORGET_CONSUMER_AFTER_MS = 3_600_000
+
+# One read brings this into memory: entries of one trip; and bytes of bodies, after which no further trip is made.
+AT_A_TIME = 128
+MOST_BYTES = 4 * 1024 * 1024
+
+LONGEST_CONNECT_SECONDS = 5.0
+# A process that starts waits for a server that hangs no longer than this.
+START_SECONDS = 1.0
+
+
+class Delivery(NamedTuple):
+    """One delivery that the door took.
+
+    Attributes:
+        body: its body, without login links.
+        signed_at: its signed timestamp, in Unix seconds.
+        received_at: our time of its arrival.
+        delivery_id: our own id of it: where it is kept or read twice, it counts once.
+        event_id: the id of its event, which may be a digest of the body as it was received.
+    """
+
+    body: bytes
+    signed_at: int
+    received_at: datetime
+    delivery_id: str
+    event_id: str | None = None
+
+    @classmethod
+    def arrived(cls, body: bytes, signed_at: int, received_at: datetime, event_id: str | None = None) -> Self:
+        """A delivery that just came in, with an id of its own."""
+        return cls(body, signed_at, received_at, secrets.token_hex(8), event_id)
+
+
+class Flag(NamedTuple):
+    """A key in Redis that says that somebody will read the stream.
+
+    Attributes:
+        key: its name.
+        life_ms: how long it stands by itself.
+    """
+
+    key: str
+    life_ms: int
+
+
+class Put(NamedTuple):
+    """What Redis says of deliveries that it took.
+
+    Attributes:
+        length: how many entries the stream holds now.
+        flag_raised: whether the flag that came with them was down before.
+    """
+
+    length: int
+    flag_raised: bool
+
+
+class Entry(NamedTuple):
+    """One delivery in the stream.
+
+    Attributes:
+        entry_id: the stream's id of it.
+        delivery_id: the door's id of it.
+        body: its body.
+        signed_at: its signed timestamp.
+        received_at: when the door took it.
+        event_id: the id of its event; None where a web process wrote it that did not send one.
+    """
+
+    entry_id: str
+    delivery_id: str
+    body: bytes
+    signed_at: datetime
+    received_at: datetime
+    event_id: str | None = None
+
+
+class Depth(NamedTuple):
+    """How much waits in the inbox.
+
+    Attributes:
+        events: entries that are not applied yet, those in a worker's hand included.
+        oldest_seconds: age of the oldest; None where there is none.
+    """
+
+    events: int
+    oldest_seconds: float | None
+
+
+def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
+    """A client without redis-py's own retries (up to a minute by default); nothing is connected yet.
+
+    Args:
+        url: of a Redis (`redis://…`, `rediss://…`), or of the Sentinels that know it (`service.addresses.sentinels`).
+        timeout: seconds within which its calls end; None: whoever calls sets it.
+
+    Raises:
+        SettingsError: redis-py does not understand the URL, or not one of its options.
+    """
+    connecting: dict[str, Any] = {
+        "socket_connect_timeout": min(timeout or LONGEST_CONNECT_SECONDS, LONGEST_CONNECT_SECONDS),
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+    }
+    # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
+    options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
+    options["redis_connect_func"] = cluster.refuse
+    try:
+        group = sentinels(url)
+        client = (
+            sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
+        )
+        # redis-py looks at most options only when it connects: an odd one would fail each time, for ever.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, redis.exceptions.RedisError):
+        raise SettingsError("REDIS_URL is malformed: one of its options, or a value of one, is not known") from None
+    return client
+
+
+def require_usable(url: str) -> None:
+    """Check at a process's start what only a connection shows; a server that is unavailable now is waited for later.
+
+    Raises:
+        SettingsError: the URL is malformed, or leads to a Redis Cluster.
+    """
+    with connect(url, timeout=START_SECONDS) as client:
+        try:
+            with reachable():
+                client.ping()
+        except ClusterRefused as error:
+            raise SettingsError(str(error)) from None
+        except InboxUnavailable:
+            return
+
+
+@contextmanager
+def reachable() -> Iterator[None]:
+    """Turn redis-py's errors into ours.
+
+    Raises:
+        ClusterRefused: the server is a node of a Redis Cluster.
+        InboxUnavailable: Redis cannot be reached, or refuses to write.
+    """
+    try:
+        yield
+    except cluster.ClusterFound as error:
+        raise ClusterRefused(str(error)) from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise InboxUnavailable(f"Redis cannot be reached or refuses: {error}") from error
+
+
+class Inbox:
+    """The stream, from both sides.
+
+    Args:
+        client: a connection to Redis; not one that decodes answers.
+        consumer: the name under which this process reads.
+    """
+
+    def __init__(self, client: redis.Redis, consumer: str = "") -> None:
+        self._client: Any = client
+        self._consumer = consumer or own_name()
+
+    def put(self, *deliveries: Delivery, flag: Flag | None = None) -> Put:
+        """Take deliveries in one round trip; they are safe when this returns.
+
+        Args:
+            *deliveries: any number.
+            flag: raised after they are in, so that who takes it down and then reads finds them.
+
+        Raises:
+            InboxUnavailable: Redis did not take all of them, or did not say so in time.
+        """
+        with reachable(), self._client.pipeline(transaction=False) as pipeline:
+            for delivery in deliveries:
+                pipeline.execute_command("XADD", STREAM, "*", *_fields(delivery))
+            pipeline.execute_command("XLEN", STREAM)
+            if flag:
+                pipeline.execute_command("SET", flag.key, 1, "NX", "PX", flag.life_ms)
+            answers = pipeline.execute(raise_on_error=False)
+            taken, (length, *raised) = answers[: len(deliveries)], answers[len(deliveries) :]
+            for answer in (*taken, length):
+                if isinstance(answer, ReadOnlyError):
+                    # See `connect`: answers that are looked at here hang nothing up.
+                    self._client.connection_pool.disconnect(inuse_connections=False)
+                if isinstance(answer, Exception):
+                    raise answer
+        # A flag that Redis has no room for is as good as one that stands: the clock wakes a worker, too.
+        return Put(int(length), any(answer and not isinstance(answer, Exception) for answer in raised))
+
+    def read(self, count: int, wait_ms: int) -> list[Entry]:
+        """The next entries for this consumer; those of dead consumers first.
+
+        Args:
+            count: how many at most; fewer where their bodies are large (`MOST_BYTES`).
+            wait_ms: how long to wait for the first one; 0 does not wait.
+        """
+        with reachable():
+            try:
+                return _gather(self._reclaim, count) or _gather(self._next, count, wait_ms)
+            except redis.exceptions.ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                self._make_group()
+                return _gather(self._next, count)
+
+    def done(self, entries: Sequence[Entry]) -> None:
+        """Acknowledge and delete entries whose transaction has committed."""
+        if not entries:
+            return
+        ids = [entry.entry_id for entry in entries]
+        with reachable(), self._client.pipeline() as pipeline:
+            pipeline.xack(STREAM, GROUP, *ids)
+            pipeline.xdel(STREAM, *ids)
+            pipeline.execute()
+
+    def depth(self) -> Depth:
+        """How much waits. The age is that of the oldest entry by Redis' own clock."""
+        with reachable(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.xlen(STREAM)
+            pipeline.xrange(STREAM, count=1)
+            pipeline.time()
+            length, first, (seconds, microseconds) = pipeline.execute()
+        if not first:
+            return Depth(0, None)
+        arrived = int(first[0][0].split(b"-")[0]) / 1000
+        return Depth(int(length), max(0.0, seconds + microseconds / 1e6 - arrived))
+
+    def forget_dead_consumers(self, unseen_ms: int = FORGET_CONSUMER_AFTER_MS) -> None:
+        """Remove consumers that have nothing in hand and were not seen for so long."""
+        with reachable():
+            try:
+                consumers = self._client.xinfo_consumers(STREAM, GROUP)
+            except redis.exceptions.ResponseError:
+                return
+            for consumer in consumers:
+                if consumer["pending"] == 0 and consumer["idle"] > unseen_ms:
+                    self._client.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
+
+    def _reclaim(self, count: int, _wait_ms: int) -> list[Entry]:
+        _, claimed, *_ = self._client.xautoclaim(
+            STREAM, GROUP, self._consumer, min_idle_time=RECLAIM_AFTER_MS, count=count
+        )
+        return [_entry(entry_id, fields) for entry_id, fields in claimed if fields]
+
+    def _next(self, count: int, wait_ms: int) -> list[Entry]:
+        # XREADGROUP takes 0 as "wait for ever"; None does not wait.
+        answer = self._client.xreadgroup(GROUP, self._consumer, {STREAM: ">"}, count=count, block=wait_ms or None)
+        if not answer:
+            return []
+        # RESP3 answers with a mapping, RESP2 with a list of pairs.
+        batches = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
+        pairs = [pair for batch in batches for pair in _flat(batch)]
+        return [_entry(entry_id, fields) for entry_id, fields in pairs]
+
+    def _make_group(self) -> None:
+        """Make the group anew, from the first entry: after Redis lost its data, or at the very first start."""
+        try:
+            self._client.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
+        except redis.exceptions.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+
+def _gather(take: Callable[[int, int], list[Entry]], count: int, wait_ms: int = 0) -> list[Entry]:
+    """Entries of several trips; only the first one waits."""
+    found: list[Entry] = []
+    room = MOST_BYTES
+    while room > 0 and (wanted := min(count - len(found), AT_A_TIME)):
+        some = take(wanted, 0 if found else wait_ms)
+        found += some
+        room -= sum(len(entry.body) for entry in some)
+        if len(some) < wanted:
+            break
+    return found
+
+
+def _fields(delivery: Delivery) -> tuple[str | bytes | float, ...]:
+    """Names and values of an entry, in turn."""
+    event_id = () if delivery.event_id is None else ("event_id", delivery.event_id)
+    return (
+        "body", delivery.body, "signed_at", delivery.signed_at,
+        "received_at", delivery.received_at.timestamp(), "delivery_id", delivery.delivery_id, *event_id,
+    )  # fmt: skip
+
+
+def _flat(batch: Any) -> list[tuple[bytes, Any]]:
+    """RESP3 wraps a stream's entries in one more list."""
+    return batch[0] if batch and isinstance(batch[0], list) else batch
+
+
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    """An entry of ours; one that somebody else wrote has an empty body, and ends as dead."""
+    event_id = fields.get(b"event_id")
+    return Entry(
+        entry_id=entry_id.decode(),
+        delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
+        body=fields.get(b"body", b""),
+        signed_at=_time(fields.get(b"signed_at"), entry_id),
+        received_at=_time(fields.get(b"received_at"), entry_id),
+        event_id=None if event_id is None else event_id.decode("utf-8", "replace"),
+    )
+
+
+def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
+    """A time of an entry. Where it has none, the time in its id; where that is none either, now."""
+    for written in (seconds or b"", entry_id.split(b"-")[0][:-3]):
+        with suppress(ValueError, OverflowError):
+            return datetime.fromtimestamp(float(written), UTC)
+    return datetime.now(UTC)
+
+
+STALE_MODELS = "headshotpro:stale_models"
+ONE_QUESTION_EVERY_SECONDS = 60
+
+
+class StaleModels:
+    """Models about which a rightly signed delivery came too late to be believed: the upstream is asked instead.
+
+    Args:
+        client: a connection to Redis.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client: Any = client
+
+    def note(self, model_id: str) -> None:
+        """Ask about a model, at most once a minute."""
+        with reachable():
+            flag = f"{STALE_MODELS}:{model_id}"
+            if self._client.set(flag, 1, nx=True, ex=ONE_QUESTION_EVERY_SECONDS):
+                self._client.sadd(STALE_MODELS, model_id)
+
+    def waiting(self) -> list[str]:
+        """Those that were noted and not yet handed on."""
+        with reachable():
+            return sorted(member.decode() for member in self._client.smembers(STALE_MODELS))
+
+    def handed_on(self, ids: Sequence[str]) -> None:
+        """The questions about these are in Postgres now."""
+        with reachable():
+            self._client.srem(STALE_MODELS, *ids)

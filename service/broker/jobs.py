@@ -1,0 +1,115 @@
+"""The only producer of RQ jobs: which there are, on which queue, and how one is asked for.
+
+Jobs are few and fat, and named by string: the application never imports its workers. One that is asked for again
+while it still waits is not queued twice. What keeps it from that is a flag with a short life of its own, never the
+state that RQ keeps: RQ's records of a worker that was killed may stand for many minutes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from service.broker.inbox import reachable
+
+if TYPE_CHECKING:
+    import redis
+    from rq.job import Job as RqJob
+
+DRAIN_QUEUE = "headshotpro-drain"
+WORK_QUEUE = "headshotpro-work"
+
+# RQ kills a job after this; every job works in slices far shorter.
+JOB_TIMEOUT_SECONDS = 180
+FAILURE_KEPT_SECONDS = 3600
+
+# A job that a worker took and lost, because it was cut off or died before it began, is asked for again after this.
+# Redis hands jobs to clients that wait, also to one that is no longer there.
+WORK_FLAG_MS = 10_000
+
+# A queue longer than this has no worker: more jobs would only pile up.
+MOST_WAITING = 20
+
+
+class Job(Enum):
+    """Every job: the function, its arguments, its queue, and for how many ms it is not asked for twice."""
+
+    DRAIN = ("workers.jobs.drain", (), DRAIN_QUEUE, 2_000)
+    PULL_FULL = ("workers.jobs.pull", ("full",), WORK_QUEUE, WORK_FLAG_MS)
+    PULL_HOT = ("workers.jobs.pull", ("hot",), WORK_QUEUE, WORK_FLAG_MS)
+    # Due whatever the interval says: a create that was not answered may have made a model.
+    PULL_HOT_NOW = ("workers.jobs.pull_now", ("hot",), WORK_QUEUE, 2_000)
+    REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, WORK_FLAG_MS)
+    SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, WORK_FLAG_MS)
+    COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, WORK_FLAG_MS)
+    TIDY = ("workers.jobs.tidy", (), WORK_QUEUE, WORK_FLAG_MS)
+
+    def __init__(self, function: str, arguments: tuple[str, ...], queue: str, flag_ms: int) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.queue = queue
+        self.flag_ms = flag_ms
+
+    @property
+    def flag(self) -> str:
+        """The key that says that this job waits already."""
+        return f"headshotpro:waiting:{self.name.lower()}"
+
+
+class JobQueue:
+    """RQ's two queues, for those who ask for work."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def ask(self, job: Job) -> bool:
+        """Queue a job unless it waits already.
+
+        Returns:
+            Whether it was queued.
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached.
+        """
+        with reachable():
+            raised = self._client.set(job.flag, 1, nx=True, px=job.flag_ms)
+        return bool(raised) and self.ask_flagged(job)
+
+    def ask_flagged(self, job: Job) -> bool:
+        """Queue a job whose flag the caller has just raised himself; see `ask`."""
+        with reachable():
+            queue = queue_of(self._client, job.queue)
+            # One waiting drain is enough, whatever became of its flag: any worker that is free takes it.
+            if queue.count >= (1 if job is Job.DRAIN else MOST_WAITING):
+                return False
+            queue.enqueue_call(
+                job.function,
+                args=job.arguments,
+                timeout=JOB_TIMEOUT_SECONDS,
+                result_ttl=0,
+                failure_ttl=FAILURE_KEPT_SECONDS,
+                description=job.name.lower(),
+            )
+            return True
+
+    def began(self, job: Job) -> None:
+        """A job runs now: from here on, new work is a reason to ask for it again.
+
+        A job calls this before it looks for work; in the other order, work that comes in between would wait.
+        """
+        with reachable():
+            self._client.delete(job.flag)
+
+
+def queue_of(client: redis.Redis, name: str, job_class: type[RqJob] | None = None) -> Queue:
+    """One of the two queues; jobs are JSON, so that nobody can smuggle a pickle into a worker.
+
+    Args:
+        client: of its Redis.
+        name: RQ's name of it.
+        job_class: how jobs that are read from it behave; RQ's own where none is given.
+    """
+    return Queue(name, connection=client, serializer=JSONSerializer, job_class=job_class)

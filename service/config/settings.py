@@ -1,0 +1,279 @@
+"""Settings: read once from the environment and `.env`, checked whole, never printed.
+
+The only place that looks at the environment. A process calls `load` with the names that it needs and passes the
+`Settings` on; nothing else reads variables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from dotenv import dotenv_values
+from msgspec import Meta
+
+from service.addresses import hosts_in_query
+from service.config.api_keys import parse as parse_keys
+from service.config.checks import check_header, check_proxy, check_url
+from service.config.names import unknown
+from service.config.proxies import bypasses, proxy_url
+from service.errors import SettingsError
+from service.redaction import passwords_in, remember
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from service.config.api_keys import ApiKey
+    from service.config.names import Unknown
+
+VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
+
+SECRETS = (
+    "DATABASE_URL",
+    "REDIS_URL",
+    "HEADSHOTPRO_API_KEY",
+    "HEADSHOTPRO_WEBHOOK_SECRET",
+    "ALERT_URLS",
+    "HEARTBEAT_URL",
+    "MIRROR_API_KEYS",
+    "CONSOLE_PASSWORD",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+)
+
+# These have two spellings; where both are given the one in lower case wins, as with curl.
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+
+Seconds = Annotated[int, Meta(ge=0, le=10**9)]
+SomeSeconds = Annotated[int, Meta(ge=1, le=10**9)]
+Days = Annotated[int, Meta(ge=0, le=36500)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+SomeShare = Annotated[float, Meta(gt=0, le=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
+    """Every setting of CONTRACT.md; the README's table gives each its meaning. Times are in the unit of the name."""
+
+    database_url: str | None = None
+    redis_url: str | None = None
+    headshotpro_api_url: str = VENDOR_API_URL
+    headshotpro_api_key: str | None = None
+    headshotpro_webhook_secret: str | None = None
+    webhook_tolerance_seconds: SomeSeconds = 300
+    pull_interval_seconds: SomeSeconds = 900
+    hot_pull_interval_seconds: Seconds = 120
+    rate_budget: SomeShare = 0.8
+    detail_budget: Share = 0.1
+    tombstone_limit: Share = 0.2
+    failed_grace_seconds: Seconds = 600
+    stuck_after_seconds: SomeSeconds = 14400
+    alert_urls: str | None = None
+    alert_reminder_seconds: Seconds = 14400
+    alert_show_names: bool = False
+    heartbeat_url: str | None = None
+    mirror_api_keys: str | None = None
+    console_password: str | None = None
+    public_url: str | None = None
+    event_retention_days: Annotated[int, Meta(ge=1, le=36500)] = 30
+    history_retention_days: Days = 0
+    erase_after_days: Days = 30
+    inbox_limit: Annotated[int, Meta(ge=10)] = 200_000
+    web_concurrency: Annotated[int, Meta(ge=1, le=256)] = 2
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8000
+    web_bind: str | None = None
+    keepalive_seconds: Annotated[int, Meta(ge=1, le=3600)] = 15
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    https_proxy: str | None = None
+    http_proxy: str | None = None
+    no_proxy: str | None = None
+
+    def __repr__(self) -> str:
+        """Hides every value: a settings object in a traceback must not print a secret."""
+        return "Settings(…)"
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """The accepted secrets, newest first or last as the operator wrote them: each is tried."""
+        return tuple(_split(self.headshotpro_webhook_secret))
+
+    @property
+    def api_keys(self) -> tuple[ApiKey, ...]:
+        """The bearer keys of our own HTTP API.
+
+        Raises:
+            SettingsError: an entry is malformed.
+        """
+        try:
+            return parse_keys(_split(self.mirror_api_keys))
+        except ValueError as error:
+            raise SettingsError(f"MIRROR_API_KEYS is malformed: {error}") from None
+
+    @property
+    def secrets(self) -> set[str]:
+        """Every secret that these settings hold, and the passwords of their URLs as they are and decoded."""
+        found = {*self.webhook_secrets, *(one.key for one in self.api_keys)}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                found |= passwords_in(value) | ({value} if name.upper() in SECRETS else set())
+        return found
+
+    @property
+    def web_address(self) -> str:
+        """The IP address that web listens on; all of the machine's where none is set."""
+        return (self.web_bind or "0.0.0.0").strip("[]")  # noqa: S104 - containers need it; `up` binds to loopback
+
+    @property
+    def postgres_url(self) -> str:
+        """DATABASE_URL in the one spelling that libpq and SQLAlchemy share."""
+        url = hosts_in_query(self.require("DATABASE_URL"))
+        return "postgresql://" + url.split("://", 1)[1]
+
+    @property
+    def redis(self) -> str:
+        """REDIS_URL of a process that needs it."""
+        return self.require("REDIS_URL")
+
+    @property
+    def api_key(self) -> str:
+        """HEADSHOTPRO_API_KEY of a process that needs it."""
+        return self.require("HEADSHOTPRO_API_KEY")
+
+    def proxy_for(self, url: str) -> str | None:
+        """URL of the proxy through which a request to `url` goes, with its user and password; None: directly."""
+        proxy = self.https_proxy if urlsplit(url).scheme == "https" else self.http_proxy
+        return proxy_url(proxy) if proxy and not bypasses(url, self.no_proxy or "") else None
+
+    def require(self, name: str) -> str:
+        """The value of a setting that may be missing.
+
+        Raises:
+            SettingsError: it is missing.
+        """
+        value: str | None = getattr(self, name.lower())
+        if value is None:
+            raise SettingsError(f"{name} is missing: set it in the environment or in .env (or {name}_FILE)")
+        return value
+
+
+def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
+    """Read and check every setting that is given, and that the needed ones are there.
+
+    Args:
+        needs: names of settings this process cannot do without.
+        environ: the environment; the process's own by default.
+        dotenv: a file of settings that the environment overrides; `.env` of the working directory by default.
+
+    Raises:
+        SettingsError: one line that names the setting and says what is wrong with it.
+    """
+    given = _given(os.environ if environ is None else environ, dotenv or Path(".env"))
+    settings = _convert(given)
+    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL"):
+        check_url(name, getattr(settings, name.lower()))
+    for name in ("HTTPS_PROXY", "HTTP_PROXY"):
+        check_proxy(name, getattr(settings, name.lower()))
+    check_header("HEADSHOTPRO_API_KEY", [settings.headshotpro_api_key or ""])
+    check_header("MIRROR_API_KEYS", [one.key for one in settings.api_keys])
+    for name in ("HEADSHOTPRO_WEBHOOK_SECRET", "MIRROR_API_KEYS", "ALERT_URLS"):
+        value = getattr(settings, name.lower())
+        if value is not None and not _split(value):
+            raise SettingsError(f"{name} holds no value: it is a list with commas between its parts")
+    if settings.alert_urls and not re.match(r"[\s,]*\w+://\S", settings.alert_urls):
+        # Whether Apprise knows what it names is checked by those who start processes: that takes Apprise itself.
+        raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
+    try:
+        ip_address(settings.web_address)
+    except ValueError:
+        raise SettingsError("WEB_BIND is malformed: it is an IP address, such as 127.0.0.1, 0.0.0.0 or ::1") from None
+    remember(settings.secrets)
+    for name in needs:
+        settings.require(name)
+    return settings
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """This process's environment for a child, with some variables set, or removed where the value is None."""
+    merged = {**os.environ, **{name: value for name, value in changes.items() if value is not None}}
+    return {name: value for name, value in merged.items() if changes.get(name, value) is not None}
+
+
+def force_wheels() -> bool:
+    """Whether local servers must come from wheels even where the machine has its own: FORCE_WHEELS=1."""
+    return os.environ.get("FORCE_WHEELS") == "1"
+
+
+def unknown_names(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[Unknown]:
+    """The variables of the environment and `.env` that look like settings and are none; the arguments are `load`'s."""
+    path = dotenv or Path(".env")
+    in_file = dotenv_values(path) if path.is_file() else {}
+    return unknown({*(os.environ if environ is None else environ), *in_file}, _known())
+
+
+def _known() -> set[str]:
+    return {field.encode_name for field in msgspec.structs.fields(Settings)} | {f"{name}_FILE" for name in SECRETS}
+
+
+def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+    """The settings that are given, files read, empty ones left out."""
+    known = _known()
+    layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
+    given: dict[str, str] = {}
+    for layer in layers:
+        for name, value in _upper_case(layer):
+            if name in known and value:
+                # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
+                given.pop(_twin(name), None) if layer is environ and _twin(name) not in environ else None
+                given[name] = value
+    for name, value in given.items():
+        # Python lets bytes of the environment that are no text through, and fails where they are first sent.
+        if not value.isascii() and value != value.encode(errors="replace").decode():
+            raise SettingsError(f"{name} is malformed: it is not UTF-8 text")
+    for name in SECRETS:
+        path = given.pop(f"{name}_FILE", None)
+        if path is None:
+            continue
+        if name in given:
+            raise SettingsError(f"{name} and {name}_FILE are both set: keep one of them")
+        content = _read_secret(name, path)
+        if content:
+            given[name] = content
+    return given
+
+
+def _upper_case(layer: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
+    """The variables, `https_proxy` and its like under their names in upper case, which they override."""
+    yield from layer.items()
+    yield from ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
+
+
+def _twin(name: str) -> str:
+    return name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{name}_FILE cannot be read: {reason}") from None
+
+
+def _convert(given: Mapping[str, str]) -> Settings:
+    try:
+        return msgspec.convert(given, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        words, _, place = str(error).partition(" - at `$.")
+        # Of a value that is none of a few words msgspec shows the value.
+        words = "it is none of the words that it may be" if words.startswith("Invalid enum value") else words
+        raise SettingsError(f"{place.rstrip('`')} is malformed: {words}") from None
+
+
+def _split(value: str | None) -> list[str]:
+    return [part for part in (piece.strip() for piece in (value or "").split(",")) if part]

@@ -1,0 +1,145 @@
+"""The processes of the system as children of `up`: started, restarted when they die, ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Protocol, Self
+
+from service.errors import EmbeddedError
+from service.local.servers.folder import last_words, open_log
+from service.parent_death import leashed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+# A process that ran this long, in seconds, was well: its next death is its first.
+WELL_AFTER = 60.0
+LONGEST_PAUSE = 30.0
+
+
+class Child:
+    """A command of ours that runs until it is ended; it is ended too when this process is.
+
+    Args:
+        command: the command line.
+        environment: its environment.
+        log: file that gets what it prints.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self._command = command
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._since = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def boot(self) -> Self:
+        """Start it; whether it works is for `pid` and the log to say."""
+        log = open_log(self.log)
+        self._since = os.fstat(log).st_size
+        try:
+            # A session of its own: Ctrl-C at the terminal reaches us alone, and we end the children in order.
+            self._process = subprocess.Popen(
+                leashed(self._command, signal.SIGTERM),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        return self
+
+    def output(self) -> bytes:
+        """What it has printed since it was started."""
+        return self.log.read_bytes()[self._since :]
+
+    def ask(self) -> None:
+        """Ask it to end (SIGTERM), without waiting."""
+        if self._process is not None:
+            self._process.terminate()
+
+    def end(self, deadline: float) -> None:
+        """Wait for its end until `deadline` (monotonic seconds), then kill it and what it started."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def end_all(children: Iterable[Child], patience: float) -> None:
+    """Ask all of them to end, in order, and see that they have within `patience` seconds."""
+    asked = list(children)
+    deadline = time.monotonic() + patience
+    for child in asked:
+        child.ask()
+    for child in asked:
+        child.end(deadline)
+
+
+class Process(Protocol):
+    """What a watch needs of a process: a `Child`, or a server of ours."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    @property
+    def log(self) -> Path: ...
+
+    def boot(self) -> object: ...
+
+
+class Watch:
+    """Starts a process again when it dies, after a pause that grows with each death.
+
+    Args:
+        name: for people.
+        process: runs already.
+        now: monotonic seconds.
+    """
+
+    def __init__(self, name: str, process: Process, now: float) -> None:
+        self.name = name
+        self.process = process
+        self._began = now
+        self._deaths = 0
+        self._due: float | None = None
+
+    def look(self, now: float) -> str | None:
+        """Look after it; a line for people where there is something to say."""
+        if self._due is not None and now >= self._due:
+            return self._begin(now)
+        if self._due is None and self.process.pid is None:
+            return self._mourn(now)
+        return None
+
+    def _begin(self, now: float) -> str | None:
+        self._due, self._began = None, now
+        try:
+            self.process.boot()
+        except EmbeddedError:
+            return self._mourn(now)
+        return f"{self.name} runs again"
+
+    def _mourn(self, now: float) -> str:
+        self._deaths = 1 if now - self._began > WELL_AFTER else self._deaths + 1
+        pause = min(LONGEST_PAUSE, 2.0 ** (self._deaths - 1))
+        self._due = now + pause
+        last = (last_words(self.process.log).splitlines() or ["nothing"])[-1]
+        return f"{self.name} ended and starts again in {pause:.0f} s; the last line of its log: {last}"

@@ -1,0 +1,113 @@
+"""What the API shows of the models: the order of the list, its pages, and how far a lagging replica is behind."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.local.sandbox.model import id_of
+from service.local.sandbox.replica import Replica
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from service.local.sandbox.model import Model
+    from service.local.sandbox.switches import Switches
+
+
+class Page(NamedTuple):
+    models: list[Model]
+    total: int
+
+
+class Listing:
+    """The list as arrays of keys, ascending in creation, so that a page is a slice however many models there are.
+
+    Args:
+        models: the vendor's models by id, which this class only reads.
+        switches: `order` and `deleted` say what is shown and from which end.
+    """
+
+    def __init__(self, models: dict[str, Model], switches: Switches) -> None:
+        self._models = models
+        self._switches = switches
+        # By status; under None those of every status.
+        self._keys: dict[str | None, list[str]] = {None: []}
+        self._replica = Replica()
+
+    def rebuild(self) -> None:
+        """Put the list together anew: at the start, and when the switch `deleted` was turned."""
+        self._keys = {None: []}
+        for model in sorted(self._models.values(), key=lambda model: model.key):
+            for group in self._groups(model):
+                self._keys.setdefault(group, []).append(model.key)
+
+    def replace(self, old: Model | None, new: Model, now: int) -> None:
+        """A model is new or has changed, at `now` (milliseconds)."""
+        self._replica.note(now, new.id, old)
+        if old is not None:
+            for group in self._groups(old):
+                _take_out(self._keys[group], old.key)
+        for group in self._groups(new):
+            insort(self._keys.setdefault(group, []), new.key)
+
+    def find(self, model_id: str, moment: int | None = None) -> Model | None:
+        """What the single GET shows: now, or as of a moment (milliseconds) on a replica that lags."""
+        past = {} if moment is None else self._replica.as_of(moment)
+        model = past[model_id] if model_id in past else self._models.get(model_id)
+        return model if model is not None and self._shows(model) else None
+
+    def page(
+        self,
+        offset: int,
+        limit: int,
+        *,
+        status: str | None = None,
+        team_id: str | None = None,
+        moment: int | None = None,
+    ) -> Page:
+        """A page of the list: now, or as of a moment (milliseconds) on a replica that lags."""
+        past = {} if moment is None else self._replica.as_of(moment)
+        keys = self._as_of(past, status) if past else self._keys.get(status, [])
+        if team_id is not None:
+            keys = [key for key in keys if self._stood(key, past).team_id == team_id]
+        return Page([self._stood(key, past) for key in self._slice(keys, offset, limit)], len(keys))
+
+    def pick(self, rng: Random) -> Model | None:
+        """Any live model, or None where twenty tries met none."""
+        keys = self._keys[None]
+        for _ in range(20 if keys else 0):
+            model = self._models[id_of(rng.choice(keys))]
+            if model.is_live:
+                return model
+        return None
+
+    def _shows(self, model: Model) -> bool:
+        return not model.vanished and (model.status != "deleted" or self._switches.deleted == "listed")
+
+    def _groups(self, model: Model) -> tuple[str | None, ...]:
+        return (None, model.status) if self._shows(model) else ()
+
+    def _slice(self, keys: list[str], offset: int, limit: int) -> list[str]:
+        if self._switches.order == "oldest":
+            return keys[offset : offset + limit]
+        end = max(0, len(keys) - offset)
+        return keys[max(0, end - limit) : end][::-1]
+
+    def _as_of(self, past: dict[str, Model | None], status: str | None) -> list[str]:
+        """The keys as they were when the models of `past` stood so."""
+        keys = self._keys.get(status, []).copy()
+        for model_id, was in past.items():
+            present = self._models[model_id]
+            if status in self._groups(present):
+                _take_out(keys, present.key)
+            if was is not None and status in self._groups(was):
+                insort(keys, was.key)
+        return keys
+
+    def _stood(self, key: str, past: dict[str, Model | None]) -> Model:
+        return past.get(id_of(key)) or self._models[id_of(key)]
+
+
+def _take_out(keys: list[str], key: str) -> None:
+    del keys[bisect_left(keys, key)]

@@ -1,0 +1,141 @@
+"""The sandbox as a process: one gevent server, one sender, one ticking clock, and a quick end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import click
+import gevent
+import gevent.event
+from flask import Flask
+from gevent.pywsgi import WSGIHandler, WSGIServer
+
+from service.errors import EmbeddedError
+from service.local.sandbox import api, control
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from service.local.sandbox.core import Sandbox
+
+# How often lives move on, and how often a child looks for its parent, in seconds.
+TICK = 0.02
+PARENT_CHECK = 0.5
+
+
+def create_app(sandbox: Sandbox, replace: Callable[[Sandbox], None]) -> Flask:
+    """The WSGI application of one sandbox; `replace` puts another sandbox in its place."""
+    app = Flask(__name__, static_folder=None)
+    app.register_blueprint(api.Api(sandbox).blueprint())
+    app.register_blueprint(control.Control(sandbox, replace).blueprint())
+    return app
+
+
+class Stage:
+    """The sandbox that is served now, with its sender and its ticking clock; a WSGI application.
+
+    Args:
+        sandbox: the first one.
+        over: gets the exception of a part that breaks.
+    """
+
+    def __init__(self, sandbox: Sandbox, over: gevent.event.AsyncResult[None]) -> None:
+        self._over = over
+        self._show(sandbox)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._app(environ, start_response)
+
+    def replace(self, sandbox: Sandbox) -> None:
+        """Serve another sandbox; requests that are in flight still end at the one before."""
+        self.clear()
+        self._show(sandbox)
+
+    def clear(self) -> None:
+        """End sender and clock."""
+        gevent.killall(self._parts)
+        self.sandbox.sender.give_up()
+
+    def _show(self, sandbox: Sandbox) -> None:
+        self.sandbox, self._app = sandbox, create_app(sandbox, self.replace)
+        self._parts = [gevent.spawn(sandbox.sender.run), gevent.spawn(_tick, sandbox)]
+        for part in self._parts:
+            part.link_exception(lambda broken: self._over.set_exception(broken.exception))
+
+
+def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
+    """Serve until SIGTERM or SIGINT, or until the parent is gone; the state is written before this returns.
+
+    Prints one line of JSON with `url`, `api_key` and `webhook_secret` on stdout as soon as connections are accepted.
+
+    Args:
+        sandbox: what is served.
+        host: where to listen.
+        port: 0 takes a free one.
+        with_parent: end when the process that started this one does.
+
+    Raises:
+        EmbeddedError: the port is taken. What breaks a part of the sandbox ends it and is raised as it is.
+    """
+    over: gevent.event.AsyncResult[None] = gevent.event.AsyncResult()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, over.set)
+    stage = Stage(sandbox, over)
+    server = _listen(stage, host, port)
+    if with_parent:
+        gevent.spawn(_outlive_nobody, os.getppid(), over)
+    _announce(sandbox, host, server.server_port)
+    try:
+        over.get()
+    finally:
+        server.stop(timeout=0)
+        stage.clear()
+        stage.sandbox.close()
+
+
+def _listen(stage: Stage, host: str, port: int) -> WSGIServer:
+    def connected(connection: socket.socket, *rest: Any) -> WSGIHandler:
+        # pywsgi writes head and body apart: without this the body waits for the head's acknowledgement.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stage.sandbox.connections += 1
+        return WSGIHandler(connection, *rest)
+
+    server = WSGIServer(
+        (host, port),
+        stage,
+        backlog=1024,
+        log=None,
+        handler_class=connected,
+        # Named here, or else pywsgi asks the name service, which may take seconds.
+        environ={"SERVER_NAME": host},
+    )
+    try:
+        server.start()
+    except OSError as error:
+        raise EmbeddedError(f"the sandbox cannot listen on {host}:{port}: {error.strerror}") from None
+    return server
+
+
+def _announce(sandbox: Sandbox, host: str, port: int) -> None:
+    account = sandbox.account
+    url = f"http://{host}:{port}{api.PREFIX}"
+    click.echo(json.dumps({"url": url, "api_key": account.api_key, "webhook_secret": account.webhook_secret}))
+
+
+def _tick(sandbox: Sandbox) -> None:
+    while True:
+        sandbox.life.advance()
+        sandbox.settle()
+        gevent.sleep(TICK)
+
+
+def _outlive_nobody(parent: int, over: gevent.event.AsyncResult[None]) -> None:
+    """Asking again and again works on every system, and whichever thread of the parent started us."""
+    while os.getppid() == parent:
+        gevent.sleep(PARENT_CHECK)
+    over.set()

@@ -1,0 +1,173 @@
+"""PostgreSQL on this machine: a cluster in a folder, open to 127.0.0.1 alone, with a password."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from signal import SIGINT, SIGKILL, SIGQUIT
+from typing import TYPE_CHECKING, ClassVar, Self
+from urllib.parse import quote
+
+import psycopg
+
+from service.errors import EmbeddedError
+from service.local.servers.binaries import find_postgres
+from service.local.servers.folder import ServerFolder, write_private
+from service.local.servers.privilege import Disguise, disguise, hand_over
+from service.local.servers.process import ADDRESS, Server
+from service.parent_death import leashed
+
+if TYPE_CHECKING:
+    import signal
+    from pathlib import Path
+
+    from service.local.servers.binaries import Binary
+
+USER = DATABASE = "headshotpro"
+BUILTIN_LOCALES_SINCE = 17
+
+SETTINGS = {
+    "listen_addresses": ADDRESS,
+    # No socket files: their paths may be 107 bytes long at most, and a data folder may lie deep.
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "log_connections": "off",
+}
+# For data that nobody misses after a crash of the machine. One of the server alone loses nothing, as ever.
+CARELESS = {
+    "fsync": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "autovacuum_naptime": "1h",
+}
+
+
+class Postgres(Server):
+    """A PostgreSQL server with one database and one user of that name, `headshotpro`; see `Server`."""
+
+    # Fast shutdown, then immediate shutdown.
+    endings: ClassVar = ((SIGINT, 2.0), (SIGQUIT, 1.0))
+    # Immediate: nothing that a client does may keep an orphan alive, and recovery loses no commit.
+    orphaned: ClassVar[signal.Signals] = SIGQUIT
+
+    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool, way: Disguise) -> None:
+        super().__init__(folder, binary, port)
+        self._durable = durable
+        self._way = way
+
+    @classmethod
+    def start(
+        cls,
+        folder: Path,
+        *,
+        port: int | None = None,
+        durable: bool = True,
+        force_wheels: bool = False,
+        way: Disguise | None = None,
+    ) -> Self:
+        """Start the server of a folder, with the database `headshotpro` in it.
+
+        Args:
+            folder: made when it is not there.
+            port: where to listen; by default the port of last time, or another where that is taken.
+            durable: False trades what a crash of the whole machine may lose for speed, for tests.
+            force_wheels: never use a PostgreSQL that is installed on the machine.
+            way: how root runs it as another user; by default the first that works.
+
+        Raises:
+            EmbeddedError: it cannot be started; the message says why and what to do.
+        """
+        place = ServerFolder(folder)
+        binary = find_postgres(place.record(), force_wheels=force_wheels)
+        return cls(place, binary, port, durable=durable, way=way or disguise()).boot()
+
+    def boot(self) -> Self:
+        """Start it, see `Server.boot`, and make the database where it is missing."""
+        super().boot()
+        self._make_database()
+        return self
+
+    @property
+    def _password(self) -> str:
+        return self.folder.secret("password")
+
+    @property
+    def name(self) -> str:
+        return f"PostgreSQL {self.binary.major} ({self.binary.flavour})"
+
+    @property
+    def url(self) -> str:
+        return self.url_of(DATABASE)
+
+    def url_of(self, database: str) -> str:
+        """The URL of another database of this server, password included."""
+        return f"postgresql://{USER}:{self._password}@{ADDRESS}:{self.port}/{database}"
+
+    @property
+    def url_without_password(self) -> str:
+        """A URL to show: libpq and psycopg read the password from the file that it names."""
+        passfile = quote(str(self.folder.path / "pgpass"), safe="/")
+        return f"postgresql://{USER}@{ADDRESS}:{self.port}/{DATABASE}?passfile={passfile}"
+
+    @property
+    def psql(self) -> str:
+        """A command line that opens the database, without a password in it."""
+        program = self.binary.program.with_name("psql")
+        return f"{shlex.quote(str(program))} {shlex.quote(self.url_without_password)}"
+
+    def _prepare(self) -> None:
+        write_private(self.folder.path / "pgpass", f"{ADDRESS}:*:*:{USER}:{self._password}\n")
+        hand_over(self._way, [self.folder.data])
+        if self.folder.data.exists():
+            # We hold the folder's lock, so no server runs: a crash left it, and its number may be another's now.
+            (self.folder.data / "postmaster.pid").unlink(missing_ok=True)
+        else:
+            self._make_data()
+
+    def _make_data(self) -> None:
+        """Make the cluster beside its place and move it there whole: a start may be cut short at any time."""
+        half = self.folder.path / "data.new"
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(mode=0o700)
+        hand_over(self._way, [half])
+        command: list[str | Path] = [self.binary.program.with_name("initdb"), "-D", half, *self._initdb_options()]
+        done = subprocess.run(
+            [*self._way.prefix, *leashed(command, SIGKILL)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder.path,
+        )
+        if done.returncode != 0:
+            raise EmbeddedError(f"initdb failed in {half}: {done.stderr.strip()[-2000:]}")
+        half.rename(self.folder.data)
+
+    def _initdb_options(self) -> list[str]:
+        passfile = self.folder.path / "password"
+        # No locale of the machine's: it may be missing there tomorrow. The built-in one knows letters beyond ASCII.
+        options = ["--locale=C", "--encoding=UTF8"]
+        if self.binary.major >= BUILTIN_LOCALES_SINCE:
+            options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        if not self._durable:
+            options.append("--no-sync")
+        return [f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={passfile}", *options]
+
+    def _command(self) -> list[str]:
+        settings = {**SETTINGS, **({} if self._durable else CARELESS), "port": str(self.port)}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command: list[str | Path] = [self.binary.program, "-D", self.folder.data, *options]
+        return [*self._way.prefix, *leashed(command, self.orphaned)]
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url_of("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _make_database(self) -> None:
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            there = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
+            if there is None:
+                connection.execute(f'create database "{DATABASE}"')

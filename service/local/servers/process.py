@@ -1,0 +1,204 @@
+"""Starting, watching and ending one server process; Postgres and Valkey say what is particular to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from service.errors import EmbeddedError
+from service.local.servers.folder import last_words, open_log, take_lock
+
+if TYPE_CHECKING:
+    import signal
+    from pathlib import Path
+
+    from service.local.servers.binaries import Binary
+    from service.local.servers.folder import ServerFolder
+
+ADDRESS = "127.0.0.1"
+START_SECONDS = 60.0
+# What both servers say, in one spelling or another, when their port is taken.
+PORT_TAKEN = "address already in use"
+
+
+def is_free(port: int, address: str = ADDRESS) -> bool:
+    """Whether a server could listen on this port now; an empty address means all of the machine's."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now; another process may still be quicker."""
+    with socket.socket() as trial:
+        trial.bind((ADDRESS, 0))
+        port: int = trial.getsockname()[1]
+        return port
+
+
+class Server(ABC):
+    """A server over a data folder, from its start until `stop`.
+
+    Its life: find the program that made the data, take the folder's lock, prepare the data, choose a port, start, wait
+    until it answers, remember program and port. The lock is held by the server itself, not by this object.
+
+    Args:
+        folder: where everything of the server is kept.
+        binary: the program.
+        port: where to listen; None for the port of last time, or another one where that is taken.
+    """
+
+    # What asks the server to end, gentlest first, and how long each is given, in seconds.
+    endings: ClassVar[tuple[tuple[signal.Signals, float], ...]]
+    # What it is sent when the process that started it is gone.
+    orphaned: ClassVar[signal.Signals]
+
+    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None) -> None:
+        self.folder = folder
+        self.binary = binary
+        self._wanted = port
+        record = folder.record()
+        self._last_port = record.port if record else None
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients find it, password included."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The server's name for people."""
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Make the data where there are none, and mend what a crash left."""
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """The command line for `self.port`."""
+
+    @abstractmethod
+    def _answers(self) -> bool:
+        """Whether the server takes requests, with our password."""
+
+    @property
+    def log(self) -> Path:
+        """What the server prints."""
+        return self.folder.log
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of a running server."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def boot(self) -> Self:
+        """Start it and wait until it answers.
+
+        Raises:
+            EmbeddedError: it did not start; the message holds the end of its log.
+        """
+        for wish in self._ports():
+            self.port = wish
+            said = self._launch()
+            if said is None:
+                self._wanted = self.port
+                self.folder.remember(self.binary.remembered(self.port))
+                return self
+            if PORT_TAKEN not in said.lower():
+                break
+        raise EmbeddedError(f"{self.name} did not start from {self.folder.path}: {said or 'it said nothing'}")
+
+    def stop(self) -> None:
+        """End it, gently at first, and wait until it has ended; nothing happens when it is not running."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for ending, patience in self.endings:
+            process.send_signal(ending)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+                return
+        process.kill()
+        process.wait()
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL), for tests of what happens then."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def restart(self) -> Self:
+        """Stop it if it runs, and start it on the same port with the same data."""
+        self.stop()
+        return self.boot()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def _ports(self) -> list[int]:
+        if self._wanted is not None:
+            return [self._wanted]
+        last = [self._last_port] if self._last_port and is_free(self._last_port) else []
+        return last + [free_port() for _ in range(3)]
+
+    def _launch(self) -> str | None:
+        """Start the process; None once it answers, else what it said before it ended."""
+        lock = take_lock(self.folder.path)
+        try:
+            self._prepare()
+            log = open_log(self.folder.log)
+            try:
+                since = os.fstat(log).st_size
+                self._process = self._spawn(log, lock)
+            finally:
+                os.close(log)
+        finally:
+            # The server holds the lock from here on, or nobody does.
+            os.close(lock)
+        try:
+            return self._await(since)
+        except BaseException:
+            # A signal that ends us while we wait.
+            self.stop()
+            raise
+
+    def _spawn(self, log: int, lock: int) -> subprocess.Popen[bytes]:
+        # A session of its own: Ctrl-C at the terminal reaches us alone, and we end the servers in order.
+        return subprocess.Popen(
+            self._command(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=self.folder.path,
+            pass_fds=(lock,),
+            start_new_session=True,
+        )
+
+    def _await(self, since: int) -> str | None:
+        process = self._process
+        deadline = time.monotonic() + START_SECONDS
+        while process is not None and process.poll() is None:
+            if self._answers():
+                return None
+            if time.monotonic() > deadline:
+                self.stop()
+                return f"no answer in {START_SECONDS:.0f} s; {last_words(self.folder.log, since)}"
+            time.sleep(0.02)
+        self._process = None
+        return last_words(self.folder.log, since)

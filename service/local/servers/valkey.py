@@ -1,0 +1,91 @@
+"""Valkey on this machine: open to 127.0.0.1 alone, with a password, its data in an append-only file."""
+
+from __future__ import annotations
+
+from signal import SIGTERM
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+import redis
+
+from service.local.servers.binaries import find_valkey
+from service.local.servers.folder import ServerFolder, write_private
+from service.local.servers.process import ADDRESS, Server
+from service.parent_death import leashed
+
+if TYPE_CHECKING:
+    import signal
+    from pathlib import Path
+
+    from service.local.servers.binaries import Binary
+
+Sync = Literal["always", "everysec", "no"]
+
+CONFIG = """\
+bind {address}
+port {port}
+requirepass {password}
+dir {folder}
+appendonly yes
+appendfsync {sync}
+save ""
+maxmemory-policy noeviction
+daemonize no
+"""
+
+
+class Valkey(Server):
+    """A Valkey server, or a Redis where the machine has that one; see `Server`."""
+
+    endings: ClassVar = ((SIGTERM, 1.5),)
+    orphaned: ClassVar[signal.Signals] = SIGTERM
+
+    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None, *, sync: Sync) -> None:
+        super().__init__(folder, binary, port)
+        self._sync = sync
+
+    @classmethod
+    def start(cls, folder: Path, *, port: int | None = None, sync: Sync = "always", force_wheels: bool = False) -> Self:
+        """Start the server of a folder.
+
+        Args:
+            folder: made when it is not there.
+            port: where to listen; by default the port of last time, or another where that is taken.
+            sync: `appendfsync`: when what was written is forced to the disk.
+            force_wheels: never use a server that is installed on the machine.
+
+        Raises:
+            EmbeddedError: it cannot be started; the message says why and what to do.
+        """
+        place = ServerFolder(folder)
+        binary = find_valkey(place.record(), force_wheels=force_wheels)
+        return cls(place, binary, port, sync=sync).boot()
+
+    @property
+    def _password(self) -> str:
+        return self.folder.secret("password")
+
+    @property
+    def name(self) -> str:
+        return f"{self.binary.kind.capitalize()} {self.binary.major} ({self.binary.flavour})"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self._password}@{ADDRESS}:{self.port}/0"
+
+    def _prepare(self) -> None:
+        self.folder.data.mkdir(mode=0o700, exist_ok=True)
+
+    def _command(self) -> list[str]:
+        # A file, not arguments: everybody on the machine may read a process's arguments.
+        config = self.folder.path / "server.conf"
+        folder = '"' + str(self.folder.data).replace("\\", "\\\\").replace('"', '\\"') + '"'
+        text = CONFIG.format(address=ADDRESS, port=self.port, password=self._password, folder=folder, sync=self._sync)
+        write_private(config, text)
+        return leashed([self.binary.program, config], self.orphaned)
+
+    def _answers(self) -> bool:
+        with redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2) as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False

@@ -1,0 +1,103 @@
+"""The detail sweep: photo counts and favourites, read by single GETs in the background.
+
+Each complete full pull begins a new round, in which every live model is read once, as far as the budget for details
+goes. So what a lost webhook left wrong is repaired in step with the fields of the list.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.errors import (
+    KeyRejected,
+    LockUnavailable,
+    MirrorError,
+    ModelNotFound,
+    StatementTimeout,
+    Throttled,
+    UpstreamError,
+    UpstreamUnreachable,
+)
+from service.log import without_messages
+from service.mirror import set_aside
+from service.mirror.apply import Sighting, apply
+from service.mirror.observe import from_single
+from service.storage import models, pulls, refetches
+from service.storage.database import transaction
+from service.upstream.budget import Priority
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Engine
+
+    from service.upstream.client import UpstreamClient
+
+log = structlog.get_logger(__name__)
+
+AT_A_TIME = 20
+
+
+def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
+    """Read details for about `seconds`; ends early where the budget for it is spent or nothing is left to read.
+
+    Returns:
+        How many models were read.
+
+    Raises:
+        StorageUnavailable: Postgres is gone.
+        InboxUnavailable: the Redis of the request budget is gone.
+        Stopping: the process is asked to stop.
+    """
+    deadline = monotonic() + seconds
+    read = 0
+    while monotonic() < deadline:
+        with transaction(engine) as connection:
+            since = pulls.newest_began_at(connection)
+            some = models.details_to_read(connection, since, AT_A_TIME) if since else []
+        failed = False
+        for model_id in some:
+            try:
+                _read(engine, client, model_id, since)
+            except (Throttled, KeyRejected, UpstreamUnreachable):
+                return read
+            except (UpstreamError, LockUnavailable, StatementTimeout) as error:
+                # It may be about this model alone: it must not keep the others from being read.
+                log.warning("sweep.failed", model_id=model_id, error=str(error))
+                failed = True
+            except MirrorError:
+                raise
+            except Exception as error:  # noqa: BLE001 - as above, and whatever the model makes of our code
+                log.error("sweep.crashed", model_id=model_id, trace=without_messages(error))
+                failed = True
+            else:
+                read += 1
+        if failed or len(some) < AT_A_TIME:
+            return read
+    return read
+
+
+def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime | None) -> None:
+    """Read one model; a 404 is a question for the refetch, which knows what to make of it."""
+    try:
+        answer = client.get_model(model_id, priority=Priority.DETAIL, patience=0.0)
+    except ModelNotFound as error:
+        with transaction(engine) as connection:
+            models.details_read(connection, model_id, _no_older(error.sent_at, since))
+            refetches.ask(connection, [refetches.Wish(model_id, error.sent_at, "missing", error.answered_at)])
+        return
+    sent_at = _no_older(answer.sent_at, since)
+    with transaction(engine) as connection:
+        apply(connection, [Sighting(from_single(model_id, answer.body, sent_at, answer.answered_at), "refetch")])
+        set_aside.note_single(connection, model_id, answer)
+        # An answer without these fields would else be asked for again at once.
+        models.details_read(connection, model_id, sent_at)
+        refetches.settle(connection, [model_id], sent_at)
+
+
+def _no_older(sent_at: datetime, since: datetime | None) -> datetime:
+    """It was sent after the pull's first page, whatever the whole seconds of two `Date`s make of them."""
+    return max(sent_at, since or sent_at)

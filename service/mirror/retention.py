@@ -1,0 +1,124 @@
+"""What is kept for a time only: personal data of tombstones are erased, old events and history are removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+
+from service.errors import MirrorError
+from service.mirror.erasure import erase, stopped
+from service.storage import erasure, models, retention
+from service.storage.database import WHOLE_TABLE_SECONDS, transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Engine
+
+log = structlog.get_logger(__name__)
+
+# A transaction holds its locks for some milliseconds only.
+ERASED_AT_ONCE = 100
+PURGED_AT_ONCE = 1000
+
+
+class Keeping(NamedTuple):
+    """For how many days each thing is kept.
+
+    Attributes:
+        events: webhook events.
+        history: rows of `model_changes`; 0: for ever.
+        personal: personal data of a tombstone.
+    """
+
+    events: int
+    history: int
+    personal: int
+
+
+def tidy(engine: Engine, keeping: Keeping, seconds: float) -> bool:
+    """Erase and remove what is due, a small transaction at a time.
+
+    Args:
+        engine: the mirror's Postgres.
+        keeping: how long each thing is kept.
+        seconds: after so long it stops.
+
+    Returns:
+        Whether all is done.
+    """
+    deadline = monotonic() + seconds
+    return all(_until_done(engine, name, step, deadline) for name, step in _steps(keeping, deadline).items())
+
+
+def erase_now(engine: Engine, model_id: str) -> bool:
+    """Erase the personal data of one tombstone.
+
+    Returns:
+        False where it was erased before.
+
+    Raises:
+        MirrorError: there is no such model, or it is alive.
+    """
+    with transaction(engine) as connection:
+        row = models.read(connection, [model_id]).get(model_id)
+        if row is None:
+            raise MirrorError(f"the mirror has never seen a model {model_id}")
+        if row["status"] != "deleted":
+            raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
+    return bool(erase(engine, [model_id]))
+
+
+def _steps(keeping: Keeping, deadline: float) -> dict[str, Callable[[Engine], int | None]]:
+    """The steps: each handles a few rows and returns how many, or None where its time was up."""
+    now = datetime.now(UTC)
+
+    def erase_due(engine: Engine) -> int | None:
+        # Tombstones that come due meanwhile would make a search begin anew.
+        ids = stopped()
+        if not ids:
+            with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+                ids = erasure.due(connection, now - timedelta(days=keeping.personal), ERASED_AT_ONCE)
+        return erase(engine, ids, deadline)
+
+    def purge_events(engine: Engine) -> int:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+            return retention.purge_events(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
+
+    def purge_history(engine: Engine) -> int:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+            return retention.purge_changes(connection, now - timedelta(days=keeping.history), PURGED_AT_ONCE)
+
+    def purge_set_aside(engine: Engine) -> int:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+            return retention.purge_set_aside(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
+
+    steps: dict[str, Callable[[Engine], int | None]] = {
+        "tombstones_erased": erase_due,
+        "events_purged": purge_events,
+        "changes_purged": purge_history,
+        "set_aside_purged": purge_set_aside,
+    }
+    if keeping.history == 0:
+        del steps["changes_purged"]
+    return steps
+
+
+def _until_done(engine: Engine, name: str, step: Callable[[Engine], int | None], deadline: float) -> bool:
+    """Take bites until nothing is left or the time is up: whether nothing is left."""
+    done = 0
+    while monotonic() < deadline:
+        bite = step(engine)
+        if bite is None:
+            break
+        done += bite
+        if not bite:
+            if done:
+                log.info("tidied", **{name: done})
+            return True
+    if done:
+        log.info("tidied", **{name: done})
+    return False

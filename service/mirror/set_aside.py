@@ -1,0 +1,45 @@
+"""Records and fields of the upstream's responses that could not be used: they are set aside, for people to find."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.storage import set_aside
+from service.storage.set_aside import DETAIL, SetAside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sqlalchemy import Connection
+
+    from service.upstream.records import Unusable
+    from service.upstream.responses import Answer
+
+
+def note(connection: Connection, unusable: Iterable[Unusable], pull_id: int | None = None) -> None:
+    """Set aside the records and fields of list pages or of a GET that could not be used.
+
+    Args:
+        connection: a transaction that has its locks on the models already.
+        unusable: records and fields.
+        pull_id: the pull that found them.
+    """
+    if found := [row for one in unusable for row in _rows(one, pull_id)]:
+        set_aside.note(connection, found)
+
+
+def note_single(connection: Connection, model_id: str, answer: Answer[Any], pull_id: int | None = None) -> None:
+    """Set aside fields of a GET that could not be used, and resolve those well again that only a GET contains."""
+    note(connection, answer.set_aside, pull_id)
+    still = sorted(DETAIL.intersection(name for one in answer.set_aside for name in one.fields))
+    set_aside.resolve_detail(connection, model_id, still)
+
+
+def _rows(one: Unusable, pull_id: int | None) -> Iterator[SetAside]:
+    """One row for the fields that list pages contain too, one for those that only a GET contains."""
+    detail = tuple(name for name in one.fields if name in DETAIL)
+    rest = tuple(name for name in one.fields if name not in DETAIL)
+    if rest or not detail:
+        yield SetAside(one.model_id, rest, one.reason, pull_id)
+    if detail:
+        yield SetAside(one.model_id, detail, one.reason, pull_id)

@@ -1,0 +1,196 @@
+"""An event, from its deliveries to its row of `webhook_events`: what it tells, or why it cannot be told. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw, structs
+
+from service.errors import MirrorError, UpstreamGarbled
+from service.mirror.observe import event_time, from_webhook
+from service.upstream.fields import LONGEST_ID_BYTES, may_name_a_model
+from service.upstream.json_text import loads, storable
+from service.upstream.login_links import without_login_links
+from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+    from service.broker.inbox import Entry
+    from service.mirror.merge import Observation
+
+LONGEST_ID = LONGEST_ID_BYTES
+
+
+@dataclass(slots=True)
+class Event:
+    """One event of a batch, however often it was delivered in it.
+
+    Attributes:
+        envelope: what the door read; None where the body is not even that.
+        deliveries: every entry that holds it, the first one first.
+        event_id: the vendor's id, or our digest.
+        happened_at: when the vendor says it happened.
+        observation: what it tells of a model; None where it concerns none or cannot be read.
+        status: how it ends.
+        error: why it is dead.
+        unusable: fields of its object that were treated as absent, as the upstream spells them.
+        kept_as: `json`; `text` where its payload is no JSON or is refused as such; `ascii` where the database has not
+            all of its letters.
+    """
+
+    envelope: Envelope | None
+    deliveries: list[Entry]
+    event_id: str
+    happened_at: datetime | None = None
+    observation: Observation | None = None
+    status: str = "ignored"
+    error: str | None = None
+    unusable: tuple[str, ...] = ()
+    kept_as: str = "json"
+
+    @property
+    def body(self) -> bytes:
+        """The raw body of its first delivery."""
+        return self.deliveries[0].body
+
+    @property
+    def model_id(self) -> str | None:
+        """The model that it names; None where it names none, or by an id that no model can have."""
+        named = self.envelope.model_id if self.envelope else None
+        if not named or not may_name_a_model(named) or (self.kept_as == "ascii" and not named.isascii()):
+            return None
+        return named
+
+    def keep_as(self, form: str) -> None:
+        """Keep its row in another form; in ASCII, an id with anything else in it becomes a digest."""
+        self.kept_as = form
+        if form == "ascii" and (self.event_id != _plain(self.event_id) or len(self.event_id) > LONGEST_ID):
+            self.event_id = event_id_of(None, _signed(self.deliveries[0]), self.body)
+
+
+def read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
+    """The events of a batch, each once.
+
+    Args:
+        entries: deliveries, the oldest first.
+        tolerance: how far an event's own time may lie ahead of its signature.
+    """
+    found: dict[str, Event] = {}
+    for entry in entries:
+        event = event_of(entry, tolerance)
+        if event.event_id in found:
+            found[event.event_id].deliveries.append(entry)
+        else:
+            found[event.event_id] = event
+    return list(found.values())
+
+
+def event_of(entry: Entry, tolerance: timedelta) -> Event:
+    """The event that one delivery tells; whatever is wrong with it is the event's own error."""
+    try:
+        envelope = decode_envelope(entry.body)
+        event = Event(envelope, [entry], entry.event_id or event_id_of(envelope, _signed(entry), entry.body))
+    except Exception as error:  # noqa: BLE001 - whatever one body makes of our code, its batch goes on
+        event_id = entry.event_id or event_id_of(None, _signed(entry), entry.body)
+        return Event(None, [entry], event_id, status="dead", error=why(error), kept_as="text")
+    try:
+        event.happened_at = event_time(envelope, entry.signed_at, tolerance)
+        _observe(event, envelope, tolerance)
+    except Exception as error:  # noqa: BLE001 - see above
+        event.status, event.error = "dead", why(error)
+    return event
+
+
+def why(error: Exception) -> str:
+    """An error in the words of `webhook_events.error`; of others than ours only the name, for they may hold values."""
+    return str(error) if isinstance(error, MirrorError) else f"it cannot be applied: {type(error).__name__}"
+
+
+def _signed(entry: Entry) -> int:
+    return int(entry.signed_at.timestamp())
+
+
+def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
+    """Add what the event tells of a model; nothing where it concerns none."""
+    if envelope.model_id is None:
+        return
+    if event.model_id is None:
+        raise UpstreamGarbled(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes or only dots")
+    entry = event.deliveries[0]
+    model, event.unusable = decode_webhook_model(entry.body)
+    seen = from_webhook(envelope, model, entry.signed_at, tolerance)
+    # The status is what most depends on; where it cannot be read, a GET reads it.
+    event.observation = structs.replace(seen, asks=True) if "status" in event.unusable and not seen.gone_at else seen
+
+
+def row(event: Event) -> dict[str, Any]:
+    """The event's row of `webhook_events`."""
+    entry = event.deliveries[0]
+    # The web process takes links out already; an older one did not.
+    body = without_login_links(entry.body)
+    columns = {
+        "id": event.event_id,
+        "event": event.envelope.event if event.envelope else "",
+        "model_id": event.model_id,
+        "status": event.status,
+        "error": event.error,
+        "payload": Raw(_payload(body if event.kept_as == "json" else _quoted(body))),
+        "created_at": event.happened_at,
+        "received_at": entry.received_at,
+        "signed_at": entry.signed_at,
+        "delivery_ids": [entry.delivery_id for entry in event.deliveries],
+    }
+    return _in_ascii(columns, body) if event.kept_as == "ascii" else columns
+
+
+def _in_ascii(columns: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """A row that every database takes: letters beyond ASCII are escaped."""
+    try:
+        payload = json.dumps(loads(body))
+    except ValueError:
+        payload = body.decode("ascii", "backslashreplace")
+    return {
+        **columns,
+        "event": _plain(columns["event"]),
+        "error": _plain(columns["error"] or ""),
+        "delivery_ids": [_plain(delivery_id) for delivery_id in columns["delivery_ids"]],
+        "payload": Raw(json.dumps(payload).encode()),
+    }
+
+
+def _plain(value: str) -> str:
+    return value.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+# What a number is made of, and space. Without it, `e` stands right behind one of the signs before a value only in an
+# exponent; the signs are made one, so that one look is enough.
+_FIGURES = b"0123456789.+- \t\r\n"
+_ONE_SIGN = bytes.maketrans(b"E,[", b"e::")
+_LONG_NUMBER = re.compile(rb"[0-9]{400}")
+
+
+def _payload(body: bytes) -> bytes:
+    """A JSON body as `jsonb` takes it."""
+    if not _doubtful(body):
+        return body
+    try:
+        return storable(body)
+    except ValueError:
+        # Nested deeper than can be mended.
+        return storable(_quoted(body))
+
+
+def _doubtful(body: bytes) -> bool:
+    """Whether it may hold what `jsonb` refuses: escapes of NUL and of half a character, numbers past its range."""
+    rest = body.translate(_ONE_SIGN, _FIGURES)
+    return b"\\u" in body or b":e" in rest or (len(body) - len(rest) >= 400 and _LONG_NUMBER.search(body) is not None)
+
+
+def _quoted(body: bytes) -> bytes:
+    """A body as a JSON text: whatever it is, it is kept for the person who looks."""
+    return json.dumps(body.decode("utf-8", "replace")).encode()

@@ -1,8 +1,0 @@
-"""`python -m service.sandbox`: the sandbox without the rest of the command line."""
-
-from __future__ import annotations
-
-from service.sandbox.command import sandbox
-
-if __name__ == "__main__":
-    sandbox(prog_name="python -m service.sandbox")

@@ -1,0 +1,64 @@
+"""`model_changes`: append in commit order, and tell those who listen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from service.storage import json_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+# Held from the giving out of ids to the commit, so that ids become visible in their order. For a WITH: a row
+# that is joined to it is inserted after the lock was taken, and so gets its id then.
+COMMIT_ORDER_LOCK = 0x48534343
+COMMIT_ORDER = f"commit_order AS MATERIALIZED (SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK}))"
+
+_TYPES = {
+    "model_id": "text",
+    "from_status": "text",
+    "to_status": "text",
+    "changed": "jsonb",
+    "source": "text",
+    "event_id": "text",
+    "pull_id": "bigint",
+    "observed_at": "timestamptz",
+}
+_APPEND = text(
+    f"""
+    WITH {COMMIT_ORDER}, added AS (
+        INSERT INTO headshotpro.model_changes ({", ".join(_TYPES)}, recorded_at)
+        SELECT {", ".join(_TYPES)}, CAST(:now AS timestamptz)
+        FROM {json_rows.table(_TYPES)}, commit_order ORDER BY place
+        RETURNING id
+    )
+    SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
+    """  # noqa: S608 - names of our own columns
+)
+
+
+def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    """Write changes in the order given, as the last statements of their transaction.
+
+    From here to the commit no other writer gets ids; whatever takes long comes before.
+
+    Args:
+        connection: the transaction in which the models themselves are written.
+        changes: a mapping with the table's own columns for each; `changed` maps a column to [old, new].
+        now: our time of the write.
+    """
+    if not changes:
+        return
+    connection.execute(_APPEND, {"rows": json_rows.document(changes), "now": now})
+
+
+def of_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:
+    """The history of a model, the newest change first."""
+    statement = text("SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT :limit")
+    rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
+    return [dict(row) for row in rows]

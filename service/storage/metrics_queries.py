@@ -1,0 +1,89 @@
+"""What `/metrics` tells out of Postgres: right whichever processes did the work, and after each of their restarts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text
+
+from service.storage import processes
+from service.storage.status_report import Snapshot, snapshot
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+# A scrape that takes longer than this is given up by then.
+STATEMENT_TIMEOUT_MS = 3000
+# As long as `alerts.rules.MISSING_AFTER`.
+SEEN_SECONDS = 20.0
+
+
+class PullFigures(NamedTuple):
+    """All pulls of a kind.
+
+    Attributes:
+        kind: `full` or `hot`.
+        by_status: how many there are in each status.
+        complete: how many were complete.
+        seconds: how long those took together.
+        pages: pages that all of them read.
+        changes: changes that all of them made: rows inserted, changed, tombstoned.
+        missed_webhooks: changes they found that no webhook announced.
+    """
+
+    kind: str
+    by_status: dict[str, int]
+    complete: int
+    seconds: float
+    pages: int
+    changes: int
+    missed_webhooks: int
+
+
+class Figures(NamedTuple):
+    """The mirror at one moment.
+
+    Attributes:
+        now: what people ask about it, too.
+        dead_events: events that could not be applied.
+        open_alerts: alerts that are not resolved, by kind.
+        pulls: by kind.
+        processes: those that sent a heartbeat within `SEEN_SECONDS`, by kind.
+    """
+
+    now: Snapshot
+    dead_events: int
+    open_alerts: dict[str, int]
+    pulls: list[PullFigures]
+    processes: dict[str, int]
+
+
+_DEAD = text("SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'")
+_ALERTS = text("SELECT kind, count(*) FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind")
+_PULLS = text(
+    """
+    SELECT kind, jsonb_object_agg(status, number) AS by_status,
+        coalesce(sum(number) FILTER (WHERE status = 'complete'), 0)::bigint AS complete,
+        coalesce(sum(seconds) FILTER (WHERE status = 'complete'), 0)::float8 AS seconds,
+        sum(pages)::bigint AS pages, sum(changes)::bigint AS changes, sum(missed_webhooks)::bigint AS missed_webhooks
+    FROM (
+        SELECT kind, status, count(*) AS number, sum(extract(epoch FROM finished_at - started_at)) AS seconds,
+            sum(pages) AS pages, sum(inserted + changed + tombstoned) AS changes,
+            sum(missed_webhooks) AS missed_webhooks
+        FROM headshotpro.pulls GROUP BY kind, status
+    ) AS counted GROUP BY kind
+    """
+)
+
+
+def figures(connection: Connection) -> Figures:
+    """The mirror as it stands now.
+
+    Args:
+        connection: a transaction of this alone.
+    """
+    connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
+    alerts = {row[0]: row[1] for row in connection.execute(_ALERTS)}
+    pulls = [PullFigures(**row) for row in connection.execute(_PULLS).mappings()]
+    living = processes.alive(connection, SEEN_SECONDS)
+    return Figures(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls, living)

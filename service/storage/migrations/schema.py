@@ -1,0 +1,188 @@
+"""Migrations: bring the schema to the newest revision, print the way there, compare it with the code's tables.
+
+Migrations only add (expand, then contract in a later release), so that the old code can serve while they run.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event, text
+
+from service.errors import MirrorError
+from service.storage import database, reader
+from service.storage.migrations.expand import Limits
+from service.storage.migrations.revision import known, location, newest, revisions
+from service.storage.migrations.waiting import MIGRATION_LOCK, again_and_again, indexes_told, turn
+from service.storage.tables import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection, Engine
+
+LIMITS = Limits()
+# How long a migration waits in all, for its turn and then for locks that are in the way.
+PATIENCE_SECONDS = 1800.0
+# In time-outs of a lock: how long it rests between two tries, and how often it tells what it waits for.
+RESTS = 2
+TELLS = 5
+
+# A DBA may have made it: even `CREATE SCHEMA IF NOT EXISTS` wants the right to make schemas.
+MAKE_SCHEMA = f"""
+DO $$
+BEGIN
+    IF to_regnamespace('{SCHEMA}') IS NULL THEN
+        CREATE SCHEMA {SCHEMA};
+    END IF;
+END
+$$
+"""
+
+
+def _untold(line: str) -> None:
+    """Stands in where nobody wants to know what was skipped or is waited for."""
+
+
+def migrate(
+    url: str, tell: Callable[[str], None] = _untold, limits: Limits = LIMITS, patience: float = PATIENCE_SECONDS
+) -> str:
+    """Bring the schema to the newest revision and let readers read it; a second migrator waits for the first.
+
+    A new schema is made in one transaction. An older one goes from revision to revision, each in a transaction of its
+    own, while older code serves.
+
+    Args:
+        url: `postgresql://` URL of the database.
+        tell: told in one line each what was skipped, what is waited for and what is tried again.
+        limits: how long it may hold up others.
+        patience: seconds that it waits for its turn, and as many again for locks that others hold.
+
+    Returns:
+        The revision that the schema has now; one of newer code is left as it is.
+
+    Raises:
+        MirrorError: the database has another encoding than UTF8.
+        StorageUnavailable: Postgres cannot be reached, or somebody was in the way to the end.
+    """
+    engine = _engine(url, limits)
+    try:
+        _refuse_other_encodings(engine)
+        with turn(engine, tell, patience):
+            with database.transaction(engine, None) as connection:
+                found = known(connection)
+                if found is None:
+                    _make(connection)
+            if found in revisions()[:-1]:
+                with indexes_told(engine, tell, every=TELLS * limits.lock):
+                    again_and_again(lambda: _upgrade(engine, limits), engine, tell, patience, rest=RESTS * limits.lock)
+            elif found not in (None, newest()):
+                # Newer code was here, and its release was rolled back: there is nothing to do.
+                return found
+            with database.transaction(engine, None) as connection:
+                if skipped := reader.grant(connection):
+                    tell(skipped)
+        return newest()
+    finally:
+        engine.dispose()
+
+
+def _engine(url: str, limits: Limits) -> Engine:
+    """An engine for migrations: each of its transactions keeps to the limits, and to no snapshot."""
+    engine = database.connect(url)
+
+    @event.listens_for(engine, "begin")
+    def settle(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        # Set for the session, it would stay behind in a pool's connection, for the next client.
+        if driver is not None and not driver.autocommit:
+            # A user who is named like the schema has it in the search path.
+            connection.exec_driver_sql(f"SET LOCAL search_path TO public; {limits.sql}")
+
+    # Whatever the database has as its default: the transaction that holds the turn must not hold a snapshot.
+    return engine.execution_options(isolation_level="READ COMMITTED")
+
+
+def _refuse_other_encodings(engine: Engine) -> None:
+    with database.transaction(engine, None) as connection:
+        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise MirrorError(
+            f"the database has the encoding {encoding}, in which many names cannot be stored: "
+            "make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0` and name it in DATABASE_URL"
+        )
+
+
+def _make(connection: Connection) -> None:
+    """Make everything anew, in a transaction of the caller's."""
+    connection.execute(text(MAKE_SCHEMA))
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _upgrade(engine: Engine, limits: Limits) -> None:
+    """Go on from the revision that the schema has; Alembic begins and commits."""
+    with database.errors_of_ours(engine), engine.connect() as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        config.attributes["limits"] = limits
+        command.upgrade(config, "head")
+
+
+def script(since: str | None = None) -> str:
+    """The SQL that brings a database to the newest revision, for a DBA to run with psql.
+
+    Args:
+        since: the revision that the schema has, one of `revisions`; None: the database is empty.
+    """
+    output = io.StringIO()
+    config = _config(output)
+    if since is None:
+        command.upgrade(config, "head", sql=True)
+    else:
+        output.write(_START.format(lock=MIGRATION_LOCK, since=since))
+        config.attributes["limits"] = LIMITS
+        command.upgrade(config, f"{since}:head", sql=True)
+    readers = "".join(f"{statement.strip()};\n\n" for statement in reader.script())
+    return f"{output.getvalue()}\n-- Dashboards read as {reader.ROLE}\n\n{readers}"
+
+
+# The lock of the session ends with it.
+_START = """\
+-- For psql, on a direct connection: pieces of it run outside of transactions.
+\\set ON_ERROR_STOP on
+SET client_min_messages = warning;
+
+DO $$
+DECLARE
+    found text := (SELECT version_num FROM headshotpro.alembic_version);
+BEGIN
+    IF found IS DISTINCT FROM '{since}' THEN
+        RAISE EXCEPTION 'this goes on from revision {since}, the schema is at %: print it anew', found;
+    END IF;
+    IF NOT pg_try_advisory_lock({lock}) THEN
+        RAISE EXCEPTION 'another migration is running';
+    END IF;
+END
+$$;
+
+"""
+
+
+def compare(url: str) -> None:
+    """Compare a migrated database with `tables`; what differs is printed and ends in Alembic's own error."""
+    engine = _engine(url, LIMITS)
+    with database.transaction(engine, None) as connection:
+        config = _config()
+        config.attributes["connection"] = connection
+        command.check(config)
+
+
+def _config(output: io.StringIO | None = None) -> Config:
+    config = Config(output_buffer=output) if output else Config()
+    config.set_main_option("script_location", str(location()))
+    return config

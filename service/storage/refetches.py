@@ -1,0 +1,153 @@
+"""`wishes`: questions that only a single GET answers. Asked in batches, claimed by a conditional UPDATE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text
+
+from service.storage import json_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+
+class Wish(NamedTuple):
+    """A question about one model.
+
+    Attributes:
+        model_id: the model.
+        after: only a GET sent after this upstream time answers; None: any does.
+        reason: why it was asked.
+        due_at: our time from which it may be asked.
+        attempts: GETs that did not answer it.
+        pull_id: the pull that asked it; what the answer changes is a finding of that pull's.
+    """
+
+    model_id: str
+    after: datetime | None
+    reason: str
+    due_at: datetime
+    attempts: int = 0
+    pull_id: int | None = None
+
+
+_ASKED = {
+    "model_id": "text",
+    "after": "timestamptz",
+    "reason": "text",
+    "due_at": "timestamptz",
+    "pull_id": "bigint",
+}
+_ASK = text(
+    f"""
+    INSERT INTO headshotpro.wishes AS old (model_id, after, reason, due_at, pull_id)
+    SELECT model_id, after, reason, due_at, pull_id FROM {json_rows.table(_ASKED)} ORDER BY model_id
+    ON CONFLICT (model_id) DO UPDATE SET
+        after = greatest(old.after, excluded.after),
+        pull_id = coalesce(excluded.pull_id, old.pull_id),
+        reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
+        due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
+    WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
+    """  # noqa: S608 - names of our own columns
+)
+
+_CLAIM = text(
+    """
+    UPDATE headshotpro.wishes AS w SET due_at = now() + make_interval(secs => :hold), attempts = attempts + 1
+    FROM (
+        SELECT model_id FROM headshotpro.wishes WHERE due_at <= now()
+        ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE w.model_id = due.model_id
+    RETURNING w.model_id, w.after, w.reason, w.due_at, w.attempts, w.pull_id
+    """
+)
+
+
+def ask(connection: Connection, wishes: Sequence[Wish]) -> None:
+    """Add questions, one for each model at most; those about one model coalesce to the youngest time."""
+    if wishes:
+        values = {"rows": json_rows.document([wish._asdict() for wish in wishes])}
+        connection.execute(_ASK, values)
+
+
+def claim(connection: Connection, limit: int, hold: float) -> list[Wish]:
+    """Take due questions; one that is not settled comes due again after `hold` seconds."""
+    rows = connection.execute(_CLAIM, {"limit": limit, "hold": hold}).all()
+    return [Wish(*row) for row in rows]
+
+
+def settle(connection: Connection, ids: Sequence[str], sent_at: datetime) -> None:
+    """Remove what a single GET answered, or a 404 about a tombstone, sent at an upstream time."""
+    statement = text(
+        "DELETE FROM headshotpro.wishes "
+        "WHERE model_id = ANY(CAST(:ids AS text[])) AND (after IS NULL OR after < :sent_at)"
+    )
+    connection.execute(statement, {"ids": list(ids), "sent_at": sent_at})
+
+
+def settle_profiles(connection: Connection, ids: Sequence[str]) -> None:
+    """Remove what a list page answers too: the questions for a profile."""
+    statement = text(
+        f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({json_rows.IDS}) AND after IS NULL"  # noqa: S608 - our words
+    )
+    connection.execute(statement, {"ids": json_rows.document(ids)})
+
+
+def give_back(connection: Connection, ids: Sequence[str], seconds: float) -> None:
+    """Claimed questions that were not asked may be asked after so many seconds."""
+    statement = text(
+        "UPDATE headshotpro.wishes SET due_at = now() + make_interval(secs => :seconds), attempts = attempts - 1 "
+        "WHERE model_id = ANY(CAST(:ids AS text[])) AND attempts > 0"
+    )
+    connection.execute(statement, {"ids": list(ids), "seconds": seconds})
+
+
+def postpone(connection: Connection, model_id: str, seconds: float, missing_at: datetime | None = None) -> None:
+    """Ask again later; a 404 that a full pull has still to confirm is kept with its upstream time."""
+    statement = text(
+        """
+        UPDATE headshotpro.wishes
+        SET due_at = now() + make_interval(secs => :seconds), missing_at = coalesce(:missing_at, missing_at)
+        WHERE model_id = :model_id
+        """
+    )
+    connection.execute(statement, {"model_id": model_id, "seconds": seconds, "missing_at": missing_at})
+
+
+def due_profiles(connection: Connection, limit: int) -> list[str]:
+    """Models whose profile is asked for and was not looked for yet; at most `limit`."""
+    statement = text(
+        "SELECT model_id FROM headshotpro.wishes "
+        "WHERE due_at <= now() AND after IS NULL AND attempts = 0 ORDER BY due_at LIMIT :limit"
+    )
+    return list(connection.execute(statement, {"limit": limit}).scalars())
+
+
+def looked_for(connection: Connection, ids: Sequence[str]) -> None:
+    """Note that a list page was read for these, whether it showed them or not."""
+    statement = text("UPDATE headshotpro.wishes SET attempts = attempts + 1 WHERE model_id = ANY(CAST(:ids AS text[]))")
+    connection.execute(statement, {"ids": list(ids)})
+
+
+def due(connection: Connection) -> bool:
+    """Whether any question may be asked now."""
+    return bool(
+        connection.execute(text("SELECT EXISTS (SELECT FROM headshotpro.wishes WHERE due_at <= now())")).scalar()
+    )
+
+
+def next_due(connection: Connection) -> datetime | None:
+    """When the next question that was not asked in vain yet comes due; None where there is none."""
+    statement = text("SELECT min(due_at) FROM headshotpro.wishes WHERE missing_at IS NULL AND attempts < 3")
+    found: datetime | None = connection.execute(statement).scalar()
+    return found
+
+
+def count(connection: Connection) -> int:
+    """How many questions are open."""
+    return int(connection.execute(text("SELECT count(*) FROM headshotpro.wishes")).scalar_one())

@@ -1,0 +1,129 @@
+"""One HTTP request to the vendor and its answer, with the bearer key in and every library error kept in."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service import __version__
+from service.errors import UpstreamError, UpstreamGarbled, UpstreamTimeout, UpstreamUnreachable
+from service.http_client import Outgoing, Undelivered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# A page of 200 models is 0.1 MB; more than this is no answer of the vendor's.
+_LARGEST_BODY = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, before it is known where to.
+
+    Attributes:
+        method: GET, POST or DELETE.
+        route: the path with names in place of ids, for messages and metrics.
+        path: what follows the base URL, percent-encoded, with its query.
+        body: JSON, or None.
+        about_model: a 404 says that the model does not exist.
+    """
+
+    method: str
+    route: str
+    path: str
+    body: bytes | None = None
+    about_model: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.route}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with any status.
+
+    Attributes:
+        request: what it answers.
+        headers: by name in any case.
+        answered: when its last byte had arrived, Unix seconds of our clock.
+        elapsed: seconds from before the request was sent until then.
+    """
+
+    request: Request
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    answered: float
+    elapsed: float
+
+
+class Fault(Exception):
+    """A try that may be repeated; inside this package only.
+
+    Attributes:
+        error: what the caller gets when it is not repeated.
+        may_have_arrived: the vendor may have done what was asked.
+        retry_after: seconds to wait before the next try, from the vendor; None where it sent none.
+    """
+
+    def __init__(
+        self, error: UpstreamError, *, may_have_arrived: bool = True, retry_after: float | None = None
+    ) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.may_have_arrived = may_have_arrived
+        self.retry_after = retry_after
+
+
+class Wire:
+    """Connections to one base URL with one key."""
+
+    def __init__(
+        self, base_url: str, api_key: str, *, connect_timeout: float, response_timeout: float, proxy: str | None = None
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        Args:
+            base_url: with `/api/v2`.
+            api_key: sent as bearer token; `service.config` has checked that a header can hold it.
+            connect_timeout: seconds.
+            response_timeout: seconds until the whole response must be there, name resolution and connection included.
+            proxy: URL of the proxy to go through; None connects directly.
+        """
+        self._base = base_url.rstrip("/")
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Accept": "application/json",
+            # A cache on the way would show what was so a while ago.
+            "Cache-Control": "no-cache",
+            "User-Agent": f"headshot-mirror/{__version__}",
+        }
+        self._outgoing = Outgoing(
+            deadline=response_timeout, connect_timeout=connect_timeout, largest_body=_LARGEST_BODY, proxy=proxy
+        )
+
+    def exchange(self, request: Request) -> Reply:
+        """Send a request and read its whole answer, whatever its status.
+
+        Raises:
+            Fault: there was no whole answer.
+        """
+        headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
+        before = time.monotonic()
+        try:
+            response = self._outgoing.send(request.method, self._base + request.path, headers, request.body)
+        except Undelivered as error:
+            raise _fault(request, error) from None
+        elapsed = time.monotonic() - before
+        return Reply(request, response.status, response.headers, response.body, time.time(), elapsed)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._outgoing.close()
+
+
+def _fault(request: Request, error: Undelivered) -> Fault:
+    """Which of our errors it is; a library's message may hold addresses, never the key."""
+    kind = UpstreamTimeout if error.timed_out else UpstreamGarbled if error.too_large else UpstreamUnreachable
+    return Fault(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived)

@@ -1,0 +1,209 @@
+"""The four calls over HTTP: parameters in, documents out. What they mean is in `service.api`."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from flask import Response, g, request
+
+from service import __version__
+from service.api import parameters
+from service.api.idempotency import Once
+from service.api.schemas import (
+    FeedPagination,
+    ListQuery,
+    ModelFeed,
+    ModelList,
+    Pagination,
+    SingleModel,
+    SingleQuery,
+    detailed,
+    listed,
+)
+from service.config.api_keys import Scope
+from service.errors import CallRefused, MirrorError
+from service.mirror.merge import DELETED
+from service.storage.idempotency import Place
+from service.upstream.fields import may_name_a_model
+from service.upstream.json_text import REPLACEMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from service.api.fresh_reads import FreshReads
+    from service.api.reads import Reader
+    from service.api.writes import Answered, Writer
+
+# Our own names: a cursor into the feed, and how long ago the oldest observation on a page was.
+CURSOR = "X-Mirror-Cursor"
+LARGEST_BODY = 64 * 1024
+LONGEST_KEY = 255
+JSON = "application/json; charset=utf-8"
+
+
+class Calls:
+    """The calls.
+
+    Args:
+        reader: reads from the mirror.
+        writer: what goes to the upstream; None where this process has no key of the upstream's.
+        fresh_reads: keeps fresh reads of one model apart.
+    """
+
+    def __init__(self, reader: Reader, writer: Writer | None, fresh_reads: FreshReads) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._fresh_reads = fresh_reads
+
+    def list_models(self) -> Response:
+        """A page of the list, or of the feed where `updatedSince` is given."""
+        query = parameters.read(request.args, ListQuery)
+        since = parameters.since_of(query)
+        if request.if_none_match:
+            # Without a change since, the page is the same, and need not be read.
+            unchanged = _tag(self._reader.newest())
+            if unchanged and request.if_none_match.contains(unchanged):
+                return _not_modified(unchanged)
+        return self._list(query) if since is None else self._feed(query, since)
+
+    def _list(self, query: ListQuery) -> Response:
+        limit = parameters.limit_of(query)
+        page = self._reader.page(parameters.filter_of(query), limit, query.offset)
+        more = query.offset + len(page.rows) < page.total
+        pagination = Pagination(total=page.total, limit=limit, offset=query.offset, has_more=more)
+        document = ModelList(models=[listed(row) for row in page.rows], pagination=pagination)
+        return _page(document, page.rows, page.newest, page.newest or 0)
+
+    def _feed(self, query: ListQuery, since: int | datetime) -> Response:
+        limit = parameters.limit_of(query)
+        changes = self._reader.changes(since, parameters.filter_of(query), limit, query.offset)
+        pagination = FeedPagination(limit=limit, offset=query.offset, has_more=changes.more, cursor=changes.cursor)
+        document = ModelFeed(models=[listed(row) for row in changes.rows], pagination=pagination)
+        return _page(document, changes.rows, changes.newest, changes.cursor)
+
+    def get_model(self, model_id: str) -> Response:
+        """One model, from the mirror or, with `fresh`, from the upstream."""
+        query = parameters.read(request.args, SingleQuery)
+        _require_id(model_id)
+        if query.fresh:
+            fresh = self._read_fresh(model_id)
+            if fresh is not None:
+                return fresh
+        row = self._reader.one(model_id)
+        if row is None or row["status"] == DELETED:
+            raise CallRefused(404, "NOT_FOUND", "Model not found")
+        response = _json(SingleModel(model=detailed(row)))
+        _tell_age(response, [row])
+        response.add_etag()
+        response.make_conditional(request)
+        return response
+
+    def _read_fresh(self, model_id: str) -> Response | None:
+        """One model from the upstream, which costs a request; None where it was read less than five seconds ago."""
+        if g.caller.scope < Scope.WRITE:
+            raise CallRefused(403, "FORBIDDEN", "This API key may only read: fresh=true needs one that may write")
+        writer = self._require_writer()
+        if not self._fresh_reads.claim(model_id):
+            return None
+        try:
+            return _passed_on(writer.look(model_id))
+        except MirrorError:
+            self._fresh_reads.give_back(model_id)
+            raise
+
+    def create(self) -> Response:
+        """Make a model; with an `Idempotency-Key`, once."""
+        writer = self._require_writer()
+        wanted = parameters.sign_up(_body())
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return _passed_on(writer.create(wanted))
+        if not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
+            words = f"Invalid Idempotency-Key: 1 to {LONGEST_KEY} printable ASCII characters are needed"
+            raise CallRefused(400, "INVALID_REQUEST", words)
+        place = Place(_caller(), key)
+        return _passed_on(Once(writer).create(wanted, place))
+
+    def delete(self, model_id: str) -> Response:
+        """Delete a model."""
+        _require_id(model_id)
+        return _passed_on(self._require_writer().delete(model_id))
+
+    def _require_writer(self) -> Writer:
+        if self._writer is None:
+            raise CallRefused(503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream")
+        return self._writer
+
+
+def _require_id(model_id: str) -> None:
+    """Refuse what no model can have for an id, before a server is asked about it.
+
+    Raises:
+        CallRefused: 404, as the vendor has it for any id that it does not know.
+    """
+    if not may_name_a_model(model_id) or not model_id.isprintable() or REPLACEMENT in model_id:
+        raise CallRefused(404, "NOT_FOUND", "Model not found")
+
+
+def _caller() -> str:
+    """Digest of the caller's API key, which was let in: it tells callers apart without keeping their keys."""
+    _, _, token = request.headers["Authorization"].partition(" ")
+    return hashlib.sha256(token.strip().encode("latin-1", "replace")).hexdigest()
+
+
+def _body() -> bytes:
+    """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
+    too_large = CallRefused(413, "PAYLOAD_TOO_LARGE", f"a body has {LARGEST_BODY} bytes at most")
+    if (request.content_length or 0) > LARGEST_BODY:
+        raise too_large
+    body = request.stream.read(LARGEST_BODY + 1)
+    if len(body) > LARGEST_BODY:
+        raise too_large
+    if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
+        raise CallRefused(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
+    return body
+
+
+def _page(document: ModelList | ModelFeed, rows: list[Mapping[str, Any]], newest: int | None, cursor: int) -> Response:
+    response = _json(document)
+    response.headers[CURSOR] = str(cursor)
+    _tell_age(response, rows)
+    if tag := _tag(newest):
+        response.set_etag(tag)
+    return response
+
+
+def _json(document: Any) -> Response:
+    return Response(msgspec.json.encode(document), content_type=JSON)
+
+
+def _passed_on(answered: Answered) -> Response:
+    """The upstream's own answer."""
+    response = Response(answered.body, answered.status, content_type=JSON)
+    if answered.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+def _tag(newest: int | None) -> str | None:
+    """What every page of one moment has in common; another version of this code may write pages differently."""
+    return None if newest is None else f"{newest}-{__version__}"
+
+
+def _not_modified(tag: str) -> Response:
+    response = Response(status=304)
+    response.set_etag(tag)
+    return response
+
+
+def _tell_age(response: Response, rows: list[Mapping[str, Any]]) -> None:
+    """`Age` (RFC 9111): seconds since the least recently observed model of the answer was last observed."""
+    seen = [row["seen_at"] for row in rows if row["seen_at"] is not None]
+    if seen:
+        age = datetime.fromtimestamp(time.time(), UTC) - min(seen)
+        response.headers["Age"] = str(max(0, round(age.total_seconds())))

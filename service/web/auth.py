@@ -1,0 +1,168 @@
+"""Access by bearer keys to our HTTP API and `/metrics`, and the limit on wrong keys."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from hmac import compare_digest
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from flask import g, request
+
+from service.broker.counters import REFUSED_KEYS
+from service.broker.inbox import reachable
+from service.config.api_keys import ApiKey, Scope
+from service.errors import InboxUnavailable
+from service.web.errors import error_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import redis
+    from flask import Response
+
+    from service.broker.counters import Counters
+
+log = structlog.get_logger(__name__)
+
+_SCHEME = "bearer "
+
+# From one address, wrong keys a minute that get a 401; those beyond get a 429.
+MOST_FAILURES = 10
+WINDOW_SECONDS = 60
+
+
+class Keys:
+    """The keys of MIRROR_API_KEYS; where none is given, no request may do anything.
+
+    Args:
+        given: the keys. Where two entries have the same key, the wider scope counts.
+    """
+
+    def __init__(self, given: Iterable[ApiKey]) -> None:
+        self._keys = [(_digest(one.key.encode()), one) for one in given]
+
+    def find(self, header: str | None) -> ApiKey | None:
+        """The key that a request shows; None where it is not one of MIRROR_API_KEYS.
+
+        It takes the same time whatever is wrong: digests are compared, each of them, to the end.
+
+        Args:
+            header: its `Authorization` header, as WSGI gives it; None where it has none.
+        """
+        if not shows_key(header):
+            return None
+        # WSGI decodes the bytes of a header as Latin-1, whatever they are.
+        shown = _digest(str(header)[len(_SCHEME) :].strip().encode("latin-1", "replace"))
+        found = [one for digest, one in self._keys if compare_digest(shown, digest)]
+        return max(found, key=lambda one: one.scope, default=None)
+
+
+class FailedKeys:
+    """How many wrong keys came from each address in the last minute, by all web processes together.
+
+    Args:
+        client: a connection to Redis.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client: Any = client
+
+    def note(self, address: str) -> tuple[int, int]:
+        """Count a wrong key: how many there were within the minute, and the seconds until it ends.
+
+        Raises:
+            InboxUnavailable: Redis cannot be reached.
+        """
+        key = f"headshotpro:failed_keys:{network_of(address)}"
+        with reachable(), self._client.pipeline() as pipeline:
+            pipeline.set(key, 0, nx=True, ex=WINDOW_SECONDS)
+            pipeline.incr(key)
+            pipeline.ttl(key)
+            _, count, seconds = pipeline.execute()
+        return int(count), max(1, int(seconds))
+
+
+class Admission:
+    """Lets a request in by its key, or says why not.
+
+    A right key is always let in, however many wrong ones came from its address: behind a proxy all callers share one.
+
+    Args:
+        keys: who may call.
+        failed: counts wrong keys by address.
+        counters: counts refusals for `/metrics`.
+    """
+
+    def __init__(self, keys: Keys, failed: FailedKeys, counters: Counters) -> None:
+        self._keys = keys
+        self._failed = failed
+        self._counters = counters
+
+    def refuse(self, needed: Scope) -> Response | None:
+        """The response to a request that may not do this; None where it may, and then `g.caller` is its key."""
+        header = request.headers.get("Authorization")
+        caller = self._keys.find(header)
+        if caller is None:
+            return self._unknown(shown=shows_key(header))
+        g.caller = caller
+        return None if caller.scope >= needed else forbidden(caller)
+
+    def _unknown(self, *, shown: bool) -> Response:
+        """401; 429 where too many wrong keys came from this address."""
+        count, seconds = self._count() if shown else (0, 0)
+        if count > MOST_FAILURES:
+            self._counters.add(REFUSED_KEYS, "limited")
+            response = _body(429, "RATE_LIMIT_EXCEEDED", "Too many wrong API keys: try again later")
+            response.headers["Retry-After"] = str(seconds)
+        else:
+            self._counters.add(REFUSED_KEYS, "wrong" if shown else "missing")
+            response = _body(401, "UNAUTHORIZED", "Invalid or missing API key")
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
+
+    def _count(self) -> tuple[int, int]:
+        """Count and log a wrong key; one line for all beyond the limit, so that no caller fills the log."""
+        address = request.remote_addr or "unknown"
+        try:
+            count, seconds = self._failed.note(address)
+        except InboxUnavailable:
+            count, seconds = 0, 0
+        if count <= MOST_FAILURES + 1:
+            log.warning("key.refused", address=address, limited=count > MOST_FAILURES)
+        return count, seconds
+
+
+def forbidden(caller: ApiKey) -> Response:
+    """403 for a key of ours that may not do what it asks."""
+    may = "read /metrics" if caller.scope is Scope.METRICS else "read"
+    return _body(403, "FORBIDDEN", f"This API key may only {may}")
+
+
+def shows_key(header: str | None) -> bool:
+    """Whether an `Authorization` header holds a bearer key at all."""
+    return header is not None and header[: len(_SCHEME)].lower() == _SCHEME and bool(header[len(_SCHEME) :].strip())
+
+
+def network_of(address: str) -> str:
+    """The network that counts as one address: of IPv6 the first 64 bits, which one customer of a provider has alone."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, 64), strict=False).network_address)
+
+
+def _body(status: int, code: str, message: str) -> Response:
+    response, _ = error_answer(status, code, message)
+    response.status_code = status
+    return response
+
+
+def _digest(key: bytes) -> bytes:
+    return sha256(key).digest()

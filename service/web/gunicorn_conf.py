@@ -1,0 +1,38 @@
+"""gunicorn's settings; `headshot-mirror web` starts it with them (`service.web.start`).
+
+gevent workers, because the door has to stand hundreds of slow clients without a proxy in front: of the servers that
+were measured (DESIGN.md), it is one of the two that served everybody else meanwhile, and it stops gracefully.
+"""
+
+# gunicorn takes every public name of this module for a setting of its own, hence the underscores.
+from service.config import load as _load
+from service.web import NEEDS as _NEEDS
+from service.web.heartbeat import WebHeartbeat as _WebHeartbeat
+
+_settings = _load(_NEEDS)
+
+wsgi_app = "service.web:create_app()"
+_address = f"[{_settings.web_address}]" if ":" in _settings.web_address else _settings.web_address
+bind = f"{_address}:{_settings.port}"
+workers = _settings.web_concurrency
+worker_class = "service.web.gunicorn_worker.PoliteWorker"
+worker_connections = 1000
+# Workers that stop give their requests this long; the whole process has to stop within ten seconds.
+graceful_timeout = 7
+timeout = 60
+# Behind a proxy it has to be longer than the proxy's own, or a request may meet a connection that is just being closed.
+keepalive = _settings.keepalive_seconds
+backlog = 2048
+# A request line and headers need no more; what is larger is refused before it is kept.
+limit_request_line = 4094
+limit_request_field_size = 4094
+# By default a proxy on the same machine may set SCRIPT_NAME, and so may a client whose headers it passes on. The path
+# that the proxy has checked would lose its beginning here: `/webhooks/metrics` would be `/metrics`.
+forwarder_headers = ""
+proc_name = "headshot-mirror-web"
+control_socket_disable = True
+loglevel = "warning"
+
+# Before the fork, so that all workers share it.
+_heartbeat = _WebHeartbeat(_settings.postgres_url)
+post_worker_init = _heartbeat.begin

@@ -1,0 +1,217 @@
+"""gunicorn's gevent worker, made fair to its clients: every wait for one has an end, and so has its shutdown.
+
+gunicorn's own worker serves a client that never pauses until it kills itself, and waits without end for a body, or for
+a client that does not read. When it has to end it closes its listening socket at once, which resets whoever waits in
+the queue, and then waits for idle connections until its time is over.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+from contextlib import nullcontext, suppress
+from functools import partial
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.workers.ggevent import GeventWorker
+
+from service.web.bodies import SKIPPED_BYTES, BodyBudget, BodyReader
+from service.web.connection import Connection, Turns
+from service.web.listen_backlog import turn_newcomers_away
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+# After this many requests a connection ends, and its client has to queue for a new one like the others.
+REQUESTS_PER_CONNECTION = 1000
+# Connections that a process accepts in a turn of its event loop at most, and in a second where turns are long.
+NEWCOMERS_AT_ONCE = 32
+NEWCOMERS_A_SECOND = 50
+# Connections beyond the limit while those in whose place they come are being closed.
+SPARE_CONNECTIONS = 64
+# The kernel buffers this for a client that does not read; by default it would buffer up to 4 MB.
+SEND_BUFFER_BYTES = 128 * 1024
+
+# How long handshakes that are under way may take when the process is asked to end.
+HANDSHAKE_SECONDS = 0.2
+# So long a connection that is kept may bring one more request; then it is closed. A proxy that has one open uses it
+# often or hardly ever: the answer to that request ends it without a race between a request and the end.
+LAST_REQUEST_SECONDS = 2.0
+# gunicorn's master kills what is left after `graceful_timeout`.
+BEFORE_THE_KILL_SECONDS = 0.5
+LOOK_SECONDS = 0.1
+
+# What is wrong with a request that never reaches the application; all else is a 400.
+STATUSES = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+}
+
+
+class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
+    """The door's worker."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # By the greenlet that serves it.
+        self._connections: dict[Any, Connection] = {}
+        self._bodies = BodyBudget()
+        self._turns = Turns()
+        # Set by `heartbeat.WebHeartbeat` when the application is loaded.
+        self.heartbeat: Any = None
+
+    def run(self) -> None:
+        """Serve until asked to end; then part from everybody."""
+        _allow_many_files()
+        servers = [self._serve(listener) for listener in self.sockets]
+        while self.alive:
+            late = self._rest()
+            if self.cfg.workers > 1:
+                for server in servers:
+                    server.max_accept = newcomers_at_once(late)
+        deadline = monotonic() + self.cfg.graceful_timeout - BEFORE_THE_KILL_SECONDS
+        if self.heartbeat:
+            # It removes its row meanwhile.
+            self.heartbeat.stop()
+        self._close_listeners(servers)
+        self._part(deadline)
+        if self.heartbeat:
+            self.heartbeat.close(BEFORE_THE_KILL_SECONDS)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection, and know of it meanwhile."""
+        connection = Connection(client, self._turns)
+        self._connections[gevent.getcurrent()] = connection
+        try:
+            self._make_room()
+            super().handle(listener, connection, addr)
+        finally:
+            del self._connections[gevent.getcurrent()]
+
+    def timeout_ctx(self) -> AbstractContextManager[None]:
+        """The context in which gunicorn waits for the next request; `Connection.recv` ends the wait in time.
+
+        Raises:
+            StopIteration: there will be none.
+        """
+        if not self._connections[gevent.getcurrent()].expect_request(self.cfg.keepalive):
+            raise StopIteration
+        return nullcontext()
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Answer one request, whose body has its limits too.
+
+        Raises:
+            StopIteration: it was the connection's last one.
+        """
+        body = BodyReader(req, sock, self._bodies)
+        req.body.reader = body
+        if sock.requests >= REQUESTS_PER_CONNECTION or _announced(req) > SKIPPED_BYTES:
+            req.force_close()
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+            body.skip()
+        finally:
+            body.close()
+        if not body.ended:
+            raise StopIteration
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that is no HTTP in the form that every error of ours has; gunicorn's own is HTML."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        self.log.warning("a request cannot be read: %s", type(exc).__name__)
+        client.unfinished = True
+        with suppress(OSError):
+            client.sendall(_refusal(exc))
+
+    def _serve(self, listener: Any) -> StreamServer:
+        listener.setblocking(1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        pool = Pool(self.worker_connections + SPARE_CONNECTIONS)
+        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
+        if self.cfg.workers > 1:
+            server.max_accept = newcomers_at_once(0)
+        server.start()
+        return server
+
+    def _close_listeners(self, servers: list[StreamServer]) -> None:
+        """Close them when nobody waits in their queues."""
+        for listener in self.sockets:
+            turn_newcomers_away(listener)
+        deadline = monotonic() + HANDSHAKE_SECONDS
+        while monotonic() < deadline:
+            self._rest()
+        for server in servers:
+            server.close()
+
+    def _part(self, deadline: float) -> None:
+        """Let every request in hand be answered, the last one of each kept connection too."""
+        last_requests = monotonic() + LAST_REQUEST_SECONDS
+        while self._connections and monotonic() < deadline:
+            if monotonic() > last_requests:
+                self._hang_up()
+            self._rest()
+        if self._connections:
+            self.log.warning("%d connections are broken off in mid-request", len(self._connections))
+
+    def _make_room(self) -> None:
+        """Where there are too many connections, close the one that keeps us waiting longest, whatever for."""
+        if len(self._connections) > self.worker_connections:
+            waiting = [one for one in self._connections.values() if one.waits and not one.is_cut]
+            if waiting:
+                min(waiting, key=lambda one: one.since).cut()
+
+    def _hang_up(self) -> None:
+        """Let gunicorn find the end of each idle connection, behind what has arrived of a request."""
+        for connection in self._connections.values():
+            if connection.idle:
+                connection.hang_up()
+
+    def _rest(self) -> float:
+        """Rest for a moment: how many seconds the event loop was late after it."""
+        self.notify()
+        due = monotonic() + LOOK_SECONDS
+        gevent.sleep(LOOK_SECONDS)
+        return monotonic() - due
+
+
+def newcomers_at_once(late: float) -> int:
+    """How many connections a process may accept in one turn of its event loop, of which there are several.
+
+    With many at once, one process takes a whole burst while the others rest. With one, newcomers wait for a whole turn
+    each, which is long while hundreds of clients are served.
+
+    Args:
+        late: how many seconds a turn takes too long.
+    """
+    return max(1, min(NEWCOMERS_AT_ONCE, round(late * NEWCOMERS_A_SECOND)))
+
+
+def _announced(req: Any) -> int:
+    """The length that a request's headers announce for its body; gunicorn has checked that it is a number."""
+    return next((int(value) for name, value in req.headers if name == "CONTENT-LENGTH"), 0)
+
+
+def _allow_many_files() -> None:
+    """Use what the machine allows: most begin with 1,024 files for a process, and each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _refusal(error: ParseException) -> bytes:
+    """The whole response to a request that cannot be read; it repeats nothing of the request."""
+    status = STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
+    words = f"the request cannot be read: {type(error).__name__}"
+    body = json.dumps({"success": False, "error": words, "code": "INVALID_REQUEST"}).encode() + b"\n"
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -1,0 +1,243 @@
+"""Notices: one message for all that happened at a time, to real receivers on loopback, each at least once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.alerts.evaluator import WINDOW_SECONDS
+from service.storage.database import transaction
+from service.storage.notifications import LEASE_SECONDS, claim
+from tests.support.alerting import REMINDER, end, fail, office, settled
+
+if TYPE_CHECKING:
+    from tests.support.alerting import Hook, Office
+
+
+# --- one message
+
+
+@pytest.mark.parametrize("number", [1, 37, 500])
+def test_failures_of_one_time_are_one_message(here: Office, hook: Hook, number: int) -> None:
+    ids = fail(here, number)
+    here.look()
+    here.send()
+    assert hook.got == []
+    here.deliver()
+    here.deliver()
+    (message,) = hook.got
+    assert message["title"] == f"headshot-mirror: {number} models failed".replace("1 models", "1 model")
+    assert [model_id in message["message"] for model_id in ids] == [place < 5 for place in range(number)]
+    assert "headshot-mirror alerts list" in message["message"]
+    assert "Ann" not in message["message"]
+    end(here)
+    here.look()
+    here.deliver()
+    assert hook.titles[1:] == [
+        "1 failed model is well again" if number == 1 else f"{number} failed models are well again"
+    ]
+
+
+def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: Hook) -> None:
+    settings = {"alert_urls": hook.url, "alert_show_names": True, "public_url": "https://mirror.example.com/"}
+    with settled(database_url, **settings) as here:
+        (model_id, *_) = fail(here, 6)
+        here.look()
+        here.deliver()
+        assert f"{model_id} (Ann {model_id})" in hook.got[0]["message"]
+        assert hook.got[0]["message"].endswith("Look: https://mirror.example.com/")
+        # What waits to be sent holds no name.
+        kept = [
+            *here.sql("select * from headshotpro.notices"),
+            *here.alerts(),
+            *here.sql("table headshotpro.receivers"),
+        ]
+        assert "Ann" not in str(kept)
+        assert "secret" not in str(kept)
+
+
+def test_an_alert_that_ends_in_its_own_window_is_never_told(here: Office, hook: Hook) -> None:
+    fail(here, 3)
+    here.look()
+    here.let_pass(WINDOW_SECONDS - 5)
+    end(here)
+    here.look()
+    here.deliver()
+    here.let_pass(REMINDER)
+    here.deliver()
+    assert hook.got == []
+    assert len(here.alerts(only_open=False)) == 3
+
+
+def test_what_ends_while_it_is_handed_out_is_not_told_as_open(here: Office, hook: Hook) -> None:
+    fail(here, 1)
+    here.look()
+    end(here)
+    # Nobody has looked since then: the handing out does.
+    here.let_pass(WINDOW_SECONDS)
+    here.watch.tick()
+    here.send()
+    assert hook.got == []
+
+
+# --- restarts
+
+
+def test_a_restart_of_everything_sends_nothing_twice_and_loses_nothing(here: Office, hook: Hook) -> None:
+    fail(here, 2)
+    for step in (here.look, here.deliver, here.deliver):
+        here.restart()
+        step()
+        here.restart()
+    assert hook.titles == ["2 models failed"]
+    end(here)
+    here.look()
+    here.restart()
+    here.deliver()
+    here.restart()
+    here.deliver()
+    assert hook.titles == ["2 models failed", "2 failed models are well again"]
+
+
+def test_what_a_process_that_died_had_in_hand_is_sent_again(here: Office, hook: Hook) -> None:
+    fail(here, 1)
+    here.look()
+    here.let_pass(WINDOW_SECONDS)
+    here.look()
+    (receiver,) = here.sql("select digest from headshotpro.receivers")
+    with transaction(here.engine) as connection:
+        assert claim(connection, receiver["digest"])
+    with transaction(here.engine) as connection:
+        assert not claim(connection, receiver["digest"])
+    here.restart()
+    here.send()
+    assert hook.got == []
+    here.let_pass(LEASE_SECONDS)
+    here.send()
+    assert hook.titles == ["1 model failed"]
+
+
+def test_two_processes_send_a_message_once(here: Office, hook: Hook, database_url: str) -> None:
+    fail(here, 1)
+    with settled(database_url, alert_urls=hook.url) as another:
+        for one in (here, another):
+            one.look()
+        for one in (here, another):
+            one.let_pass(WINDOW_SECONDS)
+            one.look()
+            one.desk.tick()
+        for one in (here, another):
+            one.desk.close(60)
+            one.send()
+    assert hook.titles == ["1 model failed"]
+
+
+# --- reminders
+
+
+def test_reminders_come_together_until_somebody_takes_note(here: Office, hook: Hook) -> None:
+    fail(here, 2)
+    here.look()
+    here.deliver()
+    here.let_pass(600)
+    fail(here, 3)
+    here.look()
+    here.deliver()
+    here.let_pass(REMINDER - 700)
+    here.look()
+    here.send()
+    assert hook.titles == ["2 models failed", "1 model failed"]
+    here.let_pass(200)
+    here.look()
+    here.send()
+    here.restart()
+    here.look()
+    here.send()
+    assert hook.titles[2:] == ["still open: 3 models failed"]
+    here.sql("update headshotpro.alerts set acknowledged_at = now()")
+    here.let_pass(3 * REMINDER)
+    here.look()
+    here.deliver()
+    assert len(hook.got) == 3
+    end(here)
+    here.look()
+    here.deliver()
+    assert hook.titles[3:] == ["3 failed models are well again"]
+
+
+def test_a_reminder_comes_with_what_is_told_at_that_time(here: Office, hook: Hook) -> None:
+    fail(here, 1)
+    here.look()
+    here.deliver()
+    here.let_pass(REMINDER - 10)
+    fail(here, 2)
+    here.look()
+    here.let_pass(WINDOW_SECONDS - 1)
+    here.look()
+    here.send()
+    assert hook.titles == ["1 model failed"]
+    here.deliver()
+    assert hook.titles[1:] == ["1 model failed; still open: 1 model failed"]
+
+
+def test_0_turns_reminders_off(database_url: str, hook: Hook) -> None:
+    with settled(database_url, alert_urls=hook.url, alert_reminder_seconds=0) as here:
+        fail(here, 1)
+        here.look()
+        here.deliver()
+        here.let_pass(1_000_000)
+        here.deliver()
+        assert hook.titles == ["1 model failed"]
+
+
+def test_reminders_that_a_broken_receiver_missed_are_told_once(here: Office, hook: Hook) -> None:
+    fail(here, 1)
+    here.look()
+    here.deliver()
+    hook.status = 500
+    for _ in range(3):
+        here.let_pass(REMINDER)
+        here.look()
+        here.send()
+    hook.status = 200
+    here.let_pass(REMINDER)
+    here.look()
+    here.send()
+    assert hook.titles == ["1 model failed", "still open: 1 model failed"]
+
+
+# --- the past
+
+
+def test_the_past_is_told_in_one_message(database_url: str, hook: Hook) -> None:
+    with office(database_url, alert_urls=hook.url) as here:
+        ids = fail(here, 40)
+        here.sql("update headshotpro.model_changes set from_status = null, source = 'pull'")
+        here.sql(
+            "insert into headshotpro.pulls (kind, status, started_at, finished_at) "
+            "values ('full', 'complete', now(), now())"
+        )
+        here.look()
+        here.deliver()
+        (message,) = hook.got
+        assert message["title"] == "headshot-mirror: what the mirror found at its first look"
+        assert "40 failed already" in message["message"]
+        assert sum(model_id in message["message"] for model_id in ids) == 5
+        assert here.alerts() == []
+
+
+def test_old_notices_are_forgotten_but_for_what_is_open(here: Office, hook: Hook) -> None:
+    fail(here, 2)
+    here.look()
+    here.deliver()
+    here.sql("update headshotpro.models set status = 'active' where id = %s", f"{0:024x}")
+    here.look()
+    here.deliver()
+    here.let_pass(8 * 86_400)
+    here.restart()
+    here.look()
+    assert [row["what"] for row in here.sql("select what from headshotpro.notices order by id")] == [
+        "opened",
+        "reminder",
+    ]

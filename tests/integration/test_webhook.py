@@ -1,0 +1,360 @@
+"""The door over a real Redis: each of its answers and their order, health, and what it does without its servers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from werkzeug.test import TestResponse, create_environ, run_wsgi_app
+from werkzeug.wrappers import Request
+
+from service.broker import inbox
+from service.broker.inbox import StaleModels
+from service.broker.jobs import DRAIN_QUEUE, queue_of
+from service.config import load
+from service.storage.migrations.schema import migrate
+from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
+from service.web.webhook import Door
+from tests.support.processes import eventually
+from tests.support.system import HOOK, SECRET, event_body, new_id, signed
+from tests.support.webhook_endpoint import assert_refused, client_of, post, post_chunked, waiting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flask.testing import FlaskClient
+
+    from service.local.servers import Valkey
+    from tests.support.drainer import Drainer
+
+LARGEST = 256 * 1024
+TOLERANCE = 300
+
+
+def of_size(size: int) -> bytes:
+    body = event_body(new_id(), title="")
+    return body[:-1] + b" " * (size - len(body)) + b"}"
+
+
+# The order of the checks: each delivery below is wrong in every way that comes later.
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_405_comes_first(door: FlaskClient, method: str) -> None:
+    answer = door.open(HOOK, method=method, data=b"x" * (LARGEST + 1), content_type="text/plain")
+    assert answer.status_code == 405
+    assert "POST" in answer.headers["Allow"]
+    if method != "HEAD":
+        assert_refused(answer, 405, "METHOD_NOT_ALLOWED")
+
+
+def test_413_comes_before_415(door: FlaskClient) -> None:
+    body = b"x" * (LARGEST + 1)
+    assert_refused(post(door, body, Content_Type="text/plain"), 413, "PAYLOAD_TOO_LARGE")
+    # A body without a length is not read before its headers are judged.
+    for headers, status in (({"Content-Type": "text/plain"}, 415), ({"Content-Type": "application/json"}, 401)):
+        assert post_chunked(door, body, headers).status_code == status
+
+
+def test_415_comes_before_401(door: FlaskClient) -> None:
+    answer = post(door, b"not json", Content_Type="text/plain", X_HeadshotPro_Signature=None)
+    assert_refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_401_comes_before_400(door: FlaskClient) -> None:
+    assert_refused(post(door, b"not json", X_HeadshotPro_Signature=None), 401, "UNAUTHORIZED")
+
+
+def test_400_comes_before_503(folder: Path) -> None:
+    assert_refused(post(client_of(folder), b"not json"), 400, "INVALID_REQUEST")
+
+
+# Size.
+
+
+def test_a_body_of_the_largest_size_is_taken_and_one_byte_more_is_not(door: FlaskClient, redis_url: str) -> None:
+    assert post(door, of_size(LARGEST)).status_code == 202
+    assert_refused(post(door, of_size(LARGEST + 1)), 413, "PAYLOAD_TOO_LARGE")
+    assert [len(entry.body) for entry in waiting(redis_url)] == [LARGEST]
+
+
+def test_a_chunked_body_is_held_to_the_same_size(door: FlaskClient, redis_url: str) -> None:
+    for size, status in ((LARGEST, 202), (LARGEST + 1, 413), (4 * LARGEST, 413)):
+        body = of_size(size)
+        assert post_chunked(door, body, signed(body)).status_code == status
+    assert [len(entry.body) for entry in waiting(redis_url)] == [LARGEST]
+
+
+# Content type.
+
+
+@pytest.mark.parametrize(
+    "given_type",
+    [None, "", "application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/cloud+json"],
+)
+def test_json_and_no_content_type_pass(door: FlaskClient, given_type: str | None) -> None:
+    assert post(door, event_body(new_id()), Content_Type=given_type).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "given_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json"]
+)
+def test_other_content_types_do_not(door: FlaskClient, given_type: str) -> None:
+    assert_refused(post(door, event_body(new_id()), Content_Type=given_type), 415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+# Signature.
+
+
+def test_all_wrong_signatures_get_one_answer(door: FlaskClient, redis_url: str) -> None:
+    body = event_body(new_id())
+    now = time.time()
+    wrong: list[dict[str, str | None]] = [
+        {SIGNATURE_HEADER: None},
+        {TIMESTAMP_HEADER: None},
+        {SIGNATURE_HEADER: None, TIMESTAMP_HEADER: None},
+        {SIGNATURE_HEADER: ""},
+        {TIMESTAMP_HEADER: ""},
+        {SIGNATURE_HEADER: "sha256=" + "0" * 64},
+        {SIGNATURE_HEADER: signed(body)[SIGNATURE_HEADER].removeprefix("sha256=")},
+        {SIGNATURE_HEADER: "sha256=\u00e9"},
+        {TIMESTAMP_HEADER: str(int(now) - 60)},
+        {TIMESTAMP_HEADER: "now"},
+        {TIMESTAMP_HEADER: "1e9"},
+        {TIMESTAMP_HEADER: "9" * 40},
+        signed(body, secret="another"),
+        signed(event_body(new_id())),
+        signed(body, at=now - TOLERANCE - 5),
+        signed(body, at=now + TOLERANCE + 5),
+        signed(body, at=0),
+    ]
+    answers = [post(door, body, **headers) for headers in wrong]
+    for answer in answers:
+        assert_refused(answer, 401, "UNAUTHORIZED")
+    assert len({answer.data for answer in answers}) == 1
+    assert waiting(redis_url) == []
+
+
+def test_a_stale_delivery_raises_a_question_about_its_model_and_a_forged_one_does_not(
+    door: FlaskClient, redis_url: str
+) -> None:
+    forged, stale = new_id(), new_id()
+    old = time.time() - 2 * TOLERANCE
+    assert post(door, event_body(forged), **signed(event_body(forged), secret="another", at=old)).status_code == 401
+    # The last two hold nothing that could be asked about.
+    for body in (event_body(stale), event_body("x" * 5000), b"not json"):
+        assert post(door, body, **signed(body, at=old)).status_code == 401
+    with inbox.connect(redis_url) as client:
+        assert StaleModels(client).waiting() == [stale]
+        # Within a minute it is not asked again, also after it was asked.
+        StaleModels(client).handed_on([stale])
+        assert post(door, event_body(stale), **signed(event_body(stale), at=old)).status_code == 401
+        assert StaleModels(client).waiting() == []
+
+
+def test_stale_delivery_older_than_a_day_raises_no_question(door: FlaskClient, redis_url: str) -> None:
+    day, body = 24 * 3600, event_body(new_id())
+    assert post(door, body, **signed(body, at=time.time() - day - 60)).status_code == 401
+    with inbox.connect(redis_url) as client:
+        assert StaleModels(client).waiting() == []
+    assert post(door, body, **signed(body, at=time.time() - day + 60)).status_code == 401
+    with inbox.connect(redis_url) as client:
+        assert len(StaleModels(client).waiting()) == 1
+
+
+@pytest.mark.parametrize("off", [-TOLERANCE + 5, 0, TOLERANCE - 5])
+def test_a_timestamp_within_the_tolerance_passes(door: FlaskClient, off: int) -> None:
+    body = event_body(new_id())
+    assert post(door, body, **signed(body, at=time.time() + off)).status_code == 202
+
+
+def test_the_tolerance_is_a_setting(folder: Path, redis_url: str) -> None:
+    door = client_of(folder, REDIS_URL=redis_url, WEBHOOK_TOLERANCE_SECONDS="20")
+    body = event_body(new_id())
+    assert post(door, body, **signed(body, at=time.time() - 10)).status_code == 202
+    assert post(door, body, **signed(body, at=time.time() - 30)).status_code == 401
+
+
+def test_each_of_several_secrets_is_accepted(folder: Path, redis_url: str) -> None:
+    door = client_of(folder, REDIS_URL=redis_url, HEADSHOTPRO_WEBHOOK_SECRET="new, old")
+    body = event_body(new_id())
+    found = [post(door, body, **signed(body, secret=secret)).status_code for secret in ("new", "old", "new, old", "")]
+    assert found == [202, 202, 401, 401]
+
+
+# The URL.
+
+
+def test_trailing_slash_is_the_same_endpoint(door: FlaskClient, redis_url: str) -> None:
+    body = event_body(new_id())
+    assert door.post(f"{HOOK}/", data=body, headers=signed(body)).status_code == 202
+    assert [entry.body for entry in waiting(redis_url)] == [body]
+    assert_refused(door.get(f"{HOOK}/"), 405, "METHOD_NOT_ALLOWED")
+
+
+# Taken.
+
+
+def test_an_accepted_delivery_is_in_the_inbox_and_a_drain_is_asked_for(door: FlaskClient, redis_url: str) -> None:
+    body = event_body(new_id(), event_id="evt_1")
+    before = time.time()
+    answer = post(door, body)
+    assert (answer.status_code, answer.json) == (202, {"status": "accepted", "event": "evt_1"})
+    (entry,) = waiting(redis_url)
+    assert entry.body == body
+    assert abs(entry.signed_at.timestamp() - before) < 60
+    assert abs(entry.received_at.timestamp() - before) < 60
+    with inbox.connect(redis_url) as client:
+        assert queue_of(client, DRAIN_QUEUE).count == 1
+
+
+def test_many_deliveries_ask_for_one_drain(door: FlaskClient, redis_url: str) -> None:
+    for _ in range(20):
+        assert post(door, event_body(new_id())).status_code == 202
+    assert len(waiting(redis_url)) == 20
+    with inbox.connect(redis_url) as client:
+        assert queue_of(client, DRAIN_QUEUE).count == 1
+
+
+# Unavailable.
+
+
+def test_without_redis_the_vendor_is_told_to_come_again(folder: Path) -> None:
+    before = time.monotonic()
+    answer = post(client_of(folder), event_body(new_id()))
+    assert_refused(answer, 503, "UNAVAILABLE")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert time.monotonic() - before < 5
+    assert b"hunter2" not in answer.data
+
+
+def test_deliveries_are_taken_again_after_redis_came_back(folder: Path, own_valkey: Valkey) -> None:
+    door = client_of(folder, REDIS_URL=own_valkey.url)
+    assert post(door, event_body(new_id())).status_code == 202
+    own_valkey.kill()
+    assert [post(door, event_body(new_id())).status_code for _ in range(3)] == [503] * 3
+    own_valkey.boot()
+    # A server that was down is not asked by every delivery, but by one each second.
+    assert eventually(lambda: post(door, event_body(new_id())).status_code == 202)
+    # Those that were answered 202 are there, those that were answered 503 are not.
+    assert len(waiting(own_valkey.url)) == 2
+
+
+# Ours.
+
+
+def test_a_fault_of_ours_is_said_in_the_form_of_our_errors_and_logged_without_its_words(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # Nothing that keeps deliveries, and settings for nothing: the first delivery finds the fault.
+    settings = load(environ={"HEADSHOTPRO_WEBHOOK_SECRET": SECRET})
+    broken = Door(None, None, None, settings, None)  # type: ignore[arg-type]
+    body = event_body(new_id(), title="Zaphod Leakwright")
+    environ = create_environ(HOOK, method="POST", data=body, headers=signed(body))
+    answer = TestResponse(*run_wsgi_app(broken, environ), request=Request(environ))
+    assert_refused(answer, 500, "ERROR")
+    said = capfd.readouterr().err
+    assert "AttributeError" in said
+    assert "webhook.py" in said
+    assert "Zaphod" not in said
+
+
+# Everything else of the application.
+
+
+def test_other_paths_are_404_in_the_same_form(door: FlaskClient) -> None:
+    for path in ("/", "/webhooks", HOOK + "//", "/console"):
+        assert_refused(door.get(path), 404, "NOT_FOUND")
+
+
+def test_livez_needs_no_server(folder: Path) -> None:
+    answer = client_of(folder).get("/livez")
+    assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+def test_readyz_has_a_line_for_each_of_postgres_redis_and_schema(
+    folder: Path, redis_url: str, database_url: str
+) -> None:
+    answer = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=database_url).get("/readyz")
+    assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+    postgres, redis_line, schema = answer.text.splitlines()
+    assert postgres == "postgres: ok"
+    assert redis_line.startswith("redis: ok, an event survives")
+    assert schema.startswith("schema: ok, revision ")
+
+
+def test_readyz_is_200_without_postgres_because_deliveries_are_taken(folder: Path, redis_url: str) -> None:
+    answer = client_of(folder, REDIS_URL=redis_url).get("/readyz")
+    assert answer.status_code == 200
+    assert [line.split(" ")[:2] for line in answer.text.splitlines()] == [
+        ["postgres:", "unavailable"],
+        ["redis:", "ok,"],
+        ["schema:", "unknown"],
+    ]
+    assert "hunter2" not in answer.text
+
+
+def test_readyz_is_200_without_redis_because_postgres_keeps_deliveries(folder: Path, database_url: str) -> None:
+    answer = client_of(folder, DATABASE_URL=database_url).get("/readyz")
+    assert answer.status_code == 200
+    assert "redis: unavailable" in answer.text
+    assert "deliveries are kept in Postgres meanwhile" in answer.text
+    assert "postgres: ok" in answer.text
+    assert "hunter2" not in answer.text
+
+
+def test_readyz_is_503_when_nobody_can_take_a_delivery(folder: Path) -> None:
+    answer = client_of(folder).get("/readyz")
+    assert answer.status_code == 503
+    # Anybody may read it: not a word of where the servers are, or of who we are there.
+    assert answer.text == "postgres: unavailable\nredis: unavailable\nschema: unknown\n"
+
+
+def test_readyz_hides_role_and_database_that_postgres_refuses(folder: Path, redis_url: str, database_url: str) -> None:
+    parts = urlsplit(database_url)
+    strange = parts._replace(
+        netloc=f"nosuchrole:hunter2@{parts.hostname}:{parts.port}", path="/nosuchdatabase"
+    ).geturl()
+    answer = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=strange).get("/readyz")
+    assert answer.status_code == 200
+    for word in ("nosuch", "hunter2", str(parts.hostname), str(parts.port), "FATAL"):
+        assert word not in answer.text
+
+
+def test_without_a_secret_the_endpoint_is_closed_and_readyz_says_so(
+    folder: Path, redis_url: str, database_url: str
+) -> None:
+    door = client_of(
+        folder, REDIS_URL=redis_url, DATABASE_URL=database_url, HEADSHOTPRO_WEBHOOK_SECRET="", MIRROR_API_KEYS="key"
+    )
+    body = event_body(new_id())
+    for headers in (signed(body), signed(body, secret=""), {}):
+        answer = door.post(HOOK, data=body, headers=headers)
+        assert_refused(answer, 503, "UNAVAILABLE")
+        assert int(answer.headers["Retry-After"]) > 0
+    assert door.get(HOOK).status_code == 405
+    assert waiting(redis_url) == []
+    ready = door.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.text.splitlines()[3] == "webhooks: closed, HEADSHOTPRO_WEBHOOK_SECRET is missing"
+    models = door.get("/api/v2/organization/models", headers={"Authorization": "Bearer key"})
+    assert models.status_code == 200
+
+
+def test_readyz_warns_long_before_the_inbox_is_full(
+    folder: Path, redis_url: str, database_url: str, drainer: Drainer
+) -> None:
+    door = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=database_url, INBOX_LIMIT="20")
+    drainer.put(event_body(new_id()), event_body(new_id()))
+    answer = door.get("/readyz")
+    assert answer.status_code == 200
+    assert "2 events wait, at 20 it takes no more" in answer.text
+
+
+def test_readyz_names_a_schema_that_is_too_old(folder: Path, redis_url: str, empty_database_url: str) -> None:
+    door = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=empty_database_url)
+    assert "schema: outdated" in door.get("/readyz").text
+    migrate(empty_database_url)
+    assert "schema: ok" in door.get("/readyz").text

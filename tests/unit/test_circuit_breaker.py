@@ -1,0 +1,52 @@
+"""The fuse: who finds a server down spares the others, and one tries for all."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import pytest
+
+from service.circuit_breaker import FUSE_SECONDS, Fuse
+from service.errors import InboxUnavailable
+
+
+def fail(fuse: Fuse, calls: list[float], seconds: float = 0.0) -> None:
+    with suppress(InboxUnavailable), fuse.guard():
+        calls.append(time.monotonic())
+        time.sleep(seconds)
+        raise InboxUnavailable("down")
+
+
+def test_after_a_failure_nobody_asks_for_a_moment_and_then_one_does() -> None:
+    fuse, calls = Fuse(InboxUnavailable, "Redis"), list[float]()
+    for _ in range(1000):
+        fail(fuse, calls)
+    assert len(calls) == 1
+    while len(calls) == 1:
+        fail(fuse, calls)
+    assert calls[1] - calls[0] >= FUSE_SECONDS
+
+
+def test_a_slow_failure_counts_for_longer() -> None:
+    fuse, calls = Fuse(InboxUnavailable, "Redis"), list[float]()
+    fail(fuse, calls, 0.8)
+    while len(calls) == 1:
+        fail(fuse, calls)
+    assert calls[1] - calls[0] >= 0.8 + 1.6
+
+
+def test_a_success_lets_everybody_through() -> None:
+    fuse, calls = Fuse(InboxUnavailable, "Redis"), list[float]()
+    fail(fuse, calls)
+    time.sleep(FUSE_SECONDS)
+    for _ in range(3):
+        with fuse.guard():
+            pass
+
+
+def test_those_who_are_turned_away_learn_why() -> None:
+    fuse = Fuse(InboxUnavailable, "Redis")
+    fail(fuse, [])
+    with pytest.raises(InboxUnavailable, match="Redis was down a moment ago"), fuse.guard():
+        pass

@@ -1,0 +1,28 @@
+"""What we change of gunicorn's worker: a new version of it has to be read before `pyproject.toml` lets it in."""
+
+from __future__ import annotations
+
+import inspect
+
+from gunicorn.workers.ggevent import GeventWorker
+
+from service.web.gunicorn_worker import PoliteWorker, newcomers_at_once
+from tests.faults import test_floods, test_hanging_clients
+
+TESTS = {
+    "__init__": test_floods.test_newcomer_takes_the_place_of_the_oldest_idle_connection,
+    "run": test_hanging_clients.test_kept_connections_that_say_nothing_do_not_hold_up_the_end,
+    "handle": test_floods.test_newcomer_takes_the_place_of_the_oldest_idle_connection,
+    "timeout_ctx": test_floods.test_idle_connection_ends_after_keepalive_seconds,
+    "handle_request": test_floods.test_connection_ends_after_its_share_of_requests,
+    "handle_error": test_floods.test_headers_without_end_are_refused,
+}
+
+
+def test_each_overridden_method_of_gunicorns_has_a_test() -> None:
+    ours = {name for name, _ in inspect.getmembers(PoliteWorker, inspect.isfunction) if name in vars(PoliteWorker)}
+    assert {name for name in ours if hasattr(GeventWorker, name)} == TESTS.keys()
+
+
+def test_process_with_long_turns_accepts_more_at_once() -> None:
+    assert [newcomers_at_once(late) for late in (0.0, 0.005, 0.1, 0.4, 60.0)] == [1, 1, 5, 20, 32]

@@ -1,0 +1,117 @@
+"""Signs of life: when a missing worker and a stalled inbox open their alerts, and what ends them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from service.alerts.liveness import InboxSigns, Signs
+from service.alerts.rules import Cause, Facts, Limits, causes
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+LIMITS = Limits(failed_grace=10 * MINUTE, stuck_after=240 * MINUTE, pull_interval=15 * MINUTE)
+MISSING, STALLED = Cause("worker_missing"), Cause("inbox_stalled")
+EMPTY = InboxSigns(None, 0)
+
+
+class Evaluator:
+    """Looks at a clock of its own; alerts that open stay open until their cause ends."""
+
+    def __init__(self) -> None:
+        self.signs = Signs()
+        self.now = NOW
+        self.open: frozenset[Cause] = frozenset()
+
+    def look(
+        self,
+        seconds: float,
+        *,
+        worker: datetime | None,
+        inbox: InboxSigns | None = EMPTY,
+        spooled: datetime | None = None,
+    ) -> list[str]:
+        self.now += timedelta(seconds=seconds)
+        noted = self.signs.note(self.now, worker, spooled, inbox)
+        facts = Facts(now=self.now, looking_since=NOW, last_complete_at=self.now, open=self.open, **noted)
+        self.open = frozenset(causes(facts, LIMITS))
+        return sorted(cause.kind for cause in self.open)
+
+
+def waiting(seconds: float, processed: float = 7) -> InboxSigns:
+    return InboxSigns(seconds, processed)
+
+
+def test_missing_worker_opens_after_60_s_and_ends_when_seen() -> None:
+    here = Evaluator()
+    assert here.look(0, worker=NOW) == []
+    assert here.look(59, worker=NOW) == []
+    assert here.look(1, worker=NOW) == ["worker_missing"]
+    assert here.look(600, worker=NOW) == ["worker_missing"]
+    assert here.look(5, worker=here.now + timedelta(seconds=4)) == []
+
+
+def test_worker_that_stopped_cleanly_opens_60_seconds_later() -> None:
+    here = Evaluator()
+    here.look(0, worker=NOW)
+    # Its row is gone, so nothing says when it was seen last: the evaluator remembers.
+    assert here.look(59, worker=None) == []
+    assert here.look(1, worker=None) == ["worker_missing"]
+
+
+def test_first_look_at_old_heartbeats_opens_nothing() -> None:
+    here = Evaluator()
+    assert here.look(0, worker=NOW - timedelta(days=3)) == []
+    assert here.look(59, worker=NOW - timedelta(days=3)) == []
+    assert here.look(1, worker=NOW - timedelta(days=3)) == ["worker_missing"]
+
+
+def test_outage_of_postgres_opens_nothing() -> None:
+    here = Evaluator()
+    here.look(0, worker=NOW)
+    here.signs.forget()
+    assert here.look(600, worker=NOW) == []
+    assert here.look(5, worker=here.now) == []
+
+
+def test_restart_of_the_clock_ends_no_alert() -> None:
+    here = Evaluator()
+    here.open = frozenset({MISSING, STALLED})
+    assert here.look(0, worker=None, inbox=waiting(90)) == ["inbox_stalled", "worker_missing"]
+    assert here.look(5, worker=NOW - MINUTE, inbox=waiting(95)) == ["inbox_stalled", "worker_missing"]
+
+
+def test_inbox_is_stalled_when_nothing_is_applied_for_60_seconds() -> None:
+    here = Evaluator()
+    assert here.look(0, worker=NOW, inbox=waiting(1)) == []
+    assert here.look(58, worker=here.now, inbox=waiting(59)) == []
+    assert "inbox_stalled" in here.look(2, worker=here.now, inbox=waiting(61))
+    assert "inbox_stalled" not in here.look(5, worker=here.now, inbox=waiting(66, processed=8))
+
+
+def test_backlog_that_is_being_applied_is_not_stalled() -> None:
+    here = Evaluator()
+    for number in range(50):
+        assert here.look(5, worker=here.now, inbox=waiting(600, processed=number)) == []
+
+
+def test_events_that_wait_for_less_than_60_s_are_not_stalled() -> None:
+    here = Evaluator()
+    assert here.look(0, worker=NOW, inbox=EMPTY) == []
+    assert here.look(3600, worker=here.now + timedelta(hours=1), inbox=waiting(59, processed=0)) == []
+
+
+def test_spooled_events_that_are_not_applied_are_stalled() -> None:
+    here = Evaluator()
+    here.look(0, worker=NOW, spooled=NOW)
+    assert here.look(60, worker=NOW + MINUTE, spooled=NOW) == ["inbox_stalled"]
+
+
+def test_outage_of_redis_is_no_stall_and_ends_none() -> None:
+    here = Evaluator()
+    here.look(0, worker=NOW, inbox=waiting(1))
+    assert here.look(70, worker=NOW + 70 * timedelta(seconds=1), inbox=None) == []
+    # It is back, and its drains have a minute.
+    assert here.look(5, worker=here.now, inbox=waiting(76)) == []
+    assert here.look(59, worker=here.now, inbox=waiting(135)) == []
+    assert here.look(1, worker=here.now, inbox=waiting(136)) == ["inbox_stalled"]
+    assert here.look(5, worker=here.now, inbox=None) == ["inbox_stalled"]

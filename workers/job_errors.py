@@ -1,0 +1,39 @@
+"""Errors of jobs without values: RQ logs the whole traceback of a failed job, and keeps it in Redis."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
+
+import structlog
+from rq.exceptions import StopRequested
+from rq.timeouts import JobTimeoutException
+
+from service.errors import MirrorError
+from service.log import place, without_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+
+log = structlog.get_logger(__name__)
+
+
+def told_without_values(job: Callable[P, None]) -> Callable[P, None]:
+    """Let a job fail with an error of ours that no other led to: a library's may repeat names and addresses."""
+
+    @wraps(job)
+    def run(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            job(*arguments, **options)
+        except (StopRequested, JobTimeoutException):
+            # RQ's own, which it has to see.
+            raise
+        except MirrorError as error:
+            raise error from None
+        except Exception as error:  # noqa: BLE001 - that is what it is for
+            log.error("job.failed", job=job.__name__, trace=without_messages(error))
+            raise MirrorError(f"{type(error).__qualname__} at {place(error)}") from None
+
+    return run

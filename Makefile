@@ -41,7 +41,7 @@ storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills,
 soak: $(VENV)/dev.stamp  ## load a deployment for ten minutes while everything is struck again and again (SECONDS=600)
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600)
 
-bench: $(VENV)/dev.stamp  ## measure door, rows, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=door)
+bench: $(VENV)/dev.stamp  ## measure webhooks, rows, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=webhooks)
 	@$(BIN)/python -m bench $(BENCH)
 
 bench-peers:  ## install what the benches compare with, into .bench; a peer that is missing is said to be missing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from service.storage.migrations.schema import MAKE_SCHEMA
+from service.storage.migrations.schema import CREATE_SCHEMA
 from service.storage.tables import SCHEMA, metadata
 
 
@@ -32,7 +32,7 @@ if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"}, **options)
     with context.begin_transaction():
         if limits is None:
-            context.execute(MAKE_SCHEMA)
+            context.execute(CREATE_SCHEMA)
         context.run_migrations()
 else:
     connection = context.config.attributes["connection"]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bench.report import machine, stolen, ticks
 
-# In the order of the work: into the door, into the row, out of the list, and what all of it costs as it grows.
-BENCHES = ("door", "rows", "pulls", "growth")
+# In the order of the work: into the endpoint, into the row, out of the list, and what all of it costs as it grows.
+BENCHES = ("webhooks", "rows", "pulls", "growth")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# What was measured
 

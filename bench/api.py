@@ -1,4 +1,4 @@
-"""How fast the API answers from a mirror of 100,000 models, beside the sandbox; and the door while the API is hammered.
+"""How fast the API answers from a mirror, beside the sandbox; and the endpoint while API clients load it.
 
 `python -m bench.api [--models 100000] [--seconds 10]`. It starts servers of its own and prints what it saw.
 """
@@ -23,7 +23,7 @@ import urllib3
 
 from bench.measure import Times
 from service.local.servers import Postgres, Valkey
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.support.mirror import Mirror
 from tests.support.sandboxes import Sandbox, _as_arguments
@@ -87,14 +87,14 @@ def main() -> None:
         system.start("web")
         system.wait_for_web()
         _measure_pages(system, sandbox, mirror, options.models)
-        _measure_door(system, options.seconds)
+        _measure_webhooks(system, options.seconds)
 
 
 @contextmanager
 def _sandbox(models: int) -> Iterator[Sandbox]:
     options = _as_arguments({"models": models, "quiet": True, "rate": 0})
     command = [sys.executable, "-m", "service.local.sandbox", "--port", "0", *options]
-    with subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(die_with_parent(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         control = told["url"].removesuffix("/api/v2") + "/_sandbox"
@@ -174,7 +174,7 @@ def _changing(client: Client, mirror: Mirror, models: int) -> Times:
     return Times.of(taken)
 
 
-def _measure_door(system: System, seconds: float) -> None:
+def _measure_webhooks(system: System, seconds: float) -> None:
     """Deliveries one after another, first alone, then while clients ask for pages as fast as they can."""
     _say(f"\nDeliveries, one after another for {seconds:g} s each ({CLIENTS} clients on the API)")
     alone = _deliver(system, seconds)
@@ -199,7 +199,7 @@ def _deliver(system: System, seconds: float) -> Times:
 def _hammering(system: System) -> Iterator[None]:
     """Clients that ask for pages as fast as they can; a process of its own, so that it does not slow the measuring."""
     command = [sys.executable, "-m", "bench.api", "--hammer", system.url + PATH]
-    with subprocess.Popen(leashed(command, SIGTERM), stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(die_with_parent(command, SIGTERM), stdin=subprocess.PIPE) as process:
         time.sleep(2)
         yield
         process.communicate(b"stop")

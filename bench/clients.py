@@ -1,4 +1,4 @@
-"""Clients of the door's bench as processes of their own: wrk as fast as it can, ours by a clock; what each cost."""
+"""Clients of the endpoint's bench as processes of their own: wrk as fast as it can, ours by a clock; what each cost."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import TYPE_CHECKING
 
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
-    from bench.pile import Pile
+    from bench.request_file import RequestFile
 
 CONNECTIONS = 64
 SCRIPT = Path(__file__).with_name("deliveries.lua")
@@ -47,22 +47,22 @@ class Run:
         return self.requests / self.seconds
 
 
-def name_of_the_fast_one() -> str:
-    """What `at_full_speed` uses here."""
+def unthrottled_client_name() -> str:
+    """What `run_unthrottled` uses here."""
     return "wrk" if shutil.which("wrk") else "bench.paced (no wrk here: `apt install wrk`)"
 
 
-def at_full_speed(port: int, requests: Pile, seconds: float) -> Run:
+def run_unthrottled(port: int, requests: RequestFile, seconds: float) -> Run:
     """Send over 64 connections, on each the next request when the last one is answered."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        return by_the_clock(port, requests, 0, seconds)
+        return run_at_rate(port, requests, 0, seconds)
     url = f"http://127.0.0.1:{port}/"
     options = ["-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", SCRIPT, url]
     return _run([wrk, *options, "--", requests.path, str(requests.size)])
 
 
-def by_the_clock(port: int, requests: Pile, rate: float, seconds: float) -> Run:
+def run_at_rate(port: int, requests: RequestFile, rate: float, seconds: float) -> Run:
     """Send so many a second over 64 connections, whatever is answered when."""
     options = [str(port), requests.path, str(requests.size), "--rate", str(rate), "--seconds", str(seconds)]
     return _run([sys.executable, "-m", "bench.paced", *options, "--connections", str(CONNECTIONS)])
@@ -70,7 +70,7 @@ def by_the_clock(port: int, requests: Pile, rate: float, seconds: float) -> Run:
 
 def _run(command: list[str | Path]) -> Run:
     before = _cpu_of_children()
-    done = subprocess.run(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(die_with_parent(command, SIGTERM), stdout=subprocess.PIPE, text=True, check=True)
     told = json.loads(done.stdout.splitlines()[-1])
     return Run(**told, client_seconds=_cpu_of_children() - before)
 

@@ -1,4 +1,4 @@
--- wrk's side of the door's bench: reads one pre-made request after another, and tells what it saw as one line of JSON.
+-- wrk's side of the endpoint's bench: reads one pre-made request after another, and tells what it saw as one line of JSON.
 -- Arguments: the file of requests, and the size of each.
 local file, size
 

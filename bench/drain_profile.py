@@ -24,7 +24,7 @@ from sqlalchemy import event
 
 from bench.deliveries import Organization
 from service.broker import inbox
-from service.broker.inbox import Delivery, Entry, Inbox
+from service.broker.inbox import Delivery, Inbox, InboxEntry
 from service.local.servers import Postgres, Valkey
 from service.mirror.drain import drain_batch
 from service.storage import database
@@ -38,7 +38,7 @@ TOLERANCE = timedelta(seconds=300)
 LONGEST_SHOWN = 60
 
 
-class Watch:
+class StatementTimer:
     """Times every statement of an engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -54,14 +54,14 @@ class Watch:
         self.seconds[words] += time.perf_counter() - connection.info["began"]
 
 
-def entries(bodies: list[bytes]) -> list[Entry]:
+def entries(bodies: list[bytes]) -> list[InboxEntry]:
     """The stream as entries of the inbox."""
     now = datetime.now(UTC)
     taken = [Delivery.arrived(body, int(now.timestamp()), now) for body in bodies]
-    return [Entry(f"{number}-1", one.delivery_id, one.body, now, now) for number, one in enumerate(taken, start=1)]
+    return [InboxEntry(f"{number}-1", one.delivery_id, one.body, now, now) for number, one in enumerate(taken, start=1)]
 
 
-def drain(engine: Engine, box: Inbox, taken: list[Entry], batch: int) -> None:
+def drain(engine: Engine, box: Inbox, taken: list[InboxEntry], batch: int) -> None:
     """Apply them all."""
     for begin in range(0, len(taken), batch):
         drain_batch(engine, box, taken[begin : begin + batch], TOLERANCE)
@@ -73,9 +73,9 @@ def backend_seconds(pid: int) -> float:
     return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(engine: Engine, box: Inbox, taken: list[Entry], batch: int, url: str) -> None:
+def measure(engine: Engine, box: Inbox, taken: list[InboxEntry], batch: int, url: str) -> None:
     """Drain once and print what it took."""
-    watch = Watch(engine)
+    watch = StatementTimer(engine)
     with engine.connect() as connection:
         (pid,) = connection.exec_driver_sql("select pg_backend_pid()").one()
     (lsn,) = rows(url, "select pg_current_wal_insert_lsn()::text as lsn")

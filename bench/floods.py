@@ -26,9 +26,9 @@ from service.local.servers import Postgres, Valkey
 from service.storage.migrations.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER
 from tests.support.flood import Flood, deliver, request
-from tests.support.front import NAME, Front, running
+from tests.support.nginx_proxy import NAME, NginxProxy, running
 from tests.support.processes import processes_in
-from tests.support.system import HOOK, System, event_body, new_id, signed
+from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ AT_MOST_SECONDS = 2
 OTHERS = "127.0.0.2"
 
 
-class Asked(NamedTuple):
+class FloodRequest(NamedTuple):
     """A request that anybody may send."""
 
     method: str
@@ -53,11 +53,11 @@ class Asked(NamedTuple):
 BODY = event_body(new_id())
 WRONG = {**signed(BODY), SIGNATURE_HEADER: "sha256=" + "0" * 64}
 FLOODS = {
-    "`GET /livez`": Asked("GET", "/livez", {}),
-    "`GET /nowhere`": Asked("GET", "/nowhere", {}),
-    "`GET /api/docs`": Asked("GET", "/api/docs", {}),
-    "unsigned delivery": Asked("POST", HOOK, {"Content-Type": "application/json"}, BODY),
-    "wrongly signed delivery": Asked("POST", HOOK, WRONG, BODY),
+    "`GET /livez`": FloodRequest("GET", "/livez", {}),
+    "`GET /nowhere`": FloodRequest("GET", "/nowhere", {}),
+    "`GET /api/docs`": FloodRequest("GET", "/api/docs", {}),
+    "unsigned delivery": FloodRequest("POST", WEBHOOK_PATH, {"Content-Type": "application/json"}, BODY),
+    "wrongly signed delivery": FloodRequest("POST", WEBHOOK_PATH, WRONG, BODY),
 }
 
 
@@ -86,7 +86,7 @@ def main() -> None:
     sys.stdout.write(str(report))
 
 
-def _floods(report: Report, system: System, front: Front | None, seconds: float) -> None:
+def _floods(report: Report, system: System, front: NginxProxy | None, seconds: float) -> None:
     lines = []
     for name, asked in FLOODS.items():
         sys.stderr.write(f"  {name}\n")
@@ -99,7 +99,7 @@ def _floods(report: Report, system: System, front: Front | None, seconds: float)
 
 
 @contextmanager
-def _flood(system: System, front: Front | None, asked: Asked) -> Iterator[Callable[[], int]]:
+def _flood(system: System, front: NginxProxy | None, asked: FloodRequest) -> Iterator[Callable[[], int]]:
     """The others, during the block: how many responses they got."""
     if front is None:
         flood = Flood(system.port, request(*asked), SOCKETS)
@@ -118,7 +118,7 @@ def _flood(system: System, front: Front | None, asked: Asked) -> Iterator[Callab
             thread.join()
 
 
-def _ask(front: Front, asked: Asked, enough: threading.Event, counts: list[int], place: int) -> None:
+def _ask(front: NginxProxy, asked: FloodRequest, enough: threading.Event, counts: list[int], place: int) -> None:
     """Send the request through nginx, again as soon as it is answered."""
     sent = request(asked.method, asked.path, {**asked.headers, "Host": NAME}, asked.body)
     while not enough.is_set():
@@ -131,13 +131,13 @@ def _ask(front: Front, asked: Asked, enough: threading.Event, counts: list[int],
                 counts[place] += 1
 
 
-def _deliver(system: System, front: Front | None) -> float:
+def _deliver(system: System, front: NginxProxy | None) -> float:
     """One delivery on a connection of its own: the seconds that it took."""
     if front is None:
         return deliver(system.port)
     before, body = time.monotonic(), event_body(new_id())
     with front.connected() as client:
-        client.sendall(request("POST", HOOK, {**signed(body), "Host": NAME}, body))
+        client.sendall(request("POST", WEBHOOK_PATH, {**signed(body), "Host": NAME}, body))
         response = HTTPResponse(client)
         response.begin()
         assert response.status == 202, response.status
@@ -153,7 +153,7 @@ def _deliveries(send: Callable[[], float], seconds: float) -> list[float]:
     return took
 
 
-def _memory(report: Report, system: System, front: Front | None) -> None:
+def _memory(report: Report, system: System, front: NginxProxy | None) -> None:
     """What bodies take that lack their last byte; their signatures have the right form."""
     sys.stderr.write("  bodies without end\n")
     before = _megabytes(system)
@@ -163,7 +163,7 @@ def _memory(report: Report, system: System, front: Front | None) -> None:
             with suppress(OSError):
                 clients.append(stack.enter_context(_client(system, front)))
                 host = {"Host": NAME} if front else {}
-                clients[-1].sendall(request("POST", HOOK, {**WRONG, **host}, b" " * LARGEST)[:-1])
+                clients[-1].sendall(request("POST", WEBHOOK_PATH, {**WRONG, **host}, b" " * LARGEST)[:-1])
         took = _deliveries(lambda: _deliver(system, front), 5)
         most = _megabytes(system)
     line = (before, most, f"{median(took):.3f}", f"{max(took):.3f}")
@@ -172,7 +172,7 @@ def _memory(report: Report, system: System, front: Front | None) -> None:
 
 
 @contextmanager
-def _client(system: System, front: Front | None) -> Iterator[socket.socket]:
+def _client(system: System, front: NginxProxy | None) -> Iterator[socket.socket]:
     """A connection of one of the others."""
     if front is None:
         with socket.create_connection(("127.0.0.1", system.port), 60) as client:

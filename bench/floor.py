@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import psycopg
 
+from bench.alternating import measured
 from bench.deliveries import batches
-from bench.turns import measured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""What pull, door and rows cost, and how that grows with the organization: from 1,000 to 1,000,000 models.
+"""What pull, endpoint and rows cost, and how that grows with the organization: from 1,000 to 1,000,000 models.
 
 `python -m bench.growth [--sizes 1000,10000,100000,1000000] [--events 5000]`. For each size a mirror of its own is
-pulled twice; then so many events about its models go through the door, and from there into rows. Memory is each
+pulled twice; then so many events about its models go through the endpoint, and from there into rows. Memory is each
 process's peak, the vendor's (`bench.vendor`) told apart. Prints its part of `RESULTS.md`.
 """
 
@@ -17,10 +17,10 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from bench.alternating import run
 from bench.memory import SENDERS, send
 from bench.meters import Cost, Meter
 from bench.report import Report
-from bench.turns import run
 from bench.vendor import vendor
 from service.broker import inbox
 from service.broker.inbox import Inbox
@@ -33,7 +33,7 @@ from tests.support.system import ROOT, System, rows
 if TYPE_CHECKING:
     from tests.conftest import Sandbox
 
-FIRST, AGAIN, DOOR, ROWS = "first pull", "unchanged pull", "door", "rows"
+FIRST, AGAIN, ENDPOINT, ROWS = "first pull", "unchanged pull", "endpoint", "rows"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 MOST_MB = 400
 # Models that the events are about: few enough to be asked for at once, from all over the table.
@@ -50,7 +50,7 @@ KINDS = {
 }
 
 
-class Stretch(NamedTuple):
+class Measurement(NamedTuple):
     """What one stretch of work took and cost.
 
     Attributes:
@@ -102,7 +102,7 @@ def resident_mb(pid: int) -> float:
         return 0.0
 
 
-class Stage:
+class BenchSetup:
     """Servers of one size of organization, and the work that is done on them."""
 
     def __init__(self, folder: Path, models: int, events: int, stack: ExitStack) -> None:
@@ -114,37 +114,37 @@ class Stage:
         self._client: Any = stack.enter_context(inbox.connect(self._valkey.url, timeout=60))
         migrate(self._postgres.url)
 
-    def pull(self, shop: Sandbox) -> Stretch:
+    def pull(self, shop: Sandbox) -> Measurement:
         """A full pull."""
         servers = ["--database", self._postgres.url, "--redis", self._valkey.url]
         command = [sys.executable, "-m", "bench.pull_sides", "pull"]
         with self._peaks() as peaks, Meter(self._postgres.url, self._client) as meter:
-            told = run([*command, "--url", shop.url, "--key", shop.api_key, *servers], _Nothing(), ROOT)
+            told = run([*command, "--url", shop.url, "--key", shop.api_key, *servers], _NullMeter(), ROOT)
         found = {**peaks.found, "pull": told["peak_mb"]}
-        return Stretch(told["seconds"], told["models"], told["requests"], meter.cost, found)
+        return Measurement(told["seconds"], told["models"], told["requests"], meter.cost, found)
 
-    def door_and_rows(self) -> dict[str, Stretch]:
-        """Events through the door, and then from the inbox into rows: nothing of either runs beside the other."""
+    def webhooks_and_rows(self) -> dict[str, Measurement]:
+        """Events through the endpoint, and then from the inbox into rows: nothing of either runs beside the other."""
         with self._system() as system:
             system.start("web")
             system.wait_for_web()
             ids = [row["id"] for row in rows(self._postgres.url, SOME_MODELS.format(TOLD_OF / self._models * 100))]
-            door = self._stretch(system, lambda: deliver(system.port, ids, self._events))
+            endpoint = self._stretch(system, lambda: deliver(system.port, ids, self._events))
             system.start("worker")
-            return {DOOR: door, ROWS: self._stretch(system, self._drain)}
+            return {ENDPOINT: endpoint, ROWS: self._stretch(system, self._drain)}
 
-    def _stretch(self, system: System, work: Any) -> Stretch:
+    def _stretch(self, system: System, work: Any) -> Measurement:
         with self._peaks(system.folder) as peaks, Meter(self._postgres.url, self._client) as meter:
             began = time.perf_counter()
             work()
             seconds = time.perf_counter() - began
             # Sessions tell what they did a second later at most.
             time.sleep(1.2)
-        return Stretch(seconds, self._events, 0, meter.cost, peaks.found)
+        return Measurement(seconds, self._events, 0, meter.cost, peaks.found)
 
     def _drain(self) -> None:
         box = Inbox(self._client)
-        JobQueue(self._client).ask(Job.DRAIN)
+        JobQueue(self._client).enqueue(Job.DRAIN)
         assert eventually(lambda: box.depth().events == 0, 300)
 
     def _peaks(self, *folders: Path) -> Peaks:
@@ -155,7 +155,7 @@ class Stage:
         return System(folder, DATABASE_URL=self._postgres.url, REDIS_URL=self._valkey.url, LOG_LEVEL="warning")
 
 
-class _Nothing(AbstractContextManager["_Nothing"]):
+class _NullMeter(AbstractContextManager["_NullMeter"]):
     """Stands in for a meter where one runs already."""
 
     def __exit__(self, *_error: object) -> None: ...
@@ -179,21 +179,21 @@ def deliver(port: int, ids: list[str], events: int) -> None:
         assert sender.exitcode == 0
 
 
-def measure(models: int, events: int) -> tuple[dict[str, Stretch], float]:
+def measure(models: int, events: int) -> tuple[dict[str, Measurement], float]:
     """All stretches for one size, and the MB of the vendor."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hm-")))
         shop = stack.enter_context(vendor(models))
-        stage = Stage(folder, models, events, stack)
+        stage = BenchSetup(folder, models, events, stack)
         _say(f"{models:,} models: first pull")
         found = {FIRST: stage.pull(shop)}
         _say(f"{models:,} models: unchanged pull")
         found[AGAIN] = stage.pull(shop)
-        _say(f"{models:,} models: door and rows")
-        return {**found, **stage.door_and_rows()}, resident_mb(shop.process.pid)
+        _say(f"{models:,} models: endpoint and rows")
+        return {**found, **stage.webhooks_and_rows()}, resident_mb(shop.process.pid)
 
 
-def report_stretch(report: Report, name: str, sizes: dict[int, dict[str, Stretch]]) -> None:
+def report_stretch(report: Report, name: str, sizes: dict[int, dict[str, Measurement]]) -> None:
     """One kind of work, a line for each size."""
     kinds = list(dict.fromkeys(kind for found in sizes.values() for kind in found[name].peaks))
     lines = []
@@ -212,10 +212,10 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2f}"
 
 
-def report_goals(report: Report, sizes: dict[int, dict[str, Stretch]]) -> None:
+def report_goals(report: Report, sizes: dict[int, dict[str, Measurement]]) -> None:
     """What was to be reached: the largest size beside the one before."""
     *_, smaller, largest = sizes
-    for name in (FIRST, AGAIN, DOOR, ROWS):
+    for name in (FIRST, AGAIN, ENDPOINT, ROWS):
         one, other = sizes[largest][name], sizes[smaller][name]
         grown = (one.seconds / one.number) / (other.seconds / other.number)
         report.at_most(f"{name}: time for each at {largest:,} ÷ at {smaller:,} models", grown, 1.3)
@@ -235,14 +235,14 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of models, with commas between")
-    parser.add_argument("--events", type=int, default=5_000, help="that go through the door for each size")
+    parser.add_argument("--events", type=int, default=5_000, help="that go through the endpoint for each size")
     given = parser.parse_args()
     report = Report("Cost, and how it grows", "python -m bench.growth")
     sizes, vendors = {}, []
     for models in map(int, given.sizes.split(",")):
         sizes[models], megabytes = measure(models, given.events)
         vendors.append(f"{megabytes:,.0f} MB at {models:,}")
-    for name in (FIRST, AGAIN, DOOR, ROWS):
+    for name in (FIRST, AGAIN, ENDPOINT, ROWS):
         report_stretch(report, name, sizes)
     report.note(
         f"The vendor of this bench, which keeps every page in memory, is left out: {', '.join(vendors)} models."

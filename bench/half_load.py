@@ -1,10 +1,10 @@
-"""From POST to committed row while the door has half of what it can take: the second part of `bench.rows`.
+"""From POST to committed row while the endpoint has half of what it can take: the second part of `bench.rows`.
 
-First the door alone is asked as fast as 64 connections can, then a worker runs beside it and deliveries come evenly, at
-half that rate. An event's time begins when it was due to be sent, whether a connection was free then or not. It ends
-when another connection to Postgres hears of its row: a NOTIFY arrives after the commit, with the newest id of
-`model_changes`, and the rows up to it name their events. Both are times of one clock, and a listener that is late
-makes them longer, never shorter.
+First the endpoint alone is asked as fast as 64 connections can, then a worker runs beside it and deliveries come
+evenly, at half that rate. An event's time begins when it was due to be sent, whether a connection was free then or not.
+It ends when another connection to Postgres hears of its row: a NOTIFY arrives after the commit, with the newest id of
+`model_changes`, and the rows up to it name their events. Both are times of one clock, and a listener that is late makes
+them longer, never shorter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import psycopg
 from bench.measure import Times
 from service.broker import inbox
 from tests.support.processes import eventually
-from tests.support.system import HOOK, System, event_body, new_id, rows, signed
+from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, rows, signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +42,7 @@ WARM_UP_SECONDS = 3.0
 MAXIMUM_SECONDS = 8.0
 
 
-class Heard(NamedTuple):
+class CommitTimes(NamedTuple):
     """What a listener heard: at each of these times, rows up to this id were committed."""
 
     ids: list[int]
@@ -67,7 +67,7 @@ def measure(
         system.wait_for_web()
         most = _maximum(system.port, organization)
         client.delete(inbox.STREAM)
-        _say(f"the door takes {most:.0f} a second; now half of that")
+        _say(f"the endpoint takes {most:.0f} a second; now half of that")
         system.start("worker")
         system.deliver(event_body(new_id()))
         assert eventually(lambda: rows(postgres.url, "select from headshotpro.webhook_events limit 1"), 60), (
@@ -82,7 +82,7 @@ def measure(
     times = Times.of(_waited(postgres.url, bodies, due, heard))
     report.table(
         "From POST to committed row; two web processes, one worker, durable servers, all on this machine:",
-        ["deliveries a second", "the door's maximum alone", "p50 ms", "p95 ms", "p99 ms", "worst ms", "rows"],
+        ["deliveries a second", "the endpoint's maximum alone", "p50 ms", "p95 ms", "p99 ms", "worst ms", "rows"],
         [[f"{rate:.0f}", f"{most:.0f}", *(f"{value:.1f}" for value in times[:4]), times.calls]],
     )
     report.at_most("event to row at half load, p50", times.median, 50, " ms")
@@ -94,7 +94,7 @@ def _say(words: str) -> None:
 
 
 def _maximum(port: int, organization: Organization) -> float:
-    """Deliveries a second of the door alone, with a connection's next one as soon as the last is answered."""
+    """Deliveries a second of the endpoint alone, with a connection's next one as soon as the last is answered."""
     requests = [request(body) for body in organization.stream(5_000)]
     _in_child(_flat_out, port, requests, WARM_UP_SECONDS)
     answered: int = _in_child(_flat_out, port, requests, MAXIMUM_SECONDS)
@@ -168,13 +168,15 @@ class Client:
 def request(body: bytes) -> bytes:
     """A delivery as bytes, signed now."""
     head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
-    return f"POST {HOOK} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return (
+        f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    )
 
 
 @contextmanager
-def _listening(url: str) -> Iterator[Heard]:
+def _listening(url: str) -> Iterator[CommitTimes]:
     """Hear of commits in a thread during the block."""
-    heard, enough = Heard([], []), threading.Event()
+    heard, enough = CommitTimes([], []), threading.Event()
     connection = psycopg.connect(url, autocommit=True)
     connection.execute("listen headshotpro_changes")
 
@@ -192,7 +194,7 @@ def _listening(url: str) -> Iterator[Heard]:
     connection.close()
 
 
-def _waited(url: str, bodies: Sequence[bytes], due: Sequence[float], heard: Heard) -> list[float]:
+def _waited(url: str, bodies: Sequence[bytes], due: Sequence[float], heard: CommitTimes) -> list[float]:
     """Seconds from the sending of each event to its row; those of the warm-up and redeliveries left out."""
     sent: dict[str, float] = {}
     for body, at in zip(bodies, due, strict=True):

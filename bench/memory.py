@@ -1,7 +1,7 @@
-"""Memory of every process while a million events go through the door: `python -m bench.memory --events 1000000`.
+"""Memory of every process while a million events go through the endpoint: `python -m bench.memory --events 1000000`.
 
-Senders keep their connections and send requests a batch at a time, so that the door is busy and not they. A line for
-each hundred thousand events shows what web, worker, clock and Redis hold, and what waits.
+Senders keep their connections and send requests a batch at a time, so that the endpoint is busy and not they. A line
+for each hundred thousand events shows what web, worker, clock and Redis hold, and what waits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from service.broker import inbox
 from service.local.servers import Postgres, Valkey
 from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
-from tests.support.system import HOOK, System, event_body, new_id, rows, signed
+from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, rows, signed
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -52,7 +52,9 @@ def send(port: int, models: list[str], number: int, events: int, sent: Synchroni
 def request(body: bytes) -> bytes:
     """A delivery as bytes."""
     head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
-    return f"POST {HOOK} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    return (
+        f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    )
 
 
 def accepted(reader: socket.SocketIO) -> None:

@@ -49,7 +49,7 @@ class Meter(AbstractContextManager["Meter"]):
         self._client: Any = client
         self._looks, self._looked = 0, 0
 
-    def leave_out(self, commands: int) -> None:
+    def exclude(self, commands: int) -> None:
         """A round trip with so many commands was the bench's own."""
         self._looks += 1
         self._looked += commands

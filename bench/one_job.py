@@ -17,7 +17,7 @@ from rq.worker import SimpleWorker
 from bench.floor import apply
 from service import config
 from service.broker import inbox
-from service.broker.jobs import queue_of
+from service.broker.jobs import rq_queue
 
 QUEUE = "bench-one-job"
 JOB = "bench.one_job.apply_event"
@@ -38,7 +38,7 @@ def main() -> None:
 
     one_job._connections.append(psycopg.connect(settings.postgres_url))
     client = inbox.connect(settings.redis, timeout=None)
-    worker = SimpleWorker([queue_of(client, QUEUE)], connection=client, serializer=JSONSerializer)
+    worker = SimpleWorker([rq_queue(client, QUEUE)], connection=client, serializer=JSONSerializer)
     worker.work(logging_level="WARNING")
 
 

@@ -29,7 +29,7 @@ import redis
 from bench.memory import send
 from service.broker.inbox import Delivery
 from service.local.servers import Postgres, Valkey
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
 from tests.support.system import System, new_id, rows
@@ -58,7 +58,7 @@ APPLIED = "select count(*) as number from headshotpro.webhook_events"
 TICK = os.sysconf("SC_CLK_TCK")
 
 
-class Seen(NamedTuple):
+class ProcessSample(NamedTuple):
     """One process at one moment.
 
     Attributes:
@@ -76,9 +76,9 @@ class Seen(NamedTuple):
     redis: int
 
 
-def look(folder: Path, ports: tuple[int, int]) -> dict[int, Seen]:
+def sample_processes(folder: Path, ports: tuple[int, int]) -> dict[int, ProcessSample]:
     """Every process of the deployment, by its id."""
-    found: dict[int, Seen] = {}
+    found: dict[int, ProcessSample] = {}
     masters: set[int] = set()
     commands = processes_in(folder)
     for pid, command in commands.items():
@@ -90,7 +90,7 @@ def look(folder: Path, ports: tuple[int, int]) -> dict[int, Seen]:
             masters.add(int(fields[1]))
         cpu = (int(fields[11]) + int(fields[12])) / TICK
         peers = connections(pid)
-        found[pid] = Seen(kind, cpu, share(pid), peers[ports[0]], peers[ports[1]])
+        found[pid] = ProcessSample(kind, cpu, share(pid), peers[ports[0]], peers[ports[1]])
     return {pid: seen._replace(kind=MASTER) if pid in masters else seen for pid, seen in found.items()}
 
 
@@ -108,7 +108,7 @@ def connections(pid: int) -> Counter[int]:
     return Counter(int(words[2].split(":")[1], 16) for words in lines if words[3] == "01" and words[9] in own)
 
 
-def burnt(before: dict[int, Seen], after: dict[int, Seen]) -> dict[str, float]:
+def cpu_seconds_by_kind(before: dict[int, ProcessSample], after: dict[int, ProcessSample]) -> dict[str, float]:
     """Seconds of processor time by kind, of all processes of it together."""
     used: defaultdict[str, float] = defaultdict(float)
     for pid, seen in after.items():
@@ -152,20 +152,22 @@ def run(folder: Path, given: argparse.Namespace) -> None:
     with deployed(folder, given.models) as (system, postgres, valkey):
         ports = (postgres.port, valkey.port)
         assert eventually(lambda: rows(postgres.url, COMPLETE), 120), system.logs()
-        work = burnt({}, look(system.folder, ports))[WORK]
+        work = cpu_seconds_by_kind({}, sample_processes(system.folder, ports))[WORK]
         (pull,) = rows(postgres.url, COMPLETE)
         time.sleep(5)
-        still = look(system.folder, ports)
+        still = sample_processes(system.folder, ports)
         time.sleep(given.rest)
-        rested = look(system.folder, ports)
+        rested = sample_processes(system.folder, ports)
         seconds = load(system.port, given.events)
         began = time.monotonic()
         assert eventually(lambda: rows(postgres.url, APPLIED)[0]["number"] >= given.events, 300), system.logs()
         late = time.monotonic() - began
-        loaded = look(system.folder, ports)
-        idle = {kind: used / given.rest for kind, used in burnt(still, rested).items()}
+        loaded = sample_processes(system.folder, ports)
+        idle = {kind: used / given.rest for kind, used in cpu_seconds_by_kind(still, rested).items()}
         # Less what they would have used at rest.
-        busy = {kind: used - idle[kind] * (seconds + late) for kind, used in burnt(rested, loaded).items()}
+        busy = {
+            kind: used - idle[kind] * (seconds + late) for kind, used in cpu_seconds_by_kind(rested, loaded).items()
+        }
         print(table(loaded, idle, {kind: used * 1e6 / given.events for kind, used in busy.items()}))
         with redis.Redis.from_url(valkey.url) as client:
             memory = client.info("memory")["used_memory"] / 1_000_000
@@ -186,7 +188,7 @@ def deployed(folder: Path, models: int) -> Iterator[tuple[System, Postgres, Valk
         valkey = stack.enter_context(Valkey.start(folder / "valkey", sync="everysec"))
         migrate(postgres.url)
         options = ["--port", "0", "--models", str(models), "--quiet", "--rate", "0"]
-        command = leashed([sys.executable, "-m", "service.local.sandbox", *options], SIGTERM)
+        command = die_with_parent([sys.executable, "-m", "service.local.sandbox", *options], SIGTERM)
         vendor = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         stack.callback(vendor.terminate)
         assert vendor.stdout is not None
@@ -206,7 +208,7 @@ def deployed(folder: Path, models: int) -> Iterator[tuple[System, Postgres, Valk
         yield system, postgres, valkey
 
 
-def table(seen: dict[int, Seen], idle: dict[str, float], busy: dict[str, float]) -> str:
+def table(seen: dict[int, ProcessSample], idle: dict[str, float], busy: dict[str, float]) -> str:
     """A line for each kind of process: what one of it holds and uses at rest, and what all of it use under load."""
     lines = [
         "| process | MB | at rest, % of a processor | ms of processor for 1,000 events | to Postgres | to Redis |",

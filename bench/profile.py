@@ -20,13 +20,13 @@ from signal import SIGINT, SIGTERM
 from typing import TYPE_CHECKING, Any
 
 from bench.api import _sandbox
-from bench.clients import at_full_speed
-from bench.pile import pile
+from bench.clients import run_unthrottled
+from bench.request_file import write_requests
 from service.broker import inbox
 from service.broker.inbox import Delivery, Inbox
 from service.broker.jobs import DRAIN_QUEUE, Job, JobQueue
 from service.local.servers import Postgres, Valkey
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
 from tests.support.system import PROGRAMS, ROOT, System, event_body, new_id
@@ -81,10 +81,10 @@ def _of_web(system: System, _valkey: Valkey, path: Path, seconds: float) -> None
     """One web process, as many deliveries as it takes."""
     web = system.start("web")
     system.wait_for_web()
-    at_full_speed(system.port, pile(system.folder / "requests", 20_000), 2)
-    requests = pile(system.folder / "requests", int(8_000 * seconds))
+    run_unthrottled(system.port, write_requests(system.folder / "requests", 20_000), 2)
+    requests = write_requests(system.folder / "requests", int(8_000 * seconds))
     with _recording(path, web.process.pid):
-        at_full_speed(system.port, requests, seconds)
+        run_unthrottled(system.port, requests, seconds)
 
 
 def _of_worker(system: System, valkey: Valkey, path: Path, _seconds: float) -> None:
@@ -97,7 +97,7 @@ def _of_worker(system: System, valkey: Valkey, path: Path, _seconds: float) -> N
         assert eventually(lambda: DRAIN_QUEUE in str(processes_in(system.folder)), 30), system.logs()
         time.sleep(2)
         with _recording(path, worker.process.pid):
-            JobQueue(client).ask(Job.DRAIN)
+            JobQueue(client).enqueue(Job.DRAIN)
             assert eventually(lambda: box.depth().events == 0, 300), system.logs()
 
 
@@ -117,7 +117,7 @@ def _of_pull(system: System, _valkey: Valkey, path: Path, _seconds: float) -> No
 @contextmanager
 def _recording(path: Path, pid: int) -> Iterator[None]:
     """Look at a process and its children during the block."""
-    command = leashed([*_py_spy(path), "--pid", str(pid)], SIGTERM)
+    command = die_with_parent([*_py_spy(path), "--pid", str(pid)], SIGTERM)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as recorder:
         time.sleep(1)
         assert recorder.poll() is None, "py-spy may not look at our processes: run it as root, or allow ptrace"

@@ -1,4 +1,4 @@
-"""The sides of the bench of pulls that are ours, each in a process of its own (see `bench.turns`).
+"""The sides of the bench of pulls that are ours, each in a process of its own (see `bench.alternating`).
 
 `fetch`: the pages fetched by our client and decoded, nothing else: no pull can be quicker. `copy`: those rows into a
 bare table by COPY as well. `pull`: a full pull as a worker or `headshot-mirror pull` does it.
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from msgspec.structs import astuple
 
-from bench.turns import measured
+from bench.alternating import measured
 from service import log
 from service.config import Settings
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
-from service.mirror.walk import PAGE
+from service.mirror.walk import PAGE_SIZE
 from service.runtime import Runtime
 from service.storage import pulls
 from service.storage.database import transaction
@@ -46,8 +46,8 @@ def pages(given: argparse.Namespace) -> Iterator[tuple[ListedModel, ...]]:
     with UpstreamClient(given.url, given.key, None) as client:
         offset, more = 0, True
         while more:
-            page = client.list_models(limit=PAGE, offset=offset, priority=Priority.FULL).body
-            offset, more = offset + PAGE, page.pagination.has_more
+            page = client.list_models(limit=PAGE_SIZE, offset=offset, priority=Priority.FULL).body
+            offset, more = offset + PAGE_SIZE, page.pagination.has_more
             yield page.models
 
 
@@ -80,7 +80,7 @@ def pull(given: argparse.Namespace) -> dict[str, Any]:
     )
     log.configure(settings)
     runtime = Runtime.build(settings)
-    pull_id = advance(runtime.puller(), FULL, 0, LONGEST_SECONDS)
+    pull_id = advance(runtime.pull_context(), FULL, 0, LONGEST_SECONDS)
     assert pull_id is not None
     with transaction(runtime.engine) as connection:
         row = pulls.one(connection, pull_id)

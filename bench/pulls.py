@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psycopg
 import urllib3
 
+from bench.alternating import run
 from bench.measure import Spread, Times, ratio
 from bench.meters import Cost, Meter
 from bench.report import Report
-from bench.turns import run
 from bench.vendor import vendor
 from service.broker import inbox
 from service.local.servers import Postgres, Valkey
@@ -54,7 +54,7 @@ WRITTEN = """
 """
 
 
-class Turn(NamedTuple):
+class SideResult(NamedTuple):
     """What one side did once: what it told, and what that cost the servers."""
 
     told: dict[str, Any]
@@ -62,7 +62,7 @@ class Turn(NamedTuple):
     written: int
 
 
-class Stage:
+class BenchSetup:
     """Servers, and the sides that play on them; in each round on databases of their own.
 
     Attributes:
@@ -76,7 +76,7 @@ class Stage:
         self._client: Any = inbox.connect(valkey.url, timeout=60)
         self._shop = shop
         self._round = 0
-        self.turns: dict[str, Turn] = {}
+        self.turns: dict[str, SideResult] = {}
 
     def round(self) -> dict[str, float]:
         """Every side once; seconds by side."""
@@ -123,7 +123,7 @@ class Stage:
         # Left to autovacuum, this would be done in a later turn, on the same two processors.
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("vacuum analyze")
-        self.turns[name] = Turn(told, meter.cost, self._sql(url, WRITTEN))
+        self.turns[name] = SideResult(told, meter.cost, self._sql(url, WRITTEN))
         return float(told["seconds"])
 
     def _database(self, name: str) -> str:
@@ -166,7 +166,7 @@ def report_times(report: Report, taken: Mapping[str, list[float]], models: int) 
     report.table(f"Seconds for {models:,} models, durable Postgres:", ["side", "seconds", "models a second"], rows)
 
 
-def report_costs(report: Report, turns: Mapping[str, Turn]) -> None:
+def report_costs(report: Report, turns: Mapping[str, SideResult]) -> None:
     """What each side cost, the last time."""
     rows = [
         [
@@ -184,7 +184,7 @@ def report_costs(report: Report, turns: Mapping[str, Turn]) -> None:
     report.table("What that cost, in the last round:", columns, rows)
 
 
-def report_goals(report: Report, taken: Mapping[str, list[float]], turns: Mapping[str, Turn]) -> None:
+def report_goals(report: Report, taken: Mapping[str, list[float]], turns: Mapping[str, SideResult]) -> None:
     """What was to be reached."""
     first, again = turns[FIRST], turns[AGAIN]
     peers = [name for name in WAYS if name in taken]
@@ -225,7 +225,7 @@ def main() -> None:
         postgres = stack.enter_context(Postgres.start(folder / "postgres"))
         valkey = stack.enter_context(Valkey.start(folder / "valkey"))
         shop = stack.enter_context(vendor(given.models))
-        stage = Stage(folder, postgres, valkey, shop)
+        stage = BenchSetup(folder, postgres, valkey, shop)
         stage.round()
         rounds = [stage.round() for _ in range(given.rounds)]
         taken = {name: [seconds[name] for seconds in rounds] for name in rounds[0]}

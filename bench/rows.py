@@ -19,17 +19,17 @@ from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
 from bench import half_load, one_job
+from bench.alternating import run
 from bench.deliveries import Organization, batches
 from bench.measure import Spread, alternate, ratio
 from bench.meters import Cost, Meter, count_statements
 from bench.report import Report
-from bench.turns import run
 from service.broker import inbox
 from service.broker.inbox import STREAM, Inbox
-from service.broker.jobs import Job, JobQueue, queue_of
+from service.broker.jobs import Job, JobQueue, rq_queue
 from service.config import environment
 from service.local.servers import Postgres, Valkey
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.support.processes import processes_in
 from tests.support.system import ROOT, System, rows
@@ -43,7 +43,7 @@ IN_FLIGHT = 64
 WORKER, FLOOR, ONE_JOB, ENGINE = "one worker", "psycopg floor", "one RQ job an event", "stripe-sync-engine"
 
 
-class Stage:
+class BenchSetup:
     """Servers, the stream, and the sides that play on them.
 
     Attributes:
@@ -73,8 +73,8 @@ class Stage:
         box = Inbox(self._client)
         with self._system() as system, self._meter() as meter:
             started = system.start("worker")
-            JobQueue(self._client).ask(Job.DRAIN)
-            rate = _falling(lambda: box.depth().events, meter, commands=3)
+            JobQueue(self._client).enqueue(Job.DRAIN)
+            rate = _drain_rate(lambda: box.depth().events, meter, commands=3)
             self.peaks[WORKER] = _peak_mb(system.folder, "headshotpro-drain")
             # Counts of sessions that have ended are complete.
             started.stop()
@@ -86,19 +86,19 @@ class Stage:
         """Events a second of the psycopg script."""
         self._begin(FLOOR)
         command = [sys.executable, "-m", "bench.floor", self._postgres.url, self._file]
-        return self._told(FLOOR, command, self._meter(), len(self._bodies))
+        return self._run_side(FLOOR, command, self._meter(), len(self._bodies))
 
     def one_job(self) -> float:
         """Events a second of one RQ job for each."""
         self._begin(ONE_JOB)
-        queue = queue_of(self._client, one_job.QUEUE)
+        queue = rq_queue(self._client, one_job.QUEUE)
         bodies = self._bodies[: self._given.jobs]
         for body in bodies:
             queue.enqueue(one_job.JOB, body.decode())
-        command = leashed([sys.executable, "-m", "bench.one_job"], SIGTERM)
+        command = die_with_parent([sys.executable, "-m", "bench.one_job"], SIGTERM)
         with self._meter() as meter:
             worker = subprocess.Popen(command, cwd=ROOT, env=environment(**self._system().settings))
-            rate = _falling(lambda: queue.count, meter, commands=1)
+            rate = _drain_rate(lambda: queue.count, meter, commands=1)
             self.peaks[ONE_JOB] = _peak_mb_of(worker.pid)
             worker.terminate()
             worker.wait(15)
@@ -111,14 +111,14 @@ class Stage:
         node = shutil.which("node") or "node"
         given = [self._given.webhooks, self._given.models, IN_FLIGHT, IN_FLIGHT]
         command = [node, STRIPE, PEERS, self._postgres.url, *map(str, given)]
-        return self._told(ENGINE, command, self._meter(), self._given.webhooks)
+        return self._run_side(ENGINE, command, self._meter(), self._given.webhooks)
 
     def _begin(self, side: str) -> None:
         print(f"rows: {side}", file=sys.stderr, flush=True)
         self._client.flushall()
         self._organization.fill(self._postgres.url)
 
-    def _told(self, side: str, command: list[Any], meter: Meter, events: int) -> float:
+    def _run_side(self, side: str, command: list[Any], meter: Meter, events: int) -> float:
         told = run(command, meter, ROOT)
         self.costs[side], self.peaks[side] = (meter.cost, events), told["peak_mb"]
         return float(told["rate"])
@@ -131,7 +131,7 @@ class Stage:
         return System(folder, DATABASE_URL=self._postgres.url, REDIS_URL=self._valkey.url)
 
     def _fill_inbox(self) -> None:
-        """What the door writes, many at once."""
+        """What the endpoint writes, many at once."""
         now = time.time()
         for begin, batch in enumerate(batches(self._bodies, 1000)):
             with self._client.pipeline(transaction=False) as pipeline:
@@ -141,7 +141,7 @@ class Stage:
                 pipeline.execute()
 
 
-def _falling(depth: Callable[[], int], meter: Meter, commands: int, seconds: float = 300) -> float:
+def _drain_rate(depth: Callable[[], int], meter: Meter, commands: int, seconds: float = 300) -> float:
     """How many a second go out of something full: from the first that are gone to the last.
 
     Args:
@@ -153,7 +153,7 @@ def _falling(depth: Callable[[], int], meter: Meter, commands: int, seconds: flo
 
     def look() -> int:
         time.sleep(0.01)
-        meter.leave_out(commands)
+        meter.exclude(commands)
         assert time.monotonic() < deadline, "not empty in time"
         return depth()
 
@@ -176,7 +176,7 @@ def _peak_mb_of(pid: int) -> float:
     return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-def rate(stage: Stage, report: Report, rounds: int) -> None:
+def rate(stage: BenchSetup, report: Report, rounds: int) -> None:
     """Measure the sides in turn, and report."""
     sides = {WORKER: stage.worker, FLOOR: stage.floor, ONE_JOB: stage.one_job}
     missing = _missing_engine()
@@ -197,7 +197,7 @@ def rate(stage: Stage, report: Report, rounds: int) -> None:
         report.at_least("one worker ÷ stripe-sync-engine", ratio(taken, WORKER, ENGINE), 3)
 
 
-def _report_costs(stage: Stage, report: Report) -> None:
+def _report_costs(stage: BenchSetup, report: Report) -> None:
     lines = []
     for side, (cost, events) in stage.costs.items():
         each = [None if value is None else f"{value * 1000 / events:,.0f}" for value in cost]
@@ -249,7 +249,7 @@ def main() -> None:
     if given.only != "latency":
         with _servers() as (folder, postgres, valkey):
             count_statements(postgres)
-            rate(Stage(folder, postgres, valkey, given), report, given.rounds)
+            rate(BenchSetup(folder, postgres, valkey, given), report, given.rounds)
     if given.only != "rate":
         # Servers of their own: those of before still work on what they were told.
         with _servers() as (folder, postgres, valkey):

@@ -22,10 +22,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from service.local.sandbox.account import found_organization
+from service.local.sandbox.account import new_organization
 from service.local.sandbox.model import row
 from service.local.sandbox.people import population
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from tests.conftest import Sandbox
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Pages:
     """Every answer of the list."""
 
     def __init__(self, models: int) -> None:
-        self._organization = found_organization(Random(1))
+        self._organization = new_organization(Random(1))
         rendered: list[tuple[str, bytes]] = []
         now = int(datetime.now(UTC).timestamp() * 1000)
         for number, begin in enumerate(range(0, models, PART)):
@@ -82,7 +82,7 @@ def _head(status: int, length: int) -> bytes:
     ).encode()
 
 
-def _talk(connection: socket.socket, pages: Pages) -> None:
+def _serve_connection(connection: socket.socket, pages: Pages) -> None:
     """Answer the requests of one connection, one after another."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with connection, connection.makefile("rb") as reader:
@@ -104,14 +104,14 @@ def main() -> None:
         print(json.dumps({"url": url, "api_key": KEY, "webhook_secret": SECRET}), flush=True)
         while True:
             connection, _ = server.accept()
-            threading.Thread(target=_talk, args=(connection, pages), daemon=True).start()
+            threading.Thread(target=_serve_connection, args=(connection, pages), daemon=True).start()
 
 
 @contextmanager
 def vendor(models: int, *arguments: str, module: str = "bench.vendor") -> Iterator[Sandbox]:
     """A vendor of so many models in a process of its own: this one, or the sandbox under its module's name."""
     command = [sys.executable, "-m", module, "--models", str(models), *arguments]
-    with subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(die_with_parent(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         control = told["url"].removesuffix("/api/v2") + "/_sandbox"

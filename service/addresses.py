@@ -15,7 +15,7 @@ _HOST = re.compile(r"(\[[^\]]+\]|[^:\[\]]*)(?::(\d{1,5}))?")
 
 SENTINEL_PORT = 26379
 # These options are for the Sentinels, without the prefix; all others for Redis.
-SENTINELS_OWN = "sentinel_"
+SENTINEL_OPTION_PREFIX = "sentinel_"
 
 
 def hosts_in_query(url: str) -> str:
@@ -38,7 +38,7 @@ def hosts_in_query(url: str) -> str:
     return f"{scheme}://{names + '@' if names else ''}{path or '/'}?{'&'.join(options)}"
 
 
-class Sentinels(NamedTuple):
+class SentinelGroup(NamedTuple):
     """What a `redis+sentinel://` URL tells.
 
     Attributes:
@@ -54,7 +54,7 @@ class Sentinels(NamedTuple):
     url: str
 
 
-def sentinels(url: str) -> Sentinels | None:
+def parse_sentinel_url(url: str) -> SentinelGroup | None:
     """Read `redis+sentinel://user:password@h1:26379,h2:26379/service/0?sentinel_password=…`, or `rediss+…` for TLS.
 
     Returns:
@@ -72,10 +72,14 @@ def sentinels(url: str) -> Sentinels | None:
     if not service or not all(host for host, _ in addresses):
         raise ValueError("the name of the service is missing")
     given = parse_qsl(query, keep_blank_values=True)
-    own = {name.removeprefix(SENTINELS_OWN): value for name, value in given if name.startswith(SENTINELS_OWN)}
-    rest = urlencode([(name, value) for name, value in given if not name.startswith(SENTINELS_OWN)])
+    own = {
+        name.removeprefix(SENTINEL_OPTION_PREFIX): value
+        for name, value in given
+        if name.startswith(SENTINEL_OPTION_PREFIX)
+    }
+    rest = urlencode([(name, value) for name, value in given if not name.startswith(SENTINEL_OPTION_PREFIX)])
     plain = f"{scheme.removesuffix('+sentinel')}://{names + '@' if names else ''}sentinel/{database or '0'}?{rest}"
-    return Sentinels(addresses, service, own, plain)
+    return SentinelGroup(addresses, service, own, plain)
 
 
 def _hosts(hosts: str) -> list[tuple[str, str]]:

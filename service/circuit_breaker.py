@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # After a failure others are turned away at once for so long, and for longer where it took long: then one tries for all.
-FUSE_SECONDS = 1.0
+OPEN_SECONDS = 1.0
 SLOW_FAILURE_FACTOR = 2.0
 
 
-class Fuse:
+class CircuitBreaker:
     """Guards calls of one server, in all threads of a process.
 
     Args:
@@ -28,7 +28,7 @@ class Fuse:
     def __init__(self, unavailable: type[Unavailable], server: str) -> None:
         self._unavailable = unavailable
         self._server = server
-        self._blown_until = 0.0
+        self._open_until = 0.0
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -38,15 +38,15 @@ class Fuse:
             Unavailable: the call raised it, or was turned away.
         """
         now = monotonic()
-        if now < self._blown_until:
+        if now < self._open_until:
             raise self._unavailable(f"{self._server} was down a moment ago")
-        if self._blown_until:
+        if self._open_until:
             # This call tries for all; meanwhile the others are turned away.
-            self._blown_until = now + FUSE_SECONDS
+            self._open_until = now + OPEN_SECONDS
         try:
             yield
         except Unavailable:
             failed = monotonic()
-            self._blown_until = failed + max(FUSE_SECONDS, SLOW_FAILURE_FACTOR * (failed - now))
+            self._open_until = failed + max(OPEN_SECONDS, SLOW_FAILURE_FACTOR * (failed - now))
             raise
-        self._blown_until = 0.0
+        self._open_until = 0.0

@@ -4,21 +4,21 @@ MirrorError
 ├── SettingsError            a setting is missing or malformed (exit 2)
 ├── Stopping                 the process was asked to stop while it waited
 ├── Unavailable              a server of ours is gone: wait and go on
-│   ├── StorageUnavailable   Postgres
+│   ├── PostgresUnavailable   Postgres
 │   │   ├── LockUnavailable  another transaction holds a lock that is needed
 │   │   └── StatementTimeout a statement took longer than its limit
-│   └── InboxUnavailable     Redis
+│   └── RedisUnavailable     Redis
 │       └── ClusterRefused   it is a Redis Cluster (exit 2 of a command)
 ├── SchemaOutdated           the database is older than the code (exit 1)
-├── DeliveryRejected         a webhook delivery that the door refuses
-├── CallRefused              a call of our own API that it refuses
+├── DeliveryRejected         a webhook delivery that the endpoint refuses
+├── ApiRequestRejected              a call of our own API that it refuses
 ├── LeaseLost                another process has taken over this pull
-├── EmbeddedError            a local server could not be started
+├── LocalServerError            a local server could not be started
 └── UpstreamError            the vendor's API did not give what was asked
     ├── UpstreamUnreachable  no answer: refused, reset, cut short
     │   └── UpstreamTimeout  no answer in time
     ├── UpstreamFailed       5xx, 408, 425, or an error without a code that came as a success
-    ├── UpstreamGarbled      an answer that is not what the vendor documents
+    ├── UpstreamMalformed      an answer that is not what the vendor documents
     ├── ListUnusable         a list that ignores its parameters: no pull can read it
     ├── Throttled            no request may be sent before `retry_at`
     └── UpstreamRejected     4xx, with the vendor's code and words
@@ -58,23 +58,23 @@ class Unavailable(MirrorError):
     """A server of ours cannot be reached now."""
 
 
-class StorageUnavailable(Unavailable):
+class PostgresUnavailable(Unavailable):
     """Postgres cannot be reached."""
 
 
-class LockUnavailable(StorageUnavailable):
+class LockUnavailable(PostgresUnavailable):
     """Somebody else holds a lock that is needed, and did not let go in time."""
 
 
-class StatementTimeout(StorageUnavailable):
+class StatementTimeout(PostgresUnavailable):
     """A statement took longer than its limit, and Postgres ended it."""
 
 
-class InboxUnavailable(Unavailable):
+class RedisUnavailable(Unavailable):
     """Redis cannot be reached or cannot take what it was given."""
 
 
-class ClusterRefused(InboxUnavailable):
+class ClusterRefused(RedisUnavailable):
     """REDIS_URL leads to a Redis Cluster. A process that runs goes on without it, as while Redis is unavailable."""
 
 
@@ -83,7 +83,7 @@ class SchemaOutdated(MirrorError):
 
 
 class DeliveryRejected(MirrorError):
-    """The door refuses a delivery.
+    """The endpoint refuses a delivery.
 
     Attributes:
         status: the HTTP status of the answer.
@@ -91,14 +91,14 @@ class DeliveryRejected(MirrorError):
         answer: the label under which it is counted.
     """
 
-    def __init__(self, status: int, code: str, words: str, answer: str) -> None:
-        super().__init__(words)
+    def __init__(self, status: int, code: str, message: str, answer: str) -> None:
+        super().__init__(message)
         self.status = status
         self.code = code
         self.answer = answer
 
 
-class CallRefused(MirrorError):
+class ApiRequestRejected(MirrorError):
     """Our own API refuses a call.
 
     Attributes:
@@ -107,8 +107,8 @@ class CallRefused(MirrorError):
         retry_after: seconds after which the same call may succeed; None where it never will.
     """
 
-    def __init__(self, status: int, code: str, words: str, retry_after: int | None = None) -> None:
-        super().__init__(words)
+    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after = retry_after
@@ -118,12 +118,12 @@ class LeaseLost(MirrorError):
     """Another process has taken over this pull."""
 
 
-class EmbeddedError(MirrorError):
+class LocalServerError(MirrorError):
     """A local server could not be started; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class VendorErrorResponse:
     """An error as the vendor said it, to be passed on; its body may hold an address, so no repr shows it."""
 
     status: int
@@ -135,10 +135,10 @@ class UpstreamError(MirrorError):
     """The vendor's API did not give what was asked.
 
     Attributes:
-        said: its answer, where that was an error in the vendor's own form.
+        vendor_response: its answer, where that was an error in the vendor's own form.
     """
 
-    said: Said | None = None
+    vendor_response: VendorErrorResponse | None = None
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -153,7 +153,7 @@ class UpstreamFailed(UpstreamError):
     """The vendor answered 5xx, 408, 425 or `success: false`, again after every retry."""
 
 
-class UpstreamGarbled(UpstreamError):
+class UpstreamMalformed(UpstreamError):
     """The vendor answered with something other than it documents."""
 
 
@@ -168,8 +168,8 @@ class Throttled(UpstreamError):
         retry_at: our clock's UTC time from which a request may be sent again.
     """
 
-    def __init__(self, words: str, retry_at: datetime) -> None:
-        super().__init__(words)
+    def __init__(self, message: str, retry_at: datetime) -> None:
+        super().__init__(message)
         self.retry_at = retry_at
 
 
@@ -181,8 +181,8 @@ class UpstreamRejected(UpstreamError):
         code: the vendor's code, such as `INSUFFICIENT_CREDITS`; empty where it sent none.
     """
 
-    def __init__(self, status: int, code: str, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
         self.status = status
         self.code = code
 
@@ -196,10 +196,10 @@ class ModelNotFound(UpstreamRejected):
 
     Attributes:
         sent_at: lower end of the answer's interval, on the upstream's clock.
-        answered_at: upper end of it.
+        received_at: upper end of it.
     """
 
-    def __init__(self, code: str, words: str, sent_at: datetime, answered_at: datetime) -> None:
-        super().__init__(404, code, words)
+    def __init__(self, code: str, message: str, sent_at: datetime, received_at: datetime) -> None:
+        super().__init__(404, code, message)
         self.sent_at = sent_at
-        self.answered_at = answered_at
+        self.received_at = received_at

@@ -15,7 +15,7 @@ import structlog
 
 from service import __version__
 from service.errors import MirrorError
-from service.process_identity import surely_dead
+from service.process_identity import is_known_dead
 from service.storage import database, processes
 from service.storage.database import transaction
 
@@ -28,13 +28,13 @@ log = structlog.get_logger(__name__)
 
 WEB, WORKER, CLOCK = KINDS = ("web", "worker", "clock")
 
-EVERY_SECONDS = 5.0
+INTERVAL_SECONDS = 5.0
 # A process that does not do its work yet, or again, is looked at this often.
-LOOK_SECONDS = 0.5
+CHECK_SECONDS = 0.5
 # Neither a connection nor a statement may take longer: then the next heartbeat tries again.
 TIMEOUT_SECONDS = 2
 # A process that stops waits this long for the removal of its row.
-LEAVE_SECONDS = 2.0
+REMOVAL_SECONDS = 2.0
 
 
 class Heartbeat:
@@ -43,9 +43,9 @@ class Heartbeat:
     Args:
         url: of Postgres.
         kind: one of `KINDS`.
-        name: the process's; see `process_name.own_name`.
+        name: the process's; see `process_identity.new_process_name`.
         alive: whether the process does its work; while it does not, its row grows old.
-        every: seconds between two heartbeats.
+        interval: seconds between two heartbeats.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Heartbeat:
         kind: str,
         name: str,
         alive: Callable[[], bool] = lambda: True,
-        every: float = EVERY_SECONDS,
+        interval: float = INTERVAL_SECONDS,
     ) -> None:
         self._engine = database.connect(url, pool_size=1, overflow=0, connect_timeout=TIMEOUT_SECONDS)
-        self._process = processes.Process(name, kind, socket.gethostname(), __version__)
+        self._process = processes.ProcessRow(name, kind, socket.gethostname(), __version__)
         self._alive = alive
-        self._every = every
+        self._interval = interval
         self._started = monotonic()
         self._stop = threading.Event()
-        self._beaten = False
+        self._has_row = False
         self._failing = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -74,7 +74,7 @@ class Heartbeat:
         """Let the thread remove the row and end; returns at once."""
         self._stop.set()
 
-    def close(self, seconds: float = LEAVE_SECONDS) -> None:
+    def close(self, seconds: float = REMOVAL_SECONDS) -> None:
         """Remove the row, and wait for that no longer than some seconds: a row that stays grows old."""
         self.stop()
         if self._thread.ident is not None:
@@ -85,9 +85,9 @@ class Heartbeat:
             alive = self._alive()
             if alive:
                 self._try(self._beat)
-            self._stop.wait(self._every if alive else LOOK_SECONDS)
-        if self._beaten:
-            self._try(self._leave)
+            self._stop.wait(self._interval if alive else CHECK_SECONDS)
+        if self._has_row:
+            self._try(self._remove_row)
         self._engine.dispose()
 
     def _try(self, step: Callable[[], None]) -> None:
@@ -105,16 +105,16 @@ class Heartbeat:
     def _beat(self) -> None:
         with transaction(self._engine, TIMEOUT_SECONDS) as connection:
             processes.beat(connection, self._process, monotonic() - self._started)
-            if not self._beaten:
-                self._replace_the_dead(connection)
-        self._beaten = True
+            if not self._has_row:
+                self._remove_dead_processes(connection)
+        self._has_row = True
 
-    def _replace_the_dead(self, connection: Connection) -> None:
+    def _remove_dead_processes(self, connection: Connection) -> None:
         """Remove rows of processes that were killed here: this one has come in their place."""
-        for name in processes.names(connection, self._process.kind):
-            if surely_dead(name):
+        for name in processes.list_names(connection, self._process.kind):
+            if is_known_dead(name):
                 processes.remove(connection, name)
 
-    def _leave(self) -> None:
+    def _remove_row(self) -> None:
         with transaction(self._engine, TIMEOUT_SECONDS) as connection:
             processes.remove(connection, self._process.name)

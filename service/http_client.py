@@ -29,7 +29,7 @@ _CONNECTIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """A whole response with any status; its header names are in any case."""
 
     status: int
@@ -37,7 +37,7 @@ class Response:
     body: bytes
 
 
-class Undelivered(Exception):
+class RequestFailed(Exception):
     """There was no whole response.
 
     Attributes:
@@ -55,7 +55,7 @@ class Undelivered(Exception):
         self.may_have_arrived = may_have_arrived
 
 
-class Outgoing:
+class HttpClient:
     """Sends requests, never follows a redirect, and keeps idle connections. Safe to share between threads."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Outgoing:
         *,
         deadline: float,
         connect_timeout: float,
-        largest_body: int,
+        max_body_bytes: int,
         proxy: str | None = None,
     ) -> None:
         """Prepare; nothing is connected yet.
@@ -71,39 +71,39 @@ class Outgoing:
         Args:
             deadline: seconds for name resolution, connection, request, headers and body together.
             connect_timeout: seconds for the connection to one address.
-            largest_body: bytes, after decompression.
+            max_body_bytes: bytes, after decompression.
             proxy: URL of a proxy, with user and password if it wants them; None connects directly.
         """
         self._deadline = deadline
-        self._largest_body = largest_body
+        self._largest_body = max_body_bytes
         options: dict[str, Any] = {
             "maxsize": _CONNECTIONS,
             "retries": False,
             "timeout": urllib3.Timeout(connect=connect_timeout, read=deadline),
-            "ssl_context": _tls(),
+            "ssl_context": _tls_context(),
         }
-        self._pools = _through(proxy, options) if proxy else urllib3.PoolManager(**options)
+        self._pools = _proxy_manager(proxy, options) if proxy else urllib3.PoolManager(**options)
         self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
+    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpResponse:
         """Send a request and read its whole response.
 
         Raises:
-            Undelivered: there was none within the deadline.
+            RequestFailed: there was none within the deadline.
         """
         attempt = _Attempt(lambda: self._exchange(method, url, headers, body))
         attempt.start()
         try:
-            in_time = attempt.over.wait(self._deadline)
+            in_time = attempt.finished.wait(self._deadline)
         finally:
             # Also where the caller is interrupted while it waits.
             attempt.abandon()
         if not in_time:
             # Its result since then is not used: a socket that was shut down looks like the end of a response.
             message = f"no whole response within {self._deadline:g} s"
-            raise Undelivered(message, timed_out=True, may_have_arrived=attempt.connected)
+            raise RequestFailed(message, timed_out=True, may_have_arrived=attempt.connected)
         if attempt.error is not None:
-            raise _undelivered(attempt.error, may_have_arrived=attempt.connected) from None
+            raise _request_failed(attempt.error, may_have_arrived=attempt.connected) from None
         assert attempt.response is not None, "an attempt that is over has a response or an error"
         return attempt.response
 
@@ -111,7 +111,7 @@ class Outgoing:
         """Close the idle connections."""
         self._pools.clear()
 
-    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Response:
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpResponse:
         response = self._pools.request(method, url, headers=headers, body=body, preload_content=False, redirect=False)
         # Closes what was not read to its end; else the connection is back in the pool by then.
         with closing(response):
@@ -119,19 +119,19 @@ class Outgoing:
             while piece := response.read1(65536):
                 content += piece
                 if len(content) > self._largest_body:
-                    raise Undelivered(f"the body is larger than {self._largest_body} bytes", too_large=True)
-            return Response(response.status, response.headers, bytes(content))
+                    raise RequestFailed(f"the body is larger than {self._largest_body} bytes", too_large=True)
+            return HttpResponse(response.status, response.headers, bytes(content))
 
 
 class _Attempt(threading.Thread):
     """One request in a thread of its own; a daemon, so that name resolution that hangs keeps no process alive.
 
     Attributes:
-        over: set when there is a response or an error.
+        finished: set when there is a response or an error.
         connected: the connection stood, TLS and proxy included, so the server may have read the request.
     """
 
-    def __init__(self, exchange: Callable[[], Response]) -> None:
+    def __init__(self, exchange: Callable[[], HttpResponse]) -> None:
         super().__init__(name="outgoing", daemon=True)
         self._exchange = exchange
         self._connection: HTTPConnection | None = None
@@ -139,19 +139,19 @@ class _Attempt(threading.Thread):
         self._raw: socket | None = None
         self._turn = threading.Lock()
         self._abandoned = False
-        self.over = threading.Event()
+        self.finished = threading.Event()
         self.connected = False
-        self.response: Response | None = None
+        self.response: HttpResponse | None = None
         self.error: Exception | None = None
 
     def run(self) -> None:
         _current.attempt = self
         try:
             self.response = self._exchange()
-        except Exception as error:  # noqa: BLE001 - raised by `Outgoing.send`, where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised by `HttpClient.send`, where it is waited for
             self.error = error
         finally:
-            self.over.set()
+            self.finished.set()
             if self._raw is not None:
                 self._raw.close()
 
@@ -159,17 +159,17 @@ class _Attempt(threading.Thread):
         """Nothing is sent from now on; a thread that still waits for its socket ends."""
         with self._turn:
             self._abandoned = True
-        if self.over.is_set():
+        if self.finished.is_set():
             return
         connection = self._connection
         for used in (*self._sockets, self._raw, connection and connection.sock):
-            _shut(used)
+            _shut_down_socket(used)
 
-    def connecting(self, connection: HTTPConnection) -> None:
+    def on_connecting(self, connection: HTTPConnection) -> None:
         """A connection is used, perhaps a kept one."""
         self._connection = connection
 
-    def sending(self) -> None:
+    def on_sending(self) -> None:
         """The connection stands; what is sent from here on may arrive.
 
         Raises:
@@ -180,19 +180,19 @@ class _Attempt(threading.Thread):
                 raise OSError("the request was abandoned")
             self.connected = True
 
-    def handshaking(self, raw: socket) -> None:
+    def on_handshake(self, raw: socket) -> None:
         """TLS begins. `ssl` takes the socket over, and hands it out after the handshake only: a copy is kept."""
         self._raw = raw.dup()
-        self.reading(self._raw)
+        self.on_reading(self._raw)
 
-    def reading(self, used: socket) -> None:
+    def on_reading(self, used: socket) -> None:
         """A response is read from a socket, which the connection need not know any more."""
         self._sockets.append(used)
         if self._abandoned:
-            _shut(used)
+            _shut_down_socket(used)
 
 
-def _shut(used: Any) -> None:
+def _shut_down_socket(used: Any) -> None:
     with suppress(OSError, AttributeError):
         used.shutdown(SHUT_RDWR)
 
@@ -204,31 +204,31 @@ class _Current(threading.local):
 _current = _Current()
 
 
-class _Watched(HTTPConnection):
+class _WatchedConnection(HTTPConnection):
     """A connection whose socket the attempt knows; each method is http.client's."""
 
     def connect(self) -> None:
-        _current.attempt.connecting(self)
+        _current.attempt.on_connecting(self)
         super().connect()
-        _current.attempt.sending()
+        _current.attempt.on_sending()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
-            _current.attempt.connecting(self)
-            _current.attempt.sending()
+            _current.attempt.on_connecting(self)
+            _current.attempt.on_sending()
         super().request(*args, **kwargs)
 
     def getresponse(self) -> Any:
-        _current.attempt.reading(self.sock)
+        _current.attempt.on_reading(self.sock)
         return super().getresponse()
 
 
-class _SecureWatched(_Watched, HTTPSConnection):
+class _SecureWatched(_WatchedConnection, HTTPSConnection):
     """The same with TLS."""
 
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Watched
+    ConnectionCls = _WatchedConnection
 
 
 class _SecurePool(urllib3.HTTPSConnectionPool):
@@ -239,18 +239,18 @@ class _Tls(ssl.SSLContext):
     """The standard library's context, which lets the attempt know the socket of a handshake."""
 
     def wrap_socket(self, sock: socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        _current.attempt.handshaking(sock)
+        _current.attempt.on_handshake(sock)
         return super().wrap_socket(sock, *args, **kwargs)
 
 
-def _tls() -> ssl.SSLContext:
+def _tls_context() -> ssl.SSLContext:
     """Certificates and host names are checked: `PROTOCOL_TLS_CLIENT` says both."""
     context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     return context
 
 
-def _through(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
+def _proxy_manager(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
     parts = urlsplit(proxy)
     login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     headers = urllib3.make_headers(proxy_basic_auth=login) if parts.username else None
@@ -258,9 +258,9 @@ def _through(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
     return urllib3.ProxyManager(address, proxy_headers=headers, **options)
 
 
-def _undelivered(error: Exception, *, may_have_arrived: bool) -> Undelivered:
+def _request_failed(error: Exception, *, may_have_arrived: bool) -> RequestFailed:
     """An error of urllib3's as ours; anything else is a fault of the program, and stays what it is."""
-    if isinstance(error, Undelivered):
+    if isinstance(error, RequestFailed):
         return error
     if not isinstance(error, (HTTPError, HTTPException, OSError)):
         raise error
@@ -268,4 +268,4 @@ def _undelivered(error: Exception, *, may_have_arrived: bool) -> Undelivered:
     message = "no response in time" if timed_out else str(error)
     if not may_have_arrived and not timed_out:
         message = f"cannot connect: {error}"
-    return Undelivered(message, timed_out=timed_out, may_have_arrived=may_have_arrived)
+    return RequestFailed(message, timed_out=timed_out, may_have_arrived=may_have_arrived)

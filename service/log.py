@@ -1,7 +1,8 @@
 """Logs: one JSON object a line on stderr, or readable lines where LOG_FORMAT=console.
 
-Our own lines do not pass through the standard library's logging: the door writes one for each delivery, and there that
-took four times as long as the line itself. Personal data, secrets and raw bodies are never passed to a logger; ids are.
+Our own lines do not pass through the standard library's logging: the endpoint writes one for each delivery, and there
+that took four times as long as the line itself. Personal data, secrets and raw bodies are never passed to a logger; ids
+are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import structlog
 
 from service import redaction
 from service.errors import MirrorError
-from service.plain_text import visible
+from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,13 +32,13 @@ if TYPE_CHECKING:
 
 
 # An id or a name from outside may be as long as a whole body; collectors of logs split or drop lines of 16 KB.
-LONGEST_VALUE = 1000
+MAX_VALUE_LENGTH = 1000
 # A message of a library may hold a traceback, too: RQ's does.
-LONGEST_TRACE = 12_000
+MAX_TRACE_LENGTH = 12_000
 _TRACES = ("event", "trace", "exception")
 
 
-class _Lines:
+class _StderrLines:
     """Writes finished lines to stderr. A line that cannot be written is no error of who logs it: it is lost."""
 
     def msg(self, line: str) -> None:
@@ -57,7 +58,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _cut,
     ]
-    redaction.remember(settings.secrets)
+    redaction.register_secrets(settings.secrets)
     last: list[Any]
     if settings.log_format == "json":
         exceptions = structlog.processors.ExceptionRenderer(_traceback)
@@ -88,28 +89,30 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        logger_factory=lambda *_: _Lines(),
+        logger_factory=lambda *_: _StderrLines(),
         cache_logger_on_first_use=True,
     )
 
 
-def hide_words_of_crashes() -> None:
+def log_crashes_without_messages() -> None:
     """Log an error that ends this process or one of its threads; Python's own hooks print what it says, too."""
 
     def crash(kind: type[BaseException], error: BaseException | None, _trace: TracebackType | None) -> None:
         if error is not None:
-            structlog.get_logger(__name__).critical("crashed", reason=kind.__qualname__, trace=without_messages(error))
+            structlog.get_logger(__name__).critical(
+                "crashed", reason=kind.__qualname__, trace=format_without_messages(error)
+            )
 
     sys.excepthook = crash
     threading.excepthook = lambda ended: crash(ended.exc_type, ended.exc_value, ended.exc_traceback)
 
 
 def _traceback(exc_info: ExcInfo) -> str:
-    return without_messages(exc_info[1])
+    return format_without_messages(exc_info[1])
 
 
 def _print_traceback(output: TextIO, exc_info: ExcInfo) -> None:
-    output.write(f"\n{without_messages(exc_info[1])}")
+    output.write(f"\n{format_without_messages(exc_info[1])}")
 
 
 def _without_secrets(_logger: Any, _method: str, line: str) -> str:
@@ -119,7 +122,7 @@ def _without_secrets(_logger: Any, _method: str, line: str) -> str:
 def _cut(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Cut texts that are too long for a line in their middle: the end of a traceback says most."""
     for name, value in event.items():
-        longest = LONGEST_TRACE if name in _TRACES else LONGEST_VALUE
+        longest = MAX_TRACE_LENGTH if name in _TRACES else MAX_VALUE_LENGTH
         if isinstance(value, str) and len(value) > longest:
             # Before it is cut: half of a key is a secret, too.
             plain = redaction.redact(value)
@@ -130,7 +133,7 @@ def _cut(_logger: Any, _method: str, event: structlog.typing.EventDict) -> struc
 
 def _visible_values(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Spell out what a terminal would obey; JSON does so by itself."""
-    return {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: escape_controls(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _json_writer() -> Callable[..., str]:
@@ -143,12 +146,12 @@ def _json_writer() -> Callable[..., str]:
     return write
 
 
-def without_messages(error: BaseException) -> str:
+def format_without_messages(error: BaseException) -> str:
     """The traceback of an error and of those that led to it, the first cause first."""
     return "\n".join("".join([*traceback.format_tb(one.__traceback__), _kind(one)]) for one in _chain(error))
 
 
-def place(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """File and line where an error was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "unknown"

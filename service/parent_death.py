@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG = 1
 
 
-def leashed(command: Sequence[str | Path], last: signal.Signals) -> list[str]:
-    """A command line that becomes `command` and is sent the signal `last` when this process ends.
+def die_with_parent(command: Sequence[str | Path], death_signal: signal.Signals) -> list[str]:
+    """A command line that becomes `command` and is sent the signal `death_signal` when this process ends.
 
     Linux counts the thread that starts it as its parent: start it from a thread that lives as long as the process.
     """
-    return [sys.executable, "-I", "-S", __file__, str(last.value), str(os.getpid()), *map(str, command)]
+    return [sys.executable, "-I", "-S", __file__, str(death_signal.value), str(os.getpid()), *map(str, command)]
 
 
-def end_with(parent: int, number: int) -> None:
+def signal_on_parent_death(parent: int, number: int) -> None:
     """Let Linux send this process the signal `number` when `parent` dies; end at once when it is dead already."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
@@ -42,7 +42,7 @@ def end_with(parent: int, number: int) -> None:
 def main(arguments: list[str]) -> None:
     """Ask for the signal, make sure that the parent still lives, become the command."""
     number, parent, *command = arguments
-    end_with(int(parent), int(number))
+    signal_on_parent_death(int(parent), int(number))
     # The command is one of ours, never from outside.
     os.execv(command[0], command)  # noqa: S606
 

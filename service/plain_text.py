@@ -11,10 +11,10 @@ import re
 _UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 UNSAFE = re.compile(f"[{_UNSAFE}]")
 UNSAFE_BUT_NEWLINE = re.compile(f"(?!\n)[{_UNSAFE}]")
-LONGEST_LINE = 200
+MAX_LINE_LENGTH = 200
 
 
-def visible(text: str, *, lines: bool = False) -> str:
+def escape_controls(text: str, *, lines: bool = False) -> str:
     """The text with every character that a terminal would obey spelled out: an escape is a backslash and `x1b`.
 
     Args:
@@ -28,4 +28,4 @@ def visible(text: str, *, lines: bool = False) -> str:
 def one_line(text: str) -> str:
     """The text as part of a line: what a terminal would obey is a space, and what is too long is cut."""
     words = " ".join(UNSAFE.sub(" ", text).split())
-    return words if len(words) <= LONGEST_LINE else f"{words[: LONGEST_LINE - 1]}…"
+    return words if len(words) <= MAX_LINE_LENGTH else f"{words[: MAX_LINE_LENGTH - 1]}…"

@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 
 
-def own_name() -> str:
+def new_process_name() -> str:
     """A new name for this process: machine, process id, and something that a restart does not repeat."""
-    return f"{machine()}:{os.getpid()}:{secrets.token_hex(3)}"
+    return f"{machine_id()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 @cache
-def machine() -> str:
+def machine_id() -> str:
     """The place in which this process's id is its own: host name, boot of the kernel, namespace of process ids.
 
     The host name alone is no place: containers of one pod share it, and so do images that are all called `localhost`.
@@ -32,11 +32,11 @@ def machine() -> str:
     return f"{socket.gethostname()}/{boot}/{space}"
 
 
-def surely_dead(name: str) -> bool:
+def is_known_dead(name: str) -> bool:
     """Whether a named process ran where this one runs, and has ended; of other machines nothing is known."""
     place, _, rest = name.partition(":")
     pid = rest.partition(":")[0]
-    if place != machine() or not pid.isdecimal():
+    if place != machine_id() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)

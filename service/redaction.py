@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 REDACTED = "[redacted]"
 # A shorter one may be a word of its own, such as a database's name, and would make messages unreadable.
-SHORTEST = 8
+MIN_SECRET_LENGTH = 8
 
 # One URL of a list with commas between its parts, as they stand in ALERT_URLS.
 _URLS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:(?!,\s*[a-zA-Z][a-zA-Z0-9+.-]*://).)*")
 
-_forms: tuple[str, ...] = ()
+_variants: tuple[str, ...] = ()
 
 
-def remember(secrets: Iterable[str]) -> None:
+def register_secrets(secrets: Iterable[str]) -> None:
     """Replace the secrets that this process knows; those under eight characters are passed over."""
-    global _forms  # noqa: PLW0603 - one process has one set of settings
-    found = {form for secret in secrets if len(secret) >= SHORTEST for form in _forms_of(secret)}
+    global _variants  # noqa: PLW0603 - one process has one set of settings
+    found = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in _variants_of(secret)}
     # The longest first: one secret may be a part of another.
-    _forms = tuple(sorted(found, key=lambda form: (-len(form), form)))
+    _variants = tuple(sorted(found, key=lambda form: (-len(form), form)))
 
 
 def redact(text: str) -> str:
     """The text with every known secret replaced, as it is or encoded for a URL, JSON or base64."""
-    for form in _forms:
+    for form in _variants:
         if form in text:
             text = text.replace(form, REDACTED)
     return text
@@ -62,7 +62,7 @@ def passwords_in(value: str) -> set[str]:
     return found
 
 
-def _forms_of(secret: str) -> set[str]:
+def _variants_of(secret: str) -> set[str]:
     encoded = b64encode(secret.encode("utf-8", "replace")).decode()
     return {
         secret,

@@ -8,16 +8,16 @@ from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from service.alerts.api_key_status import Access
+from service.alerts.api_key_status import ApiKeyStatus
 from service.broker import inbox
 from service.broker.counters import BUDGET_WAIT_SECONDS, BUDGET_WAITS, UPSTREAM_REQUESTS, Counters
 from service.broker.inbox import Inbox, StaleModels
 from service.broker.jobs import JobQueue
 from service.errors import Stopping
-from service.mirror.pull_state import Puller
-from service.process_identity import own_name
+from service.mirror.pull_state import PullContext
+from service.process_identity import new_process_name
 from service.storage import database
-from service.upstream.budget import Budget
+from service.upstream.budget import RequestBudget
 from service.upstream.client import UpstreamClient
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 # Below the lease of a pull, so that a slow response does not cost it.
 RESPONSE_TIMEOUT_SECONDS = 10.0
 # A wait reports progress at least this often, in seconds.
-LONGEST_SILENCE_SECONDS = 5.0
+PROGRESS_INTERVAL_SECONDS = 5.0
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestCounter:
     """Counts the requests that a client sends, for this process's pulls and for `/metrics`."""
 
     counters: Counters
@@ -71,17 +71,17 @@ class Runtime:
     engine: Engine
     redis: redis.Redis
     stop: threading.Event = field(default_factory=threading.Event)
-    name: str = field(default_factory=own_name)
+    name: str = field(default_factory=new_process_name)
     progress: Callable[[], None] = lambda: None
     _client: UpstreamClient | None = None
     counters: Counters = field(init=False)
-    _tally: Tally = field(init=False)
-    _access: Access | None = None
+    _request_counter: RequestCounter = field(init=False)
+    _access: ApiKeyStatus | None = None
 
     def __post_init__(self) -> None:
         """Counting begins with the process."""
         self.counters = Counters(self.redis)
-        self._tally = Tally(self.counters)
+        self._request_counter = RequestCounter(self.counters)
 
     @classmethod
     def build(cls, settings: Settings) -> Runtime:
@@ -112,7 +112,7 @@ class Runtime:
     def client(self) -> UpstreamClient:
         """The upstream, under the budget that all processes share."""
         if self._client is None:
-            budget = Budget(self.redis, self.settings.rate_budget, self.settings.detail_budget)
+            budget = RequestBudget(self.redis, self.settings.rate_budget, self.settings.detail_budget)
             self._client = UpstreamClient(
                 self.settings.headshotpro_api_url,
                 self.settings.api_key,
@@ -121,30 +121,32 @@ class Runtime:
                 response_timeout=RESPONSE_TIMEOUT_SECONDS,
                 proxy=self.settings.proxy_for(self.settings.headshotpro_api_url),
                 observe=self._observe,
-                observe_wait=self._tally.observe_wait,
+                observe_wait=self._request_counter.observe_wait,
                 observe_clock=self._observe_clock,
             )
         return self._client
 
     def _observe(self, route: str, status: int | str, seconds: float) -> None:
         """One try of a request: it is counted, and what it says of our key is remembered."""
-        self._tally.observe(route, status, seconds)
-        self._known_access().observe(route, status)
+        self._request_counter.observe(route, status, seconds)
+        self._api_key_status().observe(route, status)
 
     def _observe_clock(self, skew: timedelta | None) -> None:
-        self._known_access().observe_clock(skew)
+        self._api_key_status().observe_clock(skew)
 
-    def _known_access(self) -> Access:
-        self._access = self._access or Access(self.engine)
+    def _api_key_status(self) -> ApiKeyStatus:
+        self._access = self._access or ApiKeyStatus(self.engine)
         return self._access
 
     def requests_sent(self) -> int:
         """How many requests `client` has sent so far."""
-        return self._tally.requests
+        return self._request_counter.requests
 
-    def puller(self, progress: Callable[[int, int], None] = lambda _met, _total: None) -> Puller:
+    def pull_context(self, progress: Callable[[int, int], None] = lambda _met, _total: None) -> PullContext:
         """What pulls of this process share."""
-        return Puller(self.engine, self.client, self.name, self.settings.tombstone_limit, self.requests_sent, progress)
+        return PullContext(
+            self.engine, self.client, self.name, self.settings.tombstone_limit, self.requests_sent, progress
+        )
 
     def pause(self, seconds: float) -> None:
         """Wait, unless the process is asked to stop.
@@ -155,7 +157,7 @@ class Runtime:
         deadline = monotonic() + seconds
         while (left := deadline - monotonic()) > 0:
             self.progress()
-            if self.stop.wait(min(left, LONGEST_SILENCE_SECONDS)):
+            if self.stop.wait(min(left, PROGRESS_INTERVAL_SECONDS)):
                 raise Stopping("asked to stop")
         if self.stop.is_set():
             raise Stopping("asked to stop")

@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.alerts import problems
-from service.alerts.problems import Facts, Seen
+from service.alerts.problems import ProblemFacts, SeenProcess
 from service.broker import counters, durability, inbox
 from service.broker.counters import DELIVERIES
-from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
+from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
 from service.storage import alerts, database, processes
-from service.storage.deadline import Question
+from service.storage.deadline import BackgroundCall
 from service.storage.migrations import revision
-from service.storage.status_report import server, snapshot
-from service.upstream.budget import Budget
+from service.storage.status_report import server_info, snapshot
+from service.upstream.budget import RequestBudget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from service.alerts.problems import Problem
-    from service.broker.durability import Room
+    from service.broker.durability import InboxCapacity
     from service.config import Settings
-    from service.storage.status_report import Snapshot
+    from service.storage.status_report import MirrorSnapshot
 
 # Either server has this long, whatever it does; they are asked one after the other.
 SERVER_SECONDS = 4
@@ -34,21 +34,21 @@ SERVER_SECONDS = 4
 REFUSED = ("forged", "stale")
 
 
-class _FromPostgres(NamedTuple):
+class _PostgresState(NamedTuple):
     now: datetime
     processes: list[dict[str, Any]]
     alerts: list[str]
-    figures: Snapshot | None
+    figures: MirrorSnapshot | None
 
 
-class _FromRedis(NamedTuple):
-    room: Room
+class _RedisState(NamedTuple):
+    capacity: InboxCapacity
     requests_left: int
     counts: Mapping[tuple[str, ...], float]
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class MirrorState:
     """The mirror at one moment.
 
     Attributes:
@@ -58,10 +58,10 @@ class State:
         redis: what Redis knows.
     """
 
-    facts: Facts
+    facts: ProblemFacts
     processes: Sequence[Mapping[str, Any]] | None
-    figures: Snapshot | None
-    redis: _FromRedis | None
+    figures: MirrorSnapshot | None
+    redis: _RedisState | None
 
     @property
     def problems(self) -> list[Problem]:
@@ -73,14 +73,14 @@ class State:
         """Events that are not applied yet, as far as is known; None while Redis is unavailable."""
         if self.redis is None:
             return None
-        return self.redis.room.events + (self.figures.spooled_events if self.figures else 0)
+        return self.redis.capacity.events + (self.figures.spooled_events if self.figures else 0)
 
     @property
     def oldest_waiting_seconds(self) -> float | None:
         """Age of the oldest of them."""
         if self.redis is None:
             return None
-        ages = (self.redis.room.depth.oldest_seconds, self.figures and self.figures.oldest_spooled_seconds)
+        ages = (self.redis.capacity.depth.oldest_seconds, self.figures and self.figures.oldest_spooled_seconds)
         return max((age for age in ages if age is not None), default=None)
 
     @property
@@ -88,7 +88,7 @@ class State:
         """Deliveries that were answered with 401 so far."""
         if self.redis is None:
             return None
-        return int(sum(self.redis.counts.get((DELIVERIES, answer), 0) for answer in REFUSED))
+        return int(sum(self.redis.counts.get((DELIVERIES, result), 0) for result in REFUSED))
 
 
 class StatusReader:
@@ -105,22 +105,22 @@ class StatusReader:
         )
         self._client = inbox.connect(settings.redis, timeout=SERVER_SECONDS)
 
-    def read(self, *, figures: bool = True) -> State:
+    def read(self, *, figures: bool = True) -> MirrorState:
         """The state now; without the figures it costs both servers next to nothing."""
-        found, postgres, outdated = self._ask_postgres(figures=figures)
-        redis, gone = self._ask_redis()
+        found, postgres, schema_error = self._read_postgres(figures=figures)
+        redis, redis_error = self._read_redis()
         rows = found.processes if found else []
-        facts = Facts(
+        facts = ProblemFacts(
             postgres=postgres,
-            redis=gone,
-            schema=outdated,
-            inbox=redis.room.state if redis and redis.room.full else "",
+            redis=redis_error,
+            schema=schema_error,
+            inbox=redis.capacity.state if redis and redis.capacity.full else "",
             now=found.now if found else None,
-            processes=[Seen(row["kind"], row["started_at"], row["seen_at"]) for row in rows],
+            processes=[SeenProcess(row["kind"], row["started_at"], row["seen_at"]) for row in rows],
             expected=self._expected([row["kind"] for row in rows]),
             alerts=found.alerts if found else (),
         )
-        return State(facts, found and found.processes, found and found.figures, redis)
+        return MirrorState(facts, found and found.processes, found and found.figures, redis)
 
     def close(self) -> None:
         """Close the connections."""
@@ -132,32 +132,32 @@ class StatusReader:
         wants_web = self._settings.headshotpro_webhook_secret is not None or "web" in seen
         return ("web", "worker", "clock") if wants_web else ("worker", "clock")
 
-    def _ask_postgres(self, *, figures: bool) -> tuple[_FromPostgres | None, str, str]:
+    def _read_postgres(self, *, figures: bool) -> tuple[_PostgresState | None, str, str]:
         """The state from Postgres, or why it is unavailable, or why its schema is too old."""
         try:
-            return Question(lambda: self._of_postgres(figures=figures)).answer(2 * SERVER_SECONDS), "", ""
-        except StorageUnavailable as error:
+            return BackgroundCall(lambda: self._query_postgres(figures=figures)).result(2 * SERVER_SECONDS), "", ""
+        except PostgresUnavailable as error:
             return None, str(error).removeprefix("Postgres cannot be reached or gave up: "), ""
         except SchemaOutdated as error:
             return None, "", str(error)
 
-    def _of_postgres(self, *, figures: bool) -> _FromPostgres:
+    def _query_postgres(self, *, figures: bool) -> _PostgresState:
         revision.check(self._engine)
         with database.transaction(self._engine, SERVER_SECONDS) as connection:
             database.require_writes(connection)
-            _version, now = server(connection)
-            return _FromPostgres(
+            _version, now = server_info(connection)
+            return _PostgresState(
                 now,
-                processes.listed(connection),
-                alerts.unacknowledged(connection),
+                processes.list_rows(connection),
+                alerts.unacknowledged_kinds(connection),
                 snapshot(connection) if figures else None,
             )
 
-    def _ask_redis(self) -> tuple[_FromRedis | None, str]:
+    def _read_redis(self) -> tuple[_RedisState | None, str]:
         settings = self._settings
         try:
-            budget = Budget(self._client, settings.rate_budget, settings.detail_budget)
-            room = durability.room(self._client, settings.inbox_limit)
-            return _FromRedis(room, budget.requests_left(), counters.read(self._client)), ""
-        except InboxUnavailable as error:
+            budget = RequestBudget(self._client, settings.rate_budget, settings.detail_budget)
+            capacity = durability.capacity(self._client, settings.inbox_limit)
+            return _RedisState(capacity, budget.requests_left(), counters.read(self._client)), ""
+        except RedisUnavailable as error:
             return None, str(error).removeprefix("Redis cannot be reached or refuses: ")

@@ -142,4 +142,4 @@ def sandbox(_sandboxes: Sandboxes) -> Iterator[StartSandbox]:
 
     yield start
     for running, options in started:
-        _sandboxes.give_back(running, options)
+        _sandboxes.release(running, options)

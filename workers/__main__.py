@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from service.config import Settings
 
-NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
+REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
 
 def main(process: str) -> int:
     """Run a process until it is asked to stop; its exit status."""
     try:
-        settings = config.load(NEEDS)
+        settings = config.load(REQUIRED_SETTINGS)
         log.configure(settings)
-        log.hide_words_of_crashes()
+        log.log_crashes_without_messages()
         inbox.require_usable(settings.redis)
         _entry(process)(settings)
     except SettingsError as error:

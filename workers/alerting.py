@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.alerts import receivers
-from service.alerts.evaluator import Plan, Watch
-from service.alerts.liveness import read_inbox
-from service.alerts.outbox_sender import Desk
-from service.errors import SchemaOutdated, StorageUnavailable
+from service.alerts.evaluator import AlertEvaluator, EvaluatorConfig
+from service.alerts.liveness import read_inbox_liveness
+from service.alerts.outbox_sender import OutboxSender
+from service.errors import PostgresUnavailable, SchemaOutdated
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
@@ -38,14 +38,16 @@ class Alerting:
         """
         settings = runtime.settings
         self._stop = runtime.stop
-        self._watch = Watch(runtime.engine, Plan.of(settings), lambda: read_inbox(runtime.redis))
-        self._desk = Desk(
+        self._evaluator = AlertEvaluator(
+            runtime.engine, EvaluatorConfig.from_settings(settings), lambda: read_inbox_liveness(runtime.redis)
+        )
+        self._outbox_sender = OutboxSender(
             runtime.engine,
-            receivers.of(settings),
+            receivers.from_settings(settings),
             show_names=settings.alert_show_names,
             public_url=settings.public_url,
         )
-        self._announced = False
+        self._registered = False
         self._thread = threading.Thread(target=self._run, name="alerting", daemon=True)
 
     def start(self) -> None:
@@ -57,17 +59,17 @@ class Alerting:
         """Wait for the end of the thread, and for what is being sent; a thread that hangs is left alone."""
         if self._thread.ident is not None:
             self._thread.join(LAST_SECONDS)
-        self._desk.close(LAST_SECONDS)
+        self._outbox_sender.close(LAST_SECONDS)
 
     def tick(self) -> None:
         """One look and one round of sending; a Postgres that is gone is waited for."""
         try:
-            if not self._announced:
-                self._desk.announce()
-                self._announced = True
-            self._watch.tick()
-            self._desk.tick()
-        except (StorageUnavailable, SchemaOutdated) as error:
+            if not self._registered:
+                self._outbox_sender.register_receivers()
+                self._registered = True
+            self._evaluator.tick()
+            self._outbox_sender.tick()
+        except (PostgresUnavailable, SchemaOutdated) as error:
             log.warning("alerting.waits", error=str(error))
 
     def _run(self) -> None:

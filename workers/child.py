@@ -10,26 +10,26 @@ import sys
 from service import config, log
 from service.broker.jobs import DRAIN_QUEUE
 from service.runtime import Runtime
-from service.storage.database import after_statement
+from service.storage.database import on_statement_executed
 
 # The jobs are imported before the first one comes, which else would wait for that.
 from workers import jobs
-from workers.progress import Reporter
+from workers.progress import ProgressReporter
 from workers.rq_worker import work
-from workers.shutdown import end_when_stuck
+from workers.shutdown import start_exit_watchdog
 
 
 def main(queue: str, pipe: int | None = None) -> None:
     """Run the jobs of one queue, and report progress on a pipe."""
     settings = config.load(("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY"))
     log.configure(settings)
-    log.hide_words_of_crashes()
+    log.log_crashes_without_messages()
     runtime = Runtime.build(settings)
-    runtime.progress = Reporter(pipe)
-    after_statement(runtime.engine, runtime.progress)
+    runtime.progress = ProgressReporter(pipe)
+    on_statement_executed(runtime.engine, runtime.progress)
     jobs.install(runtime)
     # The supervisor that would end it may be gone.
-    end_when_stuck(runtime.stop)
+    start_exit_watchdog(runtime.stop)
     work(runtime, queue, jobs.drain_without_redis if queue == DRAIN_QUEUE else _nothing)
 
 

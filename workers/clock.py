@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from service.broker.lease import Lease
-from service.errors import InboxUnavailable, StorageUnavailable, Unavailable
+from service.errors import PostgresUnavailable, RedisUnavailable, Unavailable
 from service.heartbeat import CLOCK, Heartbeat
 from service.runtime import Runtime
 from service.storage.migrations import revision
 from workers.alerting import Alerting
 from workers.dead_mans_switch import DeadMansSwitch
 from workers.schedule import SCHEDULE
-from workers.shutdown import end_when_stuck
+from workers.shutdown import start_exit_watchdog
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -46,12 +46,12 @@ def run(settings: Settings) -> None:
     runtime = Runtime.build(settings)
     alerting = Alerting(runtime)
 
-    def ask_to_stop(_number: int, _frame: Any) -> None:
+    def request_stop(_number: int, _frame: Any) -> None:
         runtime.stop.set()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-    end_when_stuck(runtime.stop)
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
+    start_exit_watchdog(runtime.stop)
     clock = Clock(runtime)
     heartbeat = Heartbeat(settings.postgres_url, CLOCK, runtime.name, clock.alive)
     heartbeat.start()
@@ -83,7 +83,7 @@ class Clock:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._lease = Lease(runtime.redis, LEASE_KEY, runtime.name, LEASE_MS)
-        self._next_look = [0.0] * len(SCHEDULE)
+        self._next_check = [0.0] * len(SCHEDULE)
         self.schema_checked = False
         self.acting = False
         self._ticked_at: float | None = None
@@ -97,27 +97,27 @@ class Clock:
         self._ticked_at = monotonic()
         try:
             self._check_schema()
-        except StorageUnavailable as error:
+        except PostgresUnavailable as error:
             # Drains are asked for all the same.
             log.warning("clock.waits", error=str(error))
         try:
-            if not self._may_act():
+            if not self._try_lease():
                 return
-        except InboxUnavailable as error:
+        except RedisUnavailable as error:
             log.warning("clock.waits", error=str(error))
             return
-        self._look()
+        self._enqueue_due_jobs()
 
     def release(self) -> None:
         """Let another clock act at once."""
         try:
             self._lease.release()
         except Unavailable as error:
-            log.warning("clock.release", error=str(error))
+            log.warning("clock.lease_not_released", error=str(error))
 
-    def _may_act(self) -> bool:
+    def _try_lease(self) -> bool:
         """Hold the lease, or try to get it."""
-        acting = self._lease.hold()
+        acting = self._lease.acquire()
         if acting != self.acting:
             log.info("clock.acts" if acting else "clock.stands_by")
         self.acting = acting
@@ -128,16 +128,16 @@ class Clock:
             revision.check(self._runtime.engine)
             self.schema_checked = True
 
-    def _look(self) -> None:
+    def _enqueue_due_jobs(self) -> None:
         """One look at each line whose time has come; one that cannot be looked at does not hold up the others."""
         for place, entry in enumerate(SCHEDULE):
-            if monotonic() < self._next_look[place]:
+            if monotonic() < self._next_check[place]:
                 continue
-            self._next_look[place] = monotonic() + entry.every
+            self._next_check[place] = monotonic() + entry.every
             try:
                 if entry.due(self._runtime):
-                    self._runtime.queue.ask(entry.job)
-            except StorageUnavailable as error:
+                    self._runtime.queue.enqueue(entry.job)
+            except PostgresUnavailable as error:
                 log.warning("clock.waits", job=entry.job.name, error=str(error))
             except Unavailable as error:
                 log.warning("clock.waits", job=entry.job.name, error=str(error))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service import __version__
-from service.http_client import Outgoing, Undelivered
+from service.http_client import HttpClient, RequestFailed
 from service.status import StatusReader
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 60.0
 # How often the mirror is looked at until the next request is due, and after one that failed.
-LOOK_SECONDS = 5.0
+CHECK_SECONDS = 5.0
 # The whole request, from the look-up of the name to the last byte of the response.
 REQUEST_SECONDS = 5.0
 LARGEST_BODY = 1024 * 1024
@@ -39,7 +39,7 @@ class DeadMansSwitch:
         settings: of the process.
         acting: whether this clock acts.
         every: seconds between two requests.
-        look: seconds between two looks.
+        check_interval: seconds between two looks.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class DeadMansSwitch:
         settings: Settings,
         acting: Callable[[], bool],
         every: float = EVERY_SECONDS,
-        look: float = LOOK_SECONDS,
+        check_interval: float = CHECK_SECONDS,
     ) -> None:
         self._settings = settings
         self._url = settings.heartbeat_url or ""
         self._acting = acting
         self._every = every
-        self._look = look
+        self._check_interval = check_interval
         self._next = 0.0
         self._silent = False
         self._stop = threading.Event()
@@ -72,10 +72,10 @@ class DeadMansSwitch:
 
     def _run(self) -> None:
         reader = StatusReader(self._settings)
-        outgoing = Outgoing(
+        outgoing = HttpClient(
             deadline=REQUEST_SECONDS,
             connect_timeout=REQUEST_SECONDS,
-            largest_body=LARGEST_BODY,
+            max_body_bytes=LARGEST_BODY,
             proxy=self._settings.proxy_for(self._url),
         )
         while not self._stop.is_set():
@@ -83,24 +83,24 @@ class DeadMansSwitch:
                 self._tick(reader, outgoing)
             except Exception as error:  # noqa: BLE001 - an ended thread would report a healthy mirror as dead for ever
                 log.error("heartbeat_url.failed", error=type(error).__name__)
-            self._stop.wait(self._look)
+            self._stop.wait(self._check_interval)
         reader.close()
 
-    def _tick(self, reader: StatusReader, outgoing: Outgoing) -> None:
+    def _tick(self, reader: StatusReader, outgoing: HttpClient) -> None:
         if monotonic() < self._next or not self._acting():
             return
         found = reader.read(figures=False).problems
         if bool(found) != self._silent:
-            log.warning("heartbeat_url.silent", problems=[problem.code for problem in found])
+            log.warning("heartbeat_url.suppressed", problems=[problem.code for problem in found])
         self._silent = bool(found)
         if not found and self._request(outgoing):
             self._next = monotonic() + self._every
 
-    def _request(self, outgoing: Outgoing) -> bool:
+    def _request(self, outgoing: HttpClient) -> bool:
         """Request the URL: whether the response was a success. A redirect is none, and is not followed."""
         try:
             response = outgoing.send("GET", self._url, {"User-Agent": f"headshot-mirror/{__version__}"})
-        except Undelivered as error:
+        except RequestFailed as error:
             # Its message may hold the URL.
             log.warning("heartbeat_url.failed", error="no response in time" if error.timed_out else "no response")
             return False

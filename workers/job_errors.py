@@ -10,7 +10,7 @@ from rq.exceptions import StopRequested
 from rq.timeouts import JobTimeoutException
 
 from service.errors import MirrorError
-from service.log import place, without_messages
+from service.log import format_without_messages, raised_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 log = structlog.get_logger(__name__)
 
 
-def told_without_values(job: Callable[P, None]) -> Callable[P, None]:
+def redact_job_errors(job: Callable[P, None]) -> Callable[P, None]:
     """Let a job fail with an error of ours that no other led to: a library's may repeat names and addresses."""
 
     @wraps(job)
@@ -33,7 +33,7 @@ def told_without_values(job: Callable[P, None]) -> Callable[P, None]:
         except MirrorError as error:
             raise error from None
         except Exception as error:  # noqa: BLE001 - that is what it is for
-            log.error("job.failed", job=job.__name__, trace=without_messages(error))
-            raise MirrorError(f"{type(error).__qualname__} at {place(error)}") from None
+            log.error("job.failed", job=job.__name__, trace=format_without_messages(error))
+            raise MirrorError(f"{type(error).__qualname__} at {raised_at(error)}") from None
 
     return run

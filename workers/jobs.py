@@ -14,27 +14,27 @@ import structlog
 from service.broker.counters import EVENT_TO_ROW, EVENTS
 from service.broker.jobs import Job
 from service.broker.lease import Lease
-from service.errors import InboxUnavailable, LeaseLost, Stopping, StorageUnavailable, Unavailable
+from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable
 from service.mirror import batches
 from service.mirror import drain as draining
-from service.mirror.apply import SETTLING
+from service.mirror.apply import REFETCH_DELAY
 from service.mirror.detail_sweep import sweep as read_details
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
-from service.mirror.refetch import refetch as ask_questions
-from service.mirror.retention import Keeping
+from service.mirror.refetch import refetch as run_refetches
+from service.mirror.retention import RetentionLimits
 from service.mirror.retention import tidy as remove_old
 from service.storage import idempotency, processes, pulls, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
-from workers.job_errors import told_without_values
-from workers.lanes import Lanes
+from workers.job_errors import redact_job_errors
+from workers.lanes import LanePool
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.broker.inbox import Entry
-    from service.mirror.drain import Drained
+    from service.broker.inbox import InboxEntry
+    from service.mirror.drain import DrainResult
     from service.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ LONGEST_PULL_SECONDS = 3600.0
 STORAGE_PAUSE_SECONDS = 1.0
 
 # Who does a kind of work alone has it for so long: a slice, and the request that it ends with.
-ALONE_MS = 20_000
+EXCLUSIVE_LEASE_MS = 20_000
 
 # RQ calls jobs by name, without our dependencies: the one runtime of the process is kept here.
 _installed: list[Runtime] = []
@@ -67,21 +67,21 @@ def current() -> Runtime:
     return _installed[0]
 
 
-@told_without_values
+@redact_job_errors
 def drain() -> None:
     """Apply what the spool and the inbox hold, until both are empty or the slice is over."""
     runtime = current()
-    runtime.queue.began(Job.DRAIN)
+    runtime.queue.clear_flag(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
-    spooled, size = True, batches.BATCH
+    spooled, size = True, batches.BATCH_SIZE
     left = threading.Event()
 
-    def apply(share: list[Entry]) -> None:
+    def apply(share: list[InboxEntry]) -> None:
         for batch in batches.split(share):
             if _apply(runtime, batch, deadline):
                 left.set()
 
-    with Lanes(apply) as threads:
+    with LanePool(apply) as threads:
         while not runtime.stop.is_set() and monotonic() < deadline:
             spooled = spooled and _apply_spooled(runtime)
             entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
@@ -92,7 +92,7 @@ def drain() -> None:
             threads.apply(entries, more=len(entries) == size)
             size = batches.next_size(entries, size)
     if not runtime.stop.is_set():
-        runtime.queue.ask(Job.DRAIN)
+        runtime.queue.enqueue(Job.DRAIN)
 
 
 def drain_without_redis() -> None:
@@ -106,33 +106,33 @@ def _apply_spooled(runtime: Runtime) -> bool:
     """Apply a batch of the spool; whether there was one. Without Postgres there is none to be had."""
     try:
         drained = draining.drain_spool(runtime.engine, runtime.tolerance)
-    except StorageUnavailable as error:
+    except PostgresUnavailable as error:
         log.warning("spool.waits", error=str(error))
         return False
     _count(runtime, drained)
     return bool(drained.entries)
 
 
-def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> bool:
+def _apply(runtime: Runtime, entries: list[InboxEntry], deadline: float) -> bool:
     """Apply a batch, or wait for Postgres until the deadline; what is in flight then, the next drain takes over.
 
     Returns:
         Whether some of it is left to be read again.
 
     Raises:
-        InboxUnavailable: what was applied could not be taken out; it will change nothing again.
+        RedisUnavailable: what was applied could not be taken out; it will change nothing again.
     """
     left, parts = False, deque([entries])
     while parts and not runtime.stop.is_set():
         try:
             drained = draining.drain_batch(runtime.engine, runtime.inbox, parts[0], runtime.tolerance)
-        except StorageUnavailable as error:
+        except PostgresUnavailable as error:
             log.warning("drain.waits", error=str(error), entries=len(parts[0]))
             if monotonic() > deadline:
                 return True
             runtime.progress()
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
-            parts.extendleft(reversed(batches.halved(parts.popleft())))
+            parts.extendleft(reversed(batches.halves(parts.popleft())))
         else:
             _count(runtime, drained)
             left = left or bool(drained.left)
@@ -143,15 +143,15 @@ def _apply(runtime: Runtime, entries: list[Entry], deadline: float) -> bool:
     return left
 
 
-def _count(runtime: Runtime, drained: Drained) -> None:
-    """Count the events of a batch that is committed, and how long each took from the door to its row."""
+def _count(runtime: Runtime, drained: DrainResult) -> None:
+    """Count the events of a batch that is committed, and how long each took from the endpoint to its row."""
     for result, number in drained.results.items():
         runtime.counters.add(EVENTS, result, amount=number)
     now = datetime.now(UTC)
     runtime.counters.observe(EVENT_TO_ROW, [(now - entry.received_at).total_seconds() for entry in drained.entries])
 
 
-@told_without_values
+@redact_job_errors
 def pull(kind: str) -> None:
     """Go on with a pull of a kind for a slice, if one is due."""
     job = Job.PULL_FULL if kind == FULL else Job.PULL_HOT
@@ -160,7 +160,7 @@ def pull(kind: str) -> None:
     _pull(job, kind, interval)
 
 
-@told_without_values
+@redact_job_errors
 def pull_now(kind: str) -> None:
     """Begin a pull of a kind, whenever the last one was, or go on with the running one for a slice."""
     _pull(Job.PULL_HOT_NOW, kind, 0.0)
@@ -168,22 +168,22 @@ def pull_now(kind: str) -> None:
 
 def _pull(job: Job, kind: str, interval: float) -> None:
     runtime = current()
-    runtime.queue.began(job)
+    runtime.queue.clear_flag(job)
     try:
-        advance(runtime.puller(), kind, interval, SLICE_SECONDS)
+        advance(runtime.pull_context(), kind, interval, SLICE_SECONDS)
         with transaction(runtime.engine) as connection:
             more = pulls.due(connection, kind, interval or LONGEST_PULL_SECONDS)
     except LeaseLost as error:
-        log.info("pull.lost", reason=str(error))
+        log.info("pull.lease_lost", reason=str(error))
         return
     except (Unavailable, Stopping) as error:
         log.warning("pull.interrupted", kind=kind, reason=str(error))
         return
     if more:
-        runtime.queue.ask(job)
+        runtime.queue.enqueue(job)
 
 
-def _alone(job: Job, work: Callable[[Runtime], bool]) -> None:
+def _run_exclusively(job: Job, work: Callable[[Runtime], bool]) -> None:
     """Do a slice of a kind of work, unless another process is at it: then that one finds what there is to do.
 
     Not for drains, which share events out among all workers, nor for pulls, whose lease is in Postgres.
@@ -193,53 +193,54 @@ def _alone(job: Job, work: Callable[[Runtime], bool]) -> None:
         work: the slice; whether some is left.
     """
     runtime = current()
-    runtime.queue.began(job)
+    runtime.queue.clear_flag(job)
     name = job.name.lower()
-    lease = Lease(runtime.redis, f"headshotpro:running:{name}", runtime.name, ALONE_MS)
+    lease = Lease(runtime.redis, f"headshotpro:running:{name}", runtime.name, EXCLUSIVE_LEASE_MS)
     try:
-        if not lease.hold():
+        if not lease.acquire():
             return
         try:
             more = work(runtime)
         finally:
-            with suppress(InboxUnavailable):
+            with suppress(RedisUnavailable):
                 lease.release()
     except (Unavailable, Stopping) as error:
         log.warning("work.interrupted", kind=name, reason=str(error))
         return
     if more:
-        runtime.queue.ask(job)
+        runtime.queue.enqueue(job)
 
 
-@told_without_values
+@redact_job_errors
 def refetch() -> None:
     """Ask the upstream what only a single GET can tell, for a slice."""
-    _alone(Job.REFETCH, _refetch)
+    _run_exclusively(Job.REFETCH, _refetch)
 
 
 def _refetch(runtime: Runtime) -> bool:
-    _hand_on_stale_models(runtime)
-    ask_questions(runtime.engine, runtime.client, SLICE_SECONDS)
+    _request_refetch_of_stale_models(runtime)
+    run_refetches(runtime.engine, runtime.client, SLICE_SECONDS)
     with transaction(runtime.engine) as connection:
         return refetches.due(connection)
 
 
-def _hand_on_stale_models(runtime: Runtime) -> None:
+def _request_refetch_of_stale_models(runtime: Runtime) -> None:
     """Turn models with deliveries that came too late into questions."""
     noted = runtime.stale_models.waiting()
     if noted:
         now = datetime.now(UTC)
         with transaction(runtime.engine) as connection:
-            refetches.ask(
-                connection, [refetches.Wish(model_id, now, "stale_delivery", now + SETTLING) for model_id in noted]
+            refetches.add_requests(
+                connection,
+                [refetches.RefetchRequest(model_id, now, "stale_delivery", now + REFETCH_DELAY) for model_id in noted],
             )
-        runtime.stale_models.handed_on(noted)
+        runtime.stale_models.remove(noted)
 
 
-@told_without_values
+@redact_job_errors
 def sweep() -> None:
     """Read photo counts and favourites in the background, for a slice."""
-    _alone(Job.SWEEP, _sweep)
+    _run_exclusively(Job.SWEEP, _sweep)
 
 
 def _sweep(runtime: Runtime) -> bool:
@@ -248,10 +249,10 @@ def _sweep(runtime: Runtime) -> bool:
     return False
 
 
-@told_without_values
+@redact_job_errors
 def count_missed() -> None:
     """Count the changes that pulls found and no webhook announced."""
-    _alone(Job.COUNT_MISSED, _count_missed)
+    _run_exclusively(Job.COUNT_MISSED, _count_missed)
 
 
 def _count_missed(runtime: Runtime) -> bool:
@@ -260,17 +261,17 @@ def _count_missed(runtime: Runtime) -> bool:
     return False
 
 
-@told_without_values
-def tidy() -> None:
+@redact_job_errors
+def apply_retention() -> None:
     """Remove what piles up or is kept for a time only: dead consumers, personal data, events, history, old keys."""
-    _alone(Job.TIDY, _tidy)
+    _run_exclusively(Job.APPLY_RETENTION, _apply_retention)
 
 
-def _tidy(runtime: Runtime) -> bool:
+def _apply_retention(runtime: Runtime) -> bool:
     settings = runtime.settings
-    keeping = Keeping(settings.event_retention_days, settings.history_retention_days, settings.erase_after_days)
+    keeping = RetentionLimits(settings.event_retention_days, settings.history_retention_days, settings.erase_after_days)
     runtime.inbox.forget_dead_consumers()
     with transaction(runtime.engine) as connection:
-        idempotency.forget_old(connection)
-        processes.forget_unseen(connection)
+        idempotency.delete_expired(connection)
+        processes.delete_unseen(connection)
     return not remove_old(runtime.engine, keeping, SLICE_SECONDS)

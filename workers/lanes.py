@@ -6,24 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from service.mirror.batches import LANES, share_out
+from service.mirror.batches import LANES, assign_lanes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Future
     from typing import Self
 
-    from service.broker.inbox import Entry
+    from service.broker.inbox import InboxEntry
 
 
-class Lanes:
+class LanePool:
     """Threads of which each applies its share of one batch after the other.
 
     A lane that is done with its share begins with that of the next batch at once: while one waits for Postgres to
     commit, another computes. What is told of one model stays in one lane, so it is applied in its order.
     """
 
-    def __init__(self, apply: Callable[[list[Entry]], None]) -> None:
+    def __init__(self, apply: Callable[[list[InboxEntry]], None]) -> None:
         """Begin with none in hand.
 
         Args:
@@ -31,7 +31,7 @@ class Lanes:
         """
         self._apply = apply
         self._lanes = [ThreadPoolExecutor(1) for _ in range(LANES)]
-        self._under_way: list[Future[None]] = []
+        self._in_flight: list[Future[None]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -41,9 +41,9 @@ class Lanes:
         for lane in self._lanes:
             lane.shutdown()
         if kind is None:
-            _wait(self._under_way)
+            _wait(self._in_flight)
 
-    def apply(self, entries: Sequence[Entry], *, more: bool) -> None:
+    def apply(self, entries: Sequence[InboxEntry], *, more: bool) -> None:
         """Apply a batch; a large one that more will follow is still under way when this returns, the one before is not.
 
         Args:
@@ -53,13 +53,13 @@ class Lanes:
         Raises:
             Exception: whatever ended one of them.
         """
-        shares = share_out(entries)
+        shares = assign_lanes(entries)
         # Few entries go into one lane, whatever models they tell of: nothing may be before them in another, nor behind.
         together = len(shares) < LANES
-        before = self._under_way
+        before = self._in_flight
         if together:
             _wait(before)
-        self._under_way = [
+        self._in_flight = [
             lane.submit(copy_context().run, self._apply, share)
             for lane, share in zip(self._lanes, shares, strict=False)
             if share
@@ -67,7 +67,7 @@ class Lanes:
         _wait(before)
         # Of an inbox that is not deep, the next batch is larger the later it is read.
         if together or not more:
-            _wait(self._under_way)
+            _wait(self._in_flight)
 
 
 def _wait(shares: Sequence[Future[None]]) -> None:

@@ -14,7 +14,7 @@ from time import monotonic
 _REPORT_SECONDS = 0.2
 
 
-class Reporter:
+class ProgressReporter:
     """A child's end of the pipe. Any thread that does the child's work may report.
 
     Args:
@@ -38,7 +38,7 @@ class Reporter:
             os.write(self._descriptor, b".")
 
 
-class Reports:
+class ProgressMonitor:
     """The supervisor's end: what one child reported. For one thread.
 
     Attributes:

@@ -1,8 +1,8 @@
 """RQ's worker, mended: it comes back when Redis does, stops between two batches, and runs our own jobs alone.
 
 RQ calls whatever function a job in Redis names, imports its callbacks and sends its webhooks. So a person who can write
-to Redis could run anything here. Three things prevent that: `OwnJob` has no function but ours, and no callbacks or
-webhooks, whichever part of RQ asks for them; `Worker.execute_job` refuses and deletes a job that asks for more than
+to Redis could run anything here. Three things prevent that: `RestrictedJob` has no function but ours, and no callbacks
+or webhooks, whichever part of RQ asks for them; `Worker.execute_job` refuses and deletes a job that asks for more than
 `service.broker.jobs.Job` ever does; and a job that RQ cannot even read ends neither the worker nor its housekeeping.
 """
 
@@ -22,8 +22,8 @@ from rq.utils import now
 from rq.worker import SimpleWorker
 
 from service.broker import inbox
-from service.broker.jobs import FAILURE_KEPT_SECONDS, queue_of
-from service.broker.jobs import Job as OurJob
+from service.broker.jobs import FAILURE_TTL_SECONDS, rq_queue
+from service.broker.jobs import Job as MirrorJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # RQ blocks for this less 15 s on its queue, and takes a connection for hung after this less 5 s. An idle child reports
-# each time: `alive` of `supervisor.Limits` is longer than both.
+# each time: `alive` of `supervisor.SilenceLimits` is longer than both.
 WORKER_TTL_SECONDS = 20
-COME_BACK_SECONDS = 1.0
+RECONNECT_SECONDS = 1.0
 
 
 # Fields by which a job of RQ asks for more than its function and arguments; our jobs never have them.
-FOREIGN_FIELDS = (
+FORBIDDEN_FIELDS = (
     "success_callback_name",
     "failure_callback_name",
     "stopped_callback_name",
@@ -53,36 +53,38 @@ FOREIGN_FIELDS = (
 )
 LONGEST_NAME_LOGGED = 200
 # A job of ours as RQ has it: function, no object, arguments, no named ones, the queue it says and the one it came from.
-OURS: list[tuple[Any, ...]] = [(job.function, None, [*job.arguments], {}, job.queue, job.queue) for job in OurJob]
+ALLOWED_CALLS: list[tuple[Any, ...]] = [
+    (job.function, None, [*job.arguments], {}, job.queue, job.queue) for job in MirrorJob
+]
 # RQ passes a job's times on to Redis, which refuses one that is too long, and RQ's loop ends. Ours are no longer.
-LONGEST_SECONDS = FAILURE_KEPT_SECONDS
+LONGEST_SECONDS = FAILURE_TTL_SECONDS
 
 
-class OwnJob(Job):
+class RestrictedJob(Job):
     """A job as Redis holds it, of which RQ can run nothing that is not ours.
 
     Attributes:
-        foreign: why it is not one of `service.broker.jobs.Job`; empty where it may be.
+        refusal: why it is not one of `service.broker.jobs.Job`; empty where it may be.
     """
 
-    foreign: str = ""
+    refusal: str = ""
 
     def restore(self, raw_data: Any) -> None:
         """Take over what Redis holds; a job that RQ cannot read is kept as one that is refused."""
         fields = {bytes(name).decode(errors="replace"): value for name, value in raw_data.items()}
-        asked = [name for name in FOREIGN_FIELDS if fields.get(name)]
+        asked = [name for name in FORBIDDEN_FIELDS if fields.get(name)]
         if asked:
-            self.foreign = f"it names {', '.join(asked)}"
+            self.refusal = f"it names {', '.join(asked)}"
         try:
             super().restore(raw_data)
         except Exception as error:  # noqa: BLE001 - each field is parsed, and each may hold anything
-            self.foreign = f"it cannot be read: {type(error).__name__}"
+            self.refusal = f"it cannot be read: {type(error).__name__}"
             self.data = b""
 
     @property
     def func(self) -> Any:
         """The function, when it is one of ours: nothing else is even imported."""
-        if self.func_name not in [job.function for job in OurJob]:
+        if self.func_name not in [job.function for job in MirrorJob]:
             raise DeserializationError("not a function of ours")
         return super().func
 
@@ -101,10 +103,10 @@ class OwnJob(Job):
     def send_webhooks(self, *_arguments: Any, **_options: Any) -> None:
         """Send none: ours have none, and RQ's housekeeping would send them too."""
 
-    def why_foreign(self, queue: str) -> str:
+    def reason_to_refuse(self, queue: str) -> str:
         """Why the worker of this queue refuses it; empty where it is exactly a job of ours."""
-        if self.foreign:
-            return self.foreign
+        if self.refusal:
+            return self.refusal
         try:
             asked = (self.func_name, self.instance, list(self.args), self.kwargs, self.origin, queue)
         except (DeserializationError, TypeError) as error:
@@ -112,7 +114,7 @@ class OwnJob(Job):
         times = (self.timeout, self.ttl, self.result_ttl, self.failure_ttl)
         if not all(time is None or 0 <= time <= LONGEST_SECONDS for time in times):
             return f"it names a time that is not within {LONGEST_SECONDS} s"
-        return "" if asked in OURS else "no job of ours has this function, these arguments and this queue"
+        return "" if asked in ALLOWED_CALLS else "no job of ours has this function, these arguments and this queue"
 
     def function_name(self) -> str:
         """The name of its function, for the log."""
@@ -137,7 +139,7 @@ class Worker(SimpleWorker):
     """
 
     runtime: Runtime
-    job_class = OwnJob
+    job_class = RestrictedJob
     max_connection_wait_time = 1.0
     log_result_lifespan = False
 
@@ -161,9 +163,9 @@ class Worker(SimpleWorker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job of ours, refuse any other before RQ has done anything for it; each line logged names the job."""
-        assert isinstance(job, OwnJob), "`job_class`"
+        assert isinstance(job, RestrictedJob), "`job_class`"
         with structlog.contextvars.bound_contextvars(job_id=job.id):
-            reason = job.why_foreign(queue.name)
+            reason = job.reason_to_refuse(queue.name)
             if reason:
                 log.error("job.refused", queue=queue.name, function=job.function_name(), reason=reason)
                 job.remove(queue)
@@ -188,7 +190,7 @@ class Worker(SimpleWorker):
                     raise
                 log.error("job.refused", queue=queue.name, job_id=job_id, reason=type(error).__name__)
                 queue.intermediate_queue.remove(job_id)
-                self.connection.delete(OwnJob.key_for(job_id))
+                self.connection.delete(RestrictedJob.key_for(job_id))
 
     def clean_registries(self) -> None:
         """RQ's housekeeping; what it cannot read there must not keep the worker from its jobs."""
@@ -196,7 +198,7 @@ class Worker(SimpleWorker):
             super().clean_registries()  # type: ignore[no-untyped-call]
         except (ValueError, TypeError, NoSuchJobError, redis.exceptions.ResponseError) as error:
             self._remove_unreadable_ids()
-            log.error("worker.not_cleaned", queues=self.queue_names(), reason=type(error).__name__)
+            log.error("worker.cleanup_failed", queues=self.queue_names(), reason=type(error).__name__)
             # RQ does so when it is done; else it would begin again for each job.
             self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ types it as None alone
 
@@ -218,7 +220,7 @@ class Worker(SimpleWorker):
         """See `subscribe`."""
 
 
-def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
+def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) -> None:
     """Run jobs of one queue until the process is asked to stop.
 
     RQ's loop ends when Redis goes away during a job, or cannot be reached at its start: it begins again.
@@ -226,16 +228,16 @@ def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
     Args:
         runtime: this process's.
         queue: RQ's name of it.
-        meanwhile: what can be done while Redis is gone; called about each second.
+        while_unavailable: what can be done while Redis is gone; called about each second.
     """
     # RQ blocks on this connection, and sets its time-out itself.
     client = inbox.connect(runtime.settings.redis, timeout=None)
     while not runtime.stop.is_set():
         runtime.progress()
-        _take_signals(runtime)
+        _install_stop_handlers(runtime)
         try:
             worker = Worker(
-                [queue_of(client, queue, OwnJob)],
+                [rq_queue(client, queue, RestrictedJob)],
                 connection=client,
                 serializer=JSONSerializer,
                 worker_ttl=WORKER_TTL_SECONDS,
@@ -247,13 +249,13 @@ def work(runtime: Runtime, queue: str, meanwhile: Callable[[], None]) -> None:
         except (redis.exceptions.RedisError, OSError) as error:
             runtime.progress()
             log.warning("worker.waits", queue=queue, error=str(error))
-            _take_signals(runtime)
-            meanwhile()
-        _take_signals(runtime)
-        runtime.stop.wait(COME_BACK_SECONDS)
+            _install_stop_handlers(runtime)
+            while_unavailable()
+        _install_stop_handlers(runtime)
+        runtime.stop.wait(RECONNECT_SECONDS)
 
 
-def _take_signals(runtime: Runtime) -> None:
+def _install_stop_handlers(runtime: Runtime) -> None:
     """Between two of RQ's loops the signals are ours."""
 
     def stop(_number: int, _frame: Any) -> None:

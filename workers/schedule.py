@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from service.runtime import Runtime
 
 
-class Entry(NamedTuple):
+class ScheduledJob(NamedTuple):
     """A line of the schedule.
 
     Attributes:
@@ -50,7 +50,7 @@ def _hot_pull(runtime: Runtime) -> bool:
         return interval > 0 and pulls.any_complete(connection) and pulls.due(connection, HOT, interval)
 
 
-def _questions(runtime: Runtime) -> bool:
+def _refetches_due(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
         return refetches.due(connection)
 
@@ -82,13 +82,13 @@ WEBHOOK_GRACE_SECONDS = 300.0
 
 SCHEDULE = (
     # A wake-up that was lost costs a second or two.
-    Entry(Job.DRAIN, 1.0, _events_wait),
-    Entry(Job.DRAIN, 1.0, _spooled_events_wait),
-    Entry(Job.REFETCH, 1.0, _questions),
-    Entry(Job.REFETCH, 1.0, _stale_models),
-    Entry(Job.PULL_FULL, 2.0, _full_pull),
-    Entry(Job.PULL_HOT, 2.0, _hot_pull),
-    Entry(Job.SWEEP, 5.0, _details),
-    Entry(Job.COUNT_MISSED, 30.0, _unchecked_pulls),
-    Entry(Job.TIDY, 60.0, _always),
+    ScheduledJob(Job.DRAIN, 1.0, _events_wait),
+    ScheduledJob(Job.DRAIN, 1.0, _spooled_events_wait),
+    ScheduledJob(Job.REFETCH, 1.0, _refetches_due),
+    ScheduledJob(Job.REFETCH, 1.0, _stale_models),
+    ScheduledJob(Job.PULL_FULL, 2.0, _full_pull),
+    ScheduledJob(Job.PULL_HOT, 2.0, _hot_pull),
+    ScheduledJob(Job.SWEEP, 5.0, _details),
+    ScheduledJob(Job.COUNT_MISSED, 30.0, _unchecked_pulls),
+    ScheduledJob(Job.APPLY_RETENTION, 60.0, _always),
 )

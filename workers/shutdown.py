@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-STUCK_SECONDS = 8.0
+EXIT_TIMEOUT_SECONDS = 8.0
 
 
-def end_when_stuck(stop: threading.Event, last: Callable[[], None] = lambda: None) -> None:
+def start_exit_watchdog(stop: threading.Event, before_exit: Callable[[], None] = lambda: None) -> None:
     """End this process when it still runs some seconds after it was asked to stop.
 
     Args:
         stop: set when the process is asked to stop.
-        last: what has to be done then, without waiting for anything.
+        before_exit: what has to be done then, without waiting for anything.
     """
-    threading.Thread(target=_watch, args=(stop, last), daemon=True).start()
+    threading.Thread(target=_exit_after_timeout, args=(stop, before_exit), daemon=True).start()
 
 
-def _watch(stop: threading.Event, last: Callable[[], None]) -> None:
+def _exit_after_timeout(stop: threading.Event, before_exit: Callable[[], None]) -> None:
     stop.wait()
-    time.sleep(STUCK_SECONDS)
-    log.warning("stop.forced")
-    last()
+    time.sleep(EXIT_TIMEOUT_SECONDS)
+    log.warning("shutdown.forced")
+    before_exit()
     # Status 0: it ends because it was asked to.
     os._exit(0)

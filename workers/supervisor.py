@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE
-from service.errors import StorageUnavailable
+from service.errors import PostgresUnavailable
 from service.heartbeat import WORKER, Heartbeat
-from service.parent_death import leashed
-from service.process_identity import own_name
+from service.parent_death import die_with_parent
+from service.process_identity import new_process_name
 from service.storage import database
-from service.storage.deadline import Question
+from service.storage.deadline import BackgroundCall
 from service.storage.migrations import revision
-from workers.progress import Reports
-from workers.shutdown import end_when_stuck
+from workers.progress import ProgressMonitor
+from workers.shutdown import start_exit_watchdog
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -35,7 +35,7 @@ START_SECONDS = 60.0
 SCHEMA_SECONDS = 6.0
 
 
-class Limits(NamedTuple):
+class SilenceLimits(NamedTuple):
     """How long a child may be silent, in seconds, before it is killed and replaced.
 
     A drain commits a batch in well under a second, and reports each round of waiting. The other work goes on in slices
@@ -53,7 +53,7 @@ class Limits(NamedTuple):
     alive: float = 20.0
 
 
-class Child:
+class WorkerChild:
     """A child that runs the jobs of one queue.
 
     Attributes:
@@ -70,14 +70,14 @@ class Child:
         self.seen_at: float | None = None
         self._start()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Start the child again where it ended; kill it where it makes no progress."""
         status = self.process.poll()
-        silent = self._reports.silent_seconds()
-        self.seen_at = self._reports.last
+        silent = self._progress.silent_seconds()
+        self.seen_at = self._progress.last
         if status is not None:
             log.error("worker.child.ended", queue=self._queue, status=status)
-            self._reports.close()
+            self._progress.close()
             self._start()
         elif silent > (self._limit if self.seen_at else max(self._limit, START_SECONDS)):
             # Its successor does again what was in flight; a child that the kernel holds ends later.
@@ -85,9 +85,9 @@ class Child:
             self.process.kill()
 
     def _start(self) -> None:
-        self._reports = Reports()
-        pipe = self._reports.descriptor
-        command = leashed([sys.executable, "-m", "workers.child", self._queue, str(pipe)], signal.SIGTERM)
+        self._progress = ProgressMonitor()
+        pipe = self._progress.descriptor
+        command = die_with_parent([sys.executable, "-m", "workers.child", self._queue, str(pipe)], signal.SIGTERM)
         try:
             self.process = subprocess.Popen(command, pass_fds=(pipe,))
         finally:
@@ -102,12 +102,12 @@ class Supervisor:
         limits: when a child counts as stuck.
     """
 
-    def __init__(self, settings: Settings, limits: Limits) -> None:
+    def __init__(self, settings: Settings, limits: SilenceLimits) -> None:
         self._engine = database.connect(settings.postgres_url, pool_size=1)
         self._schema_checked = False
         self._limits = {DRAIN_QUEUE: limits.drain, WORK_QUEUE: limits.work}
         self._alive_seconds = limits.alive
-        self._children: dict[str, Child] = {}
+        self._children: dict[str, WorkerChild] = {}
 
     def tick(self) -> None:
         """Look at each child, and at the schema until it was seen to be new enough.
@@ -118,9 +118,9 @@ class Supervisor:
         self._check_schema()
         for queue, limit in self._limits.items():
             if queue in self._children:
-                self._children[queue].look()
+                self._children[queue].check()
             else:
-                self._children[queue] = Child(queue, limit)
+                self._children[queue] = WorkerChild(queue, limit)
 
     def alive(self) -> bool:
         """Whether the drain makes progress or waits; for any thread."""
@@ -143,15 +143,15 @@ class Supervisor:
         if self._schema_checked:
             return
         try:
-            Question(lambda: revision.check(self._engine)).answer(SCHEMA_SECONDS)
-        except StorageUnavailable as error:
+            BackgroundCall(lambda: revision.check(self._engine)).result(SCHEMA_SECONDS)
+        except PostgresUnavailable as error:
             log.warning("worker.waits", error=str(error))
         else:
             self._schema_checked = True
             self._engine.dispose()
 
 
-def run(settings: Settings, limits: Limits | None = None) -> None:
+def run(settings: Settings, limits: SilenceLimits | None = None) -> None:
     """Keep both children running until SIGTERM or SIGINT, then stop them.
 
     Args:
@@ -163,14 +163,14 @@ def run(settings: Settings, limits: Limits | None = None) -> None:
     """
     stop = threading.Event()
 
-    def ask_to_stop(_number: int, _frame: Any) -> None:
+    def request_stop(_number: int, _frame: Any) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-    supervisor = Supervisor(settings, limits or Limits())
-    heartbeat = Heartbeat(settings.postgres_url, WORKER, own_name(), supervisor.alive)
-    end_when_stuck(stop, supervisor.kill)
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
+    supervisor = Supervisor(settings, limits or SilenceLimits())
+    heartbeat = Heartbeat(settings.postgres_url, WORKER, new_process_name(), supervisor.alive)
+    start_exit_watchdog(stop, supervisor.kill)
     heartbeat.start()
     try:
         while not stop.is_set():

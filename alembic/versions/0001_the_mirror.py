@@ -99,7 +99,9 @@ def upgrade() -> None:
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False, comment="Order of arrival"),
         sa.Column("body", postgresql.BYTEA(), nullable=False, comment="The delivery's raw body"),
         sa.Column("signed_at", sa.BigInteger(), nullable=False, comment="Its signed timestamp, Unix seconds"),
-        sa.Column("received_at", postgresql.TIMESTAMP(timezone=True), nullable=False, comment="When the door took it"),
+        sa.Column(
+            "received_at", postgresql.TIMESTAMP(timezone=True), nullable=False, comment="When the endpoint took it"
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("event_spool_pkey")),
         schema="headshotpro",
         comment="Deliveries taken while Redis could not take them",
@@ -437,7 +439,9 @@ def upgrade() -> None:
             nullable=True,
             comment="When it happened, by the vendor; null where it did not say",
         ),
-        sa.Column("received_at", postgresql.TIMESTAMP(timezone=True), nullable=False, comment="When the door took it"),
+        sa.Column(
+            "received_at", postgresql.TIMESTAMP(timezone=True), nullable=False, comment="When the endpoint took it"
+        ),
         sa.Column("processed_at", postgresql.TIMESTAMP(timezone=True), nullable=False, comment="When it was applied"),
         sa.Column(
             "deliveries",

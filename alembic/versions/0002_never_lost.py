@@ -36,9 +36,9 @@ def upgrade() -> None:
     delivery_ids = sa.Column(
         "delivery_ids",
         postgresql.ARRAY(sa.Text()),
-        comment="The door's ids of its first deliveries: one read twice counts once",
+        comment="The endpoint's ids of its first deliveries: one read twice counts once",
     )
-    delivery_id = sa.Column("delivery_id", sa.Text(), comment="The door's id of it: Redis may hold it too")
+    delivery_id = sa.Column("delivery_id", sa.Text(), comment="The endpoint's id of it: Redis may hold it too")
     op.add_column("webhook_events", signed_at, schema=SCHEMA)
     op.add_column("webhook_events", delivery_ids, schema=SCHEMA)
     op.add_column("event_spool", delivery_id, schema=SCHEMA)

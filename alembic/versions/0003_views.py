@@ -44,7 +44,7 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
         "How fresh and complete the mirror is: one row",
         {
             "models": "How many models are in each status; one whose status nobody named counts as unknown",
-            "newest_event_at": "When the newest of the events that are kept was taken at the door",
+            "newest_event_at": "When the newest of the events that are kept was taken at the endpoint",
             "last_complete_pull_at": "When the last complete full pull ended; null before the first one",
             "pull_age_seconds": "How long ago that was",
             "spooled_events": "Deliveries that wait in Postgres because Redis could not take them",

@@ -1,6 +1,6 @@
 """A pull by dlt's `rest_api` source into Postgres: as its documentation begins, or with all that it says of speed.
 
-Run by `bench.pulls` with the Python of .bench, in turns like its other sides (`bench.turns`): what is timed
+Run by `bench.pulls` with the Python of .bench, in turns like its other sides (`bench.alternating`): what is timed
 is `pipeline.run`, imports left out. State and working files stay in a folder between the first run and the next.
 """
 

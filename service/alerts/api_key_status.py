@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-REFUSALS = (401, 403)
-AGAIN_SECONDS = 30.0
+KEY_REFUSED_STATUSES = (401, 403)
+RESAVE_SECONDS = 30.0
 # Several machines may respond, and the clock of one be off: that is not over because another one's is right.
-CALM_SECONDS = 60.0
+SKEW_CLEAR_SECONDS = 60.0
 
 
-class _Fact:
+class _SavedFlag:
     """Something that is so or not, as this process noted it last.
 
     Args:
@@ -39,24 +39,24 @@ class _Fact:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._holds: bool | None = None
-        self._next_note = 0.0
+        self._flag: bool | None = None
+        self._next_save = 0.0
 
-    def note(self, write: Callable[[Connection], None], *, holds: bool) -> None:
+    def save(self, write: Callable[[Connection], None], *, flag: bool) -> None:
         """Write it, unless it was written a moment ago."""
-        if holds == self._holds and monotonic() < self._next_note:
+        if flag == self._flag and monotonic() < self._next_save:
             return
         try:
             with transaction(self._engine) as connection:
                 write(connection)
         except MirrorError as error:
             # It is noted with the next response.
-            log.warning("access.not_noted", error=str(error))
+            log.warning("api_key_status.not_saved", error=str(error))
         else:
-            self._holds, self._next_note = holds, monotonic() + AGAIN_SECONDS
+            self._flag, self._next_save = flag, monotonic() + RESAVE_SECONDS
 
 
-class Access:
+class ApiKeyStatus:
     """What one process was answered last.
 
     Args:
@@ -64,8 +64,8 @@ class Access:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._refused = _Fact(engine)
-        self._skewed = _Fact(engine)
+        self._refused = _SavedFlag(engine)
+        self._skewed = _SavedFlag(engine)
         self._skewed_until = 0.0
 
     def observe(self, route: str, status: int | str) -> None:
@@ -79,9 +79,9 @@ class Access:
         """
         if not route.startswith("GET ") or not isinstance(status, int) or status >= 500 or status == 429:
             return
-        refused = status in REFUSALS
-        self._refused.note(
-            lambda connection: alert_facts.note_answer(connection, status, refused=refused), holds=refused
+        refused = status in KEY_REFUSED_STATUSES
+        self._refused.save(
+            lambda connection: alert_facts.record_key_response(connection, status, refused=refused), flag=refused
         )
 
     def observe_clock(self, skew: timedelta | None) -> None:
@@ -93,10 +93,10 @@ class Access:
         if skew is None:
             return
         now = monotonic()
-        skewed = abs(skew) > headers.MOST_SKEW
+        skewed = abs(skew) > headers.MAX_SKEW
         if skewed:
-            self._skewed_until = now + CALM_SECONDS
+            self._skewed_until = now + SKEW_CLEAR_SECONDS
         elif now < self._skewed_until:
             return
         seconds = round(skew.total_seconds(), 1) if skewed else None
-        self._skewed.note(lambda connection: alert_facts.note_clock(connection, seconds), holds=skewed)
+        self._skewed.save(lambda connection: alert_facts.record_clock_skew(connection, seconds), flag=skewed)

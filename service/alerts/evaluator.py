@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.alerts.liveness import Signs
-from service.alerts.notification import NAMED
+from service.alerts.liveness import LivenessTracker
+from service.alerts.notification import MAX_IDS_SHOWN
 from service.alerts.rules import (
     DEVELOPMENT_SHARE,
     MOVING,
     STALE_INTERVALS,
     TOO_MANY_FAILURES,
-    Cause,
-    Facts,
-    Limits,
+    AlertCause,
+    AlertFacts,
+    AlertLimits,
     ModelFact,
     causes,
-    past,
+    preexisting,
 )
 from service.storage import alert_facts, alerts, notifications
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
@@ -35,25 +35,25 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.alerts.liveness import InboxSigns
+    from service.alerts.liveness import InboxLiveness
     from service.config import Settings
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 5.0
+EVALUATION_SECONDS = 5.0
 # A mirror on which a look takes long is looked at more seldom: the watch takes a tenth of the time at most.
-LOOK_SHARE = 0.1
+EVALUATION_TIME_SHARE = 0.1
 # Where a look comes later than this, what happened meanwhile is not known.
-LONGEST_GAP_SECONDS = 20.0
+MAX_GAP_SECONDS = 20.0
 # A notice waits for others of its time, and leaves within 30 s: some are for the next tick, a slow look, and the way.
-WINDOW_SECONDS = 26.0
+NOTIFICATION_WINDOW_SECONDS = 26.0
 # Missed webhooks are looked for over this long, or three pull intervals where those are longer.
-MISSED_SECONDS = 3600.0
-TIDY_SECONDS = 3600.0
+MISSED_WEBHOOKS_SECONDS = 3600.0
+CLEANUP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EvaluatorConfig:
     """What a watch goes by.
 
     Attributes:
@@ -62,23 +62,23 @@ class Plan:
         missed: seconds over which missed webhooks are looked for.
     """
 
-    limits: Limits
+    limits: AlertLimits
     reminder: float
     missed: float
 
     @classmethod
-    def of(cls, settings: Settings) -> Plan:
+    def from_settings(cls, settings: Settings) -> EvaluatorConfig:
         """As the settings say."""
-        limits = Limits(
+        limits = AlertLimits(
             failed_grace=timedelta(seconds=settings.failed_grace_seconds),
             stuck_after=timedelta(seconds=settings.stuck_after_seconds),
             pull_interval=timedelta(seconds=settings.pull_interval_seconds),
         )
-        missed = max(MISSED_SECONDS, STALE_INTERVALS * settings.pull_interval_seconds)
+        missed = max(MISSED_WEBHOOKS_SECONDS, STALE_INTERVALS * settings.pull_interval_seconds)
         return cls(limits, settings.alert_reminder_seconds, missed)
 
 
-class Watch:
+class AlertEvaluator:
     """One process's watch.
 
     Args:
@@ -87,55 +87,57 @@ class Watch:
         inbox: reads what Redis says of the inbox.
     """
 
-    def __init__(self, engine: Engine, plan: Plan, inbox: Callable[[], InboxSigns | None] = lambda: None) -> None:
+    def __init__(
+        self, engine: Engine, plan: EvaluatorConfig, inbox: Callable[[], InboxLiveness | None] = lambda: None
+    ) -> None:
         self._engine = engine
         self._plan = plan
         self._read_inbox = inbox
-        self._inbox: InboxSigns | None = None
-        self._signs = Signs()
-        self._next_look = 0.0
-        self._next_tidy = 0.0
+        self._inbox: InboxLiveness | None = None
+        self._liveness = LivenessTracker()
+        self._next_evaluation = 0.0
+        self._next_cleanup = 0.0
 
     def tick(self) -> None:
         """Look if it is time to, and hand out what has waited for its window; a look comes before each handing out.
 
         Raises:
-            StorageUnavailable: Postgres is gone.
+            PostgresUnavailable: Postgres is gone.
         """
         try:
-            self._look_in_turn()
+            self._evaluate_if_due()
         except Exception:
-            self._signs.forget()
+            self._liveness.reset()
             raise
 
-    def _look_in_turn(self) -> None:
+    def _evaluate_if_due(self) -> None:
         began = monotonic()
-        if began >= self._next_look:
+        if began >= self._next_evaluation:
             # Outside of the transaction: a Redis that hangs must not hold locks.
             self._inbox = self._read_inbox()
-        if self._next_look and monotonic() - self._next_look > LONGEST_GAP_SECONDS:
-            self._signs.forget()
+        if self._next_evaluation and monotonic() - self._next_evaluation > MAX_GAP_SECONDS:
+            self._liveness.reset()
         with transaction(self._engine, WHOLE_TABLE_SECONDS) as connection:
-            is_time = notifications.is_time(connection, WINDOW_SECONDS)
-            if (not is_time and monotonic() < self._next_look) or not alerts.take_turn(connection):
+            window_passed = notifications.window_passed(connection, NOTIFICATION_WINDOW_SECONDS)
+            if (not window_passed and monotonic() < self._next_evaluation) or not alerts.try_lock_evaluator(connection):
                 return
-            seen = look(connection, self._plan, self._signs, self._inbox)
-            if is_time:
+            seen = evaluate(connection, self._plan, self._liveness, self._inbox)
+            if window_passed:
                 notifications.release(connection)
             if self._plan.reminder:
-                notifications.remind(connection, self._plan.reminder)
-            if monotonic() >= self._next_tidy:
-                notifications.tidy(connection)
-                self._next_tidy = monotonic() + TIDY_SECONDS
+                notifications.release_reminders(connection, self._plan.reminder)
+            if monotonic() >= self._next_cleanup:
+                notifications.delete_old(connection)
+                self._next_cleanup = monotonic() + CLEANUP_SECONDS
         # What was rolled back did not happen, so nothing is logged before this.
         for event, fields in seen:
             log.warning(event, **fields)
         now = monotonic()
-        self._next_look = now + max(LOOK_SECONDS, (now - began) / LOOK_SHARE)
+        self._next_evaluation = now + max(EVALUATION_SECONDS, (now - began) / EVALUATION_TIME_SHARE)
 
 
-def look(
-    connection: Connection, plan: Plan, signs: Signs, inbox: InboxSigns | None
+def evaluate(
+    connection: Connection, plan: EvaluatorConfig, signs: LivenessTracker, inbox: InboxLiveness | None
 ) -> list[tuple[str, dict[str, Any]]]:
     """Open an alert for each cause that has none, resolve those whose cause has ended, sum up the past once.
 
@@ -148,51 +150,54 @@ def look(
     Returns:
         What happened, to be logged: names of events and their fields.
     """
-    watch = alert_facts.watch(connection)
-    open_alerts = alerts.open_ones(connection)
-    ids = {Cause(row["kind"], row["model_id"]): row["id"] for row in open_alerts}
+    watch_state = alert_facts.watch_state(connection)
+    open_alerts = alerts.list_open(connection)
+    ids = {AlertCause(row["kind"], row["model_id"]): row["id"] for row in open_alerts}
     mirror = alert_facts.mirror(connection, plan.missed)
-    seen_of_life = signs.note(watch["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox)
-    facts = _facts(connection, watch, frozenset(ids), plan, {**mirror, **seen_of_life})
+    liveness = signs.update(watch_state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox)
+    facts = _facts(connection, watch_state, frozenset(ids), plan, {**mirror, **liveness})
     holding = causes(facts, plan.limits)
     new = [(cause.kind, cause.model_id, detail) for cause, detail in holding.items() if cause not in ids]
-    opened = alerts.open_(connection, new) if new else []
+    opened = alerts.open_new(connection, new) if new else []
     ended = [number for cause, number in ids.items() if cause not in holding]
     resolved = alerts.resolve(connection, ended) if ended else []
     seen = [("alert.opened", row) for row in opened] + [("alert.resolved", row) for row in resolved]
-    if watch["past_until"] is not None and watch["past_summed_at"] is None:
-        seen.append(("alerts.past", _sum_up(connection, *past(facts, plan.limits))))
+    if watch_state["past_until"] is not None and watch_state["past_summed_at"] is None:
+        seen.append(("alerts.past", _summarize_past(connection, *preexisting(facts, plan.limits))))
     return seen
 
 
 def _facts(
     connection: Connection,
-    watch: Mapping[str, Any],
-    open_causes: frozenset[Cause],
-    plan: Plan,
+    watch_state: Mapping[str, Any],
+    open_causes: frozenset[AlertCause],
+    plan: EvaluatorConfig,
     mirror: Mapping[str, Any],
-) -> Facts:
+) -> AlertFacts:
     youngest_stuck = plan.limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
     models = alert_facts.models(connection, MOVING, youngest_stuck, TOO_MANY_FAILURES)
-    return Facts(
-        now=watch["now"],
-        looking_since=watch["looking_since"],
+    return AlertFacts(
+        now=watch_state["now"],
+        looking_since=watch_state["looking_since"],
         models=tuple(ModelFact(**row) for row in models),
-        refused_at=watch["key_refused_at"],
-        refused_status=watch["key_refused_status"],
-        accepted_at=watch["key_accepted_at"],
-        skewed_at=watch["clock_skewed_at"],
-        skew_seconds=watch["clock_skew_seconds"],
-        agreed_at=watch["clock_agreed_at"],
+        refused_at=watch_state["key_refused_at"],
+        refused_status=watch_state["key_refused_status"],
+        accepted_at=watch_state["key_accepted_at"],
+        skewed_at=watch_state["clock_skewed_at"],
+        skew_seconds=watch_state["clock_skew_seconds"],
+        agreed_at=watch_state["clock_agreed_at"],
         open=open_causes,
         **mirror,
     )
 
 
-def _sum_up(connection: Connection, failed: Sequence[str], stuck: Sequence[str]) -> dict[str, Any]:
+def _summarize_past(connection: Connection, failed: Sequence[str], stuck: Sequence[str]) -> dict[str, Any]:
     """Write the one notice about what was so before the mirror looked; none where all was well."""
     detail = {
-        "failed": len(failed), "failed_ids": failed[:NAMED], "stuck": len(stuck), "stuck_ids": stuck[:NAMED],
-    }  # fmt: skip
-    notifications.sum_up_past(connection, detail if failed or stuck else None)
+        "failed": len(failed),
+        "failed_ids": failed[:MAX_IDS_SHOWN],
+        "stuck": len(stuck),
+        "stuck_ids": stuck[:MAX_IDS_SHOWN],
+    }
+    notifications.record_past_summary(connection, detail if failed or stuck else None)
     return {"failed": len(failed), "stuck": len(stuck)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from service.broker import counters
 from service.broker.counters import EVENTS
 from service.broker.inbox import Inbox
-from service.errors import InboxUnavailable
+from service.errors import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import redis
 
 
-class InboxSigns(NamedTuple):
+class InboxLiveness(NamedTuple):
     """The state of the inbox, from Redis.
 
     Attributes:
@@ -33,17 +33,17 @@ class InboxSigns(NamedTuple):
     processed: float
 
 
-def read_inbox(client: redis.Redis) -> InboxSigns | None:
+def read_inbox_liveness(client: redis.Redis) -> InboxLiveness | None:
     """The state of the inbox; None while Redis is unavailable."""
     try:
         oldest = Inbox(client).depth().oldest_seconds
         counted = counters.read(client)
-    except InboxUnavailable:
+    except RedisUnavailable:
         return None
-    return InboxSigns(oldest, sum(number for labels, number in counted.items() if labels[0] == EVENTS))
+    return InboxLiveness(oldest, sum(number for labels, number in counted.items() if labels[0] == EVENTS))
 
 
-class Signs:
+class LivenessTracker:
     """The memory of one evaluator. Times are of Postgres' clock, and passed in."""
 
     def __init__(self) -> None:
@@ -51,16 +51,16 @@ class Signs:
         self._applied_at: datetime | None = None
         self._processed: float | None = None
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin anew: no evaluation ran for a while."""
         self._missed_since = self._applied_at = self._processed = None
 
-    def note(
+    def update(
         self,
         now: datetime,
         worker_seen_at: datetime | None,
         spooled_since: datetime | None,
-        inbox: InboxSigns | None,
+        inbox: InboxLiveness | None,
     ) -> Mapping[str, Any]:
         """Add a look.
 

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 # So many ids are named; of the rest the number.
-NAMED = 5
+MAX_IDS_SHOWN = 5
 COMMAND = "headshot-mirror alerts list"
 
 Tone = Literal["failure", "warning", "success", "info"]
 
 
-class Item(NamedTuple):
+class NotificationItem(NamedTuple):
     """One thing to tell.
 
     Attributes:
@@ -41,7 +41,7 @@ class Item(NamedTuple):
         alert_id: the alert; None for the past.
         kind: the alert's kind.
         model_id: the model that it is about.
-        holds: whether the alert is still open, and nobody took note of it.
+        still_open: whether the alert is still open, and nobody took note of it.
         detail: of the past: `failed` and `stuck` (counts), `failed_ids` and `stuck_ids` (the first few).
     """
 
@@ -49,7 +49,7 @@ class Item(NamedTuple):
     alert_id: int | None = None
     kind: str = ""
     model_id: str | None = None
-    holds: bool = True
+    still_open: bool = True
     detail: Mapping[str, Any] | None = None
 
 
@@ -61,80 +61,80 @@ class Message(NamedTuple):
     tone: Tone
 
 
-class Words(NamedTuple):
+class AlertTexts(NamedTuple):
     """The texts of a kind: when it opens and when it is resolved, one and many, and where to look first."""
 
     opened: tuple[str, str]
     resolved: tuple[str, str]
-    look: str
+    hint: str
 
 
-_WORDS = {
-    MODEL_FAILED: Words(
+_ALERT_TEXTS = {
+    MODEL_FAILED: AlertTexts(
         ("1 model failed", "{} models failed"),
         ("1 failed model is well again", "{} failed models are well again"),
         "the vendor did not get it running by itself",
     ),
-    MODEL_STUCK: Words(
+    MODEL_STUCK: AlertTexts(
         ("1 model is stuck", "{} models are stuck"),
         ("1 stuck model has moved on", "{} stuck models have moved on"),
         "it has been in one status for too long",
     ),
-    PULL_STALE: Words(
+    PULL_STALE: AlertTexts(
         ("no full pull has been complete for a while", "no full pull has been complete for a while"),
         ("a full pull is complete again", "a full pull is complete again"),
         "headshot-mirror pulls list",
     ),
-    WEBHOOKS_MISSING: Words(
+    WEBHOOKS_MISSING: AlertTexts(
         ("webhooks are missing", "webhooks are missing"),
         ("webhooks come again", "webhooks come again"),
         "pulls find what no webhook told: are URL and secret in HeadshotPro right?",
     ),
-    EVENTS_DEAD: Words(
+    EVENTS_DEAD: AlertTexts(
         ("events could not be applied", "events could not be applied"),
         ("no event is dead any more", "no event is dead any more"),
         "headshot-mirror events list --status dead",
     ),
-    TOMBSTONES_HELD: Words(
+    TOMBSTONES_HELD: AlertTexts(
         ("a pull waits for a person", "a pull waits for a person"),
         ("no pull waits for a person any more", "no pull waits for a person any more"),
         "headshot-mirror pulls list",
     ),
-    API_REJECTED: Words(
+    API_REJECTED: AlertTexts(
         ("HeadshotPro refuses the API key", "HeadshotPro refuses the API key"),
         ("HeadshotPro takes the API key again", "HeadshotPro takes the API key again"),
         "headshot-mirror doctor",
     ),
-    WORKER_MISSING: Words(
+    WORKER_MISSING: AlertTexts(
         ("no worker is running", "no worker is running"),
         ("a worker is running again", "a worker is running again"),
         "start `headshot-mirror worker`; events wait and nothing is lost",
     ),
-    INBOX_STALLED: Words(
+    INBOX_STALLED: AlertTexts(
         ("events wait and none is applied", "events wait and none is applied"),
         ("events are applied again", "events are applied again"),
         "headshot-mirror status, then the worker's log",
     ),
-    RECORDS_SET_ASIDE: Words(
+    RECORDS_SET_ASIDE: AlertTexts(
         ("records of HeadshotPro could not be read", "records of HeadshotPro could not be read"),
         ("all records can be read again", "all records can be read again"),
         "select * from headshotpro.set_aside where resolved_at is null",
     ),
-    CLOCK_SKEW: Words(
+    CLOCK_SKEW: AlertTexts(
         ("HeadshotPro's clock and ours are more than a minute apart",) * 2,
         ("HeadshotPro's clock and ours agree again",) * 2,
         "is NTP running on the workers' machines? headshot-mirror doctor",
     ),
 }
-_GRAVEST_FIRST = ("opened", "reminder", "resolved")
+_BY_SEVERITY = ("opened", "reminder", "resolved")
 
 
-def words(kind: str) -> Words:
+def alert_texts(kind: str) -> AlertTexts:
     """The texts of a kind; of one that only newer code knows, its name."""
-    return _WORDS.get(kind) or Words((kind, kind), (f"{kind} has ended", f"{kind} has ended"), COMMAND)
+    return _ALERT_TEXTS.get(kind) or AlertTexts((kind, kind), (f"{kind} has ended", f"{kind} has ended"), COMMAND)
 
 
-def compose(items: Sequence[Item], titles: Mapping[str, str], public_url: str | None) -> Message | None:
+def compose(items: Sequence[NotificationItem], titles: Mapping[str, str], public_url: str | None) -> Message | None:
     """One message for all of the items.
 
     Args:
@@ -145,28 +145,28 @@ def compose(items: Sequence[Item], titles: Mapping[str, str], public_url: str | 
     Returns:
         None where nothing is left to tell: reminders of alerts that have ended since.
     """
-    told = _worth_telling(items)
-    if not told:
+    relevant = _relevant(items)
+    if not relevant:
         return None
     heads: list[str] = []
     sections: list[str] = []
     # Newer code, which runs beside this one during a deploy, may open alerts of other kinds.
-    kinds = (*KINDS, *sorted({item.kind for item in told} - {*KINDS}))
-    for what in _GRAVEST_FIRST:
+    kinds = (*KINDS, *sorted({item.kind for item in relevant} - {*KINDS}))
+    for what in _BY_SEVERITY:
         for kind in kinds:
-            group = [item for item in told if (item.what, item.kind) == (what, kind)]
+            group = [item for item in relevant if (item.what, item.kind) == (what, kind)]
             if group:
                 heads.append(_head(what, kind, len(group)))
                 sections.append(_section(what, kind, group, titles))
-    for item in told:
+    for item in relevant:
         if item.what == "past":
             heads.append("what the mirror found at its first look")
-            sections.append(_past(item.detail or {}, titles))
-    look = f"Look: {public_url.rstrip('/')}/" if public_url else f"Look: {COMMAND}"
-    return Message(f"headshot-mirror: {'; '.join(heads)}", "\n\n".join((*sections, look)), _tone(told))
+            sections.append(_past_section(item.detail or {}, titles))
+    hint = f"Look: {public_url.rstrip('/')}/" if public_url else f"Look: {COMMAND}"
+    return Message(f"headshot-mirror: {'; '.join(heads)}", "\n\n".join((*sections, hint)), _tone(relevant))
 
 
-def named(items: Iterable[Item]) -> list[str]:
+def ids_to_show(items: Iterable[NotificationItem]) -> list[str]:
     """The models that a message may name, whose titles are worth reading: the first few of each group."""
     groups: dict[tuple[str, str], list[str]] = {}
     for item in items:
@@ -174,44 +174,44 @@ def named(items: Iterable[Item]) -> list[str]:
         if item.detail:
             ids += [*item.detail.get("failed_ids", ()), *item.detail.get("stuck_ids", ())]
         groups.setdefault((item.what, item.kind), []).extend(ids)
-    return sorted({model_id for ids in groups.values() for model_id in ids[: 2 * NAMED]})
+    return sorted({model_id for ids in groups.values() for model_id in ids[: 2 * MAX_IDS_SHOWN]})
 
 
-def trial() -> Message:
+def build_test_message() -> Message:
     """The message of `alerts test`."""
     return Message("headshot-mirror: a test", "This is a test: alerts of headshot-mirror arrive here.", "info")
 
 
-def _worth_telling(items: Sequence[Item]) -> list[Item]:
+def _relevant(items: Sequence[NotificationItem]) -> list[NotificationItem]:
     """Each alert once for each thing that happened to it; reminders only of what holds and is not told of anyway."""
     opened = {item.alert_id for item in items if item.what == "opened"}
-    told: dict[tuple[str, int | None], Item] = {}
+    relevant: dict[tuple[str, int | None], NotificationItem] = {}
     for item in items:
-        if item.what != "reminder" or (item.holds and item.alert_id not in opened):
-            told[item.what, item.alert_id] = item
-    return list(told.values())
+        if item.what != "reminder" or (item.still_open and item.alert_id not in opened):
+            relevant[item.what, item.alert_id] = item
+    return list(relevant.values())
 
 
 def _head(what: str, kind: str, number: int) -> str:
-    one, many = words(kind).resolved if what == "resolved" else words(kind).opened
+    one, many = alert_texts(kind).resolved if what == "resolved" else alert_texts(kind).opened
     text = one if number == 1 else many.format(number)
     return f"still open: {text}" if what == "reminder" else text
 
 
-def _section(what: str, kind: str, group: Sequence[Item], titles: Mapping[str, str]) -> str:
+def _section(what: str, kind: str, group: Sequence[NotificationItem], titles: Mapping[str, str]) -> str:
     head = _head(what, kind, len(group))
-    look = "" if what == "resolved" else f" ({words(kind).look})"
+    hint = "" if what == "resolved" else f" ({alert_texts(kind).hint})"
     ids = [item.model_id for item in group if item.model_id]
-    return "\n".join([f"{head[0].upper()}{head[1:]}{look}", *_listed(ids, len(ids), titles)])
+    return "\n".join([f"{head[0].upper()}{head[1:]}{hint}", *_listed(ids, len(ids), titles)])
 
 
 def _listed(ids: Sequence[str], number: int, titles: Mapping[str, str]) -> list[str]:
     """The first few ids, a line each, and how many more there are."""
     lines = [
         f"  {one_line(model_id)} ({_name(titles[model_id])})" if model_id in titles else f"  {one_line(model_id)}"
-        for model_id in ids[:NAMED]
+        for model_id in ids[:MAX_IDS_SHOWN]
     ]
-    return [*lines, f"  and {number - NAMED} more"] if number > NAMED else lines
+    return [*lines, f"  and {number - MAX_IDS_SHOWN} more"] if number > MAX_IDS_SHOWN else lines
 
 
 def _name(title: str) -> str:
@@ -219,7 +219,7 @@ def _name(title: str) -> str:
     return one_line(title).replace("@", "@\u200b")
 
 
-def _past(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+def _past_section(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     lines = ["When the mirror first looked at this organization; none of these opens an alert until it changes:"]
     for name, text in (("failed", "failed already"), ("stuck", "in a status in which they may have been stuck")):
         number = detail.get(name, 0)
@@ -229,8 +229,8 @@ def _past(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _tone(told: Sequence[Item]) -> Tone:
+def _tone(relevant: Sequence[NotificationItem]) -> Tone:
     """As grave as the gravest of it."""
-    kinds = {item.what for item in told}
+    kinds = {item.what for item in relevant}
     tones: dict[str, Tone] = {"opened": "failure", "reminder": "warning", "past": "info", "resolved": "success"}
     return next(tone for what, tone in tones.items() if what in kinds)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.alerts.notification import Item, compose, named
-from service.alerts.receivers import Answer
+from service.alerts.notification import NotificationItem, compose, ids_to_show
+from service.alerts.receivers import SendResult
 from service.errors import MirrorError
 from service.storage import notifications
 from service.storage.database import transaction
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-NOTHING_TO_SEND = Answer(taken=True, words="nothing was left to tell")
+NOTHING_TO_SEND = SendResult(taken=True, reason="nothing was left to tell")
 
 
-class Desk:
+class OutboxSender:
     """One process's desk.
 
     Args:
@@ -46,11 +46,11 @@ class Desk:
         self._public_url = public_url
         self._sending: dict[str, threading.Thread] = {}
 
-    def announce(self) -> None:
+    def register_receivers(self) -> None:
         """Make its receivers those that notices are handed out to.
 
         Raises:
-            StorageUnavailable: Postgres is gone.
+            PostgresUnavailable: Postgres is gone.
         """
         with transaction(self._engine) as connection:
             notifications.set_receivers(connection, list(self._receivers))
@@ -59,13 +59,13 @@ class Desk:
         """Begin to send to each receiver that waits for something and is not at it.
 
         Raises:
-            StorageUnavailable: Postgres is gone.
+            PostgresUnavailable: Postgres is gone.
         """
         if not self._receivers:
             return
         with transaction(self._engine) as connection:
-            due = notifications.due(connection, list(self._receivers))
-        for digest in due:
+            due_receivers = notifications.due_receivers(connection, list(self._receivers))
+        for digest in due_receivers:
             thread = self._sending.get(digest)
             if thread is None or not thread.is_alive():
                 self._sending[digest] = threading.Thread(target=self._send, args=(digest,), daemon=True)
@@ -80,45 +80,47 @@ class Desk:
     def _send(self, digest: str) -> None:
         """Tell a receiver, in one message, all that it was not told yet."""
         try:
-            taken = self._take(digest)
+            taken = self._claim_message(digest)
             if taken is None:
                 return
             message, ids = taken
             # Nothing may be left that is worth telling.
-            answer = self._receivers[digest].send(message) if message else NOTHING_TO_SEND
-            self._note(digest, ids, answer)
+            result = self._receivers[digest].send(message) if message else NOTHING_TO_SEND
+            self._record_result(digest, ids, result)
         except MirrorError as error:
             # The claim ends, and it is sent again.
-            log.warning("notice.interrupted", receiver=digest, error=str(error))
+            log.warning("notification.interrupted", receiver=digest, error=str(error))
 
-    def _take(self, digest: str) -> tuple[Message | None, list[int]] | None:
+    def _claim_message(self, digest: str) -> tuple[Message | None, list[int]] | None:
         """Claim a receiver: the message for it, and the notices that it tells; None where another process has it."""
         with transaction(self._engine) as connection:
             if not notifications.claim(connection, digest):
                 return None
             rows = notifications.unsent(connection, digest)
             items = [_item(row) for row in rows]
-            titles = notifications.titles(connection, named(items)) if self._show_names else {}
+            titles = notifications.titles(connection, ids_to_show(items)) if self._show_names else {}
         return compose(items, titles, self._public_url), [row["id"] for row in rows]
 
-    def _note(self, digest: str, ids: Sequence[int], answer: Answer) -> None:
+    def _record_result(self, digest: str, ids: Sequence[int], result: SendResult) -> None:
         """Mark what was taken as sent, else put the receiver off."""
-        if answer.taken:
+        if result.taken:
             with transaction(self._engine) as connection:
-                notifications.sent(connection, digest, ids)
-            log.info("notice.sent", receiver=digest, notices=len(ids))
+                notifications.mark_sent(connection, digest, ids)
+            log.info("notification.sent", receiver=digest, notices=len(ids))
         else:
             with transaction(self._engine) as connection:
-                failures = notifications.not_sent(connection, digest, answer.words)
-            log.warning("notice.failed", receiver=digest, notices=len(ids), failures=failures, error=answer.words)
+                failures = notifications.record_failure(connection, digest, result.reason)
+            log.warning(
+                "notification.failed", receiver=digest, notices=len(ids), failures=failures, error=result.reason
+            )
 
 
-def _item(row: Mapping[str, Any]) -> Item:
-    return Item(
+def _item(row: Mapping[str, Any]) -> NotificationItem:
+    return NotificationItem(
         what=row["what"],
         alert_id=row["alert_id"],
         kind=row["kind"] or "",
         model_id=row["model_id"],
-        holds=row["resolved_at"] is None and row["acknowledged_at"] is None,
+        still_open=row["resolved_at"] is None and row["acknowledged_at"] is None,
         detail=row["detail"],
     )

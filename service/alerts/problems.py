@@ -41,7 +41,7 @@ class Problem(NamedTuple):
     action: str
 
 
-class Seen(NamedTuple):
+class SeenProcess(NamedTuple):
     """A process that has a row in `processes`: its kind, its start, and its last heartbeat."""
 
     kind: str
@@ -50,7 +50,7 @@ class Seen(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class ProblemFacts:
     """The facts from which problems follow, as of one moment.
 
     Attributes:
@@ -69,14 +69,14 @@ class Facts:
     schema: str = ""
     inbox: str = ""
     now: datetime | None = None
-    processes: Sequence[Seen] = ()
+    processes: Sequence[SeenProcess] = ()
     expected: Sequence[str] = ("web", "worker", "clock")
     alerts: Iterable[str] = ()
 
 
-def problems(facts: Facts) -> list[Problem]:
+def problems(facts: ProblemFacts) -> list[Problem]:
     """Every problem, the gravest first."""
-    return [*_of_servers(facts), *_of_processes(facts), *_of_alerts(facts)]
+    return [*_server_problems(facts), *_process_problems(facts), *_alert_problems(facts)]
 
 
 def verdict(found: Sequence[Problem], events_waiting: int | None) -> str:
@@ -87,7 +87,7 @@ def verdict(found: Sequence[Problem], events_waiting: int | None) -> str:
     return f"PROBLEM: {'; '.join([*(problem.message for problem in found), *waiting])}"
 
 
-def alive(facts: Facts) -> dict[str, int]:
+def count_alive(facts: ProblemFacts) -> dict[str, int]:
     """How many processes of each kind sent a heartbeat within the last `MISSING_AFTER`."""
     counted = dict.fromkeys(facts.expected, 0)
     for process in facts.processes:
@@ -96,7 +96,7 @@ def alive(facts: Facts) -> dict[str, int]:
     return counted
 
 
-def _of_servers(facts: Facts) -> Iterator[Problem]:
+def _server_problems(facts: ProblemFacts) -> Iterator[Problem]:
     if facts.postgres:
         yield Problem(
             POSTGRES_UNAVAILABLE,
@@ -119,7 +119,7 @@ def _of_servers(facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _of_processes(facts: Facts) -> Iterator[Problem]:
+def _process_problems(facts: ProblemFacts) -> Iterator[Problem]:
     """Kinds that are missing. Where everything has just started, what was not seen yet is given its time."""
     if facts.now is None:
         return
@@ -130,26 +130,26 @@ def _of_processes(facts: Facts) -> Iterator[Problem]:
         if not seen and not starting:
             yield _missing(kind, f"no {kind} is running")
         elif seen and facts.now - max(seen) >= MISSING_AFTER and not starting:
-            yield _missing(kind, f"no {kind} seen for {_ago(facts.now - max(seen))}")
+            yield _missing(kind, f"no {kind} seen for {_format_duration(facts.now - max(seen))}")
 
 
 def _missing(kind: str, message: str) -> Problem:
     return Problem(f"{kind}_missing", message, f"start `headshot-mirror {kind}`; its log says why it ended")
 
 
-def _of_alerts(facts: Facts) -> Iterator[Problem]:
+def _alert_problems(facts: ProblemFacts) -> Iterator[Problem]:
     """Open alerts. Whether a worker is missing is known better from its heartbeats."""
-    told = {WORKER_MISSING, *MODEL_KINDS}
-    for kind in sorted(set(facts.alerts) - told):
-        words = notification.words(kind)
-        yield Problem(kind, words.opened[0], words.look)
+    covered = {WORKER_MISSING, *MODEL_KINDS}
+    for kind in sorted(set(facts.alerts) - covered):
+        alert_texts = notification.alert_texts(kind)
+        yield Problem(kind, alert_texts.opened[0], alert_texts.hint)
 
 
-def _is_alive(process: Seen, now: datetime | None) -> bool:
+def _is_alive(process: SeenProcess, now: datetime | None) -> bool:
     return now is not None and now - process.seen_at < MISSING_AFTER
 
 
-def _ago(lasted: timedelta) -> str:
+def _format_duration(lasted: timedelta) -> str:
     """A duration for people."""
     seconds = int(lasted.total_seconds())
     if seconds < 120:

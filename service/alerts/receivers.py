@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 # Apprise waits 4 s (e-mail: 15 s) for a connection and as long for an answer; both can be set in a URL, `?cto=` and
 # `?rto=`. This is for all of it, shorter than the outbox's lease.
-SEND_SECONDS = 30.0
-_LONGEST_WORDS = 200
+SEND_TIMEOUT_SECONDS = 30.0
+_MAX_REASON_LENGTH = 200
 # Parts of a URL that are no secret, and would make nonsense of an answer where they were blanked.
 _SHORTEST_SECRET = 4
 
 
-class Answer(NamedTuple):
+class SendResult(NamedTuple):
     """What came back from a receiver: whether it took the message, and in words why not."""
 
     taken: bool
-    words: str
+    reason: str
 
 
 class Receiver:
@@ -65,7 +65,7 @@ class Receiver:
         """Hides the URL."""
         return f"Receiver({self.digest})"
 
-    def send(self, message: Message, seconds: float = SEND_SECONDS) -> Answer:
+    def send(self, message: Message, seconds: float = SEND_TIMEOUT_SECONDS) -> SendResult:
         """Send a message as plain text and wait for what comes back, no longer than `seconds`.
 
         Apprise turns it into each receiver's own format, so that nothing in a title becomes markup there.
@@ -84,23 +84,25 @@ class Receiver:
                 body, title, NotifyType(message.tone), body_format=NotifyFormat.TEXT, timeout=seconds
             )
         except Exception as error:  # noqa: BLE001 - a fault of one of its many plugins is a receiver that takes nothing
-            return Answer(taken=False, words=type(error).__name__)
+            return SendResult(taken=False, reason=type(error).__name__)
         if result:
-            return Answer(taken=True, words="sent")
+            return SendResult(taken=True, reason="sent")
         # Secrets go before it is cut: the first half of one is a secret, too.
-        said = [entry.message for entry in result.logs()] or [f"no answer within {seconds:g} s"]
-        return Answer(taken=False, words=self._without_secrets(" ".join(" ".join(said).split()))[:_LONGEST_WORDS])
+        log_messages = [entry.message for entry in result.logs()] or [f"no answer within {seconds:g} s"]
+        return SendResult(
+            taken=False, reason=self._redact(" ".join(" ".join(log_messages).split()))[:_MAX_REASON_LENGTH]
+        )
 
-    def _without_secrets(self, words: str) -> str:
+    def _redact(self, reason: str) -> str:
         """What Apprise says may repeat a part of the URL; the host alone is left."""
         parts = {unquote(part) for part in re.split(r"[/:@?&=,]+", self._url)} - set(self._host.split(":"))
         for part in sorted(parts, key=len, reverse=True):
             if len(part) >= _SHORTEST_SECRET:
-                words = words.replace(part, "…")
-        return words
+                reason = reason.replace(part, "…")
+        return reason
 
 
-def of(settings: Settings) -> list[Receiver]:
+def from_settings(settings: Settings) -> list[Receiver]:
     """The receivers of ALERT_URLS, each once; none where it is not set.
 
     Raises:

@@ -5,7 +5,7 @@ remember that their alert is open: a model that failed is well when it is active
 and webhooks that were missing are back when one comes, not when nothing happens.
 
 The past: what a model's status was when the mirror first looked says nothing of how long it has been so. Such a model
-opens no alert until its status changes; `past` tells which ones they are, for one summary.
+opens no alert until its status changes; `preexisting` tells which ones they are, for one summary.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FAILED = "failed"
 # The statuses in which the vendor works, and a model may stay for good.
 MOVING = ("waiting", "pending", "generatingHeadshots")
 # A model that failed is not well yet while it is in one of these, tried once more.
-UNWELL = (FAILED, "onboarding", *MOVING)
+NOT_RECOVERED = (FAILED, "onboarding", *MOVING)
 # The vendor takes an hour for a model, and three minutes for a development one.
 DEVELOPMENT_SHARE = 1 / 16
 TOO_MANY_FAILURES = 3
@@ -56,7 +56,7 @@ PULLS_THAT_MISS = 2
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
-class Cause(NamedTuple):
+class AlertCause(NamedTuple):
     """Why an alert is open: its kind, and the model it is about, if it is about one."""
 
     kind: str
@@ -73,7 +73,7 @@ class ModelFact:
         is_development: whether it is one of the vendor's test mode.
         created_at: when it was created, where that is known.
         since: since when it is known to be in this status.
-        first_look: it was so when the mirror first looked, or the vendor told of a time before that.
+        found_at_first_check: it was so when the mirror first looked, or the vendor told of a time before that.
         failures: how often it was seen to fail within a day.
     """
 
@@ -82,12 +82,12 @@ class ModelFact:
     is_development: bool
     created_at: datetime | None
     since: datetime
-    first_look: bool
+    found_at_first_check: bool
     failures: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class AlertFacts:
     """What the rules look at, as of one moment of Postgres' clock.
 
     Attributes:
@@ -98,7 +98,7 @@ class Facts:
         pulls_that_missed: pulls of the last hours that found changes which no webhook announced.
         missed: how many changes that were.
         events: webhook events that came in the same hours.
-        heard_since: whether an event came since the open alert about missing ones.
+        event_since_opened: whether an event came since the open alert about missing ones.
         dead_events: events that could not be applied.
         held_pulls: numbers of the pulls that a person has to decide about.
         set_aside: records and fields that could not be read and are not resolved.
@@ -125,7 +125,7 @@ class Facts:
     pulls_that_missed: int = 0
     missed: int = 0
     events: int = 0
-    heard_since: bool = False
+    event_since_opened: bool = False
     dead_events: int = 0
     held_pulls: tuple[int, ...] = ()
     set_aside: int = 0
@@ -141,11 +141,11 @@ class Facts:
     skewed_at: datetime | None = None
     skew_seconds: float | None = None
     agreed_at: datetime | None = None
-    open: frozenset[Cause] = field(default_factory=frozenset)
+    open: frozenset[AlertCause] = field(default_factory=frozenset)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AlertLimits:
     """How long things may last before they alert.
 
     Attributes:
@@ -167,71 +167,79 @@ class Limits:
         return self.stuck_after * DEVELOPMENT_SHARE if is_development else self.stuck_after
 
 
-Found = dict[Cause, dict[str, Any]]
+CauseDetails = dict[AlertCause, dict[str, Any]]
 
 
-def causes(facts: Facts, limits: Limits) -> Found:
+def causes(facts: AlertFacts, limits: AlertLimits) -> CauseDetails:
     """Every cause that holds, with what was seen: only what JSON knows, and no personal data."""
-    found: Found = {}
+    found: CauseDetails = {}
     for model in facts.models:
-        found.update(_of_model(model, facts, limits))
-    found.update(_of_mirror(facts, limits))
+        found.update(_model_causes(model, facts, limits))
+    found.update(_mirror_causes(facts, limits))
     return found
 
 
-def past(facts: Facts, limits: Limits) -> tuple[list[str], list[str]]:
+def preexisting(facts: AlertFacts, limits: AlertLimits) -> tuple[list[str], list[str]]:
     """The models that were failed, and those that may have been stuck, before the mirror looked."""
-    failed = [model for model in facts.models if model.status == FAILED and _is_past(model, facts, timedelta(0))]
+    failed = [model for model in facts.models if model.status == FAILED and _is_preexisting(model, facts, timedelta(0))]
     moving = [
         model
         for model in facts.models
-        if model.status in MOVING and _is_past(model, facts, limits.moving(is_development=model.is_development))
+        if model.status in MOVING and _is_preexisting(model, facts, limits.moving(is_development=model.is_development))
     ]
     return [model.model_id for model in failed], [model.model_id for model in moving]
 
 
-def _is_past(model: ModelFact, facts: Facts, allowed: timedelta) -> bool:
+def _is_preexisting(model: ModelFact, facts: AlertFacts, allowed: timedelta) -> bool:
     """Whether it may have been so for longer than is allowed before the mirror looked: a younger one cannot."""
-    return model.first_look and (model.created_at or _LONG_AGO) < facts.looking_since - allowed
+    return model.found_at_first_check and (model.created_at or _LONG_AGO) < facts.looking_since - allowed
 
 
-def _of_model(model: ModelFact, facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, Any]]]:
+def _model_causes(
+    model: ModelFact, facts: AlertFacts, limits: AlertLimits
+) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     lasted = facts.now - model.since
-    failed = Cause(MODEL_FAILED, model.model_id)
+    failed = AlertCause(MODEL_FAILED, model.model_id)
     if failed in facts.open or model.failures >= TOO_MANY_FAILURES:
-        holds = model.status in UNWELL
+        holds = model.status in NOT_RECOVERED
     else:
-        holds = model.status == FAILED and lasted >= limits.failed_grace and not _is_past(model, facts, timedelta(0))
+        holds = (
+            model.status == FAILED and lasted >= limits.failed_grace and not _is_preexisting(model, facts, timedelta(0))
+        )
     if holds:
         yield failed, {"since": model.since.isoformat(), "failures": model.failures}
-    stuck = Cause(MODEL_STUCK, model.model_id)
+    stuck = AlertCause(MODEL_STUCK, model.model_id)
     allowed = limits.moving(is_development=model.is_development)
-    if model.status in MOVING and lasted >= allowed and (stuck in facts.open or not _is_past(model, facts, allowed)):
+    if (
+        model.status in MOVING
+        and lasted >= allowed
+        and (stuck in facts.open or not _is_preexisting(model, facts, allowed))
+    ):
         yield stuck, {"since": model.since.isoformat(), "status": model.status}
 
 
-def _of_mirror(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, Any]]]:
+def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     complete_at = facts.last_complete_at
     if facts.now - (complete_at or facts.looking_since) >= STALE_INTERVALS * limits.pull_interval:
-        yield Cause(PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
+        yield AlertCause(PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
     if _webhooks_are_missing(facts):
-        yield Cause(WEBHOOKS_MISSING), {"missed": facts.missed, "events": facts.events}
+        yield AlertCause(WEBHOOKS_MISSING), {"missed": facts.missed, "events": facts.events}
     if facts.dead_events:
-        yield Cause(EVENTS_DEAD), {"events": facts.dead_events}
+        yield AlertCause(EVENTS_DEAD), {"events": facts.dead_events}
     if facts.held_pulls:
-        yield Cause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
+        yield AlertCause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
     if facts.set_aside:
-        yield Cause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
+        yield AlertCause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
-        yield Cause(API_REJECTED), {"status": facts.refused_status}
+        yield AlertCause(API_REJECTED), {"status": facts.refused_status}
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
-        yield Cause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
-    yield from _of_workers(facts, limits)
+        yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
+    yield from _worker_causes(facts, limits)
 
 
-def _of_workers(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str, Any]]]:
+def _worker_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     """Only a heartbeat ends a missing worker, only an event that is applied a stalled inbox: a restart ends neither."""
-    missing, stalled = Cause(WORKER_MISSING), Cause(INBOX_STALLED)
+    missing, stalled = AlertCause(WORKER_MISSING), AlertCause(INBOX_STALLED)
     if missing in facts.open:
         holds = facts.now - (facts.worker_seen_at or _LONG_AGO) >= MISSING_AFTER
     else:
@@ -242,8 +250,8 @@ def _of_workers(facts: Facts, limits: Limits) -> Iterator[tuple[Cause, dict[str,
         yield stalled, {"waiting_since": facts.waiting_since and facts.waiting_since.isoformat()}
 
 
-def _inbox_is_stalled(facts: Facts, limits: Limits) -> bool:
-    is_open = Cause(INBOX_STALLED) in facts.open
+def _inbox_is_stalled(facts: AlertFacts, limits: AlertLimits) -> bool:
+    is_open = AlertCause(INBOX_STALLED) in facts.open
     if facts.applied_at is None:
         # Nothing is known while Redis is unavailable.
         return is_open
@@ -251,8 +259,8 @@ def _inbox_is_stalled(facts: Facts, limits: Limits) -> bool:
     return waited and not facts.applying and (is_open or facts.now - facts.applied_at >= limits.stalled)
 
 
-def _webhooks_are_missing(facts: Facts) -> bool:
+def _webhooks_are_missing(facts: AlertFacts) -> bool:
     """Pulls keep finding more than webhooks tell; once said, only a webhook that comes takes it back."""
-    if Cause(WEBHOOKS_MISSING) in facts.open and not facts.heard_since:
+    if AlertCause(WEBHOOKS_MISSING) in facts.open and not facts.event_since_opened:
         return True
     return facts.pulls_that_missed >= PULLS_THAT_MISS and facts.missed > facts.events

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from service.broker.inbox import reachable
-from service.errors import InboxUnavailable
+from service.broker.inbox import translate_redis_errors
+from service.errors import RedisUnavailable
 
 if TYPE_CHECKING:
     import redis
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 5
 
 
-class FreshReads:
+class FreshReadLimiter:
     """Which models were read fresh just now, by all web processes together.
 
     Args:
@@ -28,14 +28,14 @@ class FreshReads:
         """Whether the upstream may be asked about a model; False: it was, less than five seconds ago.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
-        with reachable():
+        with translate_redis_errors():
             return bool(self._client.set(_key(model_id), 1, nx=True, ex=FRESH_SECONDS))
 
-    def give_back(self, model_id: str) -> None:
+    def release(self, model_id: str) -> None:
         """The upstream did not show the model, so the mirror is no fresher than before: the next read may ask again."""
-        with suppress(InboxUnavailable), reachable():
+        with suppress(RedisUnavailable), translate_redis_errors():
             self._client.delete(_key(model_id))
 
 

@@ -24,9 +24,9 @@ import msgspec
 import structlog
 from msgspec import UNSET
 
-from service.api.schemas import Created
-from service.api.writes import PATIENCE, Answered, Writer, is_in_doubt
-from service.errors import CallRefused, InboxUnavailable, ModelNotFound, UpstreamError, UpstreamRejected
+from service.api.schemas import CreatedBody
+from service.api.writes import UPSTREAM_DEADLINE_SECONDS, RelayedResponse, UpstreamWriter, is_in_doubt
+from service.errors import ApiRequestRejected, ModelNotFound, RedisUnavailable, UpstreamError, UpstreamRejected
 from service.mirror.merge import DELETED
 from service.storage import api_queries, idempotency
 from service.storage.database import transaction
@@ -35,8 +35,8 @@ from service.upstream.budget import Priority
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from service.api.schemas import SignUp
-    from service.storage.idempotency import Claim, Place
+    from service.api.schemas import CreateModelBody
+    from service.storage.idempotency import IdempotencyClaim, IdempotencyKey
     from service.upstream.payloads import CreatedModel
 
 log = structlog.get_logger(__name__)
@@ -45,93 +45,101 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 # A model of the same create may be this much older than its key: two clocks differ.
-SKEW = timedelta(seconds=10)
+MAX_CLOCK_SKEW = timedelta(seconds=10)
 # New models are `onboarding`; so many pages of them are looked through for one whose id is not known.
-PAGES = 5
-PAGE = 200
+MAX_PAGES = 5
+PAGE_SIZE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
+class IdempotentCreates:
     """Creates that are done once.
 
     Attributes:
         writer: does them.
     """
 
-    writer: Writer
+    writer: UpstreamWriter
 
-    def create(self, wanted: SignUp, place: Place) -> Answered:
+    def create(self, wanted: CreateModelBody, idempotency_key: IdempotencyKey) -> RelayedResponse:
         """Make a model unless this key has made it already.
 
         Raises:
-            CallRefused: 409 while another request with the key is at it; 422 where the key came with another body.
+            ApiRequestRejected: 409 while another request with the key runs; 422 if the key came with another body.
             UpstreamError: what the upstream said, or that it said nothing.
-            InboxUnavailable: the Redis of the request budget is gone.
-            StorageUnavailable: Postgres is gone; nothing was done.
+            RedisUnavailable: the Redis of the request budget is gone.
+            PostgresUnavailable: Postgres is gone; nothing was done.
         """
         holder = secrets.token_hex(8)
         fingerprint = _fingerprint(wanted)
         with transaction(self.writer.engine) as connection:
-            claim = idempotency.claim(connection, place, fingerprint, holder, LEASE_SECONDS)
+            claim = idempotency.claim(connection, idempotency_key, fingerprint, holder, LEASE_SECONDS)
         if claim is not None and claim.fingerprint != fingerprint:
-            raise CallRefused(422, "INVALID_REQUEST", "This Idempotency-Key came with another body before")
+            raise ApiRequestRejected(422, "INVALID_REQUEST", "This Idempotency-Key came with another body before")
         if claim is not None and claim.model_id is not None:
-            return self._again(claim.model_id, claim.status)
+            return self._repeated_response(claim.model_id, claim.status)
         if claim is None or claim.holder != holder:
-            words = "Another request with this Idempotency-Key is being worked on"
-            raise CallRefused(409, "CONFLICT", words, RETRY_AFTER_SECONDS)
-        return self._create(wanted, place, claim)
+            message = "Another request with this Idempotency-Key is being worked on"
+            raise ApiRequestRejected(409, "CONFLICT", message, RETRY_AFTER_SECONDS)
+        return self._create(wanted, idempotency_key, claim)
 
-    def _create(self, wanted: SignUp, place: Place, claim: Claim) -> Answered:
+    def _create(
+        self, wanted: CreateModelBody, idempotency_key: IdempotencyKey, claim: IdempotencyClaim
+    ) -> RelayedResponse:
         """Send it; whatever comes of it, the key says so afterwards."""
 
         def record(connection: Connection, made: CreatedModel) -> None:
             status = None if made.status is UNSET else made.status
-            idempotency.finish(connection, place, claim.holder, made.model_id, status)
+            idempotency.finish(connection, idempotency_key, claim.holder, made.model_id, status)
 
         try:
             return self.writer.create(wanted, record)
         except UpstreamRejected:
-            made = self._made_before(wanted, claim) if claim.tries > 1 else None
+            made = self._model_of_earlier_try(wanted, claim) if claim.tries > 1 else None
             with transaction(self.writer.engine) as connection:
                 if made is None:
-                    idempotency.release(connection, place, claim.holder)
+                    idempotency.release(connection, idempotency_key, claim.holder)
                 else:
-                    idempotency.finish(connection, place, claim.holder, made, None)
+                    idempotency.finish(connection, idempotency_key, claim.holder, made, None)
             if made is None:
                 raise
-            return self._again(made, None)
-        except (UpstreamError, InboxUnavailable) as error:
+            return self._repeated_response(made, None)
+        except (UpstreamError, RedisUnavailable) as error:
             doubtful = claim.tries > 1 or (isinstance(error, UpstreamError) and is_in_doubt(error))
-            settle = idempotency.leave if doubtful else idempotency.release
+            settle = idempotency.mark_unknown if doubtful else idempotency.release
             with transaction(self.writer.engine) as connection:
-                settle(connection, place, claim.holder)
+                settle(connection, idempotency_key, claim.holder)
             raise
 
-    def _again(self, model_id: str, status: str | None) -> Answered:
+    def _repeated_response(self, model_id: str, status: str | None) -> RelayedResponse:
         """The answer to a create that was done before, with a fresh login link."""
         try:
-            answer = self.writer.client.get_model(model_id, priority=Priority.REFETCH, patience=PATIENCE)
+            answer = self.writer.client.get_model(
+                model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS
+            )
             shown, link = answer.body.status, answer.body.signed_url
         except ModelNotFound:
             # It was made, and is gone since.
             shown, link = DELETED, UNSET
-        document = Created(model_id=model_id, status=status or shown, signed_url=link)
-        return Answered(200, msgspec.json.encode(document), replayed=True)
+        document = CreatedBody(model_id=model_id, status=status or shown, signed_url=link)
+        return RelayedResponse(200, msgspec.json.encode(document), replayed=True)
 
-    def _made_before(self, wanted: SignUp, claim: Claim) -> str | None:
+    def _model_of_earlier_try(self, wanted: CreateModelBody, claim: IdempotencyClaim) -> str | None:
         """The model that an earlier try of this create has made, where it has."""
-        since = claim.claimed_at - SKEW
+        since = claim.claimed_at - MAX_CLOCK_SKEW
         with transaction(self.writer.engine) as connection:
-            known = api_queries.newest_of(connection, wanted.email, since)
-        return known or self._found_upstream(wanted.email.lower(), since)
+            known = api_queries.newest_with_email(connection, wanted.email, since)
+        return known or self._find_upstream(wanted.email.lower(), since)
 
-    def _found_upstream(self, email: str, since: datetime) -> str | None:
+    def _find_upstream(self, email: str, since: datetime) -> str | None:
         """The mirror need not know it yet: webhooks tell no address."""
-        for number in range(PAGES):
+        for number in range(MAX_PAGES):
             answer = self.writer.client.list_models(
-                limit=PAGE, offset=number * PAGE, status="onboarding", priority=Priority.REFETCH, patience=PATIENCE
+                limit=PAGE_SIZE,
+                offset=number * PAGE_SIZE,
+                status="onboarding",
+                priority=Priority.REFETCH,
+                max_wait=UPSTREAM_DEADLINE_SECONDS,
             )
             for model in answer.body.models:
                 theirs, created = model.email, model.created_at
@@ -143,5 +151,5 @@ class Once:
         return None
 
 
-def _fingerprint(wanted: SignUp) -> str:
+def _fingerprint(wanted: CreateModelBody) -> str:
     return hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec import UnsetType
 
-from service.api.schemas import LONGEST_PAGE, ListQuery, SignUp
-from service.errors import CallRefused
-from service.storage.api_queries import Filter
+from service.api.schemas import MAX_PAGE_SIZE, CreateModelBody, ListQuery
+from service.errors import ApiRequestRejected
+from service.storage.api_queries import ModelFilter
 from service.upstream.fields import utc
 from service.upstream.json_text import REPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.api.schemas import Document
+    from service.api.schemas import ApiSchema
 
-Q = TypeVar("Q", bound="Document")
+Q = TypeVar("Q", bound="ApiSchema")
 T = TypeVar("T")
 
 _DATED = re.compile(r"[0-9]{4}-")
@@ -34,32 +34,32 @@ _FIRST = datetime(1, 1, 2, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-def read(given: Mapping[str, str], shape: type[Q]) -> Q:
+def read(value_or_none: Mapping[str, str], shape: type[Q]) -> Q:
     """The parameters of a call; those that it does not know are passed over, as the vendor does.
 
     Raises:
-        CallRefused: 400, one is not of its kind.
+        ApiRequestRejected: 400, one is not of its kind.
     """
     values: dict[str, str] = {}
     for field in msgspec.structs.fields(shape):
-        text = given.get(field.encode_name)
+        text = value_or_none.get(field.encode_name)
         # An empty text filters nothing; an empty number or time is none.
         if text is not None and (text or field.encode_name not in _TEXTS):
             values[field.encode_name] = _storable(field.encode_name, text)
     try:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
-        words, _, place = str(error).partition(" - at `$.")
-        raise _invalid(f"Invalid {place.rstrip('`')}: {words}") from None
+        message, _, place = str(error).partition(" - at `$.")
+        raise _invalid(f"Invalid {place.rstrip('`')}: {message}") from None
 
 
-def filter_of(query: ListQuery) -> Filter:
+def filter_of(query: ListQuery) -> ModelFilter:
     """The filter that the parameters of the list say."""
-    return Filter(
-        status=given(query.status),
-        team_id=given(query.team_id),
-        email=given(query.email),
-        is_development=given(query.is_development),
+    return ModelFilter(
+        status=value_or_none(query.status),
+        team_id=value_or_none(query.team_id),
+        email=value_or_none(query.email),
+        is_development=value_or_none(query.is_development),
         created_from=_moment(query.created_after),
         created_until=_moment(query.created_before),
         deleted=query.include_deleted,
@@ -68,7 +68,7 @@ def filter_of(query: ListQuery) -> Filter:
 
 def limit_of(query: ListQuery) -> int:
     """How many results a page has: a limit over 200 counts as 200."""
-    return min(query.limit, LONGEST_PAGE)
+    return min(query.limit, MAX_PAGE_SIZE)
 
 
 def since_of(query: ListQuery) -> int | datetime | None:
@@ -79,14 +79,14 @@ def since_of(query: ListQuery) -> int | datetime | None:
     return _moment(since) if isinstance(since, datetime) else since
 
 
-def sign_up(body: bytes) -> SignUp:
+def create_model_body(body: bytes) -> CreateModelBody:
     """The body of a create.
 
     Raises:
-        CallRefused: 400, it is not one.
+        ApiRequestRejected: 400, it is not one.
     """
     try:
-        wanted = msgspec.json.decode(body, type=SignUp)
+        wanted = msgspec.json.decode(body, type=CreateModelBody)
         # msgspec does not look at the bytes of fields that it skips.
         body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -96,7 +96,7 @@ def sign_up(body: bytes) -> SignUp:
     return wanted
 
 
-def given(value: T | UnsetType) -> T | None:
+def value_or_none(value: T | UnsetType) -> T | None:
     """A parameter, or None where it was not given."""
     return None if isinstance(value, UnsetType) else value
 
@@ -125,5 +125,5 @@ def _moment(value: datetime | UnsetType) -> datetime | None:
         return _FIRST if value.year == 1 else _LAST
 
 
-def _invalid(words: str) -> CallRefused:
-    return CallRefused(400, "INVALID_REQUEST", words)
+def _invalid(message: str) -> ApiRequestRejected:
+    return ApiRequestRejected(400, "INVALID_REQUEST", message)

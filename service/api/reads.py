@@ -6,7 +6,7 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from service.errors import CallRefused
+from service.errors import ApiRequestRejected
 from service.storage import api_queries
 from service.storage.database import connect, transaction
 
@@ -15,49 +15,49 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.storage.api_queries import Filter
+    from service.storage.api_queries import ModelFilter
 
     Row = Mapping[str, Any]
 
 # No read of ours takes a tenth of this; one that does is given up, so that it holds its connection no longer.
 STATEMENT_SECONDS = 5.0
-MOST_KEPT = 1000
+MAX_CACHED = 1000
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Page(NamedTuple):
+class ModelPage(NamedTuple):
     """A page of the list.
 
     Attributes:
         rows: of `models`, each with `seen_at` and `has_profile`.
         total: how many the filter lets through.
-        newest: id of the newest change in the mirror; None where there is none.
+        newest_change_id: id of the newest change in the mirror; None where there is none.
     """
 
     rows: list[Row]
     total: int
-    newest: int | None
+    newest_change_id: int | None
 
 
-class Changes(NamedTuple):
+class ChangePage(NamedTuple):
     """A page of the feed.
 
     Attributes:
         rows: of `models`, in the order of their newest change within this page.
         cursor: where the next page begins.
         more: whether there is one already.
-        newest: id of the newest change in the mirror.
+        newest_change_id: id of the newest change in the mirror.
     """
 
     rows: list[Row]
     cursor: int
     more: bool
-    newest: int | None
+    newest_change_id: int | None
 
 
-def reading_engine(url: str, *, connections: int, patience: float) -> Engine:
+def read_only_engine(url: str, *, connections: int, patience: float) -> Engine:
     """An engine for reads: each transaction sees one moment of the mirror, and writes nothing.
 
     Args:
@@ -69,8 +69,8 @@ def reading_engine(url: str, *, connections: int, patience: float) -> Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
-class Reader:
-    """Reads through one engine, made by `reading_engine`.
+class MirrorReader:
+    """Reads through one engine, made by `read_only_engine`.
 
     Counting, and passing over what lies before a page, is what a page costs most. Every visible change of a model
     comes with a row of `model_changes`; until a new one is there, a total is kept, and where each page that was asked
@@ -79,74 +79,80 @@ class Reader:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._totals: OrderedDict[tuple[Filter, int], int] = OrderedDict()
-        self._ends: OrderedDict[tuple[Filter, int, int | None], Row] = OrderedDict()
+        self._totals: OrderedDict[tuple[ModelFilter, int], int] = OrderedDict()
+        self._ends: OrderedDict[tuple[ModelFilter, int, int | None], Row] = OrderedDict()
 
-    def newest(self) -> int | None:
+    def newest_change_id(self) -> int | None:
         """The id of the newest change: while it stays the same, so does every answer."""
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return api_queries.newest_change(connection)
 
-    def page(self, wanted: Filter, limit: int, offset: int) -> Page:
+    def page(self, wanted: ModelFilter, limit: int, offset: int) -> ModelPage:
         """A page of the list, the newest model first.
 
         Raises:
-            StorageUnavailable: Postgres is gone, or every connection is in use.
+            PostgresUnavailable: Postgres is gone, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
-            newest = api_queries.newest_change(connection)
-            total = self._total(connection, wanted, newest)
-            last = self._ends.get((wanted, offset, newest))
+            newest_change_id = api_queries.newest_change(connection)
+            total = self._total(connection, wanted, newest_change_id)
+            last = self._ends.get((wanted, offset, newest_change_id))
             if last is None:
                 rows = api_queries.page(connection, wanted, limit, offset, total)
             else:
                 rows = api_queries.page_after(connection, wanted, limit, last)
-        if newest is not None and len(rows) == limit and rows[-1]["created_at"] is not None:
-            _keep(self._ends, (wanted, offset + limit, newest), {name: rows[-1][name] for name in ("id", "created_at")})
-        return Page(rows, total, newest)
+        if newest_change_id is not None and len(rows) == limit and rows[-1]["created_at"] is not None:
+            _cache(
+                self._ends,
+                (wanted, offset + limit, newest_change_id),
+                {name: rows[-1][name] for name in ("id", "created_at")},
+            )
+        return ModelPage(rows, total, newest_change_id)
 
-    def changes(self, since: int | datetime, wanted: Filter, limit: int, offset: int) -> Changes:
-        """A page of the feed; see the function `feed`.
+    def changes(self, since: int | datetime, wanted: ModelFilter, limit: int, offset: int) -> ChangePage:
+        """A page of the feed; see the function `read_feed`.
 
         Raises:
-            CallRefused: changes since then are no longer kept.
-            StorageUnavailable: Postgres is gone, or every connection is in use.
+            ApiRequestRejected: changes since then are no longer kept.
+            PostgresUnavailable: Postgres is gone, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
-            return feed(connection, since, wanted, limit, offset)
+            return read_feed(connection, since, wanted, limit, offset)
 
     def one(self, model_id: str) -> Row | None:
         """One model, a tombstone too.
 
         Raises:
-            StorageUnavailable: Postgres is gone, or every connection is in use.
+            PostgresUnavailable: Postgres is gone, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return api_queries.one(connection, model_id)
 
-    def _total(self, connection: Connection, wanted: Filter, newest: int | None) -> int:
-        if newest is None:
+    def _total(self, connection: Connection, wanted: ModelFilter, newest_change_id: int | None) -> int:
+        if newest_change_id is None:
             return api_queries.total(connection, wanted)
-        total = self._totals.get((wanted, newest))
+        total = self._totals.get((wanted, newest_change_id))
         if total is None:
             total = api_queries.total(connection, wanted)
-            _keep(self._totals, (wanted, newest), total)
+            _cache(self._totals, (wanted, newest_change_id), total)
         return total
 
 
-def _keep(kept: OrderedDict[K, V], key: K, value: V) -> None:
+def _cache(cache: OrderedDict[K, V], key: K, value: V) -> None:
     """Remember something, and forget the oldest of what is too much."""
-    kept[key] = value
-    while len(kept) > MOST_KEPT:
-        kept.popitem(last=False)
+    cache[key] = value
+    while len(cache) > MAX_CACHED:
+        cache.popitem(last=False)
 
 
-def rows_of(connection: Connection, wanted: Filter, limit: int, offset: int) -> list[Row]:
+def list_rows(connection: Connection, wanted: ModelFilter, limit: int, offset: int) -> list[Row]:
     """A page of any length, the newest model first."""
     return api_queries.page(connection, wanted, limit, offset, api_queries.total(connection, wanted))
 
 
-def feed(connection: Connection, since: int | datetime, wanted: Filter, limit: int, offset: int = 0) -> Changes:
+def read_feed(
+    connection: Connection, since: int | datetime, wanted: ModelFilter, limit: int, offset: int = 0
+) -> ChangePage:
     """The models of the next `limit` changes, each once and as it is now; tombstones whatever the filter says.
 
     Args:
@@ -158,29 +164,29 @@ def feed(connection: Connection, since: int | datetime, wanted: Filter, limit: i
         offset: changes to pass over.
 
     Raises:
-        CallRefused: changes since then are no longer kept.
+        ApiRequestRejected: changes since then are no longer kept.
     """
-    newest = api_queries.newest_change(connection)
-    _require_kept(connection, since)
-    start = _start(connection, since, newest)
+    newest_change_id = api_queries.newest_change(connection)
+    _require_retained(connection, since)
+    start = _start(connection, since, newest_change_id)
     window = api_queries.changes_after(connection, start, limit, offset)
     places = {model_id: change_id for change_id, model_id in window}
-    rows = api_queries.among(connection, list(places), wanted) if places else []
+    rows = api_queries.list_matching(connection, list(places), wanted) if places else []
     rows.sort(key=lambda row: places[row["id"]])
     # Behind the end there is nothing to pass over: a reader who overshot goes on from where the changes end.
-    cursor = window[-1][0] if window else max(start, newest or 0)
-    return Changes(rows, cursor, newest is not None and newest > cursor, newest)
+    cursor = window[-1][0] if window else max(start, newest_change_id or 0)
+    return ChangePage(rows, cursor, newest_change_id is not None and newest_change_id > cursor, newest_change_id)
 
 
-def _start(connection: Connection, since: int | datetime, newest: int | None) -> int:
+def _start(connection: Connection, since: int | datetime, newest_change_id: int | None) -> int:
     """The change after which the feed begins."""
     if not isinstance(since, datetime):
         return since
-    start = api_queries.change_before(connection, since - api_queries.DISORDER)
-    return (newest or 0) if start is None else start
+    start = api_queries.change_before(connection, since - api_queries.MAX_COMMIT_DISORDER)
+    return (newest_change_id or 0) if start is None else start
 
 
-def _require_kept(connection: Connection, since: int | datetime) -> None:
+def _require_retained(connection: Connection, since: int | datetime) -> None:
     """Refuse to begin where changes are missing: where some are no longer kept, and some model has no other."""
     oldest = api_queries.oldest_change(connection)
     if oldest is None:
@@ -188,5 +194,5 @@ def _require_kept(connection: Connection, since: int | datetime) -> None:
     oldest_id, recorded_at = oldest
     reaches_back = since < recorded_at if isinstance(since, datetime) else oldest_id > since + 1
     if reaches_back and api_queries.any_unchanged_since(connection, recorded_at):
-        words = "Changes since then are no longer kept: read the whole list, and go on from the cursor in its header"
-        raise CallRefused(410, "GONE", words)
+        message = "Changes since then are no longer kept: read the whole list, and go on from the cursor in its header"
+        raise ApiRequestRejected(410, "GONE", message)

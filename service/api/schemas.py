@@ -15,40 +15,43 @@ from msgspec import UNSET, Meta, UnsetType
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST_PAGE = 200
+MAX_PAGE_SIZE = 200
 # Nine digits, as the vendor's own numbers; no list is longer.
-LARGEST = 999_999_999
-LARGEST_CHANGE = 2**63 - 1
+MAX_INTEGER = 999_999_999
+MAX_CHANGE_ID = 2**63 - 1
 
-Moment: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-Instant: TypeAlias = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
-Whole: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST)]
-ChangeId: TypeAlias = Annotated[int, Meta(ge=0, le=LARGEST_CHANGE)]
+TimestampText: TypeAlias = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Timestamp: TypeAlias = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
+NonNegativeInteger: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]
+ChangeId: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_CHANGE_ID)]
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class ApiSchema(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of every body and every set of parameters."""
 
 
-class ListQuery(Document, frozen=True, kw_only=True):
+class ListQuery(ApiSchema, frozen=True, kw_only=True):
     """The parameters of the list: the vendor's four, then ours."""
 
     limit: Annotated[
-        int, Meta(ge=1, le=LARGEST, description=f"Results per page; more than {LONGEST_PAGE} counts as {LONGEST_PAGE}.")
+        int,
+        Meta(
+            ge=1, le=MAX_INTEGER, description=f"Results per page; more than {MAX_PAGE_SIZE} counts as {MAX_PAGE_SIZE}."
+        ),
     ] = 50
-    offset: Annotated[Whole, Meta(description="Number of results to skip.")] = 0
+    offset: Annotated[NonNegativeInteger, Meta(description="Number of results to skip.")] = 0
     status: Annotated[str, Meta(description="Only this status; `deleted` shows tombstones.")] | UnsetType = UNSET
     team_id: Annotated[str, Meta(description="Only this team.")] | UnsetType = UNSET
     email: Annotated[str, Meta(description="Only this address.")] | UnsetType = UNSET
     is_development: Annotated[bool, Meta(description="Only models of the test mode, or only others.")] | UnsetType = (
         UNSET
     )
-    created_after: Annotated[Instant, Meta(description="Created at this time or later.")] | UnsetType = UNSET
-    created_before: Annotated[Instant, Meta(description="Created before this time.")] | UnsetType = UNSET
+    created_after: Annotated[Timestamp, Meta(description="Created at this time or later.")] | UnsetType = UNSET
+    created_before: Annotated[Timestamp, Meta(description="Created before this time.")] | UnsetType = UNSET
     include_deleted: Annotated[bool, Meta(description="Show tombstones too.")] = False
     updated_since: (
         Annotated[
-            ChangeId | Instant,
+            ChangeId | Timestamp,
             Meta(
                 description="The feed: models that changed since a change's id (the `cursor` of an earlier answer; "
                 "0 is the beginning) or since a time, in the order of their changes, deletions always included. "
@@ -59,7 +62,7 @@ class ListQuery(Document, frozen=True, kw_only=True):
     ) = UNSET
 
 
-class SingleQuery(Document, frozen=True, kw_only=True):
+class SingleQuery(ApiSchema, frozen=True, kw_only=True):
     """The parameters of the single GET; the vendor has none."""
 
     fresh: Annotated[
@@ -71,7 +74,7 @@ class SingleQuery(Document, frozen=True, kw_only=True):
     ] = False
 
 
-class SignUp(Document, frozen=True, kw_only=True):
+class CreateModelBody(ApiSchema, frozen=True, kw_only=True):
     """What a create takes."""
 
     email: Annotated[str, Meta(description="The person's e-mail address.", extra_json_schema={"format": "email"})]
@@ -79,7 +82,7 @@ class SignUp(Document, frozen=True, kw_only=True):
     is_development: Annotated[bool, Meta(description="The vendor's test mode: fast, and no credit is spent.")] = False
 
 
-class Model(Document, frozen=True, kw_only=True):
+class ModelSchema(ApiSchema, frozen=True, kw_only=True):
     """A model as the list shows it."""
 
     id: str
@@ -90,11 +93,11 @@ class Model(Document, frozen=True, kw_only=True):
     team_id: str | UnsetType | None = UNSET
     team_name: str | UnsetType | None = UNSET
     is_development: bool | None
-    created_at: Moment | None
-    finished_at: Moment | None
+    created_at: TimestampText | None
+    finished_at: TimestampText | None
 
 
-class DetailedModel(Document, frozen=True, kw_only=True):
+class DetailedModelSchema(ApiSchema, frozen=True, kw_only=True):
     """A model as its own GET shows it; `signedUrl` only where the upstream was asked."""
 
     id: str
@@ -107,12 +110,12 @@ class DetailedModel(Document, frozen=True, kw_only=True):
     is_development: bool | None
     photo_count: int | UnsetType | None = UNSET
     favorite_photo_id: str | UnsetType | None = UNSET
-    created_at: Moment | None
-    finished_at: Moment | None
+    created_at: TimestampText | None
+    finished_at: TimestampText | None
     signed_url: str | UnsetType = UNSET
 
 
-class Pagination(Document, frozen=True, kw_only=True):
+class PaginationSchema(ApiSchema, frozen=True, kw_only=True):
     """Where a page lies in the list."""
 
     total: int
@@ -121,7 +124,7 @@ class Pagination(Document, frozen=True, kw_only=True):
     has_more: bool
 
 
-class FeedPagination(Document, frozen=True, kw_only=True):
+class FeedPaginationSchema(ApiSchema, frozen=True, kw_only=True):
     """Where a page lies in the feed."""
 
     limit: int
@@ -130,30 +133,30 @@ class FeedPagination(Document, frozen=True, kw_only=True):
     cursor: Annotated[ChangeId, Meta(description="The `updatedSince` of the next call.")]
 
 
-class ModelList(Document, frozen=True, kw_only=True):
+class ModelListBody(ApiSchema, frozen=True, kw_only=True):
     """A page of the list."""
 
     success: Literal[True] = True
-    models: list[Model]
-    pagination: Pagination
+    models: list[ModelSchema]
+    pagination: PaginationSchema
 
 
-class ModelFeed(Document, frozen=True, kw_only=True):
+class ModelFeedBody(ApiSchema, frozen=True, kw_only=True):
     """A page of the feed: what `updatedSince` asks for."""
 
     success: Literal[True] = True
-    models: list[Model]
-    pagination: FeedPagination
+    models: list[ModelSchema]
+    pagination: FeedPaginationSchema
 
 
-class SingleModel(Document, frozen=True, kw_only=True):
+class SingleModelBody(ApiSchema, frozen=True, kw_only=True):
     """The answer about one model."""
 
     success: Literal[True] = True
-    model: DetailedModel
+    model: DetailedModelSchema
 
 
-class Created(Document, frozen=True, kw_only=True):
+class CreatedBody(ApiSchema, frozen=True, kw_only=True):
     """The answer to a create; `signedUrl` logs its holder in."""
 
     success: Literal[True] = True
@@ -162,7 +165,7 @@ class Created(Document, frozen=True, kw_only=True):
     signed_url: str | UnsetType | None = UNSET
 
 
-class Deleted(Document, frozen=True, kw_only=True):
+class DeletedBody(ApiSchema, frozen=True, kw_only=True):
     """The answer to a delete."""
 
     success: Literal[True] = True
@@ -170,7 +173,7 @@ class Deleted(Document, frozen=True, kw_only=True):
     model_id: str
 
 
-class Error(Document, frozen=True, kw_only=True):
+class ErrorBody(ApiSchema, frozen=True, kw_only=True):
     """Every error, the vendor's and ours."""
 
     success: Literal[False] = False
@@ -183,20 +186,20 @@ _PROFILE = ("email", "team_id", "team_name")
 _DETAILS = ("photo_count", "favorite_photo_id")
 
 
-def listed(row: Mapping[str, Any]) -> Model:
+def model_schema(row: Mapping[str, Any]) -> ModelSchema:
     """A row as the list shows it."""
-    return Model(**_shared(row))
+    return ModelSchema(**_shared_fields(row))
 
 
-def detailed(row: Mapping[str, Any]) -> DetailedModel:
+def detailed_model_schema(row: Mapping[str, Any]) -> DetailedModelSchema:
     """A row as the single GET shows it, as far as the mirror knows it."""
     # A null photo count was not read yet, and then the favourite was not either.
     was_read = row["photo_count"] is not None
     details = {name: row[name] if was_read else UNSET for name in _DETAILS}
-    return DetailedModel(**_shared(row) | details)
+    return DetailedModelSchema(**_shared_fields(row) | details)
 
 
-def _shared(row: Mapping[str, Any]) -> dict[str, Any]:
+def _shared_fields(row: Mapping[str, Any]) -> dict[str, Any]:
     document = {name: row[name] for name in _PLAIN}
     for name in _PROFILE:
         document[name] = row[name] if row["has_profile"] else UNSET

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
-from service.api.schemas import Deleted
+from service.api.schemas import DeletedBody
 from service.broker.jobs import Job
 from service.errors import (
-    InboxUnavailable,
-    StorageUnavailable,
+    PostgresUnavailable,
+    RedisUnavailable,
     Throttled,
     Unavailable,
     UpstreamError,
     UpstreamRejected,
 )
 from service.mirror import set_aside
-from service.mirror.apply import SETTLING, Sighting, apply
+from service.mirror.apply import REFETCH_DELAY, SourcedObservation, apply
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_absence, from_created, from_single
 from service.storage import models, refetches
@@ -38,23 +38,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.api.schemas import SignUp
+    from service.api.schemas import CreateModelBody
     from service.broker.inbox import StaleModels
     from service.broker.jobs import JobQueue
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import CreatedModel, DetailedModel
-    from service.upstream.responses import Answer
+    from service.upstream.responses import UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
 # How long a caller waits for the budget and for tries after faults, in seconds.
-PATIENCE = 5.0
+UPSTREAM_DEADLINE_SECONDS = 5.0
 # The look at a model that was just made is worth less: without it a question brings the rest.
-SHORT_PATIENCE = 1.0
+FOLLOW_UP_DEADLINE_SECONDS = 1.0
 MICROSECOND = timedelta(microseconds=1)
 
 
-class Answered(NamedTuple):
+class RelayedResponse(NamedTuple):
     """What the caller gets.
 
     Attributes:
@@ -69,10 +69,10 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class UpstreamWriter:
     """Writes through one client.
 
-    Every call raises what the client raises, and `StorageUnavailable` before anything was done.
+    Every call raises what the client raises, and `PostgresUnavailable` before anything was done.
 
     Attributes:
         engine: the mirror's Postgres.
@@ -87,8 +87,10 @@ class Writer:
     stale_models: StaleModels
 
     def create(
-        self, wanted: SignUp, record: Callable[[Connection, CreatedModel], None] = lambda _connection, _made: None
-    ) -> Answered:
+        self,
+        wanted: CreateModelBody,
+        record: Callable[[Connection, CreatedModel], None] = lambda _connection, _made: None,
+    ) -> RelayedResponse:
         """Make a model, and merge it.
 
         Args:
@@ -102,59 +104,62 @@ class Writer:
                 wanted.team_id,
                 wanted.is_development,
                 priority=Priority.REFETCH,
-                patience=PATIENCE,
+                max_wait=UPSTREAM_DEADLINE_SECONDS,
             )
         except UpstreamError as error:
             if is_in_doubt(error):
-                self._pull_soon()
+                self._request_hot_pull()
             raise
         self._merge_created(wanted, answer, record)
-        return Answered(answer.status, answer.raw)
+        return RelayedResponse(answer.status, answer.raw)
 
-    def delete(self, model_id: str) -> Answered:
+    def delete(self, model_id: str) -> RelayedResponse:
         """Delete a model, and bury it in the mirror as of the upstream's answer."""
         self._require_storage()
         try:
-            answer = self.client.delete_model(model_id, priority=Priority.REFETCH, patience=PATIENCE)
+            answer = self.client.delete_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
         except UpstreamError as error:
             # Done or not, or long ago: a GET tells.
             if is_in_doubt(error) or isinstance(error, UpstreamRejected):
-                self._ask_about(model_id)
+                self._request_refetch(model_id)
             raise
         try:
             with transaction(self.engine) as connection:
-                apply(connection, [Sighting(from_absence(model_id, answer.answered_at), "api")])
+                apply(connection, [SourcedObservation(from_absence(model_id, answer.received_at), "api")])
         except Exception as error:  # noqa: BLE001 - it is done upstream: whatever the merge meets, the caller is told so
             log.error("api.delete.not_merged", model_id=model_id, reason=type(error).__name__)
-            self._note(model_id)
+            self._note_stale(model_id)
         log.info("api.deleted", model_id=model_id)
         if answer.raw:
-            return Answered(answer.status, answer.raw)
+            return RelayedResponse(answer.status, answer.raw)
         # A 204, or a deletion that an earlier try had done: the caller gets the body that the vendor documents.
-        told = Deleted(message="Model deleted successfully", model_id=model_id)
-        return Answered(200, msgspec.json.encode(told))
+        deleted = DeletedBody(message="Model deleted successfully", model_id=model_id)
+        return RelayedResponse(200, msgspec.json.encode(deleted))
 
-    def look(self, model_id: str) -> Answered:
+    def read_fresh(self, model_id: str) -> RelayedResponse:
         """Ask the upstream about one model, and merge what it tells; without Postgres it is told all the same."""
         try:
-            answer = self.client.get_model(model_id, priority=Priority.REFETCH, patience=PATIENCE)
+            answer = self.client.get_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
         except UpstreamRejected:
             # A 404 about a model that the mirror shows is a question for the refetch, and then for the next pull.
-            self._ask_about(model_id)
+            self._request_refetch(model_id)
             raise
         try:
             self._merge_single(model_id, answer, answer.sent_at, "refetch")
-        except StorageUnavailable as error:
-            log.warning("api.look.not_merged", model_id=model_id, reason=str(error))
-        return Answered(answer.status, answer.raw)
+        except PostgresUnavailable as error:
+            log.warning("api.fresh_read.not_merged", model_id=model_id, reason=str(error))
+        return RelayedResponse(answer.status, answer.raw)
 
     def _require_storage(self) -> None:
-        """Raises StorageUnavailable where Postgres is gone, before anything is sent."""
+        """Raises PostgresUnavailable where Postgres is gone, before anything is sent."""
         with transaction(self.engine):
             pass
 
     def _merge_created(
-        self, wanted: SignUp, answer: Answer[CreatedModel], record: Callable[[Connection, CreatedModel], None]
+        self,
+        wanted: CreateModelBody,
+        answer: UpstreamResponse[CreatedModel],
+        record: Callable[[Connection, CreatedModel], None],
     ) -> None:
         """First what is known for sure, with a question for the rest; then the rest, where a GET tells it at once."""
         made = answer.body
@@ -164,50 +169,56 @@ class Writer:
             wanted.team_id,
             is_development=wanted.is_development,
             sent_at=answer.sent_at,
-            answered_at=answer.answered_at,
+            received_at=answer.received_at,
         )
         try:
             with transaction(self.engine) as connection:
-                apply(connection, [Sighting(seen, "api")], record=lambda _applied: record(connection, made))
-            single = self.client.get_model(made.model_id, priority=Priority.REFETCH, patience=SHORT_PATIENCE)
+                apply(connection, [SourcedObservation(seen, "api")], record=lambda _applied: record(connection, made))
+            single = self.client.get_model(
+                made.model_id, priority=Priority.REFETCH, max_wait=FOLLOW_UP_DEADLINE_SECONDS
+            )
             # It was sent after the create was answered, however close their times on the vendor's clock are.
             single = replace(single, sent_at=max(single.sent_at, answer.sent_at + MICROSECOND))
-            self._merge_single(made.model_id, single, answer.answered_at + MICROSECOND, "api")
-        except (UpstreamError, InboxUnavailable) as error:
+            self._merge_single(made.model_id, single, answer.received_at + MICROSECOND, "api")
+        except (UpstreamError, RedisUnavailable) as error:
             log.info("api.create.not_read", model_id=made.model_id, reason=str(error))
         except Exception as error:  # noqa: BLE001 - it is done upstream: whatever the merge meets, the caller is told so
             log.error("api.create.not_merged", model_id=made.model_id, reason=type(error).__name__)
-            self._note(made.model_id)
+            self._note_stale(made.model_id)
         log.info("api.created", model_id=made.model_id)
 
-    def _merge_single(self, model_id: str, answer: Answer[DetailedModel], settles: datetime, source: str) -> None:
+    def _merge_single(
+        self, model_id: str, answer: UpstreamResponse[DetailedModel], settles: datetime, source: str
+    ) -> None:
         """Merge a single GET, which answers the questions about its model that are older than `settles`."""
-        seen = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+        seen = from_single(model_id, answer.body, answer.sent_at, answer.received_at)
         with transaction(self.engine) as connection:
-            apply(connection, [Sighting(seen, source)])
+            apply(connection, [SourcedObservation(seen, source)])
             set_aside.note_single(connection, model_id, answer)
-            refetches.settle(connection, [model_id], settles)
+            refetches.complete(connection, [model_id], settles)
 
-    def _ask_about(self, model_id: str) -> None:
+    def _request_refetch(self, model_id: str) -> None:
         """Let a GET settle what became of a model that the mirror shows alive."""
         now = datetime.now(UTC)
         try:
             with transaction(self.engine) as connection:
                 row = models.read(connection, [model_id]).get(model_id)
                 if row is not None and row["status"] != DELETED:
-                    refetches.ask(connection, [refetches.Wish(model_id, now, "dispute", now + SETTLING)])
-        except StorageUnavailable:
-            self._note(model_id)
+                    refetches.add_requests(
+                        connection, [refetches.RefetchRequest(model_id, now, "dispute", now + REFETCH_DELAY)]
+                    )
+        except PostgresUnavailable:
+            self._note_stale(model_id)
 
-    def _note(self, model_id: str) -> None:
+    def _note_stale(self, model_id: str) -> None:
         """Leave a question in Redis; where that is gone too, the webhook or the next pull tells."""
-        with suppress(InboxUnavailable):
+        with suppress(RedisUnavailable):
             self.stale_models.note(model_id)
 
-    def _pull_soon(self) -> None:
+    def _request_hot_pull(self) -> None:
         """Let a hot pull find a model that may have been made: its id is not known, so no GET can."""
         with suppress(Unavailable):
-            self.queue.ask(Job.PULL_HOT_NOW)
+            self.queue.enqueue(Job.PULL_HOT_NOW)
 
 
 def is_in_doubt(error: UpstreamError) -> bool:

@@ -16,7 +16,7 @@ class ClusterFound(redis.exceptions.ConnectionError):
     """The server is a node of a Redis Cluster; to redis-py a connection that failed."""
 
 
-def refuse(connection: Any) -> None:
+def refuse_cluster(connection: Any) -> None:
     """Greet a server as redis-py does, and refuse one in cluster mode; redis-py's `redis_connect_func`.
 
     Args:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.broker.inbox import reachable
-from service.errors import InboxUnavailable
+from service.broker.inbox import translate_redis_errors
+from service.errors import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,7 +46,7 @@ SUM = "sum"
 
 # Upper ends of a histogram's buckets, in seconds: from a drain that is awake to a mirror that was down for an hour.
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
-_ENDS = (*(f"{end:g}" for end in BUCKETS), "+Inf")
+_BUCKET_LABELS = (*(f"{end:g}" for end in BUCKETS), "+Inf")
 
 # A batch whose answer was lost is sent again under its number, and counts once.
 _ADD = """
@@ -70,7 +70,7 @@ class Counters:
         self._name = secrets.token_hex(8)
         # Guards what follows; held for a moment only.
         self._lock = threading.Lock()
-        self._fresh: defaultdict[str, float] = defaultdict(float)
+        self._pending: defaultdict[str, float] = defaultdict(float)
         self._flusher: threading.Thread | None = None
         # Held while a batch is on its way.
         self._sending = threading.Lock()
@@ -85,79 +85,79 @@ class Counters:
             *labels: which of it; few values each, and never anything of a person's.
             amount: how many, or how many seconds.
         """
-        self._take({field(name, *labels): amount})
+        self._accumulate({field_name(name, *labels): amount})
 
     def observe(self, name: str, seconds: Iterable[float]) -> None:
         """Count durations into the buckets of a histogram."""
         durations = list(seconds)
-        counted = {field(name, end): float(number) for end, number in Counter(map(bucket_of, durations)).items()}
-        self._take({**counted, field(name, SUM): sum(durations)})
+        counted = {field_name(name, end): float(number) for end, number in Counter(map(bucket_of, durations)).items()}
+        self._accumulate({**counted, field_name(name, SUM): sum(durations)})
 
     def flush(self) -> None:
         """Send what was counted.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached; the counts are kept for the next time.
+            RedisUnavailable: Redis cannot be reached; the counts are kept for the next time.
         """
         with self._sending:
             # First what was left of the last time.
             while self._batch or self._next_batch():
                 values = [part for pair in self._batch.items() for part in pair]
-                with reachable():
+                with translate_redis_errors():
                     self._add(keys=[KEY, f"{KEY}:{self._name}"], args=[self._number, *values])
                 self._batch = {}
 
     def _next_batch(self) -> bool:
         """Number what was counted since the last batch; False where nothing was."""
         with self._lock:
-            self._batch, self._fresh = self._fresh, defaultdict(float)
+            self._batch, self._pending = self._pending, defaultdict(float)
         self._number += 1
         return bool(self._batch)
 
-    def _take(self, counted: Mapping[str, float]) -> None:
+    def _accumulate(self, counted: Mapping[str, float]) -> None:
         with self._lock:
             for name, amount in counted.items():
-                self._fresh[name] += amount
+                self._pending[name] += amount
             if self._flusher is None:
                 self._flusher = threading.Thread(target=self._keep_flushing, name="counters", daemon=True)
                 self._flusher.start()
-                atexit.unregister(self._flush_or_tell)
-                atexit.register(self._flush_or_tell)
+                atexit.unregister(self._flush_or_log)
+                atexit.register(self._flush_or_log)
 
     def _keep_flushing(self) -> None:
         """Send once a second, until there is nothing more to send."""
         while True:
             sleep(FLUSH_SECONDS)
-            self._flush_or_tell()
+            self._flush_or_log()
             with self._lock:
-                if not self._fresh and not self._batch:
+                if not self._pending and not self._batch:
                     self._flusher = None
                     return
 
-    def _flush_or_tell(self) -> None:
+    def _flush_or_log(self) -> None:
         try:
             self.flush()
-        except InboxUnavailable as error:
-            log.debug("counters.wait", reason=str(error))
+        except RedisUnavailable as error:
+            log.debug("counters.flush_failed", reason=str(error))
 
 
-def field(name: str, *labels: str) -> str:
+def field_name(name: str, *labels: str) -> str:
     """The name under which Redis keeps a count."""
     return SEPARATOR.join((name, *labels))
 
 
 def bucket_of(seconds: float) -> str:
     """The upper end of the bucket that a duration falls into, as Prometheus writes it."""
-    return _ENDS[bisect_left(BUCKETS, seconds)]
+    return _BUCKET_LABELS[bisect_left(BUCKETS, seconds)]
 
 
 def read(client: Any) -> dict[tuple[str, ...], float]:
     """Every count of all processes, by its name and labels; a field that a person wrote and is no count is left out.
 
     Raises:
-        InboxUnavailable: Redis cannot be reached.
+        RedisUnavailable: Redis cannot be reached.
     """
-    with reachable():
+    with translate_redis_errors():
         stored = client.hgetall(KEY)
     counts: dict[tuple[str, ...], float] = {}
     for name, value in stored.items():

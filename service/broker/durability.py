@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from service.broker.inbox import Depth, Inbox, reachable
+from service.broker.inbox import Inbox, InboxDepth, translate_redis_errors
 
 # From this share of the limit, or of Redis' memory, people are told: long before nothing fits any more.
 EVENTS_WARNING = 0.1
@@ -17,21 +17,21 @@ class Durability(NamedTuple):
     """What Redis' settings promise for an event that it has taken.
 
     Attributes:
-        words: the promise, for people.
-        faults: what is wrong with the settings, each with what to do.
+        summary: the promise, for people.
+        misconfigurations: what is wrong with the settings, each with what to do.
     """
 
-    words: str
-    faults: tuple[str, ...]
+    summary: str
+    misconfigurations: tuple[str, ...]
 
 
-def durability(client: Any) -> Durability:
+def read_durability(client: Any) -> Durability:
     """Read off Redis what it promises.
 
     Raises:
-        InboxUnavailable: Redis cannot be reached.
+        RedisUnavailable: Redis cannot be reached.
     """
-    with reachable():
+    with translate_redis_errors():
         try:
             given = {**client.config_get("append*"), **client.config_get("maxmemory-policy")}
         except redis.exceptions.ResponseError:
@@ -39,29 +39,33 @@ def durability(client: Any) -> Durability:
             client.ping()
             return Durability("durability unknown (CONFIG is not allowed)", ())
     texts = {_plain(name): _plain(value) for name, value in given.items()}
-    return _promise(texts.get("appendonly"), texts.get("appendfsync"), texts.get("maxmemory-policy"))
+    return _durability(texts.get("appendonly"), texts.get("appendfsync"), texts.get("maxmemory-policy"))
 
 
 def _plain(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _promise(append_only: str | None, fsync: str | None, policy: str | None) -> Durability:
-    faults: list[str] = []
+def _durability(append_only: str | None, fsync: str | None, policy: str | None) -> Durability:
+    misconfigurations: list[str] = []
     if append_only != "yes":
-        faults.append("appendonly is off: events are lost when Redis restarts; set `appendonly yes`")
+        misconfigurations.append("appendonly is off: events are lost when Redis restarts; set `appendonly yes`")
     if policy != "noeviction":
-        faults.append(f"maxmemory-policy is {policy}: Redis may throw events away; set `maxmemory-policy noeviction`")
+        misconfigurations.append(
+            f"maxmemory-policy is {policy}: Redis may throw events away; set `maxmemory-policy noeviction`"
+        )
     if append_only != "yes":
-        words = "an event does not survive a restart of Redis"
+        summary = "an event does not survive a restart of Redis"
     elif fsync == "always":
-        words = "an event survives a power cut (appendfsync always)"
+        summary = "an event survives a power cut (appendfsync always)"
     else:
-        words = f"an event survives a kill, not a power cut (appendfsync {fsync})"
-    return Durability("; ".join((words, *faults[1 if append_only != "yes" else 0 :])), tuple(faults))
+        summary = f"an event survives a kill, not a power cut (appendfsync {fsync})"
+    return Durability(
+        "; ".join((summary, *misconfigurations[1 if append_only != "yes" else 0 :])), tuple(misconfigurations)
+    )
 
 
-class Room(NamedTuple):
+class InboxCapacity(NamedTuple):
     """How full the inbox is.
 
     Attributes:
@@ -71,7 +75,7 @@ class Room(NamedTuple):
         replica: it is a copy of another, which alone takes writes.
     """
 
-    depth: Depth
+    depth: InboxDepth
     limit: int
     memory: float | None
     replica: bool = False
@@ -103,18 +107,18 @@ class Room(NamedTuple):
         return ""
 
 
-def room(client: Any, limit: int) -> Room:
+def capacity(client: Any, limit: int) -> InboxCapacity:
     """Read off Redis how full it is.
 
     Raises:
-        InboxUnavailable: Redis cannot be reached.
+        RedisUnavailable: Redis cannot be reached.
     """
     depth = Inbox(client).depth()
-    with reachable():
+    with translate_redis_errors():
         try:
             memory = client.info("memory")
             replica = client.info("replication").get("role") == "slave"
         except redis.exceptions.ResponseError:
-            return Room(depth, limit, None)
+            return InboxCapacity(depth, limit, None)
     most = memory.get("maxmemory") or 0
-    return Room(depth, limit, memory["used_memory"] / most if most else None, replica)
+    return InboxCapacity(depth, limit, memory["used_memory"] / most if most else None, replica)

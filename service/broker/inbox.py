@@ -1,4 +1,4 @@
-"""The inbox: a Redis stream of deliveries between the door and the drain.
+"""The inbox: a Redis stream of deliveries between the endpoint and the drain.
 
 An entry leaves the stream only after the transaction that applied it has committed. What a dead worker had in hand
 is taken over by the next drain. The stream is never trimmed: what nobody has read would be lost.
@@ -16,10 +16,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 from redis.retry import Retry
 
-from service.addresses import sentinels
+from service.addresses import parse_sentinel_url
 from service.broker import cluster, sentinel
-from service.errors import ClusterRefused, InboxUnavailable, SettingsError
-from service.process_identity import own_name
+from service.errors import ClusterRefused, RedisUnavailable, SettingsError
+from service.process_identity import new_process_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,16 +32,16 @@ RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
 
 # One read brings this into memory: entries of one trip; and bytes of bodies, after which no further trip is made.
-AT_A_TIME = 128
-MOST_BYTES = 4 * 1024 * 1024
+READ_BATCH_SIZE = 128
+MAX_READ_BYTES = 4 * 1024 * 1024
 
-LONGEST_CONNECT_SECONDS = 5.0
+MAX_CONNECT_SECONDS = 5.0
 # A process that starts waits for a server that hangs no longer than this.
-START_SECONDS = 1.0
+STARTUP_TIMEOUT_SECONDS = 1.0
 
 
 class Delivery(NamedTuple):
-    """One delivery that the door took.
+    """One delivery that the endpoint took.
 
     Attributes:
         body: its body, without login links.
@@ -63,19 +63,19 @@ class Delivery(NamedTuple):
         return cls(body, signed_at, received_at, secrets.token_hex(8), event_id)
 
 
-class Flag(NamedTuple):
+class WakeFlag(NamedTuple):
     """A key in Redis that says that somebody will read the stream.
 
     Attributes:
         key: its name.
-        life_ms: how long it stands by itself.
+        ttl_ms: how long it stands by itself.
     """
 
     key: str
-    life_ms: int
+    ttl_ms: int
 
 
-class Put(NamedTuple):
+class PutResult(NamedTuple):
     """What Redis says of deliveries that it took.
 
     Attributes:
@@ -87,15 +87,15 @@ class Put(NamedTuple):
     flag_raised: bool
 
 
-class Entry(NamedTuple):
+class InboxEntry(NamedTuple):
     """One delivery in the stream.
 
     Attributes:
         entry_id: the stream's id of it.
-        delivery_id: the door's id of it.
+        delivery_id: the endpoint's id of it.
         body: its body.
         signed_at: its signed timestamp.
-        received_at: when the door took it.
+        received_at: when the endpoint took it.
         event_id: the id of its event; None where a web process wrote it that did not send one.
     """
 
@@ -107,7 +107,7 @@ class Entry(NamedTuple):
     event_id: str | None = None
 
 
-class Depth(NamedTuple):
+class InboxDepth(NamedTuple):
     """How much waits in the inbox.
 
     Attributes:
@@ -123,22 +123,23 @@ def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     """A client without redis-py's own retries (up to a minute by default); nothing is connected yet.
 
     Args:
-        url: of a Redis (`redis://…`, `rediss://…`), or of the Sentinels that know it (`service.addresses.sentinels`).
+        url: of a Redis (`redis://…`, `rediss://…`), or of Sentinels that know it
+            (`service.addresses.parse_sentinel_url`).
         timeout: seconds within which its calls end; None: whoever calls sets it.
 
     Raises:
         SettingsError: redis-py does not understand the URL, or not one of its options.
     """
     connecting: dict[str, Any] = {
-        "socket_connect_timeout": min(timeout or LONGEST_CONNECT_SECONDS, LONGEST_CONNECT_SECONDS),
+        "socket_connect_timeout": min(timeout or MAX_CONNECT_SECONDS, MAX_CONNECT_SECONDS),
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
     }
     # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
     options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
-    options["redis_connect_func"] = cluster.refuse
+    options["redis_connect_func"] = cluster.refuse_cluster
     try:
-        group = sentinels(url)
+        group = parse_sentinel_url(url)
         client = (
             sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
         )
@@ -156,30 +157,30 @@ def require_usable(url: str) -> None:
     Raises:
         SettingsError: the URL is malformed, or leads to a Redis Cluster.
     """
-    with connect(url, timeout=START_SECONDS) as client:
+    with connect(url, timeout=STARTUP_TIMEOUT_SECONDS) as client:
         try:
-            with reachable():
+            with translate_redis_errors():
                 client.ping()
         except ClusterRefused as error:
             raise SettingsError(str(error)) from None
-        except InboxUnavailable:
+        except RedisUnavailable:
             return
 
 
 @contextmanager
-def reachable() -> Iterator[None]:
+def translate_redis_errors() -> Iterator[None]:
     """Turn redis-py's errors into ours.
 
     Raises:
         ClusterRefused: the server is a node of a Redis Cluster.
-        InboxUnavailable: Redis cannot be reached, or refuses to write.
+        RedisUnavailable: Redis cannot be reached, or refuses to write.
     """
     try:
         yield
     except cluster.ClusterFound as error:
         raise ClusterRefused(str(error)) from None
     except (redis.exceptions.RedisError, OSError) as error:
-        raise InboxUnavailable(f"Redis cannot be reached or refuses: {error}") from error
+        raise RedisUnavailable(f"Redis cannot be reached or refuses: {error}") from error
 
 
 class Inbox:
@@ -192,9 +193,9 @@ class Inbox:
 
     def __init__(self, client: redis.Redis, consumer: str = "") -> None:
         self._client: Any = client
-        self._consumer = consumer or own_name()
+        self._consumer = consumer or new_process_name()
 
-    def put(self, *deliveries: Delivery, flag: Flag | None = None) -> Put:
+    def put(self, *deliveries: Delivery, flag: WakeFlag | None = None) -> PutResult:
         """Take deliveries in one round trip; they are safe when this returns.
 
         Args:
@@ -202,14 +203,14 @@ class Inbox:
             flag: raised after they are in, so that who takes it down and then reads finds them.
 
         Raises:
-            InboxUnavailable: Redis did not take all of them, or did not say so in time.
+            RedisUnavailable: Redis did not take all of them, or did not say so in time.
         """
-        with reachable(), self._client.pipeline(transaction=False) as pipeline:
+        with translate_redis_errors(), self._client.pipeline(transaction=False) as pipeline:
             for delivery in deliveries:
                 pipeline.execute_command("XADD", STREAM, "*", *_fields(delivery))
             pipeline.execute_command("XLEN", STREAM)
             if flag:
-                pipeline.execute_command("SET", flag.key, 1, "NX", "PX", flag.life_ms)
+                pipeline.execute_command("SET", flag.key, 1, "NX", "PX", flag.ttl_ms)
             answers = pipeline.execute(raise_on_error=False)
             taken, (length, *raised) = answers[: len(deliveries)], answers[len(deliveries) :]
             for answer in (*taken, length):
@@ -219,49 +220,49 @@ class Inbox:
                 if isinstance(answer, Exception):
                     raise answer
         # A flag that Redis has no room for is as good as one that stands: the clock wakes a worker, too.
-        return Put(int(length), any(answer and not isinstance(answer, Exception) for answer in raised))
+        return PutResult(int(length), any(answer and not isinstance(answer, Exception) for answer in raised))
 
-    def read(self, count: int, wait_ms: int) -> list[Entry]:
+    def read(self, count: int, wait_ms: int) -> list[InboxEntry]:
         """The next entries for this consumer; those of dead consumers first.
 
         Args:
-            count: how many at most; fewer where their bodies are large (`MOST_BYTES`).
+            count: how many at most; fewer where their bodies are large (`MAX_READ_BYTES`).
             wait_ms: how long to wait for the first one; 0 does not wait.
         """
-        with reachable():
+        with translate_redis_errors():
             try:
-                return _gather(self._reclaim, count) or _gather(self._next, count, wait_ms)
+                return _read_trips(self._reclaim, count) or _read_trips(self._next, count, wait_ms)
             except redis.exceptions.ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
                 self._make_group()
-                return _gather(self._next, count)
+                return _read_trips(self._next, count)
 
-    def done(self, entries: Sequence[Entry]) -> None:
+    def done(self, entries: Sequence[InboxEntry]) -> None:
         """Acknowledge and delete entries whose transaction has committed."""
         if not entries:
             return
         ids = [entry.entry_id for entry in entries]
-        with reachable(), self._client.pipeline() as pipeline:
+        with translate_redis_errors(), self._client.pipeline() as pipeline:
             pipeline.xack(STREAM, GROUP, *ids)
             pipeline.xdel(STREAM, *ids)
             pipeline.execute()
 
-    def depth(self) -> Depth:
+    def depth(self) -> InboxDepth:
         """How much waits. The age is that of the oldest entry by Redis' own clock."""
-        with reachable(), self._client.pipeline(transaction=False) as pipeline:
+        with translate_redis_errors(), self._client.pipeline(transaction=False) as pipeline:
             pipeline.xlen(STREAM)
             pipeline.xrange(STREAM, count=1)
             pipeline.time()
             length, first, (seconds, microseconds) = pipeline.execute()
         if not first:
-            return Depth(0, None)
+            return InboxDepth(0, None)
         arrived = int(first[0][0].split(b"-")[0]) / 1000
-        return Depth(int(length), max(0.0, seconds + microseconds / 1e6 - arrived))
+        return InboxDepth(int(length), max(0.0, seconds + microseconds / 1e6 - arrived))
 
     def forget_dead_consumers(self, unseen_ms: int = FORGET_CONSUMER_AFTER_MS) -> None:
         """Remove consumers that have nothing in hand and were not seen for so long."""
-        with reachable():
+        with translate_redis_errors():
             try:
                 consumers = self._client.xinfo_consumers(STREAM, GROUP)
             except redis.exceptions.ResponseError:
@@ -270,20 +271,20 @@ class Inbox:
                 if consumer["pending"] == 0 and consumer["idle"] > unseen_ms:
                     self._client.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
 
-    def _reclaim(self, count: int, _wait_ms: int) -> list[Entry]:
+    def _reclaim(self, count: int, _wait_ms: int) -> list[InboxEntry]:
         _, claimed, *_ = self._client.xautoclaim(
             STREAM, GROUP, self._consumer, min_idle_time=RECLAIM_AFTER_MS, count=count
         )
         return [_entry(entry_id, fields) for entry_id, fields in claimed if fields]
 
-    def _next(self, count: int, wait_ms: int) -> list[Entry]:
+    def _next(self, count: int, wait_ms: int) -> list[InboxEntry]:
         # XREADGROUP takes 0 as "wait for ever"; None does not wait.
         answer = self._client.xreadgroup(GROUP, self._consumer, {STREAM: ">"}, count=count, block=wait_ms or None)
         if not answer:
             return []
         # RESP3 answers with a mapping, RESP2 with a list of pairs.
         batches = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
-        pairs = [pair for batch in batches for pair in _flat(batch)]
+        pairs = [pair for batch in batches for pair in _unwrap(batch)]
         return [_entry(entry_id, fields) for entry_id, fields in pairs]
 
     def _make_group(self) -> None:
@@ -295,11 +296,11 @@ class Inbox:
                 raise
 
 
-def _gather(take: Callable[[int, int], list[Entry]], count: int, wait_ms: int = 0) -> list[Entry]:
+def _read_trips(take: Callable[[int, int], list[InboxEntry]], count: int, wait_ms: int = 0) -> list[InboxEntry]:
     """Entries of several trips; only the first one waits."""
-    found: list[Entry] = []
-    room = MOST_BYTES
-    while room > 0 and (wanted := min(count - len(found), AT_A_TIME)):
+    found: list[InboxEntry] = []
+    room = MAX_READ_BYTES
+    while room > 0 and (wanted := min(count - len(found), READ_BATCH_SIZE)):
         some = take(wanted, 0 if found else wait_ms)
         found += some
         room -= sum(len(entry.body) for entry in some)
@@ -317,15 +318,15 @@ def _fields(delivery: Delivery) -> tuple[str | bytes | float, ...]:
     )  # fmt: skip
 
 
-def _flat(batch: Any) -> list[tuple[bytes, Any]]:
+def _unwrap(batch: Any) -> list[tuple[bytes, Any]]:
     """RESP3 wraps a stream's entries in one more list."""
     return batch[0] if batch and isinstance(batch[0], list) else batch
 
 
-def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> InboxEntry:
     """An entry of ours; one that somebody else wrote has an empty body, and ends as dead."""
     event_id = fields.get(b"event_id")
-    return Entry(
+    return InboxEntry(
         entry_id=entry_id.decode(),
         delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
         body=fields.get(b"body", b""),
@@ -344,7 +345,7 @@ def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
 
 
 STALE_MODELS = "headshotpro:stale_models"
-ONE_QUESTION_EVERY_SECONDS = 60
+NOTE_INTERVAL_SECONDS = 60
 
 
 class StaleModels:
@@ -359,17 +360,17 @@ class StaleModels:
 
     def note(self, model_id: str) -> None:
         """Ask about a model, at most once a minute."""
-        with reachable():
+        with translate_redis_errors():
             flag = f"{STALE_MODELS}:{model_id}"
-            if self._client.set(flag, 1, nx=True, ex=ONE_QUESTION_EVERY_SECONDS):
+            if self._client.set(flag, 1, nx=True, ex=NOTE_INTERVAL_SECONDS):
                 self._client.sadd(STALE_MODELS, model_id)
 
     def waiting(self) -> list[str]:
         """Those that were noted and not yet handed on."""
-        with reachable():
+        with translate_redis_errors():
             return sorted(member.decode() for member in self._client.smembers(STALE_MODELS))
 
-    def handed_on(self, ids: Sequence[str]) -> None:
+    def remove(self, ids: Sequence[str]) -> None:
         """The questions about these are in Postgres now."""
-        with reachable():
+        with translate_redis_errors():
             self._client.srem(STALE_MODELS, *ids)

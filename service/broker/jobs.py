@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from service.broker.inbox import reachable
+from service.broker.inbox import translate_redis_errors
 
 if TYPE_CHECKING:
     import redis
@@ -24,14 +24,14 @@ WORK_QUEUE = "headshotpro-work"
 
 # RQ kills a job after this; every job works in slices far shorter.
 JOB_TIMEOUT_SECONDS = 180
-FAILURE_KEPT_SECONDS = 3600
+FAILURE_TTL_SECONDS = 3600
 
 # A job that a worker took and lost, because it was cut off or died before it began, is asked for again after this.
 # Redis hands jobs to clients that wait, also to one that is no longer there.
 WORK_FLAG_MS = 10_000
 
 # A queue longer than this has no worker: more jobs would only pile up.
-MOST_WAITING = 20
+MAX_QUEUED_JOBS = 20
 
 
 class Job(Enum):
@@ -45,7 +45,7 @@ class Job(Enum):
     REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, WORK_FLAG_MS)
     SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, WORK_FLAG_MS)
     COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, WORK_FLAG_MS)
-    TIDY = ("workers.jobs.tidy", (), WORK_QUEUE, WORK_FLAG_MS)
+    APPLY_RETENTION = ("workers.jobs.apply_retention", (), WORK_QUEUE, WORK_FLAG_MS)
 
     def __init__(self, function: str, arguments: tuple[str, ...], queue: str, flag_ms: int) -> None:
         self.function = function
@@ -65,46 +65,46 @@ class JobQueue:
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
 
-    def ask(self, job: Job) -> bool:
+    def enqueue(self, job: Job) -> bool:
         """Queue a job unless it waits already.
 
         Returns:
             Whether it was queued.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
-        with reachable():
+        with translate_redis_errors():
             raised = self._client.set(job.flag, 1, nx=True, px=job.flag_ms)
-        return bool(raised) and self.ask_flagged(job)
+        return bool(raised) and self.enqueue_flagged(job)
 
-    def ask_flagged(self, job: Job) -> bool:
-        """Queue a job whose flag the caller has just raised himself; see `ask`."""
-        with reachable():
-            queue = queue_of(self._client, job.queue)
+    def enqueue_flagged(self, job: Job) -> bool:
+        """Queue a job whose flag the caller has just raised himself; see `enqueue`."""
+        with translate_redis_errors():
+            queue = rq_queue(self._client, job.queue)
             # One waiting drain is enough, whatever became of its flag: any worker that is free takes it.
-            if queue.count >= (1 if job is Job.DRAIN else MOST_WAITING):
+            if queue.count >= (1 if job is Job.DRAIN else MAX_QUEUED_JOBS):
                 return False
             queue.enqueue_call(
                 job.function,
                 args=job.arguments,
                 timeout=JOB_TIMEOUT_SECONDS,
                 result_ttl=0,
-                failure_ttl=FAILURE_KEPT_SECONDS,
+                failure_ttl=FAILURE_TTL_SECONDS,
                 description=job.name.lower(),
             )
             return True
 
-    def began(self, job: Job) -> None:
+    def clear_flag(self, job: Job) -> None:
         """A job runs now: from here on, new work is a reason to ask for it again.
 
         A job calls this before it looks for work; in the other order, work that comes in between would wait.
         """
-        with reachable():
+        with translate_redis_errors():
             self._client.delete(job.flag)
 
 
-def queue_of(client: redis.Redis, name: str, job_class: type[RqJob] | None = None) -> Queue:
+def rq_queue(client: redis.Redis, name: str, job_class: type[RqJob] | None = None) -> Queue:
     """One of the two queues; jobs are JSON, so that nobody can smuggle a pickle into a worker.
 
     Args:

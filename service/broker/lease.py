@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.broker.inbox import reachable
-from service.process_identity import surely_dead
+from service.broker.inbox import translate_redis_errors
+from service.process_identity import is_known_dead
 
 if TYPE_CHECKING:
     import redis
@@ -26,23 +26,23 @@ class Lease:
         client: a connection to the Redis that all processes share.
         key: names what may be done by one alone.
         holder: this process's name.
-        milliseconds: how long it lasts unless it is held on.
+        ttl_ms: how long it lasts unless it is held on.
     """
 
-    def __init__(self, client: redis.Redis, key: str, holder: str, milliseconds: int) -> None:
+    def __init__(self, client: redis.Redis, key: str, holder: str, ttl_ms: int) -> None:
         self._client: Any = client
         self._key = key
         self._holder = holder
-        self._milliseconds = milliseconds
+        self._milliseconds = ttl_ms
 
-    def hold(self) -> bool:
+    def acquire(self) -> bool:
         """Take it, or go on holding it: whether it is ours from now on for its whole time.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
-        with reachable():
-            self._free_from_the_dead()
+        with translate_redis_errors():
+            self._release_if_holder_died()
             taken = self._client.set(self._key, self._holder, nx=True, px=self._milliseconds)
             return bool(taken or self._client.eval(_RENEW, 1, self._key, self._holder, self._milliseconds))
 
@@ -50,13 +50,13 @@ class Lease:
         """Let another have it at once; nothing happens where it is not ours.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached; it ends by itself.
+            RedisUnavailable: Redis cannot be reached; it ends by itself.
         """
-        with reachable():
+        with translate_redis_errors():
             self._client.eval(_RELEASE, 1, self._key, self._holder)
 
-    def _free_from_the_dead(self) -> None:
+    def _release_if_holder_died(self) -> None:
         """End the lease of a process of this machine that was killed: nobody need wait for its end."""
         holder = self._client.get(self._key)
-        if holder and surely_dead(holder.decode()):
+        if holder and is_known_dead(holder.decode()):
             self._client.eval(_RELEASE, 1, self._key, holder)

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     import redis
 
-    from service.addresses import Sentinels
+    from service.addresses import SentinelGroup
 
 
-def client(group: Sentinels, connecting: Mapping[str, Any], options: Mapping[str, Any]) -> redis.Redis:
+def client(group: SentinelGroup, connecting: Mapping[str, Any], options: Mapping[str, Any]) -> redis.Redis:
     """A client of the primary that a group of Sentinels knows; nothing is connected yet.
 
     Args:

@@ -10,7 +10,7 @@ import click
 
 from service import __version__
 from service.cli.output import say
-from service.errors import ClusterRefused, EmbeddedError, MirrorError, SettingsError
+from service.errors import ClusterRefused, LocalServerError, MirrorError, SettingsError
 
 # Command to the module that holds it: `--help` must not load servers and databases.
 COMMANDS = {
@@ -54,9 +54,9 @@ def cli() -> None:
 
     Settings come from the environment and from .env; the README lists them.
     """
-    from service.config import unknown_names
+    from service.config import unknown_settings
 
-    for one in unknown_names():
+    for one in unknown_settings():
         say(f"headshot-mirror: warning: {one}", err=True)
 
 
@@ -69,15 +69,17 @@ def main(arguments: list[str] | None = None) -> Any:
         cli.main(given, prog_name="headshot-mirror")
     except (SettingsError, ClusterRefused) as error:
         _fail(str(error), 2)
-    except EmbeddedError as error:
+    except LocalServerError as error:
         # It may hold the end of a server's log.
         _fail(str(error), 1, lines=True)
     except MirrorError as error:
         _fail(str(error), 1)
     except Exception as error:  # noqa: BLE001 - a library's own words may hold what a row holds
-        from service.log import without_messages
+        from service.log import format_without_messages
 
-        _fail(f"it met an error that it does not know; please report it:\n{without_messages(error)}", 1, lines=True)
+        _fail(
+            f"it met an error that it does not know; please report it:\n{format_without_messages(error)}", 1, lines=True
+        )
 
 
 def _is_text(argument: str) -> bool:
@@ -89,6 +91,6 @@ def _is_text(argument: str) -> bool:
     return True
 
 
-def _fail(words: str, status: int, *, lines: bool = False) -> None:
-    say(f"headshot-mirror: {words}", err=True, lines=lines)
+def _fail(message: str, status: int, *, lines: bool = False) -> None:
+    say(f"headshot-mirror: {message}", err=True, lines=lines)
     sys.exit(status)

@@ -28,7 +28,7 @@ def list_(kind: str | None, limit: int, *, only_open: bool, as_json: bool) -> No
     from service.storage import alerts as storage
 
     with reading() as connection:
-        rows = storage.listed(connection, only_open=only_open, kind=kind, limit=limit)
+        rows = storage.list_rows(connection, only_open=only_open, kind=kind, limit=limit)
     print_rows(rows, COLUMNS, as_json=as_json)
 
 
@@ -61,9 +61,9 @@ def test(*, as_json: bool) -> None:
     settings = config.load(("ALERT_URLS",))
     log.configure(settings)
     rows = []
-    for place, receiver in enumerate(receivers.of(settings), 1):
-        answer = receiver.send(notification.trial())
-        rows.append({"place": place, "receiver": receiver.name, "taken": answer.taken, "answer": answer.words})
+    for place, receiver in enumerate(receivers.from_settings(settings), 1):
+        result = receiver.send(notification.build_test_message())
+        rows.append({"place": place, "receiver": receiver.name, "taken": result.taken, "answer": result.reason})
     print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json)
     if not all(row["taken"] for row in rows):
         raise click.exceptions.Exit(1)

@@ -11,10 +11,10 @@ from service import config
 from service.cli.output import json_option, print_json, say
 from service.errors import (
     ClusterRefused,
-    InboxUnavailable,
     KeyRejected,
+    PostgresUnavailable,
+    RedisUnavailable,
     SchemaOutdated,
-    StorageUnavailable,
     UpstreamError,
 )
 
@@ -71,16 +71,16 @@ def _settings(settings: Settings) -> Iterator[Finding]:
 def _postgres(settings: Settings) -> Iterator[Finding]:
     from service.storage import database
     from service.storage.migrations import revision
-    from service.storage.status_report import server
+    from service.storage.status_report import server_info
 
     if settings.database_url is None:
         return
     engine = database.connect(settings.postgres_url)
     try:
         with database.transaction(engine) as connection:
-            version, now = server(connection)
+            version, now = server_info(connection)
             database.require_writes(connection)
-    except StorageUnavailable as error:
+    except PostgresUnavailable as error:
         yield Finding(
             "postgres", ok=False, seen=str(error), advice="start Postgres, let it write, or correct DATABASE_URL"
         )
@@ -101,24 +101,24 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         return
     try:
         client = inbox.connect(settings.redis)
-        promised = durability.durability(client)
-        room = durability.room(client, settings.inbox_limit)
-        with inbox.reachable():
+        promised = durability.read_durability(client)
+        capacity = durability.capacity(client, settings.inbox_limit)
+        with inbox.translate_redis_errors():
             now: Any = client.time()
     except ClusterRefused as error:
         yield Finding("redis", ok=False, seen=str(error), advice="lead REDIS_URL to one primary, or to Sentinels")
         return
-    except InboxUnavailable as error:
+    except RedisUnavailable as error:
         yield Finding("redis", ok=False, seen=str(error), advice="start Redis, or correct REDIS_URL")
         return
-    yield Finding("redis", not promised.faults, promised.words, "; ".join(promised.faults))
-    yield Finding("inbox", not room.warning, f"{room.events} events wait", room.warning)
+    yield Finding("redis", not promised.misconfigurations, promised.summary, "; ".join(promised.misconfigurations))
+    yield Finding("inbox", not capacity.warning, f"{capacity.events} events wait", capacity.warning)
     yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC) - datetime.now(UTC))
 
 
 def _mirror(settings: Settings) -> Iterator[Finding]:
     """The processes, and every problem of `status` that no other check shows."""
-    from service.alerts.problems import SERVER_CODES, alive
+    from service.alerts.problems import SERVER_CODES, count_alive
     from service.status import StatusReader
 
     if settings.database_url is None or settings.redis_url is None:
@@ -128,7 +128,7 @@ def _mirror(settings: Settings) -> Iterator[Finding]:
     for problem in problems:
         yield Finding(problem.code, ok=False, seen=problem.message, advice=problem.action)
     if state.processes is not None and not any(problem.code.endswith("_missing") for problem in problems):
-        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(alive(state.facts).items()))
+        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(count_alive(state.facts).items()))
         yield Finding("processes", ok=True, seen=f"{counted} sent a heartbeat within 20 s")
 
 
@@ -143,7 +143,7 @@ def _upstream(settings: Settings) -> Iterator[Finding]:
     proxy = settings.proxy_for(url)
     client = UpstreamClient(url, settings.api_key, None, proxy=proxy, observe_clock=skews.append)
     try:
-        answer = client.organization(priority=Priority.REFETCH, patience=10)
+        answer = client.organization(priority=Priority.REFETCH, max_wait=10)
     except KeyRejected as error:
         advice = "the key is wrong or was revoked: make a new one in HeadshotPro and set HEADSHOTPRO_API_KEY"
         yield Finding("api key", ok=False, seen=f"refused with {error.status} {error.code}", advice=advice)
@@ -161,7 +161,7 @@ def _upstream_clock(skew: timedelta | None) -> Finding:
     if skew is None:
         return Finding("upstream clock", ok=True, seen="not known: its responses have no Date")
     found = _skew("upstream clock", skew)
-    if abs(skew) <= headers.MOST_SKEW:
+    if abs(skew) <= headers.MAX_SKEW:
         return found
     advice = f"{found.advice}; the mirror goes by this machine's clock as long as they are so far apart"
     return found._replace(advice=advice)

@@ -10,13 +10,13 @@ import click
 
 from service import config
 from service.cli.opening import open_engine, reading
-from service.cli.output import json_option, print_json, print_rows, say, shown
+from service.cli.output import format_value, json_option, print_json, print_rows, say
 from service.errors import MirrorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.storage.events import Wanted
+    from service.storage.events import EventFilter
 
 COLUMNS = ("id", "event", "model_id", "status", "received_at", "deliveries", "error")
 REPLAY_COLUMNS = ("id", "before", "after", "error")
@@ -28,18 +28,18 @@ def events() -> None:
     """Look at webhook events, and replay them."""
 
 
-def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which events are meant; the command gets a `Wanted`."""
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which events are meant; the command gets a `EventFilter`."""
 
     @wraps(command)
     def chosen(
         status: str | None, event: str | None, model_id: str | None, since: datetime | None, until: datetime | None,
         **rest: Any,
     ) -> None:  # fmt: skip
-        from service.storage.events import Wanted
+        from service.storage.events import EventFilter
 
         times = (time and time.replace(tzinfo=time.tzinfo or UTC) for time in (since, until))
-        command(wanted=Wanted(None, status, event, model_id, *times), **rest)
+        command(event_filter=EventFilter(None, status, event, model_id, *times), **rest)
 
     for option in reversed(
         (
@@ -57,15 +57,15 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @events.command("list", epilog="Example: headshot-mirror events list --status dead --json")
-@selecting
+@selection_options
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
 @json_option
-def list_(wanted: Wanted, limit: int, *, as_json: bool) -> None:
+def list_(event_filter: EventFilter, limit: int, *, as_json: bool) -> None:
     """The newest events and what became of them."""
     from service.storage import events as storage
 
     with reading() as connection:
-        rows = storage.listed(connection, wanted, limit)
+        rows = storage.list_rows(connection, event_filter, limit)
     print_rows(rows, COLUMNS, as_json=as_json)
 
 
@@ -75,39 +75,39 @@ def list_(wanted: Wanted, limit: int, *, as_json: bool) -> None:
 def show(event_id: str, *, as_json: bool) -> None:
     """One event with its body, as the vendor sent it, without login links."""
     from service.storage import events as storage
-    from service.upstream.login_links import taken_out
+    from service.upstream.login_links import remove_login_links
 
     with reading() as connection:
         event = storage.one(connection, event_id)
     if event is None:
         raise MirrorError(f"there is no event {event_id}; `headshot-mirror events list` shows the newest")
     # Events that an older release stored may hold one still.
-    event["payload"] = taken_out(event["payload"])
+    event["payload"] = remove_login_links(event["payload"])
     if as_json:
         print_json(event)
         return
     for name, value in event.items():
         if name != "payload":
-            say(f"{name:<13} {shown(value)}")
+            say(f"{name:<13} {format_value(value)}")
     print_json(event["payload"])
 
 
 @events.command(epilog="Example: headshot-mirror events replay --status dead")
 @click.argument("event_ids", nargs=-1, metavar="[EVENT_ID]...")
-@selecting
+@selection_options
 @json_option
-def replay(event_ids: tuple[str, ...], wanted: Wanted, *, as_json: bool) -> None:
+def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bool) -> None:
     """Merge kept events again, by the same rules: the given ones, or all that the options select.
 
     It can do no harm: what is known to be newer stays. Exit status 1 when an event is dead still.
     """
     from service.mirror.replay import replay as merge_again
 
-    if not event_ids and not any(wanted):
+    if not event_ids and not any(event_filter):
         raise click.UsageError("say which events: their ids, or options such as --status dead")
     tolerance = timedelta(seconds=config.load(("DATABASE_URL",)).webhook_tolerance_seconds)
-    wanted = wanted._replace(ids=list(event_ids) or None)
-    rows = [one._asdict() for one in merge_again(open_engine(), wanted, tolerance)]
+    event_filter = event_filter._replace(ids=list(event_ids) or None)
+    rows = [one._asdict() for one in merge_again(open_engine(), event_filter, tolerance)]
     print_rows(rows, REPLAY_COLUMNS, as_json=as_json)
     missing = sorted(set(event_ids) - {row["id"] for row in rows})
     for event_id in missing:

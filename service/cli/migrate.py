@@ -35,5 +35,5 @@ def migrate(*, sql: bool, since: str | None) -> None:
         say(schema.script(since), lines=True)
         return
     settings = config.load(("DATABASE_URL",))
-    revision = schema.migrate(settings.postgres_url, tell=lambda line: say(line, err=True))
+    revision = schema.migrate(settings.postgres_url, report=lambda line: say(line, err=True))
     say(f"The schema is at revision {revision}.")

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.opening import open_engine, open_runtime, reading
-from service.cli.output import csv_option, json_option, print_csv, print_json, print_rows, say, shown, told_by
-from service.errors import CallRefused, MirrorError
-from service.plain_text import visible
+from service.cli.output import (
+    csv_option,
+    describe_source,
+    format_value,
+    json_option,
+    print_csv,
+    print_json,
+    print_rows,
+    say,
+)
+from service.errors import ApiRequestRejected, MirrorError
+from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
-    from service.api.writes import Answered, Writer
+    from service.api.writes import RelayedResponse, UpstreamWriter
     from service.runtime import Runtime
 
 HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
@@ -45,20 +54,20 @@ def models() -> None:
 def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: bool, **filters: Any) -> None:
     """Models in the mirror, the newest first."""
     from service.api import parameters
-    from service.api.reads import feed, rows_of
+    from service.api.reads import list_rows, read_feed
     from service.api.schemas import ListQuery
 
-    given = {name: str(value) for name, value in filters.items() if value is not None}
+    value_or_none = {name: str(value) for name, value in filters.items() if value is not None}
     try:
-        query = parameters.read({**given, "offset": str(offset)}, ListQuery)
-    except CallRefused as error:
+        query = parameters.read({**value_or_none, "offset": str(offset)}, ListQuery)
+    except ApiRequestRejected as error:
         raise click.UsageError(str(error)) from None
     since, wanted = parameters.since_of(query), parameters.filter_of(query)
     with reading() as connection:
         if since is None:
-            rows = rows_of(connection, wanted, limit, query.offset)
+            rows = list_rows(connection, wanted, limit, query.offset)
         else:
-            rows = feed(connection, since, wanted, limit, query.offset).rows
+            rows = read_feed(connection, since, wanted, limit, query.offset).rows
     if as_csv or csv_safe:
         print_csv(rows, COLUMNS, safe=csv_safe)
         return
@@ -77,7 +86,7 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
 
     with reading() as connection:
         row = storage.read(connection, [model_id]).get(model_id)
-        changes = history.of_model(connection, model_id)
+        changes = history.list_for_model(connection, model_id)
     if row is None:
         raise MirrorError(f"the mirror has never seen a model {model_id}")
     origins = _origins(changes)
@@ -87,9 +96,9 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
         return
     for name, value in row.items():
         origin = origins.get(name) if explain else None
-        say(f"{name:<18} {shown(value):<40} {_words(origin) if origin else ''}".rstrip())
+        say(f"{name:<18} {format_value(value):<40} {_describe_origin(origin) if origin else ''}".rstrip())
     say()
-    rows = [{**change, "by": told_by(change), "changed": _changed(change)} for change in changes]
+    rows = [{**change, "by": describe_source(change), "changed": _changed(change)} for change in changes]
     print_rows(rows, HISTORY_COLUMNS, as_json=False)
 
 
@@ -113,12 +122,14 @@ def _origins(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return origins
 
 
-def _words(origin: dict[str, Any]) -> str:
-    return f"by {told_by(origin)}, as of {shown(origin['observed_at'])}"
+def _describe_origin(origin: dict[str, Any]) -> str:
+    return f"by {describe_source(origin)}, as of {format_value(origin['observed_at'])}"
 
 
 def _changed(change: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {shown(old)} → {shown(new)}" for name, (old, new) in change["changed"].items())
+    return ", ".join(
+        f"{name} {format_value(old)} → {format_value(new)}" for name, (old, new) in change["changed"].items()
+    )
 
 
 @models.command(epilog="Example: headshot-mirror models create ada@example.com --team team_xyz789")
@@ -129,18 +140,18 @@ def _changed(change: dict[str, Any]) -> str:
 @json_option
 def create(email: str, team_id: str | None, idempotency_key: str | None, *, development: bool, as_json: bool) -> None:
     """Make a model (whitelabel organizations only); prints the link that logs the person in."""
-    from service.api.idempotency import Once
-    from service.api.schemas import SignUp
-    from service.storage.idempotency import Place
+    from service.api.idempotency import IdempotentCreates
+    from service.api.schemas import CreateModelBody
+    from service.storage.idempotency import IdempotencyKey
 
     writer = _writer(open_runtime())
-    wanted = SignUp(email=email, team_id=team_id, is_development=development)
+    wanted = CreateModelBody(email=email, team_id=team_id, is_development=development)
     if idempotency_key:
         # No caller of the HTTP API has this scope: theirs are digests.
-        answered = Once(writer).create(wanted, Place("command line", idempotency_key))
+        response = IdempotentCreates(writer).create(wanted, IdempotencyKey("command line", idempotency_key))
     else:
-        answered = writer.create(wanted)
-    _print_answer(answered, as_json=as_json)
+        response = writer.create(wanted)
+    _print_response(response, as_json=as_json)
 
 
 @models.command(epilog="Example: headshot-mirror models delete 507f1f77bcf86cd799439011")
@@ -157,24 +168,24 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
         with transaction(runtime.engine) as connection:
             row = storage.read(connection, [model_id]).get(model_id)
         known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
-        click.confirm(visible(f"Delete {model_id} ({known}) for good?"), abort=True, err=True)
-    _print_answer(_writer(runtime).delete(model_id), as_json=as_json)
+        click.confirm(escape_controls(f"Delete {model_id} ({known}) for good?"), abort=True, err=True)
+    _print_response(_writer(runtime).delete(model_id), as_json=as_json)
 
 
-def _writer(runtime: Runtime) -> Writer:
-    from service.api.writes import Writer
+def _writer(runtime: Runtime) -> UpstreamWriter:
+    from service.api.writes import UpstreamWriter
 
-    return Writer(runtime.engine, runtime.client, runtime.queue, runtime.stale_models)
+    return UpstreamWriter(runtime.engine, runtime.client, runtime.queue, runtime.stale_models)
 
 
-def _print_answer(answered: Answered, *, as_json: bool) -> None:
+def _print_response(response: RelayedResponse, *, as_json: bool) -> None:
     """The upstream's answer, under the names that the API has."""
     import msgspec
 
-    document = msgspec.json.decode(answered.body)
+    document = msgspec.json.decode(response.body)
     if as_json:
         print_json(document)
         return
     for name, value in document.items():
         if name != "success":
-            say(f"{name:<10} {shown(value)}")
+            say(f"{name:<10} {format_value(value)}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from service.runtime import Runtime
 
 # What a command needs that talks to the upstream.
-NEEDS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
+REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
 
 def open_engine() -> Engine:
@@ -24,7 +24,7 @@ def open_engine() -> Engine:
     Raises:
         SettingsError: no database is set.
         SchemaOutdated: its schema is older than the code.
-        StorageUnavailable: Postgres cannot be reached.
+        PostgresUnavailable: Postgres cannot be reached.
     """
     from service.storage import database
     from service.storage.migrations import revision
@@ -49,7 +49,7 @@ def open_runtime() -> Runtime:
     from service.runtime import Runtime
     from service.storage.migrations import revision
 
-    settings = config.load(NEEDS)
+    settings = config.load(REQUIRED_SETTINGS)
     log.configure(settings)
     runtime = Runtime.build(settings)
     revision.check(runtime.engine)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.plain_text import UNSAFE_BUT_NEWLINE, visible
+from service.plain_text import UNSAFE_BUT_NEWLINE, escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ def say(text: str = "", *, err: bool = False, lines: bool = False) -> None:
         err: to stderr.
         lines: whether its line breaks are ours, and stay.
     """
-    click.echo(visible(text, lines=lines), err=err)
+    click.echo(escape_controls(text, lines=lines), err=err)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -77,7 +77,7 @@ def _cell(value: Any, *, safe: bool) -> Any:
         return value
     guarded = FORMULA.sub("'", value) if safe else value
     # A file gets what is there; a person who looks at it is to see a line for each row.
-    return visible(guarded) if sys.stdout.isatty() else guarded
+    return escape_controls(guarded) if sys.stdout.isatty() else guarded
 
 
 def print_json(document: Any) -> None:
@@ -98,21 +98,21 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(shown(row[column]) for column in columns))
+        table.add_row(*(format_value(row[column]) for column in columns))
     # Ids stay whole, to be copied; a terminal that is too narrow wraps the line itself.
     Console(width=WIDEST, markup=False, emoji=False, highlight=False).print(table)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value for people, with nothing in it that a terminal obeys."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return visible(str(value))
+    return escape_controls(str(value))
 
 
-def told_by(change: Mapping[str, Any]) -> str:
+def describe_source(change: Mapping[str, Any]) -> str:
     """What told a change of `model_changes`, for people: `webhook evt_1`, `pull 3`, `refetch for pull 3`, `refetch`."""
     if change["event_id"]:
         return f"{change['source']} {change['event_id']}"

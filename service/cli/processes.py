@@ -29,7 +29,7 @@ class _ReceiversCheck:
         self._verdict, verdict = os.pipe()
         self._child = os.fork()
         if self._child == 0:
-            _say_what_is_wrong(settings, verdict)
+            _write_verdict(settings, verdict)
         os.close(verdict)
 
     def wait(self) -> None:
@@ -47,12 +47,12 @@ class _ReceiversCheck:
             raise SettingsError(wrong)
 
 
-def _say_what_is_wrong(settings: Settings, verdict: int) -> NoReturn:
+def _write_verdict(settings: Settings, verdict: int) -> NoReturn:
     """Write what is wrong with ALERT_URLS, nothing where it is fine; this process ends here."""
     from service.alerts import receivers
 
     try:
-        receivers.of(settings)
+        receivers.from_settings(settings)
     except SettingsError as error:
         os.write(verdict, str(error).encode())
     except Exception as error:  # noqa: BLE001 - whatever Apprise has come upon
@@ -69,9 +69,9 @@ def _become(*arguments: str) -> None:
 @click.command(epilog="Example: PORT=8000 headshot-mirror web")
 def web() -> None:
     """Listen for webhooks on $WEB_BIND:$PORT with $WEB_CONCURRENCY processes."""
-    from service.web import NEEDS
+    from service.web import REQUIRED_SETTINGS
 
-    settings = config.load(NEEDS)
+    settings = config.load(REQUIRED_SETTINGS)
     receivers_check = _ReceiversCheck(settings)
     from service.web import start
 

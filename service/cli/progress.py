@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from service.runtime import Runtime
 
 
-def stop_on_signals(runtime: Runtime, words: str) -> None:
+def stop_on_signals(runtime: Runtime, message: str) -> None:
     """End the command by the error `Stopping`, whatever it waits for."""
 
     def stop(_number: int, _frame: Any) -> None:
         runtime.stop.set()
-        raise Stopping(words)
+        raise Stopping(message)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

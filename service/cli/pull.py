@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from service.runtime import Runtime
 
 SLICE_SECONDS = 10.0
-LOOK_AGAIN_SECONDS = 0.5
+POLL_SECONDS = 0.5
 # Questions that were asked in vain so often are left to the workers.
 SETTLE_SECONDS = 120.0
 # So many ids of models are named.
-NAMED = 5
+MAX_NAMED_IDS = 5
 SET_ASIDE = "select * from headshotpro.set_aside where resolved_at is null"
 
 
@@ -39,7 +39,7 @@ def pull(kind: str, *, as_json: bool) -> None:
     with progress_bar("models") as progress:
         row = _run(runtime, kind, progress)
         if row["status"] == "complete":
-            _settle(runtime)
+            _run_due_refetches(runtime)
     _report(row, as_json=as_json)
 
 
@@ -53,7 +53,7 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
     from service.storage import pulls
     from service.storage.database import transaction
 
-    puller = runtime.puller(progress)
+    pull_context = runtime.pull_context(progress)
     with transaction(runtime.engine) as connection:
         newest_before = pulls.newest_id(connection)
     ours: int | None = None
@@ -61,7 +61,7 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
     wake = True
     while True:
         try:
-            worked = advance(puller, kind, 0, SLICE_SECONDS, wake=wake)
+            worked = advance(pull_context, kind, 0, SLICE_SECONDS, wake=wake)
         except LeaseLost:
             worked = None
         wake = False
@@ -72,10 +72,10 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
         if row and row["status"] != "running":
             return row
         if worked is None:
-            runtime.pause(LOOK_AGAIN_SECONDS)
+            runtime.pause(POLL_SECONDS)
 
 
-def _settle(runtime: Runtime) -> None:
+def _run_due_refetches(runtime: Runtime) -> None:
     """Ask what the pull left open, as far as it can be answered soon."""
     from service.mirror.refetch import refetch
     from service.storage import refetches
@@ -87,17 +87,19 @@ def _settle(runtime: Runtime) -> None:
             if refetches.next_due(connection) is None:
                 return
         refetch(runtime.engine, runtime.client, SLICE_SECONDS)
-        runtime.pause(LOOK_AGAIN_SECONDS)
+        runtime.pause(POLL_SECONDS)
 
 
-def readings(number: int) -> str:
+def describe_unreadable(number: int) -> str:
     """A number of records that could not be read, for people."""
     return "1 record or field" if number == 1 else f"{number} records or fields"
 
 
-def postponed(ids: list[str]) -> str:
+def describe_postponed(ids: list[str]) -> str:
     """A sentence about suspects that a pull left to the next one."""
-    names = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+    names = ", ".join(ids[:MAX_NAMED_IDS]) + (
+        f" and {len(ids) - MAX_NAMED_IDS} more" if len(ids) > MAX_NAMED_IDS else ""
+    )
     what = (
         "1 model is not in the list, and its" if len(ids) == 1 else f"{len(ids)} models are not in the list, and their"
     )
@@ -114,8 +116,8 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
             f"{row['tombstoned']} deleted."
         )
         if row["set_aside"]:
-            say(f"{readings(row['set_aside'])} could not be read: {SET_ASIDE}.")
+            say(f"{describe_unreadable(row['set_aside'])} could not be read: {SET_ASIDE}.")
         if row["postponed"]:
-            say(postponed(row["postponed"]))
+            say(describe_postponed(row["postponed"]))
     if row["status"] != "complete":
         raise MirrorError(row["error"] or "the pull did not complete")

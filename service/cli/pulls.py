@@ -10,7 +10,7 @@ from service import config
 from service.cli.opening import open_engine, open_runtime, reading
 from service.cli.output import json_option, print_rows, say
 from service.cli.progress import stop_on_signals
-from service.cli.pull import postponed
+from service.cli.pull import describe_postponed
 from service.errors import MirrorError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def list_(kind: str | None, limit: int, *, as_json: bool) -> None:
     from service.storage import pulls as storage
 
     with reading() as connection:
-        rows = storage.listed(connection, kind=kind, limit=limit)
+        rows = storage.list_rows(connection, kind=kind, limit=limit)
     print_rows(rows, COLUMNS, as_json=as_json)
 
 
@@ -56,14 +56,14 @@ def release(pull_id: int) -> None:
     stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
     row = deletions.require_held(runtime.engine, pull_id)
     if row["pages"] == 0:
-        _begin_anew(runtime, pull_id)
+        _switch_organization(runtime, pull_id)
         return
     tombstoned = deletions.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
     say(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
     with transaction(runtime.engine) as connection:
         released = storage.one(connection, pull_id)
     if released and released["postponed"]:
-        say(postponed(released["postponed"]))
+        say(describe_postponed(released["postponed"]))
 
 
 @pulls.command(epilog="Example: headshot-mirror pulls reject 17")
@@ -78,7 +78,7 @@ def reject(pull_id: int) -> None:
     say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 
 
-def _begin_anew(runtime: Runtime, pull_id: int) -> None:
+def _switch_organization(runtime: Runtime, pull_id: int) -> None:
     from service.mirror.deletions import reopen
     from service.upstream.budget import Priority
 

@@ -16,8 +16,8 @@ def restored() -> None:
     readers of model_changes miss nothing. It does no harm to run it again.
     """
     from service.storage.database import transaction
-    from service.storage.restoring import move_numbers_on
+    from service.storage.restoring import advance_sequences
 
     with transaction(open_engine()) as connection:
-        number = move_numbers_on(connection)
+        number = advance_sequences(connection)
     say(f"model_changes goes on behind {number}. Start everything, then: headshot-mirror pull, verify.")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import config
-from service.cli.output import json_option, print_json, say, shown
+from service.cli.output import format_value, json_option, print_json, say
 
 if TYPE_CHECKING:
-    from service.status import State
+    from service.status import MirrorState
 
-NEEDS = ("DATABASE_URL", "REDIS_URL")
+REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL")
 
 
 @click.command(epilog="Example: headshot-mirror status --json | jq .pull_age_seconds")
@@ -26,7 +26,7 @@ def status(*, as_json: bool) -> None:
     from service.alerts.problems import verdict
     from service.status import StatusReader
 
-    state = StatusReader(config.load(NEEDS)).read()
+    state = StatusReader(config.load(REQUIRED_SETTINGS)).read()
     if as_json:
         print_json(document(state))
     else:
@@ -36,7 +36,7 @@ def status(*, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def document(state: State) -> dict[str, Any]:
+def document(state: MirrorState) -> dict[str, Any]:
     """Everything that the command reports, by the names of its JSON."""
     figures = state.figures
     return {
@@ -53,26 +53,26 @@ def document(state: State) -> dict[str, Any]:
         "late_webhooks": None,
         "lost_webhooks": None,
         "missed_webhooks": figures and figures.missed_webhooks,
-        "open_questions": figures and figures.open_questions,
+        "open_refetches": figures and figures.open_refetches,
         "requests_left": state.redis and state.redis.requests_left,
         "refused_deliveries": state.refused_deliveries,
     }
 
 
-def _print(state: State) -> None:
+def _print(state: MirrorState) -> None:
     for problem in state.problems:
         say(f"  {problem.code:<22} {problem.message}")
         say(f"  {'':<22} → {problem.action}")
     for name, value in document(state).items():
         if name != "problems":
-            say(f"{name:<24} {_words(name, value, state)}")
+            say(f"{name:<24} {_format_figure(name, value, state)}")
 
 
-def _words(name: str, value: Any, state: State) -> str:
+def _format_figure(name: str, value: Any, state: MirrorState) -> str:
     if name == "processes" and value is not None:
-        from service.alerts.problems import alive
+        from service.alerts.problems import count_alive
 
-        return ", ".join(f"{number} {kind}" for kind, number in sorted(alive(state.facts).items()))
+        return ", ".join(f"{number} {kind}" for kind, number in sorted(count_alive(state.facts).items()))
     if name == "models" and value is not None:
         return ", ".join(f"{number} {label}" for label, number in value.items()) or "-"
-    return shown(round(value, 1) if isinstance(value, float) else value)
+    return format_value(round(value, 1) if isinstance(value, float) else value)

@@ -33,20 +33,20 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
     """
     from service.alerts import receivers
     from service.local.screen import Screen
-    from service.local.system import System
+    from service.local.system import LocalSystem
 
     settings = load()
-    receivers.of(settings)
+    receivers.from_settings(settings)
     if settings.headshotpro_api_key and sandbox_options:
         raise SettingsError("HEADSHOTPRO_API_KEY is set, so there is no sandbox that could take options")
     screen = Screen(sys.stdout)
-    asked = _stop_on_signals()
+    stop_requested = _stop_on_signals()
     parent = os.getppid()
     try:
         with ExitStack() as stack:
-            system = System(settings, screen, stack)
+            system = LocalSystem(settings, screen, stack)
             system.start(sandbox_options)
-            system.look_after(lambda: asked.is_set() or (with_parent and os.getppid() != parent))
+            system.supervise(lambda: stop_requested.is_set() or (with_parent and os.getppid() != parent))
     except Stopping:
         screen.say("Everything has ended.")
 
@@ -56,17 +56,17 @@ def _stop_on_signals() -> threading.Event:
 
     Those that follow cannot disturb the ending.
     """
-    asked = threading.Event()
+    stop_requested = threading.Event()
     wanted = [signal.SIGINT, signal.SIGTERM]
     # A closed terminal ends it too, unless it was started with nohup.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         wanted.append(signal.SIGHUP)
 
     def stop(_number: int, _frame: Any) -> None:
-        if not asked.is_set():
-            asked.set()
+        if not stop_requested.is_set():
+            stop_requested.set()
             raise Stopping
 
     for number in wanted:
         signal.signal(number, stop)
-    return asked
+    return stop_requested

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.opening import open_runtime
-from service.cli.output import json_option, print_json, say, shown, told_by
+from service.cli.output import describe_source, format_value, json_option, print_json, say
 from service.cli.progress import progress_bar, stop_on_signals
-from service.cli.pull import SET_ASIDE, readings
+from service.cli.pull import SET_ASIDE, describe_unreadable
 
 if TYPE_CHECKING:
     from service.mirror.verify import Difference, Verifier
@@ -47,7 +47,7 @@ def verify(*, details: bool, as_json: bool) -> None:
 def _print_uncompared(verifier: Verifier, *, as_json: bool) -> None:
     """Say what could not be compared; on stderr where stdout is one JSON document."""
     if verifier.set_aside:
-        text = f"{readings(len(verifier.set_aside))} could not be read, and so not compared: {SET_ASIDE}."
+        text = f"{describe_unreadable(len(verifier.set_aside))} could not be read, and so not compared: {SET_ASIDE}."
         say(text, err=as_json)
     for model_id, reason in sorted(verifier.unanswered.items()):
         say(f"{model_id} could not be compared, because its GET failed: {reason}", err=as_json)
@@ -63,21 +63,21 @@ def _history(runtime: Runtime, difference: Difference) -> list[dict[str, Any]]:
     from service.storage.database import transaction
 
     with transaction(runtime.engine) as connection:
-        rows = history.of_model(connection, difference.model_id)
+        rows = history.list_for_model(connection, difference.model_id)
     return [row for row in rows if difference.field in row["changed"]][:HISTORY]
 
 
 def _print(runtime: Runtime, differences: list[Difference]) -> None:
     for difference in differences:
         say(
-            f"{difference.model_id}  {difference.field}: mirror {shown(difference.mirror)}, "
-            f"upstream {shown(difference.upstream)}"
+            f"{difference.model_id}  {difference.field}: mirror {format_value(difference.mirror)}, "
+            f"upstream {format_value(difference.upstream)}"
         )
         for row in _history(runtime, difference):
             old, new = row["changed"][difference.field]
             say(
-                f"    {shown(row['recorded_at'])}  {shown(old)} → {shown(new)}  by {told_by(row)}, "
-                f"as of {shown(row['observed_at'])}"
+                f"    {format_value(row['recorded_at'])}  {format_value(old)} → {format_value(new)}  "
+                f"by {describe_source(row)}, as of {format_value(row['observed_at'])}"
             )
     models = len({difference.model_id for difference in differences})
     say(f"{len(differences)} differences in {models} models." if differences else "No difference.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LONGEST_NAME = 64
+MAX_NAME_LENGTH = 64
 
 
 class Scope(IntEnum):
@@ -58,9 +58,9 @@ def parse(entries: Iterable[str]) -> tuple[ApiKey, ...]:
         key = (rest if scope is Scope.WRITE else key).strip()
         if not key:
             raise ValueError(f"entry {number} has no key after its scope")
-        if name is not None and not (0 < len(name) <= LONGEST_NAME and name.isprintable()):
+        if name is not None and not (0 < len(name) <= MAX_NAME_LENGTH and name.isprintable()):
             raise ValueError(
-                f"the name of entry {number} needs 1 to {LONGEST_NAME} printable characters before its `=`"
+                f"the name of entry {number} needs 1 to {MAX_NAME_LENGTH} printable characters before its `=`"
             )
         if name in {given.name for given in keys}:
             raise ValueError(f"entry {number} has the name of an entry before it: give each key a name of its own")

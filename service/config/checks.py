@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from service.addresses import hosts_in_query, sentinels
+from service.addresses import hosts_in_query, parse_sentinel_url
 from service.config.proxies import proxy_url
 from service.errors import SettingsError
 
@@ -39,7 +39,7 @@ def check_url(name: str, value: str | None) -> None:
     schemes = " or ".join(f"{scheme}://" for scheme in SCHEMES[name])
     try:
         # Raises where it names Sentinels and is malformed; one that names them well has no port for Python's parser.
-        if name == "REDIS_URL" and (group := sentinels(value)):
+        if name == "REDIS_URL" and (group := parse_sentinel_url(value)):
             value = group.url
         parts = urlsplit(hosts_in_query(value))
         port_is_fine = parts.port is None or parts.port > 0

@@ -27,7 +27,7 @@ def proxy_url(given: str) -> str:
     return url.rstrip("/")
 
 
-def bypasses(url: str, no_proxy: str) -> bool:
+def bypasses_proxy(url: str, no_proxy: str) -> bool:
     """Whether a request goes to its host directly.
 
     Args:
@@ -40,10 +40,10 @@ def bypasses(url: str, no_proxy: str) -> bool:
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     if host == "localhost" or host.endswith(".localhost") or _is_loopback(host):
         return True
-    return any(_covers(entry.lower(), host, port) for entry in no_proxy.replace(",", " ").split())
+    return any(_matches_entry(entry.lower(), host, port) for entry in no_proxy.replace(",", " ").split())
 
 
-def _covers(entry: str, host: str, port: int | None) -> bool:
+def _matches_entry(entry: str, host: str, port: int | None) -> bool:
     if entry == "*":
         return True
     name, _, given_port = entry.rpartition(":")

@@ -20,16 +20,16 @@ from msgspec import Meta
 from service.addresses import hosts_in_query
 from service.config.api_keys import parse as parse_keys
 from service.config.checks import check_header, check_proxy, check_url
-from service.config.names import unknown
-from service.config.proxies import bypasses, proxy_url
+from service.config.names import find_unknown
+from service.config.proxies import bypasses_proxy, proxy_url
 from service.errors import SettingsError
-from service.redaction import passwords_in, remember
+from service.redaction import passwords_in, register_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from service.config.api_keys import ApiKey
-    from service.config.names import Unknown
+    from service.config.names import UnknownSetting
 
 VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
 
@@ -50,10 +50,10 @@ SECRETS = (
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 Seconds = Annotated[int, Meta(ge=0, le=10**9)]
-SomeSeconds = Annotated[int, Meta(ge=1, le=10**9)]
+PositiveSeconds = Annotated[int, Meta(ge=1, le=10**9)]
 Days = Annotated[int, Meta(ge=0, le=36500)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-SomeShare = Annotated[float, Meta(gt=0, le=1)]
+PositiveShare = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
@@ -64,14 +64,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     headshotpro_api_url: str = VENDOR_API_URL
     headshotpro_api_key: str | None = None
     headshotpro_webhook_secret: str | None = None
-    webhook_tolerance_seconds: SomeSeconds = 300
-    pull_interval_seconds: SomeSeconds = 900
+    webhook_tolerance_seconds: PositiveSeconds = 300
+    pull_interval_seconds: PositiveSeconds = 900
     hot_pull_interval_seconds: Seconds = 120
-    rate_budget: SomeShare = 0.8
+    rate_budget: PositiveShare = 0.8
     detail_budget: Share = 0.1
     tombstone_limit: Share = 0.2
     failed_grace_seconds: Seconds = 600
-    stuck_after_seconds: SomeSeconds = 14400
+    stuck_after_seconds: PositiveSeconds = 14400
     alert_urls: str | None = None
     alert_reminder_seconds: Seconds = 14400
     alert_show_names: bool = False
@@ -148,7 +148,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     def proxy_for(self, url: str) -> str | None:
         """URL of the proxy through which a request to `url` goes, with its user and password; None: directly."""
         proxy = self.https_proxy if urlsplit(url).scheme == "https" else self.http_proxy
-        return proxy_url(proxy) if proxy and not bypasses(url, self.no_proxy or "") else None
+        return proxy_url(proxy) if proxy and not bypasses_proxy(url, self.no_proxy or "") else None
 
     def require(self, name: str) -> str:
         """The value of a setting that may be missing.
@@ -162,18 +162,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         return value
 
 
-def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> Settings:
+def load(
+    required: Iterable[str] = (), environ: Mapping[str, str] | None = None, dotenv: Path | None = None
+) -> Settings:
     """Read and check every setting that is given, and that the needed ones are there.
 
     Args:
-        needs: names of settings this process cannot do without.
+        required: names of settings this process cannot do without.
         environ: the environment; the process's own by default.
         dotenv: a file of settings that the environment overrides; `.env` of the working directory by default.
 
     Raises:
         SettingsError: one line that names the setting and says what is wrong with it.
     """
-    given = _given(os.environ if environ is None else environ, dotenv or Path(".env"))
+    given = _read_given(os.environ if environ is None else environ, dotenv or Path(".env"))
     settings = _convert(given)
     for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL"):
         check_url(name, getattr(settings, name.lower()))
@@ -192,8 +194,8 @@ def load(needs: Iterable[str] = (), environ: Mapping[str, str] | None = None, do
         ip_address(settings.web_address)
     except ValueError:
         raise SettingsError("WEB_BIND is malformed: it is an IP address, such as 127.0.0.1, 0.0.0.0 or ::1") from None
-    remember(settings.secrets)
-    for name in needs:
+    register_secrets(settings.secrets)
+    for name in required:
         settings.require(name)
     return settings
 
@@ -209,18 +211,18 @@ def force_wheels() -> bool:
     return os.environ.get("FORCE_WHEELS") == "1"
 
 
-def unknown_names(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[Unknown]:
+def unknown_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[UnknownSetting]:
     """The variables of the environment and `.env` that look like settings and are none; the arguments are `load`'s."""
     path = dotenv or Path(".env")
     in_file = dotenv_values(path) if path.is_file() else {}
-    return unknown({*(os.environ if environ is None else environ), *in_file}, _known())
+    return find_unknown({*(os.environ if environ is None else environ), *in_file}, _known())
 
 
 def _known() -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(Settings)} | {f"{name}_FILE" for name in SECRETS}
 
 
-def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
+def _read_given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
     """The settings that are given, files read, empty ones left out."""
     known = _known()
     layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
@@ -229,7 +231,7 @@ def _given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
         for name, value in _upper_case(layer):
             if name in known and value:
                 # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
-                given.pop(_twin(name), None) if layer is environ and _twin(name) not in environ else None
+                given.pop(_counterpart(name), None) if layer is environ and _counterpart(name) not in environ else None
                 given[name] = value
     for name, value in given.items():
         # Python lets bytes of the environment that are no text through, and fails where they are first sent.
@@ -253,7 +255,7 @@ def _upper_case(layer: Mapping[str, str | None]) -> Iterator[tuple[str, str | No
     yield from ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
 
 
-def _twin(name: str) -> str:
+def _counterpart(name: str) -> str:
     return name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
 
 
@@ -269,10 +271,10 @@ def _convert(given: Mapping[str, str]) -> Settings:
     try:
         return msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
-        words, _, place = str(error).partition(" - at `$.")
+        message, _, place = str(error).partition(" - at `$.")
         # Of a value that is none of a few words msgspec shows the value.
-        words = "it is none of the words that it may be" if words.startswith("Invalid enum value") else words
-        raise SettingsError(f"{place.rstrip('`')} is malformed: {words}") from None
+        message = "it is none of the words that it may be" if message.startswith("Invalid enum value") else message
+        raise SettingsError(f"{place.rstrip('`')} is malformed: {message}") from None
 
 
 def _split(value: str | None) -> list[str]:

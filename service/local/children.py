@@ -9,20 +9,20 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Protocol, Self
 
-from service.errors import EmbeddedError
-from service.local.servers.folder import last_words, open_log
-from service.parent_death import leashed
+from service.errors import LocalServerError
+from service.local.servers.folder import log_tail, open_log
+from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 # A process that ran this long, in seconds, was well: its next death is its first.
-WELL_AFTER = 60.0
-LONGEST_PAUSE = 30.0
+STABLE_AFTER_SECONDS = 60.0
+MAX_RESTART_DELAY_SECONDS = 30.0
 
 
-class Child:
+class ManagedProcess:
     """A command of ours that runs until it is ended; it is ended too when this process is.
 
     Args:
@@ -50,7 +50,7 @@ class Child:
         try:
             # A session of its own: Ctrl-C at the terminal reaches us alone, and we end the children in order.
             self._process = subprocess.Popen(
-                leashed(self._command, signal.SIGTERM),
+                die_with_parent(self._command, signal.SIGTERM),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -65,12 +65,12 @@ class Child:
         """What it has printed since it was started."""
         return self.log.read_bytes()[self._since :]
 
-    def ask(self) -> None:
+    def terminate(self) -> None:
         """Ask it to end (SIGTERM), without waiting."""
         if self._process is not None:
             self._process.terminate()
 
-    def end(self, deadline: float) -> None:
+    def wait_or_kill(self, deadline: float) -> None:
         """Wait for its end until `deadline` (monotonic seconds), then kill it and what it started."""
         process, self._process = self._process, None
         if process is None:
@@ -83,18 +83,18 @@ class Child:
             process.wait()
 
 
-def end_all(children: Iterable[Child], patience: float) -> None:
-    """Ask all of them to end, in order, and see that they have within `patience` seconds."""
+def stop_all(children: Iterable[ManagedProcess], timeout: float) -> None:
+    """Ask all of them to end, in order, and see that they have within `timeout` seconds."""
     asked = list(children)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     for child in asked:
-        child.ask()
+        child.terminate()
     for child in asked:
-        child.end(deadline)
+        child.wait_or_kill(deadline)
 
 
-class Process(Protocol):
-    """What a watch needs of a process: a `Child`, or a server of ours."""
+class RestartableProcess(Protocol):
+    """What a watch needs of a process: a `ManagedProcess`, or a server of ours."""
 
     @property
     def pid(self) -> int | None: ...
@@ -105,7 +105,7 @@ class Process(Protocol):
     def boot(self) -> object: ...
 
 
-class Watch:
+class ProcessRestarter:
     """Starts a process again when it dies, after a pause that grows with each death.
 
     Args:
@@ -114,32 +114,32 @@ class Watch:
         now: monotonic seconds.
     """
 
-    def __init__(self, name: str, process: Process, now: float) -> None:
+    def __init__(self, name: str, process: RestartableProcess, now: float) -> None:
         self.name = name
         self.process = process
         self._began = now
         self._deaths = 0
         self._due: float | None = None
 
-    def look(self, now: float) -> str | None:
+    def check(self, now: float) -> str | None:
         """Look after it; a line for people where there is something to say."""
         if self._due is not None and now >= self._due:
-            return self._begin(now)
+            return self._restart(now)
         if self._due is None and self.process.pid is None:
-            return self._mourn(now)
+            return self._schedule_restart(now)
         return None
 
-    def _begin(self, now: float) -> str | None:
+    def _restart(self, now: float) -> str | None:
         self._due, self._began = None, now
         try:
             self.process.boot()
-        except EmbeddedError:
-            return self._mourn(now)
+        except LocalServerError:
+            return self._schedule_restart(now)
         return f"{self.name} runs again"
 
-    def _mourn(self, now: float) -> str:
-        self._deaths = 1 if now - self._began > WELL_AFTER else self._deaths + 1
-        pause = min(LONGEST_PAUSE, 2.0 ** (self._deaths - 1))
+    def _schedule_restart(self, now: float) -> str:
+        self._deaths = 1 if now - self._began > STABLE_AFTER_SECONDS else self._deaths + 1
+        pause = min(MAX_RESTART_DELAY_SECONDS, 2.0 ** (self._deaths - 1))
         self._due = now + pause
-        last = (last_words(self.process.log).splitlines() or ["nothing"])[-1]
+        last = (log_tail(self.process.log).splitlines() or ["nothing"])[-1]
         return f"{self.name} ended and starts again in {pause:.0f} s; the last line of its log: {last}"

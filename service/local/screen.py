@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Self, TextIO
 from service.alerts.problems import verdict
 from service.broker import inbox
 from service.errors import Unavailable
-from service.plain_text import visible
+from service.plain_text import escape_controls
 from service.status import StatusReader
 from service.storage import database, status_report
 
 if TYPE_CHECKING:
-    from service.broker.inbox import Depth
+    from service.broker.inbox import InboxDepth
     from service.config import Settings
-    from service.storage.status_report import Snapshot
+    from service.storage.status_report import MirrorSnapshot
 
 CLEAR_LINE = "\r\x1b[2K"
 # Until then processes may still be on their way to their first heartbeat.
@@ -37,7 +37,7 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._write(f"{CLEAR_LINE if self._terminal else ''}{visible(line)}\n")
+        self._write(f"{CLEAR_LINE if self._terminal else ''}{escape_controls(line)}\n")
 
     def row(self, name: str, words: str) -> None:
         """Print a line of the table of what runs where."""
@@ -45,7 +45,7 @@ class Screen:
 
     def status(self, line: str) -> None:
         """Show the status in place of the last one."""
-        line = visible(line)
+        line = escape_controls(line)
         if self._terminal:
             width = shutil.get_terminal_size().columns
             self._write(f"{CLEAR_LINE}{line[: width - 1]}")
@@ -57,7 +57,7 @@ class Screen:
         self._out.flush()
 
 
-class Gauge:
+class StatusLine:
     """Reads the state of the mirror from Postgres and Redis.
 
     Args:
@@ -100,12 +100,12 @@ class Gauge:
         with database.transaction(self._engine) as connection:
             if self._since is None:
                 # Events carry times of Postgres' clock.
-                _version, self._since = status_report.server(connection)
+                _version, self._since = status_report.server_info(connection)
             applied = status_report.events_processed(connection, self._since)
             return describe(applied, status_report.snapshot(connection), depth)
 
 
-def describe(applied: int, snapshot: Snapshot, depth: Depth) -> str:
+def describe(applied: int, snapshot: MirrorSnapshot, depth: InboxDepth) -> str:
     """The status line in words.
 
     Args:

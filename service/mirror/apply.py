@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from service.mirror.codec import decode, encode
-from service.mirror.merge import DELETED, Knowledge, merge, visible
+from service.mirror.merge import DELETED, KnownState, merge, visible
 from service.storage import history, models, refetches
-from service.storage.erasure import PERSONAL
+from service.storage.erasure import PERSONAL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 # A GET is ordered by the moment it was sent, less 2 s and what `Date` cuts off, up to one more; half a second on top is
 # for the way there and for two clocks that differ a little.
-SETTLING = timedelta(seconds=3.5)
+REFETCH_DELAY = timedelta(seconds=3.5)
 # Questions for a profile wait this long, so that those of a burst are asked together.
-GATHERING = timedelta(seconds=1)
+PROFILE_REFETCH_DELAY = timedelta(seconds=1)
 
 
-class Sighting(NamedTuple):
+class SourcedObservation(NamedTuple):
     """An observation and where it came from.
 
     Attributes:
@@ -48,23 +48,23 @@ class Sighting(NamedTuple):
 
 
 @dataclass(slots=True)
-class Applied:
+class BatchResult:
     """What a batch did.
 
     Attributes:
-        news: for each sighting, in the order given, whether it won or confirmed anything; False: it was stale.
+        contributed: for each sighting, in the order given, whether it won or confirmed anything; False: it was stale.
         inserted: models seen for the first time.
         changed: models whose row changed, inserted and tombstoned ones left out.
         tombstoned: models that were found deleted.
-        shown_before: model id to the newest upstream time at which an API answer had shown it before.
+        last_shown_at: model id to the newest upstream time at which an API answer had shown it before.
         asked: models about which a question was asked.
     """
 
-    news: list[bool]
+    contributed: list[bool]
     inserted: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     tombstoned: set[str] = field(default_factory=set)
-    shown_before: dict[str, datetime | None] = field(default_factory=dict)
+    last_shown_at: dict[str, datetime | None] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)
 
 
@@ -74,41 +74,48 @@ class _Batch:
     def __init__(self, rows: Mapping[str, Any], clocks: Mapping[str, Any], size: int) -> None:
         self.rows: dict[str, Mapping[str, Any]] = dict(rows)
         self.clocks = clocks
-        self.known: dict[str, Knowledge] = {
+        self.known: dict[str, KnownState] = {
             model_id: decode(rows.get(model_id), stored) for model_id, stored in clocks.items()
         }
         self.changes: list[dict[str, Any]] = []
         self.written: dict[str, Mapping[str, Any]] = {}
-        self.ask_after: dict[str, datetime] = {}
-        self.applied = Applied(
-            news=[False] * size, shown_before={model_id: stored["profile_at"] for model_id, stored in clocks.items()}
+        self.refetch_after: dict[str, datetime] = {}
+        self.applied = BatchResult(
+            contributed=[False] * size,
+            last_shown_at={model_id: stored["profile_at"] for model_id, stored in clocks.items()},
         )
 
-    def take(self, place: int, sighting: Sighting) -> None:
+    def take(self, place: int, sourced: SourcedObservation) -> None:
         """Merge one sighting; a visible change is written down."""
-        model_id = sighting.observation.model_id
+        model_id = sourced.observation.model_id
         old = self.rows.get(model_id)
-        merged = merge(self.known[model_id], _without_erased(sighting.observation, old))
-        self.known[model_id] = merged.knowledge
-        self.applied.news[place] = merged.news or old is None
-        if merged.ask_after is not None:
-            self.ask_after[model_id] = max(merged.ask_after, self.ask_after.get(model_id, merged.ask_after))
-        row = visible(merged.knowledge)
+        merged = merge(self.known[model_id], _without_erased(sourced.observation, old))
+        self.known[model_id] = merged.known_state
+        self.applied.contributed[place] = merged.contributed or old is None
+        if merged.refetch_after is not None:
+            self.refetch_after[model_id] = max(
+                merged.refetch_after, self.refetch_after.get(model_id, merged.refetch_after)
+            )
+        row = visible(merged.known_state)
         changed = _changed(old, row)
         if changed:
-            self._write(sighting, old, row, changed)
+            self._write(sourced, old, row, changed)
 
     def _write(
-        self, sighting: Sighting, old: Mapping[str, Any] | None, row: dict[str, Any], changed: dict[str, list[Any]]
+        self,
+        sourced: SourcedObservation,
+        old: Mapping[str, Any] | None,
+        row: dict[str, Any],
+        changed: dict[str, list[Any]],
     ) -> None:
         """Note a visible change: the new row, and what the history tells of it."""
-        model_id, status = sighting.observation.model_id, row["status"]
+        model_id, status = sourced.observation.model_id, row["status"]
         row["id"] = model_id
-        row["observed_at"] = observed_at = sighting.observation.gone_at or sighting.observation.at
+        row["observed_at"] = observed_at = sourced.observation.gone_at or sourced.observation.at
         row["erased_at"] = old and old["erased_at"]
         self.rows[model_id] = self.written[model_id] = row
         self._count(model_id, old, status)
-        self.changes.append(_change(sighting, old, status, changed, observed_at))
+        self.changes.append(_change_row(sourced, old, status, changed, observed_at))
 
     def _count(self, model_id: str, old: Mapping[str, Any] | None, status: str | None) -> None:
         if old is None:
@@ -127,24 +134,24 @@ class _Batch:
                 moved[model_id] = {"model_id": model_id, **clocks}
         return moved
 
-    def questions(self, now: datetime) -> list[refetches.Wish]:
+    def refetch_requests(self, now: datetime) -> list[refetches.RefetchRequest]:
         """What only a GET can tell of these models, each once, in id order."""
-        asked: list[refetches.Wish] = []
+        asked: list[refetches.RefetchRequest] = []
         for model_id, known in sorted(self.known.items()):
-            if after := self.ask_after.get(model_id):
-                asked.append(refetches.Wish(model_id, after, "dispute", max(now, after + SETTLING)))
+            if after := self.refetch_after.get(model_id):
+                asked.append(refetches.RefetchRequest(model_id, after, "dispute", max(now, after + REFETCH_DELAY)))
             elif not known.has_profile and not known.deleted and known.fields:
-                asked.append(refetches.Wish(model_id, None, "profile", now + GATHERING))
+                asked.append(refetches.RefetchRequest(model_id, None, "profile", now + PROFILE_REFETCH_DELAY))
         return asked
 
 
 def apply(
     connection: Connection,
-    sightings: Sequence[Sighting],
+    observations: Sequence[SourcedObservation],
     now: datetime | None = None,
-    record: Callable[[Applied], None] | None = None,
-    wanted: Sequence[refetches.Wish] = (),
-) -> Applied:
+    record: Callable[[BatchResult], None] | None = None,
+    wanted: Sequence[refetches.RefetchRequest] = (),
+) -> BatchResult:
     """Merge a batch of sightings into the stored rows.
 
     Steps: lock the clocks in id order; read the rows; merge in order of upstream time; write the moved clocks, the
@@ -152,21 +159,21 @@ def apply(
 
     Args:
         connection: a transaction; the caller commits, soon.
-        sightings: any number, of any models, in any order.
+        observations: any number, of any models, in any order.
         now: our time of the write; the clock's by default.
         record: writes the caller's own rows; it runs before the lock on the order of commits is taken.
         wanted: questions of the caller's own, about these models or others.
     """
     now = now or datetime.now(UTC)
-    ids = sorted({sighting.observation.model_id for sighting in sightings})
+    ids = sorted({sourced.observation.model_id for sourced in observations})
     clocks = models.lock_clocks(connection, ids)
-    batch = _Batch(models.read(connection, ids), clocks, len(sightings))
+    batch = _Batch(models.read(connection, ids), clocks, len(observations))
     # In order of time, the history tells each step of a burst, and late ones are not made stale by their neighbours.
-    for place, sighting in sorted(enumerate(sightings), key=lambda pair: pair[1].observation.at):
-        batch.take(place, sighting)
+    for place, sourced in sorted(enumerate(observations), key=lambda pair: pair[1].observation.at):
+        batch.take(place, sourced)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
-    asked = _each_once([*batch.questions(now), *wanted])
-    refetches.ask(connection, asked)
+    asked = _coalesce([*batch.refetch_requests(now), *wanted])
+    refetches.add_requests(connection, asked)
     batch.applied.asked = {wish.model_id for wish in asked}
     models.write(connection, list(batch.written.values()), now)
     if record:
@@ -175,9 +182,9 @@ def apply(
     return batch.applied
 
 
-def _each_once(asked: Sequence[refetches.Wish]) -> list[refetches.Wish]:
+def _coalesce(asked: Sequence[refetches.RefetchRequest]) -> list[refetches.RefetchRequest]:
     """One question for each model, in id order: the one whose answer has to be the youngest."""
-    youngest: dict[str, refetches.Wish] = {}
+    youngest: dict[str, refetches.RefetchRequest] = {}
     for wish in asked:
         other = youngest.setdefault(wish.model_id, wish)
         if wish.after is not None and (other.after is None or wish.after > other.after):
@@ -190,7 +197,7 @@ def _without_erased(seen: Observation, row: Mapping[str, Any] | None) -> Observa
     if row is None or row["erased_at"] is None:
         return seen
     return msgspec.structs.replace(
-        seen, fields={name: value for name, value in seen.fields.items() if name not in PERSONAL}
+        seen, fields={name: value for name, value in seen.fields.items() if name not in PERSONAL_COLUMNS}
     )
 
 
@@ -202,8 +209,8 @@ def _changed(old: Mapping[str, Any] | None, row: Mapping[str, Any]) -> dict[str,
     return {name: [None, value] for name, value in row.items() if value is not None or name == "status"}
 
 
-def _change(
-    sighting: Sighting,
+def _change_row(
+    sourced: SourcedObservation,
     old: Mapping[str, Any] | None,
     status: str | None,
     changed: Mapping[str, list[Any]],
@@ -211,17 +218,17 @@ def _change(
 ) -> dict[str, Any]:
     """A row of `model_changes`; statuses are null where the status did not change."""
     return {
-        "model_id": sighting.observation.model_id,
+        "model_id": sourced.observation.model_id,
         "from_status": old["status"] if old and "status" in changed else None,
         "to_status": status if "status" in changed else None,
-        "changed": {name: [_plain(before), _plain(after)] for name, (before, after) in changed.items()},
-        "source": sighting.source,
-        "event_id": sighting.event_id,
-        "pull_id": sighting.pull_id,
+        "changed": {name: [_to_json(before), _to_json(after)] for name, (before, after) in changed.items()},
+        "source": sourced.source,
+        "event_id": sourced.event_id,
+        "pull_id": sourced.pull_id,
         "observed_at": observed_at,
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """A column's value as JSON; times as ISO 8601 in UTC, whatever zone the connection shows them in."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value

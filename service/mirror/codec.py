@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.merge import CORE, DELETED, GROUPS, NOTHING, PROFILE, RANKS, Knowledge, Register
+from service.mirror.merge import CORE, DELETED, GROUPS, NOTHING_KNOWN, PROFILE, RANKS, KnownState, Register
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,16 +19,16 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 PLAIN_CLOCKS = ("alive_at", "gone_from", "gone_at", "deleted_said", "until")
-# In the order of `Knowledge`.
+# In the order of `KnownState`.
 _BESIDE_FIELDS = (*PLAIN_CLOCKS, "profile_at")
 # Each group's column of `model_clocks`, and its fields.
 _CLOCKED = tuple((f"{group}_at", names) for group, names in GROUPS.items())
 
 
-def decode(row: Mapping[str, Any] | None, clocks: Mapping[str, Any]) -> Knowledge:
-    """What two rows say is known of a model; `NOTHING` where it has no visible row yet."""
+def decode(row: Mapping[str, Any] | None, clocks: Mapping[str, Any]) -> KnownState:
+    """What two rows say is known of a model; `NOTHING_KNOWN` where it has no visible row yet."""
     if row is None:
-        return NOTHING
+        return NOTHING_KNOWN
     exceptions = clocks["exceptions"] or {}
     hidden = clocks["core_status"]
     # An empty text stands for a null status below a tombstone.
@@ -48,10 +48,10 @@ def decode(row: Mapping[str, Any] | None, clocks: Mapping[str, Any]) -> Knowledg
         else:
             microseconds, rank = exception
             fields[name] = Register(EPOCH + microseconds * MICROSECOND, rank, fields[name].value)
-    return Knowledge(fields, *[clocks[name] for name in _BESIDE_FIELDS])
+    return KnownState(fields, *[clocks[name] for name in _BESIDE_FIELDS])
 
 
-def encode(known: Knowledge) -> dict[str, Any]:
+def encode(known: KnownState) -> dict[str, Any]:
     """The columns of `model_clocks`; those of `models` are what is visible."""
     clocks: dict[str, Any] = {name: getattr(known, name) for name in PLAIN_CLOCKS}
     exceptions: dict[str, Any] = {}
@@ -72,7 +72,7 @@ def encode(known: Knowledge) -> dict[str, Any]:
     return clocks
 
 
-def _newest(known: Knowledge, names: tuple[str, ...]) -> datetime | None:
+def _newest(known: KnownState, names: tuple[str, ...]) -> datetime | None:
     """The newest time of some fields; mostly they share one, which is then one object."""
     newest = None
     for name in names:

@@ -14,9 +14,9 @@ import structlog
 
 from service.errors import KeyRejected, MirrorError, ModelNotFound, Throttled, UpstreamError, UpstreamFailed
 from service.mirror import set_aside
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.observe import from_absence, from_single
-from service.mirror.pull_state import State
+from service.mirror.pull_state import PullState
 from service.storage import models, pulls, refetches, suspects
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.mirror.apply import Applied
+    from service.mirror.apply import BatchResult
     from service.mirror.merge import Observation
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import DetailedModel
-    from service.upstream.responses import Answer
+    from service.upstream.responses import UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
 # The time in an ObjectId is cut to whole seconds.
 ID_RESOLUTION = timedelta(seconds=1)
 # Nothing was created further ahead of the response than two clocks may differ.
-FUTURE = timedelta(minutes=5)
-AT_A_TIME = 50
+MAX_FUTURE = timedelta(minutes=5)
+BATCH_SIZE = 50
 REJECTED_FOR_SECONDS = 86_400.0
 
 
-def counts_as_gone(model_id: str, created_at: datetime | None, sent_at: datetime, answered_at: datetime) -> bool:
+def proves_deletion(model_id: str, created_at: datetime | None, sent_at: datetime, received_at: datetime) -> bool:
     """Whether a 404 to a GET says anything: of a model created after it was sent it does not.
 
     A creation time in the future is no time: it would shield a model that never was from every 404.
@@ -53,55 +53,55 @@ def counts_as_gone(model_id: str, created_at: datetime | None, sent_at: datetime
         model_id: the model; its ObjectId holds a creation time too.
         created_at: its creation time, where one is known.
         sent_at: lower end of the response's interval, upstream time.
-        answered_at: upper end of it.
+        received_at: upper end of it.
     """
-    future = answered_at + FUTURE
+    future = received_at + MAX_FUTURE
     if created_at is not None:
         return created_at < sent_at or created_at > future
     born = created_at_of(model_id)
     return born is None or born + ID_RESOLUTION <= sent_at or born > future
 
 
-class Look(NamedTuple):
+class SuspectCheck(NamedTuple):
     """The result of a GET of a suspect.
 
     Attributes:
         model_id: the suspect.
         observation: what it says of the suspect; None where a 404 says nothing: the model was created after the request
             was sent.
-        answer: the response, where it was one about a model.
+        response: the response, where it was one about a model.
     """
 
     model_id: str
     observation: Observation | None
-    answer: Answer[DetailedModel] | None = None
+    response: UpstreamResponse[DetailedModel] | None = None
 
 
-def look(engine: Engine, client: UpstreamClient, model_id: str, patience: float | None) -> Look:
+def check(engine: Engine, client: UpstreamClient, model_id: str, max_wait: float | None) -> SuspectCheck:
     """Ask about a suspect by a single GET; a 404 counts, because a complete walk did not show it either.
 
     Raises:
         UpstreamError: the GET failed.
     """
     try:
-        answer = client.get_model(model_id, priority=Priority.DELETION, patience=patience)
+        response = client.get_model(model_id, priority=Priority.DELETION, max_wait=max_wait)
     except ModelNotFound as error:
         with transaction(engine) as connection:
             created_at = models.created_at(connection, model_id)
-        counts = counts_as_gone(model_id, created_at, error.sent_at, error.answered_at)
-        return Look(model_id, from_absence(model_id, error.sent_at) if counts else None)
-    seen = from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
-    return Look(model_id, seen, answer)
+        counts = proves_deletion(model_id, created_at, error.sent_at, error.received_at)
+        return SuspectCheck(model_id, from_absence(model_id, error.sent_at) if counts else None)
+    seen = from_single(model_id, response.body, response.sent_at, response.received_at)
+    return SuspectCheck(model_id, seen, response)
 
 
-def settle(connection: Connection, look: Look, pull_id: int) -> Applied:
+def settle(connection: Connection, check: SuspectCheck, pull_id: int) -> BatchResult:
     """Merge what was seen of a suspect, as a finding of its pull."""
-    if look.observation is None:
+    if check.observation is None:
         return apply(connection, [])
-    applied = apply(connection, [Sighting(look.observation, "pull", pull_id=pull_id)])
-    refetches.settle(connection, [look.model_id], look.observation.at)
-    if look.answer is not None:
-        set_aside.note_single(connection, look.model_id, look.answer, pull_id)
+    applied = apply(connection, [SourcedObservation(check.observation, "pull", pull_id=pull_id)])
+    refetches.complete(connection, [check.model_id], check.observation.at)
+    if check.response is not None:
+        set_aside.note_single(connection, check.model_id, check.response, pull_id)
     return applied
 
 
@@ -119,12 +119,12 @@ def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], 
         UpstreamError: the upstream is unavailable; the rest stays held.
     """
     require_held(engine, pull_id)
-    state, tombstoned, sent = State(), 0, counted()
+    state, tombstoned, sent = PullState(), 0, counted()
     while True:
         with transaction(engine) as connection:
-            some = suspects.held(connection, pull_id, state.checked, AT_A_TIME)
-        for model_id in some or state.to_ask_again:
-            seen = look_or_note(engine, client, state, model_id, None)
+            some = suspects.held(connection, pull_id, state.checked, BATCH_SIZE)
+        for model_id in some or state.to_check_again:
+            seen = check_or_record_failure(engine, client, state, model_id, None)
             if seen is None:
                 continue
             with transaction(engine) as connection:
@@ -133,18 +133,18 @@ def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], 
                 gone = len(applied.tombstoned)
                 pulls.add(connection, pull_id, requests=sent - before, tombstoned=gone, changed=len(applied.changed))
             tombstoned += gone
-        if not some and not state.to_ask_again:
+        if not some and not state.to_check_again:
             break
     with transaction(engine) as connection:
         suspects.release(connection, pull_id)
-        pulls.decide(connection, pull_id, "complete", postponed=state.postponed)
+        pulls.close_held(connection, pull_id, "complete", postponed=state.postponed)
     log.info("pull.released", pull_id=pull_id, tombstoned=tombstoned, postponed=len(state.postponed))
     return tombstoned
 
 
-def look_or_note(
-    engine: Engine, client: UpstreamClient, state: State, model_id: str, patience: float | None
-) -> Look | None:
+def check_or_record_failure(
+    engine: Engine, client: UpstreamClient, state: PullState, model_id: str, max_wait: float | None
+) -> SuspectCheck | None:
     """Ask about a suspect; None where its GET failed, which is noted: the others are asked about meanwhile.
 
     Raises:
@@ -153,7 +153,7 @@ def look_or_note(
         UpstreamFailed: the GETs of several suspects in a row failed: the upstream is unavailable.
     """
     try:
-        seen = look(engine, client, model_id, patience)
+        seen = check(engine, client, model_id, max_wait)
     except (KeyRejected, Throttled):
         raise
     except UpstreamError as error:
@@ -173,8 +173,8 @@ def reject(engine: Engine, pull_id: int) -> None:
     """
     require_held(engine, pull_id)
     with transaction(engine) as connection:
-        suspects.leave_alone(connection, pull_id, REJECTED_FOR_SECONDS)
-        pulls.decide(connection, pull_id, "failed", "rejected by a person")
+        suspects.exempt_for(connection, pull_id, REJECTED_FOR_SECONDS)
+        pulls.close_held(connection, pull_id, "failed", "rejected by a person")
     log.info("pull.rejected", pull_id=pull_id)
 
 

@@ -21,9 +21,9 @@ from service.errors import (
     UpstreamError,
     UpstreamUnreachable,
 )
-from service.log import without_messages
+from service.log import format_without_messages
 from service.mirror import set_aside
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.observe import from_single
 from service.storage import models, pulls, refetches
 from service.storage.database import transaction
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-AT_A_TIME = 20
+BATCH_SIZE = 20
 
 
 def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
@@ -48,8 +48,8 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         How many models were read.
 
     Raises:
-        StorageUnavailable: Postgres is gone.
-        InboxUnavailable: the Redis of the request budget is gone.
+        PostgresUnavailable: Postgres is gone.
+        RedisUnavailable: the Redis of the request budget is gone.
         Stopping: the process is asked to stop.
     """
     deadline = monotonic() + seconds
@@ -57,7 +57,7 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
     while monotonic() < deadline:
         with transaction(engine) as connection:
             since = pulls.newest_began_at(connection)
-            some = models.details_to_read(connection, since, AT_A_TIME) if since else []
+            some = models.details_to_read(connection, since, BATCH_SIZE) if since else []
         failed = False
         for model_id in some:
             try:
@@ -66,16 +66,16 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
                 return read
             except (UpstreamError, LockUnavailable, StatementTimeout) as error:
                 # It may be about this model alone: it must not keep the others from being read.
-                log.warning("sweep.failed", model_id=model_id, error=str(error))
+                log.warning("detail_sweep.failed", model_id=model_id, error=str(error))
                 failed = True
             except MirrorError:
                 raise
             except Exception as error:  # noqa: BLE001 - as above, and whatever the model makes of our code
-                log.error("sweep.crashed", model_id=model_id, trace=without_messages(error))
+                log.error("detail_sweep.crashed", model_id=model_id, trace=format_without_messages(error))
                 failed = True
             else:
                 read += 1
-        if failed or len(some) < AT_A_TIME:
+        if failed or len(some) < BATCH_SIZE:
             return read
     return read
 
@@ -83,19 +83,24 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
 def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime | None) -> None:
     """Read one model; a 404 is a question for the refetch, which knows what to make of it."""
     try:
-        answer = client.get_model(model_id, priority=Priority.DETAIL, patience=0.0)
+        response = client.get_model(model_id, priority=Priority.DETAIL, max_wait=0.0)
     except ModelNotFound as error:
         with transaction(engine) as connection:
-            models.details_read(connection, model_id, _no_older(error.sent_at, since))
-            refetches.ask(connection, [refetches.Wish(model_id, error.sent_at, "missing", error.answered_at)])
+            models.record_details_read(connection, model_id, _no_older(error.sent_at, since))
+            refetches.add_requests(
+                connection, [refetches.RefetchRequest(model_id, error.sent_at, "missing", error.received_at)]
+            )
         return
-    sent_at = _no_older(answer.sent_at, since)
+    sent_at = _no_older(response.sent_at, since)
     with transaction(engine) as connection:
-        apply(connection, [Sighting(from_single(model_id, answer.body, sent_at, answer.answered_at), "refetch")])
-        set_aside.note_single(connection, model_id, answer)
+        apply(
+            connection,
+            [SourcedObservation(from_single(model_id, response.body, sent_at, response.received_at), "refetch")],
+        )
+        set_aside.note_single(connection, model_id, response)
         # An answer without these fields would else be asked for again at once.
-        models.details_read(connection, model_id, sent_at)
-        refetches.settle(connection, [model_id], sent_at)
+        models.record_details_read(connection, model_id, sent_at)
+        refetches.complete(connection, [model_id], sent_at)
 
 
 def _no_older(sent_at: datetime, since: datetime | None) -> datetime:

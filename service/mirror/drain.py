@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from service.broker.inbox import MOST_BYTES, Entry
+from service.broker.inbox import MAX_READ_BYTES, InboxEntry
 from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
-from service.mirror.apply import SETTLING, Applied, Sighting, apply
-from service.mirror.batches import BATCH
+from service.mirror.apply import REFETCH_DELAY, BatchResult, SourcedObservation, apply
+from service.mirror.batches import BATCH_SIZE
 from service.mirror.observe import SIGNATURE_RESOLUTION
-from service.mirror.webhooks import Event, read, row, why
+from service.mirror.webhooks import Event, error_reason, read, row
 from service.storage import events, set_aside, spool
 from service.storage.database import transaction
-from service.storage.refetches import Wish
-from service.storage.set_aside import SetAside
+from service.storage.refetches import RefetchRequest
+from service.storage.set_aside import SetAsideRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from service.broker.inbox import Inbox
 
-    Merge = Callable[[Connection, Sequence[Event]], "Drained"]
+    Merge = Callable[[Connection, Sequence[Event]], "DrainResult"]
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +45,7 @@ BATCH_LOCK_SECONDS = 5.0
 ALONE_LOCK_SECONDS = 0.5
 ALONE_STATEMENT_SECONDS = 10.0
 # Where this many events in a row cannot get a lock, no event can.
-MOST_LOCKED = 20
+MAX_CONSECUTIVE_LOCKED = 20
 # After this the rest of the batch is left to the next read: SIGTERM and the job's end are checked in between.
 ONE_BY_ONE_SECONDS = 30.0
 # No setting accepts a signature from further ahead.
@@ -54,7 +54,7 @@ LATEST_SIGNATURE = timedelta(hours=1)
 UNUSABLE = "a webhook event has them with another type, out of range or too long"
 
 
-class Drained(NamedTuple):
+class DrainResult(NamedTuple):
     """What became of a batch.
 
     Attributes:
@@ -66,60 +66,60 @@ class Drained(NamedTuple):
 
     results: Counter[str]
     asked: int
-    entries: Sequence[Entry] = ()
+    entries: Sequence[InboxEntry] = ()
     left: Sequence[Event] = ()
 
-    def __add__(self, other: Any) -> Drained:
+    def __add__(self, other: Any) -> DrainResult:
         """What became of both."""
-        return Drained(self.results + other.results, self.asked + other.asked, (), (*self.left, *other.left))
+        return DrainResult(self.results + other.results, self.asked + other.asked, (), (*self.left, *other.left))
 
-    def of(self, entries: Sequence[Entry]) -> Drained:
+    def of(self, entries: Sequence[InboxEntry]) -> DrainResult:
         """With those of a batch's deliveries that were applied."""
         left = {entry.entry_id for event in self.left for entry in event.deliveries}
         return self._replace(entries=[entry for entry in entries if entry.entry_id not in left])
 
 
-NOTHING = Drained(Counter(), 0)
+NOTHING_DRAINED = DrainResult(Counter(), 0)
 
 
-def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Entry], tolerance: timedelta) -> Drained:
+def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[InboxEntry], tolerance: timedelta) -> DrainResult:
     """Apply entries of the inbox in one transaction, then take them out of it.
 
     Raises:
-        StorageUnavailable: nothing was applied, or not all; the entries stay where they are.
-        InboxUnavailable: all was applied, but the entries could not be taken out; they will change nothing again.
+        PostgresUnavailable: nothing was applied, or not all; the entries stay where they are.
+        RedisUnavailable: all was applied, but the entries could not be taken out; they will change nothing again.
     """
     try:
         with transaction(engine, BATCH_STATEMENT_SECONDS, BATCH_LOCK_SECONDS, by_key=True) as connection:
             drained = _merge_new(connection, read(entries, tolerance))
     except Exception as error:  # noqa: BLE001 - whatever one event makes of our code, the others are applied
-        drained = one_by_one(engine, read(entries, tolerance), _merge_new, error)
+        drained = apply_one_by_one(engine, read(entries, tolerance), _merge_new, error)
     drained = drained.of(entries)
     inbox.done(drained.entries)
     log.info("batch", kept="inbox", entries=len(drained.entries), **drained.results)
     return drained
 
 
-def drain_spool(engine: Engine, tolerance: timedelta) -> Drained:
+def drain_spool(engine: Engine, tolerance: timedelta) -> DrainResult:
     """Apply what waits longest in the spool; what another drain is applying is left to it.
 
     Raises:
-        StorageUnavailable: nothing was applied, or not all; those deliveries stay where they are.
+        PostgresUnavailable: nothing was applied, or not all; those deliveries stay where they are.
     """
-    entries: list[Entry] = []
+    entries: list[InboxEntry] = []
     try:
         with transaction(engine, BATCH_STATEMENT_SECONDS, BATCH_LOCK_SECONDS, by_key=True) as connection:
-            entries = [_entry(kept) for kept in spool.take(connection, BATCH, MOST_BYTES)]
-            drained = _merge_new(connection, read(entries, tolerance)) if entries else NOTHING
+            entries = [_entry(kept) for kept in spool.take(connection, BATCH_SIZE, MAX_READ_BYTES)]
+            drained = _merge_new(connection, read(entries, tolerance)) if entries else NOTHING_DRAINED
     except Exception as error:  # noqa: BLE001 - see `drain_batch`
-        drained = one_by_one(engine, read(entries, tolerance), _merge_spooled, error)
+        drained = apply_one_by_one(engine, read(entries, tolerance), _merge_spooled, error)
     if entries:
         drained = drained.of(entries)
         log.info("batch", kept="spool", entries=len(drained.entries), **drained.results)
     return drained
 
 
-def one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge, error: Exception) -> Drained:
+def apply_one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge, error: Exception) -> DrainResult:
     """Merge each event of a batch that failed in a transaction of its own; one that fails alone ends as dead.
 
     Args:
@@ -133,41 +133,41 @@ def one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge, error: Exce
 
     Raises:
         Exception: the error itself, where there is no batch or it says that a server is unavailable.
-        StorageUnavailable: some were not applied.
+        PostgresUnavailable: some were not applied.
     """
-    if not batch or _is_nobodys_fault(error):
+    if not batch or _is_transient(error):
         raise error
     log.warning("batch.split", events=len(batch), reason=type(error).__name__)
-    drained, locked, deadline = NOTHING, 0, monotonic() + ONE_BY_ONE_SECONDS
+    drained, locked, deadline = NOTHING_DRAINED, 0, monotonic() + ONE_BY_ONE_SECONDS
     for place, event in enumerate(batch):
         if monotonic() > deadline:
             return drained._replace(left=(*drained.left, *batch[place:]))
         try:
-            drained += _alone_or_dead(engine, event, merge)
+            drained += _apply_alone_or_mark_dead(engine, event, merge)
             locked = 0
         except LockUnavailable:
             locked += 1
-            if locked == MOST_LOCKED:
+            if locked == MAX_CONSECUTIVE_LOCKED:
                 raise
             log.warning("event.locked", event_id=event.event_id)
             drained = drained._replace(left=(*drained.left, event))
         except Exception as refusal:
-            if _is_nobodys_fault(refusal):
+            if _is_transient(refusal):
                 raise
             # Postgres keeps it in no form: it waits where it is, for a person, and the others go on.
-            log.error("event.not_kept", event_id=event.event_id, reason=type(refusal).__name__)
+            log.error("event.not_stored", event_id=event.event_id, reason=type(refusal).__name__)
             drained = drained._replace(left=(*drained.left, event))
     return drained
 
 
-def _is_nobodys_fault(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     """Whether an error says nothing about the events: the same ones may be applied later."""
     return isinstance(error, Unavailable | SchemaOutdated | Stopping) and not isinstance(
         error, StatementTimeout | LockUnavailable
     )
 
 
-def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[], None]) -> Drained:
+def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[], None]) -> DrainResult:
     """Merge what events tell, and set their statuses.
 
     Args:
@@ -175,35 +175,37 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
         batch: events, each once.
         record: writes the events' rows, when their statuses are known.
     """
-    telling = [event for event in batch if event.observation]
-    sightings = [
-        Sighting(event.observation, "webhook", event_id=event.event_id) for event in telling if event.observation
+    about_models = [event for event in batch if event.observation]
+    observations = [
+        SourcedObservation(event.observation, "webhook", event_id=event.event_id)
+        for event in about_models
+        if event.observation
     ]
 
-    def settle(applied: Applied) -> None:
-        for event, news in zip(telling, applied.news, strict=True):
-            event.status = "applied" if news else "stale"
+    def settle(applied: BatchResult) -> None:
+        for event, contributed in zip(about_models, applied.contributed, strict=True):
+            event.status = "applied" if contributed else "stale"
         record()
         set_aside.note(
-            connection, [SetAside(event.model_id, event.unusable, UNUSABLE) for event in batch if event.unusable]
+            connection, [SetAsideRecord(event.model_id, event.unusable, UNUSABLE) for event in batch if event.unusable]
         )
 
-    wanted = [wish for event in batch if (wish := _wish(event))]
-    asked = len(apply(connection, sightings, record=settle, wanted=wanted).asked)
-    return Drained(Counter(event.status for event in batch), asked)
+    wanted = [refetch_request for event in batch if (refetch_request := _refetch_request(event))]
+    asked = len(apply(connection, observations, record=settle, wanted=wanted).asked)
+    return DrainResult(Counter(event.status for event in batch), asked)
 
 
-def _wish(event: Event) -> Wish | None:
+def _refetch_request(event: Event) -> RefetchRequest | None:
     """A refetch request for a dead event about a model: a GET sent after it was signed shows what happened."""
     if event.status != "dead" or event.model_id is None:
         return None
     now = datetime.now(UTC)
     # No delivery was signed much later than now; one that says so was written by hand.
     after = min(event.deliveries[0].signed_at, now + LATEST_SIGNATURE) + SIGNATURE_RESOLUTION
-    return Wish(event.model_id, after, "dead_event", max(now, after + SETTLING))
+    return RefetchRequest(event.model_id, after, "dead_event", max(now, after + REFETCH_DELAY))
 
 
-def _merge_new(connection: Connection, batch: Sequence[Event]) -> Drained:
+def _merge_new(connection: Connection, batch: Sequence[Event]) -> DrainResult:
     """Merge those events that were not processed before, and record every delivery."""
     repeated = events.processed(connection, [event.event_id for event in batch])
     fresh = [event for event in batch if event.event_id not in repeated]
@@ -212,19 +214,21 @@ def _merge_new(connection: Connection, batch: Sequence[Event]) -> Drained:
         events.record(connection, [row(event) for event in batch], datetime.now(UTC))
 
     drained = merge_events(connection, fresh, record)
-    return drained + Drained(Counter(repeated=len(repeated)), 0)
+    return drained + DrainResult(Counter(repeated=len(repeated)), 0)
 
 
-def _merge_spooled(connection: Connection, batch: Sequence[Event]) -> Drained:
+def _merge_spooled(connection: Connection, batch: Sequence[Event]) -> DrainResult:
     """The same with events of the spool, which they leave; those that another drain took meanwhile are its own."""
     ids = [int(entry.entry_id) for event in batch for entry in event.deliveries]
-    return _merge_new(connection, batch) if spool.remove(connection, ids) else NOTHING
+    return _merge_new(connection, batch) if spool.remove(connection, ids) else NOTHING_DRAINED
 
 
-def _entry(kept: dict[str, Any]) -> Entry:
+def _entry(kept: dict[str, Any]) -> InboxEntry:
     """A spooled delivery in the form of the inbox."""
     delivery_id = kept["delivery_id"] or f"spool-{kept['id']}"
-    return Entry(str(kept["id"]), delivery_id, kept["body"], _signed_at(kept), kept["received_at"], kept["event_id"])
+    return InboxEntry(
+        str(kept["id"]), delivery_id, kept["body"], _signed_at(kept), kept["received_at"], kept["event_id"]
+    )
 
 
 def _signed_at(kept: dict[str, Any]) -> datetime:
@@ -236,31 +240,33 @@ def _signed_at(kept: dict[str, Any]) -> datetime:
         return received
 
 
-def _alone(engine: Engine, event: Event, merge: Merge) -> Drained:
+def _apply_alone(engine: Engine, event: Event, merge: Merge) -> DrainResult:
     with transaction(engine, ALONE_STATEMENT_SECONDS, ALONE_LOCK_SECONDS, by_key=True) as connection:
         return merge(connection, [event])
 
 
-def _alone_or_dead(engine: Engine, event: Event, merge: Merge) -> Drained:
+def _apply_alone_or_mark_dead(engine: Engine, event: Event, merge: Merge) -> DrainResult:
     try:
-        return _alone(engine, event, merge)
+        return _apply_alone(engine, event, merge)
     except Exception as error:
-        if isinstance(error, LockUnavailable) or _is_nobodys_fault(error):
+        if isinstance(error, LockUnavailable) or _is_transient(error):
             raise
-        return _bury(engine, event, merge, error)
+        return _mark_dead(engine, event, merge, error)
 
 
-def _bury(engine: Engine, event: Event, merge: Merge, error: Exception) -> Drained:
+def _mark_dead(engine: Engine, event: Event, merge: Merge, error: Exception) -> DrainResult:
     """Keep an event that fails alone as dead; the words of an error may hold personal data, so only its name."""
     event.observation, event.unusable, event.status = None, (), "dead"
-    event.error = f"Postgres refused it: {type(error.orig).__name__}" if isinstance(error, DBAPIError) else why(error)
+    event.error = (
+        f"Postgres refused it: {type(error.orig).__name__}" if isinstance(error, DBAPIError) else error_reason(error)
+    )
     log.error("event.dead", event_id=event.event_id, error=event.error)
     # The payload itself may be refused: nested too deep for `jsonb`, or with letters that the database has not.
     for form in ("text", "ascii"):
         try:
-            return _alone(engine, event, merge)
+            return _apply_alone(engine, event, merge)
         except Exception as second:
-            if _is_nobodys_fault(second) or isinstance(second, StatementTimeout | LockUnavailable):
+            if _is_transient(second) or isinstance(second, StatementTimeout | LockUnavailable):
                 raise
-            event.keep_as(form)
-    return _alone(engine, event, merge)
+            event.store_as(form)
+    return _apply_alone(engine, event, merge)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 # Bodies of 20 KB and a hundred persons to look for take some seconds then.
-EVENTS_AT_ONCE = 500
+EVENT_BATCH_SIZE = 500
 
 
 # The tombstones of a search that stopped because its time was up, and the last event that it has looked through.
-_stopped: dict[frozenset[str], str] = {}
+_unfinished_searches: dict[frozenset[str], str] = {}
 
 
 def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | None:
@@ -43,42 +43,42 @@ def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | No
     if not ids:
         return 0
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-        names = erasure.names(connection, ids)
-    if not _forget_in_events(engine, names, frozenset(ids), deadline):
+        personal_values = erasure.personal_values(connection, ids)
+    if not _erase_in_events(engine, personal_values, frozenset(ids), deadline):
         return None
     now = datetime.now(UTC)
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         # In the order of locks that all writers keep.
         models.lock_clocks(connection, ids)
-        erasure.forget_idempotency_keys(connection, names)
+        erasure.erase_idempotency_keys(connection, personal_values)
         erased = erasure.erase(connection, ids, now)
-        history.append(connection, [_change(row, now) for row in erased], now)
+        history.append(connection, [_change_row(row, now) for row in erased], now)
     return len(erased)
 
 
-def stopped() -> list[str]:
+def unfinished_ids() -> list[str]:
     """The tombstones of a search that stopped at its deadline; none where none did."""
-    return [model_id for tombstones in _stopped for model_id in sorted(tombstones)]
+    return [model_id for tombstones in _unfinished_searches for model_id in sorted(tombstones)]
 
 
-def _forget_in_events(
-    engine: Engine, names: Sequence[erasure.Name], tombstones: frozenset[str], deadline: float
+def _erase_in_events(
+    engine: Engine, personal_values: Sequence[erasure.PersonalValue], tombstones: frozenset[str], deadline: float
 ) -> bool:
     """Remove the bodies of events that name one of the persons; False where the time was up before the end."""
-    above = _stopped.get(tombstones, "") if names else None
-    _stopped.clear()
+    above = _unfinished_searches.get(tombstones, "") if personal_values else None
+    _unfinished_searches.clear()
     while above is not None:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            above = erasure.forget_payloads(connection, names, above, EVENTS_AT_ONCE)
+            above = erasure.erase_payloads(connection, personal_values, above, EVENT_BATCH_SIZE)
         if above is not None and monotonic() > deadline:
-            _stopped[tombstones] = above
+            _unfinished_searches[tombstones] = above
             return False
     return True
 
 
-def _change(row: dict[str, Any], now: datetime) -> dict[str, Any]:
+def _change_row(row: dict[str, Any], now: datetime) -> dict[str, Any]:
     """The change that tells of it; what was erased is named, not told."""
-    gone = {name: [None, None] for name in erasure.PERSONAL if row[name] is not None}
+    gone = {name: [None, None] for name in erasure.PERSONAL_COLUMNS if row[name] is not None}
     return {
         "model_id": row["id"],
         "from_status": None,

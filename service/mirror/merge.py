@@ -78,8 +78,8 @@ class Observation(Struct, frozen=True):
         gone_at: upstream time of the evidence that the model is gone; None where it is no such evidence.
         deleted_at: the deletion time that the vendor itself named.
         alive: a single GET showed it alive.
-        asks: it tells that something changed which only a single GET can read.
-        shows: it is an API answer that held the model, whatever of its fields.
+        needs_refetch: it tells that something changed which only a single GET can read.
+        shows_model: it is an API answer that held the model, whatever of its fields.
     """
 
     model_id: str
@@ -89,12 +89,12 @@ class Observation(Struct, frozen=True):
     gone_at: datetime | None = None
     deleted_at: datetime | None = None
     alive: bool = False
-    asks: bool = False
-    shows: bool = False
+    needs_refetch: bool = False
+    shows_model: bool = False
 
 
-class Knowledge(Struct, frozen=True):
-    """All that is known of one model. `NOTHING` is where each begins."""
+class KnownState(Struct, frozen=True):
+    """All that is known of one model. `NOTHING_KNOWN` is where each begins."""
 
     fields: Mapping[str, Register] = {}
     alive_at: datetime | None = None
@@ -120,27 +120,27 @@ class Knowledge(Struct, frozen=True):
         return self.shown_at is not None
 
 
-NOTHING = Knowledge()
+NOTHING_KNOWN = KnownState()
 
 
-class Merged(NamedTuple):
+class MergeResult(NamedTuple):
     """What a merge gives.
 
     Attributes:
-        knowledge: what is known now.
-        news: the observation won something or confirmed it; False: it lost everything, it is stale.
-        ask_after: a GET sent after this upstream time is needed; None: no dispute.
+        known_state: what is known now.
+        contributed: the observation won something or confirmed it; False: it lost everything, it is stale.
+        refetch_after: a GET sent after this upstream time is needed; None: no dispute.
     """
 
-    knowledge: Knowledge
-    news: bool
-    ask_after: datetime | None
+    known_state: KnownState
+    contributed: bool
+    refetch_after: datetime | None
 
 
-def merge(known: Knowledge, seen: Observation) -> Merged:
+def merge(known: KnownState, seen: Observation) -> MergeResult:
     """Join an observation to what is known of its model."""
-    fields, news, disputed = _join(known, seen)
-    merged = Knowledge(
+    fields, contributed, disputed = _join(known, seen)
+    merged = KnownState(
         fields=fields,
         alive_at=_later(known.alive_at, seen.at) if seen.alive else known.alive_at,
         gone_from=_earlier(known.gone_from, seen.gone_at),
@@ -149,17 +149,17 @@ def merge(known: Knowledge, seen: Observation) -> Merged:
         until=_later(known.until, seen.until) if seen.until > seen.at else known.until,
         shown_at=_later(known.shown_at, seen.at) if _shows(seen) else known.shown_at,
     )
-    news = news or _life_and_death(merged) != _life_and_death(known)
-    if not (disputed or _contradict(merged, seen) or (seen.asks and not _predates_death(merged, seen))):
-        return Merged(merged, news, None)
-    return Merged(merged, news, _later(_later(seen.until, merged.until), merged.status_at))
+    contributed = contributed or _life_and_death(merged) != _life_and_death(known)
+    if not (disputed or _may_outlive_death(merged, seen) or (seen.needs_refetch and not _predates_death(merged, seen))):
+        return MergeResult(merged, contributed, None)
+    return MergeResult(merged, contributed, _later(_later(seen.until, merged.until), merged.status_at))
 
 
-def _join(known: Knowledge, seen: Observation) -> tuple[dict[str, Register], bool, bool]:
+def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bool, bool]:
     """The fields after an observation, whether it won or confirmed one, and whether one is disputed."""
     at, rank = seen.at, RANKS.get(seen.fields.get("status") or "", 0)
     fields = dict(known.fields)
-    news = disputed = False
+    contributed = disputed = False
     for name, value in seen.fields.items():
         old = fields.get(name)
         # Times decide nearly always; the whole order is asked only where they do not.
@@ -167,21 +167,21 @@ def _join(known: Knowledge, seen: Observation) -> tuple[dict[str, Register], boo
             new = Register(at, rank if name in CORE else 0, value)
             if old is None or at > old.at or new.order() >= old.order():
                 fields[name] = new
-                news = True
+                contributed = True
         disputed = disputed or (old is not None and old.value != value and _overlap(old.at, known.until, seen))
-    return fields, news, disputed
+    return fields, contributed, disputed
 
 
 def _shows(seen: Observation) -> bool:
     """Whether it is an API answer that held the model: nothing else tells a profile."""
-    return seen.shows or not _PROFILE.isdisjoint(seen.fields)
+    return seen.shows_model or not _PROFILE.isdisjoint(seen.fields)
 
 
-def _life_and_death(known: Knowledge) -> tuple[datetime | None, ...]:
+def _life_and_death(known: KnownState) -> tuple[datetime | None, ...]:
     return known.alive_at, known.gone_from, known.gone_at, known.deleted_said
 
 
-def visible(known: Knowledge) -> dict[str, Any]:
+def visible(known: KnownState) -> dict[str, Any]:
     """The columns of `models` that people read, as they follow from what is known."""
     row = {name: None if (register := known.fields.get(name)) is None else register.value for name in FIELDS}
     row["deleted_at"] = None
@@ -199,12 +199,12 @@ def _overlap(old_at: datetime, known_until: datetime | None, seen: Observation) 
     return known_until is not None and seen.at <= known_until
 
 
-def _predates_death(merged: Knowledge, seen: Observation) -> bool:
+def _predates_death(merged: KnownState, seen: Observation) -> bool:
     """Whether a death stands and is surely younger."""
     return merged.deleted and merged.gone_at is not None and seen.until < merged.gone_at
 
 
-def _contradict(merged: Knowledge, seen: Observation) -> bool:
+def _may_outlive_death(merged: KnownState, seen: Observation) -> bool:
     """A death stands, and a sign of life is, or may be, younger; whichever of the two came last."""
     if merged.gone_at is None or not merged.deleted:
         return False

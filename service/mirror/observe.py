@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from service.mirror.merge import CORE, DELETED, DETAIL, INVITATION, PROFILE, Observation
-from service.upstream.fields import usable
+from service.upstream.fields import to_storable
 from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from service.upstream.payloads import CreatedModel, DetailedModel, Envelope, ListedModel, WebhookModel
 
 MODEL_DELETED = "model.deleted"
-_HOOKED = (*CORE, *INVITATION)
+_WEBHOOK_FIELDS = (*CORE, *INVITATION)
 
 # The signature's time is cut to whole seconds.
 SIGNATURE_RESOLUTION = timedelta(seconds=1)
 
 # What these announce, only a single GET can read.
-ASKING_EVENTS = frozenset({"model.favorite_selected", "model.photos_ready"})
+REFETCH_EVENTS = frozenset({"model.favorite_selected", "model.photos_ready"})
 
 
 def event_time(envelope: Envelope, signed_at: datetime, tolerance: timedelta) -> datetime | None:
@@ -44,8 +44,8 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
         signed_at: the time of its signature.
         tolerance: how far its own time may lie ahead of that.
     """
-    assert envelope.model_id is not None, "the door lets no event about a model in without its id"
-    fields = _told(model, _HOOKED)
+    assert envelope.model_id is not None, "the endpoint lets no event about a model in without its id"
+    fields = _present_fields(model, _WEBHOOK_FIELDS)
     if model.organization is not UNSET:
         fields["organization_id"] = model.organization
     happened = event_time(envelope, signed_at, tolerance)
@@ -61,19 +61,19 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
         # A death without a time of its own is as young as its signature: a model dies once, so nothing older lifts it.
         gone_at=latest if gone else None,
         deleted_at=(model.deleted_at or None) if gone else None,
-        asks=envelope.event in ASKING_EVENTS,
+        needs_refetch=envelope.event in REFETCH_EVENTS,
     )
 
 
-def from_list(model: ListedModel, sent_at: datetime, answered_at: datetime) -> Observation:
+def from_list(model: ListedModel, sent_at: datetime, received_at: datetime) -> Observation:
     """What a row of a list page tells: core and profile."""
-    return _from_api(model.id, model, (*CORE, *PROFILE), sent_at, answered_at, alive=False)
+    return _from_api(model.id, model, (*CORE, *PROFILE), sent_at, received_at, alive=False)
 
 
-def from_single(model_id: str, model: DetailedModel, sent_at: datetime, answered_at: datetime) -> Observation:
+def from_single(model_id: str, model: DetailedModel, sent_at: datetime, received_at: datetime) -> Observation:
     """What a single GET of a model tells: core, profile and detail, and that the model lives."""
     alive = isinstance(model.status, str) and model.status != DELETED
-    return _from_api(model_id, model, (*CORE, *PROFILE, *DETAIL), sent_at, answered_at, alive=alive)
+    return _from_api(model_id, model, (*CORE, *PROFILE, *DETAIL), sent_at, received_at, alive=alive)
 
 
 def from_created(
@@ -83,22 +83,22 @@ def from_created(
     *,
     is_development: bool,
     sent_at: datetime,
-    answered_at: datetime,
+    received_at: datetime,
 ) -> Observation:
     """What our own create tells: the status that it answers, and what it was asked for. The rest only a GET tells.
 
     What it was asked for and no index takes is left out, as it is when the upstream sends it.
     """
-    told: dict[str, Any] = {"is_development": is_development}
+    present: dict[str, Any] = {"is_development": is_development}
     for name, value in {"email": email, "team_id": team_id}.items():
         with suppress(ValueError):
-            told[name] = usable(name, value)
+            present[name] = to_storable(name, value)
     return Observation(
         model_id=made.model_id,
         at=sent_at,
-        until=answered_at,
-        fields={"status": made.status, **told} if isinstance(made.status, str) else told,
-        asks=True,
+        until=received_at,
+        fields={"status": made.status, **present} if isinstance(made.status, str) else present,
+        needs_refetch=True,
     )
 
 
@@ -108,20 +108,20 @@ def from_absence(model_id: str, at: datetime) -> Observation:
 
 
 def _from_api(
-    model_id: str, model: ListedModel, names: Iterable[str], sent_at: datetime, answered_at: datetime, *, alive: bool
+    model_id: str, model: ListedModel, names: Iterable[str], sent_at: datetime, received_at: datetime, *, alive: bool
 ) -> Observation:
     return Observation(
         model_id=model_id,
         at=sent_at,
-        until=answered_at,
-        fields=_told(model, names),
+        until=received_at,
+        fields=_present_fields(model, names),
         gone_at=sent_at if model.status == DELETED else None,
         alive=alive,
-        shows=True,
+        shows_model=True,
     )
 
 
-def _told(payload: Any, names: Iterable[str]) -> dict[str, Any]:
+def _present_fields(payload: Any, names: Iterable[str]) -> dict[str, Any]:
     """The fields that a payload holds; an absent one is no information, nor is a status that is null or empty."""
     fields = {name: value for name in names if (value := getattr(payload, name, UNSET)) is not UNSET}
     if fields.get("status", UNSET) in (None, ""):

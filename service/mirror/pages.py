@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import UNSET, Struct
 from msgspec.structs import asdict, astuple
 
-from service.mirror.apply import Applied, Sighting, apply
+from service.mirror.apply import BatchResult, SourcedObservation, apply
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_list
 from service.storage import pages, refetches
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.prefetch import Read
+    from service.mirror.prefetch import FetchedPage
     from service.upstream.payloads import ListedModel
 
 
-class Found(NamedTuple):
+class PagesResult(NamedTuple):
     """What pages told: models that the pull met for the first time, and what became of them."""
 
     new: int
@@ -31,7 +31,9 @@ class Found(NamedTuple):
     tombstoned: int
 
 
-def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, began_at: datetime) -> Found:
+def merge_pages(
+    connection: Connection, fetched_pages: Sequence[FetchedPage], pull_id: int, began_at: datetime
+) -> PagesResult:
     """Merge pages into the stored rows, to the same end as `apply` would, model by model.
 
     Steps: insert who is unknown; lock the clocks of the others in id order, and move those of models that are as they
@@ -39,99 +41,105 @@ def merge_pages(connection: Connection, reads: Sequence[Read], pull_id: int, beg
 
     Args:
         connection: a transaction; the caller commits, soon.
-        reads: pages in the order in which they were read.
+        fetched_pages: pages in the order in which they were read.
         pull_id: of the pull that reads them.
         began_at: upstream time of its first page.
     """
     now = datetime.now(UTC)
-    told, disputed = _told(reads)
-    ids = sorted({*told, *(telling.model.id for telling in disputed)})
-    met = pages.confirm(connection, _shown(reads, told.values()), ids, began_at)
-    newcomers = [_newcomer(model_id, told.get(model_id)) for model_id in sorted(met.missing)]
+    agreed, disputed = _group_by_model(fetched_pages)
+    ids = sorted({*agreed, *(listed.model.id for listed in disputed)})
+    met = pages.confirm(connection, _shown(fetched_pages, agreed.values()), ids, began_at)
+    new_models = [_new_model_row(model_id, agreed.get(model_id)) for model_id in sorted(met.missing)]
     added: set[str] = set()
-    if newcomers:
-        added = pages.add(connection, newcomers, now)
-        known = [telling for model_id, telling in told.items() if model_id not in added]
-        met = pages.confirm(connection, _shown(reads, known), [one for one in ids if one not in added], began_at)
-    left = [told[model_id] for model_id in met.unconfirmed]
-    whole = [telling for telling in left if UNSET not in astuple(telling.model)]
-    newest = pages.surely_newest(connection, _shown(reads, whole)) if whole else set()
+    if new_models:
+        added = pages.add(connection, new_models, now)
+        known = [listed for model_id, listed in agreed.items() if model_id not in added]
+        met = pages.confirm(
+            connection, _shown(fetched_pages, known), [one for one in ids if one not in added], began_at
+        )
+    left = [agreed[model_id] for model_id in met.unconfirmed]
+    whole = [listed for listed in left if UNSET not in astuple(listed.model)]
+    newest = pages.surely_newest(connection, _shown(fetched_pages, whole)) if whole else set()
     applied = _apply(connection, [*left, *disputed], pull_id, now)
     # So the next pull need not apply them again.
-    if marked := [telling for telling in whole if telling.model.id in newest]:
-        pages.mark(connection, _shown(reads, marked))
-    refetches.settle_profiles(connection, ids)
+    if marked := [listed for listed in whole if listed.model.id in newest]:
+        pages.save_digests(connection, _shown(fetched_pages, marked))
+    refetches.complete_profiles(connection, ids)
     if added:
-        beginnings = [_beginning(row) for row in newcomers if row["id"] in added]
-        pages.begin_histories(connection, beginnings, pull_id, now)
-    return Found(
+        first_changes = [_beginning(row) for row in new_models if row["id"] in added]
+        pages.append_first_changes(connection, first_changes, pull_id, now)
+    return PagesResult(
         met.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
     )
 
 
-class _Telling(Struct, frozen=True, gc=False):
-    """What a page tells of a model, the place of the page, and a mark of all that it tells."""
+class _ListedModelOnPage(Struct, frozen=True, gc=False):
+    """What a page tells of a model, the place of the page, and a digest of all that it tells."""
 
     model: ListedModel
-    read: Read
+    read: FetchedPage
     place: int
-    mark: int
+    digest: int
 
 
-def _told(reads: Sequence[Read]) -> tuple[dict[str, _Telling], list[_Telling]]:
+def _group_by_model(
+    fetched_pages: Sequence[FetchedPage],
+) -> tuple[dict[str, _ListedModelOnPage], list[_ListedModelOnPage]]:
     """What pages tell of each model, the last of them where they agree; apart, all of models on which they do not."""
-    told: dict[str, _Telling] = {}
-    disputed: list[_Telling] = []
-    for place, read in enumerate(reads):
-        for model, mark in zip(read.models, read.marks, strict=True):
-            before = told.get(model.id)
-            told[model.id] = telling = _Telling(model, read, place, mark)
-            if before is not None and before.mark != mark:
-                disputed += [before, telling]
-    for telling in disputed:
-        told.pop(telling.model.id, None)
-    return told, disputed
+    agreed: dict[str, _ListedModelOnPage] = {}
+    disputed: list[_ListedModelOnPage] = []
+    for place, read in enumerate(fetched_pages):
+        for model, digest in zip(read.models, read.digests, strict=True):
+            before = agreed.get(model.id)
+            agreed[model.id] = listed = _ListedModelOnPage(model, read, place, digest)
+            if before is not None and before.digest != digest:
+                disputed += [before, listed]
+    for listed in disputed:
+        agreed.pop(listed.model.id, None)
+    return agreed, disputed
 
 
-def _newcomer(model_id: str, telling: _Telling | None) -> dict[str, Any]:
+def _new_model_row(model_id: str, listed: _ListedModelOnPage | None) -> dict[str, Any]:
     """A first row; of a model about which more is to be said only the id, which makes its clocks."""
-    row = asdict(telling.model) if telling else {"status": None}
-    if telling is None or UNSET in row.values() or row["status"] in (None, "", DELETED):
+    row = asdict(listed.model) if listed else {"status": None}
+    if listed is None or UNSET in row.values() or row["status"] in (None, "", DELETED):
         return {"id": model_id}
-    read = telling.read
-    return {**row, "at": read.page.sent_at, "until": _until(read), "mark": telling.mark}
+    read = listed.read
+    return {**row, "at": read.page.sent_at, "until": _until(read), "digest": listed.digest}
 
 
 def _beginning(row: dict[str, Any]) -> dict[str, Any]:
     """The first change of a model, out of its first row."""
-    changed = {name: (None, _plain(row[name])) for name in pages.TOLD if row[name] is not None}
+    changed = {name: (None, _to_json(row[name])) for name in pages.PAGE_COLUMNS if row[name] is not None}
     return {"id": row["id"], "status": row["status"], "at": row["at"], "changed": changed}
 
 
-def _shown(reads: Sequence[Read], tellings: Collection[_Telling]) -> pages.Shown:
-    return pages.Shown(
-        ids=[telling.model.id for telling in tellings],
-        marks=[telling.mark for telling in tellings],
-        gone=[telling.model.status == DELETED for telling in tellings],
-        pages=[telling.place for telling in tellings],
-        ats=[read.page.sent_at for read in reads],
-        untils=[_until(read) for read in reads],
+def _shown(fetched_pages: Sequence[FetchedPage], listed_models: Collection[_ListedModelOnPage]) -> pages.ShownModels:
+    return pages.ShownModels(
+        ids=[listed.model.id for listed in listed_models],
+        digests=[listed.digest for listed in listed_models],
+        gone=[listed.model.status == DELETED for listed in listed_models],
+        pages=[listed.place for listed in listed_models],
+        ats=[read.page.sent_at for read in fetched_pages],
+        untils=[_until(read) for read in fetched_pages],
     )
 
 
-def _apply(connection: Connection, tellings: Sequence[_Telling], pull_id: int, now: datetime) -> Applied:
+def _apply(
+    connection: Connection, listed_models: Sequence[_ListedModelOnPage], pull_id: int, now: datetime
+) -> BatchResult:
     """Model by model."""
-    sightings = [
-        Sighting(from_list(one.model, one.read.page.sent_at, one.read.answered_at), "pull", pull_id=pull_id)
-        for one in tellings
+    observations = [
+        SourcedObservation(from_list(one.model, one.read.page.sent_at, one.read.received_at), "pull", pull_id=pull_id)
+        for one in listed_models
     ]
-    return apply(connection, sightings, now) if sightings else Applied(news=[])
+    return apply(connection, observations, now) if observations else BatchResult(contributed=[])
 
 
-def _until(read: Read) -> datetime | None:
-    return read.answered_at if read.answered_at > read.page.sent_at else None
+def _until(read: FetchedPage) -> datetime | None:
+    return read.received_at if read.received_at > read.page.sent_at else None
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """A field as the history holds it."""
     return value.isoformat() if isinstance(value, datetime) else value

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.mirror import set_aside
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.observe import from_list
-from service.mirror.walk import OVERLAP, PAGE
+from service.mirror.walk import OVERLAP, PAGE_SIZE
 from service.storage import refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import ListedModel, ModelPage
-    from service.upstream.responses import Answer
+    from service.upstream.responses import UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
 # Fewer are cheaper to read one by one: the young end may be the far one, and costs a request to find.
-WORTH_A_PAGE = 5
-MOST_AT_ONCE = 10_000
+MIN_MODELS_PER_PAGE = 5
+MAX_PROFILES = 10_000
 # Between the creation time that a page tells and the one in a model's id.
-SLACK = timedelta(minutes=1)
+CREATION_TIME_SLACK = timedelta(minutes=1)
 
 
 def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
@@ -56,43 +56,45 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
         UpstreamError: the upstream gave nothing.
     """
     with transaction(engine) as connection:
-        wanted = set(refetches.due_profiles(connection, MOST_AT_ONCE))
-    if len(wanted) < WORTH_A_PAGE:
+        wanted = set(refetches.due_profiles(connection, MAX_PROFILES))
+    if len(wanted) < MIN_MODELS_PER_PAGE:
         return 0
     # One more, because the young end may be the far one.
-    most = 1 + len(wanted) // WORTH_A_PAGE
-    offset, step, pages = 0, PAGE - OVERLAP, 0
+    most = 1 + len(wanted) // MIN_MODELS_PER_PAGE
+    offset, step, pages = 0, PAGE_SIZE - OVERLAP, 0
     while offset >= 0 and pages < most and monotonic() < deadline:
-        answer = client.list_models(
-            limit=PAGE, offset=offset, priority=Priority.REFETCH, patience=max(0.0, deadline - monotonic())
+        response = client.list_models(
+            limit=PAGE_SIZE, offset=offset, priority=Priority.REFETCH, max_wait=max(0.0, deadline - monotonic())
         )
         pages += 1
-        listed, pagination = answer.body.models, answer.body.pagination
-        _merge(engine, answer)
+        listed, pagination = response.body.models, response.body.pagination
+        _merge(engine, response)
         wanted.difference_update(model.id for model in listed)
-        if pages == 1 and _rising(listed) and pagination.has_more:
+        if pages == 1 and _is_oldest_first(listed) and pagination.has_more:
             # Go to the far end, and come back page by page.
-            offset, step = max(0, pagination.total - PAGE), -step
+            offset, step = max(0, pagination.total - PAGE_SIZE), -step
             continue
-        if len(wanted) < WORTH_A_PAGE or _is_past(listed, wanted) or (step > 0 and not pagination.has_more):
+        if len(wanted) < MIN_MODELS_PER_PAGE or _is_past(listed, wanted) or (step > 0 and not pagination.has_more):
             break
         offset += step
     with transaction(engine) as connection:
-        refetches.looked_for(connection, sorted(wanted))
-    log.info("gathered", pages=pages, left=len(wanted))
+        refetches.count_page_read(connection, sorted(wanted))
+    log.info("profiles.read", pages=pages, left=len(wanted))
     return pages
 
 
-def _merge(engine: Engine, answer: Answer[ModelPage]) -> None:
-    models = answer.body.models
-    sightings = [Sighting(from_list(model, answer.sent_at, answer.answered_at), "refetch") for model in models]
+def _merge(engine: Engine, response: UpstreamResponse[ModelPage]) -> None:
+    models = response.body.models
+    observations = [
+        SourcedObservation(from_list(model, response.sent_at, response.received_at), "refetch") for model in models
+    ]
     with transaction(engine) as connection:
-        apply(connection, sightings)
-        set_aside.note(connection, answer.set_aside)
-        refetches.settle_profiles(connection, sorted({sighting.observation.model_id for sighting in sightings}))
+        apply(connection, observations)
+        set_aside.note(connection, response.set_aside)
+        refetches.complete_profiles(connection, sorted({sourced.observation.model_id for sourced in observations}))
 
 
-def _rising(listed: Sequence[ListedModel]) -> bool:
+def _is_oldest_first(listed: Sequence[ListedModel]) -> bool:
     """Whether a page shows the older model first."""
     times = [_created_at(model) for model in (*listed[:1], *listed[-1:])]
     return len(times) == 2 and times[0] is not None and times[1] is not None and times[0] < times[1]
@@ -103,7 +105,7 @@ def _is_past(listed: Sequence[ListedModel], wanted: set[str]) -> bool:
     shown = [time for time in map(_created_at, listed) if time]
     looked_for = [created_at_of(model_id) for model_id in wanted]
     known = [time for time in looked_for if time]
-    return bool(shown) and len(known) == len(looked_for) and min(shown) < min(known) - SLACK
+    return bool(shown) and len(known) == len(looked_for) and min(shown) < min(known) - CREATION_TIME_SLACK
 
 
 def _created_at(model: ListedModel) -> datetime | None:

@@ -19,41 +19,49 @@ import structlog
 
 from service.errors import StatementTimeout
 from service.mirror import deletions, set_aside
-from service.mirror.apply import SETTLING
+from service.mirror.apply import REFETCH_DELAY
 from service.mirror.pages import merge_pages
-from service.mirror.prefetch import Reader, require_filter
-from service.mirror.pull_slice import FULL, HOT, Slice
-from service.mirror.pull_state import Puller, State
-from service.mirror.walk import MOST_WALKS, PAGE, Walk, again, proves, trouble, unproved
-from service.process_identity import surely_dead
+from service.mirror.prefetch import PagePrefetcher, require_status_filter
+from service.mirror.pull_slice import FULL, HOT, PullSlice
+from service.mirror.pull_state import PullContext, PullState
+from service.mirror.walk import (
+    MAX_WALKS,
+    PAGE_SIZE,
+    Walk,
+    failure_reason,
+    incomplete_reason,
+    next_walk,
+    proves_complete,
+)
+from service.process_identity import is_known_dead
 from service.storage import pulls, refetches, suspects
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from service.mirror.prefetch import Read
+    from service.mirror.prefetch import FetchedPage
     from service.upstream.payloads import ModelPage
-    from service.upstream.responses import Answer
+    from service.upstream.responses import UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
 HOT_STATUSES = ("onboarding", "waiting", "pending", "generatingHeadshots", "failed")
 # More that left the hot lists at once are left to the next full pull: it is cheaper than so many GETs.
-MOST_LEFT_HOT = 50
-SUSPECTS_AT_A_TIME = 20
+MAX_LEFT_HOT = 50
+SUSPECT_BATCH_SIZE = 20
 # The mirror is small enough to be checked model by model, whatever share of it is gone.
-NEVER_HELD = 10
+MAX_UNREVIEWED_SUSPECTS = 10
 
 # Between two rounds of GETs about suspects whose GET failed.
 ROUND_PAUSE_SECONDS = 2.0
 
 
-def advance(puller: Puller, kind: str, interval: float, seconds: float, *, wake: bool = False) -> int | None:
+def advance(pull_context: PullContext, kind: str, interval: float, seconds: float, *, wake: bool = False) -> int | None:
     """Begin a pull of a kind if one is due, or go on with the running one, for about `seconds`.
 
     Args:
-        puller: what is needed for it.
+        pull_context: what is needed for it.
         kind: `full` or `hot`.
         interval: seconds since the start of the last one after which one is due.
         seconds: how long to go on before the lease is given back; the next call resumes.
@@ -63,25 +71,25 @@ def advance(puller: Puller, kind: str, interval: float, seconds: float, *, wake:
         The number of the pull that was worked on; None where none was due or another process has it.
 
     Raises:
-        StorageUnavailable: Postgres is gone.
-        InboxUnavailable: the Redis of the request budget is gone.
+        PostgresUnavailable: Postgres is gone.
+        RedisUnavailable: the Redis of the request budget is gone.
         LeaseLost: another process took over.
         Stopping: the process is asked to stop; the lease is given back.
     """
-    with transaction(puller.engine) as connection:
+    with transaction(pull_context.engine) as connection:
         holder = pulls.holder(connection, kind)
-        if holder is not None and (surely_dead(holder) or (wake and holder == pulls.NOBODY)):
+        if holder is not None and (is_known_dead(holder) or (wake and holder == pulls.NO_HOLDER)):
             pulls.end_lease(connection, kind, holder)
-        claim = pulls.claim(connection, kind, puller.holder, interval)
+        claim = pulls.claim(connection, kind, pull_context.holder, interval)
     if claim is None:
         return None
-    state = msgspec.convert(claim.state, State) if claim.state else State()
+    state = msgspec.convert(claim.state, PullState) if claim.state else PullState()
     with structlog.contextvars.bound_contextvars(pull_id=claim.pull_id):
-        _Pull(puller, kind, claim.pull_id, state, monotonic() + seconds).run()
+        _Pull(pull_context, kind, claim.pull_id, state, monotonic() + seconds).run()
     return claim.pull_id
 
 
-class _Pull(Slice):
+class _Pull(PullSlice):
     """The phases of a pull."""
 
     @property
@@ -91,97 +99,99 @@ class _Pull(Slice):
     def _begin(self) -> None:
         """A full pull asks whose key it is; another organization's must never reach the mirror."""
         if self.kind == FULL:
-            found = self.puller.client.organization(priority=self._priority, patience=self.left).body
+            found = self.pull_context.client.organization(priority=self._priority, max_wait=self.left).body
             name = found.name if isinstance(found.name, str) else None
-            with transaction(self.puller.engine) as connection:
+            with transaction(self.pull_context.engine) as connection:
                 mirrored = pulls.mirrored_organization(connection, found.uid, name)
             if mirrored != found.uid:
-                self._end("held", f"the API key belongs to organization {found.uid}; this database mirrors {mirrored}")
+                self._finish(
+                    "held", f"the API key belongs to organization {found.uid}; this database mirrors {mirrored}"
+                )
                 return
         self.state.statuses = HOT_STATUSES if self.kind == HOT else ()
         self.state.phase = "walk"
 
     def _walk(self) -> None:
         if self.state.walk.ended:
-            self._walked()
+            self._finish_walk()
             return
-        self.state.walk = self._placed(self.state.walk)
-        reader = Reader(self.state.walk, self._ask, lambda: self.left, self.puller.ahead)
+        self.state.walk = self._with_start_time(self.state.walk)
+        prefetcher = PagePrefetcher(self.state.walk, self._fetch_page, lambda: self.left, self.pull_context.ahead)
         try:
-            while reads := reader.take():
-                self._commit(reads)
-                reader.merged(len(reads))
+            while fetched_pages := prefetcher.take():
+                self._commit(fetched_pages)
+                prefetcher.merged(len(fetched_pages))
         finally:
-            reader.close()
+            prefetcher.close()
 
-    def _ask(self, offset: int) -> Answer[ModelPage]:
+    def _fetch_page(self, offset: int) -> UpstreamResponse[ModelPage]:
         status = self.state.statuses[0] if self.state.statuses else None
-        answer = self.puller.client.list_models(
-            limit=PAGE, offset=offset, status=status, priority=self._priority, patience=self.left
+        response = self.pull_context.client.list_models(
+            limit=PAGE_SIZE, offset=offset, status=status, priority=self._priority, max_wait=self.left
         )
         if status is not None:
-            require_filter(answer.body.models, status)
-        return answer
+            require_status_filter(response.body.models, status)
+        return response
 
-    def _placed(self, walk: Walk) -> Walk:
+    def _with_start_time(self, walk: Walk) -> Walk:
         """A walk that begins, in time: after every answer that is merged already, so that what it shows can be told."""
         if walk.total is not None:
             return walk
-        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
+        with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             newest = pulls.newest_shown_at(connection)
         after = newest + timedelta(microseconds=1) if newest else walk.began_at
         return msgspec.structs.replace(walk, began_at=max(after, self.state.began_at or after))
 
-    def _commit(self, reads: Sequence[Read]) -> None:
+    def _commit(self, fetched_pages: Sequence[FetchedPage]) -> None:
         """Merge pages in one transaction, or page by page where that takes too long."""
         walk, requests = self.state.walk, self.requests
         try:
-            self._merge(reads)
+            self._merge(fetched_pages)
         except StatementTimeout:
-            if len(reads) == 1:
+            if len(fetched_pages) == 1:
                 raise
             self.state.walk, self.requests = walk, requests
-            for read in reads:
+            for read in fetched_pages:
                 self._merge([read])
 
-    def _merge(self, reads: Sequence[Read]) -> None:
+    def _merge(self, fetched_pages: Sequence[FetchedPage]) -> None:
         """One transaction: what pages tell, even of one that did not join, and where the walk stands after them."""
-        self.state.began_at = began_at = self.state.began_at or reads[0].page.sent_at
-        walk = reads[-1].walk
-        with transaction(self.puller.engine, by_key=True) as connection:
-            found = merge_pages(connection, reads, self.pull_id, began_at)
-            set_aside.note(connection, [one for read in reads for one in read.set_aside], self.pull_id)
+        self.state.began_at = began_at = self.state.began_at or fetched_pages[0].page.sent_at
+        walk = fetched_pages[-1].walk
+        with transaction(self.pull_context.engine, by_key=True) as connection:
+            found = merge_pages(connection, fetched_pages, self.pull_id, began_at)
+            set_aside.note(connection, [one for read in fetched_pages for one in read.set_aside], self.pull_id)
             self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
             self.state.failures = 0
-            self._keep(
+            self._save_checkpoint(
                 connection,
-                pages=len(reads),
+                pages=len(fetched_pages),
                 models_seen=found.new,
                 inserted=found.inserted,
                 changed=found.changed,
                 tombstoned=found.tombstoned,
             )
-        for read in reads:
+        for read in fetched_pages:
             log.info("page", kind=self.kind, models=len(read.models), joined=read.joined, next=read.walk.offset)
-        total = reads[-1].page.total
-        self.puller.progress(total if walk.ended else min(walk.offset, total), total)
+        total = fetched_pages[-1].page.total
+        self.pull_context.progress(total if walk.ended else min(walk.offset, total), total)
 
-    def _walked(self) -> None:
+    def _finish_walk(self) -> None:
         """After a walk's end: another status, another walk, the suspects, or the end."""
         walk = self.state.walk
-        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
+        with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             met = pulls.shown_since(connection, walk.began_at)
-        if reason := trouble(walk, met):
-            self._end("failed", reason)
+        if reason := failure_reason(walk, met):
+            self._finish("failed", reason)
         elif self.kind == HOT:
             self._next_status()
-        elif proves(walk, met):
+        elif proves_complete(walk, met):
             self._find_suspects()
-        elif walk.number == MOST_WALKS:
-            self._end("failed", unproved(walk, met))
+        elif walk.number == MAX_WALKS:
+            self._finish("failed", incomplete_reason(walk, met))
         else:
-            log.info("walk.again", number=walk.number, met=met, total=walk.total)
-            self.state.walk = again(walk)
+            log.info("walk.repeated", number=walk.number, met=met, total=walk.total)
+            self.state.walk = next_walk(walk)
 
     def _next_status(self) -> None:
         self.state.statuses = self.state.statuses[1:]
@@ -189,54 +199,59 @@ class _Pull(Slice):
         if self.state.statuses:
             return
         began_at = self._began_at
-        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
-            gone = suspects.left_hot(connection, began_at, HOT_STATUSES, MOST_LEFT_HOT)
-            due_at = datetime.now(UTC) + SETTLING
-            refetches.ask(
+        with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
+            gone = suspects.left_hot(connection, began_at, HOT_STATUSES, MAX_LEFT_HOT)
+            due_at = datetime.now(UTC) + REFETCH_DELAY
+            refetches.add_requests(
                 connection,
-                [refetches.Wish(model_id, began_at, "left_hot", due_at, pull_id=self.pull_id) for model_id in gone],
+                [
+                    refetches.RefetchRequest(model_id, began_at, "left_hot", due_at, pull_id=self.pull_id)
+                    for model_id in gone
+                ],
             )
-        self._end("complete")
+        self._finish("complete")
 
     def _find_suspects(self) -> None:
         began_at = self._began_at
-        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
+        with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             found, live = suspects.count(connection, began_at)
-            held = found > max(NEVER_HELD, self.puller.tombstone_limit * live)
+            held = found > max(MAX_UNREVIEWED_SUSPECTS, self.pull_context.tombstone_limit * live)
             if held:
                 suspects.hold(connection, self.pull_id, began_at)
         if held:
-            self._end("held", f"{found} of {live} live models were not shown; none was tombstoned")
+            self._finish("held", f"{found} of {live} live models were not shown; none was tombstoned")
         elif found:
             self.state.phase = "suspects"
         else:
-            self._end("complete")
+            self._finish("complete")
 
     def _suspects(self) -> None:
         """Decide some suspects by single GETs; when none is left to be asked about, the pull is complete."""
-        with transaction(self.puller.engine, WHOLE_TABLE_SECONDS) as connection:
-            some = suspects.next_few(connection, self._began_at, self.state.checked, SUSPECTS_AT_A_TIME)
+        with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
+            some = suspects.list_above(connection, self._began_at, self.state.checked, SUSPECT_BATCH_SIZE)
         for model_id in some:
             if not self.left:
                 return
             self._decide(model_id)
         if some:
             return
-        for model_id in self.state.to_ask_again:
+        for model_id in self.state.to_check_again:
             if not self.left:
                 return
             self._decide(model_id)
-        if self.state.to_ask_again:
+        if self.state.to_check_again:
             self.pause = ROUND_PAUSE_SECONDS
         else:
-            self._end("complete")
+            self._finish("complete")
 
     def _decide(self, model_id: str) -> None:
         """Ask the upstream about one suspect. Where its GET fails, the others are asked about meanwhile."""
-        puller = self.puller
-        seen = deletions.look_or_note(puller.engine, puller.client, self.state, model_id, self.left)
+        pull_context = self.pull_context
+        seen = deletions.check_or_record_failure(
+            pull_context.engine, pull_context.client, self.state, model_id, self.left
+        )
         if seen is None:
             return
-        with transaction(puller.engine) as connection:
+        with transaction(pull_context.engine) as connection:
             applied = deletions.settle(connection, seen, self.pull_id)
-            self._keep(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
+            self._save_checkpoint(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from service.errors import ListUnusable, MirrorError, Stopping, Throttled, UpstreamError, UpstreamRejected
-from service.log import without_messages
+from service.log import format_without_messages
 from service.storage import pulls, set_aside
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.pull_state import Puller, State
+    from service.mirror.pull_state import PullContext, PullState
 
 log = structlog.get_logger(__name__)
 
 FULL = "full"
 HOT = "hot"
 
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 FAILURE_PAUSE_SECONDS = 10.0
 
 
-class Slice(ABC):
+class PullSlice(ABC):
     """One stretch of work on a pull."""
 
-    def __init__(self, puller: Puller, kind: str, pull_id: int, state: State, deadline: float) -> None:
-        self.puller = puller
+    def __init__(self, pull_context: PullContext, kind: str, pull_id: int, state: PullState, deadline: float) -> None:
+        self.pull_context = pull_context
         self.kind = kind
         self.pull_id = pull_id
         self.state = state
         self.deadline = deadline
-        self.requests = puller.counted()
+        self.requests = pull_context.counted()
         self.ended = False
         self.pause = 0.0
 
@@ -61,61 +61,63 @@ class Slice(ABC):
                 self.steps[self.state.phase]()
         except Stopping:
             # Another process may go on at once.
-            self._rest(0)
+            self._release_lease(0)
             raise
         except UpstreamError as error:
-            self._ended_by(error)
+            self._handle_upstream_error(error)
         except MirrorError:
             raise
         except Exception as error:  # noqa: BLE001 - see below
             # A pull that does not end would be resumed again and again, and fail at the same place. Its values may be
             # personal data: they belong neither into the row nor into the log.
-            log.error("pull.crashed", kind=self.kind, error=_kind_of(error), trace=without_messages(error))
-            self._end("failed", f"unexpected error, please report it: {_kind_of(error)}")
+            log.error("pull.crashed", kind=self.kind, error=_kind_of(error), trace=format_without_messages(error))
+            self._finish("failed", f"unexpected error, please report it: {_kind_of(error)}")
         else:
             if not self.ended:
-                self._rest(self.pause)
+                self._release_lease(self.pause)
 
-    def _ended_by(self, error: UpstreamError) -> None:
+    def _handle_upstream_error(self, error: UpstreamError) -> None:
         """End the pull, or let it rest, after an error of the upstream."""
         if isinstance(error, Throttled):
-            self._rest(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
+            self._release_lease(max(0.0, (error.retry_at - datetime.now(UTC)).total_seconds()))
         elif isinstance(error, UpstreamRejected):
-            self._end("failed", f"the upstream refused: {error.status} {error.code}")
+            self._finish("failed", f"the upstream refused: {error.status} {error.code}")
         elif isinstance(error, ListUnusable):
-            self._end("failed", str(error))
+            self._finish("failed", str(error))
         else:
-            self._stumble(error)
+            self._retry_later(error)
 
-    def _keep(self, connection: Connection, **counted: int) -> None:
-        sent = self.puller.counted()
+    def _save_checkpoint(self, connection: Connection, **counted: int) -> None:
+        sent = self.pull_context.counted()
         counted["requests"], self.requests = sent - self.requests, sent
-        pulls.keep(connection, self.pull_id, self.puller.holder, msgspec.to_builtins(self.state), counted)
+        pulls.save_checkpoint(
+            connection, self.pull_id, self.pull_context.holder, msgspec.to_builtins(self.state), counted
+        )
 
-    def _rest(self, seconds: float) -> None:
+    def _release_lease(self, seconds: float) -> None:
         """Give the lease back; no process goes on before `seconds` are over."""
-        with transaction(self.puller.engine) as connection:
-            self._keep(connection)
-            pulls.rest(connection, self.pull_id, self.puller.holder, seconds)
+        with transaction(self.pull_context.engine) as connection:
+            self._save_checkpoint(connection)
+            pulls.suspend(connection, self.pull_id, self.pull_context.holder, seconds)
 
-    def _stumble(self, error: UpstreamError) -> None:
+    def _retry_later(self, error: UpstreamError) -> None:
         """The upstream gave nothing, again after its retries: try later, a few times."""
         self.state.failures += 1
-        log.warning("pull.stumbled", failures=self.state.failures, error=str(error))
-        if self.state.failures >= MOST_FAILURES:
-            self._end("failed", str(error))
+        log.warning("pull.retry_later", failures=self.state.failures, error=str(error))
+        if self.state.failures >= MAX_FAILURES:
+            self._finish("failed", str(error))
         else:
-            self._rest(FAILURE_PAUSE_SECONDS * self.state.failures)
+            self._release_lease(FAILURE_PAUSE_SECONDS * self.state.failures)
 
-    def _end(self, status: str, error: str | None = None) -> None:
-        with transaction(self.puller.engine) as connection:
-            self._keep(connection)
+    def _finish(self, status: str, error: str | None = None) -> None:
+        with transaction(self.pull_context.engine) as connection:
+            self._save_checkpoint(connection)
             if status == "complete" and self.kind == FULL:
                 set_aside.resolve(connection, self.pull_id, self._began_at)
             pulls.finish(
                 connection,
                 self.pull_id,
-                self.puller.holder,
+                self.pull_context.holder,
                 status,
                 began_at=self.state.began_at,
                 error=error,

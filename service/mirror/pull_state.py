@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from service.upstream.client import UpstreamClient
 
 # What is read while pages are merged is merged together, in halves of this: the models of a large batch of the drain.
-AHEAD = 16
+PREFETCH_PAGES = 16
 
 # After this many failed GETs of one suspect, the next full pull decides about it.
-MOST_FAILED_GETS = 3
+MAX_FAILED_GETS = 3
 # One suspect's GET may fail by itself. Where this many suspects in a row fail, the upstream is unavailable.
-MOST_FAILED_IN_A_ROW = 5
+MAX_CONSECUTIVE_FAILURES = 5
 
 
-class State(msgspec.Struct, kw_only=True):
+class PullState(msgspec.Struct, kw_only=True):
     """A pull's checkpoint.
 
     Attributes:
@@ -50,14 +50,14 @@ class State(msgspec.Struct, kw_only=True):
     failures: int = 0
 
     @property
-    def to_ask_again(self) -> list[str]:
+    def to_check_again(self) -> list[str]:
         """Suspects whose GET failed, and may be sent once more."""
-        return [model_id for model_id, failed in self.failed_gets.items() if failed < MOST_FAILED_GETS]
+        return [model_id for model_id, failed in self.failed_gets.items() if failed < MAX_FAILED_GETS]
 
     @property
     def postponed(self) -> list[str]:
         """Suspects that are left to the next full pull."""
-        return [model_id for model_id, failed in self.failed_gets.items() if failed >= MOST_FAILED_GETS]
+        return [model_id for model_id, failed in self.failed_gets.items() if failed >= MAX_FAILED_GETS]
 
     def decided(self, model_id: str) -> None:
         """The upstream answered about a suspect."""
@@ -70,14 +70,14 @@ class State(msgspec.Struct, kw_only=True):
         self.checked = max(self.checked, model_id)
         self.failed_gets[model_id] = self.failed_gets.get(model_id, 0) + 1
         self.failed_in_a_row += 1
-        if self.failed_in_a_row < MOST_FAILED_IN_A_ROW:
+        if self.failed_in_a_row < MAX_CONSECUTIVE_FAILURES:
             return False
         self.failed_in_a_row = 0
         return True
 
 
 @dataclass(frozen=True, slots=True)
-class Puller:
+class PullContext:
     """What pulls of one process share.
 
     Attributes:
@@ -96,4 +96,4 @@ class Puller:
     tombstone_limit: float
     counted: Callable[[], int]
     progress: Callable[[int, int], None]
-    ahead: int = AHEAD
+    ahead: int = PREFETCH_PAGES

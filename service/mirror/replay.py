@@ -6,11 +6,11 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.broker.inbox import MOST_BYTES, Entry
-from service.errors import StorageUnavailable
-from service.mirror.batches import BATCH
-from service.mirror.drain import Drained, merge_events, one_by_one
-from service.mirror.webhooks import Event, event_of, row
+from service.broker.inbox import MAX_READ_BYTES, InboxEntry
+from service.errors import PostgresUnavailable
+from service.mirror.batches import BATCH_SIZE
+from service.mirror.drain import DrainResult, apply_one_by_one, merge_events
+from service.mirror.webhooks import Event, parse_event, row
 from service.storage import events
 from service.storage.database import transaction
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 
-class Replayed(NamedTuple):
+class ReplayResult(NamedTuple):
     """What became of one event.
 
     Attributes:
@@ -37,28 +37,28 @@ class Replayed(NamedTuple):
     error: str | None
 
 
-def replay(engine: Engine, wanted: events.Wanted, tolerance: timedelta) -> Iterator[Replayed]:
+def replay(engine: Engine, event_filter: events.EventFilter, tolerance: timedelta) -> Iterator[ReplayResult]:
     """Merge kept events again and say what became of each; one that cannot be applied is dead still, alone.
 
     Args:
         engine: the mirror's Postgres.
-        wanted: which events.
+        event_filter: which events.
         tolerance: how far an event's own time may lie ahead of its signature.
 
     Raises:
-        StorageUnavailable: the rest was not replayed; what was replayed already does no harm a second time.
+        PostgresUnavailable: the rest was not replayed; what was replayed already does no harm a second time.
     """
     above = ""
     while True:
         with transaction(engine) as connection:
-            kept = events.wanted_after(connection, wanted, above, BATCH, MOST_BYTES)
+            kept = events.list_after(connection, event_filter, above, BATCH_SIZE, MAX_READ_BYTES)
         if not kept:
             return
-        yield from _replayed(engine, kept, tolerance)
+        yield from _replay_batch(engine, kept, tolerance)
         above = kept[-1]["id"]
 
 
-def _replayed(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[Replayed]:
+def _replay_batch(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[ReplayResult]:
     whole = [one for one in kept if one["payload"] is not None]
     merge = partial(_merge_again, frozenset(one["id"] for one in whole if one["status"] == "applied"))
     batch = [_event(one, tolerance) for one in whole]
@@ -67,18 +67,18 @@ def _replayed(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: time
             merge(connection, batch)
     except Exception as error:
         batch = [_event(one, tolerance) for one in whole]
-        if one_by_one(engine, batch, merge, error).left:
-            raise StorageUnavailable(
+        if apply_one_by_one(engine, batch, merge, error).left:
+            raise PostgresUnavailable(
                 "a lock, or a slow server, is in the way of some events: replay them again"
             ) from error
     found = {event.event_id: event for event in batch}
     for one in kept:
         event = found.get(one["id"])
         after, why_dead = (event.status, event.error) if event else ("erased", None)
-        yield Replayed(one["id"], one["status"], after, why_dead)
+        yield ReplayResult(one["id"], one["status"], after, why_dead)
 
 
-def _merge_again(applied: frozenset[str], connection: Connection, batch: Sequence[Event]) -> Drained:
+def _merge_again(applied: frozenset[str], connection: Connection, batch: Sequence[Event]) -> DrainResult:
     return merge_events(connection, batch, partial(_record_again, applied, connection, batch))
 
 
@@ -87,7 +87,7 @@ def _record_again(applied: frozenset[str], connection: Connection, batch: Sequen
     for event in batch:
         if event.status == "stale" and event.event_id in applied:
             event.status = "applied"
-    events.record_again(connection, [row(event) for event in batch])
+    events.update_replayed(connection, [row(event) for event in batch])
 
 
 def _event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
@@ -96,7 +96,7 @@ def _event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
     # What was no JSON, or none that Postgres takes, is kept as text.
     body = payload if isinstance(payload, str) else json.dumps(payload)
     signed_at = kept["signed_at"] or kept["received_at"]
-    entry = Entry("", "", body.encode("utf-8", "replace"), signed_at, kept["received_at"])
-    event = event_of(entry, tolerance)
+    entry = InboxEntry("", "", body.encode("utf-8", "replace"), signed_at, kept["received_at"])
+    event = parse_event(entry, tolerance)
     event.event_id = kept["id"]
     return event

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.errors import MirrorError
-from service.mirror.erasure import erase, stopped
+from service.mirror.erasure import erase, unfinished_ids
 from service.storage import erasure, models, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # A transaction holds its locks for some milliseconds only.
-ERASED_AT_ONCE = 100
-PURGED_AT_ONCE = 1000
+ERASE_BATCH_SIZE = 100
+PURGE_BATCH_SIZE = 1000
 
 
-class Keeping(NamedTuple):
+class RetentionLimits(NamedTuple):
     """For how many days each thing is kept.
 
     Attributes:
@@ -39,19 +39,19 @@ class Keeping(NamedTuple):
     personal: int
 
 
-def tidy(engine: Engine, keeping: Keeping, seconds: float) -> bool:
+def tidy(engine: Engine, limits: RetentionLimits, seconds: float) -> bool:
     """Erase and remove what is due, a small transaction at a time.
 
     Args:
         engine: the mirror's Postgres.
-        keeping: how long each thing is kept.
+        limits: how long each thing is kept.
         seconds: after so long it stops.
 
     Returns:
         Whether all is done.
     """
     deadline = monotonic() + seconds
-    return all(_until_done(engine, name, step, deadline) for name, step in _steps(keeping, deadline).items())
+    return all(_until_done(engine, name, step, deadline) for name, step in _steps(limits, deadline).items())
 
 
 def erase_now(engine: Engine, model_id: str) -> bool:
@@ -72,29 +72,29 @@ def erase_now(engine: Engine, model_id: str) -> bool:
     return bool(erase(engine, [model_id]))
 
 
-def _steps(keeping: Keeping, deadline: float) -> dict[str, Callable[[Engine], int | None]]:
+def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engine], int | None]]:
     """The steps: each handles a few rows and returns how many, or None where its time was up."""
     now = datetime.now(UTC)
 
     def erase_due(engine: Engine) -> int | None:
         # Tombstones that come due meanwhile would make a search begin anew.
-        ids = stopped()
+        ids = unfinished_ids()
         if not ids:
             with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-                ids = erasure.due(connection, now - timedelta(days=keeping.personal), ERASED_AT_ONCE)
+                ids = erasure.due(connection, now - timedelta(days=limits.personal), ERASE_BATCH_SIZE)
         return erase(engine, ids, deadline)
 
     def purge_events(engine: Engine) -> int:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return retention.purge_events(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
+            return retention.purge_events(connection, now - timedelta(days=limits.events), PURGE_BATCH_SIZE)
 
     def purge_history(engine: Engine) -> int:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return retention.purge_changes(connection, now - timedelta(days=keeping.history), PURGED_AT_ONCE)
+            return retention.purge_changes(connection, now - timedelta(days=limits.history), PURGE_BATCH_SIZE)
 
     def purge_set_aside(engine: Engine) -> int:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return retention.purge_set_aside(connection, now - timedelta(days=keeping.events), PURGED_AT_ONCE)
+            return retention.purge_set_aside(connection, now - timedelta(days=limits.events), PURGE_BATCH_SIZE)
 
     steps: dict[str, Callable[[Engine], int | None]] = {
         "tombstones_erased": erase_due,
@@ -102,7 +102,7 @@ def _steps(keeping: Keeping, deadline: float) -> dict[str, Callable[[Engine], in
         "changes_purged": purge_history,
         "set_aside_purged": purge_set_aside,
     }
-    if keeping.history == 0:
+    if limits.history == 0:
         del steps["changes_purged"]
     return steps
 
@@ -111,14 +111,14 @@ def _until_done(engine: Engine, name: str, step: Callable[[Engine], int | None],
     """Take bites until nothing is left or the time is up: whether nothing is left."""
     done = 0
     while monotonic() < deadline:
-        bite = step(engine)
-        if bite is None:
+        step_count = step(engine)
+        if step_count is None:
             break
-        done += bite
-        if not bite:
+        done += step_count
+        if not step_count:
             if done:
-                log.info("tidied", **{name: done})
+                log.info("retention.deleted", **{name: done})
             return True
     if done:
-        log.info("tidied", **{name: done})
+        log.info("retention.deleted", **{name: done})
     return False

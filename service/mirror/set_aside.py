@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service.storage import set_aside
-from service.storage.set_aside import DETAIL, SetAside
+from service.storage.set_aside import DETAIL_FIELDS, SetAsideRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sqlalchemy import Connection
 
-    from service.upstream.records import Unusable
-    from service.upstream.responses import Answer
+    from service.upstream.records import UnusableRecord
+    from service.upstream.responses import UpstreamResponse
 
 
-def note(connection: Connection, unusable: Iterable[Unusable], pull_id: int | None = None) -> None:
+def note(connection: Connection, unusable: Iterable[UnusableRecord], pull_id: int | None = None) -> None:
     """Set aside the records and fields of list pages or of a GET that could not be used.
 
     Args:
@@ -28,18 +28,20 @@ def note(connection: Connection, unusable: Iterable[Unusable], pull_id: int | No
         set_aside.note(connection, found)
 
 
-def note_single(connection: Connection, model_id: str, answer: Answer[Any], pull_id: int | None = None) -> None:
+def note_single(
+    connection: Connection, model_id: str, response: UpstreamResponse[Any], pull_id: int | None = None
+) -> None:
     """Set aside fields of a GET that could not be used, and resolve those well again that only a GET contains."""
-    note(connection, answer.set_aside, pull_id)
-    still = sorted(DETAIL.intersection(name for one in answer.set_aside for name in one.fields))
+    note(connection, response.set_aside, pull_id)
+    still = sorted(DETAIL_FIELDS.intersection(name for one in response.set_aside for name in one.fields))
     set_aside.resolve_detail(connection, model_id, still)
 
 
-def _rows(one: Unusable, pull_id: int | None) -> Iterator[SetAside]:
+def _rows(one: UnusableRecord, pull_id: int | None) -> Iterator[SetAsideRecord]:
     """One row for the fields that list pages contain too, one for those that only a GET contains."""
-    detail = tuple(name for name in one.fields if name in DETAIL)
-    rest = tuple(name for name in one.fields if name not in DETAIL)
+    detail = tuple(name for name in one.fields if name in DETAIL_FIELDS)
+    rest = tuple(name for name in one.fields if name not in DETAIL_FIELDS)
     if rest or not detail:
-        yield SetAside(one.model_id, rest, one.reason, pull_id)
+        yield SetAsideRecord(one.model_id, rest, one.reason, pull_id)
     if detail:
-        yield SetAside(one.model_id, detail, one.reason, pull_id)
+        yield SetAsideRecord(one.model_id, detail, one.reason, pull_id)

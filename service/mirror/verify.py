@@ -12,11 +12,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from service.errors import KeyRejected, ListUnusable, ModelNotFound, Throttled, UpstreamError
 from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
 from service.mirror.observe import from_list, from_single
-from service.mirror.prefetch import page_of
-from service.mirror.walk import MOST_WALKS, PAGE, Walk, accepts, again, proves, step_back, step_on, trouble, unproved
+from service.mirror.prefetch import walk_page_of
+from service.mirror.walk import (
+    MAX_WALKS,
+    PAGE_SIZE,
+    Walk,
+    accepts,
+    failure_reason,
+    incomplete_reason,
+    next_walk,
+    proves_complete,
+    step_back,
+    step_on,
+)
 from service.storage import models
 from service.storage.database import transaction
-from service.storage.erasure import PERSONAL
+from service.storage.erasure import PERSONAL_COLUMNS
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -26,14 +37,14 @@ if TYPE_CHECKING:
 
     from service.mirror.merge import Observation
     from service.upstream.client import UpstreamClient
-    from service.upstream.records import Unusable
+    from service.upstream.records import UnusableRecord
 
 LISTED = (*CORE, *PROFILE)
-AT_A_TIME = 500
+BATCH_SIZE = 500
 # Longer than an event takes to its row, and a question to its answer.
 SETTLE_SECONDS = 8.0
 # One model's GET may fail by itself; where those of as many models in a row fail, the upstream is unavailable.
-MOST_FAILED_IN_A_ROW = 5
+MAX_CONSECUTIVE_FAILURES = 5
 
 ABSENT = "(not there)"
 
@@ -76,7 +87,7 @@ class Verifier:
         self._pause = pause
         self._progress = progress
         self._details = details
-        self.set_aside: set[Unusable] = set()
+        self.set_aside: set[UnusableRecord] = set()
         self.unanswered: dict[str, str] = {}
         self._failed_in_a_row = 0
 
@@ -90,7 +101,7 @@ class Verifier:
         suspicious = set(self._suspicious())
         for _ in range(2 if suspicious else 0):
             self._pause(SETTLE_SECONDS)
-            found = [difference for model_id in sorted(suspicious) for difference in self._look(model_id)]
+            found = [difference for model_id in sorted(suspicious) for difference in self._recheck(model_id)]
             suspicious = {difference.model_id for difference in found}
             if not suspicious:
                 return []
@@ -109,7 +120,7 @@ class Verifier:
                 yield model_id
             elif self._details and row["status"] != DELETED:
                 self._progress(total - len(listed), total)
-                if self._look(model_id):
+                if self._recheck(model_id):
                     yield model_id
         yield from listed
 
@@ -120,15 +131,15 @@ class Verifier:
         met: set[str] = set()
         while not (walk.ended and self._is_proved(walk, len(met))):
             if walk.ended:
-                walk, met = again(walk), set()
-            answer = self._client.list_models(limit=PAGE, offset=walk.offset, priority=Priority.FULL)
-            page = page_of(answer, answer.sent_at)
+                walk, met = next_walk(walk), set()
+            response = self._client.list_models(limit=PAGE_SIZE, offset=walk.offset, priority=Priority.FULL)
+            page = walk_page_of(response, response.sent_at)
             new = sum(1 for model_id in page.ids if model_id not in shown)
             fresh = bool(page.unread) or not met.issuperset(page.ids)
-            for model in answer.body.models:
-                shown[model.id] = from_list(model, answer.sent_at, answer.answered_at)
+            for model in response.body.models:
+                shown[model.id] = from_list(model, response.sent_at, response.received_at)
             met.update(page.ids)
-            self._set_aside(answer.set_aside)
+            self._set_aside(response.set_aside)
             walk = step_on(walk, page, new, fresh=fresh) if accepts(walk, page) else step_back(walk)
             self._progress(len(shown), page.total)
         return shown
@@ -140,9 +151,9 @@ class Verifier:
         Raises:
             ListUnusable: no walk will.
         """
-        if proves(walk, met) and trouble(walk, met) is None:
+        if proves_complete(walk, met) and failure_reason(walk, met) is None:
             return True
-        if reason := trouble(walk, met) or (unproved(walk, met) if walk.number == MOST_WALKS else None):
+        if reason := failure_reason(walk, met) or (incomplete_reason(walk, met) if walk.number == MAX_WALKS else None):
             raise ListUnusable(f"the upstream's list cannot be compared: {reason}")
         return False
 
@@ -151,13 +162,13 @@ class Verifier:
         above = ""
         while True:
             with transaction(self._engine) as connection:
-                some = models.after(connection, above, AT_A_TIME)
+                some = models.after(connection, above, BATCH_SIZE)
             if not some:
                 return
             yield from ((row["id"], row) for row in some)
             above = some[-1]["id"]
 
-    def _look(self, model_id: str) -> list[Difference]:
+    def _recheck(self, model_id: str) -> list[Difference]:
         """One model again: the upstream's own response about it, then the row. Nothing where its GET fails.
 
         Raises:
@@ -170,7 +181,7 @@ class Verifier:
         except UpstreamError as error:
             self._failed_in_a_row += 1
             self.unanswered[model_id] = str(error)
-            if self._failed_in_a_row == MOST_FAILED_IN_A_ROW:
+            if self._failed_in_a_row == MAX_CONSECUTIVE_FAILURES:
                 raise
             return []
         self._failed_in_a_row = 0
@@ -188,13 +199,13 @@ class Verifier:
     def _read(self, model_id: str) -> Observation | None:
         """The fields of a model in a GET; None where the upstream does not know the model."""
         try:
-            answer = self._client.get_model(model_id, priority=Priority.DELETION)
+            response = self._client.get_model(model_id, priority=Priority.DELETION)
         except ModelNotFound:
             return None
-        self._set_aside(answer.set_aside)
-        return from_single(model_id, answer.body, answer.sent_at, answer.answered_at)
+        self._set_aside(response.set_aside)
+        return from_single(model_id, response.body, response.sent_at, response.received_at)
 
-    def _set_aside(self, unusable: Iterable[Unusable]) -> None:
+    def _set_aside(self, unusable: Iterable[UnusableRecord]) -> None:
         # The place differs where pages overlap.
         self.set_aside.update(one._replace(place=0) for one in unusable)
 
@@ -203,11 +214,11 @@ def _compare(row: Mapping[str, Any], seen: Observation) -> Iterator[Difference]:
     """Every told field that differs and was not erased; of what is deleted on both sides only the life counts."""
     if row["status"] == seen.fields.get("status") == DELETED:
         return
-    passed_over = PERSONAL if row["erased_at"] is not None else ()
+    passed_over = PERSONAL_COLUMNS if row["erased_at"] is not None else ()
     for name, value in seen.fields.items():
         if name not in passed_over and row[name] != value:
-            yield Difference(row["id"], name, _plain(row[name]), _plain(value))
+            yield Difference(row["id"], name, _in_utc(row[name]), _in_utc(value))
 
 
-def _plain(value: Any) -> Any:
+def _in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) else value

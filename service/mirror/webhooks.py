@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, structs
 
-from service.errors import MirrorError, UpstreamGarbled
+from service.errors import MirrorError, UpstreamMalformed
 from service.mirror.observe import event_time, from_webhook
-from service.upstream.fields import LONGEST_ID_BYTES, may_name_a_model
+from service.upstream.fields import MAX_ID_BYTES, is_valid_model_id
 from service.upstream.json_text import loads, storable
 from service.upstream.login_links import without_login_links
 from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-    from service.broker.inbox import Entry
+    from service.broker.inbox import InboxEntry
     from service.mirror.merge import Observation
 
-LONGEST_ID = LONGEST_ID_BYTES
+LONGEST_ID = MAX_ID_BYTES
 
 
 @dataclass(slots=True)
@@ -31,7 +31,7 @@ class Event:
     """One event of a batch, however often it was delivered in it.
 
     Attributes:
-        envelope: what the door read; None where the body is not even that.
+        envelope: what the endpoint read; None where the body is not even that.
         deliveries: every entry that holds it, the first one first.
         event_id: the vendor's id, or our digest.
         happened_at: when the vendor says it happened.
@@ -39,19 +39,19 @@ class Event:
         status: how it ends.
         error: why it is dead.
         unusable: fields of its object that were treated as absent, as the upstream spells them.
-        kept_as: `json`; `text` where its payload is no JSON or is refused as such; `ascii` where the database has not
+        stored_as: `json`; `text` where its payload is no JSON or is refused as such; `ascii` where the database has not
             all of its letters.
     """
 
     envelope: Envelope | None
-    deliveries: list[Entry]
+    deliveries: list[InboxEntry]
     event_id: str
     happened_at: datetime | None = None
     observation: Observation | None = None
     status: str = "ignored"
     error: str | None = None
     unusable: tuple[str, ...] = ()
-    kept_as: str = "json"
+    stored_as: str = "json"
 
     @property
     def body(self) -> bytes:
@@ -62,18 +62,18 @@ class Event:
     def model_id(self) -> str | None:
         """The model that it names; None where it names none, or by an id that no model can have."""
         named = self.envelope.model_id if self.envelope else None
-        if not named or not may_name_a_model(named) or (self.kept_as == "ascii" and not named.isascii()):
+        if not named or not is_valid_model_id(named) or (self.stored_as == "ascii" and not named.isascii()):
             return None
         return named
 
-    def keep_as(self, form: str) -> None:
+    def store_as(self, form: str) -> None:
         """Keep its row in another form; in ASCII, an id with anything else in it becomes a digest."""
-        self.kept_as = form
-        if form == "ascii" and (self.event_id != _plain(self.event_id) or len(self.event_id) > LONGEST_ID):
+        self.stored_as = form
+        if form == "ascii" and (self.event_id != _escape_to_ascii(self.event_id) or len(self.event_id) > LONGEST_ID):
             self.event_id = event_id_of(None, _signed(self.deliveries[0]), self.body)
 
 
-def read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
+def read(entries: Sequence[InboxEntry], tolerance: timedelta) -> list[Event]:
     """The events of a batch, each once.
 
     Args:
@@ -82,7 +82,7 @@ def read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
     """
     found: dict[str, Event] = {}
     for entry in entries:
-        event = event_of(entry, tolerance)
+        event = parse_event(entry, tolerance)
         if event.event_id in found:
             found[event.event_id].deliveries.append(entry)
         else:
@@ -90,28 +90,28 @@ def read(entries: Sequence[Entry], tolerance: timedelta) -> list[Event]:
     return list(found.values())
 
 
-def event_of(entry: Entry, tolerance: timedelta) -> Event:
+def parse_event(entry: InboxEntry, tolerance: timedelta) -> Event:
     """The event that one delivery tells; whatever is wrong with it is the event's own error."""
     try:
         envelope = decode_envelope(entry.body)
         event = Event(envelope, [entry], entry.event_id or event_id_of(envelope, _signed(entry), entry.body))
     except Exception as error:  # noqa: BLE001 - whatever one body makes of our code, its batch goes on
         event_id = entry.event_id or event_id_of(None, _signed(entry), entry.body)
-        return Event(None, [entry], event_id, status="dead", error=why(error), kept_as="text")
+        return Event(None, [entry], event_id, status="dead", error=error_reason(error), stored_as="text")
     try:
         event.happened_at = event_time(envelope, entry.signed_at, tolerance)
         _observe(event, envelope, tolerance)
     except Exception as error:  # noqa: BLE001 - see above
-        event.status, event.error = "dead", why(error)
+        event.status, event.error = "dead", error_reason(error)
     return event
 
 
-def why(error: Exception) -> str:
+def error_reason(error: Exception) -> str:
     """An error in the words of `webhook_events.error`; of others than ours only the name, for they may hold values."""
     return str(error) if isinstance(error, MirrorError) else f"it cannot be applied: {type(error).__name__}"
 
 
-def _signed(entry: Entry) -> int:
+def _signed(entry: InboxEntry) -> int:
     return int(entry.signed_at.timestamp())
 
 
@@ -120,12 +120,14 @@ def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
     if envelope.model_id is None:
         return
     if event.model_id is None:
-        raise UpstreamGarbled(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes or only dots")
+        raise UpstreamMalformed(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes or only dots")
     entry = event.deliveries[0]
     model, event.unusable = decode_webhook_model(entry.body)
     seen = from_webhook(envelope, model, entry.signed_at, tolerance)
     # The status is what most depends on; where it cannot be read, a GET reads it.
-    event.observation = structs.replace(seen, asks=True) if "status" in event.unusable and not seen.gone_at else seen
+    event.observation = (
+        structs.replace(seen, needs_refetch=True) if "status" in event.unusable and not seen.gone_at else seen
+    )
 
 
 def row(event: Event) -> dict[str, Any]:
@@ -139,13 +141,13 @@ def row(event: Event) -> dict[str, Any]:
         "model_id": event.model_id,
         "status": event.status,
         "error": event.error,
-        "payload": Raw(_payload(body if event.kept_as == "json" else _quoted(body))),
+        "payload": Raw(_payload(body if event.stored_as == "json" else _quoted(body))),
         "created_at": event.happened_at,
         "received_at": entry.received_at,
         "signed_at": entry.signed_at,
         "delivery_ids": [entry.delivery_id for entry in event.deliveries],
     }
-    return _in_ascii(columns, body) if event.kept_as == "ascii" else columns
+    return _in_ascii(columns, body) if event.stored_as == "ascii" else columns
 
 
 def _in_ascii(columns: dict[str, Any], body: bytes) -> dict[str, Any]:
@@ -156,14 +158,14 @@ def _in_ascii(columns: dict[str, Any], body: bytes) -> dict[str, Any]:
         payload = body.decode("ascii", "backslashreplace")
     return {
         **columns,
-        "event": _plain(columns["event"]),
-        "error": _plain(columns["error"] or ""),
-        "delivery_ids": [_plain(delivery_id) for delivery_id in columns["delivery_ids"]],
+        "event": _escape_to_ascii(columns["event"]),
+        "error": _escape_to_ascii(columns["error"] or ""),
+        "delivery_ids": [_escape_to_ascii(delivery_id) for delivery_id in columns["delivery_ids"]],
         "payload": Raw(json.dumps(payload).encode()),
     }
 
 
-def _plain(value: str) -> str:
+def _escape_to_ascii(value: str) -> str:
     return value.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")
 
 
@@ -176,7 +178,7 @@ _LONG_NUMBER = re.compile(rb"[0-9]{400}")
 
 def _payload(body: bytes) -> bytes:
     """A JSON body as `jsonb` takes it."""
-    if not _doubtful(body):
+    if not _may_be_refused(body):
         return body
     try:
         return storable(body)
@@ -185,7 +187,7 @@ def _payload(body: bytes) -> bytes:
         return storable(_quoted(body))
 
 
-def _doubtful(body: bytes) -> bool:
+def _may_be_refused(body: bytes) -> bool:
     """Whether it may hold what `jsonb` refuses: escapes of NUL and of half a character, numbers past its range."""
     rest = body.translate(_ONE_SIGN, _FIGURES)
     return b"\\u" in body or b":e" in rest or (len(body) - len(rest) >= 400 and _LONG_NUMBER.search(body) is not None)

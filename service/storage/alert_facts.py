@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def watch(connection: Connection) -> dict[str, Any]:
+def watch_state(connection: Connection) -> dict[str, Any]:
     """The row of `alert_watch`, brought up to date: since when the mirror looks, and until when it met the past.
 
     The minute is for deliveries on their way: the first one that comes tells of something that has just happened.
     """
-    connection.execute(_LOOK)
+    connection.execute(_UPDATE_WATCH)
     return dict(connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_watch")).mappings().one())
 
 
-_LOOK = text(
+_UPDATE_WATCH = text(
     """
     UPDATE headshotpro.alert_watch SET
         looking_since = coalesce(looking_since, least(
@@ -44,13 +44,13 @@ def models(connection: Connection, moving: Sequence[str], youngest_stuck: float,
     """Models that may be a reason for an alert, and those with an open one.
 
     Args:
-        connection: a transaction in which `watch` was called.
+        connection: a transaction in which `watch_state` was called.
         moving: the statuses in which a model may be stuck.
         youngest_stuck: seconds; a model created later than so long ago cannot be stuck.
         too_many: so many failures within a day are a reason, whatever its status is now.
 
     Returns:
-        For each: `model_id`, `status`, `is_development`, `created_at`, `since`, `first_look`, `failures`.
+        For each: `model_id`, `status`, `is_development`, `created_at`, `since`, `found_at_first_check`, `failures`.
     """
     values = {"moving": list(moving), "youngest_stuck": youngest_stuck, "too_many": too_many}
     return [dict(row) for row in connection.execute(_MODELS, values).mappings()]
@@ -84,7 +84,7 @@ _MODELS = text(
             entered.recorded_at <= coalesce(w.past_until, 'infinity')
             AND CASE WHEN entered.source = 'webhook' THEN entered.observed_at < w.looking_since
                 ELSE entered.from_status IS NULL END
-        ) AS first_look,
+        ) AS found_at_first_check,
         CASE WHEN failing.last_id > coalesce(well.last_id, 0) THEN failing.failures ELSE 0 END AS failures
     FROM m
     CROSS JOIN headshotpro.alert_watch AS w
@@ -123,7 +123,7 @@ _MIRROR = text(
         EXISTS (
             SELECT FROM headshotpro.alerts AS a JOIN headshotpro.webhook_events AS e ON e.received_at > a.opened_at
             WHERE a.kind = 'webhooks_missing' AND a.resolved_at IS NULL
-        ) AS heard_since,
+        ) AS event_since_opened,
         (SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead') AS dead_events,
         ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' ORDER BY id) AS held_pulls,
         (SELECT max(seen_at) FROM headshotpro.processes WHERE kind = 'worker') AS worker_seen_at,
@@ -137,7 +137,7 @@ _MIRROR = text(
 )
 
 
-def note_answer(connection: Connection, status: int, *, refused: bool) -> None:
+def record_key_response(connection: Connection, status: int, *, refused: bool) -> None:
     """Remember what the upstream said to our key; an acceptance only where it takes a refusal back."""
     connection.execute(_REFUSED if refused else _ACCEPTED, {"status": status})
 
@@ -149,7 +149,7 @@ _ACCEPTED = text(
 )
 
 
-def note_clock(connection: Connection, seconds: float | None) -> None:
+def record_clock_skew(connection: Connection, seconds: float | None) -> None:
     """Note how far the upstream's clock is off, or (None) that it agrees again."""
     connection.execute(_AGREED if seconds is None else _SKEWED, {"seconds": seconds})
 

@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # One process looks at a time; another one skips its turn.
-WATCH_LOCK = 0x4853414C
+EVALUATOR_LOCK = 0x4853414C
 
 
-def take_turn(connection: Connection) -> bool:
+def try_lock_evaluator(connection: Connection) -> bool:
     """Whether this transaction may look and write; no other one does until it ends."""
     statement = text("SELECT pg_try_advisory_xact_lock(:lock)")
-    return bool(connection.execute(statement, {"lock": WATCH_LOCK}).scalar_one())
+    return bool(connection.execute(statement, {"lock": EVALUATOR_LOCK}).scalar_one())
 
 
-def open_ones(connection: Connection) -> list[dict[str, Any]]:
+def list_open(connection: Connection) -> list[dict[str, Any]]:
     """`id`, `kind` and `model_id` of every open alert."""
     statement = text("SELECT id, kind, model_id FROM headshotpro.alerts WHERE resolved_at IS NULL")
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def unacknowledged(connection: Connection) -> list[str]:
+def unacknowledged_kinds(connection: Connection) -> list[str]:
     """The kinds of open alerts about the mirror (not about a model) that are not acknowledged."""
     statement = text(
         "SELECT kind FROM headshotpro.alerts "
@@ -37,7 +37,9 @@ def unacknowledged(connection: Connection) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
-def open_(connection: Connection, found: Sequence[tuple[str, str | None, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def open_new(
+    connection: Connection, found: Sequence[tuple[str, str | None, Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
     """Open alerts, each a kind, a model or None, and what was seen; one that is open already stays as it is.
 
     Returns:
@@ -95,7 +97,7 @@ def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
         The ids of those that are open, also where somebody had taken note before.
     """
     # The watch's turn is waited for: two that write the same alerts in another order would stop each other.
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WATCH_LOCK})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": EVALUATOR_LOCK})
     return set(connection.execute(_ACKNOWLEDGE, {"ids": None if ids is None else list(ids)}).scalars())
 
 
@@ -108,7 +110,7 @@ _ACKNOWLEDGE = text(
 )
 
 
-def listed(
+def list_rows(
     connection: Connection, *, only_open: bool = False, kind: str | None = None, limit: int = 50
 ) -> list[dict[str, Any]]:
     """Alerts, open ones first, then the newest."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 # How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
-DISORDER = timedelta(minutes=1)
+MAX_COMMIT_DISORDER = timedelta(minutes=1)
 
 # What the API shows, when anything was last observed of a model (upstream time), and whether its profile was told.
 _COLUMNS = """
@@ -27,7 +27,7 @@ _COLUMNS = """
 """
 
 
-class Filter(NamedTuple):
+class ModelFilter(NamedTuple):
     """Which models a list shows; None lets every one through.
 
     Attributes:
@@ -65,44 +65,44 @@ def newest_change(connection: Connection) -> int | None:
     return found
 
 
-def total(connection: Connection, wanted: Filter) -> int:
+def total(connection: Connection, model_filter: ModelFilter) -> int:
     """How many models a filter lets through."""
-    if wanted == Filter():
+    if model_filter == ModelFilter():
         # Twice as quick as looking at each row's status: nearly all rows count, and the few others have an index.
         both = text(
             "SELECT (SELECT count(*) FROM headshotpro.models)"
             " - (SELECT count(*) FROM headshotpro.models WHERE status = 'deleted')"
         )
         return int(connection.execute(both).scalar_one())
-    where, values = _where(wanted)
+    where, values = _where(model_filter)
     # The condition holds names of our own columns alone; what was asked for travels as values.
     statement = text(f"SELECT count(*) FROM headshotpro.models WHERE {where}")  # noqa: S608
     return int(connection.execute(statement, values).scalar_one())
 
 
-def page(connection: Connection, wanted: Filter, limit: int, offset: int, of: int) -> list[Row]:
+def page(connection: Connection, model_filter: ModelFilter, limit: int, offset: int, matching: int) -> list[Row]:
     """A page of the list, the newest model first; one whose creation is not known yet counts as the newest.
 
     Args:
-        connection: a transaction in which `of` was counted.
-        wanted: the filter.
+        connection: a transaction in which `matching` was counted.
+        model_filter: the filter.
         limit: how many at most.
         offset: how many newer ones are passed over.
-        of: how many the filter lets through; a page past the middle is reached from the other end.
+        matching: how many the filter lets through; a page past the middle is reached from the other end.
     """
-    limit = min(limit, of - offset)
+    limit = min(limit, matching - offset)
     if limit <= 0:
         return []
-    where, values = _where(wanted)
-    from_behind = offset > of // 2
-    skipped = of - offset - limit if from_behind else offset
-    statement = _page_of(where, "ASC" if from_behind else "DESC")
+    where, values = _where(model_filter)
+    from_end = offset > matching // 2
+    skipped = matching - offset - limit if from_end else offset
+    statement = _page_of(where, "ASC" if from_end else "DESC")
     return _rows(connection.execute(statement, {**values, "limit": limit, "skipped": skipped}))
 
 
-def page_after(connection: Connection, wanted: Filter, limit: int, last: Row) -> list[Row]:
+def page_after(connection: Connection, model_filter: ModelFilter, limit: int, last: Row) -> list[Row]:
     """The page behind a row with a creation time, however deep in the list: nothing is passed over."""
-    where, values = _where(wanted)
+    where, values = _where(model_filter)
     statement = _page_of(f"{where} AND (created_at, id) < (:last_created, :last_id)", "DESC")
     place = {"last_created": last["created_at"], "last_id": last["id"]}
     return _rows(connection.execute(statement, {**values, **place, "limit": limit, "skipped": 0}))
@@ -146,9 +146,9 @@ def changes_after(connection: Connection, change_id: int, limit: int, offset: in
     return [(row[0], row[1]) for row in connection.execute(statement, values)]
 
 
-def among(connection: Connection, ids: Sequence[str], wanted: Filter) -> list[Row]:
+def list_matching(connection: Connection, ids: Sequence[str], model_filter: ModelFilter) -> list[Row]:
     """Those of some models that a filter lets through, and all of them that are tombstones."""
-    where, values = _where(wanted)
+    where, values = _where(model_filter)
     statement = text(
         f"""
         SELECT {_COLUMNS} FROM headshotpro.models AS m
@@ -182,7 +182,7 @@ def change_before(connection: Connection, moment: datetime) -> int | None:
         SELECT min(id) - 1 FROM near
         """
     )
-    found: int | None = connection.execute(statement, {"moment": moment, "disorder": DISORDER}).scalar()
+    found: int | None = connection.execute(statement, {"moment": moment, "disorder": MAX_COMMIT_DISORDER}).scalar()
     return found
 
 
@@ -192,7 +192,7 @@ def any_unchanged_since(connection: Connection, moment: datetime) -> bool:
     return bool(connection.execute(statement, {"moment": moment}).scalar())
 
 
-def newest_of(connection: Connection, email: str, since: datetime) -> str | None:
+def newest_with_email(connection: Connection, email: str, since: datetime) -> str | None:
     """The newest live model of an address that was created at an upstream time or later."""
     statement = text(
         """
@@ -210,10 +210,12 @@ def _rows(result: CursorResult[Any]) -> list[Row]:
     return [dict(zip(names, row, strict=True)) for row in result.all()]
 
 
-def _where(wanted: Filter) -> tuple[str, dict[str, Any]]:
+def _where(model_filter: ModelFilter) -> tuple[str, dict[str, Any]]:
     """The condition of a filter, and its values; only what was asked for stands in it."""
-    values = {name: value for name, value in wanted._asdict().items() if name in _CONDITIONS and value is not None}
+    values = {
+        name: value for name, value in model_filter._asdict().items() if name in _CONDITIONS and value is not None
+    }
     conditions = [_CONDITIONS[name] for name in values]
-    if wanted.status is None and not wanted.deleted:
+    if model_filter.status is None and not model_filter.deleted:
         conditions.append("status IS DISTINCT FROM 'deleted'")
     return " AND ".join(conditions) or "true", values

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from service.errors import LockUnavailable, SchemaOutdated, SettingsError, StatementTimeout, StorageUnavailable
+from service.errors import LockUnavailable, PostgresUnavailable, SchemaOutdated, SettingsError, StatementTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,7 +67,7 @@ SETTINGS = {
     "search_path": "pg_catalog",
 }
 # Where nothing has been analyzed yet the planner takes tables for small, and would read all of one for a few rows.
-LOOK_UPS = {"enable_seqscan": "off"}
+KEY_LOOKUP_SETTINGS = {"enable_seqscan": "off"}
 
 # Class 54 of Postgres' error codes: the data itself is too large, and will be next time.
 LIMIT_EXCEEDED = "54"
@@ -121,7 +121,7 @@ def connect(
     return engine
 
 
-def after_statement(engine: Engine, call: Callable[[], None]) -> None:
+def on_statement_executed(engine: Engine, call: Callable[[], None]) -> None:
     """Call something after each statement that an engine has executed, in the thread that executed it."""
     event.listen(engine, "after_cursor_execute", lambda *_arguments: call())
 
@@ -143,11 +143,11 @@ def transaction(
         by_key: its statements find rows by their keys; the planner may not prefer to read whole tables.
 
     Raises:
-        StorageUnavailable: Postgres cannot be reached, is going down, takes no writes, or broke the transaction off (a
+        PostgresUnavailable: Postgres cannot be reached, is going down, takes no writes, or broke the transaction off (a
             deadlock, a time-out): the same work may succeed later.
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
-    with errors_of_ours(engine), engine.begin() as connection:
+    with translate_errors(engine), engine.begin() as connection:
         connection.execute(_settings(seconds, lock_seconds, by_key))
         yield connection
 
@@ -156,11 +156,11 @@ def require_writes(connection: Connection) -> None:
     """Find out whether a transaction may write, without a write.
 
     Raises:
-        StorageUnavailable: it may not. Connections are made anew: another server may be the primary by now.
+        PostgresUnavailable: it may not. Connections are made anew: another server may be the primary by now.
     """
     if connection.execute(text("SELECT current_setting('transaction_read_only')")).scalar_one() == "on":
         connection.engine.dispose()
-        raise StorageUnavailable(
+        raise PostgresUnavailable(
             "it takes no writes: it is a standby, or default_transaction_read_only is on, as some providers set it "
             "where the disk is full"
         )
@@ -172,7 +172,7 @@ def _settings(seconds: float | None, lock_seconds: float, by_key: bool) -> TextC
 
     Not for the session: behind a pooler the next transaction on this connection may be a stranger's.
     """
-    settings = {**SETTINGS, **(LOOK_UPS if by_key else {})}
+    settings = {**SETTINGS, **(KEY_LOOKUP_SETTINGS if by_key else {})}
     if seconds is not None:
         settings |= {"statement_timeout": _milliseconds(seconds), "lock_timeout": _milliseconds(lock_seconds)}
     return text("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items()))
@@ -183,7 +183,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 @contextmanager
-def errors_of_ours(engine: Engine) -> Iterator[None]:
+def translate_errors(engine: Engine) -> Iterator[None]:
     """Turn what SQLAlchemy raises while it uses an engine into the errors that `transaction` names."""
     try:
         yield
@@ -195,7 +195,7 @@ def errors_of_ours(engine: Engine) -> Iterator[None]:
             raise StatementTimeout(
                 "Postgres ended a statement that took longer than its limit: it is overloaded, or a person ended it"
             ) from error
-        unavailable = LockUnavailable if _sqlstate(error) in LOCKED else StorageUnavailable
+        unavailable = LockUnavailable if _sqlstate(error) in LOCKED else PostgresUnavailable
         raise unavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
     except InternalError as error:
         if not _sqlstate(error).startswith(TRANSACTION_STATE):
@@ -203,10 +203,10 @@ def errors_of_ours(engine: Engine) -> Iterator[None]:
         if _sqlstate(error) == READ_ONLY:
             # A server that was demoted keeps its clients; who is the primary now, only a new connection finds out.
             engine.dispose()
-        raise StorageUnavailable(f"Postgres takes no writes or gave up: {_first_line(error.orig)}") from error
+        raise PostgresUnavailable(f"Postgres takes no writes or gave up: {_first_line(error.orig)}") from error
     except ProgrammingError as error:
         if _sqlstate(error) == FORBIDDEN:
-            raise StorageUnavailable(
+            raise PostgresUnavailable(
                 f"the role of DATABASE_URL lacks a privilege: {_first_line(error.orig)}"
             ) from error
         if _sqlstate(error) in UNDEFINED:

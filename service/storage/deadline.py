@@ -6,41 +6,41 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from service.errors import StorageUnavailable
+from service.errors import PostgresUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Answer = TypeVar("Answer")
+ResultT = TypeVar("ResultT")
 
 
-class Question(Generic[Answer]):
+class BackgroundCall(Generic[ResultT]):
     """A question that is asked in a thread of its own, from now on.
 
     No time-out of libpq ends a statement that a stopped server has taken; the pool bounds how many hang so.
 
     Args:
-        ask: asks it.
+        call: asks it.
     """
 
-    def __init__(self, ask: Callable[[], Answer]) -> None:
-        self._ask = ask
-        self._answer: Future[Answer] = Future()
+    def __init__(self, call: Callable[[], ResultT]) -> None:
+        self._call = call
+        self._future: Future[ResultT] = Future()
         threading.Thread(target=self._work, daemon=True).start()
 
-    def answer(self, seconds: float) -> Answer:
-        """What `ask` answers or raises, when it does so in time; else it goes on alone, and its answer is lost.
+    def result(self, seconds: float) -> ResultT:
+        """What `call` answers or raises, when it does so in time; else it goes on alone, and its answer is lost.
 
         Raises:
-            StorageUnavailable: no answer in time.
+            PostgresUnavailable: no answer in time.
         """
         try:
-            return self._answer.result(seconds)
+            return self._future.result(seconds)
         except TimeoutError:
-            raise StorageUnavailable(f"no answer in {seconds:.0f} s") from None
+            raise PostgresUnavailable(f"no answer in {seconds:.0f} s") from None
 
     def _work(self) -> None:
         try:
-            self._answer.set_result(self._ask())
+            self._future.set_result(self._call())
         except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
-            self._answer.set_exception(error)
+            self._future.set_exception(error)

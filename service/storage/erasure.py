@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # What tells who somebody is. Ids, times and statuses stay: they are what dashboards count.
-PERSONAL = ("email", "title", "uid", "trigger")
+PERSONAL_COLUMNS = ("email", "title", "uid", "trigger")
 # A value of at least this many characters is also searched for inside other texts.
-SHORTEST_PART = 8
+MIN_SUBSTRING_LENGTH = 8
 
 
 def due(connection: Connection, deleted_before: datetime, limit: int) -> list[str]:
@@ -29,7 +29,7 @@ def due(connection: Connection, deleted_before: datetime, limit: int) -> list[st
     return list(connection.execute(statement, {"deleted_before": deleted_before, "limit": limit}).scalars())
 
 
-class Name(NamedTuple):
+class PersonalValue(NamedTuple):
     """A value by which the person of a tombstone can be recognized.
 
     Attributes:
@@ -41,21 +41,21 @@ class Name(NamedTuple):
     value: str
 
     @property
-    def parts(self) -> list[str]:
+    def search_texts(self) -> list[str]:
         """The texts by which it is found in a longer one, and in a payload as Postgres writes it.
 
         A short value could be a part of any other word, so it has to stand in quotes. A payload that is no JSON is kept
         as one text, in which quotes and escapes are escaped once more.
         """
         texts = {json.dumps(self.value, ensure_ascii=False), json.dumps(self.value)}
-        if len(self.value) >= SHORTEST_PART or self.kind == "email":
+        if len(self.value) >= MIN_SUBSTRING_LENGTH or self.kind == "email":
             texts = {self.value, *(text[1:-1] for text in texts)}
         return sorted(texts | {json.dumps(text, ensure_ascii=False)[1:-1] for text in texts})
 
 
-def names(connection: Connection, ids: Sequence[str]) -> list[Name]:
+def personal_values(connection: Connection, ids: Sequence[str]) -> list[PersonalValue]:
     """The present and earlier names of the persons of tombstones that are not erased yet."""
-    return [Name(*row) for row in connection.execute(_NAMES, {"ids": list(ids)})]
+    return [PersonalValue(*row) for row in connection.execute(_NAMES, {"ids": list(ids)})]
 
 
 _NAMES = text(
@@ -78,7 +78,9 @@ _NAMES = text(
 )
 
 
-def forget_payloads(connection: Connection, names: Sequence[Name], above: str, count: int) -> str | None:
+def erase_payloads(
+    connection: Connection, personal_values: Sequence[PersonalValue], above: str, count: int
+) -> str | None:
     """Remove the bodies of events that name one of the persons, among the next events in the order of ids.
 
     Two people may have one title: an event about another model that has it, too, names the other one. A model's id
@@ -86,7 +88,7 @@ def forget_payloads(connection: Connection, names: Sequence[Name], above: str, c
 
     Args:
         connection: a transaction of its own.
-        names: what to look for.
+        personal_values: what to look for.
         above: the last id of the slice before.
         count: how many events to look through.
 
@@ -96,10 +98,10 @@ def forget_payloads(connection: Connection, names: Sequence[Name], above: str, c
     until = connection.execute(_SLICE, {"above": above, "count": count}).scalar()
     if until is None:
         return None
-    looked_for = [(*name, part) for name in names for part in name.parts]
-    kinds, values, parts = (list(column) for column in zip(*looked_for, strict=True))
-    found = {"above": above, "until": until, "kinds": kinds, "values": values, "parts": parts}
-    connection.execute(_FORGET_PAYLOADS, found)
+    searched = [(*name, part) for name in personal_values for part in name.search_texts]
+    kinds, values, search_texts = (list(column) for column in zip(*searched, strict=True))
+    found = {"above": above, "until": until, "kinds": kinds, "values": values, "parts": search_texts}
+    connection.execute(_ERASE_PAYLOADS, found)
     return str(until)
 
 
@@ -113,7 +115,7 @@ _SLICE = text(
 # A title may be any word, such as `active` or the name of an event, so it is looked for in the texts that people write
 # alone: not in names of fields, nor in those fields whose words are the vendor's. Locked in the order of ids, as the
 # drain does it.
-_FORGET_PAYLOADS = text(
+_ERASE_PAYLOADS = text(
     """
     WITH named AS MATERIALIZED (
         SELECT kind, value, lower(value) AS whole, lower(part) AS part
@@ -150,17 +152,17 @@ _FORGET_PAYLOADS = text(
 )
 
 
-def forget_idempotency_keys(connection: Connection, names: Sequence[Name]) -> None:
+def erase_idempotency_keys(connection: Connection, personal_values: Sequence[PersonalValue]) -> None:
     """Remove the keys by which these models were created, and those that hold an address; one in use is left alone."""
-    addresses = [name.value for name in names if name.kind == "email"]
+    addresses = [name.value for name in personal_values if name.kind == "email"]
     values = {
-        "ids": [name.value for name in names if name.kind == "id"],
+        "ids": [name.value for name in personal_values if name.kind == "id"],
         "addresses": sorted({form for value in addresses for form in (value, quote(value), quote(value, safe=""))}),
     }
-    connection.execute(_FORGET_KEYS, values)
+    connection.execute(_ERASE_KEYS, values)
 
 
-_FORGET_KEYS = text(
+_ERASE_KEYS = text(
     """
     DELETE FROM headshotpro.idempotency_keys AS created
     WHERE model_id = ANY(CAST(:ids AS text[])) OR (leased_until <= now() AND EXISTS (
@@ -187,7 +189,7 @@ def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dic
     values = {
         "ids": [row["id"] for row in erased],
         "now": now,
-        "personal": list(PERSONAL),
+        "personal": list(PERSONAL_COLUMNS),
         "nothing": json.dumps([None, None]),
     }
     for step in _STEPS if erased else ():
@@ -200,7 +202,7 @@ _STEPS = (
     text("UPDATE headshotpro.model_clocks SET shown_mark = NULL WHERE model_id = ANY(CAST(:ids AS text[]))"),
     text(
         f"""
-        UPDATE headshotpro.models SET {", ".join(f"{name} = NULL" for name in PERSONAL)}, erased_at = :now,
+        UPDATE headshotpro.models SET {", ".join(f"{name} = NULL" for name in PERSONAL_COLUMNS)}, erased_at = :now,
             updated_at = :now
         WHERE id = ANY(CAST(:ids AS text[]))
         """  # noqa: S608 - names of our own columns

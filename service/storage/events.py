@@ -28,7 +28,7 @@ COLUMNS = {
 }
 
 # So many deliveries of an event are told apart; one that is read again after more of them counts twice.
-MOST_IDS = 50
+MAX_DELIVERY_IDS = 50
 
 NEW = json_rows.table(COLUMNS)
 # Of a model whose personal data was erased no payload is kept any more. A scalar subquery: with EXISTS the planner
@@ -47,7 +47,7 @@ _RECORD = text(
     FROM {NEW} ORDER BY id
     ON CONFLICT (id) DO UPDATE SET (deliveries, delivery_ids) = (
         SELECT webhook_events.deliveries + count(*),
-            (coalesce(webhook_events.delivery_ids, '{{}}') || coalesce(array_agg(new_id), '{{}}'))[1:{MOST_IDS}]
+            (coalesce(webhook_events.delivery_ids, '{{}}') || coalesce(array_agg(new_id), '{{}}'))[1:{MAX_DELIVERY_IDS}]
         FROM unnest(excluded.delivery_ids) AS new_id
         WHERE NOT new_id = ANY(coalesce(webhook_events.delivery_ids, '{{}}'))
     )
@@ -56,13 +56,13 @@ _RECORD = text(
 
 
 _PROCESSED = text(
-    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({json_rows.IDS})"  # noqa: S608 - our own words
+    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({json_rows.IDS_ARRAY})"  # noqa: S608 - our own words
 )
 
 
 def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Those of the events that were processed before."""
-    return set(connection.execute(_PROCESSED, {"ids": json_rows.document(ids)}).scalars())
+    return set(connection.execute(_PROCESSED, {"ids": json_rows.encode_rows(ids)}).scalars())
 
 
 def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -74,10 +74,10 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: dat
         now: our time of the write.
     """
     if events:
-        connection.execute(_RECORD, {"rows": json_rows.document(events), "now": now})
+        connection.execute(_RECORD, {"rows": json_rows.encode_rows(events), "now": now})
 
 
-_RECORD_AGAIN = text(
+_UPDATE_REPLAYED = text(
     f"""
     UPDATE headshotpro.webhook_events AS old SET event = new.event, model_id = new.model_id, status = new.status,
         error = new.error, created_at = new.created_at, processed_at = now()
@@ -86,13 +86,13 @@ _RECORD_AGAIN = text(
 )
 
 
-def record_again(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+def update_replayed(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     """Write what became of events that were merged again; takes the same mappings as `record`."""
     if events:
-        connection.execute(_RECORD_AGAIN, {"rows": json_rows.document(events)})
+        connection.execute(_UPDATE_REPLAYED, {"rows": json_rows.encode_rows(events)})
 
 
-class Wanted(NamedTuple):
+class EventFilter(NamedTuple):
     """Which events are meant; what is None does not narrow them.
 
     Attributes:
@@ -112,7 +112,7 @@ class Wanted(NamedTuple):
     until: datetime | None = None
 
 
-_WANTED = """
+_FILTER_SQL = """
     (CAST(:ids AS text[]) IS NULL OR id = ANY(CAST(:ids AS text[])))
     AND (CAST(:status AS text) IS NULL OR status = :status)
     AND (CAST(:event AS text) IS NULL OR event = :event)
@@ -122,12 +122,14 @@ _WANTED = """
 """
 
 
-def wanted_after(connection: Connection, wanted: Wanted, above: str, limit: int, size: int) -> list[dict[str, Any]]:
+def list_after(
+    connection: Connection, event_filter: EventFilter, above: str, limit: int, size: int
+) -> list[dict[str, Any]]:
     """The next of the wanted events in the order of their ids, with their payloads.
 
     Args:
         connection: a transaction.
-        wanted: which events.
+        event_filter: which events.
         above: the id after which they begin.
         limit: how many at most.
         size: their payloads' bytes at most; the first one comes whatever its size.
@@ -135,7 +137,7 @@ def wanted_after(connection: Connection, wanted: Wanted, above: str, limit: int,
     statement = text(
         f"""
         WITH found AS MATERIALIZED (
-            SELECT * FROM headshotpro.webhook_events WHERE id > :above AND {_WANTED} ORDER BY id LIMIT :limit
+            SELECT * FROM headshotpro.webhook_events WHERE id > :above AND {_FILTER_SQL} ORDER BY id LIMIT :limit
         ), counted AS (
             SELECT id AS counted_id, coalesce(octet_length(CAST(payload AS text)), 0) AS size FROM found
         ), summed AS (
@@ -145,17 +147,17 @@ def wanted_after(connection: Connection, wanted: Wanted, above: str, limit: int,
         WHERE so_far <= :size OR so_far = size ORDER BY id
         """  # noqa: S608 - our own words
     )
-    values = {**wanted._asdict(), "above": above, "limit": limit, "size": size}
+    values = {**event_filter._asdict(), "above": above, "limit": limit, "size": size}
     return [dict(row) for row in connection.execute(statement, values).mappings()]
 
 
-def listed(connection: Connection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+def list_rows(connection: Connection, event_filter: EventFilter, limit: int) -> list[dict[str, Any]]:
     """The newest of the wanted events, without their payloads."""
     statement = text(
         "SELECT id, event, model_id, status, error, created_at, received_at, processed_at, deliveries "  # noqa: S608
-        f"FROM headshotpro.webhook_events WHERE {_WANTED} ORDER BY received_at DESC, id LIMIT :limit"
+        f"FROM headshotpro.webhook_events WHERE {_FILTER_SQL} ORDER BY received_at DESC, id LIMIT :limit"
     )
-    found = connection.execute(statement, {**wanted._asdict(), "limit": limit}).mappings()
+    found = connection.execute(statement, {**event_filter._asdict(), "limit": limit}).mappings()
     return [dict(row) for row in found]
 
 

@@ -54,10 +54,10 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
     """
     if not changes:
         return
-    connection.execute(_APPEND, {"rows": json_rows.document(changes), "now": now})
+    connection.execute(_APPEND, {"rows": json_rows.encode_rows(changes), "now": now})
 
 
-def of_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:
+def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:
     """The history of a model, the newest change first."""
     statement = text("SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT :limit")
     rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-KEPT_HOURS = 24
+RETENTION_HOURS = 24
 
 
-class Place(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """Where a key belongs.
 
     Attributes:
@@ -26,7 +26,7 @@ class Place(NamedTuple):
     key: str
 
 
-class Claim(NamedTuple):
+class IdempotencyClaim(NamedTuple):
     """What is known of a key.
 
     Attributes:
@@ -47,7 +47,7 @@ class Claim(NamedTuple):
 
 
 _COLUMNS = "fingerprint, holder, claimed_at, tries, model_id, status"
-_EXPIRED = f"old.claimed_at < now() - interval '{KEPT_HOURS} hours'"
+_EXPIRED = f"old.claimed_at < now() - interval '{RETENTION_HOURS} hours'"
 
 # A key that is new, expired, or was left by a process that died, is taken; a row that comes back says so.
 _CLAIM = text(
@@ -66,12 +66,14 @@ _CLAIM = text(
 )
 
 
-def claim(connection: Connection, place: Place, fingerprint: str, holder: str, lease: float) -> Claim | None:
+def claim(
+    connection: Connection, idempotency_key: IdempotencyKey, fingerprint: str, holder: str, lease: float
+) -> IdempotencyClaim | None:
     """Take a key, or see what became of it: the claim is ours where its holder is.
 
     Args:
         connection: a transaction, to be committed before the create is sent.
-        place: the key.
+        idempotency_key: the key.
         fingerprint: of the request.
         holder: this request, by a name that no other has.
         lease: seconds after which a holder that died no longer stands in the way.
@@ -79,15 +81,17 @@ def claim(connection: Connection, place: Place, fingerprint: str, holder: str, l
     Returns:
         None where the key was given back between two looks.
     """
-    values = {**place._asdict(), "fingerprint": fingerprint, "holder": holder, "lease": lease}
+    values = {**idempotency_key._asdict(), "fingerprint": fingerprint, "holder": holder, "lease": lease}
     row = connection.execute(_CLAIM, values).first()
     if row is None:
         seen = text(f"SELECT {_COLUMNS} FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key")  # noqa: S608 - constant
-        row = connection.execute(seen, place._asdict()).first()
-    return Claim(*row) if row else None
+        row = connection.execute(seen, idempotency_key._asdict()).first()
+    return IdempotencyClaim(*row) if row else None
 
 
-def finish(connection: Connection, place: Place, holder: str, model_id: str, status: str | None) -> None:
+def finish(
+    connection: Connection, idempotency_key: IdempotencyKey, holder: str, model_id: str, status: str | None
+) -> None:
     """The create has happened: from now on the key means this model."""
     statement = text(
         """
@@ -95,19 +99,19 @@ def finish(connection: Connection, place: Place, holder: str, model_id: str, sta
         WHERE scope = :scope AND key = :key AND holder = :holder
         """
     )
-    values = {**place._asdict(), "holder": holder, "model_id": model_id, "status": status}
+    values = {**idempotency_key._asdict(), "holder": holder, "model_id": model_id, "status": status}
     connection.execute(statement, values)
 
 
-def release(connection: Connection, place: Place, holder: str) -> None:
+def release(connection: Connection, idempotency_key: IdempotencyKey, holder: str) -> None:
     """The create was refused, so nothing was made: the key is free again."""
     statement = text(
         "DELETE FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key AND holder = :holder"
     )
-    connection.execute(statement, {**place._asdict(), "holder": holder})
+    connection.execute(statement, {**idempotency_key._asdict(), "holder": holder})
 
 
-def leave(connection: Connection, place: Place, holder: str) -> None:
+def mark_unknown(connection: Connection, idempotency_key: IdempotencyKey, holder: str) -> None:
     """Nobody knows whether the create has happened: the next request with the key finds out."""
     statement = text(
         """
@@ -115,10 +119,10 @@ def leave(connection: Connection, place: Place, holder: str) -> None:
         WHERE scope = :scope AND key = :key AND holder = :holder
         """
     )
-    connection.execute(statement, {**place._asdict(), "holder": holder})
+    connection.execute(statement, {**idempotency_key._asdict(), "holder": holder})
 
 
-def forget_old(connection: Connection) -> None:
+def delete_expired(connection: Connection) -> None:
     """Remove keys that have expired."""
     statement = text(
         f"""

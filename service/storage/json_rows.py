@@ -35,15 +35,15 @@ def table(types: Mapping[str, str]) -> str:
 
 
 # The parameter `ids` as an array of texts.
-IDS = "ARRAY(SELECT json_array_elements_text(CAST(:ids AS json)))"
+IDS_ARRAY = "ARRAY(SELECT json_array_elements_text(CAST(:ids AS json)))"
 
 
-def types_of(known: Table, names: Sequence[str]) -> dict[str, str]:
+def column_types(known: Table, names: Sequence[str]) -> dict[str, str]:
     """The types of a table's columns."""
     return {name: _TYPES.get(kind := str(known.columns[name].type), kind.lower()) for name in names}
 
 
-def document(rows: Sequence[Mapping[str, Any]] | Sequence[str]) -> str:
+def encode_rows(rows: Sequence[Mapping[str, Any]] | Sequence[str]) -> str:
     """The parameter `rows`, or `ids`.
 
     Args:

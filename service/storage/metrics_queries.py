@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from service.storage import processes
-from service.storage.status_report import Snapshot, snapshot
+from service.storage.status_report import MirrorSnapshot, snapshot
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -18,7 +18,7 @@ STATEMENT_TIMEOUT_MS = 3000
 SEEN_SECONDS = 20.0
 
 
-class PullFigures(NamedTuple):
+class PullMetrics(NamedTuple):
     """All pulls of a kind.
 
     Attributes:
@@ -40,7 +40,7 @@ class PullFigures(NamedTuple):
     missed_webhooks: int
 
 
-class Figures(NamedTuple):
+class MetricsData(NamedTuple):
     """The mirror at one moment.
 
     Attributes:
@@ -51,10 +51,10 @@ class Figures(NamedTuple):
         processes: those that sent a heartbeat within `SEEN_SECONDS`, by kind.
     """
 
-    now: Snapshot
+    now: MirrorSnapshot
     dead_events: int
     open_alerts: dict[str, int]
-    pulls: list[PullFigures]
+    pulls: list[PullMetrics]
     processes: dict[str, int]
 
 
@@ -76,7 +76,7 @@ _PULLS = text(
 )
 
 
-def figures(connection: Connection) -> Figures:
+def figures(connection: Connection) -> MetricsData:
     """The mirror as it stands now.
 
     Args:
@@ -84,6 +84,6 @@ def figures(connection: Connection) -> Figures:
     """
     connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
     alerts = {row[0]: row[1] for row in connection.execute(_ALERTS)}
-    pulls = [PullFigures(**row) for row in connection.execute(_PULLS).mappings()]
-    living = processes.alive(connection, SEEN_SECONDS)
-    return Figures(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls, living)
+    pulls = [PullMetrics(**row) for row in connection.execute(_PULLS).mappings()]
+    living = processes.count_alive(connection, SEEN_SECONDS)
+    return MetricsData(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls, living)

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 # The columns that observations fill; the rest (observed_at, updated_at, erased_at) is our own bookkeeping.
-OBSERVED = tuple(
+OBSERVED_COLUMNS = tuple(
     column.name for column in models.columns if column.name not in {"id", "observed_at", "updated_at", "erased_at"}
 )
 
 # The columns that merges fill. `shown_at` and `shown_mark` are the pull's, and tell by themselves whether they hold.
-CLOCKS = tuple(
+CLOCK_COLUMNS = tuple(
     column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "shown_mark"}
 )
 
@@ -40,7 +40,7 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
         connection: a transaction that holds no clock yet.
         ids: of the models, each once.
     """
-    values = {"ids": json_rows.document(ids)}
+    values = {"ids": json_rows.encode_rows(ids)}
     locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
     if len(locked) < len(ids):
         # Another transaction inserted one of them meanwhile, so none was locked: the next statement sees all of them.
@@ -56,11 +56,11 @@ _LOCK_CLOCKS = text(
     ), added AS (
         INSERT INTO headshotpro.model_clocks (model_id) SELECT id FROM missing ORDER BY id
         ON CONFLICT DO NOTHING
-        RETURNING model_id, {", ".join(CLOCKS)}
+        RETURNING model_id, {", ".join(CLOCK_COLUMNS)}
     ), locked AS MATERIALIZED (
-        SELECT model_id, {", ".join(CLOCKS)} FROM headshotpro.model_clocks
+        SELECT model_id, {", ".join(CLOCK_COLUMNS)} FROM headshotpro.model_clocks
         -- Counting what was added puts it first. Those that this statement cannot see yet must not be locked last.
-        WHERE model_id = ANY({json_rows.IDS}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
+        WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
         ORDER BY model_id FOR UPDATE
     )
     SELECT * FROM added UNION ALL SELECT * FROM locked
@@ -68,13 +68,13 @@ _LOCK_CLOCKS = text(
 )
 _READ = text(
     f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
-    f"WHERE id = ANY({json_rows.IDS})"
+    f"WHERE id = ANY({json_rows.IDS_ARRAY})"
 )
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """The rows of those models that have one."""
-    return _by_key(connection.execute(_READ, {"ids": json_rows.document(ids)}), "id")
+    return _by_key(connection.execute(_READ, {"ids": json_rows.encode_rows(ids)}), "id")
 
 
 def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:
@@ -110,7 +110,7 @@ def details_to_read(connection: Connection, since: datetime, limit: int) -> list
     return [*never_read, *connection.execute(_LONGEST_UNREAD, values).scalars()]
 
 
-def details_read(connection: Connection, model_id: str, at: datetime) -> None:
+def record_details_read(connection: Connection, model_id: str, at: datetime) -> None:
     """Note that a single GET sent at an upstream time was answered, whatever it told."""
     statement = text("UPDATE headshotpro.model_clocks SET detail_at = greatest(detail_at, :at) WHERE model_id = :id")
     connection.execute(statement, {"id": model_id, "at": at})
@@ -132,13 +132,13 @@ _LONGEST_UNREAD = text(
 )
 
 
-_WRITTEN = json_rows.types_of(models, ("id", *OBSERVED, "observed_at"))
+_WRITTEN = json_rows.column_types(models, ("id", *OBSERVED_COLUMNS, "observed_at"))
 _WRITE = text(
     f"""
     INSERT INTO headshotpro.models ({", ".join(_WRITTEN)}, updated_at)
     SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {json_rows.table(_WRITTEN)}
     ON CONFLICT (id) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in (*OBSERVED, "observed_at", "updated_at"))}
+        {", ".join(f"{name} = excluded.{name}" for name in (*OBSERVED_COLUMNS, "observed_at", "updated_at"))}
     """  # noqa: S608 - names of our own columns
 )
 
@@ -152,16 +152,16 @@ def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
         now: our time of the write.
     """
     if rows:
-        connection.execute(_WRITE, {"rows": json_rows.document(rows), "now": now})
+        connection.execute(_WRITE, {"rows": json_rows.encode_rows(rows), "now": now})
 
 
 _WRITE_CLOCKS = text(
     f"""
-    UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCKS)}
-    FROM {json_rows.table(json_rows.types_of(model_clocks, ("model_id", *CLOCKS)))}
+    UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCK_COLUMNS)}
+    FROM {json_rows.table(json_rows.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS)))}
     WHERE old.model_id = new.model_id
         -- Without their ids the planner reads the whole table where it is of middling size.
-        AND old.model_id = ANY({json_rows.IDS})
+        AND old.model_id = ANY({json_rows.IDS_ARRAY})
     """  # noqa: S608 - names of our own columns
 )
 
@@ -169,5 +169,5 @@ _WRITE_CLOCKS = text(
 def write_clocks(connection: Connection, clocks: Sequence[Row]) -> None:
     """Replace the clocks of models whose locks this transaction holds; each row holds `model_id`."""
     if clocks:
-        ids = json_rows.document([row["model_id"] for row in clocks])
-        connection.execute(_WRITE_CLOCKS, {"rows": json_rows.document(clocks), "ids": ids})
+        ids = json_rows.encode_rows([row["model_id"] for row in clocks])
+        connection.execute(_WRITE_CLOCKS, {"rows": json_rows.encode_rows(clocks), "ids": ids})

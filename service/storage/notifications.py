@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 # A process that has a receiver in hand is given up after this; longer than a sending can take.
 LEASE_SECONDS = 60.0
-FIRST_PAUSE_SECONDS = 10.0
-LONGEST_PAUSE_SECONDS = 900.0
-KEPT_DAYS = 7
+FIRST_RETRY_SECONDS = 10.0
+MAX_RETRY_SECONDS = 900.0
+RETENTION_DAYS = 7
 
 
-def sum_up_past(connection: Connection, detail: Mapping[str, Any] | None) -> None:
+def record_past_summary(connection: Connection, detail: Mapping[str, Any] | None) -> None:
     """Note that the past is summed up, with a notice of it where there is something to tell."""
     connection.execute(text("UPDATE headshotpro.alert_watch SET past_summed_at = now()"))
     if detail is not None:
@@ -36,7 +36,7 @@ def sum_up_past(connection: Connection, detail: Mapping[str, Any] | None) -> Non
         )
 
 
-def is_time(connection: Connection, window: float) -> bool:
+def window_passed(connection: Connection, window: float) -> bool:
     """Whether the oldest notice that was not handed out has waited for `window` seconds."""
     statement = text(
         "SELECT EXISTS (SELECT FROM headshotpro.notices "
@@ -73,7 +73,7 @@ _RELEASE = text(
 )
 
 
-def remind(connection: Connection, interval: float) -> None:
+def release_reminders(connection: Connection, interval: float) -> None:
     """Hand out reminders of open alerts that nobody acknowledged, once the oldest telling is `interval` seconds ago.
 
     Those that were told of in the younger half of the interval wait for the next time, all others come along. While
@@ -138,7 +138,7 @@ _SET_RECEIVERS = text(
 )
 
 
-def due(connection: Connection, digests: Sequence[str]) -> list[str]:
+def due_receivers(connection: Connection, digests: Sequence[str]) -> list[str]:
     """Those of the receivers that wait for something and may be tried now."""
     statement = text(
         """
@@ -181,7 +181,7 @@ def titles(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {row.id: row.title for row in connection.execute(statement, {"ids": list(ids)})}
 
 
-def sent(connection: Connection, digest: str, ids: Sequence[int]) -> None:
+def mark_sent(connection: Connection, digest: str, ids: Sequence[int]) -> None:
     """The receiver took these notices."""
     connection.execute(
         text(
@@ -196,7 +196,7 @@ def sent(connection: Connection, digest: str, ids: Sequence[int]) -> None:
     )
 
 
-def not_sent(connection: Connection, digest: str, error: str) -> int:
+def record_failure(connection: Connection, digest: str, error: str) -> int:
     """The receiver took nothing: it is tried again after a pause that doubles. How often in a row it has failed."""
     statement = text(
         """
@@ -205,13 +205,13 @@ def not_sent(connection: Connection, digest: str, error: str) -> int:
         WHERE digest = :digest RETURNING failures
         """
     )
-    values = {"digest": digest, "error": error, "first": FIRST_PAUSE_SECONDS, "longest": LONGEST_PAUSE_SECONDS}
+    values = {"digest": digest, "error": error, "first": FIRST_RETRY_SECONDS, "longest": MAX_RETRY_SECONDS}
     return int(connection.execute(statement, values).scalar_one())
 
 
-def tidy(connection: Connection) -> None:
+def delete_old(connection: Connection) -> None:
     """Forget notices that were handed out long ago, sent or not; one that is still to tell of an open alert stays."""
-    connection.execute(_TIDY, {"days": KEPT_DAYS})
+    connection.execute(_TIDY, {"days": RETENTION_DAYS})
 
 
 _TIDY = text(

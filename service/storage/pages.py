@@ -20,42 +20,52 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # What a list page tells of a model.
-TOLD = ("uid", "email", "title", "status", "team_id", "team_name", "is_development", "created_at", "finished_at")
+PAGE_COLUMNS = (
+    "uid",
+    "email",
+    "title",
+    "status",
+    "team_id",
+    "team_name",
+    "is_development",
+    "created_at",
+    "finished_at",
+)
 
-_NAMES = ", ".join(TOLD)
-_NEWCOMER = {
-    **json_rows.types_of(models, ("id", *TOLD)),
+_NAMES = ", ".join(PAGE_COLUMNS)
+_NEW_MODEL_TYPES = {
+    **json_rows.column_types(models, ("id", *PAGE_COLUMNS)),
     "at": "timestamptz",
     "until": "timestamptz",
-    "mark": "bigint",
+    "digest": "bigint",
 }
-_BEGINNING = {"id": "text", "status": "text", "at": "timestamptz", "changed": "jsonb"}
+_FIRST_CHANGE_TYPES = {"id": "text", "status": "text", "at": "timestamptz", "changed": "jsonb"}
 
 
-def add(connection: Connection, newcomers: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
+def add(connection: Connection, new_models: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
     """Insert models that were met for the first time, with their clocks; somebody may have been quicker with some.
 
     Missing clocks are inserted before the first lock is taken, and in id order, as `models.lock_clocks` does it.
 
     Args:
         connection: a transaction that holds no clock yet.
-        newcomers: each with `id`, and where the page alone tells all that is known of it, the fields of `TOLD`, the
-            times `at` and `until` of the answer, and the page's `mark`.
+        new_models: each with `id`, and where the page alone holds all that is known of it, the fields of
+            `PAGE_COLUMNS`, the times `at` and `until` of the response, and the page's `digest`.
         now: our time of the write.
 
     Returns:
         The ids of the models that were inserted.
     """
-    return set(connection.execute(_ADD, {"rows": json_rows.document(newcomers), "now": now}).scalars())
+    return set(connection.execute(_ADD, {"rows": json_rows.encode_rows(new_models), "now": now}).scalars())
 
 
 _ADD = text(
     f"""
     WITH newcomer AS MATERIALIZED (
-        SELECT * FROM {json_rows.table(_NEWCOMER)}
+        SELECT * FROM {json_rows.table(_NEW_MODEL_TYPES)}
     ), clock AS (
         INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, until, shown_at, shown_mark)
-        SELECT id, at, at, until, at, mark FROM newcomer ORDER BY id
+        SELECT id, at, at, until, at, digest FROM newcomer ORDER BY id
         ON CONFLICT DO NOTHING
         RETURNING model_id
     )
@@ -69,16 +79,16 @@ _ADD = text(
 # Models of some pages: `page` counts from 0 which of them told it, `gone` is whether it showed the model as deleted.
 _SHOWN = """
     ROWS FROM (
-        json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:marks AS json)),
+        json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:digests AS json)),
         json_array_elements_text(CAST(:gone AS json)), json_array_elements_text(CAST(:pages AS json))
-    ) AS told (id, mark, gone, page)
+    ) AS told (id, digest, gone, page)
 """
 _AT, _UNTIL = (f"(CAST(:{name} AS timestamptz[]))[CAST(told.page AS int) + 1]" for name in ("ats", "untils"))
-_NO_EXCEPTIONS = f"(c.exceptions IS NULL OR NOT c.exceptions ?| CAST('{{{','.join(TOLD)}}}' AS text[]))"
+_NO_EXCEPTIONS = f"(c.exceptions IS NULL OR NOT c.exceptions ?| CAST('{{{','.join(PAGE_COLUMNS)}}}' AS text[]))"
 
 
-class Shown(NamedTuple):
-    """What pages show: models, each once, a mark of what is told of each, whether as deleted, and by which page.
+class ShownModels(NamedTuple):
+    """What pages show: models, each once, a digest of what is told of each, whether as deleted, and by which page.
 
     Attributes:
         ats: of each page, the upstream time from which it holds.
@@ -86,7 +96,7 @@ class Shown(NamedTuple):
     """
 
     ids: Sequence[str]
-    marks: Sequence[int]
+    digests: Sequence[int]
     gone: Sequence[bool]
     pages: Sequence[int]
     ats: Sequence[datetime]
@@ -95,11 +105,11 @@ class Shown(NamedTuple):
     @property
     def values(self) -> dict[str, Any]:
         """As parameters."""
-        arrays = {name: json_rows.document(getattr(self, name)) for name in ("ids", "marks", "gone", "pages")}
+        arrays = {name: json_rows.encode_rows(getattr(self, name)) for name in ("ids", "digests", "gone", "pages")}
         return {**arrays, "ats": self.ats, "untils": self.untils}
 
 
-class Met(NamedTuple):
+class KnownModels(NamedTuple):
     """What the mirror knew of models that pages show.
 
     Attributes:
@@ -113,7 +123,7 @@ class Met(NamedTuple):
     unconfirmed: set[str]
 
 
-def confirm(connection: Connection, shown: Shown, ids: Sequence[str], began_at: datetime) -> Met:
+def confirm(connection: Connection, shown: ShownModels, ids: Sequence[str], began_at: datetime) -> KnownModels:
     """Move the clocks of those models of which the newest that is known is what a page told, and tells again.
 
     Left alone are models that another source told of since, with fields that are known as of times of their own, or
@@ -129,12 +139,12 @@ def confirm(connection: Connection, shown: Shown, ids: Sequence[str], began_at: 
         ids: of all models to be locked, those of `shown` and maybe others.
         began_at: upstream time of the pull's first page.
     """
-    values = {**shown.values, "all_ids": json_rows.document(ids), "began_at": began_at}
+    values = {**shown.values, "all_ids": json_rows.encode_rows(ids), "began_at": began_at}
     missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
-    return Met(set(missing), new, set(unconfirmed))
+    return KnownModels(set(missing), new, set(unconfirmed))
 
 
-_ALL_IDS = json_rows.IDS.replace(":ids", ":all_ids")
+_ALL_IDS = json_rows.IDS_ARRAY.replace(":ids", ":all_ids")
 _CONFIRM = text(
     f"""
     WITH missing AS MATERIALIZED (
@@ -150,7 +160,7 @@ _CONFIRM = text(
             shown_at = greatest(c.shown_at, {_AT}), until = greatest(c.until, {_UNTIL}),
             gone_at = CASE WHEN CAST(told.gone AS boolean) THEN greatest(c.gone_at, {_AT}) ELSE c.gone_at END
         FROM locked JOIN {_SHOWN} ON locked.model_id = told.id
-        WHERE c.model_id = locked.model_id AND c.shown_mark = CAST(told.mark AS bigint)
+        WHERE c.model_id = locked.model_id AND c.shown_mark = CAST(told.digest AS bigint)
             AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
             AND CASE WHEN CAST(told.gone AS boolean) THEN c.gone_from <= {_AT} AND c.core_status IS NULL
                 ELSE c.gone_at IS NULL OR c.gone_at < c.alive_at END
@@ -163,7 +173,7 @@ _CONFIRM = text(
 )
 
 
-def surely_newest(connection: Connection, shown: Shown) -> set[str]:
+def surely_newest(connection: Connection, shown: ShownModels) -> set[str]:
     """Those models of which all that is known is older than what pages told: they win, and no tie is to be settled."""
     return set(connection.execute(_SURELY_NEWEST, shown.values).scalars())
 
@@ -176,42 +186,42 @@ _SURELY_NEWEST = text(
 )
 
 
-def mark(connection: Connection, shown: Shown) -> None:
+def save_digests(connection: Connection, shown: ShownModels) -> None:
     """Remember what pages told of models that were applied, where it won every field."""
     connection.execute(_MARK, shown.values)
 
 
 _MARK = text(
     f"""
-    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_mark = CAST(told.mark AS bigint)
+    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_mark = CAST(told.digest AS bigint)
     FROM {_SHOWN}
     WHERE c.model_id = told.id AND c.core_at = {_AT} AND c.profile_at = {_AT} AND {_NO_EXCEPTIONS}
     """  # noqa: S608 - names of our own columns
 )
 
 
-def begin_histories(
-    connection: Connection, beginnings: Sequence[Mapping[str, Any]], pull_id: int, now: datetime
+def append_first_changes(
+    connection: Connection, first_changes: Sequence[Mapping[str, Any]], pull_id: int, now: datetime
 ) -> None:
     """Write the first change of models that a pull inserted, as the last statements of their transaction.
 
     Args:
         connection: the transaction that added them.
-        beginnings: each with `id`, `status`, `at` and `changed`.
+        first_changes: each with `id`, `status`, `at` and `changed`.
         pull_id: the pull that met them.
         now: our time of the write.
     """
-    values = {"rows": json_rows.document(beginnings), "pull_id": pull_id, "now": now}
-    connection.execute(_BEGIN_HISTORIES, values)
+    values = {"rows": json_rows.encode_rows(first_changes), "pull_id": pull_id, "now": now}
+    connection.execute(_APPEND_FIRST_CHANGES, values)
 
 
-_BEGIN_HISTORIES = text(
+_APPEND_FIRST_CHANGES = text(
     f"""
     WITH {COMMIT_ORDER}, added AS (
         INSERT INTO headshotpro.model_changes
             (model_id, to_status, changed, source, pull_id, observed_at, recorded_at)
         SELECT id, status, changed, 'pull', :pull_id, at, :now
-        FROM {json_rows.table(_BEGINNING)}, commit_order ORDER BY place
+        FROM {json_rows.table(_FIRST_CHANGE_TYPES)}, commit_order ORDER BY place
         RETURNING id
     )
     SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added

@@ -9,14 +9,14 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-FORGET_AFTER_DAYS = 1
+RETENTION_DAYS = 1
 
 
-class Process(NamedTuple):
+class ProcessRow(NamedTuple):
     """A web, worker or clock process.
 
     Attributes:
-        name: its own; see `process_name.own_name`.
+        name: its own; see `process_identity.new_process_name`.
         kind: `web`, `worker` or `clock`.
         host: name of the machine.
         version: of the code that it runs.
@@ -28,7 +28,7 @@ class Process(NamedTuple):
     version: str
 
 
-def beat(connection: Connection, process: Process, age: float) -> None:
+def beat(connection: Connection, process: ProcessRow, age: float) -> None:
     """Note that a process lives now; `age` is the seconds since it started."""
     connection.execute(_BEAT, {**process._asdict(), "age": age})
 
@@ -47,19 +47,19 @@ def remove(connection: Connection, name: str) -> None:
     connection.execute(text("DELETE FROM headshotpro.processes WHERE name = :name"), {"name": name})
 
 
-def names(connection: Connection, kind: str) -> list[str]:
+def list_names(connection: Connection, kind: str) -> list[str]:
     """The names of all processes of a kind that have a row."""
     statement = text("SELECT name FROM headshotpro.processes WHERE kind = :kind")
     return list(connection.execute(statement, {"kind": kind}).scalars())
 
 
-def forget_unseen(connection: Connection) -> None:
+def delete_unseen(connection: Connection) -> None:
     """Remove the rows of processes that died without a word a day ago."""
     statement = text("DELETE FROM headshotpro.processes WHERE seen_at < now() - make_interval(days => :days)")
-    connection.execute(statement, {"days": FORGET_AFTER_DAYS})
+    connection.execute(statement, {"days": RETENTION_DAYS})
 
 
-def listed(connection: Connection) -> list[dict[str, Any]]:
+def list_rows(connection: Connection) -> list[dict[str, Any]]:
     """Every row, by kind and name."""
     statement = text(
         "SELECT name, kind, host, version, started_at, seen_at FROM headshotpro.processes ORDER BY kind, name"
@@ -67,7 +67,7 @@ def listed(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def alive(connection: Connection, seconds: float) -> dict[str, int]:
+def count_alive(connection: Connection, seconds: float) -> dict[str, int]:
     """How many processes of each kind sent a heartbeat within some seconds."""
     statement = text(
         "SELECT kind, count(*) FROM headshotpro.processes "

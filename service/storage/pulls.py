@@ -19,19 +19,19 @@ LEASE_SECONDS = 15.0
 # A pull that stood still for longer starts again: what it read is no longer one picture.
 RESUMABLE_SECONDS = 300.0
 # Whose lease it is while a pull rests after an error of the upstream.
-NOBODY = ""
+NO_HOLDER = ""
 
 COUNTERS = ("requests", "pages", "models_seen", "inserted", "changed", "tombstoned")
 
 
-class Claim(NamedTuple):
+class PullClaim(NamedTuple):
     """A pull that this process may go on with: its number, and the state of its checkpoint (empty: it begins)."""
 
     pull_id: int
     state: dict[str, Any]
 
 
-def claim(connection: Connection, kind: str, holder: str, interval: float) -> Claim | None:
+def claim(connection: Connection, kind: str, holder: str, interval: float) -> PullClaim | None:
     """Take the lease of the running pull of a kind, or begin one.
 
     Steps: a checkpoint whose lease has ended is taken over, or, where it stood still too long, its pull is failed;
@@ -46,15 +46,15 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Cl
     _fail_abandoned(connection, kind)
     taken = connection.execute(_TAKE_OVER, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS}).one_or_none()
     if taken is not None:
-        return Claim(*taken)
+        return PullClaim(*taken)
     begun = connection.execute(
         _BEGIN, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS, "interval": interval}
     ).one_or_none()
-    return Claim(*begun) if begun else None
+    return PullClaim(*begun) if begun else None
 
 
 def holder(connection: Connection, kind: str) -> str | None:
-    """The process that has the lease of the running pull of a kind; `NOBODY` while it rests, None where none runs."""
+    """The process that has the lease of the running pull of a kind; `NO_HOLDER` while suspended, None if none runs."""
     statement = text("SELECT holder FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until > now()")
     found: str | None = connection.execute(statement, {"kind": kind}).scalar()
     return found
@@ -122,7 +122,7 @@ _FAIL_ABANDONED = text(
 )
 
 
-def keep(
+def save_checkpoint(
     connection: Connection, pull_id: int, holder: str, state: Mapping[str, Any], counted: Mapping[str, int]
 ) -> None:
     """Write where a pull stands and renew its lease, in the transaction of the page that brought it there.
@@ -132,11 +132,11 @@ def keep(
     """
     values = {"id": pull_id, "holder": holder, "lease": LEASE_SECONDS, "state": json.dumps(state)}
     counts = {name: counted.get(name, 0) for name in COUNTERS}
-    if connection.execute(_KEEP, values | counts).rowcount == 0:
+    if connection.execute(_SAVE_CHECKPOINT, values | counts).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
 
-_KEEP = text(
+_SAVE_CHECKPOINT = text(
     f"""
     WITH kept AS (
         UPDATE headshotpro.pull_checkpoints
@@ -150,7 +150,7 @@ _KEEP = text(
 )
 
 
-def rest(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
+def suspend(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
     """Give the lease back; nobody goes on before `seconds` are over, unless a person wishes it.
 
     Raises:
@@ -163,7 +163,7 @@ def rest(connection: Connection, pull_id: int, holder: str, seconds: float) -> N
         WHERE pull_id = :id AND holder = :holder
         """
     )
-    values = {"id": pull_id, "holder": holder, "nobody": NOBODY, "seconds": seconds}
+    values = {"id": pull_id, "holder": holder, "nobody": NO_HOLDER, "seconds": seconds}
     if connection.execute(statement, values).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
@@ -246,7 +246,7 @@ def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
     return dict(row) if row else None
 
 
-def listed(connection: Connection, *, kind: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
+def list_rows(connection: Connection, *, kind: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
     """The newest pulls first."""
     statement = text(
         """
@@ -305,7 +305,7 @@ def reopen(connection: Connection, pull_id: int) -> bool:
     return connection.execute(statement, {"id": pull_id}).rowcount == 1
 
 
-def decide(
+def close_held(
     connection: Connection, pull_id: int, status: str, error: str | None = None, postponed: Sequence[str] = ()
 ) -> None:
     """End a held pull as a person decided."""

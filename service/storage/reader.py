@@ -17,15 +17,15 @@ from service.storage.tables import alerts, model_changes, models, processes, pul
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-ROLE = "headshotpro_reader"
+READER_ROLE = "headshotpro_reader"
 
 # What people may read, besides every view. Other tables are how the inside works, and hold bodies as they were sent.
-PUBLISHED = (models, model_changes, webhook_events, pulls, set_aside, alerts, processes)
+READABLE_TABLES = (models, model_changes, webhook_events, pulls, set_aside, alerts, processes)
 # Bodies hold more personal data than any dashboard needs.
-WITHHELD = {webhook_events.name: ("payload",)}
+HIDDEN_COLUMNS = {webhook_events.name: ("payload",)}
 
 # Two databases of one server may be migrated at the same moment, and roles are the server's.
-_MAKE = """
+_CREATE_ROLE = """
 DO $$
 BEGIN
     IF to_regrole('headshotpro_reader') IS NULL
@@ -61,12 +61,12 @@ $$
 def script() -> tuple[str, str]:
     """The SQL that makes the role, and the one that grants; both may be run again and again."""
     tables = (
-        f"GRANT SELECT ({', '.join(_columns(table.name, table.columns.keys()))}) ON {table.fullname} TO {ROLE};"
-        if table.name in WITHHELD
-        else f"GRANT SELECT ON {table.fullname} TO {ROLE};"
-        for table in PUBLISHED
+        f"GRANT SELECT ({', '.join(_columns(table.name, table.columns.keys()))}) ON {table.fullname} TO {READER_ROLE};"
+        if table.name in HIDDEN_COLUMNS
+        else f"GRANT SELECT ON {table.fullname} TO {READER_ROLE};"
+        for table in READABLE_TABLES
     )
-    return _MAKE, _GRANT.replace("-- tables", "\n    ".join(tables))
+    return _CREATE_ROLE, _GRANT.replace("-- tables", "\n    ".join(tables))
 
 
 def grant(connection: Connection) -> str | None:
@@ -82,14 +82,16 @@ def grant(connection: Connection) -> str | None:
         # What is refused shows in what is missing; some of it Postgres only warns of.
         with suppress(ProgrammingError), connection.begin_nested():
             connection.execute(text(statement))
-    if connection.execute(text("SELECT to_regrole(:role)"), {"role": ROLE}).scalar() is None:
+    if connection.execute(text("SELECT to_regrole(:role)"), {"role": READER_ROLE}).scalar() is None:
         return (
-            f"Skipped: {ROLE} was not made, because this user may not make roles. "
-            f"Have a DBA run `CREATE ROLE {ROLE} NOLOGIN`, then migrate again."
+            f"Skipped: {READER_ROLE} was not made, because this user may not make roles. "
+            f"Have a DBA run `CREATE ROLE {READER_ROLE} NOLOGIN`, then migrate again."
         )
-    missing = connection.execute(_UNREADABLE, {"role": ROLE, "tables": [table.name for table in PUBLISHED]}).scalars()
+    missing = connection.execute(
+        _UNREADABLE, {"role": READER_ROLE, "tables": [table.name for table in READABLE_TABLES]}
+    ).scalars()
     if names := ", ".join(missing):
-        return f"Skipped: {ROLE} may not read {names}; the schema's owner has to run this."
+        return f"Skipped: {READER_ROLE} may not read {names}; the schema's owner has to run this."
     return None
 
 
@@ -108,4 +110,4 @@ _UNREADABLE = text(
 
 
 def _columns(table: str, names: list[str]) -> list[str]:
-    return [name for name in names if name not in WITHHELD[table]]
+    return [name for name in names if name not in HIDDEN_COLUMNS[table]]

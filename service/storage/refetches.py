@@ -1,4 +1,4 @@
-"""`wishes`: questions that only a single GET answers. Asked in batches, claimed by a conditional UPDATE."""
+"""`wishes`: refetch requests, which only a single GET answers. Added in batches, claimed by a conditional UPDATE."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-class Wish(NamedTuple):
+class RefetchRequest(NamedTuple):
     """A question about one model.
 
     Attributes:
@@ -35,17 +35,17 @@ class Wish(NamedTuple):
     pull_id: int | None = None
 
 
-_ASKED = {
+_REQUEST_TYPES = {
     "model_id": "text",
     "after": "timestamptz",
     "reason": "text",
     "due_at": "timestamptz",
     "pull_id": "bigint",
 }
-_ASK = text(
+_ADD = text(
     f"""
     INSERT INTO headshotpro.wishes AS old (model_id, after, reason, due_at, pull_id)
-    SELECT model_id, after, reason, due_at, pull_id FROM {json_rows.table(_ASKED)} ORDER BY model_id
+    SELECT model_id, after, reason, due_at, pull_id FROM {json_rows.table(_REQUEST_TYPES)} ORDER BY model_id
     ON CONFLICT (model_id) DO UPDATE SET
         after = greatest(old.after, excluded.after),
         pull_id = coalesce(excluded.pull_id, old.pull_id),
@@ -68,20 +68,20 @@ _CLAIM = text(
 )
 
 
-def ask(connection: Connection, wishes: Sequence[Wish]) -> None:
+def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
     """Add questions, one for each model at most; those about one model coalesce to the youngest time."""
-    if wishes:
-        values = {"rows": json_rows.document([wish._asdict() for wish in wishes])}
-        connection.execute(_ASK, values)
+    if requests:
+        values = {"rows": json_rows.encode_rows([request._asdict() for request in requests])}
+        connection.execute(_ADD, values)
 
 
-def claim(connection: Connection, limit: int, hold: float) -> list[Wish]:
+def claim(connection: Connection, limit: int, hold: float) -> list[RefetchRequest]:
     """Take due questions; one that is not settled comes due again after `hold` seconds."""
     rows = connection.execute(_CLAIM, {"limit": limit, "hold": hold}).all()
-    return [Wish(*row) for row in rows]
+    return [RefetchRequest(*row) for row in rows]
 
 
-def settle(connection: Connection, ids: Sequence[str], sent_at: datetime) -> None:
+def complete(connection: Connection, ids: Sequence[str], sent_at: datetime) -> None:
     """Remove what a single GET answered, or a 404 about a tombstone, sent at an upstream time."""
     statement = text(
         "DELETE FROM headshotpro.wishes "
@@ -90,15 +90,15 @@ def settle(connection: Connection, ids: Sequence[str], sent_at: datetime) -> Non
     connection.execute(statement, {"ids": list(ids), "sent_at": sent_at})
 
 
-def settle_profiles(connection: Connection, ids: Sequence[str]) -> None:
+def complete_profiles(connection: Connection, ids: Sequence[str]) -> None:
     """Remove what a list page answers too: the questions for a profile."""
     statement = text(
-        f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({json_rows.IDS}) AND after IS NULL"  # noqa: S608 - our words
+        f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
     )
-    connection.execute(statement, {"ids": json_rows.document(ids)})
+    connection.execute(statement, {"ids": json_rows.encode_rows(ids)})
 
 
-def give_back(connection: Connection, ids: Sequence[str], seconds: float) -> None:
+def release(connection: Connection, ids: Sequence[str], seconds: float) -> None:
     """Claimed questions that were not asked may be asked after so many seconds."""
     statement = text(
         "UPDATE headshotpro.wishes SET due_at = now() + make_interval(secs => :seconds), attempts = attempts - 1 "
@@ -128,7 +128,7 @@ def due_profiles(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(statement, {"limit": limit}).scalars())
 
 
-def looked_for(connection: Connection, ids: Sequence[str]) -> None:
+def count_page_read(connection: Connection, ids: Sequence[str]) -> None:
     """Note that a list page was read for these, whether it showed them or not."""
     statement = text("UPDATE headshotpro.wishes SET attempts = attempts + 1 WHERE model_id = ANY(CAST(:ids AS text[]))")
     connection.execute(statement, {"ids": list(ids)})

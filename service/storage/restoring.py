@@ -20,7 +20,7 @@ _REFUSED = text(
         AND NOT has_sequence_privilege(format('%I.%I', schemaname, sequencename), 'UPDATE')
     """
 )
-_MOVE = text(
+_ADVANCE = text(
     """
     SELECT sequencename, setval(
         format('%I.%I', schemaname, sequencename)::regclass, (coalesce(last_value, 0) / :step + 1) * :step
@@ -30,7 +30,7 @@ _MOVE = text(
 )
 
 
-def move_numbers_on(connection: Connection) -> int:
+def advance_sequences(connection: Connection) -> int:
     """Let every number of ours go on behind all that may have been given out after the dump was made.
 
     A reader of `model_changes` may have seen numbers that the dump does not know. Given out again, for other changes,
@@ -46,5 +46,5 @@ def move_numbers_on(connection: Connection) -> int:
         raise SettingsError(
             f"the user of DATABASE_URL may not change {refused[0]}: run this as the one who runs `migrate`"
         )
-    moved = {row.sequencename: row.setval for row in connection.execute(_MOVE, {"step": STEP})}
+    moved = {row.sequencename: row.setval for row in connection.execute(_ADVANCE, {"step": STEP})}
     return int(moved["model_changes_id_seq"])

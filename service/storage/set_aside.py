@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # Only a single GET contains these, so only a GET can report that they are well again. Names as the vendor spells them.
-DETAIL = frozenset({"photoCount", "favoritePhotoId"})
-_DETAIL = f"CAST('{{{','.join(sorted(DETAIL))}}}' AS text[])"
+DETAIL_FIELDS = frozenset({"photoCount", "favoritePhotoId"})
+_DETAIL = f"CAST('{{{','.join(sorted(DETAIL_FIELDS))}}}' AS text[])"
 
 
-class SetAside(NamedTuple):
+class SetAsideRecord(NamedTuple):
     """A record, or fields of one, that could not be used.
 
     Attributes:
@@ -48,7 +48,7 @@ _NOTE = text(
 )
 
 
-def note(connection: Connection, found: Sequence[SetAside]) -> None:
+def note(connection: Connection, found: Sequence[SetAsideRecord]) -> None:
     """Write down what could not be used; what is open already stays one row.
 
     Call it after the locks of the models are taken: all writers take their locks in that order.
@@ -56,7 +56,7 @@ def note(connection: Connection, found: Sequence[SetAside]) -> None:
     unique = {(one.model_id or "", one.fields, one.reason): one for one in found}
     if unique:
         rows = [one._asdict() for _, one in sorted(unique.items())]
-        connection.execute(_NOTE, {"rows": json_rows.document(rows)})
+        connection.execute(_NOTE, {"rows": json_rows.encode_rows(rows)})
 
 
 # A row that was found after the pull began may be younger than the page that showed the model.

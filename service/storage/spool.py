@@ -28,7 +28,7 @@ def put(  # noqa: PLR0917 - the fields of a delivery, in their order
         body: its body, without login links.
         signed_at: its signed timestamp, in Unix seconds.
         received_at: our time of its arrival.
-        delivery_id: the door's id of it.
+        delivery_id: the endpoint's id of it.
         event_id: the id of its event.
     """
     statement = text(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-class Snapshot(NamedTuple):
+class MirrorSnapshot(NamedTuple):
     """The mirror at one moment.
 
     Attributes:
@@ -23,7 +23,7 @@ class Snapshot(NamedTuple):
         missed_webhooks: changes that pulls found without a webhook, in the last 24 hours.
         spooled_events: deliveries that wait in Postgres.
         oldest_spooled_seconds: age of the oldest of them.
-        open_questions: what only a GET can tell, still to be asked.
+        open_refetches: what only a GET can tell, still to be asked.
         last_event_at: when the newest event that is kept was accepted.
     """
 
@@ -34,7 +34,7 @@ class Snapshot(NamedTuple):
     missed_webhooks: int
     spooled_events: int
     oldest_spooled_seconds: float | None
-    open_questions: int
+    open_refetches: int
     last_event_at: datetime | None = None
 
 
@@ -46,15 +46,15 @@ _NOW = text(
             AS missed_webhooks,
         (SELECT extract(epoch FROM now() - min(received_at))::float FROM headshotpro.event_spool)
             AS oldest_spooled_seconds,
-        (SELECT count(*) FROM headshotpro.wishes) AS open_questions
+        (SELECT count(*) FROM headshotpro.wishes) AS open_refetches
     FROM headshotpro.mirror_status
     """
 )
 
 
-def snapshot(connection: Connection) -> Snapshot:
+def snapshot(connection: Connection) -> MirrorSnapshot:
     """The mirror as it stands now."""
-    return Snapshot(**connection.execute(_NOW).mappings().one())
+    return MirrorSnapshot(**connection.execute(_NOW).mappings().one())
 
 
 def events_processed(connection: Connection, since: datetime) -> int:
@@ -67,7 +67,7 @@ def events_processed(connection: Connection, since: datetime) -> int:
     return int(connection.execute(statement, {"since": since}).scalar_one())
 
 
-def server(connection: Connection) -> tuple[str, datetime]:
+def server_info(connection: Connection) -> tuple[str, datetime]:
     """Postgres' version and its clock."""
     row = connection.execute(text("SELECT current_setting('server_version'), clock_timestamp()")).one()
     return str(row[0]), row[1]

@@ -27,27 +27,27 @@ _SUSPECT = f"""
 """
 
 
-class Count(NamedTuple):
+class SuspectCount(NamedTuple):
     """How many suspects there are that no person decides about, and how many live models."""
 
     suspects: int
     live: int
 
 
-def next_few(connection: Connection, began_at: datetime, above: str, limit: int) -> list[str]:
+def list_above(connection: Connection, began_at: datetime, above: str, limit: int) -> list[str]:
     """Suspects of a pull whose first page was sent at an upstream time; in id order, above an id."""
     statement = text(f"SELECT m.id {_SUSPECT} AND m.id > :above ORDER BY m.id LIMIT :limit")
     rows = connection.execute(statement, {"began_at": began_at, "above": above, "limit": limit})
     return list(rows.scalars())
 
 
-def count(connection: Connection, began_at: datetime) -> Count:
+def count(connection: Connection, began_at: datetime) -> SuspectCount:
     """How many there are, to be held against the whole mirror."""
     statement = text(
         f"SELECT (SELECT count(*) {_SUSPECT}), "  # noqa: S608 - constant
         "(SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted')"
     )
-    return Count(*connection.execute(statement, {"began_at": began_at}).one())
+    return SuspectCount(*connection.execute(statement, {"began_at": began_at}).one())
 
 
 def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:
@@ -77,7 +77,7 @@ def release(connection: Connection, pull_id: int) -> None:
     connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE pull_id = :id"), {"id": pull_id})
 
 
-def leave_alone(connection: Connection, pull_id: int, seconds: float) -> None:
+def exempt_for(connection: Connection, pull_id: int, seconds: float) -> None:
     """No pull decides the suspects of this one for some time."""
     statement = text(
         "UPDATE headshotpro.held_suspects SET left_alone_until = now() + make_interval(secs => :seconds) "

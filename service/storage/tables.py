@@ -214,11 +214,13 @@ webhook_events = Table(
     _text("error", "Why it is dead"),
     Column("payload", JSONB, comment="The body as it was sent, without login links"),
     _time("created_at", "When it happened, by the vendor; null where it did not say"),
-    _time("received_at", "When the door took it", nullable=False),
+    _time("received_at", "When the endpoint took it", nullable=False),
     _time("signed_at", "The signed timestamp of its first delivery: it did not happen later"),
     _time("processed_at", "When it was applied", nullable=False),
     Column("deliveries", Integer, nullable=False, server_default=text("1"), comment="How often it was delivered"),
-    Column("delivery_ids", ARRAY(Text), comment="The door's ids of its first deliveries: one read twice counts once"),
+    Column(
+        "delivery_ids", ARRAY(Text), comment="The endpoint's ids of its first deliveries: one read twice counts once"
+    ),
     comment="One row for each webhook event that was processed",
 )
 Index(None, webhook_events.c.model_id, webhook_events.c.received_at)
@@ -372,8 +374,8 @@ event_spool = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order of arrival"),
     Column("body", BYTEA, nullable=False, comment="The delivery's body, without login links"),
     Column("signed_at", BigInteger, nullable=False, comment="Its signed timestamp, Unix seconds"),
-    _time("received_at", "When the door took it", nullable=False),
-    _text("delivery_id", "The door's id of it: Redis may hold it too"),
+    _time("received_at", "When the endpoint took it", nullable=False),
+    _text("delivery_id", "The endpoint's id of it: Redis may hold it too"),
     _text("event_id", "The id of its event; null where an older web process took it: it is found in the body then"),
     comment="Deliveries taken while Redis could not take them",
 )

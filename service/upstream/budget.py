@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import redis
 
 from service.broker.cluster import ClusterFound
-from service.errors import ClusterRefused, InboxUnavailable
+from service.errors import ClusterRefused, RedisUnavailable
 from service.upstream import budget_scripts
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Priority(Enum):
 
 
 # The part of the budget that a request leaves to more urgent ones.
-_LEFT_TO_URGENT = {
+_RESERVED_FOR_URGENT = {
     Priority.REFETCH: 0.0,
     Priority.DELETION: 0.02,
     Priority.HOT: 0.05,
@@ -47,7 +47,7 @@ _LEFT_TO_URGENT = {
 }
 
 
-class _Rate(NamedTuple):
+class _KnownRateLimit(NamedTuple):
     """What rate headers tell: requests a minute, how many are left until the reset, and when that is."""
 
     limit: int
@@ -55,7 +55,7 @@ class _Rate(NamedTuple):
     reset_at: float
 
 
-class Budget:
+class RequestBudget:
     """The requests that all our processes together may send.
 
     The limit is the vendor's newest `X-RateLimit-Limit`, 300 a minute until it has said one; of it `share` is ours, at
@@ -81,23 +81,23 @@ class Budget:
         self._note = client.register_script(budget_scripts.NOTE)
         self._block = client.register_script(budget_scripts.BLOCK)
         self._left = client.register_script(budget_scripts.LEFT)
-        self._known: _Rate | None = None
+        self._known: _KnownRateLimit | None = None
 
     def acquire(self, priority: Priority) -> float:
         """0.0: one request may be sent now, and is counted. Otherwise: seconds to wait before asking again.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
         kind = priority.value if priority in (Priority.FULL, Priority.DETAIL) else "other"
         shares = (self._share, self._detail_share, self._window)
-        wait, *told = _run(self._acquire, *shares, kind, _LEFT_TO_URGENT[priority])
-        if told:
-            limit, remaining, milliseconds = told
-            self._known = _Rate(limit, remaining, time.time() + milliseconds / 1000)
+        wait, *stored_limit = _run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority])
+        if stored_limit:
+            limit, remaining, milliseconds = stored_limit
+            self._known = _KnownRateLimit(limit, remaining, time.time() + milliseconds / 1000)
         return int(wait) / 1000
 
-    def note(self, limit: int, remaining: int, reset_at: float) -> None:
+    def record_rate_limit(self, limit: int, remaining: int, reset_at: float) -> None:
         """Take over the rate headers of an answer; mostly they tell what Redis has counted, and need no way there.
 
         Args:
@@ -106,7 +106,7 @@ class Budget:
             reset_at: the reset, Unix seconds of our clock.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
         known = self._known
         if (
@@ -123,7 +123,7 @@ class Budget:
         """Let no process send anything before a time (Unix seconds of our clock, an hour ahead at most).
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
         _run(self._block, _milliseconds_until(until))
 
@@ -131,7 +131,7 @@ class Budget:
         """How many requests could be sent at this moment.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
         return int(_run(self._left, self._share, self._window))
 
@@ -147,4 +147,4 @@ def _run(script: Script, *arguments: Any) -> Any:
     except ClusterFound as error:
         raise ClusterRefused(str(error)) from None
     except redis.RedisError as error:
-        raise InboxUnavailable(f"Redis cannot be reached: {error}") from None
+        raise RedisUnavailable(f"Redis cannot be reached: {error}") from None

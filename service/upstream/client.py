@@ -1,8 +1,8 @@
 """The vendor's API: five calls that wait for their turn, try again where that is safe, and say when an answer was true.
 
 Each try spends one request of the budget. What a call can raise: `KeyRejected`, `ModelNotFound`, `UpstreamRejected`,
-`UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamFailed`, `UpstreamGarbled`, `Throttled`, what `pause` raises, and
-`InboxUnavailable` when the budget's Redis is gone. Nothing else, and no message holds a key, a link or an address.
+`UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamFailed`, `UpstreamMalformed`, `Throttled`, what `pause` raises, and
+`RedisUnavailable` when the budget's Redis is gone. Nothing else, and no message holds a key, a link or an address.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import UNSET
 
-from service.errors import UpstreamGarbled, UpstreamRejected
-from service.upstream.fields import may_name_a_model
-from service.upstream.headers import interval
+from service.errors import UpstreamMalformed, UpstreamRejected
+from service.upstream.fields import is_valid_model_id
+from service.upstream.headers import response_interval
 from service.upstream.json_text import REPLACEMENT
 from service.upstream.payloads import (
     CreatedModel,
@@ -26,10 +26,16 @@ from service.upstream.payloads import (
     ModelPage,
     Organization,
 )
-from service.upstream.records import Readable, read_organization, read_page, read_single
-from service.upstream.responses import Answer, decoder_of, reader, refusal_code, require_success
-from service.upstream.sending import Call, Observers, Sender, ignored
-from service.upstream.transport import Request, Wire
+from service.upstream.records import ParsedBody, read_organization, read_page, read_single
+from service.upstream.responses import (
+    UpstreamResponse,
+    body_decoder,
+    require_success,
+    response_reader,
+    vendor_error_code,
+)
+from service.upstream.sending import RequestObservers, RequestSender, UpstreamCall, ignore
+from service.upstream.transport import HttpTransport, UpstreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,25 +43,25 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from service.upstream.budget import Budget, Priority
-    from service.upstream.transport import Reply
+    from service.upstream.budget import Priority, RequestBudget
+    from service.upstream.transport import TransportResponse
 
 T = TypeVar("T")
 
 _MODELS = "/organization/models"
 _MODEL = "/organization/models/:modelId"
 
-_read_page = reader(read_page)
-_read_model = reader(read_single)
-_read_created = reader(decoder_of(CreatedModel))
-_read_deleted = reader(decoder_of(DeletedModel))
-_read_organization = reader(read_organization)
+_read_page = response_reader(read_page)
+_read_model = response_reader(read_single)
+_read_created = response_reader(body_decoder(CreatedModel))
+_read_deleted = response_reader(body_decoder(DeletedModel))
+_read_organization = response_reader(read_organization)
 
 
 class UpstreamClient:
     """One organization's access to the vendor. Safe to share between threads; not between processes.
 
-    Every call takes a `priority` in the budget and a `patience`: seconds that waiting for the budget, for a 429's reset
+    Every call takes a `priority` in the budget and a `max_wait`: seconds that waiting for the budget, for a 429's reset
     and for the next try may take together. None waits for budget and reset as long as it takes. Faults of the network
     and 5xx are tried four times at most, after the vendor's `Retry-After`.
     """
@@ -64,15 +70,15 @@ class UpstreamClient:
         self,
         base_url: str,
         api_key: str,
-        budget: Budget | None,
+        budget: RequestBudget | None,
         *,
         pause: Callable[[float], None] = time.sleep,
         connect_timeout: float = 5.0,
         response_timeout: float = 20.0,
         proxy: str | None = None,
-        observe: Callable[[str, int | str, float], None] = ignored,
-        observe_wait: Callable[[Priority, float], None] = ignored,
-        observe_clock: Callable[[timedelta | None], None] = ignored,
+        observe: Callable[[str, int | str, float], None] = ignore,
+        observe_wait: Callable[[Priority, float], None] = ignore,
+        observe_clock: Callable[[timedelta | None], None] = ignore,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -90,10 +96,12 @@ class UpstreamClient:
             observe_clock: called with each response: how far the vendor's clock is ahead of ours, None where it sent no
                 `Date`.
         """
-        self._wire = Wire(
+        self._transport = HttpTransport(
             base_url, api_key, connect_timeout=connect_timeout, response_timeout=response_timeout, proxy=proxy
         )
-        self._send = Sender(self._wire, budget, pause, Observers(observe, observe_wait, observe_clock)).send
+        self._send = RequestSender(
+            self._transport, budget, pause, RequestObservers(observe, observe_wait, observe_clock)
+        ).send
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +113,7 @@ class UpstreamClient:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._wire.close()
+        self._transport.close()
 
     def list_models(
         self,
@@ -115,27 +123,29 @@ class UpstreamClient:
         status: str | None = None,
         team_id: str | None = None,
         priority: Priority,
-        patience: float | None = None,
-    ) -> Answer[ModelPage]:
+        max_wait: float | None = None,
+    ) -> UpstreamResponse[ModelPage]:
         """One page of the list, at most 200 models; its order is not documented."""
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
-        request = Request("GET", _MODELS, f"{_MODELS}?{query}")
-        answer = self._send(Call(request, _read_page, _read_page), priority, patience)
-        return _with_body(answer, answer.body.body)
+        request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
+        response = self._send(UpstreamCall(request, _read_page, _read_page), priority, max_wait)
+        return _with_body(response, response.body.body)
 
-    def get_model(self, model_id: str, *, priority: Priority, patience: float | None = None) -> Answer[DetailedModel]:
+    def get_model(
+        self, model_id: str, *, priority: Priority, max_wait: float | None = None
+    ) -> UpstreamResponse[DetailedModel]:
         """One model with its photo count and favourite.
 
         Raises:
             ModelNotFound: 404 with the vendor's code, with the times between which that was true.
-            UpstreamGarbled: it is another model than the one that was asked for.
+            UpstreamMalformed: it is another model than the one that was asked for.
         """
-        request = Request("GET", _MODEL, _path_of(model_id), about_model=True)
-        answer = self._send(Call(request, _read_model, _read_model), priority, patience)
-        if answer.body.body.model.id != model_id:
+        request = UpstreamRequest("GET", _MODEL, _path_of(model_id), about_model=True)
+        response = self._send(UpstreamCall(request, _read_model, _read_model), priority, max_wait)
+        if response.body.body.model.id != model_id:
             raise _another_model(request)
-        return _with_body(answer, answer.body.body.model)
+        return _with_body(response, response.body.body.model)
 
     def create_model(
         self,
@@ -144,8 +154,8 @@ class UpstreamClient:
         is_development: bool | None = None,
         *,
         priority: Priority,
-        patience: float | None = None,
-    ) -> Answer[CreatedModel]:
+        max_wait: float | None = None,
+    ) -> UpstreamResponse[CreatedModel]:
         """Make a model and its anonymous user (whitelabel organizations only).
 
         A fault after which the vendor may have made it is not tried again: the second try would say that the user
@@ -153,13 +163,15 @@ class UpstreamClient:
         """
         given = {"email": email, "teamId": team_id, "isDevelopment": is_development}
         body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
-        request = Request("POST", _MODELS, _MODELS, body)
-        answer = self._send(Call(request, _read_created, _read_created, repeatable=False), priority, patience)
-        _require_usable_id(request, answer.body.model_id)
-        return answer
+        request = UpstreamRequest("POST", _MODELS, _MODELS, body)
+        response = self._send(UpstreamCall(request, _read_created, _read_created, repeatable=False), priority, max_wait)
+        _require_usable_id(request, response.body.model_id)
+        return response
 
-    def delete_model(self, model_id: str, *, priority: Priority, patience: float | None = None) -> Answer[DeletedModel]:
-        """Delete a model for good; it is gone as of `answered_at`.
+    def delete_model(
+        self, model_id: str, *, priority: Priority, max_wait: float | None = None
+    ) -> UpstreamResponse[DeletedModel]:
+        """Delete a model for good; it is gone as of `received_at`.
 
         A success without a body (204) has deleted it. Where a try after a fault gets `ALREADY_DELETED`, the first
         one has deleted it, and the call is done. A 404 does not prove that: the caller gets `ModelNotFound` and may
@@ -167,39 +179,41 @@ class UpstreamClient:
 
         Raises:
             ModelNotFound: 404 with the vendor's code.
-            UpstreamGarbled: it says that it deleted another model.
+            UpstreamMalformed: it says that it deleted another model.
         """
         deleted = DeletedModel(model_id=model_id)
 
-        def read_first(reply: Reply) -> Answer[DeletedModel]:
-            says_so = require_success(reply)
+        def read_first(raw_response: TransportResponse) -> UpstreamResponse[DeletedModel]:
+            says_so = require_success(raw_response)
             # 202 only promises.
-            if reply.status != 202 and not reply.body.strip():
-                return Answer(deleted, *interval(reply))
-            answer = _read_deleted(reply)
-            named = answer.body.model_id
+            if raw_response.status != 202 and not raw_response.body.strip():
+                return UpstreamResponse(deleted, *response_interval(raw_response))
+            response = _read_deleted(raw_response)
+            named = response.body.model_id
             if named != model_id and not (says_so and named in (UNSET, None)):
-                raise _another_model(reply.request)
-            return replace(answer, body=deleted)
+                raise _another_model(raw_response.request)
+            return replace(response, body=deleted)
 
-        def read_again(reply: Reply) -> Answer[DeletedModel]:
-            if reply.status in (200, 400) and refusal_code(reply) == "ALREADY_DELETED":
-                return Answer(deleted, *interval(reply))
-            return read_first(reply)
+        def read_again(raw_response: TransportResponse) -> UpstreamResponse[DeletedModel]:
+            if raw_response.status in (200, 400) and vendor_error_code(raw_response) == "ALREADY_DELETED":
+                return UpstreamResponse(deleted, *response_interval(raw_response))
+            return read_first(raw_response)
 
-        request = Request("DELETE", _MODEL, _path_of(model_id), about_model=True)
-        return self._send(Call(request, read_first, read_again), priority, patience)
+        request = UpstreamRequest("DELETE", _MODEL, _path_of(model_id), about_model=True)
+        return self._send(UpstreamCall(request, read_first, read_again), priority, max_wait)
 
-    def organization(self, *, priority: Priority, patience: float | None = None) -> Answer[Organization]:
+    def organization(self, *, priority: Priority, max_wait: float | None = None) -> UpstreamResponse[Organization]:
         """The organization that the key belongs to."""
-        request = Request("GET", "/organization", "/organization")
-        answer = self._send(Call(request, _read_organization, _read_organization), priority, patience)
-        return _with_body(answer, answer.body.body.found)
+        request = UpstreamRequest("GET", "/organization", "/organization")
+        response = self._send(UpstreamCall(request, _read_organization, _read_organization), priority, max_wait)
+        return _with_body(response, response.body.body.found)
 
 
-def _with_body(answer: Answer[Readable[Any]], body: T) -> Answer[T]:
+def _with_body(response: UpstreamResponse[ParsedBody[Any]], body: T) -> UpstreamResponse[T]:
     """The same answer with what callers want of its body, and what of it could not be used."""
-    return Answer(body, answer.sent_at, answer.answered_at, answer.status, answer.raw, answer.body.set_aside)
+    return UpstreamResponse(
+        body, response.sent_at, response.received_at, response.status, response.raw, response.body.set_aside
+    )
 
 
 def _path_of(model_id: str) -> str:
@@ -213,16 +227,16 @@ def _path_of(model_id: str) -> str:
     return f"{_MODELS}/{quote(model_id, safe='')}"
 
 
-def _another_model(request: Request) -> UpstreamGarbled:
+def _another_model(request: UpstreamRequest) -> UpstreamMalformed:
     """The error for a response that, merged, would overwrite somebody's data."""
-    return UpstreamGarbled(f"{request}: the response is about another model than the one that was asked for")
+    return UpstreamMalformed(f"{request}: the response is about another model than the one that was asked for")
 
 
-def _require_usable_id(request: Request, model_id: str) -> None:
+def _require_usable_id(request: UpstreamRequest, model_id: str) -> None:
     """Refuse an id of a new model by which it could not be read.
 
     Raises:
-        UpstreamGarbled: it is none.
+        UpstreamMalformed: it is none.
     """
-    if not model_id.isprintable() or " " in model_id or REPLACEMENT in model_id or not may_name_a_model(model_id):
-        raise UpstreamGarbled(f"{request}: `modelId` is no id of a model")
+    if not model_id.isprintable() or " " in model_id or REPLACEMENT in model_id or not is_valid_model_id(model_id):
+        raise UpstreamMalformed(f"{request}: `modelId` is no id of a model")

@@ -13,17 +13,17 @@ Flag: TypeAlias = bool | UnsetType | None
 # Not more than Postgres' integer holds.
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None
 Time: TypeAlias = datetime | UnsetType | None
-SomeText: TypeAlias = Annotated[str, Meta(min_length=1)]
-# See `may_name_a_model`: an id of dots alone is refused by its type, one that is too long by `usable`.
+NonEmptyText: TypeAlias = Annotated[str, Meta(min_length=1)]
+# See `is_valid_model_id`: an id of dots alone is refused by its type, one that is too long by `to_storable`.
 ModelId: TypeAlias = Annotated[str, Meta(pattern="[^.]")]
 
 # A key of Postgres' indexes holds 2,700 bytes. An index may hold an id, a team and a status together.
-LONGEST_INDEXED_BYTES = 1000
-LONGEST_ID_BYTES = 255
+MAX_INDEXED_BYTES = 1000
+MAX_ID_BYTES = 255
 INDEXED = frozenset({"email", "status", "team_id"})
 IDS = frozenset({"id", "model_id"})
 # Texts of up to this many characters fit wherever a text is indexed: a character takes four bytes at most.
-_SHORT = LONGEST_ID_BYTES // 4
+_SHORT = MAX_ID_BYTES // 4
 
 # Personal data, and a link that logs its holder in: shown by no repr, and so by no traceback or log line.
 _HIDDEN = frozenset({"email", "title", "signed_url"})
@@ -56,15 +56,15 @@ def utc(time: datetime) -> datetime:
         raise ValueError("time out of range") from None
 
 
-def may_name_a_model(model_id: str) -> bool:
+def is_valid_model_id(model_id: str) -> bool:
     """Whether a row can have this id, and a request can ask about it.
 
     A path that ends with dots alone means another resource (RFC 3986, section 5.2.4), the whole list perhaps.
     """
-    return bool(model_id.strip(".")) and len(model_id.encode("utf-8", "replace")) <= LONGEST_ID_BYTES
+    return bool(model_id.strip(".")) and len(model_id.encode("utf-8", "replace")) <= MAX_ID_BYTES
 
 
-def usable(name: str, value: Any) -> Any:
+def to_storable(name: str, value: Any) -> Any:
     """A field's value as it is stored: times in UTC, texts as long as their index allows.
 
     Args:
@@ -76,14 +76,14 @@ def usable(name: str, value: Any) -> Any:
     """
     if isinstance(value, datetime):
         return utc(value)
-    longest = LONGEST_INDEXED_BYTES if name in INDEXED else LONGEST_ID_BYTES if name in IDS else None
+    longest = MAX_INDEXED_BYTES if name in INDEXED else MAX_ID_BYTES if name in IDS else None
     # A character takes four bytes at most: nearly every text is short enough without being encoded.
     if longest and isinstance(value, str) and 4 * len(value) > longest and len(value.encode()) > longest:
         raise ValueError(f"`{name}` is longer than {longest} bytes")
     return value
 
 
-def make_usable(payload: Payload, *names: str) -> None:
+def make_storable(payload: Payload, *names: str) -> None:
     """Put the named fields of a payload that was just decoded into the form in which they are stored.
 
     Raises:
@@ -94,6 +94,6 @@ def make_usable(payload: Payload, *names: str) -> None:
         # Nearly every value passes here; a pull decodes hundreds of thousands.
         if not value or (type(value) is str and len(value) <= _SHORT) or getattr(value, "tzinfo", None) is UTC:
             continue
-        stored = usable(name, value)
+        stored = to_storable(name, value)
         if stored is not value:
             msgspec.structs.force_setattr(payload, name, stored)

@@ -17,7 +17,7 @@ import msgspec
 from service.upstream.fields import utc
 
 if TYPE_CHECKING:
-    from service.upstream.transport import Reply
+    from service.upstream.transport import TransportResponse
 
 # `Date` is cut to whole seconds, and what answered may be a replica that lags behind.
 _BEFORE = timedelta(seconds=2)
@@ -26,10 +26,10 @@ _CUT_SECONDS = 1.0
 
 # A clock that is further off than this is not believed. NTP keeps machines within a second; the tolerance of webhook
 # signatures is minutes.
-MOST_SKEW = timedelta(minutes=1)
+MAX_SKEW = timedelta(minutes=1)
 
 # The longest wait that a header can ask for.
-LONGEST_WAIT_SECONDS = 3600.0
+MAX_WAIT_SECONDS = 3600.0
 
 # More than any two times of the calendar are apart.
 _LONGEST_SKEW_SECONDS = 10.0**12
@@ -44,7 +44,7 @@ _UNIX_MILLISECONDS = (10**12, 10**13)
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class RateLimit:
     """The vendor's rate headers.
 
     Attributes:
@@ -58,79 +58,81 @@ class Rate:
     reset_at: float
 
 
-def interval(reply: Reply) -> tuple[datetime, datetime]:
+def response_interval(response: TransportResponse) -> tuple[datetime, datetime]:
     """Between which two times, on the vendor's clock, the answer was read from its data.
 
     The request was sent at most `elapsed` before the vendor wrote `Date`, and the answer was whole at most `elapsed`
-    after it. Without a `Date`, or with one that is off by more than `MOST_SKEW`, our own clock stands in.
+    after it. Without a `Date`, or with one that is off by more than `MAX_SKEW`, our own clock stands in.
     """
-    elapsed = timedelta(seconds=reply.elapsed)
-    date = _date(reply)
-    skew = clock_skew(reply)
-    if date is None or skew is None or abs(skew) > MOST_SKEW:
-        date = _ours(reply)
+    elapsed = timedelta(seconds=response.elapsed)
+    date = _date(response)
+    skew = clock_skew(response)
+    if date is None or skew is None or abs(skew) > MAX_SKEW:
+        date = _ours(response)
     return date - elapsed - _BEFORE, date + elapsed + _AFTER
 
 
-def clock_skew(reply: Reply) -> timedelta | None:
+def clock_skew(response: TransportResponse) -> timedelta | None:
     """How far the vendor's clock is ahead of ours (negative: behind), as far as it can be told; None without a `Date`.
 
     The vendor wrote `Date` while we waited, so that any time from the sending to the last byte is no skew. A response
     that a cache kept was written `Age` seconds before that (RFC 9111).
     """
-    date = _date(reply)
+    date = _date(response)
     if date is None:
         return None
     # In seconds, because a time at the end of the calendar leaves no room to add to it.
-    ahead = (date - _ours(reply)).total_seconds() + (_number(reply, "Age") or 0.0)
+    ahead = (date - _ours(response)).total_seconds() + (_number(response, "Age") or 0.0)
     if ahead < 0:
-        ahead = min(ahead + reply.elapsed + _CUT_SECONDS, 0.0)
+        ahead = min(ahead + response.elapsed + _CUT_SECONDS, 0.0)
     return timedelta(seconds=min(ahead, _LONGEST_SKEW_SECONDS))
 
 
-def rate(reply: Reply) -> Rate | None:
+def parse_rate_limit(response: TransportResponse) -> RateLimit | None:
     """The rate headers; None where one is missing or makes no sense."""
-    limit, remaining = (_number(reply, f"X-RateLimit-{name}") for name in ("Limit", "Remaining"))
-    reset = _reset_in(reply)
+    limit, remaining = (_number(response, f"X-RateLimit-{name}") for name in ("Limit", "Remaining"))
+    reset = _reset_in(response)
     if not limit or remaining is None or reset is None:
         return None
-    return Rate(int(limit), int(remaining), reply.answered + reset)
+    return RateLimit(int(limit), int(remaining), response.received_unix_time + reset)
 
 
-def told_to_wait(reply: Reply) -> float | None:
+def rate_limit_wait(response: TransportResponse) -> float | None:
     """Seconds to wait after a 429, at most an hour: until its reset, or its `Retry-After` if that is later.
 
     None where it has neither, or only times that are over.
     """
-    told = [seconds for seconds in (_reset_in(reply), _retry_after(reply)) if seconds is not None and seconds > 0]
-    return min(max(told), LONGEST_WAIT_SECONDS) if told else None
+    waits = [
+        seconds for seconds in (_reset_in(response), _retry_after(response)) if seconds is not None and seconds > 0
+    ]
+    return min(max(waits), MAX_WAIT_SECONDS) if waits else None
 
 
-def retry_after(reply: Reply) -> float | None:
+def retry_after(response: TransportResponse) -> float | None:
     """Seconds to wait after a fault by its `Retry-After`, at most an hour; None where it has none in the future.
 
     The reset of the rate limit is in every response of the vendor, so it does not count here.
     """
-    seconds = _retry_after(reply)
-    return min(seconds, LONGEST_WAIT_SECONDS) if seconds is not None and seconds > 0 else None
+    seconds = _retry_after(response)
+    return min(seconds, MAX_WAIT_SECONDS) if seconds is not None and seconds > 0 else None
 
 
-def _retry_after(reply: Reply) -> float | None:
+def _retry_after(response: TransportResponse) -> float | None:
     """Seconds of a `Retry-After`, which is a number or a date (RFC 9110)."""
-    seconds = _number(reply, "Retry-After")
+    seconds = _number(response, "Retry-After")
     if seconds is not None:
         return seconds
-    date = _parsed(reply.headers.get("Retry-After", ""))
-    return None if date is None else (date - _vendors_now(reply)).total_seconds()
+    date = _parsed(response.headers.get("Retry-After", ""))
+    return None if date is None else (date - _upstream_now(response)).total_seconds()
 
 
-def _reset_in(reply: Reply) -> float | None:
+def _reset_in(response: TransportResponse) -> float | None:
     """Seconds from the answer to the reset.
 
     `Date` is cut, so this is up to a second too long, which is the safe side.
     """
-    text = reply.headers.get("X-RateLimit-Reset", "").strip()
-    number = _number(reply, "X-RateLimit-Reset")
+    text = response.headers.get("X-RateLimit-Reset", "").strip()
+    number = _number(response, "X-RateLimit-Reset")
     if number is None:
         try:
             reset = utc(msgspec.convert(text, datetime))
@@ -144,16 +146,16 @@ def _reset_in(reply: Reply) -> float | None:
         reset = datetime.fromtimestamp(number / 1000, UTC)
     else:
         return None
-    return (reset - _vendors_now(reply)).total_seconds()
+    return (reset - _upstream_now(response)).total_seconds()
 
 
-def _vendors_now(reply: Reply) -> datetime:
+def _upstream_now(response: TransportResponse) -> datetime:
     """The vendor's clock when it answered, right or wrong: what else it says is by the same clock."""
-    return _date(reply) or _ours(reply)
+    return _date(response) or _ours(response)
 
 
-def _date(reply: Reply) -> datetime | None:
-    return _parsed(reply.headers.get("Date", ""))
+def _date(response: TransportResponse) -> datetime | None:
+    return _parsed(response.headers.get("Date", ""))
 
 
 def _parsed(text: str) -> datetime | None:
@@ -164,11 +166,11 @@ def _parsed(text: str) -> datetime | None:
         return None
 
 
-def _ours(reply: Reply) -> datetime:
-    return datetime.fromtimestamp(reply.answered, UTC)
+def _ours(response: TransportResponse) -> datetime:
+    return datetime.fromtimestamp(response.received_unix_time, UTC)
 
 
-def _number(reply: Reply, name: str) -> float | None:
+def _number(response: TransportResponse, name: str) -> float | None:
     """The number that a header is, or begins with: proxies join repeated ones by a comma, and some add a policy."""
-    match = _NUMBER.match(reply.headers.get(name, "").strip())
+    match = _NUMBER.match(response.headers.get(name, "").strip())
     return float(match[0]) if match else None

@@ -46,7 +46,7 @@ def without_login_links(body: bytes) -> bytes:
     return body if kept == tokens else b"".join(kept)
 
 
-def taken_out(payload: Any) -> Any:
+def remove_login_links(payload: Any) -> Any:
     """A stored payload without its login links; one that is a text is a body that was no JSON."""
     if isinstance(payload, str):
         return without_login_links(payload.encode()).decode()

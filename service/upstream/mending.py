@@ -16,7 +16,7 @@ _OPENED_BY = {"]": "[", "}": "{"}
 _OUTERMOST_LIST = ["{", "["]
 
 
-def mended(body: bytes) -> bytes:
+def repair_json(body: bytes) -> bytes:
     """A JSON document in UTF-8 out of one in which something is no JSON.
 
     Bytes that are no UTF-8 become U+FFFD. `NaN`, `Infinity` and numbers past every range become null, and so does each

@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from service.errors import DeliveryRejected, UpstreamGarbled
-from service.upstream.fields import Count, Flag, ModelId, Payload, SomeText, Text, Time, make_usable, utc
+from service.errors import DeliveryRejected, UpstreamMalformed
+from service.upstream.fields import Count, Flag, ModelId, NonEmptyText, Payload, Text, Time, make_storable, utc
 from service.upstream.json_text import REPLACEMENT, decode, loads
-from service.upstream.tolerant import Tolerated, read_fields
+from service.upstream.tolerant import PartialRecord, read_fields
 
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
@@ -38,7 +38,7 @@ class ListedModel(Payload, frozen=True, kw_only=True):
     finished_at: Time = UNSET
 
     def __post_init__(self) -> None:
-        make_usable(self, "id", "email", "status", "team_id", "created_at", "finished_at")
+        make_storable(self, "id", "email", "status", "team_id", "created_at", "finished_at")
 
 
 class DetailedModel(ListedModel, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class DetailedModel(ListedModel, frozen=True, kw_only=True):
     signed_url: Text = UNSET
 
 
-class ModelAnswer(Payload, frozen=True, kw_only=True):
+class ModelResponse(Payload, frozen=True, kw_only=True):
     """The answer about one model."""
 
     model: DetailedModel
@@ -89,20 +89,20 @@ class DeletedModel(Payload, frozen=True, kw_only=True):
 class Team(Payload, frozen=True, kw_only=True):
     """A team of the organization."""
 
-    id: SomeText
+    id: NonEmptyText
     name: Text = UNSET
 
 
 class Organization(Payload, frozen=True, kw_only=True):
     """The organization that the API key belongs to."""
 
-    uid: SomeText
+    uid: NonEmptyText
     name: Text = UNSET
     website: Text = UNSET
     teams: tuple[Team, ...] | UnsetType | None = UNSET
 
 
-class OrganizationAnswer(Payload, frozen=True, kw_only=True):
+class OrganizationResponse(Payload, frozen=True, kw_only=True):
     """The answer about the organization: two of the vendor's pages name its field differently."""
 
     organization: Organization | UnsetType = UNSET
@@ -136,11 +136,11 @@ class WebhookModel(Payload, frozen=True, kw_only=True):
     organization: Text = UNSET
 
     def __post_init__(self) -> None:
-        make_usable(self, "status", "finished_at", "deleted_at", "invite_expires_at", "created_at")
+        make_storable(self, "status", "finished_at", "deleted_at", "invite_expires_at", "created_at")
 
 
 class Envelope(NamedTuple):
-    """What the door needs to know of a webhook body.
+    """What the endpoint needs to know of a webhook body.
 
     Attributes:
         event: the vendor's name of what happened, known to us or not.
@@ -160,7 +160,7 @@ class Envelope(NamedTuple):
 
 
 class _Identified(msgspec.Struct):
-    id: SomeText = msgspec.field(name="_id")
+    id: NonEmptyText = msgspec.field(name="_id")
 
 
 class _ModelEvent(msgspec.Struct, rename="camel"):
@@ -192,7 +192,7 @@ _MODEL_BODY = msgspec.json.Decoder(_ModelBody)
 
 
 def decode_envelope(body: bytes) -> Envelope:
-    """Read of a webhook body what the door must know, and refuse what is none.
+    """Read of a webhook body what the endpoint must know, and refuse what is none.
 
     Raises:
         DeliveryRejected: 400, for what CONTRACT.md says is not a webhook body; nothing else is refused.
@@ -206,23 +206,23 @@ def decode_envelope(body: bytes) -> Envelope:
             # Where anything may stand, msgspec refuses a number past every range; Python does not.
             return _envelope(msgspec.convert(loads(body), _AnyEvent))
     except ValueError as error:
-        raise _malformed(f"not a webhook body: {error}") from None
+        raise _delivery_rejected(f"not a webhook body: {error}") from None
 
 
-def decode_webhook_model(body: bytes) -> Tolerated[WebhookModel]:
+def decode_webhook_model(body: bytes) -> PartialRecord[WebhookModel]:
     """Read the model out of a webhook body that the webhook endpoint let in; a field that cannot be used is absent.
 
     Raises:
-        UpstreamGarbled: there is no object in it; the message holds no value.
+        UpstreamMalformed: there is no object in it; the message holds no value.
     """
     try:
         try:
-            return Tolerated(decode(_MODEL_BODY, body).object, ())
+            return PartialRecord(decode(_MODEL_BODY, body).object, ())
         except msgspec.ValidationError:
             document = loads(body)
             return read_fields(document.get("object") if isinstance(document, dict) else None, WebhookModel)
     except ValueError as error:
-        raise UpstreamGarbled(f"webhook body: {error}") from None
+        raise UpstreamMalformed(f"webhook body: {error}") from None
 
 
 def event_id_of(envelope: Envelope | None, signed_at: int, body: bytes) -> str:
@@ -269,9 +269,9 @@ def _event_id(value: Any) -> str | None:
 def _model_id(value: Any) -> str:
     model_id = value.id if isinstance(value, _Identified) else value.get("_id") if isinstance(value, dict) else None
     if not isinstance(model_id, str) or not model_id:
-        raise _malformed("not a webhook body: `object._id` names no model")
+        raise _delivery_rejected("not a webhook body: `object._id` names no model")
     return model_id
 
 
-def _malformed(words: str) -> DeliveryRejected:
-    return DeliveryRejected(400, "INVALID_REQUEST", words, "malformed")
+def _delivery_rejected(reason: str) -> DeliveryRejected:
+    return DeliveryRejected(400, "INVALID_REQUEST", reason, "malformed")

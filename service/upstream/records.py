@@ -16,10 +16,10 @@ from service.upstream.json_text import REPLACEMENT, loads
 from service.upstream.payloads import (
     DetailedModel,
     ListedModel,
-    ModelAnswer,
     ModelPage,
+    ModelResponse,
     Organization,
-    OrganizationAnswer,
+    OrganizationResponse,
     Pagination,
 )
 from service.upstream.tolerant import read_fields
@@ -34,7 +34,7 @@ _NOT_TEXT = "\ufdd0"
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
-class Unusable(NamedTuple):
+class UnusableRecord(NamedTuple):
     """A record, or fields of a record, that could not be used.
 
     Attributes:
@@ -50,19 +50,19 @@ class Unusable(NamedTuple):
     place: int = 0
 
 
-class Readable(NamedTuple, Generic[T]):
+class ParsedBody(NamedTuple, Generic[T]):
     """The readable part of a body, and the records and fields that could not be used."""
 
     body: T
-    set_aside: tuple[Unusable, ...] = ()
+    set_aside: tuple[UnusableRecord, ...] = ()
 
 
 _PAGE = msgspec.json.Decoder(ModelPage)
-_SINGLE = msgspec.json.Decoder(ModelAnswer)
-_ORGANIZATION = msgspec.json.Decoder(OrganizationAnswer)
+_SINGLE = msgspec.json.Decoder(ModelResponse)
+_ORGANIZATION = msgspec.json.Decoder(OrganizationResponse)
 
 
-def read_page(body: bytes) -> Readable[ModelPage]:
+def read_page(body: bytes) -> ParsedBody[ModelPage]:
     """Read a page of the list.
 
     Raises:
@@ -71,61 +71,61 @@ def read_page(body: bytes) -> Readable[ModelPage]:
     """
     page = _whole(_PAGE, body)
     if page is not None:
-        return Readable(page)
+        return ParsedBody(page)
     document = _object(_loads(body))
     records = document.get("models")
     if not isinstance(records, list):
         raise msgspec.ValidationError("`models` is no list")
     models: list[ListedModel] = []
-    set_aside: list[Unusable] = []
+    set_aside: list[UnusableRecord] = []
     for place, record in enumerate(records):
         try:
             model, unusable = _record(record, ListedModel)
         except ValueError as error:
-            set_aside.append(Unusable(None, (), str(error), place))
+            set_aside.append(UnusableRecord(None, (), str(error), place))
             continue
         models.append(model)
         if unusable:
-            set_aside.append(Unusable(model.id, unusable, UNUSABLE_FIELD, place))
-    return Readable(ModelPage(models=tuple(models), pagination=_pagination(document)), tuple(set_aside))
+            set_aside.append(UnusableRecord(model.id, unusable, UNUSABLE_FIELD, place))
+    return ParsedBody(ModelPage(models=tuple(models), pagination=_pagination(document)), tuple(set_aside))
 
 
-def read_single(body: bytes) -> Readable[ModelAnswer]:
+def read_single(body: bytes) -> ParsedBody[ModelResponse]:
     """Read the answer about one model.
 
     Raises:
         msgspec.ValidationError: it is JSON, but no model with a usable id; the message holds no value.
         ValueError: it is not JSON.
     """
-    answer = _whole(_SINGLE, body)
-    if answer is not None:
-        return Readable(answer)
+    response = _whole(_SINGLE, body)
+    if response is not None:
+        return ParsedBody(response)
     record = _object(_loads(body)).get("model")
     try:
         model, unusable = _record(record, DetailedModel)
     except ValueError as error:
         raise msgspec.ValidationError(str(error)) from None
-    set_aside = (Unusable(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
-    return Readable(ModelAnswer(model=model), set_aside)
+    set_aside = (UnusableRecord(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
+    return ParsedBody(ModelResponse(model=model), set_aside)
 
 
-def read_organization(body: bytes) -> Readable[OrganizationAnswer]:
+def read_organization(body: bytes) -> ParsedBody[OrganizationResponse]:
     """Read the answer about the organization; only its uid is needed.
 
     Raises:
         msgspec.ValidationError: it is JSON, but names no organization with a usable uid.
         ValueError: it is not JSON.
     """
-    answer = _whole(_ORGANIZATION, body)
-    if answer is not None:
-        return Readable(answer)
+    response = _whole(_ORGANIZATION, body)
+    if response is not None:
+        return ParsedBody(response)
     document = _object(_loads(body))
     record = document.get("organization", document.get("data"))
     try:
         organization, _ = read_fields(record, Organization)
     except ValueError as error:
         raise msgspec.ValidationError(str(error)) from None
-    return Readable(OrganizationAnswer(organization=organization))
+    return ParsedBody(OrganizationResponse(organization=organization))
 
 
 def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
@@ -160,13 +160,13 @@ def _record(record: Any, kind: type[P]) -> tuple[P, tuple[str, ...]]:
         ValueError: its id cannot be used; the message holds no value.
     """
     if isinstance(record, dict):
-        record = {name: None if name == "id" and _mended(value) else value for name, value in record.items()}
+        record = {name: None if name == "id" and _has_replacement(value) else value for name, value in record.items()}
         record = {name: [] if _not_text(value) else value for name, value in record.items()}
     value, unusable = read_fields(record, kind)
     return value, tuple(sorted(unusable))
 
 
-def _mended(value: Any) -> bool:
+def _has_replacement(value: Any) -> bool:
     """Whether a text had to be changed: as an id it would name another model."""
     return isinstance(value, str) and REPLACEMENT in value
 

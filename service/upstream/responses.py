@@ -13,32 +13,32 @@ from msgspec import UNSET
 from service.errors import (
     KeyRejected,
     ModelNotFound,
-    Said,
     UpstreamError,
     UpstreamFailed,
-    UpstreamGarbled,
+    UpstreamMalformed,
     UpstreamRejected,
     UpstreamUnreachable,
+    VendorErrorResponse,
 )
 from service.redaction import redact, redact_bytes
-from service.upstream.headers import interval, retry_after, told_to_wait
+from service.upstream.headers import rate_limit_wait, response_interval, retry_after
 from service.upstream.json_text import decode
-from service.upstream.mending import mended
-from service.upstream.transport import Fault
+from service.upstream.mending import repair_json
+from service.upstream.transport import RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from service.upstream.records import Unusable
-    from service.upstream.transport import Reply
+    from service.upstream.records import UnusableRecord
+    from service.upstream.transport import TransportResponse
 
 T = TypeVar("T")
 
 # E-mail addresses and links: the vendor's words may repeat what was sent, and our messages end up in logs.
 _PRIVATE = re.compile(r"\S*(?:@|://)\S*")
 
-_LONGEST_WORDS = 300
+_MAX_MESSAGE_LENGTH = 300
 
 # A request that these refuse may be sent again as it is: the server gave up waiting for it, or would not risk a replay.
 _REPEATABLE_STATUSES = frozenset({408, 425})
@@ -58,17 +58,17 @@ _STATUS_OF_CODE = {
 _NOT_FOUND = "NOT_FOUND"
 
 # Headers of an error that say something to whoever asked in the end.
-_PASSED_ON = frozenset({"retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"})
+_FORWARDED_HEADERS = frozenset({"retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
+class UpstreamResponse(Generic[T]):
     """What the vendor answered, and when it was true.
 
     Attributes:
         body: the decoded answer.
         sent_at: lower end of the time at which it was read from the vendor's data, on the vendor's clock.
-        answered_at: upper end of it.
+        received_at: upper end of it.
         status: its HTTP status.
         raw: its body as it came; it may hold a login link, so no repr shows it.
         set_aside: what of the body could not be used.
@@ -76,13 +76,13 @@ class Answer(Generic[T]):
 
     body: T
     sent_at: datetime
-    answered_at: datetime
+    received_at: datetime
     status: int = 200
     raw: bytes = field(default=b"", repr=False)
-    set_aside: tuple[Unusable, ...] = ()
+    set_aside: tuple[UnusableRecord, ...] = ()
 
 
-class Limited(Exception):
+class RateLimited(Exception):
     """The vendor answered 429; inside this package only.
 
     Attributes:
@@ -94,7 +94,7 @@ class Limited(Exception):
         self.seconds = seconds
 
 
-class _Refusal(msgspec.Struct):
+class _ErrorBody(msgspec.Struct):
     """The vendor's error body; of whatever types, because a proxy on the way may have written it."""
 
     success: Any = UNSET
@@ -102,141 +102,145 @@ class _Refusal(msgspec.Struct):
     code: Any = None
 
 
-_REFUSAL = msgspec.json.Decoder(_Refusal)
+_ERROR_BODY_DECODER = msgspec.json.Decoder(_ErrorBody)
 
 
-def decoder_of(shape: type[T]) -> Callable[[bytes], T]:
-    """A function that decodes bodies of one shape, for `reader`."""
+def body_decoder(shape: type[T]) -> Callable[[bytes], T]:
+    """A function that decodes bodies of one shape, for `response_reader`."""
     decoder = msgspec.json.Decoder(shape)
     return lambda body: decode(decoder, body)
 
 
-def reader(decode_body: Callable[[bytes], T]) -> Callable[[Reply], Answer[T]]:
+def response_reader(decode_body: Callable[[bytes], T]) -> Callable[[TransportResponse], UpstreamResponse[T]]:
     """A function that reads responses by a function that decodes their bodies; it raises what `read` raises."""
-    return lambda reply: read(reply, decode_body)
+    return lambda response: read(response, decode_body)
 
 
-def read(reply: Reply, decode_body: Callable[[bytes], T]) -> Answer[T]:
+def read(response: TransportResponse, decode_body: Callable[[bytes], T]) -> UpstreamResponse[T]:
     """The answer, when it is one.
 
     Args:
-        reply: any response.
+        response: any response.
         decode_body: raises `msgspec.ValidationError` for JSON of another shape, another `ValueError` for no JSON.
 
     Raises:
-        Limited: 429.
-        Fault: 408, 425, 5xx, an error without a code that came as a success, or a success whose body is not JSON: it
-            may be asked again.
+        RateLimited: 429.
+        RetryableError: 408, 425, 5xx, an error without a code that came as a success, or a success whose body is not
+            JSON: the request may be repeated.
         UpstreamRejected: another 4xx, or an error of the vendor's that came as a success.
-        UpstreamGarbled: anything that the vendor does not document.
+        UpstreamMalformed: anything that the vendor does not document.
     """
-    require_success(reply)
+    require_success(response)
     try:
         try:
-            body = decode_body(reply.body)
+            body = decode_body(response.body)
         except msgspec.ValidationError:
             raise
         except ValueError:
             # One odd byte or piece in a page is no reason to lose the page.
-            body = decode_body(mended(reply.body))
+            body = decode_body(repair_json(response.body))
     except msgspec.ValidationError as error:
-        raise UpstreamGarbled(f"{reply.request}: {error}") from None
+        raise UpstreamMalformed(f"{response.request}: {error}") from None
     except ValueError as error:
-        raise Fault(UpstreamGarbled(f"{reply.request}: the answer is not JSON: {error}")) from None
-    return Answer(body, *interval(reply), reply.status, reply.body)
+        raise RetryableError(UpstreamMalformed(f"{response.request}: the answer is not JSON: {error}")) from None
+    return UpstreamResponse(body, *response_interval(response), response.status, response.body)
 
 
-def require_success(reply: Reply) -> bool:
+def require_success(response: TransportResponse) -> bool:
     """Raise what `read` raises for a response that is an error, by its HTTP status or by `success` in its body.
 
     Returns:
         Whether its body says `success`. One that does not is believed for its shape, where it has one.
     """
-    if not 200 <= reply.status <= 299:
-        raise _refused(reply)
-    refusal = _error_body(reply)
-    if refusal is not None and refusal.success is not UNSET and refusal.success is not True:
-        raise _failed_success(reply, refusal)
-    return refusal is not None and refusal.success is True
+    if not 200 <= response.status <= 299:
+        raise _status_error(response)
+    error_body = _error_body(response)
+    if error_body is not None and error_body.success is not UNSET and error_body.success is not True:
+        raise _error_despite_success(response, error_body)
+    return error_body is not None and error_body.success is True
 
 
-def refusal_code(reply: Reply) -> str:
+def vendor_error_code(response: TransportResponse) -> str:
     """The vendor's code in an error body; empty where it sent none."""
-    refusal = _refusal(reply)
-    return refusal.code if refusal and isinstance(refusal.code, str) else ""
+    error_body = _vendor_error(response)
+    return error_body.code if error_body and isinstance(error_body.code, str) else ""
 
 
-def _refused(reply: Reply) -> Exception:
-    if reply.status == 429:
-        return Limited(told_to_wait(reply))
-    if reply.status >= 500 or reply.status in _REPEATABLE_STATUSES:
-        failed = UpstreamFailed(f"{reply.request}: the vendor answered {reply.status}{_words(reply)}")
-        return Fault(_passing_on(failed, reply, reply.status), retry_after=retry_after(reply))
-    if reply.status >= 400:
-        return _passing_on(_rejection(reply), reply, reply.status)
-    return UpstreamGarbled(f"{reply.request}: the answer is {reply.status}: is HEADSHOTPRO_API_URL right?")
+def _status_error(response: TransportResponse) -> Exception:
+    if response.status == 429:
+        return RateLimited(rate_limit_wait(response))
+    if response.status >= 500 or response.status in _REPEATABLE_STATUSES:
+        failed = UpstreamFailed(f"{response.request}: the vendor answered {response.status}{_vendor_message(response)}")
+        return RetryableError(
+            _with_vendor_response(failed, response, response.status), retry_after=retry_after(response)
+        )
+    if response.status >= 400:
+        return _with_vendor_response(_rejection(response), response, response.status)
+    return UpstreamMalformed(f"{response.request}: the answer is {response.status}: is HEADSHOTPRO_API_URL right?")
 
 
-def _failed_success(reply: Reply, refusal: _Refusal) -> Exception:
+def _error_despite_success(response: TransportResponse, error_body: _ErrorBody) -> Exception:
     """An error that came with a status of success: its code tells which one it is; without one it may pass."""
-    code = refusal.code if isinstance(refusal.code, str) else ""
+    code = error_body.code if isinstance(error_body.code, str) else ""
     status = _STATUS_OF_CODE.get(code, 0)
-    message = f"{reply.request}: the vendor answered {reply.status} without success{_words(reply)}"
+    message = f"{response.request}: the vendor answered {response.status} without success{_vendor_message(response)}"
     if status == 429:
-        return Limited(told_to_wait(reply))
+        return RateLimited(rate_limit_wait(response))
     if status in (401, 403):
-        return _passing_on(KeyRejected(status, code, message), reply, status)
+        return _with_vendor_response(KeyRejected(status, code, message), response, status)
     if status:
         # A 404 that came as a success is not the evidence that `ModelNotFound` is.
-        return _passing_on(UpstreamRejected(status, code, message), reply, status)
-    return Fault(_passing_on(UpstreamFailed(message), reply, 502), retry_after=retry_after(reply))
+        return _with_vendor_response(UpstreamRejected(status, code, message), response, status)
+    return RetryableError(
+        _with_vendor_response(UpstreamFailed(message), response, 502), retry_after=retry_after(response)
+    )
 
 
-def _rejection(reply: Reply) -> UpstreamError:
-    code = refusal_code(reply)
-    words = f"{reply.request}: the vendor answered {reply.status}{_words(reply)}"
-    if reply.status in (401, 403):
-        return KeyRejected(reply.status, code, words)
-    if reply.status == 407:
-        return UpstreamUnreachable(f"{words}: the proxy wants another user or password: see HTTPS_PROXY, HTTP_PROXY")
-    if reply.status == 404 and (not code or (reply.request.about_model and code != _NOT_FOUND)):
+def _rejection(response: TransportResponse) -> UpstreamError:
+    code = vendor_error_code(response)
+    message = f"{response.request}: the vendor answered {response.status}{_vendor_message(response)}"
+    if response.status in (401, 403):
+        return KeyRejected(response.status, code, message)
+    if response.status == 407:
+        return UpstreamUnreachable(f"{message}: the proxy wants another user or password: see HTTPS_PROXY, HTTP_PROXY")
+    if response.status == 404 and (not code or (response.request.about_model and code != _NOT_FOUND)):
         # A proxy's or another server's 404 says nothing of the model, and must not help to bury it.
-        return UpstreamGarbled(f"{words}, without the vendor's code {_NOT_FOUND}: is HEADSHOTPRO_API_URL right?")
-    if reply.status == 404 and reply.request.about_model:
-        return ModelNotFound(code, words, *interval(reply))
-    return UpstreamRejected(reply.status, code, words)
+        return UpstreamMalformed(f"{message}, without the vendor's code {_NOT_FOUND}: is HEADSHOTPRO_API_URL right?")
+    if response.status == 404 and response.request.about_model:
+        return ModelNotFound(code, message, *response_interval(response))
+    return UpstreamRejected(response.status, code, message)
 
 
-def _passing_on(error: UpstreamError, reply: Reply, status: int) -> UpstreamError:
+def _with_vendor_response(error: UpstreamError, response: TransportResponse, status: int) -> UpstreamError:
     """An error with the vendor's own words for those who pass them on, where it said some in its own form."""
-    if _refusal(reply) is not None:
-        headers = {name: value for name, value in reply.headers.items() if name.lower() in _PASSED_ON}
-        error.said = Said(status, redact_bytes(reply.body), headers)
+    if _vendor_error(response) is not None:
+        headers = {name: value for name, value in response.headers.items() if name.lower() in _FORWARDED_HEADERS}
+        error.vendor_response = VendorErrorResponse(status, redact_bytes(response.body), headers)
     return error
 
 
-def _refusal(reply: Reply) -> _Refusal | None:
+def _vendor_error(response: TransportResponse) -> _ErrorBody | None:
     """The error body, where it is one of the vendor's; else a proxy may have written it."""
-    refusal = _error_body(reply)
-    return refusal if refusal and (refusal.success is False or refusal.code or refusal.error) else None
+    error_body = _error_body(response)
+    return error_body if error_body and (error_body.success is False or error_body.code or error_body.error) else None
 
 
-def _error_body(reply: Reply) -> _Refusal | None:
+def _error_body(response: TransportResponse) -> _ErrorBody | None:
     """The members of a body that report success or an error; None where it is no JSON object."""
     try:
-        return decode(_REFUSAL, reply.body)
+        return decode(_ERROR_BODY_DECODER, response.body)
     except msgspec.ValidationError:
         return None
     except ValueError:
         with suppress(ValueError):
-            return decode(_REFUSAL, mended(reply.body))
+            return decode(_ERROR_BODY_DECODER, repair_json(response.body))
         return None
 
 
-def _words(reply: Reply) -> str:
+def _vendor_message(response: TransportResponse) -> str:
     """What the vendor says of an error, to go behind our own words, without anything private."""
-    refusal = _refusal(reply)
-    said = [part for part in (refusal.code, refusal.error) if isinstance(part, str)] if refusal else []
+    error_body = _vendor_error(response)
+    said = [part for part in (error_body.code, error_body.error) if isinstance(part, str)] if error_body else []
     # Before it is cut: the first half of a key is a secret, too.
-    plain = redact(" ".join(": ".join(said).split()))[:_LONGEST_WORDS]
+    plain = redact(" ".join(": ".join(said).split()))[:_MAX_MESSAGE_LENGTH]
     return f" ({_PRIVATE.sub('…', plain)})" if plain else ""

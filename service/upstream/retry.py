@@ -14,46 +14,46 @@ if TYPE_CHECKING:
 
     from service.errors import UpstreamError
 
-MOST_TRIES = 4
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 8.0
+MAX_ATTEMPTS = 4
+_FIRST_BACKOFF = 0.5
+_MAX_BACKOFF = 8.0
 
 # A 429 that tells no time is waited for longer each time, up to this.
-_LONGEST_UNTOLD = 30.0
+_MAX_DEFAULT_RATE_LIMIT_WAIT = 30.0
 
 # Longest nap while the budget is spent: in between the call asks again, which keeps a full pull's quarter reserved.
-_NAP = 5.0
+_MAX_BUDGET_WAIT_SECONDS = 5.0
 
 _RANDOM = SystemRandom()
 
 
-class Effort:
+class RetryPolicy:
     """One call's tries and waits. It keeps count; `pause` does the waiting.
 
     Attributes:
-        faults: tries that failed so far.
+        failures: tries that failed so far.
     """
 
-    def __init__(self, patience: float | None, pause: Callable[[float], None]) -> None:
+    def __init__(self, max_wait: float | None, pause: Callable[[float], None]) -> None:
         """Start the clock.
 
         Args:
-            patience: seconds that the call may go on waiting and trying again; None is no limit.
+            max_wait: seconds that the call may go on waiting and trying again; None is no limit.
             pause: waits a number of seconds; may raise `Stopping`.
         """
-        self._deadline = None if patience is None else time.monotonic() + patience
+        self._deadline = None if max_wait is None else time.monotonic() + max_wait
         self._pause = pause
         self._limited = 0
-        self.faults = 0
+        self.failures = 0
 
-    def nap(self, seconds: float) -> None:
+    def wait_for_budget(self, seconds: float) -> None:
         """Wait for a turn that is `seconds` away, or for a part of that.
 
         Raises:
             Throttled: that is past the patience.
         """
         self._require(seconds)
-        self._pause(min(seconds, _NAP))
+        self._pause(min(seconds, _MAX_BUDGET_WAIT_SECONDS))
 
     def wait(self, seconds: float) -> None:
         """Wait until the vendor takes requests again.
@@ -64,34 +64,34 @@ class Effort:
         self._require(seconds)
         self._pause(seconds)
 
-    def after_limited(self, told: float | None) -> float:
-        """Seconds to wait after one more 429, which told to wait for `told`."""
+    def rate_limit_delay(self, requested_wait: float | None) -> float:
+        """Seconds to wait after one more 429, which told to wait for `requested_wait`."""
         self._limited += 1
-        untold = min(_FIRST_PAUSE * 2.0 ** min(self._limited - 1, 16), _LONGEST_UNTOLD)
-        return max(told or 0.0, untold)
+        untold = min(_FIRST_BACKOFF * 2.0 ** min(self._limited - 1, 16), _MAX_DEFAULT_RATE_LIMIT_WAIT)
+        return max(requested_wait or 0.0, untold)
 
-    def failed(self, error: UpstreamError) -> None:
+    def count_failure(self, error: UpstreamError) -> None:
         """Count one more fault.
 
         Raises:
             UpstreamError: the one given, when there is no try left.
         """
-        self.faults += 1
-        if self.faults >= MOST_TRIES:
+        self.failures += 1
+        if self.failures >= MAX_ATTEMPTS:
             raise error from None
 
-    def back_off(self, error: UpstreamError, told: float = 0.0) -> None:
+    def back_off(self, error: UpstreamError, requested_wait: float = 0.0) -> None:
         """Wait, longer after each fault and never quite as long as another process, before the next try.
 
         Args:
             error: what to raise.
-            told: seconds to wait at least, from the vendor's `Retry-After`.
+            requested_wait: seconds to wait at least, from the vendor's `Retry-After`.
 
         Raises:
             UpstreamError: the one given, when there is no patience left.
         """
-        longest = min(_FIRST_PAUSE * 2.0 ** (self.faults - 1), _LONGEST_PAUSE)
-        seconds = max(told, _RANDOM.uniform(longest / 2, longest))
+        longest = min(_FIRST_BACKOFF * 2.0 ** (self.failures - 1), _MAX_BACKOFF)
+        seconds = max(requested_wait, _RANDOM.uniform(longest / 2, longest))
         if not self._allows(seconds):
             raise error from None
         self._pause(seconds)

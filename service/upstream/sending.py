@@ -7,31 +7,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from service.errors import InboxUnavailable
-from service.upstream.headers import clock_skew, rate
-from service.upstream.responses import Answer, Limited
-from service.upstream.retry import Effort
-from service.upstream.transport import Fault, Request, Wire
+from service.errors import RedisUnavailable
+from service.upstream.headers import clock_skew, parse_rate_limit
+from service.upstream.responses import RateLimited, UpstreamResponse
+from service.upstream.retry import RetryPolicy
+from service.upstream.transport import HttpTransport, RetryableError, UpstreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from service.upstream.budget import Budget, Priority
-    from service.upstream.transport import Reply
+    from service.upstream.budget import Priority, RequestBudget
+    from service.upstream.transport import TransportResponse
 
 T = TypeVar("T")
 
 # An error about one model may ask for no longer wait; one about the list holds all processes for up to an hour.
-LONGEST_MODEL_WAIT_SECONDS = 60.0
+MAX_MODEL_WAIT_SECONDS = 60.0
 
 
-def ignored(*_shown: object) -> None:
+def ignore(*_shown: object) -> None:
     """Observes nothing: the default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Observers:
+class RequestObservers:
     """Functions that are called with what requests show.
 
     Attributes:
@@ -41,13 +41,13 @@ class Observers:
         clock: called with each response: how far the upstream's clock is ahead of ours; None where it sent no `Date`.
     """
 
-    request: Callable[[str, int | str, float], None] = ignored
-    wait: Callable[[Priority, float], None] = ignored
-    clock: Callable[[timedelta | None], None] = ignored
+    request: Callable[[str, int | str, float], None] = ignore
+    wait: Callable[[Priority, float], None] = ignore
+    clock: Callable[[timedelta | None], None] = ignore
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class UpstreamCall(Generic[T]):
     """A request and how to read its answer.
 
     Attributes:
@@ -56,13 +56,13 @@ class Call(Generic[T]):
         repeatable: doing it twice is as good as once.
     """
 
-    request: Request
-    read: Callable[[Reply], Answer[T]]
-    read_again: Callable[[Reply], Answer[T]]
+    request: UpstreamRequest
+    read: Callable[[TransportResponse], UpstreamResponse[T]]
+    read_again: Callable[[TransportResponse], UpstreamResponse[T]]
     repeatable: bool = True
 
 
-class Sender:
+class RequestSender:
     """Sends the calls of one client.
 
     Args:
@@ -72,65 +72,71 @@ class Sender:
         observers: what is called with what requests show.
     """
 
-    def __init__(self, wire: Wire, budget: Budget | None, pause: Callable[[float], None], observers: Observers) -> None:
-        self._wire = wire
+    def __init__(
+        self,
+        wire: HttpTransport,
+        budget: RequestBudget | None,
+        pause: Callable[[float], None],
+        observers: RequestObservers,
+    ) -> None:
+        self._transport = wire
         self._budget = budget
         self._pause = pause
         self._observers = observers
 
-    def send(self, call: Call[T], priority: Priority, patience: float | None) -> Answer[T]:
+    def send(self, call: UpstreamCall[T], priority: Priority, max_wait: float | None) -> UpstreamResponse[T]:
         """Try until there is an answer: wait for a turn, send, then read, wait or give up."""
-        effort = Effort(patience, self._pause)
+        effort = RetryPolicy(max_wait, self._pause)
         while True:
             self._await_turn(priority, effort)
             try:
-                reply = self._exchange(call.request)
-                return (call.read_again if effort.faults else call.read)(reply)
-            except Limited as limited:
-                self._hold(effort, effort.after_limited(limited.seconds))
-            except Fault as fault:
-                self._after(fault, call, effort)
+                response = self._exchange(call.request)
+                return (call.read_again if effort.failures else call.read)(response)
+            except RateLimited as limited:
+                self._wait_for_upstream(effort, effort.rate_limit_delay(limited.seconds))
+            except RetryableError as failure:
+                self._wait_before_retry(failure, call, effort)
 
-    def _after(self, fault: Fault, call: Call[T], effort: Effort) -> None:
+    def _wait_before_retry(self, failure: RetryableError, call: UpstreamCall[T], effort: RetryPolicy) -> None:
         """Wait before the next try, at least for `Retry-After`; raise the fault's error where no try is left."""
-        if fault.may_have_arrived and not call.repeatable:
-            raise fault.error from None
-        effort.failed(fault.error)
-        if fault.retry_after is None:
-            effort.back_off(fault.error)
+        if failure.may_have_arrived and not call.repeatable:
+            raise failure.error from None
+        effort.count_failure(failure.error)
+        if failure.retry_after is None:
+            effort.back_off(failure.error)
         elif call.request.about_model:
             # One odd model must hold up neither the other processes nor, for long, whoever asks about it.
-            effort.back_off(fault.error, min(fault.retry_after, LONGEST_MODEL_WAIT_SECONDS))
+            effort.back_off(failure.error, min(failure.retry_after, MAX_MODEL_WAIT_SECONDS))
         else:
-            self._hold(effort, fault.retry_after)
+            self._wait_for_upstream(effort, failure.retry_after)
 
-    def _await_turn(self, priority: Priority, effort: Effort) -> None:
+    def _await_turn(self, priority: Priority, effort: RetryPolicy) -> None:
         while self._budget is not None and (seconds := self._budget.acquire(priority)) > 0:
             before = time.monotonic()
             try:
-                effort.nap(seconds)
+                effort.wait_for_budget(seconds)
             finally:
                 self._observers.wait(priority, time.monotonic() - before)
 
-    def _hold(self, effort: Effort, seconds: float) -> None:
+    def _wait_for_upstream(self, effort: RetryPolicy, seconds: float) -> None:
         """Wait until the vendor takes requests again: with a budget all processes wait together, at their next turn."""
         if self._budget is None:
             effort.wait(seconds)
         else:
             self._budget.block(time.time() + seconds)
 
-    def _exchange(self, request: Request) -> Reply:
+    def _exchange(self, request: UpstreamRequest) -> TransportResponse:
         before = time.monotonic()
         try:
-            reply = self._wire.exchange(request)
-        except Fault:
+            response = self._transport.exchange(request)
+        except RetryableError:
             self._observers.request(str(request), "unreachable", time.monotonic() - before)
             raise
-        self._observers.request(str(request), reply.status, reply.elapsed)
-        self._observers.clock(clock_skew(reply))
-        told = rate(reply)
-        if self._budget is not None and told is not None:
+        self._observers.request(str(request), response.status, response.elapsed)
+        self._observers.clock(clock_skew(response))
+        rate_limit = parse_rate_limit(response)
+        if self._budget is not None and rate_limit is not None:
             # A response that arrived is not lost because Redis is unavailable; the next turn raises that.
-            with suppress(InboxUnavailable):
-                self._budget.note(told.limit, told.remaining, told.reset_at)
-        return reply
+            with suppress(RedisUnavailable):
+                self._budget.record_rate_limit(rate_limit.limit, rate_limit.remaining, rate_limit.reset_at)
+        return response

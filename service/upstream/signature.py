@@ -1,4 +1,4 @@
-"""The vendor's webhook signature: made by the sandbox's twin of this and by tests, checked at the door.
+"""The vendor's webhook signature: made by the sandbox's twin of this and by tests, checked at the endpoint.
 
 HMAC-SHA256, keyed with the secret as text, over `{timestamp}.{raw body}`, says the vendor's webhook page.
 """
@@ -37,7 +37,7 @@ def sign(secret: str, timestamp: int | str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
-def may_be_signed(signature: str | None, timestamp: str | None) -> bool:
+def has_valid_signature_format(signature: str | None, timestamp: str | None) -> bool:
     """Whether both headers are there and in the form of the vendor's: what can be judged before the body is read."""
     if signature is None or timestamp is None:
         return False
@@ -63,7 +63,7 @@ def verify(
         now: our clock, Unix seconds.
         tolerance: seconds that the timestamp may be off, both ways.
     """
-    if signature is None or timestamp is None or not may_be_signed(signature, timestamp):
+    if signature is None or timestamp is None or not has_valid_signature_format(signature, timestamp):
         return Verdict.FORGED
     matches = [hmac.compare_digest(sign(secret, timestamp, body), signature) for secret in secrets]
     if not any(matches):

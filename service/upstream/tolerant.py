@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import msgspec
 from msgspec import NODEFAULT
 
-from service.upstream.fields import Payload, usable
+from service.upstream.fields import Payload, to_storable
 
 if TYPE_CHECKING:
     from msgspec.structs import FieldInfo
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=Payload)
 
 
-class Tolerated(NamedTuple, Generic[P]):
+class PartialRecord(NamedTuple, Generic[P]):
     """A record, and what it could not be read of.
 
     Attributes:
@@ -28,11 +28,11 @@ class Tolerated(NamedTuple, Generic[P]):
     unusable: tuple[str, ...]
 
 
-def read_fields(raw: object, kind: type[P]) -> Tolerated[P]:
+def read_fields(raw: object, kind: type[P]) -> PartialRecord[P]:
     """Read a decoded JSON object as a payload, field by field.
 
     A field is unusable where its value has another type than the payload's, is out of range, or does not fit into an
-    index (`service.upstream.fields.usable`). Unknown fields are passed over.
+    index (`service.upstream.fields.to_storable`). Unknown fields are passed over.
 
     Args:
         raw: what the decoder made of the JSON; texts in it can be stored (`service.upstream.json_text.loads`).
@@ -49,12 +49,12 @@ def read_fields(raw: object, kind: type[P]) -> Tolerated[P]:
     for field in _fields(kind):
         if field.encode_name in raw:
             try:
-                values[field.name] = usable(field.name, msgspec.convert(raw[field.encode_name], field.type))
+                values[field.name] = to_storable(field.name, msgspec.convert(raw[field.encode_name], field.type))
             except ValueError:
                 unusable.append(field.encode_name)
         if field.default is NODEFAULT and field.name not in values:
             raise ValueError(f"`{field.encode_name}` is missing or cannot be used")
-    return Tolerated(kind(**values), tuple(unusable))
+    return PartialRecord(kind(**values), tuple(unusable))
 
 
 @cache

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service import __version__
-from service.errors import UpstreamError, UpstreamGarbled, UpstreamTimeout, UpstreamUnreachable
-from service.http_client import Outgoing, Undelivered
+from service.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
+from service.http_client import HttpClient, RequestFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +18,7 @@ _LARGEST_BODY = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class UpstreamRequest:
     """A request, before it is known where to.
 
     Attributes:
@@ -40,25 +40,25 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class TransportResponse:
     """An answer with any status.
 
     Attributes:
         request: what it answers.
         headers: by name in any case.
-        answered: when its last byte had arrived, Unix seconds of our clock.
+        received_unix_time: when its last byte had arrived, Unix seconds of our clock.
         elapsed: seconds from before the request was sent until then.
     """
 
-    request: Request
+    request: UpstreamRequest
     status: int
     headers: Mapping[str, str]
     body: bytes
-    answered: float
+    received_unix_time: float
     elapsed: float
 
 
-class Fault(Exception):
+class RetryableError(Exception):
     """A try that may be repeated; inside this package only.
 
     Attributes:
@@ -76,7 +76,7 @@ class Fault(Exception):
         self.retry_after = retry_after
 
 
-class Wire:
+class HttpTransport:
     """Connections to one base URL with one key."""
 
     def __init__(
@@ -99,31 +99,31 @@ class Wire:
             "Cache-Control": "no-cache",
             "User-Agent": f"headshot-mirror/{__version__}",
         }
-        self._outgoing = Outgoing(
-            deadline=response_timeout, connect_timeout=connect_timeout, largest_body=_LARGEST_BODY, proxy=proxy
+        self._http_client = HttpClient(
+            deadline=response_timeout, connect_timeout=connect_timeout, max_body_bytes=_LARGEST_BODY, proxy=proxy
         )
 
-    def exchange(self, request: Request) -> Reply:
+    def exchange(self, request: UpstreamRequest) -> TransportResponse:
         """Send a request and read its whole answer, whatever its status.
 
         Raises:
-            Fault: there was no whole answer.
+            RetryableError: there was no whole answer.
         """
         headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
         before = time.monotonic()
         try:
-            response = self._outgoing.send(request.method, self._base + request.path, headers, request.body)
-        except Undelivered as error:
-            raise _fault(request, error) from None
+            response = self._http_client.send(request.method, self._base + request.path, headers, request.body)
+        except RequestFailed as error:
+            raise _retryable_error(request, error) from None
         elapsed = time.monotonic() - before
-        return Reply(request, response.status, response.headers, response.body, time.time(), elapsed)
+        return TransportResponse(request, response.status, response.headers, response.body, time.time(), elapsed)
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._outgoing.close()
+        self._http_client.close()
 
 
-def _fault(request: Request, error: Undelivered) -> Fault:
+def _retryable_error(request: UpstreamRequest, error: RequestFailed) -> RetryableError:
     """Which of our errors it is; a library's message may hold addresses, never the key."""
-    kind = UpstreamTimeout if error.timed_out else UpstreamGarbled if error.too_large else UpstreamUnreachable
-    return Fault(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived)
+    kind = UpstreamTimeout if error.timed_out else UpstreamMalformed if error.too_large else UpstreamUnreachable
+    return RetryableError(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from service.config import Settings
 
 # Without a webhook secret the webhook endpoint is closed, and the rest goes on.
-NEEDS = ("DATABASE_URL", "REDIS_URL")
+REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL")
 
 
 def create_app(settings: Settings | None = None) -> Flask:

@@ -10,20 +10,20 @@ from werkzeug.exceptions import HTTPException
 from service import config, log
 from service.broker import inbox
 from service.broker.counters import Counters
-from service.broker.inbox import Flag, Inbox, StaleModels
+from service.broker.inbox import Inbox, StaleModels, WakeFlag
 from service.broker.jobs import Job, JobQueue
 from service.storage import database
-from service.upstream.budget import Budget
-from service.web import NEEDS
+from service.upstream.budget import RequestBudget
+from service.web import REQUIRED_SETTINGS
 from service.web.api import routes
-from service.web.auth import Admission, FailedKeys, Keys
-from service.web.delivery_store import Keeper
-from service.web.errors import CODES, error_answer
+from service.web.auth import ApiKeyAuth, ApiKeys, FailedKeyCounter
+from service.web.delivery_store import DeliveryStore
+from service.web.errors import ERROR_CODES, error_response
 from service.web.group_commit import GroupCommit
-from service.web.health import Health
-from service.web.metrics import Metrics
-from service.web.response_headers import protect
-from service.web.webhook import Door
+from service.web.health import HealthEndpoint
+from service.web.metrics import MetricsEndpoint
+from service.web.response_headers import add_security_headers
+from service.web.webhook import WebhookEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,61 +34,61 @@ if TYPE_CHECKING:
     from service.config import Settings
 
 # With the slash that some people end a URL with, too.
-PATHS = ("/webhooks/headshotpro", "/webhooks/headshotpro/")
+WEBHOOK_PATHS = ("/webhooks/headshotpro", "/webhooks/headshotpro/")
 
 # A delivery waits this long for Redis at most; then Postgres is to take it.
-DOOR_TIMEOUT_SECONDS = 2
+DELIVERY_TIMEOUT_SECONDS = 2
 
 
-class _Web(Flask):
-    """Flask with the door in front of it.
+class _MirrorFlask(Flask):
+    """Flask with the endpoint in front of it.
 
     Attributes:
-        door: answers what is asked of its path.
+        webhook_endpoint: answers what is asked of its path.
     """
 
-    door: Door
+    webhook_endpoint: WebhookEndpoint
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request as WSGI has it (PEP 3333)."""
-        if environ["PATH_INFO"] in PATHS:
-            return self.door(environ, start_response)
+        if environ["PATH_INFO"] in WEBHOOK_PATHS:
+            return self.webhook_endpoint(environ, start_response)
         return super().wsgi_app(environ, start_response)
 
 
 def build(settings: Settings | None = None) -> Flask:
     """See `service.web.create_app`."""
-    settings = settings or config.load(NEEDS)
+    settings = settings or config.load(REQUIRED_SETTINGS)
     log.configure(settings)
-    app = _Web("service.web")
+    app = _MirrorFlask("service.web")
     # A method that nobody documents is a 405, also OPTIONS, which Flask would answer by itself; HEAD excepted.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # A path with two slashes is a 404: Werkzeug would redirect to the Host that the request names, over plain HTTP.
     app.url_map.merge_slashes = False
-    client = inbox.connect(settings.redis, timeout=DOOR_TIMEOUT_SECONDS)
+    client = inbox.connect(settings.redis, timeout=DELIVERY_TIMEOUT_SECONDS)
     # One that hangs keeps its connection until it answers: there are a few more than one for that.
-    engine = database.connect(settings.postgres_url, connect_timeout=DOOR_TIMEOUT_SECONDS)
-    waking = Flag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
-    keeper = Keeper(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
+    engine = database.connect(settings.postgres_url, connect_timeout=DELIVERY_TIMEOUT_SECONDS)
+    waking = WakeFlag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
+    keeper = DeliveryStore(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
     counters = Counters(client)
-    app.door = Door(keeper, StaleModels(client), JobQueue(client), settings, counters)
-    health = Health(client, engine, settings.inbox_limit, webhooks_open=bool(settings.webhook_secrets))
-    budget = Budget(client, settings.rate_budget, settings.detail_budget)
-    admission = Admission(Keys(settings.api_keys), FailedKeys(client), counters)
-    metrics = Metrics(client, engine, admission, budget, settings.inbox_limit)
+    app.webhook_endpoint = WebhookEndpoint(keeper, StaleModels(client), JobQueue(client), settings, counters)
+    health = HealthEndpoint(client, engine, settings.inbox_limit, webhooks_open=bool(settings.webhook_secrets))
+    budget = RequestBudget(client, settings.rate_budget, settings.detail_budget)
+    auth = ApiKeyAuth(ApiKeys(settings.api_keys), FailedKeyCounter(client), counters)
+    metrics = MetricsEndpoint(client, engine, auth, budget, settings.inbox_limit)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
     app.get("/metrics")(metrics.scrape)
-    for blueprint in routes.blueprints(settings, admission, client):
+    for blueprint in routes.blueprints(settings, auth, client):
         app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_error)
-    app.after_request(protect)
+    app.after_request(add_security_headers)
     return app
 
 
 def _http_error(error: HTTPException) -> tuple[Response, int]:
     status = error.code or 500
-    answer, _ = error_answer(status, CODES.get(status, "ERROR"), error.description or error.name)
+    response, _ = error_response(status, ERROR_CODES.get(status, "ERROR"), error.description or error.name)
     # Headers that belong to the status, such as Allow on a 405.
-    answer.headers.extend((name, value) for name, value in error.get_headers() if name.lower() == "allow")
-    return answer, status
+    response.headers.extend((name, value) for name, value in error.get_headers() if name.lower() == "allow")
+    return response, status

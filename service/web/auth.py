@@ -11,10 +11,10 @@ import structlog
 from flask import g, request
 
 from service.broker.counters import REFUSED_KEYS
-from service.broker.inbox import reachable
+from service.broker.inbox import translate_redis_errors
 from service.config.api_keys import ApiKey, Scope
-from service.errors import InboxUnavailable
-from service.web.errors import error_answer
+from service.errors import RedisUnavailable
+from service.web.errors import error_response
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,11 +29,11 @@ log = structlog.get_logger(__name__)
 _SCHEME = "bearer "
 
 # From one address, wrong keys a minute that get a 401; those beyond get a 429.
-MOST_FAILURES = 10
+MAX_FAILED_KEYS = 10
 WINDOW_SECONDS = 60
 
 
-class Keys:
+class ApiKeys:
     """The keys of MIRROR_API_KEYS; where none is given, no request may do anything.
 
     Args:
@@ -51,7 +51,7 @@ class Keys:
         Args:
             header: its `Authorization` header, as WSGI gives it; None where it has none.
         """
-        if not shows_key(header):
+        if not has_bearer_key(header):
             return None
         # WSGI decodes the bytes of a header as Latin-1, whatever they are.
         shown = _digest(str(header)[len(_SCHEME) :].strip().encode("latin-1", "replace"))
@@ -59,7 +59,7 @@ class Keys:
         return max(found, key=lambda one: one.scope, default=None)
 
 
-class FailedKeys:
+class FailedKeyCounter:
     """How many wrong keys came from each address in the last minute, by all web processes together.
 
     Args:
@@ -73,10 +73,10 @@ class FailedKeys:
         """Count a wrong key: how many there were within the minute, and the seconds until it ends.
 
         Raises:
-            InboxUnavailable: Redis cannot be reached.
+            RedisUnavailable: Redis cannot be reached.
         """
         key = f"headshotpro:failed_keys:{network_of(address)}"
-        with reachable(), self._client.pipeline() as pipeline:
+        with translate_redis_errors(), self._client.pipeline() as pipeline:
             pipeline.set(key, 0, nx=True, ex=WINDOW_SECONDS)
             pipeline.incr(key)
             pipeline.ttl(key)
@@ -84,7 +84,7 @@ class FailedKeys:
         return int(count), max(1, int(seconds))
 
 
-class Admission:
+class ApiKeyAuth:
     """Lets a request in by its key, or says why not.
 
     A right key is always let in, however many wrong ones came from its address: behind a proxy all callers share one.
@@ -95,24 +95,24 @@ class Admission:
         counters: counts refusals for `/metrics`.
     """
 
-    def __init__(self, keys: Keys, failed: FailedKeys, counters: Counters) -> None:
+    def __init__(self, keys: ApiKeys, failed: FailedKeyCounter, counters: Counters) -> None:
         self._keys = keys
         self._failed = failed
         self._counters = counters
 
-    def refuse(self, needed: Scope) -> Response | None:
+    def reject_unauthorized(self, needed: Scope) -> Response | None:
         """The response to a request that may not do this; None where it may, and then `g.caller` is its key."""
         header = request.headers.get("Authorization")
         caller = self._keys.find(header)
         if caller is None:
-            return self._unknown(shown=shows_key(header))
+            return self._unauthorized(shown=has_bearer_key(header))
         g.caller = caller
         return None if caller.scope >= needed else forbidden(caller)
 
-    def _unknown(self, *, shown: bool) -> Response:
+    def _unauthorized(self, *, shown: bool) -> Response:
         """401; 429 where too many wrong keys came from this address."""
         count, seconds = self._count() if shown else (0, 0)
-        if count > MOST_FAILURES:
+        if count > MAX_FAILED_KEYS:
             self._counters.add(REFUSED_KEYS, "limited")
             response = _body(429, "RATE_LIMIT_EXCEEDED", "Too many wrong API keys: try again later")
             response.headers["Retry-After"] = str(seconds)
@@ -127,10 +127,10 @@ class Admission:
         address = request.remote_addr or "unknown"
         try:
             count, seconds = self._failed.note(address)
-        except InboxUnavailable:
+        except RedisUnavailable:
             count, seconds = 0, 0
-        if count <= MOST_FAILURES + 1:
-            log.warning("key.refused", address=address, limited=count > MOST_FAILURES)
+        if count <= MAX_FAILED_KEYS + 1:
+            log.warning("key.refused", address=address, limited=count > MAX_FAILED_KEYS)
         return count, seconds
 
 
@@ -140,7 +140,7 @@ def forbidden(caller: ApiKey) -> Response:
     return _body(403, "FORBIDDEN", f"This API key may only {may}")
 
 
-def shows_key(header: str | None) -> bool:
+def has_bearer_key(header: str | None) -> bool:
     """Whether an `Authorization` header holds a bearer key at all."""
     return header is not None and header[: len(_SCHEME)].lower() == _SCHEME and bool(header[len(_SCHEME) :].strip())
 
@@ -159,7 +159,7 @@ def network_of(address: str) -> str:
 
 
 def _body(status: int, code: str, message: str) -> Response:
-    response, _ = error_answer(status, code, message)
+    response, _ = error_response(status, code, message)
     response.status_code = status
     return response
 

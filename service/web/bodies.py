@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.errors import ParseException
 
-from service.web.connection import PIECE_BYTES
+from service.web.connection import READ_BYTES
 
 if TYPE_CHECKING:
     from service.web.connection import Connection
 
 # Memory for all bodies of a process: 64 of the largest. A delivery has one or two kilobytes.
-BUDGET_BYTES = 16 * 1024 * 1024
+BODY_BUDGET_BYTES = 16 * 1024 * 1024
 # The framing of chunks may take as much as the body and this. Chunks of one byte cost a second of CPU for 256 KiB.
-FRAMING_BYTES = 64 * 1024
+MAX_FRAMING_BYTES = 64 * 1024
 # A response that was sent before the body was read keeps its connection if no more than this comes after it.
-SKIPPED_BYTES = 256 * 1024
+MAX_SKIPPED_BYTES = 256 * 1024
 
 
 class BodyBudget:
@@ -30,18 +30,18 @@ class BodyBudget:
     never the one that just came.
 
     Args:
-        most: bytes for all bodies together.
+        max_bytes: bytes for all bodies together.
     """
 
-    def __init__(self, most: int = BUDGET_BYTES) -> None:
-        self._left = most
+    def __init__(self, max_bytes: int = BODY_BUDGET_BYTES) -> None:
+        self._left = max_bytes
         # Bytes that each holds.
         self._held: dict[Connection, int] = {}
         # Those that are not complete, in the order of their first bytes.
         self._arriving: dict[Connection, None] = {}
         # Those that have to end and still hold something, and all that they hold.
-        self._ending: set[Connection] = set()
-        self._ending_bytes = 0
+        self._aborted: set[Connection] = set()
+        self._aborted_bytes = 0
 
     def take(self, connection: Connection, size: int) -> None:
         """Count bytes that have arrived. Where there is no room for them, wait until another body has ended.
@@ -55,14 +55,14 @@ class BodyBudget:
             self._arriving[connection] = None
         self._held[connection] += size
         while self._left < 0:
-            while self._left + self._ending_bytes < 0 and self._arriving:
-                self._end_longest()
-            if connection in self._ending:
+            while self._left + self._aborted_bytes < 0 and self._arriving:
+                self._abort_oldest()
+            if connection in self._aborted:
                 raise TimeoutError
-            if self._held[connection] <= PIECE_BYTES:
+            if self._held[connection] <= READ_BYTES:
                 # A delivery does not wait; all others together hold little more for that.
                 return
-            connection.give_way()
+            connection.yield_turn()
 
     def complete(self, connection: Connection) -> None:
         """A body is here: it keeps its memory until it is released, whatever else comes."""
@@ -73,16 +73,16 @@ class BodyBudget:
         size = self._held.pop(connection, 0)
         self._left += size
         self._arriving.pop(connection, None)
-        if connection in self._ending:
-            self._ending.remove(connection)
-            self._ending_bytes -= size
+        if connection in self._aborted:
+            self._aborted.remove(connection)
+            self._aborted_bytes -= size
 
-    def _end_longest(self) -> None:
+    def _abort_oldest(self) -> None:
         connection = next(iter(self._arriving))
         del self._arriving[connection]
-        self._ending.add(connection)
-        self._ending_bytes += self._held[connection]
-        connection.cut()
+        self._aborted.add(connection)
+        self._aborted_bytes += self._held[connection]
+        connection.abort()
 
 
 class FramingTooLong(ParseException):  # type: ignore[misc]  # gunicorn has no types
@@ -109,8 +109,8 @@ class BodyReader:
         self._budget = budget
         self._read = 0
         self._failed = False
-        self._is_kept = True
-        self._most_on_the_wire = FRAMING_BYTES
+        self._is_counted = True
+        self._max_wire_bytes = MAX_FRAMING_BYTES
         connection.expect_body(self._arrived)
 
     def read(self, size: int) -> bytes:
@@ -137,18 +137,18 @@ class BodyReader:
 
     def skip(self) -> None:
         """Throw away what the application left unread, so that the next request can be found behind it."""
-        self._forget()
-        self._most_on_the_wire = self._connection.body_bytes + SKIPPED_BYTES
+        self._release_memory()
+        self._max_wire_bytes = self._connection.body_bytes + MAX_SKIPPED_BYTES
         with suppress(TimeoutError, ParseException, OSError):
             while not self.ended and not self._failed:
-                self._next(PIECE_BYTES)
+                self._next(READ_BYTES)
 
     def close(self) -> None:
         """The request is over, and so is the wait for its body."""
         self._connection.expire()
         if not self.ended:
             self.skip()
-        self._forget()
+        self._release_memory()
         self._connection.unfinished = not self.ended
         if not self.ended:
             # The connection ends, and lingers for a moment: what was read of the body must not do so as well.
@@ -159,23 +159,23 @@ class BodyReader:
         self._failed = True
         self._request.force_close()
 
-    def _forget(self) -> None:
+    def _release_memory(self) -> None:
         """The body is held no longer."""
-        self._is_kept = False
+        self._is_counted = False
         self._budget.release(self._connection)
 
     def _next(self, size: int) -> bytes:
-        piece: bytes = self._reader.read(min(size, PIECE_BYTES))
+        piece: bytes = self._reader.read(min(size, READ_BYTES))
         self._read += len(piece)
-        if self._is_kept:
-            self._most_on_the_wire = 2 * self._read + FRAMING_BYTES
+        if self._is_counted:
+            self._max_wire_bytes = 2 * self._read + MAX_FRAMING_BYTES
         if not piece:
             self.ended = True
             self._budget.complete(self._connection)
         return piece
 
     def _arrived(self, size: int) -> None:
-        if self._connection.body_bytes > self._most_on_the_wire:
+        if self._connection.body_bytes > self._max_wire_bytes:
             raise FramingTooLong
-        if self._is_kept:
+        if self._is_counted:
             self._budget.take(self._connection, size)

@@ -24,60 +24,60 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # From the accepted connection, or the first byte of a later request, to the end of its headers.
-HEAD_SECONDS = 20.0
+HEADERS_TIMEOUT_SECONDS = 20.0
 # From there to the end of its body.
-BODY_SECONDS = 20.0
+BODY_TIMEOUT_SECONDS = 20.0
 # For each part of a response: a client that reads slower than this is cut off.
-SEND_SECONDS = 20.0
+SEND_TIMEOUT_SECONDS = 20.0
 
 # All headers of a request together. gunicorn's own limits allow 400 KB on each connection.
-HEAD_BYTES = 32 * 1024
+MAX_HEADER_BYTES = 32 * 1024
 # Bytes that are read at a time.
-PIECE_BYTES = 16 * 1024
+READ_BYTES = 16 * 1024
 
 # Processor time. A request is parsed and answered in less; one that has taken more lets the others go first.
-TURN_SECONDS = 0.002
+TURN_CPU_SECONDS = 0.002
 # So many connections that need not be waited for go on at once, however many they are.
 TURNS_AT_ONCE = 2
 # A client that has sent more small pieces than this is looked at once a second: ten looks cost as much as a request.
-SMALL_BYTES = 512
-SMALL_PIECES = 8
-TRICKLE_SECONDS = 1.0
+SMALL_READ_BYTES = 512
+MAX_SMALL_READS = 8
+SLOW_CLIENT_POLL_SECONDS = 1.0
 # A positive sleep lasts until the event loop has looked at all other connections; `sleep(0)` may end before that.
 YIELD_SECONDS = 0.001
 
 # How long, and for how many bytes, a client may go on sending after our last word: closing a connection on which data
 # is unread resets it, and the client may lose its response.
 LINGER_SECONDS = 1.0
-LINGER_BYTES = 1024 * 1024
+MAX_LINGER_BYTES = 1024 * 1024
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-class Turns:
+class TurnQueue:
     """The line of all connections of a process that need not be waited for: a few go on in a turn of the event loop.
 
     gevent's semaphores let whoever comes at the right moment overtake those that wait.
     """
 
     def __init__(self) -> None:
-        self._line: deque[Event] = deque()
+        self._waiters: deque[Event] = deque()
         self._is_moving = False
 
     def wait(self) -> None:
         """Stand in line until it is one's turn."""
         turn = Event()
-        self._line.append(turn)
+        self._waiters.append(turn)
         if not self._is_moving:
             self._is_moving = True
             gevent.spawn(self._move)
         turn.wait()
 
     def _move(self) -> None:
-        while self._line:
+        while self._waiters:
             gevent.sleep(YIELD_SECONDS)
-            for _ in range(min(TURNS_AT_ONCE, len(self._line))):
-                self._line.popleft().set()
+            for _ in range(min(TURNS_AT_ONCE, len(self._waiters))):
+                self._waiters.popleft().set()
         self._is_moving = False
 
 
@@ -86,8 +86,8 @@ class Connection:
 
     Attributes:
         idle: whether the next request's headers are awaited.
-        waits: whether the client is waited for at this moment.
-        is_cut: whether it will not be waited for any more.
+        is_waiting: whether the client is waited for at this moment.
+        is_aborted: whether it will not be waited for any more.
         since: when this phase (headers, body, response) began, by `time.monotonic`.
         requests: how many came over it.
         unfinished: whether the client may still be sending a body when the connection is closed.
@@ -98,10 +98,10 @@ class Connection:
         turns: the process's.
     """
 
-    def __init__(self, client: Any, turns: Turns) -> None:
+    def __init__(self, client: Any, turns: TurnQueue) -> None:
         self.idle = True
-        self.waits = False
-        self.is_cut = False
+        self.is_waiting = False
+        self.is_aborted = False
         self.since = monotonic()
         self.requests = 0
         self.unfinished = False
@@ -109,9 +109,9 @@ class Connection:
         self._socket = client
         self._turns = turns
         self._greenlet = gevent.getcurrent()
-        self._deadline = self.since + HEAD_SECONDS
-        self._head_bytes = 0
-        self._small_pieces = 0
+        self._deadline = self.since + HEADERS_TIMEOUT_SECONDS
+        self._header_bytes = 0
+        self._small_reads = 0
         self._on_body: Callable[[int], None] | None = None
         # Whether the other connections had their turn since the last request of this one.
         self._has_yielded = True
@@ -124,14 +124,14 @@ class Connection:
     def expect_request(self, idle_seconds: float) -> bool:
         """Give the others their turn, then let the next request begin within this time: False where it must not."""
         self.idle, self.since = True, monotonic()
-        self._head_bytes = self._small_pieces = 0
+        self._header_bytes = self._small_reads = 0
         if not self._has_yielded:
             with suppress(TimeoutError):
-                self.give_way()
+                self.yield_turn()
         self._has_yielded = False
         if self.requests:
             self._deadline = monotonic() + idle_seconds
-        return not self.is_cut
+        return not self.is_aborted
 
     def expect_body(self, on_body: Callable[[int], None]) -> None:
         """The headers are complete; let the body come.
@@ -140,21 +140,21 @@ class Connection:
             on_body: called with the number of bytes whenever some have arrived; what it raises, `recv` raises.
         """
         self.idle, self.since = False, monotonic()
-        self.body_bytes = self._small_pieces = 0
+        self.body_bytes = self._small_reads = 0
         self.requests += 1
-        self._deadline = self.since + BODY_SECONDS
+        self._deadline = self.since + BODY_TIMEOUT_SECONDS
         self._on_body = on_body
 
     def expire(self) -> None:
         """Receive nothing more for now."""
         self._deadline = 0.0
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Wait for this client no longer: its time is over at once."""
-        self.is_cut = True
+        self.is_aborted = True
         gevent.get_hub().loop.run_callback(self._stop_waiting)
 
-    def hang_up(self) -> None:
+    def shut_down_read(self) -> None:
         """Let gunicorn find the end of the connection, behind what has arrived of a request."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RD)
@@ -185,8 +185,8 @@ class Connection:
             OSError: as a socket's.
         """
         self.since = monotonic()
-        self._socket.settimeout(SEND_SECONDS)
-        self.waits = True
+        self._socket.settimeout(SEND_TIMEOUT_SECONDS)
+        self.is_waiting = True
         try:
             self._socket.sendall(data)
         except TimeoutError:
@@ -194,7 +194,7 @@ class Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read its response") from None
         finally:
-            self.waits = False
+            self.is_waiting = False
 
     def send(self, data: bytes) -> int:
         """The same, as a socket's `send`."""
@@ -212,56 +212,56 @@ class Connection:
             data = self._receive(size)
         except TimeoutError:
             return b""
-        if self.requests and not self._head_bytes:
+        if self.requests and not self._header_bytes:
             # It was idle until now.
-            self._deadline = monotonic() + HEAD_SECONDS
-        self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES:
-            raise LimitRequestHeaders(f"more than {HEAD_BYTES} bytes")
+            self._deadline = monotonic() + HEADERS_TIMEOUT_SECONDS
+        self._header_bytes += len(data)
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise LimitRequestHeaders(f"more than {MAX_HEADER_BYTES} bytes")
         return data
 
     def _receive(self, size: int) -> bytes:
         """Receive what is there, or wait for it until the deadline."""
-        while not self.is_cut and monotonic() < self._deadline:
+        while not self.is_aborted and monotonic() < self._deadline:
             try:
                 self._socket.settimeout(0.0)
-                data: bytes = self._socket.recv(min(size, PIECE_BYTES))
+                data: bytes = self._socket.recv(min(size, READ_BYTES))
             except BlockingIOError:
                 self._wait()
                 continue
-            self._small_pieces += len(data) < SMALL_BYTES
-            if thread_time() - self._turn_began > TURN_SECONDS:
-                self.give_way()
+            self._small_reads += len(data) < SMALL_READ_BYTES
+            if thread_time() - self._turn_began > TURN_CPU_SECONDS:
+                self.yield_turn()
             return data
         raise TimeoutError
 
     def _wait(self) -> None:
         """Wait until something is there; the other connections have their turn meanwhile."""
-        self.waits, left = True, max(0.0, self._deadline - monotonic())
+        self.is_waiting, left = True, max(0.0, self._deadline - monotonic())
         try:
-            if self._small_pieces > SMALL_PIECES:
-                gevent.sleep(min(TRICKLE_SECONDS, left))
+            if self._small_reads > MAX_SMALL_READS:
+                gevent.sleep(min(SLOW_CLIENT_POLL_SECONDS, left))
             else:
                 gevent.socket.wait_read(self._socket.fileno(), timeout=left)
         finally:
             self._begin_turn()
 
     def _begin_turn(self) -> None:
-        self.waits = False
+        self.is_waiting = False
         self._has_yielded, self._turn_began = True, thread_time()
 
     def _stop_waiting(self) -> None:
         """Runs in gevent's hub: only there it is certain that the wait has not just ended."""
-        if self.waits:
+        if self.is_waiting:
             self._greenlet.throw(TimeoutError)
 
-    def give_way(self) -> None:
+    def yield_turn(self) -> None:
         """Let all others go first.
 
         Raises:
             TimeoutError: the connection was cut meanwhile.
         """
-        self.waits = True
+        self.is_waiting = True
         try:
             self._turns.wait()
         finally:
@@ -272,11 +272,11 @@ class Connection:
         if self.idle and not self.unfinished:
             return
         self._socket.settimeout(0.0)
-        if not self.unfinished and not self._socket.recv(PIECE_BYTES):
+        if not self.unfinished and not self._socket.recv(READ_BYTES):
             return
-        self.is_cut, self.since = False, monotonic()
+        self.is_aborted, self.since = False, monotonic()
         self._deadline = self.since + LINGER_SECONDS
         self._socket.shutdown(socket.SHUT_WR)
-        left = LINGER_BYTES
-        while left > 0 and (data := self._receive(PIECE_BYTES)):
+        left = MAX_LINGER_BYTES
+        while left > 0 and (data := self._receive(READ_BYTES)):
             left -= len(data)

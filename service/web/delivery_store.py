@@ -8,37 +8,37 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from service.circuit_breaker import FUSE_SECONDS, Fuse
-from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable, Unavailable
+from service.circuit_breaker import OPEN_SECONDS, CircuitBreaker
+from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated, Unavailable
 from service.storage import spool
 from service.storage.database import transaction
-from service.storage.deadline import Question
+from service.storage.deadline import BackgroundCall
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from service.broker.inbox import Delivery, Put
+    from service.broker.inbox import Delivery, PutResult
     from service.web.group_commit import GroupCommit
 
 log = structlog.get_logger(__name__)
 
 # A delivery waits this long for Postgres at most, where Redis is gone.
-SPOOL_PATIENCE_SECONDS = 3.0
+SPOOL_TIMEOUT_SECONDS = 3.0
 
 
-class Kept(NamedTuple):
+class StoredDelivery(NamedTuple):
     """A delivery is safe.
 
     Attributes:
-        where: `inbox` or `spool`.
+        location: `inbox` or `spool`.
         wake: whether the caller is to wake a worker: the flag that keeps others from doing so is raised.
     """
 
-    where: str
+    location: str
     wake: bool
 
 
-class Keeper:
+class DeliveryStore:
     """Keeps deliveries; a server that is down costs one request a second its time-out, not every one.
 
     Args:
@@ -53,10 +53,10 @@ class Keeper:
         self._engine = engine
         self._limit = limit
         self._full_until = 0.0
-        self._redis = Fuse(InboxUnavailable, "Redis")
-        self._postgres = Fuse(StorageUnavailable, "Postgres")
+        self._redis = CircuitBreaker(RedisUnavailable, "Redis")
+        self._postgres = CircuitBreaker(PostgresUnavailable, "Postgres")
 
-    def keep(self, delivery: Delivery) -> Kept:
+    def store(self, delivery: Delivery) -> StoredDelivery:
         """Keep a delivery; it is safe when this returns.
 
         Where Redis was asked and did not answer, it may hold the delivery as well; its id makes it count once.
@@ -65,30 +65,30 @@ class Keeper:
             Unavailable: neither server can take it now; it is to be sent again.
         """
         try:
-            return Kept("inbox", wake=self._put(delivery).flag_raised)
-        except InboxUnavailable as error:
-            log.debug("inbox.refuses", reason=str(error))
+            return StoredDelivery("inbox", wake=self._put(delivery).flag_raised)
+        except RedisUnavailable as error:
+            log.debug("inbox.unavailable", reason=str(error))
         try:
             with self._postgres.guard():
-                Question(lambda: self._write(delivery)).answer(SPOOL_PATIENCE_SECONDS)
-        except StorageUnavailable as error:
+                BackgroundCall(lambda: self._write(delivery)).result(SPOOL_TIMEOUT_SECONDS)
+        except PostgresUnavailable as error:
             raise Unavailable(f"neither Redis nor Postgres can take it; {error}") from error
         # Where Redis is gone there is nobody to wake: the clock does it when it is back.
-        return Kept("spool", wake=False)
+        return StoredDelivery("spool", wake=False)
 
-    def _put(self, delivery: Delivery) -> Put:
+    def _put(self, delivery: Delivery) -> PutResult:
         if monotonic() < self._full_until:
-            raise InboxUnavailable(f"{self._limit} events wait in the inbox already")
+            raise RedisUnavailable(f"{self._limit} events wait in the inbox already")
         with self._redis.guard():
             put = self._inbox.put(delivery)
         if put.length >= self._limit:
             # This one is in; the next ones go elsewhere, until one looks again.
-            self._full_until = monotonic() + FUSE_SECONDS
+            self._full_until = monotonic() + OPEN_SECONDS
         return put
 
     def _write(self, delivery: Delivery) -> None:
         try:
-            with transaction(self._engine, SPOOL_PATIENCE_SECONDS) as connection:
+            with transaction(self._engine, SPOOL_TIMEOUT_SECONDS) as connection:
                 spool.put(connection, *delivery)
         except (SchemaOutdated, DBAPIError) as error:
-            raise StorageUnavailable(f"Postgres refuses: {type(error).__name__}") from error
+            raise PostgresUnavailable(f"Postgres refuses: {type(error).__name__}") from error

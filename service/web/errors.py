@@ -1,4 +1,4 @@
-"""The form that every error of ours has, the vendor's: for Flask's views, and for the door, which is none."""
+"""The form that every error of ours has, the vendor's: for Flask's views, and for the endpoint, which is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from flask import Response
 
-CODES = {
+ERROR_CODES = {
     400: "INVALID_REQUEST",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
@@ -23,13 +23,13 @@ CODES = {
 }
 
 
-def error_answer(status: int, code: str, words: str) -> tuple[Response, int]:
+def error_response(status: int, code: str, message: str) -> tuple[Response, int]:
     """An error body of ours: `success`, `error`, `code`, as the vendor's."""
-    return jsonify(success=False, error=words, code=code), status
+    return jsonify(success=False, error=message, code=code), status
 
 
-class Answer(NamedTuple):
-    """What the door answers.
+class WsgiResponse(NamedTuple):
+    """What the endpoint answers.
 
     Attributes:
         status: of HTTP.
@@ -54,6 +54,6 @@ class Answer(NamedTuple):
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-def refusal(status: int, code: str, words: str, **headers: str) -> Answer:
-    """The same error body as an answer of the door's."""
-    return Answer(status, {"success": False, "error": words, "code": code}, headers)
+def wsgi_error(status: int, code: str, message: str, **headers: str) -> WsgiResponse:
+    """The same error body as an answer of the endpoint's."""
+    return WsgiResponse(status, {"success": False, "error": message, "code": code}, headers)

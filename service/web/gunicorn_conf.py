@@ -1,21 +1,21 @@
 """gunicorn's settings; `headshot-mirror web` starts it with them (`service.web.start`).
 
-gevent workers, because the door has to stand hundreds of slow clients without a proxy in front: of the servers that
+gevent workers, because the endpoint has to stand hundreds of slow clients without a proxy in front: of the servers that
 were measured (DESIGN.md), it is one of the two that served everybody else meanwhile, and it stops gracefully.
 """
 
 # gunicorn takes every public name of this module for a setting of its own, hence the underscores.
 from service.config import load as _load
-from service.web import NEEDS as _NEEDS
+from service.web import REQUIRED_SETTINGS as _REQUIRED_SETTINGS
 from service.web.heartbeat import WebHeartbeat as _WebHeartbeat
 
-_settings = _load(_NEEDS)
+_settings = _load(_REQUIRED_SETTINGS)
 
 wsgi_app = "service.web:create_app()"
 _address = f"[{_settings.web_address}]" if ":" in _settings.web_address else _settings.web_address
 bind = f"{_address}:{_settings.port}"
 workers = _settings.web_concurrency
-worker_class = "service.web.gunicorn_worker.PoliteWorker"
+worker_class = "service.web.gunicorn_worker.FairGeventWorker"
 worker_connections = 1000
 # Workers that stop give their requests this long; the whole process has to stop within ten seconds.
 graceful_timeout = 7
@@ -35,4 +35,4 @@ loglevel = "warning"
 
 # Before the fork, so that all workers share it.
 _heartbeat = _WebHeartbeat(_settings.postgres_url)
-post_worker_init = _heartbeat.begin
+post_worker_init = _heartbeat.start_in_worker

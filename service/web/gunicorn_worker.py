@@ -22,9 +22,9 @@ from gevent.server import StreamServer
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
-from service.web.bodies import SKIPPED_BYTES, BodyBudget, BodyReader
-from service.web.connection import Connection, Turns
-from service.web.listen_backlog import turn_newcomers_away
+from service.web.bodies import MAX_SKIPPED_BYTES, BodyBudget, BodyReader
+from service.web.connection import Connection, TurnQueue
+from service.web.listen_backlog import drop_new_handshakes
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,38 +32,38 @@ if TYPE_CHECKING:
 # After this many requests a connection ends, and its client has to queue for a new one like the others.
 REQUESTS_PER_CONNECTION = 1000
 # Connections that a process accepts in a turn of its event loop at most, and in a second where turns are long.
-NEWCOMERS_AT_ONCE = 32
-NEWCOMERS_A_SECOND = 50
+MAX_ACCEPTS_PER_TURN = 32
+ACCEPTS_PER_SECOND = 50
 # Connections beyond the limit while those in whose place they come are being closed.
 SPARE_CONNECTIONS = 64
 # The kernel buffers this for a client that does not read; by default it would buffer up to 4 MB.
 SEND_BUFFER_BYTES = 128 * 1024
 
 # How long handshakes that are under way may take when the process is asked to end.
-HANDSHAKE_SECONDS = 0.2
+HANDSHAKE_DRAIN_SECONDS = 0.2
 # So long a connection that is kept may bring one more request; then it is closed. A proxy that has one open uses it
 # often or hardly ever: the answer to that request ends it without a race between a request and the end.
-LAST_REQUEST_SECONDS = 2.0
+LAST_REQUEST_TIMEOUT_SECONDS = 2.0
 # gunicorn's master kills what is left after `graceful_timeout`.
-BEFORE_THE_KILL_SECONDS = 0.5
-LOOK_SECONDS = 0.1
+KILL_MARGIN_SECONDS = 0.5
+POLL_SECONDS = 0.1
 
 # What is wrong with a request that never reaches the application; all else is a 400.
-STATUSES = {
+PARSE_ERROR_STATUSES = {
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
 }
 
 
-class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
-    """The door's worker."""
+class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
+    """The endpoint's worker."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # By the greenlet that serves it.
         self._connections: dict[Any, Connection] = {}
         self._bodies = BodyBudget()
-        self._turns = Turns()
+        self._turns = TurnQueue()
         # Set by `heartbeat.WebHeartbeat` when the application is loaded.
         self.heartbeat: Any = None
 
@@ -72,18 +72,18 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         _allow_many_files()
         servers = [self._serve(listener) for listener in self.sockets]
         while self.alive:
-            late = self._rest()
+            lag_seconds = self._sleep_and_measure_lag()
             if self.cfg.workers > 1:
                 for server in servers:
-                    server.max_accept = newcomers_at_once(late)
-        deadline = monotonic() + self.cfg.graceful_timeout - BEFORE_THE_KILL_SECONDS
+                    server.max_accept = accepts_per_turn(lag_seconds)
+        deadline = monotonic() + self.cfg.graceful_timeout - KILL_MARGIN_SECONDS
         if self.heartbeat:
             # It removes its row meanwhile.
             self.heartbeat.stop()
         self._close_listeners(servers)
-        self._part(deadline)
+        self._finish_in_flight(deadline)
         if self.heartbeat:
-            self.heartbeat.close(BEFORE_THE_KILL_SECONDS)
+            self.heartbeat.close(KILL_MARGIN_SECONDS)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection, and know of it meanwhile."""
@@ -113,7 +113,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """
         body = BodyReader(req, sock, self._bodies)
         req.body.reader = body
-        if sock.requests >= REQUESTS_PER_CONNECTION or _announced(req) > SKIPPED_BYTES:
+        if sock.requests >= REQUESTS_PER_CONNECTION or _content_length(req) > MAX_SKIPPED_BYTES:
             req.force_close()
         try:
             super().handle_request(listener_name, req, sock, addr)
@@ -131,7 +131,7 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.log.warning("a request cannot be read: %s", type(exc).__name__)
         client.unfinished = True
         with suppress(OSError):
-            client.sendall(_refusal(exc))
+            client.sendall(_parse_error_response(exc))
 
     def _serve(self, listener: Any) -> StreamServer:
         listener.setblocking(1)
@@ -139,64 +139,64 @@ class PoliteWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         pool = Pool(self.worker_connections + SPARE_CONNECTIONS)
         server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
         if self.cfg.workers > 1:
-            server.max_accept = newcomers_at_once(0)
+            server.max_accept = accepts_per_turn(0)
         server.start()
         return server
 
     def _close_listeners(self, servers: list[StreamServer]) -> None:
         """Close them when nobody waits in their queues."""
         for listener in self.sockets:
-            turn_newcomers_away(listener)
-        deadline = monotonic() + HANDSHAKE_SECONDS
+            drop_new_handshakes(listener)
+        deadline = monotonic() + HANDSHAKE_DRAIN_SECONDS
         while monotonic() < deadline:
-            self._rest()
+            self._sleep_and_measure_lag()
         for server in servers:
             server.close()
 
-    def _part(self, deadline: float) -> None:
+    def _finish_in_flight(self, deadline: float) -> None:
         """Let every request in hand be answered, the last one of each kept connection too."""
-        last_requests = monotonic() + LAST_REQUEST_SECONDS
+        last_requests = monotonic() + LAST_REQUEST_TIMEOUT_SECONDS
         while self._connections and monotonic() < deadline:
             if monotonic() > last_requests:
-                self._hang_up()
-            self._rest()
+                self._close_idle()
+            self._sleep_and_measure_lag()
         if self._connections:
             self.log.warning("%d connections are broken off in mid-request", len(self._connections))
 
     def _make_room(self) -> None:
         """Where there are too many connections, close the one that keeps us waiting longest, whatever for."""
         if len(self._connections) > self.worker_connections:
-            waiting = [one for one in self._connections.values() if one.waits and not one.is_cut]
+            waiting = [one for one in self._connections.values() if one.is_waiting and not one.is_aborted]
             if waiting:
-                min(waiting, key=lambda one: one.since).cut()
+                min(waiting, key=lambda one: one.since).abort()
 
-    def _hang_up(self) -> None:
+    def _close_idle(self) -> None:
         """Let gunicorn find the end of each idle connection, behind what has arrived of a request."""
         for connection in self._connections.values():
             if connection.idle:
-                connection.hang_up()
+                connection.shut_down_read()
 
-    def _rest(self) -> float:
+    def _sleep_and_measure_lag(self) -> float:
         """Rest for a moment: how many seconds the event loop was late after it."""
         self.notify()
-        due = monotonic() + LOOK_SECONDS
-        gevent.sleep(LOOK_SECONDS)
+        due = monotonic() + POLL_SECONDS
+        gevent.sleep(POLL_SECONDS)
         return monotonic() - due
 
 
-def newcomers_at_once(late: float) -> int:
+def accepts_per_turn(lag_seconds: float) -> int:
     """How many connections a process may accept in one turn of its event loop, of which there are several.
 
     With many at once, one process takes a whole burst while the others rest. With one, newcomers wait for a whole turn
     each, which is long while hundreds of clients are served.
 
     Args:
-        late: how many seconds a turn takes too long.
+        lag_seconds: how many seconds a turn takes too long.
     """
-    return max(1, min(NEWCOMERS_AT_ONCE, round(late * NEWCOMERS_A_SECOND)))
+    return max(1, min(MAX_ACCEPTS_PER_TURN, round(lag_seconds * ACCEPTS_PER_SECOND)))
 
 
-def _announced(req: Any) -> int:
+def _content_length(req: Any) -> int:
     """The length that a request's headers announce for its body; gunicorn has checked that it is a number."""
     return next((int(value) for name, value in req.headers if name == "CONTENT-LENGTH"), 0)
 
@@ -208,10 +208,10 @@ def _allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _refusal(error: ParseException) -> bytes:
+def _parse_error_response(error: ParseException) -> bytes:
     """The whole response to a request that cannot be read; it repeats nothing of the request."""
-    status = STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
-    words = f"the request cannot be read: {type(error).__name__}"
-    body = json.dumps({"success": False, "error": words, "code": "INVALID_REQUEST"}).encode() + b"\n"
+    status = PARSE_ERROR_STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
+    message = f"the request cannot be read: {type(error).__name__}"
+    body = json.dumps({"success": False, "error": message, "code": "INVALID_REQUEST"}).encode() + b"\n"
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

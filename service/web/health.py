@@ -8,9 +8,9 @@ import structlog
 from flask import Response
 
 from service.broker import durability
-from service.errors import InboxUnavailable, SchemaOutdated, StorageUnavailable
+from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
 from service.storage import database
-from service.storage.deadline import Question
+from service.storage.deadline import BackgroundCall
 from service.storage.migrations import revision
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # A Postgres that hangs must not hang the question.
-POSTGRES_PATIENCE_SECONDS = 3.0
+POSTGRES_TIMEOUT_SECONDS = 3.0
 
 
-class Health:
+class HealthEndpoint:
     """The two questions of a load balancer.
 
     Args:
@@ -61,18 +61,20 @@ class Health:
     def _redis(self) -> tuple[bool, str]:
         """Whether it takes an event, and what its settings promise for one."""
         try:
-            words = durability.durability(self._client).words
-            room = durability.room(self._client, self._inbox_limit)
-        except InboxUnavailable as error:
+            summary = durability.read_durability(self._client).summary
+            capacity = durability.capacity(self._client, self._inbox_limit)
+        except RedisUnavailable as error:
             log.warning("readyz.unavailable", server="redis", reason=str(error))
             return False, "redis: unavailable"
-        return not room.full, "; ".join(part for part in (f"redis: {room.state}, {words}", room.warning) if part)
+        return not capacity.full, "; ".join(
+            part for part in (f"redis: {capacity.state}, {summary}", capacity.warning) if part
+        )
 
     def _postgres(self) -> tuple[bool, list[str]]:
         """Whether its spool takes a delivery; Postgres and its schema, a line each."""
         try:
-            found = Question(self._schema).answer(POSTGRES_PATIENCE_SECONDS)
-        except StorageUnavailable as error:
+            found = BackgroundCall(self._schema).result(POSTGRES_TIMEOUT_SECONDS)
+        except PostgresUnavailable as error:
             log.warning("readyz.unavailable", server="postgres", reason=str(error))
             return False, ["postgres: unavailable", "schema: unknown"]
         except SchemaOutdated as error:

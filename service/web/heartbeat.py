@@ -13,28 +13,28 @@ from time import monotonic
 from typing import Any
 
 from service.heartbeat import WEB, Heartbeat
-from service.process_identity import own_name
+from service.process_identity import new_process_name
 
 # Two heartbeats that do not come, and another worker takes over.
 TAKE_OVER_SECONDS = 10.0
-_TURN = struct.Struct("qd")
+_TURN_LAYOUT = struct.Struct("qd")
 
 
-class Turn:
+class HeartbeatTurn:
     """Which worker of this master sends the heartbeat: process id, and when it last did, in memory that all share."""
 
     def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, _TURN.size)
+        self._shared = mmap.mmap(-1, _TURN_LAYOUT.size)
 
     def take(self) -> bool:
         """Whether this worker is to send the next heartbeat: it sent the last one, or no worker has for a while.
 
         Two that take it at the same moment write the same row, once.
         """
-        holder, at = _TURN.unpack(self._shared[:])
+        holder, at = _TURN_LAYOUT.unpack(self._shared[:])
         if holder != os.getpid() and monotonic() - at < TAKE_OVER_SECONDS:
             return False
-        self._shared[:] = _TURN.pack(os.getpid(), monotonic())
+        self._shared[:] = _TURN_LAYOUT.pack(os.getpid(), monotonic())
         return True
 
 
@@ -47,10 +47,10 @@ class WebHeartbeat:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._name = own_name()
-        self._turn = Turn()
+        self._name = new_process_name()
+        self._turn = HeartbeatTurn()
 
-    def begin(self, worker: Any) -> None:
+    def start_in_worker(self, worker: Any) -> None:
         """Start in a worker that has loaded the application: gunicorn's hook `post_worker_init`."""
         worker.heartbeat = Heartbeat(self._url, WEB, self._name, self._turn.take)
         worker.heartbeat.start()

@@ -15,7 +15,7 @@ from contextlib import suppress
 # linux/filter.h and asm-generic/socket.h; Python's socket module does not name it.
 _SO_ATTACH_FILTER = 26
 _LOAD_BYTE, _SKIP_UNLESS_SET, _RETURN = 0x30, 0x45, 0x06
-_FLAGS_OF_TCP, _SYN = 13, 0x02
+_TCP_FLAGS_OFFSET, _SYN = 13, 0x02
 
 
 class _Instruction(ctypes.Structure):
@@ -32,14 +32,14 @@ class _Program(ctypes.Structure):
 
 # The program sees a packet from its TCP header on; it returns how many bytes of it to keep.
 _DROP_SYN = (_Instruction * 4)(
-    _Instruction(_LOAD_BYTE, 0, 0, _FLAGS_OF_TCP),
+    _Instruction(_LOAD_BYTE, 0, 0, _TCP_FLAGS_OFFSET),
     _Instruction(_SKIP_UNLESS_SET, 0, 1, _SYN),
     _Instruction(_RETURN, 0, 0, 0),
     _Instruction(_RETURN, 0, 0, 0xFFFFFFFF),
 )
 
 
-def turn_newcomers_away(listener: socket.socket) -> None:
+def drop_new_handshakes(listener: socket.socket) -> None:
     """Let a listening socket take nobody new, in every process that shares it; elsewhere than on Linux do nothing."""
     if sys.platform != "linux":
         return

@@ -16,9 +16,9 @@ from service.broker import counters, durability
 from service.config.api_keys import Scope
 from service.errors import SchemaOutdated, Unavailable
 from service.storage.database import transaction
-from service.storage.deadline import Question
-from service.storage.metrics_queries import Figures, figures
-from service.web.exposition import FromRedis, families
+from service.storage.deadline import BackgroundCall
+from service.storage.metrics_queries import MetricsData, figures
+from service.web.exposition import RedisMetrics, families
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,31 +27,31 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from sqlalchemy import Engine
 
-    from service.upstream.budget import Budget
-    from service.web.auth import Admission
+    from service.upstream.budget import RequestBudget
+    from service.web.auth import ApiKeyAuth
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 3.5
+SCRAPE_TIMEOUT_SECONDS = 3.5
 
 
-class Metrics(Collector):
+class MetricsEndpoint(Collector):
     """The scraped page.
 
     Args:
         client: the inbox's Redis.
         engine: the mirror's Postgres.
-        admission: lets requests in by their keys.
+        auth: lets requests in by their keys.
         budget: the upstream's requests.
         inbox_limit: how many events the inbox takes.
     """
 
     def __init__(
-        self, client: redis.Redis, engine: Engine, admission: Admission, budget: Budget, inbox_limit: int
+        self, client: redis.Redis, engine: Engine, auth: ApiKeyAuth, budget: RequestBudget, inbox_limit: int
     ) -> None:
         self._client = client
         self._engine = engine
-        self._admission = admission
+        self._auth = auth
         self._budget = budget
         self._inbox_limit = inbox_limit
         self._registry = CollectorRegistry()
@@ -59,7 +59,7 @@ class Metrics(Collector):
 
     def scrape(self) -> Response:
         """Answer Prometheus in the format that it asks for."""
-        refusal = self._admission.refuse(Scope.METRICS)
+        refusal = self._auth.reject_unauthorized(Scope.METRICS)
         if refusal is not None:
             return refusal
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -71,24 +71,24 @@ class Metrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Ask both servers at the same time."""
-        postgres, redis = Question(self._of_postgres), Question(self._of_redis)
-        return families(_answer(redis), _answer(postgres))
+        postgres, redis = BackgroundCall(self._read_postgres), BackgroundCall(self._read_redis)
+        return families(_result_or_none(redis), _result_or_none(postgres))
 
-    def _of_redis(self) -> FromRedis:
-        return FromRedis(
+    def _read_redis(self) -> RedisMetrics:
+        return RedisMetrics(
             counters.read(self._client),
             self._budget.requests_left(),
-            durability.room(self._client, self._inbox_limit),
+            durability.capacity(self._client, self._inbox_limit),
         )
 
-    def _of_postgres(self) -> Figures:
+    def _read_postgres(self) -> MetricsData:
         with transaction(self._engine) as connection:
             return figures(connection)
 
 
-def _answer(question: Question[T]) -> T | None:
+def _result_or_none(question: BackgroundCall[T]) -> T | None:
     """What a server tells; None where it is gone, hangs, or has a schema that is too old."""
     try:
-        return question.answer(PATIENCE_SECONDS)
+        return question.result(SCRAPE_TIMEOUT_SECONDS)
     except (Unavailable, SchemaOutdated):
         return None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 # A view that needs more, such as a page with a style of its own, sets its own value.
-DEFAULTS = {
+DEFAULT_HEADERS = {
     "Content-Security-Policy": NOTHING,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -22,8 +22,8 @@ DEFAULTS = {
 }
 
 
-def protect(response: Response) -> Response:
+def add_security_headers(response: Response) -> Response:
     """Add the headers that a response does not have."""
-    for name, value in DEFAULTS.items():
+    for name, value in DEFAULT_HEADERS.items():
         response.headers.setdefault(name, value)
     return response

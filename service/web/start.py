@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from service.config import Settings
-    from service.web.schema_watch import SchemaWatch
+    from service.web.schema_watch import SchemaCheck
 
 
-class Web(Application):  # type: ignore[misc]  # gunicorn has no types
+class GunicornApplication(Application):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn with the settings of `service.web.gunicorn_conf`, in this process.
 
     Args:
-        look: begins to look at the schema.
+        start_check: begins to look at the schema.
     """
 
-    def __init__(self, look: Callable[[], SchemaWatch]) -> None:
-        self._look = look
-        self._watch: SchemaWatch | None = None
+    def __init__(self, start_check: Callable[[], SchemaCheck]) -> None:
+        self._start_check = start_check
+        self._schema_check: SchemaCheck | None = None
         super().__init__()
 
     def run(self) -> None:
@@ -40,7 +40,7 @@ class Web(Application):  # type: ignore[misc]  # gunicorn has no types
         Raises:
             SchemaOutdated: the database is known to be older than the code.
         """
-        self._watch = self._look()
+        self._schema_check = self._start_check()
         super().run()
 
     def load_config(self) -> None:
@@ -59,11 +59,11 @@ class Web(Application):  # type: ignore[misc]  # gunicorn has no types
         return create_app()
 
     def _end(self, _server: Any) -> None:
-        if self._watch is not None:
-            self._watch.end()
+        if self._schema_check is not None:
+            self._schema_check.exit_if_outdated()
 
 
-def prepare(settings: Settings) -> Web:
+def prepare(settings: Settings) -> GunicornApplication:
     """Import the application, and check what only the clients of our servers can of the settings.
 
     Raises:
@@ -77,8 +77,8 @@ def prepare(settings: Settings) -> Web:
     from service.broker import inbox  # noqa: PLC0415 - see the top
     from service.storage import database  # noqa: PLC0415
     from service.web import app  # noqa: F401, PLC0415 - for the workers
-    from service.web.schema_watch import SchemaWatch  # noqa: PLC0415
+    from service.web.schema_watch import SchemaCheck  # noqa: PLC0415
 
     inbox.require_usable(settings.redis)
     engine = database.connect(settings.postgres_url, pool_size=1)
-    return Web(partial(SchemaWatch, engine))
+    return GunicornApplication(partial(SchemaCheck, engine))

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.local.servers import Postgres
-    from tests.support.system import Started
-    from tests.support.vendor import Running
+    from tests.support.system import StartedProcess
+    from tests.support.vendor import RunningSandbox
 
 # Longer than any of the waits takes that it bounds, on a machine that does other things too.
 PATIENCE = 90.0
 
 # What can be struck: a role and which of its processes, or a server and how it ends.
-BLOWS = {
+FAULTS = {
     "web": ("web", "all"),
     "web's master": ("web", "head"),
     "one web process": ("web", "child"),
@@ -62,20 +62,20 @@ class Deployment:
         self.system = system
         self.postgres = postgres
         self.valkey = valkey
-        self._running: dict[str, Started] = {role: system.start(role) for role in ("web", "worker", "clock")}
+        self._running: dict[str, StartedProcess] = {role: system.start(role) for role in ("web", "worker", "clock")}
         for _ in range(workers - 1):
             system.start("worker")
-        wait_for("the door", lambda: system.get("/livez").status == 200)
+        wait_for("the endpoint", lambda: system.get("/livez").status == 200)
 
-    def strike(self, blow: str, pause: float) -> bool:
-        """Strike one of `BLOWS`, and start it again after a pause; what a parent watches over is left to that.
+    def inject_fault(self, fault: str, pause: float) -> bool:
+        """Strike one of `FAULTS`, and start it again after a pause; what a parent watches over is left to that.
 
         Returns:
             Whether there was anything to strike.
         """
-        target, manner = BLOWS[blow]
+        target, manner = FAULTS[fault]
         if target in self._running:
-            return self._kill(target, self._victims(target, manner), pause)
+            return self._kill(target, self._targets(target, manner), pause)
         server = self.valkey if target == "redis" else self.postgres
         server.kill() if manner == "kill" else server.stop()
         time.sleep(pause)
@@ -94,7 +94,7 @@ class Deployment:
             check=False,
         )
 
-    def _victims(self, role: str, which: str) -> list[int]:
+    def _targets(self, role: str, which: str) -> list[int]:
         head = self._running[role].process.pid
         below = descendants(head)
         if which in ("all", "head", "child"):
@@ -113,7 +113,7 @@ class Deployment:
 
 
 @contextmanager
-def deployed(folder: Path, vendor: Running, *, workers: int) -> Iterator[Deployment]:
+def deployed(folder: Path, vendor: RunningSandbox, *, workers: int) -> Iterator[Deployment]:
     """A deployment in an empty folder; everything of it has ended with the block."""
     with (
         new_postgres(folder / "postgres", migrated=True, durable=True) as postgres,

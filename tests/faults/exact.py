@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from service.storage.models import OBSERVED
+from service.storage.models import OBSERVED_COLUMNS
 from tests.support.system import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.relay import Relay
-    from tests.support.vendor import Caller
+    from tests.support.vendor import SandboxClient
 
 Row = dict[str, Any]
 
@@ -30,12 +30,12 @@ TOLD = """
 """
 
 
-def differences(url: str, caller: Caller, relay: Relay) -> list[str]:
+def differences(url: str, caller: SandboxClient, relay: Relay) -> list[str]:
     """Everything that is wrong, in words."""
     return [*_wrong_rows(url, caller), *_wrong_history(url), *_wrong_events(url, caller, relay)]
 
 
-def _wrong_rows(url: str, caller: Caller) -> Iterator[str]:
+def _wrong_rows(url: str, caller: SandboxClient) -> Iterator[str]:
     """Every row against the truth."""
     truth = {model["id"]: model for model in caller.control("GET", "/models")}
     listed = caller.control("GET", "/hostile")["deleted"] == "listed"
@@ -88,7 +88,7 @@ def _wrong_history(url: str) -> Iterator[str]:
             state[column] = new
     for row in rows(url, "select * from headshotpro.models"):
         state = folded.get(row["id"], {})
-        for column in OBSERVED:
+        for column in OBSERVED_COLUMNS:
             if row[column] != _value(column, state.get(column)):
                 yield f"{row['id']}: history ends with {column} {state.get(column)}, the row says {row[column]}"
 
@@ -99,7 +99,7 @@ TWICE = """
 """
 
 
-def _wrong_events(url: str, caller: Caller, relay: Relay) -> Iterator[str]:
+def _wrong_events(url: str, caller: SandboxClient, relay: Relay) -> Iterator[str]:
     """Each acknowledged event is there once, none that was never sent, and none did anything twice."""
     counted, passed = caller.control("GET", "/deliveries")["acknowledged"], relay.acknowledged.total()
     if counted != passed:

@@ -17,7 +17,7 @@ import redis
 from sqlalchemy import event
 
 from service.broker.inbox import Delivery, Inbox
-from service.mirror.batches import BATCH
+from service.mirror.batches import BATCH_SIZE
 from service.mirror.drain import drain_batch, drain_spool
 from service.storage import spool
 from service.storage.database import transaction
@@ -112,7 +112,7 @@ def killed(source: str, url: str, redis_url: str, number: int) -> str | None:
             watch_postgres(drainer.engine, step)
             if source == "inbox":
                 box = Inbox(watched_redis(redis_url, step))
-                drain_batch(drainer.engine, box, box.read(BATCH, 0), TOLERANCE)
+                drain_batch(drainer.engine, box, box.read(BATCH_SIZE, 0), TOLERANCE)
             else:
                 drain_spool(drainer.engine, TOLERANCE)
         os._exit(0)
@@ -133,7 +133,7 @@ def finish(drainer: Drainer, source: str) -> None:
         return
     # Nobody may have read them yet; then what the dead one has in hand.
     drainer.drain()
-    drainer.let_time_pass()
+    drainer.age_pending_entries()
     drainer.drain()
 
 

@@ -23,13 +23,13 @@ import redis
 import urllib3
 
 from service.config import environment
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.support.machines import Loopback, Machine, Machines, Namespaces
 from tests.support.processes import eventually
 from tests.support.relay import Relay
 from tests.support.system import rows
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 from workers.clock import LEASE_KEY
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ SETTINGS = {
 }
 
 
-class Scene:
+class PartitionScenario:
     """What runs, and how to ask who acts.
 
     Args:
@@ -58,7 +58,7 @@ class Scene:
         vendor: the sandbox.
     """
 
-    def __init__(self, machines: Machines, settings: dict[str, str], vendor: Caller) -> None:
+    def __init__(self, machines: Machines, settings: dict[str, str], vendor: SandboxClient) -> None:
         self.settings = settings
         self.vendor = vendor
         self.started = [machines.start(role, settings) for role in ROLES]
@@ -88,7 +88,7 @@ class Scene:
         return int(row["count"])
 
 
-def play(folder: Path, kind: str) -> dict[str, Any]:
+def run_scenario(folder: Path, kind: str) -> dict[str, Any]:
     """The whole of it: what was seen."""
     with ExitStack() as stack:
         machines = stack.enter_context(KINDS[kind](folder))
@@ -96,7 +96,7 @@ def play(folder: Path, kind: str) -> dict[str, Any]:
         valkey = stack.enter_context(machines.valkey())
         migrate(postgres.url)
         told = stack.enter_context(sandbox(machines.vendor_host))
-        vendor = Caller(told)
+        vendor = SandboxClient(told)
         settings = {
             **SETTINGS,
             "DATABASE_URL": postgres.url,
@@ -105,14 +105,14 @@ def play(folder: Path, kind: str) -> dict[str, Any]:
             "HEADSHOTPRO_API_KEY": told.api_key,
             "HEADSHOTPRO_WEBHOOK_SECRET": told.webhook_secret,
         }
-        scene = Scene(machines, settings, vendor)
+        scene = PartitionScenario(machines, settings, vendor)
         try:
             for web in scene.of("web"):
                 wait_for(f"{web.door} answers", lambda door=web.door: answers(door))
             relay = stack.enter_context(Relay(*[web.door for web in scene.of("web")]))
             vendor.control("POST", "/webhook", {"url": relay.url})
             with life(vendor):
-                seen = act(scene, relay)
+                seen = cut_off_leaders(scene, relay)
             return seen | close(scene, relay, folder)
         except BaseException:
             for machine in scene.started:
@@ -120,7 +120,7 @@ def play(folder: Path, kind: str) -> dict[str, Any]:
             raise
 
 
-def act(scene: Scene, relay: Relay) -> dict[str, Any]:
+def cut_off_leaders(scene: PartitionScenario, relay: Relay) -> dict[str, Any]:
     """Cut off those that act, wait until others do, mend the lines, wait until those that were cut off are back."""
     wait_for("events to be applied", lambda: scene.count("select count(*) from headshotpro.webhook_events") > 5)
     worker, cut_at = cut_in_mid_pull(scene)
@@ -130,9 +130,9 @@ def act(scene: Scene, relay: Relay) -> dict[str, Any]:
         machine.cut()
     pages, acknowledged = scene.count(PAGES), len(relay.acknowledged)
     took = {
-        "web": took_over(cut_at, lambda: len(relay.acknowledged) >= acknowledged + 10),
-        "clock": took_over(cut_at, lambda: scene.clock() not in (None, clock)),
-        "worker": took_over(cut_at, lambda: scene.count(PAGES) > pages),
+        "web": seconds_until(cut_at, lambda: len(relay.acknowledged) >= acknowledged + 10),
+        "clock": seconds_until(cut_at, lambda: scene.clock() not in (None, clock)),
+        "worker": seconds_until(cut_at, lambda: scene.count(PAGES) > pages),
     }
     # What vanishes is told from what is refused: the web process lives, and says nothing.
     silent = not answers(web.door)
@@ -141,7 +141,7 @@ def act(scene: Scene, relay: Relay) -> dict[str, Any]:
         machine.heal()
     wait_for("the clock to stand by", lambda: "clock.stands_by" in clock.said)
     wait_for("the worker to work again", lambda: work(worker, after=healed_at))
-    wait_for("the door to answer again", lambda: answers(web.door))
+    wait_for("the endpoint to answer again", lambda: answers(web.door))
     return {
         "took_over_after": took,
         "silent": silent,
@@ -155,7 +155,7 @@ def act(scene: Scene, relay: Relay) -> dict[str, Any]:
 PAGES = "select sum(pages) as count from headshotpro.pulls where kind = 'full'"
 
 
-def cut_in_mid_pull(scene: Scene) -> tuple[Machine, float]:
+def cut_in_mid_pull(scene: PartitionScenario) -> tuple[Machine, float]:
     """Cut the worker off that has the full pull in hand, and when that was."""
     while True:
         worker = wait_for("a full pull to be in the middle", scene.puller)
@@ -166,7 +166,7 @@ def cut_in_mid_pull(scene: Scene) -> tuple[Machine, float]:
         worker.heal()
 
 
-def close(scene: Scene, relay: Relay, folder: Path) -> dict[str, Any]:
+def close(scene: PartitionScenario, relay: Relay, folder: Path) -> dict[str, Any]:
     """Let everything come to rest, and compare."""
     scene.vendor.control("POST", "/hostile", {"slow": 0})
     wait_for("the last delivery", lambda: scene.vendor.control("GET", "/deliveries")["waiting"] == 0)
@@ -230,7 +230,7 @@ def moment(line: dict[str, Any]) -> float:
     return datetime.fromisoformat(line["timestamp"]).timestamp()
 
 
-def took_over(since: float, look: Callable[[], bool]) -> float:
+def seconds_until(since: float, look: Callable[[], bool]) -> float:
     """Seconds until something was so."""
     wait_for("somebody to take over", look)
     return time.time() - since
@@ -254,7 +254,7 @@ def answers(door: str) -> bool:
 def sandbox(host: str) -> Iterator[SimpleNamespace]:
     """A vendor in which nothing happens by itself, and whose answers take their time."""
     options = ["--host", host, "--port", "0", "--models", str(MODELS), "--quiet", "--rate", "0", "--slow", "1.6"]
-    command = leashed([sys.executable, "-m", "service.local.sandbox", *options], SIGKILL)
+    command = die_with_parent([sys.executable, "-m", "service.local.sandbox", *options], SIGKILL)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
@@ -265,7 +265,7 @@ def sandbox(host: str) -> Iterator[SimpleNamespace]:
 
 
 @contextmanager
-def life(vendor: Caller) -> Iterator[None]:
+def life(vendor: SandboxClient) -> Iterator[None]:
     """Models change their status all the time, with webhooks."""
     ids = [model["id"] for model in vendor.control("GET", "/models")][:50]
     enough = threading.Event()
@@ -286,4 +286,4 @@ def life(vendor: Caller) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(play(Path(sys.argv[1]), sys.argv[2])))
+    sys.stdout.write(json.dumps(run_scenario(Path(sys.argv[1]), sys.argv[2])))

@@ -18,10 +18,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from service.broker import inbox
-from tests.faults.deployment import BLOWS, PATIENCE, deployed, wait_for
+from tests.faults.deployment import FAULTS, PATIENCE, deployed, wait_for
 from tests.faults.storm import running_sandbox
 from tests.support.system import event_body, rows, signed
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,28 +43,28 @@ KEPT = """
 
 
 @dataclass
-class Soaked:
+class SoakResult:
     """What came of a soak.
 
     Attributes:
         acknowledged: ids of the events that were answered 202.
         tries: how many deliveries were sent for them.
-        blows: what was struck.
+        injected: what was struck.
         faults: what is wrong afterwards, in words; it is to be empty.
     """
 
     acknowledged: list[str] = field(default_factory=list)
     tries: int = 0
-    blows: list[str] = field(default_factory=list)
+    injected: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
 
-def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None] = lambda _line: None) -> Soaked:
+def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None] = lambda _line: None) -> SoakResult:
     """Load and strike a deployment for so long, in an empty folder; every process has ended when this returns."""
-    rng, soaked, enough = Random(seed), Soaked(), threading.Event()
+    rng, soaked, enough = Random(seed), SoakResult(), threading.Event()
     with ExitStack() as stack:
         vendor = stack.enter_context(running_sandbox(models=MODELS, seed=seed, rate=0))
-        models = [model["id"] for model in Caller(vendor).control("GET", "/models")]
+        models = [model["id"] for model in SandboxClient(vendor).control("GET", "/models")]
         deployment = stack.enter_context(deployed(folder, vendor, workers=2))
 
         def send(number: int) -> None:
@@ -83,7 +83,7 @@ def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None]
         for sender in senders:
             sender.start()
         try:
-            _strike(deployment, rng, soaked, seconds, say)
+            _inject_faults(deployment, rng, soaked, seconds, say)
         finally:
             enough.set()
             for sender in senders:
@@ -93,7 +93,7 @@ def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None]
     return soaked
 
 
-def _acknowledged(deployment: Deployment, body: bytes, secret: str, soaked: Soaked) -> bool:
+def _acknowledged(deployment: Deployment, body: bytes, secret: str, soaked: SoakResult) -> bool:
     """Send an event until it is acknowledged, as long as anybody would wait for that."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -104,7 +104,9 @@ def _acknowledged(deployment: Deployment, body: bytes, secret: str, soaked: Soak
     return False
 
 
-def _strike(deployment: Deployment, rng: Random, soaked: Soaked, seconds: float, say: Callable[[str], None]) -> None:
+def _inject_faults(
+    deployment: Deployment, rng: Random, soaked: SoakResult, seconds: float, say: Callable[[str], None]
+) -> None:
     """Everything once before anything is struck again."""
     began = said = time.monotonic()
     deck: list[str] = []
@@ -112,14 +114,14 @@ def _strike(deployment: Deployment, rng: Random, soaked: Soaked, seconds: float,
     while (now := time.monotonic()) < began + seconds or (
         len(soaked.acknowledged) < LEAST_EVENTS and now < began + PATIENCE
     ):
-        deck = deck or rng.sample(sorted(BLOWS), len(BLOWS))
+        deck = deck or rng.sample(sorted(FAULTS), len(FAULTS))
         time.sleep(rng.uniform(0.5, 2.5))
-        blow = deck.pop()
-        if deployment.strike(blow, rng.uniform(0, 2)):
-            soaked.blows.append(blow)
+        fault = deck.pop()
+        if deployment.inject_fault(fault, rng.uniform(0, 2)):
+            soaked.injected.append(fault)
         if now - said > SAY_EVERY_SECONDS:
             said = now
-            say(f"{now - began:4.0f} s  {len(soaked.acknowledged):>6} acknowledged  {len(soaked.blows):>3} blows")
+            say(f"{now - began:4.0f} s  {len(soaked.acknowledged):>6} acknowledged  {len(soaked.injected):>3} blows")
 
 
 def _settle(deployment: Deployment) -> None:
@@ -128,7 +130,7 @@ def _settle(deployment: Deployment) -> None:
     wait_for("the spool", lambda: rows(deployment.postgres.url, LEFT)[0]["number"] == 0)
 
 
-def _faults(url: str, soaked: Soaked) -> list[str]:
+def _faults(url: str, soaked: SoakResult) -> list[str]:
     """Acknowledged events that are not there, others that are, and those that ended wrongly."""
     kept = {row["id"]: row for row in rows(url, KEPT)}
     acknowledged = set(soaked.acknowledged)
@@ -154,7 +156,7 @@ def main() -> int:
     soaked = soak(given.seconds, Path(tempfile.mkdtemp(prefix="hm-")), given.seed, say)
     say(
         f"{len(soaked.acknowledged)} events acknowledged, of {soaked.tries} deliveries sent; "
-        f"{len(soaked.blows)} blows; {len(soaked.faults)} faults"
+        f"{len(soaked.injected)} blows; {len(soaked.faults)} faults"
     )
     for fault in soaked.faults[:50]:
         say(fault)

@@ -22,12 +22,12 @@ from signal import SIGTERM
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.broker import inbox
-from service.parent_death import leashed
-from tests.faults.deployment import BLOWS, deployed, wait_for
+from service.parent_death import die_with_parent
+from tests.faults.deployment import FAULTS, deployed, wait_for
 from tests.faults.exact import differences
 from tests.support.relay import Relay
 from tests.support.system import rows
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,14 +44,14 @@ PEACE = {
 
 
 @dataclass
-class Report:
+class StormReport:
     """What came of one storm.
 
     Attributes:
         seed: of it.
         vendor: what its vendor was like.
         seconds: how long all of it took.
-        blows: what was struck, and when, in seconds since the storm began.
+        injected: what was struck, and when, in seconds since the storm began.
         events: acknowledged events.
         models: rows of the mirror, tombstones included.
         differences: what is wrong afterwards, in words; it is to be empty.
@@ -60,7 +60,7 @@ class Report:
     seed: int
     vendor: dict[str, Any]
     seconds: float = 0.0
-    blows: list[tuple[float, str]] = field(default_factory=list)
+    injected: list[tuple[float, str]] = field(default_factory=list)
     events: int = 0
     models: int = 0
     differences: list[str] = field(default_factory=list)
@@ -68,15 +68,15 @@ class Report:
     def __str__(self) -> str:
         vendor = ", ".join(f"{name} {value}" for name, value in self.vendor.items())
         return (
-            f"seed {self.seed:>3}  {self.seconds:4.1f} s  {len(self.blows):>2} kills  {self.events:>4} events  "
+            f"seed {self.seed:>3}  {self.seconds:4.1f} s  {len(self.injected):>2} kills  {self.events:>4} events  "
             f"{self.models:>3} models  {len(self.differences)} differences  ({vendor})"
         )
 
     @property
-    def whole(self) -> str:
+    def full_text(self) -> str:
         """With what was struck when, and each difference."""
-        blows = [f"  {at:5.1f} s: {what}" for at, what in self.blows]
-        return "\n".join([str(self), *blows, *self.differences])
+        injected = [f"  {at:5.1f} s: {what}" for at, what in self.injected]
+        return "\n".join([str(self), *injected, *self.differences])
 
 
 class Vendor(NamedTuple):
@@ -88,26 +88,26 @@ class Vendor(NamedTuple):
     control_url: str
 
 
-def storm(seed: int, folder: Path, seconds: float = SECONDS) -> Report:
+def storm(seed: int, folder: Path, seconds: float = SECONDS) -> StormReport:
     """One storm in an empty folder: what came of it. Every process it started has ended when this returns."""
     rng = Random(seed)
     options, hostility, workers = _options(rng), _hostility(rng), rng.choice((1, 2))
-    report = Report(seed, {**options, **hostility, "workers": workers})
+    report = StormReport(seed, {**options, **hostility, "workers": workers})
     began = time.monotonic()
     try:
         with ExitStack() as stack:
             vendor = stack.enter_context(running_sandbox(models=MODELS, seed=seed, **options))
             deployment = stack.enter_context(deployed(folder, vendor, workers=workers))
             relay = stack.enter_context(Relay(deployment.system.url))
-            caller = Caller(vendor)
+            caller = SandboxClient(vendor)
             caller.control("POST", "/webhook", {"url": relay.url})
             caller.control("POST", "/hostile", hostility | {"quiet": False})
-            _blow(deployment, rng, report, seconds)
+            _inject_faults(deployment, rng, report, seconds)
             caller.control("POST", "/hostile", PEACE)
             _settle(deployment, caller)
             _compare(deployment, caller, relay, report)
     except BaseException as error:
-        error.add_note(report.whole)
+        error.add_note(report.full_text)
         raise
     report.seconds = time.monotonic() - began
     return report
@@ -143,16 +143,16 @@ def _hostility(rng: Random) -> dict[str, Any]:
     }
 
 
-def _blow(deployment: Deployment, rng: Random, report: Report, seconds: float) -> None:
+def _inject_faults(deployment: Deployment, rng: Random, report: StormReport, seconds: float) -> None:
     """Strike for so many seconds: everything once before anything is struck again."""
     began = time.monotonic()
     deck: list[str] = []
     while time.monotonic() < began + seconds:
-        deck = deck or rng.sample(sorted(BLOWS), len(BLOWS))
+        deck = deck or rng.sample(sorted(FAULTS), len(FAULTS))
         time.sleep(rng.uniform(0.2, 1.2))
-        at, blow = round(time.monotonic() - began, 1), deck.pop()
-        if deployment.strike(blow, rng.uniform(0, 1)):
-            report.blows.append((at, blow))
+        at, fault = round(time.monotonic() - began, 1), deck.pop()
+        if deployment.inject_fault(fault, rng.uniform(0, 1)):
+            report.injected.append((at, fault))
 
 
 # Live models that no single GET has shown since a time.
@@ -162,7 +162,7 @@ UNREAD = """
 """
 
 
-def _settle(deployment: Deployment, caller: Caller) -> None:
+def _settle(deployment: Deployment, caller: SandboxClient) -> None:
     """Wait until everything sent is applied; then one full pull, and a sweep that reads every model anew."""
     peace = datetime.now(UTC)
     wait_for("the sender", lambda: caller.control("GET", "/deliveries")["waiting"] == 0)
@@ -173,7 +173,7 @@ def _settle(deployment: Deployment, caller: Caller) -> None:
     wait_for("the sweep", lambda: not rows(deployment.postgres.url, UNREAD, peace))
 
 
-def _compare(deployment: Deployment, caller: Caller, relay: Relay, report: Report) -> None:
+def _compare(deployment: Deployment, caller: SandboxClient, relay: Relay, report: StormReport) -> None:
     """Look for differences, with our own eyes and with the product's."""
     url = deployment.postgres.url
     report.differences += differences(url, caller, relay)
@@ -189,7 +189,7 @@ def running_sandbox(**options: Any) -> Iterator[Vendor]:
     """A sandbox in which nothing happens yet."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "service.local.sandbox", "--quiet", *words]
-    with subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(die_with_parent(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         control = told["url"].removesuffix("/api/v2") + "/_sandbox"
@@ -212,7 +212,7 @@ def main() -> int:
         report = storm(seed, folder, given.seconds)
         if report.differences:
             failed += 1
-            print(f"{report.whole}\nlogs and data are kept in {folder}", flush=True)  # noqa: T201 - a command
+            print(f"{report.full_text}\nlogs and data are kept in {folder}", flush=True)  # noqa: T201 - a command
         else:
             shutil.rmtree(folder)
             print(report, flush=True)  # noqa: T201 - a command

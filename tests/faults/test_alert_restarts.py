@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.alerting import Hook, smtp_server
+from tests.support.alerting import NotificationReceiver, smtp_server
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, new_id, rows
 
@@ -25,7 +25,7 @@ PATIENCE = 50
 def test_each_alert_is_told_once_though_everything_restarts_in_between(
     folder: Path, drainer: Drainer, httpserver: HTTPServer
 ) -> None:
-    hook = Hook(httpserver)
+    hook = NotificationReceiver(httpserver)
     model, blip = new_id(), new_id()
     with smtp_server() as (mail_url, mailbox):
         settings = {

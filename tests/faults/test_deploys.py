@@ -14,7 +14,7 @@ import pytest
 
 from service.local.servers import Valkey
 from service.storage.migrations.schema import migrate
-from tests.support.load import Load
+from tests.support.load import DeliveryLoad
 from tests.support.processes import eventually, processes_in
 from tests.support.system import SECRET, System, rows
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.local.servers import Postgres
-    from tests.support.system import Started
+    from tests.support.system import StartedProcess
 
 # They share what they start: one worker of pytest runs them all.
 pytestmark = pytest.mark.xdist_group("deploys")
@@ -68,7 +68,7 @@ class Deployment:
         for system in self._systems.values():
             system.settings["HEADSHOTPRO_WEBHOOK_SECRET"] = secret
 
-    def assert_each_once(self, load: Load) -> None:
+    def assert_each_once(self, load: DeliveryLoad) -> None:
         """Every accepted delivery is an event, and none counts twice."""
         events = sorted(load.accepted)
         query = "select id, deliveries, status from headshotpro.webhook_events where id = any(%s) order by id"
@@ -88,7 +88,7 @@ class Deployment:
     def logs(self) -> str:
         return "\n".join(system.logs() for system in self._systems.values())
 
-    def _start(self, name: str) -> Started:
+    def _start(self, name: str) -> StartedProcess:
         return self._systems[name].start(name.rpartition(" ")[2])
 
 
@@ -106,7 +106,7 @@ def deployment(postgres: Postgres) -> Iterator[Deployment]:
 
 
 def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment) -> None:
-    load = Load(deployment.urls, deployment.secret)
+    load = DeliveryLoad(deployment.urls, deployment.secret)
     with load.running(threads=4):
         for name in ("first web", "second web", "worker", "clock"):
             load.assert_goes_on()
@@ -119,7 +119,7 @@ def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment)
 @pytest.mark.long
 def test_a_rotated_secret_loses_no_event(deployment: Deployment) -> None:
     old, new = deployment.secret, secrets.token_hex(32)
-    load = Load(deployment.urls, old)
+    load = DeliveryLoad(deployment.urls, old)
     with load.running(threads=4):
         load.assert_goes_on()
         # The vendor ends the old secret when it makes the new one: web refuses what it signs until it knows that.
@@ -132,14 +132,14 @@ def test_a_rotated_secret_loses_no_event(deployment: Deployment) -> None:
     assert set(load.answers) == {202, 401}, load.answers
     assert '"answer": "forged"' in deployment.web_logs()
     # The vendor's retries, and among them one that was signed before: that is what the old secret is kept for.
-    early = Load(deployment.urls, old)
+    early = DeliveryLoad(deployment.urls, old)
     early.deliver_once()
     load.deliver_again()
     assert (load.refused, early.refused) == ([], [])
     deployment.set_secret(new)
     for name in ("first web", "second web"):
         deployment.restart(name)
-    after = Load(deployment.urls, new)
+    after = DeliveryLoad(deployment.urls, new)
     after.deliver_once()
     early.deliver_once()
     assert (after.answers, early.answers) == ({202: 1}, {202: 1, 401: 1})

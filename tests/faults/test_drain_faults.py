@@ -13,7 +13,7 @@ import pytest
 
 from service.broker.inbox import GROUP, STREAM
 from service.broker.jobs import Job, JobQueue
-from service.errors import InboxUnavailable, StorageUnavailable
+from service.errors import PostgresUnavailable, RedisUnavailable
 from service.mirror import drain
 from service.mirror.drain import drain_batch
 from service.storage.migrations.schema import migrate
@@ -37,9 +37,9 @@ def locked(drainer: Drainer, model: str) -> Iterator[None]:
 
 
 def give(drainer: Drainer, *bodies: bytes) -> None:
-    """Do as the door does: take deliveries and wake a worker."""
+    """Do as the endpoint does: take deliveries and wake a worker."""
     drainer.put(*bodies)
-    JobQueue(drainer.client).ask(Job.DRAIN)
+    JobQueue(drainer.client).enqueue(Job.DRAIN)
 
 
 def holder(drainer: Drainer, entries: int) -> int:
@@ -101,7 +101,7 @@ def test_without_postgres_a_batch_stays_in_the_inbox(redis_url: str, own_postgre
         entries = drainer.box.read(10, 0)
         own_postgres.kill()
         for _ in range(2):
-            with pytest.raises(StorageUnavailable):
+            with pytest.raises(PostgresUnavailable):
                 drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
         assert drainer.box.depth().events == 1
         own_postgres.boot()
@@ -118,11 +118,11 @@ def test_a_batch_that_was_applied_but_not_acknowledged_changes_nothing_the_secon
         drainer.put(event_body(model, at=T0, event_id="evt_1"), event_body(model, at=minutes(1), event_id="evt_2"))
         entries = drainer.box.read(10, 0)
         own_valkey.kill()
-        with pytest.raises(InboxUnavailable):
+        with pytest.raises(RedisUnavailable):
             drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
         before = drainer.row(model), drainer.changes(model)
         own_valkey.boot()
-        drainer.let_time_pass()
+        drainer.age_pending_entries()
         assert drainer.drain().results == {"repeated": 2}
         assert (drainer.row(model), drainer.changes(model)) == before
         drainer.assert_empty()

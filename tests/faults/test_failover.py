@@ -12,14 +12,14 @@ from sqlalchemy import text
 
 from service.broker import durability, inbox
 from service.broker.inbox import Delivery, Inbox
-from service.errors import InboxUnavailable, StorageUnavailable
+from service.errors import PostgresUnavailable, RedisUnavailable
 from service.local.servers import Postgres, Valkey
 from service.storage import database
-from tests.support.link import Link
 from tests.support.processes import eventually
-from tests.support.replicas import follow, promote, replica, secret, standby, watched
+from tests.support.replicas import follow, promote, replica, secret, standby, with_sentinel
 from tests.support.servers import new_postgres
 from tests.support.system import System, event_body, model_row, new_id
+from tests.support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,13 +46,13 @@ def behind_an_address(folder: Path) -> Iterator[Pair]:
     with (
         Valkey.start(folder / "one", sync="no") as one,
         replica(one, folder / "other") as other,
-        Link(one.port) as address,
+        TcpProxy(one.port) as address,
     ):
 
         def fail_over() -> None:
             promote(other)
             follow(one, other)
-            address.turn_to(other.port)
+            address.retarget(other.port)
 
         yield Pair(f"redis://:{secret(one)}@127.0.0.1:{address.port}/0", fail_over)
 
@@ -63,7 +63,7 @@ def behind_a_sentinel(folder: Path) -> Iterator[Pair]:
     with (
         Valkey.start(folder / "one", sync="no") as one,
         replica(one, folder / "other"),
-        watched(one, folder / "sentinel") as url,
+        with_sentinel(one, folder / "sentinel") as url,
     ):
         yield Pair(url, one.kill)
 
@@ -128,11 +128,11 @@ def test_postgres_fails_over_and_every_delivery_is_accepted_and_applied(folder: 
 
 def a_connection_to_the_standby_heals(one: Postgres, other: Postgres) -> None:
     """An address that leads to the standby still, and then to the primary."""
-    with Link(other.port) as address:
+    with TcpProxy(other.port) as address:
         engine = database.connect(f"postgresql://headshotpro:{secret(one)}@127.0.0.1:{address.port}/headshotpro")
-        with pytest.raises(StorageUnavailable, match="takes no writes"):
+        with pytest.raises(PostgresUnavailable, match="takes no writes"):
             write(engine)
-        address.turn_to(one.port)
+        address.retarget(one.port)
         write(engine)
         engine.dispose()
 
@@ -148,11 +148,11 @@ def test_a_client_that_is_refused_by_a_demoted_redis_finds_the_new_primary(folde
         box.put(delivery())
         servers.fail_over()
         # This connection still leads to the old one, which says what it is.
-        assert durability.room(client, 10).state == "read-only"
-        with pytest.raises(InboxUnavailable, match="read only"):
+        assert durability.capacity(client, 10).state == "read-only"
+        with pytest.raises(RedisUnavailable, match="read only"):
             box.put(delivery())
         assert box.put(delivery()).length == 2
-        assert durability.room(client, 10).state == "ok"
+        assert durability.capacity(client, 10).state == "ok"
 
 
 def delivery() -> Delivery:

@@ -15,11 +15,11 @@ import pytest
 from service.local.servers import Valkey
 from service.storage.migrations.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER
-from service.web.connection import BODY_SECONDS, HEAD_SECONDS
+from service.web.connection import BODY_TIMEOUT_SECONDS, HEADERS_TIMEOUT_SECONDS
 from service.web.gunicorn_worker import REQUESTS_PER_CONNECTION
 from tests.support.flood import Flood, deliver, exchange, request, slowest_delivery, until_closed
 from tests.support.processes import eventually
-from tests.support.system import HOOK, System, event_body, new_id, signed
+from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,13 +41,13 @@ FLOODS = {
     "page": request("GET", "/api/docs"),
     "401 of the API": request("GET", "/api/v2/organization/models"),
     "readyz": request("GET", "/readyz"),
-    "405": request("GET", HOOK),
-    "413": request("POST", HOOK, JSON, b" " * (LARGEST + 1)),
-    "415": request("POST", HOOK, {"Content-Type": "text/plain"}, BODY),
-    "401 unsigned": request("POST", HOOK, JSON, BODY),
-    "401 wrongly signed": request("POST", HOOK, WRONG, BODY),
-    "401 large": request("POST", HOOK, WRONG, b" " * LARGEST),
-    "400 small chunks": request("POST", HOOK, CHUNKED) + b"1\r\nx\r\n" * LARGEST + b"0\r\n\r\n",
+    "405": request("GET", WEBHOOK_PATH),
+    "413": request("POST", WEBHOOK_PATH, JSON, b" " * (LARGEST + 1)),
+    "415": request("POST", WEBHOOK_PATH, {"Content-Type": "text/plain"}, BODY),
+    "401 unsigned": request("POST", WEBHOOK_PATH, JSON, BODY),
+    "401 wrongly signed": request("POST", WEBHOOK_PATH, WRONG, BODY),
+    "401 large": request("POST", WEBHOOK_PATH, WRONG, b" " * LARGEST),
+    "400 small chunks": request("POST", WEBHOOK_PATH, CHUNKED) + b"1\r\nx\r\n" * LARGEST + b"0\r\n\r\n",
     "no HTTP": b"\x16\x03\x01 what is this?\r\n\r\n",
 }
 # What a delivery may take on a machine that does other things as well: before, none was taken at all.
@@ -112,7 +112,7 @@ def test_newcomer_takes_the_place_of_the_oldest_idle_connection(web: System) -> 
         ]
         assert deliver(web.port) < SOON_SECONDS
         assert until_closed(silent[0]) == b""
-        assert time.monotonic() - before < HEAD_SECONDS / 2
+        assert time.monotonic() - before < HEADERS_TIMEOUT_SECONDS / 2
         silent[-1].sendall(request("GET", "/livez", {"Connection": "close"}))
         assert until_closed(silent[-1]).endswith(b"ok\n")
 
@@ -127,10 +127,10 @@ def test_client_that_never_reads_loses_its_place_to_newcomers(web: System) -> No
 
 def test_body_that_is_announced_too_large_is_not_awaited(web: System) -> None:
     before = time.monotonic()
-    response = exchange(web.port, request("POST", HOOK, {**JSON, "Content-Length": str(10**12)}))
+    response = exchange(web.port, request("POST", WEBHOOK_PATH, {**JSON, "Content-Length": str(10**12)}))
     assert response.startswith(b"HTTP/1.1 413 "), response
     assert b"connection: close" in response.lower()
-    assert time.monotonic() - before < BODY_SECONDS / 2
+    assert time.monotonic() - before < BODY_TIMEOUT_SECONDS / 2
 
 
 def test_headers_without_end_are_refused(web: System) -> None:

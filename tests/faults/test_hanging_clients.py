@@ -16,11 +16,11 @@ import pytest
 
 from service.local.servers import Valkey
 from service.storage.migrations.schema import migrate
-from service.web.bodies import BUDGET_BYTES
-from service.web.connection import BODY_SECONDS
+from service.web.bodies import BODY_BUDGET_BYTES
+from service.web.connection import BODY_TIMEOUT_SECONDS
 from tests.support.flood import PATIENCE_SECONDS, deliver, request, until_closed
 from tests.support.processes import eventually, processes_in
-from tests.support.system import HOOK, System, event_body, new_id, signed
+from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ LARGEST = 256 * 1024
 
 @pytest.fixture(scope="module")
 def web(postgres: Postgres) -> Iterator[System]:
-    """The door alone, as one process: everything that hangs, hangs in that."""
+    """The endpoint alone, as one process: everything that hangs, hangs in that."""
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
     (folder / "web").mkdir()
     migrate(postgres.url)
@@ -56,7 +56,7 @@ class Client:
     def __init__(self, web: System) -> None:
         body = event_body(new_id())
         head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
-        self.head = f"POST {HOOK} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
+        self.head = f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
         self.body = body
         self.socket = socket.create_connection(("127.0.0.1", web.port), PATIENCE_SECONDS)
 
@@ -65,7 +65,7 @@ class Client:
 
     def answer(self) -> bytes:
         """One answer of ours, whose bodies all end a line; less where the connection ends."""
-        self.socket.settimeout(BODY_SECONDS + PATIENCE_SECONDS)
+        self.socket.settimeout(BODY_TIMEOUT_SECONDS + PATIENCE_SECONDS)
         answer = b""
         while not answer.endswith(b"}\n") and (more := self.socket.recv(4000)):
             answer += more
@@ -115,7 +115,7 @@ def test_hundreds_that_hang_keep_nobody_out_and_end_some_day(web: System, reques
         client.send((client.head + client.body)[40:] if client is clients[0] else client.body[20:])
         assert client.answer().startswith(b"HTTP/1.1 202")
     trickling, hanging = clients[3], clients[4:]
-    deadline = time.monotonic() + BODY_SECONDS + PATIENCE_SECONDS
+    deadline = time.monotonic() + BODY_TIMEOUT_SECONDS + PATIENCE_SECONDS
     with suppress(OSError):
         while time.monotonic() < deadline:
             trickling.send(b" ")
@@ -135,18 +135,18 @@ def memory(web: System) -> int:
 def short_of_a_byte(web: System, stack: ExitStack, headers: dict[str, str]) -> socket.socket:
     """A connection with a body of the largest size, of which the last byte does not come."""
     client = stack.enter_context(socket.create_connection(("127.0.0.1", web.port), PATIENCE_SECONDS))
-    client.sendall(request("POST", HOOK, headers, b" " * LARGEST)[:-1])
+    client.sendall(request("POST", WEBHOOK_PATH, headers, b" " * LARGEST)[:-1])
     return client
 
 
 def test_bodies_without_end_take_no_more_than_their_budget(web: System) -> None:
-    before, held = memory(web), BUDGET_BYTES // LARGEST
+    before, held = memory(web), BODY_BUDGET_BYTES // LARGEST
     with ExitStack() as stack:
         # Signed in form; what the signature is worth shows only when the body is here.
         clients = [short_of_a_byte(web, stack, signed(b"another body")) for _ in range(3 * held)]
         deliver(web.port)
         # A connection itself takes some, too, and what was freed is not all given back.
-        assert memory(web) - before < 4 * BUDGET_BYTES
+        assert memory(web) - before < 4 * BODY_BUDGET_BYTES
         # The ones that came first had to make room for those that came later.
         assert until_closed(clients[0]).startswith(b"HTTP/1.1 408 ")
         clients[-1].sendall(b" ")

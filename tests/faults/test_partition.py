@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 
 # The kernel takes all of it away when its first process ends, which ends with this one.
 BOX = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -36,7 +36,7 @@ def test_another_machine_takes_over_from_one_that_is_cut_off(folder: Path) -> No
     way = box()
     command = [sys.executable, "-m", "tests.faults.partition", str(folder), "namespaces" if way else "loopback"]
     done = subprocess.run(
-        leashed([*way, *command], SIGKILL), cwd=ROOT, capture_output=True, text=True, timeout=360, check=False
+        die_with_parent([*way, *command], SIGKILL), cwd=ROOT, capture_output=True, text=True, timeout=360, check=False
     )
     assert done.returncode == 0, done.stderr[-20_000:]
     seen: dict[str, Any] = json.loads(done.stdout)

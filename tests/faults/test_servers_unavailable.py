@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from service.local.servers import Valkey
-from tests.support.processes import descendants, eventually, hanging, processes_in
+from tests.support.processes import descendants, eventually, processes_in, suspended
 from tests.support.servers import new_postgres
 from tests.support.system import System, event_body, model_row, new_id
 
@@ -156,7 +156,7 @@ def test_redis_may_lose_everything(deployment: Deployment) -> None:
 def test_a_redis_that_hangs_costs_a_few_deliveries_their_patience_and_the_others_nothing(
     deployment: Deployment,
 ) -> None:
-    with hanging(deployment.valkey):
+    with suspended(deployment.valkey):
         before = time.monotonic()
         models = [deployment.deliver()]
         assert time.monotonic() - before < 8
@@ -174,7 +174,7 @@ def test_a_redis_that_hangs_costs_a_few_deliveries_their_patience_and_the_others
 
 
 def test_when_both_servers_hang_a_delivery_is_turned_away_in_time(deployment: Deployment) -> None:
-    with hanging(deployment.valkey), hanging(deployment.postgres):
+    with suspended(deployment.valkey), suspended(deployment.postgres):
         before = time.monotonic()
         answer = deployment.system.deliver(event_body(new_id()))
         assert in_time(answer, before) == (503, True)
@@ -189,7 +189,7 @@ def test_when_both_servers_hang_a_delivery_is_turned_away_in_time(deployment: De
 def test_a_postgres_that_hangs_keeps_nobody_out(deployment: Deployment) -> None:
     # The connection that web has by then is one on which no answer comes.
     assert eventually(lambda: b"postgres: ok" in deployment.system.get("/readyz").data)
-    with hanging(deployment.postgres):
+    with suspended(deployment.postgres):
         before = time.monotonic()
         answer = deployment.system.get("/readyz")
         assert in_time(answer, before) == (200, True)
@@ -209,7 +209,7 @@ def test_a_postgres_that_hangs_keeps_nobody_out(deployment: Deployment) -> None:
 @pytest.mark.last
 def test_they_end_in_time_while_both_servers_hang(deployment: Deployment) -> None:
     deployment.deliver()
-    with hanging(deployment.postgres), hanging(deployment.valkey):
+    with suspended(deployment.postgres), suspended(deployment.valkey):
         time.sleep(1)
         before = time.monotonic()
         for started in deployment.system.started:

@@ -20,8 +20,8 @@ SHORT, LONG = 5.0, 25.0
 @pytest.mark.parametrize("seconds", [SHORT, pytest.param(LONG, marks=pytest.mark.long)])
 def test_every_acknowledged_event_is_there_once_after_everything_was_struck(folder: Path, seconds: float) -> None:
     soaked = soak(seconds, folder)
-    print(soaked.blows, len(soaked.acknowledged))  # noqa: T201 - for the one who reads a failure
+    print(soaked.injected, len(soaked.acknowledged))  # noqa: T201 - for the one who reads a failure
     assert soaked.faults == []
     # It was loaded, and it was struck.
     assert len(soaked.acknowledged) >= 100
-    assert len(soaked.blows) >= 3
+    assert len(soaked.injected) >= 3

@@ -20,8 +20,8 @@ SECONDS = 8.0
 @pytest.mark.timeout(400)
 def test_after_a_storm_and_one_pull_and_a_sweep_the_mirror_is_exact(folder: Path) -> None:
     report = storm(SEED, folder, SECONDS)
-    print(report.whole)  # noqa: T201 - what was struck when, for the one who reads a failure
+    print(report.full_text)  # noqa: T201 - what was struck when, for the one who reads a failure
     assert report.differences == []
     # It did blow.
-    assert len(report.blows) >= 3
+    assert len(report.injected) >= 3
     assert report.events >= 50

@@ -1,4 +1,4 @@
-"""The door and the drain against bodies that nobody meant to send: generated ones, and a corpus that is kept.
+"""The endpoint and the drain against bodies that nobody meant to send: generated ones, and a corpus that is kept.
 
 What a generated body finds is added to `corpus/` by hand; a file's name begins with what becomes of it.
 """
@@ -54,7 +54,7 @@ def test_what_was_found_once_ends_as_its_name_says(door: FlaskClient, drainer: D
 
 
 def may_be_taken(body: bytes) -> set[bool]:
-    """Whether CONTRACT.md lets a body in, read by another decoder than the door's; both where it does not say."""
+    """Whether CONTRACT.md lets a body in, read by another decoder than the endpoint's; both where it does not say."""
     doubtful: list[object] = []
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:

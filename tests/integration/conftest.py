@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer
 
     from tests.conftest import StartSandbox
-    from tests.support.alerting import Hook, Office
+    from tests.support.alerting import AlertingHarness, NotificationReceiver
     from tests.support.list_vendor import ListVendor
     from tests.support.mirror import Mirror, StartMirror
 
@@ -77,15 +77,15 @@ def cli(folder: Path, database_url: str, redis_url: str) -> Iterator[Cli]:
 
 
 @pytest.fixture
-def hook(httpserver: HTTPServer) -> Hook:
+def hook(httpserver: HTTPServer) -> NotificationReceiver:
     """A receiver of notices."""
-    from tests.support.alerting import Hook
+    from tests.support.alerting import NotificationReceiver
 
-    return Hook(httpserver)
+    return NotificationReceiver(httpserver)
 
 
 @pytest.fixture
-def here(database_url: str, hook: Hook) -> Iterator[Office]:
+def here(database_url: str, hook: NotificationReceiver) -> Iterator[AlertingHarness]:
     """A watch over a mirror whose past was summed up long ago, and its one receiver."""
     from tests.support.alerting import REMINDER, settled
 

@@ -12,9 +12,9 @@ from msgspec import structs
 from service.mirror.pull_slice import HOT
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
-from tests.support.alerting import Office, office, pulled, take
+from tests.support.alerting import AlertingHarness, alerting_harness, pulled, take
 from tests.support.system import event_body, new_id
-from tests.support.threads import at_once
+from tests.support.threads import run_concurrently
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +27,9 @@ STUCK = 14400
 
 
 @pytest.fixture
-def watched(drainer: Drainer) -> Iterator[Office]:
+def watched(drainer: Drainer) -> Iterator[AlertingHarness]:
     """The watch over a mirror that webhooks alone fill, of which the past was summed up long ago."""
-    with office(drainer.url) as opened:
+    with alerting_harness(drainer.url) as opened:
         pulled(opened, 300)
         yield opened
 
@@ -48,14 +48,16 @@ def with_key(here: Mirror, key: str) -> Iterator[Runtime]:
 # --- model_failed
 
 
-def test_a_failed_model_alerts_after_the_grace_period_and_until_it_is_active(watched: Office, drainer: Drainer) -> None:
+def test_a_failed_model_alerts_after_the_grace_period_and_until_it_is_active(
+    watched: AlertingHarness, drainer: Drainer
+) -> None:
     model_id = new_id()
     take(drainer, model_id, "pending", "failed")
     watched.look()
-    watched.let_pass(GRACE - 10)
+    watched.advance_time(GRACE - 10)
     watched.look()
     assert watched.alerts() == []
-    watched.let_pass(10)
+    watched.advance_time(10)
     pulled(watched)
     watched.look()
     watched.look()
@@ -72,7 +74,7 @@ def test_a_failed_model_alerts_after_the_grace_period_and_until_it_is_active(wat
 
 
 @pytest.mark.parametrize("end", ["active", "deleted"])
-def test_the_third_failure_of_a_day_alerts_at_once(watched: Office, drainer: Drainer, end: str) -> None:
+def test_the_third_failure_of_a_day_alerts_at_once(watched: AlertingHarness, drainer: Drainer, end: str) -> None:
     model_id = new_id()
     take(drainer, model_id, "failed", "pending", "failed", "pending")
     watched.look()
@@ -93,20 +95,20 @@ def test_the_third_failure_of_a_day_alerts_at_once(watched: Office, drainer: Dra
         assert watched.open_kinds() == ["model_failed"]
 
 
-def test_failures_of_yesterday_do_not_count(watched: Office, drainer: Drainer) -> None:
+def test_failures_of_yesterday_do_not_count(watched: AlertingHarness, drainer: Drainer) -> None:
     model_id = new_id()
     take(drainer, model_id, "failed", "pending", "failed", "pending")
-    watched.let_pass(86_400)
+    watched.advance_time(86_400)
     pulled(watched)
     take(drainer, model_id, "failed")
     watched.look()
     assert watched.alerts() == []
 
 
-def test_a_failure_that_is_heard_of_late_alerts_by_the_vendors_time(watched: Office, drainer: Drainer) -> None:
+def test_a_failure_that_is_heard_of_late_alerts_by_the_vendors_time(watched: AlertingHarness, drainer: Drainer) -> None:
     ago = datetime.now(UTC) - timedelta(seconds=GRACE + 5)
     watched.look()
-    watched.let_pass(2 * GRACE)
+    watched.advance_time(2 * GRACE)
     take(drainer, new_id(), "failed", at=ago)
     watched.look()
     assert watched.open_kinds() == ["model_failed"]
@@ -120,16 +122,16 @@ def test_a_failure_that_is_heard_of_late_alerts_by_the_vendors_time(watched: Off
     [("waiting", False, STUCK), ("pending", True, STUCK / 16), ("generatingHeadshots", False, STUCK)],
 )
 def test_a_model_that_does_not_move_alerts(
-    watched: Office, drainer: Drainer, status: str, development: bool, allowed: float
+    watched: AlertingHarness, drainer: Drainer, status: str, development: bool, allowed: float
 ) -> None:
     model_id = new_id()
     born = datetime.now(UTC).isoformat()
     take(drainer, model_id, "onboarding", status, isDevelopment=development, createdAt=born)
-    watched.let_pass(allowed - 10)
+    watched.advance_time(allowed - 10)
     pulled(watched)
     watched.look()
     assert watched.alerts() == []
-    watched.let_pass(10)
+    watched.advance_time(10)
     watched.look()
     assert [(row["kind"], row["model_id"]) for row in watched.alerts()] == [("model_stuck", model_id)]
     take(drainer, model_id, "active")
@@ -137,9 +139,9 @@ def test_a_model_that_does_not_move_alerts(
     assert watched.alerts() == []
 
 
-def test_onboarding_is_a_persons_own_time(watched: Office, drainer: Drainer) -> None:
+def test_onboarding_is_a_persons_own_time(watched: AlertingHarness, drainer: Drainer) -> None:
     take(drainer, new_id(), "onboarding")
-    watched.let_pass(100 * STUCK)
+    watched.advance_time(100 * STUCK)
     pulled(watched)
     watched.look()
     assert watched.alerts() == []
@@ -148,13 +150,13 @@ def test_onboarding_is_a_persons_own_time(watched: Office, drainer: Drainer) -> 
 # --- the mirror
 
 
-def test_a_mirror_without_a_complete_pull_for_three_intervals_alerts(watched: Office) -> None:
-    watched.let_pass(3 * 900 - 310)
+def test_a_mirror_without_a_complete_pull_for_three_intervals_alerts(watched: AlertingHarness) -> None:
+    watched.advance_time(3 * 900 - 310)
     pulled(watched, kind=HOT)
     pulled(watched, status="failed")
     watched.look()
     assert watched.alerts() == []
-    watched.let_pass(20)
+    watched.advance_time(20)
     watched.look()
     assert watched.open_kinds() == ["pull_stale"]
     pulled(watched)
@@ -163,17 +165,19 @@ def test_a_mirror_without_a_complete_pull_for_three_intervals_alerts(watched: Of
 
 
 def test_a_mirror_that_never_had_a_complete_pull_alerts_too(database_url: str) -> None:
-    with office(database_url) as here:
+    with alerting_harness(database_url) as here:
         here.look()
-        here.let_pass(3 * 900 - 70)
+        here.advance_time(3 * 900 - 70)
         here.look()
         assert here.alerts() == []
-        here.let_pass(20)
+        here.advance_time(20)
         here.look()
         assert here.open_kinds() == ["pull_stale"]
 
 
-def test_webhooks_are_missing_when_pulls_keep_finding_what_none_told(watched: Office, drainer: Drainer) -> None:
+def test_webhooks_are_missing_when_pulls_keep_finding_what_none_told(
+    watched: AlertingHarness, drainer: Drainer
+) -> None:
     pulled(watched, 200, HOT, missed=4)
     watched.look()
     assert watched.alerts() == []
@@ -181,7 +185,7 @@ def test_webhooks_are_missing_when_pulls_keep_finding_what_none_told(watched: Of
     watched.look()
     assert watched.open_kinds() == ["webhooks_missing"]
     # A quiet night is no proof that they come again; a webhook is.
-    watched.let_pass(7200)
+    watched.advance_time(7200)
     pulled(watched)
     watched.look()
     assert watched.open_kinds() == ["webhooks_missing"]
@@ -190,7 +194,7 @@ def test_webhooks_are_missing_when_pulls_keep_finding_what_none_told(watched: Of
     assert watched.alerts() == []
 
 
-def test_a_few_lost_webhooks_among_many_are_no_alert(watched: Office, drainer: Drainer) -> None:
+def test_a_few_lost_webhooks_among_many_are_no_alert(watched: AlertingHarness, drainer: Drainer) -> None:
     for _ in range(3):
         pulled(watched, 100, HOT, missed=1)
     take(drainer, new_id(), "onboarding", "waiting", "pending")
@@ -198,7 +202,7 @@ def test_a_few_lost_webhooks_among_many_are_no_alert(watched: Office, drainer: D
     assert watched.alerts() == []
 
 
-def test_dead_events_and_held_pulls_alert_until_somebody_decided(watched: Office, drainer: Drainer) -> None:
+def test_dead_events_and_held_pulls_alert_until_somebody_decided(watched: AlertingHarness, drainer: Drainer) -> None:
     # No index takes an id of this length.
     assert drainer.take(event_body("i" * 300)) == {"dead": 1}
     pulled(watched, status="held")
@@ -212,7 +216,7 @@ def test_dead_events_and_held_pulls_alert_until_somebody_decided(watched: Office
 
 def test_a_key_that_the_vendor_refuses_alerts_until_it_is_taken(mirror: StartMirror) -> None:
     here = mirror(models=3)
-    with office(here.settings.postgres_url) as watch:
+    with alerting_harness(here.settings.postgres_url) as watch:
         with with_key(here, "revoked") as revoked:
             here.slice(runtime=revoked)
         watch.look()
@@ -231,23 +235,25 @@ def test_a_key_that_the_vendor_refuses_alerts_until_it_is_taken(mirror: StartMir
 # --- history, and several at once
 
 
-def test_history_that_is_no_longer_kept_opens_nothing_and_ends_nothing(watched: Office, drainer: Drainer) -> None:
+def test_history_that_is_no_longer_kept_opens_nothing_and_ends_nothing(
+    watched: AlertingHarness, drainer: Drainer
+) -> None:
     told, untold = new_id(), new_id()
     take(drainer, told, "failed")
-    watched.let_pass(GRACE)
+    watched.advance_time(GRACE)
     watched.look()
     take(drainer, untold, "failed")
     watched.sql("delete from headshotpro.model_changes")
-    watched.let_pass(GRACE)
+    watched.advance_time(GRACE)
     watched.look()
     assert [row["model_id"] for row in watched.alerts()] == [told]
 
 
-def test_hundreds_of_causes_open_one_alert_each_whoever_looks(watched: Office, drainer: Drainer) -> None:
+def test_hundreds_of_causes_open_one_alert_each_whoever_looks(watched: AlertingHarness, drainer: Drainer) -> None:
     drainer.take(*[event_body(new_id(), status="failed") for _ in range(500)])
-    watched.let_pass(GRACE)
-    with office(drainer.url) as another:
-        at_once(watched.look, another.look)
+    watched.advance_time(GRACE)
+    with alerting_harness(drainer.url) as another:
+        run_concurrently(watched.look, another.look)
     assert watched.sql("select count(*), count(distinct model_id) as models from headshotpro.alerts") == [
         {"count": 500, "models": 500}
     ]

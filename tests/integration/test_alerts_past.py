@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from tests.support.alerting import office, pulled, take
+from tests.support.alerting import alerting_harness, pulled, take
 from tests.support.system import new_id
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def test_what_was_failed_before_the_mirror_looked_is_one_notice_and_no_alert(mir
     failed = here.create(7, status="failed", createdAt=LONG_AGO)
     here.create(2, status="pending", createdAt=LONG_AGO)
     here.create(1, status="waiting")
-    with office(here.settings.postgres_url) as watch:
+    with alerting_harness(here.settings.postgres_url) as watch:
         watch.look()
         here.pull()
         watch.look()
@@ -32,7 +32,7 @@ def test_what_was_failed_before_the_mirror_looked_is_one_notice_and_no_alert(mir
         assert notice["what"] == "past"
         assert (notice["detail"]["failed"], notice["detail"]["stuck"]) == (7, 2)
         assert set(notice["detail"]["failed_ids"]) < {model["id"] for model in failed}
-        watch.let_pass(STUCK + 100)
+        watch.advance_time(STUCK + 100)
         pulled(watch)
         watch.look()
         # The one that was made just now has been in its status for too long: that is news.
@@ -43,17 +43,17 @@ def test_what_was_failed_before_the_mirror_looked_is_one_notice_and_no_alert(mir
 def test_a_model_of_the_past_that_fails_anew_alerts(mirror: StartMirror) -> None:
     here = mirror(models=0)
     (model,) = here.create(1, status="failed", createdAt=LONG_AGO)
-    with office(here.settings.postgres_url) as watch:
+    with alerting_harness(here.settings.postgres_url) as watch:
         here.pull()
         watch.look()
         # Twice today; what the first look found may have been long ago.
         for status in ("pending", "failed", "pending", "failed"):
-            here.later()
+            here.advance_vendor_clock()
             here.change(model["id"], status=status)
             here.pull()
         watch.look()
         assert watch.alerts() == []
-        watch.let_pass(GRACE)
+        watch.advance_time(GRACE)
         watch.look()
         assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", model["id"])]
 
@@ -61,21 +61,21 @@ def test_a_model_of_the_past_that_fails_anew_alerts(mirror: StartMirror) -> None
 def test_a_first_pull_that_takes_several_tries_meets_the_past_in_all_of_them(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.create(450, status="failed", createdAt=LONG_AGO)
-    with office(here.settings.postgres_url) as watch:
+    with alerting_harness(here.settings.postgres_url) as watch:
         watch.look()
         here.read_pages(2)
         here.sql("delete from headshotpro.pull_checkpoints")
         here.sql("update headshotpro.pulls set status = 'failed', finished_at = now()")
-        watch.let_pass(GRACE)
+        watch.advance_time(GRACE)
         watch.look()
         # What was made since then is no past, though no pull has been complete yet.
         (late,) = here.create(1, status="failed")
         here.read_pages(2)
-        watch.let_pass(GRACE)
+        watch.advance_time(GRACE)
         watch.look()
         assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", late["id"])]
         assert watch.sql("select id from headshotpro.notices where what = 'past'") == []
-        here.later(3600)
+        here.advance_vendor_clock(3600)
         assert here.pull()["status"] == "complete"
         watch.look()
         (notice,) = watch.sql("select detail from headshotpro.notices where what = 'past'")
@@ -87,13 +87,13 @@ def test_webhooks_that_come_before_the_first_pull_ends_tell_news(mirror: StartMi
     here = mirror(models=0)
     (old,) = here.create(1, status="failed", createdAt=LONG_AGO)
     news, delayed = new_id(), new_id()
-    with office(here.settings.postgres_url) as watch:
+    with alerting_harness(here.settings.postgres_url) as watch:
         # One that tells of a time before anybody looked is past, too: the vendor tries for more than an hour.
         take(drainer, delayed, "failed", at=datetime.now(UTC) - timedelta(hours=1))
         take(drainer, news, "failed")
         watch.look()
         here.read_pages(1)
-        watch.let_pass(GRACE)
+        watch.advance_time(GRACE)
         watch.look()
         assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", news)]
         here.pull()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.web.auth import MOST_FAILURES
+from service.web.auth import MAX_FAILED_KEYS
 from tests.support.api import KEY, READ_KEY, Api
 from tests.support.mirror import SINGLE
 from tests.support.webhook_endpoint import NOBODY, assert_refused, client_of
@@ -63,8 +63,8 @@ def test_read_only_key_spends_no_request_of_the_vendors(mirrored: Mirror, api: A
         assert api.call("GET", path, key=READ_KEY).status_code in (200, 404)
     for method, path in (("POST", ""), ("DELETE", f"/{one}"), ("PUT", ""), ("PATCH", f"/{one}")):
         assert api.call(method, path, SOMEBODY, key=READ_KEY).status_code in (403, 405)
-    assert not mirrored.asked(SINGLE)
-    assert not mirrored.asked()
+    assert not mirrored.request_counts(SINGLE)
+    assert not mirrored.request_counts()
 
 
 def test_second_fresh_read_within_five_seconds_comes_from_mirror(mirrored: Mirror, api: Api) -> None:
@@ -72,13 +72,13 @@ def test_second_fresh_read_within_five_seconds_comes_from_mirror(mirrored: Mirro
     mirrored.forget_requests()
     first = api.get(f"/{one}?fresh=true")["model"]
     again = api.get(f"/{one}?fresh=true")["model"]
-    assert mirrored.asked(SINGLE)[200] == 1
+    assert mirrored.request_counts(SINGLE)[200] == 1
     assert "signedUrl" in first
     assert {**again, "signedUrl": first["signedUrl"]} == first
     # It holds for this model alone, and for all web processes together.
     api.get(f"/{other}?fresh=true")
     Api.of(mirrored, mirror_api_keys=KEYS).get(f"/{one}?fresh=true")
-    assert mirrored.asked(SINGLE)[200] == 2
+    assert mirrored.request_counts(SINGLE)[200] == 2
     assert 0 < mirrored.runtime.redis.pttl(f"headshotpro:fresh:{one}") <= 5000  # type: ignore[operator]
 
 
@@ -88,11 +88,11 @@ def test_fresh_read_that_failed_may_be_tried_again_at_once(mirrored: Mirror, api
     mirrored.forget_requests()
     for _ in range(2):
         assert_refused(api.call("GET", f"/{one}?fresh=true"), 404, "NOT_FOUND")
-    assert mirrored.asked(SINGLE)[404] == 2
+    assert mirrored.request_counts(SINGLE)[404] == 2
 
 
 def test_wrong_keys_get_429_after_ten_a_minute_and_right_ones_still_pass(mirrored: Mirror, api: Api) -> None:
-    for _ in range(MOST_FAILURES // 2):
+    for _ in range(MAX_FAILED_KEYS // 2):
         answer = api.call("GET", key="wrong")
         assert_refused(answer, 401, "UNAUTHORIZED")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -110,11 +110,11 @@ def test_wrong_keys_get_429_after_ten_a_minute_and_right_ones_still_pass(mirrore
     assert elsewhere.status_code == 401
     # A header that anybody may send does not change the address.
     assert api.call("GET", key="wrong", X_Forwarded_For="192.0.2.9").status_code == 429
-    assert refused_keys(api) == {"missing": 1, "wrong": MOST_FAILURES + 1, "limited": 5}
+    assert refused_keys(api) == {"missing": 1, "wrong": MAX_FAILED_KEYS + 1, "limited": 5}
 
 
 def test_limit_ends_by_itself(mirrored: Mirror, api: Api) -> None:
-    for _ in range(MOST_FAILURES + 1):
+    for _ in range(MAX_FAILED_KEYS + 1):
         api.call("GET", key="wrong")
     assert api.call("GET", key="wrong").status_code == 429
     (key,) = mirrored.runtime.redis.scan_iter("headshotpro:failed_keys:*")
@@ -125,7 +125,7 @@ def test_limit_ends_by_itself(mirrored: Mirror, api: Api) -> None:
 
 def test_wrong_key_is_refused_while_redis_is_unavailable(folder: Path) -> None:
     web = client_of(folder, MIRROR_API_KEYS=KEYS, REDIS_URL=f"redis://{NOBODY}/0")
-    for _ in range(MOST_FAILURES + 2):
+    for _ in range(MAX_FAILED_KEYS + 2):
         assert web.get("/metrics", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert web.get("/metrics", headers={"Authorization": f"Bearer {METRICS_KEY}"}).status_code == 200
 
@@ -133,7 +133,7 @@ def test_wrong_key_is_refused_while_redis_is_unavailable(folder: Path) -> None:
 def test_log_names_the_key_and_never_shows_one(mirrored: Mirror, capfd: pytest.CaptureFixture[str]) -> None:
     wrong = "guess-that-nobody-may-read"
     loud = Api.of(mirrored, mirror_api_keys=KEYS, log_level="info")
-    for _ in range(MOST_FAILURES + 5):
+    for _ in range(MAX_FAILED_KEYS + 5):
         loud.call("GET", key=wrong)
     made = loud.call("POST", "", SOMEBODY)
     assert made.status_code == 200, made.text
@@ -144,7 +144,7 @@ def test_log_names_the_key_and_never_shows_one(mirrored: Mirror, capfd: pytest.C
     assert '"key": "billing"' in created
     assert '"key": "billing"' in deleted
     # One line for each wrong key up to the limit, and one that says that there are more.
-    assert lines.count("key.refused") == MOST_FAILURES + 1
+    assert lines.count("key.refused") == MAX_FAILED_KEYS + 1
     assert '"address": "127.0.0.1"' in lines
     for word in (wrong, KEY, READ_KEY, METRICS_KEY):
         assert word not in lines

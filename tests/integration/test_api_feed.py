@@ -42,11 +42,11 @@ def test_from_the_beginning_it_tells_every_model_as_it_is_now(mirrored: Mirror, 
 def test_it_tells_what_changed_and_what_was_deleted_whatever_the_filter(mirrored: Mirror, api: Api) -> None:
     _, cursor = follow(api, 0)
     changed, gone, *_ = api.ids("?status=active&limit=5")
-    mirrored.later()
+    mirrored.advance_vendor_clock()
     mirrored.change(changed, title="Somebody else")
     mirrored.vendor.api("DELETE", f"/organization/models/{gone}")
     assert api.call("DELETE", f"/{gone}").json["code"] == "ALREADY_DELETED"
-    mirrored.turn(deleted="listed")
+    mirrored.set_switches(deleted="listed")
     mirrored.pull()
     told, _ = follow(api, cursor)
     assert {one: told[one]["status"] for one in told} == {changed: "active", gone: "deleted"}
@@ -64,7 +64,7 @@ def test_a_time_is_a_place_too(mirrored: Mirror, api: Api) -> None:
     since = (datetime.now(UTC) - timedelta(hours=1)).isoformat().replace("+00:00", "Z")
     assert follow(api, since)[0] == {}
     changed = api.ids("?limit=1")[0]
-    mirrored.later()
+    mirrored.advance_vendor_clock()
     mirrored.change(changed, title="Somebody else")
     mirrored.pull()
     assert set(follow(api, since)[0]) == {changed}
@@ -90,7 +90,7 @@ def test_a_time_skips_no_change_that_was_written_out_of_the_order_of_times(mirro
 def test_where_changes_are_no_longer_kept_it_says_so(mirrored: Mirror, api: Api) -> None:
     _, cursor = follow(api, 0)
     changed = api.ids("?limit=1")[0]
-    mirrored.later()
+    mirrored.advance_vendor_clock()
     mirrored.change(changed, title="Somebody else")
     mirrored.pull()
     mirrored.sql("delete from headshotpro.model_changes where id <= %s", cursor)

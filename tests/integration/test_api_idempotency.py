@@ -57,9 +57,9 @@ def test_another_body_another_key_another_caller(mirrored: Mirror, api: Api) -> 
 
 
 def test_a_refused_create_frees_its_key(mirrored: Mirror, api: Api) -> None:
-    mirrored.turn(whitelabel=False)
+    mirrored.set_switches(whitelabel=False)
     assert ask(api).status_code == 403
-    mirrored.turn(whitelabel=True)
+    mirrored.set_switches(whitelabel=True)
     assert ask(api).status_code == 200
 
 
@@ -101,7 +101,7 @@ def test_an_unknown_end_is_found_out_by_the_repeat(mirrored: Mirror, api: Api, *
     with odd_vendor(done_unsaid) as vendor:
         assert_refused(ask(Api.of(mirrored, headshotpro_api_url=vendor.url)), 502, "UPSTREAM_ERROR")
     if pulled:
-        mirrored.later(1)
+        mirrored.advance_vendor_clock(1)
         mirrored.pull()
     again = ask(api)
     assert again.status_code == 200
@@ -143,7 +143,7 @@ def test_keys_expire_after_a_day(mirrored: Mirror, api: Api) -> None:
     assert ask(api, body={"email": "bob@example.com"}).json["modelId"] != made
     mirrored.sql("update headshotpro.idempotency_keys set claimed_at = now() - interval '25 hours'")
     jobs.install(mirrored.runtime)
-    jobs.tidy()
+    jobs.apply_retention()
     assert mirrored.sql("select * from headshotpro.idempotency_keys") == []
 
 

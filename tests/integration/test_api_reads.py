@@ -62,8 +62,8 @@ def test_reads_spend_no_request_of_the_vendors(mirrored: Mirror, api: Api) -> No
     mirrored.forget_requests()
     api.get("?limit=200")
     api.get(f"/{api.ids('?limit=1')[0]}")
-    assert not mirrored.asked(LIST)
-    assert not mirrored.asked(SINGLE)
+    assert not mirrored.request_counts(LIST)
+    assert not mirrored.request_counts(SINGLE)
 
 
 def test_tombstones_are_shown_to_those_who_ask(mirrored: Mirror, api: Api) -> None:
@@ -93,9 +93,9 @@ def test_one_model_is_the_vendors_but_for_what_the_mirror_does_not_hold(mirrored
 
 
 def test_a_profile_that_no_source_has_told_is_left_out(mirrored: Mirror, api: Api) -> None:
-    mirrored.open_door()
+    mirrored.enable_webhooks()
     (made,) = mirrored.create(events=True)
-    mirrored.hear()
+    mirrored.apply_webhooks()
     row = next(model for model in api.get("?limit=200")["models"] if model["id"] == made["id"])
     assert row.keys() == {"id", "uid", "title", "status", "isDevelopment", "createdAt", "finishedAt"}
 
@@ -147,7 +147,7 @@ def test_an_etag_holds_until_something_changes(mirrored: Mirror, api: Api) -> No
         assert api.call("GET", path, If_None_Match='"other"').status_code == 200
     tags = {path: api.call("GET", path).headers["ETag"] for path in ("?limit=5", f"/{one}")}
     mirrored.change(one, title="Somebody else")
-    mirrored.later()
+    mirrored.advance_vendor_clock()
     mirrored.pull()
     for path, tag in tags.items():
         assert api.call("GET", path, If_None_Match=tag).status_code == 200
@@ -156,7 +156,7 @@ def test_an_etag_holds_until_something_changes(mirrored: Mirror, api: Api) -> No
 def test_the_total_follows_every_change(mirrored: Mirror, api: Api) -> None:
     total = api.get("?limit=1")["pagination"]["total"]
     mirrored.create(3)
-    mirrored.later()
+    mirrored.advance_vendor_clock()
     mirrored.pull()
     assert api.get("?limit=1")["pagination"]["total"] == total + 3
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.api.writes import Writer
-from service.broker.jobs import WORK_QUEUE, queue_of
+from service.api.writes import UpstreamWriter
+from service.broker.jobs import WORK_QUEUE, rq_queue
 from service.errors import UpstreamTimeout
 from tests.support.api import READ_KEY, Api
 from tests.support.odd_vendor import client_of, http, odd_vendor, refusal
@@ -52,36 +52,36 @@ def test_what_is_created_is_in_the_mirror_when_the_answer_arrives(mirrored: Mirr
     assert api.ids("?limit=1") == [made["modelId"]]
     assert mirrored.differences(ids={made["modelId"]}) == []
     assert {change["source"] for change in mirrored.changes(made["modelId"])} == {"api"}
-    assert made["modelId"] not in mirrored.wishes()
+    assert made["modelId"] not in mirrored.refetch_requests()
 
 
 def test_the_webhook_of_a_create_adds_only_what_no_call_tells(mirrored: Mirror, api: Api) -> None:
-    mirrored.open_door()
+    mirrored.enable_webhooks()
     made = created(api)["modelId"]
     before = len(mirrored.changes(made))
     shown = api.get(f"/{made}")
-    mirrored.hear()
+    mirrored.apply_webhooks()
     told = {name for change in mirrored.changes(made)[before:] for name in change["changed"]}
     assert told == WEBHOOKS_ALONE
     assert api.get(f"/{made}") == shown
 
 
 def test_what_is_deleted_is_a_tombstone_when_the_answer_arrives(mirrored: Mirror, api: Api) -> None:
-    mirrored.open_door()
+    mirrored.enable_webhooks()
     one = api.ids("?limit=1")[0]
     # The pull was long ago: nothing that it showed may be as young as the webhook.
-    mirrored.later()
+    mirrored.advance_vendor_clock()
     answer = api.call("DELETE", f"/{one}")
     assert answer.json == {"success": True, "message": "Model deleted successfully", "modelId": one}
     assert_refused(api.call("GET", f"/{one}"), 404, "NOT_FOUND")
     buried = mirrored.changes(one)[-1]
     assert (buried["to_status"], buried["source"]) == ("deleted", "api")
-    mirrored.hear()
+    mirrored.apply_webhooks()
     # The webhook names the moment, where we had to go by the answer, and what only webhooks tell; nothing else.
     told = {name for change in mirrored.changes(one) if change["id"] > buried["id"] for name in change["changed"]}
     assert told <= {"deleted_at", *WEBHOOKS_ALONE}
     assert mirrored.model(one)["deleted_at"] == datetime.fromisoformat(mirrored.truth()[one]["deletedAt"])
-    assert one not in mirrored.wishes()
+    assert one not in mirrored.refetch_requests()
 
 
 def same(ours: TestResponse, theirs: Any) -> bool:
@@ -99,7 +99,7 @@ def test_the_upstreams_refusals_pass_unchanged(mirrored: Mirror, api: Api) -> No
     for one in (gone, "ffffffffffffffffffffffff"):
         theirs = mirrored.vendor.api("DELETE", f"/organization/models/{one}")
         assert same(api.call("DELETE", f"/{one}"), theirs), one
-    mirrored.turn(whitelabel=False)
+    mirrored.set_switches(whitelabel=False)
     theirs = mirrored.vendor.api("POST", "/organization/models", SOMEBODY)
     assert theirs.status == 403
     assert same(api.call("POST", "", SOMEBODY), theirs)
@@ -125,9 +125,9 @@ def test_a_delete_that_was_refused_is_a_question_about_a_model_that_the_mirror_s
     one = api.ids("?limit=1")[0]
     mirrored.vendor.api("DELETE", f"/organization/models/{one}")
     assert api.call("DELETE", f"/{one}").json["code"] == "ALREADY_DELETED"
-    assert one in mirrored.wishes()
+    assert one in mirrored.refetch_requests()
     api.call("DELETE", "/ffffffffffffffffffffffff")
-    assert set(mirrored.wishes()) == {one}
+    assert set(mirrored.refetch_requests()) == {one}
 
 
 def test_a_spent_budget_is_the_vendors_429(mirrored: Mirror) -> None:
@@ -145,12 +145,12 @@ def test_an_upstream_that_fails_or_is_gone(mirrored: Mirror, api: Api) -> None:
         failing = Api.of(mirrored, headshotpro_api_url=vendor.url)
         assert_refused(failing.call("POST", "", SOMEBODY), 500, "INTERNAL_SERVER_ERROR")
     # It may have made a model, whose id nobody knows: a hot pull looks, whenever the last one was.
-    assert queue_of(mirrored.runtime.redis, WORK_QUEUE).count == 1
+    assert rq_queue(mirrored.runtime.redis, WORK_QUEUE).count == 1
     away = Api.of(mirrored, headshotpro_api_url=NOWHERE)
     for method, path, body in (("POST", "", SOMEBODY), ("DELETE", f"/{one}", None), ("GET", f"/{one}?fresh=1", None)):
         assert_refused(away.call(method, path, body), 502, "UPSTREAM_ERROR")
     assert away.get("?limit=3")["models"]
-    assert one in mirrored.wishes()
+    assert one in mirrored.refetch_requests()
 
 
 def test_a_model_of_a_create_that_was_not_answered_is_found_by_a_pull(mirrored: Mirror, api: Api) -> None:
@@ -216,13 +216,15 @@ def test_a_timeout_is_settled_by_a_question(mirrored: Mirror, api: Api) -> None:
 
     with odd_vendor(done_unsaid) as vendor:
         runtime = mirrored.runtime
-        writer = Writer(runtime.engine, client_of(vendor, response_timeout=0.5), runtime.queue, runtime.stale_models)
+        writer = UpstreamWriter(
+            runtime.engine, client_of(vendor, response_timeout=0.5), runtime.queue, runtime.stale_models
+        )
         with pytest.raises(UpstreamTimeout):
             writer.delete(one)
     assert mirrored.model(one)["status"] == "active"
-    mirrored.turn(deleted="listed")
-    mirrored.later()
-    mirrored.make_due()
+    mirrored.set_switches(deleted="listed")
+    mirrored.advance_vendor_clock()
+    mirrored.make_refetches_due()
     mirrored.refetch()
     assert mirrored.model(one)["status"] == "deleted"
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from service.errors import InboxUnavailable
-from service.parent_death import leashed
-from service.upstream.budget import Budget, Priority
+from service.errors import RedisUnavailable
+from service.parent_death import die_with_parent
+from service.upstream.budget import Priority, RequestBudget
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 REFETCH, DELETION, HOT, FULL, DETAIL = Priority
 
-StartBudget = Callable[..., Budget]
+StartBudget = Callable[..., RequestBudget]
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ def budget(redis_url: str) -> StartBudget:
 
     def make(
         share: float = 0.8, detail_share: float = 0.1, *, limit: int | None = None, window: float = 61.0
-    ) -> Budget:
-        made = Budget(redis.Redis.from_url(redis_url), share, detail_share, window=window)
+    ) -> RequestBudget:
+        made = RequestBudget(redis.Redis.from_url(redis_url), share, detail_share, window=window)
         if limit is not None:
             # Its reset is past, so the limit alone counts, and not what remains of it.
-            made.note(limit, limit, time.time() - 1)
+            made.record_rate_limit(limit, limit, time.time() - 1)
         return made
 
     return make
 
 
-def granted(budget: Budget, priority: Priority, at_most: int = 1000) -> int:
+def granted(budget: RequestBudget, priority: Priority, at_most: int = 1000) -> int:
     """How many requests of a priority may be sent at once."""
     count = 0
     while count < at_most and budget.acquire(priority) == 0:
@@ -69,7 +69,7 @@ def test_the_share_of_the_limit_is_ours_and_one_request_at_least(
 
 def test_the_newest_limit_holds(budget: StartBudget) -> None:
     one = budget(limit=100)
-    one.note(20, 20, time.time() + 120)
+    one.record_rate_limit(20, 20, time.time() + 120)
     assert granted(one, REFETCH) == 16
 
 
@@ -93,7 +93,7 @@ print(json.dumps(times), flush=True)
 def test_processes_together_never_pass_the_share_in_any_window(redis_url: str, budget: StartBudget) -> None:
     window, seconds, share_of_limit = 4.0, 9.0, 30
     budget(0.5, limit=60, window=window)
-    command = leashed([sys.executable, "-c", ASKER, redis_url, str(window), str(seconds)], SIGKILL)
+    command = die_with_parent([sys.executable, "-c", ASKER, redis_url, str(window), str(seconds)], SIGKILL)
     children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     assert all(child.stdout.readline() == "ready\n" for child in children)
     for child in children:
@@ -157,41 +157,41 @@ def test_details_have_their_own_share_and_none_where_it_is_zero(budget: StartBud
 def test_nothing_is_sent_when_the_vendor_says_nothing_remains(budget: StartBudget) -> None:
     # Other clients of the organization use the same limit.
     one, other = budget(), budget()
-    one.note(300, 0, time.time() + 30)
+    one.record_rate_limit(300, 0, time.time() + 30)
     assert 25 < other.acquire(REFETCH) <= 30
     assert other.requests_left() == 0
 
 
 def test_what_remains_is_counted_down_between_answers(budget: StartBudget) -> None:
     one, other = budget(), budget()
-    one.note(300, 3, time.time() + 30)
+    one.record_rate_limit(300, 3, time.time() + 30)
     assert one.requests_left() == 3
     assert granted(one, REFETCH, at_most=2) + granted(other, REFETCH) == 3
 
 
 def test_after_the_reset_what_remained_is_forgotten(budget: StartBudget) -> None:
     one = budget()
-    one.note(300, 0, time.time() + 1)
+    one.record_rate_limit(300, 0, time.time() + 1)
     assert one.acquire(REFETCH) > 0
     assert eventually(lambda: one.acquire(REFETCH) == 0)
 
 
 def test_answers_out_of_order_bring_nothing_back(budget: StartBudget) -> None:
     one, reset = budget(), time.time() + 30
-    one.note(300, 2, reset)
-    one.note(300, 200, reset)
+    one.record_rate_limit(300, 2, reset)
+    one.record_rate_limit(300, 200, reset)
     # `Date` is cut to seconds, so the same reset is not always the same number.
-    one.note(300, 200, reset + 1)
-    one.note(300, 200, reset - 20)
+    one.record_rate_limit(300, 200, reset + 1)
+    one.record_rate_limit(300, 200, reset - 20)
     assert one.requests_left() == 2
-    one.note(300, 200, reset + 20)
+    one.record_rate_limit(300, 200, reset + 20)
     assert one.requests_left() == 200
 
 
 def test_headers_that_make_no_sense_are_harmless(budget: StartBudget) -> None:
     one = budget()
-    one.note(0, 0, time.time() - 5)
-    one.note(300, 0, time.time() + 10**6)
+    one.record_rate_limit(0, 0, time.time() - 5)
+    one.record_rate_limit(300, 0, time.time() + 10**6)
     assert one.acquire(REFETCH) == 0
 
 
@@ -221,12 +221,17 @@ def test_keys_carry_our_prefix(redis_url: str, budget: StartBudget) -> None:
 
 
 def test_a_redis_that_is_gone_is_our_error(own_valkey: Valkey) -> None:
-    one = Budget(redis.Redis.from_url(own_valkey.url), 0.8, 0.1)
+    one = RequestBudget(redis.Redis.from_url(own_valkey.url), 0.8, 0.1)
     assert one.acquire(REFETCH) == 0
     own_valkey.stop()
-    calls = (lambda: one.acquire(REFETCH), one.requests_left, lambda: one.block(0), lambda: one.note(1, 1, 0))
+    calls = (
+        lambda: one.acquire(REFETCH),
+        one.requests_left,
+        lambda: one.block(0),
+        lambda: one.record_rate_limit(1, 1, 0),
+    )
     for call in calls:
-        with pytest.raises(InboxUnavailable, match="Redis cannot be reached"):
+        with pytest.raises(RedisUnavailable, match="Redis cannot be reached"):
             call()
 
 
@@ -237,15 +242,15 @@ def test_headers_that_tell_what_is_counted_already_need_no_way_to_redis(budget: 
         return int(server.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
 
     one, other = budget(1.0, limit=100), budget(1.0)
-    one.note(100, 50, reset)
+    one.record_rate_limit(100, 50, reset)
     assert one.acquire(REFETCH) == 0
     before = scripts_run()
-    one.note(100, 49, reset)
-    one.note(100, 60, reset + 0.5)
+    one.record_rate_limit(100, 49, reset)
+    one.record_rate_limit(100, 60, reset + 0.5)
     assert scripts_run() == before
     # Somebody else spent some; the limit is another; the minute is over.
     for limit, remaining, at, left in ((100, 48, reset, 48), (90, 49, reset, 48), (90, 89, reset + 60, 89)):
         before = scripts_run()
-        one.note(limit, remaining, at)
+        one.record_rate_limit(limit, remaining, at)
         assert scripts_run() == before + 1
         assert other.requests_left() == left

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.merge import Observation
 from service.storage.database import transaction
 from tests.support.drainer import T0, Drainer, minutes, opened
 from tests.support.system import event_body, new_id, rows
-from tests.support.threads import at_once
+from tests.support.threads import run_concurrently
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,9 +27,11 @@ WRITERS = 4
 ROUNDS = 60
 
 
-def seen(model_id: str, number: int, **fields: Any) -> Sighting:
+def seen(model_id: str, number: int, **fields: Any) -> SourcedObservation:
     at = minutes(number)
-    return Sighting(Observation(model_id=model_id, at=at, until=at, fields={"status": "active", **fields}), "pull")
+    return SourcedObservation(
+        Observation(model_id=model_id, at=at, until=at, fields={"status": "active", **fields}), "pull"
+    )
 
 
 def statuses(drainer: Drainer, model_id: str) -> list[tuple[str | None, str | None]]:
@@ -48,7 +50,7 @@ def test_the_first_row_of_a_model_comes_from_no_status(drainer: Drainer) -> None
 def test_a_model_whose_status_nobody_told_has_none_in_its_history_either(drainer: Drainer) -> None:
     model = new_id()
     with transaction(drainer.engine) as connection:
-        apply(connection, [Sighting(Observation(model, T0, T0, {"title": "Ada"}), "pull")])
+        apply(connection, [SourcedObservation(Observation(model, T0, T0, {"title": "Ada"}), "pull")])
     assert statuses(drainer, model) == [(None, None)]
     assert drainer.row(model)["status"] is None
 
@@ -111,7 +113,7 @@ def test_a_reader_who_remembers_the_greatest_id_misses_nothing(
 
     def write_all() -> None:
         try:
-            at_once(*[partial(write, seed) for seed in range(WRITERS)])
+            run_concurrently(*[partial(write, seed) for seed in range(WRITERS)])
         finally:
             done.set()
 
@@ -128,7 +130,7 @@ def test_a_reader_who_remembers_the_greatest_id_misses_nothing(
                     newest = number
                     read.append(model)
 
-    at_once(write_all, poll)
+    run_concurrently(write_all, poll)
     assert len(written) >= WRITERS * ROUNDS
     assert sorted(read) == sorted(written)
 

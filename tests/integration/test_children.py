@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from service.config import environment
-from service.local.children import Child, Watch, end_all
+from service.local.children import ManagedProcess, ProcessRestarter, stop_all
 from tests.support.processes import eventually, processes_in
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ time.sleep(600)
 """
 
 
-def child(folder: Path, code: str) -> Child:
+def child(folder: Path, code: str) -> ManagedProcess:
     # Processes are found by their working folder: the child goes there first.
     here = f"import os; os.chdir({str(folder)!r})\n"
-    return Child([sys.executable, "-c", here + code], environment(), folder / "log").boot()
+    return ManagedProcess([sys.executable, "-c", here + code], environment(), folder / "log").boot()
 
 
 def test_what_a_child_prints_is_in_its_log_from_its_own_start_on(folder: Path) -> None:
@@ -44,7 +44,7 @@ def test_what_a_child_prints_is_in_its_log_from_its_own_start_on(folder: Path) -
 def test_children_end_when_they_are_asked(folder: Path) -> None:
     children = [child(folder, WILLING), child(folder, WILLING)]
     assert eventually(lambda: folder.joinpath("log").read_text().count("willing") == 2)
-    end_all(children, patience=30)
+    stop_all(children, timeout=30)
     assert [each.pid for each in children] == [None, None]
     assert not processes_in(folder)
 
@@ -53,57 +53,57 @@ def test_a_child_that_will_not_end_is_killed_with_what_it_started(folder: Path) 
     stubborn = child(folder, STUBBORN)
     assert eventually(stubborn.output)
     assert len(processes_in(folder)) == 2
-    end_all([stubborn], patience=0.2)
+    stop_all([stubborn], timeout=0.2)
     assert eventually(lambda: not processes_in(folder)), processes_in(folder)
 
 
 def test_a_dead_child_starts_again_after_a_pause(folder: Path) -> None:
     dying = child(folder, "print('words')")
-    watch = Watch("dying", dying, now=1000)
+    watch = ProcessRestarter("dying", dying, now=1000)
     assert eventually(lambda: dying.pid is None)
-    assert watch.look(1000) == "dying ended and starts again in 1 s; the last line of its log: words"
-    assert watch.look(1000.9) is None
-    assert watch.look(1001) == "dying runs again"
+    assert watch.check(1000) == "dying ended and starts again in 1 s; the last line of its log: words"
+    assert watch.check(1000.9) is None
+    assert watch.check(1001) == "dying runs again"
     assert eventually(lambda: dying.output() == b"words\n"), "it did run"
 
 
 def test_the_pause_grows_with_each_death_until_the_child_was_well(folder: Path) -> None:
     dying = child(folder, "")
-    watch = Watch("dying", dying, now=0)
+    watch = ProcessRestarter("dying", dying, now=0)
     now, pauses = 0.0, []
     for _ in range(7):
         assert eventually(lambda: dying.pid is None)
-        said = watch.look(now) or ""
+        said = watch.check(now) or ""
         pauses.append(int(said.split("again in ")[1].split(" s")[0]))
         now += pauses[-1]
-        watch.look(now)
+        watch.check(now)
     assert pauses == [1, 2, 4, 8, 16, 30, 30]
     assert eventually(lambda: dying.pid is None)
-    assert "again in 1 s" in (watch.look(now + 61) or "")
+    assert "again in 1 s" in (watch.check(now + 61) or "")
 
 
 def test_a_living_child_is_left_alone(folder: Path) -> None:
     living = child(folder, WILLING)
     before = living.pid
-    watch = Watch("living", living, now=0)
-    assert [watch.look(now) for now in (1, 100, 1000)] == [None, None, None]
+    watch = ProcessRestarter("living", living, now=0)
+    assert [watch.check(now) for now in (1, 100, 1000)] == [None, None, None]
     assert living.pid == before
-    end_all([living], patience=30)
+    stop_all([living], timeout=30)
 
 
 def test_a_server_that_died_starts_again_on_its_port(own_postgres: Postgres) -> None:
-    watch = Watch("Postgres", own_postgres, now=0)
+    watch = ProcessRestarter("Postgres", own_postgres, now=0)
     before = own_postgres.url
     own_postgres.kill()
-    assert "Postgres ended" in (watch.look(1) or "")
-    assert watch.look(10) == "Postgres runs again"
+    assert "Postgres ended" in (watch.check(1) or "")
+    assert watch.check(10) == "Postgres runs again"
     assert own_postgres.url == before
     assert own_postgres.pid
 
 
 def test_ending_what_does_not_run_does_nothing(folder: Path) -> None:
     # Ending twice, or before the start, does nothing.
-    never = Child([sys.executable], environment(), folder / "log")
-    end_all([never, never], patience=0)
-    never.end(time.monotonic())
+    never = ManagedProcess([sys.executable], environment(), folder / "log")
+    stop_all([never, never], timeout=0)
+    never.wait_or_kill(time.monotonic())
     assert never.pid is None

@@ -16,16 +16,16 @@ from click.testing import CliRunner
 from service.cli import COMMANDS
 from service.cli import cli as group
 from service.config import Settings
-from service.local.screen import Gauge
+from service.local.screen import StatusLine
 from service.storage import database
 from service.storage.migrations import revision, schema
-from tests.support.heartbeats import beat
+from tests.support.heartbeats import insert_heartbeat
 from tests.support.system import event_body, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.cli import Cli, Done
+    from tests.support.cli import Cli, CommandResult
 
 NO_POSTGRES = "postgresql://somebody:hidden@127.0.0.1:9/nothing"
 NO_REDIS = "redis://:hidden@127.0.0.1:9/0"
@@ -44,7 +44,7 @@ STATUS_KEYS = {
 }  # fmt: skip
 
 
-def one_line(done: Done, status: int, *words: str) -> None:
+def one_line(done: CommandResult, status: int, *words: str) -> None:
     """Assert that a command ended with a status and one line that says why."""
     assert done.status == status, done
     assert done.out == ""
@@ -228,7 +228,7 @@ def test_status_tells_how_fresh_the_mirror_is(cli: Cli, database_url: str, two_p
             "insert into headshotpro.event_spool (body, signed_at, received_at) "
             "values ('x', 1, now() - interval '30 s')"
         )
-    beat(database_url)
+    insert_heartbeat(database_url)
     told = cli.run("status", "--json").document
     assert told.keys() >= STATUS_KEYS
     assert told["models"] == {"active": 2, "unknown": 1}
@@ -259,7 +259,7 @@ def test_status_of_a_new_mirror_has_nulls(cli: Cli) -> None:
 def test_status_reports_what_it_can_when_a_server_is_gone(
     cli: Cli, database_url: str, two_pulls: None, empty_database_url: str
 ) -> None:
-    beat(database_url)
+    insert_heartbeat(database_url)
     without_redis = cli.run("status", "--json", REDIS_URL=NO_REDIS)
     assert without_redis.status == 1
     assert without_redis.document["pull_age_seconds"] > 0
@@ -289,8 +289,8 @@ def test_status_reports_what_it_can_when_a_server_is_gone(
 
 
 def test_status_names_what_is_missing_and_what_waits(cli: Cli, database_url: str, two_events: None) -> None:
-    beat(database_url)
-    beat(database_url, "worker", seconds_ago=25)
+    insert_heartbeat(database_url)
+    insert_heartbeat(database_url, "worker", seconds_ago=25)
     with psycopg.connect(database_url) as connection:
         connection.execute(
             "insert into headshotpro.event_spool (body, signed_at, received_at) values ('x', 1, now()), ('y', 1, now())"
@@ -302,7 +302,7 @@ def test_status_names_what_is_missing_and_what_waits(cli: Cli, database_url: str
 
 
 def test_alert_is_a_problem_until_it_is_acknowledged(cli: Cli, database_url: str) -> None:
-    beat(database_url)
+    insert_heartbeat(database_url)
     with psycopg.connect(database_url) as connection:
         connection.execute(
             "insert into headshotpro.alerts (kind, model_id, opened_at) "
@@ -326,11 +326,11 @@ def test_misspelt_setting_is_named_in_a_warning_and_work_goes_on(cli: Cli) -> No
 def test_line_of_up_names_a_problem_once_all_had_time_to_start(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beat(database_url, "web", "clock")
+    insert_heartbeat(database_url, "web", "clock")
     settings = Settings(database_url=database_url, redis_url=redis_url)
-    with Gauge(settings) as gauge:
+    with StatusLine(settings) as gauge:
         assert "PROBLEM" not in gauge.line()
         monkeypatch.setattr("service.local.screen.START_SECONDS", 0)
         assert "  PROBLEM: no worker is running | 0 events applied" in gauge.line()
-        beat(database_url)
+        insert_heartbeat(database_url)
         assert "PROBLEM" not in gauge.line()

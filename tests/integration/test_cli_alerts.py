@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.alerting import Hook, office, smtp_server
+from tests.support.alerting import NotificationReceiver, alerting_harness, smtp_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_httpserver import HTTPServer
 
-    from tests.support.alerting import Office
+    from tests.support.alerting import AlertingHarness
     from tests.support.cli import Cli
 
 
 @pytest.fixture
-def alerts(database_url: str) -> Iterator[Office]:
+def alerts(database_url: str) -> Iterator[AlertingHarness]:
     """Three alerts, the second of which is resolved."""
-    with office(database_url) as here:
+    with alerting_harness(database_url) as here:
         here.sql(
             "insert into headshotpro.alerts (kind, model_id, opened_at, resolved_at, detail) values "
             "('model_failed', 'a', now() - interval '3 hours', null, '{\"failures\": 3}'),"
@@ -31,7 +31,7 @@ def alerts(database_url: str) -> Iterator[Office]:
         yield here
 
 
-def test_list_shows_open_ones_first(cli: Cli, alerts: Office) -> None:
+def test_list_shows_open_ones_first(cli: Cli, alerts: AlertingHarness) -> None:
     rows = cli.run("alerts", "list", "--json").document
     assert [(row["kind"], row["model_id"]) for row in rows] == [
         ("pull_stale", None),
@@ -49,7 +49,7 @@ def test_list_shows_open_ones_first(cli: Cli, alerts: Office) -> None:
     assert cli.run("status", "--json").document["open_alerts"] == 2
 
 
-def test_ack_takes_ids_or_all(cli: Cli, alerts: Office) -> None:
+def test_ack_takes_ids_or_all(cli: Cli, alerts: AlertingHarness) -> None:
     first, second, third = (row["id"] for row in alerts.alerts(only_open=False))
     done = cli.run("alerts", "ack", str(first))
     assert (done.status, done.out) == (0, "1 open alert acknowledged.\n")
@@ -73,7 +73,7 @@ def test_ack_wants_to_know_which(cli: Cli, arguments: tuple[str, ...]) -> None:
 
 
 def test_test_sends_to_each_receiver_and_says_what_came_back(cli: Cli, httpserver: HTTPServer) -> None:
-    well, broken = Hook(httpserver, "/token-one"), Hook(httpserver, "/token-two")
+    well, broken = NotificationReceiver(httpserver, "/token-one"), NotificationReceiver(httpserver, "/token-two")
     broken.status = 500
     with smtp_server() as (mail_url, mailbox):
         urls = f"{well.url},{mail_url},{broken.url}"
@@ -91,7 +91,7 @@ def test_test_sends_to_each_receiver_and_says_what_came_back(cli: Cli, httpserve
 
 
 def test_test_prints_no_secret_whatever_comes_back(cli: Cli, httpserver: HTTPServer) -> None:
-    hook = Hook(httpserver, "/T0PSECRET")
+    hook = NotificationReceiver(httpserver, "/T0PSECRET")
     hook.status = 404
     url = hook.url.replace("127.0.0.1", "somebody:hunter22@127.0.0.1")
     nowhere = "json://somebody:hunter22@127.0.0.1:9/x?+Authorization=B3ARER99"

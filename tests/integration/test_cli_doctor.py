@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from tests.support.cli import Cli
-from tests.support.heartbeats import beat
+from tests.support.heartbeats import insert_heartbeat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def examine(cli: Cli, **settings: str | None) -> tuple[int, dict[str, Finding]]:
 
 def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
-    beat(here.variables["DATABASE_URL"])
+    insert_heartbeat(here.variables["DATABASE_URL"])
     cli = Cli(folder, **here.variables)
     assert examine(cli) == (0, {})
     plain = cli.run("doctor")
@@ -42,7 +42,7 @@ def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) ->
 
 def test_postgres_that_only_reads_is_a_problem(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
-    beat(here.variables["DATABASE_URL"])
+    insert_heartbeat(here.variables["DATABASE_URL"])
     cli = Cli(folder, **here.variables)
     url = here.variables["DATABASE_URL"]
     only_reads = f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_read_only%3Don"
@@ -102,7 +102,7 @@ def test_servers_that_are_gone_and_secrets_of_a_wrong_form_are_found(cli: Cli) -
 
 def test_short_keys_and_secrets_are_a_hint_and_no_fault(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
-    beat(here.variables["DATABASE_URL"])
+    insert_heartbeat(here.variables["DATABASE_URL"])
     cli = Cli(folder, **here.variables)
     given = {"MIRROR_API_KEYS": "billing=hunter2,ro:c0ffee,long=" + "5e" * 16, "CONSOLE_PASSWORD": "hunter3"}
     done = cli.run("doctor", "--json", **given)
@@ -119,8 +119,8 @@ def test_short_keys_and_secrets_are_a_hint_and_no_fault(mirror: StartMirror, fol
 
 def test_a_clock_that_is_off_is_found(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
-    beat(here.variables["DATABASE_URL"])
-    here.turn(skew=60)
+    insert_heartbeat(here.variables["DATABASE_URL"])
+    here.set_switches(skew=60)
     status, found = examine(Cli(folder, **here.variables))
     assert status == 1
     assert found.keys() == {"upstream clock"}
@@ -129,8 +129,8 @@ def test_a_clock_that_is_off_is_found(mirror: StartMirror, folder: Path) -> None
 
 def test_dead_worker_is_found_beside_all_that_is_well(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
-    beat(here.variables["DATABASE_URL"])
-    beat(here.variables["DATABASE_URL"], "worker", seconds_ago=30)
+    insert_heartbeat(here.variables["DATABASE_URL"])
+    insert_heartbeat(here.variables["DATABASE_URL"], "worker", seconds_ago=30)
     status, found = examine(Cli(folder, **here.variables))
     assert status == 1
     assert found.keys() == {"worker_missing"}

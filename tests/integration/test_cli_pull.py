@@ -75,13 +75,13 @@ def test_a_hot_pull_settles_what_it_left_open(mirror: StartMirror, cli_of: CliOf
     (model,) = here.create(status="generatingHeadshots")
     here.pull()
     here.change(model["id"], status="active", photoCount=40)
-    here.later()
+    here.advance_vendor_clock()
     cli = cli_of(here)
     done = cli.finish(cli.start("pull", "--hot"))
     assert done.status == 0
     assert "(hot) is complete" in done.out
     # The model that was in no hot list any more has been looked up before the command ended.
-    assert here.wishes() == {}
+    assert here.refetch_requests() == {}
     assert here.differences((*LISTED, *DETAILS)) == []
 
 
@@ -103,7 +103,7 @@ def test_behind_a_running_pull_it_waits_and_then_does_its_own(mirror: StartMirro
     assert "Pull 2 (full) is complete: " in done.out
     ended, began = here.sql("select started_at, finished_at from headshotpro.pulls order by id")
     assert ended["finished_at"] <= began["started_at"]
-    assert here.asked(LIST) == {200: 4}
+    assert here.request_counts(LIST) == {200: 4}
 
 
 def test_a_pull_that_a_dead_process_left_is_finished_before_its_own(mirror: StartMirror, cli_of: CliOf) -> None:
@@ -115,7 +115,7 @@ def test_a_pull_that_a_dead_process_left_is_finished_before_its_own(mirror: Star
     assert "Pull 2 (full) is complete: " in done.out
     found = here.sql("select id, status, pages from headshotpro.pulls order by id")
     assert [(row["id"], row["status"], row["pages"]) for row in found] == [(1, "complete", 2), (2, "complete", 2)]
-    assert here.asked(LIST) == {200: 4}
+    assert here.request_counts(LIST) == {200: 4}
 
 
 def connections(here: Mirror) -> int:
@@ -133,7 +133,7 @@ def test_a_pull_that_fails_ends_with_1_and_does_not_linger(mirror: StartMirror, 
     assert done.status == 1
     assert "Pull 1 (full) is failed" in done.out
     assert done.err.splitlines()[-1] == "headshot-mirror: the upstream refused: 401 UNAUTHORIZED"
-    assert here.wishes()["m"]["attempts"] == 0
+    assert here.refetch_requests()["m"]["attempts"] == 0
 
 
 def test_a_pull_that_is_held_ends_with_1_and_says_why(mirror: StartMirror, cli_of: CliOf) -> None:

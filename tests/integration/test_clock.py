@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, queue_of
+from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, rq_queue
 from service.config import load
 from service.errors import SchemaOutdated
 from service.runtime import Runtime
@@ -45,7 +45,7 @@ def clock(folder: Path, database_url: str, redis_url: str) -> Iterator[Callable[
 
 def asked(drainer: Drainer) -> list[str]:
     """What waits for a worker, oldest first in each queue."""
-    names = [job.description for name in (DRAIN_QUEUE, WORK_QUEUE) for job in queue_of(drainer.client, name).jobs]
+    names = [job.description for name in (DRAIN_QUEUE, WORK_QUEUE) for job in rq_queue(drainer.client, name).jobs]
     return [name for name in names if name]
 
 
@@ -83,7 +83,7 @@ def test_the_first_full_pull_is_due_at_once_and_asked_for_once(clock: Callable[.
     acting = clock()
     for _ in range(3):
         acting.tick()
-        acting._next_look = [0.0] * len(acting._next_look)
+        acting._next_check = [0.0] * len(acting._next_check)
     assert asked(drainer).count("pull_full") == 1
     assert "drain" not in asked(drainer)
     assert "pull_hot" not in asked(drainer)

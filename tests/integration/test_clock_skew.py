@@ -10,7 +10,7 @@ from msgspec import structs
 
 from service.alerts import api_key_status
 from service.runtime import Runtime
-from tests.support.alerting import office
+from tests.support.alerting import alerting_harness
 from tests.support.cli import Cli
 from tests.support.wrong_clock import WrongClock, wrong_clock
 
@@ -37,13 +37,13 @@ def behind(here: Mirror, relay: WrongClock) -> Iterator[Runtime]:
 @pytest.mark.parametrize("ahead", [HOUR, -HOUR, 400 * 24 * HOUR, None], ids=["ahead", "behind", "a year", "none"])
 def test_webhooks_and_pulls_stay_right_whatever_the_date(mirror: StartMirror, ahead: float | None) -> None:
     here = mirror(models=6)
-    here.open_door()
+    here.enable_webhooks()
     with wrong_clock(here.settings.headshotpro_api_url, ahead) as relay, behind(here, relay) as runtime:
         here.slice(runtime=runtime)
         assert here.differences() == []
-        told, untold, gone, refetched = sorted(here.living())[:4]
+        told, untold, gone, refetched = sorted(here.live_ids())[:4]
         here.change(told, status="failed", events=True)
-        here.hear()
+        here.apply_webhooks()
         assert here.model(told)["status"] == "failed"
         assert [row["status"] for row in here.sql("select status from headshotpro.webhook_events")] == ["applied"]
         here.change(untold, title="Nobody told us")
@@ -57,9 +57,9 @@ def test_webhooks_and_pulls_stay_right_whatever_the_date(mirror: StartMirror, ah
 
 
 def test_the_alert_opens_and_ends_with_the_skew(mirrored: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_key_status, "CALM_SECONDS", 0.0)
+    monkeypatch.setattr(api_key_status, "SKEW_CLEAR_SECONDS", 0.0)
     with (
-        office(mirrored.settings.database_url) as watch,
+        alerting_harness(mirrored.settings.database_url) as watch,
         wrong_clock(mirrored.settings.headshotpro_api_url, HOUR) as relay,
         behind(mirrored, relay) as runtime,
     ):
@@ -81,7 +81,7 @@ def test_the_alert_opens_and_ends_with_the_skew(mirrored: Mirror, monkeypatch: p
 
 def test_one_right_response_between_wrong_ones_ends_nothing(mirrored: Mirror) -> None:
     with (
-        office(mirrored.settings.database_url) as watch,
+        alerting_harness(mirrored.settings.database_url) as watch,
         wrong_clock(mirrored.settings.headshotpro_api_url, -HOUR) as relay,
         behind(mirrored, relay) as runtime,
     ):

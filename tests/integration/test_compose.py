@@ -18,7 +18,7 @@ import yaml
 from service import __version__, config
 from service.local.servers import free_port
 from service.local.servers.binaries import find_valkey
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.support.documents import DEPLOY
 from tests.support.processes import eventually
@@ -148,7 +148,7 @@ def test_redis_takes_nobody_without_its_password(made: Path, folder: Path) -> No
         f"{redis_settings(values_of(made))}\nport {port}\nbind 127.0.0.1\ndir {folder}\n"
     )
     program = find_valkey(None, force_wheels=True).program
-    server = subprocess.Popen(leashed([program, folder / "redis.conf"], SIGTERM), stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(die_with_parent([program, folder / "redis.conf"], SIGTERM), stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port, password=password) as ours, redis.Redis(port=port) as stranger:
             assert eventually(partial(answers, ours))

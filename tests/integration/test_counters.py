@@ -11,9 +11,9 @@ import pytest
 
 from service.broker import inbox
 from service.broker.counters import BUCKETS, KEY, SUM, Counters, bucket_of, read
-from service.errors import InboxUnavailable
-from tests.support.processes import eventually, hanging
-from tests.support.threads import at_once
+from service.errors import RedisUnavailable
+from tests.support.processes import eventually, suspended
+from tests.support.threads import run_concurrently
 
 if TYPE_CHECKING:
     from service.local.servers import Valkey
@@ -29,7 +29,7 @@ def test_several_processes_and_threads_count_together(redis_url: str) -> None:
             share.add("waited", "full", amount=0.25)
             share.flush()
 
-        at_once(*[lambda share=share: count(share) for share in shares for _ in range(2)])
+        run_concurrently(*[lambda share=share: count(share) for share in shares for _ in range(2)])
         assert read(client) == {("deliveries", "accepted"): 1200, ("waited", "full"): 1.5}
 
 
@@ -69,10 +69,10 @@ def test_an_outage_of_redis_loses_no_count(own_valkey: Valkey) -> None:
         counters = Counters(client)
         own_valkey.stop()
         counters.add("deliveries", "unavailable")
-        with pytest.raises(InboxUnavailable):
+        with pytest.raises(RedisUnavailable):
             counters.flush()
         counters.add("deliveries", "unavailable")
-        with pytest.raises(InboxUnavailable):
+        with pytest.raises(RedisUnavailable):
             counters.flush()
         own_valkey.boot()
         counters.flush()
@@ -85,7 +85,7 @@ def test_what_redis_took_without_an_answer_counts_once(own_valkey: Valkey) -> No
         counters.add("deliveries", "accepted")
         counters.flush()
         counters.add("deliveries", "accepted")
-        with hanging(own_valkey), pytest.raises(InboxUnavailable):
+        with suspended(own_valkey), pytest.raises(RedisUnavailable):
             counters.flush()
         # It reads what lies in its socket when it wakes.
         assert eventually(lambda: read(another) == {("deliveries", "accepted"): 2}, 10)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from psycopg.rows import dict_row
 
-from service.storage.reader import ROLE
+from service.storage.reader import READER_ROLE
 from tests.support.documents import DEPLOY, Query, dashboards, panel_queries, questions
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ EMPTY = {"operations: Changes that no webhook announced", "operations: Processes
 def filled(mirror: StartMirror) -> Mirror:
     """A mirror in which everything that a dashboard asks about has happened, hours ago where it has to be."""
     here = mirror(models=60)
-    here.open_door()
+    here.enable_webhooks()
     (stuck, failing, leaving, ready) = here.create(4, status="pending")
     here.pull()
-    here.later()
+    here.advance_vendor_clock()
     here.change(failing["id"], status="failed", events=True)
     here.change(ready["id"], status="active", events=True)
     here.vendor.control("DELETE", f"/models/{leaving['id']}?events=1")
-    here.hear()
+    here.apply_webhooks()
     here.sql(
         "update headshotpro.model_changes set observed_at = observed_at - interval '5 hours' where model_id = %s",
         stuck["id"],
@@ -46,7 +46,7 @@ def filled(mirror: StartMirror) -> Mirror:
 def answers(here: Mirror, query: Query) -> list[dict[str, Any]]:
     """The rows that a reader gets."""
     with psycopg.connect(here.settings.postgres_url, row_factory=dict_row) as connection:
-        connection.execute(f"set role {ROLE}".encode())
+        connection.execute(f"set role {READER_ROLE}".encode())
         return connection.execute(query.sql.encode()).fetchall()
 
 

@@ -10,7 +10,7 @@ import pytest
 from werkzeug import Response
 
 from service.config import Settings
-from tests.support.heartbeats import beat
+from tests.support.heartbeats import insert_heartbeat
 from tests.support.processes import eventually
 from workers.dead_mans_switch import DeadMansSwitch
 
@@ -44,7 +44,7 @@ def running(
     url: str, database: str, redis: str, *, acting: bool = True, every: float = 0.1
 ) -> Iterator[DeadMansSwitch]:
     settings = Settings(heartbeat_url=url, database_url=database, redis_url=redis, headshotpro_webhook_secret="5e" * 32)
-    switch = DeadMansSwitch(settings, lambda: acting, every, look=0.05)
+    switch = DeadMansSwitch(settings, lambda: acting, every, check_interval=0.05)
     switch.start()
     try:
         yield switch
@@ -60,20 +60,20 @@ def grows(watcher: Watcher, seconds: float = 5) -> bool:
 
 def test_url_falls_silent_while_a_worker_is_missing(httpserver: HTTPServer, database_url: str, redis_url: str) -> None:
     watcher = Watcher(httpserver)
-    beat(database_url)
+    insert_heartbeat(database_url)
     with running(watcher.url, database_url, redis_url):
         assert eventually(lambda: len(watcher.requests) > 2, 10)
-        beat(database_url, "worker", seconds_ago=30)
+        insert_heartbeat(database_url, "worker", seconds_ago=30)
         time.sleep(0.3)
         assert not grows(watcher, 0.5)
-        beat(database_url)
+        insert_heartbeat(database_url)
         assert grows(watcher)
     assert set(watcher.requests) == {f"GET {PATH}"}
 
 
 def test_url_is_requested_once_in_its_interval(httpserver: HTTPServer, database_url: str, redis_url: str) -> None:
     watcher = Watcher(httpserver)
-    beat(database_url)
+    insert_heartbeat(database_url)
     with running(watcher.url, database_url, redis_url, every=60):
         assert grows(watcher)
         assert not grows(watcher, 0.5)
@@ -81,7 +81,7 @@ def test_url_is_requested_once_in_its_interval(httpserver: HTTPServer, database_
 
 def test_outage_of_redis_silences_the_url(httpserver: HTTPServer, database_url: str, own_valkey: Valkey) -> None:
     watcher = Watcher(httpserver)
-    beat(database_url)
+    insert_heartbeat(database_url)
     with running(watcher.url, database_url, own_valkey.url):
         assert grows(watcher)
         own_valkey.stop()
@@ -91,7 +91,7 @@ def test_outage_of_redis_silences_the_url(httpserver: HTTPServer, database_url: 
 
 def test_clock_that_stands_by_requests_nothing(httpserver: HTTPServer, database_url: str, redis_url: str) -> None:
     watcher = Watcher(httpserver)
-    beat(database_url)
+    insert_heartbeat(database_url)
     with running(watcher.url, database_url, redis_url, acting=False):
         assert not grows(watcher, 0.5)
 
@@ -101,7 +101,7 @@ def test_refusal_is_logged_without_the_url_and_tried_again(
     httpserver: HTTPServer, database_url: str, redis_url: str, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     watcher = Watcher(httpserver, status)
-    beat(database_url)
+    insert_heartbeat(database_url)
     with running(watcher.url, database_url, redis_url, every=60):
         assert eventually(lambda: len(watcher.requests) > 1, 5)
     printed = "".join(capsys.readouterr())
@@ -115,7 +115,7 @@ def test_refusal_is_logged_without_the_url_and_tried_again(
 def test_unreachable_url_is_logged_without_it(
     database_url: str, redis_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    beat(database_url)
+    insert_heartbeat(database_url)
     seen: list[str] = []
 
     def logged() -> bool:
@@ -129,7 +129,7 @@ def test_unreachable_url_is_logged_without_it(
 
 def test_server_that_hangs_never_holds_the_clock_up(httpserver: HTTPServer, database_url: str, redis_url: str) -> None:
     watcher = Watcher(httpserver, seconds=3)
-    beat(database_url)
+    insert_heartbeat(database_url)
     with running(watcher.url, database_url, redis_url) as switch:
         assert grows(watcher)
         before = time.monotonic()

@@ -14,9 +14,9 @@ import pytest
 from service.broker import inbox
 from service.broker.counters import EVENTS, read
 from service.config import Settings
-from service.errors import InboxUnavailable, StorageUnavailable
+from service.errors import PostgresUnavailable, RedisUnavailable
 from service.mirror import drain
-from service.mirror.batches import BATCH
+from service.mirror.batches import BATCH_SIZE
 from service.runtime import Runtime
 from tests.support.drainer import T0
 from tests.support.processes import eventually
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from service.broker.inbox import Entry, Inbox
-    from service.mirror.drain import Drained
+    from service.broker.inbox import Inbox, InboxEntry
+    from service.mirror.drain import DrainResult
     from tests.support.drainer import Drainer
 
 
@@ -47,7 +47,7 @@ def test_a_deep_inbox_is_applied_once_and_each_step_of_each_model_is_told(draine
     dice, models = Random(2), [new_id() for _ in range(50)]
     told: dict[str, list[str]] = {model: [] for model in models}
     bodies = []
-    for number in range(5 * BATCH // 2):
+    for number in range(5 * BATCH_SIZE // 2):
         model = dice.choice(models)
         told[model].append(f"title {number}")
         bodies.append(event_body(model, at=T0 + timedelta(seconds=number), title=told[model][-1]))
@@ -69,18 +69,18 @@ def test_a_deep_inbox_is_applied_once_and_each_step_of_each_model_is_told(draine
 
 
 def test_what_ends_a_lane_ends_the_drain(drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    def apply(_runtime: Runtime, entries: list[Entry], _deadline: float) -> bool:
+    def apply(_runtime: Runtime, entries: list[InboxEntry], _deadline: float) -> bool:
         applied.append(len(entries))
         if len(applied) > 1:
-            raise InboxUnavailable("made up")
+            raise RedisUnavailable("made up")
         return False
 
     applied: list[int] = []
     monkeypatch.setattr(jobs, "_apply", apply)
-    drainer.put(*[event_body(new_id(), at=T0) for _ in range(3 * BATCH)])
-    with pytest.raises(InboxUnavailable):
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(3 * BATCH_SIZE)])
+    with pytest.raises(RedisUnavailable):
         jobs.drain()
-    assert sum(applied) == 3 * BATCH
+    assert sum(applied) == 3 * BATCH_SIZE
 
 
 def test_a_batch_that_is_broken_off_is_halved_until_it_is_applied(
@@ -89,10 +89,10 @@ def test_a_batch_that_is_broken_off_is_halved_until_it_is_applied(
     real = drain.drain_batch
     tried: list[int] = []
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Entry], tolerance: timedelta) -> Drained:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[InboxEntry], tolerance: timedelta) -> DrainResult:
         tried.append(len(entries))
         if len(entries) > 100:
-            raise StorageUnavailable("Postgres ended a session that was idle for too long")
+            raise PostgresUnavailable("Postgres ended a session that was idle for too long")
         return real(engine, box, entries, tolerance)
 
     monkeypatch.setattr(drain, "drain_batch", drain_batch)
@@ -110,9 +110,9 @@ def test_drain_leaves_the_rest_of_a_broken_batch_after_its_time(
     real = drain.drain_batch
     times = [0.0]
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Entry], tolerance: timedelta) -> Drained:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[InboxEntry], tolerance: timedelta) -> DrainResult:
         if len(entries) > 100:
-            raise StorageUnavailable("Postgres ended a session that was idle for too long")
+            raise PostgresUnavailable("Postgres ended a session that was idle for too long")
         times.append(times[-1] + jobs.DRAIN_SECONDS + 1)
         return real(engine, box, entries, tolerance)
 
@@ -122,7 +122,7 @@ def test_drain_leaves_the_rest_of_a_broken_batch_after_its_time(
     drainer.put(*[event_body(new_id(), at=T0) for _ in range(150)])
     jobs.drain()
     assert rows(drainer.url, "select count(*) as n from headshotpro.webhook_events") == [{"n": 75}]
-    assert worker.queue.ask(jobs.Job.DRAIN) is False, "the next drain was asked for"
+    assert worker.queue.enqueue(jobs.Job.DRAIN) is False, "the next drain was asked for"
 
 
 def test_a_drain_goes_on_while_a_lock_leaves_an_event(

@@ -19,7 +19,7 @@ import urllib3
 
 import service
 from service.config import environment
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.storage.migrations import schema
 from tests.integration.test_up import NEUTRAL, quiet_port
 from tests.support.processes import eventually
@@ -58,7 +58,7 @@ class Installed(NamedTuple):
     folder: Path
 
     def command(self, program: str, *arguments: str) -> list[str]:
-        return leashed([self.programs / program, *arguments], SIGTERM)
+        return die_with_parent([self.programs / program, *arguments], SIGTERM)
 
     def run(self, program: str, *arguments: str, **settings: str) -> str:
         """What a command prints that works."""

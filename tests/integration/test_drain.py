@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from service.broker.inbox import STREAM
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.drain import drain_batch
 from service.mirror.merge import Observation
 from service.storage.database import transaction
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened, raw
 from tests.support.system import event_body, event_document, new_id, rows
-from tests.support.threads import at_once
+from tests.support.threads import run_concurrently
 
 
 def test_a_deleted_model_becomes_a_tombstone_whose_change_names_the_event(drainer: Drainer) -> None:
@@ -255,7 +255,7 @@ def test_a_null_status_leaves_a_live_models_status(drainer: Drainer) -> None:
 
 
 def test_what_is_no_webhook_at_all_is_dead_and_kept_as_text(drainer: Drainer) -> None:
-    # The door lets none in; somebody may write into Redis by hand.
+    # The endpoint lets none in; somebody may write into Redis by hand.
     good = new_id()
     drainer.client.xadd(STREAM, {"no": "entry of ours"})
     assert drainer.take(b"\xffnot \x00json", event_body(good, at=T0)) == {"dead": 2, "applied": 1}
@@ -291,7 +291,7 @@ def test_two_drains_of_the_same_models_neither_deadlock_nor_disagree(
             while entries := own.box.read(7, 0):
                 drain_batch(own.engine, own.box, entries, TOLERANCE)
 
-    at_once(drain, drain, drain)
+    run_concurrently(drain, drain, drain)
     drainer.assert_empty()
     for model, told in newest.items():
         row = drainer.row(model)
@@ -317,9 +317,9 @@ def test_batches_that_meet_the_same_models_for_the_first_time_do_not_deadlock(
                 for _ in range(3):
                     seen = [Observation(model, T0, T0, {"status": "active"}) for model in dice.sample(models, 6)]
                     with transaction(own.engine) as connection:
-                        apply(connection, [Sighting(observation, "pull") for observation in seen])
+                        apply(connection, [SourcedObservation(observation, "pull") for observation in seen])
 
-    at_once(*[partial(write, seed) for seed in range(3)])
+    run_concurrently(*[partial(write, seed) for seed in range(3)])
     assert rows(drainer.url, "select count(*) = count(distinct model_id) as once from headshotpro.model_changes") == [
         {"once": True}
     ]

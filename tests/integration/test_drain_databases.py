@@ -11,7 +11,7 @@ from psycopg import sql
 from sqlalchemy import text
 
 from service.broker.inbox import Delivery
-from service.errors import MirrorError, SettingsError, StorageUnavailable
+from service.errors import MirrorError, PostgresUnavailable, SettingsError
 from service.mirror.drain import drain_spool
 from service.storage import spool
 from service.storage.database import transaction
@@ -84,7 +84,7 @@ def connects(drainer: Drainer) -> bool:
     try:
         with transaction(drainer.engine):
             return True
-    except StorageUnavailable:
+    except PostgresUnavailable:
         return False
 
 

@@ -10,7 +10,7 @@ import pytest
 from service.broker.inbox import Delivery
 from service.mirror.drain import drain_batch
 from service.mirror.erasure import erase
-from service.mirror.retention import Keeping, erase_now, tidy
+from service.mirror.retention import RetentionLimits, erase_now, tidy
 from service.storage import erasure
 from tests.integration.test_retention import FOREVER, dead_and_gone, everything
 from tests.support.drainer import T0, TOLERANCE, minutes
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.drainer import Drainer
 
-SOON: Keeping = FOREVER._replace(personal=0)
+SOON: RetentionLimits = FOREVER._replace(personal=0)
 WAYS: list[Callable[[Drainer, str], object]] = [
     lambda drainer, model: erase_now(drainer.engine, model),
     lambda drainer, _model: tidy(drainer.engine, SOON, 30),
@@ -138,7 +138,7 @@ def test_idempotency_keys_of_the_person_go_and_others_stay(drainer: Drainer) -> 
 
 
 def test_search_goes_through_every_slice_of_events(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.mirror.erasure.EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr("service.mirror.erasure.EVENT_BATCH_SIZE", 2)
     model, other = dead_and_gone(drainer), new_id()
     drainer.take(*(event(f"evt_{number}", other, title="Bob", note="zoe@example.com") for number in range(7)))
     assert erase(drainer.engine, [model]) == 1
@@ -148,7 +148,7 @@ def test_search_goes_through_every_slice_of_events(drainer: Drainer, monkeypatch
 
 
 def test_search_that_stops_at_its_deadline_goes_on_later(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.mirror.erasure.EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr("service.mirror.erasure.EVENT_BATCH_SIZE", 2)
     model, other = dead_and_gone(drainer), new_id()
     drainer.take(*(event(f"evt_{number}", other, title="Bob", note="zoe@example.com") for number in range(7)))
     results = [erase(drainer.engine, [model], deadline=0.0) for _ in range(3)]
@@ -163,19 +163,19 @@ def test_search_that_stops_at_its_deadline_goes_on_later(drainer: Drainer, monke
 
 
 def test_tombstone_due_during_a_search_does_not_restart_it(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.mirror.erasure.EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr("service.mirror.erasure.EVENT_BATCH_SIZE", 2)
     first, second = dead_and_gone(drainer), new_id()
     drainer.take(*(event(f"evt_{number}", new_id(), title="Bob", note="zoe@example.com") for number in range(7)))
     assert erase(drainer.engine, [first], deadline=0.0) is None
     drainer.take(event_body(second, at=T0, title="Ann"), event_body(second, event="model.deleted", at=minutes(1)))
     searched_from: list[str] = []
-    forget_payloads = erasure.forget_payloads
+    erase_payloads = erasure.erase_payloads
 
     def spy(connection: Any, names: Any, above: str, count: int) -> str | None:
         searched_from.append(above)
-        return forget_payloads(connection, names, above, count)
+        return erase_payloads(connection, names, above, count)
 
-    monkeypatch.setattr(erasure, "forget_payloads", spy)
+    monkeypatch.setattr(erasure, "erase_payloads", spy)
     assert tidy(drainer.engine, SOON, 30)
     assert searched_from[0] > "", "the search for the first one goes on"
     assert drainer.row(first)["erased_at"] is not None

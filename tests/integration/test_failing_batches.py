@@ -9,31 +9,31 @@ import psycopg
 import pytest
 
 from service.broker.inbox import STREAM, Delivery
-from service.errors import LockUnavailable, StatementTimeout, StorageUnavailable
+from service.errors import LockUnavailable, PostgresUnavailable, StatementTimeout
 from service.mirror import drain, prefetch, pull
-from service.mirror.batches import BATCH, MOST_BYTES, split
+from service.mirror.batches import BATCH_SIZE, MAX_READ_BYTES, split
 from service.mirror.drain import drain_spool
 from service.mirror.pages import merge_pages
 from service.mirror.replay import replay
 from service.storage import spool
 from service.storage.database import transaction
-from service.storage.events import Wanted
+from service.storage.events import EventFilter
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes
 from tests.support.mirror import LIST
 from tests.support.system import event_body, model_row, new_id, rows
-from tests.support.threads import at_once
+from tests.support.threads import run_concurrently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Connection
 
-    from service.mirror.apply import Applied, Sighting
-    from service.mirror.pages import Found
-    from service.mirror.prefetch import Read
+    from service.mirror.apply import BatchResult, SourcedObservation
+    from service.mirror.pages import PagesResult
+    from service.mirror.prefetch import FetchedPage
     from tests.support.mirror import StartMirror
 
-    Apply = Callable[..., Applied]
+    Apply = Callable[..., BatchResult]
 
 
 def wishes(drainer: Drainer) -> dict[str, str]:
@@ -52,10 +52,10 @@ def fail_for(monkeypatch: pytest.MonkeyPatch, model_id: str, error: BaseExceptio
     """Let our own code fail whenever it merges a model."""
     real: Apply = drain.apply
 
-    def apply(connection: Connection, sightings: Sequence[Sighting], **options: Any) -> Applied:
-        if any(sighting.observation.model_id == model_id for sighting in sightings):
+    def apply(connection: Connection, observations: Sequence[SourcedObservation], **options: Any) -> BatchResult:
+        if any(sourced.observation.model_id == model_id for sourced in observations):
             raise error
-        return real(connection, sightings, **options)
+        return real(connection, observations, **options)
 
     monkeypatch.setattr(drain, "apply", apply)
 
@@ -114,9 +114,9 @@ def test_a_dead_event_is_applied_by_replay_once_its_cause_is_gone(
     with monkeypatch.context() as patch:
         fail_for(patch, model, KeyError("email"))
         assert drainer.take(event_body(model, "model.deleted", at=T0)) == {"dead": 1}
-        (still,) = replay(drainer.engine, Wanted(status="dead"), TOLERANCE)
+        (still,) = replay(drainer.engine, EventFilter(status="dead"), TOLERANCE)
         assert still.after == "dead"
-    (replayed,) = replay(drainer.engine, Wanted(status="dead"), TOLERANCE)
+    (replayed,) = replay(drainer.engine, EventFilter(status="dead"), TOLERANCE)
     assert replayed.after == "applied"
     assert drainer.row(model)["status"] == "deleted"
 
@@ -166,7 +166,7 @@ def test_an_event_behind_a_lock_waits_and_the_others_do_not(
     with locked(drainer.url, held):
         if kept == "inbox":
             assert drainer.take(*bodies) == {"applied": 1}
-            drainer.let_time_pass()
+            drainer.age_pending_entries()
         else:
             keep(drainer, *bodies)
             assert drain_spool(drainer.engine, TOLERANCE).results == {"applied": 1}
@@ -187,7 +187,7 @@ def test_a_lock_on_everything_is_waited_for_and_makes_nothing_dead(
         other.execute("lock table headshotpro.model_clocks in access exclusive mode")
         with pytest.raises(LockUnavailable):
             drainer.drain()
-    drainer.let_time_pass()
+    drainer.age_pending_entries()
     assert drainer.drain().results == {"applied": 30}
 
 
@@ -202,11 +202,11 @@ def test_a_role_without_a_privilege_makes_nothing_dead(drainer: Drainer, redis_u
     limited = Drainer(url.replace("postgresql+psycopg", "postgresql"), redis_url)
     try:
         limited.put(event_body(new_id(), at=T0))
-        with pytest.raises(StorageUnavailable, match="privilege"):
+        with pytest.raises(PostgresUnavailable, match="privilege"):
             limited.drain()
     finally:
         limited.close()
-    drainer.let_time_pass()
+    drainer.age_pending_entries()
     assert drainer.drain().results == {"applied": 1}
 
 
@@ -264,12 +264,12 @@ def test_a_spooled_delivery_signed_at_no_time_stops_no_other(drainer: Drainer, s
 def test_a_batch_is_bounded_in_bytes_and_keeps_its_order(drainer: Drainer) -> None:
     large = b" " * 200_000
     drainer.put(*[event_body(new_id(), at=T0) + large for _ in range(150)])
-    entries = drainer.box.read(BATCH, 0)
+    entries = drainer.box.read(BATCH_SIZE, 0)
     assert len(entries) < 150
     parts = list(split(entries))
     assert [entry for part in parts for entry in part] == entries
-    assert all(sum(len(entry.body) for entry in part) <= MOST_BYTES for part in parts)
-    assert len(parts) == -(-sum(len(entry.body) for entry in entries) // MOST_BYTES)
+    assert all(sum(len(entry.body) for entry in part) <= MAX_READ_BYTES for part in parts)
+    assert len(parts) == -(-sum(len(entry.body) for entry in entries) // MAX_READ_BYTES)
 
 
 def test_the_spool_is_taken_in_batches_bounded_in_bytes(drainer: Drainer) -> None:
@@ -277,7 +277,7 @@ def test_the_spool_is_taken_in_batches_bounded_in_bytes(drainer: Drainer) -> Non
     keep(drainer, *bodies)
     taken = []
     while entries := drain_spool(drainer.engine, TOLERANCE).entries:
-        assert sum(len(entry.body) for entry in entries) <= MOST_BYTES
+        assert sum(len(entry.body) for entry in entries) <= MAX_READ_BYTES
         taken += [entry.body for entry in entries]
     assert taken == bodies
 
@@ -293,8 +293,8 @@ def test_a_replay_reads_payloads_bounded_in_bytes(drainer: Drainer) -> None:
     title = "t" * 240_000
     drainer.put(*[event_body(new_id(), at=T0, title=title) for _ in range(20)])
     drainer.drain()
-    at_once(lambda: list(replay(drainer.engine, Wanted(), TOLERANCE)))
-    assert len(list(replay(drainer.engine, Wanted(), TOLERANCE))) == 20
+    run_concurrently(lambda: list(replay(drainer.engine, EventFilter(), TOLERANCE)))
+    assert len(list(replay(drainer.engine, EventFilter(), TOLERANCE))) == 20
 
 
 def test_pages_that_take_too_long_together_are_merged_one_by_one(
@@ -302,7 +302,7 @@ def test_pages_that_take_too_long_together_are_merged_one_by_one(
 ) -> None:
     sizes: list[int] = []
 
-    def merge(connection: Connection, reads: Sequence[Read], *rest: Any) -> Found:
+    def merge(connection: Connection, reads: Sequence[FetchedPage], *rest: Any) -> PagesResult:
         found = merge_pages(connection, reads, *rest)
         sizes.append(len(reads))
         if len(reads) > 1:
@@ -311,10 +311,10 @@ def test_pages_that_take_too_long_together_are_merged_one_by_one(
 
     monkeypatch.setattr(pull, "merge_pages", merge)
     # Pages that wait for each other are taken together, however slow the machine is.
-    monkeypatch.setattr(prefetch, "GATHERING_SECONDS", 5.0)
+    monkeypatch.setattr(prefetch, "LINGER_SECONDS", 5.0)
     here = mirror(models=700)
     row = here.pull()
     assert max(sizes) > 1
-    assert (row["status"], row["inserted"], row["pages"]) == ("complete", 700, here.asked(LIST).total())
-    assert row["requests"] == here.asked(LIST).total() + 1
+    assert (row["status"], row["inserted"], row["pages"]) == ("complete", 700, here.request_counts(LIST).total())
+    assert row["requests"] == here.request_counts(LIST).total() + 1
     assert here.differences() == []

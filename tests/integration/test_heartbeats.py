@@ -18,12 +18,12 @@ from service.broker import inbox
 from service.broker.inbox import Delivery
 from service.broker.jobs import Job, JobQueue
 from service.heartbeat import WORKER, Heartbeat
-from service.process_identity import machine, own_name
+from service.process_identity import machine_id, new_process_name
 from service.storage import database, processes
 from service.storage.migrations.schema import migrate
-from service.storage.processes import Process
-from service.web.heartbeat import Turn
-from tests.support.processes import descendants, eventually, hanging
+from service.storage.processes import ProcessRow
+from service.web.heartbeat import HeartbeatTurn
+from tests.support.processes import descendants, eventually, suspended
 from tests.support.system import System, event_body, model_row, new_id, rows
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def ages(url: str) -> list[float]:
 
 def supervised(system: System, limits: str = LIMITS) -> Any:
     """A worker whose supervisor has little patience."""
-    code = f"{SUPERVISOR}log.configure(settings); supervisor.run(settings, supervisor.Limits({limits}))"
+    code = f"{SUPERVISOR}log.configure(settings); supervisor.run(settings, supervisor.SilenceLimits({limits}))"
     return system.run("worker", [sys.executable, "-c", code])
 
 
@@ -69,7 +69,7 @@ def command_line(pid: int) -> str:
 
 @contextmanager
 def beating(url: str, name: str | None = None, **options: Any) -> Iterator[Heartbeat]:
-    heartbeat = Heartbeat(url, WORKER, name or own_name(), **options)
+    heartbeat = Heartbeat(url, WORKER, name or new_process_name(), **options)
     heartbeat.start()
     try:
         yield heartbeat
@@ -120,7 +120,7 @@ def test_stopped_children_are_replaced_and_events_flow(folder: Path, database_ur
 
 def test_heartbeat_stops_while_the_process_does_not_work(database_url: str) -> None:
     works = [False]
-    with beating(database_url, alive=lambda: works[0], every=0.05):
+    with beating(database_url, alive=lambda: works[0], interval=0.05):
         time.sleep(0.2)
         assert kinds(database_url) == []
         works[0] = True
@@ -130,7 +130,7 @@ def test_heartbeat_stops_while_the_process_does_not_work(database_url: str) -> N
 
 def test_heartbeat_goes_on_after_an_outage_of_postgres(own_postgres: Postgres) -> None:
     migrate(own_postgres.url)
-    with beating(own_postgres.url, every=0.05):
+    with beating(own_postgres.url, interval=0.05):
         assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 5)
         own_postgres.stop()
         time.sleep(0.2)
@@ -140,9 +140,9 @@ def test_heartbeat_goes_on_after_an_outage_of_postgres(own_postgres: Postgres) -
 
 def test_stopping_process_waits_two_seconds_for_hung_postgres(own_postgres: Postgres) -> None:
     migrate(own_postgres.url)
-    with beating(own_postgres.url, every=0.05) as heartbeat:
+    with beating(own_postgres.url, interval=0.05) as heartbeat:
         assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 5)
-        with hanging(own_postgres):
+        with suspended(own_postgres):
             before = time.monotonic()
             heartbeat.close()
             assert time.monotonic() - before < 3
@@ -151,11 +151,11 @@ def test_stopping_process_waits_two_seconds_for_hung_postgres(own_postgres: Post
 def test_new_process_removes_rows_of_those_killed_here(database_url: str) -> None:
     engine = database.connect(database_url)
     # No process has this number.
-    dead, elsewhere = f"{machine()}:999999999:aa", "another/machine:999999999:bb"
+    dead, elsewhere = f"{machine_id()}:999999999:aa", "another/machine:999999999:bb"
     with database.transaction(engine) as connection:
         for name in (dead, elsewhere):
-            processes.beat(connection, Process(name, WORKER, "host", "0"), 10)
-    name = own_name()
+            processes.beat(connection, ProcessRow(name, WORKER, "host", "0"), 10)
+    name = new_process_name()
     with beating(database_url, name):
         query = "select name from headshotpro.processes"
         assert eventually(lambda: {row["name"] for row in rows(database_url, query)} == {elsewhere, name}, 5)
@@ -164,7 +164,7 @@ def test_new_process_removes_rows_of_those_killed_here(database_url: str) -> Non
 def test_each_statement_of_a_transaction_is_progress(database_url: str) -> None:
     engine = database.connect(database_url)
     reports: list[None] = []
-    database.after_statement(engine, lambda: reports.append(None))
+    database.on_statement_executed(engine, lambda: reports.append(None))
     with database.transaction(engine) as connection:
         before = len(reports)
         for number in range(1, 4):
@@ -176,19 +176,19 @@ def test_rows_unseen_for_a_day_are_removed(database_url: str) -> None:
     engine = database.connect(database_url)
     with database.transaction(engine) as connection:
         for name in ("old", "young"):
-            processes.beat(connection, Process(name, WORKER, "host", "0"), 0)
+            processes.beat(connection, ProcessRow(name, WORKER, "host", "0"), 0)
     rows_of = "update headshotpro.processes set seen_at = now() - interval '25 hours' where name = 'old' returning name"
     assert rows(database_url, rows_of)
     with database.transaction(engine) as connection:
-        processes.forget_unseen(connection)
-        assert [row["name"] for row in processes.listed(connection)] == ["young"]
+        processes.delete_unseen(connection)
+        assert [row["name"] for row in processes.list_rows(connection)] == ["young"]
 
 
 @pytest.mark.parametrize(("silent", "takes_over"), [(0.0, False), (11.0, True)])
 def test_worker_takes_over_the_heartbeat_when_another_is_silent(
     monkeypatch: pytest.MonkeyPatch, silent: float, takes_over: bool
 ) -> None:
-    turn = Turn()
+    turn = HeartbeatTurn()
     child = os.fork()
     if not child:
         turn.take()
@@ -214,7 +214,7 @@ def test_outage_longer_than_the_limit_replaces_no_child(
         client = inbox.connect(own_valkey.url)
         own_postgres.stop()
         inbox.Inbox(client).put(Delivery.arrived(event_body(new_id()), int(time.time()), datetime.now(UTC)))
-        assert JobQueue(client).ask(Job.DRAIN)
+        assert JobQueue(client).enqueue(Job.DRAIN)
         assert eventually(lambda: "drain.waits" in worker.said, 10), system.logs()
         own_valkey.stop()
         time.sleep(9)

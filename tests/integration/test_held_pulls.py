@@ -26,7 +26,7 @@ def held(here: Mirror) -> tuple[dict[str, Any], list[str]]:
     models = [model["id"] for model in here.create(60, status="active")]
     here.pull()
     here.vanish(*models[:VANISHED])
-    here.later()
+    here.advance_vendor_clock()
     pull = here.pull()
     assert (pull["status"], pull["tombstoned"]) == ("held", 0)
     return pull, models[:VANISHED]
@@ -54,7 +54,7 @@ def test_release_decides_each_suspect_by_a_get_and_completes_the_pull(mirror: St
     cli = Cli(folder, **here.variables)
     done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
     assert (done.status, done.out) == (0, f"Pull {pull['id']} is complete: 13 of its suspects were deleted.\n"), done
-    assert here.asked(SINGLE) == {200: 2, 404: 13}
+    assert here.request_counts(SINGLE) == {200: 2, 404: 13}
     row = row_of(here, pull)
     assert (row["status"], row["tombstoned"], row["error"]) == ("complete", 13, None)
     assert row["requests"] == pull["requests"] + VANISHED
@@ -91,7 +91,7 @@ def test_a_release_that_was_interrupted_goes_on_where_it_was(mirror: StartMirror
     assert row_of(here, pull)["status"] == "held"
     here.forget_requests()
     assert deletions.release(engine, client, here.runtime.requests_sent, pull["id"]) == 8
-    assert here.asked(SINGLE) == {404: 8}
+    assert here.request_counts(SINGLE) == {404: 8}
     assert statuses(here, suspects) == {"deleted": VANISHED}
     row = row_of(here, pull)
     assert (row["status"], row["tombstoned"]) == ("complete", VANISHED)
@@ -103,14 +103,14 @@ def test_a_release_that_was_interrupted_goes_on_where_it_was(mirror: StartMirror
 def test_the_next_pulls_go_on_and_leave_the_suspects_of_a_held_one_alone(mirror: StartMirror) -> None:
     here = mirror(models=0)
     pull, suspects = held(here)
-    others = sorted(here.living())
+    others = sorted(here.live_ids())
     here.vanish(others[0])
     here.change(others[1], title="Somebody else")
-    here.later()
+    here.advance_vendor_clock()
     here.forget_requests()
     following = here.pull()
     assert (following["status"], following["tombstoned"], following["changed"]) == ("complete", 1, 1)
-    assert here.asked(SINGLE) == {404: 1}
+    assert here.request_counts(SINGLE) == {404: 1}
     assert here.model(others[0])["status"] == "deleted"
     assert here.model(others[1])["title"] == "Somebody else"
     assert statuses(here, suspects) == {"active": VANISHED}
@@ -122,7 +122,7 @@ def test_a_suspect_that_shows_itself_again_lives_on_whatever_is_decided(mirror: 
     pull, suspects = held(here)
     for model_id in suspects:
         here.change(model_id, vanished=False, status="active", deletedAt=None)
-    here.later()
+    here.advance_vendor_clock()
     assert here.pull()["status"] == "complete"
     assert deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"]) == 0
     assert here.differences() == []
@@ -131,8 +131,8 @@ def test_a_suspect_that_shows_itself_again_lives_on_whatever_is_decided(mirror: 
 def test_others_that_vanish_while_a_pull_is_held_are_held_on_their_own(mirror: StartMirror) -> None:
     here = mirror(models=0)
     first, _ = held(here)
-    here.vanish(*sorted(here.living())[:20])
-    here.later()
+    here.vanish(*sorted(here.live_ids())[:20])
+    here.advance_vendor_clock()
     second = here.pull()
     assert second["status"] == "held"
     assert "20 of 60" in second["error"]
@@ -156,17 +156,17 @@ def test_reject_fails_the_pull_and_leaves_the_same_suspects_alone_for_a_day(mirr
     assert (row["status"], row["error"]) == ("failed", "rejected by a person")
     # For a day less a minute nobody asks about them; whoever else is gone is decided as always.
     here.sql("update headshotpro.held_suspects set left_alone_until = left_alone_until - interval '1439 min'")
-    other = min(here.living())
+    other = min(here.live_ids())
     here.vanish(other)
-    here.later()
+    here.advance_vendor_clock()
     here.forget_requests()
     following = here.pull()
     assert (following["status"], following["tombstoned"]) == ("complete", 1)
-    assert here.asked(SINGLE) == {404: 1}
+    assert here.request_counts(SINGLE) == {404: 1}
     assert statuses(here, suspects) == {"active": VANISHED}
     # Then they are suspects like any others.
     here.sql("update headshotpro.held_suspects set left_alone_until = left_alone_until - interval '1 min'")
-    here.later()
+    here.advance_vendor_clock()
     assert here.pull()["status"] == "held"
     assert statuses(here, suspects) == {"active": VANISHED}
     # What was decided before is forgotten by and by.
@@ -188,7 +188,7 @@ def test_a_pull_held_for_its_organization_begins_anew_when_it_is_released(mirror
     done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
     assert done.status == 0, done
     assert "This database mirrors organization org_of_somebody_else now" in done.out
-    here.later()
+    here.advance_vendor_clock()
     released = here.pull()
     assert (released["id"], released["status"], released["error"]) == (pull["id"], "complete", None)
     assert here.differences() == []
@@ -205,7 +205,7 @@ def test_a_pull_held_for_its_organization_and_rejected_keeps_the_mirrored_one(mi
     deletions.reject(here.runtime.engine, pull["id"])
     here.forget_requests()
     assert here.pull()["status"] == "held"
-    assert here.asked(LIST).total() == 0
+    assert here.request_counts(LIST).total() == 0
     here.vendor.control("POST", "/organization", {"uid": uid})
     assert here.pull()["status"] == "complete"
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.detail_sweep import sweep
 from service.mirror.merge import Observation
 from service.storage.database import transaction
@@ -43,7 +43,7 @@ class Killed(Exception):
 
 def test_a_model_is_shown_as_it_stood_at_any_time(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     seen: list[tuple[datetime, list[dict[str, Any]]]] = []
 
     def look() -> None:
@@ -56,16 +56,16 @@ def test_a_model_is_shown_as_it_stood_at_any_time(mirror: StartMirror) -> None:
     here.pull()
     look()
     for fields in ({"status": "failed"}, {"status": "pending"}, {"status": "active", "title": "Somebody else"}):
-        here.later()
+        here.advance_vendor_clock()
         here.change(model["id"], **fields, events=True)
-        here.hear()
+        here.apply_webhooks()
         look()
-    here.later()
+    here.advance_vendor_clock()
     sweep(here.runtime.engine, here.runtime.client, 5)
     look()
-    here.later()
+    here.advance_vendor_clock()
     here.vendor.control("DELETE", f"/models/{model['id']}?events=1")
-    here.hear()
+    here.apply_webhooks()
     look()
     assert [row[0]["status"] if row else None for _, row in seen] == [
         None, "pending", "failed", "pending", "active", "active", "deleted",
@@ -99,9 +99,9 @@ def test_any_history_can_be_looked_at_from_any_time(drainer: Drainer) -> None:
         if number > 3:
             fields["status"] = dice.choice((None, "waiting", "active"))
         at = minutes(number)
-        sighting = Sighting(Observation(model, at, at, fields), "pull")
+        sourced = SourcedObservation(Observation(model, at, at, fields), "pull")
         with transaction(drainer.engine) as connection:
-            apply(connection, [sighting])
+            apply(connection, [sourced])
         look()
     for moment, row in seen:
         assert rows(drainer.url, AS_OF, model, moment) == row
@@ -112,15 +112,15 @@ def test_any_history_can_be_looked_at_from_any_time(drainer: Drainer) -> None:
 
 def test_models_show_explains_where_each_field_comes_from(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="pending", createdAt="2024-01-15T12:00:00.000Z")
     pull = here.pull()
-    here.later()
+    here.advance_vendor_clock()
     order = {"event": "model.status.updated", "modelId": model["id"], "id": "evt_1"}
     here.vendor.control("POST", "/events", {**order, "object": {"status": "active", "title": "Ada Lovelace"}})
-    here.hear()
+    here.apply_webhooks()
     here.change(model["id"], status="active", title="Ada Lovelace", photoCount=80)
-    here.later()
+    here.advance_vendor_clock()
     sweep(here.runtime.engine, here.runtime.client, 5)
     cli = Cli(folder, **here.variables)
     shown = cli.run("models", "show", model["id"], "--explain", "--json").document

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from service.broker import durability, inbox
-from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
-from service.errors import InboxUnavailable
+from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Inbox, InboxDepth
+from service.errors import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +37,11 @@ def put(box: Inbox, *bodies: bytes) -> None:
         box.put(Delivery.arrived(body, 1767322800, NOW))
 
 
-def bodies(entries: list[inbox.Entry]) -> list[bytes]:
+def bodies(entries: list[inbox.InboxEntry]) -> list[bytes]:
     return [entry.body for entry in entries]
 
 
-def let_time_pass(client: Any, consumer: str, milliseconds: int = RECLAIM_AFTER_MS) -> None:
+def age_pending_entries(client: Any, consumer: str, milliseconds: int = RECLAIM_AFTER_MS) -> None:
     """Make what a consumer has in hand as old as if it had been read so long ago."""
     for waiting in client.xpending_range(STREAM, GROUP, "-", "+", 1000, consumer):
         client.xclaim(STREAM, GROUP, consumer, 0, [waiting["message_id"]], idle=milliseconds)
@@ -66,7 +66,7 @@ def test_nothing_is_left_in_the_stream_after_done(box: Inbox, client: Any) -> No
     box.done(box.read(10, 0))
     assert client.xlen(STREAM) == 0
     assert client.xpending(STREAM, GROUP)["pending"] == 0
-    assert box.depth() == Depth(0, None)
+    assert box.depth() == InboxDepth(0, None)
 
 
 def test_an_entry_stays_until_it_is_done(box: Inbox) -> None:
@@ -78,7 +78,7 @@ def test_an_entry_stays_until_it_is_done(box: Inbox) -> None:
 
 def test_done_with_nothing_does_nothing(box: Inbox) -> None:
     box.done([])
-    assert box.depth() == Depth(0, None)
+    assert box.depth() == InboxDepth(0, None)
 
 
 def test_two_consumers_share_the_stream_without_overlap(box: Inbox, client: redis.Redis) -> None:
@@ -100,7 +100,7 @@ def test_entries_of_a_consumer_that_died_are_taken_over_before_new_ones(box: Inb
     put(box, b"1", b"2")
     dead.read(10, 0)
     put(box, b"3")
-    let_time_pass(client, "dead")
+    age_pending_entries(client, "dead")
     assert bodies(box.read(10, 0)) == [b"1", b"2"]
     assert bodies(box.read(10, 0)) == [b"3"]
 
@@ -109,7 +109,7 @@ def test_entries_in_a_living_consumers_hand_are_left_to_it(box: Inbox, client: r
     other = Inbox(client, "other")
     put(box, b"1")
     other.read(10, 0)
-    let_time_pass(client, "other", RECLAIM_AFTER_MS - 2000)
+    age_pending_entries(client, "other", RECLAIM_AFTER_MS - 2000)
     assert box.read(10, 0) == []
 
 
@@ -117,7 +117,7 @@ def test_what_was_taken_over_can_be_taken_over_again(box: Inbox, client: redis.R
     put(box, b"1")
     for consumer in ("a", "b", "c"):
         assert bodies(Inbox(client, consumer).read(10, 0)) == [b"1"]
-        let_time_pass(client, consumer)
+        age_pending_entries(client, consumer)
     (last,) = box.read(10, 0)
     box.done([last])
     assert box.depth().events == 0
@@ -127,7 +127,7 @@ def test_an_entry_that_was_done_after_it_was_taken_over_is_gone_for_both(box: In
     slow = Inbox(client, "slow")
     put(box, b"1")
     entries = slow.read(10, 0)
-    let_time_pass(client, "slow")
+    age_pending_entries(client, "slow")
     again = box.read(10, 0)
     slow.done(entries)
     assert box.read(10, 0) == []
@@ -199,16 +199,16 @@ def test_there_may_be_no_consumers_to_forget(box: Inbox) -> None:
 
 def test_every_call_without_redis_is_an_error_of_ours() -> None:
     box = Inbox(inbox.connect("redis://127.0.0.1:9"), "one")
-    entry = inbox.Entry("1-0", "", b"", NOW, NOW)
+    entry = inbox.InboxEntry("1-0", "", b"", NOW, NOW)
     for call in (
         lambda: put(box, b"1"),
         lambda: box.read(1, 0),
         lambda: box.done([entry]),
         box.depth,
         box.forget_dead_consumers,
-        lambda: durability.durability(inbox.connect("redis://127.0.0.1:9")),
+        lambda: durability.read_durability(inbox.connect("redis://127.0.0.1:9")),
     ):
-        with pytest.raises(InboxUnavailable):
+        with pytest.raises(RedisUnavailable):
             call()
 
 
@@ -217,7 +217,7 @@ def test_a_redis_that_refuses_to_write_is_unavailable_until_it_takes_again(own_v
     box = Inbox(client, "one")
     client.config_set("maxmemory", "1")
     for _ in range(3):
-        with pytest.raises(InboxUnavailable, match="used memory"):
+        with pytest.raises(RedisUnavailable, match="used memory"):
             put(box, b"1")
     client.config_set("maxmemory", "0")
     # A refusal is quick, so nothing keeps the next call from trying.
@@ -227,18 +227,18 @@ def test_a_redis_that_refuses_to_write_is_unavailable_until_it_takes_again(own_v
 
 def test_the_promise_follows_from_the_settings_of_redis(own_valkey: Valkey) -> None:
     client: Any = inbox.connect(own_valkey.url)
-    assert durability.durability(client) == ("an event survives a power cut (appendfsync always)", ())
+    assert durability.read_durability(client) == ("an event survives a power cut (appendfsync always)", ())
     client.config_set("appendfsync", "everysec")
-    assert "survives a kill, not a power cut" in durability.durability(client).words
+    assert "survives a kill, not a power cut" in durability.read_durability(client).summary
     client.config_set("maxmemory-policy", "allkeys-lru")
     client.config_set("appendonly", "no")
-    promised = durability.durability(client)
-    assert promised.words.startswith("an event does not survive a restart of Redis")
-    assert [fault.split()[0] for fault in promised.faults] == ["appendonly", "maxmemory-policy"]
+    promised = durability.read_durability(client)
+    assert promised.summary.startswith("an event does not survive a restart of Redis")
+    assert [fault.split()[0] for fault in promised.misconfigurations] == ["appendonly", "maxmemory-policy"]
 
 
 def test_a_managed_redis_that_hides_its_settings_promises_nothing(own_valkey: Valkey) -> None:
     client: Any = inbox.connect(own_valkey.url)
     client.acl_setuser("managed", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-config"])
     managed = inbox.connect(f"redis://managed:p@127.0.0.1:{own_valkey.port}/0")
-    assert durability.durability(managed).words == "durability unknown (CONFIG is not allowed)"
+    assert durability.read_durability(managed).summary == "durability unknown (CONFIG is not allowed)"

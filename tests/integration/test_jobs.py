@@ -12,8 +12,8 @@ import pytest
 from rq.serializers import JSONSerializer
 
 from service.broker import inbox
-from service.broker.jobs import DRAIN_QUEUE, JOB_TIMEOUT_SECONDS, MOST_WAITING, WORK_QUEUE, Job, JobQueue, queue_of
-from service.errors import InboxUnavailable
+from service.broker.jobs import DRAIN_QUEUE, JOB_TIMEOUT_SECONDS, MAX_QUEUED_JOBS, WORK_QUEUE, Job, JobQueue, rq_queue
+from service.errors import RedisUnavailable
 from tests.support.processes import eventually
 from workers import jobs
 
@@ -51,50 +51,50 @@ def test_every_job_ends_long_before_rq_would_kill_it() -> None:
 
 @pytest.mark.parametrize("job", Job)
 def test_a_job_that_waits_is_not_queued_twice(asked: JobQueue, client: redis.Redis, job: Job) -> None:
-    assert asked.ask(job)
-    assert not asked.ask(job)
-    assert queue_of(client, job.queue).count == 1
+    assert asked.enqueue(job)
+    assert not asked.enqueue(job)
+    assert rq_queue(client, job.queue).count == 1
 
 
 def test_a_job_that_began_may_be_asked_for_again(asked: JobQueue, client: redis.Redis) -> None:
-    assert asked.ask(Job.PULL_FULL)
-    asked.began(Job.PULL_FULL)
-    assert asked.ask(Job.PULL_FULL)
-    assert queue_of(client, WORK_QUEUE).count == 2
+    assert asked.enqueue(Job.PULL_FULL)
+    asked.clear_flag(Job.PULL_FULL)
+    assert asked.enqueue(Job.PULL_FULL)
+    assert rq_queue(client, WORK_QUEUE).count == 2
 
 
 @pytest.mark.parametrize("job", Job)
 def test_the_flag_of_a_job_that_was_lost_expires(asked: JobQueue, client: redis.Redis, job: Job) -> None:
-    asked.ask(job)
+    asked.enqueue(job)
     left = client.pttl(job.flag)
     assert isinstance(left, int)
     assert 0 < left <= 30_000
     # As if that time were over, and the queue lost.
     client.flushall()
-    assert asked.ask(job)
+    assert asked.enqueue(job)
 
 
 def test_jobs_do_not_keep_each_other_from_being_asked_for(asked: JobQueue) -> None:
-    assert [asked.ask(job) for job in Job] == [True] * len(Job)
+    assert [asked.enqueue(job) for job in Job] == [True] * len(Job)
 
 
 def test_one_waiting_drain_is_enough_whatever_became_of_its_flag(asked: JobQueue, client: redis.Redis) -> None:
-    asked.ask(Job.DRAIN)
-    asked.began(Job.DRAIN)
-    assert not asked.ask(Job.DRAIN)
-    assert queue_of(client, DRAIN_QUEUE).count == 1
+    asked.enqueue(Job.DRAIN)
+    asked.clear_flag(Job.DRAIN)
+    assert not asked.enqueue(Job.DRAIN)
+    assert rq_queue(client, DRAIN_QUEUE).count == 1
 
 
 def test_a_queue_without_a_worker_does_not_grow_for_ever(asked: JobQueue, client: redis.Redis) -> None:
-    for _ in range(MOST_WAITING + 10):
-        asked.ask(Job.REFETCH)
-        asked.began(Job.REFETCH)
-    assert queue_of(client, WORK_QUEUE).count == MOST_WAITING
+    for _ in range(MAX_QUEUED_JOBS + 10):
+        asked.enqueue(Job.REFETCH)
+        asked.clear_flag(Job.REFETCH)
+    assert rq_queue(client, WORK_QUEUE).count == MAX_QUEUED_JOBS
 
 
 def test_jobs_are_json_and_leave_nothing_behind(asked: JobQueue, client: redis.Redis) -> None:
-    asked.ask(Job.PULL_HOT)
-    (waiting,) = queue_of(client, WORK_QUEUE).jobs
+    asked.enqueue(Job.PULL_HOT)
+    (waiting,) = rq_queue(client, WORK_QUEUE).jobs
     assert (waiting.func_name, waiting.args, waiting.result_ttl) == ("workers.jobs.pull", ["hot"], 0)
     assert waiting.serializer is JSONSerializer
     (key,) = client.keys("rq:job:*")
@@ -102,15 +102,15 @@ def test_jobs_are_json_and_leave_nothing_behind(asked: JobQueue, client: redis.R
 
 
 def test_asking_without_redis_is_an_error_of_ours() -> None:
-    with inbox.connect("redis://127.0.0.1:9") as nobody, pytest.raises(InboxUnavailable):
-        JobQueue(nobody).ask(Job.DRAIN)
-    with inbox.connect("redis://127.0.0.1:9") as nobody, pytest.raises(InboxUnavailable):
-        JobQueue(nobody).began(Job.DRAIN)
+    with inbox.connect("redis://127.0.0.1:9") as nobody, pytest.raises(RedisUnavailable):
+        JobQueue(nobody).enqueue(Job.DRAIN)
+    with inbox.connect("redis://127.0.0.1:9") as nobody, pytest.raises(RedisUnavailable):
+        JobQueue(nobody).clear_flag(Job.DRAIN)
 
 
 def test_a_drain_is_asked_for_again_once_its_flag_has_expired(asked: JobQueue, client: redis.Redis) -> None:
     # A worker took the job and died before it began: nothing waits, only the flag is left.
-    asked.ask(Job.DRAIN)
-    queue_of(client, DRAIN_QUEUE).empty()
-    assert not asked.ask(Job.DRAIN)
-    assert eventually(lambda: asked.ask(Job.DRAIN), 10)
+    asked.enqueue(Job.DRAIN)
+    rq_queue(client, DRAIN_QUEUE).empty()
+    assert not asked.enqueue(Job.DRAIN)
+    assert eventually(lambda: asked.enqueue(Job.DRAIN), 10)

@@ -34,13 +34,13 @@ def hear_of(here: Mirror, models: Sequence[dict[str, Any]]) -> None:
     for model in models:
         body = event_body(model["id"], "model.created", **{name: model[name] for name in TOLD})
         here.runtime.inbox.put(Delivery.arrived(body, int(time.time()), datetime.now(UTC)))
-    here.hear()
+    here.apply_webhooks()
 
 
 def ask_now(here: Mirror) -> None:
     """Ask every open question, long after it came up."""
-    here.later()
-    here.make_due()
+    here.advance_vendor_clock()
+    here.make_refetches_due()
     here.refetch()
 
 
@@ -60,12 +60,12 @@ def test_1000_new_models_in_a_burst_of_events_cost_a_handful_of_pages_and_no_get
     # They come in the order of their creation: the first questions are about those who stand furthest from the end.
     for number in range(0, 1000, 250):
         hear_of(here, new[number : number + 250])
-        here.make_due()
+        here.make_refetches_due()
         here.refetch()
     # 1,000 are five pages and their overlaps; where the young end is the far one, one more finds it.
-    assert here.asked(LIST).total() <= 8
-    assert here.asked(SINGLE).total() == 0
-    assert here.wishes() == {}
+    assert here.request_counts(LIST).total() <= 8
+    assert here.request_counts(SINGLE).total() == 0
+    assert here.refetch_requests() == {}
     assert here.differences(LISTED, ids_of(new)) == []
 
 
@@ -73,9 +73,9 @@ def test_a_few_new_models_are_read_one_by_one(mirror: StartMirror) -> None:
     here = mirror(models=300, order="oldest")
     new = here.create(3)
     hear_of(here, new)
-    here.make_due()
+    here.make_refetches_due()
     here.refetch()
-    assert (here.asked(LIST).total(), here.asked(SINGLE)) == (0, {200: 3})
+    assert (here.request_counts(LIST).total(), here.request_counts(SINGLE)) == (0, {200: 3})
     assert here.differences((*LISTED, *DETAILS), ids_of(new)) == []
 
 
@@ -84,44 +84,44 @@ def test_models_that_no_page_at_the_young_end_shows_are_read_one_by_one(mirror: 
     settled = [model for model in here.truth().values() if model["status"] == "active"]
     old = sorted(settled, key=lambda model: str(model["createdAt"]))[:8]
     hear_of(here, old)
-    here.make_due()
+    here.make_refetches_due()
     here.refetch()
     # Pages cost a fifth of what the GETs do, at most, and one.
-    assert here.asked(LIST).total() <= 1 + 8 // 5
-    assert here.asked(SINGLE) == {200: 8}
+    assert here.request_counts(LIST).total() <= 1 + 8 // 5
+    assert here.request_counts(SINGLE) == {200: 8}
     assert here.differences((*LISTED, *DETAILS), ids_of(old)) == []
 
 
 def test_questions_for_details_are_not_put_to_the_list(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     for model in here.create(6, status="active", photoCount=80):
         here.vendor.control("POST", "/events", {"event": "model.photos_ready", "modelId": model["id"]})
-    here.hear()
+    here.apply_webhooks()
     ask_now(here)
-    assert (here.asked(LIST).total(), here.asked(SINGLE)) == (0, {200: 6})
+    assert (here.request_counts(LIST).total(), here.request_counts(SINGLE)) == (0, {200: 6})
     assert here.differences((*LISTED, *DETAILS)) == []
 
 
 def test_a_redelivered_event_costs_no_request_and_writes_nothing(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="active", createdAt=LONG_AGO)
     here.pull()
     event = {"event": "model.favorite_selected", "modelId": model["id"], "id": "evt_1"}
     event["createdAt"] = datetime.now(UTC).isoformat(timespec="milliseconds")
     here.vendor.control("POST", "/events", event)
-    here.hear()
+    here.apply_webhooks()
     ask_now(here)
-    assert here.asked(SINGLE) == {200: 1}
+    assert here.request_counts(SINGLE) == {200: 1}
     before = here.versions()
     here.forget_requests()
     for _ in range(3):
         here.vendor.control("POST", "/events", event)
-        here.hear()
-    assert here.wishes() == {}
+        here.apply_webhooks()
+    assert here.refetch_requests() == {}
     ask_now(here)
-    assert here.asked(SINGLE).total() == 0
+    assert here.request_counts(SINGLE).total() == 0
     assert here.versions() == before
     (row,) = here.sql("select deliveries from headshotpro.webhook_events")
     assert row["deliveries"] == 4
@@ -153,10 +153,10 @@ def test_the_sweep_reads_active_models_first_and_no_more_than_its_budget(mirror:
     active = ids_of(here.create(3, status="active"))
     here.pull()
     assert read_details(here) == 4
-    assert here.asked(SINGLE) == {200: 4}
+    assert here.request_counts(SINGLE) == {200: 4}
     assert active < read_so_far(here)
     assert read_details(here) == 0
-    assert here.asked(SINGLE) == {200: 4}
+    assert here.request_counts(SINGLE) == {200: 4}
     a_minute_later(here)
     assert read_details(here) == 2
     assert read_so_far(here) == active | under_way
@@ -171,14 +171,14 @@ def test_the_sweep_goes_on_with_whom_it_has_not_read_for_longest(mirror: StartMi
     for _ in range(2):
         rounds.append([])
         for _ in range(3):
-            here.later(5)
+            here.advance_vendor_clock(5)
             a_minute_later(here)
             assert read_details(here) == 1
             newest = here.sql(
                 "select model_id from headshotpro.model_clocks order by detail_at desc nulls last limit 1"
             )
             rounds[-1].append(newest[0]["model_id"])
-        here.later(5)
+        here.advance_vendor_clock(5)
         here.pull()
     assert len(set(rounds[0])) == 3
     assert rounds[0] == rounds[1]
@@ -192,12 +192,12 @@ def test_a_favourite_whose_webhook_was_lost_is_right_after_one_full_pull_and_a_s
     here.change(model["id"], favoritePhotoId="5" * 24, photoCount=120)
     # What was read since the last pull began is not read again.
     assert read_details(here) == 0
-    here.later()
+    here.advance_vendor_clock()
     here.pull()
     assert len(here.differences(DETAILS)) == 1
     assert read_details(here) == 1
     assert here.differences(DETAILS) == []
-    assert here.asked(SINGLE) == {200: 2}
+    assert here.request_counts(SINGLE) == {200: 2}
 
 
 def test_a_detail_budget_of_0_turns_the_sweep_off(mirror: StartMirror) -> None:
@@ -206,7 +206,7 @@ def test_a_detail_budget_of_0_turns_the_sweep_off(mirror: StartMirror) -> None:
     (line,) = [entry for entry in SCHEDULE if entry.job is Job.SWEEP]
     assert not line.due(here.runtime)
     assert read_details(here) == 0
-    assert here.asked(SINGLE).total() == 0
+    assert here.request_counts(SINGLE).total() == 0
 
 
 def test_the_sweep_waits_for_the_first_full_pull_and_ends_when_all_is_read(mirror: StartMirror) -> None:
@@ -219,7 +219,7 @@ def test_the_sweep_waits_for_the_first_full_pull_and_ends_when_all_is_read(mirro
     here.sql("update headshotpro.pulls set began_at = began_at + interval '2 s'")
     jobs.install(here.runtime)
     jobs.sweep()
-    assert here.asked(SINGLE) == {200: 10}
+    assert here.request_counts(SINGLE) == {200: 10}
     assert not line.due(here.runtime)
 
 
@@ -229,12 +229,12 @@ def test_a_404_in_the_sweep_buries_nothing_and_is_kept_as_a_question(mirror: Sta
     here.pull()
     here.vanish(gone["id"])
     read_details(here)
-    assert here.asked(SINGLE) == {200: 1, 404: 1}
+    assert here.request_counts(SINGLE) == {200: 1, 404: 1}
     assert here.model(gone["id"])["status"] == "active"
-    assert {model_id: wish["reason"] for model_id, wish in here.wishes().items()} == {gone["id"]: "missing"}
+    assert {model_id: wish["reason"] for model_id, wish in here.refetch_requests().items()} == {gone["id"]: "missing"}
     # It is asked once; the next pull decides.
     assert read_details(here) == 0
-    here.later()
+    here.advance_vendor_clock()
     assert here.pull()["tombstoned"] == 1
     assert here.model(stays["id"])["status"] == "active"
 
@@ -262,7 +262,7 @@ def test_a_model_that_the_vendor_cannot_show_does_not_keep_the_others_from_being
 
 def test_a_stale_delivery_is_refused_and_its_model_is_read_at_most_once_a_minute(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="pending", createdAt=LONG_AGO)
     here.pull()
     here.change(model["id"], status="active", photoCount=40)
@@ -278,19 +278,21 @@ def test_a_stale_delivery_is_refused_and_its_model_is_read_at_most_once_a_minute
     deliver_late()
     deliver_late()
     jobs.refetch()
-    assert {model_id: wish["reason"] for model_id, wish in here.wishes().items()} == {model["id"]: "stale_delivery"}
+    assert {model_id: wish["reason"] for model_id, wish in here.refetch_requests().items()} == {
+        model["id"]: "stale_delivery"
+    }
     ask_now(here)
     assert here.differences((*LISTED, *DETAILS)) == []
-    assert here.asked(SINGLE) == {200: 1}
+    assert here.request_counts(SINGLE) == {200: 1}
     # What came too late is no event.
     assert here.sql("select * from headshotpro.webhook_events") == []
     # Another one within the minute raises no question; one after it does.
     deliver_late()
     jobs.refetch()
-    assert here.wishes() == {}
+    assert here.refetch_requests() == {}
     flags = list(here.runtime.redis.scan_iter("headshotpro:stale_models:*"))
     assert 0 < here.runtime.redis.ttl(flags[0]) <= 60
     here.runtime.redis.delete(*flags)
     deliver_late()
     jobs.refetch()
-    assert here.wishes().keys() == {model["id"]}
+    assert here.refetch_requests().keys() == {model["id"]}

@@ -9,7 +9,7 @@ import yaml
 
 from service import __version__, config
 from tests.support.documents import DEPLOY
-from tests.support.system import HOOK
+from tests.support.system import WEBHOOK_PATH
 from tests.support.tools import checked, needs
 
 FOLDER = DEPLOY / "kubernetes"
@@ -116,7 +116,10 @@ def test_budgets_and_services_select_the_pods_they_mean(objects: list[dict[str, 
 def test_the_door_alone_is_reachable_from_outside(objects: list[dict[str, Any]]) -> None:
     (ingress,) = [one for one in objects if one["kind"] == "Ingress"]
     paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
-    assert [(path["path"], path["pathType"]) for path in paths] == [(HOOK, "Exact"), (f"{HOOK}/", "Exact")]
+    assert [(path["path"], path["pathType"]) for path in paths] == [
+        (WEBHOOK_PATH, "Exact"),
+        (f"{WEBHOOK_PATH}/", "Exact"),
+    ]
     assert ingress["spec"]["tls"]
     services = [one["spec"].get("type", "ClusterIP") for one in objects if one["kind"] == "Service"]
     assert services == ["ClusterIP"]

@@ -23,7 +23,7 @@ from tests.conftest import FORCE_WHEELS
 from tests.support.drainer import T0, TOLERANCE, Drainer, opened
 from tests.support.mirror import Mirror
 from tests.support.system import event_body, new_id, rows
-from tests.support.threads import at_once
+from tests.support.threads import run_concurrently
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def applied(url: str, sent: list[bytes]) -> bool:
 def test_400_events_of_60_kb_are_applied_over_tcp(drainer: Drainer) -> None:
     sent = bodies(400, 60_000)
     drainer.put(*sent)
-    at_once(lambda: drain_all(drainer), seconds=SECONDS)
+    run_concurrently(lambda: drain_all(drainer), seconds=SECONDS)
     assert applied(drainer.url, sent)
     drainer.assert_empty()
 
@@ -92,7 +92,7 @@ def test_events_larger_than_a_unix_sockets_buffer_are_applied(
     with opened(socket_url, redis_url) as drainer:
         sent = bodies(number, size)
         drainer.put(*sent)
-        at_once(lambda: drain_all(drainer), seconds=SECONDS)
+        run_concurrently(lambda: drain_all(drainer), seconds=SECONDS)
         assert applied(socket_url, sent)
 
 
@@ -104,7 +104,7 @@ def test_a_pull_of_1200_long_titles_is_complete_over_a_unix_socket(
         # What other tests of this file left is no suspect.
         here.sql("truncate headshotpro.models, headshotpro.model_clocks")
         here.create(1_200, title=text_of(2_000))
-        at_once(here.pull, seconds=SECONDS)
+        run_concurrently(here.pull, seconds=SECONDS)
         (pull,) = here.sql("select status, inserted from headshotpro.pulls order by id desc limit 1")
         assert (pull["status"], pull["inserted"]) == ("complete", 1_200)
     finally:

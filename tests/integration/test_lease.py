@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from service.broker import inbox
-from service.broker.jobs import WORK_QUEUE, Job, JobQueue, queue_of
+from service.broker.jobs import WORK_QUEUE, Job, JobQueue, rq_queue
 from service.broker.lease import Lease
-from service.errors import StorageUnavailable
-from service.process_identity import machine
+from service.errors import PostgresUnavailable
+from service.process_identity import machine_id
 from service.storage import database
 from service.storage.database import transaction
 from tests.support.mirror import SINGLE, Mirror
@@ -38,50 +38,50 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 def test_one_has_it_until_it_lets_go(client: redis.Redis) -> None:
     one, other = Lease(client, KEY, "elsewhere:1:a", 20_000), Lease(client, KEY, "elsewhere:2:b", 20_000)
-    assert one.hold()
-    assert not other.hold()
+    assert one.acquire()
+    assert not other.acquire()
     # It goes on holding it, and nobody else lets it go.
     other.release()
-    assert one.hold()
+    assert one.acquire()
     one.release()
-    assert other.hold()
-    assert not one.hold()
+    assert other.acquire()
+    assert not one.acquire()
 
 
 def test_it_ends_by_itself(client: redis.Redis) -> None:
-    assert Lease(client, KEY, "elsewhere:1:a", 200).hold()
-    assert eventually(Lease(client, KEY, "elsewhere:2:b", 20_000).hold, 10)
+    assert Lease(client, KEY, "elsewhere:1:a", 200).acquire()
+    assert eventually(Lease(client, KEY, "elsewhere:2:b", 20_000).acquire, 10)
 
 
 def test_that_of_a_process_that_died_here_is_free_at_once(client: redis.Redis) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    assert Lease(client, KEY, f"{machine()}:{process.pid}:a", 600_000).hold()
-    assert Lease(client, KEY, "elsewhere:2:b", 20_000).hold()
+    assert Lease(client, KEY, f"{machine_id()}:{process.pid}:a", 600_000).acquire()
+    assert Lease(client, KEY, "elsewhere:2:b", 20_000).acquire()
 
 
-@pytest.mark.parametrize("job", [jobs.refetch, jobs.sweep, jobs.count_missed, jobs.tidy])
+@pytest.mark.parametrize("job", [jobs.refetch, jobs.sweep, jobs.count_missed, jobs.apply_retention])
 def test_work_of_a_kind_is_left_to_the_process_that_is_at_it(mirrored: Mirror, job: Callable[[], None]) -> None:
     runtime = mirrored.runtime
     jobs.install(runtime)
-    asked = mirrored.asked(SINGLE).total()
+    asked = mirrored.request_counts(SINGLE).total()
     mirrored.sql(
         "insert into headshotpro.wishes (model_id, reason, due_at, after) "
         "select id, 'test', now(), now() from headshotpro.models limit 1"
     )
     name = f"headshotpro:running:{job.__name__}"
     other = Lease(runtime.redis, name, "elsewhere:1:a", 600_000)
-    assert other.hold()
+    assert other.acquire()
     before = written(mirrored)
     job()
-    assert mirrored.asked(SINGLE).total() == asked
+    assert mirrored.request_counts(SINGLE).total() == asked
     assert written(mirrored) == before
     other.release()
     job()
     # It may be done again by the next one.
     assert not runtime.redis.exists(name)
     if job is jobs.refetch:
-        assert mirrored.asked(SINGLE).total() > asked
+        assert mirrored.request_counts(SINGLE).total() > asked
 
 
 def written(mirrored: Mirror) -> int:
@@ -93,16 +93,16 @@ def written(mirrored: Mirror) -> int:
 def test_a_job_that_was_lost_is_asked_for_again_within_the_time_of_a_takeover(client: redis.Redis) -> None:
     queue = JobQueue(client)
     for job in Job:
-        assert queue.ask(job)
+        assert queue.enqueue(job)
         left = client.pttl(job.flag)
         assert isinstance(left, int)
         assert left <= 10_000
-    assert queue_of(client, WORK_QUEUE).count > 0
+    assert rq_queue(client, WORK_QUEUE).count > 0
 
 
 def test_a_process_that_stands_still_in_mid_transaction_loses_what_it_holds(database_url: str) -> None:
     engine = database.connect(database_url)
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(PostgresUnavailable):
         stand_still(engine)
     with transaction(engine, seconds=5) as connection:
         connection.execute(text("select pg_advisory_xact_lock(1)"))

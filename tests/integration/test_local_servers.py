@@ -17,11 +17,11 @@ import pytest
 import redis
 
 from service.config import environment
-from service.errors import EmbeddedError
+from service.errors import LocalServerError
 from service.local.servers import Postgres, Valkey
-from service.local.servers.binaries import Binary, choose, find_postgres, find_valkey
-from service.local.servers.folder import Record, ServerFolder
-from service.local.servers.privilege import AS_NOBODY, NAMESPACE, PLAIN, Disguise
+from service.local.servers.binaries import Binary, choose_binary, find_postgres, find_valkey
+from service.local.servers.folder import ServerFolder, ServerRecord
+from service.local.servers.privilege import AS_NOBODY, NAMESPACE, PLAIN, UserSwitch
 from service.parent_death import __file__ as leash
 from tests.support.processes import eventually, processes_in
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from service.local.servers.process import Server
 
-MADE_BY_MACHINE = Record(kind="postgres", flavour="machine", major=18, port=0)
+MADE_BY_MACHINE = ServerRecord(kind="postgres", flavour="machine", major=18, port=0)
 WAYS = [NAMESPACE, AS_NOBODY] if os.geteuid() == 0 else [PLAIN]
 
 STARTS = [
@@ -114,7 +114,7 @@ def test_a_start_that_was_cut_short_hinders_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("start", STARTS)
 def test_a_second_start_on_one_folder_is_refused(folder: Path, start: Callable[[Path], Server]) -> None:
-    with start(folder), pytest.raises(EmbeddedError, match=r"is in use by another process"):
+    with start(folder), pytest.raises(LocalServerError, match=r"is in use by another process"):
         start(folder)
 
 
@@ -131,7 +131,7 @@ def test_a_taken_port_is_replaced(folder: Path, start: Callable[[Path], Server])
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(EmbeddedError, match="Address already in use"):
+        with pytest.raises(LocalServerError, match="Address already in use"):
             Postgres.start(folder, port=port, durable=False)
     assert not processes_in(folder)
 
@@ -207,7 +207,7 @@ def test_a_command_whose_starter_is_already_gone_does_not_run() -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_around_root_works_over_the_same_data(folder: Path, way: Disguise) -> None:
+def test_every_way_around_root_works_over_the_same_data(folder: Path, way: UserSwitch) -> None:
     # A container may lose the right to make namespaces between two starts, so the owner changes both ways.
     ways = [way, *(other for other in WAYS if other is not way), way]
     for number, each in enumerate(ways):
@@ -222,8 +222,8 @@ def test_the_wheels_fit_this_machine() -> None:
 
 
 def test_forced_wheels_never_touch_data_of_the_machine_s_server(folder: Path) -> None:
-    ServerFolder(folder).remember(MADE_BY_MACHINE)
-    with pytest.raises(EmbeddedError, match=r"made by postgres 18 \(machine\).*move the data folder away"):
+    ServerFolder(folder).write_record(MADE_BY_MACHINE)
+    with pytest.raises(LocalServerError, match=r"made by postgres 18 \(machine\).*move the data folder away"):
         Postgres.start(folder, force_wheels=True)
 
 
@@ -233,7 +233,7 @@ def test_a_folder_is_started_with_the_machine_s_server_that_made_it(folder: Path
     (folder / "bin").mkdir()
     (folder / "bin" / "postgres").symlink_to(program)
     place = ServerFolder(folder / "postgres")
-    place.remember(MADE_BY_MACHINE)
+    place.write_record(MADE_BY_MACHINE)
     path = f"{folder / 'bin'}{os.pathsep}{environment()['PATH']}"
     done = subprocess.run(
         [sys.executable, "-c", START_AND_SAY, str(place.path)],
@@ -252,20 +252,20 @@ def test_a_folder_is_started_with_the_machine_s_server_that_made_it(folder: Path
 def test_only_a_version_that_reads_the_data_is_chosen(major: int, upgrades: bool, chosen: bool) -> None:
     binary = Binary(Path("postgres"), "postgres", "machine", major)
     if chosen:
-        assert choose([binary], MADE_BY_MACHINE, "postgres", upgrades=upgrades) is binary
+        assert choose_binary([binary], MADE_BY_MACHINE, "postgres", upgrades=upgrades) is binary
     else:
-        with pytest.raises(EmbeddedError, match=f"found: postgres {major}"):
-            choose([binary], MADE_BY_MACHINE, "postgres", upgrades=upgrades)
+        with pytest.raises(LocalServerError, match=f"found: postgres {major}"):
+            choose_binary([binary], MADE_BY_MACHINE, "postgres", upgrades=upgrades)
 
 
 def test_without_any_server_the_error_says_what_to_do() -> None:
-    with pytest.raises(EmbeddedError, match=r"headshot-mirror\[local\].*DATABASE_URL"):
-        choose([], None, "postgres", upgrades=False)
+    with pytest.raises(LocalServerError, match=r"headshot-mirror\[local\].*DATABASE_URL"):
+        choose_binary([], None, "postgres", upgrades=False)
 
 
 def test_a_record_that_cannot_be_read_is_an_error_of_ours(folder: Path) -> None:
     (folder / "server.json").write_bytes(msgspec.json.encode({"kind": "postgres"}))
-    with pytest.raises(EmbeddedError, match=r"server\.json cannot be read"):
+    with pytest.raises(LocalServerError, match=r"server\.json cannot be read"):
         Postgres.start(folder)
 
 
@@ -289,7 +289,7 @@ def test_redis_that_goes_by_the_name_of_a_link_is_started(folder: Path) -> None:
     (programs / "redis-check-rdb").chmod(0o755)
     (programs / "redis-server").symlink_to("redis-check-rdb")
     place = ServerFolder(folder / "valkey")
-    place.remember(Record(kind="redis", flavour="machine", major=8, port=0))
+    place.write_record(ServerRecord(kind="redis", flavour="machine", major=8, port=0))
     path = f"{programs}{os.pathsep}{environment()['PATH']}"
     done = subprocess.run(
         [sys.executable, "-c", START_VALKEY, str(place.path)],
@@ -316,13 +316,15 @@ def foreign(folder: Path) -> Path:
 
 @pytest.mark.parametrize("start", STARTS)
 def test_folder_of_another_owner_is_refused(foreign: Path, start: Callable[[Path], Server]) -> None:
-    with pytest.raises(EmbeddedError, match=rf"{foreign} belongs to .*: run this as that user, or in another folder"):
+    with pytest.raises(
+        LocalServerError, match=rf"{foreign} belongs to .*: run this as that user, or in another folder"
+    ):
         start(foreign)
 
 
 def test_link_to_folder_of_another_owner_is_refused(folder: Path, foreign: Path) -> None:
     (folder / "link").symlink_to(foreign)
-    with pytest.raises(EmbeddedError, match="link belongs to"):
+    with pytest.raises(LocalServerError, match="link belongs to"):
         ServerFolder(folder / "link")
 
 
@@ -339,7 +341,7 @@ def test_open_folder_with_files_of_others_is_refused(folder: Path) -> None:
     folder.chmod(0o770)
     (folder / "password").write_text("known to me")
     os.chown(folder / "password", 65534, -1)
-    with pytest.raises(EmbeddedError, match="password in it is not yours: move it away"):
+    with pytest.raises(LocalServerError, match="password in it is not yours: move it away"):
         ServerFolder(folder)
     assert folder.stat().st_mode & 0o777 == 0o770
 
@@ -351,6 +353,6 @@ def test_root_follows_no_link_in_a_folder(folder: Path, name: str, start: Callab
     (folder / "elsewhere").mkdir()
     (folder / "server").mkdir(mode=0o700)
     (folder / "server" / name).symlink_to(folder / "elsewhere" / "target")
-    with pytest.raises(EmbeddedError, match=rf"{name} is a symbolic link.*remove it"):
+    with pytest.raises(LocalServerError, match=rf"{name} is a symbolic link.*remove it"):
         start(folder / "server")
     assert list((folder / "elsewhere").iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, new_id, rows, signed
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ EMAIL = "zaphod@leak.example"
 class Traffic:
     """A deployment of its own sandbox, in which everybody is called Zaphod and everything goes wrong once."""
 
-    def __init__(self, system: System, vendor: Caller, secret: str) -> None:
+    def __init__(self, system: System, vendor: SandboxClient, secret: str) -> None:
         self.system = system
         self.vendor = vendor
         self.secret = secret
@@ -60,7 +60,7 @@ def traffic(folder: Path, sandbox: StartSandbox, database_url: str, redis_url: s
         "HOT_PULL_INTERVAL_SECONDS": "1",
         "LOG_LEVEL": "debug",
     }
-    vendor = Caller(running)
+    vendor = SandboxClient(running)
     vendor.control("POST", "/models", {"title": NAME, "email": EMAIL, "status": "failed"})
     with System(folder, **settings) as system:
         system.start_all()

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.broker import counters, inbox
 from service.broker.inbox import Delivery
 from service.storage.migrations.schema import migrate
-from tests.support.processes import eventually, hanging
+from tests.support.processes import eventually, suspended
 from tests.support.system import System, event_body, new_id, signed
 from tests.support.webhook_endpoint import assert_refused, client_of, post
 
@@ -140,7 +140,7 @@ def test_a_mirror_tells_what_it_holds_and_what_its_pulls_did(mirror: StartMirror
     assert told["headshotpro_inbox_events", ""] == 1
     assert told["headshotpro_inbox_limit_events", ""] == 200_000
     assert told["headshotpro_inbox_oldest_seconds", ""] >= 0
-    assert told["headshotpro_dead_events", ""] == told["headshotpro_questions_open", ""] == 0
+    assert told["headshotpro_dead_events", ""] == told["headshotpro_refetch_requests_open", ""] == 0
     assert [value for key, value in told.items() if key[0] == "headshotpro_build_info"] == [1]
 
 
@@ -221,7 +221,7 @@ def test_servers_that_hang_cost_seconds_and_their_own_part(
     web = website(folder, DATABASE_URL=own_postgres.url, REDIS_URL=own_valkey.url)
     assert scraped(web)["headshotpro_up", "postgres"] == 1
     for server, name in ((own_postgres, "postgres"), (own_valkey, "redis")):
-        with hanging(server):
+        with suspended(server):
             before = time.monotonic()
             told = scraped(web)
             assert time.monotonic() - before < 9

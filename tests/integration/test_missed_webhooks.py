@@ -28,7 +28,7 @@ TIMES = {
 }
 
 
-def let_pass(here: Mirror, minutes: float) -> None:
+def advance_time(here: Mirror, minutes: float) -> None:
     """Let time go by, for all that has happened so far."""
     for table, names in TIMES.items():
         sets = ", ".join(f"{name} = {name} - interval '{minutes} min'" for name in names)
@@ -45,17 +45,17 @@ def missed(here: Mirror, pull: dict[str, Any]) -> int:
 
 def known(here: Mirror, number: int = 3, **fields: Any) -> list[str]:
     """Models that the first pull has found, long ago."""
-    here.open_door()
+    here.enable_webhooks()
     models = here.create(number, **{"status": "active", **fields})
     here.pull()
-    let_pass(here, 60)
-    here.later()
+    advance_time(here, 60)
+    here.advance_vendor_clock()
     return [model["id"] for model in models]
 
 
 def tell(here: Mirror, event: str, model_id: str, **order: Any) -> None:
     here.vendor.control("POST", "/events", {"event": event, "modelId": model_id, **order})
-    here.hear()
+    here.apply_webhooks()
 
 
 def test_a_creation_a_status_change_and_a_deletion_that_no_webhook_told_are_counted(
@@ -70,7 +70,7 @@ def test_a_creation_a_status_change_and_a_deletion_that_no_webhook_told_are_coun
     here.change(renamed, title="Somebody else")
     pull = here.pull()
     assert (pull["inserted"], pull["changed"], pull["tombstoned"]) == (1, 2, 1)
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == 3
     cli = Cli(folder, **here.variables)
     assert cli.run("status", "--json").document["missed_webhooks"] == 3
@@ -81,12 +81,12 @@ def test_nothing_is_counted_before_five_minutes_are_over(mirror: StartMirror) ->
     here = mirror(models=0)
     here.change(known(here)[0], status="failed")
     pull = here.pull()
-    let_pass(here, 4.8)
+    advance_time(here, 4.8)
     assert missed(here, pull) == 0
-    let_pass(here, 0.3)
+    advance_time(here, 0.3)
     assert missed(here, pull) == 1
     # Each pull is counted once: what comes later than that changes nothing.
-    let_pass(here, 60)
+    advance_time(here, 60)
     assert missed(here, pull) == 1
 
 
@@ -97,10 +97,10 @@ def test_a_webhook_that_comes_late_but_in_time_is_not_missed(mirror: StartMirror
     happened = datetime.now(UTC) - timedelta(minutes=minutes)
     here.change(model_id, status="failed")
     pull = here.pull()
-    let_pass(here, minutes)
+    advance_time(here, minutes)
     # The vendor's second try: the event tells when it happened.
     tell(here, "model.status.updated", model_id, createdAt=happened.isoformat(timespec="milliseconds"))
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == count
 
 
@@ -114,8 +114,8 @@ def test_a_webhook_that_waited_in_the_inbox_while_the_pull_was_quicker_is_not_mi
     here.runtime.inbox.put(Delivery.arrived(body, int(received.timestamp()), received))
     pull = here.pull()
     assert pull["changed"] == 1
-    here.hear()
-    let_pass(here, 6)
+    here.apply_webhooks()
+    advance_time(here, 6)
     assert missed(here, pull) == 0
 
 
@@ -123,12 +123,12 @@ def test_an_event_about_an_earlier_change_does_not_stand_in_for_a_missed_one(mir
     here = mirror(models=0)
     known(here)
     (model,) = here.create(events=True)
-    here.hear()
-    here.later()
+    here.apply_webhooks()
+    here.advance_vendor_clock()
     here.change(model["id"], status="waiting")
     pull = here.pull()
     assert here.model(model["id"])["status"] == "waiting"
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == 1
 
 
@@ -137,10 +137,10 @@ def test_an_event_about_a_later_change_does_not_stand_in_for_a_missed_one(mirror
     (model_id, *_) = known(here)
     here.change(model_id, status="failed")
     pull = here.pull()
-    here.later(60)
+    here.advance_vendor_clock(60)
     here.change(model_id, status="pending", events=True)
-    here.hear()
-    let_pass(here, 6)
+    here.apply_webhooks()
+    advance_time(here, 6)
     assert missed(here, pull) == 1
 
 
@@ -152,7 +152,7 @@ def test_a_bare_webhook_counts_too(mirror: StartMirror) -> None:
     tell(here, "model.status.updated", model_id, form="bare")
     pull = here.pull()
     assert here.changes(model_id)[-1]["pull_id"] == pull["id"]
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == 0
 
 
@@ -161,13 +161,13 @@ def test_what_a_hot_pull_notices_by_its_absence_is_counted_for_that_pull(mirror:
     (model_id, *_) = known(here, status="pending")
     here.change(model_id, status="active")
     pull = here.pull(HOT)
-    here.later()
-    here.make_due()
+    here.advance_vendor_clock()
+    here.make_refetches_due()
     here.refetch()
-    assert here.asked(SINGLE) == {200: 1}
+    assert here.request_counts(SINGLE) == {200: 1}
     change = here.changes(model_id)[-1]
     assert (change["to_status"], change["source"], change["pull_id"]) == ("active", "refetch", pull["id"])
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == 1
 
 
@@ -175,7 +175,7 @@ def test_the_first_pull_is_excepted(mirror: StartMirror) -> None:
     here = mirror(models=30)
     pull = here.pull()
     assert pull["inserted"] == 30
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == 0
 
 
@@ -185,8 +185,8 @@ def test_the_deletions_of_a_pull_that_was_held_are_counted_after_its_release(mir
     here.vanish(*ids[:12])
     pull = here.pull()
     assert pull["status"] == "held"
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == 0
     deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
-    let_pass(here, 6)
+    advance_time(here, 6)
     assert missed(here, pull) == 12

@@ -8,7 +8,7 @@ import pytest
 from rq.registry import FailedJobRegistry
 
 from service.broker.inbox import Inbox
-from service.broker.jobs import DRAIN_QUEUE, Job, JobQueue, queue_of
+from service.broker.jobs import DRAIN_QUEUE, Job, JobQueue, rq_queue
 from tests.support.drainer import Drainer, opened
 from tests.support.processes import eventually
 from tests.support.servers import new_database
@@ -55,7 +55,7 @@ def test_what_happens_in_one_deployment_is_not_seen_in_the_other(neighbours: tup
     for one in neighbours:
         models = sorted(new_id() for _ in range(20))
         one.here.put(*[event_body(model) for model in models])
-        JobQueue(one.here.client).ask(Job.DRAIN)
+        JobQueue(one.here.client).enqueue(Job.DRAIN)
         given.append(models)
     for one, models in zip(neighbours, given, strict=True):
         assert eventually(lambda one=one: len(known(one)) >= 20, 30), one.system.logs()
@@ -63,7 +63,7 @@ def test_what_happens_in_one_deployment_is_not_seen_in_the_other(neighbours: tup
         assert eventually(lambda one=one: Inbox(one.here.client).depth().events == 0)
         # Nor do RQ's workers know of the other's queues.
         assert eventually(lambda one=one: len(one.here.client.smembers("rq:workers")) == 2)
-        assert not FailedJobRegistry(queue=queue_of(one.here.client, DRAIN_QUEUE)).get_job_ids()
+        assert not FailedJobRegistry(queue=rq_queue(one.here.client, DRAIN_QUEUE)).get_job_ids()
 
 
 def known(one: Deployment) -> list[str]:

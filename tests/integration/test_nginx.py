@@ -17,12 +17,12 @@ import pytest
 
 from service.local.servers import Valkey
 from service.storage.migrations.schema import migrate
-from service.web.connection import BODY_SECONDS, HEAD_SECONDS
-from service.web.webhook import LARGEST_BODY
+from service.web.connection import BODY_TIMEOUT_SECONDS, HEADERS_TIMEOUT_SECONDS
+from service.web.webhook import MAX_BODY_BYTES
 from tests.support.documents import DEPLOY
-from tests.support.front import NAME, Front, running
+from tests.support.nginx_proxy import NAME, NginxProxy, running
 from tests.support.processes import eventually
-from tests.support.system import HOOK, System, event_body, model_row, new_id, signed
+from tests.support.system import WEBHOOK_PATH, System, event_body, model_row, new_id, signed
 from tests.support.tools import needs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ pytestmark = [needs("nginx", "openssl"), pytest.mark.xdist_group("nginx")]
 
 
 @pytest.fixture(scope="module")
-def front(postgres: Postgres) -> Iterator[Front]:
+def front(postgres: Postgres) -> Iterator[NginxProxy]:
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
     migrate(postgres.url)
     settings = {"DATABASE_URL": postgres.url, "MIRROR_API_KEYS": "look"}
@@ -51,7 +51,7 @@ def front(postgres: Postgres) -> Iterator[Front]:
     shutil.rmtree(folder)
 
 
-def test_a_signed_delivery_passes_byte_for_byte_though_one_web_process_is_away(front: Front) -> None:
+def test_a_signed_delivery_passes_byte_for_byte_though_one_web_process_is_away(front: NginxProxy) -> None:
     model = new_id()
     # Bytes that a proxy which understands JSON would write otherwise.
     body = event_body(model, status="active", title="Ünï \\u0041").replace(b'": ', b'" :\n ')
@@ -60,20 +60,20 @@ def test_a_signed_delivery_passes_byte_for_byte_though_one_web_process_is_away(f
     assert eventually(lambda: model_row(front.system.settings["DATABASE_URL"] or "", model))
 
 
-def test_a_body_may_have_256_kib_and_not_a_byte_more(front: Front) -> None:
-    largest = event_body(new_id()).ljust(LARGEST_BODY)
+def test_a_body_may_have_256_kib_and_not_a_byte_more(front: NginxProxy) -> None:
+    largest = event_body(new_id()).ljust(MAX_BODY_BYTES)
     assert front.deliver(largest).status == 202
     above = largest + b" "
     answer, inside = front.deliver(above), front.system.deliver(above)
     assert answer.status == inside.status == 413
     assert (answer.data, answer.headers["Content-Type"]) == (inside.data, inside.headers["Content-Type"])
-    chunked = front.send("POST", HOOK, iter([above[:1000], above[1000:]]), signed(above))
+    chunked = front.send("POST", WEBHOOK_PATH, iter([above[:1000], above[1000:]]), signed(above))
     assert (chunked.status, chunked.data) == (413, inside.data)
     # Bodies hold people's names: none was written to the disk.
     assert "buffered to a temporary file" not in (front.folder / "error.log").read_text()
 
 
-def test_the_doors_own_errors_pass_as_they_are(front: Front) -> None:
+def test_the_doors_own_errors_pass_as_they_are(front: NginxProxy) -> None:
     body = event_body(new_id())
     requests: list[tuple[str, bytes | None, dict[str, str]]] = [
         ("POST", body, {}),
@@ -82,8 +82,8 @@ def test_the_doors_own_errors_pass_as_they_are(front: Front) -> None:
         ("GET", None, {}),
     ]
     for (method, sent, headers), status in zip(requests, (401, 400, 415, 405), strict=True):
-        answer = front.send(method, HOOK, sent, headers)
-        inside = front.system._send(method, HOOK, sent, headers)
+        answer = front.send(method, WEBHOOK_PATH, sent, headers)
+        inside = front.system._send(method, WEBHOOK_PATH, sent, headers)
         assert (answer.status, answer.data) == (status, inside.data)
         assert answer.headers["Content-Type"] == inside.headers["Content-Type"]
         assert answer.headers.get("Allow") == inside.headers.get("Allow")
@@ -98,15 +98,15 @@ def test_the_doors_own_errors_pass_as_they_are(front: Front) -> None:
         "/readyz",
         "/api/v2/organization/models",
         "/api/docs",
-        f"{HOOK}//x",
-        f"{HOOK}/%0a",
-        f"{HOOK}%0a",
-        f"{HOOK}/../../metrics",
+        f"{WEBHOOK_PATH}//x",
+        f"{WEBHOOK_PATH}/%0a",
+        f"{WEBHOOK_PATH}%0a",
+        f"{WEBHOOK_PATH}/../../metrics",
         "//metrics",
-        f"{HOOK}%2f..%2f..%2fmetrics",
+        f"{WEBHOOK_PATH}%2f..%2f..%2fmetrics",
     ],
 )
-def test_nothing_but_the_door_is_reachable(front: Front, path: str) -> None:
+def test_nothing_but_the_door_is_reachable(front: NginxProxy, path: str) -> None:
     # Sent as it is: a client's library would tidy the path up.
     context = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
     with (
@@ -121,7 +121,7 @@ def test_nothing_but_the_door_is_reachable(front: Front, path: str) -> None:
     assert said == b'{"success": false, "error": "there is nothing here", "code": "NOT_FOUND"}\n'
 
 
-def test_who_does_not_know_the_name_or_speaks_old_tls_gets_no_answer(front: Front) -> None:
+def test_who_does_not_know_the_name_or_speaks_old_tls_gets_no_answer(front: NginxProxy) -> None:
     context = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
     context.check_hostname = False
     old = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
@@ -148,7 +148,7 @@ def test_while_no_web_process_is_there_the_vendor_is_told_to_come_again(
 
 
 @contextmanager
-def delivering(front: Front) -> Iterator[list[int]]:
+def delivering(front: NginxProxy) -> Iterator[list[int]]:
     """Deliveries from three clients during the block, without a pause that anybody could restart in: their answers."""
     answers: list[int] = []
     enough = threading.Event()
@@ -168,18 +168,18 @@ def delivering(front: Front) -> Iterator[list[int]]:
             thread.join()
 
 
-def test_trailing_slash_passes(front: Front) -> None:
+def test_trailing_slash_passes(front: NginxProxy) -> None:
     body = event_body(new_id())
-    assert front.send("POST", f"{HOOK}/", body, signed(body)).status == 202
+    assert front.send("POST", f"{WEBHOOK_PATH}/", body, signed(body)).status == 202
 
 
-def test_burst_of_the_vendor_passes_whole(front: Front) -> None:
+def test_burst_of_the_vendor_passes_whole(front: NginxProxy) -> None:
     with ThreadPoolExecutor(20) as pool:
         statuses = list(pool.map(lambda _: front.deliver(event_body(new_id())).status, range(600)))
     assert set(statuses) == {202}
 
 
-def test_address_beyond_its_rate_gets_a_429(front: Front, folder: Path) -> None:
+def test_address_beyond_its_rate_gets_a_429(front: NginxProxy, folder: Path) -> None:
     slower = {"rate=300r/s": "rate=1r/m", "burst=3000": "burst=5"}
     with running(front.system, folder / "slower", front.system.port, changes=slower) as limited:
         responses = [limited.deliver(event_body(new_id())) for _ in range(8)]
@@ -188,20 +188,20 @@ def test_address_beyond_its_rate_gets_a_429(front: Front, folder: Path) -> None:
     assert responses[-1].headers["Retry-After"] == "30"
 
 
-def test_address_beyond_its_connections_gets_a_429(front: Front, folder: Path) -> None:
+def test_address_beyond_its_connections_gets_a_429(front: NginxProxy, folder: Path) -> None:
     body = event_body(new_id())
     with running(
         front.system, folder / "fewer", front.system.port, changes={"connections 500": "connections 3"}
     ) as limited:
         with ExitStack() as stack:
             for _ in range(3):
-                stack.enter_context(limited.beginning_of(body))
+                stack.enter_context(limited.send_incomplete(body))
             assert eventually(lambda: limited.deliver(body).status == 429)
         assert eventually(lambda: limited.deliver(body).status == 202)
 
 
 @pytest.mark.long
-def test_web_processes_restarted_in_turn_turn_no_delivery_away(front: Front, folder: Path) -> None:
+def test_web_processes_restarted_in_turn_turn_no_delivery_away(front: NginxProxy, folder: Path) -> None:
     first = front.system
     with System(folder, **{**first.settings, "PORT": None}) as second:
         second.settings["PORT"] = str(second.port)
@@ -222,10 +222,10 @@ def test_web_processes_restarted_in_turn_turn_no_delivery_away(front: Front, fol
 
 def test_its_limits_are_webs() -> None:
     text = (DEPLOY / "nginx.conf").read_text()
-    assert f"client_max_body_size {LARGEST_BODY // 1024}k;" in text
-    assert f"client_body_buffer_size {LARGEST_BODY // 1024}k;" in text
-    assert f"client_header_timeout {HEAD_SECONDS:.0f}s;" in text
-    assert f"client_body_timeout {BODY_SECONDS:.0f}s;" in text
+    assert f"client_max_body_size {MAX_BODY_BYTES // 1024}k;" in text
+    assert f"client_body_buffer_size {MAX_BODY_BYTES // 1024}k;" in text
+    assert f"client_header_timeout {HEADERS_TIMEOUT_SECONDS:.0f}s;" in text
+    assert f"client_body_timeout {BODY_TIMEOUT_SECONDS:.0f}s;" in text
 
 
 def test_no_web_process_is_taken_for_dead() -> None:

@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.alerts.evaluator import WINDOW_SECONDS
+from service.alerts.evaluator import NOTIFICATION_WINDOW_SECONDS
 from service.storage.database import transaction
 from service.storage.notifications import LEASE_SECONDS, claim
-from tests.support.alerting import REMINDER, end, fail, office, settled
+from tests.support.alerting import REMINDER, alerting_harness, end, fail, settled
 
 if TYPE_CHECKING:
-    from tests.support.alerting import Hook, Office
+    from tests.support.alerting import AlertingHarness, NotificationReceiver
 
 
 # --- one message
 
 
 @pytest.mark.parametrize("number", [1, 37, 500])
-def test_failures_of_one_time_are_one_message(here: Office, hook: Hook, number: int) -> None:
+def test_failures_of_one_time_are_one_message(here: AlertingHarness, hook: NotificationReceiver, number: int) -> None:
     ids = fail(here, number)
     here.look()
     here.send()
@@ -39,7 +39,7 @@ def test_failures_of_one_time_are_one_message(here: Office, hook: Hook, number: 
     ]
 
 
-def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: Hook) -> None:
+def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: NotificationReceiver) -> None:
     settings = {"alert_urls": hook.url, "alert_show_names": True, "public_url": "https://mirror.example.com/"}
     with settled(database_url, **settings) as here:
         (model_id, *_) = fail(here, 6)
@@ -57,25 +57,27 @@ def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: H
         assert "secret" not in str(kept)
 
 
-def test_an_alert_that_ends_in_its_own_window_is_never_told(here: Office, hook: Hook) -> None:
+def test_an_alert_that_ends_in_its_own_window_is_never_told(here: AlertingHarness, hook: NotificationReceiver) -> None:
     fail(here, 3)
     here.look()
-    here.let_pass(WINDOW_SECONDS - 5)
+    here.advance_time(NOTIFICATION_WINDOW_SECONDS - 5)
     end(here)
     here.look()
     here.deliver()
-    here.let_pass(REMINDER)
+    here.advance_time(REMINDER)
     here.deliver()
     assert hook.got == []
     assert len(here.alerts(only_open=False)) == 3
 
 
-def test_what_ends_while_it_is_handed_out_is_not_told_as_open(here: Office, hook: Hook) -> None:
+def test_what_ends_while_it_is_handed_out_is_not_told_as_open(
+    here: AlertingHarness, hook: NotificationReceiver
+) -> None:
     fail(here, 1)
     here.look()
     end(here)
     # Nobody has looked since then: the handing out does.
-    here.let_pass(WINDOW_SECONDS)
+    here.advance_time(NOTIFICATION_WINDOW_SECONDS)
     here.watch.tick()
     here.send()
     assert hook.got == []
@@ -84,7 +86,9 @@ def test_what_ends_while_it_is_handed_out_is_not_told_as_open(here: Office, hook
 # --- restarts
 
 
-def test_a_restart_of_everything_sends_nothing_twice_and_loses_nothing(here: Office, hook: Hook) -> None:
+def test_a_restart_of_everything_sends_nothing_twice_and_loses_nothing(
+    here: AlertingHarness, hook: NotificationReceiver
+) -> None:
     fail(here, 2)
     for step in (here.look, here.deliver, here.deliver):
         here.restart()
@@ -100,10 +104,10 @@ def test_a_restart_of_everything_sends_nothing_twice_and_loses_nothing(here: Off
     assert hook.titles == ["2 models failed", "2 failed models are well again"]
 
 
-def test_what_a_process_that_died_had_in_hand_is_sent_again(here: Office, hook: Hook) -> None:
+def test_what_a_process_that_died_had_in_hand_is_sent_again(here: AlertingHarness, hook: NotificationReceiver) -> None:
     fail(here, 1)
     here.look()
-    here.let_pass(WINDOW_SECONDS)
+    here.advance_time(NOTIFICATION_WINDOW_SECONDS)
     here.look()
     (receiver,) = here.sql("select digest from headshotpro.receivers")
     with transaction(here.engine) as connection:
@@ -113,18 +117,20 @@ def test_what_a_process_that_died_had_in_hand_is_sent_again(here: Office, hook: 
     here.restart()
     here.send()
     assert hook.got == []
-    here.let_pass(LEASE_SECONDS)
+    here.advance_time(LEASE_SECONDS)
     here.send()
     assert hook.titles == ["1 model failed"]
 
 
-def test_two_processes_send_a_message_once(here: Office, hook: Hook, database_url: str) -> None:
+def test_two_processes_send_a_message_once(
+    here: AlertingHarness, hook: NotificationReceiver, database_url: str
+) -> None:
     fail(here, 1)
     with settled(database_url, alert_urls=hook.url) as another:
         for one in (here, another):
             one.look()
         for one in (here, another):
-            one.let_pass(WINDOW_SECONDS)
+            one.advance_time(NOTIFICATION_WINDOW_SECONDS)
             one.look()
             one.desk.tick()
         for one in (here, another):
@@ -136,19 +142,19 @@ def test_two_processes_send_a_message_once(here: Office, hook: Hook, database_ur
 # --- reminders
 
 
-def test_reminders_come_together_until_somebody_takes_note(here: Office, hook: Hook) -> None:
+def test_reminders_come_together_until_somebody_takes_note(here: AlertingHarness, hook: NotificationReceiver) -> None:
     fail(here, 2)
     here.look()
     here.deliver()
-    here.let_pass(600)
+    here.advance_time(600)
     fail(here, 3)
     here.look()
     here.deliver()
-    here.let_pass(REMINDER - 700)
+    here.advance_time(REMINDER - 700)
     here.look()
     here.send()
     assert hook.titles == ["2 models failed", "1 model failed"]
-    here.let_pass(200)
+    here.advance_time(200)
     here.look()
     here.send()
     here.restart()
@@ -156,7 +162,7 @@ def test_reminders_come_together_until_somebody_takes_note(here: Office, hook: H
     here.send()
     assert hook.titles[2:] == ["still open: 3 models failed"]
     here.sql("update headshotpro.alerts set acknowledged_at = now()")
-    here.let_pass(3 * REMINDER)
+    here.advance_time(3 * REMINDER)
     here.look()
     here.deliver()
     assert len(hook.got) == 3
@@ -166,14 +172,14 @@ def test_reminders_come_together_until_somebody_takes_note(here: Office, hook: H
     assert hook.titles[3:] == ["3 failed models are well again"]
 
 
-def test_a_reminder_comes_with_what_is_told_at_that_time(here: Office, hook: Hook) -> None:
+def test_a_reminder_comes_with_what_is_told_at_that_time(here: AlertingHarness, hook: NotificationReceiver) -> None:
     fail(here, 1)
     here.look()
     here.deliver()
-    here.let_pass(REMINDER - 10)
+    here.advance_time(REMINDER - 10)
     fail(here, 2)
     here.look()
-    here.let_pass(WINDOW_SECONDS - 1)
+    here.advance_time(NOTIFICATION_WINDOW_SECONDS - 1)
     here.look()
     here.send()
     assert hook.titles == ["1 model failed"]
@@ -181,27 +187,29 @@ def test_a_reminder_comes_with_what_is_told_at_that_time(here: Office, hook: Hoo
     assert hook.titles[1:] == ["1 model failed; still open: 1 model failed"]
 
 
-def test_0_turns_reminders_off(database_url: str, hook: Hook) -> None:
+def test_0_turns_reminders_off(database_url: str, hook: NotificationReceiver) -> None:
     with settled(database_url, alert_urls=hook.url, alert_reminder_seconds=0) as here:
         fail(here, 1)
         here.look()
         here.deliver()
-        here.let_pass(1_000_000)
+        here.advance_time(1_000_000)
         here.deliver()
         assert hook.titles == ["1 model failed"]
 
 
-def test_reminders_that_a_broken_receiver_missed_are_told_once(here: Office, hook: Hook) -> None:
+def test_reminders_that_a_broken_receiver_missed_are_told_once(
+    here: AlertingHarness, hook: NotificationReceiver
+) -> None:
     fail(here, 1)
     here.look()
     here.deliver()
     hook.status = 500
     for _ in range(3):
-        here.let_pass(REMINDER)
+        here.advance_time(REMINDER)
         here.look()
         here.send()
     hook.status = 200
-    here.let_pass(REMINDER)
+    here.advance_time(REMINDER)
     here.look()
     here.send()
     assert hook.titles == ["1 model failed", "still open: 1 model failed"]
@@ -210,8 +218,8 @@ def test_reminders_that_a_broken_receiver_missed_are_told_once(here: Office, hoo
 # --- the past
 
 
-def test_the_past_is_told_in_one_message(database_url: str, hook: Hook) -> None:
-    with office(database_url, alert_urls=hook.url) as here:
+def test_the_past_is_told_in_one_message(database_url: str, hook: NotificationReceiver) -> None:
+    with alerting_harness(database_url, alert_urls=hook.url) as here:
         ids = fail(here, 40)
         here.sql("update headshotpro.model_changes set from_status = null, source = 'pull'")
         here.sql(
@@ -227,14 +235,14 @@ def test_the_past_is_told_in_one_message(database_url: str, hook: Hook) -> None:
         assert here.alerts() == []
 
 
-def test_old_notices_are_forgotten_but_for_what_is_open(here: Office, hook: Hook) -> None:
+def test_old_notices_are_forgotten_but_for_what_is_open(here: AlertingHarness, hook: NotificationReceiver) -> None:
     fail(here, 2)
     here.look()
     here.deliver()
     here.sql("update headshotpro.models set status = 'active' where id = %s", f"{0:024x}")
     here.look()
     here.deliver()
-    here.let_pass(8 * 86_400)
+    here.advance_time(8 * 86_400)
     here.restart()
     here.look()
     assert [row["what"] for row in here.sql("select what from headshotpro.notices order by id")] == [

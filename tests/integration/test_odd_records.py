@@ -174,7 +174,7 @@ def test_record_that_is_well_again_resolves_its_row(odd: StartOdd) -> None:
 
 
 def test_resolved_rows_are_kept_as_long_as_events(odd: StartOdd) -> None:
-    from service.mirror.retention import Keeping, tidy
+    from service.mirror.retention import RetentionLimits, tidy
 
     _, here = odd([model(1, teamId=5), model(2, teamId=5), model(3, teamId=5)])
     here.pull()
@@ -183,7 +183,7 @@ def test_resolved_rows_are_kept_as_long_as_events(odd: StartOdd) -> None:
             f"update headshotpro.set_aside set resolved_at = now() - interval '{days} days' where model_id = %s",
             model(number)["id"],
         )
-    tidy(here.runtime.engine, Keeping(30, 0, 30), 5)
+    tidy(here.runtime.engine, RetentionLimits(30, 0, 30), 5)
     left = [row["model_id"] for row in here.sql("select model_id from headshotpro.set_aside order by model_id")]
     assert left == [model(2)["id"], model(3)["id"]]
 
@@ -270,7 +270,7 @@ def test_odd_photo_count_is_absent_and_stops_no_refetch(odd: StartOdd, count: An
     here.refetch()
     assert (here.model(first)["photo_count"], here.model(first)["favorite_photo_id"]) == (None, "p1")
     assert here.model(second)["photo_count"] == 40
-    assert here.wishes() == {}
+    assert here.refetch_requests() == {}
     rows = [(row["model_id"], row["fields"]) for row in open_rows(here)]
     assert rows == [(first, ["photoCount"])]
     here.sql("update headshotpro.set_aside set found_at = found_at - interval '1 minute'")
@@ -319,7 +319,7 @@ def test_unexpected_error_postpones_one_refetch(odd: StartOdd, monkeypatch: pyte
     monkeypatch.setattr(module, "from_single", crash)
     waiting(here, first, second)
     here.refetch()
-    assert here.wishes().keys() == {first}
+    assert here.refetch_requests().keys() == {first}
     assert here.model(second)["photo_count"] == 40
 
 
@@ -331,7 +331,7 @@ def test_lock_on_one_model_postpones_its_refetch_alone(odd: StartOdd, monkeypatc
     waiting(here, first, second)
     with locked(here.settings.postgres_url, first):
         here.refetch()
-        assert here.wishes().keys() == {first}
+        assert here.refetch_requests().keys() == {first}
         assert here.model(second)["photo_count"] == 40
 
 

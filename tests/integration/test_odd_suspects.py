@@ -10,7 +10,7 @@ from service.mirror import deletions
 from service.mirror import pull as pulling
 from service.mirror import pull_slice as slice_
 from service.upstream import retry
-from tests.support.alerting import office
+from tests.support.alerting import alerting_harness
 from tests.support.cli import Cli
 from tests.support.list_vendor import model, models
 from tests.support.system import event_body
@@ -29,7 +29,7 @@ NEVER_BORN = "f" * 24
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waits between the tries of a GET, hardly any between rounds."""
-    monkeypatch.setattr(retry, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "_FIRST_BACKOFF", 0.001)
     monkeypatch.setattr(pulling, "ROUND_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(slice_, "FAILURE_PAUSE_SECONDS", 0.01)
 
@@ -149,7 +149,7 @@ def test_set_aside_record_alerts_until_it_is_read(odd: StartOdd) -> None:
     vendor, here = odd([model(1, teamId=5), None])
     assert here.pull()["status"] == "complete"
     here.sql("update headshotpro.set_aside set found_at = found_at - interval '1 minute'")
-    with office(here.settings.postgres_url) as watch:
+    with alerting_harness(here.settings.postgres_url) as watch:
         watch.look()
         (alert,) = watch.alerts()
         assert alert["kind"] == "records_set_aside"

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from service import config
-from service.api.reads import Reader
+from service.api.reads import MirrorReader
 from service.errors import MirrorError
 from tests.support.api import MODELS, Api
 from tests.support.cli import Cli
 from tests.support.webhook_endpoint import assert_refused
-from workers.job_errors import told_without_values
+from workers.job_errors import redact_job_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,10 +73,10 @@ def test_key_that_the_vendor_repeats_is_redacted_everywhere(
 def test_sql_of_a_failing_read_is_in_no_log_and_no_answer(
     mirrored: Mirror, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_reader: Reader, _model_id: str) -> None:
+    def fail(_reader: MirrorReader, _model_id: str) -> None:
         raise IntegrityError(STATEMENT, {"email": PERSON}, psycopg.errors.UniqueViolation(WORDS))
 
-    monkeypatch.setattr(Reader, "one", fail)
+    monkeypatch.setattr(MirrorReader, "one", fail)
     answer = Api.of(mirrored).call("GET", "/507f1f77bcf86cd799439011")
     assert_refused(answer, 500, "ERROR")
     logged = capfd.readouterr().err
@@ -86,7 +86,7 @@ def test_sql_of_a_failing_read_is_in_no_log_and_no_answer(
 
 
 def test_rq_gets_no_words_of_a_failed_job(capfd: pytest.CaptureFixture[str]) -> None:
-    @told_without_values
+    @redact_job_errors
     def job() -> None:
         raise psycopg.errors.UniqueViolation(WORDS)
 
@@ -100,7 +100,7 @@ def test_command_that_fails_prints_no_row(cli: Cli, monkeypatch: pytest.MonkeyPa
     def fail(*_arguments: Any) -> None:
         raise psycopg.errors.UniqueViolation(WORDS)
 
-    monkeypatch.setattr("service.storage.events.listed", fail)
+    monkeypatch.setattr("service.storage.events.list_rows", fail)
     done = cli.run("events", "list")
     assert done.status == 1
     assert "UniqueViolation" in done.err
@@ -119,7 +119,7 @@ def test_what_cannot_be_an_id_is_a_404_and_asks_no_server(mirrored: Mirror, mode
             f"{MODELS}/{model_id}{query}", method=method, headers={"Authorization": "Bearer key-of-ours"}
         )
         assert answer.status_code == 404, (method, query)
-    assert not mirrored.asked("/organization/models/:modelId")
+    assert not mirrored.request_counts("/organization/models/:modelId")
 
 
 ODD = (

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 from werkzeug import Response
 
-from service.errors import EmbeddedError, MirrorError
-from tests.support.alerting import Hook, fail, settled, smtp_server
+from service.errors import LocalServerError, MirrorError
+from tests.support.alerting import NotificationReceiver, fail, settled, smtp_server
 from tests.support.cli import Cli
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def test_an_error_from_outside_is_one_line_without_control_characters(
 
 def test_a_servers_log_in_an_error_keeps_its_lines(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
-        raise EmbeddedError("it did not start: FATAL: \x1b[2J\nHINT: wait")
+        raise LocalServerError("it did not start: FATAL: \x1b[2J\nHINT: wait")
 
     monkeypatch.setattr("service.cli.opening.open_engine", refuse)
     assert run.run("models", "list").err == "headshot-mirror: it did not start: FATAL: \\x1b[2J\nHINT: wait\n"
@@ -183,7 +183,7 @@ def notify(database_url: str, url: str) -> str:
     return model_id
 
 
-def test_a_title_is_one_line_of_text_in_a_notification(database_url: str, hook: Hook) -> None:
+def test_a_title_is_one_line_of_text_in_a_notification(database_url: str, hook: NotificationReceiver) -> None:
     model_id = notify(database_url, hook.url)
     (message,) = hook.got
     assert f"  {model_id} ({ONE_LINE})" in message["message"].splitlines()

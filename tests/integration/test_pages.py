@@ -11,15 +11,15 @@ import psycopg
 import pytest
 from msgspec import UNSET
 
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.merge import Observation
 from service.mirror.observe import from_absence, from_list
-from service.mirror.pages import Found, merge_pages
-from service.mirror.prefetch import Read, marks_of
-from service.mirror.walk import Page, Walk
+from service.mirror.pages import PagesResult, merge_pages
+from service.mirror.prefetch import FetchedPage, marks_of
+from service.mirror.walk import Walk, WalkPage
 from service.storage import database, erasure, pages, refetches
 from service.storage.database import transaction
-from service.storage.models import CLOCKS
+from service.storage.models import CLOCK_COLUMNS
 from service.upstream.payloads import ListedModel
 from tests.support.system import new_id, rows
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    Merge = Callable[[Connection, Sequence[Read]], object]
+    Merge = Callable[[Connection, Sequence[FetchedPage]], object]
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 STATUSES = ("onboarding", "pending", "active", "failed", "deleted", "zombie", None)
@@ -42,21 +42,21 @@ def engine(database_url: str) -> Iterator[Engine]:
     opened.dispose()
 
 
-def by_sets(connection: Connection, reads: Sequence[Read]) -> Found:
+def by_sets(connection: Connection, reads: Sequence[FetchedPage]) -> PagesResult:
     return merge_pages(connection, reads, 7, NOON)
 
 
-def one_by_one(connection: Connection, reads: Sequence[Read]) -> None:
+def one_by_one(connection: Connection, reads: Sequence[FetchedPage]) -> None:
     """As a pull did before it knew sets."""
     apply(
         connection,
         [
-            Sighting(from_list(model, read.page.sent_at, read.answered_at), "pull", pull_id=7)
+            SourcedObservation(from_list(model, read.page.sent_at, read.received_at), "pull", pull_id=7)
             for read in reads
             for model in read.models
         ],
     )
-    refetches.settle_profiles(connection, sorted({model_id for read in reads for model_id in read.page.ids}))
+    refetches.complete_profiles(connection, sorted({model_id for read in reads for model_id in read.page.ids}))
 
 
 def a_model(model_id: str, **fields: Any) -> ListedModel:
@@ -75,10 +75,10 @@ def a_model(model_id: str, **fields: Any) -> ListedModel:
     return ListedModel(**{"id": model_id, **told, **fields})
 
 
-def a_page(at: datetime, *models: ListedModel) -> Read:
+def a_page(at: datetime, *models: ListedModel) -> FetchedPage:
     """A page that was read."""
-    page = Page([model.id for model in models], [], len(models), full=False, has_more=False, sent_at=at)
-    return Read(page, models, marks_of(models), at + timedelta(seconds=3), joined=True, walk=Walk())
+    page = WalkPage([model.id for model in models], [], len(models), full=False, has_more=False, sent_at=at)
+    return FetchedPage(page, models, marks_of(models), at + timedelta(seconds=3), joined=True, walk=Walk())
 
 
 # --- whatever is told
@@ -130,7 +130,7 @@ class World:
         elif dice < 0.5:
             fields = {**seen.fields, "email": "b@example.com", "photo_count": 40}
             seen = Observation(model_id, at, at + timedelta(seconds=3), fields, alive=True)
-        return lambda connection, _: apply(connection, [Sighting(seen, "webhook")])
+        return lambda connection, _: apply(connection, [SourcedObservation(seen, "webhook")])
 
 
 def ended(engine: Engine, url: str, seed: int, merge: Merge) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def ended(engine: Engine, url: str, seed: int, merge: Merge) -> list[dict[str, A
             step(connection, merge)
     return [
         *rows(url, "select to_jsonb(m) - 'updated_at' - 'erased_at' as row from headshotpro.models as m order by id"),
-        *rows(url, f"select {', '.join(('model_id', *CLOCKS))} from headshotpro.model_clocks order by model_id"),
+        *rows(url, f"select {', '.join(('model_id', *CLOCK_COLUMNS))} from headshotpro.model_clocks order by model_id"),
         *rows(
             url,
             "select to_jsonb(c) - 'id' - 'recorded_at' as row from headshotpro.model_changes as c "
@@ -166,7 +166,7 @@ def test_a_model_that_two_pages_show_alike_counts_once(engine: Engine, database_
     model_id = new_id()
     reads = [a_page(NOON + timedelta(seconds=place), a_model(model_id)) for place in (1, 2)]
     with transaction(engine, by_key=True) as connection:
-        assert by_sets(connection, reads) == Found(1, 1, 0, 0)
+        assert by_sets(connection, reads) == PagesResult(1, 1, 0, 0)
     (clock,) = rows(database_url, "select core_at, shown_at from headshotpro.model_clocks")
     assert clock["core_at"] == clock["shown_at"] == reads[1].page.sent_at
     assert rows(database_url, "select count(*) as number from headshotpro.model_changes") == [{"number": 1}]
@@ -184,7 +184,7 @@ def test_of_two_pages_that_differ_about_a_model_the_later_holds(engine: Engine, 
         a_page(NOON + timedelta(seconds=61), a_model(model_id, status="active")),
     ]
     with transaction(engine, by_key=True) as connection:
-        assert by_sets(connection, reads) == Found(0 if known else 1, 0 if known else 1, 1 if known else 0, 0)
+        assert by_sets(connection, reads) == PagesResult(0 if known else 1, 0 if known else 1, 1 if known else 0, 0)
     assert rows(database_url, "select status from headshotpro.models") == [{"status": "active"}]
 
 
@@ -220,8 +220,10 @@ def test_while_a_model_is_unknown_none_is_locked(engine: Engine, database_url: s
     lock = "select from headshotpro.model_clocks for update nowait"
     for reads, locked in (([known, unknown], False), ([known], True)):
         ids = sorted(model_id for read in reads for model_id in read.page.ids)
-        marks = [mark for read in reads for mark in read.marks]
-        shown = pages.Shown(ids, marks, [False] * len(ids), [*range(len(ids))], [NOON] * len(ids), [None] * len(ids))
+        digests = [mark for read in reads for mark in read.digests]
+        shown = pages.ShownModels(
+            ids, digests, [False] * len(ids), [*range(len(ids))], [NOON] * len(ids), [None] * len(ids)
+        )
         with transaction(engine, by_key=True) as connection, psycopg.connect(database_url) as other:
             met = pages.confirm(connection, shown, ids, NOON)
             assert met.missing == ({unknown.page.ids[0]} if not locked else set())

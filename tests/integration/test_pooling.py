@@ -15,14 +15,14 @@ import psycopg
 import pytest
 
 from service.local.servers import free_port, write_private
-from service.local.servers.privilege import disguise
-from service.parent_death import leashed
+from service.local.servers.privilege import find_user_switch
+from service.parent_death import die_with_parent
 from service.storage.migrations import schema
 from tests.integration.test_schema import picture
-from tests.support.drainer import minutes, never_one_by_one, opened
+from tests.support.drainer import forbid_single_event_batches, minutes, opened
 from tests.support.processes import eventually
 from tests.support.system import event_body, new_id
-from tests.support.threads import at_once
+from tests.support.threads import run_concurrently
 from tests.support.tools import found, needs
 from tests.support.upgrades import fill, make
 
@@ -52,7 +52,10 @@ def pooled_url(folder: Path, empty_database_url: str) -> Iterator[str]:
     """The empty database as clients see it behind a pooler that keeps eight connections."""
     server, port = urlsplit(empty_database_url), free_port()
     write_private(folder / "pgbouncer.ini", CONFIG.format(server=server, port=port, size=CONNECTIONS))
-    command = [*disguise().prefix, *leashed([str(PGBOUNCER), "-q", str(folder / "pgbouncer.ini")], SIGTERM)]
+    command = [
+        *find_user_switch().prefix,
+        *die_with_parent([str(PGBOUNCER), "-q", str(folder / "pgbouncer.ini")], SIGTERM),
+    ]
     url = f"postgresql://anybody@127.0.0.1:{port}{server.path}"
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as pooler:
         try:
@@ -75,7 +78,7 @@ def test_migrators_take_turns_and_leave_no_setting_behind(
 ) -> None:
     make(empty_database_url)
     fill(empty_database_url, 100)
-    at_once(*[lambda: schema.migrate(pooled_url)] * 3)
+    run_concurrently(*[lambda: schema.migrate(pooled_url)] * 3)
     assert picture(empty_database_url) == picture(database_url)
     with ExitStack() as clients:
         # Each is in a transaction, and so has one of the pooler's connections for itself.
@@ -88,7 +91,7 @@ def test_migrators_take_turns_and_leave_no_setting_behind(
 def test_drains_share_the_poolers_connections(
     pooled_url: str, empty_database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never_one_by_one(monkeypatch)
+    forbid_single_event_batches(monkeypatch)
     schema.migrate(empty_database_url)
     with ExitStack() as stack:
         drainers = [stack.enter_context(opened(pooled_url, redis_url)) for _ in range(3)]

@@ -24,9 +24,9 @@ from service.config import environment
 from service.local.servers import Valkey
 from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
-from tests.support.system import HOOK, System, event_body, model_row, new_id, procfile, rows, signed
-from tests.support.threads import at_once
-from tests.support.vendor import Caller
+from tests.support.system import WEBHOOK_PATH, System, event_body, model_row, new_id, procfile, rows, signed
+from tests.support.threads import run_concurrently
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,7 @@ def test_hundreds_of_deliveries_at_once_are_all_applied(everything: System) -> N
         for model in some:
             assert everything.deliver(event_body(model, status="active")).status == 202
 
-    at_once(*[partial(deliver, models[start::8]) for start in range(8)])
+    run_concurrently(*[partial(deliver, models[start::8]) for start in range(8)])
     query = "select count(*) from headshotpro.models where id = any(%s) and status = 'active'"
     assert eventually(lambda: rows(database_of(everything), query, models) == [{"count": 400}], 20)
 
@@ -246,8 +246,8 @@ def test_the_processes_mirror_a_vendor_and_end_when_asked_also_while_they_are_bu
     }
     with System(folder, **settings) as system:
         started = system.start_all()
-        caller = Caller(vendor)
-        caller.control("POST", "/webhook", {"url": system.url + HOOK})
+        caller = SandboxClient(vendor)
+        caller.control("POST", "/webhook", {"url": system.url + WEBHOOK_PATH})
         count = "select count(*) from headshotpro.models"
         assert eventually(lambda: rows(database_url, count) == [{"count": 400}], 30), system.logs()
 
@@ -269,7 +269,7 @@ def test_the_processes_mirror_a_vendor_and_end_when_asked_also_while_they_are_bu
         assert eventually(lambda: not processes_in(folder), 5), processes_in(folder)
 
 
-def time_until_deleted(system: System, caller: Caller, model: str) -> float:
+def time_until_deleted(system: System, caller: SandboxClient, model: str) -> float:
     before = time.monotonic()
     caller.control("DELETE", f"/models/{model}?events=1")
     assert eventually(lambda: status_of(system, model) == "deleted", 20), system.logs()
@@ -301,8 +301,8 @@ def test_jobs_leave_no_keys_behind(lonely_worker: System, redis_url: str) -> Non
 
         def run_jobs(number: int) -> set[bytes]:
             for _ in range(number):
-                assert eventually(lambda: asked.ask(Job.TIDY))
-                assert eventually(lambda: not client.exists(Job.TIDY.flag)), lonely_worker.logs()
+                assert eventually(lambda: asked.enqueue(Job.APPLY_RETENTION))
+                assert eventually(lambda: not client.exists(Job.APPLY_RETENTION.flag)), lonely_worker.logs()
             passing = ("rq:job:*", "rq:execution*")
             assert eventually(lambda: not [key for kind in passing for key in client.scan_iter(kind)])
             return set(client.scan_iter())

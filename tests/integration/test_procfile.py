@@ -12,10 +12,21 @@ import urllib3
 
 from service.config import environment
 from service.local.servers import free_port
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from tests.support.dockerfile import only
 from tests.support.processes import eventually, processes_in
-from tests.support.system import API_KEY, HOOK, NOWHERE, PROGRAMS, ROOT, SECRET, event_body, model_row, new_id, signed
+from tests.support.system import (
+    API_KEY,
+    NOWHERE,
+    PROGRAMS,
+    ROOT,
+    SECRET,
+    WEBHOOK_PATH,
+    event_body,
+    model_row,
+    new_id,
+    signed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +55,7 @@ class Runner:
         command = [*HONCHO, "-d", folder]
         subprocess.run([*command, "start", "release"], **self._options, check=True, capture_output=True)
         with self.log.open("wb") as output:
-            start = leashed([*command, "start", "-p", str(self.port), "web", "worker", "clock"], SIGTERM)
+            start = die_with_parent([*command, "start", "-p", str(self.port), "web", "worker", "clock"], SIGTERM)
             self.process = subprocess.Popen(start, **self._options, stdout=output, stderr=output)
 
     def health(self, port: int) -> int:
@@ -70,7 +81,7 @@ def test_a_runner_keeps_the_mirror_running_and_ends_it(runner: Runner, folder: P
     assert runner.health(free_port()) != 0
     model = new_id()
     body = event_body(model)
-    url = f"http://127.0.0.1:{runner.port}{HOOK}"
+    url = f"http://127.0.0.1:{runner.port}{WEBHOOK_PATH}"
     assert urllib3.request("POST", url, body=body, headers=signed(body), retries=False).status == 202
     assert eventually(lambda: model_row(runner.database_url, model), 30), runner.log.read_text()
     runner.process.terminate()

@@ -15,7 +15,7 @@ import urllib3
 import yaml
 
 from service.local.servers import free_port
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from tests.support.documents import DEPLOY
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, new_id
@@ -88,7 +88,9 @@ def scraped(config: Path, folder: Path, database_url: str, redis_url: str) -> It
         address = f"127.0.0.1:{free_port()}"
         options = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}"]
         with (config / "log").open("wb") as log:
-            process = subprocess.Popen(leashed([PROMETHEUS, *options], SIGTERM), cwd=config, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                die_with_parent([PROMETHEUS, *options], SIGTERM), cwd=config, stdout=log, stderr=log
+            )
         yield system, f"http://{address}/api/v1"
         process.terminate()
         process.wait(15)

@@ -25,22 +25,22 @@ def counted(row: dict[str, Any]) -> tuple[str, int, int, int]:
 
 def test_10000_models_take_54_list_requests_and_a_second_pull_writes_nothing(mirror: StartMirror) -> None:
     here = mirror(models=10_000)
-    alive = len(here.living())
+    alive = len(here.live_ids())
     first = here.pull()
     assert counted(first) == ("complete", alive, 0, 0)
-    assert here.asked(LIST).total() <= 54
+    assert here.request_counts(LIST).total() <= 54
     assert here.differences() == []
 
     before = here.versions()
     here.forget_requests()
-    here.later()
+    here.advance_vendor_clock()
     second = here.pull()
     assert counted(second) == ("complete", 0, 0, 0)
     assert second["models_seen"] == alive
-    assert here.asked(LIST).total() <= 54
+    assert here.request_counts(LIST).total() <= 54
     assert here.versions() == before
     # The row's own count is the sandbox's; one more request asked whose key it is.
-    assert second["requests"] == here.asked(LIST).total() + 1
+    assert second["requests"] == here.request_counts(LIST).total() + 1
 
 
 @pytest.mark.parametrize(("order", "deleted"), [("newest", "listed"), ("oldest", "hidden"), ("oldest", "listed")])
@@ -48,27 +48,27 @@ def test_a_second_pull_writes_nothing_in_any_order_of_the_list(mirror: StartMirr
     here = mirror(models=450, order=order, deleted=deleted)
     here.create(8, status="deleted")
     first = here.pull()
-    shown = len(here.truth()) if deleted == "listed" else len(here.living())
+    shown = len(here.truth()) if deleted == "listed" else len(here.live_ids())
     assert (first["status"], first["models_seen"], first["inserted"]) == ("complete", shown, shown)
     assert here.differences() == []
     assert len(here.sql("select id from headshotpro.models where status = 'deleted'")) == shown - 450
 
     before = here.versions()
-    here.later()
+    here.advance_vendor_clock()
     here.forget_requests()
     assert counted(here.pull()) == ("complete", 0, 0, 0)
     assert here.versions() == before
-    assert here.asked(LIST) == {200: 3}
-    assert here.asked(SINGLE).total() == 0
+    assert here.request_counts(LIST) == {200: 3}
+    assert here.request_counts(SINGLE).total() == 0
 
 
 def test_answers_that_overlap_in_time_cost_no_second_walk(mirror: StartMirror) -> None:
     # The header `Date` has whole seconds: of two pages of one second the later looks older if it took longer.
     here = mirror(models=640)
     time.sleep(1.1 - time.time() % 1)
-    assert counted(here.pull(between=lambda: here.turn(slow=0.4)))[0] == "complete"
-    assert here.asked(LIST) == {200: 4}
-    assert here.asked(SINGLE).total() == 0
+    assert counted(here.pull(between=lambda: here.set_switches(slow=0.4)))[0] == "complete"
+    assert here.request_counts(LIST) == {200: 4}
+    assert here.request_counts(SINGLE).total() == 0
 
 
 # --- deletion by evidence
@@ -79,11 +79,11 @@ def test_a_model_that_vanished_is_buried_by_one_404_after_a_complete_walk(mirror
     gone, stays = here.create(2, status="active")
     here.pull()
     here.vanish(gone["id"])
-    here.later()
+    here.advance_vendor_clock()
     here.forget_requests()
     pull = here.pull()
     assert counted(pull) == ("complete", 0, 0, 1)
-    assert here.asked(SINGLE) == {404: 1}
+    assert here.request_counts(SINGLE) == {404: 1}
     row = here.model(gone["id"])
     assert (row["status"], row["email"]) == ("deleted", gone["email"])
     assert row["deleted_at"] is not None
@@ -101,11 +101,11 @@ def test_a_suspect_that_a_get_shows_alive_lives_on(mirror: StartMirror) -> None:
         """Behind the walk: a model that tells an old creation time, and whose webhook is quicker than the pull."""
         if not late:
             late.extend(here.create(createdAt="2019-01-01T00:00:00.000Z", status="active", events=True))
-            here.hear()
+            here.apply_webhooks()
 
-    here.open_door()
+    here.enable_webhooks()
     here.pull(between=appear)
-    assert here.asked(SINGLE) == {200: 1}
+    assert here.request_counts(SINGLE) == {200: 1}
     assert here.differences() == []
     assert here.model(late[0]["id"])["status"] == "active"
 
@@ -117,7 +117,7 @@ def test_too_many_suspects_are_left_to_a_person(mirror: StartMirror, vanished: i
     models = here.create(15, status="active")
     here.pull()
     here.vanish(*(model["id"] for model in models[:vanished]))
-    here.later()
+    here.advance_vendor_clock()
     here.forget_requests()
     before = here.versions()
     pull = here.pull()
@@ -127,7 +127,7 @@ def test_too_many_suspects_are_left_to_a_person(mirror: StartMirror, vanished: i
     else:
         assert counted(pull) == ("held", 0, 0, 0)
         assert "11 of 15" in pull["error"]
-        assert here.asked(SINGLE).total() == 0
+        assert here.request_counts(SINGLE).total() == 0
         assert here.versions() == before
 
 
@@ -136,7 +136,7 @@ def test_tombstone_limit_is_a_share_of_the_live_models(mirror: StartMirror) -> N
     models = here.create(40, status="active")
     here.pull()
     here.vanish(*(model["id"] for model in models[:20]))
-    here.later()
+    here.advance_vendor_clock()
     assert counted(here.pull()) == ("complete", 0, 0, 20)
 
 
@@ -149,7 +149,7 @@ def test_a_key_of_another_organization_holds_the_pull_and_nothing_is_read(mirror
     pull = here.pull()
     assert pull["status"] == "held"
     assert "org_of_somebody_else" in pull["error"]
-    assert here.asked(LIST).total() == 0
+    assert here.request_counts(LIST).total() == 0
     assert here.versions() == before
 
 
@@ -169,15 +169,15 @@ def test_a_hot_pull_reads_only_the_statuses_that_still_change(mirror: StartMirro
     here.pull()
     for models in made.values():
         here.change(models[0]["id"], title="Renamed")
-    here.later()
+    here.advance_vendor_clock()
     here.forget_requests()
     pull = here.pull(HOT)
     assert counted(pull) == ("complete", 0, 5, 0)
     assert (pull["requests"], pull["pages"], pull["models_seen"]) == (5, 5, 15)
-    assert here.asked(LIST) == {200: 5}
+    assert here.request_counts(LIST) == {200: 5}
     assert here.model(made["failed"][0]["id"])["title"] == "Renamed"
     assert here.model(made["active"][0]["id"])["title"] != "Renamed"
-    assert here.wishes() == {}
+    assert here.refetch_requests() == {}
 
 
 def test_a_model_that_left_the_hot_lists_unannounced_is_looked_up(mirror: StartMirror) -> None:
@@ -186,19 +186,19 @@ def test_a_model_that_left_the_hot_lists_unannounced_is_looked_up(mirror: StartM
     here.pull()
     here.change(finished["id"], status="active", photoCount=40)
     here.vanish(vanished["id"])
-    here.later()
+    here.advance_vendor_clock()
     assert here.pull(HOT)["status"] == "complete"
-    assert {wish["reason"] for wish in here.wishes().values()} == {"left_hot"}
+    assert {wish["reason"] for wish in here.refetch_requests().values()} == {"left_hot"}
     assert _seconds_until_due(here) < 5
     here.forget_requests()
-    here.make_due()
-    here.later()
+    here.make_refetches_due()
+    here.advance_vendor_clock()
     here.refetch()
-    assert here.asked(SINGLE) == {200: 1, 404: 1}
+    assert here.request_counts(SINGLE) == {200: 1, 404: 1}
     row = here.model(finished["id"])
     assert (row["status"], row["photo_count"]) == ("active", 40)
     # The 404 waits for the full pull, which has not looked yet.
-    assert here.wishes().keys() == {vanished["id"]}
+    assert here.refetch_requests().keys() == {vanished["id"]}
     assert here.model(vanished["id"])["status"] == "generatingHeadshots"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.mirror.pull_slice import HOT, MOST_FAILURES
+from service.mirror.pull_slice import HOT, MAX_FAILURES
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def test_whoever_was_there_throughout_is_in_the_mirror(mirror: StartMirror, orde
     # One to three births, deletions and silent disappearances before each list request.
     here = mirror(models=640, drift=1, order=order, deleted=deleted)
     for forget in (True, True, False):
-        before = here.living()
+        before = here.live_ids()
         pull = here.pull()
         assert pull["status"] == "complete"
-        assert here.differences(ids=before & here.living()) == []
-        here.later()
+        assert here.differences(ids=before & here.live_ids()) == []
+        here.advance_vendor_clock()
         # A mirror that knows nobody yet is the one that misses somebody.
         if forget:
             here.sql("truncate headshotpro.models, headshotpro.model_clocks, headshotpro.wishes")
@@ -55,16 +55,16 @@ def test_a_gap_that_many_disappearances_tear_is_read_again(mirror: StartMirror, 
     assert pull["status"] == "complete"
     # The thirty were in its first page, so this pull does not miss them; the next one does.
     assert pull["tombstoned"] == 0
-    assert here.differences(ids=here.living()) == []
+    assert here.differences(ids=here.live_ids()) == []
     # One page did not join what was read before it, and the walk stepped back.
-    assert here.asked() == {200: pull["pages"]}
+    assert here.request_counts() == {200: pull["pages"]}
     assert pull["pages"] > 3
 
 
 def test_models_that_are_met_twice_break_nothing(mirror: StartMirror) -> None:
     # The list shows the newest first, so births push what was read into the next page.
     here = mirror(models=450)
-    before = here.living()
+    before = here.live_ids()
     pull = here.pull(between=lambda: here.create(15))
     assert pull["status"] == "complete"
     assert here.differences(ids=before) == []
@@ -77,7 +77,7 @@ def test_models_that_are_met_twice_break_nothing(mirror: StartMirror) -> None:
 def test_a_swap_that_the_total_does_not_tell_hides_nobody(mirror: StartMirror) -> None:
     # One leaves the head, one joins the tail: the total stands still and every offset moves by one.
     here = mirror(models=450, order="oldest")
-    before = here.living()
+    before = here.live_ids()
     leaving: Iterator[str] = iter([model["id"] for model in here.vendor.walk(200)])
 
     def swap() -> None:
@@ -85,7 +85,7 @@ def test_a_swap_that_the_total_does_not_tell_hides_nobody(mirror: StartMirror) -
         here.create()
 
     assert here.pull(between=swap)["status"] == "complete"
-    assert here.differences(ids=before & here.living()) == []
+    assert here.differences(ids=before & here.live_ids()) == []
 
 
 # --- what was read before a webhook and comes after it
@@ -93,7 +93,7 @@ def test_a_swap_that_the_total_does_not_tell_hides_nobody(mirror: StartMirror) -
 
 def test_a_page_that_was_read_before_a_webhook_does_not_overwrite_it(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="onboarding")
     here.pull()
     # The vendor delays an answer either before it reads its data or after that: only the latter makes the race.
@@ -103,23 +103,23 @@ def test_a_page_that_was_read_before_a_webhook_does_not_overwrite_it(mirror: Sta
 def _race(here: Mirror, model_id: str) -> bool:
     """Change a model while a page that shows it is on its way; whether that page still told the old status."""
     here.change(model_id, status="onboarding", events=True)
-    here.hear()
-    here.later()
+    here.apply_webhooks()
+    here.advance_vendor_clock()
     here.sql("delete from headshotpro.wishes")
     looks: list[tuple[str, bool]] = []
 
     def look() -> None:
-        looks.append((here.model(model_id)["status"], model_id in here.wishes()))
+        looks.append((here.model(model_id)["status"], model_id in here.refetch_requests()))
 
     # The first request of a hot pull is for those in onboarding; while it is answered, the change's webhook comes.
-    here.turn(slow=2)
+    here.set_switches(slow=2)
     pull = threading.Thread(target=lambda: here.pull(HOT, between=look))
     pull.start()
     assert eventually(lambda: here.sql("select pull_id from headshotpro.pull_checkpoints"))
     time.sleep(0.1)
     here.change(model_id, status="waiting", events=True)
-    here.hear()
-    here.turn(slow=0)
+    here.apply_webhooks()
+    here.set_switches(slow=0)
     pull.join(30)
     status, disputed = looks[0]
     assert status == "waiting"
@@ -143,8 +143,8 @@ def test_a_throttled_pull_waits_and_completes(mirror: StartMirror, seconds: floa
 
     pull = here.pull(between=spend, seconds=seconds)
     assert (pull["status"], pull["error"]) == ("complete", None)
-    assert here.asked()[200] == pull["pages"] == 3
-    assert here.asked()[429] >= 1
+    assert here.request_counts()[200] == pull["pages"] == 3
+    assert here.request_counts()[429] >= 1
     assert here.differences() == []
 
 
@@ -157,28 +157,28 @@ def test_500s_broken_json_and_dropped_connections_do_not_fail_a_pull(mirror: Sta
         pull = here.pull()
         assert (pull["status"], pull["error"], pull["pages"]) == ("complete", None, 3)
         assert here.differences() == []
-        here.later()
+        here.advance_vendor_clock()
     # Three pages each, and some of them again.
-    assert here.asked().total() > 9
+    assert here.request_counts().total() > 9
 
 
 def test_a_vendor_that_gives_nothing_fails_the_pull_with_its_error(mirror: StartMirror) -> None:
     here = mirror(models=300)
     here.read_pages(1)
     before = here.versions()
-    here.turn(errors=1)
+    here.set_switches(errors=1)
     failures = 0
     while (row := here.sql("select * from headshotpro.pulls")[0])["status"] == "running":
-        assert failures < 2 * MOST_FAILURES
+        assert failures < 2 * MAX_FAILURES
         failures += here.slice(seconds=0.5) is not None
         # It rests for a while after each failure; the test does not.
-        here.free_lease()
-    assert failures >= MOST_FAILURES
+        here.expire_leases()
+    assert failures >= MAX_FAILURES
     assert row["status"] == "failed"
     assert "GET /organization/models" in row["error"]
     assert row["finished_at"] is not None
     assert here.versions() == before
 
-    here.turn(errors=0)
+    here.set_switches(errors=0)
     assert here.pull()["status"] == "complete"
     assert here.differences() == []

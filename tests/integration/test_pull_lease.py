@@ -41,12 +41,12 @@ def test_a_killed_pull_is_resumed_from_its_page_by_another_process(mirror: Start
     assert here.slice() is None
     # This one has surely died.
     here.sql("update headshotpro.pull_checkpoints set holder = %s", holder["holder"])
-    here.turn(slow=0)
+    here.set_switches(slow=0)
     pull = here.pull()
     assert (pull["id"], pull["status"], pull["pages"]) == (done["id"], "complete", 7)
     assert pull["requests"] == 8
     # Nothing is read twice but the page that was in the dead process's hand.
-    assert here.asked().total() <= 8
+    assert here.request_counts().total() <= 8
     assert here.differences() == []
 
 
@@ -75,7 +75,7 @@ def test_of_two_processes_that_pull_at_once_one_works(mirror: StartMirror) -> No
     pull = the_pull(here)
     assert (pull["status"], pull["pages"]) == ("complete", 3)
     assert sorted(worked, key=str) == [pull["id"], None, None, None]
-    assert here.asked() == {200: 3}
+    assert here.request_counts() == {200: 3}
 
 
 def test_full_and_hot_pulls_run_beside_each_other(mirror: StartMirror) -> None:
@@ -111,8 +111,8 @@ def test_a_process_whose_lease_was_taken_in_mid_page_cannot_commit(mirror: Start
     assert the_pull(here)["pages"] == 0
     assert here.versions() == [{"count": 0}]
 
-    here.turn(slow=0)
-    here.free_lease()
+    here.set_switches(slow=0)
+    here.expire_leases()
     assert here.slice(runtime=other) == the_pull(here)["id"]
     assert the_pull(here)["status"] == "complete"
     assert here.differences() == []
@@ -120,7 +120,7 @@ def test_a_process_whose_lease_was_taken_in_mid_page_cannot_commit(mirror: Start
 
 def take_over(here: Mirror, runtime: Runtime) -> None:
     """Let another process take over the running pull."""
-    here.free_lease()
+    here.expire_leases()
     with transaction(runtime.engine) as connection:
         assert pulls.claim(connection, FULL, runtime.name, 0)
 
@@ -131,15 +131,15 @@ def test_a_process_that_is_asked_to_stop_lets_its_pull_be_resumed(mirror: StartM
     threading.Timer(0.2, stopping.stop.set).start()
     with pytest.raises(Stopping):
         here.slice(runtime=stopping)
-    here.turn(errors=0)
-    here.free_lease()
+    here.set_switches(errors=0)
+    here.expire_leases()
     assert here.pull()["id"] == the_pull(here)["id"]
 
 
 def test_a_pull_that_rests_is_gone_on_with_where_a_person_wishes_it(mirror: StartMirror) -> None:
     here = mirror(models=450, errors=1)
     assert here.slice() is not None
-    here.turn(errors=0)
+    here.set_switches(errors=0)
     # Five seconds of rest, for the workers; somebody who types `pull` does not wait for its end.
     assert here.slice() is None
     assert here.slice(wake=True) == the_pull(here)["id"]

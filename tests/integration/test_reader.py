@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from service.storage.migrations import schema
-from service.storage.reader import PUBLISHED, ROLE
+from service.storage.reader import READABLE_TABLES, READER_ROLE
 from tests.support.system import rows
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ VIEWS = ("mirror_status", "live_models", "failed_models", "status_durations", "d
 def as_reader(url: str) -> Iterator[psycopg.Connection]:
     """A connection with the reader's rights alone."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"set role {ROLE}".encode())
+        connection.execute(f"set role {READER_ROLE}".encode())
         yield connection
 
 
@@ -43,7 +43,7 @@ def test_it_reads_what_is_published_and_nothing_else(database_url: str) -> None:
     tables = rows(database_url, "select tablename as name from pg_tables where schemaname = 'headshotpro'")
     readable = {row["name"] for row in tables if may_read(database_url, row["name"])}
     # Of webhook_events not every column.
-    assert readable == {table.name for table in PUBLISHED} - {"webhook_events"}
+    assert readable == {table.name for table in READABLE_TABLES} - {"webhook_events"}
     assert all(may_read(database_url, view) for view in VIEWS)
     with as_reader(database_url) as connection:
         connection.execute("select * from headshotpro.model_as_of('nobody', now())")

@@ -8,23 +8,23 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from service import log
-from service.alerts.evaluator import WINDOW_SECONDS
+from service.alerts.evaluator import NOTIFICATION_WINDOW_SECONDS
 from service.alerts.notification import Message
 from service.alerts.receivers import Receiver
 from service.config import Settings
-from service.storage.notifications import FIRST_PAUSE_SECONDS, LEASE_SECONDS
-from tests.support.alerting import Hook, end, fail, settled, smtp_server
+from service.storage.notifications import FIRST_RETRY_SECONDS, LEASE_SECONDS
+from tests.support.alerting import NotificationReceiver, end, fail, settled, smtp_server
 
 if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer
 
-    from tests.support.alerting import Office
+    from tests.support.alerting import AlertingHarness
 
 
 def test_a_receiver_that_is_broken_is_tried_again_and_stops_no_other(
-    database_url: str, hook: Hook, httpserver: HTTPServer
+    database_url: str, hook: NotificationReceiver, httpserver: HTTPServer
 ) -> None:
-    broken = Hook(httpserver, "/broken-token")
+    broken = NotificationReceiver(httpserver, "/broken-token")
     broken.status = 500
     with (
         smtp_server() as (mail_url, mailbox),
@@ -45,7 +45,7 @@ def test_a_receiver_that_is_broken_is_tried_again_and_stops_no_other(
         broken.status = 200
         here.send()
         assert broken.got == []
-        here.let_pass(FIRST_PAUSE_SECONDS)
+        here.advance_time(FIRST_RETRY_SECONDS)
         here.deliver()
         here.deliver()
         assert broken.titles == ["2 models failed; 2 failed models are well again"]
@@ -53,7 +53,7 @@ def test_a_receiver_that_is_broken_is_tried_again_and_stops_no_other(
         assert here.sql("select failures, error from headshotpro.receivers where error is not null") == []
 
 
-def test_reason_of_a_failure_is_known_at_log_level_error(hook: Hook) -> None:
+def test_reason_of_a_failure_is_known_at_log_level_error(hook: NotificationReceiver) -> None:
     hook.status = 500
     try:
         log.configure(Settings(log_level="error"))
@@ -61,10 +61,10 @@ def test_reason_of_a_failure_is_known_at_log_level_error(hook: Hook) -> None:
     finally:
         log.configure(Settings())
     assert not answer.taken
-    assert "500" in answer.words
+    assert "500" in answer.reason
 
 
-def test_pauses_grow_while_a_receiver_takes_nothing(here: Office, hook: Hook) -> None:
+def test_pauses_grow_while_a_receiver_takes_nothing(here: AlertingHarness, hook: NotificationReceiver) -> None:
     hook.status = 503
     fail(here, 1)
     here.look()
@@ -73,18 +73,18 @@ def test_pauses_grow_while_a_receiver_takes_nothing(here: Office, hook: Hook) ->
     for _ in range(8):
         (row,) = here.sql("select extract(epoch from retry_at - now())::float as left from headshotpro.receivers")
         pauses.append(row["left"])
-        here.let_pass(row["left"] + 0.1)
+        here.advance_time(row["left"] + 0.1)
         here.send()
     assert [round(pause, -1) for pause in pauses] == [10, 20, 40, 80, 160, 320, 640, 900]
 
 
-def test_a_receiver_that_never_answers_holds_up_nobody(database_url: str, hook: Hook) -> None:
+def test_a_receiver_that_never_answers_holds_up_nobody(database_url: str, hook: NotificationReceiver) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         slow = f"json://127.0.0.1:{silent.getsockname()[1]}/?rto=3"
         with settled(database_url, alert_urls=f"{slow},{hook.url}") as here:
             fail(here, 1)
             here.look()
-            here.let_pass(WINDOW_SECONDS)
+            here.advance_time(NOTIFICATION_WINDOW_SECONDS)
             here.look()
             here.desk.tick()
             waiting = [thread for thread in threading.enumerate() if thread in here.desk._sending.values()]
@@ -93,7 +93,7 @@ def test_a_receiver_that_never_answers_holds_up_nobody(database_url: str, hook: 
             assert hook.titles == ["1 model failed"]
             # The other is still at it, and no second attempt begins beside it.
             before = dict(here.desk._sending)
-            here.let_pass(LEASE_SECONDS)
+            here.advance_time(LEASE_SECONDS)
             here.desk.tick()
             assert {digest for digest, thread in here.desk._sending.items() if thread is not before[digest]} == set()
             here.desk.close(60)
@@ -103,13 +103,13 @@ def test_a_receiver_that_never_answers_holds_up_nobody(database_url: str, hook: 
             ]
 
 
-def here_digest(here: Office, hook: Hook) -> str:
+def here_digest(here: AlertingHarness, hook: NotificationReceiver) -> str:
     (found,) = [digest for digest, receiver in here.desk._receivers.items() if receiver._url == hook.url]
     return found
 
 
 def test_a_new_receiver_is_told_what_is_open_and_nothing_else(
-    here: Office, hook: Hook, httpserver: HTTPServer, database_url: str
+    here: AlertingHarness, hook: NotificationReceiver, httpserver: HTTPServer, database_url: str
 ) -> None:
     fail(here, 2)
     here.look()
@@ -117,7 +117,7 @@ def test_a_new_receiver_is_told_what_is_open_and_nothing_else(
     here.sql("update headshotpro.models set status = 'active' where id = %s", f"{0:024x}")
     here.look()
     here.deliver()
-    second = Hook(httpserver, "/second")
+    second = NotificationReceiver(httpserver, "/second")
     with settled(database_url, alert_urls=f"{hook.url},{second.url}") as changed:
         changed.send()
         assert second.titles == ["1 model failed"]

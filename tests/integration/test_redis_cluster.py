@@ -17,11 +17,11 @@ from service.config import force_wheels
 from service.errors import ClusterRefused, SettingsError
 from service.local.servers import free_port
 from service.local.servers.binaries import find_valkey
-from service.parent_death import leashed
-from service.upstream.budget import Budget, Priority
+from service.parent_death import die_with_parent
+from service.upstream.budget import Priority, RequestBudget
 from service.web import create_app
 from tests.support.cli import Cli
-from tests.support.system import HOOK, event_body, new_id, signed
+from tests.support.system import WEBHOOK_PATH, event_body, new_id, signed
 from workers import jobs
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def cluster_url(tmp_path: Path) -> Iterator[str]:
     binary = find_valkey(None, force_wheels=force_wheels())
     options = f"--port {port} --bind 127.0.0.1 --dir {tmp_path} --cluster-enabled yes --cluster-port {free_port()}"
     process = subprocess.Popen(
-        leashed([binary.program, *options.split()], SIGTERM), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        die_with_parent([binary.program, *options.split()], SIGTERM),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         with closing(redis.Redis(port=port)) as client:
@@ -61,7 +63,7 @@ def test_each_connection_to_a_cluster_is_refused(cluster_url: str, options: str)
             with pytest.raises(ClusterRefused, match="Redis Cluster"):
                 inbox.Inbox(client).depth()
         with pytest.raises(ClusterRefused):
-            Budget(client, 0.8, 0.1).acquire(Priority.REFETCH)
+            RequestBudget(client, 0.8, 0.1).acquire(Priority.REFETCH)
     with pytest.raises(SettingsError, match="REDIS_URL leads to a Redis Cluster"):
         inbox.require_usable(cluster_url + options)
 
@@ -104,7 +106,7 @@ def test_a_cluster_that_appears_later_loses_no_delivery(cluster_url: str, mirror
     answer = (
         create_app(settings)
         .test_client()
-        .post(HOOK, data=body, headers=signed(body, secret=settings.webhook_secrets[0]))
+        .post(WEBHOOK_PATH, data=body, headers=signed(body, secret=settings.webhook_secrets[0]))
     )
     assert answer.status_code == 202
     with closing(redis.Redis.from_url(cluster_url)) as client:

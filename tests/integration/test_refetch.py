@@ -23,20 +23,20 @@ def moment(seconds: float) -> str:
 def tell(here: Mirror, event: str, model: dict[str, Any], **order: Any) -> None:
     """Let the vendor send an event about a model, and apply it."""
     here.vendor.control("POST", "/events", {"event": event, "modelId": model["id"], **order})
-    here.hear()
+    here.apply_webhooks()
 
 
 def ask_now(here: Mirror) -> None:
     """Ask every open question, long after it came up."""
-    here.later()
-    here.make_due()
+    here.advance_vendor_clock()
+    here.make_refetches_due()
     here.refetch()
 
 
 def settled(here: Mirror) -> bool:
     """Ask what is due; whether no question is open any more."""
     here.refetch()
-    return not here.wishes()
+    return not here.refetch_requests()
 
 
 # --- what is asked
@@ -44,65 +44,65 @@ def settled(here: Mirror) -> bool:
 
 def test_a_first_sight_by_webhook_is_filled_in_by_one_get(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(events=True, status="active")
-    here.hear()
+    here.apply_webhooks()
     row = here.model(model["id"])
     assert (row["title"], row["email"], row["team_id"], row["photo_count"]) == (model["title"], None, None, None)
     # In real time: the question comes due by itself, soon.
     assert eventually(lambda: settled(here), 10)
     assert here.differences((*LISTED, *DETAILS)) == []
-    assert here.asked(SINGLE) == {200: 1}
-    assert here.asked(LIST).total() == 0
+    assert here.request_counts(SINGLE) == {200: 1}
+    assert here.request_counts(LIST).total() == 0
     assert [change["source"] for change in here.changes(model["id"])] == ["webhook", "refetch"]
 
 
 def test_ten_events_about_one_model_cost_one_get(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create()
     here.pull()
     for number in range(5):
         here.change(model["id"], status="active", events=True)
         here.change(model["id"], favoritePhotoId=f"{number:024x}", status="waiting", events=True)
-        here.hear()
+        here.apply_webhooks()
     assert len(here.sql("select id from headshotpro.webhook_events")) > 10
     # In real time: the GET goes out when it is surely younger than the last event, and not before.
     assert eventually(lambda: settled(here), 15)
     assert here.differences((*LISTED, *DETAILS)) == []
-    assert here.asked(SINGLE) == {200: 1}
+    assert here.request_counts(SINGLE) == {200: 1}
 
 
 def test_photos_and_favourites_are_read_when_a_webhook_announces_them(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="generatingHeadshots")
     here.pull()
     assert here.model(model["id"])["photo_count"] is None
     here.change(model["id"], status="active", photoCount=80, events=True)
-    here.hear()
+    here.apply_webhooks()
     ask_now(here)
     assert here.model(model["id"])["photo_count"] == 80
     here.change(model["id"], favoritePhotoId="5" * 24, events=True)
-    here.hear()
+    here.apply_webhooks()
     ask_now(here)
     assert here.model(model["id"])["favorite_photo_id"] == "5" * 24
-    assert here.asked(SINGLE) == {200: 2}
-    assert here.wishes() == {}
+    assert here.request_counts(SINGLE) == {200: 2}
+    assert here.refetch_requests() == {}
 
 
 def test_an_event_without_a_time_asks_and_does_not_overwrite(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="active")
     # The event is no older than any time it mentions: the page has to be younger than its finish.
-    here.later()
+    here.advance_vendor_clock()
     here.pull()
-    here.later()
+    here.advance_vendor_clock()
     # What it says is of an unknown time: here it is old news.
     tell(here, "model.status.updated", model, form="bare", object={"status": "pending"})
     assert here.model(model["id"])["status"] == "active"
-    assert here.wishes().keys() == {model["id"]}
+    assert here.refetch_requests().keys() == {model["id"]}
     ask_now(here)
     assert here.model(model["id"])["status"] == "active"
     # And here it is the truth.
@@ -111,21 +111,21 @@ def test_an_event_without_a_time_asks_and_does_not_overwrite(mirror: StartMirror
     assert here.model(model["id"])["status"] == "active"
     ask_now(here)
     assert here.model(model["id"])["status"] == "failed"
-    assert here.asked(SINGLE) == {200: 2}
-    assert here.wishes() == {}
+    assert here.request_counts(SINGLE) == {200: 2}
+    assert here.refetch_requests() == {}
 
 
 def test_a_webhook_that_a_page_has_overtaken_is_settled_by_a_get(mirror: StartMirror) -> None:
     # The page was read a second after the event, which is nearer than an answer's time is known.
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="active")
     here.pull()
     tell(here, "model.status.updated", model, createdAt=moment(-1), object={"status": "pending"})
-    assert here.wishes()[model["id"]]["reason"] == "dispute"
+    assert here.refetch_requests()[model["id"]]["reason"] == "dispute"
     ask_now(here)
     assert here.differences() == []
-    assert here.wishes() == {}
+    assert here.refetch_requests() == {}
 
 
 # --- what answers
@@ -133,61 +133,61 @@ def test_a_webhook_that_a_page_has_overtaken_is_settled_by_a_get(mirror: StartMi
 
 def test_only_a_get_sent_after_its_time_answers_a_question(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="active", photoCount=40)
     here.pull()
     tell(here, "model.photos_ready", model, createdAt=moment(60))
-    here.make_due()
+    here.make_refetches_due()
     here.refetch()
-    assert here.asked(SINGLE) == {200: 1}
+    assert here.request_counts(SINGLE) == {200: 1}
     assert here.model(model["id"])["photo_count"] == 40
     # That GET may have been too early to see what was announced: the question stays.
-    assert here.wishes()[model["id"]]["attempts"] == 1
-    here.later(120)
-    here.make_due()
+    assert here.refetch_requests()[model["id"]]["attempts"] == 1
+    here.advance_vendor_clock(120)
+    here.make_refetches_due()
     here.refetch()
-    assert here.asked(SINGLE) == {200: 2}
-    assert here.wishes() == {}
+    assert here.request_counts(SINGLE) == {200: 2}
+    assert here.refetch_requests() == {}
 
 
 def test_a_404_about_a_live_model_buries_nothing_and_keeps_the_question(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     model, other = here.create(2, status="active")
     here.pull()
     here.vanish(model["id"])
-    here.later()
+    here.advance_vendor_clock()
     tell(here, "model.photos_ready", model, object={"status": "active", "deletedAt": None})
     ask_now(here)
     ask_now(here)
-    assert here.asked(SINGLE) == {404: 2}
+    assert here.request_counts(SINGLE) == {404: 2}
     assert here.model(model["id"])["status"] == "active"
-    wish = here.wishes()[model["id"]]
+    wish = here.refetch_requests()[model["id"]]
     assert wish["missing_at"] is not None
     # A complete walk that does not show it either decides; then the 404 settles the question, too.
-    here.later()
+    here.advance_vendor_clock()
     assert here.pull()["tombstoned"] == 1
     assert here.model(model["id"])["status"] == "deleted"
     ask_now(here)
-    assert here.wishes() == {}
+    assert here.refetch_requests() == {}
     assert here.model(other["id"])["status"] == "active"
 
 
 def test_a_404_settles_the_question_about_a_tombstone(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="generatingHeadshots")
     here.pull()
     here.change(model["id"], status="active", events=True)
-    here.hear()
+    here.apply_webhooks()
     # It is deleted before anybody has read its photos.
     here.vendor.control("DELETE", f"/models/{model['id']}?events=1")
-    here.hear()
+    here.apply_webhooks()
     assert here.model(model["id"])["status"] == "deleted"
-    assert here.wishes().keys() == {model["id"]}
+    assert here.refetch_requests().keys() == {model["id"]}
     ask_now(here)
-    assert here.wishes() == {}
-    assert here.asked(SINGLE) == {404: 1}
+    assert here.refetch_requests() == {}
+    assert here.request_counts(SINGLE) == {404: 1}
     assert here.model(model["id"])["status"] == "deleted"
 
 
@@ -196,24 +196,24 @@ def test_a_404_settles_the_question_about_a_tombstone(mirror: StartMirror) -> No
 
 def test_a_question_survives_the_process_that_was_asking_it(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
-    here.open_door()
+    here.enable_webhooks()
     (model,) = here.create(status="active", photoCount=40)
     here.pull()
     tell(here, "model.photos_ready", model)
-    here.later()
-    here.make_due()
-    here.turn(slow=60)
-    assert here.runtime.queue.ask(Job.REFETCH)
+    here.advance_vendor_clock()
+    here.make_refetches_due()
+    here.set_switches(slow=60)
+    assert here.runtime.queue.enqueue(Job.REFETCH)
     worker = here.start(folder, "-m", "workers.child", WORK_QUEUE)
-    assert eventually(lambda: here.wishes()[model["id"]]["attempts"] == 1, 30)
+    assert eventually(lambda: here.refetch_requests()[model["id"]]["attempts"] == 1, 30)
     worker.kill()
     worker.wait()
     # It is held for the dead process for a while, then it comes due again.
-    here.turn(slow=0)
+    here.set_switches(slow=0)
     here.refetch()
-    assert here.asked(SINGLE).total() == 0
-    assert here.wishes().keys() == {model["id"]}
-    here.make_due()
+    assert here.request_counts(SINGLE).total() == 0
+    assert here.refetch_requests().keys() == {model["id"]}
+    here.make_refetches_due()
     here.refetch()
     assert here.model(model["id"])["photo_count"] == 40
-    assert here.wishes() == {}
+    assert here.refetch_requests() == {}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.mirror.replay import Replayed, replay
-from service.storage.events import Wanted
+from service.mirror.replay import ReplayResult, replay
+from service.storage.events import EventFilter
 from tests.support.drainer import T0, TOLERANCE, minutes, raw
 from tests.support.system import event_body, event_document, new_id
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from tests.support.drainer import Drainer
 
 
-def replayed(drainer: Drainer, **wanted: Any) -> list[Replayed]:
-    return list(replay(drainer.engine, Wanted(**wanted), TOLERANCE))
+def replayed(drainer: Drainer, **wanted: Any) -> list[ReplayResult]:
+    return list(replay(drainer.engine, EventFilter(**wanted), TOLERANCE))
 
 
 def poison(drainer: Drainer, *, on: bool) -> None:
@@ -33,10 +33,10 @@ def test_what_could_not_be_applied_is_applied_once_its_cause_is_gone(drainer: Dr
     poison(drainer, on=True)
     told = [event_body(model, at=T0, event_id="evt_bad", title="poison"), event_body(good, at=T0)]
     assert drainer.take(*told) == {"dead": 1, "applied": 1}
-    dead = Replayed("evt_bad", "dead", "dead", "Postgres refused it: CheckViolation")
+    dead = ReplayResult("evt_bad", "dead", "dead", "Postgres refused it: CheckViolation")
     assert replayed(drainer, status="dead") == [dead]
     poison(drainer, on=False)
-    assert replayed(drainer, status="dead") == [Replayed("evt_bad", "dead", "applied", None)]
+    assert replayed(drainer, status="dead") == [ReplayResult("evt_bad", "dead", "applied", None)]
     assert drainer.row(model)["title"] == "poison"
     (change,) = drainer.changes(model)
     assert (change["source"], change["event_id"]) == ("webhook", "evt_bad")
@@ -91,7 +91,7 @@ def test_an_event_whose_body_was_erased_is_left_alone(drainer: Drainer) -> None:
     drainer.take(event_body(new_id(), at=T0, event_id="evt_1"))
     with psycopg.connect(drainer.url) as connection:
         connection.execute("update headshotpro.webhook_events set payload = null")
-    assert replayed(drainer, ids=["evt_1"]) == [Replayed("evt_1", "applied", "erased", None)]
+    assert replayed(drainer, ids=["evt_1"]) == [ReplayResult("evt_1", "applied", "erased", None)]
 
 
 # --- the command

@@ -16,10 +16,10 @@ import urllib3
 
 from service.config import environment
 from service.local.servers import free_port
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from tests.support.api import KEY, MODELS, Api
 from tests.support.processes import eventually
-from tests.support.system import HOOK, SECRET, System
+from tests.support.system import SECRET, WEBHOOK_PATH, System
 from tests.support.webhook_endpoint import client_of, post
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def test_docs_page_may_use_its_own_style_and_nothing_else(folder: Path) -> None:
 
 def test_answers_of_the_webhook_endpoint_are_not_sniffed(folder: Path, redis_url: str) -> None:
     door = client_of(folder, REDIS_URL=redis_url)
-    for answer in (post(door, b"{}"), door.get(HOOK), door.post(HOOK, data=b"<html>")):
+    for answer in (post(door, b"{}"), door.get(WEBHOOK_PATH), door.post(WEBHOOK_PATH, data=b"<html>")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
@@ -98,7 +98,7 @@ def test_web_listens_on_the_one_address_that_is_set(
         "WEB_BIND": address,
         "WEB_CONCURRENCY": "1",
     }
-    command = leashed([sys.executable, "-m", "service.cli", "web"], SIGTERM)
+    command = die_with_parent([sys.executable, "-m", "service.cli", "web"], SIGTERM)
     host = f"[{address}]" if ":" in address else address
     http = urllib3.PoolManager(timeout=2, retries=False)
 

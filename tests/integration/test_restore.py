@@ -49,7 +49,7 @@ class FeedReader:
 def lost(mirror: StartMirror) -> Mirror:
     """A mirror in use, whose database will be lost."""
     one = mirror(models=MODELS)
-    one.open_door()
+    one.enable_webhooks()
     settle(one)
     return one
 
@@ -60,8 +60,8 @@ def run(server: Postgres, program: str, *arguments: str | Path) -> None:
 
 def change_much(mirror: Mirror) -> None:
     """An hour of the vendor's: births, deaths, changes, half of them told by webhooks."""
-    mirror.later(60)
-    ids = sorted(mirror.living())
+    mirror.advance_vendor_clock(60)
+    ids = sorted(mirror.live_ids())
     mirror.create(4, events=True)
     mirror.create(4)
     for number, model in enumerate(ids[:20]):
@@ -73,11 +73,11 @@ def change_much(mirror: Mirror) -> None:
 
 def settle(mirror: Mirror) -> None:
     """What workers do until nothing is asked any more."""
-    mirror.later(60)
-    mirror.hear()
+    mirror.advance_vendor_clock(60)
+    mirror.apply_webhooks()
     assert mirror.pull()["status"] == "complete"
-    while mirror.wishes():
-        mirror.make_due()
+    while mirror.refetch_requests():
+        mirror.make_refetches_due()
         mirror.refetch()
 
 

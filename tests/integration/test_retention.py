@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from service.mirror.apply import Sighting, apply
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.merge import Observation
 from service.mirror.replay import replay
-from service.mirror.retention import Keeping, erase_now, tidy
+from service.mirror.retention import RetentionLimits, erase_now, tidy
 from service.mirror.verify import Verifier
 from service.storage.database import transaction
-from service.storage.events import Wanted
+from service.storage.events import EventFilter
 from tests.support.drainer import T0, TOLERANCE, minutes
 from tests.support.system import event_body, new_id, rows
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.drainer import Drainer
     from tests.support.mirror import StartMirror
 
-FOREVER = Keeping(events=36500, history=0, personal=36500)
+FOREVER = RetentionLimits(events=36500, history=0, personal=36500)
 NAMES = ("Zoë Quux", "zoe@example.com", "anon_zoe", "female")
 
 
@@ -39,7 +39,7 @@ def profile(drainer: Drainer, model: str) -> None:
     """A list page that shows the address."""
     seen = Observation(model, T0, T0, {"email": "zoe@example.com", "team_id": None, "team_name": None})
     with transaction(drainer.engine) as connection:
-        apply(connection, [Sighting(seen, "pull")])
+        apply(connection, [SourcedObservation(seen, "pull")])
 
 
 def dead_and_gone(drainer: Drainer) -> str:
@@ -110,12 +110,12 @@ def test_nothing_personal_is_learned_again_of_an_erased_model(drainer: Drainer) 
         model, minutes(5), minutes(5), {"status": "active", "title": "Zoë Quux", "email": "zoe@example.com"}, alive=True
     )
     with transaction(drainer.engine) as connection:
-        apply(connection, [Sighting(alive, "refetch")])
+        apply(connection, [SourcedObservation(alive, "refetch")])
     assert [name for name in NAMES if name in everything(drainer.url)] == []
     # What is not personal is known of it as of any other.
     assert drainer.row(model)["status"] == "active"
     assert drainer.event("evt_late")["payload"] is None
-    assert [one.after for one in replay(drainer.engine, Wanted(ids=["evt_late"]), TOLERANCE)] == ["erased"]
+    assert [one.after for one in replay(drainer.engine, EventFilter(ids=["evt_late"]), TOLERANCE)] == ["erased"]
 
 
 def test_verify_passes_over_what_was_erased(mirror: StartMirror) -> None:
@@ -123,15 +123,15 @@ def test_verify_passes_over_what_was_erased(mirror: StartMirror) -> None:
     model, other = (one["id"] for one in here.create(2, status="active"))
     here.pull()
     here.change(model, status="deleted")
-    here.later()
+    here.advance_vendor_clock()
     here.pull()
     erase_now(here.runtime.engine, model)
     # It lives again at the vendor, who shows its name.
     here.change(model, status="active", deletedAt=None)
-    here.later()
+    here.advance_vendor_clock()
     here.pull()
-    here.later()
-    here.make_due()
+    here.advance_vendor_clock()
+    here.make_refetches_due()
     here.refetch()
     row = here.model(model)
     assert (row["status"], row["title"], row["email"]) == ("active", None, None)

@@ -13,13 +13,13 @@ import pytest
 import redis
 
 from service.mirror.drain import drain_spool
-from service.mirror.retention import Keeping, tidy
+from service.mirror.retention import RetentionLimits, tidy
 from service.storage import database
 from service.storage.migrations.schema import migrate, newest, script
 from tests.support.drainer import TOLERANCE
 from tests.support.processes import eventually
-from tests.support.system import HOOK, ROOT, System, event_body, model_row, new_id, rows, signed
-from tests.support.vendor import Caller
+from tests.support.system import ROOT, WEBHOOK_PATH, System, event_body, model_row, new_id, rows, signed
+from tests.support.vendor import SandboxClient
 from tests.support.webhook_endpoint import client_of, post
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def test_the_whole_system_runs_with_the_pages_rights(
         assert eventually(lambda: rows(app_url, query) == [{"status": "applied"}], 30), system.logs()
         complete = "select kind from headshotpro.pulls where status = 'complete' and models_seen = 30"
         assert eventually(lambda: rows(app_url, complete), 30), system.logs()
-        caller = Caller(vendor)
-        caller.control("POST", "/webhook", {"url": system.url + HOOK})
+        caller = SandboxClient(vendor)
+        caller.control("POST", "/webhook", {"url": system.url + WEBHOOK_PATH})
         model = caller.control("GET", "/models")[0]["id"]
         caller.control("DELETE", f"/models/{model}?events=1")
         assert eventually(lambda: (model_row(app_url, model) or {})["status"] == "deleted", 30), system.logs()
@@ -117,7 +117,7 @@ def test_the_whole_system_runs_with_the_pages_rights(
     assert post(client_of(folder, DATABASE_URL=app_url), event_body(new_id())).status_code == 202
     engine = database.connect(app_url)
     assert drain_spool(engine, TOLERANCE).results == {"applied": 1}
-    assert tidy(engine, Keeping(events=0, history=1, personal=0), 30)
+    assert tidy(engine, RetentionLimits(events=0, history=1, personal=0), 30)
     engine.dispose()
     assert rows(app_url, "select count(*) from headshotpro.webhook_events") == [{"count": 0}]
     assert model_row(app_url, model)["erased_at"]  # type: ignore[index]

@@ -16,12 +16,12 @@ from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 from structlog.testing import capture_logs
 
-from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, JobQueue, queue_of
-from service.broker.jobs import Job as OurJob
+from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, JobQueue, rq_queue
+from service.broker.jobs import Job as MirrorJob
 from service.config import Settings
 from service.runtime import Runtime
 from workers import jobs
-from workers.rq_worker import OwnJob, Worker
+from workers.rq_worker import RestrictedJob, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def _signals_stay_pytests() -> Iterator[None]:
 
 def test_a_signal_that_came_while_rqs_loop_was_being_set_up_ends_it(database_url: str, redis_url: str) -> None:
     runtime = Runtime.build(Settings(database_url=database_url, redis_url=redis_url))
-    queue = queue_of(runtime.redis, DRAIN_QUEUE)
+    queue = rq_queue(runtime.redis, DRAIN_QUEUE)
     worker = Worker([queue], connection=runtime.redis, serializer=JSONSerializer)
     worker.runtime = runtime
     # Our own handler took it: RQ's are not there yet, and its loop would wait for a job first.
@@ -66,7 +66,7 @@ def queue(runtime: Runtime) -> Queue:
 
 def work(runtime: Runtime, name: str = WORK_QUEUE) -> list[str]:
     """Let a worker do all that waits, with its housekeeping: why it refused jobs."""
-    queue = queue_of(runtime.redis, name, OwnJob)
+    queue = rq_queue(runtime.redis, name, RestrictedJob)
     worker = Worker([queue], connection=runtime.redis, serializer=JSONSerializer)
     worker.runtime = runtime
     with capture_logs() as logs:
@@ -85,22 +85,24 @@ FOREIGN: dict[str, Callable[[Queue, str], Any]] = {
     "a function of the system": lambda queue, made: queue.enqueue_call("os.mkdir", args=(made,)),
     "a builtin": lambda queue, made: queue.enqueue_call("builtins.exec", args=(f"open({made!r}, 'w')",)),
     "a function of a module of ours": lambda queue, made: queue.enqueue_call("workers.jobs.monotonic"),
-    "a job of ours with other arguments": lambda queue, made: queue.enqueue_call("workers.jobs.tidy", args=(made,)),
+    "a job of ours with other arguments": lambda queue, made: queue.enqueue_call(
+        "workers.jobs.apply_retention", args=(made,)
+    ),
     "a job of ours with named arguments": lambda queue, made: queue.enqueue_call(
         "workers.jobs.pull", kwargs={"kind": "full"}
     ),
     "a job of the other queue": lambda queue, made: queue.enqueue_call("workers.jobs.drain"),
     "a callback after success": lambda queue, made: queue.enqueue_call(
-        "workers.jobs.tidy", on_success=Callback("os.mkdir")
+        "workers.jobs.apply_retention", on_success=Callback("os.mkdir")
     ),
     "a callback after failure": lambda queue, made: queue.enqueue_call(
-        "workers.jobs.tidy", on_failure=Callback("os.mkdir")
+        "workers.jobs.apply_retention", on_failure=Callback("os.mkdir")
     ),
     "a callback after a stop": lambda queue, made: queue.enqueue_call(
-        "workers.jobs.tidy", on_stopped=Callback("os.mkdir")
+        "workers.jobs.apply_retention", on_stopped=Callback("os.mkdir")
     ),
-    "a repetition": lambda queue, made: queue.enqueue_call("workers.jobs.tidy", repeat=Repeat(times=3)),
-    "another try": lambda queue, made: queue.enqueue_call("workers.jobs.tidy", retry=Retry(max=3)),
+    "a repetition": lambda queue, made: queue.enqueue_call("workers.jobs.apply_retention", repeat=Repeat(times=3)),
+    "another try": lambda queue, made: queue.enqueue_call("workers.jobs.apply_retention", retry=Retry(max=3)),
 }
 
 
@@ -117,14 +119,14 @@ def test_foreign_job_is_refused_and_deleted(
 
 def test_webhook_of_foreign_job_is_not_sent(runtime: Runtime, queue: Queue, httpserver: HTTPServer) -> None:
     for status in ("finished", "failed"):
-        queue.enqueue_call("workers.jobs.tidy", webhooks=[Webhook(httpserver.url_for("/told"), status)])
+        queue.enqueue_call("workers.jobs.apply_retention", webhooks=[Webhook(httpserver.url_for("/told"), status)])
         queue.enqueue_call("no.such", webhooks=[Webhook(httpserver.url_for("/told"), status)])
     assert len(work(runtime)) == 4
     assert httpserver.log == []
 
 
 def test_dependents_of_own_job_are_refused_too(runtime: Runtime, queue: Queue, folder: Path) -> None:
-    first = queue.enqueue_call("workers.jobs.tidy", result_ttl=0)
+    first = queue.enqueue_call("workers.jobs.apply_retention", result_ttl=0)
     queue.enqueue_call("os.mkdir", args=(str(folder / "made"),), depends_on=first)
     assert work(runtime) + work(runtime) == ["it names dependency_ids, dependency_id"]
     assert not (folder / "made").exists()
@@ -161,7 +163,7 @@ ODD = {
 
 @pytest.mark.parametrize(("field", "value"), ODD.items())
 def test_job_with_unreadable_field_is_refused(field: str, value: str, runtime: Runtime, queue: Queue) -> None:
-    job = queue.enqueue_call("workers.jobs.tidy")
+    job = queue.enqueue_call("workers.jobs.apply_retention")
     runtime.redis.hset(job.key, field, value.encode("latin-1"))
     assert len(work(runtime)) == 1
     assert nothing_is_left(runtime)
@@ -170,10 +172,10 @@ def test_job_with_unreadable_field_is_refused(field: str, value: str, runtime: R
 def test_worker_goes_on_after_jobs_that_rq_cannot_fetch(runtime: Runtime, queue: Queue) -> None:
     runtime.redis.set("rq:job:text", "not a job")
     runtime.redis.rpush(queue.key, "text", "gone")
-    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    JobQueue(runtime.redis).enqueue(MirrorJob.COUNT_MISSED)
     assert work(runtime) == ["ResponseError"]
     assert not runtime.redis.exists("rq:job:text")
-    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag)
+    assert not runtime.redis.exists(MirrorJob.COUNT_MISSED.flag)
 
 
 @pytest.mark.parametrize("field", ["timeout", "ttl", "result_ttl", "failure_ttl"])
@@ -181,20 +183,20 @@ def test_worker_goes_on_after_jobs_that_rq_cannot_fetch(runtime: Runtime, queue:
 def test_job_with_a_time_that_redis_refuses_is_refused(
     field: str, seconds: str, runtime: Runtime, queue: Queue
 ) -> None:
-    job = queue.enqueue_call("workers.jobs.tidy")
+    job = queue.enqueue_call("workers.jobs.apply_retention")
     runtime.redis.hset(job.key, field, seconds)
-    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    JobQueue(runtime.redis).enqueue(MirrorJob.COUNT_MISSED)
     assert work(runtime) == ["it names a time that is not within 3600 s"]
-    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag)
+    assert not runtime.redis.exists(MirrorJob.COUNT_MISSED.flag)
 
 
 def test_job_whose_id_is_no_text_leaves_nothing(runtime: Runtime, queue: Queue) -> None:
     # One that waits, and one that a worker took before it was killed.
     runtime.redis.rpush(queue.key, b"\xff\x1b[2J")
     runtime.redis.rpush(queue.intermediate_queue_key, b"\xfe")
-    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    JobQueue(runtime.redis).enqueue(MirrorJob.COUNT_MISSED)
     assert work(runtime) == ["its id is no text"] * 2
-    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag, queue.intermediate_queue_key)
+    assert not runtime.redis.exists(MirrorJob.COUNT_MISSED.flag, queue.intermediate_queue_key)
 
 
 def abandon(runtime: Runtime, queue: Queue, job: Job) -> None:
@@ -206,16 +208,16 @@ def abandon(runtime: Runtime, queue: Queue, job: Job) -> None:
 
 def test_housekeeping_calls_nothing_for_abandoned_job(runtime: Runtime, queue: Queue, httpserver: HTTPServer) -> None:
     told = Webhook(httpserver.url_for("/told"), "failed")
-    job = queue.enqueue_call("workers.jobs.tidy", on_failure=Callback("this.s"), webhooks=[told])
+    job = queue.enqueue_call("workers.jobs.apply_retention", on_failure=Callback("this.s"), webhooks=[told])
     abandon(runtime, queue, job)
     assert work(runtime) == []
-    assert OwnJob.fetch(job.id, connection=runtime.redis, serializer=JSONSerializer).is_failed
+    assert RestrictedJob.fetch(job.id, connection=runtime.redis, serializer=JSONSerializer).is_failed
     assert "this" not in sys.modules
     assert httpserver.log == []
 
 
 def test_retry_of_abandoned_job_is_refused(runtime: Runtime, queue: Queue) -> None:
-    abandon(runtime, queue, queue.enqueue_call("workers.jobs.tidy", retry=Retry(max=3)))
+    abandon(runtime, queue, queue.enqueue_call("workers.jobs.apply_retention", retry=Retry(max=3)))
     assert work(runtime) == ["it names retries_left"]
     assert nothing_is_left(runtime)
 
@@ -223,16 +225,16 @@ def test_retry_of_abandoned_job_is_refused(runtime: Runtime, queue: Queue) -> No
 def test_worker_goes_on_when_housekeeping_cannot_read_a_record(runtime: Runtime, queue: Queue) -> None:
     runtime.redis.set("rq:job:text", "not a job")
     runtime.redis.zadd(StartedJobRegistry(queue=queue).key, {"text:gone": 2})
-    JobQueue(runtime.redis).ask(OurJob.COUNT_MISSED)
+    JobQueue(runtime.redis).enqueue(MirrorJob.COUNT_MISSED)
     assert work(runtime) == []
-    assert not runtime.redis.exists(OurJob.COUNT_MISSED.flag)
+    assert not runtime.redis.exists(MirrorJob.COUNT_MISSED.flag)
 
 
 def test_own_job_class_imports_and_sends_nothing(runtime: Runtime, queue: Queue, httpserver: HTTPServer) -> None:
     told = Webhook(httpserver.url_for("/told"), "failed")
     calls = {name: Callback("os.getpid") for name in ("on_success", "on_failure", "on_stopped")}
     made = queue.enqueue_call("os.getpid", webhooks=[told], **calls)
-    job = OwnJob.fetch(made.id, connection=runtime.redis, serializer=JSONSerializer)
+    job = RestrictedJob.fetch(made.id, connection=runtime.redis, serializer=JSONSerializer)
     assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
     job.send_webhooks("failed")
     assert httpserver.log == []
@@ -240,17 +242,17 @@ def test_own_job_class_imports_and_sends_nothing(runtime: Runtime, queue: Queue,
         job.func  # noqa: B018 - reading it is the point
 
 
-@pytest.mark.parametrize("ours", OurJob)
-def test_every_job_of_ours_is_taken_for_one(ours: OurJob, runtime: Runtime) -> None:
-    assert JobQueue(runtime.redis).ask(ours)
-    (job_id,) = queue_of(runtime.redis, ours.queue).job_ids
-    job = OwnJob.fetch(job_id, connection=runtime.redis, serializer=JSONSerializer)
-    assert job.why_foreign(ours.queue) == ""
-    assert job.why_foreign(WORK_QUEUE if ours.queue == DRAIN_QUEUE else DRAIN_QUEUE)
+@pytest.mark.parametrize("ours", MirrorJob)
+def test_every_job_of_ours_is_taken_for_one(ours: MirrorJob, runtime: Runtime) -> None:
+    assert JobQueue(runtime.redis).enqueue(ours)
+    (job_id,) = rq_queue(runtime.redis, ours.queue).job_ids
+    job = RestrictedJob.fetch(job_id, connection=runtime.redis, serializer=JSONSerializer)
+    assert job.reason_to_refuse(ours.queue) == ""
+    assert job.reason_to_refuse(WORK_QUEUE if ours.queue == DRAIN_QUEUE else DRAIN_QUEUE)
 
 
 def test_own_job_runs_and_leaves_nothing(runtime: Runtime) -> None:
-    JobQueue(runtime.redis).ask(OurJob.DRAIN)
+    JobQueue(runtime.redis).enqueue(MirrorJob.DRAIN)
     assert work(runtime, DRAIN_QUEUE) == []
-    assert not runtime.redis.exists(OurJob.DRAIN.flag)
+    assert not runtime.redis.exists(MirrorJob.DRAIN.flag)
     assert nothing_is_left(runtime)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from tests.conftest import StartSandbox
@@ -25,7 +25,7 @@ def refused(status: int, code: str) -> tuple[int, bool, str]:
     return status, False, code
 
 
-def call(caller: Caller, method: str, path: str, body: object = None) -> tuple[int, bool, str]:
+def call(caller: SandboxClient, method: str, path: str, body: object = None) -> tuple[int, bool, str]:
     """Status, `success` and `code` of an answer; every refusal has words too."""
     answer = caller.api(method, path, body)
     if not answer.document["success"]:
@@ -34,7 +34,7 @@ def call(caller: Caller, method: str, path: str, body: object = None) -> tuple[i
 
 
 def test_the_list_has_the_documented_shape(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=120, quiet=True))
+    caller = SandboxClient(sandbox(models=120, quiet=True))
     answer = caller.api("GET", f"{MODELS}?status=active&limit=25")
     assert answer.document["success"] is True
     assert len(answer.document["models"]) == 25
@@ -55,7 +55,7 @@ def test_the_list_has_the_documented_shape(sandbox: StartSandbox) -> None:
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 @pytest.mark.parametrize("limit", [200, 7])
 def test_walking_the_pages_meets_every_model_once_in_order(sandbox: StartSandbox, order: str, limit: int) -> None:
-    caller = Caller(sandbox(models=431, order=order, quiet=True))
+    caller = SandboxClient(sandbox(models=431, order=order, quiet=True))
     walked = list(caller.walk(limit))
     assert len({model["id"] for model in walked}) == len(walked) == 431
     times = [model["createdAt"] for model in walked]
@@ -63,7 +63,7 @@ def test_walking_the_pages_meets_every_model_once_in_order(sandbox: StartSandbox
 
 
 def test_filters_choose_by_status_and_team(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=300, quiet=True))
+    caller = SandboxClient(sandbox(models=300, quiet=True))
     everybody = list(caller.walk(200))
     team = everybody[0]["teamId"] or everybody[1]["teamId"]
     for query, keeps in {
@@ -77,7 +77,7 @@ def test_filters_choose_by_status_and_team(sandbox: StartSandbox) -> None:
 
 def test_the_organization_names_its_teams(sandbox: StartSandbox) -> None:
     running = sandbox(models=30, quiet=True)
-    caller = Caller(running)
+    caller = SandboxClient(running)
     organization = caller.api("GET", "/organization").document["organization"]
     assert list(organization) == ["uid", "name", "website", "teams"]
     names = {team["id"]: team["name"] for team in organization["teams"]}
@@ -87,7 +87,7 @@ def test_the_organization_names_its_teams(sandbox: StartSandbox) -> None:
 
 
 def test_a_single_model_tells_what_the_list_does_not(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=60, quiet=True))
+    caller = SandboxClient(sandbox(models=60, quiet=True))
     listed = next(caller.walk(1, "&status=active"))
     model = caller.api("GET", f"{MODELS}/{listed['id']}").document["model"]
     assert {name: model[name] for name in LIST_FIELDS} == listed
@@ -97,7 +97,7 @@ def test_a_single_model_tells_what_the_list_does_not(sandbox: StartSandbox) -> N
 
 
 def test_create_and_delete_and_their_refusals(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=5, credits=1, quiet=True))
+    caller = SandboxClient(sandbox(models=5, credits=1, quiet=True))
     created = caller.api("POST", MODELS, {"email": "user@example.com", "isDevelopment": False})
     assert created.status == 200
     assert list(created.document) == ["success", "modelId", "status", "signedUrl"]
@@ -127,7 +127,7 @@ def test_create_and_delete_and_their_refusals(sandbox: StartSandbox) -> None:
 
 
 def test_without_whitelabel_nothing_is_created_and_nobody_logs_in(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=1, no_whitelabel=True, quiet=True))
+    caller = SandboxClient(sandbox(models=1, no_whitelabel=True, quiet=True))
     assert call(caller, "POST", MODELS, {"email": "a@b.example"}) == refused(403, "FORBIDDEN")
     (listed,) = caller.walk(1)
     assert "signedUrl" not in caller.api("GET", f"{MODELS}/{listed['id']}").document["model"]
@@ -137,11 +137,13 @@ def test_without_whitelabel_nothing_is_created_and_nobody_logs_in(sandbox: Start
     "query", ["limit=0", "limit=-1", "limit=ten", "limit=", "limit=1.5", "offset=-1", "offset=x", "offset=9999999999"]
 )
 def test_a_bad_limit_or_offset_is_refused(sandbox: StartSandbox, query: str) -> None:
-    assert call(Caller(sandbox(models=1, quiet=True)), "GET", f"{MODELS}?{query}") == refused(400, "INVALID_REQUEST")
+    assert call(SandboxClient(sandbox(models=1, quiet=True)), "GET", f"{MODELS}?{query}") == refused(
+        400, "INVALID_REQUEST"
+    )
 
 
 def test_the_key_is_checked_and_unknown_paths_are_not_found(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=1, api_key="the key", quiet=True))
+    caller = SandboxClient(sandbox(models=1, api_key="the key", quiet=True))
     assert caller.api("GET", MODELS).status == 200
     assert caller.api("GET", MODELS, key="another key").document["code"] == "UNAUTHORIZED"
     assert caller.api("GET", MODELS, key="clé").status == 401
@@ -150,7 +152,7 @@ def test_the_key_is_checked_and_unknown_paths_are_not_found(sandbox: StartSandbo
 
 
 def test_every_answer_has_date_and_rate_headers_and_the_limit_holds(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=1, rate=3, rate_window=2, quiet=True))
+    caller = SandboxClient(sandbox(models=1, rate=3, rate_window=2, quiet=True))
     paths = [MODELS, "/organization", f"{MODELS}/none", MODELS]
     answers = [caller.api("GET", path) for path in paths]
     assert [answer.status for answer in answers] == [200, 200, 404, 429]
@@ -167,7 +169,7 @@ def test_every_answer_has_date_and_rate_headers_and_the_limit_holds(sandbox: Sta
 
 
 def test_one_connection_serves_many_requests_and_they_are_counted(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=1, quiet=True))
+    caller = SandboxClient(sandbox(models=1, quiet=True))
     for _ in range(20):
         caller.api("GET", MODELS)
     caller.api("GET", f"{MODELS}/none")
@@ -184,7 +186,7 @@ def test_one_connection_serves_many_requests_and_they_are_counted(sandbox: Start
 
 
 def test_a_person_watching_sees_models_come_and_go_on(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=20, births=1200, speed=300))
+    caller = SandboxClient(sandbox(models=20, births=1200, speed=300))
     (created,) = [caller.api("POST", MODELS, {"email": "a@b.example", "isDevelopment": True}).document["modelId"]]
     while caller.control("GET", f"/models/{created}")["status"] != "active":
         pass
@@ -192,7 +194,7 @@ def test_a_person_watching_sees_models_come_and_go_on(sandbox: StartSandbox) -> 
 
 
 def test_the_truth_can_be_changed_silently(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=0, quiet=True))
+    caller = SandboxClient(sandbox(models=0, quiet=True))
     first, second = caller.control("POST", "/models", {"n": 2, "status": "pending", "isDevelopment": True})
     changed = caller.control("PATCH", f"/models/{first['id']}", {"status": "active", "title": "Zoë", "photoCount": 7})
     assert (changed["status"], changed["title"], changed["photoCount"]) == ("active", "Zoë", 7)
@@ -214,6 +216,6 @@ def test_the_truth_can_be_changed_silently(sandbox: StartSandbox) -> None:
         {"n": "x"},
         {"status": 5},
     ):
-        assert caller.refused_control("POST", "/models", wrong).status == 400
-    assert caller.refused_control("PATCH", "/models/none", {}).status == 404
-    assert caller.refused_control("POST", "/hostile", {"loss": 2}).status == 400
+        assert caller.failing_control("POST", "/models", wrong).status == 400
+    assert caller.failing_control("PATCH", "/models/none", {}).status == 404
+    assert caller.failing_control("POST", "/hostile", {"loss": 2}).status == 400

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from tests.conftest import Sandbox, StartSandbox
@@ -71,7 +71,7 @@ const { model } = await response.json();
 def documented(sandbox: StartSandbox) -> Sandbox:
     """A sandbox in which the page's examples mean something: its model and its team exist."""
     running = sandbox(models=80, quiet=True)
-    caller = Caller(running)
+    caller = SandboxClient(running)
     caller.control("POST", "/organization", {"teams": [{"name": "Marketing", "id": "team_xyz789"}]})
     caller.control("POST", "/models", {"id": "507f1f77bcf86cd799439011", "status": "active", "photoCount": 40})
     return running

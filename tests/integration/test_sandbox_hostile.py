@@ -13,7 +13,7 @@ import pytest
 import urllib3
 
 from tests.support.processes import eventually
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from tests.conftest import Sandbox, StartSandbox
@@ -40,7 +40,7 @@ def test_errors_come_in_every_form_and_the_rest_is_right(sandbox: StartSandbox) 
     seen = Counter(outcome(http, running) for _ in range(400))
     assert set(seen) == {"200", "500", "truncated", "cut", "dropped"}
     assert 140 < seen["200"] < 260
-    counted = Caller(running).control("GET", "/requests")["requests"]
+    counted = SandboxClient(running).control("GET", "/requests")["requests"]
     assert {row["status"]: row["count"] for row in counted} == {
         200: seen["200"] + seen["truncated"],
         500: seen["500"],
@@ -54,11 +54,11 @@ def test_after_an_error_it_is_not_known_whether_the_request_took_effect(sandbox:
     bodies = [msgspec.json.encode({"email": f"ada{number}@b.example"}) for number in range(60)]
     for body in bodies:
         assert outcome(http, running, "POST", body) != "200"
-    assert 30 < len(Caller(running).control("GET", "/models")) < 60
+    assert 30 < len(SandboxClient(running).control("GET", "/models")) < 60
 
 
 def test_slow_answers_read_now_or_later_and_hold_up_nobody_else(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=1, quiet=True, rate=0, slow=4))
+    caller = SandboxClient(sandbox(models=1, quiet=True, rate=0, slow=4))
     began = time.monotonic()
     with ThreadPoolExecutor(30) as threads:
         pages = [threads.submit(caller.api, "GET", MODELS) for _ in range(30)]
@@ -73,7 +73,7 @@ def test_slow_answers_read_now_or_later_and_hold_up_nobody_else(sandbox: StartSa
 
 
 def test_drift_shifts_the_pages_under_a_reader(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=200, quiet=True, rate=0, drift=1))
+    caller = SandboxClient(sandbox(models=200, quiet=True, rate=0, drift=1))
     walked = [model["id"] for model in caller.walk(5)]
     truth = {model["id"] for model in caller.walk(200)}
     # Pages that do not overlap miss some and show others twice.
@@ -86,7 +86,7 @@ def test_drift_shifts_the_pages_under_a_reader(sandbox: StartSandbox) -> None:
 
 @pytest.mark.parametrize("deleted", ["hidden", "listed"])
 def test_deleted_models_stay_in_the_list_or_vanish(sandbox: StartSandbox, deleted: str) -> None:
-    caller = Caller(sandbox(models=3, quiet=True, deleted=deleted))
+    caller = SandboxClient(sandbox(models=3, quiet=True, deleted=deleted))
     gone = next(caller.walk(1))["id"]
     caller.api("DELETE", f"{MODELS}/{gone}")
     statuses = {model["id"]: model["status"] for model in caller.walk(10)}
@@ -102,7 +102,7 @@ def test_deleted_models_stay_in_the_list_or_vanish(sandbox: StartSandbox, delete
 
 
 def test_a_lagging_replica_shows_the_past_for_a_while(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=5, quiet=True, rate=0, replica_lag=3))
+    caller = SandboxClient(sandbox(models=5, quiet=True, rate=0, replica_lag=3))
     created = caller.api("POST", MODELS, {"email": "ada@b.example"}).document["modelId"]
     place = f"{MODELS}/{created}"
     assert eventually(lambda: caller.api("GET", place).status == 404)
@@ -113,7 +113,7 @@ def test_a_lagging_replica_shows_the_past_for_a_while(sandbox: StartSandbox) -> 
 
 
 def test_the_vendors_clock_may_be_off(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=1, quiet=True, skew=500))
+    caller = SandboxClient(sandbox(models=1, quiet=True, skew=500))
     ahead = parsedate_to_datetime(caller.api("GET", MODELS).headers["Date"]).timestamp() - time.time()
     assert 450 < ahead < 550
     created = caller.api("POST", MODELS, {"email": "ada@b.example"}).document["modelId"]
@@ -121,7 +121,7 @@ def test_the_vendors_clock_may_be_off(sandbox: StartSandbox) -> None:
 
 
 def test_quiet_means_that_nothing_moves_by_itself(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=100, births=6000, speed=10000, quiet=True))
+    caller = SandboxClient(sandbox(models=100, births=6000, speed=10000, quiet=True))
     before = caller.control("GET", "/models")
     time.sleep(0.5)
     assert caller.control("GET", "/models") == before

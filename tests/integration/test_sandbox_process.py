@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.processes import eventually
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ COMMAND = [sys.executable, "-m", "service.local.sandbox"]
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_the_state_is_as_it_was_after_a_restart(sandbox: StartSandbox, folder: Path, end: signal.Signals) -> None:
     first = sandbox(models=30, quiet=True, credits=5, state=folder / "state.db")
-    caller = Caller(first)
+    caller = SandboxClient(first)
     created = caller.api("POST", MODELS, {"email": "ada@b.example"}).document["modelId"]
     caller.api("DELETE", f"{MODELS}/{next(caller.walk(1, '&status=active'))['id']}")
     before = caller.control("GET", "/models")
@@ -38,7 +38,7 @@ def test_the_state_is_as_it_was_after_a_restart(sandbox: StartSandbox, folder: P
     assert status == (-signal.SIGKILL if end == signal.SIGKILL else 0)
 
     second = sandbox(models=999, quiet=True, state=folder / "state.db")
-    caller = Caller(second)
+    caller = SandboxClient(second)
     assert (second.api_key, second.webhook_secret) == (first.api_key, first.webhook_secret)
     after = caller.control("GET", "/models")
     assert sorted(after, key=lambda model: model["id"]) == sorted(before, key=lambda model: model["id"])
@@ -54,10 +54,10 @@ def test_the_state_is_as_it_was_after_a_restart(sandbox: StartSandbox, folder: P
 def test_lives_go_on_after_a_restart(sandbox: StartSandbox, folder: Path) -> None:
     first = sandbox(models=0, quiet=True, failure_rate=0, speed=600, state=folder / "state.db")
     body = {"email": "ada@b.example", "isDevelopment": True}
-    created = Caller(first).api("POST", MODELS, body).document["modelId"]
+    created = SandboxClient(first).api("POST", MODELS, body).document["modelId"]
     first.process.kill()
     first.process.wait()
-    second = Caller(sandbox(births=0, failure_rate=0, speed=600, state=folder / "state.db"))
+    second = SandboxClient(sandbox(births=0, failure_rate=0, speed=600, state=folder / "state.db"))
     assert eventually(lambda: second.control("GET", f"/models/{created}")["status"] == "active")
 
 
@@ -108,16 +108,16 @@ def answers(port: int | None) -> bool:
 
 def test_a_reset_sandbox_has_nothing_of_before(sandbox: StartSandbox) -> None:
     first = sandbox(models=5, quiet=True, loss=1, rate=7, webhook_url="http://127.0.0.1:9/")
-    caller = Caller(first)
+    caller = SandboxClient(first)
     caller.control("POST", "/hostile", {"loss": 0})
     caller.control("POST", "/models", {"events": True})
     caller.api("GET", MODELS)
-    second = first.begin_anew({"models": 3, "quiet": True, "credits": 1, "whitelabel": False})
+    second = first.reset({"models": 3, "quiet": True, "credits": 1, "whitelabel": False})
     assert second.url == first.url
     assert second.api_key != first.api_key
     assert second.webhook_secret != first.webhook_secret
     assert caller.api("GET", MODELS).status == 401
-    other = Caller(second)
+    other = SandboxClient(second)
     answer = other.api("GET", MODELS)
     assert len(answer.document["models"]) == 3
     assert answer.headers["X-RateLimit-Limit"] == "300"
@@ -128,13 +128,13 @@ def test_a_reset_sandbox_has_nothing_of_before(sandbox: StartSandbox) -> None:
 
 
 def test_a_reset_with_a_wrong_option_changes_nothing(sandbox: StartSandbox) -> None:
-    caller = Caller(sandbox(models=2, quiet=True))
+    caller = SandboxClient(sandbox(models=2, quiet=True))
     for wrong in ({"models": -1}, {"models": "many"}, {"loss": 2}, {"unheard_of": 1}, {"state": "x"}, []):
-        assert caller.refused_control("POST", "/reset", wrong).status == 400
+        assert caller.failing_control("POST", "/reset", wrong).status == 400
     assert len(caller.api("GET", MODELS).document["models"]) == 2
 
 
 def test_a_sandbox_with_a_state_file_refuses_a_reset(sandbox: StartSandbox, folder: Path) -> None:
-    caller = Caller(sandbox(models=2, quiet=True, state=folder / "state.db"))
-    assert "delete the file" in caller.refused_control("POST", "/reset", {}).document["error"]
+    caller = SandboxClient(sandbox(models=2, quiet=True, state=folder / "state.db"))
+    assert "delete the file" in caller.failing_control("POST", "/reset", {}).document["error"]
     assert len(caller.api("GET", MODELS).document["models"]) == 2

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.processes import eventually
 from tests.support.receiver import Receiver
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def receiver() -> Iterator[Receiver]:
         yield listening
 
 
-def settled(caller: Caller) -> dict[str, int]:
+def settled(caller: SandboxClient) -> dict[str, int]:
     """The counters, once nothing waits any more."""
 
     def look() -> dict[str, int]:
@@ -41,7 +41,7 @@ def settled(caller: Caller) -> dict[str, int]:
 
 def test_creating_and_deleting_is_told_rightly_signed(sandbox: StartSandbox, receiver: Receiver) -> None:
     running = sandbox(models=0, quiet=True, webhook_url=receiver.url)
-    caller = Caller(running)
+    caller = SandboxClient(running)
     model_id = caller.api("POST", MODELS, {"email": "ada@b.example"}).document["modelId"]
     caller.api("DELETE", f"{MODELS}/{model_id}")
     assert settled(caller) == {"sent": 2, "acknowledged": 2, "refused": 0, "given_up": 0, "lost": 0, "waiting": 0}
@@ -62,7 +62,7 @@ def test_creating_and_deleting_is_told_rightly_signed(sandbox: StartSandbox, rec
 
 
 def test_a_development_model_tells_its_whole_life(sandbox: StartSandbox, receiver: Receiver) -> None:
-    caller = Caller(sandbox(models=0, births=0, failure_rate=0, speed=200, webhook_url=receiver.url))
+    caller = SandboxClient(sandbox(models=0, births=0, failure_rate=0, speed=200, webhook_url=receiver.url))
     body = {"email": "ada@b.example", "isDevelopment": True}
     model_id = caller.api("POST", MODELS, body).document["modelId"]
     assert eventually(lambda: "model.photos_ready" in receiver.of(model_id))
@@ -74,7 +74,7 @@ def test_a_development_model_tells_its_whole_life(sandbox: StartSandbox, receive
 
 def test_the_control_api_tells_what_it_is_asked_to(sandbox: StartSandbox, receiver: Receiver) -> None:
     running = sandbox(models=1, quiet=True, webhook_url=receiver.url)
-    caller = Caller(running)
+    caller = SandboxClient(running)
     (model,) = caller.control("GET", "/models")
     place = f"/models/{model['id']}"
     caller.control("PATCH", place, {"title": "Silent", "status": "waiting"})
@@ -109,7 +109,7 @@ def test_four_tries_at_the_vendors_intervals_and_then_it_is_gone(sandbox: StartS
     # 5 min, 15 min and 1 h, 900 times as fast.
     with Receiver(lambda number: 500) as receiver:
         running = sandbox(models=0, quiet=True, speed=900, retry_signing=signing, webhook_url=receiver.url)
-        caller = Caller(running)
+        caller = SandboxClient(running)
         caller.control("POST", "/models", {"events": True})
         counts = settled(caller)
         assert (counts["sent"], counts["refused"], counts["given_up"]) == (4, 4, 1)
@@ -127,7 +127,7 @@ def test_four_tries_at_the_vendors_intervals_and_then_it_is_gone(sandbox: StartS
 def test_any_2xx_acknowledges_and_nothing_else(sandbox: StartSandbox) -> None:
     answers = {1: 302, 2: 404, 3: 204}
     with Receiver(lambda number: answers[number]) as receiver:
-        caller = Caller(sandbox(models=0, quiet=True, speed=3000, webhook_url=receiver.url))
+        caller = SandboxClient(sandbox(models=0, quiet=True, speed=3000, webhook_url=receiver.url))
         caller.control("POST", "/models", {"events": True})
         assert settled(caller)["acknowledged"] == 1
         assert len(receiver.received) == 3
@@ -136,7 +136,7 @@ def test_any_2xx_acknowledges_and_nothing_else(sandbox: StartSandbox) -> None:
 def test_a_receiver_that_is_not_there_yet_is_tried_again(sandbox: StartSandbox) -> None:
     with Receiver() as gone:
         address = gone.url
-    caller = Caller(sandbox(models=0, quiet=True, speed=300, webhook_url=address))
+    caller = SandboxClient(sandbox(models=0, quiet=True, speed=300, webhook_url=address))
     caller.control("POST", "/models", {"events": True})
     assert eventually(lambda: caller.control("GET", "/deliveries")["refused"] >= 1)
     with Receiver() as receiver:
@@ -146,7 +146,7 @@ def test_a_receiver_that_is_not_there_yet_is_tried_again(sandbox: StartSandbox) 
 
 def test_rotating_the_secret_ends_the_old_one_at_once(sandbox: StartSandbox, receiver: Receiver) -> None:
     running = sandbox(models=0, quiet=True, webhook_url=receiver.url)
-    caller = Caller(running)
+    caller = SandboxClient(running)
     caller.control("POST", "/webhook", {"secret": "new secret"})
     caller.control("POST", "/models", {"events": True})
     settled(caller)
@@ -159,7 +159,7 @@ def test_rotating_the_secret_ends_the_old_one_at_once(sandbox: StartSandbox, rec
 
 
 def test_bodies_come_in_the_form_that_was_asked_for(sandbox: StartSandbox, receiver: Receiver) -> None:
-    caller = Caller(sandbox(models=0, quiet=True, webhook_form="bare", webhook_url=receiver.url))
+    caller = SandboxClient(sandbox(models=0, quiet=True, webhook_form="bare", webhook_url=receiver.url))
     caller.control("POST", "/models", {"n": 3, "events": True})
     settled(caller)
     assert {tuple(got.document) for got in receiver.received} == {("event", "objectType", "object")}
@@ -171,7 +171,9 @@ def test_bodies_come_in_the_form_that_was_asked_for(sandbox: StartSandbox, recei
 
 
 def test_loss_duplicates_and_reordering(sandbox: StartSandbox, receiver: Receiver) -> None:
-    caller = Caller(sandbox(models=0, quiet=True, webhook_url=receiver.url, loss=0.3, duplicates=0.5, reorder=1.5))
+    caller = SandboxClient(
+        sandbox(models=0, quiet=True, webhook_url=receiver.url, loss=0.3, duplicates=0.5, reorder=1.5)
+    )
     created = [model["id"] for model in caller.control("POST", "/models", {"n": 200, "events": True})]
     counts = settled(caller)
     arrived = [got.document["object"]["_id"] for got in receiver.received]
@@ -191,7 +193,7 @@ def test_what_waits_outlives_a_kill(sandbox: StartSandbox, folder: Path) -> None
     with Receiver(lambda number: refusing["status"]) as receiver:
         options = {"quiet": True, "speed": 60, "state": folder / "state.db", "webhook_url": receiver.url}
         first = sandbox(models=0, **options)
-        caller = Caller(first)
+        caller = SandboxClient(first)
         caller.control("POST", "/models", {"n": 30, "events": True})
         assert eventually(lambda: caller.control("GET", "/deliveries")["refused"] == 30)
         first.process.kill()
@@ -200,11 +202,11 @@ def test_what_waits_outlives_a_kill(sandbox: StartSandbox, folder: Path) -> None
         before = len(receiver.received)
         second = sandbox(**options)
         assert second.webhook_secret == first.webhook_secret
-        assert settled(Caller(second))["acknowledged"] == 30
+        assert settled(SandboxClient(second))["acknowledged"] == 30
         events = {got.document["id"] for got in receiver.received[:before]}
         assert {got.document["id"] for got in receiver.received[before:]} == events
         assert len(events) == 30
         second.process.terminate()
         second.process.wait()
         # What was acknowledged is not sent again.
-        assert settled(Caller(sandbox(**options)))["sent"] == 0
+        assert settled(SandboxClient(sandbox(**options)))["sent"] == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.broker.inbox import Delivery
-from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, Job, queue_of
+from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, Job, rq_queue
 from service.config import Settings
 from service.mirror.pull_slice import FULL, HOT
 from service.runtime import Runtime
@@ -45,11 +45,11 @@ def asked(runtime: Runtime) -> set[str]:
     Clock(runtime).tick()
     names: set[str] = set()
     for name in (DRAIN_QUEUE, WORK_QUEUE):
-        queue = queue_of(runtime.redis, name)
+        queue = rq_queue(runtime.redis, name)
         names.update(str(job.description) for job in queue.jobs)
         queue.delete(delete_jobs=True)
     for job in Job:
-        runtime.queue.began(job)
+        runtime.queue.clear_flag(job)
     return names
 
 
@@ -72,12 +72,12 @@ def pulled(runtime: Runtime, kind: str, seconds_ago: float, status: str = "compl
 
 def test_hot_pulls_wait_for_the_first_full_one(process: Process) -> None:
     runtime = process()
-    assert asked(runtime) == {"pull_full", "tidy"}
+    assert asked(runtime) == {"pull_full", "apply_retention"}
     # One that failed is no reason to ask again at once, and none for a hot one.
     pulled(runtime, FULL, 1, "failed")
-    assert asked(runtime) == {"tidy"}
+    assert asked(runtime) == {"apply_retention"}
     pulled(runtime, FULL, 1)
-    assert asked(runtime) == {"pull_hot", "tidy"}
+    assert asked(runtime) == {"pull_hot", "apply_retention"}
 
 
 def test_a_restart_does_not_pull_before_the_interval_is_over(process: Process) -> None:
@@ -119,8 +119,8 @@ def test_a_wake_up_that_was_lost_is_made_good(process: Process) -> None:
     runtime.inbox.put(Delivery.arrived(event_body(new_id()), int(time.time()), datetime.now(UTC)))
     assert "drain" in asked(runtime)
     # And one whose job was lost with the worker that took it: the flag that it waits already stands for a while.
-    runtime.queue.ask(Job.DRAIN)
-    queue = queue_of(runtime.redis, DRAIN_QUEUE)
+    runtime.queue.enqueue(Job.DRAIN)
+    queue = rq_queue(runtime.redis, DRAIN_QUEUE)
     queue.delete(delete_jobs=True)
     clock = Clock(runtime)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from service.errors import SchemaOutdated, StorageUnavailable
+from service.errors import PostgresUnavailable, SchemaOutdated
 from service.storage import database
 from service.storage.migrations import revision, schema
 from tests.support.system import new_id, rows
-from tests.support.threads import at_once
+from tests.support.threads import run_concurrently
 from tests.support.upgrades import printed
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def test_migrating_twice_changes_nothing_and_keeps_the_rows(empty_database_url: 
 
 def test_several_migrators_at_once_take_turns(empty_database_url: str) -> None:
     found: list[str] = []
-    at_once(*[lambda: found.append(schema.migrate(empty_database_url))] * 3)
+    run_concurrently(*[lambda: found.append(schema.migrate(empty_database_url))] * 3)
     assert found == [schema.newest()] * 3
 
 
@@ -151,8 +151,8 @@ def set_revision(url: str, revision: str | None) -> None:
 
 def test_without_postgres_migrating_and_checking_are_errors_of_ours(folder: Path) -> None:
     nobody = "postgresql://u:hunter2@127.0.0.1:9/d"
-    with pytest.raises(StorageUnavailable) as caught:
+    with pytest.raises(PostgresUnavailable) as caught:
         schema.migrate(nobody)
     assert "hunter2" not in str(caught.value)
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(PostgresUnavailable):
         revision.check(database.connect(nobody))

@@ -28,7 +28,7 @@ def spooled(url: str) -> list[dict[str, Any]]:
 
 
 def keep(drainer: Drainer, *bodies: bytes) -> None:
-    """Put deliveries into the spool, as the door does."""
+    """Put deliveries into the spool, as the endpoint does."""
     for body in bodies:
         with transaction(drainer.engine) as connection:
             spool.put(connection, *Delivery.arrived(body, int(T0.timestamp()), T0))

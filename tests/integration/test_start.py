@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.config import environment
-from tests.support.processes import descendants, eventually, hanging
+from tests.support.processes import descendants, eventually, suspended
 from tests.support.system import SECRET, System, event_body, new_id, procfile
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def test_a_command_imports_only_what_it_uses(arguments: str, imported: list[str]
 
 def test_web_takes_deliveries_while_postgres_hangs(folder: Path, own_postgres: Postgres, redis_url: str) -> None:
     settings = {"DATABASE_URL": own_postgres.url, "REDIS_URL": redis_url}
-    with System(folder, **settings) as system, hanging(own_postgres):
+    with System(folder, **settings) as system, suspended(own_postgres):
         system.start("web")
         system.wait_for_web()
         assert system.deliver(event_body(new_id())).status == 202

@@ -22,10 +22,10 @@ import psycopg
 import pytest
 
 from service.config import SECRETS, environment
-from service.local.servers import is_free, locked
-from service.parent_death import leashed
+from service.local.servers import is_port_free, locked
+from service.parent_death import die_with_parent
 from tests.support.processes import eventually, processes_in
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 # No births: the vendor's models are then known as soon as they are all in the mirror.
 SMALL = ("--models", "40", "--births", "0", "--speed", "20")
@@ -63,7 +63,7 @@ class Up:
             command = ["/bin/sh", "-c", f"{shlex.join(command)}; true"]
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                leashed(command, signal.SIGTERM),
+                die_with_parent(command, signal.SIGTERM),
                 cwd=folder,
                 env=environment(**{**NEUTRAL, **settings}),
                 stdout=output,
@@ -115,7 +115,7 @@ Start = Callable[..., Up]
 
 def quiet_port() -> int:
     """A port that is free, with the nine after it."""
-    return next(port for port in random.sample(PORTS, len(PORTS)) if all(map(is_free, range(port, port + 10))))
+    return next(port for port in random.sample(PORTS, len(PORTS)) if all(map(is_port_free, range(port, port + 10))))
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def start() -> Iterator[Start]:
 
 def truth(vendor: Vendor) -> dict[str, str]:
     """The status of every model the vendor's list shows."""
-    return {model["id"]: model["status"] for model in Caller(vendor).walk(200)}
+    return {model["id"]: model["status"] for model in SandboxClient(vendor).walk(200)}
 
 
 def running(up: Up, ending: str) -> list[int]:
@@ -160,7 +160,7 @@ def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(st
 
     # A deletion at the vendor arrives by webhook, not by a pull: its change names the event.
     gone = next(iter(up.statuses()))
-    assert Caller(up.vendor).api("DELETE", f"/organization/models/{gone}").status == 200
+    assert SandboxClient(up.vendor).api("DELETE", f"/organization/models/{gone}").status == 200
     tombstone = "select source, event_id from headshotpro.model_changes where model_id = %s and to_status = 'deleted'"
     assert eventually(lambda: up.query(tombstone, gone)), up.said
     [(source, event_id)] = up.query(tombstone, gone)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.errors import StorageUnavailable
+from service.errors import PostgresUnavailable
 from service.mirror.drain import drain_spool
 from service.storage import database
 from service.storage.migrations import schema
-from service.storage.migrations.expand import Limits
+from service.storage.migrations.expand import MigrationLimits
 from tests.integration.test_schema import picture
 from tests.support.drainer import TOLERANCE
 from tests.support.processes import eventually
 from tests.support.system import rows
-from tests.support.upgrades import FIRST, Load, fill, make
+from tests.support.upgrades import FIRST, DatabaseLoad, fill, make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MODELS = 2000
 # Short, so that the test is.
-LIMITS = Limits(lock=0.4)
+LIMITS = MigrationLimits(lock=0.4)
 # A reader who is waited for stays so long, unless what it shows is seen earlier; nobody else may be held up like that.
 STAYS = 20.0
 HELD_UP = STAYS / 2
@@ -58,7 +58,7 @@ def upgrade(url: str, told: list[str], patience: float = 60) -> str:
 
 def test_a_full_database_is_migrated_under_load(old_database_url: str, database_url: str) -> None:
     told: list[str] = []
-    load = Load(old_database_url)
+    load = DatabaseLoad(old_database_url)
     with ThreadPoolExecutor() as pool, load.running():
         assert eventually(lambda: len(load.written) > 100)
         # One holds a lock that a revision needs.
@@ -83,7 +83,7 @@ def test_a_full_database_is_migrated_under_load(old_database_url: str, database_
     assert picture(old_database_url) == picture(database_url)
 
 
-def assert_nothing_lost(url: str, load: Load) -> None:
+def assert_nothing_lost(url: str, load: DatabaseLoad) -> None:
     events = {row["id"]: row["model_id"] for row in rows(url, "select id, model_id from headshotpro.webhook_events")}
     assert {event: model for event, model in events.items() if event in load.written} == {
         event: model for event, (model, _) in load.written.items()
@@ -96,7 +96,7 @@ def assert_nothing_lost(url: str, load: Load) -> None:
     assert first == [{"count": 3 * MODELS}]
 
 
-def assert_new_code_applies_what_old_code_kept(url: str, load: Load) -> None:
+def assert_new_code_applies_what_old_code_kept(url: str, load: DatabaseLoad) -> None:
     engine = database.connect(url)
     results: Counter[str] = Counter()
     while found := drain_spool(engine, TOLERANCE).results:
@@ -111,7 +111,9 @@ def test_who_is_in_the_way_to_the_end_is_named(old_database_url: str) -> None:
     told: list[str] = []
     with (
         reader(old_database_url, "select count(*) from headshotpro.event_spool"),
-        pytest.raises(StorageUnavailable, match=r"gave up after 1 s; .* in the way: process \d+ \(a long reader, idle"),
+        pytest.raises(
+            PostgresUnavailable, match=r"gave up after 1 s; .* in the way: process \d+ \(a long reader, idle"
+        ),
     ):
         upgrade(old_database_url, told, patience=1)
     assert told
@@ -173,6 +175,6 @@ def columns(url: str) -> dict[tuple[str, str], dict[str, Any]]:
 def test_a_migration_that_nobody_lets_begin_gives_up(old_database_url: str) -> None:
     told: list[str] = []
     holds = f"select pg_advisory_xact_lock({schema.MIGRATION_LOCK})"
-    with reader(old_database_url, holds), pytest.raises(StorageUnavailable, match="still running after 1 s"):
+    with reader(old_database_url, holds), pytest.raises(PostgresUnavailable, match="still running after 1 s"):
         upgrade(old_database_url, told, patience=1)
     assert told == ["Another migration is running: waiting for its end."]

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import structs
 
-from service.api.writes import Writer
+from service.api.writes import UpstreamWriter
 from service.errors import (
     KeyRejected,
     ModelNotFound,
     Throttled,
     UpstreamError,
     UpstreamFailed,
-    UpstreamGarbled,
+    UpstreamMalformed,
     UpstreamRejected,
 )
 from service.mirror.refetch import refetch
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from tests.support.mirror import Mirror
 
 REFETCH = Priority.REFETCH
-PAGE = {"success": True, "models": [], "pagination": {"total": 0, "limit": 200, "offset": 0, "hasMore": False}}
+PAGE_SIZE = {"success": True, "models": [], "pagination": {"total": 0, "limit": 200, "offset": 0, "hasMore": False}}
 CREATED = {"success": True, "modelId": "m1", "status": "onboarding"}
 DELETED = {"success": True, "modelId": "m1", "message": "Model deleted successfully"}
 ORGANIZATION = {"success": True, "organization": {"uid": "org", "name": "Org", "teams": []}}
 
 CALLS: list[tuple[Callable[[UpstreamClient], Any], dict[str, Any]]] = [
-    (lambda client: client.list_models(priority=REFETCH), PAGE),
+    (lambda client: client.list_models(priority=REFETCH), PAGE_SIZE),
     (lambda client: client.get_model("m1", priority=REFETCH), MODEL),
     (lambda client: client.create_model("ann@example.com", priority=REFETCH), CREATED),
     (lambda client: client.delete_model("m1", priority=REFETCH), DELETED),
@@ -101,7 +101,7 @@ def test_an_error_in_a_200_is_the_one_that_its_code_names(
 def test_a_rate_limit_in_a_200_is_waited_for(vendor: OddVendor) -> None:
     vendor.script(http(200, {"success": False, "code": "RATE_LIMIT_EXCEEDED"}, Retry_After="60"))
     with pytest.raises(Throttled):
-        get(client_of(vendor), patience=1.0)
+        get(client_of(vendor), max_wait=1.0)
 
 
 def test_an_error_in_a_200_of_a_create_is_not_tried_again(vendor: OddVendor) -> None:
@@ -123,11 +123,11 @@ def test_an_error_beside_a_broken_byte_is_still_one(vendor: OddVendor) -> None:
 @pytest.mark.parametrize("model_id", ["m2", "M1", "m1 ", "", None, 7], ids=str)
 def test_an_object_of_another_model_is_refused(vendor: OddVendor, model_id: object) -> None:
     vendor.script(http(200, {"success": True, "model": {"id": model_id, "status": "active"}}))
-    with pytest.raises(UpstreamGarbled):
+    with pytest.raises(UpstreamMalformed):
         get(client_of(vendor))
     if model_id is not None:
         vendor.script(http(200, {"success": True, "modelId": model_id}))
-        with pytest.raises(UpstreamGarbled):
+        with pytest.raises(UpstreamMalformed):
             client_of(vendor).delete_model("m1", priority=REFETCH)
 
 
@@ -147,7 +147,7 @@ def test_an_object_of_another_model_is_refused(vendor: OddVendor, model_id: obje
 )
 def test_a_create_without_a_usable_id_is_an_error(vendor: OddVendor, made: dict[str, Any]) -> None:
     vendor.script(http(200, {"success": True, "status": "onboarding", **made}))
-    with pytest.raises(UpstreamGarbled):
+    with pytest.raises(UpstreamMalformed):
         client_of(vendor).create_model("ann@example.com", priority=REFETCH)
     assert len(vendor.requests) == 1
 
@@ -166,7 +166,7 @@ def test_a_delete_that_succeeds_without_a_body_has_succeeded(vendor: OddVendor, 
 @pytest.mark.parametrize("answer", [http(202), http(200, {}), http(200, b"<html>")], ids=["202", "{}", "html"])
 def test_a_delete_that_is_not_said_to_be_done_is_not_done(vendor: OddVendor, answer: bytes) -> None:
     vendor.script(answer)
-    with pytest.raises(UpstreamGarbled):
+    with pytest.raises(UpstreamMalformed):
         client_of(vendor).delete_model("m1", priority=REFETCH)
 
 
@@ -193,19 +193,19 @@ def test_a_status_that_may_pass_is_tried_again(vendor: OddVendor, status: int) -
     ids=["no success", "another model", "gateway", "no code"],
 )
 def test_a_delete_that_failed_leaves_the_model_alive(mirrored: Mirror, answer: bytes) -> None:
-    one = next(iter(mirrored.living()))
+    one = next(iter(mirrored.live_ids()))
     with odd_vendor(answer) as vendor:
         runtime = mirrored.runtime
-        writer = Writer(runtime.engine, client_of(vendor), runtime.queue, runtime.stale_models)
+        writer = UpstreamWriter(runtime.engine, client_of(vendor), runtime.queue, runtime.stale_models)
         with pytest.raises(UpstreamError):
             writer.delete(one)
     assert mirrored.model(one)["status"] != "deleted"
     # Nobody knows what was done, so a GET is to find out.
-    assert one in mirrored.wishes()
+    assert one in mirrored.refetch_requests()
 
 
 def test_a_delete_answered_by_204_is_a_tombstone_and_has_a_body(mirrored: Mirror) -> None:
-    one = next(iter(mirrored.living()))
+    one = next(iter(mirrored.live_ids()))
     with odd_vendor(http(204, Content_Length=None)) as vendor:
         answer = Api.of(mirrored, headshotpro_api_url=vendor.url).call("DELETE", f"/{one}")
     assert answer.status_code == 200
@@ -227,22 +227,22 @@ def test_a_create_that_failed_with_a_200_leaves_no_row(mirrored: Mirror) -> None
 
 
 def test_another_models_object_is_not_merged_by_a_refetch(mirrored: Mirror) -> None:
-    one, other = sorted(mirrored.living())[:2]
+    one, other = sorted(mirrored.live_ids())[:2]
     shown = {"id": other, "status": "active", "title": "Somebody Else", "email": "else@example.com"}
     now = datetime.now(UTC)
     with transaction(mirrored.runtime.engine) as connection:
-        refetches.ask(connection, [refetches.Wish(one, now, "dispute", now)])
+        refetches.add_requests(connection, [refetches.RefetchRequest(one, now, "dispute", now)])
     with odd_vendor(http(200, {"success": True, "model": shown})) as vendor:
         assert refetch(mirrored.runtime.engine, client_of(vendor), 0.5) == 0
     assert mirrored.model(one)["title"] != "Somebody Else"
     assert mirrored.model(one)["email"] != "else@example.com"
-    assert one in mirrored.wishes()
+    assert one in mirrored.refetch_requests()
 
 
 def test_an_empty_list_without_success_tombstones_nothing(mirrored: Mirror) -> None:
     organization = mirrored.vendor.api("GET", "/organization").document
-    before = mirrored.living()
-    refused = {**PAGE, "success": False, "error": "Database is asleep"}
+    before = mirrored.live_ids()
+    refused = {**PAGE_SIZE, "success": False, "error": "Database is asleep"}
     with odd_vendor(http(200, organization), http(200, refused)) as vendor:
         mirrored.slice(runtime=of_vendor(mirrored, vendor), seconds=1.0)
     assert {row["id"] for row in mirrored.sql("select id from headshotpro.live_models")} == before

@@ -13,23 +13,23 @@ import pytest
 import redis
 
 from service.errors import KeyRejected, ModelNotFound, UpstreamFailed, UpstreamRejected, UpstreamUnreachable
-from service.upstream.budget import Budget, Priority
+from service.upstream.budget import Priority, RequestBudget
 from service.upstream.client import UpstreamClient
-from tests.support.vendor import Caller
+from tests.support.vendor import SandboxClient
 
 REFETCH, FULL = Priority.REFETCH, Priority.FULL
 
 Start = Callable[..., tuple[UpstreamClient, "Vendor"]]
 
 
-class Vendor(Caller):
+class Vendor(SandboxClient):
     """A sandbox, seen past our client."""
 
     def __init__(self, sandbox: Any) -> None:
         super().__init__(sandbox)
         self.url, self.api_key = sandbox.url, sandbox.api_key
 
-    def connect(self, budget: Budget | None = None, **more: Any) -> UpstreamClient:
+    def connect(self, budget: RequestBudget | None = None, **more: Any) -> UpstreamClient:
         return UpstreamClient(self.url, self.api_key, budget, **more)
 
     def statuses(self) -> dict[int, int]:
@@ -119,8 +119,8 @@ def test_answers_are_dated_on_the_vendors_clock(start: Start) -> None:
     before = datetime.now(UTC) + ahead
     answer = client.list_models(priority=REFETCH)
     after = datetime.now(UTC) + ahead
-    assert answer.sent_at < before < after < answer.answered_at
-    assert answer.answered_at - answer.sent_at < 2 * (after - before) + timedelta(seconds=4)
+    assert answer.sent_at < before < after < answer.received_at
+    assert answer.received_at - answer.sent_at < 2 * (after - before) + timedelta(seconds=4)
 
 
 # --- refusals
@@ -160,7 +160,7 @@ def test_a_model_that_does_not_exist_is_not_found(start: Start) -> None:
     for model_id in ("507f1f77bcf86cd799439011", "no/such id?"):
         with pytest.raises(ModelNotFound) as raised:
             client.get_model(model_id, priority=REFETCH)
-        assert raised.value.sent_at < datetime.now(UTC) < raised.value.answered_at + timedelta(seconds=60)
+        assert raised.value.sent_at < datetime.now(UTC) < raised.value.received_at + timedelta(seconds=60)
 
 
 # --- connections and faults
@@ -219,9 +219,9 @@ def test_creates_on_a_bad_line_never_make_two(start: Start) -> None:
 
 
 @pytest.fixture
-def budget(redis_url: str) -> Callable[..., Budget]:
+def budget(redis_url: str) -> Callable[..., RequestBudget]:
     """Makes one process's view of the budget that all share, with a window as short as the sandbox's."""
-    return lambda share, window=3.5: Budget(redis.Redis.from_url(redis_url), share, 0.1, window=window)
+    return lambda share, window=3.5: RequestBudget(redis.Redis.from_url(redis_url), share, 0.1, window=window)
 
 
 def test_a_spent_limit_is_waited_for_and_nothing_fails(start: Start) -> None:
@@ -233,7 +233,7 @@ def test_a_spent_limit_is_waited_for_and_nothing_fails(start: Start) -> None:
     assert 2 <= vendor.statuses()[429] <= 6
 
 
-def test_threads_with_one_budget_meet_no_429(start: Start, budget: Callable[..., Budget]) -> None:
+def test_threads_with_one_budget_meet_no_429(start: Start, budget: Callable[..., RequestBudget]) -> None:
     client, vendor = start(models=5, rate=20, rate_window=3, client={"budget": budget(0.5)})
     # The first answer tells the limit; until then the vendor's usual one is taken for it.
     client.organization(priority=REFETCH)
@@ -255,7 +255,7 @@ def test_threads_with_one_budget_meet_no_429(start: Start, budget: Callable[...,
     assert time.monotonic() - started > 5
 
 
-def test_other_clients_of_the_organization_are_given_way(start: Start, budget: Callable[..., Budget]) -> None:
+def test_other_clients_of_the_organization_are_given_way(start: Start, budget: Callable[..., RequestBudget]) -> None:
     client, vendor = start(models=5, rate=10, rate_window=3, client={"budget": budget(1.0)})
     for _ in range(9):
         vendor.api("GET", "/organization")
@@ -266,7 +266,7 @@ def test_other_clients_of_the_organization_are_given_way(start: Start, budget: C
 
 
 def test_each_try_spends_budget(start: Start, redis_url: str) -> None:
-    shared = Budget(redis.Redis.from_url(redis_url), 0.8, 0.1)
+    shared = RequestBudget(redis.Redis.from_url(redis_url), 0.8, 0.1)
     client, vendor = start(models=5, errors=0.5, client={"budget": shared, "pause": lambda seconds: None})
     for _ in range(10):
         with suppress(UpstreamFailed, UpstreamUnreachable):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.errors import UpstreamError, UpstreamGarbled, UpstreamTimeout
+from service.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout
 from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
-from tests.support.odd_vendor import KEY, MODEL, OddVendor, Pauses, client_of, get, http, odd_vendor, repeated
+from tests.support.odd_vendor import KEY, MODEL, OddVendor, RecordedPauses, client_of, get, http, odd_vendor, repeated
 from tests.support.tools import checked, needs
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def test_a_response_that_trickles_ends_at_the_deadline(
 ) -> None:
     vendor.script(answer)
     with in_time(), pytest.raises(UpstreamTimeout):
-        get(client_of(vendor, response_timeout=DEADLINE), patience=0.0)
+        get(client_of(vendor, response_timeout=DEADLINE), max_wait=0.0)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_a_response_that_trickles_ends_at_the_deadline(
 def test_a_response_without_end_is_given_up(vendor: OddVendor, answer: Callable[[socket.socket], None]) -> None:
     vendor.script(answer)
     with in_time(), pytest.raises(UpstreamError):
-        get(client_of(vendor, response_timeout=DEADLINE), patience=0.0)
+        get(client_of(vendor, response_timeout=DEADLINE), max_wait=0.0)
 
 
 def test_a_compressed_body_is_bounded_by_what_it_unpacks_to(vendor: OddVendor) -> None:
     bomb = gzip.compress(b" " * (400 * 1024 * 1024), 1)
     vendor.script(http(200, bomb, Content_Encoding="gzip"))
-    with in_time(), pytest.raises(UpstreamGarbled, match="larger"):
-        get(client_of(vendor, response_timeout=BOUND), patience=0.0)
+    with in_time(), pytest.raises(UpstreamMalformed, match="larger"):
+        get(client_of(vendor, response_timeout=BOUND), max_wait=0.0)
 
 
 def test_a_create_that_trickles_is_not_sent_twice(vendor: OddVendor) -> None:
@@ -140,9 +140,9 @@ def test_a_handshake_that_never_ends_is_given_up(pause: float | None) -> None:
             time.sleep(pause)
 
     with tls_server(serve) as url:
-        client = UpstreamClient(url, KEY, None, pause=Pauses(), connect_timeout=30.0, response_timeout=DEADLINE)
+        client = UpstreamClient(url, KEY, None, pause=RecordedPauses(), connect_timeout=30.0, response_timeout=DEADLINE)
         with in_time(), pytest.raises(UpstreamTimeout):
-            get(client, patience=0.0)
+            get(client, max_wait=0.0)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_a_server_whose_certificate_nobody_signed_is_refused(tls_files: tuple[Pa
             context.wrap_socket(connection, server_side=True).close()
 
     with tls_server(serve) as url, pytest.raises(UpstreamError, match="certificate"):
-        get(UpstreamClient(url, KEY, None, pause=Pauses()), patience=0.0)
+        get(UpstreamClient(url, KEY, None, pause=RecordedPauses()), max_wait=0.0)
 
 
 def test_a_name_that_is_never_resolved_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_a_name_that_is_never_resolved_is_given_up(monkeypatch: pytest.MonkeyPat
         raise socket.gaierror("it came too late")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    client = UpstreamClient("http://vendor.example/api/v2", KEY, None, pause=Pauses(), response_timeout=0.2)
+    client = UpstreamClient("http://vendor.example/api/v2", KEY, None, pause=RecordedPauses(), response_timeout=0.2)
     with in_time():
         # Nobody heard it, so even a create is tried again.
         with pytest.raises(UpstreamTimeout):

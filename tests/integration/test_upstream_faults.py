@@ -15,14 +15,14 @@ from service.errors import (
     ModelNotFound,
     UpstreamError,
     UpstreamFailed,
-    UpstreamGarbled,
+    UpstreamMalformed,
     UpstreamRejected,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
 from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
-from tests.support.odd_vendor import KEY, MODEL, OddVendor, Pauses, client_of, get, http, odd_vendor, refusal
+from tests.support.odd_vendor import KEY, MODEL, OddVendor, RecordedPauses, client_of, get, http, odd_vendor, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def vendor() -> Iterator[OddVendor]:
 
 def test_5xx_and_broken_answers_are_tried_again(vendor: OddVendor) -> None:
     vendor.script(http(502, b"<html>Bad gateway</html>"), CUT, http(200, b"<html>"), http(200, MODEL))
-    pauses = Pauses()
+    pauses = RecordedPauses()
     assert get(client_of(vendor, pauses)).body.status == "active"
     for pause, longest in zip(pauses, (0.5, 1.0, 2.0), strict=True):
         assert longest / 2 <= pause <= longest
@@ -59,10 +59,10 @@ def test_5xx_and_broken_answers_are_tried_again(vendor: OddVendor) -> None:
         (http(200, b"no gzip at all, however long", Content_Encoding="gzip"), UpstreamUnreachable),
         (b"", UpstreamUnreachable),
         (b"SSH-2.0-OpenSSH_9.2\r\n", UpstreamUnreachable),
-        (http(200, b"<html>"), UpstreamGarbled),
-        (http(204), UpstreamGarbled),
-        (http(200, b"\xff\xfe"), UpstreamGarbled),
-        (http(200, b'{"odd":' + b"[" * 100_000), UpstreamGarbled),
+        (http(200, b"<html>"), UpstreamMalformed),
+        (http(204), UpstreamMalformed),
+        (http(200, b"\xff\xfe"), UpstreamMalformed),
+        (http(200, b'{"odd":' + b"[" * 100_000), UpstreamMalformed),
     ],
     # An answer holds the time of day, and a test's name must not.
     ids=["503", "cut", "cut chunk", "bad gzip", "nothing", "not http", "html", "empty", "not utf-8", "too deep"],
@@ -80,7 +80,7 @@ def test_a_fault_that_stays_is_our_error_after_four_tries(
 @pytest.mark.parametrize("document", [{"success": True}, [], {"model": {"id": 7}}])
 def test_json_of_another_shape_is_garbled_at_once(vendor: OddVendor, document: Any) -> None:
     vendor.script(http(200, document))
-    with pytest.raises(UpstreamGarbled):
+    with pytest.raises(UpstreamMalformed):
         get(client_of(vendor))
     assert len(vendor.requests) == 1
 
@@ -88,7 +88,7 @@ def test_json_of_another_shape_is_garbled_at_once(vendor: OddVendor, document: A
 def test_an_answer_that_never_ends_is_given_up(vendor: OddVendor) -> None:
     vendor.script(vendor.drip)
     with pytest.raises(UpstreamTimeout):
-        get(client_of(vendor, response_timeout=0.5), patience=0.0)
+        get(client_of(vendor, response_timeout=0.5), max_wait=0.0)
 
 
 def test_an_answer_that_never_comes_is_given_up(vendor: OddVendor) -> None:
@@ -100,14 +100,14 @@ def test_an_answer_that_never_comes_is_given_up(vendor: OddVendor) -> None:
 
 def test_an_answer_without_measure_is_given_up(vendor: OddVendor) -> None:
     vendor.script(http(200, b" " * (17 * 1024 * 1024)))
-    with pytest.raises(UpstreamGarbled, match="larger"):
-        get(client_of(vendor), patience=0.0)
+    with pytest.raises(UpstreamMalformed, match="larger"):
+        get(client_of(vendor), max_wait=0.0)
 
 
 def test_a_vendor_that_is_not_there_is_unreachable() -> None:
     with odd_vendor(b"") as gone:
         pass
-    pauses = Pauses()
+    pauses = RecordedPauses()
     with pytest.raises(UpstreamUnreachable) as raised:
         client_of(gone, pauses).create_model("ann@example.com", priority=REFETCH)
     assert not isinstance(raised.value, UpstreamTimeout)
@@ -118,13 +118,13 @@ def test_a_vendor_that_is_not_there_is_unreachable() -> None:
 def test_patience_ends_the_tries(vendor: OddVendor) -> None:
     vendor.script(http(500))
     with pytest.raises(UpstreamFailed):
-        get(client_of(vendor, time.sleep), patience=0.1)
+        get(client_of(vendor, time.sleep), max_wait=0.1)
     assert len(vendor.requests) == 1
 
 
 def test_an_address_that_is_none_is_our_error() -> None:
     for url in ("http://", "http://a b/api", "http://[::1/api", f"http://{'x' * 64}.example/api"):
-        client = UpstreamClient(url, KEY, None, pause=Pauses())
+        client = UpstreamClient(url, KEY, None, pause=RecordedPauses())
         with pytest.raises(UpstreamError):
             get(client)
 
@@ -250,7 +250,7 @@ def test_a_foreign_404_does_not_say_that_a_model_is_gone(vendor: OddVendor) -> N
     for body in (b"<html>404</html>", b"", b"[]", b"{}", {"success": False, "error": "no route"}, {"code": "E404"}):
         vendor.script(http(404, body))
         for call in (client_of(vendor).get_model, client_of(vendor).delete_model):
-            with pytest.raises(UpstreamGarbled, match="HEADSHOTPRO_API_URL"):
+            with pytest.raises(UpstreamMalformed, match="HEADSHOTPRO_API_URL"):
                 call("m1", priority=REFETCH)
         with pytest.raises(UpstreamError):
             client_of(vendor).list_models(priority=REFETCH)
@@ -283,7 +283,7 @@ def test_no_message_repeats_what_is_private(vendor: OddVendor, answer: bytes) ->
 def test_a_redirect_is_not_followed_with_the_key(vendor: OddVendor) -> None:
     with odd_vendor(http(200, MODEL)) as other:
         vendor.script(http(302, Location=f"{other.url}/organization/models/m1"))
-        with pytest.raises(UpstreamGarbled, match="HEADSHOTPRO_API_URL"):
+        with pytest.raises(UpstreamMalformed, match="HEADSHOTPRO_API_URL"):
             get(client_of(vendor))
         assert len(vendor.requests) == 1
         assert other.requests == []

@@ -15,16 +15,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from service.errors import (
-    InboxUnavailable,
     MirrorError,
     ModelNotFound,
+    RedisUnavailable,
     Stopping,
     Throttled,
     UpstreamFailed,
 )
 from service.runtime import Runtime
-from service.upstream.budget import Budget, Priority
-from tests.support.odd_vendor import MODEL, OddVendor, Pauses, client_of, get, http, odd_vendor, refusal
+from service.upstream.budget import Priority, RequestBudget
+from tests.support.odd_vendor import MODEL, OddVendor, RecordedPauses, client_of, get, http, odd_vendor, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def test_the_interval_lies_on_the_vendors_clock(vendor: OddVendor, off: timedelt
     vendor.script(http(200, MODEL, Date=http_time(date)))
     answer = get(client_of(vendor))
     assert date - timedelta(seconds=12) < answer.sent_at <= date - timedelta(seconds=2)
-    assert date + timedelta(seconds=1) <= answer.answered_at < date + timedelta(seconds=11)
+    assert date + timedelta(seconds=1) <= answer.received_at < date + timedelta(seconds=11)
 
 
 def test_a_slow_answer_may_be_as_old_as_its_request_and_as_new_as_its_end(vendor: OddVendor) -> None:
@@ -61,7 +61,7 @@ def test_a_slow_answer_may_be_as_old_as_its_request_and_as_new_as_its_end(vendor
     vendor.script(vendor.slow(http(200, MODEL, Date=http_time(date)), 1.0))
     answer = get(client_of(vendor))
     assert answer.sent_at <= date - timedelta(seconds=3)
-    assert answer.answered_at >= date + timedelta(seconds=2)
+    assert answer.received_at >= date + timedelta(seconds=2)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_without_a_sane_date_our_own_clock_stands_in(vendor: OddVendor, date: st
     answer = get(client_of(vendor))
     after = datetime.now(UTC)
     assert before - timedelta(seconds=12) < answer.sent_at <= before - timedelta(seconds=2) + (after - before)
-    assert after <= answer.answered_at < after + timedelta(seconds=11)
+    assert after <= answer.received_at < after + timedelta(seconds=11)
 
 
 def test_a_404_carries_its_interval_too(vendor: OddVendor) -> None:
@@ -83,7 +83,7 @@ def test_a_404_carries_its_interval_too(vendor: OddVendor) -> None:
     vendor.script(refusal(404, "NOT_FOUND", Date=http_time(date)))
     with pytest.raises(ModelNotFound) as raised:
         get(client_of(vendor))
-    assert raised.value.sent_at < date - timedelta(seconds=1) < date < raised.value.answered_at
+    assert raised.value.sent_at < date - timedelta(seconds=1) < date < raised.value.received_at
 
 
 # --- 429
@@ -102,7 +102,7 @@ def reset_in(seconds: float, date: datetime) -> dict[str, str]:
 def test_a_429_is_waited_for_until_its_reset_whatever_the_vendors_clock_says(vendor: OddVendor) -> None:
     date = datetime(2030, 1, 1, tzinfo=UTC)
     vendor.script(refusal(429, "RATE_LIMIT_EXCEEDED", **reset_in(42, date)), http(200, MODEL))
-    pauses = Pauses()
+    pauses = RecordedPauses()
     assert get(client_of(vendor, pauses)).body.id == "m1"
     assert pauses == [42.0]
 
@@ -132,7 +132,7 @@ def test_a_429_is_waited_for_as_long_as_it_tells_or_longer_each_time(
 ) -> None:
     limited = refusal(429, "RATE_LIMIT_EXCEEDED", **headers)
     vendor.script(limited, limited, http(200, MODEL))
-    pauses = Pauses()
+    pauses = RecordedPauses()
     get(client_of(vendor, pauses))
     assert pauses == expected
 
@@ -153,7 +153,7 @@ def test_a_time_to_wait_for_is_read_in_every_form(
     vendor: OddVendor, name: str, form: Callable[[datetime], str], status: int
 ) -> None:
     vendor.script(refusal(status, **{name: form(from_now(60))}), http(200, MODEL))
-    pauses = Pauses()
+    pauses = RecordedPauses()
     get(client_of(vendor, pauses))
     assert len(pauses) == 1
     if status != 429 and name == "X_RateLimit_Reset":
@@ -168,7 +168,7 @@ def test_a_time_to_wait_for_is_read_in_every_form(
 def test_a_reset_is_no_reason_to_wait_while_requests_remain(vendor: OddVendor, status: int) -> None:
     headers = {"X_RateLimit_Limit": "300", "X_RateLimit_Remaining": "299", "X_RateLimit_Reset": "60"}
     vendor.script(refusal(status, **headers), http(200, MODEL))
-    pauses = Pauses()
+    pauses = RecordedPauses()
     get(client_of(vendor, pauses))
     assert len(pauses) == 1
     assert pauses[0] <= 0.5
@@ -176,7 +176,7 @@ def test_a_reset_is_no_reason_to_wait_while_requests_remain(vendor: OddVendor, s
 
 def test_a_503_is_waited_for_as_long_as_it_tells_then_given_up(vendor: OddVendor) -> None:
     vendor.script(http(503, b"<html>", Retry_After="20"))
-    pauses = Pauses()
+    pauses = RecordedPauses()
     with pytest.raises(UpstreamFailed):
         get(client_of(vendor, pauses))
     assert pauses == [20.0, 20.0, 20.0]
@@ -185,18 +185,18 @@ def test_a_503_is_waited_for_as_long_as_it_tells_then_given_up(vendor: OddVendor
 def test_a_503_of_the_list_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
     vendor.script(http(503, Retry_After="42"))
     with pytest.raises(Throttled) as raised:
-        client_of(vendor).list_models(priority=REFETCH, patience=5.0)
+        client_of(vendor).list_models(priority=REFETCH, max_wait=5.0)
     assert timedelta(seconds=30) < raised.value.retry_at - datetime.now(UTC) < timedelta(seconds=45)
     assert len(vendor.requests) == 1
 
 
 def test_a_503_of_one_model_holds_nobody_up_for_long(vendor: OddVendor, redis_url: str) -> None:
-    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
+    one, other = (RequestBudget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
     vendor.script(http(503, Retry_After="3600"))
     with pytest.raises(UpstreamFailed):
-        get(client_of(vendor, budget=one), patience=5.0)
+        get(client_of(vendor, budget=one), max_wait=5.0)
     assert other.acquire(REFETCH) == 0.0
-    pauses = Pauses()
+    pauses = RecordedPauses()
     with pytest.raises(UpstreamFailed):
         get(client_of(vendor, pauses))
     assert pauses == [60.0, 60.0, 60.0]
@@ -205,7 +205,7 @@ def test_a_503_of_one_model_holds_nobody_up_for_long(vendor: OddVendor, redis_ur
 def test_a_429_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
     vendor.script(refusal(429, **reset_in(42, datetime.now(UTC))))
     with pytest.raises(Throttled) as raised:
-        get(client_of(vendor), patience=5.0)
+        get(client_of(vendor), max_wait=5.0)
     assert timedelta(seconds=30) < raised.value.retry_at - datetime.now(UTC) < timedelta(seconds=45)
     assert len(vendor.requests) == 1
 
@@ -225,36 +225,36 @@ def test_who_is_asked_to_stop_stops_waiting(vendor: OddVendor) -> None:
 def test_without_redis_nothing_is_sent(vendor: OddVendor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    budget = Budget(redis.Redis(port=port, retry=Retry(NoBackoff(), 0)), 0.8, 0.1)
-    with pytest.raises(InboxUnavailable):
+    budget = RequestBudget(redis.Redis(port=port, retry=Retry(NoBackoff(), 0)), 0.8, 0.1)
+    with pytest.raises(RedisUnavailable):
         get(client_of(vendor, budget=budget))
     assert vendor.requests == []
 
 
 def test_a_wait_for_the_budget_longer_than_the_patience_is_throttled(vendor: OddVendor, redis_url: str) -> None:
-    budget = Budget(redis.Redis.from_url(redis_url), 0.8, 0.1)
+    budget = RequestBudget(redis.Redis.from_url(redis_url), 0.8, 0.1)
     budget.block(time.time() + 60)
     with pytest.raises(Throttled) as raised:
-        get(client_of(vendor, budget=budget), patience=10)
+        get(client_of(vendor, budget=budget), max_wait=10)
     assert isinstance(raised.value, MirrorError)
     assert raised.value.retry_at > datetime.now(UTC) + timedelta(seconds=40)
     assert vendor.requests == []
 
 
 def test_a_429_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
-    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
+    one, other = (RequestBudget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
     # Without rate headers, so that only the 429 itself can hold them.
     vendor.script(refusal(429, Retry_After="42"))
     with pytest.raises(Throttled):
-        get(client_of(vendor, budget=one), patience=1)
+        get(client_of(vendor, budget=one), max_wait=1)
     assert 35 < other.acquire(REFETCH) <= 42
 
 
 def test_a_503_of_the_list_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
-    one, other = (Budget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
+    one, other = (RequestBudget(redis.Redis.from_url(redis_url), 0.8, 0.1) for _ in range(2))
     vendor.script(http(503, Retry_After="42"))
     with pytest.raises(Throttled):
-        client_of(vendor, budget=one).list_models(priority=REFETCH, patience=1.0)
+        client_of(vendor, budget=one).list_models(priority=REFETCH, max_wait=1.0)
     assert len(vendor.requests) == 1
     assert 35 < other.acquire(REFETCH) <= 42
 
@@ -270,7 +270,7 @@ def test_a_pull_rests_while_the_list_is_503_and_is_complete_after_it(mirrored: M
         # Nothing is sent meanwhile, then it goes on where it was.
         assert len(vendor.requests) == 2
         runtime.redis.flushdb()
-        mirrored.free_lease()
+        mirrored.expire_leases()
         mirrored.slice(runtime=runtime)
         (row,) = mirrored.sql("select status from headshotpro.pulls where id = %s", pull_id)
         assert row["status"] == "complete"

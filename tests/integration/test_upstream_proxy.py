@@ -13,7 +13,7 @@ from service.errors import UpstreamError, UpstreamUnreachable
 from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
 from tests.support.cli import Cli
-from tests.support.odd_vendor import KEY, MODEL, OddVendor, Pauses, get, http, odd_vendor
+from tests.support.odd_vendor import KEY, MODEL, OddVendor, RecordedPauses, get, http, odd_vendor
 from tests.support.tools import checked, needs
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def address_of(proxy: OddVendor, login: str = "") -> str:
 
 
 def through(proxy: OddVendor, url: str, login: str = "", **more: Any) -> UpstreamClient:
-    return UpstreamClient(url, KEY, None, pause=Pauses(), proxy=address_of(proxy, login), **more)
+    return UpstreamClient(url, KEY, None, pause=RecordedPauses(), proxy=address_of(proxy, login), **more)
 
 
 def test_a_plain_request_goes_to_the_proxy_with_its_whole_url(proxy: OddVendor) -> None:
@@ -79,7 +79,7 @@ def test_a_secure_request_goes_through_a_tunnel(
 def test_a_proxy_that_refuses_the_login_is_named_and_not_its_password(proxy: OddVendor, url: str) -> None:
     proxy.script(http(407, b"<html>", Proxy_Authenticate="Basic"))
     with pytest.raises(UpstreamUnreachable, match=r"(?i)proxy") as raised:
-        get(through(proxy, url, "ann:hunter2@"), patience=0.0)
+        get(through(proxy, url, "ann:hunter2@"), max_wait=0.0)
     assert "407" in str(raised.value)
     assert "hunter2" not in str(raised.value)
 
@@ -97,7 +97,7 @@ def test_a_proxy_that_is_gone_is_unreachable_and_its_password_not_printed(url: s
 def test_a_tunnel_that_never_opens_is_given_up(proxy: OddVendor) -> None:
     proxy.script(proxy.hang)
     with pytest.raises(UpstreamError):
-        get(through(proxy, "https://vendor.example/api/v2", response_timeout=0.5), patience=0.0)
+        get(through(proxy, "https://vendor.example/api/v2", response_timeout=0.5), max_wait=0.0)
 
 
 def test_the_variables_reach_every_process(proxy: OddVendor, folder: Path) -> None:

@@ -40,7 +40,7 @@ def settled(mirror: StartMirror, number: int = 5, **options: Any) -> tuple[Mirro
     ids = sorted(model["id"] for model in here.create(number, status="active", teamId=None))
     here.pull()
     sweep(here.runtime.engine, here.runtime.client, 5)
-    here.later()
+    here.advance_vendor_clock()
     here.forget_requests()
     return here, ids
 
@@ -86,7 +86,7 @@ def test_verify_of_an_exact_mirror_exits_0(mirror: StartMirror, folder: Path) ->
     cli = Cli(folder, **here.variables)
     done = cli.finish(cli.start("verify", "--details"))
     assert (done.status, done.out) == (0, "No difference.\n"), done
-    assert (here.asked(LIST), here.asked(SINGLE)) == ({200: 1}, {200: len(ids)})
+    assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 1}, {200: len(ids)})
     assert here.versions() == before
 
 
@@ -102,7 +102,7 @@ def test_every_field_of_the_list_is_compared(mirror: StartMirror) -> None:
         mend(here, model_id, **{column: wrong})
     assert differences(here) == expected
     # The list, and a second and third look at each model.
-    assert (here.asked(LIST), here.asked(SINGLE)) == ({200: 1}, {200: 2 * len(ids)})
+    assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 1}, {200: 2 * len(ids)})
 
 
 def test_details_are_compared_on_demand(mirror: StartMirror) -> None:
@@ -110,7 +110,7 @@ def test_details_are_compared_on_demand(mirror: StartMirror) -> None:
     true = here.model(ids[0])["photo_count"]
     mend(here, ids[0], photo_count=7)
     assert differences(here) == []
-    assert here.asked(SINGLE).total() == 0
+    assert here.request_counts(SINGLE).total() == 0
     assert differences(here, details=True) == [Difference(ids[0], "photo_count", 7, true)]
 
 
@@ -129,9 +129,9 @@ def test_a_model_that_only_one_side_has_is_a_difference(mirror: StartMirror) -> 
 @pytest.mark.parametrize("deleted", ["hidden", "listed"])
 def test_what_is_deleted_on_both_sides_is_no_difference(mirror: StartMirror, deleted: str) -> None:
     here, ids = settled(mirror, deleted=deleted)
-    here.open_door()
+    here.enable_webhooks()
     here.vendor.control("DELETE", f"/models/{ids[0]}?events=1")
-    here.hear()
+    here.apply_webhooks()
     assert here.model(ids[0])["status"] == "deleted"
     # What it was called is nobody's business any more, and the vendor may show or hide it.
     mend(here, ids[0], title="Somebody else")
@@ -150,7 +150,7 @@ def test_an_erased_tombstone_is_passed_over(mirror: StartMirror) -> None:
 
 def test_events_that_are_on_their_way_are_no_differences(mirror: StartMirror) -> None:
     here, ids = settled(mirror)
-    here.open_door()
+    here.enable_webhooks()
     here.change(ids[0], status="failed", events=True)
     here.create(events=True)
     here.vendor.control("DELETE", f"/models/{ids[1]}?events=1")
@@ -158,8 +158,8 @@ def test_events_that_are_on_their_way_are_no_differences(mirror: StartMirror) ->
 
     def catch_up(seconds: float) -> None:
         pauses.append(seconds)
-        here.hear()
-        here.make_due()
+        here.apply_webhooks()
+        here.make_refetches_due()
         here.refetch()
 
     assert differences(here, pause=catch_up) == []
@@ -169,13 +169,13 @@ def test_events_that_are_on_their_way_are_no_differences(mirror: StartMirror) ->
 def test_a_list_that_moves_under_the_reader_is_read_whole(mirror: StartMirror) -> None:
     here = mirror(models=450)
     here.pull()
-    here.later()
-    settled_ones = here.living()
-    here.turn(drift=1)
+    here.advance_vendor_clock()
+    settled_ones = here.live_ids()
+    here.set_switches(drift=1)
 
     def stop() -> None:
-        here.turn(drift=0)
+        here.set_switches(drift=0)
         here.pull()
 
     assert differences(here, pause=lambda _seconds: stop()) == []
-    assert here.living() != settled_ones
+    assert here.live_ids() != settled_ones

@@ -1,4 +1,4 @@
-"""The door over a real Redis: each of its answers and their order, health, and what it does without its servers."""
+"""The endpoint over a real Redis: each of its answers and their order, health, and what it does without its servers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from werkzeug.wrappers import Request
 
 from service.broker import inbox
 from service.broker.inbox import StaleModels
-from service.broker.jobs import DRAIN_QUEUE, queue_of
+from service.broker.jobs import DRAIN_QUEUE, rq_queue
 from service.config import load
 from service.storage.migrations.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
-from service.web.webhook import Door
+from service.web.webhook import WebhookEndpoint
 from tests.support.processes import eventually
-from tests.support.system import HOOK, SECRET, event_body, new_id, signed
+from tests.support.system import SECRET, WEBHOOK_PATH, event_body, new_id, signed
 from tests.support.webhook_endpoint import assert_refused, client_of, post, post_chunked, waiting
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def of_size(size: int) -> bytes:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_405_comes_first(door: FlaskClient, method: str) -> None:
-    answer = door.open(HOOK, method=method, data=b"x" * (LARGEST + 1), content_type="text/plain")
+    answer = door.open(WEBHOOK_PATH, method=method, data=b"x" * (LARGEST + 1), content_type="text/plain")
     assert answer.status_code == 405
     assert "POST" in answer.headers["Allow"]
     if method != "HEAD":
@@ -149,7 +149,7 @@ def test_a_stale_delivery_raises_a_question_about_its_model_and_a_forged_one_doe
     with inbox.connect(redis_url) as client:
         assert StaleModels(client).waiting() == [stale]
         # Within a minute it is not asked again, also after it was asked.
-        StaleModels(client).handed_on([stale])
+        StaleModels(client).remove([stale])
         assert post(door, event_body(stale), **signed(event_body(stale), at=old)).status_code == 401
         assert StaleModels(client).waiting() == []
 
@@ -189,9 +189,9 @@ def test_each_of_several_secrets_is_accepted(folder: Path, redis_url: str) -> No
 
 def test_trailing_slash_is_the_same_endpoint(door: FlaskClient, redis_url: str) -> None:
     body = event_body(new_id())
-    assert door.post(f"{HOOK}/", data=body, headers=signed(body)).status_code == 202
+    assert door.post(f"{WEBHOOK_PATH}/", data=body, headers=signed(body)).status_code == 202
     assert [entry.body for entry in waiting(redis_url)] == [body]
-    assert_refused(door.get(f"{HOOK}/"), 405, "METHOD_NOT_ALLOWED")
+    assert_refused(door.get(f"{WEBHOOK_PATH}/"), 405, "METHOD_NOT_ALLOWED")
 
 
 # Taken.
@@ -207,7 +207,7 @@ def test_an_accepted_delivery_is_in_the_inbox_and_a_drain_is_asked_for(door: Fla
     assert abs(entry.signed_at.timestamp() - before) < 60
     assert abs(entry.received_at.timestamp() - before) < 60
     with inbox.connect(redis_url) as client:
-        assert queue_of(client, DRAIN_QUEUE).count == 1
+        assert rq_queue(client, DRAIN_QUEUE).count == 1
 
 
 def test_many_deliveries_ask_for_one_drain(door: FlaskClient, redis_url: str) -> None:
@@ -215,7 +215,7 @@ def test_many_deliveries_ask_for_one_drain(door: FlaskClient, redis_url: str) ->
         assert post(door, event_body(new_id())).status_code == 202
     assert len(waiting(redis_url)) == 20
     with inbox.connect(redis_url) as client:
-        assert queue_of(client, DRAIN_QUEUE).count == 1
+        assert rq_queue(client, DRAIN_QUEUE).count == 1
 
 
 # Unavailable.
@@ -250,9 +250,9 @@ def test_a_fault_of_ours_is_said_in_the_form_of_our_errors_and_logged_without_it
 ) -> None:
     # Nothing that keeps deliveries, and settings for nothing: the first delivery finds the fault.
     settings = load(environ={"HEADSHOTPRO_WEBHOOK_SECRET": SECRET})
-    broken = Door(None, None, None, settings, None)  # type: ignore[arg-type]
+    broken = WebhookEndpoint(None, None, None, settings, None)  # type: ignore[arg-type]
     body = event_body(new_id(), title="Zaphod Leakwright")
-    environ = create_environ(HOOK, method="POST", data=body, headers=signed(body))
+    environ = create_environ(WEBHOOK_PATH, method="POST", data=body, headers=signed(body))
     answer = TestResponse(*run_wsgi_app(broken, environ), request=Request(environ))
     assert_refused(answer, 500, "ERROR")
     said = capfd.readouterr().err
@@ -265,7 +265,7 @@ def test_a_fault_of_ours_is_said_in_the_form_of_our_errors_and_logged_without_it
 
 
 def test_other_paths_are_404_in_the_same_form(door: FlaskClient) -> None:
-    for path in ("/", "/webhooks", HOOK + "//", "/console"):
+    for path in ("/", "/webhooks", WEBHOOK_PATH + "//", "/console"):
         assert_refused(door.get(path), 404, "NOT_FOUND")
 
 
@@ -331,10 +331,10 @@ def test_without_a_secret_the_endpoint_is_closed_and_readyz_says_so(
     )
     body = event_body(new_id())
     for headers in (signed(body), signed(body, secret=""), {}):
-        answer = door.post(HOOK, data=body, headers=headers)
+        answer = door.post(WEBHOOK_PATH, data=body, headers=headers)
         assert_refused(answer, 503, "UNAVAILABLE")
         assert int(answer.headers["Retry-After"]) > 0
-    assert door.get(HOOK).status_code == 405
+    assert door.get(WEBHOOK_PATH).status_code == 405
     assert waiting(redis_url) == []
     ready = door.get("/readyz")
     assert ready.status_code == 200

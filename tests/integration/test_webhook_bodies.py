@@ -1,4 +1,4 @@
-"""What the door makes of bodies: which are refused, which are kept, how an event is named, and never a 500."""
+"""What the endpoint makes of bodies: which are refused, which are kept, how an event is named, and never a 500."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.broker import inbox
 from service.broker.inbox import Inbox
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from tests.support.searching import examples
-from tests.support.system import HOOK, event_document, signed
+from tests.support.system import WEBHOOK_PATH, event_document, signed
 from tests.support.webhook_endpoint import assert_refused, post, post_chunked, waiting
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_no_delivery_is_answered_by_a_500(
     door: FlaskClient, redis_url: str, body: bytes, headers: dict[str, str], chunked: bool
 ) -> None:
     sent = {**signed(body), **headers}
-    answer = post_chunked(door, body, sent) if chunked else door.post(HOOK, data=body, headers=sent)
+    answer = post_chunked(door, body, sent) if chunked else door.post(WEBHOOK_PATH, data=body, headers=sent)
     assert answer.status_code in {202, 400, 401, 415}
     found = waiting(redis_url)
     assert [entry.body for entry in found] == ([body] if answer.status_code == 202 else [])

@@ -9,9 +9,9 @@ import psycopg
 from aiosmtpd.controller import Controller
 from psycopg.rows import dict_row
 
-from service.alerts.evaluator import WINDOW_SECONDS, Plan, Watch
-from service.alerts.outbox_sender import Desk
-from service.alerts.receivers import of
+from service.alerts.evaluator import NOTIFICATION_WINDOW_SECONDS, AlertEvaluator, EvaluatorConfig
+from service.alerts.outbox_sender import OutboxSender
+from service.alerts.receivers import from_settings
 from service.config import Settings
 from service.local.servers import free_port
 from service.storage import database
@@ -42,7 +42,7 @@ REMINDER = 3600
 Row = dict[str, Any]
 
 
-class Office:
+class AlertingHarness:
     """One process that watches and sends, over a test's database.
 
     Args:
@@ -58,19 +58,19 @@ class Office:
 
     def restart(self) -> None:
         """As if the process had died and come again: what it has in hand is given up."""
-        plan = Plan.of(self.settings)
-        self.watch = Watch(self.engine, plan)
-        self.desk = Desk(
+        plan = EvaluatorConfig.from_settings(self.settings)
+        self.watch = AlertEvaluator(self.engine, plan)
+        self.desk = OutboxSender(
             self.engine,
-            of(self.settings),
+            from_settings(self.settings),
             show_names=self.settings.alert_show_names,
             public_url=self.settings.public_url,
         )
-        self.desk.announce()
+        self.desk.register_receivers()
 
     def look(self) -> None:
         """One look, due or not."""
-        self.watch._next_look = 0.0
+        self.watch._next_evaluation = 0.0
         self.watch.tick()
 
     def send(self) -> None:
@@ -80,11 +80,11 @@ class Office:
 
     def deliver(self) -> None:
         """Let the window pass, then look, hand out and send."""
-        self.let_pass(WINDOW_SECONDS)
+        self.advance_time(NOTIFICATION_WINDOW_SECONDS)
         self.look()
         self.send()
 
-    def let_pass(self, seconds: float) -> None:
+    def advance_time(self, seconds: float) -> None:
         """Let time go by, for all that has happened so far."""
         for table, names in TIMES.items():
             sets = ", ".join(f"{name} = {name} - interval '{seconds} seconds'" for name in names)
@@ -108,16 +108,18 @@ class Office:
 
 
 @contextmanager
-def office(database_url: str, **settings: Any) -> Iterator[Office]:
+def alerting_harness(database_url: str, **settings: Any) -> Iterator[AlertingHarness]:
     """An office that ends with the block."""
-    opened = Office(database_url, **settings)
+    opened = AlertingHarness(database_url, **settings)
     try:
         yield opened
     finally:
         opened.close()
 
 
-def pulled(here: Office, seconds_ago: float = 0, kind: str = "full", status: str = "complete", missed: int = 0) -> None:
+def pulled(
+    here: AlertingHarness, seconds_ago: float = 0, kind: str = "full", status: str = "complete", missed: int = 0
+) -> None:
     here.sql(
         "insert into headshotpro.pulls (kind, status, started_at, finished_at, missed_webhooks) values "
         f"(%s, %s, now() - interval '{seconds_ago} seconds', now() - interval '{seconds_ago} seconds', %s)",
@@ -132,20 +134,20 @@ def take(drainer: Drainer, model_id: str, *statuses: str, **fields: Any) -> None
 
 
 @contextmanager
-def settled(database_url: str, **settings: Any) -> Iterator[Office]:
+def settled(database_url: str, **settings: Any) -> Iterator[AlertingHarness]:
     """An office of a mirror whose first pull was a year ago; no other is ever due."""
-    with office(database_url, pull_interval_seconds=10**9, **settings) as here:
+    with alerting_harness(database_url, pull_interval_seconds=10**9, **settings) as here:
         if not here.sql("select id from headshotpro.pulls"):
             here.sql(
                 "insert into headshotpro.pulls (kind, status, started_at, finished_at) "
                 "values ('full', 'complete', now(), now())"
             )
             here.look()
-            here.let_pass(31_536_000)
+            here.advance_time(31_536_000)
         yield here
 
 
-def fail(here: Office, number: int, since: float = 700) -> list[str]:
+def fail(here: AlertingHarness, number: int, since: float = 700) -> list[str]:
     """Models that were seen to fail so many seconds ago."""
     ids = [f"{place:024x}" for place in range(number)]
     here.sql(
@@ -161,12 +163,12 @@ def fail(here: Office, number: int, since: float = 700) -> list[str]:
     return ids
 
 
-def end(here: Office) -> None:
+def end(here: AlertingHarness) -> None:
     """All models are active again."""
     here.sql("update headshotpro.models set status = 'active'")
 
 
-class Hook:
+class NotificationReceiver:
     """A receiver of `json://` notices, on the HTTP server of pytest-httpserver.
 
     Attributes:

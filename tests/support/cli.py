@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from service.cli import main
 from service.config import SECRETS, environment
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 
 
-class Done(NamedTuple):
+class CommandResult(NamedTuple):
     """A command that has ended."""
 
     status: int
@@ -50,7 +50,7 @@ class Cli:
         self._settings = {**{f"{name}_FILE": None for name in SECRETS}, **settings}
         self._printed: list[str] = []
 
-    def run(self, *arguments: str, **settings: str | None) -> Done:
+    def run(self, *arguments: str, **settings: str | None) -> CommandResult:
         """Run a command that looks at something, with some settings changed; in this process, which is quicker.
 
         `web` gets a process of its own: gevent patches the whole process that it runs in.
@@ -62,12 +62,12 @@ class Cli:
             result = CliRunner(env={**self._settings, **settings}).invoke(command, [])
         assert isinstance(result.exception, SystemExit | None), result.exception
         self._printed += [result.stdout, result.stderr]
-        return Done(result.exit_code, result.stdout, result.stderr)
+        return CommandResult(result.exit_code, result.stdout, result.stderr)
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE, **settings: str | None) -> subprocess.Popen[str]:
         """Start a command that works, as a process of its own; `finish` waits for it."""
         return subprocess.Popen(
-            leashed([sys.executable, "-m", "service.cli", *arguments], SIGTERM),
+            die_with_parent([sys.executable, "-m", "service.cli", *arguments], SIGTERM),
             cwd=self._folder,
             env=environment(**{**self._settings, **settings}),
             stdin=subprocess.DEVNULL,
@@ -76,14 +76,14 @@ class Cli:
             text=True,
         )
 
-    def finish(self, process: subprocess.Popen[str], seconds: float = 60) -> Done:
+    def finish(self, process: subprocess.Popen[str], seconds: float = 60) -> CommandResult:
         """Wait for the end of a command."""
         try:
             out, err = process.communicate(timeout=seconds)
         finally:
             process.kill()
         self._printed += [out, err or ""]
-        return Done(process.returncode, out, err or "")
+        return CommandResult(process.returncode, out, err or "")
 
     def leaks(self) -> list[str]:
         """Secrets and e-mail addresses in anything that was printed so far."""

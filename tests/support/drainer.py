@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from service.broker import inbox
-from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Depth, Inbox
+from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Inbox, InboxDepth
 from service.mirror import drain
-from service.mirror.batches import BATCH
-from service.mirror.drain import Drained, drain_batch
+from service.mirror.batches import BATCH_SIZE
+from service.mirror.drain import DrainResult, drain_batch
 from service.storage import database
 from tests.support.system import model_row, rows
 
@@ -36,13 +36,13 @@ def raw(document: dict[str, Any]) -> bytes:
     return json.dumps(document).encode()
 
 
-def never_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def forbid_single_event_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch that Postgres refuses fails the test; else its events would be applied one by one, unseen."""
 
     def fail(*_given: object) -> None:
         raise AssertionError("the batch was refused")
 
-    monkeypatch.setattr(drain, "one_by_one", fail)
+    monkeypatch.setattr(drain, "apply_one_by_one", fail)
 
 
 class Drainer:
@@ -55,12 +55,12 @@ class Drainer:
         self.box = Inbox(self.client)
 
     def put(self, *bodies: bytes, signed_at: datetime | None = None) -> None:
-        """Put deliveries into the inbox, as the door does."""
+        """Put deliveries into the inbox, as the endpoint does."""
         signed = int((signed_at or datetime.now(UTC)).timestamp())
         for body in bodies:
             self.box.put(Delivery.arrived(body, signed, datetime.now(UTC)))
 
-    def drain(self, count: int = BATCH) -> Drained:
+    def drain(self, count: int = BATCH_SIZE) -> DrainResult:
         """Apply one batch."""
         return drain_batch(self.engine, self.box, self.box.read(count, 0), TOLERANCE)
 
@@ -84,14 +84,14 @@ class Drainer:
         """A model's history, oldest first."""
         return rows(self.url, "select * from headshotpro.model_changes where model_id = %s order by id", model_id)
 
-    def let_time_pass(self) -> None:
+    def age_pending_entries(self) -> None:
         """Make what consumers have in hand as old as if they had died."""
         for waiting in self.client.xpending_range(STREAM, GROUP, "-", "+", 1000):
             self.client.xclaim(STREAM, GROUP, waiting["consumer"], 0, [waiting["message_id"]], idle=RECLAIM_AFTER_MS)
 
     def assert_empty(self) -> None:
         """Nothing is left in the inbox, in nobody's hand either."""
-        assert self.box.depth() == Depth(0, None)
+        assert self.box.depth() == InboxDepth(0, None)
         assert self.client.xpending(STREAM, GROUP)["pending"] == 0
 
     def close(self) -> None:

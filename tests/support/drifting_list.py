@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from service.mirror.walk import MOST_WALKS, PAGE, Page, Walk, accepts, again, proves, step_back, step_on, trouble
+from service.mirror.walk import (
+    MAX_WALKS,
+    PAGE_SIZE,
+    Walk,
+    WalkPage,
+    accepts,
+    failure_reason,
+    next_walk,
+    proves_complete,
+    step_back,
+    step_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +42,7 @@ class Vendor:
     """
 
     ids: list[str]
-    limit: int = PAGE
+    limit: int = PAGE_SIZE
     born: dict[str, datetime] = field(default_factory=dict)
     change: Callable[[Vendor], None] | None = None
     requests: int = 0
@@ -39,16 +50,16 @@ class Vendor:
     def __post_init__(self) -> None:
         self.stayed = set(self.ids)
 
-    def page(self, offset: int) -> Page:
-        """Answer a request for `PAGE` models."""
+    def page(self, offset: int) -> WalkPage:
+        """Answer a request for `PAGE_SIZE` models."""
         if self.requests and self.change:
             self.change(self)
             self.stayed &= set(self.ids)
         self.requests += 1
-        size = min(PAGE, self.limit)
+        size = min(PAGE_SIZE, self.limit)
         ids = self.ids[offset : offset + size]
         created = [self.born[model_id] for model_id in ids]
-        return Page(ids, created, len(self.ids), len(ids) >= size, offset + size < len(self.ids), NOON)
+        return WalkPage(ids, created, len(self.ids), len(ids) >= size, offset + size < len(self.ids), NOON)
 
 
 def names(count: int) -> list[str]:
@@ -56,23 +67,23 @@ def names(count: int) -> list[str]:
     return [f"m{number:06}" for number in range(count)]
 
 
-def vendor_of(ids: list[str], limit: int = PAGE, change: Callable[[Vendor], None] | None = None) -> Vendor:
+def vendor_of(ids: list[str], limit: int = PAGE_SIZE, change: Callable[[Vendor], None] | None = None) -> Vendor:
     """A vendor whose models were created a second apart, in the order of their ids."""
     born = {model_id: NOON + timedelta(seconds=int(model_id[1:])) for model_id in ids}
     return Vendor(ids, limit, born, change)
 
 
 @dataclass
-class Pulled:
+class PullOutcome:
     """How a pull ended: its last walk, everybody it met, and why it failed, if it did for a reason of its own."""
 
     walk: Walk
     met: set[str]
     proved: bool
-    trouble: str | None = None
+    failure_reason: str | None = None
 
 
-def pull(vendor: Vendor) -> Pulled:
+def pull(vendor: Vendor) -> PullOutcome:
     """Walk as a full pull does, until a walk proves something or the last one is over."""
     walk, met = Walk(), set[str]()
     while True:
@@ -87,13 +98,13 @@ def pull(vendor: Vendor) -> Pulled:
             met_now |= set(page.ids)
             walk = step_on(walk, page, new, fresh=fresh) if accepts(walk, page) else step_back(walk)
             assert vendor.requests < 20_000, "it does not end"
-        if reason := trouble(walk, len(met_now)):
-            return Pulled(walk, met, proved=False, trouble=reason)
-        if proves(walk, len(met_now)):
-            return Pulled(walk, met, proved=True)
-        if walk.number == MOST_WALKS:
-            return Pulled(walk, met, proved=False)
-        walk = again(walk)
+        if reason := failure_reason(walk, len(met_now)):
+            return PullOutcome(walk, met, proved=False, failure_reason=reason)
+        if proves_complete(walk, len(met_now)):
+            return PullOutcome(walk, met, proved=True)
+        if walk.number == MAX_WALKS:
+            return PullOutcome(walk, met, proved=False)
+        walk = next_walk(walk)
 
 
 class Churn:

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.support.system import HOOK, event_body, new_id, signed
+from tests.support.system import WEBHOOK_PATH, event_body, new_id, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ def request(method: str, path: str, headers: dict[str, str] | None = None, body:
 def delivery(*, last: bool = False) -> bytes:
     """The bytes of a signed delivery; the connection ends after the last one."""
     body = event_body(new_id())
-    return request("POST", HOOK, {**signed(body), **({"Connection": "close"} if last else {})}, body)
+    return request("POST", WEBHOOK_PATH, {**signed(body), **({"Connection": "close"} if last else {})}, body)
 
 
 class Flood:

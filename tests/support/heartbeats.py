@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from service.heartbeat import KINDS
 from service.storage import database, processes
-from service.storage.processes import Process
+from service.storage.processes import ProcessRow
 
 
-def beat(url: str, *kinds: str, seconds_ago: float = 0, age: float = 3600) -> None:
+def insert_heartbeat(url: str, *kinds: str, seconds_ago: float = 0, age: float = 3600) -> None:
     """Let processes be seen so long ago that started `age` seconds before; one of each kind where none is named."""
     engine = database.connect(url)
     with database.transaction(engine) as connection:
         for kind in kinds or KINDS:
-            processes.beat(connection, Process(f"machine:1:{kind}", kind, "machine", "0"), age)
+            processes.beat(connection, ProcessRow(f"machine:1:{kind}", kind, "machine", "0"), age)
         connection.exec_driver_sql(
             f"update headshotpro.processes set seen_at = seen_at - interval '{seconds_ago} seconds' "
             f"where name = any(array{[f'machine:1:{kind}' for kind in kinds or KINDS]})"

@@ -10,17 +10,28 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from service.mirror.apply import Sighting, _Batch
+from service.mirror.apply import SourcedObservation, _Batch
 from service.mirror.codec import decode
-from service.mirror.merge import CORE, DELETED, DETAIL, FIELDS, INVITATION, NOTHING, PROFILE, RANKS, Observation, merge
-from service.storage.models import CLOCKS
+from service.mirror.merge import (
+    CORE,
+    DELETED,
+    DETAIL,
+    FIELDS,
+    INVITATION,
+    NOTHING_KNOWN,
+    PROFILE,
+    RANKS,
+    Observation,
+    merge,
+)
+from service.storage.models import CLOCK_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
     from hypothesis.strategies import SearchStrategy
 
-    from service.mirror.merge import Knowledge
+    from service.mirror.merge import KnownState
 
 # No property is about time, and machines are slow at times; some ask for histories that few draws give.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
@@ -64,7 +75,9 @@ def webhooks(draw: st.DrawFn, wanted: Container[str]) -> Observation:
     """Core and invitation; exact, or (without its own time) as young as its signature."""
     at = draw(moments)
     until = draw(st.just(at) | st.integers(0, LAST).map(lambda more: at + timedelta(milliseconds=more)))
-    seen = Observation(MODEL_ID, at, until, draw(_fields(wanted, *CORE, *INVITATION)), asks=draw(st.booleans()))
+    seen = Observation(
+        MODEL_ID, at, until, draw(_fields(wanted, *CORE, *INVITATION)), needs_refetch=draw(st.booleans())
+    )
     if draw(st.integers(0, 5)) == 0 or seen.fields.get("status") == DELETED:
         said = draw(_times)
         return replace(seen, fields={**seen.fields, "status": DELETED}, gone_at=until, deleted_at=said)
@@ -92,27 +105,27 @@ observations = observed()
 histories = st.lists(observations, min_size=1, max_size=5)
 
 
-def fold(seen: Iterable[Observation], known: Knowledge = NOTHING) -> Knowledge:
+def merge_all(seen: Iterable[Observation], known: KnownState = NOTHING_KNOWN) -> KnownState:
     """What is known after these observations."""
-    return reduce(lambda knowledge, observation: merge(knowledge, observation).knowledge, seen, known)
+    return reduce(lambda known_state, observation: merge(known_state, observation).known_state, seen, known)
 
 
-def questions(seen: Sequence[Observation]) -> list[datetime]:
+def refetch_times(seen: Sequence[Observation]) -> list[datetime]:
     """The times of the questions that are asked while these are merged in this order."""
-    known, asked = NOTHING, []
+    known, asked = NOTHING_KNOWN, []
     for observation in seen:
         known, _, after = merge(known, observation)
         asked += [after] if after else []
     return asked
 
 
-def in_batches(batches: Iterable[Sequence[Observation]]) -> Knowledge:
+def in_batches(batches: Iterable[Sequence[Observation]]) -> KnownState:
     """What is known after batches that are applied as `apply` does, through the stored form of rows and clocks."""
     rows: dict[str, Any] = {}
-    clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCKS)}
+    clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCK_COLUMNS)}
     for seen in batches:
         batch = _Batch(rows, clocks, len(seen))
         for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
-            batch.take(place, Sighting(one, "test"))
+            batch.take(place, SourcedObservation(one, "test"))
         rows, clocks = {**rows, **batch.written}, {**clocks, **batch.moved_clocks()}
     return decode(rows.get(MODEL_ID), clocks[MODEL_ID])

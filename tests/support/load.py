@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import urllib3
 
 from tests.support.processes import eventually
-from tests.support.system import HOOK, event_body, new_id, signed
+from tests.support.system import WEBHOOK_PATH, event_body, new_id, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PAUSE_SECONDS = 0.08
 
 
-class Refused(NamedTuple):
+class RefusedDelivery(NamedTuple):
     """A delivery that was not accepted, to be sent again as the vendor would.
 
     Attributes:
@@ -31,7 +31,7 @@ class Refused(NamedTuple):
     headers: dict[str, str]
 
 
-class Load:
+class DeliveryLoad:
     """Deliveries without a pause, each to one web process; where its connection is refused, to the next one.
 
     Attributes:
@@ -43,7 +43,7 @@ class Load:
 
     def __init__(self, urls: Sequence[str], secret: str) -> None:
         self.accepted: list[str] = []
-        self.refused: list[Refused] = []
+        self.refused: list[RefusedDelivery] = []
         self.answers: Counter[int | str] = Counter()
         self.secret = secret
         self._urls = urls
@@ -98,12 +98,12 @@ class Load:
             if answer == 202:
                 self.accepted.append(event)
             else:
-                self.refused.append(Refused(body, headers))
+                self.refused.append(RefusedDelivery(body, headers))
 
     def _send(self, http: urllib3.PoolManager, body: bytes, headers: dict[str, str]) -> tuple[int | str, str]:
         first = next(self._numbers)
         for number in range(len(self._urls)):
-            url = self._urls[(first + number) % len(self._urls)] + HOOK
+            url = self._urls[(first + number) % len(self._urls)] + WEBHOOK_PATH
             try:
                 answer = http.request("POST", url, body=body, headers=headers)
             except urllib3.exceptions.NewConnectionError:

@@ -2,7 +2,7 @@
 
 `Namespaces` are the real thing, of the kernel's, and need root or a kernel that lets anybody make them. They belong to
 processes and have no names, so nothing of them is left when those have ended, however they ended. `Loopback` is for
-where they are not to be had: processes of one machine whose connections go through `Link`s.
+where they are not to be had: processes of one machine whose connections go through `TcpProxy`s.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 
 from service.config import SECRETS, environment
 from service.local.servers import Postgres, Valkey, free_port
-from service.parent_death import leashed
-from tests.support.link import Link
+from service.parent_death import die_with_parent
 from tests.support.processes import descendants, eventually, kill
 from tests.support.system import procfile
+from tests.support.tcp_proxy import TcpProxy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ class Machines(AbstractContextManager["Machines"], ABC):
         none_of_ours = {f"{name}_FILE": None for name in SECRETS}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                leashed(command, SIGKILL),
+                die_with_parent(command, SIGKILL),
                 env=environment(**none_of_ours, **settings),
                 cwd=self.folder,
                 stdout=output,
@@ -225,16 +225,16 @@ class Loopback(Machines):
 
     def start(self, role: str, settings: dict[str, str]) -> Machine:
         port = free_port()
-        links = {name: Link(urlsplit(settings[name]).port or 0) for name in ("DATABASE_URL", "REDIS_URL")}
+        links = {name: TcpProxy(urlsplit(settings[name]).port or 0) for name in ("DATABASE_URL", "REDIS_URL")}
         urls = {name: settings[name].replace(f":{link._target}/", f":{link.port}/") for name, link in links.items()}
         process, log = self._run(procfile()[role], {**settings, **urls, "PORT": str(port)})
-        machine = _Process(role, process, [*links.values(), Link(port)], log)
+        machine = _Process(role, process, [*links.values(), TcpProxy(port)], log)
         self.machines.append(machine)
         return machine
 
 
 class _Process(Machine):
-    def __init__(self, role: str, process: subprocess.Popen[bytes], links: list[Link], log: Path) -> None:
+    def __init__(self, role: str, process: subprocess.Popen[bytes], links: list[TcpProxy], log: Path) -> None:
         super().__init__(role, f"http://127.0.0.1:{links[-1].port}", log)
         self._links = links
         self._process = process

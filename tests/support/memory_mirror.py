@@ -10,18 +10,18 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.apply import SETTLING, Sighting, _Batch
-from service.mirror.deletions import counts_as_gone
+from service.mirror.apply import REFETCH_DELAY, SourcedObservation, _Batch
+from service.mirror.deletions import proves_deletion
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_absence, from_list, from_single, from_webhook
-from service.storage.models import CLOCKS
+from service.storage.models import CLOCK_COLUMNS
 from tests.support.world import MODEL_ID, detailed_model, listed_model, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from service.mirror.merge import Observation
-    from tests.support.world import Answered, Delivery, World
+    from tests.support.world import Delivery, RelayedResponse, World
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -49,7 +49,7 @@ class MemoryMirror:
         self.rng = world.rng
         self.now = 0
         self.row: Mapping[str, Any] | None = None
-        self.clocks: dict[str, Any] = dict.fromkeys(CLOCKS)
+        self.clocks: dict[str, Any] = dict.fromkeys(CLOCK_COLUMNS)
         self.wish: datetime | None = None
         self.wish_due: int | None = None
         self.attempts = 0
@@ -93,13 +93,13 @@ class MemoryMirror:
         if not seen:
             return
         batch = _Batch({MODEL_ID: self.row} if self.row else {}, {MODEL_ID: self.clocks}, len(seen))
-        sightings = [Sighting(observation, source) for observation in seen]
-        for place, sighting in sorted(enumerate(sightings), key=lambda pair: pair[1].observation.at):
-            batch.take(place, sighting)
-            self.log.append(f"{self.now:>7} {source}: {sighting.observation}")
+        observations = [SourcedObservation(observation, source) for observation in seen]
+        for place, sourced in sorted(enumerate(observations), key=lambda pair: pair[1].observation.at):
+            batch.take(place, sourced)
+            self.log.append(f"{self.now:>7} {source}: {sourced.observation}")
         self.clocks = batch.moved_clocks().get(MODEL_ID, self.clocks)
         self.row = batch.rows.get(MODEL_ID, self.row)
-        for wish in batch.questions(moment(self.now)):
+        for wish in batch.refetch_requests(moment(self.now)):
             self._ask(wish.after, wish.due_at)
 
     def _ask(self, after: datetime | None, due_at: datetime) -> None:
@@ -133,22 +133,22 @@ class MemoryMirror:
         self.gets += 1
         self._get(self._answered, self._missing)
 
-    def _get(self, found: Callable[[Answered], None], missing: Callable[[Answered], None]) -> None:
+    def _get(self, found: Callable[[RelayedResponse], None], missing: Callable[[RelayedResponse], None]) -> None:
         answer = self.world.answer(self.now)
         commit = answer.done + self.rng.choice((0, 20, 3_000))
         self.at(commit, lambda: missing(answer) if answer.state is None else found(answer))
 
-    def _merge_single(self, answer: Answered, source: str) -> None:
+    def _merge_single(self, answer: RelayedResponse, source: str) -> None:
         self.apply([_single(answer)], source)
         self._settle(answer.sent_at)
         self.read = max(self.read, answer.read)
         self.read_single = max(self.read_single, answer.read)
 
-    def _answered(self, answer: Answered) -> None:
+    def _answered(self, answer: RelayedResponse) -> None:
         self._merge_single(answer, "refetch")
         self._postpone(min(2.0**self.attempts, 900))
 
-    def _missing(self, answer: Answered) -> None:
+    def _missing(self, answer: RelayedResponse) -> None:
         self.log.append(f"{self.now:>7} refetch: 404 as of {answer.sent_at}")
         buried = self.row is not None and self.row["status"] == DELETED
         if buried:
@@ -163,7 +163,7 @@ class MemoryMirror:
         """A single GET that nobody asked for."""
         self._get(self._swept, lambda answer: None)
 
-    def _swept(self, answer: Answered) -> None:
+    def _swept(self, answer: RelayedResponse) -> None:
         self._merge_single(answer, "refetch")
 
     # --- pulls
@@ -180,7 +180,7 @@ class MemoryMirror:
         if statuses:
             self._walk(1, lambda began: self._hot(statuses[1:], began), began_at, statuses[0])
         elif self._not_shown(began_at) and self._left_hot(began_at):
-            self._ask(began_at, moment(self.now) + SETTLING)
+            self._ask(began_at, moment(self.now) + REFETCH_DELAY)
 
     def _walk(
         self, pages: int, then: Callable[[datetime], None], began_at: datetime = LONG_AGO, status: str | None = None
@@ -192,11 +192,11 @@ class MemoryMirror:
         def page(left: int, began: datetime, placed: datetime) -> None:
             answer = self.world.answer(self.now)
             # No older than what was read before it, whatever the whole seconds of `Date` say.
-            sent_at = min(max(answer.sent_at, placed), answer.answered_at)
+            sent_at = min(max(answer.sent_at, placed), answer.received_at)
             began = sent_at if began == LONG_AGO else began
             self.at(answer.done + self.rng.choice((0, 20, 3_000)), lambda: commit(left, began, sent_at, answer))
 
-        def commit(left: int, began: datetime, sent_at: datetime, answer: Answered) -> None:
+        def commit(left: int, began: datetime, sent_at: datetime, answer: RelayedResponse) -> None:
             if left > 1:
                 page(left - 1, began, sent_at)
             else:
@@ -205,12 +205,12 @@ class MemoryMirror:
 
         page(pages, began_at, placed)
 
-    def _merge_row(self, answer: Answered, sent_at: datetime, status: str | None) -> None:
+    def _merge_row(self, answer: RelayedResponse, sent_at: datetime, status: str | None) -> None:
         """What the model's page shows of it, where the filter lets it through."""
         state = answer.state
         if state is None or status not in (None, state.status):
             return
-        self.apply([from_list(listed_model(state), sent_at, answer.answered_at)], "pull")
+        self.apply([from_list(listed_model(state), sent_at, answer.received_at)], "pull")
         self.read = max(self.read, answer.read)
         if self.wish is None:
             self.wish_due = None
@@ -219,12 +219,12 @@ class MemoryMirror:
         if self._not_shown(began_at) and self.row and self.row["status"] != DELETED:
             self._get(self._alive, self._gone)
 
-    def _alive(self, answer: Answered) -> None:
+    def _alive(self, answer: RelayedResponse) -> None:
         self._merge_single(answer, "pull")
 
-    def _gone(self, answer: Answered) -> None:
+    def _gone(self, answer: RelayedResponse) -> None:
         assert self.row is not None
-        if counts_as_gone(MODEL_ID, self.row["created_at"], answer.sent_at, answer.answered_at):
+        if proves_deletion(MODEL_ID, self.row["created_at"], answer.sent_at, answer.received_at):
             self.apply([from_absence(MODEL_ID, answer.sent_at)], "pull")
             self._settle(answer.sent_at)
 
@@ -239,9 +239,9 @@ class MemoryMirror:
         return self.row["status"] in HOT and self.clocks["core_at"] < began_at
 
 
-def _single(answer: Answered) -> Observation:
+def _single(answer: RelayedResponse) -> Observation:
     assert answer.state is not None
-    return from_single(MODEL_ID, detailed_model(answer.state), answer.sent_at, answer.answered_at)
+    return from_single(MODEL_ID, detailed_model(answer.state), answer.sent_at, answer.received_at)
 
 
 def _ms(time: datetime) -> int:

@@ -24,18 +24,18 @@ from werkzeug.serving import make_server
 from service.config import SECRETS, Settings, environment
 from service.errors import Stopping
 from service.mirror import drain as draining
-from service.mirror.batches import BATCH
+from service.mirror.batches import BATCH_SIZE
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.runtime import Runtime
 from service.upstream import headers
-from service.upstream.headers import MOST_SKEW
+from service.upstream.headers import MAX_SKEW
 from service.web import create_app
 from tests.support.processes import eventually
-from tests.support.system import HOOK
-from tests.support.vendor import Caller
+from tests.support.system import WEBHOOK_PATH
+from tests.support.vendor import SandboxClient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ class Mirror:
     """
 
     def __init__(self, running: Sandbox, database_url: str, redis_url: str, **settings: Any) -> None:
-        self.vendor = Caller(running)
+        self.vendor = SandboxClient(running)
         self.settings = Settings(
             **{
                 "database_url": database_url,
@@ -98,7 +98,7 @@ class Mirror:
         """A process of the deployment, ended with the test: `-m` and a module. What it prints is not kept."""
         self._processes.append(
             subprocess.Popen(
-                leashed([sys.executable, *arguments], SIGTERM),
+                die_with_parent([sys.executable, *arguments], SIGTERM),
                 cwd=folder,
                 env=environment(**{f"{name}_FILE": None for name in SECRETS}, **self.variables),
                 stdout=subprocess.DEVNULL,
@@ -108,7 +108,7 @@ class Mirror:
         return self._processes[-1]
 
     def close(self) -> None:
-        headers.MOST_SKEW = MOST_SKEW
+        headers.MAX_SKEW = MAX_SKEW
         for process in self._processes:
             process.kill()
             process.wait()
@@ -136,7 +136,7 @@ class Mirror:
         """A model's history, oldest first."""
         return self.sql("select * from headshotpro.model_changes where model_id = %s order by id", model_id)
 
-    def wishes(self) -> dict[str, Row]:
+    def refetch_requests(self) -> dict[str, Row]:
         """The open questions by model."""
         return {row["model_id"]: row for row in self.sql("select * from headshotpro.wishes")}
 
@@ -161,8 +161,8 @@ class Mirror:
             if between:
                 between()
 
-        puller = (runtime or self.runtime).puller(progress)
-        return advance(replace(puller, ahead=1) if between else puller, kind, interval, seconds, wake=wake)
+        pull_context = (runtime or self.runtime).pull_context(progress)
+        return advance(replace(pull_context, ahead=1) if between else pull_context, kind, interval, seconds, wake=wake)
 
     def pull(self, kind: str = FULL, between: Callable[[], object] | None = None, seconds: float = 30.0) -> Row:
         """A pull to its end: its row."""
@@ -186,9 +186,9 @@ class Mirror:
 
         with suppress(Stopping):
             self.slice(kind, between=stop)
-        self.free_lease()
+        self.expire_leases()
 
-    def free_lease(self) -> None:
+    def expire_leases(self) -> None:
         """Let the lease of every running pull end now."""
         self.sql("update headshotpro.pull_checkpoints set leased_until = now()")
 
@@ -196,21 +196,21 @@ class Mirror:
         """Ask the questions that are due."""
         refetch(self.runtime.engine, self.runtime.client, 20)
 
-    def make_due(self) -> None:
+    def make_refetches_due(self) -> None:
         """Let the time come at which the open questions may be asked."""
         self.sql("update headshotpro.wishes set due_at = now()")
 
-    def open_door(self) -> None:
+    def enable_webhooks(self) -> None:
         """Let the vendor's webhooks in."""
         self._door = make_server("127.0.0.1", 0, create_app(self.settings), threaded=True)
         threading.Thread(target=self._door.serve_forever, daemon=True).start()
-        self.vendor.control("POST", "/webhook", {"url": f"http://127.0.0.1:{self._door.server_port}{HOOK}"})
+        self.vendor.control("POST", "/webhook", {"url": f"http://127.0.0.1:{self._door.server_port}{WEBHOOK_PATH}"})
 
-    def hear(self) -> None:
+    def apply_webhooks(self) -> None:
         """Wait until the vendor has delivered everything, then apply it."""
         assert eventually(lambda: self.vendor.control("GET", "/deliveries")["waiting"] == 0)
         inbox = self.runtime.inbox
-        while entries := inbox.read(BATCH, 0):
+        while entries := inbox.read(BATCH_SIZE, 0):
             draining.drain_batch(self.runtime.engine, inbox, entries, self.runtime.tolerance)
 
     # --- the vendor's side
@@ -219,7 +219,7 @@ class Mirror:
         """Every model as it truly is, by id."""
         return {model["id"]: model for model in self.vendor.control("GET", "/models")}
 
-    def living(self) -> set[str]:
+    def live_ids(self) -> set[str]:
         """Ids of the models that are there."""
         return {model_id for model_id, model in self.truth().items() if _lives(model)}
 
@@ -236,20 +236,20 @@ class Mirror:
         for model_id in model_ids:
             self.vendor.control("DELETE", f"/models/{model_id}")
 
-    def turn(self, **switches: Any) -> None:
+    def set_switches(self, **switches: Any) -> None:
         """Turn some of the sandbox's switches."""
         self.vendor.control("POST", "/hostile", switches)
 
-    def later(self, seconds: float = 10.0) -> None:
+    def advance_vendor_clock(self, seconds: float = 10.0) -> None:
         """Let the vendor's clock jump ahead: what follows is surely younger than all before.
 
         It stands for time that passes on both sides, so the client has to believe it, however far it jumps.
         """
         self._ahead += seconds
-        headers.MOST_SKEW = MOST_SKEW + timedelta(seconds=self._ahead)
-        self.turn(skew=self._ahead)
+        headers.MAX_SKEW = MAX_SKEW + timedelta(seconds=self._ahead)
+        self.set_switches(skew=self._ahead)
 
-    def asked(self, route: str = LIST) -> Counter[int]:
+    def request_counts(self, route: str = LIST) -> Counter[int]:
         """How often a route was asked, by the status of the answer; 0 is a connection that was dropped."""
         counted = self.vendor.control("GET", "/requests")["requests"]
         return Counter({row["status"]: row["count"] for row in counted if row["route"] == route})

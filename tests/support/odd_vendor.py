@@ -17,7 +17,7 @@ from service.upstream.client import UpstreamClient
 KEY = "hsp_live_secret"
 MODEL = {"success": True, "model": {"id": "m1", "status": "active"}}
 
-RawAnswer = bytes | Callable[[socket.socket], None]
+RawResponse = bytes | Callable[[socket.socket], None]
 
 
 def http(status: int, body: Any = b"", **headers: str | None) -> bytes:
@@ -34,7 +34,7 @@ def refusal(status: int, code: str = "", words: str = "No.", **headers: str | No
     return http(status, {"success": False, "error": words, "code": code}, **headers)
 
 
-def repeated(begin: bytes, piece: bytes, pause: float = 0.0) -> RawAnswer:
+def repeated(begin: bytes, piece: bytes, pause: float = 0.0) -> RawResponse:
     """An answer that begins and then repeats a piece without end."""
 
     def send(connection: socket.socket) -> None:
@@ -55,8 +55,8 @@ class OddVendor:
         requests: the requests so far, whole, as they came.
     """
 
-    def __init__(self, *answers: RawAnswer) -> None:
-        self._answers = list(answers)
+    def __init__(self, *answers: RawResponse) -> None:
+        self._is_ready = list(answers)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._closing = threading.Event()
         self._open: list[socket.socket] = []
@@ -85,7 +85,7 @@ class OddVendor:
         while not self._closing.wait(0.1):
             connection.sendall(b" ")
 
-    def slow(self, answer: bytes, seconds: float) -> RawAnswer:
+    def slow(self, answer: bytes, seconds: float) -> RawResponse:
         """An answer that comes late."""
 
         def send(connection: socket.socket) -> None:
@@ -95,9 +95,9 @@ class OddVendor:
 
         return send
 
-    def script(self, *answers: RawAnswer) -> None:
+    def script(self, *answers: RawResponse) -> None:
         """Other answers from now on."""
-        self._answers = list(answers)
+        self._is_ready = list(answers)
 
     def _serve(self) -> None:
         while not self._closing.is_set():
@@ -117,7 +117,7 @@ class OddVendor:
             connection.close()
             return
         self.requests.append(request)
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        answer = self._is_ready.pop(0) if len(self._is_ready) > 1 else self._is_ready[0]
         if callable(answer):
             answer(connection)
         else:
@@ -137,7 +137,7 @@ def _read_request(connection: socket.socket) -> str:
 
 
 @contextmanager
-def odd_vendor(*answers: RawAnswer) -> Iterator[OddVendor]:
+def odd_vendor(*answers: RawResponse) -> Iterator[OddVendor]:
     """A running server that ends with the block."""
     vendor = OddVendor(*answers)
     vendor.start()
@@ -147,7 +147,7 @@ def odd_vendor(*answers: RawAnswer) -> Iterator[OddVendor]:
         vendor.stop()
 
 
-class Pauses(list[float]):
+class RecordedPauses(list[float]):
     """Stands in for sleeping where a test wants to know how long, and not to wait."""
 
     def __call__(self, seconds: float) -> None:
@@ -157,9 +157,14 @@ class Pauses(list[float]):
 def client_of(vendor: OddVendor, pause: Any = None, *, response_timeout: float = 10.0, **more: Any) -> UpstreamClient:
     budget = more.pop("budget", None)
     return UpstreamClient(
-        vendor.url, KEY, budget, pause=Pauses() if pause is None else pause, response_timeout=response_timeout, **more
+        vendor.url,
+        KEY,
+        budget,
+        pause=RecordedPauses() if pause is None else pause,
+        response_timeout=response_timeout,
+        **more,
     )
 
 
-def get(client: UpstreamClient, patience: float | None = None) -> Any:
-    return client.get_model("m1", priority=Priority.REFETCH, patience=patience)
+def get(client: UpstreamClient, max_wait: float | None = None) -> Any:
+    return client.get_model("m1", priority=Priority.REFETCH, max_wait=max_wait)

@@ -64,7 +64,7 @@ def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
 
 
 @contextmanager
-def hanging(server: Postgres | Valkey) -> Iterator[None]:
+def suspended(server: Postgres | Valkey) -> Iterator[None]:
     """The server's processes take connections and never answer."""
     pids = list(processes_in(server.folder.path))
     for pid in pids:

@@ -1,4 +1,4 @@
-"""A relay between the vendor's sender and the door that remembers what was acknowledged: the vendor only counts."""
+"""A relay between the vendor's sender and the endpoint that remembers what was acknowledged: the vendor only counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib3
 
 from service.upstream.payloads import decode_envelope, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
-from tests.support.system import HOOK
+from tests.support.system import WEBHOOK_PATH
 
 PASSED_ON = (SIGNATURE_HEADER, TIMESTAMP_HEADER, "Content-Type")
 TIMEOUT = urllib3.Timeout(connect=2, read=8)
@@ -29,7 +29,7 @@ class Relay(AbstractContextManager["Relay"]):
 
     Attributes:
         tried: ids of the events that were passed on, whatever came of it.
-        acknowledged: ids of those that the door answered with a 2xx, and how often.
+        acknowledged: ids of those that the endpoint answered with a 2xx, and how often.
         doors: the one that is used first.
     """
 
@@ -58,10 +58,10 @@ class Relay(AbstractContextManager["Relay"]):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}{HOOK}"
+        return f"http://127.0.0.1:{self._server.server_port}{WEBHOOK_PATH}"
 
     def _pass_on(self, headers: Any, body: bytes) -> int:
-        """The door's status, or 502 where it gave none."""
+        """The endpoint's status, or 502 where it gave none."""
         event_id = event_id_of(decode_envelope(body), int(headers[TIMESTAMP_HEADER]), body)
         with self._lock:
             self.tried.add(event_id)
@@ -80,7 +80,7 @@ class Relay(AbstractContextManager["Relay"]):
         """The answer of the first door that gives one, which is asked first from then on."""
         for door in tuple(self.doors):
             try:
-                answer = self._http.request("POST", door + HOOK, body=body, headers=headers)
+                answer = self._http.request("POST", door + WEBHOOK_PATH, body=body, headers=headers)
             except urllib3.exceptions.HTTPError:
                 continue
             self.doors.sort(key=lambda other: other != door)

@@ -13,7 +13,7 @@ import redis
 from service.config import force_wheels
 from service.local.servers import Postgres, Valkey, free_port, write_private
 from service.local.servers.folder import ServerFolder
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def secret(server: Valkey | Postgres) -> str:
 
 
 @contextmanager
-def watched(primary: Valkey, folder: Path) -> Iterator[str]:
+def with_sentinel(primary: Valkey, folder: Path) -> Iterator[str]:
     """A Sentinel that watches over a Valkey and its replica: the URL that leads through it."""
     folder.mkdir()
     port = free_port()
@@ -80,7 +80,7 @@ def watched(primary: Valkey, folder: Path) -> Iterator[str]:
     with (
         (folder / "log").open("wb") as log,
         subprocess.Popen(
-            leashed([primary.binary.program, config, "--sentinel"], SIGTERM), stdout=log, stderr=log
+            die_with_parent([primary.binary.program, config, "--sentinel"], SIGTERM), stdout=log, stderr=log
         ) as process,
         redis.Redis(port=port, password=SENTINEL_PASSWORD) as client,
     ):

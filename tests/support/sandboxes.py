@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ class Sandbox:
     control_url: str
     process: subprocess.Popen[str]
 
-    def begin_anew(self, options: dict[str, Any]) -> Sandbox:
+    def reset(self, options: dict[str, Any]) -> Sandbox:
         """The same process with other models, another key and secret, and nothing left of before.
 
         Raises:
@@ -81,14 +81,14 @@ class Sandboxes:
         while self._idle:
             # One that was killed by its test, or by a machine without memory, is left behind.
             with suppress(urllib3.exceptions.HTTPError):
-                return self._idle.pop().begin_anew(given)
-        return start(IDLE).begin_anew(given)
+                return self._idle.pop().reset(given)
+        return start(IDLE).reset(given)
 
-    def give_back(self, sandbox: Sandbox, options: dict[str, Any]) -> None:
+    def release(self, sandbox: Sandbox, options: dict[str, Any]) -> None:
         """The test is over: keep the process for the next one, unless it has ended, hangs or was made for this test."""
         if not OF_A_PROCESS & options.keys() and sandbox.process.poll() is None:
             try:
-                self._idle.append(sandbox.begin_anew(IDLE))
+                self._idle.append(sandbox.reset(IDLE))
             except urllib3.exceptions.HTTPError:
                 pass
             else:
@@ -104,7 +104,7 @@ class Sandboxes:
 def start(options: dict[str, Any]) -> Sandbox:
     """A new process, with options named as on its command line; it ends with this process at the latest."""
     command = [sys.executable, "-m", "service.local.sandbox", "--port", "0", *_as_arguments(options)]
-    process = subprocess.Popen(leashed(command, SIGTERM), stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(die_with_parent(command, SIGTERM), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, f"the sandbox ended with {process.wait()} before it said where it listens"

@@ -23,7 +23,7 @@ from psycopg.rows import dict_row
 
 from service.config import SECRETS, environment
 from service.local.servers import free_port
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 from tests.support.processes import eventually
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SECRET = "5e" * 32
 API_KEY = "key-of-the-tests"
-HOOK = "/webhooks/headshotpro"
+WEBHOOK_PATH = "/webhooks/headshotpro"
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 
@@ -52,7 +52,7 @@ def _found(words: list[str]) -> list[str]:
     return [program, *words[1:]]
 
 
-class Started(NamedTuple):
+class StartedProcess(NamedTuple):
     """A process that was started.
 
     Attributes:
@@ -101,36 +101,36 @@ class System(AbstractContextManager["System"]):
             "HEADSHOTPRO_API_URL": NOWHERE,
             **settings,
         }
-        self.started: list[Started] = []
+        self.started: list[StartedProcess] = []
         self._http = urllib3.PoolManager(retries=False, timeout=15)
 
-    def start(self, role: str) -> Started:
+    def start(self, role: str) -> StartedProcess:
         """Start a process of the Procfile."""
         return self.run(role, procfile()[role])
 
-    def run(self, name: str, command: Sequence[str]) -> Started:
+    def run(self, name: str, command: Sequence[str]) -> StartedProcess:
         """Start any command in the place of a process of ours."""
         log = self.folder / f"{name}-{len(self.started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                leashed(command, SIGTERM),
+                die_with_parent(command, SIGTERM),
                 env=environment(**self.settings),
                 cwd=self.folder,
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
             )
-        self.started.append(Started(process, log))
+        self.started.append(StartedProcess(process, log))
         return self.started[-1]
 
-    def start_all(self) -> dict[str, Started]:
-        """Start web, worker and clock, and wait until the door answers."""
+    def start_all(self) -> dict[str, StartedProcess]:
+        """Start web, worker and clock, and wait until the endpoint answers."""
         started = {role: self.start(role) for role in ("worker", "clock", "web")}
         self.wait_for_web()
         return started
 
     def wait_for_web(self) -> None:
-        """Wait until the door's process answers."""
+        """Wait until the endpoint's process answers."""
         assert eventually(lambda: self.get("/livez").status == 200, 30), self.logs()
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
@@ -142,8 +142,8 @@ class System(AbstractContextManager["System"]):
         return self.post(body, signed(body))
 
     def post(self, body: Any, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """Post anything to the door, in chunks where it is an iterator; status 0 where nobody listens."""
-        return self._send("POST", HOOK, body, headers)
+        """Post anything to the endpoint, in chunks where it is an iterator; status 0 where nobody listens."""
+        return self._send("POST", WEBHOOK_PATH, body, headers)
 
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
         # When web is asked to end it waits some seconds for the next request of a connection that is kept.

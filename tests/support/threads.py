@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def at_once(*works: Callable[[], object], seconds: float = 60.0) -> None:
+def run_concurrently(*works: Callable[[], object], seconds: float = 60.0) -> None:
     """Do all of it in threads, and wait for the end; a failure in any is one of the test."""
     failures: list[BaseException] = []
 

@@ -16,8 +16,8 @@ import psycopg
 from alembic import command
 from sqlalchemy import text
 
-from service.errors import StorageUnavailable
-from service.mirror.apply import Sighting, apply
+from service.errors import PostgresUnavailable
+from service.mirror.apply import SourcedObservation, apply
 from service.mirror.merge import Observation
 from service.storage import database
 from service.storage.migrations import schema
@@ -76,7 +76,7 @@ def make(url: str, revision: str = FIRST) -> None:
     """The schema as an older release made it."""
     engine = database.connect(url)
     with database.transaction(engine) as connection:
-        connection.execute(text(schema.MAKE_SCHEMA))
+        connection.execute(text(schema.CREATE_SCHEMA))
         config = schema._config()
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
@@ -97,7 +97,7 @@ def printed(*options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
 
 
-class Load:
+class DatabaseLoad:
     """Threads that use a database without a pause.
 
     Attributes:
@@ -133,7 +133,7 @@ class Load:
             def write(
                 connection: Connection, seen: list[Observation] = seen, batch: list[tuple[str, str]] = batch
             ) -> None:
-                apply(connection, [Sighting(one, "webhook") for one in seen])
+                apply(connection, [SourcedObservation(one, "webhook") for one in seen])
                 connection.execute(EVENT, [{"id": event, "model_id": model} for event, model in batch])
 
             if self._timed(write):
@@ -142,7 +142,7 @@ class Load:
                 return
 
     def spool(self) -> None:
-        """Keep deliveries as the door does while Redis is gone."""
+        """Keep deliveries as the endpoint does while Redis is gone."""
         while not self._over.wait(0.02):
             model = new_id()
             kept = {"body": event_body(model), "signed_at": int(time.time())}
@@ -161,7 +161,7 @@ class Load:
         try:
             with database.transaction(self._engine) as connection:
                 work(connection)
-        except StorageUnavailable as error:
+        except PostgresUnavailable as error:
             self.refused.append(str(error))
             return False
         finally:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Running(Protocol):
+class RunningSandbox(Protocol):
     """What a started sandbox tells of itself."""
 
     url: str
@@ -20,20 +20,20 @@ class Running(Protocol):
     control_url: str
 
 
-class Answer(NamedTuple):
+class ApiResponse(NamedTuple):
     status: int
     document: Any
     headers: urllib3.HTTPHeaderDict
 
 
-class Caller:
+class SandboxClient:
     """One client of one sandbox; it neither retries nor interprets."""
 
-    def __init__(self, sandbox: Running) -> None:
+    def __init__(self, sandbox: RunningSandbox) -> None:
         self._http = urllib3.PoolManager(retries=False, timeout=20)
         self._sandbox = sandbox
 
-    def api(self, method: str, path: str, body: object = None, key: str | None = None) -> Answer:
+    def api(self, method: str, path: str, body: object = None, key: str | None = None) -> ApiResponse:
         """A call of the vendor's API, by its path below `/api/v2`."""
         headers = {"Authorization": f"Bearer {key or self._sandbox.api_key}"}
         return self._call(method, self._sandbox.url + path, body, headers)
@@ -44,7 +44,7 @@ class Caller:
         assert answer.status < 300, answer
         return answer.document
 
-    def refused_control(self, method: str, path: str, body: object = None) -> Answer:
+    def failing_control(self, method: str, path: str, body: object = None) -> ApiResponse:
         """A control call that fails."""
         answer = self._call(method, self._sandbox.control_url + path, body, {})
         assert answer.status >= 400, answer
@@ -59,7 +59,7 @@ class Caller:
             offset += limit
             more = answer.document["pagination"]["hasMore"]
 
-    def _call(self, method: str, url: str, body: object, headers: dict[str, str]) -> Answer:
+    def _call(self, method: str, url: str, body: object, headers: dict[str, str]) -> ApiResponse:
         sent = body if isinstance(body, bytes) else None if body is None else msgspec.json.encode(body)
         answer = self._http.request(method, url, body=sent, headers=headers)
-        return Answer(answer.status, msgspec.json.decode(answer.data), answer.headers)
+        return ApiResponse(answer.status, msgspec.json.decode(answer.data), answer.headers)

@@ -9,7 +9,7 @@ from service.broker import inbox
 from service.broker.inbox import Inbox
 from service.config import load
 from service.web import create_app
-from tests.support.system import HOOK, SECRET, signed
+from tests.support.system import SECRET, WEBHOOK_PATH, signed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,20 +36,20 @@ def post(door: FlaskClient, body: bytes, **changes: str | None) -> TestResponse:
     """A signed delivery; `X_Name=…` replaces a header, None leaves it out."""
     changed = {name.replace("_", "-"): value for name, value in changes.items()}
     headers = {name: value for name, value in {**signed(body), **changed}.items() if value is not None}
-    return door.post(HOOK, data=body, headers=headers)
+    return door.post(WEBHOOK_PATH, data=body, headers=headers)
 
 
 def post_chunked(door: FlaskClient, body: bytes, headers: dict[str, str]) -> TestResponse:
     """A delivery whose size nobody tells beforehand."""
     return door.post(
-        HOOK,
+        WEBHOOK_PATH,
         input_stream=io.BytesIO(body),
         headers={**headers, "Transfer-Encoding": "chunked"},
         environ_overrides={"wsgi.input_terminated": True},
     )
 
 
-def waiting(redis_url: str) -> list[inbox.Entry]:
+def waiting(redis_url: str) -> list[inbox.InboxEntry]:
     """What the inbox holds that nobody read yet."""
     with inbox.connect(redis_url) as client:
         return Inbox(client, "test").read(1000, 0)

@@ -101,7 +101,7 @@ def _doubled(body: bytes, place: Place) -> bytes:
 
 
 # What may happen to the bytes on their way.
-_WOUNDS: list[st.SearchStrategy[Callable[[bytes], bytes]]] = [
+_MUTATIONS: list[st.SearchStrategy[Callable[[bytes], bytes]]] = [
     st.just(lambda body: b"\xef\xbb\xbf" + body),
     st.sampled_from(["utf-16", "utf-16-be", "utf-32", "utf-7"]).map(
         lambda name: lambda body: body.decode("utf-8", "replace").encode(name)
@@ -124,7 +124,7 @@ _WOUNDS: list[st.SearchStrategy[Callable[[bytes], bytes]]] = [
 @st.composite
 def _bodies(draw: st.DrawFn) -> bytes:
     body = json.dumps(draw(_documents()), ensure_ascii=True, separators=(",", ":")).encode()
-    for wound in draw(st.lists(st.one_of(_WOUNDS), max_size=1)):
+    for wound in draw(st.lists(st.one_of(_MUTATIONS), max_size=1)):
         body = wound(body)
     return body
 

@@ -30,7 +30,7 @@ def moment(ms: int) -> datetime:
 
 
 @dataclass(frozen=True)
-class State:
+class ModelState:
     """Everything that is true of the model at one time."""
 
     status: str
@@ -47,7 +47,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Habits:
+class VendorHabits:
     """How bad the vendor is in one history: times in milliseconds, the rest are shares.
 
     Attributes:
@@ -85,7 +85,7 @@ class Change(NamedTuple):
     """One change of the truth and the events that announce it."""
 
     at: int
-    state: State
+    state: ModelState
     events: tuple[str, ...]
 
 
@@ -99,22 +99,22 @@ class Delivery(NamedTuple):
     change: int
 
 
-class Answered(NamedTuple):
+class RelayedResponse(NamedTuple):
     """An answer of the API.
 
     Attributes:
         sent_at: lower end of the interval that a client makes of it.
-        answered_at: upper end of it.
+        received_at: upper end of it.
         done: when it was there.
         read: as of when it was read from the vendor's data.
         state: what it shows; None is a 404, or that the list does not show the model.
     """
 
     sent_at: datetime
-    answered_at: datetime
+    received_at: datetime
     done: int
     read: int
-    state: State | None
+    state: ModelState | None
 
 
 @dataclass
@@ -122,7 +122,7 @@ class World:
     """One true history, the habits of the vendor that tells of it, and everything it will deliver."""
 
     rng: Random
-    habits: Habits
+    habits: VendorHabits
     changes: list[Change] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
 
@@ -134,7 +134,7 @@ class World:
                 self._announce(number, change, event)
 
     @property
-    def truth(self) -> State:
+    def truth(self) -> ModelState:
         return self.changes[-1].state
 
     @property
@@ -142,12 +142,12 @@ class World:
         """When the last change has happened."""
         return self.changes[-1].at
 
-    def state(self, at: int) -> State | None:
+    def state(self, at: int) -> ModelState | None:
         """What was true at a time; None before the birth."""
         place = bisect_right(self._starts, at)
         return self.changes[place - 1].state if place else None
 
-    def answer(self, sent: int) -> Answered:
+    def answer(self, sent: int) -> RelayedResponse:
         """Answer a request: read from a replica at some moment, dated in whole seconds."""
         rng = self.rng
         worked = sent + rng.randint(0, self.habits.slow)
@@ -161,15 +161,15 @@ class World:
         hidden = state is None or (state.gone and not self.lists(state)) or begins <= worked < ends
         shown = None if hidden else state
         # As `service.upstream.headers.interval` has it.
-        return Answered(date - elapsed - BEFORE, date + elapsed + AFTER, done, read, shown)
+        return RelayedResponse(date - elapsed - BEFORE, date + elapsed + AFTER, done, read, shown)
 
-    def lists(self, state: State) -> bool:
+    def lists(self, state: ModelState) -> bool:
         return self.habits.listed and state.deleted_at is not None
 
     def _live(self) -> None:
         """Draw the life: steps, edits that nobody announces, favourites, and for some a death."""
         rng, now = self.rng, self.rng.randint(0, 1_500)
-        state = State("onboarding", created_at=moment(now))
+        state = ModelState("onboarding", created_at=moment(now))
         self.changes.append(Change(now, state, ("model.created",)))
         now += rng.choice((0, 20_000))
         for _ in range(rng.randint(0, 6)):
@@ -223,7 +223,7 @@ def draw_world(rng: Random, *, skewed: bool = False) -> World:
 
     return World(
         rng,
-        Habits(
+        VendorHabits(
             listed=rng.random() < 0.5,
             # The margin before an answer is 2 s: with a replica 1.5 s behind, half a second is left for slow clocks.
             offset=often(0, 0, rng.randint(-1_000, 1_000) if skewed else rng.randint(-500, 0)),
@@ -242,15 +242,15 @@ def draw_world(rng: Random, *, skewed: bool = False) -> World:
     )
 
 
-def listed_model(state: State) -> ListedModel:
+def listed_model(state: ModelState) -> ListedModel:
     return ListedModel(**_api_fields(state))
 
 
-def detailed_model(state: State) -> DetailedModel:
+def detailed_model(state: ModelState) -> DetailedModel:
     return DetailedModel(**_api_fields(state), photo_count=state.photo_count, favorite_photo_id=state.favorite_photo_id)
 
 
-def _api_fields(state: State) -> dict[str, Any]:
+def _api_fields(state: ModelState) -> dict[str, Any]:
     return {
         "id": MODEL_ID,
         "uid": "anon_1",
@@ -265,7 +265,7 @@ def _api_fields(state: State) -> dict[str, Any]:
     }
 
 
-def _webhook_model(rng: Random, state: State, absent: float) -> WebhookModel:
+def _webhook_model(rng: Random, state: ModelState, absent: float) -> WebhookModel:
     fields: dict[str, Any] = {
         "uid": "anon_1",
         "title": state.title,
@@ -280,7 +280,7 @@ def _webhook_model(rng: Random, state: State, absent: float) -> WebhookModel:
     return WebhookModel(**{name: value for name, value in fields.items() if rng.random() >= absent})
 
 
-def _step(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+def _step(rng: Random, state: ModelState, now: int) -> tuple[ModelState, tuple[str, ...]]:
     """The life goes on; what is active fails and starts again, so that statuses come back."""
     if state.status == "generatingHeadshots" and rng.random() < 0.5:
         ready = replace(state, status="active", finished_at=moment(now), photo_count=rng.choice((40, 80)))
@@ -290,19 +290,19 @@ def _step(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
     return replace(state, status=status, trigger=trigger), ("model.status.updated",)
 
 
-def _edit(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+def _edit(rng: Random, state: ModelState, now: int) -> tuple[ModelState, tuple[str, ...]]:
     return replace(state, title=f"title {rng.randint(0, 3)}"), ()
 
 
-def _move(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+def _move(rng: Random, state: ModelState, now: int) -> tuple[ModelState, tuple[str, ...]]:
     return replace(state, team_id=rng.choice((None, "t1", "t2"))), ()
 
 
-def _pick(rng: Random, state: State, now: int) -> tuple[State, tuple[str, ...]]:
+def _pick(rng: Random, state: ModelState, now: int) -> tuple[ModelState, tuple[str, ...]]:
     return replace(state, favorite_photo_id=f"photo {rng.randint(0, 3)}"), ("model.favorite_selected",)
 
 
-def _death(rng: Random, state: State, now: int) -> Change:
+def _death(rng: Random, state: ModelState, now: int) -> Change:
     """Announced, or gone without a trace."""
     if rng.random() < 0.3:
         return Change(now, replace(state, status="deleted", gone=True), ())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.addresses import hosts_in_query, sentinels
+from service.addresses import hosts_in_query, parse_sentinel_url
 from service.config import load
 from service.errors import SettingsError
 
@@ -31,7 +31,9 @@ def test_hosts_of_postgres_go_into_the_query(written: str, read: str) -> None:
 
 
 def test_sentinels_and_what_they_are_asked_for() -> None:
-    found = sentinels("redis+sentinel://me:pw@a:26379,b,c:1/mirror/3?sentinel_password=x%26y&socket_keepalive=yes")
+    found = parse_sentinel_url(
+        "redis+sentinel://me:pw@a:26379,b,c:1/mirror/3?sentinel_password=x%26y&socket_keepalive=yes"
+    )
     assert found is not None
     assert found.addresses == [("a", 26379), ("b", 26379), ("c", 1)]
     assert (found.service, found.options) == ("mirror", {"password": "x&y"})
@@ -39,13 +41,13 @@ def test_sentinels_and_what_they_are_asked_for() -> None:
 
 
 def test_sentinels_behind_tls_and_without_a_number() -> None:
-    found = sentinels("rediss+sentinel://a/mirror?ssl_cert_reqs=none")
+    found = parse_sentinel_url("rediss+sentinel://a/mirror?ssl_cert_reqs=none")
     assert found is not None
     assert found.url == "rediss://sentinel/0?ssl_cert_reqs=none"
 
 
 def test_one_redis_has_no_sentinels() -> None:
-    assert sentinels("redis://:p,w@h:6379/0") is None
+    assert parse_sentinel_url("redis://:p,w@h:6379/0") is None
 
 
 @pytest.mark.parametrize(

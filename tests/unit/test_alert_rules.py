@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.alerts.rules import Cause, Facts, Limits, ModelFact, causes, past
+from service.alerts.rules import AlertCause, AlertFacts, AlertLimits, ModelFact, causes, preexisting
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-LIMITS = Limits(failed_grace=10 * MINUTE, stuck_after=240 * MINUTE, pull_interval=15 * MINUTE)
-QUIET = Facts(now=NOW, looking_since=NOW - timedelta(days=30), last_complete_at=NOW - MINUTE)
+LIMITS = AlertLimits(failed_grace=10 * MINUTE, stuck_after=240 * MINUTE, pull_interval=15 * MINUTE)
+QUIET = AlertFacts(now=NOW, looking_since=NOW - timedelta(days=30), last_complete_at=NOW - MINUTE)
 
 
 def model(status: str, minutes: float, **fields: Any) -> ModelFact:
@@ -24,14 +24,14 @@ def model(status: str, minutes: float, **fields: Any) -> ModelFact:
         "model_id": "m",
         "is_development": False,
         "created_at": NOW - timedelta(days=1),
-        "first_look": False,
+        "found_at_first_check": False,
         "failures": 0,
         **fields,
     }
     return ModelFact(status=status, since=NOW - minutes * MINUTE, **known)
 
 
-def kinds(facts: Facts) -> list[str]:
+def kinds(facts: AlertFacts) -> list[str]:
     return [cause.kind for cause in causes(facts, LIMITS)]
 
 
@@ -52,15 +52,18 @@ def test_nothing_is_wrong() -> None:
         (model("failed", 0, failures=3), ["model_failed"]),
         (model("pending", 0, failures=3), ["model_failed"]),
         (model("active", 0, failures=3), []),
-        (model("failed", 1000, first_look=True, created_at=None), []),
-        (model("failed", 1000, first_look=True, created_at=NOW - timedelta(days=31)), []),
+        (model("failed", 1000, found_at_first_check=True, created_at=None), []),
+        (model("failed", 1000, found_at_first_check=True, created_at=NOW - timedelta(days=31)), []),
         # It was made after the mirror began to look: it cannot be of the past.
-        (model("failed", 1000, first_look=True), ["model_failed"]),
+        (model("failed", 1000, found_at_first_check=True), ["model_failed"]),
         (model("pending", 239), []),
         (model("pending", 240), ["model_stuck"]),
         (model("pending", 15, is_development=True), ["model_stuck"]),
-        (model("waiting", 240, first_look=True, created_at=QUIET.looking_since - 241 * MINUTE), []),
-        (model("waiting", 240, first_look=True, created_at=QUIET.looking_since - 239 * MINUTE), ["model_stuck"]),
+        (model("waiting", 240, found_at_first_check=True, created_at=QUIET.looking_since - 241 * MINUTE), []),
+        (
+            model("waiting", 240, found_at_first_check=True, created_at=QUIET.looking_since - 239 * MINUTE),
+            ["model_stuck"],
+        ),
         (model("onboarding", 100_000), []),
         (model("active", 100_000), []),
         (model("retired", 100_000), []),
@@ -82,8 +85,8 @@ def test_a_model_by_itself(fact: ModelFact, expected: list[str]) -> None:
     ],
 )
 def test_a_failed_model_is_well_when_it_is_active_not_when_it_is_tried_again(status: str, holds: bool) -> None:
-    told = frozenset({Cause("model_failed", "m")})
-    assert of_model(model(status, 0, first_look=True), open=told) == (["model_failed"] if holds else [])
+    told = frozenset({AlertCause("model_failed", "m")})
+    assert of_model(model(status, 0, found_at_first_check=True), open=told) == (["model_failed"] if holds else [])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_the_mirror_as_a_whole(facts: dict[str, Any], expected: list[str]) -> No
 
 @pytest.mark.parametrize("heard", [False, True])
 def test_missing_webhooks_are_back_when_one_comes_not_when_nothing_happens(heard: bool) -> None:
-    told = replace(QUIET, open=frozenset({Cause("webhooks_missing")}), heard_since=heard)
+    told = replace(QUIET, open=frozenset({AlertCause("webhooks_missing")}), event_since_opened=heard)
     assert kinds(told) == ([] if heard else ["webhooks_missing"])
     still = replace(told, pulls_that_missed=3, missed=30, events=1)
     assert kinds(still) == ["webhooks_missing"]
@@ -121,14 +124,14 @@ def test_the_past_is_what_may_have_been_so_before_the_mirror_looked() -> None:
     facts = replace(
         QUIET,
         models=(
-            model("failed", 5, model_id="a", first_look=True, created_at=old),
+            model("failed", 5, model_id="a", found_at_first_check=True, created_at=old),
             model("failed", 5, model_id="b", created_at=old),
-            model("pending", 5, model_id="c", first_look=True, created_at=old),
-            model("pending", 5, model_id="d", first_look=True, created_at=QUIET.looking_since),
-            model("active", 5, model_id="e", first_look=True, created_at=old),
+            model("pending", 5, model_id="c", found_at_first_check=True, created_at=old),
+            model("pending", 5, model_id="d", found_at_first_check=True, created_at=QUIET.looking_since),
+            model("active", 5, model_id="e", found_at_first_check=True, created_at=old),
         ),
     )
-    assert past(facts, LIMITS) == (["a"], ["c"])
+    assert preexisting(facts, LIMITS) == (["a"], ["c"])
 
 
 MODELS = st.builds(
@@ -137,7 +140,7 @@ MODELS = st.builds(
     st.integers(0, 500),
     model_id=st.sampled_from("abc"),
     failures=st.integers(0, 4),
-    first_look=st.booleans(),
+    found_at_first_check=st.booleans(),
 )
 
 

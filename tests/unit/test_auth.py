@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from service.config.api_keys import Scope, parse
-from service.web.auth import Keys, network_of
+from service.web.auth import ApiKeys, network_of
 
-KEYS = Keys(parse(("full", "ro:look", "twice", "ro:twice", "schlüssel", "prometheus=metrics:scrape", "billing=YWJj==")))
+KEYS = ApiKeys(
+    parse(("full", "ro:look", "twice", "ro:twice", "schlüssel", "prometheus=metrics:scrape", "billing=YWJj=="))
+)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_key_allows_what_its_entry_says(header: str | None, scope: Scope | None)
 
 @pytest.mark.parametrize("header", [None, "", "Bearer ", "Bearer x"])
 def test_without_keys_no_request_shows_one(header: str | None) -> None:
-    assert Keys(()).find(header) is None
+    assert ApiKeys(()).find(header) is None
 
 
 @pytest.mark.parametrize(

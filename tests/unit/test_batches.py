@@ -5,23 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from random import Random
 
-from service.broker.inbox import Entry
-from service.mirror.batches import BATCH, LANES, MOST, SMALLEST, halved, next_size, share_out
+from service.broker.inbox import InboxEntry
+from service.mirror.batches import BATCH_SIZE, LANES, MAX_READ_SIZE, MIN_BATCH_SIZE, assign_lanes, halves, next_size
 from tests.support.system import event_body, new_id
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def entries(bodies: list[bytes]) -> list[Entry]:
-    return [Entry(f"{number}-0", f"{number}", body, NOW, NOW) for number, body in enumerate(bodies)]
+def entries(bodies: list[bytes]) -> list[InboxEntry]:
+    return [InboxEntry(f"{number}-0", f"{number}", body, NOW, NOW) for number, body in enumerate(bodies)]
 
 
 def test_what_is_told_of_one_model_stays_in_one_lane_in_its_order() -> None:
     models = [new_id() for _ in range(40)]
     dice = Random(1)
-    told = [dice.choice(models) for _ in range(2 * BATCH)]
+    told = [dice.choice(models) for _ in range(2 * BATCH_SIZE)]
     batch = entries([event_body(model) for model in told])
-    shared = share_out(batch)
+    shared = assign_lanes(batch)
     assert len(shared) == LANES
     lane_of = {entry.entry_id: number for number, lane in enumerate(shared) for entry in lane}
     assert len(lane_of) == len(batch)
@@ -30,26 +30,26 @@ def test_what_is_told_of_one_model_stays_in_one_lane_in_its_order() -> None:
 
 
 def test_few_entries_are_one_lane_and_none_are_none() -> None:
-    batch = entries([event_body(new_id()) for _ in range(BATCH)])
-    assert share_out(batch) == [batch]
-    assert share_out([]) == []
+    batch = entries([event_body(new_id()) for _ in range(BATCH_SIZE)])
+    assert assign_lanes(batch) == [batch]
+    assert assign_lanes([]) == []
 
 
 def test_what_names_no_model_has_a_lane_too() -> None:
-    batch = entries([b"{}", b"\xff", b'{"_id": 7}'] * BATCH)
-    assert sum(map(len, share_out(batch))) == len(batch)
+    batch = entries([b"{}", b"\xff", b'{"_id": 7}'] * BATCH_SIZE)
+    assert sum(map(len, assign_lanes(batch))) == len(batch)
 
 
 def test_a_deep_inbox_is_read_in_larger_batches() -> None:
-    size = BATCH
-    for expected in (2 * BATCH, MOST, MOST):
+    size = BATCH_SIZE
+    for expected in (2 * BATCH_SIZE, MAX_READ_SIZE, MAX_READ_SIZE):
         size = next_size(entries([b"{}"] * size), size)
         assert size == expected
-    assert next_size(entries([b"{}"] * (size - 1)), size) == BATCH
+    assert next_size(entries([b"{}"] * (size - 1)), size) == BATCH_SIZE
 
 
 def test_a_batch_is_halved_down_to_a_small_one() -> None:
-    batch = entries([b"{}"] * (SMALLEST + 1))
-    first, second = halved(batch)
+    batch = entries([b"{}"] * (MIN_BATCH_SIZE + 1))
+    first, second = halves(batch)
     assert [*first, *second] == batch
-    assert halved(first) == [first]
+    assert halves(first) == [first]

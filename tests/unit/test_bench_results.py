@@ -6,7 +6,7 @@ from bench.__main__ import BENCHES, HEAD, MARK, known_parts
 
 
 def test_each_part_is_found_again() -> None:
-    parts = {"door": "## Door\n\nfast\n", "pulls": "## Pulls\n\n| a |\n\nb\n"}
+    parts = {"webhooks": "## Door\n\nfast\n", "pulls": "## Pulls\n\n| a |\n\nb\n"}
     written = HEAD + "".join(MARK.format(bench) + parts[bench] for bench in BENCHES if bench in parts)
     assert known_parts(written) == parts
     assert known_parts(HEAD) == {}

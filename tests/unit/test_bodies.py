@@ -14,12 +14,12 @@ class Body:
     """Stands for a connection: it is cut, or it is not."""
 
     def __init__(self) -> None:
-        self.is_cut = False
+        self.is_aborted = False
 
-    def cut(self) -> None:
-        self.is_cut = True
+    def abort(self) -> None:
+        self.is_aborted = True
 
-    def give_way(self) -> None:
+    def yield_turn(self) -> None:
         gevent.sleep(0.001)
 
 
@@ -37,7 +37,7 @@ def test_body_that_has_been_arriving_longest_ends_for_a_newcomer() -> None:
     newcomer = Body()
     taking = gevent.spawn(budget.take, newcomer, 30 * KB)
     gevent.sleep(0.01)
-    assert (first.is_cut, second.is_cut, newcomer.is_cut) == (True, False, False)
+    assert (first.is_aborted, second.is_aborted, newcomer.is_aborted) == (True, False, False)
     # There is room only when the memory is given back.
     assert not taking.ready()
     budget.release(first)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def test_complete_body_never_ends() -> None:
     budget.complete(complete)  # type: ignore[arg-type]
     taking = gevent.spawn(budget.take, Body(), 30 * KB)
     gevent.sleep(0.01)
-    assert (complete.is_cut, arriving.is_cut) == (False, True)
+    assert (complete.is_aborted, arriving.is_aborted) == (False, True)
     budget.release(arriving)  # type: ignore[arg-type]
     taking.get(timeout=10)
 
@@ -70,4 +70,4 @@ def test_delivery_does_not_wait_for_room() -> None:
     budget = BodyBudget(100 * KB)
     first, _ = bodies(budget, 60 * KB, 40 * KB)
     bodies(budget, 2 * KB)
-    assert first.is_cut
+    assert first.is_aborted

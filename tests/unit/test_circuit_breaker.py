@@ -7,29 +7,29 @@ from contextlib import suppress
 
 import pytest
 
-from service.circuit_breaker import FUSE_SECONDS, Fuse
-from service.errors import InboxUnavailable
+from service.circuit_breaker import OPEN_SECONDS, CircuitBreaker
+from service.errors import RedisUnavailable
 
 
-def fail(fuse: Fuse, calls: list[float], seconds: float = 0.0) -> None:
-    with suppress(InboxUnavailable), fuse.guard():
+def fail(fuse: CircuitBreaker, calls: list[float], seconds: float = 0.0) -> None:
+    with suppress(RedisUnavailable), fuse.guard():
         calls.append(time.monotonic())
         time.sleep(seconds)
-        raise InboxUnavailable("down")
+        raise RedisUnavailable("down")
 
 
 def test_after_a_failure_nobody_asks_for_a_moment_and_then_one_does() -> None:
-    fuse, calls = Fuse(InboxUnavailable, "Redis"), list[float]()
+    fuse, calls = CircuitBreaker(RedisUnavailable, "Redis"), list[float]()
     for _ in range(1000):
         fail(fuse, calls)
     assert len(calls) == 1
     while len(calls) == 1:
         fail(fuse, calls)
-    assert calls[1] - calls[0] >= FUSE_SECONDS
+    assert calls[1] - calls[0] >= OPEN_SECONDS
 
 
 def test_a_slow_failure_counts_for_longer() -> None:
-    fuse, calls = Fuse(InboxUnavailable, "Redis"), list[float]()
+    fuse, calls = CircuitBreaker(RedisUnavailable, "Redis"), list[float]()
     fail(fuse, calls, 0.8)
     while len(calls) == 1:
         fail(fuse, calls)
@@ -37,16 +37,16 @@ def test_a_slow_failure_counts_for_longer() -> None:
 
 
 def test_a_success_lets_everybody_through() -> None:
-    fuse, calls = Fuse(InboxUnavailable, "Redis"), list[float]()
+    fuse, calls = CircuitBreaker(RedisUnavailable, "Redis"), list[float]()
     fail(fuse, calls)
-    time.sleep(FUSE_SECONDS)
+    time.sleep(OPEN_SECONDS)
     for _ in range(3):
         with fuse.guard():
             pass
 
 
 def test_those_who_are_turned_away_learn_why() -> None:
-    fuse = Fuse(InboxUnavailable, "Redis")
+    fuse = CircuitBreaker(RedisUnavailable, "Redis")
     fail(fuse, [])
-    with pytest.raises(InboxUnavailable, match="Redis was down a moment ago"), fuse.guard():
+    with pytest.raises(RedisUnavailable, match="Redis was down a moment ago"), fuse.guard():
         pass

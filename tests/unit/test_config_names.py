@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.config import unknown_names
+from service.config import unknown_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 )
 def test_name_that_looks_like_a_setting_is_found(tmp_path: Path, name: str, meant: str | None) -> None:
     secret = "hunter2"
-    (found,) = unknown_names({name: secret}, tmp_path / ".env")
+    (found,) = unknown_settings({name: secret}, tmp_path / ".env")
     assert found == (name, meant)
     assert name in str(found)
     assert secret not in str(found)
     (tmp_path / ".env").write_text(f"{name}={secret}\n")
-    assert unknown_names({}, tmp_path / ".env") == [found]
+    assert unknown_settings({}, tmp_path / ".env") == [found]
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_name_that_looks_like_a_setting_is_found(tmp_path: Path, name: str, mean
     ],
 )  # fmt: skip
 def test_variable_of_another_program_is_passed_over(tmp_path: Path, name: str) -> None:
-    assert unknown_names({name: "x"}, tmp_path / ".env") == []
+    assert unknown_settings({name: "x"}, tmp_path / ".env") == []

@@ -11,7 +11,7 @@ import pytest
 from gunicorn.http.errors import LimitRequestHeaders
 
 from service.web import connection
-from service.web.connection import HEAD_BYTES, LINGER_BYTES, PIECE_BYTES, Connection, Turns
+from service.web.connection import MAX_HEADER_BYTES, MAX_LINGER_BYTES, READ_BYTES, Connection, TurnQueue
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Pair:
 
     def __init__(self) -> None:
         socket, self.client = gevent.socket.socketpair()
-        self.ours = Connection(socket, Turns())
+        self.ours = Connection(socket, TurnQueue())
         self.client.settimeout(PATIENCE_SECONDS)
 
     def body(self) -> list[int]:
@@ -59,7 +59,7 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines of a tenth of a second."""
-    for name in ("HEAD_SECONDS", "BODY_SECONDS", "SEND_SECONDS"):
+    for name in ("HEADERS_TIMEOUT_SECONDS", "BODY_TIMEOUT_SECONDS", "SEND_TIMEOUT_SECONDS"):
         monkeypatch.setattr(connection, name, 0.1)
 
 
@@ -114,7 +114,7 @@ def test_body_that_breaks_off_is_an_error(pair: Pair) -> None:
 
 
 def test_headers_over_the_limit_are_refused(pair: Pair) -> None:
-    gevent.spawn(pair.client.sendall, b"x" * (2 * HEAD_BYTES))
+    gevent.spawn(pair.client.sendall, b"x" * (2 * MAX_HEADER_BYTES))
     with pytest.raises(LimitRequestHeaders):
         read_all(pair.ours)
 
@@ -123,7 +123,7 @@ def test_no_more_is_read_at_once_than_a_piece(pair: Pair) -> None:
     pair.body()
     gevent.spawn(pair.client.sendall, b"x" * 100_000)
     gevent.sleep(0.01)
-    assert len(pair.ours.recv(1_000_000)) <= PIECE_BYTES
+    assert len(pair.ours.recv(1_000_000)) <= READ_BYTES
 
 
 @pytest.mark.parametrize("phase", ["head", "body", "response"])
@@ -140,8 +140,8 @@ def test_cut_connection_waits_no_longer(pair: Pair, phase: str) -> None:
     waiting = gevent.spawn(wait)
     pair.ours._greenlet = waiting  # type: ignore[assignment]
     gevent.sleep(0.01)
-    assert pair.ours.waits
-    pair.ours.cut()
+    assert pair.ours.is_waiting
+    pair.ours.abort()
     assert waiting.get() == {"head": b"", "body": TimeoutError, "response": ConnectionResetError}[phase]
 
 
@@ -164,7 +164,7 @@ def test_client_that_never_pauses_gives_way_to_others(pair: Pair) -> None:
 
 
 def test_connections_that_never_pause_have_equal_turns() -> None:
-    turns, counts = Turns(), [0] * 5
+    turns, counts = TurnQueue(), [0] * 5
 
     def go_on(place: int) -> None:
         while True:
@@ -208,7 +208,7 @@ def test_client_that_still_sends_gets_its_response_before_the_end(pair: Pair) ->
     pair.ours.unfinished = True
     pair.ours.sendall(b"no")
     closing = gevent.spawn(pair.ours.close)
-    pair.client.sendall(b"x" * (LINGER_BYTES // 4))
+    pair.client.sendall(b"x" * (MAX_LINGER_BYTES // 4))
     assert pair.client.recv(10) == b"no"
     pair.client.close()
     before = time.monotonic()

@@ -6,7 +6,7 @@ import inspect
 
 from gunicorn.workers.ggevent import GeventWorker
 
-from service.web.gunicorn_worker import PoliteWorker, newcomers_at_once
+from service.web.gunicorn_worker import FairGeventWorker, accepts_per_turn
 from tests.faults import test_floods, test_hanging_clients
 
 TESTS = {
@@ -20,9 +20,11 @@ TESTS = {
 
 
 def test_each_overridden_method_of_gunicorns_has_a_test() -> None:
-    ours = {name for name, _ in inspect.getmembers(PoliteWorker, inspect.isfunction) if name in vars(PoliteWorker)}
+    ours = {
+        name for name, _ in inspect.getmembers(FairGeventWorker, inspect.isfunction) if name in vars(FairGeventWorker)
+    }
     assert {name for name in ours if hasattr(GeventWorker, name)} == TESTS.keys()
 
 
 def test_process_with_long_turns_accepts_more_at_once() -> None:
-    assert [newcomers_at_once(late) for late in (0.0, 0.005, 0.1, 0.4, 60.0)] == [1, 1, 5, 20, 32]
+    assert [accepts_per_turn(late) for late in (0.0, 0.005, 0.1, 0.4, 60.0)] == [1, 1, 5, 20, 32]

@@ -7,15 +7,17 @@ from email.utils import format_datetime
 
 import pytest
 
-from service.upstream.headers import clock_skew, interval, rate
-from service.upstream.transport import Reply, Request
+from service.upstream.headers import clock_skew, parse_rate_limit, response_interval
+from service.upstream.transport import TransportResponse, UpstreamRequest
 
 ANSWERED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def reply(ahead: float, elapsed: float = 0.0, **headers: str) -> Reply:
+def response(ahead: float, elapsed: float = 0.0, **headers: str) -> TransportResponse:
     date = format_datetime(ANSWERED + timedelta(seconds=ahead), usegmt=True)
-    return Reply(Request("GET", "/", "/"), 200, {"Date": date, **headers}, b"", ANSWERED.timestamp(), elapsed)
+    return TransportResponse(
+        UpstreamRequest("GET", "/", "/"), 200, {"Date": date, **headers}, b"", ANSWERED.timestamp(), elapsed
+    )
 
 
 @pytest.mark.parametrize(
@@ -23,24 +25,26 @@ def reply(ahead: float, elapsed: float = 0.0, **headers: str) -> Reply:
     [(0, 0, 0), (5, 0, 5), (5, 60, 5), (-5, 60, 0), (-61, 60, 0), (-70, 60, -9), (-5, 0, -4), (3600, 1, 3600)],
 )
 def test_what_the_wait_explains_is_no_skew(ahead: float, elapsed: float, skew: float) -> None:
-    assert clock_skew(reply(ahead, elapsed)) == timedelta(seconds=skew)
+    assert clock_skew(response(ahead, elapsed)) == timedelta(seconds=skew)
 
 
 def test_a_response_from_a_cache_is_as_old_as_it_says() -> None:
-    cached = reply(-300, Age="300")
+    cached = response(-300, Age="300")
     assert clock_skew(cached) == timedelta(0)
     # It shows what was so then, not what is so now.
-    assert interval(cached)[1] < ANSWERED - timedelta(seconds=290)
+    assert response_interval(cached)[1] < ANSWERED - timedelta(seconds=290)
 
 
 def test_a_response_without_a_date_says_nothing_of_the_clock() -> None:
-    assert clock_skew(Reply(Request("GET", "/", "/"), 200, {}, b"", ANSWERED.timestamp(), 0.0)) is None
+    assert (
+        clock_skew(TransportResponse(UpstreamRequest("GET", "/", "/"), 200, {}, b"", ANSWERED.timestamp(), 0.0)) is None
+    )
 
 
 @pytest.mark.parametrize("form", ["2026-03-01T12:00:30.000Z", "30", "1772366430", "1772366430000", "30;w=60", "30, 30"])
 def test_the_reset_of_the_rate_limit_is_read_in_every_form(form: str) -> None:
     limits = {"X-RateLimit-Limit": "300, 300;w=60", "X-RateLimit-Remaining": "12", "X-RateLimit-Reset": form}
-    found = rate(reply(0, **limits))
+    found = parse_rate_limit(response(0, **limits))
     assert found is not None
     assert (found.limit, found.remaining, found.reset_at - ANSWERED.timestamp()) == (300, 12, 30.0)
 
@@ -48,4 +52,4 @@ def test_the_reset_of_the_rate_limit_is_read_in_every_form(form: str) -> None:
 @pytest.mark.parametrize("form", ["", "soon", "-30", "1e9", "20000000", "99999999999", "nan"])
 def test_a_reset_that_is_no_time_is_none(form: str) -> None:
     limits = {"X-RateLimit-Limit": "300", "X-RateLimit-Remaining": "12", "X-RateLimit-Reset": form}
-    assert rate(reply(0, **limits)) is None
+    assert parse_rate_limit(response(0, **limits)) is None

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from service.web.listen_backlog import turn_newcomers_away
+from service.web.listen_backlog import drop_new_handshakes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="packet filters are Linux's")
@@ -15,7 +15,7 @@ def test_who_has_connected_is_served_and_who_comes_later_is_let_in_by_the_next()
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as early, socket.socket() as late:
         address = listener.getsockname()
         early.connect(address)
-        turn_newcomers_away(listener)
+        drop_new_handshakes(listener)
         late.settimeout(0.3)
         with pytest.raises(TimeoutError):
             late.connect(address)

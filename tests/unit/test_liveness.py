@@ -4,41 +4,41 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from service.alerts.liveness import InboxSigns, Signs
-from service.alerts.rules import Cause, Facts, Limits, causes
+from service.alerts.liveness import InboxLiveness, LivenessTracker
+from service.alerts.rules import AlertCause, AlertFacts, AlertLimits, causes
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-LIMITS = Limits(failed_grace=10 * MINUTE, stuck_after=240 * MINUTE, pull_interval=15 * MINUTE)
-MISSING, STALLED = Cause("worker_missing"), Cause("inbox_stalled")
-EMPTY = InboxSigns(None, 0)
+LIMITS = AlertLimits(failed_grace=10 * MINUTE, stuck_after=240 * MINUTE, pull_interval=15 * MINUTE)
+MISSING, STALLED = AlertCause("worker_missing"), AlertCause("inbox_stalled")
+EMPTY = InboxLiveness(None, 0)
 
 
 class Evaluator:
     """Looks at a clock of its own; alerts that open stay open until their cause ends."""
 
     def __init__(self) -> None:
-        self.signs = Signs()
+        self.signs = LivenessTracker()
         self.now = NOW
-        self.open: frozenset[Cause] = frozenset()
+        self.open: frozenset[AlertCause] = frozenset()
 
     def look(
         self,
         seconds: float,
         *,
         worker: datetime | None,
-        inbox: InboxSigns | None = EMPTY,
+        inbox: InboxLiveness | None = EMPTY,
         spooled: datetime | None = None,
     ) -> list[str]:
         self.now += timedelta(seconds=seconds)
-        noted = self.signs.note(self.now, worker, spooled, inbox)
-        facts = Facts(now=self.now, looking_since=NOW, last_complete_at=self.now, open=self.open, **noted)
+        noted = self.signs.update(self.now, worker, spooled, inbox)
+        facts = AlertFacts(now=self.now, looking_since=NOW, last_complete_at=self.now, open=self.open, **noted)
         self.open = frozenset(causes(facts, LIMITS))
         return sorted(cause.kind for cause in self.open)
 
 
-def waiting(seconds: float, processed: float = 7) -> InboxSigns:
-    return InboxSigns(seconds, processed)
+def waiting(seconds: float, processed: float = 7) -> InboxLiveness:
+    return InboxLiveness(seconds, processed)
 
 
 def test_missing_worker_opens_after_60_s_and_ends_when_seen() -> None:
@@ -68,7 +68,7 @@ def test_first_look_at_old_heartbeats_opens_nothing() -> None:
 def test_outage_of_postgres_opens_nothing() -> None:
     here = Evaluator()
     here.look(0, worker=NOW)
-    here.signs.forget()
+    here.signs.reset()
     assert here.look(600, worker=NOW) == []
     assert here.look(5, worker=here.now) == []
 

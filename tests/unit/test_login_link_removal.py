@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.upstream.login_links import taken_out, without_login_links
+from service.upstream.login_links import remove_login_links, without_login_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,9 +97,9 @@ def _timed(work: Callable[[], object]) -> float:
 
 
 def test_payload_of_an_older_release_is_shown_without_its_link() -> None:
-    assert taken_out({"object": {"signedUrl": "x", "_id": "a"}}) == {"object": {"_id": "a"}}
-    assert taken_out('{"signedUrl": "x", _id') == "{_id"
-    assert taken_out(None) is None
+    assert remove_login_links({"object": {"signedUrl": "x", "_id": "a"}}) == {"object": {"_id": "a"}}
+    assert remove_login_links('{"signedUrl": "x", _id') == "{_id"
+    assert remove_login_links(None) is None
 
 
 def written(value: Any, escaped: bool) -> str:

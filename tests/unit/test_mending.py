@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.upstream.mending import mended
+from service.upstream.mending import repair_json
 
 GOOD = {
     "success": True,
@@ -21,15 +21,15 @@ def page(second: bytes, first: bytes = b'{"id": "a"}') -> bytes:
 
 
 def models(body: bytes) -> Any:
-    document = json.loads(mended(body))
+    document = json.loads(repair_json(body))
     assert document["success"] is True
     assert document["pagination"] == {"total": 2}
     return document["models"]
 
 
 def test_what_is_json_stays_the_same() -> None:
-    assert json.loads(mended(json.dumps(GOOD).encode())) == GOOD
-    assert json.loads(mended(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())) == GOOD
+    assert json.loads(repair_json(json.dumps(GOOD).encode())) == GOOD
+    assert json.loads(repair_json(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_a_value_that_is_no_json_is_replaced_alone(second: bytes, value: Any) ->
 )
 def test_a_whole_page_that_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        mended(body)
+        repair_json(body)

@@ -17,14 +17,14 @@ from tests.support.histories import (
     LAST,
     MODEL_ID,
     answers,
-    fold,
     histories,
     in_batches,
+    merge_all,
     moments,
     ms,
     observations,
     patient,
-    questions,
+    refetch_times,
 )
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ LONG_AGO = ms(-1)
 def test_any_permutation_and_duplication_ends_in_the_same_knowledge(history: list[Observation], data: Any) -> None:
     again = data.draw(st.lists(st.sampled_from(history), max_size=3))
     other = data.draw(st.permutations(history + again))
-    assert fold(other) == fold(history)
-    assert visible(fold(other)) == visible(fold(history))
+    assert merge_all(other) == merge_all(history)
+    assert visible(merge_all(other)) == visible(merge_all(history))
 
 
 @patient
@@ -49,20 +49,20 @@ def test_any_batching_ends_in_the_same_knowledge(history: list[Observation], dat
     order = data.draw(st.permutations(history))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(order)), max_size=3)))
     batches = [order[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]
-    assert in_batches(batch for batch in batches if batch) == fold(history)
+    assert in_batches(batch for batch in batches if batch) == merge_all(history)
 
 
 @patient
 @given(histories, observations)
 def test_what_is_merged_twice_changes_nothing(history: list[Observation], seen: Observation) -> None:
-    known = fold([*history, seen])
-    assert fold([seen], known) == known
+    known = merge_all([*history, seen])
+    assert merge_all([seen], known) == known
 
 
 @patient
 @given(histories, observations)
 def test_an_older_observation_never_changes_a_newer_field(history: list[Observation], seen: Observation) -> None:
-    known, after = fold(history), fold([*history, seen])
+    known, after = merge_all(history), merge_all([*history, seen])
     for name, register in known.fields.items():
         assert after.fields[name].at >= register.at
         if register.at > seen.at:
@@ -72,29 +72,29 @@ def test_an_older_observation_never_changes_a_newer_field(history: list[Observat
 @patient
 @given(histories, observations)
 def test_what_is_stale_lost_everything(history: list[Observation], seen: Observation) -> None:
-    known = fold(history)
+    known = merge_all(history)
     merged = merge(known, seen)
-    if not merged.news:
-        assert replace(merged.knowledge, until=known.until) == known
+    if not merged.contributed:
+        assert replace(merged.known_state, until=known.until) == known
 
 
 @patient
 @given(histories, observations)
 def test_nothing_but_a_younger_get_revives_a_tombstone(history: list[Observation], seen: Observation) -> None:
-    known = fold([*history, Observation(MODEL_ID, ms(LAST), ms(LAST), {}, gone_at=ms(LAST))])
+    known = merge_all([*history, Observation(MODEL_ID, ms(LAST), ms(LAST), {}, gone_at=ms(LAST))])
     assert known.deleted
-    after = fold([seen], known)
+    after = merge_all([seen], known)
     assert after.deleted
     assert visible(after)["status"] == DELETED
     assert after.gone_at is not None
     later = Observation(MODEL_ID, after.gone_at + timedelta(milliseconds=1), ms(99), {"status": "active"}, alive=True)
-    assert visible(fold([later], after))["status"] == "active"
+    assert visible(merge_all([later], after))["status"] == "active"
 
 
 @patient
 @given(histories)
 def test_a_row_says_deleted_and_when_together(history: list[Observation]) -> None:
-    known = visible(fold(history))
+    known = visible(merge_all(history))
     assert (known["status"] == DELETED) == (known["deleted_at"] is not None)
 
 
@@ -102,7 +102,7 @@ def test_a_row_says_deleted_and_when_together(history: list[Observation]) -> Non
 @given(histories, answers(single=True))
 def test_a_get_that_is_younger_than_all_wins_all(history: list[Observation], seen: Observation) -> None:
     later = replace(seen, at=ms(50), until=ms(51), gone_at=ms(50) if seen.gone_at else None)
-    known = visible(fold([*history, later]))
+    known = visible(merge_all([*history, later]))
     assert known.items() >= dict(seen.fields).items() or known["status"] == DELETED
     if seen.alive:
         assert known["status"] == seen.fields["status"]
@@ -115,7 +115,7 @@ def doubts(history: Sequence[Observation], names: Iterable[str]) -> dict[str, An
     """Fields about which another value may be younger than the one that won, with the time of that doubt."""
     found = {}
     for name in names:
-        winner = fold(history).fields.get(name)
+        winner = merge_all(history).fields.get(name)
         others = [seen for seen in history if winner and name in seen.fields and seen.fields[name] != winner.value]
         times = [seen.until for seen in others if winner and seen.until >= winner.at]
         if times:
@@ -128,13 +128,13 @@ def doubts(history: Sequence[Observation], names: Iterable[str]) -> dict[str, An
 def test_every_doubt_is_asked_about_in_every_order(history: list[Observation], data: Any) -> None:
     doubtful = doubts(history, FIELDS)
     order = data.draw(st.permutations(history))
-    asked = max(questions(order), default=LONG_AGO)
+    asked = max(refetch_times(order), default=LONG_AGO)
     assert asked >= max(doubtful.values(), default=LONG_AGO)
     # And the answer settles it: a GET sent after the question wins every field in doubt that it tells.
     sent = asked + timedelta(milliseconds=1)
     truth = dict.fromkeys((*CORE, *PROFILE, *DETAIL)) | {"status": "waiting"}
     answer = Observation(MODEL_ID, sent, sent, truth, alive=True)
-    settled = fold([*order, answer])
+    settled = merge_all([*order, answer])
     for name in doubtful.keys() & truth.keys():
         assert settled.fields[name].value == truth[name]
 
@@ -145,14 +145,14 @@ def test_every_sign_of_life_after_a_death_is_asked_about_in_every_order(
     history: list[Observation], life: Observation, died: datetime, data: Any
 ) -> None:
     order = data.draw(st.permutations([*history, life, Observation(MODEL_ID, died, died, {}, gone_at=died)]))
-    known = fold(order)
+    known = merge_all(order)
     lives = [seen.until for seen in order if seen.gone_at is None and "status" in seen.fields]
     after = [until for until in lives if known.deleted and known.gone_at and until >= known.gone_at]
-    asked = max(questions(order), default=LONG_AGO)
+    asked = max(refetch_times(order), default=LONG_AGO)
     assert asked >= max(after, default=LONG_AGO)
     if after:
         answer = Observation(MODEL_ID, asked + timedelta(milliseconds=1), ms(99), {"status": "waiting"}, alive=True)
-        assert visible(fold([*order, answer]))["status"] == "waiting"
+        assert visible(merge_all([*order, answer]))["status"] == "waiting"
 
 
 @patient
@@ -160,12 +160,12 @@ def test_every_sign_of_life_after_a_death_is_asked_about_in_every_order(
 def test_what_only_a_get_reads_is_asked_for_in_every_order(
     history: list[Observation], seen: Observation, data: Any
 ) -> None:
-    asking = replace(seen, asks=True)
+    asking = replace(seen, needs_refetch=True)
     order = data.draw(st.permutations([*history, asking]))
-    known = fold(order)
+    known = merge_all(order)
     # Nobody asks about the dead, and a GET that lifted a younger death has read what was asked for.
     answered = known.gone_at is not None and asking.until < known.gone_at
-    assert answered or max(questions(order)) >= asking.until
+    assert answered or max(refetch_times(order)) >= asking.until
 
 
 @patient
@@ -176,4 +176,4 @@ def test_exact_observations_of_different_moments_raise_no_question(times: list[A
         Observation(MODEL_ID, at, at, {"status": data.draw(st.sampled_from(("waiting", "failed")))})
         for at in set(times)
     ]
-    assert questions(data.draw(st.permutations(history))) == []
+    assert refetch_times(data.draw(st.permutations(history))) == []

@@ -14,7 +14,7 @@ import pytest
 from msgspec import UNSET
 
 from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
-from service.mirror.observe import ASKING_EVENTS, MODEL_DELETED
+from service.mirror.observe import MODEL_DELETED, REFETCH_EVENTS
 from tests.support.memory_mirror import MemoryMirror
 from tests.support.world import detailed_model, draw_world
 
@@ -134,7 +134,7 @@ class Search:
 def _tells(delivery: Delivery, name: str) -> bool:
     """Whether it says what a field is, or that a GET has to read it."""
     if name in DETAIL:
-        return delivery.envelope.event in ASKING_EVENTS
+        return delivery.envelope.event in REFETCH_EVENTS
     if name == "status" and delivery.envelope.event == MODEL_DELETED:
         return True
     return name in CORE and getattr(delivery.model, name) is not UNSET

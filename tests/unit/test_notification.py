@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from service.alerts.notification import Item, Message, compose
+from service.alerts.notification import Message, NotificationItem, compose
 from service.alerts.rules import KINDS
 
 
-def items(what: str, kind: str, number: int, first: int = 0) -> list[Item]:
+def items(what: str, kind: str, number: int, first: int = 0) -> list[NotificationItem]:
     """As many alerts of a kind about models."""
-    return [Item(what, first + place, kind, f"{first + place:024x}") for place in range(number)]
+    return [NotificationItem(what, first + place, kind, f"{first + place:024x}") for place in range(number)]
 
 
-def composed(*told: Item, titles: dict[str, str] | None = None, public_url: str | None = None) -> Message:
+def composed(*told: NotificationItem, titles: dict[str, str] | None = None, public_url: str | None = None) -> Message:
     message = compose(told, titles or {}, public_url)
     assert message is not None
     return message
@@ -23,8 +23,8 @@ def test_everything_of_a_window_is_one_message_the_gravest_first() -> None:
     message = composed(
         *items("resolved", "model_stuck", 2),
         *items("opened", "model_failed", 37, 100),
-        Item("opened", 200, "api_rejected"),
-        Item("reminder", 201, "tombstones_held"),
+        NotificationItem("opened", 200, "api_rejected"),
+        NotificationItem("reminder", 201, "tombstones_held"),
     )
     assert message.tone == "failure"
     assert message.title == (
@@ -64,7 +64,7 @@ def test_each_kind_has_words_for_one_and_for_many(kind: str, what: str, tone: st
 
 
 def test_alert_of_a_kind_that_newer_code_opened_is_sent() -> None:
-    message = composed(Item("opened", 1, "disk_full"))
+    message = composed(NotificationItem("opened", 1, "disk_full"))
     assert "disk_full" in message.title
     assert "headshot-mirror alerts list" in message.body
 
@@ -78,18 +78,22 @@ def test_names_are_told_where_they_are_given_and_the_link_where_there_is_one() -
 
 
 def test_reminders_tell_of_what_still_holds_and_each_once() -> None:
-    ended = Item("reminder", 1, "model_failed", "a", holds=False)
+    ended = NotificationItem("reminder", 1, "model_failed", "a", still_open=False)
     assert compose([ended], {}, None) is None
-    both = composed(Item("opened", 2, "model_failed", "b"), Item("reminder", 2, "model_failed", "b"), ended)
+    both = composed(
+        NotificationItem("opened", 2, "model_failed", "b"), NotificationItem("reminder", 2, "model_failed", "b"), ended
+    )
     assert both.title == "headshot-mirror: 1 model failed"
-    twice = composed(Item("reminder", 3, "model_failed", "c"), Item("reminder", 3, "model_failed", "c"))
+    twice = composed(
+        NotificationItem("reminder", 3, "model_failed", "c"), NotificationItem("reminder", 3, "model_failed", "c")
+    )
     assert twice.title == "headshot-mirror: still open: 1 model failed"
 
 
 def test_the_past_is_a_summary() -> None:
     ids = [f"{place:024x}" for place in range(5)]
     detail = {"failed": 40, "failed_ids": ids, "stuck": 1, "stuck_ids": ["f" * 24]}
-    message = composed(Item("past", detail=detail))
+    message = composed(NotificationItem("past", detail=detail))
     assert message.tone == "info"
     assert "40 failed already" in message.body
     assert "and 35 more" in message.body

@@ -91,13 +91,19 @@ def test_a_webhook_tells_core_and_invitation() -> None:
         "female",
         "org1",
     )
-    assert (seen.at, seen.until, seen.gone_at, seen.alive, seen.asks) == (NOON, NOON, None, False, False)
+    assert (seen.at, seen.until, seen.gone_at, seen.alive, seen.needs_refetch) == (NOON, NOON, None, False, False)
 
 
 def test_a_row_of_the_list_tells_core_and_profile() -> None:
     seen = listed()
     assert set(seen.fields) == {*CORE, *PROFILE}
-    assert (seen.at, seen.until, seen.gone_at, seen.alive, seen.asks) == (after(0), after(3), None, False, False)
+    assert (seen.at, seen.until, seen.gone_at, seen.alive, seen.needs_refetch) == (
+        after(0),
+        after(3),
+        None,
+        False,
+        False,
+    )
 
 
 def test_a_single_get_tells_core_profile_and_detail_and_that_the_model_lives() -> None:
@@ -160,7 +166,7 @@ def test_an_event_that_mentions_no_time_at_all_is_no_older_than_a_day() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "asks"),
+    ("event", "needs_refetch"),
     [
         ("model.photos_ready", True),
         ("model.favorite_selected", True),
@@ -170,8 +176,8 @@ def test_an_event_that_mentions_no_time_at_all_is_no_older_than_a_day() -> None:
         ("model.reborn", False),
     ],
 )
-def test_what_only_a_get_can_read_is_asked_for(event: str, asks: bool) -> None:
-    assert webhook(event).asks is asks
+def test_what_only_a_get_can_read_is_asked_for(event: str, needs_refetch: bool) -> None:
+    assert webhook(event).needs_refetch is needs_refetch
 
 
 # --- life and death
@@ -217,7 +223,7 @@ def test_a_null_status_is_no_information_from_any_source() -> None:
     model = msgspec.structs.replace(msgspec.convert(API_MODEL, DetailedModel), status=None)
     from_page, from_get = from_list(model, after(0), after(3)), from_single(MODEL_ID, model, after(0), after(3))
     created = from_created(
-        CreatedModel(model_id=MODEL_ID, status=None), "a@b.c", None, is_development=True, sent_at=NOON, answered_at=NOON
+        CreatedModel(model_id=MODEL_ID, status=None), "a@b.c", None, is_development=True, sent_at=NOON, received_at=NOON
     )
     for seen in (from_hook, from_page, from_get, created):
         assert "status" not in seen.fields
@@ -225,7 +231,7 @@ def test_a_null_status_is_no_information_from_any_source() -> None:
 
 def test_a_created_email_that_no_index_takes_is_left_out() -> None:
     made = CreatedModel(model_id=MODEL_ID, status="waiting")
-    seen = from_created(made, "x" * 3000, "t1", is_development=False, sent_at=NOON, answered_at=NOON)
+    seen = from_created(made, "x" * 3000, "t1", is_development=False, sent_at=NOON, received_at=NOON)
     assert dict(seen.fields) == {"status": "waiting", "team_id": "t1", "is_development": False}
 
 

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from service.config import environment
-from service.errors import DeliveryRejected, UpstreamGarbled
+from service.errors import DeliveryRejected, UpstreamMalformed
 from service.upstream.json_text import storable
 from service.upstream.payloads import (
     CreatedModel,
     DetailedModel,
     Envelope,
     ListedModel,
-    ModelAnswer,
     ModelPage,
-    OrganizationAnswer,
+    ModelResponse,
+    OrganizationResponse,
     WebhookModel,
     created_at_of,
     decode_envelope,
@@ -58,7 +58,7 @@ def refusal(body: bytes) -> DeliveryRejected:
     return raised.value
 
 
-# --- the door
+# --- the endpoint
 
 
 def test_the_documented_body_is_read() -> None:
@@ -275,7 +275,7 @@ def test_a_number_past_every_range_is_absent_not_null() -> None:
 @patient
 @given(st.binary() | odd_events.map(lambda event: json.dumps(event).encode()))
 def test_any_bytes_give_a_model_or_garbled(body: bytes) -> None:
-    with suppress(UpstreamGarbled):
+    with suppress(UpstreamMalformed):
         assert isinstance(decode_webhook_model(body).value, WebhookModel)
 
 
@@ -294,7 +294,7 @@ def test_a_page_with_fields_nobody_knows_is_read() -> None:
 def test_no_repr_shows_a_person_or_a_login_link() -> None:
     body = b"""{"model": {"id": "m1", "email": "ann@example.com", "title": "Ann Lee", "photoCount": 40,
         "signedUrl": "https://example.com/auth?token=SECRET"}}"""
-    model = msgspec.json.decode(body, type=ModelAnswer).model
+    model = msgspec.json.decode(body, type=ModelResponse).model
     assert isinstance(model, DetailedModel)
     assert (model.photo_count, model.signed_url) == (40, "https://example.com/auth?token=SECRET")
     shown = repr(model) + repr(list(model.__rich_repr__())) + repr(CreatedModel(model_id="m1", signed_url="SECRET"))
@@ -306,14 +306,14 @@ def test_no_repr_shows_a_person_or_a_login_link() -> None:
 @pytest.mark.parametrize("name", ["organization", "data"])
 def test_the_organization_is_found_under_either_name(name: str) -> None:
     body = json.dumps({name: {"uid": "o1", "name": "Acme", "teams": [{"id": "t1", "name": "Sales"}]}})
-    found = msgspec.json.decode(body, type=OrganizationAnswer).found
+    found = msgspec.json.decode(body, type=OrganizationResponse).found
     assert (found.uid, found.name, found.website) == ("o1", "Acme", UNSET)
     assert found.teams[0].id == "t1"
 
 
 def test_an_answer_without_organization_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="organization"):
-        msgspec.json.decode(b'{"success": true}', type=OrganizationAnswer)
+        msgspec.json.decode(b'{"success": true}', type=OrganizationResponse)
 
 
 def test_creation_time_is_in_the_id() -> None:

@@ -13,7 +13,7 @@ import structlog
 from service import log, redaction
 from service.config import Settings
 from service.local.screen import Screen
-from service.plain_text import LONGEST_LINE, one_line, visible
+from service.plain_text import MAX_LINE_LENGTH, escape_controls, one_line
 
 CLI = Path(__file__).parents[2] / "service" / "cli"
 
@@ -32,17 +32,17 @@ CLI = Path(__file__).parents[2] / "service" / "cli"
     ],
 )
 def test_what_a_terminal_obeys_is_spelled_out(text: str, shown: str) -> None:
-    assert visible(text) == shown
-    assert visible(shown) == shown
+    assert escape_controls(text) == shown
+    assert escape_controls(shown) == shown
 
 
 def test_line_breaks_of_our_own_stay() -> None:
-    assert visible("a\nb\x1b\r\n", lines=True) == "a\nb\\x1b\\r\n"
+    assert escape_controls("a\nb\x1b\r\n", lines=True) == "a\nb\\x1b\\r\n"
 
 
 def test_one_line_is_one_line_and_no_longer_than_that() -> None:
     assert one_line(" a\r\n b\x1b[2J\u2028c ") == "a b [2J c"
-    assert len(one_line("x" * 5000)) == LONGEST_LINE
+    assert len(one_line("x" * 5000)) == MAX_LINE_LENGTH
 
 
 def test_every_command_prints_through_the_function_that_spells_out() -> None:
@@ -103,5 +103,5 @@ def test_log_line_holds_no_half_of_a_secret_that_is_cut(monkeypatch: pytest.Monk
         structlog.get_logger("x").info("delivery", reason="x" * 480 + key + "y" * 2000)
     finally:
         structlog.reset_defaults()
-        redaction.remember(())
+        redaction.register_secrets(())
     assert key[:12] not in stderr.getvalue()

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.broker.inbox import MOST_BYTES
+from service.broker.inbox import MAX_READ_BYTES
 from service.errors import UpstreamTimeout
-from service.mirror.prefetch import Reader
-from service.mirror.walk import PAGE, Walk
+from service.mirror.prefetch import PagePrefetcher
+from service.mirror.walk import PAGE_SIZE, Walk
 from service.upstream.payloads import ListedModel, ModelPage, Pagination
-from service.upstream.responses import Answer
+from service.upstream.responses import UpstreamResponse
 from tests.support.processes import eventually
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
@@ -27,14 +27,14 @@ class Vendor:
         self._fails_at = fails_at
         self._size = size
 
-    def ask(self, offset: int) -> Answer[ModelPage]:
+    def ask(self, offset: int) -> UpstreamResponse[ModelPage]:
         self.offsets.append(offset)
         if len(self.offsets) == self._fails_at:
             raise UpstreamTimeout("no answer in time")
-        shown = tuple(ListedModel(id=model_id) for model_id in self.ids[offset : offset + PAGE])
-        more = offset + PAGE < len(self.ids)
-        pagination = Pagination(total=len(self.ids), limit=PAGE, offset=offset, has_more=more)
-        return Answer(ModelPage(models=shown, pagination=pagination), NOON, NOON, raw=b" " * self._size)
+        shown = tuple(ListedModel(id=model_id) for model_id in self.ids[offset : offset + PAGE_SIZE])
+        more = offset + PAGE_SIZE < len(self.ids)
+        pagination = Pagination(total=len(self.ids), limit=PAGE_SIZE, offset=offset, has_more=more)
+        return UpstreamResponse(ModelPage(models=shown, pagination=pagination), NOON, NOON, raw=b" " * self._size)
 
 
 def minute() -> float:
@@ -42,7 +42,7 @@ def minute() -> float:
     return 60.0
 
 
-def read_all(reader: Reader) -> list[str]:
+def read_all(reader: PagePrefetcher) -> list[str]:
     """Everybody who is shown, as a pull takes them."""
     met: list[str] = []
     while reads := reader.take():
@@ -54,14 +54,14 @@ def read_all(reader: Reader) -> list[str]:
 @pytest.mark.parametrize("most", [1, 3])
 def test_every_page_is_taken_once_and_in_order(most: int) -> None:
     vendor = Vendor(1_000)
-    met = read_all(Reader(Walk(), vendor.ask, minute, most))
+    met = read_all(PagePrefetcher(Walk(), vendor.ask, minute, most))
     assert list(dict.fromkeys(met)) == vendor.ids
     assert vendor.offsets == sorted(set(vendor.offsets))
 
 
 def test_pages_taken_together_are_bounded_in_bytes() -> None:
-    vendor = Vendor(2_000, size=MOST_BYTES // 2)
-    reader = Reader(Walk(), vendor.ask, minute, 16)
+    vendor = Vendor(2_000, size=MAX_READ_BYTES // 2)
+    reader = PagePrefetcher(Walk(), vendor.ask, minute, 16)
     assert eventually(lambda: len(vendor.offsets) == 11)
     assert [len(reader.take()) for _ in range(6)] == [2, 2, 2, 2, 2, 1]
     assert reader.take() == []
@@ -70,7 +70,7 @@ def test_pages_taken_together_are_bounded_in_bytes() -> None:
 @pytest.mark.parametrize("most", [1, 3])
 def test_no_more_pages_are_read_than_may_wait(most: int) -> None:
     vendor = Vendor(2_000)
-    reader = Reader(Walk(), vendor.ask, minute, most)
+    reader = PagePrefetcher(Walk(), vendor.ask, minute, most)
     assert eventually(lambda: len(vendor.offsets) == most)
     taken = len(reader.take())
     assert len(vendor.offsets) == most
@@ -81,7 +81,7 @@ def test_no_more_pages_are_read_than_may_wait(most: int) -> None:
 
 def test_half_of_what_may_be_read_is_taken_at_once() -> None:
     vendor = Vendor(2_000)
-    reader = Reader(Walk(), vendor.ask, minute, 6)
+    reader = PagePrefetcher(Walk(), vendor.ask, minute, 6)
     assert eventually(lambda: len(vendor.offsets) == 6)
     assert len(reader.take()) == 3
     reader.close()
@@ -89,7 +89,7 @@ def test_half_of_what_may_be_read_is_taken_at_once() -> None:
 
 def test_an_error_comes_after_the_pages_before_it() -> None:
     vendor = Vendor(2_000, fails_at=3)
-    reader = Reader(Walk(), vendor.ask, minute, 5)
+    reader = PagePrefetcher(Walk(), vendor.ask, minute, 5)
     assert eventually(lambda: len(vendor.offsets) == 3)
     taken = []
     while len(taken) < 2:
@@ -104,16 +104,16 @@ def test_when_the_time_is_up_nothing_more_is_asked_and_nothing_is_lost() -> None
     def left() -> float:
         return 0.0 if late.is_set() else 60.0
 
-    reader = Reader(Walk(), vendor.ask, left, 2)
+    reader = PagePrefetcher(Walk(), vendor.ask, left, 2)
     assert eventually(lambda: len(vendor.offsets) == 2)
     late.set()
-    assert len(set(read_all(reader))) == 2 * PAGE - 10
+    assert len(set(read_all(reader))) == 2 * PAGE_SIZE - 10
     assert len(vendor.offsets) == 2
 
 
 def test_a_reader_that_is_closed_asks_for_nothing_more() -> None:
     vendor = Vendor(2_000)
-    reader = Reader(Walk(), vendor.ask, minute, 1)
+    reader = PagePrefetcher(Walk(), vendor.ask, minute, 1)
     assert eventually(lambda: len(vendor.offsets) == 1)
     reader.close()
     assert reader.take()

@@ -8,25 +8,25 @@ from typing import Any
 
 import pytest
 
-from service.alerts.problems import Facts, Seen, alive, problems, verdict
+from service.alerts.problems import ProblemFacts, SeenProcess, count_alive, problems, verdict
 from service.alerts.rules import KINDS, MODEL_KINDS, WORKER_MISSING
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 ALL = ("web", "worker", "clock")
 
 
-def seen(kind: str, seconds_ago: float, age: float = 3600) -> Seen:
+def seen(kind: str, seconds_ago: float, age: float = 3600) -> SeenProcess:
     """A process that started so long ago, and when its last heartbeat came."""
-    return Seen(kind, NOW - timedelta(seconds=age), NOW - timedelta(seconds=seconds_ago))
+    return SeenProcess(kind, NOW - timedelta(seconds=age), NOW - timedelta(seconds=seconds_ago))
 
 
-def running(**changed: float | None) -> list[Seen]:
+def running(**changed: float | None) -> list[SeenProcess]:
     """One process of each kind, with the seconds since it was seen; None: it has no row."""
     ages = {**dict.fromkeys(ALL, 3.0), **changed}
     return [seen(kind, age) for kind, age in ages.items() if age is not None]
 
 
-WELL = Facts(now=NOW, processes=running())
+WELL = ProblemFacts(now=NOW, processes=running())
 
 
 def codes(**facts: Any) -> list[str]:
@@ -36,7 +36,7 @@ def codes(**facts: Any) -> list[str]:
 def test_mirror_is_well_while_each_kind_is_seen() -> None:
     assert problems(WELL) == []
     assert verdict([], 270) == "OK"
-    assert alive(WELL) == {"web": 1, "worker": 1, "clock": 1}
+    assert count_alive(WELL) == {"web": 1, "worker": 1, "clock": 1}
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -48,7 +48,7 @@ def test_kind_is_missing_when_none_was_seen_for_20_seconds(kind: str, seconds: f
 def test_one_living_process_is_enough_for_its_kind() -> None:
     facts = replace(WELL, processes=[*running(), seen("worker", 86_000)])
     assert problems(facts) == []
-    assert alive(facts)["worker"] == 1
+    assert count_alive(facts)["worker"] == 1
 
 
 def test_system_that_has_just_started_gets_20_seconds() -> None:
@@ -80,7 +80,9 @@ def test_long_absence_is_told_in_larger_units(seconds: float, words: str) -> Non
 
 
 def test_servers_and_schema_are_named_before_all_else() -> None:
-    facts = Facts(postgres="refused", redis="timed out", schema="it is old", inbox="full", alerts=("pull_stale",))
+    facts = ProblemFacts(
+        postgres="refused", redis="timed out", schema="it is old", inbox="full", alerts=("pull_stale",)
+    )
     assert [problem.code for problem in problems(facts)] == [
         "postgres_unavailable", "redis_unavailable", "schema_outdated", "inbox_full", "pull_stale",
     ]  # fmt: skip
@@ -112,5 +114,5 @@ def test_alert_of_newer_code_is_a_problem_by_its_name() -> None:
 
 
 def test_unknown_clock_of_postgres_says_nothing_of_processes() -> None:
-    assert problems(Facts(redis="gone"))[0].code == "redis_unavailable"
-    assert len(problems(Facts(redis="gone"))) == 1
+    assert problems(ProblemFacts(redis="gone"))[0].code == "redis_unavailable"
+    assert len(problems(ProblemFacts(redis="gone"))) == 1

@@ -6,41 +6,41 @@ import os
 import time
 
 from tests.support.processes import eventually
-from workers.progress import Reporter, Reports
+from workers.progress import ProgressMonitor, ProgressReporter
 
 
 def test_report_of_a_child_ends_its_silence() -> None:
-    reports = Reports()
+    reports = ProgressMonitor()
     time.sleep(0.02)
     assert reports.silent_seconds() >= 0.02
     assert reports.last is None
-    Reporter(os.dup(reports.descriptor))()
+    ProgressReporter(os.dup(reports.descriptor))()
     assert reports.silent_seconds() < 0.02
     assert reports.last is not None
 
 
 def test_silence_before_a_first_report_counts_from_the_start() -> None:
-    reports = Reports()
+    reports = ProgressMonitor()
     assert eventually(lambda: reports.silent_seconds() > 0.05, 1)
 
 
 def test_full_pipe_never_blocks_the_child() -> None:
-    reports = Reports()
+    reports = ProgressMonitor()
     os.set_blocking(reports.descriptor, False)
     try:
         while os.write(reports.descriptor, b"." * 65536):
             pass
     except BlockingIOError:
         pass
-    Reporter(reports.descriptor)()
+    ProgressReporter(reports.descriptor)()
     assert reports.silent_seconds() < 1
 
 
 def test_dead_supervisor_never_disturbs_the_child() -> None:
-    reports = Reports()
+    reports = ProgressMonitor()
     reports.close()
-    Reporter(reports.descriptor)()
+    ProgressReporter(reports.descriptor)()
 
 
 def test_reporter_without_a_pipe_does_nothing() -> None:
-    Reporter(None)()
+    ProgressReporter(None)()

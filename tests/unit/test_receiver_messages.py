@@ -27,4 +27,4 @@ def test_secret_is_gone_wherever_long_words_are_cut(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(apprise.Apprise, "notify", lambda *_arguments, **_options: Result())
     answer = Receiver(f"json://host.example/{SECRET}").send(Message("title", "body", "info"))
     assert not answer.taken
-    assert SECRET[:4] not in answer.words
+    assert SECRET[:4] not in answer.reason

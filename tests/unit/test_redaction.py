@@ -13,8 +13,8 @@ import structlog
 
 from service import log, redaction
 from service.config import load
-from service.errors import MirrorError, StorageUnavailable
-from service.log import without_messages
+from service.errors import MirrorError, PostgresUnavailable
+from service.log import format_without_messages
 from service.redaction import REDACTED, redact, redact_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ SECRETS = (
 def settings(tmp_path: Path) -> Iterator[None]:
     load(environ=GIVEN, dotenv=tmp_path / ".env")
     yield
-    redaction.remember(())
+    redaction.register_secrets(())
 
 
 @pytest.mark.parametrize("secret", SECRETS)
@@ -51,7 +51,7 @@ def test_secret_is_redacted_in_every_spelling(secret: str) -> None:
     ]  # fmt: skip
     for spelling in spellings:
         assert REDACTED in redact(f"the server said {spelling}.")
-        assert REDACTED in str(StorageUnavailable(f"cannot: {spelling}"))
+        assert REDACTED in str(PostgresUnavailable(f"cannot: {spelling}"))
         assert secret not in str(MirrorError(spelling))
     assert redact_bytes(f"\u00fc {secret}".encode()) == f"\u00fc {REDACTED}".encode()
 
@@ -85,8 +85,8 @@ def test_log_line_holds_no_secret_and_no_words_of_a_library(
         try:
             fail()
         except ValueError as error:
-            raise StorageUnavailable(ours) from error
-    except StorageUnavailable:
+            raise PostgresUnavailable(ours) from error
+    except PostgresUnavailable:
         logging.getLogger("somebody.elses").exception("it said key-of-billing")
         structlog.get_logger().error("our_event", words=["key-of-billing", {"a": "5e" * 32}], exc_info=True)
     said = capfd.readouterr().err
@@ -100,4 +100,4 @@ def test_log_line_holds_no_secret_and_no_words_of_a_library(
 def test_traceback_ends_where_errors_lead_to_each_other() -> None:
     first, second = ValueError("one"), KeyError("two")
     first.__context__, second.__context__ = second, first
-    assert without_messages(first) == "KeyError\nValueError"
+    assert format_without_messages(first) == "KeyError\nValueError"

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from service.local.sandbox.account import found_organization, open_account
-from service.local.sandbox.life import CROWD, Life
-from service.local.sandbox.lifecycle import entered
-from service.local.sandbox.model import Model, milliseconds
+from service.local.sandbox.account import new_account, new_organization
+from service.local.sandbox.life import MAX_LIVE_MODELS, LifeSimulator
+from service.local.sandbox.lifecycle import enter_status
+from service.local.sandbox.model import VendorModel, milliseconds
 from service.local.sandbox.people import Person, population
 from service.local.sandbox.switches import Switches
 from service.local.sandbox.vendor import Vendor
@@ -25,8 +25,8 @@ class World:
     def __init__(self, **switches: object) -> None:
         self.now = START
         self.switches = Switches(**{"births": 0.0, "failure_rate": 0.0} | switches)
-        self.vendor = Vendor(open_account(found_organization(Random(1)), 1, 10), self.switches, Random(1), self.clock)
-        self.life = Life(self.vendor, self.switches, Random(2), self.clock)
+        self.vendor = Vendor(new_account(new_organization(Random(1)), 1, 10), self.switches, Random(1), self.clock)
+        self.life = LifeSimulator(self.vendor, self.switches, Random(2), self.clock)
 
     def clock(self) -> int:
         return self.now
@@ -34,8 +34,8 @@ class World:
     def add(self, number: int = 1, *, is_development: bool = True) -> str:
         """Somebody new; the id."""
         person = Person(f"person{number}", f"person{number}@x.example", "male")
-        newborn = self.vendor.newborn(person, None, is_development=is_development, created=self.now)
-        return self.vendor.put(newborn).id
+        new_model = self.vendor.new_model(person, None, is_development=is_development, created=self.now)
+        return self.vendor.put(new_model).id
 
     def pass_time(self, seconds: float, step: float = 1.0) -> list[str]:
         """Let time pass in steps; the statuses that any model was seen in, in order and without repetition."""
@@ -52,7 +52,7 @@ class World:
         return [event.name for event in events]
 
 
-def only(world: World) -> Model:
+def only(world: World) -> VendorModel:
     (model,) = world.vendor.models.values()
     return model
 
@@ -106,7 +106,7 @@ def test_what_was_due_before_another_change_does_not_happen_any_more() -> None:
     world = World()
     model_id = world.add()
     # Onboarding would have ended within 54 s; pending lasts 57 s at least.
-    world.vendor.put(entered(world.vendor.models[model_id], "pending", world.now, Random(4), 1))
+    world.vendor.put(enter_status(world.vendor.models[model_id], "pending", world.now, Random(4), 1))
     world.pass_time(56)
     assert only(world).status == "pending"
     world.vendor.delete(model_id)
@@ -138,9 +138,9 @@ def test_births_come_at_their_rate_and_bring_deletions_and_favorites() -> None:
 def test_a_crowded_sandbox_stops_growing() -> None:
     world = World(births=600.0)
     organization = world.vendor.account.organization
-    world.vendor.load(population(CROWD + 100, organization, Random(3), now=START, speed=1))
+    world.vendor.load(population(MAX_LIVE_MODELS + 100, organization, Random(3), now=START, speed=1))
     world.pass_time(30)
-    assert len(world.vendor.emails) == CROWD + 100
+    assert len(world.vendor.emails) == MAX_LIVE_MODELS + 100
 
 
 def test_drift_creates_deletes_and_lets_vanish() -> None:
@@ -164,7 +164,7 @@ def test_who_signed_up_with_an_address_has_a_name_after_onboarding() -> None:
 
 
 def test_the_same_seed_makes_the_same_people() -> None:
-    organization = found_organization(Random(7))
+    organization = new_organization(Random(7))
     first, second = (population(300, organization, Random(7), now=START, speed=1) for _ in range(2))
     assert first == second
     assert len({model.email for model in first}) == len({model.id for model in first}) == 300

@@ -11,16 +11,16 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.sandbox import sandbox
-from service.errors import EmbeddedError, SettingsError
-from service.local.sandbox.account import found_organization, open_account
+from service.errors import LocalServerError, SettingsError
+from service.local.sandbox.account import new_account, new_organization
 from service.local.sandbox.command import DEFAULTS
 from service.local.sandbox.events import bare_body, full_body, new_event
-from service.local.sandbox.hostile import FAULTS, Hostility, broken
+from service.local.sandbox.hostile import FAULTS, FaultInjector, broken_body
 from service.local.sandbox.model import iso, milliseconds, webhook_object
 from service.local.sandbox.people import population
-from service.local.sandbox.rate import Window
-from service.local.sandbox.sender import Delivery, signature
-from service.local.sandbox.state import TABLES, Keep
+from service.local.sandbox.rate import RateWindow
+from service.local.sandbox.sender import VendorDelivery, signature
+from service.local.sandbox.state import TABLES, StateFile
 from service.local.sandbox.switches import Switches, parse_switches
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_the_signature_is_hmac_sha256_over_timestamp_and_body() -> None:
 
 
 def test_the_two_forms_of_a_body() -> None:
-    organization = found_organization(Random(1))
+    organization = new_organization(Random(1))
     (model,) = population(1, organization, Random(1), now=START, speed=1)
     event = new_event(Random(1), "model.created", START, webhook_object(model, organization.id))
     full, bare = json.loads(full_body(event)), json.loads(bare_body(event))
@@ -57,7 +57,7 @@ def test_the_two_forms_of_a_body() -> None:
 
 
 def test_a_window_refuses_past_its_limit_and_begins_anew() -> None:
-    window = Window(Switches(rate=3))
+    window = RateWindow(Switches(rate=3))
     assert [window.take(START + number).remaining for number in range(3)] == [2, 1, 0]
     refused = window.take(START + 59_999)
     assert not refused.allowed
@@ -70,34 +70,34 @@ def test_a_window_refuses_past_its_limit_and_begins_anew() -> None:
 
 
 def test_rate_zero_refuses_nobody() -> None:
-    window = Window(Switches(rate=0))
+    window = RateWindow(Switches(rate=0))
     assert all(window.take(START).allowed for _ in range(2000))
 
 
 def test_looking_costs_nothing() -> None:
-    window = Window(Switches(rate=3))
-    assert [window.look(START).remaining for _ in range(5)] == [3] * 5
+    window = RateWindow(Switches(rate=3))
+    assert [window.peek(START).remaining for _ in range(5)] == [3] * 5
 
 
 def test_switches_are_turned_all_or_none() -> None:
     switches = Switches()
-    switches.turn({"loss": 0.5, "quiet": True})
-    switches.turn({"errors": 0.2})
+    switches.update_switches({"loss": 0.5, "quiet": True})
+    switches.update_switches({"errors": 0.2})
     assert (switches.loss, switches.errors, switches.quiet) == (0.5, 0.2, True)
     for wrong in ({"loss": 0.1, "errors": 2}, {"loss": 0.1, "unheard_of": 1}, {"order": "random"}):
         with pytest.raises(SettingsError):
-            switches.turn(wrong)
+            switches.update_switches(wrong)
     assert switches.loss == 0.5
     with pytest.raises(SettingsError, match=r"^errors: "):
         parse_switches({"errors": 2})
 
 
 def test_faults_are_drawn_at_their_rate_and_of_every_kind() -> None:
-    hostility = Hostility(Switches(errors=0.5), Random(1))
-    drawn = [hostility.fault() for _ in range(1000)]
+    fault_injector = FaultInjector(Switches(errors=0.5), Random(1))
+    drawn = [fault_injector.fault() for _ in range(1000)]
     assert set(drawn) == {None, *FAULTS}
     assert 400 < drawn.count(None) < 600
-    friendly = Hostility(Switches(), Random(1))
+    friendly = FaultInjector(Switches(), Random(1))
     assert {friendly.fault() for _ in range(100)} == {None}
     assert not any(friendly.drifts() for _ in range(100))
     assert friendly.delays() == (0.0, 0.0)
@@ -105,25 +105,25 @@ def test_faults_are_drawn_at_their_rate_and_of_every_kind() -> None:
 
 
 def test_a_broken_answer_ends_in_mid_body_or_before_it() -> None:
-    cut = broken(b"1234", "cut")
+    cut = broken_body(b"1234", "cut")
     assert next(cut) == b"12"
-    for rest in (cut, broken(b"1234", "dropped")):
+    for rest in (cut, broken_body(b"1234", "dropped")):
         with pytest.raises(ConnectionResetError):
             next(rest)
 
 
 def test_what_is_kept_comes_back(folder: Path) -> None:
-    organization = found_organization(Random(1))
-    account = open_account(organization, 1, 5)
+    organization = new_organization(Random(1))
+    account = new_account(organization, 1, 5)
     models = {model.id: model for model in population(50, organization, Random(1), now=START, speed=1)}
-    waiting = {number: Delivery(number=number, body="{}", due=START, tries=1, stamp=7) for number in (1, 2, 3)}
-    keep = Keep(folder / "new" / "state.db")
+    waiting = {number: VendorDelivery(number=number, body="{}", due=START, tries=1, stamp=7) for number in (1, 2, 3)}
+    keep = StateFile(folder / "new" / "state.db")
     assert keep.load() is None
     keep.write(account, models, waiting)
     account.credits = 4
     keep.write(account, {}, {2: None})
     keep.close()
-    again = Keep(folder / "new" / "state.db")
+    again = StateFile(folder / "new" / "state.db")
     kept = again.load()
     again.close()
     assert kept is not None
@@ -133,15 +133,15 @@ def test_what_is_kept_comes_back(folder: Path) -> None:
 
 
 def test_a_state_file_belongs_to_one_process_and_must_be_one(folder: Path) -> None:
-    first = Keep(folder / "state.db")
-    with pytest.raises(EmbeddedError, match="in use"):
-        Keep(folder / "state.db", patience=0.1)
+    first = StateFile(folder / "state.db")
+    with pytest.raises(LocalServerError, match="in use"):
+        StateFile(folder / "state.db", timeout=0.1)
     first.close()
     (folder / "letter.txt").write_text("Dear database, " * 500)
     with pytest.raises(SettingsError, match=r"letter\.txt"):
-        Keep(folder / "letter.txt")
+        StateFile(folder / "letter.txt")
     with pytest.raises(SettingsError, match="cannot"):
-        Keep(folder / "letter.txt" / "state.db")
+        StateFile(folder / "letter.txt" / "state.db")
 
 
 def test_a_state_file_of_another_version_is_named_as_such(folder: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_state_file_of_another_version_is_named_as_such(folder: Path) -> None:
         file.execute("insert into account values (1, '{}')")
     file.close()
     with pytest.raises(SettingsError, match="another version"):
-        Keep(folder / "state.db").load()
+        StateFile(folder / "state.db").load()
 
 
 def test_help_has_an_example_and_every_switch() -> None:

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from service.local.sandbox.account import found_organization, open_account
+from service.local.sandbox.account import new_account, new_organization
 from service.local.sandbox.events import event_names
-from service.local.sandbox.lifecycle import entered
-from service.local.sandbox.model import Model, object_id
+from service.local.sandbox.lifecycle import enter_status
+from service.local.sandbox.model import VendorModel, object_id
 from service.local.sandbox.people import Person
 from service.local.sandbox.switches import Switches
-from service.local.sandbox.vendor import Refusal, Vendor
+from service.local.sandbox.vendor import Vendor, VendorError
 from tests.support.searching import examples
 
 START = 1_700_000_000_000
@@ -29,21 +29,21 @@ class House:
     def __init__(self, credit: int = 10, **switches: object) -> None:
         self.now = START
         self.switches = Switches(**switches)
-        account = open_account(found_organization(Random(1)), 1, credit)
+        account = new_account(new_organization(Random(1)), 1, credit)
         self.vendor = Vendor(account, self.switches, Random(1), self.clock)
         self.people = 0
 
     def clock(self) -> int:
         return self.now
 
-    def add(self, team_id: str | None = None, status: str = "onboarding") -> Model:
+    def add(self, team_id: str | None = None, status: str = "onboarding") -> VendorModel:
         self.people += 1
         person = Person("Somebody", f"somebody{self.people}@x.example", "female")
-        newborn = self.vendor.newborn(person, team_id, is_development=False, created=self.now)
-        return self.vendor.put(replace(newborn, status=status))
+        new_model = self.vendor.new_model(person, team_id, is_development=False, created=self.now)
+        return self.vendor.put(replace(new_model, status=status))
 
     def refusal(self, email: str, team_id: str | None = None) -> tuple[int, str, str]:
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(VendorError) as refused:
             self.vendor.sign_up(email, team_id, is_development=False)
         return refused.value.status, refused.value.code, str(refused.value)
 
@@ -76,7 +76,7 @@ def test_deleting_frees_the_address_and_works_once() -> None:
     house = House()
     model = house.vendor.sign_up("ada@x.example", None, is_development=False)
     house.vendor.delete(model.id)
-    with pytest.raises(Refusal) as again:
+    with pytest.raises(VendorError) as again:
         house.vendor.delete(model.id)
     assert (again.value.status, again.value.code) == (400, "ALREADY_DELETED")
     assert house.vendor.sign_up("ada@x.example", None, is_development=False).id != model.id
@@ -90,7 +90,7 @@ def test_a_vanished_model_was_never_there() -> None:
     assert house.vendor.listing.find(model.id) is None
     assert house.vendor.listing.page(0, 10).total == 0
     assert house.vendor.events == []
-    with pytest.raises(Refusal):
+    with pytest.raises(VendorError):
         house.vendor.delete(model.id)
 
 
@@ -105,7 +105,7 @@ def test_a_vanished_model_was_never_there() -> None:
 )
 def test_a_change_of_status_is_told(status: str, names: list[str]) -> None:
     model = House().add()
-    changed = model if status == model.status else entered(model, status, START, Random(1), 1)
+    changed = model if status == model.status else enter_status(model, status, START, Random(1), 1)
     assert event_names(model, changed) == names
 
 
@@ -120,7 +120,7 @@ def test_a_favorite_is_told_when_it_is_picked_not_when_it_is_taken_back() -> Non
 def test_events_carry_the_model_as_it_was_then() -> None:
     house = House()
     model = house.add()
-    house.vendor.put(entered(model, "waiting", START, Random(1), 1))
+    house.vendor.put(enter_status(model, "waiting", START, Random(1), 1))
     assert [event.object["status"] for event in house.vendor.events] == ["onboarding", "waiting"]
     assert set(house.vendor.events[0].object) == {
         "_id", "uid", "title", "trigger", "status", "isDevelopment", "finishedAt", "deletedAt", "inviteExpiresAt",
@@ -141,7 +141,7 @@ steps = st.lists(
 )
 
 
-def play(house: House, history: list[tuple[str, int, str, str | None]]) -> list[tuple[int, dict[str, Model]]]:
+def play(house: House, history: list[tuple[str, int, str, str | None]]) -> list[tuple[int, dict[str, VendorModel]]]:
     """Do what the history says; after each step the moment and every model as it then stood."""
     seen = [(house.now, dict(house.vendor.models))]
     for step, number, status, team_id in history:
@@ -161,7 +161,9 @@ def play(house: House, history: list[tuple[str, int, str, str | None]]) -> list[
     return seen
 
 
-def expected(models: dict[str, Model], switches: Switches, status: str | None, team_id: str | None) -> list[Model]:
+def expected(
+    models: dict[str, VendorModel], switches: Switches, status: str | None, team_id: str | None
+) -> list[VendorModel]:
     """What the list shows, said as plainly as it can be."""
     shown = [
         model
@@ -201,9 +203,9 @@ def test_every_page_is_the_slice_that_plain_sorting_gives_now_and_on_a_lagging_r
 def test_turning_deleted_shows_and_hides_what_is_deleted() -> None:
     house = House()
     model = house.vendor.delete(house.add().id)
-    house.switches.turn({"deleted": "listed"})
+    house.switches.update_switches({"deleted": "listed"})
     house.vendor.listing.rebuild()
     assert house.vendor.listing.page(0, 10).models == [model]
-    house.switches.turn({"deleted": "hidden"})
+    house.switches.update_switches({"deleted": "hidden"})
     house.vendor.listing.rebuild()
     assert house.vendor.listing.page(0, 10).models == []

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from service.storage import tables
-from service.upstream.fields import INDEXED, LONGEST_ID_BYTES, LONGEST_INDEXED_BYTES, Payload
+from service.upstream.fields import INDEXED, MAX_ID_BYTES, MAX_INDEXED_BYTES, Payload
 from service.upstream.json_text import loads
 from service.upstream.payloads import DetailedModel, ListedModel, WebhookModel
-from service.upstream.tolerant import Tolerated, read_fields
+from service.upstream.tolerant import PartialRecord, read_fields
 
 WHOLE: dict[str, Any] = {
     "id": "507f1f77bcf86cd799439011",
@@ -39,9 +39,9 @@ ODD: list[tuple[str, Any]] = [
     ("finishedAt", "2016-12-31T23:59:60Z"),
     ("createdAt", "0001-01-01T00:00:00+05:00"),
     ("createdAt", "9999-12-31T23:59:59-05:00"),
-    ("email", "é" * (LONGEST_INDEXED_BYTES // 2 + 1)),
-    ("teamId", "t" * (LONGEST_INDEXED_BYTES + 1)),
-    ("status", "s" * (LONGEST_INDEXED_BYTES + 1)),
+    ("email", "é" * (MAX_INDEXED_BYTES // 2 + 1)),
+    ("teamId", "t" * (MAX_INDEXED_BYTES + 1)),
+    ("status", "s" * (MAX_INDEXED_BYTES + 1)),
     ("status", {"name": "active"}),
     ("title", ["Ann"]),
     ("title", float("inf")),
@@ -64,7 +64,7 @@ def names_of(kind: type[Payload]) -> set[str]:
 def test_an_unusable_field_is_absent_and_the_rest_is_read(field: str, value: Any) -> None:
     read = read_fields({**WHOLE, field: value}, DetailedModel)
     expected = msgspec.convert({name: told for name, told in WHOLE.items() if name != field}, DetailedModel)
-    assert read == Tolerated(expected, (field,))
+    assert read == PartialRecord(expected, (field,))
 
 
 @pytest.mark.parametrize(("field", "value"), ODD)
@@ -80,7 +80,7 @@ def test_a_long_text_outside_an_index_is_kept_whole() -> None:
 
 
 def test_a_text_of_1000_bytes_fits_into_an_index() -> None:
-    text = "é" * (LONGEST_INDEXED_BYTES // 2)
+    text = "é" * (MAX_INDEXED_BYTES // 2)
     assert read_fields({**WHOLE, "email": text}, ListedModel).value.email == text
 
 
@@ -100,7 +100,7 @@ def test_a_record_without_a_usable_id_is_unreadable(raw: Any) -> None:
 
 def test_an_id_of_many_bytes_is_unreadable() -> None:
     with pytest.raises(ValueError, match="`id`"):
-        read_fields({**WHOLE, "id": "é" * (LONGEST_ID_BYTES // 2 + 1)}, ListedModel)
+        read_fields({**WHOLE, "id": "é" * (MAX_ID_BYTES // 2 + 1)}, ListedModel)
 
 
 def test_times_of_a_tolerated_record_are_in_utc() -> None:

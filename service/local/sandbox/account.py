@@ -14,12 +14,12 @@ COMPANIES = ("Northwind", "Contoso", "Initech", "Umbrella", "Hooli", "Globex", "
 TEAMS = ("Marketing", "Sales", "Engineering", "Finance", "People", "Support", "Legal", "Design")
 
 
-class Team(msgspec.Struct, frozen=True):
+class VendorTeam(msgspec.Struct, frozen=True):
     name: str
     id: str
 
 
-class Organization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class VendorOrganization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An organization.
 
     Attributes:
@@ -31,7 +31,7 @@ class Organization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     name: str
     website: str
-    teams: tuple[Team, ...]
+    teams: tuple[VendorTeam, ...]
 
     @property
     def domain(self) -> str:
@@ -53,7 +53,7 @@ class Account(msgspec.Struct, kw_only=True):
         starts: how often it was started: a restart must not draw the same ids again.
     """
 
-    organization: Organization
+    organization: VendorOrganization
     api_key: str
     webhook_secret: str
     webhook_url: str | None = None
@@ -62,11 +62,11 @@ class Account(msgspec.Struct, kw_only=True):
     starts: int = 0
 
 
-def found_organization(rng: Random) -> Organization:
+def new_organization(rng: Random) -> VendorOrganization:
     """An organization with eight teams, the same for the same seed."""
     name = rng.choice(COMPANIES)
-    teams = tuple(Team(team, f"team_{rng.getrandbits(32):08x}") for team in TEAMS)
-    return Organization(
+    teams = tuple(VendorTeam(team, f"team_{rng.getrandbits(32):08x}") for team in TEAMS)
+    return VendorOrganization(
         uid=f"org_{rng.getrandbits(48):012x}",
         id=f"64b7{rng.getrandbits(80):020x}",
         name=f"{name} Ltd",
@@ -75,7 +75,7 @@ def found_organization(rng: Random) -> Organization:
     )
 
 
-def open_account(organization: Organization, seed: int, credit: int) -> Account:
+def new_account(organization: VendorOrganization, seed: int, credit: int) -> Account:
     """A new account. Its key and secret are not seeded: they are secrets, if small ones."""
     return Account(
         organization=organization,

@@ -10,9 +10,9 @@ import msgspec
 from flask import Blueprint, Response, g, request
 from werkzeug.http import http_date
 
-from service.local.sandbox.hostile import broken
+from service.local.sandbox.hostile import broken_body
 from service.local.sandbox.model import details, row
-from service.local.sandbox.vendor import Refusal
+from service.local.sandbox.vendor import VendorError
 
 if TYPE_CHECKING:
     from service.local.sandbox.core import Sandbox
@@ -23,7 +23,7 @@ LONGEST_PAGE = 200
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-class SignUp(msgspec.Struct, rename="camel"):
+class VendorSignUp(msgspec.Struct, rename="camel"):
     """The body of POST /organization/models; fields that the vendor does not know are passed over."""
 
     email: str
@@ -31,7 +31,7 @@ class SignUp(msgspec.Struct, rename="camel"):
     is_development: bool = False
 
 
-class Api:
+class VendorApi:
     """The calls. Before each: key, rate, delay, fault. After each: settle, delay, fault, headers, count."""
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -40,9 +40,9 @@ class Api:
     def blueprint(self) -> Blueprint:
         """The routes under `/api/v2`."""
         api = Blueprint("api", __name__, url_prefix=PREFIX)
-        api.before_request(self._admit)
-        api.after_request(self._finish)
-        api.register_error_handler(Refusal, _refuse)
+        api.before_request(self._check_request)
+        api.after_request(self._finish_response)
+        api.register_error_handler(VendorError, _refuse)
         api.get("/organization")(self.organization)
         api.get("/organization/models")(self.list_models)
         api.post("/organization/models")(self.create)
@@ -62,20 +62,20 @@ class Api:
             "website": organization.website,
             "teams": organization.teams,
         }
-        return answer({"success": True, place: shown})
+        return json_response({"success": True, place: shown})
 
     def list_models(self) -> Response:
         """A page of the models."""
         limit = min(_number("limit", LIMIT, least=1), LONGEST_PAGE)
         offset = _number("offset", 0, least=0)
-        if self._sandbox.hostility.drifts():
+        if self._sandbox.fault_injector.drifts():
             self._sandbox.life.drift()
         page = self._sandbox.vendor.listing.page(
             offset,
             limit,
             status=request.args.get("status") or None,
             team_id=request.args.get("teamId") or None,
-            moment=self._moment(),
+            moment=self._replica_time(),
         )
         teams = self._sandbox.account.organization.team_names
         pagination = {
@@ -84,60 +84,60 @@ class Api:
             "offset": offset,
             "hasMore": offset + len(page.models) < page.total,
         }
-        return answer(
+        return json_response(
             {"success": True, "models": [row(model, teams) for model in page.models], "pagination": pagination}
         )
 
     def create(self) -> Response:
         """Sign somebody up."""
         try:
-            wanted = msgspec.json.decode(request.get_data(), type=SignUp)
+            wanted = msgspec.json.decode(request.get_data(), type=VendorSignUp)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Refusal(400, "INVALID_REQUEST", f"Invalid request body: {error}") from None
+            raise VendorError(400, "INVALID_REQUEST", f"Invalid request body: {error}") from None
         vendor = self._sandbox.vendor
         model = vendor.sign_up(wanted.email, wanted.team_id, is_development=wanted.is_development)
-        return answer(
+        return json_response(
             {"success": True, "modelId": model.id, "status": model.status, "signedUrl": vendor.signed_url(model)}
         )
 
     def get(self, model_id: str) -> Response:
         """One model, with what the list does not tell."""
         vendor = self._sandbox.vendor
-        model = vendor.listing.find(model_id, self._moment())
+        model = vendor.listing.find(model_id, self._replica_time())
         if model is None:
-            raise Refusal(404, "NOT_FOUND", "Model not found")
+            raise VendorError(404, "NOT_FOUND", "Model not found")
         shown = details(model, self._sandbox.account.organization.team_names)
         if self._sandbox.switches.whitelabel:
             shown["signedUrl"] = vendor.signed_url(model)
-        return answer({"success": True, "model": shown})
+        return json_response({"success": True, "model": shown})
 
     def delete(self, model_id: str) -> Response:
         """Delete one model."""
         self._sandbox.vendor.delete(model_id)
-        return answer({"success": True, "message": "Model deleted successfully", "modelId": model_id})
+        return json_response({"success": True, "message": "Model deleted successfully", "modelId": model_id})
 
-    def _moment(self) -> int | None:
+    def _replica_time(self) -> int | None:
         """What time it is at the replica that this request reads from; None where none lags."""
-        lag = self._sandbox.hostility.lag()
+        lag = self._sandbox.fault_injector.lag()
         return self._sandbox.clock() - lag if lag else None
 
-    def _admit(self) -> None:
+    def _check_request(self) -> None:
         sandbox = self._sandbox
-        g.fault, g.delay, g.grant = None, 0.0, sandbox.window.look(sandbox.clock())
+        g.fault, g.delay, g.grant = None, 0.0, sandbox.window.peek(sandbox.clock())
         if not _has_key(sandbox.account.api_key):
-            raise Refusal(401, "UNAUTHORIZED", "Invalid or missing API key")
+            raise VendorError(401, "UNAUTHORIZED", "Invalid or missing API key")
         g.grant = sandbox.window.take(sandbox.clock())
         if not g.grant.allowed:
-            raise Refusal(429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded")
-        before, g.delay = sandbox.hostility.delays()
+            raise VendorError(429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded")
+        before, g.delay = sandbox.fault_injector.delays()
         if before:
             time.sleep(before)
-        g.fault = sandbox.hostility.fault()
+        g.fault = sandbox.fault_injector.fault()
         if g.fault == "refused":
             raise _server_error()
 
-    def _finish(self, response: Response) -> Response:
-        self._sandbox.settle()
+    def _finish_response(self, response: Response) -> Response:
+        self._sandbox.flush()
         if g.delay:
             time.sleep(g.delay)
         if g.fault == "failed":
@@ -149,7 +149,7 @@ class Api:
             response.set_data(body[: len(body) // 2])
         elif g.fault in ("cut", "dropped"):
             body = response.get_data()
-            response.response = broken(body, g.fault)
+            response.response = broken_body(body, g.fault)
             response.headers["Content-Length"] = str(len(body))
         self._count(response)
         return response
@@ -158,24 +158,24 @@ class Api:
         rule = request.url_rule.rule if request.url_rule else ""
         route = rule.removeprefix(PREFIX).replace("<model_id>", ":modelId")
         status = 0 if g.fault in ("cut", "dropped") else response.status_code
-        self._sandbox.answers[request.method, route, status] += 1
+        self._sandbox.responses[request.method, route, status] += 1
 
 
-def answer(document: Any, status: int = 200) -> Response:
+def json_response(document: Any, status: int = 200) -> Response:
     """A JSON answer."""
     return Response(msgspec.json.encode(document), status, content_type="application/json; charset=utf-8")
 
 
-def _refuse(refusal: Refusal) -> Response:
-    return answer({"success": False, "error": str(refusal), "code": refusal.code}, refusal.status)
+def _refuse(refusal: VendorError) -> Response:
+    return json_response({"success": False, "error": str(refusal), "code": refusal.code}, refusal.status)
 
 
-def _server_error() -> Refusal:
-    return Refusal(500, "INTERNAL_SERVER_ERROR", "Internal server error")
+def _server_error() -> VendorError:
+    return VendorError(500, "INTERNAL_SERVER_ERROR", "Internal server error")
 
 
 def _no_such_route(path: str) -> Response:
-    raise Refusal(404, "NOT_FOUND", f"No route {request.method} /{path}")
+    raise VendorError(404, "NOT_FOUND", f"No route {request.method} /{path}")
 
 
 def _has_key(key: str) -> bool:
@@ -188,5 +188,5 @@ def _number(name: str, default: int, *, least: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
-        raise Refusal(400, "INVALID_REQUEST", f"Invalid {name}: a whole number of at least {least} is needed")
+        raise VendorError(400, "INVALID_REQUEST", f"Invalid {name}: a whole number of at least {least} is needed")
     return int(text)

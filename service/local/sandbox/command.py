@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.errors import MirrorError, SettingsError
-from service.local.sandbox.switches import Beginning, Switches, parse_switches
+from service.local.sandbox.switches import InitialState, Switches, parse_switches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 DEFAULTS = Switches()
-FIRST = Beginning()
+FIRST = InitialState()
 EPILOG = """\b
 Example:
   headshot-mirror sandbox --models 500 --port 8100 --speed 10 \\
@@ -25,7 +25,7 @@ Example:
 """
 
 
-def switch(name: str, form: Any, words: str, metavar: str | None = None) -> Decorator:
+def switch_option(name: str, form: Any, words: str, metavar: str | None = None) -> Decorator:
     """An option that is one of the switches; its default and bounds are theirs."""
     return click.option(
         f"--{name.replace('_', '-')}",
@@ -56,26 +56,28 @@ def switch(name: str, form: Any, words: str, metavar: str | None = None) -> Deco
 @click.option("--with-parent", is_flag=True, help="End when the process that started this one ends.")
 @click.option("--no-whitelabel", is_flag=True, help="No whitelabel feature: creating is forbidden, no signedUrl.")
 @click.option("--quiet", is_flag=True, help="Nothing happens by itself: no births, no lives, only what is asked for.")
-@switch("births", float, "New models that appear by themselves.", "PER_MINUTE")
-@switch("speed", float, "How much faster lives and webhook retries go.", "FACTOR")
-@switch("failure_rate", float, "Share of trainings and generations that fail, and restart later.", "P")
-@switch("rate", int, "Requests a minute; 0 sets no limit.")
-@switch("rate_window", float, "Length of that minute.", "SECONDS")
-@switch("order", click.Choice(["newest", "oldest"]), "Which models the list shows first.")
-@switch("deleted", click.Choice(["hidden", "listed"]), "Whether deleted models stay in the list.")
-@switch("dialect", click.Choice(["models", "others"]), "Error codes as the page on models has them, or other pages.")
-@switch(
+@switch_option("births", float, "New models that appear by themselves.", "PER_MINUTE")
+@switch_option("speed", float, "How much faster lives and webhook retries go.", "FACTOR")
+@switch_option("failure_rate", float, "Share of trainings and generations that fail, and restart later.", "P")
+@switch_option("rate", int, "Requests a minute; 0 sets no limit.")
+@switch_option("rate_window", float, "Length of that minute.", "SECONDS")
+@switch_option("order", click.Choice(["newest", "oldest"]), "Which models the list shows first.")
+@switch_option("deleted", click.Choice(["hidden", "listed"]), "Whether deleted models stay in the list.")
+@switch_option(
+    "dialect", click.Choice(["models", "others"]), "Error codes as the page on models has them, or other pages."
+)
+@switch_option(
     "webhook_form", click.Choice(["full", "bare", "mixed"]), "Bodies with id and createdAt, without, or both kinds."
 )
-@switch("retry_signing", click.Choice(["anew", "first"]), "Whether a retry is signed anew or for its first try.")
-@switch("loss", float, "Share of events that are never delivered.", "P")
-@switch("duplicates", float, "Share of events that are delivered twice.", "P")
-@switch("reorder", float, "Random delay of events, at most.", "SECONDS")
-@switch("errors", float, "Share of answers that are 500, broken JSON or a dropped connection.", "P")
-@switch("slow", float, "Random delay of answers, at most.", "SECONDS")
-@switch("drift", float, "Share of list requests before which models come and go.", "PER_REQUEST")
-@switch("replica_lag", float, "How far reads are behind, at most.", "SECONDS")
-@switch("skew", float, "How far the vendor's clock is ahead.", "SECONDS")
+@switch_option("retry_signing", click.Choice(["anew", "first"]), "Whether a retry is signed anew or for its first try.")
+@switch_option("loss", float, "Share of events that are never delivered.", "P")
+@switch_option("duplicates", float, "Share of events that are delivered twice.", "P")
+@switch_option("reorder", float, "Random delay of events, at most.", "SECONDS")
+@switch_option("errors", float, "Share of answers that are 500, broken JSON or a dropped connection.", "P")
+@switch_option("slow", float, "Random delay of answers, at most.", "SECONDS")
+@switch_option("drift", float, "Share of list requests before which models come and go.", "PER_REQUEST")
+@switch_option("replica_lag", float, "How far reads are behind, at most.", "SECONDS")
+@switch_option("skew", float, "How far the vendor's clock is ahead.", "SECONDS")
 def sandbox(
     *,
     host: str,
@@ -106,7 +108,7 @@ def sandbox(
 
     try:
         turned = parse_switches({**switches, "whitelabel": not no_whitelabel})
-        beginning = Beginning(
+        initial = InitialState(
             models=models,
             seed=seed,
             credits=credit,
@@ -114,7 +116,7 @@ def sandbox(
             webhook_secret=webhook_secret,
             webhook_url=webhook_url,
         )
-        opened = open_sandbox(turned, beginning, state)
+        opened = open_sandbox(turned, initial, state)
         serve(opened, host, port, with_parent=with_parent)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None

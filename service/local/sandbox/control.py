@@ -9,15 +9,15 @@ from flask import Blueprint, Response, request
 from msgspec import UNSET, UnsetType, structs
 
 from service.errors import SettingsError
-from service.local.sandbox.account import Organization
-from service.local.sandbox.api import answer
+from service.local.sandbox.account import VendorOrganization
+from service.local.sandbox.api import json_response
 from service.local.sandbox.core import open_sandbox
 from service.local.sandbox.events import bare_body, full_body, new_event
-from service.local.sandbox.lifecycle import entered
-from service.local.sandbox.model import Model, iso, milliseconds, truth, webhook_object
-from service.local.sandbox.people import People, draw_team
-from service.local.sandbox.switches import Beginning, parse_switches
-from service.local.sandbox.vendor import Refusal
+from service.local.sandbox.lifecycle import enter_status
+from service.local.sandbox.model import VendorModel, iso, milliseconds, truth, webhook_object
+from service.local.sandbox.people import PersonGenerator, draw_team
+from service.local.sandbox.switches import InitialState, parse_switches
+from service.local.sandbox.vendor import VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ PREFIX = "/_sandbox"
 Form = TypeVar("Form")
 
 
-class Order(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class SendEventBody(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """The body of POST /_sandbox/events."""
 
     event: str
@@ -40,7 +40,7 @@ class Order(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     timestamp: int | None = None
 
 
-class Target(msgspec.Struct, forbid_unknown_fields=True):
+class WebhookTargetBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of POST /_sandbox/webhook."""
 
     url: str | UnsetType | None = UNSET
@@ -58,14 +58,14 @@ class Control:
     def __init__(self, sandbox: Sandbox, replace: Callable[[Sandbox], None]) -> None:
         self._sandbox = sandbox
         self._replace = replace
-        self._rng = sandbox.chance("control")
-        self._people = People(self._rng, sandbox.account.organization.domain)
+        self._rng = sandbox.random_source("control")
+        self._people = PersonGenerator(self._rng, sandbox.account.organization.domain)
 
     def blueprint(self) -> Blueprint:
         """The routes under `/_sandbox`."""
         control = Blueprint("control", __name__, url_prefix=PREFIX)
-        control.after_request(self._settle)
-        for error in (Refusal, SettingsError, msgspec.DecodeError, ValueError):
+        control.after_request(self._flush)
+        for error in (VendorError, SettingsError, msgspec.DecodeError, ValueError):
             control.register_error_handler(error, _refuse)
         control.get("/models")(self.models)
         control.get("/models/<model_id>")(self.model)
@@ -77,7 +77,7 @@ class Control:
         control.delete("/requests")(self.forget_requests)
         control.get("/deliveries")(self.deliveries)
         control.get("/hostile")(self.switches)
-        control.post("/hostile")(self.turn)
+        control.post("/hostile")(self.update_switches)
         control.post("/webhook")(self.webhook)
         control.post("/organization")(self.organization)
         control.post("/reset")(self.reset)
@@ -85,11 +85,11 @@ class Control:
 
     def models(self) -> Response:
         """Every model there ever was, as it truly is."""
-        return answer([self._truth(model) for model in self._sandbox.vendor.models.values()])
+        return json_response([self._truth(model) for model in self._sandbox.vendor.models.values()])
 
     def model(self, model_id: str) -> Response:
         """One model as it truly is."""
-        return answer(self._truth(self._known(model_id)))
+        return json_response(self._truth(self._known(model_id)))
 
     def create(self) -> Response:
         """New models, as many as `n` says."""
@@ -99,125 +99,125 @@ class Control:
             raise ValueError("several models cannot share one id or e-mail address")
         if fields.get("id") in self._sandbox.vendor.models:
             raise ValueError("there is a model with this id already")
-        return answer([self._truth(self._create(fields, announce=announce)) for _ in range(number)], 201)
+        return json_response([self._truth(self._create(fields, announce=announce)) for _ in range(number)], 201)
 
     def change(self, model_id: str) -> Response:
         """Other fields of a model; entering a status brings what it brings in a model's life."""
         fields = _body(dict[str, Any])
         announce = _pop(fields, "events", default=False)
         model = self._with(self._known(model_id), fields | {"id": model_id})
-        return answer(self._truth(self._sandbox.vendor.put(model, announce=announce)))
+        return json_response(self._truth(self._sandbox.vendor.put(model, announce=announce)))
 
     def delete(self, model_id: str) -> Response:
         """Delete a model with its event, or let it vanish without one."""
         model = self._known(model_id)
         vendor = self._sandbox.vendor
         gone = vendor.delete(model.id) if request.args.get("events") == "1" else vendor.vanish(model)
-        return answer(self._truth(gone))
+        return json_response(self._truth(gone))
 
     def send(self) -> Response:
         """Any event, now, whatever the switches say of loss."""
-        order = _body(Order)
+        order = _body(SendEventBody)
         sandbox = self._sandbox
         if sandbox.account.webhook_url is None:
             raise ValueError("there is no webhook URL to send it to")
-        shape = {}
+        webhook_fields = {}
         if order.model_id is not None:
-            shape = webhook_object(self._known(order.model_id), sandbox.account.organization.id)
-        event = new_event(self._rng, order.event, sandbox.clock(), shape | order.object)
+            webhook_fields = webhook_object(self._known(order.model_id), sandbox.account.organization.id)
+        event = new_event(self._rng, order.event, sandbox.clock(), webhook_fields | order.object)
         event = structs.replace(event, id=order.id or event.id, created_at=order.created_at or event.created_at)
         sandbox.sender.send(bare_body(event) if order.form == "bare" else full_body(event), stamp=order.timestamp)
-        return answer({"id": event.id}, 202)
+        return json_response({"id": event.id}, 202)
 
     def requests(self) -> Response:
         """What the API was asked since the start or since the last DELETE."""
-        answers = self._sandbox.answers
+        responses = self._sandbox.responses
         rows = [
             {"method": method, "route": route, "status": status, "count": count}
-            for (method, route, status), count in sorted(answers.items())
+            for (method, route, status), count in sorted(responses.items())
         ]
-        return answer({"total": answers.total(), "connections": self._sandbox.connections, "requests": rows})
+        return json_response({"total": responses.total(), "connections": self._sandbox.connections, "requests": rows})
 
     def forget_requests(self) -> Response:
         """Count from nothing again."""
-        self._sandbox.answers.clear()
+        self._sandbox.responses.clear()
         self._sandbox.connections = 0
         return self.requests()
 
     def deliveries(self) -> Response:
         """How far the webhooks have come."""
         sender = self._sandbox.sender
-        return answer(structs.asdict(sender.counts) | {"waiting": len(sender.waiting)})
+        return json_response(structs.asdict(sender.counts) | {"waiting": len(sender.waiting)})
 
     def switches(self) -> Response:
         """Every switch as it stands."""
-        return answer(self._sandbox.switches)
+        return json_response(self._sandbox.switches)
 
-    def turn(self) -> Response:
+    def update_switches(self) -> Response:
         """Turn switches, all that are named or none."""
-        self._sandbox.turn(_body(dict[str, Any]))
+        self._sandbox.update_switches(_body(dict[str, Any]))
         return self.switches()
 
     def webhook(self) -> Response:
         """Another URL or secret; a null URL stops the sender."""
         account = self._sandbox.account
-        target = _body(Target)
+        target = _body(WebhookTargetBody)
         if target.url is not UNSET:
             account.webhook_url = target.url
         account.webhook_secret = target.secret or account.webhook_secret
-        return answer({"url": account.webhook_url, "secret": account.webhook_secret})
+        return json_response({"url": account.webhook_url, "secret": account.webhook_secret})
 
     def organization(self) -> Response:
         """Change what the organization is called, its uid or its teams."""
         account = self._sandbox.account
         given = msgspec.to_builtins(account.organization) | _body(dict[str, Any])
-        account.organization = msgspec.convert(given, Organization)
-        return answer(account.organization)
+        account.organization = msgspec.convert(given, VendorOrganization)
+        return json_response(account.organization)
 
     def reset(self) -> Response:
         """Begin anew, as another start of the process would: other models, key and secret, and no delivery waits."""
         if self._sandbox.has_state_file:
             raise ValueError("this sandbox has a state file: stop it, delete the file and start it again")
         given = _body(dict[str, Any])
-        beginning = {name: given.pop(name) for name in Beginning.__struct_fields__ if name in given}
-        fresh = open_sandbox(parse_switches(given), msgspec.convert(beginning, Beginning))
+        initial = {name: given.pop(name) for name in InitialState.__struct_fields__ if name in given}
+        fresh = open_sandbox(parse_switches(given), msgspec.convert(initial, InitialState))
         self._replace(fresh)
-        return answer({"api_key": fresh.account.api_key, "webhook_secret": fresh.account.webhook_secret}, 201)
+        return json_response({"api_key": fresh.account.api_key, "webhook_secret": fresh.account.webhook_secret}, 201)
 
-    def _create(self, fields: dict[str, Any], *, announce: bool) -> Model:
+    def _create(self, fields: dict[str, Any], *, announce: bool) -> VendorModel:
         vendor = self._sandbox.vendor
         person = self._people.draw(vendor.emails)
         team_id = draw_team(self._sandbox.account.organization, self._rng)
         created = milliseconds(_get(fields, "createdAt", iso(self._sandbox.clock())))
         is_development = _get(fields, "isDevelopment", default=False)
-        newborn = vendor.newborn(person, team_id, is_development=is_development, created=created)
-        return vendor.put(self._with(newborn, fields), announce=announce)
+        new_model = vendor.new_model(person, team_id, is_development=is_development, created=created)
+        return vendor.put(self._with(new_model, fields), announce=announce)
 
-    def _with(self, model: Model, fields: dict[str, Any]) -> Model:
+    def _with(self, model: VendorModel, fields: dict[str, Any]) -> VendorModel:
         """The model with some fields set; what a new status brings gives way to what is set."""
         wanted = _set(model, fields)
         if wanted.status == model.status:
             return wanted
         now, speed = self._sandbox.clock(), self._sandbox.switches.speed
-        return _set(entered(model, wanted.status, now, self._rng, speed), fields)
+        return _set(enter_status(model, wanted.status, now, self._rng, speed), fields)
 
-    def _known(self, model_id: str) -> Model:
+    def _known(self, model_id: str) -> VendorModel:
         model = self._sandbox.vendor.models.get(model_id)
         if model is None:
-            raise Refusal(404, "NOT_FOUND", "There never was such a model")
+            raise VendorError(404, "NOT_FOUND", "There never was such a model")
         return model
 
-    def _truth(self, model: Model) -> dict[str, Any]:
+    def _truth(self, model: VendorModel) -> dict[str, Any]:
         return truth(model, self._sandbox.account.organization)
 
-    def _settle(self, response: Response) -> Response:
-        self._sandbox.settle()
+    def _flush(self, response: Response) -> Response:
+        self._sandbox.flush()
         return response
 
 
-def _set(model: Model, fields: dict[str, Any]) -> Model:
+def _set(model: VendorModel, fields: dict[str, Any]) -> VendorModel:
     """Fields named and checked as the API writes them."""
-    return msgspec.convert(msgspec.to_builtins(model) | fields, Model)
+    return msgspec.convert(msgspec.to_builtins(model) | fields, VendorModel)
 
 
 def _get(fields: dict[str, Any], name: str, default: Form) -> Form:
@@ -235,5 +235,5 @@ def _body(form: type[Form]) -> Form:
 
 
 def _refuse(error: Exception) -> Response:
-    status = error.status if isinstance(error, Refusal) else 400
-    return answer({"success": False, "error": str(error)}, status)
+    status = error.status if isinstance(error, VendorError) else 400
+    return json_response({"success": False, "error": str(error)}, status)

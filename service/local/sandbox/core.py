@@ -7,112 +7,112 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from service.local.sandbox.account import found_organization, open_account
-from service.local.sandbox.hostile import Hostility
-from service.local.sandbox.life import Life
+from service.local.sandbox.account import new_account, new_organization
+from service.local.sandbox.hostile import FaultInjector
+from service.local.sandbox.life import LifeSimulator
 from service.local.sandbox.people import population
-from service.local.sandbox.rate import Window
-from service.local.sandbox.sender import Sender
-from service.local.sandbox.state import Keep, Kept
+from service.local.sandbox.rate import RateWindow
+from service.local.sandbox.sender import VendorSender
+from service.local.sandbox.state import StateFile, VendorState
 from service.local.sandbox.vendor import Vendor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from service.local.sandbox.switches import Beginning, Switches
+    from service.local.sandbox.switches import InitialState, Switches
 
 
 class Sandbox:
-    """The parts, and the one step that keeps them in line: `settle`.
+    """The parts, and the one step that keeps them in line: `flush`.
 
     Everything runs in one thread, in greenlets that only give way where they wait for a socket or sleep. So a change
-    and its `settle` are one step to everybody else, and there are no locks.
+    and its `flush` are one step to everybody else, and there are no locks.
 
     Args:
         kept: what was kept or newly made: account, models, deliveries.
         switches: may be turned later.
-        keep: where changes are written; None keeps nothing.
+        state_file: where changes are written; None keeps nothing.
     """
 
-    def __init__(self, kept: Kept, switches: Switches, keep: Keep | None) -> None:
+    def __init__(self, kept: VendorState, switches: Switches, state_file: StateFile | None) -> None:
         self.account = kept.account
         self.account.starts += 1
         self.switches = switches
-        self.vendor = Vendor(self.account, switches, self.chance("vendor"), self.clock)
+        self.vendor = Vendor(self.account, switches, self.random_source("vendor"), self.clock)
         self.vendor.load(kept.models)
-        self.sender = Sender(self.account, switches, self.chance("sender"), self.clock)
+        self.sender = VendorSender(self.account, switches, self.random_source("sender"), self.clock)
         self.sender.load(kept.deliveries)
-        self.life = Life(self.vendor, switches, self.chance("life"), self.clock)
-        self.hostility = Hostility(switches, self.chance("hostility"))
-        self.window = Window(switches)
+        self.life = LifeSimulator(self.vendor, switches, self.random_source("life"), self.clock)
+        self.fault_injector = FaultInjector(switches, self.random_source("hostility"))
+        self.window = RateWindow(switches)
         # Answers by method, route and status; status 0 is a connection dropped on purpose.
-        self.answers: Counter[tuple[str, str, int]] = Counter()
+        self.responses: Counter[tuple[str, str, int]] = Counter()
         self.connections = 0
-        self._keep = keep
+        self._state_file = state_file
 
     @property
     def has_state_file(self) -> bool:
         """Whether its state outlives the process."""
-        return self._keep is not None
+        return self._state_file is not None
 
     def clock(self) -> int:
         """The vendor's time in milliseconds: this machine's, off by the switch `skew`."""
         return time.time_ns() // 1_000_000 + int(self.switches.skew * 1000)
 
-    def chance(self, part: str) -> Random:
+    def random_source(self, part: str) -> Random:
         """A source of chance for one part: the same for the same seed, another after each restart."""
         return Random(f"{self.account.seed}:{self.account.starts}:{part}")
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Hand the events of a change to the sender, and keep it all before anybody can see it."""
         events, self.vendor.events = self.vendor.events, []
         self.sender.queue(events)
-        if self._keep is not None:
-            self._keep.write(self.account, self.vendor.touched, self.sender.touched)
-        self.vendor.touched.clear()
-        self.sender.touched.clear()
+        if self._state_file is not None:
+            self._state_file.write(self.account, self.vendor.unsaved, self.sender.unsaved)
+        self.vendor.unsaved.clear()
+        self.sender.unsaved.clear()
 
-    def turn(self, changes: dict[str, Any]) -> None:
+    def update_switches(self, changes: dict[str, Any]) -> None:
         """Turn some switches.
 
         Raises:
             SettingsError: one does not exist, or cannot take its value; none was turned.
         """
-        self.switches.turn(changes)
+        self.switches.update_switches(changes)
         self.vendor.listing.rebuild()
 
     def close(self) -> None:
         """Write what is left and give the state file back."""
-        self.settle()
-        if self._keep is not None:
-            self._keep.close()
+        self.flush()
+        if self._state_file is not None:
+            self._state_file.close()
 
 
-def open_sandbox(switches: Switches, beginning: Beginning, state: Path | None = None) -> Sandbox:
+def open_sandbox(switches: Switches, initial: InitialState, state: Path | None = None) -> Sandbox:
     """The sandbox of a state file, or a new one. A key, secret or URL that is given overrides the kept one.
 
     Raises:
-        EmbeddedError, SettingsError: the state file cannot be used.
+        LocalServerError, SettingsError: the state file cannot be used.
     """
-    keep = None if state is None else Keep(state)
-    kept = keep.load() if keep else None
+    state_file = None if state is None else StateFile(state)
+    kept = state_file.load() if state_file else None
     is_new = kept is None
     if kept is None:
-        kept = _found(beginning, switches.speed)
+        kept = _found(initial, switches.speed)
     account = kept.account
-    account.api_key = beginning.api_key or account.api_key
-    account.webhook_secret = beginning.webhook_secret or account.webhook_secret
-    account.webhook_url = beginning.webhook_url or account.webhook_url
-    sandbox = Sandbox(kept, switches, keep)
+    account.api_key = initial.api_key or account.api_key
+    account.webhook_secret = initial.webhook_secret or account.webhook_secret
+    account.webhook_url = initial.webhook_url or account.webhook_url
+    sandbox = Sandbox(kept, switches, state_file)
     if is_new:
-        sandbox.vendor.touched.update(sandbox.vendor.models)
-    sandbox.settle()
+        sandbox.vendor.unsaved.update(sandbox.vendor.models)
+    sandbox.flush()
     return sandbox
 
 
-def _found(beginning: Beginning, speed: float) -> Kept:
-    rng = Random(beginning.seed)
-    organization = found_organization(rng)
-    account = open_account(organization, seed=beginning.seed, credit=beginning.credits)
+def _found(initial: InitialState, speed: float) -> VendorState:
+    rng = Random(initial.seed)
+    organization = new_organization(rng)
+    account = new_account(organization, seed=initial.seed, credit=initial.credits)
     now = time.time_ns() // 1_000_000
-    return Kept(account, population(beginning.models, organization, rng, now=now, speed=speed), [])
+    return VendorState(account, population(initial.models, organization, rng, now=now, speed=speed), [])

@@ -12,10 +12,10 @@ from service.local.sandbox.model import iso
 if TYPE_CHECKING:
     from random import Random
 
-    from service.local.sandbox.model import Model
+    from service.local.sandbox.model import VendorModel
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class VendorEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened to a model; `created_at` is the vendor's text."""
 
     id: str
@@ -24,7 +24,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     object: dict[str, Any]
 
 
-def event_names(old: Model | None, new: Model) -> list[str]:
+def event_names(old: VendorModel | None, new: VendorModel) -> list[str]:
     """The events of one change, in the vendor's names. A change that no event is documented for has none."""
     if new.vanished:
         return []
@@ -40,13 +40,13 @@ def event_names(old: Model | None, new: Model) -> list[str]:
     return names
 
 
-def new_event(rng: Random, name: str, now: int, webhook_object: dict[str, Any]) -> Event:
+def new_event(rng: Random, name: str, now: int, webhook_object: dict[str, Any]) -> VendorEvent:
     """An event of this moment (milliseconds), with an id of its own."""
     identity = uuid.UUID(int=rng.getrandbits(128), version=4)
-    return Event(id=f"evt_{identity}", name=name, created_at=iso(now), object=webhook_object)
+    return VendorEvent(id=f"evt_{identity}", name=name, created_at=iso(now), object=webhook_object)
 
 
-def full_body(event: Event) -> str:
+def full_body(event: VendorEvent) -> str:
     """The documented body."""
     return _json(
         {
@@ -59,7 +59,7 @@ def full_body(event: Event) -> str:
     )
 
 
-def bare_body(event: Event) -> str:
+def bare_body(event: VendorEvent) -> str:
     """The body of another page of the vendor's: no `id`, no `createdAt`, and what is null is absent."""
     present = {name: value for name, value in event.object.items() if value is not None}
     return _json({"event": event.name, "objectType": "model", "object": present})

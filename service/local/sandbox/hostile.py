@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 # refused: 500, and nothing was done; failed: 500 although it was done; truncated: half of the JSON as if it were all of
 # it; cut: the connection ends in mid-body; dropped: it ends without an answer.
-Fault = Literal["refused", "failed", "truncated", "cut", "dropped"]
-FAULTS: tuple[Fault, ...] = ("refused", "failed", "truncated", "cut", "dropped")
+VendorFault = Literal["refused", "failed", "truncated", "cut", "dropped"]
+FAULTS: tuple[VendorFault, ...] = ("refused", "failed", "truncated", "cut", "dropped")
 
 
-class Hostility:
+class FaultInjector:
     """Draws faults and delays from a source of chance of its own, so that they do not change who is born when."""
 
     def __init__(self, switches: Switches, rng: Random) -> None:
         self._switches = switches
         self._rng = rng
 
-    def fault(self) -> Fault | None:
+    def fault(self) -> VendorFault | None:
         """What goes wrong with this request, if anything."""
         return self._rng.choice(FAULTS) if self._happens(self._switches.errors) else None
 
@@ -45,7 +45,7 @@ class Hostility:
         return share > 0 and self._rng.random() < share
 
 
-def broken(body: bytes, fault: Literal["cut", "dropped"]) -> Iterator[bytes]:
+def broken_body(body: bytes, fault: Literal["cut", "dropped"]) -> Iterator[bytes]:
     """A response's body that ends the connection: the web server takes this error for a client that went away.
 
     Raises:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from service.local.sandbox.lifecycle import went_on
+from service.local.sandbox.lifecycle import advance_model
 from service.local.sandbox.model import object_id
-from service.local.sandbox.people import People, draw_team
+from service.local.sandbox.people import PersonGenerator, draw_team
 
 if TYPE_CHECKING:
     from random import Random
@@ -22,10 +22,10 @@ FAVORITES_PER_BIRTH = 0.3
 DELETIONS_PER_BIRTH = 0.1
 DEVELOPMENT_SHARE = 0.5
 # Above so many live models there is a deletion for each birth, so that a sandbox may run for weeks.
-CROWD = 20_000
+MAX_LIVE_MODELS = 20_000
 
 
-class Life:
+class LifeSimulator:
     """Moves the vendor on; asked again and again, it does what has become due since."""
 
     def __init__(self, vendor: Vendor, switches: Switches, rng: Random, clock: Clock) -> None:
@@ -33,7 +33,7 @@ class Life:
         self._switches = switches
         self._rng = rng
         self._clock = clock
-        self._people = People(rng, vendor.account.organization.domain)
+        self._people = PersonGenerator(rng, vendor.account.organization.domain)
         self._born_until = clock()
 
     def advance(self) -> None:
@@ -43,8 +43,8 @@ class Life:
             self._born_until = now
             return
         for model in self._vendor.pop_due(now):
-            self._vendor.put(went_on(model, now, self._rng, switches.speed, switches.failure_rate))
-        self._come_and_go(now)
+            self._vendor.put(advance_model(model, now, self._rng, switches.speed, switches.failure_rate))
+        self._create_and_delete(now)
 
     def drift(self) -> None:
         """One to three changes of the list: somebody new, a deletion, or a model that vanishes without a word."""
@@ -52,7 +52,7 @@ class Life:
             happens = self._rng.choice((self._birth, self._birth, self._deletion, self._vanishing))
             happens()
 
-    def _come_and_go(self, now: int) -> None:
+    def _create_and_delete(self, now: int) -> None:
         if self._switches.births == 0:
             self._born_until = now
             return
@@ -62,14 +62,14 @@ class Life:
             self._birth()
             if self._rng.random() < FAVORITES_PER_BIRTH:
                 self._favorite()
-            if len(self._vendor.emails) > CROWD or self._rng.random() < DELETIONS_PER_BIRTH:
+            if len(self._vendor.emails) > MAX_LIVE_MODELS or self._rng.random() < DELETIONS_PER_BIRTH:
                 self._deletion()
 
     def _birth(self) -> None:
         person = self._people.draw(self._vendor.emails)
         team_id = draw_team(self._vendor.account.organization, self._rng)
         is_development = self._rng.random() < DEVELOPMENT_SHARE
-        self._vendor.put(self._vendor.newborn(person, team_id, is_development=is_development, created=self._clock()))
+        self._vendor.put(self._vendor.new_model(person, team_id, is_development=is_development, created=self._clock()))
 
     def _deletion(self) -> None:
         model = self._vendor.listing.pick(self._rng)

@@ -16,7 +16,7 @@ from service.local.sandbox.model import iso, object_id
 if TYPE_CHECKING:
     from random import Random
 
-    from service.local.sandbox.model import Model
+    from service.local.sandbox.model import VendorModel
 
 FLOW = {
     "onboarding": "waiting",
@@ -26,7 +26,14 @@ FLOW = {
     "failed": "pending",
 }
 # Of a lifetime; the four on the way to active add up to one. Active: until the favourite is picked.
-SHARES = {"onboarding": 0.25, "waiting": 0.1, "pending": 0.4, "generatingHeadshots": 0.25, "failed": 0.1, "active": 0.2}
+STATUS_DURATION_SHARES = {
+    "onboarding": 0.25,
+    "waiting": 0.1,
+    "pending": 0.4,
+    "generatingHeadshots": 0.25,
+    "failed": 0.1,
+    "active": 0.2,
+}
 # By `is_development`; the vendor's page says "~3 minutes" and "~1 hour".
 LIFETIME_MS = {True: 180_000, False: 3_600_000}
 MAY_FAIL = ("pending", "generatingHeadshots")
@@ -34,9 +41,9 @@ PHOTO_COUNTS = (40, 60, 80, 120)
 FAVORITE_SHARE = 0.5
 
 
-def stay(status: str, rng: Random, speed: float, *, is_development: bool = False) -> int:
+def status_duration_ms(status: str, rng: Random, speed: float, *, is_development: bool = False) -> int:
     """How long a model stays in a status, in milliseconds."""
-    return int(LIFETIME_MS[is_development] * SHARES[status] * rng.uniform(0.8, 1.2) / speed)
+    return int(LIFETIME_MS[is_development] * STATUS_DURATION_SHARES[status] * rng.uniform(0.8, 1.2) / speed)
 
 
 def next_status(status: str, rng: Random, failure_rate: float) -> str:
@@ -46,10 +53,10 @@ def next_status(status: str, rng: Random, failure_rate: float) -> str:
     return FLOW[status]
 
 
-def entered(model: Model, status: str, now: int, rng: Random, speed: float) -> Model:
+def enter_status(model: VendorModel, status: str, now: int, rng: Random, speed: float) -> VendorModel:
     """The model as it is when it has just entered a status at `now` (milliseconds)."""
     goes_on = status in FLOW or (status == "active" and rng.random() < FAVORITE_SHARE)
-    due = now + stay(status, rng, speed, is_development=model.is_development) if goes_on else None
+    due = now + status_duration_ms(status, rng, speed, is_development=model.is_development) if goes_on else None
     changed = replace(model, status=status, due=due)
     if status == "active":
         return replace(changed, finished_at=iso(now), photo_count=rng.choice(PHOTO_COUNTS))
@@ -58,17 +65,17 @@ def entered(model: Model, status: str, now: int, rng: Random, speed: float) -> M
     return changed
 
 
-def went_on(model: Model, now: int, rng: Random, speed: float, failure_rate: float) -> Model:
+def advance_model(model: VendorModel, now: int, rng: Random, speed: float, failure_rate: float) -> VendorModel:
     """The model after what was due has happened to it."""
     if model.status == "active":
         return replace(model, favorite_photo_id=object_id(rng, now), due=None)
     if model.status not in FLOW:
         return replace(model, due=None)
     named = replace(model, title=full_name(model)) if model.status == "onboarding" else model
-    return entered(named, next_status(model.status, rng, failure_rate), now, rng, speed)
+    return enter_status(named, next_status(model.status, rng, failure_rate), now, rng, speed)
 
 
-def full_name(model: Model) -> str:
+def full_name(model: VendorModel) -> str:
     """The title after onboarding: who was only a mailbox so far gives a name."""
     mailbox = model.email.partition("@")[0]
     if model.title != mailbox:

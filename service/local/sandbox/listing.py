@@ -11,16 +11,16 @@ from service.local.sandbox.replica import Replica
 if TYPE_CHECKING:
     from random import Random
 
-    from service.local.sandbox.model import Model
+    from service.local.sandbox.model import VendorModel
     from service.local.sandbox.switches import Switches
 
 
-class Page(NamedTuple):
-    models: list[Model]
+class VendorPage(NamedTuple):
+    models: list[VendorModel]
     total: int
 
 
-class Listing:
+class VendorListing:
     """The list as arrays of keys, ascending in creation, so that a page is a slice however many models there are.
 
     Args:
@@ -28,7 +28,7 @@ class Listing:
         switches: `order` and `deleted` say what is shown and from which end.
     """
 
-    def __init__(self, models: dict[str, Model], switches: Switches) -> None:
+    def __init__(self, models: dict[str, VendorModel], switches: Switches) -> None:
         self._models = models
         self._switches = switches
         # By status; under None those of every status.
@@ -42,16 +42,16 @@ class Listing:
             for group in self._groups(model):
                 self._keys.setdefault(group, []).append(model.key)
 
-    def replace(self, old: Model | None, new: Model, now: int) -> None:
+    def replace(self, old: VendorModel | None, new: VendorModel, now: int) -> None:
         """A model is new or has changed, at `now` (milliseconds)."""
-        self._replica.note(now, new.id, old)
+        self._replica.record_change(now, new.id, old)
         if old is not None:
             for group in self._groups(old):
                 _take_out(self._keys[group], old.key)
         for group in self._groups(new):
             insort(self._keys.setdefault(group, []), new.key)
 
-    def find(self, model_id: str, moment: int | None = None) -> Model | None:
+    def find(self, model_id: str, moment: int | None = None) -> VendorModel | None:
         """What the single GET shows: now, or as of a moment (milliseconds) on a replica that lags."""
         past = {} if moment is None else self._replica.as_of(moment)
         model = past[model_id] if model_id in past else self._models.get(model_id)
@@ -65,15 +65,15 @@ class Listing:
         status: str | None = None,
         team_id: str | None = None,
         moment: int | None = None,
-    ) -> Page:
+    ) -> VendorPage:
         """A page of the list: now, or as of a moment (milliseconds) on a replica that lags."""
         past = {} if moment is None else self._replica.as_of(moment)
         keys = self._as_of(past, status) if past else self._keys.get(status, [])
         if team_id is not None:
-            keys = [key for key in keys if self._stood(key, past).team_id == team_id]
-        return Page([self._stood(key, past) for key in self._slice(keys, offset, limit)], len(keys))
+            keys = [key for key in keys if self._model_at(key, past).team_id == team_id]
+        return VendorPage([self._model_at(key, past) for key in self._slice(keys, offset, limit)], len(keys))
 
-    def pick(self, rng: Random) -> Model | None:
+    def pick(self, rng: Random) -> VendorModel | None:
         """Any live model, or None where twenty tries met none."""
         keys = self._keys[None]
         for _ in range(20 if keys else 0):
@@ -82,10 +82,10 @@ class Listing:
                 return model
         return None
 
-    def _shows(self, model: Model) -> bool:
+    def _shows(self, model: VendorModel) -> bool:
         return not model.vanished and (model.status != "deleted" or self._switches.deleted == "listed")
 
-    def _groups(self, model: Model) -> tuple[str | None, ...]:
+    def _groups(self, model: VendorModel) -> tuple[str | None, ...]:
         return (None, model.status) if self._shows(model) else ()
 
     def _slice(self, keys: list[str], offset: int, limit: int) -> list[str]:
@@ -94,7 +94,7 @@ class Listing:
         end = max(0, len(keys) - offset)
         return keys[max(0, end - limit) : end][::-1]
 
-    def _as_of(self, past: dict[str, Model | None], status: str | None) -> list[str]:
+    def _as_of(self, past: dict[str, VendorModel | None], status: str | None) -> list[str]:
         """The keys as they were when the models of `past` stood so."""
         keys = self._keys.get(status, []).copy()
         for model_id, was in past.items():
@@ -105,7 +105,7 @@ class Listing:
                 insort(keys, was.key)
         return keys
 
-    def _stood(self, key: str, past: dict[str, Model | None]) -> Model:
+    def _model_at(self, key: str, past: dict[str, VendorModel | None]) -> VendorModel:
         return past.get(id_of(key)) or self._models[id_of(key)]
 
 

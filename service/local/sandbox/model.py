@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
-    from service.local.sandbox.account import Organization
+    from service.local.sandbox.account import VendorOrganization
 
     # Milliseconds since 1970 in UTC: everything in the sandbox tells the time by one of these.
     Clock = Callable[[], int]
@@ -21,7 +21,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NAIVE_EPOCH = EPOCH.replace(tzinfo=None)
 
 
-class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, gc=False):
+class VendorModel(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, gc=False):
     """One headshot session. Times of the vendor's are text as the API writes it; `due` is in milliseconds.
 
     The patterns of id and creation time hold together what `key` relies on.
@@ -86,7 +86,7 @@ def object_id(rng: Random, created: int) -> str:
     return f"{created // 1000:08x}{rng.getrandbits(64):016x}"
 
 
-def row(model: Model, teams: Mapping[str, str]) -> dict[str, Any]:
+def row(model: VendorModel, teams: Mapping[str, str]) -> dict[str, Any]:
     """An element of the list, as the vendor's page on models shows it."""
     return {
         "id": model.id,
@@ -102,12 +102,12 @@ def row(model: Model, teams: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def details(model: Model, teams: Mapping[str, str]) -> dict[str, Any]:
+def details(model: VendorModel, teams: Mapping[str, str]) -> dict[str, Any]:
     """The single GET's model, without the login link."""
     return row(model, teams) | {"photoCount": model.photo_count, "favoritePhotoId": model.favorite_photo_id}
 
 
-def webhook_object(model: Model, organization_id: str) -> dict[str, Any]:
+def webhook_object(model: VendorModel, organization_id: str) -> dict[str, Any]:
     """The `object` of a webhook: other fields than the API's, and no e-mail, team, count or favourite."""
     return {
         "_id": model.id,
@@ -124,7 +124,7 @@ def webhook_object(model: Model, organization_id: str) -> dict[str, Any]:
     }
 
 
-def truth(model: Model, organization: Organization) -> dict[str, Any]:
+def truth(model: VendorModel, organization: VendorOrganization) -> dict[str, Any]:
     """Everything about a model, for tests to compare with: the fields of all three forms, and whether it vanished."""
     known = details(model, organization.team_names) | webhook_object(model, organization.id)
     del known["_id"]

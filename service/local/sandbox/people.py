@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.local.sandbox.lifecycle import FLOW, LIFETIME_MS, PHOTO_COUNTS, stay
-from service.local.sandbox.model import Model, iso, object_id
+from service.local.sandbox.lifecycle import FLOW, LIFETIME_MS, PHOTO_COUNTS, status_duration_ms
+from service.local.sandbox.model import VendorModel, iso, object_id
 
 if TYPE_CHECKING:
     from collections.abc import Container
     from random import Random
 
-    from service.local.sandbox.account import Organization
+    from service.local.sandbox.account import VendorOrganization
 
 # By trigger, the vendor's word for the chosen gender.
 FIRST_NAMES = {
@@ -45,7 +45,7 @@ class Person(NamedTuple):
     trigger: str
 
 
-class People:
+class PersonGenerator:
     """Draws people with addresses that nobody has yet."""
 
     def __init__(self, rng: Random, domain: str) -> None:
@@ -73,7 +73,9 @@ def draw_trigger(rng: Random) -> str:
     return rng.choice(tuple(FIRST_NAMES))
 
 
-def population(size: int, organization: Organization, rng: Random, *, now: int, speed: float) -> list[Model]:
+def population(
+    size: int, organization: VendorOrganization, rng: Random, *, now: int, speed: float
+) -> list[VendorModel]:
     """So many models that exist already, none of them deleted, spread over the last 400 days.
 
     Args:
@@ -83,19 +85,21 @@ def population(size: int, organization: Organization, rng: Random, *, now: int, 
         now: milliseconds; those under way began within a lifetime before it.
         speed: how fast the lives of those under way go on.
     """
-    people = People(rng, organization.domain)
+    people = PersonGenerator(rng, organization.domain)
     statuses = rng.choices(list(MIX), list(MIX.values()), k=size)
     return [_settled(people.draw(()), status, organization, rng, now=now, speed=speed) for status in statuses]
 
 
-def _settled(person: Person, status: str, organization: Organization, rng: Random, *, now: int, speed: float) -> Model:
+def _settled(
+    person: Person, status: str, organization: VendorOrganization, rng: Random, *, now: int, speed: float
+) -> VendorModel:
     under_way = status in FLOW
     # Half of what moves moves fast, so that somebody who looks on sees it.
     is_development = under_way and rng.random() < 0.5
     lifetime = LIFETIME_MS[is_development]
     created = now - (rng.randrange(lifetime * 3 // 4) if under_way else rng.randrange(2 * lifetime, AGE_MS))
     is_active = status == "active"
-    return Model(
+    return VendorModel(
         id=object_id(rng, created),
         uid=f"anon_{rng.getrandbits(48):012x}",
         email=person.email,
@@ -109,10 +113,12 @@ def _settled(person: Person, status: str, organization: Organization, rng: Rando
         invite_expires_at=iso(created + INVITATION_MS),
         photo_count=rng.choice(PHOTO_COUNTS) if is_active else 0,
         favorite_photo_id=object_id(rng, created + lifetime) if is_active and rng.random() < 0.6 else None,
-        due=now + int(rng.random() * stay(status, rng, speed, is_development=is_development)) if under_way else None,
+        due=now + int(rng.random() * status_duration_ms(status, rng, speed, is_development=is_development))
+        if under_way
+        else None,
     )
 
 
-def draw_team(organization: Organization, rng: Random) -> str | None:
+def draw_team(organization: VendorOrganization, rng: Random) -> str | None:
     """One of the teams; one in nine people has none."""
     return rng.choice((*(team.id for team in organization.teams), None))

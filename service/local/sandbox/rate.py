@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 UNLIMITED = 1_000_000
 
 
-class Grant(NamedTuple):
+class RateDecision(NamedTuple):
     """What one request was told; `reset` is the end of the window in milliseconds."""
 
     allowed: bool
@@ -30,7 +30,7 @@ class Grant(NamedTuple):
         }
 
 
-class Window:
+class RateWindow:
     """Counts requests; a window begins with the first request after the last one ended."""
 
     def __init__(self, switches: Switches) -> None:
@@ -38,19 +38,19 @@ class Window:
         self._used = 0
         self._reset = 0
 
-    def take(self, now: int) -> Grant:
+    def take(self, now: int) -> RateDecision:
         """Ask for one request at `now` (milliseconds). One that is refused costs nothing."""
-        grant = self.look(now)
+        grant = self.peek(now)
         if grant.allowed:
             self._used += 1
             return grant._replace(remaining=grant.remaining - 1)
         return grant
 
-    def look(self, now: int) -> Grant:
+    def peek(self, now: int) -> RateDecision:
         """What `take` would answer, and what is left before it."""
         if now >= self._reset:
             self._used, self._reset = 0, now + int(self._switches.rate_window * 1000)
         unlimited = self._switches.rate == 0
         limit = UNLIMITED if unlimited else self._switches.rate
         remaining = max(0, limit - self._used)
-        return Grant(unlimited or remaining > 0, limit, remaining, self._reset)
+        return RateDecision(unlimited or remaining > 0, limit, remaining, self._reset)

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.local.sandbox.model import Model
+    from service.local.sandbox.model import VendorModel
 
 # The longest lag that the switch allows; older notes are of no use to anyone.
 LONGEST_MS = 60_000
@@ -16,17 +16,17 @@ class Replica:
     """Notes what each change replaced, for as long as a replica may lag."""
 
     def __init__(self) -> None:
-        self._notes: deque[tuple[int, str, Model | None]] = deque()
+        self._notes: deque[tuple[int, str, VendorModel | None]] = deque()
 
-    def note(self, now: int, model_id: str, replaced: Model | None) -> None:
+    def record_change(self, now: int, model_id: str, replaced: VendorModel | None) -> None:
         """Remember that a model changed at `now` (milliseconds); None says that it did not exist before."""
         while self._notes and self._notes[0][0] < now - LONGEST_MS:
             self._notes.popleft()
         self._notes.append((now, model_id, replaced))
 
-    def as_of(self, moment: int) -> dict[str, Model | None]:
+    def as_of(self, moment: int) -> dict[str, VendorModel | None]:
         """What has changed since, by id, each as it stood at that moment (milliseconds)."""
-        past: dict[str, Model | None] = {}
+        past: dict[str, VendorModel | None] = {}
         for changed_at, model_id, replaced in reversed(self._notes):
             if changed_at <= moment:
                 break

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from random import Random
 
     from service.local.sandbox.account import Account
-    from service.local.sandbox.events import Event
+    from service.local.sandbox.events import VendorEvent
     from service.local.sandbox.model import Clock
     from service.local.sandbox.switches import Switches
 
 # Before each try; the second, third and fourth follow 5 minutes, 15 minutes and an hour after the one before.
-WAITS_MS = (0, 300_000, 900_000, 3_600_000)
-AT_ONCE = 16
+RETRY_DELAYS_MS = (0, 300_000, 900_000, 3_600_000)
+MAX_CONCURRENT = 16
 TIMEOUT = urllib3.Timeout(connect=5, read=10)
 
 
-class Delivery(msgspec.Struct, kw_only=True):
+class VendorDelivery(msgspec.Struct, kw_only=True):
     """An event on its way: up to four requests with the same body.
 
     Attributes:
@@ -55,14 +55,14 @@ class Counts(msgspec.Struct):
     lost: int = 0
 
 
-class Sender:
+class VendorSender:
     """Sends what is due, up to 16 at a time and in no promised order."""
 
     def __init__(self, account: Account, switches: Switches, rng: Random, clock: Clock) -> None:
         self.counts = Counts()
-        self.waiting: dict[int, Delivery] = {}
+        self.waiting: dict[int, VendorDelivery] = {}
         # What the kept state does not know yet; None is a delivery that is done with.
-        self.touched: dict[int, Delivery | None] = {}
+        self.unsaved: dict[int, VendorDelivery | None] = {}
         self._account = account
         self._switches = switches
         self._rng = rng
@@ -70,15 +70,15 @@ class Sender:
         self._agenda: list[tuple[int, int]] = []
         self._last = 0
         self._woken = gevent.event.Event()
-        self._hands = gevent.pool.Pool(AT_ONCE)
-        self._http = urllib3.PoolManager(maxsize=AT_ONCE, retries=False, timeout=TIMEOUT)
+        self._hands = gevent.pool.Pool(MAX_CONCURRENT)
+        self._http = urllib3.PoolManager(maxsize=MAX_CONCURRENT, retries=False, timeout=TIMEOUT)
 
-    def load(self, deliveries: Iterable[Delivery]) -> None:
+    def load(self, deliveries: Iterable[VendorDelivery]) -> None:
         """Take over what the last process had still to send."""
         for delivery in deliveries:
             self._schedule(delivery)
 
-    def queue(self, events: Iterable[Event]) -> None:
+    def queue(self, events: Iterable[VendorEvent]) -> None:
         """Send events, with what the switches loss, duplicates and reorder make of it."""
         for event in events if self._account.webhook_url else ():
             if self._rng.random() < self._switches.loss:
@@ -90,7 +90,9 @@ class Sender:
 
     def send(self, body: str, *, after: float = 0.0, stamp: int | None = None) -> None:
         """Send a body so many seconds from now, signed for this timestamp (by default that of the try)."""
-        self._schedule(Delivery(number=self._last + 1, body=body, due=self._clock() + int(after * 1000), stamp=stamp))
+        self._schedule(
+            VendorDelivery(number=self._last + 1, body=body, due=self._clock() + int(after * 1000), stamp=stamp)
+        )
 
     def run(self) -> None:
         """Send what becomes due, for ever."""
@@ -102,23 +104,23 @@ class Sender:
             pause = (self._agenda[0][0] - self._clock()) / 1000 if self._agenda else None
             self._woken.wait(pause if pause is None else max(0.0, pause))
 
-    def give_up(self) -> None:
+    def cancel_all(self) -> None:
         """Break off every request that is under way."""
         self._hands.kill()
 
-    def _schedule(self, delivery: Delivery) -> None:
+    def _schedule(self, delivery: VendorDelivery) -> None:
         self._last = max(self._last, delivery.number)
-        self.waiting[delivery.number] = self.touched[delivery.number] = delivery
+        self.waiting[delivery.number] = self.unsaved[delivery.number] = delivery
         heapq.heappush(self._agenda, (delivery.due, delivery.number))
         self._woken.set()
 
-    def _body(self, event: Event) -> str:
+    def _body(self, event: VendorEvent) -> str:
         form = self._switches.webhook_form
         if form == "mixed":
             form = self._rng.choice(("full", "bare"))
         return full_body(event) if form == "full" else bare_body(event)
 
-    def _try(self, delivery: Delivery) -> None:
+    def _try(self, delivery: VendorDelivery) -> None:
         now = self._clock()
         first = delivery.stamp if self._switches.retry_signing == "first" or delivery.tries == 0 else None
         stamp = first or now // 1000
@@ -130,16 +132,16 @@ class Sender:
             self._forget(delivery)
             return
         self.counts.refused += 1
-        if delivery.tries == len(WAITS_MS):
+        if delivery.tries == len(RETRY_DELAYS_MS):
             self.counts.given_up += 1
             self._forget(delivery)
             return
-        delivery.due = self._clock() + int(WAITS_MS[delivery.tries] / self._switches.speed)
+        delivery.due = self._clock() + int(RETRY_DELAYS_MS[delivery.tries] / self._switches.speed)
         self._schedule(delivery)
 
-    def _forget(self, delivery: Delivery) -> None:
+    def _forget(self, delivery: VendorDelivery) -> None:
         del self.waiting[delivery.number]
-        self.touched[delivery.number] = None
+        self.unsaved[delivery.number] = None
 
     def _is_acknowledged(self, body: bytes, stamp: int) -> bool:
         """One request: any 2xx acknowledges. A new connection each, for one that was kept may be closed by now."""
@@ -151,12 +153,12 @@ class Sender:
             "X-HeadshotPro-Timestamp": str(stamp),
         }
         try:
-            answer = self._http.request(
+            json_response = self._http.request(
                 "POST", self._account.webhook_url or "", body=body, headers=headers, redirect=False
             )
         except urllib3.exceptions.HTTPError:
             return False
-        return 200 <= answer.status < 300
+        return 200 <= json_response.status < 300
 
 
 def signature(secret: str, stamp: int, body: bytes) -> str:

@@ -14,7 +14,7 @@ import gevent.event
 from flask import Flask
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
-from service.errors import EmbeddedError
+from service.errors import LocalServerError
 from service.local.sandbox import api, control
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ PARENT_CHECK = 0.5
 def create_app(sandbox: Sandbox, replace: Callable[[Sandbox], None]) -> Flask:
     """The WSGI application of one sandbox; `replace` puts another sandbox in its place."""
     app = Flask(__name__, static_folder=None)
-    app.register_blueprint(api.Api(sandbox).blueprint())
+    app.register_blueprint(api.VendorApi(sandbox).blueprint())
     app.register_blueprint(control.Control(sandbox, replace).blueprint())
     return app
 
 
-class Stage:
+class SandboxServer:
     """The sandbox that is served now, with its sender and its ticking clock; a WSGI application.
 
     Args:
@@ -59,7 +59,7 @@ class Stage:
     def clear(self) -> None:
         """End sender and clock."""
         gevent.killall(self._parts)
-        self.sandbox.sender.give_up()
+        self.sandbox.sender.cancel_all()
 
     def _show(self, sandbox: Sandbox) -> None:
         self.sandbox, self._app = sandbox, create_app(sandbox, self.replace)
@@ -80,15 +80,15 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
         with_parent: end when the process that started this one does.
 
     Raises:
-        EmbeddedError: the port is taken. What breaks a part of the sandbox ends it and is raised as it is.
+        LocalServerError: the port is taken. What breaks a part of the sandbox ends it and is raised as it is.
     """
     over: gevent.event.AsyncResult[None] = gevent.event.AsyncResult()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, over.set)
-    stage = Stage(sandbox, over)
+    stage = SandboxServer(sandbox, over)
     server = _listen(stage, host, port)
     if with_parent:
-        gevent.spawn(_outlive_nobody, os.getppid(), over)
+        gevent.spawn(_stop_with_parent, os.getppid(), over)
     _announce(sandbox, host, server.server_port)
     try:
         over.get()
@@ -98,7 +98,7 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
         stage.sandbox.close()
 
 
-def _listen(stage: Stage, host: str, port: int) -> WSGIServer:
+def _listen(stage: SandboxServer, host: str, port: int) -> WSGIServer:
     def connected(connection: socket.socket, *rest: Any) -> WSGIHandler:
         # pywsgi writes head and body apart: without this the body waits for the head's acknowledgement.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -117,7 +117,7 @@ def _listen(stage: Stage, host: str, port: int) -> WSGIServer:
     try:
         server.start()
     except OSError as error:
-        raise EmbeddedError(f"the sandbox cannot listen on {host}:{port}: {error.strerror}") from None
+        raise LocalServerError(f"the sandbox cannot listen on {host}:{port}: {error.strerror}") from None
     return server
 
 
@@ -130,11 +130,11 @@ def _announce(sandbox: Sandbox, host: str, port: int) -> None:
 def _tick(sandbox: Sandbox) -> None:
     while True:
         sandbox.life.advance()
-        sandbox.settle()
+        sandbox.flush()
         gevent.sleep(TICK)
 
 
-def _outlive_nobody(parent: int, over: gevent.event.AsyncResult[None]) -> None:
+def _stop_with_parent(parent: int, over: gevent.event.AsyncResult[None]) -> None:
     """Asking again and again works on every system, and whichever thread of the parent started us."""
     while os.getppid() == parent:
         gevent.sleep(PARENT_CHECK)

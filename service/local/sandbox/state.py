@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from service.errors import EmbeddedError, SettingsError
+from service.errors import LocalServerError, SettingsError
 from service.local.sandbox.account import Account
-from service.local.sandbox.model import Model
-from service.local.sandbox.sender import Delivery
+from service.local.sandbox.model import VendorModel
+from service.local.sandbox.sender import VendorDelivery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,28 +24,28 @@ create table if not exists deliveries (id integer primary key, row blob not null
 """
 
 
-class Kept(NamedTuple):
+class VendorState(NamedTuple):
     account: Account
-    models: list[Model]
-    deliveries: list[Delivery]
+    models: list[VendorModel]
+    deliveries: list[VendorDelivery]
 
 
-class Keep:
+class StateFile:
     """One file that one process owns.
 
     Args:
         path: made where it is missing, with its folder.
-        patience: seconds to wait for a process that still has it.
+        timeout: seconds to wait for a process that still has it.
 
     Raises:
-        EmbeddedError: another process has it open.
+        LocalServerError: another process has it open.
         SettingsError: it is not such a file, or cannot be made.
     """
 
-    def __init__(self, path: Path, patience: float = 2.0) -> None:
+    def __init__(self, path: Path, timeout: float = 2.0) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = sqlite3.connect(path, timeout=patience, isolation_level=None)
+            self._file = sqlite3.connect(path, timeout=timeout, isolation_level=None)
             self._file.execute("pragma locking_mode = exclusive")
             self._file.execute("pragma journal_mode = wal")
             # A kill loses nothing that was committed; only a power cut could, and the sandbox is a toy.
@@ -53,7 +53,7 @@ class Keep:
             self._file.executescript(TABLES)
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
-                raise EmbeddedError(f"{path} is in use by another sandbox: end that one first") from None
+                raise LocalServerError(f"{path} is in use by another sandbox: end that one first") from None
             raise SettingsError(f"the state file {path} cannot be opened: {error}") from None
         except sqlite3.DatabaseError:
             raise SettingsError(f"the state file {path} is no file of the sandbox's") from None
@@ -61,7 +61,7 @@ class Keep:
             raise SettingsError(f"the state file {path} cannot be opened: {error.strerror}") from None
         self._account = b""
 
-    def load(self) -> Kept | None:
+    def load(self) -> VendorState | None:
         """What the last process kept, or None where the file is new.
 
         Raises:
@@ -71,11 +71,13 @@ class Keep:
             accounts = self._rows("account", Account)
             if not accounts:
                 return None
-            return Kept(accounts[0], self._rows("models", Model), self._rows("deliveries", Delivery))
+            return VendorState(accounts[0], self._rows("models", VendorModel), self._rows("deliveries", VendorDelivery))
         except msgspec.DecodeError as error:
             raise SettingsError(f"the state file is another version's, delete it to begin anew: {error}") from None
 
-    def write(self, account: Account, models: Mapping[str, Model], deliveries: Mapping[int, Delivery | None]) -> None:
+    def write(
+        self, account: Account, models: Mapping[str, VendorModel], deliveries: Mapping[int, VendorDelivery | None]
+    ) -> None:
         """Keep what has changed, in one transaction; a delivery that is None is done with."""
         encode = msgspec.json.encode
         row = encode(account)

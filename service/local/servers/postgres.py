@@ -11,12 +11,12 @@ from urllib.parse import quote
 
 import psycopg
 
-from service.errors import EmbeddedError
+from service.errors import LocalServerError
 from service.local.servers.binaries import find_postgres
 from service.local.servers.folder import ServerFolder, write_private
-from service.local.servers.privilege import Disguise, disguise, hand_over
+from service.local.servers.privilege import UserSwitch, change_owner, find_user_switch
 from service.local.servers.process import ADDRESS, Server
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
     import signal
@@ -35,7 +35,7 @@ SETTINGS = {
     "log_connections": "off",
 }
 # For data that nobody misses after a crash of the machine. One of the server alone loses nothing, as ever.
-CARELESS = {
+NON_DURABLE_SETTINGS = {
     "fsync": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -47,14 +47,16 @@ class Postgres(Server):
     """A PostgreSQL server with one database and one user of that name, `headshotpro`; see `Server`."""
 
     # Fast shutdown, then immediate shutdown.
-    endings: ClassVar = ((SIGINT, 2.0), (SIGQUIT, 1.0))
+    stop_signals: ClassVar = ((SIGINT, 2.0), (SIGQUIT, 1.0))
     # Immediate: nothing that a client does may keep an orphan alive, and recovery loses no commit.
-    orphaned: ClassVar[signal.Signals] = SIGQUIT
+    parent_death_signal: ClassVar[signal.Signals] = SIGQUIT
 
-    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool, way: Disguise) -> None:
+    def __init__(
+        self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool, way: UserSwitch
+    ) -> None:
         super().__init__(folder, binary, port)
         self._durable = durable
-        self._way = way
+        self._user_switch = way
 
     @classmethod
     def start(
@@ -64,7 +66,7 @@ class Postgres(Server):
         port: int | None = None,
         durable: bool = True,
         force_wheels: bool = False,
-        way: Disguise | None = None,
+        way: UserSwitch | None = None,
     ) -> Self:
         """Start the server of a folder, with the database `headshotpro` in it.
 
@@ -76,11 +78,11 @@ class Postgres(Server):
             way: how root runs it as another user; by default the first that works.
 
         Raises:
-            EmbeddedError: it cannot be started; the message says why and what to do.
+            LocalServerError: it cannot be started; the message says why and what to do.
         """
         place = ServerFolder(folder)
         binary = find_postgres(place.record(), force_wheels=force_wheels)
-        return cls(place, binary, port, durable=durable, way=way or disguise()).boot()
+        return cls(place, binary, port, durable=durable, way=way or find_user_switch()).boot()
 
     def boot(self) -> Self:
         """Start it, see `Server.boot`, and make the database where it is missing."""
@@ -118,7 +120,7 @@ class Postgres(Server):
 
     def _prepare(self) -> None:
         write_private(self.folder.path / "pgpass", f"{ADDRESS}:*:*:{USER}:{self._password}\n")
-        hand_over(self._way, [self.folder.data])
+        change_owner(self._user_switch, [self.folder.data])
         if self.folder.data.exists():
             # We hold the folder's lock, so no server runs: a crash left it, and its number may be another's now.
             (self.folder.data / "postmaster.pid").unlink(missing_ok=True)
@@ -130,17 +132,17 @@ class Postgres(Server):
         half = self.folder.path / "data.new"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(mode=0o700)
-        hand_over(self._way, [half])
+        change_owner(self._user_switch, [half])
         command: list[str | Path] = [self.binary.program.with_name("initdb"), "-D", half, *self._initdb_options()]
         done = subprocess.run(
-            [*self._way.prefix, *leashed(command, SIGKILL)],
+            [*self._user_switch.prefix, *die_with_parent(command, SIGKILL)],
             capture_output=True,
             text=True,
             check=False,
             cwd=self.folder.path,
         )
         if done.returncode != 0:
-            raise EmbeddedError(f"initdb failed in {half}: {done.stderr.strip()[-2000:]}")
+            raise LocalServerError(f"initdb failed in {half}: {done.stderr.strip()[-2000:]}")
         half.rename(self.folder.data)
 
     def _initdb_options(self) -> list[str]:
@@ -154,12 +156,12 @@ class Postgres(Server):
         return [f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={passfile}", *options]
 
     def _command(self) -> list[str]:
-        settings = {**SETTINGS, **({} if self._durable else CARELESS), "port": str(self.port)}
+        settings = {**SETTINGS, **({} if self._durable else NON_DURABLE_SETTINGS), "port": str(self.port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binary.program, "-D", self.folder.data, *options]
-        return [*self._way.prefix, *leashed(command, self.orphaned)]
+        return [*self._user_switch.prefix, *die_with_parent(command, self.parent_death_signal)]
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             psycopg.connect(self.url_of("postgres"), connect_timeout=2).close()
         except psycopg.OperationalError:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.errors import EmbeddedError
+from service.errors import LocalServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ NOBODY = 65534
 CAPABILITIES = "+dac_override,+dac_read_search"
 
 
-class Disguise(NamedTuple):
+class UserSwitch(NamedTuple):
     """A way to run a command as somebody other than root.
 
     Attributes:
@@ -30,9 +30,9 @@ class Disguise(NamedTuple):
 
 
 # In a user namespace of its own the command sees itself as nobody and stays root outside: no file needs a new owner.
-NAMESPACE = Disguise(("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--"), owner=0)
+NAMESPACE = UserSwitch(("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}", "--"), owner=0)
 # Containers often forbid those. There it runs as nobody who keeps root's right to pass closed folders.
-AS_NOBODY = Disguise(
+AS_NOBODY = UserSwitch(
     (
         "setpriv",
         f"--reuid={NOBODY}",
@@ -44,38 +44,38 @@ AS_NOBODY = Disguise(
     ),
     owner=NOBODY,
 )
-PLAIN = Disguise((), owner=os.geteuid())
+PLAIN = UserSwitch((), owner=os.geteuid())
 
 
-def disguise() -> Disguise:
+def find_user_switch() -> UserSwitch:
     """The first way that works here; no disguise for anybody but root.
 
     Raises:
-        EmbeddedError: root has no way to be somebody else.
+        LocalServerError: root has no way to be somebody else.
     """
     if os.geteuid() != 0:
         return PLAIN
-    for way in (NAMESPACE, AS_NOBODY):
-        if _works(way):
-            return way
-    raise EmbeddedError(
+    for user_switch in (NAMESPACE, AS_NOBODY):
+        if _works(user_switch):
+            return user_switch
+    raise LocalServerError(
         "PostgreSQL refuses to run as root, and here root may neither make a user namespace (unshare) "
         "nor become nobody (setpriv): run as another user, or set DATABASE_URL"
     )
 
 
-def hand_over(way: Disguise, paths: Iterable[Path]) -> None:
+def change_owner(user_switch: UserSwitch, paths: Iterable[Path]) -> None:
     """Give files to the user that the server runs as, where they belong to another."""
     for path in paths:
-        if path.exists() and path.lstat().st_uid != way.owner:
+        if path.exists() and path.lstat().st_uid != user_switch.owner:
             for place, _folders, files in os.walk(path):
                 for name in ("", *files):
-                    os.chown(os.path.join(place, name), way.owner, -1, follow_symlinks=False)  # noqa: PTH118
-            os.chown(path, way.owner, -1, follow_symlinks=False)
+                    os.chown(os.path.join(place, name), user_switch.owner, -1, follow_symlinks=False)  # noqa: PTH118
+            os.chown(path, user_switch.owner, -1, follow_symlinks=False)
 
 
-def _works(way: Disguise) -> bool:
-    place = shutil.which(way.prefix[0])
+def _works(user_switch: UserSwitch) -> bool:
+    place = shutil.which(user_switch.prefix[0])
     if place is None:
         return False
-    return subprocess.run([*way.prefix, "true"], capture_output=True, check=False).returncode == 0
+    return subprocess.run([*user_switch.prefix, "true"], capture_output=True, check=False).returncode == 0

@@ -10,8 +10,8 @@ import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from service.errors import EmbeddedError
-from service.local.servers.folder import last_words, open_log, take_lock
+from service.errors import LocalServerError
+from service.local.servers.folder import acquire_lock, log_tail, open_log
 
 if TYPE_CHECKING:
     import signal
@@ -26,7 +26,7 @@ START_SECONDS = 60.0
 PORT_TAKEN = "address already in use"
 
 
-def is_free(port: int, address: str = ADDRESS) -> bool:
+def is_port_free(port: int, address: str = ADDRESS) -> bool:
     """Whether a server could listen on this port now; an empty address means all of the machine's."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -58,9 +58,9 @@ class Server(ABC):
     """
 
     # What asks the server to end, gentlest first, and how long each is given, in seconds.
-    endings: ClassVar[tuple[tuple[signal.Signals, float], ...]]
+    stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]]
     # What it is sent when the process that started it is gone.
-    orphaned: ClassVar[signal.Signals]
+    parent_death_signal: ClassVar[signal.Signals]
 
     def __init__(self, folder: ServerFolder, binary: Binary, port: int | None) -> None:
         self.folder = folder
@@ -90,7 +90,7 @@ class Server(ABC):
         """The command line for `self.port`."""
 
     @abstractmethod
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         """Whether the server takes requests, with our password."""
 
     @property
@@ -107,28 +107,28 @@ class Server(ABC):
         """Start it and wait until it answers.
 
         Raises:
-            EmbeddedError: it did not start; the message holds the end of its log.
+            LocalServerError: it did not start; the message holds the end of its log.
         """
         for wish in self._ports():
             self.port = wish
             said = self._launch()
             if said is None:
                 self._wanted = self.port
-                self.folder.remember(self.binary.remembered(self.port))
+                self.folder.write_record(self.binary.to_record(self.port))
                 return self
             if PORT_TAKEN not in said.lower():
                 break
-        raise EmbeddedError(f"{self.name} did not start from {self.folder.path}: {said or 'it said nothing'}")
+        raise LocalServerError(f"{self.name} did not start from {self.folder.path}: {said or 'it said nothing'}")
 
     def stop(self) -> None:
         """End it, gently at first, and wait until it has ended; nothing happens when it is not running."""
         process, self._process = self._process, None
         if process is None:
             return
-        for ending, patience in self.endings:
+        for ending, timeout in self.stop_signals:
             process.send_signal(ending)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(patience)
+                process.wait(timeout)
                 return
         process.kill()
         process.wait()
@@ -154,12 +154,12 @@ class Server(ABC):
     def _ports(self) -> list[int]:
         if self._wanted is not None:
             return [self._wanted]
-        last = [self._last_port] if self._last_port and is_free(self._last_port) else []
+        last = [self._last_port] if self._last_port and is_port_free(self._last_port) else []
         return last + [free_port() for _ in range(3)]
 
     def _launch(self) -> str | None:
         """Start the process; None once it answers, else what it said before it ended."""
-        lock = take_lock(self.folder.path)
+        lock = acquire_lock(self.folder.path)
         try:
             self._prepare()
             log = open_log(self.folder.log)
@@ -194,11 +194,11 @@ class Server(ABC):
         process = self._process
         deadline = time.monotonic() + START_SECONDS
         while process is not None and process.poll() is None:
-            if self._answers():
+            if self._is_ready():
                 return None
             if time.monotonic() > deadline:
                 self.stop()
-                return f"no answer in {START_SECONDS:.0f} s; {last_words(self.folder.log, since)}"
+                return f"no answer in {START_SECONDS:.0f} s; {log_tail(self.folder.log, since)}"
             time.sleep(0.02)
         self._process = None
-        return last_words(self.folder.log, since)
+        return log_tail(self.folder.log, since)

@@ -10,7 +10,7 @@ import redis
 from service.local.servers.binaries import find_valkey
 from service.local.servers.folder import ServerFolder, write_private
 from service.local.servers.process import ADDRESS, Server
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
     import signal
@@ -36,8 +36,8 @@ daemonize no
 class Valkey(Server):
     """A Valkey server, or a Redis where the machine has that one; see `Server`."""
 
-    endings: ClassVar = ((SIGTERM, 1.5),)
-    orphaned: ClassVar[signal.Signals] = SIGTERM
+    stop_signals: ClassVar = ((SIGTERM, 1.5),)
+    parent_death_signal: ClassVar[signal.Signals] = SIGTERM
 
     def __init__(self, folder: ServerFolder, binary: Binary, port: int | None, *, sync: Sync) -> None:
         super().__init__(folder, binary, port)
@@ -54,7 +54,7 @@ class Valkey(Server):
             force_wheels: never use a server that is installed on the machine.
 
         Raises:
-            EmbeddedError: it cannot be started; the message says why and what to do.
+            LocalServerError: it cannot be started; the message says why and what to do.
         """
         place = ServerFolder(folder)
         binary = find_valkey(place.record(), force_wheels=force_wheels)
@@ -81,9 +81,9 @@ class Valkey(Server):
         folder = '"' + str(self.folder.data).replace("\\", "\\\\").replace('"', '\\"') + '"'
         text = CONFIG.format(address=ADDRESS, port=self.port, password=self._password, folder=folder, sync=self._sync)
         write_private(config, text)
-        return leashed([self.binary.program, config], self.orphaned)
+        return die_with_parent([self.binary.program, config], self.parent_death_signal)
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         with redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2) as client:
             try:
                 return bool(client.ping())

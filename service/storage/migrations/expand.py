@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
 
 
-class Limits(NamedTuple):
+class MigrationLimits(NamedTuple):
     """How long a migration may be in the way of older code.
 
     Attributes:
@@ -81,8 +81,8 @@ def _is_valid(name: str) -> bool:
     return bool(op.get_bind().execute(statement, {"name": f"{SCHEMA}.{name}"}).scalar())
 
 
-def _limits(context: MigrationContext) -> Limits | None:
-    limits: Limits | None = context.opts["limits"]
+def _limits(context: MigrationContext) -> MigrationLimits | None:
+    limits: MigrationLimits | None = context.opts["limits"]
     return limits
 
 

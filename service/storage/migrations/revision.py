@@ -54,7 +54,7 @@ def check(engine: Engine) -> str:
 
     Raises:
         SchemaOutdated: it is older than the code.
-        StorageUnavailable: Postgres cannot be reached.
+        PostgresUnavailable: Postgres cannot be reached.
     """
     with database.transaction(engine) as connection:
         found = known(connection)

@@ -14,9 +14,9 @@ from sqlalchemy import event, text
 
 from service.errors import MirrorError
 from service.storage import database, reader
-from service.storage.migrations.expand import Limits
+from service.storage.migrations.expand import MigrationLimits
 from service.storage.migrations.revision import known, location, newest, revisions
-from service.storage.migrations.waiting import MIGRATION_LOCK, again_and_again, indexes_told, turn
+from service.storage.migrations.waiting import MIGRATION_LOCK, migration_lock, report_index_builds, retry_while_locked
 from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-LIMITS = Limits()
+LIMITS = MigrationLimits()
 # How long a migration waits in all, for its turn and then for locks that are in the way.
-PATIENCE_SECONDS = 1800.0
+MAX_WAIT_SECONDS = 1800.0
 # In time-outs of a lock: how long it rests between two tries, and how often it tells what it waits for.
-RESTS = 2
-TELLS = 5
+PAUSE_LOCK_TIMEOUTS = 2
+REPORT_LOCK_TIMEOUTS = 5
 
 # A DBA may have made it: even `CREATE SCHEMA IF NOT EXISTS` wants the right to make schemas.
-MAKE_SCHEMA = f"""
+CREATE_SCHEMA = f"""
 DO $$
 BEGIN
     IF to_regnamespace('{SCHEMA}') IS NULL THEN
@@ -43,12 +43,15 @@ $$
 """
 
 
-def _untold(line: str) -> None:
+def _ignore_report(line: str) -> None:
     """Stands in where nobody wants to know what was skipped or is waited for."""
 
 
 def migrate(
-    url: str, tell: Callable[[str], None] = _untold, limits: Limits = LIMITS, patience: float = PATIENCE_SECONDS
+    url: str,
+    report: Callable[[str], None] = _ignore_report,
+    limits: MigrationLimits = LIMITS,
+    max_wait: float = MAX_WAIT_SECONDS,
 ) -> str:
     """Bring the schema to the newest revision and let readers read it; a second migrator waits for the first.
 
@@ -57,45 +60,51 @@ def migrate(
 
     Args:
         url: `postgresql://` URL of the database.
-        tell: told in one line each what was skipped, what is waited for and what is tried again.
+        report: told in one line each what was skipped, what is waited for and what is tried again.
         limits: how long it may hold up others.
-        patience: seconds that it waits for its turn, and as many again for locks that others hold.
+        max_wait: seconds that it waits for its turn, and as many again for locks that others hold.
 
     Returns:
         The revision that the schema has now; one of newer code is left as it is.
 
     Raises:
         MirrorError: the database has another encoding than UTF8.
-        StorageUnavailable: Postgres cannot be reached, or somebody was in the way to the end.
+        PostgresUnavailable: Postgres cannot be reached, or somebody was in the way to the end.
     """
     engine = _engine(url, limits)
     try:
         _refuse_other_encodings(engine)
-        with turn(engine, tell, patience):
+        with migration_lock(engine, report, max_wait):
             with database.transaction(engine, None) as connection:
                 found = known(connection)
                 if found is None:
-                    _make(connection)
+                    _create_all(connection)
             if found in revisions()[:-1]:
-                with indexes_told(engine, tell, every=TELLS * limits.lock):
-                    again_and_again(lambda: _upgrade(engine, limits), engine, tell, patience, rest=RESTS * limits.lock)
+                with report_index_builds(engine, report, interval=REPORT_LOCK_TIMEOUTS * limits.lock):
+                    retry_while_locked(
+                        lambda: _upgrade(engine, limits),
+                        engine,
+                        report,
+                        max_wait,
+                        pause=PAUSE_LOCK_TIMEOUTS * limits.lock,
+                    )
             elif found not in (None, newest()):
                 # Newer code was here, and its release was rolled back: there is nothing to do.
                 return found
             with database.transaction(engine, None) as connection:
                 if skipped := reader.grant(connection):
-                    tell(skipped)
+                    report(skipped)
         return newest()
     finally:
         engine.dispose()
 
 
-def _engine(url: str, limits: Limits) -> Engine:
+def _engine(url: str, limits: MigrationLimits) -> Engine:
     """An engine for migrations: each of its transactions keeps to the limits, and to no snapshot."""
     engine = database.connect(url)
 
     @event.listens_for(engine, "begin")
-    def settle(connection: Connection) -> None:
+    def set_limits(connection: Connection) -> None:
         driver = connection.connection.driver_connection
         # Set for the session, it would stay behind in a pool's connection, for the next client.
         if driver is not None and not driver.autocommit:
@@ -116,17 +125,17 @@ def _refuse_other_encodings(engine: Engine) -> None:
         )
 
 
-def _make(connection: Connection) -> None:
+def _create_all(connection: Connection) -> None:
     """Make everything anew, in a transaction of the caller's."""
-    connection.execute(text(MAKE_SCHEMA))
+    connection.execute(text(CREATE_SCHEMA))
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
-def _upgrade(engine: Engine, limits: Limits) -> None:
+def _upgrade(engine: Engine, limits: MigrationLimits) -> None:
     """Go on from the revision that the schema has; Alembic begins and commits."""
-    with database.errors_of_ours(engine), engine.connect() as connection:
+    with database.translate_errors(engine), engine.connect() as connection:
         config = _config()
         config.attributes["connection"] = connection
         config.attributes["limits"] = limits
@@ -148,7 +157,7 @@ def script(since: str | None = None) -> str:
         config.attributes["limits"] = LIMITS
         command.upgrade(config, f"{since}:head", sql=True)
     readers = "".join(f"{statement.strip()};\n\n" for statement in reader.script())
-    return f"{output.getvalue()}\n-- Dashboards read as {reader.ROLE}\n\n{readers}"
+    return f"{output.getvalue()}\n-- Dashboards read as {reader.READER_ROLE}\n\n{readers}"
 
 
 # The lock of the session ends with it.

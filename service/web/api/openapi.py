@@ -12,14 +12,14 @@ from flask import Blueprint, Response, render_template
 
 from service import __version__
 from service.api.schemas import (
-    Created,
-    Deleted,
-    Error,
+    CreatedBody,
+    CreateModelBody,
+    DeletedBody,
+    ErrorBody,
     ListQuery,
-    ModelFeed,
-    ModelList,
-    SignUp,
-    SingleModel,
+    ModelFeedBody,
+    ModelListBody,
+    SingleModelBody,
     SingleQuery,
 )
 from service.web.response_headers import NOTHING
@@ -27,7 +27,7 @@ from service.web.response_headers import NOTHING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from service.api.schemas import Document
+    from service.api.schemas import ApiSchema
 
 MODELS = "/organization/models"
 MODEL = "/organization/models/{modelId}"
@@ -39,7 +39,7 @@ INTRODUCTION = (
 )
 
 # Status to what it means, as the vendor's pages have them and as ours does.
-MEANINGS = {
+STATUS_DESCRIPTIONS = {
     304: "Nothing has changed since the answer with this ETag",
     400: "INVALID_REQUEST, and on writes whatever else the upstream refuses with a 400",
     401: "UNAUTHORIZED: no bearer key of MIRROR_API_KEYS",
@@ -57,10 +57,10 @@ MEANINGS = {
     503: "UNAVAILABLE: a server of the mirror's, or its upstream key, is missing",
     504: "UPSTREAM_TIMEOUT: what the upstream did is not known yet",
 }
-FROM_UPSTREAM = (401, 403, 429, 500, 502, 503, 504)
+UPSTREAM_STATUSES = (401, 403, 429, 500, 502, 503, 504)
 
 
-class Description:
+class OpenApiEndpoint:
     """The document, made once, and the page."""
 
     def blueprint(self) -> Blueprint:
@@ -90,7 +90,7 @@ class Description:
     @cached_property
     def document(self) -> dict[str, Any]:
         """OpenAPI 3.1, whose schemas are JSON Schema 2020-12: just what msgspec makes."""
-        bodies = (ModelList, ModelFeed, SingleModel, SignUp, Created, Deleted, Error)
+        bodies = (ModelListBody, ModelFeedBody, SingleModelBody, CreateModelBody, CreatedBody, DeletedBody, ErrorBody)
         _, schemas = msgspec.json.schema_components(bodies, ref_template=REFERENCE)
         return {
             "openapi": "3.1.0",
@@ -112,13 +112,15 @@ def _list() -> dict[str, Any]:
         "description": "Newest first. With `updatedSince`: the feed of changes, each model as it is now.",
         "parameters": [*_parameters(ListQuery), _header("If-None-Match", "The ETag of an earlier answer.")],
         "responses": _responses(
-            (ModelList, ModelFeed), (304, 400, 401, 403, 410, 429, 503), headers=("ETag", "Age", "X-Mirror-Cursor")
+            (ModelListBody, ModelFeedBody),
+            (304, 400, 401, 403, 410, 429, 503),
+            headers=("ETag", "Age", "X-Mirror-Cursor"),
         ),
     }
 
 
 def _create() -> dict[str, Any]:
-    once = _header(
+    idempotency_key = _header(
         "Idempotency-Key",
         "The same key with the same body within 24 hours creates once.",
         {"minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
@@ -127,9 +129,9 @@ def _create() -> dict[str, Any]:
         "operationId": "createModel",
         "summary": "Create a model (whitelabel only)",
         "description": "Goes through to the upstream; its answer is in the mirror when it arrives.",
-        "parameters": [once],
-        "requestBody": {"required": True, "content": _content(SignUp)},
-        "responses": _responses((Created,), (400, 402, 404, 409, 413, 415, 422, *FROM_UPSTREAM)),
+        "parameters": [idempotency_key],
+        "requestBody": {"required": True, "content": _content(CreateModelBody)},
+        "responses": _responses((CreatedBody,), (400, 402, 404, 409, 413, 415, 422, *UPSTREAM_STATUSES)),
     }
 
 
@@ -138,7 +140,7 @@ def _get() -> dict[str, Any]:
         "operationId": "getModel",
         "summary": "Get model details",
         "parameters": [_model_id(), *_parameters(SingleQuery), _header("If-None-Match", "An ETag.")],
-        "responses": _responses((SingleModel,), (304, 400, 404, *FROM_UPSTREAM), headers=("ETag", "Age")),
+        "responses": _responses((SingleModelBody,), (304, 400, 404, *UPSTREAM_STATUSES), headers=("ETag", "Age")),
     }
 
 
@@ -148,11 +150,11 @@ def _delete() -> dict[str, Any]:
         "summary": "Delete a model for good",
         "description": "Goes through to the upstream; the mirror has a tombstone when the answer arrives.",
         "parameters": [_model_id()],
-        "responses": _responses((Deleted,), (400, 404, *FROM_UPSTREAM)),
+        "responses": _responses((DeletedBody,), (400, 404, *UPSTREAM_STATUSES)),
     }
 
 
-def _parameters(shape: type[Document]) -> list[dict[str, Any]]:
+def _parameters(shape: type[ApiSchema]) -> list[dict[str, Any]]:
     """The fields of a set of parameters, each with its schema, default and description."""
     _, components = msgspec.json.schema_components([shape], ref_template=REFERENCE)
     return [
@@ -178,19 +180,19 @@ def _model_id() -> dict[str, Any]:
 
 
 def _responses(
-    shapes: Sequence[type[Document]], errors: Iterable[int], headers: Iterable[str] = ()
+    shapes: Sequence[type[ApiSchema]], errors: Iterable[int], headers: Iterable[str] = ()
 ) -> dict[str, dict[str, Any]]:
     shown = {name: {"schema": {"type": "string"}} for name in headers}
     answers: dict[str, dict[str, Any]] = {
         "200": {"description": shapes[0].__doc__ or "", "content": _content(*shapes), "headers": shown}
     }
     for status in sorted(set(errors)):
-        answers[str(status)] = {"description": MEANINGS[status]}
+        answers[str(status)] = {"description": STATUS_DESCRIPTIONS[status]}
         if status != 304:
-            answers[str(status)]["content"] = _content(Error)
+            answers[str(status)]["content"] = _content(ErrorBody)
     return answers
 
 
-def _content(*shapes: type[Document]) -> dict[str, Any]:
+def _content(*shapes: type[ApiSchema]) -> dict[str, Any]:
     references = [{"$ref": REFERENCE.format(name=shape.__name__)} for shape in shapes]
     return {"application/json": {"schema": references[0] if len(references) == 1 else {"anyOf": references}}}

@@ -10,16 +10,16 @@ import structlog
 from flask import Blueprint, Response, g, request
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from service.api.fresh_reads import FreshReads
-from service.api.reads import Reader, reading_engine
-from service.api.writes import Writer
+from service.api.fresh_reads import FreshReadLimiter
+from service.api.reads import MirrorReader, read_only_engine
+from service.api.writes import UpstreamWriter
 from service.broker import inbox
 from service.broker.counters import Counters
 from service.broker.inbox import StaleModels
 from service.broker.jobs import JobQueue
 from service.config.api_keys import Scope
 from service.errors import (
-    CallRefused,
+    ApiRequestRejected,
     MirrorError,
     SchemaOutdated,
     Throttled,
@@ -27,77 +27,77 @@ from service.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from service.runtime import RESPONSE_TIMEOUT_SECONDS, Tally
+from service.runtime import RESPONSE_TIMEOUT_SECONDS, RequestCounter
 from service.storage import database
-from service.upstream.budget import Budget
+from service.upstream.budget import RequestBudget
 from service.upstream.client import UpstreamClient
-from service.web.api.openapi import Description
-from service.web.api.views import JSON, Calls
-from service.web.errors import error_answer
+from service.web.api.openapi import OpenApiEndpoint
+from service.web.api.views import JSON_CONTENT_TYPE, ModelViews
+from service.web.errors import error_response
 
 if TYPE_CHECKING:
     import redis
 
     from service.config import Settings
-    from service.web.auth import Admission
+    from service.web.auth import ApiKeyAuth
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v2/organization/models"
 
-# One process serves the door too, on the same thread. So few reads are in hand at a time; the others wait in line,
+# One process serves the endpoint too, on the same thread. So few reads are in hand at a time; the others wait in line,
 # where they cost nothing, and are sent away after a moment.
-CONNECTIONS = 2
-PATIENCE_SECONDS = 2.0
+READ_CONNECTIONS = 2
+POOL_TIMEOUT_SECONDS = 2.0
 REDIS_TIMEOUT_SECONDS = 2.0
 RETRY_AFTER_SECONDS = 5
 
 
-def blueprints(settings: Settings, admission: Admission, client: redis.Redis) -> tuple[Blueprint, Blueprint]:
+def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tuple[Blueprint, Blueprint]:
     """The calls under `/api/v2`, and what describes them under `/api`; nothing is connected yet.
 
     Args:
         settings: of this process.
-        admission: lets requests in by their keys.
+        auth: lets requests in by their keys.
         client: Redis, for what web processes must know of each other.
     """
     url = settings.postgres_url
-    reader = Reader(reading_engine(url, connections=CONNECTIONS, patience=PATIENCE_SECONDS))
+    reader = MirrorReader(read_only_engine(url, connections=READ_CONNECTIONS, patience=POOL_TIMEOUT_SECONDS))
     api = Blueprint("api", __name__)
-    api.before_request(lambda: _refused(admission))
+    api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
     api.after_request(_forbid_caching)
-    api.register_error_handler(MirrorError, _refuse)
-    calls = Calls(reader, _writer(settings), FreshReads(client))
+    api.register_error_handler(MirrorError, _error_response)
+    calls = ModelViews(reader, _writer(settings), FreshReadLimiter(client))
     api.get(PREFIX)(calls.list_models)
     api.post(PREFIX)(calls.create)
     api.get(f"{PREFIX}/<model_id>")(calls.get_model)
     api.delete(f"{PREFIX}/<model_id>")(calls.delete)
-    return api, Description().blueprint()
+    return api, OpenApiEndpoint().blueprint()
 
 
-def _writer(settings: Settings) -> Writer | None:
+def _writer(settings: Settings) -> UpstreamWriter | None:
     """What goes to the upstream; None without its key."""
     if settings.headshotpro_api_key is None:
         return None
     redis = inbox.connect(settings.redis, timeout=REDIS_TIMEOUT_SECONDS)
-    tally = Tally(Counters(redis))
+    request_counter = RequestCounter(Counters(redis))
     client = UpstreamClient(
         settings.headshotpro_api_url,
         settings.headshotpro_api_key,
-        Budget(redis, settings.rate_budget, settings.detail_budget),
+        RequestBudget(redis, settings.rate_budget, settings.detail_budget),
         response_timeout=RESPONSE_TIMEOUT_SECONDS,
         proxy=settings.proxy_for(settings.headshotpro_api_url),
-        observe=tally.observe,
-        observe_wait=tally.observe_wait,
+        observe=request_counter.observe,
+        observe_wait=request_counter.observe_wait,
     )
-    engine = database.connect(settings.postgres_url, pool_size=2, overflow=2, patience=PATIENCE_SECONDS)
-    return Writer(engine, client, JobQueue(redis), StaleModels(redis))
+    engine = database.connect(settings.postgres_url, pool_size=2, overflow=2, patience=POOL_TIMEOUT_SECONDS)
+    return UpstreamWriter(engine, client, JobQueue(redis), StaleModels(redis))
 
 
-def _refused(admission: Admission) -> Response | None:
+def _authorize(auth: ApiKeyAuth) -> Response | None:
     """The refusal of a call, None where its key may do that; every line that is logged of the call names the key."""
-    refusal = admission.refuse(Scope.READ if request.method in ("GET", "HEAD") else Scope.WRITE)
+    refusal = auth.reject_unauthorized(Scope.READ if request.method in ("GET", "HEAD") else Scope.WRITE)
     if "caller" in g:
         bind_contextvars(key=g.caller.name)
     return refusal
@@ -109,14 +109,19 @@ def _forbid_caching(response: Response) -> Response:
     return response
 
 
-def _refuse(error: MirrorError) -> Response:
+def _error_response(error: MirrorError) -> Response:
     """An error of ours as an answer; what the vendor said is passed on as it came."""
-    said = error.said if isinstance(error, UpstreamError) else None
+    vendor_response = error.vendor_response if isinstance(error, UpstreamError) else None
     # A 401 is about the mirror's own key, not the caller's.
-    if said is not None and said.status != 401:
-        return Response(said.body, said.status, headers=dict(said.headers), content_type=JSON)
-    status, code, words, retry_after = _meaning(error)
-    response, _ = error_answer(status, code, words)
+    if vendor_response is not None and vendor_response.status != 401:
+        return Response(
+            vendor_response.body,
+            vendor_response.status,
+            headers=dict(vendor_response.headers),
+            content_type=JSON_CONTENT_TYPE,
+        )
+    status, code, message, retry_after = _translate(error)
+    response, _ = error_response(status, code, message)
     response.status_code = status
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
@@ -125,9 +130,9 @@ def _refuse(error: MirrorError) -> Response:
     return response
 
 
-def _meaning(error: MirrorError) -> tuple[int, str, str, int | None]:
+def _translate(error: MirrorError) -> tuple[int, str, str, int | None]:
     """Status, code, words and seconds to wait of an error that is not the vendor's own."""
-    if isinstance(error, CallRefused):
+    if isinstance(error, ApiRequestRejected):
         return error.status, error.code, str(error), error.retry_after
     if isinstance(error, Throttled):
         wait = ceil((error.retry_at - datetime.now(UTC)).total_seconds())

@@ -12,41 +12,41 @@ from flask import Response, g, request
 
 from service import __version__
 from service.api import parameters
-from service.api.idempotency import Once
+from service.api.idempotency import IdempotentCreates
 from service.api.schemas import (
-    FeedPagination,
+    FeedPaginationSchema,
     ListQuery,
-    ModelFeed,
-    ModelList,
-    Pagination,
-    SingleModel,
+    ModelFeedBody,
+    ModelListBody,
+    PaginationSchema,
+    SingleModelBody,
     SingleQuery,
-    detailed,
-    listed,
+    detailed_model_schema,
+    model_schema,
 )
 from service.config.api_keys import Scope
-from service.errors import CallRefused, MirrorError
+from service.errors import ApiRequestRejected, MirrorError
 from service.mirror.merge import DELETED
-from service.storage.idempotency import Place
-from service.upstream.fields import may_name_a_model
+from service.storage.idempotency import IdempotencyKey
+from service.upstream.fields import is_valid_model_id
 from service.upstream.json_text import REPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from service.api.fresh_reads import FreshReads
-    from service.api.reads import Reader
-    from service.api.writes import Answered, Writer
+    from service.api.fresh_reads import FreshReadLimiter
+    from service.api.reads import MirrorReader
+    from service.api.writes import RelayedResponse, UpstreamWriter
 
 # Our own names: a cursor into the feed, and how long ago the oldest observation on a page was.
-CURSOR = "X-Mirror-Cursor"
-LARGEST_BODY = 64 * 1024
-LONGEST_KEY = 255
-JSON = "application/json; charset=utf-8"
+CURSOR_HEADER = "X-Mirror-Cursor"
+MAX_BODY_BYTES = 64 * 1024
+MAX_IDEMPOTENCY_KEY_LENGTH = 255
+JSON_CONTENT_TYPE = "application/json; charset=utf-8"
 
 
-class Calls:
+class ModelViews:
     """The calls.
 
     Args:
@@ -55,7 +55,7 @@ class Calls:
         fresh_reads: keeps fresh reads of one model apart.
     """
 
-    def __init__(self, reader: Reader, writer: Writer | None, fresh_reads: FreshReads) -> None:
+    def __init__(self, reader: MirrorReader, writer: UpstreamWriter | None, fresh_reads: FreshReadLimiter) -> None:
         self._reader = reader
         self._writer = writer
         self._fresh_reads = fresh_reads
@@ -66,7 +66,7 @@ class Calls:
         since = parameters.since_of(query)
         if request.if_none_match:
             # Without a change since, the page is the same, and need not be read.
-            unchanged = _tag(self._reader.newest())
+            unchanged = _etag(self._reader.newest_change_id())
             if unchanged and request.if_none_match.contains(unchanged):
                 return _not_modified(unchanged)
         return self._list(query) if since is None else self._feed(query, since)
@@ -75,16 +75,18 @@ class Calls:
         limit = parameters.limit_of(query)
         page = self._reader.page(parameters.filter_of(query), limit, query.offset)
         more = query.offset + len(page.rows) < page.total
-        pagination = Pagination(total=page.total, limit=limit, offset=query.offset, has_more=more)
-        document = ModelList(models=[listed(row) for row in page.rows], pagination=pagination)
-        return _page(document, page.rows, page.newest, page.newest or 0)
+        pagination = PaginationSchema(total=page.total, limit=limit, offset=query.offset, has_more=more)
+        document = ModelListBody(models=[model_schema(row) for row in page.rows], pagination=pagination)
+        return _page(document, page.rows, page.newest_change_id, page.newest_change_id or 0)
 
     def _feed(self, query: ListQuery, since: int | datetime) -> Response:
         limit = parameters.limit_of(query)
         changes = self._reader.changes(since, parameters.filter_of(query), limit, query.offset)
-        pagination = FeedPagination(limit=limit, offset=query.offset, has_more=changes.more, cursor=changes.cursor)
-        document = ModelFeed(models=[listed(row) for row in changes.rows], pagination=pagination)
-        return _page(document, changes.rows, changes.newest, changes.cursor)
+        pagination = FeedPaginationSchema(
+            limit=limit, offset=query.offset, has_more=changes.more, cursor=changes.cursor
+        )
+        document = ModelFeedBody(models=[model_schema(row) for row in changes.rows], pagination=pagination)
+        return _page(document, changes.rows, changes.newest_change_id, changes.cursor)
 
     def get_model(self, model_id: str) -> Response:
         """One model, from the mirror or, with `fresh`, from the upstream."""
@@ -96,9 +98,9 @@ class Calls:
                 return fresh
         row = self._reader.one(model_id)
         if row is None or row["status"] == DELETED:
-            raise CallRefused(404, "NOT_FOUND", "Model not found")
-        response = _json(SingleModel(model=detailed(row)))
-        _tell_age(response, [row])
+            raise ApiRequestRejected(404, "NOT_FOUND", "Model not found")
+        response = _json(SingleModelBody(model=detailed_model_schema(row)))
+        _set_age_header(response, [row])
         response.add_etag()
         response.make_conditional(request)
         return response
@@ -106,37 +108,43 @@ class Calls:
     def _read_fresh(self, model_id: str) -> Response | None:
         """One model from the upstream, which costs a request; None where it was read less than five seconds ago."""
         if g.caller.scope < Scope.WRITE:
-            raise CallRefused(403, "FORBIDDEN", "This API key may only read: fresh=true needs one that may write")
+            raise ApiRequestRejected(
+                403, "FORBIDDEN", "This API key may only read: fresh=true needs one that may write"
+            )
         writer = self._require_writer()
         if not self._fresh_reads.claim(model_id):
             return None
         try:
-            return _passed_on(writer.look(model_id))
+            return _relayed(writer.read_fresh(model_id))
         except MirrorError:
-            self._fresh_reads.give_back(model_id)
+            self._fresh_reads.release(model_id)
             raise
 
     def create(self) -> Response:
         """Make a model; with an `Idempotency-Key`, once."""
         writer = self._require_writer()
-        wanted = parameters.sign_up(_body())
+        wanted = parameters.create_model_body(_read_body())
         key = request.headers.get("Idempotency-Key")
         if key is None:
-            return _passed_on(writer.create(wanted))
-        if not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
-            words = f"Invalid Idempotency-Key: 1 to {LONGEST_KEY} printable ASCII characters are needed"
-            raise CallRefused(400, "INVALID_REQUEST", words)
-        place = Place(_caller(), key)
-        return _passed_on(Once(writer).create(wanted, place))
+            return _relayed(writer.create(wanted))
+        if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+            message = (
+                f"Invalid Idempotency-Key: 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable ASCII characters are needed"
+            )
+            raise ApiRequestRejected(400, "INVALID_REQUEST", message)
+        place = IdempotencyKey(_caller_digest(), key)
+        return _relayed(IdempotentCreates(writer).create(wanted, place))
 
     def delete(self, model_id: str) -> Response:
         """Delete a model."""
         _require_id(model_id)
-        return _passed_on(self._require_writer().delete(model_id))
+        return _relayed(self._require_writer().delete(model_id))
 
-    def _require_writer(self) -> Writer:
+    def _require_writer(self) -> UpstreamWriter:
         if self._writer is None:
-            raise CallRefused(503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream")
+            raise ApiRequestRejected(
+                503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream"
+            )
         return self._writer
 
 
@@ -144,55 +152,57 @@ def _require_id(model_id: str) -> None:
     """Refuse what no model can have for an id, before a server is asked about it.
 
     Raises:
-        CallRefused: 404, as the vendor has it for any id that it does not know.
+        ApiRequestRejected: 404, as the vendor has it for any id that it does not know.
     """
-    if not may_name_a_model(model_id) or not model_id.isprintable() or REPLACEMENT in model_id:
-        raise CallRefused(404, "NOT_FOUND", "Model not found")
+    if not is_valid_model_id(model_id) or not model_id.isprintable() or REPLACEMENT in model_id:
+        raise ApiRequestRejected(404, "NOT_FOUND", "Model not found")
 
 
-def _caller() -> str:
+def _caller_digest() -> str:
     """Digest of the caller's API key, which was let in: it tells callers apart without keeping their keys."""
     _, _, token = request.headers["Authorization"].partition(" ")
     return hashlib.sha256(token.strip().encode("latin-1", "replace")).hexdigest()
 
 
-def _body() -> bytes:
+def _read_body() -> bytes:
     """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
-    too_large = CallRefused(413, "PAYLOAD_TOO_LARGE", f"a body has {LARGEST_BODY} bytes at most")
-    if (request.content_length or 0) > LARGEST_BODY:
+    too_large = ApiRequestRejected(413, "PAYLOAD_TOO_LARGE", f"a body has {MAX_BODY_BYTES} bytes at most")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
         raise too_large
-    body = request.stream.read(LARGEST_BODY + 1)
-    if len(body) > LARGEST_BODY:
+    body = request.stream.read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
         raise too_large
     if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-        raise CallRefused(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
+        raise ApiRequestRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
     return body
 
 
-def _page(document: ModelList | ModelFeed, rows: list[Mapping[str, Any]], newest: int | None, cursor: int) -> Response:
+def _page(
+    document: ModelListBody | ModelFeedBody, rows: list[Mapping[str, Any]], newest_change_id: int | None, cursor: int
+) -> Response:
     response = _json(document)
-    response.headers[CURSOR] = str(cursor)
-    _tell_age(response, rows)
-    if tag := _tag(newest):
+    response.headers[CURSOR_HEADER] = str(cursor)
+    _set_age_header(response, rows)
+    if tag := _etag(newest_change_id):
         response.set_etag(tag)
     return response
 
 
 def _json(document: Any) -> Response:
-    return Response(msgspec.json.encode(document), content_type=JSON)
+    return Response(msgspec.json.encode(document), content_type=JSON_CONTENT_TYPE)
 
 
-def _passed_on(answered: Answered) -> Response:
+def _relayed(relayed: RelayedResponse) -> Response:
     """The upstream's own answer."""
-    response = Response(answered.body, answered.status, content_type=JSON)
-    if answered.replayed:
+    response = Response(relayed.body, relayed.status, content_type=JSON_CONTENT_TYPE)
+    if relayed.replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return response
 
 
-def _tag(newest: int | None) -> str | None:
+def _etag(newest_change_id: int | None) -> str | None:
     """What every page of one moment has in common; another version of this code may write pages differently."""
-    return None if newest is None else f"{newest}-{__version__}"
+    return None if newest_change_id is None else f"{newest_change_id}-{__version__}"
 
 
 def _not_modified(tag: str) -> Response:
@@ -201,7 +211,7 @@ def _not_modified(tag: str) -> Response:
     return response
 
 
-def _tell_age(response: Response, rows: list[Mapping[str, Any]]) -> None:
+def _set_age_header(response: Response, rows: list[Mapping[str, Any]]) -> None:
     """`Age` (RFC 9111): seconds since the least recently observed model of the answer was last observed."""
     seen = [row["seen_at"] for row in rows if row["seen_at"] is not None]
     if seen:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import urllib3
 
 from service.local.servers import free_port
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 from tests.support.documents import DEPLOY
 from tests.support.flood import request
 from tests.support.processes import eventually
-from tests.support.system import HOOK, System, signed
+from tests.support.system import WEBHOOK_PATH, System, signed
 from tests.support.tools import checked, found
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAME = "hooks.example.com"
 
 
-class Front:
+class NginxProxy:
     """A running nginx.
 
     Attributes:
@@ -84,29 +84,29 @@ class Front:
             yield client
 
     @contextmanager
-    def beginning_of(self, body: bytes) -> Iterator[None]:
+    def send_incomplete(self, body: bytes) -> Iterator[None]:
         """A client that has sent all of a delivery but its last byte."""
         with self.connected() as client:
-            client.sendall(request("POST", HOOK, {"Host": NAME, **signed(body)}, body)[:-1])
+            client.sendall(request("POST", WEBHOOK_PATH, {"Host": NAME, **signed(body)}, body)[:-1])
             yield
 
     def deliver(self, body: bytes) -> Any:
         """A delivery as the vendor would send it."""
-        return self.send("POST", HOOK, body, signed(body))
+        return self.send("POST", WEBHOOK_PATH, body, signed(body))
 
 
 @contextmanager
-def running(system: System, folder: Path, *ports: int, changes: dict[str, str] | None = None) -> Iterator[Front]:
+def running(system: System, folder: Path, *ports: int, changes: dict[str, str] | None = None) -> Iterator[NginxProxy]:
     """An nginx in front of these ports, with changes of its configuration."""
     (folder / "tls").mkdir(parents=True)
     key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", folder / "tls/privkey.pem")
     name = ("-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}", "-days", "2")
     checked("openssl", "req", "-x509", *key, *name, "-out", folder / "tls/fullchain.pem")
-    front = Front(system, folder)
+    front = NginxProxy(system, folder)
     front.configure(*ports, changes=changes or {})
     command = [found("nginx") or "", "-e", f"{folder}/error.log", "-p", f"{folder}/", "-c", f"{folder}/nginx.conf"]
     checked(*command, "-t")
-    front.process = subprocess.Popen(leashed(command, SIGTERM))
+    front.process = subprocess.Popen(die_with_parent(command, SIGTERM))
     try:
         assert eventually(lambda: _listens(front.port)), (folder / "error.log").read_text()
         yield front

@@ -10,7 +10,7 @@ from typing import Self
 CHUNK = 65536
 
 
-class Link(AbstractContextManager["Link"]):
+class TcpProxy(AbstractContextManager["TcpProxy"]):
     """Passes bytes between whoever connects and a server.
 
     Attributes:
@@ -29,7 +29,7 @@ class Link(AbstractContextManager["Link"]):
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def turn_to(self, target: int) -> None:
+    def retarget(self, target: int) -> None:
         """Lead to another server from the next connection on; those that are there keep theirs."""
         self._target = target
 

@@ -1,4 +1,4 @@
-"""The door beside its floor: `python -m bench.door [--seconds 5] [--rounds 3]`; its part of RESULTS.md.
+"""The endpoint beside its floor: `python -m bench.webhooks [--seconds 5] [--rounds 3]`; its part of RESULTS.md.
 
 The floor is a bare Flask route behind the same server and settings. 64 connections send signed deliveries, each of
 another event: as fast as they are answered, then by a clock at half of that.
@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from bench.clients import CONNECTIONS, name_of_the_fast_one
-from bench.door_sides import HANGING, Side, callers, listening_for_nobody
+from bench.clients import CONNECTIONS, unthrottled_client_name
 from bench.measure import Spread, alternate, ratio
 from bench.report import Report
+from bench.webhook_sides import HANGING, Side, callers, silent_listener
 from service.local.servers import Postgres, Valkey
 from service.storage.migrations.schema import migrate
 from tests.support.system import System, rows
@@ -34,7 +34,7 @@ FLOOR = "bare Flask route"
 AT_LEAST = {"everysec": 0.6, "always": 0.4}
 
 
-class Stage(NamedTuple):
+class BenchSetup(NamedTuple):
     """What runs during the bench.
 
     Attributes:
@@ -50,12 +50,12 @@ class Stage(NamedTuple):
 
 def main() -> None:
     """Measure, and print the part."""
-    parser = argparse.ArgumentParser(prog="python -m bench.door", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.webhooks", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5, help="of each run")
     parser.add_argument("--rounds", type=int, default=3, help="in each of which every side has one run")
     given = parser.parse_args()
-    report = Report("Door: from POST to 202", "python -m bench.door")
-    with listening_for_nobody() as upstream, _stage(f"http://127.0.0.1:{upstream.getsockname()[1]}/api/v2") as stage:
+    report = Report("Door: from POST to 202", "python -m bench.webhooks")
+    with silent_listener() as upstream, _stage(f"http://127.0.0.1:{upstream.getsockname()[1]}/api/v2") as stage:
         _full_speed(stage, report, given.seconds, given.rounds)
         _half_load(stage, report, 2 * given.seconds)
         _among_hanging(stage, report, given.seconds, given.rounds)
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 @contextmanager
-def _stage(upstream: str) -> Iterator[Stage]:
+def _stage(upstream: str) -> Iterator[BenchSetup]:
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -80,10 +80,10 @@ def _stage(upstream: str) -> Iterator[Stage]:
             made.start()
             return made
 
-        yield Stage(side("floor", None), {sync: side(sync, redis[sync]) for sync in SYNCS}, postgres)
+        yield BenchSetup(side("floor", None), {sync: side(sync, redis[sync]) for sync in SYNCS}, postgres)
 
 
-def _full_speed(stage: Stage, report: Report, seconds: float, rounds: int) -> None:
+def _full_speed(stage: BenchSetup, report: Report, seconds: float, rounds: int) -> None:
     """As many as each takes."""
     sides = {FLOOR: stage.floor, **stage.doors}
     for name, side in sides.items():
@@ -95,7 +95,7 @@ def _full_speed(stage: Stage, report: Report, seconds: float, rounds: int) -> No
     lines = []
     for name, side in sides.items():
         over = "1" if name == FLOOR else str(ratio(taken, name, FLOOR))
-        latency = f"{side.middle('p50_ms'):.1f}", f"{side.middle('p99_ms'):.1f}"
+        latency = f"{side.median_of('p50_ms'):.1f}", f"{side.median_of('p99_ms'):.1f}"
         cost = f"{side.each('web'):.3f}", f"{side.each('redis'):.3f}", f"{side.client_share():.0%}"
         lines.append((_shown(name), Spread.of(taken[name]), over, *latency, *cost))
     columns = (
@@ -108,17 +108,17 @@ def _full_speed(stage: Stage, report: Report, seconds: float, rounds: int) -> No
         "Redis CPU ms",
         "client's share",
     )
-    report.table(f"As fast as {CONNECTIONS} connections go, by {name_of_the_fast_one()}:", columns, lines)
+    report.table(f"As fast as {CONNECTIONS} connections go, by {unthrottled_client_name()}:", columns, lines)
     report.note("CPU is for each delivery, the client's share of all cores; times are those of a server that is full.")
     for sync in SYNCS:
-        report.at_least(f"door over bare route, {sync}", ratio(taken, sync, FLOOR), AT_LEAST[sync])
+        report.at_least(f"endpoint over bare route, {sync}", ratio(taken, sync, FLOOR), AT_LEAST[sync])
 
 
-def _half_load(stage: Stage, report: Report, seconds: float) -> None:
+def _half_load(stage: BenchSetup, report: Report, seconds: float) -> None:
     """Half of what each takes, by a clock."""
     lines = []
     for name, side in {FLOOR: stage.floor, **stage.doors}.items():
-        rate = PACED_SHARE * side.middle("rate")
+        rate = PACED_SHARE * side.median_of("rate")
         _say(f"half load: {name}")
         run = side.paced(rate, seconds)
         client = f"{run.client_seconds / run.seconds:.0%} of a core"
@@ -130,10 +130,10 @@ def _half_load(stage: Stage, report: Report, seconds: float) -> None:
 
 
 def _shown(side: str) -> str:
-    return side if side == FLOOR else f"door, appendfsync {side}"
+    return side if side == FLOOR else f"endpoint, appendfsync {side}"
 
 
-def _among_hanging(stage: Stage, report: Report, seconds: float, rounds: int) -> None:
+def _among_hanging(stage: BenchSetup, report: Report, seconds: float, rounds: int) -> None:
     """What those cost the others who send half a body and no more."""
     side = stage.doors["everysec"]
     _say("among those that hang")
@@ -148,7 +148,7 @@ def _among_hanging(stage: Stage, report: Report, seconds: float, rounds: int) ->
     report.at_least(f"rate while {HANGING} hang in mid-body", slowed, 0.5)
 
 
-def _cost(stage: Stage, report: Report, upstream: socket.socket) -> None:
+def _cost(stage: BenchSetup, report: Report, upstream: socket.socket) -> None:
     """What deliveries use up beside time."""
     side = stage.doors["everysec"]
     _say("one after another")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from signal import SIGTERM
 from typing import TYPE_CHECKING, Any
 
-from service.parent_death import leashed
+from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def measured() -> Iterator[dict[str, Any]]:
 def run(command: Sequence[str | Path], meter: AbstractContextManager[object], folder: Path) -> dict[str, Any]:
     """Start such a process, let it go while the meter runs, and return what it told."""
     with subprocess.Popen(
-        leashed(list(command), SIGTERM), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
+        die_with_parent(list(command), SIGTERM), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

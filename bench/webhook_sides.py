@@ -1,4 +1,4 @@
-"""The sides of the door's bench: servers that were started, the load that a round puts on each, what that cost."""
+"""The sides of the endpoint's bench: servers that were started, the load that a round puts on each, what that cost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.clients import Run, at_full_speed, by_the_clock
-from bench.pile import pile
+from bench.clients import Run, run_at_rate, run_unthrottled
+from bench.request_file import write_requests
 from service.broker import inbox
 from service.broker.inbox import STREAM
 from tests.support.processes import processes_in
@@ -76,9 +76,9 @@ class Side:
 
     def burst(self, seconds: float) -> float:
         """Deliveries a second, as many as it takes."""
-        requests = pile(self.system.folder / "requests", int(seconds * 1.5 * self._rate) + 1000)
+        requests = write_requests(self.system.folder / "requests", int(seconds * 1.5 * self._rate) + 1000)
         before = self._usage()
-        run = at_full_speed(self.system.port, requests, seconds)
+        run = run_unthrottled(self.system.port, requests, seconds)
         self.usages.append(self._usage().since(before))
         self._check(run)
         self.runs.append(run)
@@ -87,7 +87,7 @@ class Side:
 
     def burst_among_hanging(self, seconds: float) -> float:
         """The same while two hundred connections hang in mid-body, for less than the time that they are given."""
-        requests = pile(self.system.folder / "hanging", HANGING)
+        requests = write_requests(self.system.folder / "hanging", HANGING)
         with ExitStack() as stack, requests.path.open("rb") as file:
             for _ in range(HANGING):
                 client = stack.enter_context(socket.create_connection(("127.0.0.1", self.system.port)))
@@ -100,8 +100,8 @@ class Side:
 
     def paced(self, rate: float, seconds: float) -> Run:
         """So many a second, whether it keeps up or not."""
-        requests = pile(self.system.folder / "requests", int(seconds * 1.3 * rate) + 1000)
-        run = by_the_clock(self.system.port, requests, rate, seconds)
+        requests = write_requests(self.system.folder / "requests", int(seconds * 1.3 * rate) + 1000)
+        run = run_at_rate(self.system.port, requests, rate, seconds)
         self._check(run)
         return run
 
@@ -117,7 +117,7 @@ class Side:
         found = [Path(f"/proc/{pid}/status").read_text() for pid in processes_in(self.system.folder)]
         return max(int(text.split("VmHWM:")[1].split()[0]) // 1024 for text in found)
 
-    def middle(self, figure: str) -> float:
+    def median_of(self, figure: str) -> float:
         """The median of a figure over its runs."""
         return median(float(getattr(run, figure)) for run in self.runs)
 
@@ -165,7 +165,7 @@ def _cpu_seconds(folder: Path) -> float:
 
 
 @contextmanager
-def listening_for_nobody() -> Iterator[socket.socket]:
+def silent_listener() -> Iterator[socket.socket]:
     """A listening socket in the place of the upstream: who asks it anything waits in its queue."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
         listener.setblocking(False)

@@ -6,7 +6,7 @@ prove by itself is that the order of the list holds still: where it was not mono
 models than a total that never moved, only another walk that meets nobody new proves that nothing was missed.
 
 Every walk ends. The list's total bounds its offset, and an upstream that ignores `offset` is found out by pages that
-show no new model. `trouble` says why such a walk fails.
+show no new model. `failure_reason` says why such a walk fails.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import NamedTuple
 
 import msgspec
 
-PAGE = 200
+PAGE_SIZE = 200
 OVERLAP = 10
 # After a mismatch the walk is careful to its end: more models may vanish between any two requests.
 CAREFUL_OVERLAP = 100
 TAIL = 50
 # A list whose pages join no better than this moves faster than it can be read, or its pages make no sense.
-MOST_STEPS_BACK = 20
-MOST_WALKS = 6
+MAX_STEPS_BACK = 20
+MAX_WALKS = 6
 # Pages in a row, each further on in the list, that show no model which is new to the walk.
-MOST_STALLED = 2
+MAX_STALLED_PAGES = 2
 # A walk goes no further than twice the total and this: room for models that are created while it reads a small list.
-SLACK = 20 * PAGE
+OFFSET_SLACK = 20 * PAGE_SIZE
 # No organization has more; a total beyond it would bound nothing.
-LARGEST_TOTAL = 10_000_000
+MAX_TOTAL = 10_000_000
 
 
-class Page(NamedTuple):
+class WalkPage(NamedTuple):
     """What a walk looks at in a page.
 
     Attributes:
@@ -78,8 +78,8 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
         back: how far the last step went back; 0 where it went on.
         steps_back: how many steps went back so far.
         new: models that this pull met first on this walk.
-        furthest: offset of the page that was furthest on in the list, of those that joined.
-        reached: the place behind that page.
+        furthest: offset of the page that was furthest on in the list, whether it joined or not.
+        reached: the place behind the page that was furthest on, of those that joined.
         size: how many places the last page showed.
         stalled: pages in a row that showed no new model although they were further on.
         unread: records that cannot be read; they count towards the total.
@@ -110,7 +110,7 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
     broken: bool = False
 
 
-def accepts(walk: Walk, page: Page) -> bool:
+def accepts(walk: Walk, page: WalkPage) -> bool:
     """Whether a page joins what was read before it; the first page of the list always does.
 
     An empty page is the end, unless the list has become shorter since: then what is left may have moved ahead.
@@ -123,19 +123,21 @@ def accepts(walk: Walk, page: Page) -> bool:
 def step_back(walk: Walk) -> Walk:
     """After a page that did not join: read again, further ahead in the list, at the latest from its start."""
     back = max(CAREFUL_OVERLAP, walk.back * 2)
-    broken = walk.steps_back == MOST_STEPS_BACK
+    broken = walk.steps_back == MAX_STEPS_BACK
     return msgspec.structs.replace(
         walk,
         offset=max(0, walk.offset - back),
         back=back,
         steps_back=walk.steps_back + 1,
         overlap=CAREFUL_OVERLAP,
+        # Its models are known now, so the pages that show them again on the way back to it are no stall.
+        furthest=max(walk.furthest, walk.offset),
         ended=broken,
         broken=broken,
     )
 
 
-def step_on(walk: Walk, page: Page, new: int, *, fresh: bool = True) -> Walk:
+def step_on(walk: Walk, page: WalkPage, new: int, *, fresh: bool = True) -> Walk:
     """After a page that joined.
 
     Args:
@@ -151,7 +153,7 @@ def step_on(walk: Walk, page: Page, new: int, *, fresh: bool = True) -> Walk:
     # However short the upstream makes its pages, half of each is new.
     offset = walk.offset + max(1, page.size - min(walk.overlap, page.size // 2))
     last = _is_last(walk, page, fresh=fresh)
-    broken = not last and offset > 2 * min(total, LARGEST_TOTAL) + SLACK
+    broken = not last and offset > 2 * min(total, MAX_TOTAL) + OFFSET_SLACK
     return msgspec.structs.replace(
         walk,
         offset=offset,
@@ -171,12 +173,12 @@ def step_on(walk: Walk, page: Page, new: int, *, fresh: bool = True) -> Walk:
         stalled=stalled,
         # Pages overlap: an unreadable record has no id by which it is known again, so its place has to do.
         unread=walk.unread + sum(1 for place in page.unread if walk.offset + place >= walk.reached),
-        ended=last or broken or stalled >= MOST_STALLED,
+        ended=last or broken or stalled >= MAX_STALLED_PAGES,
         broken=broken,
     )
 
 
-def _stalls(walk: Walk, page: Page) -> bool:
+def _stalls(walk: Walk, page: WalkPage) -> bool:
     """Whether a page without a new model means that the upstream ignores the offset.
 
     It does not where the page is not further on, where it is shorter than the last one (the offset counts, and this is
@@ -186,12 +188,12 @@ def _stalls(walk: Walk, page: Page) -> bool:
     return further > 0 and page.size >= walk.size and page.total - walk.newest_total < further
 
 
-def _is_beyond(walk: Walk, page: Page) -> bool:
+def _is_beyond(walk: Walk, page: WalkPage) -> bool:
     """Whether a page was asked for behind the list's end: whatever it shows, the walk has read as much as there is."""
     return 0 < walk.reached <= page.total <= walk.offset
 
 
-def _is_last(walk: Walk, page: Page, *, fresh: bool) -> bool:
+def _is_last(walk: Walk, page: WalkPage, *, fresh: bool) -> bool:
     """Whether the list ends with a page. `hasMore` alone is not believed while the total says that more follow."""
     if not page.size or _is_beyond(walk, page):
         return True
@@ -199,50 +201,50 @@ def _is_last(walk: Walk, page: Page, *, fresh: bool) -> bool:
     return not page.has_more and not page.full and not (more_by_total and fresh)
 
 
-def trouble(walk: Walk, met: int) -> str | None:
+def failure_reason(walk: Walk, seen_count: int) -> str | None:
     """Why an ended walk fails its pull, in a sentence; None where it does not.
 
     Args:
         walk: it has ended.
-        met: how many different models it met.
+        seen_count: how many different models it met.
     """
     # A total that is less than one page shows is no measure.
-    if walk.stalled >= MOST_STALLED and not walk.size <= walk.newest_total <= met + walk.unread:
+    if walk.stalled >= MAX_STALLED_PAGES and not walk.size <= walk.newest_total <= seen_count + walk.unread:
         return (
-            f"the upstream ignores offset: {MOST_STALLED} pages in a row showed no new model, "
-            f"and the walk met {met + walk.unread} of {walk.newest_total} models"
+            f"the upstream ignores offset: {MAX_STALLED_PAGES} pages in a row showed no new model, "
+            f"and the walk met {seen_count + walk.unread} of {walk.newest_total} models"
         )
-    if walk.broken and walk.steps_back <= MOST_STEPS_BACK:
+    if walk.broken and walk.steps_back <= MAX_STEPS_BACK:
         return f"the list does not end: the walk is at offset {walk.offset}, and the upstream's total is {walk.total}"
     return None
 
 
-def proves(walk: Walk, met: int) -> bool:
+def proves_complete(walk: Walk, seen_count: int) -> bool:
     """Whether an ended walk leaves no doubt that the whole list was seen.
 
     Args:
         walk: it has ended.
-        met: how many different models it met.
+        seen_count: how many different models it met.
     """
-    counted = walk.total_moved or met + walk.unread >= (walk.total or 0)
+    counted = walk.total_moved or seen_count + walk.unread >= (walk.total or 0)
     nobody_new = walk.number > 1 and walk.new == 0
     return not walk.broken and counted and (walk.monotone or nobody_new)
 
 
-def unproved(walk: Walk, met: int) -> str:
+def incomplete_reason(walk: Walk, seen_count: int) -> str:
     """Why a pull fails whose last walk proves nothing, in a sentence."""
     return (
-        f"the list did not hold still: {MOST_WALKS} walks could not prove that nothing was missed; "
-        f"the last one met {met + walk.unread} models, and the upstream's total is {walk.newest_total}"
+        f"the list did not hold still: {MAX_WALKS} walks could not prove that nothing was missed; "
+        f"the last one met {seen_count + walk.unread} models, and the upstream's total is {walk.newest_total}"
     )
 
 
-def again(walk: Walk) -> Walk:
+def next_walk(walk: Walk) -> Walk:
     """The next walk of the same pull."""
     return Walk(number=walk.number + 1)
 
 
-def _order(walk: Walk, page: Page) -> tuple[bool | None, bool]:
+def _order(walk: Walk, page: WalkPage) -> tuple[bool | None, bool]:
     """The list's direction, and whether this page and its place after the last one keep to it."""
     # Without every model's time the order is not known.
     rising, monotone = walk.rising, walk.monotone and len(page.created) == len(page.ids)

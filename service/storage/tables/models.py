@@ -1,0 +1,164 @@
+"""What is known of each model, and how it came to be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, Table, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from service.storage.tables.columns import metadata, text_column, time_column
+
+if TYPE_CHECKING:
+    from sqlalchemy import TextClause
+
+models = Table(
+    "models",
+    metadata,
+    text_column("id", "The vendor's id of the model: a 24-digit hex ObjectId", primary_key=True),
+    text_column("uid", "The vendor's anonymous id of the person"),
+    text_column("email", "The person's e-mail address; null until a list page or a single GET showed it"),
+    text_column("title", "The model's title, mostly the person's name"),
+    text_column(
+        "status",
+        "onboarding, waiting, pending, generatingHeadshots, active, failed or deleted; a status that the vendor "
+        "adds later is stored as it was sent; null only where no observation named one",
+    ),
+    text_column("team_id", "The vendor's id of the person's team"),
+    text_column("team_name", "The team's name"),
+    Column("is_development", Boolean, comment="True for a model of the vendor's test mode"),
+    time_column("created_at", "When the model was created, by the vendor"),
+    time_column("finished_at", "When its headshots were ready, by the vendor"),
+    time_column(
+        "deleted_at",
+        "When it was deleted, by the vendor where it said so, else the first evidence; null while it lives",
+    ),
+    text_column("trigger", "The chosen gender, `male` or `female`; only webhooks tell it"),
+    time_column("invite_expires_at", "When the person's invitation expires; only webhooks tell it"),
+    text_column("organization_id", "The organization's id as webhooks name it"),
+    Column("photo_count", Integer, comment="How many photos it has; null: not read yet (only a single GET tells)"),
+    text_column("favorite_photo_id", "The photo that the person chose; null: none, or not read yet"),
+    time_column("observed_at", "Upstream time of the newest observation that changed this row", nullable=False),
+    time_column("updated_at", "Our time of the last write of this row", nullable=False),
+    time_column("erased_at", "When the personal data of this tombstone was erased"),
+    comment="One row for each model ever seen; a deleted one stays, with status `deleted` and deleted_at set",
+    # Pages deep in the list are read from an index alone, as far as vacuum has been over the rows behind it.
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_insert_scale_factor": "0.01"},
+)
+Index(None, models.c.status, models.c.created_at)
+Index(None, models.c.created_at)
+Index(None, models.c.team_id)
+# In the order of the API's pages, with what a page passes over: deep in the list, no row is touched.
+Index("models_page_idx", models.c.created_at, models.c.id, postgresql_include=["status"])
+Index("models_status_page_idx", models.c.status, models.c.created_at, models.c.id)
+Index("models_team_page_idx", models.c.team_id, models.c.created_at, models.c.id, postgresql_include=["status"])
+Index(None, models.c.email)
+Index(
+    "models_to_erase_idx",
+    models.c.deleted_at,
+    postgresql_where=text("status = 'deleted' AND erased_at IS NULL"),
+)
+
+
+def _utc_day(column: str) -> TextClause:
+    """The day of a time, as the views ask for it."""
+    return text(f"(({column} AT TIME ZONE 'UTC'::text)::date)")
+
+
+# With the time itself included, a view can count by days without reading the rows.
+for _name in ("created_at", "finished_at", "deleted_at"):
+    Index(
+        f"models_{_name.removesuffix('_at')}_day_idx",
+        _utc_day(_name),
+        models.c.team_id,
+        postgresql_include=[_name],
+    )
+Index(
+    "models_unfinished_idx",
+    models.c.id,
+    postgresql_include=["team_id"],
+    postgresql_where=models.c.finished_at.is_(None),
+)
+
+model_clocks = Table(
+    "model_clocks",
+    metadata,
+    text_column("model_id", "The model", primary_key=True),
+    time_column("core_at", "Upstream time as of which status, title, finished, uid, created, development are known"),
+    time_column("invitation_at", "Upstream time as of which trigger, invite expiry and organization are known"),
+    time_column(
+        "profile_at", "Upstream time as of which email and team are known: the newest API answer that showed it"
+    ),
+    time_column("detail_at", "Upstream time as of which photo count and favourite are known"),
+    time_column("alive_at", "Upstream time of the newest single GET that showed it alive"),
+    time_column("gone_from", "Upstream time of the oldest evidence that it is gone"),
+    time_column("gone_at", "Upstream time of the newest evidence that it is gone"),
+    time_column("deleted_said", "The newest deletion time that the vendor itself named"),
+    time_column("until", "Newest upper end of an interval observation: what lies before it may be disputed"),
+    text_column("core_status", "The core's own status where the visible one differs (a tombstone hides it)"),
+    Column(
+        "exceptions",
+        JSONB,
+        comment="Fields not known as of their group's time: name to [time in µs, rank], or null where never known",
+    ),
+    time_column("shown_at", "Upstream time of the newest list page that told what shown_mark stands for"),
+    Column(
+        "shown_mark",
+        BigInteger,
+        comment="Digest of what that page told; where core_at and profile_at are still shown_at, it is what is known",
+    ),
+    comment="The times as of which each model is known, apart from what people read; one narrow row a model",
+    postgresql_with={"fillfactor": "60"},
+)
+Index(None, model_clocks.c.detail_at)
+
+model_changes = Table(
+    "model_changes",
+    metadata,
+    Column(
+        "id",
+        BigInteger,
+        Identity(always=True),
+        primary_key=True,
+        comment="Given out in commit order: a reader who polls for greater ids misses none",
+    ),
+    text_column("model_id", "The model that changed", nullable=False),
+    text_column("from_status", "Status before; null in a model's first row and where the status did not change"),
+    text_column("to_status", "Status after; null where it did not change"),
+    Column("changed", JSONB, nullable=False, comment="Each changed column, to [old, new]"),
+    text_column("source", "webhook, pull, refetch, api or erase", nullable=False),
+    text_column("event_id", "The webhook event that told it"),
+    Column("pull_id", BigInteger, comment="The pull that told it"),
+    time_column("observed_at", "Upstream time as of which it is true", nullable=False),
+    time_column("recorded_at", "Our time of the write", nullable=False),
+    comment="Append-only: a row for each change of a model, written in the change's own transaction",
+)
+Index(None, model_changes.c.model_id, model_changes.c.id)
+Index(None, model_changes.c.recorded_at)
+Index("model_changes_pull_id_idx", model_changes.c.pull_id, postgresql_where=model_changes.c.pull_id.is_not(None))
+Index(
+    "model_changes_to_status_observed_at_idx",
+    model_changes.c.to_status,
+    model_changes.c.observed_at,
+    postgresql_where=model_changes.c.to_status.is_not(None),
+)
+Index(
+    "model_changes_outcome_day_idx",
+    model_changes.c.to_status,
+    _utc_day("observed_at"),
+    model_changes.c.model_id,
+    postgresql_include=["observed_at"],
+    postgresql_where=model_changes.c.to_status.in_(["active", "failed"]),
+)
+Index(
+    "model_changes_failures_idx",
+    model_changes.c.model_id,
+    model_changes.c.id,
+    postgresql_include=["observed_at", "from_status"],
+    postgresql_where=model_changes.c.to_status == "failed",
+)
+Index(
+    "model_changes_entered_idx",
+    model_changes.c.observed_at,
+    postgresql_where=model_changes.c.to_status.is_not(None),
+)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import click
 
-from service import config
 from service.alerts.rules import KINDS
-from service.cli.opening import open_engine, reading
+from service.cli.opening import load_settings, open_engine, reading
 from service.cli.output import json_option, print_rows, say
 from service.errors import MirrorError
 
@@ -58,7 +57,7 @@ def test(*, as_json: bool) -> None:
     from service import log
     from service.alerts import notification, receivers
 
-    settings = config.load(("ALERT_URLS",))
+    settings = load_settings(("ALERT_URLS",))
     log.configure(settings)
     rows = []
     for place, receiver in enumerate(receivers.from_settings(settings), 1):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from service import config
+from service.cli.opening import load_settings
 from service.cli.output import json_option, print_json, say
 from service.errors import (
     ClusterRefused,
@@ -47,7 +47,7 @@ def doctor(*, as_json: bool) -> None:
 
     Exit status 1 when anything is wrong.
     """
-    settings = config.load()
+    settings = load_settings()
     findings = [finding for check in CHECKS for finding in check(settings)]
     if as_json:
         print_json([finding._asdict() for finding in findings])

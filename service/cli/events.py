@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import config
-from service.cli.opening import open_engine, reading
+from service.cli.opening import load_settings, open_engine, reading
 from service.cli.output import format_value, json_option, print_json, print_rows, say
 from service.errors import MirrorError
 
@@ -105,7 +104,7 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
 
     if not event_ids and not any(event_filter):
         raise click.UsageError("say which events: their ids, or options such as --status dead")
-    tolerance = timedelta(seconds=config.load(("DATABASE_URL",)).webhook_tolerance_seconds)
+    tolerance = timedelta(seconds=load_settings(("DATABASE_URL",)).webhook_tolerance_seconds)
     event_filter = event_filter._replace(ids=list(event_ids) or None)
     rows = [one._asdict() for one in merge_again(open_engine(), event_filter, tolerance)]
     print_rows(rows, REPLAY_COLUMNS, as_json=as_json)

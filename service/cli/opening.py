@@ -5,17 +5,64 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 from service import config
+from service.cli.output import say
+from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
 
+    from service.config import Settings
     from service.runtime import Runtime
 
 # What a command needs that talks to the upstream.
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
+SERVERS = ("DATABASE_URL", "REDIS_URL")
+_FOUND = f"{__name__}.found"
+
+
+def load_settings(required: Collection[str] = ()) -> Settings:
+    """The settings of a command that works beside the three processes.
+
+    Without both servers in the environment and `.env`, these are the settings of the system that `up` runs in this
+    folder, and no others: a key of `.env` would belong to another system.
+
+    Args:
+        required: names of settings that the command cannot do without.
+
+    Raises:
+        SettingsError: a setting is malformed, or one that is required is missing.
+        LocalServerError: the folder of the system is not ours, or the system is still starting.
+    """
+    if config.is_any_given(SERVERS):
+        return config.load(required)
+    found = _running_system()
+    if found is not None:
+        return config.load_alone(found, required)
+    if "DATABASE_URL" in required:
+        raise SettingsError(
+            "DATABASE_URL is missing, and no `headshot-mirror up` runs in this folder: run this in the folder where it "
+            "runs, or set DATABASE_URL and REDIS_URL in the environment or in .env"
+        )
+    return config.load(required)
+
+
+def _running_system() -> Mapping[str, str] | None:
+    """The settings of the running system; a command looks for it once, and says once which one it uses."""
+    from service.local.running_system import find_running_system
+
+    remembered = click.get_current_context().meta
+    if _FOUND not in remembered:
+        found = find_running_system()
+        remembered[_FOUND] = found and found.settings
+        if found:
+            say(f"headshot-mirror: using the system that runs in {found.folder}", err=True)
+    settings: Mapping[str, str] | None = remembered[_FOUND]
+    return settings
 
 
 def open_engine() -> Engine:
@@ -29,7 +76,7 @@ def open_engine() -> Engine:
     from service.storage import database
     from service.storage.migrations import revision
 
-    engine = database.connect(config.load(("DATABASE_URL",)).postgres_url, pool_size=1)
+    engine = database.connect(load_settings(("DATABASE_URL",)).postgres_url, pool_size=1)
     revision.check(engine)
     return engine
 
@@ -49,7 +96,7 @@ def open_runtime() -> Runtime:
     from service.runtime import Runtime
     from service.storage.migrations import revision
 
-    settings = config.load(REQUIRED_SETTINGS)
+    settings = load_settings(REQUIRED_SETTINGS)
     log.configure(settings)
     runtime = Runtime.build(settings)
     revision.check(runtime.engine)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service import config
-from service.cli.opening import open_engine, open_runtime, reading
+from service.cli.opening import load_settings, open_engine, open_runtime, reading
 from service.cli.output import json_option, print_rows, say
 from service.cli.progress import stop_on_signals
 from service.cli.pull import describe_postponed
@@ -73,7 +72,7 @@ def reject(pull_id: int) -> None:
     from service import log
     from service.mirror import deletions
 
-    log.configure(config.load())
+    log.configure(load_settings())
     deletions.reject(open_engine(), pull_id)
     say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service import config
+from service.cli.opening import SERVERS, load_settings
 from service.cli.output import format_value, json_option, print_json, say
 
 if TYPE_CHECKING:
     from service.status import MirrorState
-
-REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL")
 
 
 @click.command(epilog="Example: headshot-mirror status --json | jq .pull_age_seconds")
@@ -26,7 +24,7 @@ def status(*, as_json: bool) -> None:
     from service.alerts.problems import verdict
     from service.status import StatusReader
 
-    state = StatusReader(config.load(REQUIRED_SETTINGS)).read()
+    state = StatusReader(load_settings(SERVERS)).read()
     if as_json:
         print_json(document(state))
     else:

@@ -1,5 +1,15 @@
 """Settings: names, checks and values, read once from the environment and `.env`. Nothing else reads variables."""
 
-from service.config.settings import SECRETS, Settings, environment, force_wheels, load, unknown_settings
+from service.config.environment import environment, force_wheels, is_any_given
+from service.config.settings import SECRETS, Settings, load, load_alone, unknown_settings
 
-__all__ = ["SECRETS", "Settings", "environment", "force_wheels", "load", "unknown_settings"]
+__all__ = [
+    "SECRETS",
+    "Settings",
+    "environment",
+    "force_wheels",
+    "is_any_given",
+    "load",
+    "load_alone",
+    "unknown_settings",
+]

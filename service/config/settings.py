@@ -124,6 +124,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
                 found |= passwords_in(value) | ({value} if name.upper() in SECRETS else set())
         return found
 
+    def as_environment(self) -> dict[str, str]:
+        """Every setting that is not its default, as the environment would give it; secrets too."""
+        given = {
+            field.encode_name: getattr(self, field.name)
+            for field in msgspec.structs.fields(Settings)
+            if getattr(self, field.name) != field.default
+        }
+        return {name: str(int(value)) if isinstance(value, bool) else str(value) for name, value in given.items()}
+
     @property
     def web_address(self) -> str:
         """The IP address that web listens on; all of the machine's where none is set."""
@@ -200,15 +209,13 @@ def load(
     return settings
 
 
-def environment(**changes: str | None) -> dict[str, str]:
-    """This process's environment for a child, with some variables set, or removed where the value is None."""
-    merged = {**os.environ, **{name: value for name, value in changes.items() if value is not None}}
-    return {name: value for name, value in merged.items() if changes.get(name, value) is not None}
+def load_alone(given: Mapping[str, str], required: Iterable[str] = ()) -> Settings:
+    """The settings that `as_environment` gave, and nothing of this process's environment or `.env`.
 
-
-def force_wheels() -> bool:
-    """Whether local servers must come from wheels even where the machine has its own: FORCE_WHEELS=1."""
-    return os.environ.get("FORCE_WHEELS") == "1"
+    Raises:
+        SettingsError: as `load`.
+    """
+    return load(required, environ=given, dotenv=Path(os.devnull))
 
 
 def unknown_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[UnknownSetting]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 import time
 from ipaddress import ip_address
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from service.config import environment, force_wheels, load
 from service.errors import LocalServerError, Stopping
 from service.local.children import ManagedProcess, ProcessRestarter, stop_all
+from service.local.running_system import HOME, forget, published
 from service.local.screen import StatusLine
 from service.local.servers import Postgres, Valkey, is_port_free, locked, make_folder, write_private
 from service.storage.migrations.schema import migrate
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from service.local.children import RestartableProcess
     from service.local.screen import Screen
 
-HOME = Path(".headshot-mirror")
 # Seconds; with those of Postgres and Valkey they stay under ten.
 CHILDREN_STOP_SECONDS = 4.0
 SANDBOX_STOP_SECONDS = 1.5
@@ -65,6 +66,7 @@ class LocalSystem:
         self._screen.say(f"Starting; data and logs are in {_short(self._folder)}")
         make_folder(self._folder.parent)
         self._stack.enter_context(locked(self._folder))
+        forget(self._folder)
         psql = self._start_postgres()
         self._start_redis()
         migrate(self._settings().postgres_url, self._screen.say)
@@ -75,6 +77,8 @@ class LocalSystem:
         self._start_processes()
         self._screen.row("logs", str(_short(self._folder / "*.log")))
         self._screen.row("query", f"{psql} -c {shlex.quote(QUERY)}")
+        self._stack.enter_context(published(self._folder, self._settings().as_environment()))
+        self._screen.row("commands", f"{command_line()} status, in this folder; --help lists the others")
 
     def supervise(self, should_stop: Callable[[], bool]) -> None:
         """Show the mirror moving and start again what dies, each second.
@@ -193,6 +197,15 @@ class LocalSystem:
 
     def _restart_on_exit(self, name: str, process: RestartableProcess) -> None:
         self._restarters.append(ProcessRestarter(name, process, time.monotonic()))
+
+
+def command_line() -> str:
+    """The command that starts this program, as a person types it in a shell in this folder."""
+    program = Path(sys.executable).with_name("headshot-mirror")
+    if not program.exists():
+        return f"{shlex.quote(sys.executable)} -m service.cli"
+    on_path = shutil.which(program.name)
+    return program.name if on_path and Path(on_path) == program else shlex.quote(str(_short(program)))
 
 
 def _read_announcement(sandbox: ManagedProcess) -> dict[str, str]:

@@ -173,6 +173,14 @@ def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(st
     answer = subprocess.run(["sh", "-c", up.row("query")], capture_output=True, text=True, check=True, cwd="/")
     assert re.search(r"deleted +\| +1\n", answer.stdout)
 
+    # The command works as it was printed, in this folder.
+    command = up.row("commands").split(", ")[0]
+    status = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=False, cwd=up.folder, env=environment(**NEUTRAL)
+    )
+    assert status.stderr == "headshot-mirror: using the system that runs in .headshot-mirror/sandbox\n"
+    assert "events_waiting" in status.stdout
+
     # Nobody has time to end anything, and yet nothing is left.
     before = up.vendor
     assert len(processes_in(up.folder)) > 8

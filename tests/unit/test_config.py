@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service import config
-from service.config import SECRETS, Settings, load
+from service.config import SECRETS, Settings, is_any_given, load, load_alone
 from service.config.api_keys import Scope
 from service.errors import SettingsError
 from tests.support.searching import examples
@@ -348,3 +348,20 @@ def test_no_proxy_names_what_is_reached_directly(
             assert settings.proxy_for(f"http://{host}/api") is None, host
         for host in proxied:
             assert settings.proxy_for(f"http://{host}/api") == "http://proxy:3128", host
+
+
+def test_settings_as_environment_load_as_they_were() -> None:
+    values = {"DATABASE_URL": "postgresql://here/db", "RATE_BUDGET": "0.5", "ALERT_SHOW_NAMES": "1", "PORT": "81"}
+    loaded = load(environ=values)
+    assert loaded.as_environment() == values
+    assert load_alone(loaded.as_environment()) == loaded
+    assert Settings().as_environment() == {}
+
+
+def test_settings_are_given_by_environment_file_or_dotenv(tmp_path: Path) -> None:
+    dotenv = tmp_path / ".env"
+    names = ("DATABASE_URL", "REDIS_URL")
+    assert not is_any_given(names, {"PORT": "1", "REDIS_URL": ""}, dotenv)
+    assert is_any_given(names, {"REDIS_URL_FILE": "/here"}, dotenv)
+    dotenv.write_text("DATABASE_URL=postgresql://here/db\n")
+    assert is_any_given(names, {}, dotenv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
@@ -93,6 +94,18 @@ def make_folder(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise LocalServerError(f"{path} cannot be made: {error.strerror}") from None
+    check_owner(path)
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise LocalServerError(f"{path} cannot be written to by this user: run `chmod u+rwx {path}`")
+    _close_to_others(path)
+
+
+def check_owner(path: Path) -> None:
+    """Refuse a folder of another user, and a link of another user.
+
+    Raises:
+        LocalServerError: it is one.
+    """
     # Of a link, both it and the folder that it leads to.
     for status in (path.lstat(), path.stat()):
         if status.st_uid != os.geteuid():
@@ -100,9 +113,28 @@ def make_folder(path: Path) -> None:
                 f"{path} belongs to {_user(status.st_uid)}, and you are {_user(os.geteuid())}: run this as that user, "
                 "or in another folder, or move it away to begin anew"
             )
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise LocalServerError(f"{path} cannot be written to by this user: run `chmod u+rwx {path}`")
-    _close_to_others(path)
+
+
+def read_private(path: Path) -> str:
+    """The text of a file that `write_private` wrote.
+
+    Raises:
+        LocalServerError: it is a symbolic link, belongs to another user, or other users can read or change it.
+        FileNotFoundError: there is none.
+    """
+    try:
+        # Without O_NONBLOCK a pipe of this name would block for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise LocalServerError(f"{path} cannot be read: {reason}") from None
+    with os.fdopen(descriptor, encoding="utf-8") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+            raise LocalServerError(f"{path} is not a file that you alone can read: remove it, and run this again")
+        return file.read()
 
 
 def _close_to_others(path: Path) -> None:
@@ -177,6 +209,22 @@ def acquire_lock(path: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> int:
             time.sleep(0.05)
         else:
             return descriptor
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the folder's lock now. It takes no lock from a process that waits for it."""
+    try:
+        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        # A shared lock: two processes that check at the same time do not see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

@@ -1,0 +1,33 @@
+"""The environment itself: what it gives, and what a child process gets of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """This process's environment for a child, with some variables set, or removed where the value is None."""
+    merged = {**os.environ, **{name: value for name, value in changes.items() if value is not None}}
+    return {name: value for name, value in merged.items() if changes.get(name, value) is not None}
+
+
+def force_wheels() -> bool:
+    """Whether local servers must come from wheels even where the machine has its own: FORCE_WHEELS=1."""
+    return os.environ.get("FORCE_WHEELS") == "1"
+
+
+def is_any_given(names: Iterable[str], environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> bool:
+    """Whether the environment or `.env` has a value for one of some settings, or a NAME_FILE of one."""
+    path = dotenv or Path(".env")
+    layers: tuple[Mapping[str, str | None], ...] = (
+        os.environ if environ is None else environ,
+        dotenv_values(path) if path.is_file() else {},
+    )
+    return any(layer.get(variant) for name in names for variant in (name, f"{name}_FILE") for layer in layers)

@@ -4,21 +4,20 @@ MirrorError
 ├── SettingsError            a setting is missing or malformed (exit 2)
 ├── Stopping                 the process was asked to stop while it waited
 ├── Unavailable              a server of ours is gone: wait and go on
-│   ├── PostgresUnavailable   Postgres
+│   ├── PostgresUnavailable  Postgres
 │   │   ├── LockUnavailable  another transaction holds a lock that is needed
 │   │   └── StatementTimeout a statement took longer than its limit
 │   └── RedisUnavailable     Redis
 │       └── ClusterRefused   it is a Redis Cluster (exit 2 of a command)
 ├── SchemaOutdated           the database is older than the code (exit 1)
-├── DeliveryRejected         a webhook delivery that the endpoint refuses
-├── ApiRequestRejected              a call of our own API that it refuses
+├── ApiError                 web refuses an HTTP request with a status and a code
 ├── LeaseLost                another process has taken over this pull
 ├── LocalServerError            a local server could not be started
 └── UpstreamError            the vendor's API did not give what was asked
     ├── UpstreamUnreachable  no answer: refused, reset, cut short
     │   └── UpstreamTimeout  no answer in time
     ├── UpstreamFailed       5xx, 408, 425, or an error without a code that came as a success
-    ├── UpstreamMalformed      an answer that is not what the vendor documents
+    ├── UpstreamMalformed    an answer that is not what the vendor documents
     ├── ListUnusable         a list that ignores its parameters: no pull can read it
     ├── Throttled            no request may be sent before `retry_at`
     └── UpstreamRejected     4xx, with the vendor's code and words
@@ -28,6 +27,7 @@ MirrorError
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -82,36 +82,28 @@ class SchemaOutdated(MirrorError):
     """The database's schema is older than the code: run `headshot-mirror migrate`."""
 
 
-class DeliveryRejected(MirrorError):
-    """The endpoint refuses a delivery.
+class ApiError(MirrorError):
+    """Web refuses an HTTP request: a delivery, a call of the API, or bytes that are no request.
 
     Attributes:
-        status: the HTTP status of the answer.
-        code: the machine-readable code of the answer's body.
-        answer: the label under which it is counted.
+        status: the HTTP status of the response.
+        code: the machine-readable code of its body.
+        headers: headers that belong to the status, such as `Retry-After`.
+        label: the value of `answer` under which a refused delivery is counted; empty where nothing is counted.
     """
 
-    def __init__(self, status: int, code: str, message: str, answer: str) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, label: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.answer = answer
+        self.headers = headers or {}
+        self.label = label
 
-
-class ApiRequestRejected(MirrorError):
-    """Our own API refuses a call.
-
-    Attributes:
-        status: the HTTP status of the answer.
-        code: the machine-readable code of the answer's body.
-        retry_after: seconds after which the same call may succeed; None where it never will.
-    """
-
-    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.retry_after = retry_after
+    def body(self) -> bytes:
+        """The response's body in the vendor's form for errors, as JSON."""
+        return json.dumps({"success": False, "error": str(self), "code": self.code}).encode() + b"\n"
 
 
 class LeaseLost(MirrorError):

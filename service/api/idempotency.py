@@ -26,7 +26,7 @@ from msgspec import UNSET
 
 from service.api.schemas import CreatedBody
 from service.api.writes import UPSTREAM_DEADLINE_SECONDS, RelayedResponse, UpstreamWriter, is_in_doubt
-from service.errors import ApiRequestRejected, ModelNotFound, RedisUnavailable, UpstreamError, UpstreamRejected
+from service.errors import ApiError, ModelNotFound, RedisUnavailable, UpstreamError, UpstreamRejected
 from service.mirror.merge import DELETED
 from service.storage import api_queries, idempotency
 from service.storage.database import transaction
@@ -65,7 +65,7 @@ class IdempotentCreates:
         """Make a model unless this key has made it already.
 
         Raises:
-            ApiRequestRejected: 409 while another request with the key runs; 422 if the key came with another body.
+            ApiError: 409 while another request with the key runs; 422 if the key came with another body.
             UpstreamError: what the upstream said, or that it said nothing.
             RedisUnavailable: the Redis of the request budget is gone.
             PostgresUnavailable: Postgres is gone; nothing was done.
@@ -75,12 +75,12 @@ class IdempotentCreates:
         with transaction(self.writer.engine) as connection:
             claim = idempotency.claim(connection, idempotency_key, fingerprint, holder, LEASE_SECONDS)
         if claim is not None and claim.fingerprint != fingerprint:
-            raise ApiRequestRejected(422, "INVALID_REQUEST", "This Idempotency-Key came with another body before")
+            raise ApiError(422, "INVALID_REQUEST", "This Idempotency-Key came with another body before")
         if claim is not None and claim.model_id is not None:
             return self._repeated_response(claim.model_id, claim.status)
         if claim is None or claim.holder != holder:
             message = "Another request with this Idempotency-Key is being worked on"
-            raise ApiRequestRejected(409, "CONFLICT", message, RETRY_AFTER_SECONDS)
+            raise ApiError(409, "CONFLICT", message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
         return self._create(wanted, idempotency_key, claim)
 
     def _create(

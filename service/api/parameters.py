@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UnsetType
 
 from service.api.schemas import MAX_PAGE_SIZE, CreateModelBody, ListQuery
-from service.errors import ApiRequestRejected
+from service.errors import ApiError
 from service.storage.api_queries import ModelFilter
 from service.upstream.fields import utc
 from service.upstream.json_text import REPLACEMENT
@@ -38,7 +38,7 @@ def read(value_or_none: Mapping[str, str], shape: type[Q]) -> Q:
     """The parameters of a call; those that it does not know are passed over, as the vendor does.
 
     Raises:
-        ApiRequestRejected: 400, one is not of its kind.
+        ApiError: 400, one is not of its kind.
     """
     values: dict[str, str] = {}
     for field in msgspec.structs.fields(shape):
@@ -83,7 +83,7 @@ def create_model_body(body: bytes) -> CreateModelBody:
     """The body of a create.
 
     Raises:
-        ApiRequestRejected: 400, it is not one.
+        ApiError: 400, it is not one.
     """
     try:
         wanted = msgspec.json.decode(body, type=CreateModelBody)
@@ -125,5 +125,5 @@ def _moment(value: datetime | UnsetType) -> datetime | None:
         return _FIRST if value.year == 1 else _LAST
 
 
-def _invalid(message: str) -> ApiRequestRejected:
-    return ApiRequestRejected(400, "INVALID_REQUEST", message)
+def _invalid(message: str) -> ApiError:
+    return ApiError(400, "INVALID_REQUEST", message)

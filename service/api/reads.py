@@ -6,7 +6,7 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from service.errors import ApiRequestRejected
+from service.errors import ApiError
 from service.storage import api_queries
 from service.storage.database import connect, transaction
 
@@ -27,7 +27,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class ModelPage(NamedTuple):
+class MirrorPage(NamedTuple):
     """A page of the list.
 
     Attributes:
@@ -87,7 +87,7 @@ class MirrorReader:
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return api_queries.newest_change(connection)
 
-    def page(self, wanted: ModelFilter, limit: int, offset: int) -> ModelPage:
+    def page(self, wanted: ModelFilter, limit: int, offset: int) -> MirrorPage:
         """A page of the list, the newest model first.
 
         Raises:
@@ -107,13 +107,13 @@ class MirrorReader:
                 (wanted, offset + limit, newest_change_id),
                 {name: rows[-1][name] for name in ("id", "created_at")},
             )
-        return ModelPage(rows, total, newest_change_id)
+        return MirrorPage(rows, total, newest_change_id)
 
     def changes(self, since: int | datetime, wanted: ModelFilter, limit: int, offset: int) -> ChangePage:
         """A page of the feed; see the function `read_feed`.
 
         Raises:
-            ApiRequestRejected: changes since then are no longer kept.
+            ApiError: changes since then are no longer kept.
             PostgresUnavailable: Postgres is gone, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
@@ -164,7 +164,7 @@ def read_feed(
         offset: changes to pass over.
 
     Raises:
-        ApiRequestRejected: changes since then are no longer kept.
+        ApiError: changes since then are no longer kept.
     """
     newest_change_id = api_queries.newest_change(connection)
     _require_retained(connection, since)
@@ -195,4 +195,4 @@ def _require_retained(connection: Connection, since: int | datetime) -> None:
     reaches_back = since < recorded_at if isinstance(since, datetime) else oldest_id > since + 1
     if reaches_back and api_queries.any_unchanged_since(connection, recorded_at):
         message = "Changes since then are no longer kept: read the whole list, and go on from the cursor in its header"
-        raise ApiRequestRejected(410, "GONE", message)
+        raise ApiError(410, "GONE", message)

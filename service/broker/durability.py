@@ -38,11 +38,11 @@ def read_durability(client: Any) -> Durability:
             # Managed servers keep CONFIG to themselves; what they tell in INFO is less.
             client.ping()
             return Durability("durability unknown (CONFIG is not allowed)", ())
-    texts = {_plain(name): _plain(value) for name, value in given.items()}
+    texts = {_text(name): _text(value) for name, value in given.items()}
     return _durability(texts.get("appendonly"), texts.get("appendfsync"), texts.get("maxmemory-policy"))
 
 
-def _plain(value: Any) -> str:
+def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

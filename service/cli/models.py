@@ -17,7 +17,7 @@ from service.cli.output import (
     print_rows,
     say,
 )
-from service.errors import ApiRequestRejected, MirrorError
+from service.errors import ApiError, MirrorError
 from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
     value_or_none = {name: str(value) for name, value in filters.items() if value is not None}
     try:
         query = parameters.read({**value_or_none, "offset": str(offset)}, ListQuery)
-    except ApiRequestRejected as error:
+    except ApiError as error:
         raise click.UsageError(str(error)) from None
     since, wanted = parameters.since_of(query), parameters.filter_of(query)
     with reading() as connection:

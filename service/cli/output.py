@@ -72,7 +72,7 @@ def _cell(value: Any, *, safe: bool) -> Any:
     if isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, datetime):
-        return _plain(value)
+        return _iso_time(value)
     if not isinstance(value, str):
         return value
     guarded = FORMULA.sub("'", value) if safe else value
@@ -82,7 +82,7 @@ def _cell(value: Any, *, safe: bool) -> Any:
 
 def print_json(document: Any) -> None:
     """One document; times are ISO 8601 in UTC. What a terminal would obey is escaped as JSON has it."""
-    text = json.dumps(document, default=_plain, indent=2, ensure_ascii=False)
+    text = json.dumps(document, default=_iso_time, indent=2, ensure_ascii=False)
     click.echo(UNSAFE_BUT_NEWLINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
@@ -121,7 +121,7 @@ def describe_source(change: Mapping[str, Any]) -> str:
     return str(change["source"])
 
 
-def _plain(value: Any) -> str:
+def _iso_time(value: Any) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     raise TypeError(f"{type(value).__name__} has no form in JSON")

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from service.errors import DeliveryRejected, UpstreamMalformed
+from service.errors import ApiError, UpstreamMalformed
 from service.upstream.fields import Count, Flag, ModelId, NonEmptyText, Payload, Text, Time, make_storable, utc
 from service.upstream.json_text import REPLACEMENT, decode, loads
 from service.upstream.tolerant import PartialRecord, read_fields
@@ -195,7 +195,7 @@ def decode_envelope(body: bytes) -> Envelope:
     """Read of a webhook body what the endpoint must know, and refuse what is none.
 
     Raises:
-        DeliveryRejected: 400, for what CONTRACT.md says is not a webhook body; nothing else is refused.
+        ApiError: 400, for what CONTRACT.md says is not a webhook body; nothing else is refused.
     """
     try:
         # msgspec does not look at the bytes of fields that it skips.
@@ -249,7 +249,7 @@ def _envelope(event: _ModelEvent | _AnyEvent) -> Envelope:
     concerns_model = event.object_type is None or event.object_type == "model"
     if not concerns_model and not isinstance(event.object_type, str):
         # Of the wrong type it is absent; what then names no model concerns none.
-        with suppress(DeliveryRejected):
+        with suppress(ApiError):
             concerns_model = bool(_model_id(event.object))
     return Envelope(
         event=event.event,
@@ -273,5 +273,5 @@ def _model_id(value: Any) -> str:
     return model_id
 
 
-def _delivery_rejected(reason: str) -> DeliveryRejected:
-    return DeliveryRejected(400, "INVALID_REQUEST", reason, "malformed")
+def _delivery_rejected(reason: str) -> ApiError:
+    return ApiError(400, "INVALID_REQUEST", reason, label="malformed")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flask import Flask
-from werkzeug.exceptions import HTTPException
 
 from service import config, log
 from service.broker import inbox
@@ -18,7 +17,7 @@ from service.web import REQUIRED_SETTINGS
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth, ApiKeys, FailedKeyCounter
 from service.web.delivery_store import DeliveryStore
-from service.web.errors import ERROR_CODES, error_response
+from service.web.errors import register_error_handlers
 from service.web.group_commit import GroupCommit
 from service.web.health import HealthEndpoint
 from service.web.metrics import MetricsEndpoint
@@ -28,8 +27,6 @@ from service.web.webhook import WebhookEndpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIEnvironment
-
-    from flask import Response
 
     from service.config import Settings
 
@@ -81,14 +78,6 @@ def build(settings: Settings | None = None) -> Flask:
     app.get("/metrics")(metrics.scrape)
     for blueprint in routes.blueprints(settings, auth, client):
         app.register_blueprint(blueprint)
-    app.register_error_handler(HTTPException, _http_error)
+    register_error_handlers(app)
     app.after_request(add_security_headers)
     return app
-
-
-def _http_error(error: HTTPException) -> tuple[Response, int]:
-    status = error.code or 500
-    response, _ = error_response(status, ERROR_CODES.get(status, "ERROR"), error.description or error.name)
-    # Headers that belong to the status, such as Allow on a 405.
-    response.headers.extend((name, value) for name, value in error.get_headers() if name.lower() == "allow")
-    return response, status

@@ -13,14 +13,12 @@ from flask import g, request
 from service.broker.counters import REFUSED_KEYS
 from service.broker.inbox import translate_redis_errors
 from service.config.api_keys import ApiKey, Scope
-from service.errors import RedisUnavailable
-from service.web.errors import error_response
+from service.errors import ApiError, RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import redis
-    from flask import Response
 
     from service.broker.counters import Counters
 
@@ -85,7 +83,7 @@ class FailedKeyCounter:
 
 
 class ApiKeyAuth:
-    """Lets a request in by its key, or says why not.
+    """Lets a request in by its key, or refuses it.
 
     A right key is always let in, however many wrong ones came from its address: behind a proxy all callers share one.
 
@@ -100,27 +98,29 @@ class ApiKeyAuth:
         self._failed = failed
         self._counters = counters
 
-    def reject_unauthorized(self, needed: Scope) -> Response | None:
-        """The response to a request that may not do this; None where it may, and then `g.caller` is its key."""
+    def require(self, needed: Scope) -> None:
+        """Let this request in; `g.caller` is its key from then on, also where the key may not do this.
+
+        Raises:
+            ApiError: 401, 403; 429 where too many wrong keys came from this address.
+        """
         header = request.headers.get("Authorization")
         caller = self._keys.find(header)
         if caller is None:
-            return self._unauthorized(shown=has_bearer_key(header))
+            raise self._unauthorized(shown=has_bearer_key(header))
         g.caller = caller
-        return None if caller.scope >= needed else forbidden(caller)
+        if caller.scope < needed:
+            may = "read /metrics" if caller.scope is Scope.METRICS else "read"
+            raise ApiError(403, "FORBIDDEN", f"This API key may only {may}")
 
-    def _unauthorized(self, *, shown: bool) -> Response:
-        """401; 429 where too many wrong keys came from this address."""
+    def _unauthorized(self, *, shown: bool) -> ApiError:
         count, seconds = self._count() if shown else (0, 0)
         if count > MAX_FAILED_KEYS:
             self._counters.add(REFUSED_KEYS, "limited")
-            response = _body(429, "RATE_LIMIT_EXCEEDED", "Too many wrong API keys: try again later")
-            response.headers["Retry-After"] = str(seconds)
-        else:
-            self._counters.add(REFUSED_KEYS, "wrong" if shown else "missing")
-            response = _body(401, "UNAUTHORIZED", "Invalid or missing API key")
-            response.headers["WWW-Authenticate"] = "Bearer"
-        return response
+            message = "Too many wrong API keys: try again later"
+            return ApiError(429, "RATE_LIMIT_EXCEEDED", message, headers={"Retry-After": str(seconds)})
+        self._counters.add(REFUSED_KEYS, "wrong" if shown else "missing")
+        return ApiError(401, "UNAUTHORIZED", "Invalid or missing API key", headers={"WWW-Authenticate": "Bearer"})
 
     def _count(self) -> tuple[int, int]:
         """Count and log a wrong key; one line for all beyond the limit, so that no caller fills the log."""
@@ -132,12 +132,6 @@ class ApiKeyAuth:
         if count <= MAX_FAILED_KEYS + 1:
             log.warning("key.refused", address=address, limited=count > MAX_FAILED_KEYS)
         return count, seconds
-
-
-def forbidden(caller: ApiKey) -> Response:
-    """403 for a key of ours that may not do what it asks."""
-    may = "read /metrics" if caller.scope is Scope.METRICS else "read"
-    return _body(403, "FORBIDDEN", f"This API key may only {may}")
 
 
 def has_bearer_key(header: str | None) -> bool:
@@ -156,12 +150,6 @@ def network_of(address: str) -> str:
     if parsed.ipv4_mapped:
         return str(parsed.ipv4_mapped)
     return str(ip_network((parsed, 64), strict=False).network_address)
-
-
-def _body(status: int, code: str, message: str) -> Response:
-    response, _ = error_response(status, code, message)
-    response.status_code = status
-    return response
 
 
 def _digest(key: bytes) -> bytes:

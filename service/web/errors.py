@@ -1,19 +1,36 @@
-"""The form that every error of ours has, the vendor's: for Flask's views, and for the endpoint, which is none."""
+"""Every error as a response in the vendor's form: `success`, `error`, `code`."""
 
 from __future__ import annotations
 
-import json
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import UTC, datetime
+from math import ceil
+from typing import TYPE_CHECKING
 
-from flask import jsonify
+import structlog
+from flask import Response
+from werkzeug.exceptions import HTTPException
+
+from service.errors import (
+    ApiError,
+    MirrorError,
+    SchemaOutdated,
+    Throttled,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from flask import Flask
 
-    from flask import Response
+log = structlog.get_logger(__name__)
 
-ERROR_CODES = {
+# After this a server that was unavailable may be there again.
+RETRY_AFTER_SECONDS = 5
+
+JSON_CONTENT_TYPE = "application/json; charset=utf-8"
+
+_HTTP_CODES = {
     400: "INVALID_REQUEST",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
@@ -23,37 +40,61 @@ ERROR_CODES = {
 }
 
 
-def error_response(status: int, code: str, message: str) -> tuple[Response, int]:
-    """An error body of ours: `success`, `error`, `code`, as the vendor's."""
-    return jsonify(success=False, error=message, code=code), status
+def register_error_handlers(app: Flask) -> None:
+    """Let an application respond to errors in this form, wherever a view raises them."""
+    app.register_error_handler(MirrorError, _mirror_error)
+    app.register_error_handler(HTTPException, lambda error: error_response(from_http_exception(error)))
 
 
-class WsgiResponse(NamedTuple):
-    """What the endpoint answers.
+def error_response(error: ApiError) -> Response:
+    """A refusal as a response."""
+    return Response(error.body(), error.status, headers=dict(error.headers), content_type="application/json")
 
-    Attributes:
-        status: of HTTP.
-        document: the body.
-        headers: that belong to the status.
+
+def from_http_exception(error: HTTPException, label: str = "") -> ApiError:
+    """An error of Flask's as one of ours.
+
+    Args:
+        error: from routing a request or reading its body.
+        label: see `ApiError`.
     """
-
-    status: int
-    document: dict[str, Any]
-    headers: dict[str, str]
-
-    def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-        """Answer a request as WSGI has it (PEP 3333)."""
-        body = json.dumps(self.document).encode() + b"\n"
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("X-Content-Type-Options", "nosniff"),
-            *self.headers.items(),
-        ]
-        start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+    status = error.code or 500
+    # Headers that belong to the status, such as Allow on a 405.
+    headers = {name: value for name, value in error.get_headers() if name.lower() == "allow"}
+    message = error.description or error.name
+    return ApiError(status, _HTTP_CODES.get(status, "ERROR"), message, headers=headers, label=label)
 
 
-def wsgi_error(status: int, code: str, message: str, **headers: str) -> WsgiResponse:
-    """The same error body as an answer of the endpoint's."""
-    return WsgiResponse(status, {"success": False, "error": message, "code": code}, headers)
+def _mirror_error(error: MirrorError) -> Response:
+    """An error that a view raised; the vendor's own error response is passed on as it came."""
+    vendor_response = error.vendor_response if isinstance(error, UpstreamError) else None
+    # A 401 is about the mirror's own key, not the caller's.
+    if vendor_response is not None and vendor_response.status != 401:
+        return Response(
+            vendor_response.body,
+            vendor_response.status,
+            headers=dict(vendor_response.headers),
+            content_type=JSON_CONTENT_TYPE,
+        )
+    refusal = _translate(error)
+    if refusal.status >= 500:
+        log.warning("api.refused", status=refusal.status, code=refusal.code, reason=str(error))
+    return error_response(refusal)
+
+
+def _translate(error: MirrorError) -> ApiError:
+    """The refusal that an error which is not the vendor's own means for a caller."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, Throttled):
+        wait = max(1, ceil((error.retry_at - datetime.now(UTC)).total_seconds()))
+        return ApiError(429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded", headers={"Retry-After": str(wait)})
+    if isinstance(error, UpstreamTimeout):
+        message = "The upstream did not respond in time: the mirror does not know yet what it did"
+        return ApiError(504, "UPSTREAM_TIMEOUT", message)
+    if isinstance(error, UpstreamError):
+        return ApiError(502, "UPSTREAM_ERROR", "The upstream cannot be reached, or sent a response that is none")
+    if isinstance(error, (Unavailable, SchemaOutdated)):
+        message = "A server of the mirror's cannot be reached: try again"
+        return ApiError(503, "UNAVAILABLE", message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+    return ApiError(500, "ERROR", "The mirror failed")

@@ -7,7 +7,6 @@ the queue, and then waits for idle connections until its time is over.
 
 from __future__ import annotations
 
-import json
 import resource
 import socket
 from contextlib import nullcontext, suppress
@@ -22,6 +21,7 @@ from gevent.server import StreamServer
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
+from service.errors import ApiError
 from service.web.bodies import MAX_SKIPPED_BYTES, BodyBudget, BodyReader
 from service.web.connection import Connection, TurnQueue
 from service.web.listen_backlog import drop_new_handshakes
@@ -212,6 +212,6 @@ def _parse_error_response(error: ParseException) -> bytes:
     """The whole response to a request that cannot be read; it repeats nothing of the request."""
     status = PARSE_ERROR_STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
     message = f"the request cannot be read: {type(error).__name__}"
-    body = json.dumps({"success": False, "error": message, "code": "INVALID_REQUEST"}).encode() + b"\n"
+    body = ApiError(status, "INVALID_REQUEST", message).body()
     head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body

@@ -58,10 +58,12 @@ class MetricsEndpoint(Collector):
         self._registry.register(self)
 
     def scrape(self) -> Response:
-        """Answer Prometheus in the format that it asks for."""
-        refusal = self._auth.reject_unauthorized(Scope.METRICS)
-        if refusal is not None:
-            return refusal
+        """The page in the format that Prometheus asks for.
+
+        Raises:
+            ApiError: the key may not read it.
+        """
+        self._auth.require(Scope.METRICS)
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return Response(encode(self._registry), content_type=content_type)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from service.config import environment
-from service.errors import DeliveryRejected, UpstreamMalformed
+from service.errors import ApiError, UpstreamMalformed
 from service.upstream.json_text import storable
 from service.upstream.payloads import (
     CreatedModel,
@@ -52,8 +52,8 @@ def model_of(**fields: Any) -> bytes:
     return event_body(object={"_id": MODEL_ID, **fields})
 
 
-def refusal(body: bytes) -> DeliveryRejected:
-    with pytest.raises(DeliveryRejected) as raised:
+def refusal(body: bytes) -> ApiError:
+    with pytest.raises(ApiError) as raised:
         decode_envelope(body)
     return raised.value
 
@@ -135,7 +135,7 @@ def test_a_time_without_zone_is_utc_wherever_the_machine_stands() -> None:
 )
 def test_what_is_no_webhook_body_is_refused(body: bytes) -> None:
     error = refusal(body)
-    assert (error.status, error.code, error.answer) == (400, "INVALID_REQUEST", "malformed")
+    assert (error.status, error.code, error.label) == (400, "INVALID_REQUEST", "malformed")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ odd_events = st.fixed_dictionaries(
 def test_any_bytes_give_an_envelope_that_can_be_stored_or_a_refusal(body: bytes) -> None:
     try:
         read = decode_envelope(body)
-    except DeliveryRejected:
+    except ApiError:
         return
     assert read.concerns_model is (read.model_id is not None)
     for text in (read.event, read.event_id, read.object_type, read.model_id):

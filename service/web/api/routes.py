@@ -1,13 +1,10 @@
-"""The API put together: who may call, what is called, and how every error of ours is said in the vendor's form."""
+"""The API put together: which key may call what, and which view takes the call."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from math import ceil
 from typing import TYPE_CHECKING
 
-import structlog
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, g, request
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from service.api.fresh_reads import FreshReadLimiter
@@ -18,30 +15,19 @@ from service.broker.counters import Counters
 from service.broker.inbox import StaleModels
 from service.broker.jobs import JobQueue
 from service.config.api_keys import Scope
-from service.errors import (
-    ApiRequestRejected,
-    MirrorError,
-    SchemaOutdated,
-    Throttled,
-    Unavailable,
-    UpstreamError,
-    UpstreamTimeout,
-)
 from service.runtime import RESPONSE_TIMEOUT_SECONDS, RequestCounter
 from service.storage import database
 from service.upstream.budget import RequestBudget
 from service.upstream.client import UpstreamClient
 from service.web.api.openapi import OpenApiEndpoint
-from service.web.api.views import JSON_CONTENT_TYPE, ModelViews
-from service.web.errors import error_response
+from service.web.api.views import ModelViews
 
 if TYPE_CHECKING:
     import redis
+    from flask import Response
 
     from service.config import Settings
     from service.web.auth import ApiKeyAuth
-
-log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v2/organization/models"
 
@@ -50,7 +36,6 @@ PREFIX = "/api/v2/organization/models"
 READ_CONNECTIONS = 2
 POOL_TIMEOUT_SECONDS = 2.0
 REDIS_TIMEOUT_SECONDS = 2.0
-RETRY_AFTER_SECONDS = 5
 
 
 def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tuple[Blueprint, Blueprint]:
@@ -67,7 +52,6 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
     api.after_request(_forbid_caching)
-    api.register_error_handler(MirrorError, _error_response)
     calls = ModelViews(reader, _writer(settings), FreshReadLimiter(client))
     api.get(PREFIX)(calls.list_models)
     api.post(PREFIX)(calls.create)
@@ -95,52 +79,16 @@ def _writer(settings: Settings) -> UpstreamWriter | None:
     return UpstreamWriter(engine, client, JobQueue(redis), StaleModels(redis))
 
 
-def _authorize(auth: ApiKeyAuth) -> Response | None:
-    """The refusal of a call, None where its key may do that; every line that is logged of the call names the key."""
-    refusal = auth.reject_unauthorized(Scope.READ if request.method in ("GET", "HEAD") else Scope.WRITE)
-    if "caller" in g:
-        bind_contextvars(key=g.caller.name)
-    return refusal
+def _authorize(auth: ApiKeyAuth) -> None:
+    """Let a call in by its key; every line that is logged of the call names the key."""
+    try:
+        auth.require(Scope.READ if request.method in ("GET", "HEAD") else Scope.WRITE)
+    finally:
+        if "caller" in g:
+            bind_contextvars(key=g.caller.name)
 
 
 def _forbid_caching(response: Response) -> Response:
     """Answers hold people's addresses, some a login link: none may be kept by others, or shown without asking us."""
     response.headers["Cache-Control"] = "private, no-cache" if "ETag" in response.headers else "no-store"
     return response
-
-
-def _error_response(error: MirrorError) -> Response:
-    """An error of ours as an answer; what the vendor said is passed on as it came."""
-    vendor_response = error.vendor_response if isinstance(error, UpstreamError) else None
-    # A 401 is about the mirror's own key, not the caller's.
-    if vendor_response is not None and vendor_response.status != 401:
-        return Response(
-            vendor_response.body,
-            vendor_response.status,
-            headers=dict(vendor_response.headers),
-            content_type=JSON_CONTENT_TYPE,
-        )
-    status, code, message, retry_after = _translate(error)
-    response, _ = error_response(status, code, message)
-    response.status_code = status
-    if retry_after is not None:
-        response.headers["Retry-After"] = str(retry_after)
-    if status >= 500:
-        log.warning("api.refused", status=status, code=code, reason=str(error))
-    return response
-
-
-def _translate(error: MirrorError) -> tuple[int, str, str, int | None]:
-    """Status, code, words and seconds to wait of an error that is not the vendor's own."""
-    if isinstance(error, ApiRequestRejected):
-        return error.status, error.code, str(error), error.retry_after
-    if isinstance(error, Throttled):
-        wait = ceil((error.retry_at - datetime.now(UTC)).total_seconds())
-        return 429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded", max(1, wait)
-    if isinstance(error, UpstreamTimeout):
-        return 504, "UPSTREAM_TIMEOUT", "The upstream did not answer in time: what it did is not known yet", None
-    if isinstance(error, UpstreamError):
-        return 502, "UPSTREAM_ERROR", "The upstream cannot be reached, or gave an answer that is none", None
-    if isinstance(error, (Unavailable, SchemaOutdated)):
-        return 503, "UNAVAILABLE", "A server of the mirror's cannot be reached: try again", RETRY_AFTER_SECONDS
-    return 500, "ERROR", "The mirror failed", None

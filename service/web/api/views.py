@@ -25,11 +25,12 @@ from service.api.schemas import (
     model_schema,
 )
 from service.config.api_keys import Scope
-from service.errors import ApiRequestRejected, MirrorError
+from service.errors import ApiError, MirrorError
 from service.mirror.merge import DELETED
 from service.storage.idempotency import IdempotencyKey
 from service.upstream.fields import is_valid_model_id
 from service.upstream.json_text import REPLACEMENT
+from service.web.errors import JSON_CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 CURSOR_HEADER = "X-Mirror-Cursor"
 MAX_BODY_BYTES = 64 * 1024
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
-JSON_CONTENT_TYPE = "application/json; charset=utf-8"
 
 
 class ModelViews:
@@ -98,7 +98,7 @@ class ModelViews:
                 return fresh
         row = self._reader.one(model_id)
         if row is None or row["status"] == DELETED:
-            raise ApiRequestRejected(404, "NOT_FOUND", "Model not found")
+            raise ApiError(404, "NOT_FOUND", "Model not found")
         response = _json(SingleModelBody(model=detailed_model_schema(row)))
         _set_age_header(response, [row])
         response.add_etag()
@@ -108,9 +108,7 @@ class ModelViews:
     def _read_fresh(self, model_id: str) -> Response | None:
         """One model from the upstream, which costs a request; None where it was read less than five seconds ago."""
         if g.caller.scope < Scope.WRITE:
-            raise ApiRequestRejected(
-                403, "FORBIDDEN", "This API key may only read: fresh=true needs one that may write"
-            )
+            raise ApiError(403, "FORBIDDEN", "This API key may only read: fresh=true needs one that may write")
         writer = self._require_writer()
         if not self._fresh_reads.claim(model_id):
             return None
@@ -131,7 +129,7 @@ class ModelViews:
             message = (
                 f"Invalid Idempotency-Key: 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable ASCII characters are needed"
             )
-            raise ApiRequestRejected(400, "INVALID_REQUEST", message)
+            raise ApiError(400, "INVALID_REQUEST", message)
         place = IdempotencyKey(_caller_digest(), key)
         return _relayed(IdempotentCreates(writer).create(wanted, place))
 
@@ -142,9 +140,7 @@ class ModelViews:
 
     def _require_writer(self) -> UpstreamWriter:
         if self._writer is None:
-            raise ApiRequestRejected(
-                503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream"
-            )
+            raise ApiError(503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream")
         return self._writer
 
 
@@ -152,10 +148,10 @@ def _require_id(model_id: str) -> None:
     """Refuse what no model can have for an id, before a server is asked about it.
 
     Raises:
-        ApiRequestRejected: 404, as the vendor has it for any id that it does not know.
+        ApiError: 404, as the vendor has it for any id that it does not know.
     """
     if not is_valid_model_id(model_id) or not model_id.isprintable() or REPLACEMENT in model_id:
-        raise ApiRequestRejected(404, "NOT_FOUND", "Model not found")
+        raise ApiError(404, "NOT_FOUND", "Model not found")
 
 
 def _caller_digest() -> str:
@@ -166,14 +162,14 @@ def _caller_digest() -> str:
 
 def _read_body() -> bytes:
     """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
-    too_large = ApiRequestRejected(413, "PAYLOAD_TOO_LARGE", f"a body has {MAX_BODY_BYTES} bytes at most")
+    too_large = ApiError(413, "PAYLOAD_TOO_LARGE", f"a body has {MAX_BODY_BYTES} bytes at most")
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise too_large
     body = request.stream.read(MAX_BODY_BYTES + 1)
     if len(body) > MAX_BODY_BYTES:
         raise too_large
     if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-        raise ApiRequestRejected(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
     return body
 
 

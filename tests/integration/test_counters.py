@@ -56,7 +56,7 @@ def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:
 
 def test_a_process_that_ends_sends_its_last_counts(redis_url: str) -> None:
     program = (
-        "import sys; from service import inbox; from service.broker.counters import Counters; "
+        "import sys; from service.broker import inbox; from service.broker.counters import Counters; "
         "Counters(inbox.connect(sys.argv[1])).add('deliveries', 'accepted')"
     )
     subprocess.run([sys.executable, "-c", program, redis_url], check=True, timeout=60)

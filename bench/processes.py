@@ -1,4 +1,4 @@
-"""What one process of each kind costs: `python -m bench.processes`, for the arithmetic of `deploy/SCALING.md`.
+"""What one process of each kind costs: `python -m bench.processes`, for the arithmetic of `docs/operations/scaling.md`.
 
 One deployment of two web processes, two workers and two clocks on this machine: at rest, while it pulls a list for the
 first time, and while deliveries come in as fast as they are taken. Memory is the proportional share (PSS): what

@@ -93,7 +93,7 @@ def test_settings_exist_and_secrets_are_named_not_told(objects: list[dict[str, A
 
 @needs("kubectl")
 def test_what_is_applied_first_is_enough_for_the_migration(objects: list[dict[str, Any]]) -> None:
-    # deploy/README.md selects these two by their label.
+    # docs/operations/deploying.md selects these two by their label.
     labels = {one["kind"]: one["metadata"]["labels"].get("app.kubernetes.io/component") for one in objects}
     assert {kind for kind, label in labels.items() if label in {"settings", "migrate"}} == {"ConfigMap", "Job"}
     (settings,) = [one["metadata"]["name"] for one in objects if one["kind"] == "ConfigMap"]

@@ -18,7 +18,7 @@ from service.local.servers import free_port
 from service.parent_death import die_with_parent
 from tests.support.documents import DEPLOY
 from tests.support.processes import eventually
-from tests.support.system import System, event_body, new_id
+from tests.support.system import ROOT, System, event_body, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,14 +36,14 @@ RULES: list[dict[str, Any]] = [
 
 def anchors() -> set[str]:
     """The headings of the runbook as a link names them: lower case, hyphens for spaces, punctuation left out."""
-    headings = re.findall(r"^##+ (.+)$", (DEPLOY / "RUNBOOK.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^##+ (.+)$", (ROOT / "docs" / "operations" / "runbook.md").read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_each_rule_leads_to_a_section_of_the_runbook(rule: dict[str, Any]) -> None:
     document, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    assert document == "deploy/RUNBOOK.md"
+    assert document == "docs/operations/runbook.md"
     assert anchor in anchors()
     assert rule["labels"]["severity"] in {"critical", "warning"}
 

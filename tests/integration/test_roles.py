@@ -1,4 +1,4 @@
-"""Least privilege: what `deploy/ROLES.md` grants is enough for the whole system, and not more."""
+"""Least privilege: what `docs/operations/roles.md` grants is enough for the whole system, and not more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from service.local.servers import Postgres, Valkey
     from tests.conftest import StartSandbox
 
-PAGE = (ROOT / "deploy" / "ROLES.md").read_text()
+PAGE = (ROOT / "docs" / "operations" / "roles.md").read_text()
 
 
 def blocks(language: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Holds the README's table of guarantees to its word: each line names its tests, and `--guarantees` wants them passed.
+"""Holds the table of docs/guarantees.md to its word: each line names its tests, and `--guarantees` wants them passed.
 
 A line may name a file (all of its tests), a test (`test_x.py::test_y`, all of its parameters), a folder of data and a
 command of the Makefile. With `--guarantees` the run fails where a named test does not exist, was skipped or was left
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
+DOCUMENT = "docs/guarantees.md"
 HEADING = "## What it guarantees"
 NAMED = re.compile(r"`([^`]+)`")
 
@@ -33,9 +34,9 @@ class Guarantee(NamedTuple):
     names: tuple[str, ...]
 
 
-def guarantees(readme: str) -> list[Guarantee]:
-    """The lines of the table in a README's text."""
-    _, _, section = readme.partition(f"\n{HEADING}")
+def guarantees(document: str) -> list[Guarantee]:
+    """The lines of the table in the text of a document."""
+    _, _, section = document.partition(f"\n{HEADING}")
     rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
     # The first two are the head of the table.
     cells = [[cell.strip() for cell in row.strip("|").rsplit("|", 1)] for row in rows[2:]]
@@ -122,7 +123,7 @@ class Check:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         names = Names(self._root)
-        for guarantee in guarantees((self._root / "README.md").read_text()):
+        for guarantee in guarantees((self._root / DOCUMENT).read_text()):
             if found := list(names.unshown(guarantee, self._outcomes)):
                 self._problems[guarantee.words] = found
         if self._problems and session.exitstatus == pytest.ExitCode.OK:
@@ -138,14 +139,14 @@ class Check:
             for why in found:
                 terminalreporter.write_line(f"    {why}")
             # Counted in the closing line, which must not look like a success.
-            place = f"README.md::{words}"
-            report = pytest.TestReport(place, ("README.md", None, words), {}, "failed", "; ".join(found), "setup")
+            place = f"{DOCUMENT}::{words}"
+            report = pytest.TestReport(place, (DOCUMENT, None, words), {}, "failed", "; ".join(found), "setup")
             terminalreporter.stats.setdefault("error", []).append(report)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--guarantees", action="store_true", help="fail unless every test that the README's guarantees name has passed"
+        "--guarantees", action="store_true", help="fail unless every test that docs/guarantees.md names has passed"
     )
 
 

@@ -1,4 +1,4 @@
-"""The SQL that users are given: the questions of deploy/DASHBOARDS.md and the panels of the Grafana dashboards."""
+"""The SQL that users are given: the questions of docs/dashboards.md and the panels of the Grafana dashboards."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Query(NamedTuple):
 
 
 def questions() -> list[Query]:
-    """The questions of DASHBOARDS.md."""
-    document = (DEPLOY / "DASHBOARDS.md").read_text()
+    """The questions of docs/dashboards.md."""
+    document = (ROOT / "docs" / "dashboards.md").read_text()
     return [Query(found["title"], found["sql"].strip()) for found in _QUESTION.finditer(document)]
 
 

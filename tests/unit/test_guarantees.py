@@ -1,4 +1,4 @@
-"""The README's guarantees: each line names tests that exist, and a run that does not show one of them fails."""
+"""docs/guarantees.md: each line names tests that exist, and a run that does not show one of them fails."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.plugins.guarantees import Names, guarantees
+from tests.plugins.guarantees import DOCUMENT, Names, guarantees
 from tests.support.nested import nested_pytest
 from tests.support.system import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-README = """
+PAGE = """
 # A project
 
 ## What it guarantees, and the test that shows it
@@ -31,8 +31,8 @@ ONE = "import pytest\n\n@pytest.mark.parametrize('n', [1, 2])\ndef test_a(n): ..
 TWO = "import pytest\n\n@pytest.mark.xdist_group('two')\ndef test_kept(): ...\n\ndef test_other(): pytest.skip()\n"
 
 
-def test_every_line_of_the_readme_names_tests_that_exist() -> None:
-    lines = guarantees((ROOT / "README.md").read_text())
+def test_every_guarantee_names_tests_that_exist() -> None:
+    lines = guarantees((ROOT / DOCUMENT).read_text())
     names = Names(ROOT)
     assert len(lines) > 30
     assert {line.words: faults for line in lines if (faults := list(names.faults(line)))} == {}
@@ -42,8 +42,9 @@ def test_every_line_of_the_readme_names_tests_that_exist() -> None:
 def checkout(tmp_path: Path) -> Path:
     """A project with a table of two lines and three tests."""
     (tmp_path / "tests").mkdir()
+    (tmp_path / "docs").mkdir()
     for name, text in {
-        "README.md": README,
+        DOCUMENT: PAGE,
         "Makefile": "storm:\n",
         "tests/test_one.py": ONE,
         "tests/test_two.py": TWO,
@@ -54,7 +55,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def faults(checkout: Path, shown_by: str) -> list[str]:
-    (line,) = guarantees(README.replace("`tests/test_one.py`", shown_by))[:1]
+    (line,) = guarantees(PAGE.replace("`tests/test_one.py`", shown_by))[:1]
     return list(Names(checkout).faults(line))
 
 
@@ -100,7 +101,7 @@ def test_a_part_of_the_tests_may_run_without_the_check(checkout: Path) -> None:
     ],
 )
 def test_a_run_that_does_not_show_a_guarantee_fails(checkout: Path, options: list[str], named: str, why: str) -> None:
-    (checkout / "README.md").write_text(README.replace("test_two.py::test_kept", named))
+    (checkout / DOCUMENT).write_text(PAGE.replace("test_two.py::test_kept", named))
     status, said = run(checkout, "--guarantees", "-n0", *options)
     assert status == 1, said
     assert why in said

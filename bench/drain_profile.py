@@ -23,7 +23,7 @@ import structlog
 from sqlalchemy import event
 
 from bench.deliveries import Organization
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import Delivery, Inbox, InboxEntry
 from service.local.servers import Postgres, Valkey
 from service.mirror.drain import drain_batch
@@ -106,7 +106,7 @@ def main() -> None:
         valkey = stack.enter_context(Valkey.start(folder / "valkey"))
         migrate(postgres.url)
         engine = database.connect(postgres.url, pool_size=1)
-        box = Inbox(inbox.connect(valkey.url))
+        box = Inbox(connect_redis(valkey.url))
         organization.fill(postgres.url)
         measure(engine, box, taken, given.batch, postgres.url)
         organization.fill(postgres.url)

@@ -22,7 +22,7 @@ from bench.memory import SENDERS, send
 from bench.meters import Cost, Meter
 from bench.report import Report
 from bench.vendor import vendor
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import Inbox
 from service.broker.jobs import Job, JobQueue
 from service.local.servers import Postgres, Valkey
@@ -111,7 +111,7 @@ class BenchSetup:
         self._events = events
         self._postgres = stack.enter_context(Postgres.start(folder / "postgres"))
         self._valkey = stack.enter_context(Valkey.start(folder / "valkey"))
-        self._client: Any = stack.enter_context(inbox.connect(self._valkey.url, timeout=60))
+        self._client: Any = stack.enter_context(connect_redis(self._valkey.url, timeout=60))
         migrate(self._postgres.url)
 
     def pull(self, shop: Sandbox) -> Measurement:

@@ -27,6 +27,7 @@ import psycopg
 
 from bench.measure import Times
 from service.broker import inbox
+from service.broker.client import connect_redis
 from tests.support.processes import eventually
 from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, rows, signed
 
@@ -61,7 +62,7 @@ def measure(
     organization.fill(postgres.url)
     place = Path(tempfile.mkdtemp(dir=folder))
     settings = {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "WEB_CONCURRENCY": "2"}
-    with System(place, **settings) as system, inbox.connect(valkey.url) as client:
+    with System(place, **settings) as system, connect_redis(valkey.url) as client:
         client.flushall()
         system.start("web")
         system.wait_for_web()

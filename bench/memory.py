@@ -17,6 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from service.broker import inbox
+from service.broker.client import connect_redis
 from service.local.servers import Postgres, Valkey
 from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
@@ -81,7 +82,7 @@ def resident(folder: Path) -> dict[str, int]:
 
 def report(system: System, valkey: Valkey, sent: int) -> str:
     """One line."""
-    with inbox.connect(valkey.url) as client:
+    with connect_redis(valkey.url) as client:
         memory = client.info("memory")
         waiting = inbox.Inbox(client).depth().events
     redis = f"redis {memory['used_memory'] // 1_000_000} MB used, {memory['used_memory_rss'] // 1_000_000} resident"
@@ -126,7 +127,7 @@ def main() -> None:
                 told = sent.value // given.every
                 print(report(system, valkey, sent.value), flush=True)
             time.sleep(0.5)
-        with inbox.connect(valkey.url) as client:
+        with connect_redis(valkey.url) as client:
             assert eventually(lambda: inbox.Inbox(client).depth().events == 0, 600)
         (kept,) = rows(postgres.url, "select count(*) as number from headshotpro.webhook_events")
         print(report(system, valkey, sent.value))

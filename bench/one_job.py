@@ -16,7 +16,7 @@ from rq.worker import SimpleWorker
 
 from bench.floor import apply
 from service import config
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.jobs import rq_queue
 
 QUEUE = "bench-one-job"
@@ -37,7 +37,7 @@ def main() -> None:
     from bench import one_job
 
     one_job._connections.append(psycopg.connect(settings.postgres_url))
-    client = inbox.connect(settings.redis, timeout=None)
+    client = connect_redis(settings.redis, timeout=None)
     worker = SimpleWorker([rq_queue(client, QUEUE)], connection=client, serializer=JSONSerializer)
     worker.work(logging_level="WARNING")
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bench.api import _sandbox
 from bench.clients import run_unthrottled
 from bench.request_file import write_requests
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import Delivery, Inbox
 from service.broker.jobs import DRAIN_QUEUE, Job, JobQueue
 from service.local.servers import Postgres, Valkey
@@ -89,7 +89,7 @@ def _of_web(system: System, _valkey: Valkey, path: Path, seconds: float) -> None
 
 def _of_worker(system: System, valkey: Valkey, path: Path, _seconds: float) -> None:
     """One worker, from a full inbox to an empty one."""
-    with inbox.connect(valkey.url) as client:
+    with connect_redis(valkey.url) as client:
         box = Inbox(client)
         for _ in range(WAITING // 500):
             box.put(*(_delivery() for _ in range(500)))

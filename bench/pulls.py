@@ -24,7 +24,7 @@ from bench.measure import Spread, Times, ratio
 from bench.meters import Cost, Meter
 from bench.report import Report
 from bench.vendor import vendor
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.local.servers import Postgres, Valkey
 from service.storage.migrations.schema import migrate
 from tests.support.system import ROOT
@@ -73,7 +73,7 @@ class BenchSetup:
         self._folder = folder
         self._postgres = postgres
         self._valkey = valkey
-        self._client: Any = inbox.connect(valkey.url, timeout=60)
+        self._client: Any = connect_redis(valkey.url, timeout=60)
         self._shop = shop
         self._round = 0
         self.turns: dict[str, SideResult] = {}

@@ -24,7 +24,7 @@ from bench.deliveries import Organization, batches
 from bench.measure import Spread, alternate, ratio
 from bench.meters import Cost, Meter, count_statements
 from bench.report import Report
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import STREAM, Inbox
 from service.broker.jobs import Job, JobQueue, rq_queue
 from service.config import environment
@@ -57,7 +57,7 @@ class BenchSetup:
         self._postgres = postgres
         self._valkey = valkey
         self._given = given
-        self._client: Any = inbox.connect(valkey.url, timeout=60)
+        self._client: Any = connect_redis(valkey.url, timeout=60)
         self._organization = Organization(given.models)
         self._bodies = self._organization.stream(given.events)
         self._file = folder / "bodies"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.clients import Run, run_at_rate, run_unthrottled
 from bench.request_file import write_requests
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import STREAM
 from tests.support.processes import processes_in
 from tests.support.system import event_body, new_id
@@ -138,7 +138,7 @@ class Side:
         """Every answer was a 202, and every 202 is an event that is safe."""
         assert not run.failed, f"{run.failed} of {run.requests} failed:\n{self.system.logs()}"
         if self._valkey:
-            with inbox.connect(self._valkey.url) as client:
+            with connect_redis(self._valkey.url) as client:
                 kept: Any = client.xlen(STREAM)
                 assert kept >= run.requests, (kept, run)
                 # The next run finds the inbox empty.
@@ -148,7 +148,7 @@ class Side:
         web = _cpu_seconds(self.system.folder)
         if not self._valkey:
             return Usage(web, 0, 0, 0)
-        with inbox.connect(self._valkey.url) as client:
+        with connect_redis(self._valkey.url) as client:
             stats: Any = client.info("stats")
         redis = _cpu_seconds(self._valkey.folder.path)
         return Usage(web, redis, stats["total_reads_processed"], stats["total_commands_processed"])

@@ -9,10 +9,11 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from service.alerts.api_key_status import ApiKeyStatus
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.counters import BUDGET_WAIT_SECONDS, BUDGET_WAITS, UPSTREAM_REQUESTS, Counters
-from service.broker.inbox import Inbox, StaleModels
+from service.broker.inbox import Inbox
 from service.broker.jobs import JobQueue
+from service.broker.stale_models import StaleModels
 from service.errors import Stopping
 from service.mirror.pull_state import PullContext
 from service.process_identity import new_process_name
@@ -86,7 +87,7 @@ class Runtime:
     @classmethod
     def build(cls, settings: Settings) -> Runtime:
         """Connections from settings; nothing is connected yet."""
-        return cls(settings, database.connect(settings.postgres_url), inbox.connect(settings.redis))
+        return cls(settings, database.connect(settings.postgres_url), connect_redis(settings.redis))
 
     @property
     def queue(self) -> JobQueue:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.alerts import problems
 from service.alerts.problems import ProblemFacts, SeenProcess
-from service.broker import counters, durability, inbox
+from service.broker import counters, durability
+from service.broker.client import connect_redis
 from service.broker.counters import DELIVERIES
 from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
 from service.storage import alerts, database, processes
@@ -103,7 +104,7 @@ class StatusReader:
         self._engine = database.connect(
             settings.postgres_url, pool_size=1, overflow=0, patience=1, connect_timeout=SERVER_SECONDS
         )
-        self._client = inbox.connect(settings.redis, timeout=SERVER_SECONDS)
+        self._client = connect_redis(settings.redis, timeout=SERVER_SECONDS)
 
     def read(self, *, figures: bool = True) -> MirrorState:
         """The state now; without the figures it costs both servers next to nothing."""

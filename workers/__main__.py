@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from service import config, log
-from service.broker import inbox
+from service.broker.client import require_usable_redis
 from service.errors import SchemaOutdated, SettingsError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def main(process: str) -> int:
         settings = config.load(REQUIRED_SETTINGS)
         log.configure(settings)
         log.log_crashes_without_messages()
-        inbox.require_usable(settings.redis)
+        require_usable_redis(settings.redis)
         _entry(process)(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON

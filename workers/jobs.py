@@ -24,7 +24,7 @@ from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as run_refetches
 from service.mirror.retention import RetentionLimits
 from service.mirror.retention import tidy as remove_old
-from service.storage import idempotency, processes, pulls, refetches
+from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.job_errors import redact_job_errors
 from workers.lanes import LanePool
@@ -172,7 +172,7 @@ def _pull(job: Job, kind: str, interval: float) -> None:
     try:
         advance(runtime.pull_context(), kind, interval, SLICE_SECONDS)
         with transaction(runtime.engine) as connection:
-            more = pulls.due(connection, kind, interval or LONGEST_PULL_SECONDS)
+            more = pull_checkpoints.due(connection, kind, interval or LONGEST_PULL_SECONDS)
     except LeaseLost as error:
         log.info("pull.lease_lost", reason=str(error))
         return
@@ -257,7 +257,7 @@ def count_missed() -> None:
 
 def _count_missed(runtime: Runtime) -> bool:
     with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
-        pulls.count_missed_webhooks(connection, WEBHOOK_GRACE_SECONDS)
+        missed_webhooks.count(connection, WEBHOOK_GRACE_SECONDS)
     return False
 
 

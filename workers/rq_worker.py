@@ -1,34 +1,40 @@
-"""RQ's worker, mended: it comes back when Redis does, stops between two batches, and runs our own jobs alone.
+"""A child of a worker process: `python -m workers.rq_worker QUEUE PIPE`. Started by `workers.supervisor` alone.
 
-RQ calls whatever function a job in Redis names, imports its callbacks and sends its webhooks. So a person who can write
-to Redis could run anything here. Three things prevent that: `RestrictedJob` has no function but ours, and no callbacks
-or webhooks, whichever part of RQ asks for them; `Worker.execute_job` refuses and deletes a job that asks for more than
-`service.broker.jobs.Job` ever does; and a job that RQ cannot even read ends neither the worker nor its housekeeping.
+PIPE is the number of the descriptor on which it reports progress. RQ's worker is mended here: it comes back when Redis
+does, stops between two batches, and runs our own jobs alone (`workers.own_jobs`).
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import redis
 import structlog
 from rq import Queue
-from rq.exceptions import DeserializationError, NoSuchJobError, StopRequested
-from rq.job import Job
-from rq.results import Result
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.serializers import JSONSerializer
 from rq.utils import now
 from rq.worker import SimpleWorker
 
-from service.broker import inbox
-from service.broker.jobs import FAILURE_TTL_SECONDS, rq_queue
-from service.broker.jobs import Job as MirrorJob
+from service import config
+from service import log as logging
+from service.broker.client import connect_redis
+from service.broker.jobs import DRAIN_QUEUE, rq_queue
+from service.runtime import Runtime
+from service.storage.database import on_statement_executed
+
+# The jobs are imported before the first one comes, which else would wait for that.
+from workers import jobs
+from workers.own_jobs import RestrictedJob
+from workers.progress import ProgressReporter
+from workers.shutdown import start_exit_watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.runtime import Runtime
+    from rq.job import Job
 
 log = structlog.get_logger(__name__)
 
@@ -36,100 +42,6 @@ log = structlog.get_logger(__name__)
 # each time: `alive` of `supervisor.SilenceLimits` is longer than both.
 WORKER_TTL_SECONDS = 20
 RECONNECT_SECONDS = 1.0
-
-
-# Fields by which a job of RQ asks for more than its function and arguments; our jobs never have them.
-FORBIDDEN_FIELDS = (
-    "success_callback_name",
-    "failure_callback_name",
-    "stopped_callback_name",
-    "webhooks",
-    "dependency_ids",
-    "dependency_id",
-    "repeats_left",
-    "retries_left",
-    "group_id",
-    "rate_limit_key",
-)
-LONGEST_NAME_LOGGED = 200
-# A job of ours as RQ has it: function, no object, arguments, no named ones, the queue it says and the one it came from.
-ALLOWED_CALLS: list[tuple[Any, ...]] = [
-    (job.function, None, [*job.arguments], {}, job.queue, job.queue) for job in MirrorJob
-]
-# RQ passes a job's times on to Redis, which refuses one that is too long, and RQ's loop ends. Ours are no longer.
-LONGEST_SECONDS = FAILURE_TTL_SECONDS
-
-
-class RestrictedJob(Job):
-    """A job as Redis holds it, of which RQ can run nothing that is not ours.
-
-    Attributes:
-        refusal: why it is not one of `service.broker.jobs.Job`; empty where it may be.
-    """
-
-    refusal: str = ""
-
-    def restore(self, raw_data: Any) -> None:
-        """Take over what Redis holds; a job that RQ cannot read is kept as one that is refused."""
-        fields = {bytes(name).decode(errors="replace"): value for name, value in raw_data.items()}
-        asked = [name for name in FORBIDDEN_FIELDS if fields.get(name)]
-        if asked:
-            self.refusal = f"it names {', '.join(asked)}"
-        try:
-            super().restore(raw_data)
-        except Exception as error:  # noqa: BLE001 - each field is parsed, and each may hold anything
-            self.refusal = f"it cannot be read: {type(error).__name__}"
-            self.data = b""
-
-    @property
-    def func(self) -> Any:
-        """The function, when it is one of ours: nothing else is even imported."""
-        if self.func_name not in [job.function for job in MirrorJob]:
-            raise DeserializationError("not a function of ours")
-        return super().func
-
-    @property
-    def success_callback(self) -> None:
-        """None: ours have no callbacks, and RQ's housekeeping would run them too."""
-
-    @property
-    def failure_callback(self) -> None:
-        """See `success_callback`."""
-
-    @property
-    def stopped_callback(self) -> None:
-        """See `success_callback`."""
-
-    def send_webhooks(self, *_arguments: Any, **_options: Any) -> None:
-        """Send none: ours have none, and RQ's housekeeping would send them too."""
-
-    def reason_to_refuse(self, queue: str) -> str:
-        """Why the worker of this queue refuses it; empty where it is exactly a job of ours."""
-        if self.refusal:
-            return self.refusal
-        try:
-            asked = (self.func_name, self.instance, list(self.args), self.kwargs, self.origin, queue)
-        except (DeserializationError, TypeError) as error:
-            return f"it cannot be read: {type(error).__name__}"
-        times = (self.timeout, self.ttl, self.result_ttl, self.failure_ttl)
-        if not all(time is None or 0 <= time <= LONGEST_SECONDS for time in times):
-            return f"it names a time that is not within {LONGEST_SECONDS} s"
-        return "" if asked in ALLOWED_CALLS else "no job of ours has this function, these arguments and this queue"
-
-    def function_name(self) -> str:
-        """The name of its function, for the log."""
-        try:
-            return str(self.func_name)[:LONGEST_NAME_LOGGED]
-        except DeserializationError:
-            return ""
-
-    def remove(self, queue: Queue) -> None:
-        """Delete it, without what RQ would do for its group, its dependents or its rate limit."""
-        with self.connection.pipeline() as pipeline:
-            pipeline.lrem(queue.intermediate_queue_key, 0, self.id)
-            results: str = Result.get_key(self.id)  # type: ignore[no-untyped-call]  # RQ types it not
-            pipeline.delete(self.key, self.dependents_key, self.dependencies_key, results)
-            pipeline.execute()
 
 
 class Worker(SimpleWorker):
@@ -231,7 +143,7 @@ def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) ->
         while_unavailable: what can be done while Redis is gone; called about each second.
     """
     # RQ blocks on this connection, and sets its time-out itself.
-    client = inbox.connect(runtime.settings.redis, timeout=None)
+    client = connect_redis(runtime.settings.redis, timeout=None)
     while not runtime.stop.is_set():
         runtime.progress()
         _install_stop_handlers(runtime)
@@ -263,3 +175,25 @@ def _install_stop_handlers(runtime: Runtime) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+
+
+def main(queue: str, pipe: int | None = None) -> None:
+    """Run the jobs of one queue, and report progress on a pipe."""
+    settings = config.load(("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY"))
+    logging.configure(settings)
+    logging.log_crashes_without_messages()
+    runtime = Runtime.build(settings)
+    runtime.progress = ProgressReporter(pipe)
+    on_statement_executed(runtime.engine, runtime.progress)
+    jobs.install(runtime)
+    # The supervisor that would end it may be gone.
+    start_exit_watchdog(runtime.stop)
+    work(runtime, queue, jobs.drain_without_redis if queue == DRAIN_QUEUE else _nothing)
+
+
+def _nothing() -> None:
+    """Other work needs Redis: the request budget is there."""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:3]))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.broker.jobs import Job
 from service.mirror.pull_slice import FULL, HOT
-from service.storage import models, pulls, refetches, spool
+from service.storage import missed_webhooks, models, pull_checkpoints, pulls, refetches, spool
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def _spooled_events_wait(runtime: Runtime) -> bool:
 
 def _full_pull(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
-        return pulls.due(connection, FULL, runtime.settings.pull_interval_seconds)
+        return pull_checkpoints.due(connection, FULL, runtime.settings.pull_interval_seconds)
 
 
 def _hot_pull(runtime: Runtime) -> bool:
     """Hot pulls wait for the first full one: before it, it shows the same models and more."""
     interval = runtime.settings.hot_pull_interval_seconds
     with transaction(runtime.engine) as connection:
-        return interval > 0 and pulls.any_complete(connection) and pulls.due(connection, HOT, interval)
+        return interval > 0 and pulls.any_complete(connection) and pull_checkpoints.due(connection, HOT, interval)
 
 
 def _refetches_due(runtime: Runtime) -> bool:
@@ -70,7 +70,7 @@ def _details(runtime: Runtime) -> bool:
 
 def _unchecked_pulls(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
-        return pulls.webhooks_unchecked(connection, WEBHOOK_GRACE_SECONDS)
+        return missed_webhooks.any_unchecked(connection, WEBHOOK_GRACE_SECONDS)
 
 
 def _always(_runtime: Runtime) -> bool:

@@ -87,7 +87,7 @@ class WorkerChild:
     def _start(self) -> None:
         self._progress = ProgressMonitor()
         pipe = self._progress.descriptor
-        command = die_with_parent([sys.executable, "-m", "workers.child", self._queue, str(pipe)], signal.SIGTERM)
+        command = die_with_parent([sys.executable, "-m", "workers.rq_worker", self._queue, str(pipe)], signal.SIGTERM)
         try:
             self.process = subprocess.Popen(command, pass_fds=(pipe,))
         finally:

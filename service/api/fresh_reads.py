@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from service.broker.inbox import translate_redis_errors
+from service.broker.flags import clear_flag, raise_flag
 from service.errors import RedisUnavailable
 
 if TYPE_CHECKING:
     import redis
 
-FRESH_SECONDS = 5
+FRESH_MS = 5_000
 
 
 class FreshReadLimiter:
@@ -22,7 +22,7 @@ class FreshReadLimiter:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
+        self._client = client
 
     def claim(self, model_id: str) -> bool:
         """Whether the upstream may be asked about a model; False: it was, less than five seconds ago.
@@ -30,13 +30,12 @@ class FreshReadLimiter:
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
-        with translate_redis_errors():
-            return bool(self._client.set(_key(model_id), 1, nx=True, ex=FRESH_SECONDS))
+        return raise_flag(self._client, _key(model_id), FRESH_MS)
 
     def release(self, model_id: str) -> None:
         """The upstream did not show the model, so the mirror is no fresher than before: the next read may ask again."""
-        with suppress(RedisUnavailable), translate_redis_errors():
-            self._client.delete(_key(model_id))
+        with suppress(RedisUnavailable):
+            clear_flag(self._client, _key(model_id))
 
 
 def _key(model_id: str) -> str:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from service.api.schemas import CreateModelBody
-    from service.broker.inbox import StaleModels
     from service.broker.jobs import JobQueue
+    from service.broker.stale_models import StaleModels
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import CreatedModel, DetailedModel
     from service.upstream.responses import UpstreamResponse

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.broker.inbox import translate_redis_errors
+from service.broker.client import translate_redis_errors
 from service.errors import RedisUnavailable
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from service.broker.inbox import Inbox, InboxDepth, translate_redis_errors
+from service.broker.client import translate_redis_errors
+from service.broker.inbox import Inbox, InboxDepth
 
 # From this share of the limit, or of Redis' memory, people are told: long before nothing fits any more.
 EVENTS_WARNING = 0.1

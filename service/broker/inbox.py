@@ -7,22 +7,18 @@ is taken over by the next drain. The stream is never trimmed: what nobody has re
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
-from redis.retry import Retry
 
-from service.addresses import parse_sentinel_url
-from service.broker import cluster, sentinel
-from service.errors import ClusterRefused, RedisUnavailable, SettingsError
+from service.broker.client import translate_redis_errors
 from service.process_identity import new_process_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 STREAM = "headshotpro:inbox"
 GROUP = "drain"
@@ -34,10 +30,6 @@ FORGET_CONSUMER_AFTER_MS = 3_600_000
 # One read brings this into memory: entries of one trip; and bytes of bodies, after which no further trip is made.
 READ_BATCH_SIZE = 128
 MAX_READ_BYTES = 4 * 1024 * 1024
-
-MAX_CONNECT_SECONDS = 5.0
-# A process that starts waits for a server that hangs no longer than this.
-STARTUP_TIMEOUT_SECONDS = 1.0
 
 
 class Delivery(NamedTuple):
@@ -117,70 +109,6 @@ class InboxDepth(NamedTuple):
 
     events: int
     oldest_seconds: float | None
-
-
-def connect(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
-    """A client without redis-py's own retries (up to a minute by default); nothing is connected yet.
-
-    Args:
-        url: of a Redis (`redis://…`, `rediss://…`), or of Sentinels that know it
-            (`service.addresses.parse_sentinel_url`).
-        timeout: seconds within which its calls end; None: whoever calls sets it.
-
-    Raises:
-        SettingsError: redis-py does not understand the URL, or not one of its options.
-    """
-    connecting: dict[str, Any] = {
-        "socket_connect_timeout": min(timeout or MAX_CONNECT_SECONDS, MAX_CONNECT_SECONDS),
-        "retry": Retry(NoBackoff(), 0),
-        "health_check_interval": 0,
-    }
-    # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
-    options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
-    options["redis_connect_func"] = cluster.refuse_cluster
-    try:
-        group = parse_sentinel_url(url)
-        client = (
-            sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
-        )
-        # redis-py looks at most options only when it connects: an odd one would fail each time, for ever.
-        pool = client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError, redis.exceptions.RedisError):
-        raise SettingsError("REDIS_URL is malformed: one of its options, or a value of one, is not known") from None
-    return client
-
-
-def require_usable(url: str) -> None:
-    """Check at a process's start what only a connection shows; a server that is unavailable now is waited for later.
-
-    Raises:
-        SettingsError: the URL is malformed, or leads to a Redis Cluster.
-    """
-    with connect(url, timeout=STARTUP_TIMEOUT_SECONDS) as client:
-        try:
-            with translate_redis_errors():
-                client.ping()
-        except ClusterRefused as error:
-            raise SettingsError(str(error)) from None
-        except RedisUnavailable:
-            return
-
-
-@contextmanager
-def translate_redis_errors() -> Iterator[None]:
-    """Turn redis-py's errors into ours.
-
-    Raises:
-        ClusterRefused: the server is a node of a Redis Cluster.
-        RedisUnavailable: Redis cannot be reached, or refuses to write.
-    """
-    try:
-        yield
-    except cluster.ClusterFound as error:
-        raise ClusterRefused(str(error)) from None
-    except (redis.exceptions.RedisError, OSError) as error:
-        raise RedisUnavailable(f"Redis cannot be reached or refuses: {error}") from error
 
 
 class Inbox:
@@ -342,35 +270,3 @@ def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
         with suppress(ValueError, OverflowError):
             return datetime.fromtimestamp(float(written), UTC)
     return datetime.now(UTC)
-
-
-STALE_MODELS = "headshotpro:stale_models"
-NOTE_INTERVAL_SECONDS = 60
-
-
-class StaleModels:
-    """Models about which a rightly signed delivery came too late to be believed: the upstream is asked instead.
-
-    Args:
-        client: a connection to Redis.
-    """
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
-
-    def note(self, model_id: str) -> None:
-        """Ask about a model, at most once a minute."""
-        with translate_redis_errors():
-            flag = f"{STALE_MODELS}:{model_id}"
-            if self._client.set(flag, 1, nx=True, ex=NOTE_INTERVAL_SECONDS):
-                self._client.sadd(STALE_MODELS, model_id)
-
-    def waiting(self) -> list[str]:
-        """Those that were noted and not yet handed on."""
-        with translate_redis_errors():
-            return sorted(member.decode() for member in self._client.smembers(STALE_MODELS))
-
-    def remove(self, ids: Sequence[str]) -> None:
-        """The questions about these are in Postgres now."""
-        with translate_redis_errors():
-            self._client.srem(STALE_MODELS, *ids)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from service.broker.inbox import translate_redis_errors
+from service.broker.client import translate_redis_errors
+from service.broker.flags import clear_flag, raise_flag
 
 if TYPE_CHECKING:
     import redis
@@ -74,9 +75,7 @@ class JobQueue:
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
-        with translate_redis_errors():
-            raised = self._client.set(job.flag, 1, nx=True, px=job.flag_ms)
-        return bool(raised) and self.enqueue_flagged(job)
+        return raise_flag(self._client, job.flag, job.flag_ms) and self.enqueue_flagged(job)
 
     def enqueue_flagged(self, job: Job) -> bool:
         """Queue a job whose flag the caller has just raised himself; see `enqueue`."""
@@ -100,8 +99,7 @@ class JobQueue:
 
         A job calls this before it looks for work; in the other order, work that comes in between would wait.
         """
-        with translate_redis_errors():
-            self._client.delete(job.flag)
+        clear_flag(self._client, job.flag)
 
 
 def rq_queue(client: redis.Redis, name: str, job_class: type[RqJob] | None = None) -> Queue:

@@ -2,14 +2,14 @@
 
 It ends by itself: who was cut off from Redis cannot hold it, and knows that when it asks. It is no fence: a process
 that stood still may act a moment longer than it may, so what it guards bears to be done twice. What does not is
-checked in Postgres, in the transaction that writes (`service.storage.pulls`).
+checked in Postgres, in the transaction that writes (`service.storage.pull_checkpoints`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.broker.inbox import translate_redis_errors
+from service.broker.client import translate_redis_errors
 from service.process_identity import is_known_dead
 
 if TYPE_CHECKING:

@@ -95,15 +95,16 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    from service.broker import durability, inbox
+    from service.broker import durability
+    from service.broker.client import connect_redis, translate_redis_errors
 
     if settings.redis_url is None:
         return
     try:
-        client = inbox.connect(settings.redis)
+        client = connect_redis(settings.redis)
         promised = durability.read_durability(client)
         capacity = durability.capacity(client, settings.inbox_limit)
-        with inbox.translate_redis_errors():
+        with translate_redis_errors():
             now: Any = client.time()
     except ClusterRefused as error:
         yield Finding("redis", ok=False, seen=str(error), advice="lead REDIS_URL to one primary, or to Sentinels")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from service.alerts.problems import verdict
 from service.broker import inbox
+from service.broker.client import connect_redis
 from service.errors import Unavailable
 from service.plain_text import escape_controls
 from service.status import StatusReader
@@ -68,7 +69,7 @@ class StatusLine:
         self._status = StatusReader(settings)
         self._began = monotonic()
         self._engine = database.connect(settings.postgres_url, pool_size=1)
-        self._redis = inbox.connect(settings.redis)
+        self._redis = connect_redis(settings.redis)
         self._inbox = inbox.Inbox(self._redis)
         self._since: datetime | None = None
 

@@ -17,7 +17,7 @@ from service.mirror import set_aside
 from service.mirror.apply import SourcedObservation, apply
 from service.mirror.observe import from_absence, from_single
 from service.mirror.pull_state import PullState
-from service.storage import models, pulls, refetches, suspects
+from service.storage import models, organization, pulls, refetches, suspects
 from service.storage.database import transaction
 from service.upstream.budget import Priority
 from service.upstream.payloads import created_at_of
@@ -178,8 +178,8 @@ def reject(engine: Engine, pull_id: int) -> None:
     log.info("pull.rejected", pull_id=pull_id)
 
 
-def reopen(engine: Engine, pull_id: int, organization: str) -> bool:
-    """A person said that the key's organization is the right one: the pull that was held for it begins anew.
+def reopen(engine: Engine, pull_id: int, uid: str) -> bool:
+    """A person said that the key's organization (`uid`) is the right one: the pull that was held for it begins anew.
 
     Returns:
         False while another full pull is running: then it has to be tried again.
@@ -187,7 +187,7 @@ def reopen(engine: Engine, pull_id: int, organization: str) -> bool:
     with transaction(engine) as connection:
         if not pulls.reopen(connection, pull_id):
             return False
-        pulls.accept_organization(connection, organization)
+        organization.accept(connection, uid)
     return True
 
 

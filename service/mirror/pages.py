@@ -11,7 +11,7 @@ from msgspec.structs import asdict, astuple
 from service.mirror.apply import BatchResult, SourcedObservation, apply
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_list
-from service.storage import pages, refetches
+from service.storage import history, pages, refetches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -66,8 +66,7 @@ def merge_pages(
         pages.save_digests(connection, _shown(fetched_pages, marked))
     refetches.complete_profiles(connection, ids)
     if added:
-        first_changes = [_beginning(row) for row in new_models if row["id"] in added]
-        pages.append_first_changes(connection, first_changes, pull_id, now)
+        history.append(connection, [_first_change(row, pull_id) for row in new_models if row["id"] in added], now)
     return PagesResult(
         met.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
     )
@@ -108,10 +107,17 @@ def _new_model_row(model_id: str, listed: _ListedModelOnPage | None) -> dict[str
     return {**row, "at": read.page.sent_at, "until": _until(read), "digest": listed.digest}
 
 
-def _beginning(row: dict[str, Any]) -> dict[str, Any]:
+def _first_change(row: dict[str, Any], pull_id: int) -> dict[str, Any]:
     """The first change of a model, out of its first row."""
     changed = {name: (None, _to_json(row[name])) for name in pages.PAGE_COLUMNS if row[name] is not None}
-    return {"id": row["id"], "status": row["status"], "at": row["at"], "changed": changed}
+    return {
+        "model_id": row["id"],
+        "to_status": row["status"],
+        "changed": changed,
+        "source": "pull",
+        "pull_id": pull_id,
+        "observed_at": row["at"],
+    }
 
 
 def _shown(fetched_pages: Sequence[FetchedPage], listed_models: Collection[_ListedModelOnPage]) -> pages.ShownModels:

@@ -34,7 +34,7 @@ from service.mirror.walk import (
     proves_complete,
 )
 from service.process_identity import is_known_dead
-from service.storage import pulls, refetches, suspects
+from service.storage import organization, pages, pull_checkpoints, refetches, suspects
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ def advance(pull_context: PullContext, kind: str, interval: float, seconds: floa
         Stopping: the process is asked to stop; the lease is given back.
     """
     with transaction(pull_context.engine) as connection:
-        holder = pulls.holder(connection, kind)
-        if holder is not None and (is_known_dead(holder) or (wake and holder == pulls.NO_HOLDER)):
-            pulls.end_lease(connection, kind, holder)
-        claim = pulls.claim(connection, kind, pull_context.holder, interval)
+        holder = pull_checkpoints.holder(connection, kind)
+        if holder is not None and (is_known_dead(holder) or (wake and holder == pull_checkpoints.NO_HOLDER)):
+            pull_checkpoints.end_lease(connection, kind, holder)
+        claim = pull_checkpoints.claim(connection, kind, pull_context.holder, interval)
     if claim is None:
         return None
     state = msgspec.convert(claim.state, PullState) if claim.state else PullState()
@@ -102,7 +102,7 @@ class _Pull(PullSlice):
             found = self.pull_context.client.organization(priority=self._priority, max_wait=self.left).body
             name = found.name if isinstance(found.name, str) else None
             with transaction(self.pull_context.engine) as connection:
-                mirrored = pulls.mirrored_organization(connection, found.uid, name)
+                mirrored = organization.mirrored(connection, found.uid, name)
             if mirrored != found.uid:
                 self._finish(
                     "held", f"the API key belongs to organization {found.uid}; this database mirrors {mirrored}"
@@ -138,7 +138,7 @@ class _Pull(PullSlice):
         if walk.total is not None:
             return walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            newest = pulls.newest_shown_at(connection)
+            newest = pages.newest_shown_at(connection)
         after = newest + timedelta(microseconds=1) if newest else walk.began_at
         return msgspec.structs.replace(walk, began_at=max(after, self.state.began_at or after))
 
@@ -180,7 +180,7 @@ class _Pull(PullSlice):
         """After a walk's end: another status, another walk, the suspects, or the end."""
         walk = self.state.walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            met = pulls.shown_since(connection, walk.began_at)
+            met = pages.shown_since(connection, walk.began_at)
         if reason := failure_reason(walk, met):
             self._finish("failed", reason)
         elif self.kind == HOT:

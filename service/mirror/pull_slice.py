@@ -12,7 +12,7 @@ import structlog
 
 from service.errors import ListUnusable, MirrorError, Stopping, Throttled, UpstreamError, UpstreamRejected
 from service.log import format_without_messages
-from service.storage import pulls, set_aside
+from service.storage import pull_checkpoints, set_aside
 from service.storage.database import transaction
 from service.upstream.budget import Priority
 
@@ -90,7 +90,7 @@ class PullSlice(ABC):
     def _save_checkpoint(self, connection: Connection, **counted: int) -> None:
         sent = self.pull_context.counted()
         counted["requests"], self.requests = sent - self.requests, sent
-        pulls.save_checkpoint(
+        pull_checkpoints.save_checkpoint(
             connection, self.pull_id, self.pull_context.holder, msgspec.to_builtins(self.state), counted
         )
 
@@ -98,7 +98,7 @@ class PullSlice(ABC):
         """Give the lease back; no process goes on before `seconds` are over."""
         with transaction(self.pull_context.engine) as connection:
             self._save_checkpoint(connection)
-            pulls.suspend(connection, self.pull_id, self.pull_context.holder, seconds)
+            pull_checkpoints.suspend(connection, self.pull_id, self.pull_context.holder, seconds)
 
     def _retry_later(self, error: UpstreamError) -> None:
         """The upstream gave nothing, again after its retries: try later, a few times."""
@@ -114,7 +114,7 @@ class PullSlice(ABC):
             self._save_checkpoint(connection)
             if status == "complete" and self.kind == FULL:
                 set_aside.resolve(connection, self.pull_id, self._began_at)
-            pulls.finish(
+            pull_checkpoints.finish(
                 connection,
                 self.pull_id,
                 self.pull_context.holder,

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# Held from the giving out of ids to the commit, so that ids become visible in their order. For a WITH: a row
-# that is joined to it is inserted after the lock was taken, and so gets its id then.
-COMMIT_ORDER_LOCK = 0x48534343
-COMMIT_ORDER = f"commit_order AS MATERIALIZED (SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK}))"
+# Held from the giving out of ids to the commit, so that ids become visible in their order. A row that is joined to it
+# is inserted after the lock was taken, and so gets its id then.
+_COMMIT_ORDER_LOCK = 0x48534343
 
 _TYPES = {
     "model_id": "text",
@@ -31,7 +30,7 @@ _TYPES = {
 }
 _APPEND = text(
     f"""
-    WITH {COMMIT_ORDER}, added AS (
+    WITH commit_order AS MATERIALIZED (SELECT pg_advisory_xact_lock({_COMMIT_ORDER_LOCK})), added AS (
         INSERT INTO headshotpro.model_changes ({", ".join(_TYPES)}, recorded_at)
         SELECT {", ".join(_TYPES)}, CAST(:now AS timestamptz)
         FROM {json_rows.table(_TYPES)}, commit_order ORDER BY place

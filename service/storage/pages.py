@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import json_rows
-from service.storage.history import COMMIT_ORDER
 from service.storage.tables import models
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ _NEW_MODEL_TYPES = {
     "until": "timestamptz",
     "digest": "bigint",
 }
-_FIRST_CHANGE_TYPES = {"id": "text", "status": "text", "at": "timestamptz", "changed": "jsonb"}
 
 
 def add(connection: Connection, new_models: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
@@ -200,30 +198,13 @@ _MARK = text(
 )
 
 
-def append_first_changes(
-    connection: Connection, first_changes: Sequence[Mapping[str, Any]], pull_id: int, now: datetime
-) -> None:
-    """Write the first change of models that a pull inserted, as the last statements of their transaction.
-
-    Args:
-        connection: the transaction that added them.
-        first_changes: each with `id`, `status`, `at` and `changed`.
-        pull_id: the pull that met them.
-        now: our time of the write.
-    """
-    values = {"rows": json_rows.encode_rows(first_changes), "pull_id": pull_id, "now": now}
-    connection.execute(_APPEND_FIRST_CHANGES, values)
+def newest_shown_at(connection: Connection) -> datetime | None:
+    """The newest upstream time as of which an API answer showed any model; read before the next request is sent."""
+    found: datetime | None = connection.execute(text("SELECT max(profile_at) FROM headshotpro.model_clocks")).scalar()
+    return found
 
 
-_APPEND_FIRST_CHANGES = text(
-    f"""
-    WITH {COMMIT_ORDER}, added AS (
-        INSERT INTO headshotpro.model_changes
-            (model_id, to_status, changed, source, pull_id, observed_at, recorded_at)
-        SELECT id, status, changed, 'pull', :pull_id, at, :now
-        FROM {json_rows.table(_FIRST_CHANGE_TYPES)}, commit_order ORDER BY place
-        RETURNING id
-    )
-    SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
-    """  # noqa: S608 - names of our own columns
-)
+def shown_since(connection: Connection, began_at: datetime) -> int:
+    """How many models an API answer showed since an upstream time."""
+    statement = text("SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at")
+    return int(connection.execute(statement, {"began_at": began_at}).scalar_one())

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from service import config, log
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.counters import Counters
-from service.broker.inbox import Inbox, StaleModels, WakeFlag
+from service.broker.inbox import Inbox, WakeFlag
 from service.broker.jobs import Job, JobQueue
+from service.broker.stale_models import StaleModels
 from service.storage import database
 from service.upstream.budget import RequestBudget
 from service.web import REQUIRED_SETTINGS
@@ -62,7 +63,7 @@ def build(settings: Settings | None = None) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # A path with two slashes is a 404: Werkzeug would redirect to the Host that the request names, over plain HTTP.
     app.url_map.merge_slashes = False
-    client = inbox.connect(settings.redis, timeout=DELIVERY_TIMEOUT_SECONDS)
+    client = connect_redis(settings.redis, timeout=DELIVERY_TIMEOUT_SECONDS)
     # One that hangs keeps its connection until it answers: there are a few more than one for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DELIVERY_TIMEOUT_SECONDS)
     waking = WakeFlag(Job.DRAIN.flag, Job.DRAIN.flag_ms)

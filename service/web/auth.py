@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from flask import g, request
 
+from service.broker.client import translate_redis_errors
 from service.broker.counters import REFUSED_KEYS
-from service.broker.inbox import translate_redis_errors
 from service.config.api_keys import ApiKey, Scope
 from service.errors import ApiError, RedisUnavailable
 

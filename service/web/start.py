@@ -74,11 +74,11 @@ def prepare(settings: Settings) -> GunicornApplication:
     # Each worker patches those too, and gevent warns of the union, which is meant.
     warnings.filterwarnings("ignore", "Patching more than once", monkey.MonkeyPatchWarning)
 
-    from service.broker import inbox  # noqa: PLC0415 - see the top
+    from service.broker.client import require_usable_redis  # noqa: PLC0415 - see the top
     from service.storage import database  # noqa: PLC0415
     from service.web import app  # noqa: F401, PLC0415 - for the workers
     from service.web.schema_watch import SchemaCheck  # noqa: PLC0415
 
-    inbox.require_usable(settings.redis)
+    require_usable_redis(settings.redis)
     engine = database.connect(settings.postgres_url, pool_size=1)
     return GunicornApplication(partial(SchemaCheck, engine))

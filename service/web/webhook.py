@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from service.broker.counters import Counters
-    from service.broker.inbox import StaleModels
     from service.broker.jobs import JobQueue
+    from service.broker.stale_models import StaleModels
     from service.config import Settings
     from service.web.delivery_store import DeliveryStore
 

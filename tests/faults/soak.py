@@ -18,6 +18,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from service.broker import inbox
+from service.broker.client import connect_redis
 from tests.faults.deployment import FAULTS, PATIENCE, deployed, wait_for
 from tests.faults.storm import running_sandbox
 from tests.support.system import event_body, rows, signed
@@ -125,7 +126,7 @@ def _inject_faults(
 
 
 def _settle(deployment: Deployment) -> None:
-    with inbox.connect(deployment.valkey.url) as client:
+    with connect_redis(deployment.valkey.url) as client:
         wait_for("the inbox", lambda: inbox.Inbox(client).depth().events == 0)
     wait_for("the spool", lambda: rows(deployment.postgres.url, LEFT)[0]["number"] == 0)
 

@@ -22,6 +22,7 @@ from signal import SIGTERM
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.broker import inbox
+from service.broker.client import connect_redis
 from service.parent_death import die_with_parent
 from tests.faults.deployment import FAULTS, deployed, wait_for
 from tests.faults.exact import differences
@@ -166,7 +167,7 @@ def _settle(deployment: Deployment, caller: SandboxClient) -> None:
     """Wait until everything sent is applied; then one full pull, and a sweep that reads every model anew."""
     peace = datetime.now(UTC)
     wait_for("the sender", lambda: caller.control("GET", "/deliveries")["waiting"] == 0)
-    with inbox.connect(deployment.valkey.url) as client:
+    with connect_redis(deployment.valkey.url) as client:
         wait_for("the inbox", lambda: inbox.Inbox(client).depth().events == 0)
     pulled = deployment.run("pull")
     assert pulled.returncode == 0, pulled.stdout + pulled.stderr

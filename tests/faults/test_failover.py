@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from service.broker import durability, inbox
+from service.broker import durability
+from service.broker.client import connect_redis
 from service.broker.inbox import Delivery, Inbox
 from service.errors import PostgresUnavailable, RedisUnavailable
 from service.local.servers import Postgres, Valkey
@@ -84,7 +85,7 @@ def test_a_sentinel_fails_redis_over_and_every_delivery_is_accepted_and_applied(
         assert eventually(lambda: b"redis: ok" in system.get("/readyz").data, 30), system.get("/readyz").data
         models += [deliver(system) for _ in range(10)]
         assert eventually(lambda: all(model_row(database_url, model) for model in models), 30), system.logs()
-        with inbox.connect(servers.url) as client:
+        with connect_redis(servers.url) as client:
             assert eventually(lambda: Inbox(client).depth().events == 0), system.logs()
         assert [started.process.poll() for started in system.started] == [None] * 3
 
@@ -143,7 +144,7 @@ def write(engine: Engine) -> None:
 
 
 def test_a_client_that_is_refused_by_a_demoted_redis_finds_the_new_primary(folder: Path) -> None:
-    with behind_an_address(folder) as servers, inbox.connect(servers.url) as client:
+    with behind_an_address(folder) as servers, connect_redis(servers.url) as client:
         box = Inbox(client)
         box.put(delivery())
         servers.fail_over()

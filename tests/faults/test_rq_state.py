@@ -13,6 +13,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.serializers import JSONSerializer
 
 from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.jobs import DRAIN_QUEUE, Job
 from service.local.servers import Valkey
 from service.storage.migrations.schema import migrate
@@ -88,7 +89,7 @@ def test_the_inbox_is_drained_whatever_rq_remembers(
     bring_about: Callable[[redis.Redis, Queue], None], system: System
 ) -> None:
     model = new_id()
-    with inbox.connect(system.settings["REDIS_URL"] or "") as client:
+    with connect_redis(system.settings["REDIS_URL"] or "") as client:
         bring_about(client, Queue(DRAIN_QUEUE, connection=client, serializer=JSONSerializer))
         assert system.deliver(event_body(model)).status == 202
         assert eventually(lambda: model_row(system.settings["DATABASE_URL"] or "", model), 30), system.logs()

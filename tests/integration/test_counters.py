@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.counters import BUCKETS, KEY, SUM, Counters, bucket_of, read
 from service.errors import RedisUnavailable
 from tests.support.processes import eventually, suspended
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def test_several_processes_and_threads_count_together(redis_url: str) -> None:
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         shares = [Counters(client) for _ in range(3)]
 
         def count(share: Counters) -> None:
@@ -34,7 +34,7 @@ def test_several_processes_and_threads_count_together(redis_url: str) -> None:
 
 
 def test_fields_that_are_no_counts_are_left_out(redis_url: str) -> None:
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         counters = Counters(client)
         counters.add("deliveries", "accepted")
         counters.flush()
@@ -45,7 +45,7 @@ def test_fields_that_are_no_counts_are_left_out(redis_url: str) -> None:
 def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:
     # Those of other tests may wait for a Redis that never comes.
     others = set(threading.enumerate())
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         counters = Counters(client)
         for expected in (1, 2):
             counters.add("deliveries", "accepted")
@@ -56,16 +56,16 @@ def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:
 
 def test_a_process_that_ends_sends_its_last_counts(redis_url: str) -> None:
     program = (
-        "import sys; from service.broker import inbox; from service.broker.counters import Counters; "
-        "Counters(inbox.connect(sys.argv[1])).add('deliveries', 'accepted')"
+        "import sys; from service.broker.client import connect_redis; from service.broker.counters import Counters; "
+        "Counters(connect_redis(sys.argv[1])).add('deliveries', 'accepted')"
     )
     subprocess.run([sys.executable, "-c", program, redis_url], check=True, timeout=60)
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         assert read(client) == {("deliveries", "accepted"): 1}
 
 
 def test_an_outage_of_redis_loses_no_count(own_valkey: Valkey) -> None:
-    with inbox.connect(own_valkey.url, timeout=2) as client:
+    with connect_redis(own_valkey.url, timeout=2) as client:
         counters = Counters(client)
         own_valkey.stop()
         counters.add("deliveries", "unavailable")
@@ -80,7 +80,7 @@ def test_an_outage_of_redis_loses_no_count(own_valkey: Valkey) -> None:
 
 
 def test_what_redis_took_without_an_answer_counts_once(own_valkey: Valkey) -> None:
-    with inbox.connect(own_valkey.url, timeout=1) as client, inbox.connect(own_valkey.url) as another:
+    with connect_redis(own_valkey.url, timeout=1) as client, connect_redis(own_valkey.url) as another:
         counters = Counters(client)
         counters.add("deliveries", "accepted")
         counters.flush()
@@ -97,7 +97,7 @@ def test_durations_fall_into_the_bucket_that_holds_them(redis_url: str) -> None:
     assert [bucket_of(seconds) for seconds in (-1.0, 0.0, 0.05, 0.051, 3600.0, 3601.0)] == [
         "0.05", "0.05", "0.05", "0.1", "3600", "+Inf",
     ]  # fmt: skip
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         counters = Counters(client)
         counters.observe("took", [0.2, 0.2, 7.0])
         counters.flush()

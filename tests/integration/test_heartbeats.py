@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import Delivery
 from service.broker.jobs import Job, JobQueue
 from service.heartbeat import WORKER, Heartbeat
@@ -56,7 +57,7 @@ def child_of(pid: int, queue: str) -> int | None:
     """The process id of a worker's child."""
     for one in descendants(pid):
         words = command_line(one)
-        if queue in words and "workers.child" in words:
+        if queue in words and "workers.rq_worker" in words:
             return one
     return None
 
@@ -211,7 +212,7 @@ def test_outage_longer_than_the_limit_replaces_no_child(
         assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 60), system.logs()
         before = set(descendants(worker.process.pid))
         # An event in flight: its drain waits for Postgres; the other child waits for Redis.
-        client = inbox.connect(own_valkey.url)
+        client = connect_redis(own_valkey.url)
         own_postgres.stop()
         inbox.Inbox(client).put(Delivery.arrived(event_body(new_id()), int(time.time()), datetime.now(UTC)))
         assert JobQueue(client).enqueue(Job.DRAIN)

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from service.broker import durability, inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Inbox, InboxDepth
 from service.errors import RedisUnavailable
 
@@ -198,7 +199,7 @@ def test_there_may_be_no_consumers_to_forget(box: Inbox) -> None:
 
 
 def test_every_call_without_redis_is_an_error_of_ours() -> None:
-    box = Inbox(inbox.connect("redis://127.0.0.1:9"), "one")
+    box = Inbox(connect_redis("redis://127.0.0.1:9"), "one")
     entry = inbox.InboxEntry("1-0", "", b"", NOW, NOW)
     for call in (
         lambda: put(box, b"1"),
@@ -206,14 +207,14 @@ def test_every_call_without_redis_is_an_error_of_ours() -> None:
         lambda: box.done([entry]),
         box.depth,
         box.forget_dead_consumers,
-        lambda: durability.read_durability(inbox.connect("redis://127.0.0.1:9")),
+        lambda: durability.read_durability(connect_redis("redis://127.0.0.1:9")),
     ):
         with pytest.raises(RedisUnavailable):
             call()
 
 
 def test_a_redis_that_refuses_to_write_is_unavailable_until_it_takes_again(own_valkey: Valkey) -> None:
-    client: Any = inbox.connect(own_valkey.url)
+    client: Any = connect_redis(own_valkey.url)
     box = Inbox(client, "one")
     client.config_set("maxmemory", "1")
     for _ in range(3):
@@ -226,7 +227,7 @@ def test_a_redis_that_refuses_to_write_is_unavailable_until_it_takes_again(own_v
 
 
 def test_the_promise_follows_from_the_settings_of_redis(own_valkey: Valkey) -> None:
-    client: Any = inbox.connect(own_valkey.url)
+    client: Any = connect_redis(own_valkey.url)
     assert durability.read_durability(client) == ("an event survives a power cut (appendfsync always)", ())
     client.config_set("appendfsync", "everysec")
     assert "survives a kill, not a power cut" in durability.read_durability(client).summary
@@ -238,7 +239,7 @@ def test_the_promise_follows_from_the_settings_of_redis(own_valkey: Valkey) -> N
 
 
 def test_a_managed_redis_that_hides_its_settings_promises_nothing(own_valkey: Valkey) -> None:
-    client: Any = inbox.connect(own_valkey.url)
+    client: Any = connect_redis(own_valkey.url)
     client.acl_setuser("managed", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-config"])
-    managed = inbox.connect(f"redis://managed:p@127.0.0.1:{own_valkey.port}/0")
+    managed = connect_redis(f"redis://managed:p@127.0.0.1:{own_valkey.port}/0")
     assert durability.read_durability(managed).summary == "durability unknown (CONFIG is not allowed)"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rq.serializers import JSONSerializer
 
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.jobs import DRAIN_QUEUE, JOB_TIMEOUT_SECONDS, MAX_QUEUED_JOBS, WORK_QUEUE, Job, JobQueue, rq_queue
 from service.errors import RedisUnavailable
 from tests.support.processes import eventually
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
-    with inbox.connect(redis_url) as opened:
+    with connect_redis(redis_url) as opened:
         yield opened
 
 
@@ -102,9 +102,9 @@ def test_jobs_are_json_and_leave_nothing_behind(asked: JobQueue, client: redis.R
 
 
 def test_asking_without_redis_is_an_error_of_ours() -> None:
-    with inbox.connect("redis://127.0.0.1:9") as nobody, pytest.raises(RedisUnavailable):
+    with connect_redis("redis://127.0.0.1:9") as nobody, pytest.raises(RedisUnavailable):
         JobQueue(nobody).enqueue(Job.DRAIN)
-    with inbox.connect("redis://127.0.0.1:9") as nobody, pytest.raises(RedisUnavailable):
+    with connect_redis("redis://127.0.0.1:9") as nobody, pytest.raises(RedisUnavailable):
         JobQueue(nobody).clear_flag(Job.DRAIN)
 
 

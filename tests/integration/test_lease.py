@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.jobs import WORK_QUEUE, Job, JobQueue, rq_queue
 from service.broker.lease import Lease
 from service.errors import PostgresUnavailable
@@ -32,7 +32,7 @@ KEY = "headshotpro:running:refetch"
 
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
-    with inbox.connect(redis_url) as opened:
+    with connect_redis(redis_url) as opened:
         yield opened
 
 

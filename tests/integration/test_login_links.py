@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import Delivery
 from service.mirror.drain import drain_batch, drain_spool
 from service.storage import spool
@@ -92,7 +93,7 @@ def test_delivery_of_an_older_web_process_loses_its_link_in_the_drain(here: Mirr
 
 def test_older_worker_reads_what_a_newer_web_process_stored(door: FlaskClient, redis_url: str) -> None:
     assert post(door, body_with_links()).status_code == 202
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         ((_, fields),) = client.xrange(inbox.STREAM)
     # The fields that it has always read are all there.
     assert {b"body", b"signed_at", b"received_at", b"delivery_id"} <= fields.keys()

@@ -9,7 +9,8 @@ import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.broker import counters, inbox
+from service.broker import counters
+from service.broker.client import connect_redis
 from service.broker.inbox import Delivery
 from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, suspended
@@ -232,7 +233,7 @@ def test_servers_that_hang_cost_seconds_and_their_own_part(
 def test_the_door_spends_no_request_on_counting(folder: Path, own_valkey: Valkey) -> None:
     web = website(folder, REDIS_URL=own_valkey.url)
     # A server of its own: what other applications of this process still send would be counted here.
-    with inbox.connect(own_valkey.url) as client:
+    with connect_redis(own_valkey.url) as client:
 
         def accepted() -> float:
             return counters.read(client).get(("deliveries", "accepted"), 0)

@@ -10,7 +10,7 @@ import pytest
 
 from service.errors import LeaseLost, Stopping
 from service.mirror.pull_slice import FULL
-from service.storage import pulls
+from service.storage import pull_checkpoints
 from service.storage.database import transaction
 from tests.support.processes import eventually
 
@@ -57,7 +57,7 @@ def the_pull_has(here: Mirror, pages: int) -> bool:
 def test_a_pull_that_stood_still_too_long_begins_again(mirror: StartMirror) -> None:
     here = mirror(models=450)
     here.read_pages(2)
-    idle = pulls.RESUMABLE_SECONDS + 1
+    idle = pull_checkpoints.RESUMABLE_SECONDS + 1
     here.sql("update headshotpro.pull_checkpoints set leased_until = now() - make_interval(secs => %s)", idle)
     pull = here.pull()
     assert (pull["status"], pull["pages"]) == ("complete", 3)
@@ -122,7 +122,7 @@ def take_over(here: Mirror, runtime: Runtime) -> None:
     """Let another process take over the running pull."""
     here.expire_leases()
     with transaction(runtime.engine) as connection:
-        assert pulls.claim(connection, FULL, runtime.name, 0)
+        assert pull_checkpoints.claim(connection, FULL, runtime.name, 0)
 
 
 def test_a_process_that_is_asked_to_stop_lets_its_pull_be_resumed(mirror: StartMirror) -> None:
@@ -150,5 +150,5 @@ def test_nobody_wakes_a_pull_that_is_worked_on(mirror: StartMirror) -> None:
     here = mirror(models=450)
     other = here.another()
     with transaction(other.engine) as connection:
-        assert pulls.claim(connection, FULL, other.name, 0)
+        assert pull_checkpoints.claim(connection, FULL, other.name, 0)
     assert here.slice(wake=True) is None

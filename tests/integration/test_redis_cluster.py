@@ -13,6 +13,7 @@ import redis
 from msgspec import structs
 
 from service.broker import inbox
+from service.broker.client import connect_redis, require_usable_redis
 from service.config import force_wheels
 from service.errors import ClusterRefused, SettingsError
 from service.local.servers import free_port
@@ -58,25 +59,25 @@ def cluster_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("options", ["", "?protocol=2", "?protocol=3"])
 def test_each_connection_to_a_cluster_is_refused(cluster_url: str, options: str) -> None:
-    with closing(inbox.connect(cluster_url + options)) as client:
+    with closing(connect_redis(cluster_url + options)) as client:
         for _ in range(2):
             with pytest.raises(ClusterRefused, match="Redis Cluster"):
                 inbox.Inbox(client).depth()
         with pytest.raises(ClusterRefused):
             RequestBudget(client, 0.8, 0.1).acquire(Priority.REFETCH)
     with pytest.raises(SettingsError, match="REDIS_URL leads to a Redis Cluster"):
-        inbox.require_usable(cluster_url + options)
+        require_usable_redis(cluster_url + options)
 
 
 def test_a_single_server_is_taken_in_both_protocols(redis_url: str) -> None:
     for options in ("", "?protocol=2", "?protocol=3"):
-        inbox.require_usable(redis_url + options)
-        with closing(inbox.connect(redis_url + options)) as client:
+        require_usable_redis(redis_url + options)
+        with closing(connect_redis(redis_url + options)) as client:
             assert inbox.Inbox(client).depth().events == 0
 
 
 def test_a_server_that_is_gone_at_the_start_is_waited_for() -> None:
-    inbox.require_usable(f"redis://127.0.0.1:{free_port()}/0")
+    require_usable_redis(f"redis://127.0.0.1:{free_port()}/0")
 
 
 def test_every_process_ends_with_one_line(cluster_url: str, mirrored: Mirror, folder: Path) -> None:

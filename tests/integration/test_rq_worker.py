@@ -21,7 +21,8 @@ from service.broker.jobs import Job as MirrorJob
 from service.config import Settings
 from service.runtime import Runtime
 from workers import jobs
-from workers.rq_worker import RestrictedJob, Worker
+from workers.own_jobs import RestrictedJob
+from workers.rq_worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from service.broker.inbox import Delivery, connect
+from service.broker.client import connect_redis
+from service.broker.inbox import Delivery
 from service.mirror.drain import drain_spool
 from service.storage import spool
 from service.storage.database import transaction
@@ -68,7 +69,7 @@ def test_a_redis_without_memory_left_loses_nothing_and_evicts_nothing(
 ) -> None:
     door = client_of(folder, DATABASE_URL=database_url, REDIS_URL=own_valkey.url)
     assert post(door, event_body(new_id())).status_code == 202
-    with connect(own_valkey.url) as client:
+    with connect_redis(own_valkey.url) as client:
         client.config_set("maxmemory", "1mb")
         answers = [post(door, event_body(new_id(), title="x" * 20_000)).status_code for _ in range(20)]
         assert answers == [202] * 20

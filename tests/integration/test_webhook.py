@@ -10,9 +10,9 @@ import pytest
 from werkzeug.test import TestResponse, create_environ, run_wsgi_app
 from werkzeug.wrappers import Request
 
-from service.broker import inbox
-from service.broker.inbox import StaleModels
+from service.broker.client import connect_redis
 from service.broker.jobs import DRAIN_QUEUE, rq_queue
+from service.broker.stale_models import StaleModels
 from service.config import load
 from service.storage.migrations.schema import migrate
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
@@ -146,7 +146,7 @@ def test_a_stale_delivery_raises_a_question_about_its_model_and_a_forged_one_doe
     # The last two hold nothing that could be asked about.
     for body in (event_body(stale), event_body("x" * 5000), b"not json"):
         assert post(door, body, **signed(body, at=old)).status_code == 401
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         assert StaleModels(client).waiting() == [stale]
         # Within a minute it is not asked again, also after it was asked.
         StaleModels(client).remove([stale])
@@ -157,10 +157,10 @@ def test_a_stale_delivery_raises_a_question_about_its_model_and_a_forged_one_doe
 def test_stale_delivery_older_than_a_day_raises_no_question(door: FlaskClient, redis_url: str) -> None:
     day, body = 24 * 3600, event_body(new_id())
     assert post(door, body, **signed(body, at=time.time() - day - 60)).status_code == 401
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         assert StaleModels(client).waiting() == []
     assert post(door, body, **signed(body, at=time.time() - day + 60)).status_code == 401
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         assert len(StaleModels(client).waiting()) == 1
 
 
@@ -206,7 +206,7 @@ def test_an_accepted_delivery_is_in_the_inbox_and_a_drain_is_asked_for(door: Fla
     assert entry.body == body
     assert abs(entry.signed_at.timestamp() - before) < 60
     assert abs(entry.received_at.timestamp() - before) < 60
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         assert rq_queue(client, DRAIN_QUEUE).count == 1
 
 
@@ -214,7 +214,7 @@ def test_many_deliveries_ask_for_one_drain(door: FlaskClient, redis_url: str) ->
     for _ in range(20):
         assert post(door, event_body(new_id())).status_code == 202
     assert len(waiting(redis_url)) == 20
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         assert rq_queue(client, DRAIN_QUEUE).count == 1
 
 

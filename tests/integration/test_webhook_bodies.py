@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import Inbox
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from tests.support.searching import examples
@@ -145,5 +145,5 @@ def test_no_delivery_is_answered_by_a_500(
     assert answer.status_code in {202, 400, 401, 415}
     found = waiting(redis_url)
     assert [entry.body for entry in found] == ([body] if answer.status_code == 202 else [])
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         Inbox(client, "test").done(found)

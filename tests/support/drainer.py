@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.inbox import GROUP, RECLAIM_AFTER_MS, STREAM, Delivery, Inbox, InboxDepth
 from service.mirror import drain
 from service.mirror.batches import BATCH_SIZE
@@ -51,7 +51,7 @@ class Drainer:
     def __init__(self, database_url: str, redis_url: str) -> None:
         self.url = database_url
         self.engine: Engine = database.connect(database_url)
-        self.client: Any = inbox.connect(redis_url)
+        self.client: Any = connect_redis(redis_url)
         self.box = Inbox(self.client)
 
     def put(self, *bodies: bytes, signed_at: datetime | None = None) -> None:

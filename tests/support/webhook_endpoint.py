@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from service.broker import inbox
-from service.broker.inbox import Inbox
+from service.broker.client import connect_redis
+from service.broker.inbox import Inbox, InboxEntry
 from service.config import load
 from service.web import create_app
 from tests.support.system import SECRET, WEBHOOK_PATH, signed
@@ -49,9 +49,9 @@ def post_chunked(door: FlaskClient, body: bytes, headers: dict[str, str]) -> Tes
     )
 
 
-def waiting(redis_url: str) -> list[inbox.InboxEntry]:
+def waiting(redis_url: str) -> list[InboxEntry]:
     """What the inbox holds that nobody read yet."""
-    with inbox.connect(redis_url) as client:
+    with connect_redis(redis_url) as client:
         return Inbox(client, "test").read(1000, 0)
 
 

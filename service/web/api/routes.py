@@ -10,10 +10,10 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 from service.api.fresh_reads import FreshReadLimiter
 from service.api.reads import MirrorReader, read_only_engine
 from service.api.writes import UpstreamWriter
-from service.broker import inbox
+from service.broker.client import connect_redis
 from service.broker.counters import Counters
-from service.broker.inbox import StaleModels
 from service.broker.jobs import JobQueue
+from service.broker.stale_models import StaleModels
 from service.config.api_keys import Scope
 from service.runtime import RESPONSE_TIMEOUT_SECONDS, RequestCounter
 from service.storage import database
@@ -64,7 +64,7 @@ def _writer(settings: Settings) -> UpstreamWriter | None:
     """What goes to the upstream; None without its key."""
     if settings.headshotpro_api_key is None:
         return None
-    redis = inbox.connect(settings.redis, timeout=REDIS_TIMEOUT_SECONDS)
+    redis = connect_redis(settings.redis, timeout=REDIS_TIMEOUT_SECONDS)
     request_counter = RequestCounter(Counters(redis))
     client = UpstreamClient(
         settings.headshotpro_api_url,

@@ -1,0 +1,86 @@
+"""A connection to Redis: time limits, Sentinels, no cluster, and errors of our own instead of redis-py's."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
+from redis.retry import Retry
+
+from service.addresses import parse_sentinel_url
+from service.broker import cluster, sentinel
+from service.errors import ClusterRefused, RedisUnavailable, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_CONNECT_SECONDS = 5.0
+# A process that starts waits for a server that hangs no longer than this.
+STARTUP_TIMEOUT_SECONDS = 1.0
+
+
+def connect_redis(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
+    """A client without redis-py's own retries (up to a minute by default); nothing is connected yet.
+
+    Args:
+        url: of a Redis (`redis://…`, `rediss://…`), or of Sentinels that know it
+            (`service.addresses.parse_sentinel_url`).
+        timeout: seconds within which its calls end; None: whoever calls sets it.
+
+    Raises:
+        SettingsError: redis-py does not understand the URL, or not one of its options.
+    """
+    connecting: dict[str, Any] = {
+        "socket_connect_timeout": min(timeout or MAX_CONNECT_SECONDS, MAX_CONNECT_SECONDS),
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+    }
+    # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
+    options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
+    options["redis_connect_func"] = cluster.refuse_cluster
+    try:
+        group = parse_sentinel_url(url)
+        client = (
+            sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
+        )
+        # redis-py looks at most options only when it connects: an odd one would fail each time, for ever.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, redis.exceptions.RedisError):
+        raise SettingsError("REDIS_URL is malformed: one of its options, or a value of one, is not known") from None
+    return client
+
+
+def require_usable_redis(url: str) -> None:
+    """Check at a process's start what only a connection shows; a server that is unavailable now is waited for later.
+
+    Raises:
+        SettingsError: the URL is malformed, or leads to a Redis Cluster.
+    """
+    with connect_redis(url, timeout=STARTUP_TIMEOUT_SECONDS) as client:
+        try:
+            with translate_redis_errors():
+                client.ping()
+        except ClusterRefused as error:
+            raise SettingsError(str(error)) from None
+        except RedisUnavailable:
+            return
+
+
+@contextmanager
+def translate_redis_errors() -> Iterator[None]:
+    """Turn redis-py's errors into ours.
+
+    Raises:
+        ClusterRefused: the server is a node of a Redis Cluster.
+        RedisUnavailable: Redis cannot be reached, or refuses to write.
+    """
+    try:
+        yield
+    except cluster.ClusterFound as error:
+        raise ClusterRefused(str(error)) from None
+    except (redis.exceptions.RedisError, OSError) as error:
+        raise RedisUnavailable(f"Redis cannot be reached or refuses: {error}") from error

@@ -1,0 +1,43 @@
+"""Models about which the upstream has to be asked: the web process notes them in Redis, a worker asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.broker.client import translate_redis_errors
+from service.broker.flags import raise_flag
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import redis
+
+STALE_MODELS = "headshotpro:stale_models"
+NOTE_INTERVAL_MS = 60_000
+
+
+class StaleModels:
+    """Models about which a rightly signed delivery came too late to be believed: the upstream is asked instead.
+
+    Args:
+        client: a connection to Redis.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client: Any = client
+
+    def note(self, model_id: str) -> None:
+        """Ask about a model, at most once a minute."""
+        if raise_flag(self._client, f"{STALE_MODELS}:{model_id}", NOTE_INTERVAL_MS):
+            with translate_redis_errors():
+                self._client.sadd(STALE_MODELS, model_id)
+
+    def waiting(self) -> list[str]:
+        """Those that were noted and not yet handed on."""
+        with translate_redis_errors():
+            return sorted(member.decode() for member in self._client.smembers(STALE_MODELS))
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """The questions about these are in Postgres now."""
+        with translate_redis_errors():
+            self._client.srem(STALE_MODELS, *ids)

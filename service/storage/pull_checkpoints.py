@@ -1,0 +1,222 @@
+"""`pull_checkpoints`: which process runs a pull, under a lease, and where the pull is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+from service.errors import LeaseLost
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+LEASE_SECONDS = 15.0
+# A pull that stood still for longer starts again: what it read is no longer one picture.
+RESUMABLE_SECONDS = 300.0
+# Whose lease it is while a pull rests after an error of the upstream.
+NO_HOLDER = ""
+
+COUNTERS = ("requests", "pages", "models_seen", "inserted", "changed", "tombstoned")
+
+
+class PullClaim(NamedTuple):
+    """A pull that this process may go on with: its number, and the state of its checkpoint (empty: it begins)."""
+
+    pull_id: int
+    state: dict[str, Any]
+
+
+def claim(connection: Connection, kind: str, holder: str, interval: float) -> PullClaim | None:
+    """Take the lease of the running pull of a kind, or begin one.
+
+    Steps: a checkpoint whose lease has ended is taken over, or, where it stood still too long, its pull is failed;
+    without a checkpoint a pull begins if the last one started at least `interval` seconds ago; after one that failed, a
+    fifth of that after its end.
+
+    Returns:
+        None where another process is at it, or none is due.
+    """
+    # Two processes that both find no checkpoint take turns; the second one then finds the first one's.
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('headshotpro pull ' || :kind))"), {"kind": kind})
+    _fail_abandoned(connection, kind)
+    taken = connection.execute(_TAKE_OVER, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS}).one_or_none()
+    if taken is not None:
+        return PullClaim(*taken)
+    begun = connection.execute(
+        _BEGIN, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS, "interval": interval}
+    ).one_or_none()
+    return PullClaim(*begun) if begun else None
+
+
+def holder(connection: Connection, kind: str) -> str | None:
+    """The process that has the lease of the running pull of a kind; `NO_HOLDER` while suspended, None if none runs."""
+    statement = text("SELECT holder FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until > now()")
+    found: str | None = connection.execute(statement, {"kind": kind}).scalar()
+    return found
+
+
+def end_lease(connection: Connection, kind: str, holder: str) -> None:
+    """Let anybody go on at once with what a process holds that has died, or with what rests."""
+    statement = text(
+        "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :holder"
+    )
+    connection.execute(statement, {"kind": kind, "holder": holder})
+
+
+_TAKE_OVER = text(
+    """
+    UPDATE headshotpro.pull_checkpoints
+    SET holder = :holder, leased_until = now() + make_interval(secs => :lease)
+    WHERE kind = :kind AND leased_until <= now()
+    RETURNING pull_id, state
+    """
+)
+
+# After a pull that failed the next one is due sooner, for the cause may be gone.
+_RECENT = """
+    CASE status WHEN 'failed' THEN finished_at > now() - make_interval(secs => :interval / 5.0)
+    ELSE started_at > now() - make_interval(secs => :interval) END
+"""
+_BEGIN = text(
+    f"""
+    WITH begun AS (
+        INSERT INTO headshotpro.pulls (kind, status, started_at)
+        SELECT :kind, 'running', now()
+        WHERE NOT EXISTS (
+            SELECT FROM headshotpro.pulls
+            WHERE kind = :kind AND (status = 'running' OR {_RECENT})
+        )
+        RETURNING id
+    )
+    INSERT INTO headshotpro.pull_checkpoints (pull_id, kind, holder, leased_until, state)
+    SELECT id, :kind, :holder, now() + make_interval(secs => :lease), '{{}}' FROM begun
+    ON CONFLICT (kind) DO NOTHING
+    RETURNING pull_id, state
+    """  # noqa: S608 - constant
+)
+
+
+def _fail_abandoned(connection: Connection, kind: str) -> None:
+    """End what no process goes on with; the caller holds the lock of the kind."""
+    values = {"kind": kind, "resumable": RESUMABLE_SECONDS}
+    connection.execute(_FORGET_ABANDONED, values)
+    connection.execute(_FAIL_ABANDONED, values)
+
+
+_FORGET_ABANDONED = text(
+    "DELETE FROM headshotpro.pull_checkpoints "
+    "WHERE kind = :kind AND leased_until < now() - make_interval(secs => :resumable)"
+)
+_FAIL_ABANDONED = text(
+    """
+    UPDATE headshotpro.pulls AS p SET status = 'failed', finished_at = now(),
+        error = 'interrupted, and not taken up again in time'
+    WHERE kind = :kind AND status = 'running'
+        AND NOT EXISTS (SELECT FROM headshotpro.pull_checkpoints AS c WHERE c.pull_id = p.id)
+    """
+)
+
+
+def save_checkpoint(
+    connection: Connection, pull_id: int, holder: str, state: Mapping[str, Any], counted: Mapping[str, int]
+) -> None:
+    """Write where a pull stands and renew its lease, in the transaction of the page that brought it there.
+
+    Raises:
+        LeaseLost: another process has taken over; the transaction must not commit.
+    """
+    values = {"id": pull_id, "holder": holder, "lease": LEASE_SECONDS, "state": json.dumps(state)}
+    counts = {name: counted.get(name, 0) for name in COUNTERS}
+    if connection.execute(_SAVE_CHECKPOINT, values | counts).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
+
+
+_SAVE_CHECKPOINT = text(
+    f"""
+    WITH kept AS (
+        UPDATE headshotpro.pull_checkpoints
+        SET leased_until = now() + make_interval(secs => :lease), state = CAST(:state AS jsonb)
+        WHERE pull_id = :id AND holder = :holder
+        RETURNING pull_id
+    )
+    UPDATE headshotpro.pulls SET {", ".join(f"{name} = {name} + :{name}" for name in COUNTERS)}
+    WHERE id IN (SELECT pull_id FROM kept)
+    """  # noqa: S608 - names of our own columns
+)
+
+
+def suspend(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
+    """Give the lease back; nobody goes on before `seconds` are over, unless a person wishes it.
+
+    Raises:
+        LeaseLost: another process has taken over.
+    """
+    statement = text(
+        """
+        UPDATE headshotpro.pull_checkpoints
+        SET holder = :nobody, leased_until = now() + make_interval(secs => :seconds)
+        WHERE pull_id = :id AND holder = :holder
+        """
+    )
+    values = {"id": pull_id, "holder": holder, "nobody": NO_HOLDER, "seconds": seconds}
+    if connection.execute(statement, values).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
+
+
+def finish(
+    connection: Connection,
+    pull_id: int,
+    holder: str,
+    status: str,
+    *,
+    began_at: datetime | None,
+    error: str | None,
+    postponed: Sequence[str] = (),
+) -> None:
+    """End a pull.
+
+    Args:
+        connection: a transaction.
+        pull_id: the pull.
+        holder: the process that has its lease.
+        status: how it ends.
+        began_at: upstream time at which its first page was sent.
+        error: why it failed or is held.
+        postponed: suspects that the next full pull decides about.
+
+    Raises:
+        LeaseLost: another process has taken over.
+    """
+    statement = text("DELETE FROM headshotpro.pull_checkpoints WHERE pull_id = :id AND holder = :holder")
+    if connection.execute(statement, {"id": pull_id, "holder": holder}).rowcount == 0:
+        raise LeaseLost(f"pull {pull_id} was taken over by another process")
+    connection.execute(
+        text(
+            "UPDATE headshotpro.pulls SET status = :status, finished_at = now(), began_at = :began_at, error = :error, "
+            "postponed = CAST(:postponed AS text[]), "
+            "set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id) WHERE id = :id"
+        ),
+        {"id": pull_id, "status": status, "began_at": began_at, "error": error, "postponed": list(postponed)},
+    )
+
+
+def due(connection: Connection, kind: str, interval: float) -> bool:
+    """Whether a pull of a kind may begin or be taken up now."""
+    statement = text(
+        f"""
+        SELECT CASE
+            WHEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind)
+            THEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until <= now())
+            ELSE NOT EXISTS (
+                SELECT FROM headshotpro.pulls
+                WHERE kind = :kind AND {_RECENT}
+            )
+        END
+        """  # noqa: S608 - constant
+    )
+    return bool(connection.execute(statement, {"kind": kind, "interval": interval}).scalar_one())

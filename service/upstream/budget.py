@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
 from service.broker.cluster import ClusterFound
 from service.errors import ClusterRefused, RedisUnavailable
-from service.upstream import budget_scripts
 
 if TYPE_CHECKING:
     from redis.commands.core import Script
 
+# Each Lua script decides in one step, so that two processes never grant the same request.
+_SCRIPTS = Path(__file__).parent / "lua"
 _KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others", "detail"))
 
 # The vendor's minute, and a second for requests that reach it late.
@@ -77,10 +79,10 @@ class RequestBudget:
         self._share = share
         self._detail_share = detail_share
         self._window = round(window * 1000)
-        self._acquire = client.register_script(budget_scripts.ACQUIRE)
-        self._note = client.register_script(budget_scripts.NOTE)
-        self._block = client.register_script(budget_scripts.BLOCK)
-        self._left = client.register_script(budget_scripts.LEFT)
+        self._acquire = _register(client, "acquire")
+        self._note = _register(client, "record_rate_limit")
+        self._block = _register(client, "block")
+        self._left = _register(client, "requests_left")
         self._known: _KnownRateLimit | None = None
 
     def acquire(self, priority: Priority) -> float:
@@ -134,6 +136,11 @@ class RequestBudget:
             RedisUnavailable: Redis cannot be reached.
         """
         return int(_run(self._left, self._share, self._window))
+
+
+def _register(client: redis.Redis, name: str) -> Script:
+    common, script = ((_SCRIPTS / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
+    return client.register_script(common + script)
 
 
 def _milliseconds_until(then: float) -> int:

@@ -79,7 +79,7 @@ import json, sys, time
 import redis
 from service.upstream.budget import Budget, Priority
 url, window, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-budget = Budget(redis.Redis.from_url(url), 0.5, 0.1, window=window)
+budget = RequestBudget(redis.Redis.from_url(url), 0.5, 0.1, window=window)
 print("ready", flush=True)
 sys.stdin.readline()
 until, times = time.time() + seconds, []

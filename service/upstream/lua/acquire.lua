@@ -1,0 +1,46 @@
+-- Grant one request, or say how long to wait.
+-- ARGV: share, detail share, window in ms, kind of request (full, detail, other), the part of the budget left to more
+-- urgent requests. Returns 0 when the request may be sent and was counted, and what the vendor's headers said, this
+-- request subtracted: limit, remaining, milliseconds until the reset; else only milliseconds to wait.
+
+local share, detail_share, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local kind, left_part = ARGV[4], tonumber(ARGV[5])
+local most = cap(share)
+local total, others, details = used(ALL, window), used(OTHERS, window), used(DETAIL, window)
+local others_most = math.max(1, math.floor(most * 3 / 4))
+
+-- When one more request fits under `limit`: at once, or when enough of the oldest have left the window.
+local function turn(key, count, limit)
+    if count < limit then return now end
+    if limit < 1 then return now + window end
+    local oldest = redis.call('ZRANGE', key, count - limit, count - limit, 'WITHSCORES')
+    return tonumber(oldest[2]) + window
+end
+
+local kept = math.floor(most * left_part)
+local at = math.max(ahead('blocked'), turn(ALL, total, most))
+if kind == 'full' then
+    redis.call('HSET', STATE, 'full_asked', now)
+    if total - others < most - others_most then kept = 0 end
+elseif now - (state('full_asked') or -window) < window then
+    at = math.max(at, turn(OTHERS, others, others_most))
+end
+at = math.max(at, turn(ALL, total, most - kept))
+if kind == 'detail' then
+    local details_most = detail_share > 0 and math.max(1, math.floor(most * detail_share + 1e-9)) or 0
+    at = math.max(at, turn(DETAIL, details, details_most))
+end
+local reset = ahead('reset')
+if reset > now and (state('remaining') or 0) <= kept then at = math.max(at, reset) end
+if at > now then return {math.ceil(at - now)} end
+
+local serial = redis.call('HINCRBY', STATE, 'serial', 1)
+local counted = {ALL}
+if kind ~= 'full' then table.insert(counted, OTHERS) end
+if kind == 'detail' then table.insert(counted, DETAIL) end
+for _, key in ipairs(counted) do
+    redis.call('ZADD', key, now, serial)
+    redis.call('PEXPIRE', key, window * 2)
+end
+if reset <= now then return {0} end
+return {0, state('limit') or 0, redis.call('HINCRBY', STATE, 'remaining', -1), reset - now}

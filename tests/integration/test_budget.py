@@ -77,7 +77,7 @@ def test_the_newest_limit_holds(budget: StartBudget) -> None:
 ASKER = """
 import json, sys, time
 import redis
-from service.upstream.budget import Budget, Priority
+from service.upstream.budget import Priority, RequestBudget
 url, window, seconds = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
 budget = RequestBudget(redis.Redis.from_url(url), 0.5, 0.1, window=window)
 print("ready", flush=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from service.model_fields import FAILED, STATUSES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -41,11 +43,10 @@ WORKER_MISSING_AFTER = timedelta(seconds=60)
 # Events wait for longer than this, and none was applied meanwhile.
 STALLED_AFTER = timedelta(seconds=60)
 
-FAILED = "failed"
 # The statuses in which the vendor works, and a model may stay for good.
-MOVING = ("waiting", "pending", "generatingHeadshots")
+MOVING = tuple(status.name for status in STATUSES if status.moving)
 # A model that failed is not well yet while it is in one of these, tried once more.
-NOT_RECOVERED = (FAILED, "onboarding", *MOVING)
+NOT_RECOVERED = tuple(status.name for status in STATUSES if status.hot)
 # The vendor takes an hour for a model, and three minutes for a development one.
 DEVELOPMENT_SHARE = 1 / 16
 TOO_MANY_FAILURES = 3

@@ -27,7 +27,7 @@ from msgspec import UNSET
 from service.api.schemas import CreatedBody
 from service.api.writes import UPSTREAM_DEADLINE_SECONDS, RelayedResponse, UpstreamWriter, is_in_doubt
 from service.errors import ApiError, ModelNotFound, RedisUnavailable, UpstreamError, UpstreamRejected
-from service.mirror.merge import DELETED
+from service.model_fields import DELETED
 from service.storage import api_queries, idempotency
 from service.storage.database import transaction
 from service.upstream.budget import Priority

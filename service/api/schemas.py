@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from service.model_fields import CORE, DETAIL, PROFILE, Field, Kind, Source, fields_of
+from service.struct_fields import with_fields
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -82,36 +85,36 @@ class CreateModelBody(ApiSchema, frozen=True, kw_only=True):
     is_development: Annotated[bool, Meta(description="The vendor's test mode: fast, and no credit is spent.")] = False
 
 
+_TYPES: dict[Kind, Any] = {
+    Kind.TEXT: str,
+    Kind.ID: str,
+    Kind.WORD: str,
+    Kind.FLAG: bool,
+    Kind.COUNT: int,
+    Kind.TIME: TimestampText,
+}
+
+
+def _schema_field(field: Field) -> tuple[str, Any, Any]:
+    """A field of a schema; what only some sources send may not have been read yet, and then it is left out."""
+    kind = _TYPES[field.kind] | None
+    if field.group == CORE:
+        return field.column, kind, msgspec.field(name=field.json_name)
+    return field.column, kind | UnsetType, msgspec.field(name=field.json_name, default=UNSET)
+
+
+@with_fields([_schema_field(field) for field in fields_of(Source.LIST)])
 class ModelSchema(ApiSchema, frozen=True, kw_only=True):
     """A model as the list shows it."""
 
     id: str
-    uid: str | None
-    email: str | UnsetType | None = UNSET
-    title: str | None
-    status: str | None
-    team_id: str | UnsetType | None = UNSET
-    team_name: str | UnsetType | None = UNSET
-    is_development: bool | None
-    created_at: TimestampText | None
-    finished_at: TimestampText | None
 
 
+@with_fields([_schema_field(field) for field in fields_of(Source.SINGLE)])
 class DetailedModelSchema(ApiSchema, frozen=True, kw_only=True):
     """A model as its own GET shows it; `signedUrl` only where the upstream was asked."""
 
     id: str
-    uid: str | None
-    email: str | UnsetType | None = UNSET
-    title: str | None
-    status: str | None
-    team_id: str | UnsetType | None = UNSET
-    team_name: str | UnsetType | None = UNSET
-    is_development: bool | None
-    photo_count: int | UnsetType | None = UNSET
-    favorite_photo_id: str | UnsetType | None = UNSET
-    created_at: TimestampText | None
-    finished_at: TimestampText | None
     signed_url: str | UnsetType = UNSET
 
 
@@ -181,31 +184,35 @@ class ErrorBody(ApiSchema, frozen=True, kw_only=True):
     code: str
 
 
-_PLAIN = ("id", "uid", "title", "status", "is_development")
-_PROFILE = ("email", "team_id", "team_name")
-_DETAILS = ("photo_count", "favorite_photo_id")
+def _shown(source: Source) -> tuple[tuple[str, str, bool], ...]:
+    """Column, group and whether it is a time, of each field that the upstream's call shows."""
+    return tuple((field.column, field.group.name, field.kind is Kind.TIME) for field in fields_of(source))
+
+
+_LISTED, _SINGLE = _shown(Source.LIST), _shown(Source.SINGLE)
 
 
 def model_schema(row: Mapping[str, Any]) -> ModelSchema:
     """A row as the list shows it."""
-    return ModelSchema(**_shared_fields(row))
+    return ModelSchema(id=row["id"], **_values(row, _LISTED))
 
 
 def detailed_model_schema(row: Mapping[str, Any]) -> DetailedModelSchema:
     """A row as the single GET shows it, as far as the mirror knows it."""
-    # A null photo count was not read yet, and then the favourite was not either.
-    was_read = row["photo_count"] is not None
-    details = {name: row[name] if was_read else UNSET for name in _DETAILS}
-    return DetailedModelSchema(**_shared_fields(row) | details)
+    return DetailedModelSchema(id=row["id"], **_values(row, _SINGLE))
 
 
-def _shared_fields(row: Mapping[str, Any]) -> dict[str, Any]:
-    document = {name: row[name] for name in _PLAIN}
-    for name in _PROFILE:
-        document[name] = row[name] if row["has_profile"] else UNSET
-    document["created_at"] = vendor_time(row["created_at"])
-    document["finished_at"] = vendor_time(row["finished_at"])
-    return document
+def _values(row: Mapping[str, Any], shown: tuple[tuple[str, str, bool], ...]) -> dict[str, Any]:
+    unread: set[str] = set()
+    if not row["has_profile"]:
+        unread.add(PROFILE.name)
+    # A null photo count was not read yet, and then the other details were not either.
+    if row["photo_count"] is None:
+        unread.add(DETAIL.name)
+    return {
+        column: UNSET if group in unread else vendor_time(row[column]) if is_time else row[column]
+        for column, group, is_time in shown
+    }
 
 
 def vendor_time(moment: datetime | None) -> str | None:

@@ -27,8 +27,8 @@ from service.errors import (
 )
 from service.mirror import set_aside
 from service.mirror.apply import REFETCH_DELAY, SourcedObservation, apply
-from service.mirror.merge import DELETED
 from service.mirror.observe import from_absence, from_created, from_single
+from service.model_fields import DELETED
 from service.storage import models, refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority

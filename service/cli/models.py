@@ -18,6 +18,7 @@ from service.cli.output import (
     say,
 )
 from service.errors import ApiError, MirrorError
+from service.model_fields import Source, columns_of
 from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 
 HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
 # What the API's list tells, and when it was deleted.
-COLUMNS = (
-    "id", "status", "title", "email", "team_name", "team_id", "uid", "is_development", "created_at", "finished_at",
-    "deleted_at",
-)  # fmt: skip
+_FIRST = ("id", "status", "title", "email", "team_name", "team_id")
+COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")
 TABLE_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "finished_at")
 
 

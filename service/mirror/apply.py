@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from service.mirror.codec import decode, encode
-from service.mirror.merge import DELETED, KnownState, merge, visible
+from service.mirror.merge import KnownState, merge, visible
+from service.model_fields import DELETED
 from service.storage import history, models, refetches
 from service.storage.erasure import PERSONAL_COLUMNS
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.merge import CORE, DELETED, GROUPS, NOTHING_KNOWN, PROFILE, RANKS, KnownState, Register
+from service.mirror.merge import CORE, GROUPS, NOTHING_KNOWN, PROFILE, RANKS, KnownState, Register
+from service.model_fields import DELETED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -32,27 +32,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 
+from service import model_fields
+from service.model_fields import DELETED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-DELETED = "deleted"
-
-CORE = ("status", "title", "finished_at", "uid", "created_at", "is_development")
-INVITATION = ("trigger", "invite_expires_at", "organization_id")
-PROFILE = ("email", "team_id", "team_name")
-DETAIL = ("photo_count", "favorite_photo_id")
-GROUPS = {"core": CORE, "invitation": INVITATION, "profile": PROFILE, "detail": DETAIL}
+GROUPS = {group.name: model_fields.columns_in(group) for group in model_fields.GROUPS}
+CORE, INVITATION, PROFILE, DETAIL = GROUPS.values()
 _PROFILE = frozenset(PROFILE)
-FIELDS = CORE + INVITATION + PROFILE + DETAIL
+FIELDS = tuple(field.column for field in model_fields.FIELDS)
 
 # Progress of a model's life; a status that the vendor adds later ranks below all of them.
-RANKS = {
-    status: rank
-    for rank, status in enumerate(
-        ("onboarding", "waiting", "failed", "pending", "generatingHeadshots", "active", DELETED), start=1
-    )
-}
+RANKS = {status.name: status.rank for status in model_fields.STATUSES}
 
 
 class Register(Struct, frozen=True, gc=False):

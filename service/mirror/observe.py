@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from service.mirror.merge import CORE, DELETED, DETAIL, INVITATION, PROFILE, Observation
+from service.mirror.merge import Observation
+from service.model_fields import DELETED, Source, columns_of
 from service.upstream.fields import to_storable
 from service.upstream.payloads import created_at_of
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from service.upstream.payloads import CreatedModel, DetailedModel, Envelope, ListedModel, WebhookModel
 
 MODEL_DELETED = "model.deleted"
-_WEBHOOK_FIELDS = (*CORE, *INVITATION)
+_LISTED, _SINGLE, _IN_WEBHOOK = map(columns_of, (Source.LIST, Source.SINGLE, Source.WEBHOOK))
 
 # The signature's time is cut to whole seconds.
 SIGNATURE_RESOLUTION = timedelta(seconds=1)
@@ -45,9 +46,7 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
         tolerance: how far its own time may lie ahead of that.
     """
     assert envelope.model_id is not None, "the endpoint lets no event about a model in without its id"
-    fields = _present_fields(model, _WEBHOOK_FIELDS)
-    if model.organization is not UNSET:
-        fields["organization_id"] = model.organization
+    fields = _present_fields(model, _IN_WEBHOOK)
     happened = event_time(envelope, signed_at, tolerance)
     latest = happened or signed_at + SIGNATURE_RESOLUTION
     gone = envelope.event == MODEL_DELETED or fields.get("status") == DELETED
@@ -67,13 +66,13 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
 
 def from_list(model: ListedModel, sent_at: datetime, received_at: datetime) -> Observation:
     """What a row of a list page tells: core and profile."""
-    return _from_api(model.id, model, (*CORE, *PROFILE), sent_at, received_at, alive=False)
+    return _from_api(model.id, model, _LISTED, sent_at, received_at, alive=False)
 
 
 def from_single(model_id: str, model: DetailedModel, sent_at: datetime, received_at: datetime) -> Observation:
     """What a single GET of a model tells: core, profile and detail, and that the model lives."""
     alive = isinstance(model.status, str) and model.status != DELETED
-    return _from_api(model_id, model, (*CORE, *PROFILE, *DETAIL), sent_at, received_at, alive=alive)
+    return _from_api(model_id, model, _SINGLE, sent_at, received_at, alive=alive)
 
 
 def from_created(

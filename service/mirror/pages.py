@@ -9,8 +9,8 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict, astuple
 
 from service.mirror.apply import BatchResult, SourcedObservation, apply
-from service.mirror.merge import DELETED
 from service.mirror.observe import from_list
+from service.model_fields import DELETED
 from service.storage import history, pages, refetches
 
 if TYPE_CHECKING:

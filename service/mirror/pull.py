@@ -33,6 +33,7 @@ from service.mirror.walk import (
     next_walk,
     proves_complete,
 )
+from service.model_fields import STATUSES
 from service.process_identity import is_known_dead
 from service.storage import organization, pages, pull_checkpoints, refetches, suspects
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-HOT_STATUSES = ("onboarding", "waiting", "pending", "generatingHeadshots", "failed")
+HOT_STATUSES = tuple(status.name for status in STATUSES if status.hot)
 # More that left the hot lists at once are left to the next full pull: it is cheaper than so many GETs.
 MAX_LEFT_HOT = 50
 SUSPECT_BATCH_SIZE = 20

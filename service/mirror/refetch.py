@@ -28,9 +28,9 @@ from service.log import format_without_messages
 from service.mirror import set_aside
 from service.mirror.apply import SourcedObservation, apply
 from service.mirror.deletions import proves_deletion
-from service.mirror.merge import DELETED
 from service.mirror.observe import from_single
 from service.mirror.profiles import gather
+from service.model_fields import DELETED
 from service.storage import models, refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority

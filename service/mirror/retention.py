@@ -10,6 +10,7 @@ import structlog
 
 from service.errors import MirrorError
 from service.mirror.erasure import erase, unfinished_ids
+from service.model_fields import DELETED
 from service.storage import erasure, models, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
@@ -67,7 +68,7 @@ def erase_now(engine: Engine, model_id: str) -> bool:
         row = models.read(connection, [model_id]).get(model_id)
         if row is None:
             raise MirrorError(f"the mirror has never seen a model {model_id}")
-        if row["status"] != "deleted":
+        if row["status"] != DELETED:
             raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
     return bool(erase(engine, [model_id]))
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import KeyRejected, ListUnusable, ModelNotFound, Throttled, UpstreamError
-from service.mirror.merge import CORE, DELETED, DETAIL, PROFILE
 from service.mirror.observe import from_list, from_single
 from service.mirror.prefetch import walk_page_of
 from service.mirror.walk import (
@@ -25,6 +24,7 @@ from service.mirror.walk import (
     step_back,
     step_on,
 )
+from service.model_fields import DELETED, Source, columns_of
 from service.storage import models
 from service.storage.database import transaction
 from service.storage.erasure import PERSONAL_COLUMNS
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from service.upstream.client import UpstreamClient
     from service.upstream.records import UnusableRecord
 
-LISTED = (*CORE, *PROFILE)
+LISTED = columns_of(Source.LIST)
 BATCH_SIZE = 500
 # Longer than an event takes to its row, and a question to its answer.
 SETTLE_SECONDS = 8.0
@@ -193,8 +193,7 @@ class Verifier:
         if seen is None:
             gone = row["status"] == DELETED
             return [] if gone else [Difference(model_id, "status", row["status"], ABSENT)]
-        names = (*LISTED, *DETAIL) if self._details else LISTED
-        return [difference for difference in _compare(row, seen) if difference.field in names]
+        return [difference for difference in _compare(row, seen) if self._details or difference.field in LISTED]
 
     def _read(self, model_id: str) -> Observation | None:
         """The fields of a model in a GET; None where the upstream does not know the model."""

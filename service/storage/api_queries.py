@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
+from service.model_fields import GROUPS, PROFILE, Source, columns_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
@@ -19,11 +21,10 @@ if TYPE_CHECKING:
 MAX_COMMIT_DISORDER = timedelta(minutes=1)
 
 # What the API shows, when anything was last observed of a model (upstream time), and whether its profile was told.
-_COLUMNS = """
-    m.id, m.uid, m.email, m.title, m.status, m.team_id, m.team_name, m.is_development, m.photo_count,
-    m.favorite_photo_id, m.created_at, m.finished_at, m.deleted_at,
-    greatest(c.core_at, c.invitation_at, c.profile_at, c.detail_at, c.alive_at, c.gone_at) AS seen_at,
-    c.profile_at IS NOT NULL AS has_profile
+_COLUMNS = f"""
+    {", ".join(f"m.{name}" for name in ("id", *columns_of(Source.SINGLE), "deleted_at"))},
+    greatest({", ".join(f"c.{group.clock}" for group in GROUPS)}, c.alive_at, c.gone_at) AS seen_at,
+    c.{PROFILE.clock} IS NOT NULL AS has_profile
 """
 
 

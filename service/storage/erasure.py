@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from sqlalchemy import text
 
+from service.model_fields import DELETED, FIELDS, Kind, Personal, Source, fields_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # What tells who somebody is. Ids, times and statuses stay: they are what dashboards count.
-PERSONAL_COLUMNS = ("email", "title", "uid", "trigger")
+PERSONAL_COLUMNS = tuple(field.column for field in FIELDS if field.personal)
+_NAME_COLUMNS = tuple(field.column for field in FIELDS if field.personal is Personal.NAME)
+# Fields of a webhook's object whose words are the vendor's.
+_VENDOR_WORDS = tuple(
+    field.name_in(Source.WEBHOOK)
+    for field in fields_of(Source.WEBHOOK)
+    if field.kind in {Kind.ID, Kind.WORD} and field.personal is not Personal.NAME
+)
 # A value of at least this many characters is also searched for inside other texts.
 MIN_SUBSTRING_LENGTH = 8
 
@@ -33,7 +42,7 @@ class PersonalValue(NamedTuple):
     """A value by which the person of a tombstone can be recognized.
 
     Attributes:
-        kind: `email`, `title`, `uid`, or `id` for the model itself.
+        kind: its column, or `id` for the model itself.
         value: as it is stored.
     """
 
@@ -59,13 +68,15 @@ def personal_values(connection: Connection, ids: Sequence[str]) -> list[Personal
 
 
 _NAMES = text(
-    """
+    f"""
     WITH due AS (
         SELECT * FROM headshotpro.models
         WHERE id = ANY(CAST(:ids AS text[])) AND status = 'deleted' AND erased_at IS NULL
     )
     SELECT told.kind, told.value FROM due
-    CROSS JOIN LATERAL (VALUES ('id', id), ('email', email), ('title', title), ('uid', uid)) AS told (kind, value)
+    CROSS JOIN LATERAL (
+        VALUES {", ".join(f"('{name}', {name})" for name in ("id", *_NAME_COLUMNS))}
+    ) AS told (kind, value)
     WHERE value <> ''
     UNION
     SELECT told.kind, told.pair ->> place
@@ -73,8 +84,8 @@ _NAMES = text(
     JOIN headshotpro.model_changes AS past ON past.model_id = due.id
     CROSS JOIN LATERAL jsonb_each(past.changed) AS told (kind, pair)
     CROSS JOIN generate_series(0, 1) AS place
-    WHERE told.kind IN ('email', 'title', 'uid') AND told.pair ->> place <> ''
-    """
+    WHERE told.kind IN ({", ".join(f"'{name}'" for name in _NAME_COLUMNS)}) AND told.pair ->> place <> ''
+    """  # noqa: S608 - names of our own columns
 )
 
 
@@ -116,7 +127,7 @@ _SLICE = text(
 # alone: not in names of fields, nor in those fields whose words are the vendor's. Locked in the order of ids, as the
 # drain does it.
 _ERASE_PAYLOADS = text(
-    """
+    f"""
     WITH named AS MATERIALIZED (
         SELECT kind, value, lower(value) AS whole, lower(part) AS part
         FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:parts AS text[]))
@@ -124,12 +135,12 @@ _ERASE_PAYLOADS = text(
     ), found AS (
         SELECT event.id FROM headshotpro.webhook_events AS event
         CROSS JOIN LATERAL (
-            SELECT lower(event.payload::text) AS whole, array_agg(lower(said #>> '{}')) AS texts,
-                string_agg(lower(said #>> '{}'), chr(10)) AS all_texts
+            SELECT lower(event.payload::text) AS whole, array_agg(lower(said #>> '{{}}')) AS texts,
+                string_agg(lower(said #>> '{{}}'), chr(10)) AS all_texts
             FROM jsonb_path_query(
                 CASE WHEN jsonb_typeof(event.payload) <> 'object' THEN event.payload
                 ELSE (event.payload - CAST(ARRAY['id', 'event', 'createdAt', 'objectType'] AS text[]))
-                    #- '{object,_id}' #- '{object,status}' #- '{object,trigger}' #- '{object,organization}' END,
+                    {" ".join(f"#- '{{object,{name}}}'" for name in ("_id", *_VENDOR_WORDS))} END,
                 '$.**'
             ) AS said
             WHERE jsonb_typeof(said) = 'string'
@@ -148,7 +159,7 @@ _ERASE_PAYLOADS = text(
         ORDER BY event.id FOR UPDATE OF event
     )
     UPDATE headshotpro.webhook_events AS event SET payload = NULL FROM found WHERE event.id = found.id
-    """
+    """  # noqa: S608 - names of the vendor's fields
 )
 
 
@@ -185,7 +196,7 @@ def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dic
     """
     statement = text("SELECT * FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[]))")
     rows = connection.execute(statement, {"ids": list(ids)}).mappings()
-    erased = [dict(row) for row in rows if row["status"] == "deleted" and row["erased_at"] is None]
+    erased = [dict(row) for row in rows if row["status"] == DELETED and row["erased_at"] is None]
     values = {
         "ids": [row["id"] for row in erased],
         "now": now,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from service.model_fields import FIELDS
 from service.storage import json_rows
 from service.storage.tables import model_clocks, models
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 # The columns that observations fill; the rest (observed_at, updated_at, erased_at) is our own bookkeeping.
-OBSERVED_COLUMNS = tuple(
-    column.name for column in models.columns if column.name not in {"id", "observed_at", "updated_at", "erased_at"}
-)
+OBSERVED_COLUMNS = (*(field.column for field in FIELDS), "deleted_at")
 
 # The columns that merges fill. `shown_at` and `shown_mark` are the pull's, and tell by themselves whether they hold.
 CLOCK_COLUMNS = tuple(

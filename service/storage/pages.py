@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
+from service.model_fields import Source, columns_of
 from service.storage import json_rows
 from service.storage.tables import models
 
@@ -19,17 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # What a list page tells of a model.
-PAGE_COLUMNS = (
-    "uid",
-    "email",
-    "title",
-    "status",
-    "team_id",
-    "team_name",
-    "is_development",
-    "created_at",
-    "finished_at",
-)
+PAGE_COLUMNS = columns_of(Source.LIST)
 
 _NAMES = ", ".join(PAGE_COLUMNS)
 _NEW_MODEL_TYPES = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
+from service.model_fields import DETAIL, FIELDS
 from service.storage import json_rows
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 # Only a single GET contains these, so only a GET can report that they are well again. Names as the vendor spells them.
-DETAIL_FIELDS = frozenset({"photoCount", "favoritePhotoId"})
+DETAIL_FIELDS = frozenset(field.json_name for field in FIELDS if field.group == DETAIL)
 _DETAIL = f"CAST('{{{','.join(sorted(DETAIL_FIELDS))}}}' AS text[])"
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType
+
+from service.model_fields import FIELDS, Kind, Source, fields_of
+from service.struct_fields import with_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Text: TypeAlias = str | UnsetType | None
 Flag: TypeAlias = bool | UnsetType | None
@@ -17,16 +23,25 @@ NonEmptyText: TypeAlias = Annotated[str, Meta(min_length=1)]
 # See `is_valid_model_id`: an id of dots alone is refused by its type, one that is too long by `to_storable`.
 ModelId: TypeAlias = Annotated[str, Meta(pattern="[^.]")]
 
+_TYPES: dict[Kind, Any] = {
+    Kind.TEXT: Text,
+    Kind.ID: Text,
+    Kind.WORD: Text,
+    Kind.FLAG: Flag,
+    Kind.COUNT: Count,
+    Kind.TIME: Time,
+}
+
 # A key of Postgres' indexes holds 2,700 bytes. An index may hold an id, a team and a status together.
 MAX_INDEXED_BYTES = 1000
 MAX_ID_BYTES = 255
-INDEXED = frozenset({"email", "status", "team_id"})
+INDEXED = frozenset(field.column for field in FIELDS if field.indexed)
 IDS = frozenset({"id", "model_id"})
 # Texts of up to this many characters fit wherever a text is indexed: a character takes four bytes at most.
 _SHORT = MAX_ID_BYTES // 4
 
 # Personal data, and a link that logs its holder in: shown by no repr, and so by no traceback or log line.
-_HIDDEN = frozenset({"email", "title", "signed_url"})
+_HIDDEN = frozenset({"signed_url", *(field.column for field in FIELDS if field.personal)})
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -38,6 +53,9 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+P = TypeVar("P", bound=Payload)
 
 
 def utc(time: datetime) -> datetime:
@@ -97,3 +115,22 @@ def make_storable(payload: Payload, *names: str) -> None:
         stored = to_storable(name, value)
         if stored is not value:
             msgspec.structs.force_setattr(payload, name, stored)
+
+
+def with_model_fields(source: Source) -> Callable[[type[P]], type[P]]:
+    """Class decorator: a payload with every field of a model that a source sends, in the form in which it is stored."""
+    sent = fields_of(source)
+    fields = [
+        (field.column, _TYPES[field.kind], msgspec.field(default=UNSET, name=field.name_in(source))) for field in sent
+    ]
+    checked = tuple(field.column for field in sent if field.indexed or field.kind is Kind.TIME)
+
+    def make(declared: type[P]) -> type[P]:
+        names = (*(name for name in ("id", "deleted_at") if name in declared.__struct_fields__), *checked)
+
+        def post_init(payload: P) -> None:
+            make_storable(payload, *names)
+
+        return with_fields(fields, __post_init__=post_init)(declared)
+
+    return make

@@ -16,36 +16,28 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from service.errors import ApiError, UpstreamMalformed
-from service.upstream.fields import Count, Flag, ModelId, NonEmptyText, Payload, Text, Time, make_storable, utc
+from service.model_fields import Source
+from service.upstream.fields import ModelId, NonEmptyText, Payload, Text, Time, utc, with_model_fields
 from service.upstream.json_text import REPLACEMENT, decode, loads
 from service.upstream.tolerant import PartialRecord, read_fields
 
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
+@with_model_fields(Source.LIST)
 class ListedModel(Payload, frozen=True, kw_only=True):
     """A model as the list shows it."""
 
     id: ModelId
-    uid: Text = UNSET
     email: Text = UNSET
-    title: Text = UNSET
     status: Text = UNSET
-    team_id: Text = UNSET
-    team_name: Text = UNSET
-    is_development: Flag = UNSET
     created_at: Time = UNSET
-    finished_at: Time = UNSET
-
-    def __post_init__(self) -> None:
-        make_storable(self, "id", "email", "status", "team_id", "created_at", "finished_at")
 
 
+@with_model_fields(Source.SINGLE)
 class DetailedModel(ListedModel, frozen=True, kw_only=True):
     """A model as its own GET shows it; `signed_url` is a login link, a secret."""
 
-    photo_count: Count = UNSET
-    favorite_photo_id: Text = UNSET
     signed_url: Text = UNSET
 
 
@@ -121,22 +113,11 @@ class OrganizationResponse(Payload, frozen=True, kw_only=True):
         return found
 
 
+@with_model_fields(Source.WEBHOOK)
 class WebhookModel(Payload, frozen=True, kw_only=True):
     """The `object` of a webhook about a model; it never has an e-mail address, a team, a photo count or a favourite."""
 
-    uid: Text = UNSET
-    title: Text = UNSET
-    trigger: Text = UNSET
-    status: Text = UNSET
-    is_development: Flag = UNSET
-    finished_at: Time = UNSET
     deleted_at: Time = UNSET
-    invite_expires_at: Time = UNSET
-    created_at: Time = UNSET
-    organization: Text = UNSET
-
-    def __post_init__(self) -> None:
-        make_storable(self, "status", "finished_at", "deleted_at", "invite_expires_at", "created_at")
 
 
 class Envelope(NamedTuple):

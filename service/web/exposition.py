@@ -17,6 +17,7 @@ from service import __version__
 from service.alerts.rules import KINDS
 from service.broker import counters
 from service.heartbeat import KINDS as PROCESSES
+from service.model_fields import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     Values = Iterable[tuple[tuple[str, ...], float]]
 
-STATUSES = ("onboarding", "waiting", "pending", "generatingHeadshots", "active", "failed", "deleted")
 # A status is stored as it was sent, whatever it is; a label is kept for ever, and many of them are Prometheus' end.
 _LABEL_SAFE = re.compile(r"[A-Za-z_]{1,40}")
 
@@ -153,7 +153,7 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
 
 def _models_by_status(models: Mapping[str, int]) -> dict[tuple[str, ...], float]:
     """Models by statuses that may stand in a label: the known ones, and new ones of the vendor's that are a word."""
-    found: dict[tuple[str, ...], float] = {(status,): 0 for status in STATUSES}
+    found: dict[tuple[str, ...], float] = {(status.name,): 0 for status in STATUSES}
     for status, number in models.items():
         label = (status if _LABEL_SAFE.fullmatch(status) else "other",)
         found[label] = found.get(label, 0) + number

@@ -275,7 +275,7 @@ def _webhook_model(rng: Random, state: ModelState, absent: float) -> WebhookMode
         "finished_at": state.finished_at,
         "deleted_at": state.deleted_at,
         "created_at": state.created_at,
-        "organization": "org1",
+        "organization_id": "org1",
     }
     return WebhookModel(**{name: value for name, value in fields.items() if rng.random() >= absent})
 

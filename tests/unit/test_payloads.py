@@ -241,7 +241,7 @@ def test_absent_is_no_information_and_null_is_a_value() -> None:
     read, unusable = decode_webhook_model(model_of(title=None, finishedAt="2024-01-15T12:00:00Z", deletedAt=None))
     assert unusable == ()
     assert (read.title, read.finished_at, read.deleted_at) == (None, NOON, None)
-    assert {read.status, read.uid, read.trigger, read.organization, read.invite_expires_at} == {UNSET}
+    assert {read.status, read.uid, read.trigger, read.organization_id, read.invite_expires_at} == {UNSET}
 
 
 @pytest.mark.parametrize(

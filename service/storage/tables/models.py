@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, Table, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
+from service.model_fields import FIELDS, Kind
 from service.storage.tables.columns import metadata, text_column, time_column
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
 
+_FIELD_TYPES: dict[Kind, Any] = {
+    Kind.TEXT: Text,
+    Kind.ID: Text,
+    Kind.WORD: Text,
+    Kind.FLAG: Boolean,
+    Kind.COUNT: Integer,
+    Kind.TIME: TIMESTAMP(timezone=True),
+}
+
 models = Table(
     "models",
     metadata,
     text_column("id", "The vendor's id of the model: a 24-digit hex ObjectId", primary_key=True),
-    text_column("uid", "The vendor's anonymous id of the person"),
-    text_column("email", "The person's e-mail address; null until a list page or a single GET showed it"),
-    text_column("title", "The model's title, mostly the person's name"),
-    text_column(
-        "status",
-        "onboarding, waiting, pending, generatingHeadshots, active, failed or deleted; a status that the vendor "
-        "adds later is stored as it was sent; null only where no observation named one",
-    ),
-    text_column("team_id", "The vendor's id of the person's team"),
-    text_column("team_name", "The team's name"),
-    Column("is_development", Boolean, comment="True for a model of the vendor's test mode"),
-    time_column("created_at", "When the model was created, by the vendor"),
-    time_column("finished_at", "When its headshots were ready, by the vendor"),
+    *(Column(field.column, _FIELD_TYPES[field.kind], comment=field.comment) for field in FIELDS),
     time_column(
         "deleted_at",
         "When it was deleted, by the vendor where it said so, else the first evidence; null while it lives",
     ),
-    text_column("trigger", "The chosen gender, `male` or `female`; only webhooks tell it"),
-    time_column("invite_expires_at", "When the person's invitation expires; only webhooks tell it"),
-    text_column("organization_id", "The organization's id as webhooks name it"),
-    Column("photo_count", Integer, comment="How many photos it has; null: not read yet (only a single GET tells)"),
-    text_column("favorite_photo_id", "The photo that the person chose; null: none, or not read yet"),
     time_column("observed_at", "Upstream time of the newest observation that changed this row", nullable=False),
     time_column("updated_at", "Our time of the last write of this row", nullable=False),
     time_column("erased_at", "When the personal data of this tombstone was erased"),

@@ -26,7 +26,7 @@ from service.api.schemas import (
 )
 from service.config.api_keys import Scope
 from service.errors import ApiError, MirrorError
-from service.mirror.merge import DELETED
+from service.model_fields import DELETED
 from service.storage.idempotency import IdempotencyKey
 from service.upstream.fields import is_valid_model_id
 from service.upstream.json_text import REPLACEMENT

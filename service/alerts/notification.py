@@ -15,6 +15,7 @@ from service.alerts.rules import (
     KINDS,
     MODEL_FAILED,
     MODEL_STUCK,
+    ORGANIZATION_CHANGED,
     PULL_STALE,
     RECORDS_SET_ASIDE,
     TOMBSTONES_HELD,
@@ -99,6 +100,11 @@ _ALERT_TEXTS = {
         ("a pull waits for a person", "a pull waits for a person"),
         ("no pull waits for a person any more", "no pull waits for a person any more"),
         "headshot-mirror pulls list",
+    ),
+    ORGANIZATION_CHANGED: AlertTexts(
+        ("the API key belongs to another organization, and no full pull runs",) * 2,
+        ("the API key belongs to the mirrored organization again",) * 2,
+        "put the right HEADSHOTPRO_API_KEY back; headshot-mirror pulls list names both organizations",
     ),
     API_REJECTED: AlertTexts(
         ("HeadshotPro refuses the API key", "HeadshotPro refuses the API key"),

@@ -25,6 +25,7 @@ PULL_STALE = "pull_stale"
 WEBHOOKS_MISSING = "webhooks_missing"
 EVENTS_DEAD = "events_dead"
 TOMBSTONES_HELD = "tombstones_held"
+ORGANIZATION_CHANGED = "organization_changed"
 API_REJECTED = "api_rejected"
 CLOCK_SKEW = "clock_skew"
 WORKER_MISSING = "worker_missing"
@@ -32,8 +33,8 @@ INBOX_STALLED = "inbox_stalled"
 RECORDS_SET_ASIDE = "records_set_aside"
 MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
-    *MODEL_KINDS, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, API_REJECTED, WORKER_MISSING,
-    INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
+    *MODEL_KINDS, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, ORGANIZATION_CHANGED, API_REJECTED,
+    WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
 )  # fmt: skip
 
 # A kind of process is missing when none of it sent a heartbeat for this long: four did not come.
@@ -101,7 +102,8 @@ class AlertFacts:
         events: webhook events that came in the same hours.
         event_since_opened: whether an event came since the open alert about missing ones.
         dead_events: events that could not be applied.
-        held_pulls: numbers of the pulls that a person has to decide about.
+        held_pulls: numbers of the pulls whose suspects a person has to decide about.
+        foreign_pulls: numbers of the pulls that are held because the API key belongs to another organization.
         set_aside: records and fields that could not be read and are not resolved.
         set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
         refused_at: when the upstream last refused our key; None where it never did.
@@ -129,6 +131,7 @@ class AlertFacts:
     event_since_opened: bool = False
     dead_events: int = 0
     held_pulls: tuple[int, ...] = ()
+    foreign_pulls: tuple[int, ...] = ()
     set_aside: int = 0
     set_aside_models: tuple[str, ...] = ()
     refused_at: datetime | None = None
@@ -229,6 +232,8 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
         yield AlertCause(EVENTS_DEAD), {"events": facts.dead_events}
     if facts.held_pulls:
         yield AlertCause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
+    if facts.foreign_pulls:
+        yield AlertCause(ORGANIZATION_CHANGED), {"pulls": list(facts.foreign_pulls)}
     if facts.set_aside:
         yield AlertCause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):

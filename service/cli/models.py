@@ -8,6 +8,7 @@ import click
 
 from service.cli.opening import open_engine, open_runtime, reading
 from service.cli.output import (
+    confirm,
     csv_option,
     describe_source,
     format_value,
@@ -16,10 +17,10 @@ from service.cli.output import (
     print_json,
     print_rows,
     say,
+    yes_option,
 )
 from service.errors import ApiError, MirrorError
 from service.model_fields import Source, columns_of
-from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from service.api.writes import RelayedResponse, UpstreamWriter
@@ -103,11 +104,19 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
 
 @models.command(epilog="Example: headshot-mirror models erase 507f1f77bcf86cd799439011")
 @click.argument("model_id")
-def erase(model_id: str) -> None:
+@yes_option
+def erase(model_id: str, *, yes: bool) -> None:
     """Erase the personal data of a deleted model now: its name, address, gender, events and old values, for ever."""
-    from service.mirror.retention import erase_now
+    from service.mirror.retention import erase_now, require_deleted
 
-    erased = erase_now(open_engine(), model_id)
+    engine = open_engine()
+    row = require_deleted(engine, model_id)
+    confirm(
+        f"Erase the personal data of {model_id} ({row['title'] or 'no title'}) for good: name, address, gender, the "
+        "bodies of its events and its old values?",
+        yes=yes or row["erased_at"] is not None,
+    )
+    erased = erase_now(engine, model_id)
     say(f"{model_id} {'is erased' if erased else 'was erased before'}")
 
 
@@ -155,7 +164,7 @@ def create(email: str, team_id: str | None, idempotency_key: str | None, *, deve
 
 @models.command(epilog="Example: headshot-mirror models delete 507f1f77bcf86cd799439011")
 @click.argument("model_id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @json_option
 def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
     """Delete a model upstream, for good; the mirror keeps a tombstone."""
@@ -167,7 +176,7 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
         with transaction(runtime.engine) as connection:
             row = storage.read(connection, [model_id]).get(model_id)
         known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
-        click.confirm(escape_controls(f"Delete {model_id} ({known}) for good?"), abort=True, err=True)
+        confirm(f"Delete {model_id} ({known}) for good?", yes=yes)
     _print_response(_writer(runtime).delete(model_id), as_json=as_json)
 
 

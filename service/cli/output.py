@@ -43,6 +43,22 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
 
 
+def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--yes` of a command that destroys something."""
+    return click.option("--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on stderr before something is destroyed; any response but yes ends the command with status 1.
+
+    Args:
+        question: holds anything from outside.
+        yes: whether the user gave `--yes`.
+    """
+    if not yes:
+        click.confirm(escape_controls(question), abort=True, err=True)
+
+
 def csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--csv` of a command that prints rows."""
     exact = "Print CSV with a line of names, every value exactly as it is: for programs, such as psql's copy."

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.opening import load_settings, open_engine, open_runtime, reading
-from service.cli.output import json_option, print_rows, say
+from service.cli.output import confirm, json_option, print_rows, say, yes_option
 from service.cli.progress import stop_on_signals
 from service.cli.pull import describe_postponed
-from service.errors import MirrorError
+from service.errors import MirrorError, SettingsError
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
+    from service.storage.organization import MirroredOrganization
 
 COLUMNS = (
     "id", "kind", "status", "started_at", "finished_at", "requests", "pages", "models_seen", "inserted", "changed",
@@ -41,11 +42,15 @@ def list_(kind: str | None, limit: int, *, as_json: bool) -> None:
 
 @pulls.command(epilog="Example: headshot-mirror pulls release 17")
 @click.argument("pull_id", type=int)
-def release(pull_id: int) -> None:
+@click.option(
+    "--adopt-organization", "adopted", metavar="UID", help="From now on mirror this organization in this database."
+)
+@yes_option
+def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
     """Let a held pull be decided: each suspect by a single GET; then the pull is complete.
 
-    A pull that was held because the API key belongs to another organization begins anew: that organization is the
-    mirrored one from now on.
+    A pull that is held because the API key belongs to another organization needs --adopt-organization with the uid of
+    that one: the database is then the mirror of that organization, and nothing but a backup undoes it.
     """
     from service.mirror import deletions
     from service.storage import pulls as storage
@@ -55,8 +60,10 @@ def release(pull_id: int) -> None:
     stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
     row = deletions.require_held(runtime.engine, pull_id)
     if row["pages"] == 0:
-        _switch_organization(runtime, pull_id)
+        _switch_organization(runtime, pull_id, adopted, yes=yes)
         return
+    if adopted is not None:
+        raise click.UsageError(f"pull {pull_id} is held for its suspects: release it without --adopt-organization")
     tombstoned = deletions.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
     say(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
     with transaction(runtime.engine) as connection:
@@ -77,11 +84,46 @@ def reject(pull_id: int) -> None:
     say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 
 
-def _switch_organization(runtime: Runtime, pull_id: int) -> None:
+def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *, yes: bool) -> None:
+    """Make the organization of the API key the mirrored one, if it is the one that a person named.
+
+    Raises:
+        SettingsError: no organization was named, or another one.
+        MirrorError: another full pull is running.
+    """
     from service.mirror.deletions import reopen
+    from service.storage import organization, status_report
+    from service.storage.database import transaction
+    from service.storage.organization import MirroredOrganization
     from service.upstream.budget import Priority
 
-    organization = runtime.client.organization(priority=Priority.REFETCH).body.uid
-    if not reopen(runtime.engine, pull_id, organization):
+    seen = runtime.client.organization(priority=Priority.REFETCH).body
+    of_key = MirroredOrganization(seen.uid, seen.name if isinstance(seen.name, str) else None)
+    with transaction(runtime.engine) as connection:
+        mirrored = organization.read(connection)
+        models = status_report.snapshot(connection).models
+    if mirrored is None or of_key.uid != mirrored.uid:
+        if adopted != of_key.uid:
+            raise SettingsError(_explain_organizations(pull_id, of_key, mirrored, adopted))
+        living = sum(count for status, count in models.items() if status != "deleted")
+        say(
+            f"This database mirrors {mirrored}, with {living} models that are not deleted. It will mirror {of_key}: "
+            f"pull {pull_id} adds the models of {of_key.uid}, and pulls then delete those of the old organization that "
+            "the new one does not have. Only a backup brings the present state back.",
+            err=True,
+        )
+        confirm(f"Hand this database over to {of_key}?", yes=yes)
+    if not reopen(runtime.engine, pull_id, of_key.uid, of_key.name):
         raise MirrorError("another full pull is running: try again when it has ended")
-    say(f"This database mirrors organization {organization} now; the workers go on with pull {pull_id}.")
+    say(f"This database mirrors organization {of_key} now; the workers go on with pull {pull_id}.")
+
+
+def _explain_organizations(
+    pull_id: int, of_key: MirroredOrganization, mirrored: MirroredOrganization | None, adopted: str | None
+) -> str:
+    named = "" if adopted is None else f", not to {adopted}"
+    return (
+        f"HEADSHOTPRO_API_KEY belongs to organization {of_key}{named}, and this database mirrors {mirrored}. If the "
+        f"key is wrong, correct it and run `headshot-mirror pulls reject {pull_id}`. If this database is to mirror "
+        f"{of_key} from now on, run `headshot-mirror pulls release {pull_id} --adopt-organization {of_key.uid}`"
+    )

@@ -178,8 +178,14 @@ def reject(engine: Engine, pull_id: int) -> None:
     log.info("pull.rejected", pull_id=pull_id)
 
 
-def reopen(engine: Engine, pull_id: int, uid: str) -> bool:
-    """A person said that the key's organization (`uid`) is the right one: the pull that was held for it begins anew.
+def reopen(engine: Engine, pull_id: int, uid: str, name: str | None) -> bool:
+    """A person said that the key's organization is the right one: the pull that was held for it begins anew.
+
+    Args:
+        engine: the mirror's Postgres.
+        pull_id: the held pull.
+        uid: the organization that is the mirrored one from now on.
+        name: its name, where the vendor gives one.
 
     Returns:
         False while another full pull is running: then it has to be tried again.
@@ -187,7 +193,7 @@ def reopen(engine: Engine, pull_id: int, uid: str) -> bool:
     with transaction(engine) as connection:
         if not pulls.reopen(connection, pull_id):
             return False
-        organization.accept(connection, uid)
+        organization.accept(connection, uid, name)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -15,7 +15,7 @@ from service.storage import erasure, models, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from sqlalchemy import Engine
 
@@ -64,13 +64,23 @@ def erase_now(engine: Engine, model_id: str) -> bool:
     Raises:
         MirrorError: there is no such model, or it is alive.
     """
+    require_deleted(engine, model_id)
+    return bool(erase(engine, [model_id]))
+
+
+def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:
+    """The row of a model that may be erased.
+
+    Raises:
+        MirrorError: there is no such model, or it is alive.
+    """
     with transaction(engine) as connection:
         row = models.read(connection, [model_id]).get(model_id)
         if row is None:
             raise MirrorError(f"the mirror has never seen a model {model_id}")
         if row["status"] != DELETED:
             raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
-    return bool(erase(engine, [model_id]))
+    return row
 
 
 def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engine], int | None]]:

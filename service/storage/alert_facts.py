@@ -125,7 +125,8 @@ _MIRROR = text(
             WHERE a.kind = 'webhooks_missing' AND a.resolved_at IS NULL
         ) AS event_since_opened,
         (SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead') AS dead_events,
-        ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' ORDER BY id) AS held_pulls,
+        ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' AND pages > 0 ORDER BY id) AS held_pulls,
+        ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' AND pages = 0 ORDER BY id) AS foreign_pulls,
         (SELECT max(seen_at) FROM headshotpro.processes WHERE kind = 'worker') AS worker_seen_at,
         (SELECT min(received_at) FROM headshotpro.event_spool) AS spooled_since,
         (SELECT count(*) FROM headshotpro.set_aside WHERE resolved_at IS NULL) AS set_aside,

@@ -185,15 +185,63 @@ def test_a_pull_held_for_its_organization_begins_anew_when_it_is_released(mirror
     pull = here.pull()
     assert (pull["status"], pull["pages"]) == ("held", 0)
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
+    adopt = ("pulls", "release", str(pull["id"]), "--adopt-organization", "org_of_somebody_else")
+    done = cli.finish(cli.start(*adopt, "--yes"))
     assert done.status == 0, done
-    assert "This database mirrors organization org_of_somebody_else now" in done.out
+    assert "with 20 models that are not deleted" in done.err
+    assert "(org_of_somebody_else) now; the workers go on" in done.out
     here.advance_vendor_clock()
     released = here.pull()
     assert (released["id"], released["status"], released["error"]) == (pull["id"], "complete", None)
     assert here.differences() == []
     # From now on that is the one whose key is expected.
     assert here.pull()["status"] == "complete"
+
+
+@pytest.mark.parametrize("adopted", [None, "org_of_a_third", "org_of_somebody_else"])
+def test_another_organization_is_adopted_by_its_uid_and_a_yes(
+    mirror: StartMirror, folder: Path, adopted: str | None
+) -> None:
+    here = mirror(models=3)
+    here.pull()
+    (before,) = here.sql("select * from headshotpro.organization")
+    here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
+    pull = here.pull()
+    cli = Cli(folder, **here.variables)
+    option = ("--adopt-organization", adopted) if adopted else ()
+    done = cli.finish(cli.start("pulls", "release", str(pull["id"]), *option))
+    if adopted == "org_of_somebody_else":
+        # Nobody is there to say yes.
+        assert (done.status, "Hand this database over to" in done.err) == (1, True)
+    else:
+        last = done.err.splitlines()[-1]
+        assert (done.status, last.endswith("--adopt-organization org_of_somebody_else`")) == (2, True), done
+        assert before["uid"] in last
+        assert ("not to org_of_a_third" in last) == (adopted is not None)
+    assert here.sql("select * from headshotpro.organization") == [before]
+    assert row_of(here, pull)["status"] == "held"
+
+
+def test_a_pull_held_for_a_wrong_key_goes_on_once_the_key_is_right(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=3)
+    uid = here.vendor.control("POST", "/organization", {})["uid"]
+    here.pull()
+    here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
+    pull = here.pull()
+    here.vendor.control("POST", "/organization", {"uid": uid})
+    cli = Cli(folder, **here.variables)
+    done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
+    assert (done.status, done.err.count("Only a backup")) == (0, 0), done
+    assert here.pull()["id"] == pull["id"]
+
+
+def test_a_pull_held_for_its_suspects_adopts_no_organization(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    cli = Cli(folder, **here.variables)
+    done = cli.finish(cli.start("pulls", "release", str(pull["id"]), "--adopt-organization", "org", "--yes"))
+    assert (done.status, "is held for its suspects" in done.err) == (2, True), done
+    assert statuses(here, suspects) == {"active": VANISHED}
 
 
 def test_a_pull_held_for_its_organization_and_rejected_keeps_the_mirrored_one(mirror: StartMirror) -> None:

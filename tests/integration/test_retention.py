@@ -146,7 +146,10 @@ def test_verify_passes_over_what_was_erased(mirror: StartMirror) -> None:
 def test_models_erase_does_it_at_once_and_only_to_the_dead(cli: Cli, drainer: Drainer) -> None:
     model, living = dead_and_gone(drainer), new_id()
     drainer.take(event_body(living, at=T0))
-    done = cli.run("models", "erase", model)
+    asked = cli.run("models", "erase", model)
+    assert (asked.status, asked.err.startswith(f"Erase the personal data of {model} (")) == (1, True)
+    assert drainer.row(model)["erased_at"] is None
+    done = cli.run("models", "erase", model, "--yes")
     assert (done.status, done.out) == (0, f"{model} is erased\n")
     assert (again := cli.run("models", "erase", model)).status == 0
     assert again.out == f"{model} was erased before\n"

@@ -102,6 +102,7 @@ def test_a_failed_model_is_well_when_it_is_active_not_when_it_is_tried_again(sta
         ({"dead_events": 1}, ["events_dead"]),
         ({"set_aside": 1}, ["records_set_aside"]),
         ({"held_pulls": (7,)}, ["tombstones_held"]),
+        ({"foreign_pulls": (7,)}, ["organization_changed"]),
         ({"refused_at": NOW, "refused_status": 403}, ["api_rejected"]),
         ({"refused_at": NOW, "refused_status": 401, "accepted_at": NOW - MINUTE}, ["api_rejected"]),
         ({"refused_at": NOW, "refused_status": 401, "accepted_at": NOW}, []),

@@ -6,10 +6,11 @@ import click
 
 from service.alerts.rules import KINDS
 from service.cli.opening import load_settings, open_engine, reading
-from service.cli.output import json_option, print_rows, say
+from service.cli.output import json_option, say
+from service.cli.table import print_rows
 from service.errors import MirrorError
 
-COLUMNS = ("id", "kind", "model_id", "opened_at", "resolved_at", "acknowledged_at", "detail")
+COLUMNS = ("id", "kind", "model_id", "opened_at", "detail", "resolved_at", "acknowledged_at")
 
 
 @click.group(epilog="Example: headshot-mirror alerts list --open")
@@ -28,7 +29,7 @@ def list_(kind: str | None, limit: int, *, only_open: bool, as_json: bool) -> No
 
     with reading() as connection:
         rows = storage.list_rows(connection, only_open=only_open, kind=kind, limit=limit)
-    print_rows(rows, COLUMNS, as_json=as_json)
+    print_rows(rows, COLUMNS, as_json=as_json, empty="No open alerts." if only_open else "No alerts.")
 
 
 @alerts.command(epilog="Example: headshot-mirror alerts ack 17 18")
@@ -63,6 +64,6 @@ def test(*, as_json: bool) -> None:
     for place, receiver in enumerate(receivers.from_settings(settings), 1):
         result = receiver.send(notification.build_test_message())
         rows.append({"place": place, "receiver": receiver.name, "taken": result.taken, "answer": result.reason})
-    print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json)
+    print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json, empty="No receivers.")
     if not all(row["taken"] for row in rows):
         raise click.exceptions.Exit(1)

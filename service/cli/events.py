@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.moments import TIME_HELP, Moment
 from service.cli.opening import load_settings, open_engine, reading
-from service.cli.output import format_value, json_option, print_json, print_rows, say
+from service.cli.output import format_value, json_option, print_json, say
+from service.cli.table import print_rows
 from service.errors import MirrorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from service.storage.events import EventFilter
 
-COLUMNS = ("id", "event", "model_id", "status", "received_at", "deliveries", "error")
+COLUMNS = ("id", "event", "status", "model_id", "received_at", "deliveries", "error")
 REPLAY_COLUMNS = ("id", "before", "after", "error")
-TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"])
 
 
 @click.group(epilog="Example: headshot-mirror events list --status dead")
@@ -37,8 +39,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> None:  # fmt: skip
         from service.storage.events import EventFilter
 
-        times = (time and time.replace(tzinfo=time.tzinfo or UTC) for time in (since, until))
-        command(event_filter=EventFilter(None, status, event, model_id, *times), **rest)
+        command(event_filter=EventFilter(None, status, event, model_id, since, until), **rest)
 
     for option in reversed(
         (
@@ -47,8 +48,8 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--event", help="Of this name, such as model.deleted."),
             click.option("--model", "model_id", help="About one model."),
-            click.option("--since", type=TIME, help="Received at this time (UTC) or later."),
-            click.option("--until", type=TIME, help="Received before this time (UTC)."),
+            click.option("--since", type=Moment(), help=f"Received then or later: {TIME_HELP}."),
+            click.option("--until", type=Moment(), help="Received before this time."),
         )
     ):
         chosen = option(chosen)
@@ -65,7 +66,7 @@ def list_(event_filter: EventFilter, limit: int, *, as_json: bool) -> None:
 
     with reading() as connection:
         rows = storage.list_rows(connection, event_filter, limit)
-    print_rows(rows, COLUMNS, as_json=as_json)
+    print_rows(rows, COLUMNS, as_json=as_json, empty="No events.")
 
 
 @events.command(epilog="Example: headshot-mirror events show evt_6f1c…")
@@ -107,7 +108,7 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
     tolerance = timedelta(seconds=load_settings(("DATABASE_URL",)).webhook_tolerance_seconds)
     event_filter = event_filter._replace(ids=list(event_ids) or None)
     rows = [one._asdict() for one in merge_again(open_engine(), event_filter, tolerance)]
-    print_rows(rows, REPLAY_COLUMNS, as_json=as_json)
+    print_rows(rows, REPLAY_COLUMNS, as_json=as_json, empty="No events.")
     missing = sorted(set(event_ids) - {row["id"] for row in rows})
     for event_id in missing:
         say(f"headshot-mirror: there is no event {event_id}, or the options leave it out", err=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli.moments import TIME_HELP, MomentText
 from service.cli.opening import open_engine, open_runtime, reading
 from service.cli.output import (
     confirm,
@@ -15,10 +16,10 @@ from service.cli.output import (
     json_option,
     print_csv,
     print_json,
-    print_rows,
     say,
     yes_option,
 )
+from service.cli.table import print_rows
 from service.errors import ApiError, MirrorError
 from service.model_fields import Source, columns_of
 
@@ -45,10 +46,15 @@ def models() -> None:
 @click.option("--team", "teamId", help="Only the team with this id.")
 @click.option("--email", help="Only this address.")
 @click.option("--development/--no-development", "isDevelopment", default=None, help="Only test models, or only others.")
-@click.option("--created-after", "createdAfter", help="Created at this time (ISO 8601) or later.")
-@click.option("--created-before", "createdBefore", help="Created before this time.")
+@click.option("--created-after", "createdAfter", type=MomentText(), help=f"Created then or later: {TIME_HELP}.")
+@click.option("--created-before", "createdBefore", type=MomentText(), help="Created before this time.")
 @click.option("--include-deleted", "includeDeleted", is_flag=True, help="Show tombstones too.")
-@click.option("--updated-since", "updatedSince", help="In the order of their changes since a change's id or a time.")
+@click.option(
+    "--updated-since",
+    "updatedSince",
+    type=MomentText(),
+    help="In the order of their changes since a change's id or a time.",
+)
 @json_option
 @csv_option
 def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: bool, **filters: Any) -> None:
@@ -72,7 +78,7 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
         print_csv(rows, COLUMNS, safe=csv_safe)
         return
     columns = COLUMNS if as_json else TABLE_COLUMNS
-    print_rows([{name: row[name] for name in columns} for row in rows], columns, as_json=as_json)
+    print_rows([{name: row[name] for name in columns} for row in rows], columns, as_json=as_json, empty="No models.")
 
 
 @models.command(epilog="Example: headshot-mirror models show 507f1f77bcf86cd799439011 --explain")
@@ -99,7 +105,7 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
         say(f"{name:<18} {format_value(value):<40} {_describe_origin(origin) if origin else ''}".rstrip())
     say()
     rows = [{**change, "by": describe_source(change), "changed": _changed(change)} for change in changes]
-    print_rows(rows, HISTORY_COLUMNS, as_json=False)
+    print_rows(rows, HISTORY_COLUMNS, as_json=False, empty="No changes.")
 
 
 @models.command(epilog="Example: headshot-mirror models erase 507f1f77bcf86cd799439011")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -91,13 +92,23 @@ def reading() -> Iterator[Connection]:
 
 
 def open_runtime() -> Runtime:
-    """Logs and connections of a command that talks to the upstream; raises what `open_engine` raises."""
+    """Logs and connections of a command that talks to the upstream; raises what `open_engine` raises.
+
+    On a terminal people read along, beside a progress bar: there, logs are lines of text, and start at warnings.
+    """
     from service import log
     from service.runtime import Runtime
     from service.storage.migrations import revision
 
     settings = load_settings(REQUIRED_SETTINGS)
-    log.configure(settings)
+    log.configure(_readable(settings) if sys.stderr.isatty() else settings)
     runtime = Runtime.build(settings)
     revision.check(runtime.engine)
     return runtime
+
+
+def _readable(settings: Settings) -> Settings:
+    import msgspec
+
+    level = "warning" if settings.log_level == "info" else settings.log_level
+    return msgspec.structs.replace(settings, log_format="console", log_level=level)

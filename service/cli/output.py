@@ -10,6 +10,7 @@ import csv
 import json
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,8 @@ import click
 from service.plain_text import UNSAFE_BUT_NEWLINE, escape_controls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-
-WIDEST = 1000
 # Where spreadsheets see a formula (OWASP, CSV injection): at the beginning of a cell. In many languages they split a
 # line at semicolons and heed no quotes within it. The last four are the full-width forms of = + - @.
 FORMULA = re.compile(r'(?:\A|(?<=[,;|\t\r\n]))(?=[ "]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])')
@@ -102,29 +101,18 @@ def print_json(document: Any) -> None:
     click.echo(UNSAFE_BUT_NEWLINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    """Rows as a table of some columns, or whole as a JSON list."""
-    if as_json:
-        print_json([dict(row) for row in rows])
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        table.add_row(*(format_value(row[column]) for column in columns))
-    # Ids stay whole, to be copied; a terminal that is too narrow wraps the line itself.
-    Console(width=WIDEST, markup=False, emoji=False, highlight=False).print(table)
-
-
 def format_value(value: Any) -> str:
     """A value for people, with nothing in it that a terminal obeys."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    if isinstance(value, Mapping):
+        return "; ".join(f"{escape_controls(str(name))} {format_value(part)}" for name, part in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(format_value, value)) or "-"
     return escape_controls(str(value))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from service import config
+from service import __version__, config
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -73,10 +73,18 @@ def web() -> None:
 
     settings = config.load(REQUIRED_SETTINGS)
     receivers_check = _ReceiversCheck(settings)
+    import structlog
+
     from service.web import start
 
     prepared = start.prepare(settings)
     receivers_check.wait()
+    from service import log
+
+    log.configure(settings)
+    structlog.get_logger(__name__).info(
+        "web.starts", version=__version__, address=settings.web_url, processes=settings.web_concurrency
+    )
     prepared.run()
 
 

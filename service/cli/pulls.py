@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.opening import load_settings, open_engine, open_runtime, reading
-from service.cli.output import confirm, json_option, print_rows, say, yes_option
+from service.cli.output import confirm, json_option, say, yes_option
 from service.cli.progress import stop_on_signals
 from service.cli.pull import describe_postponed
+from service.cli.table import print_rows
 from service.errors import MirrorError, SettingsError
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from service.storage.organization import MirroredOrganization
 
 COLUMNS = (
-    "id", "kind", "status", "started_at", "finished_at", "requests", "pages", "models_seen", "inserted", "changed",
-    "tombstoned", "missed_webhooks", "set_aside", "error",
+    "id", "kind", "status", "started_at", "finished_at", "error", "requests", "pages", "models_seen", "inserted",
+    "changed", "tombstoned", "missed_webhooks", "set_aside",
 )  # fmt: skip
 
 
@@ -37,7 +38,7 @@ def list_(kind: str | None, limit: int, *, as_json: bool) -> None:
 
     with reading() as connection:
         rows = storage.list_rows(connection, kind=kind, limit=limit)
-    print_rows(rows, COLUMNS, as_json=as_json)
+    print_rows(rows, COLUMNS, as_json=as_json, empty="No pulls.")
 
 
 @pulls.command(epilog="Example: headshot-mirror pulls release 17")

@@ -20,6 +20,7 @@ from msgspec import Meta
 from service.addresses import hosts_in_query
 from service.config.api_keys import parse as parse_keys
 from service.config.checks import check_header, check_proxy, check_url
+from service.config.expectations import expectation
 from service.config.names import find_unknown
 from service.config.proxies import bypasses_proxy, proxy_url
 from service.errors import SettingsError
@@ -137,6 +138,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     def web_address(self) -> str:
         """The IP address that web listens on; all of the machine's where none is set."""
         return (self.web_bind or "0.0.0.0").strip("[]")  # noqa: S104 - containers need it; `up` binds to loopback
+
+    @property
+    def web_url(self) -> str:
+        """The URL of the address on which web listens."""
+        address = f"[{self.web_address}]" if ":" in self.web_address else self.web_address
+        return f"http://{address}:{self.port}"
 
     @property
     def postgres_url(self) -> str:
@@ -278,10 +285,8 @@ def _convert(given: Mapping[str, str]) -> Settings:
     try:
         return msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$.")
-        # Of a value that is none of a few words msgspec shows the value.
-        message = "it is none of the words that it may be" if message.startswith("Invalid enum value") else message
-        raise SettingsError(f"{place.rstrip('`')} is malformed: {message}") from None
+        name = str(error).partition(" - at `$.")[2].rstrip("`")
+        raise SettingsError(f"{name} is malformed: {expectation(Settings, name)}") from None
 
 
 def _split(value: str | None) -> list[str]:

@@ -113,11 +113,12 @@ def connect(
             hide_parameters=True,
         )
         # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
-        make_conninfo(**dict.fromkeys(engine.url.query, ""))
+        for option in engine.url.query:
+            make_conninfo(**{option: ""})
     except ArgumentError:
         raise SettingsError("DATABASE_URL is malformed: it is no URL of a database") from None
-    except psycopg.ProgrammingError as error:
-        raise SettingsError(f"DATABASE_URL is malformed: {_first_line(error)}") from None
+    except psycopg.ProgrammingError:
+        raise SettingsError(f"DATABASE_URL is malformed: Postgres knows no option {option}") from None
     return engine
 
 

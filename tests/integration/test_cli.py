@@ -204,6 +204,20 @@ def test_events_are_listed_newest_first(cli: Cli, two_events: None) -> None:
     assert "evt_2" not in about
 
 
+def test_events_are_chosen_by_how_long_ago_they_came(cli: Cli, two_events: None, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "update headshotpro.webhook_events set received_at = now() - interval '2 h' where id = 'evt_2'"
+        )
+    assert [row["id"] for row in cli.run("events", "list", "--json", "--since", "1h").document] == ["evt_1"]
+    assert [row["id"] for row in cli.run("events", "list", "--json", "--until", "90m").document] == ["evt_2"]
+    assert cli.run("events", "list", "--until", "2020-01-01").out == "No events.\n"
+    for wrong in ("soon", "999999999w"):
+        refused = cli.run("events", "list", "--since", wrong)
+        assert (refused.status, "or how long ago: 90s, 15m, 1h, 2d" in refused.err) == (2, True)
+    assert cli.run("models", "list", "--created-after", "1h").out == "No models.\n"
+
+
 def test_an_event_is_shown_with_its_body(cli: Cli, two_events: None) -> None:
     done = cli.run("events", "show", "evt_1", "--json")
     assert done.document.keys() == {*EVENT_KEYS, "payload", "signed_at", "delivery_ids"}

@@ -87,7 +87,7 @@ def test_test_sends_to_each_receiver_and_says_what_came_back(cli: Cli, httpserve
         assert "Subject: headshot-mirror: a test" in mailbox.mails[0]
     done = cli.run("alerts", "test", ALERT_URLS=well.url)
     assert done.status == 0
-    assert done.out.splitlines()[-1].split()[-2:] == ["True", "sent"]
+    assert done.out.splitlines()[-1].split()[-2:] == ["yes", "sent"]
 
 
 def test_test_prints_no_secret_whatever_comes_back(cli: Cli, httpserver: HTTPServer) -> None:

@@ -41,7 +41,7 @@ def test_a_pull_shows_its_progress_on_a_terminal_and_says_what_it_found(mirror: 
     here = mirror(models=30)
     cli = cli_of(here)
     ours, theirs = pty.openpty()
-    process = cli.start("pull", stderr=theirs, LOG_LEVEL="error")
+    process = cli.start("pull", stderr=theirs)
     os.close(theirs)
     shown = read_terminal(ours)
     done = cli.finish(process)
@@ -49,6 +49,8 @@ def test_a_pull_shows_its_progress_on_a_terminal_and_says_what_it_found(mirror: 
     assert done.out == "Pull 1 (full) is complete: 30 models seen in 2 requests; 30 new, 0 changed, 0 deleted.\n"
     assert "models" in shown
     assert "30/30" in shown
+    # No lines of logs between the pieces of the bar.
+    assert "{" not in shown
     assert here.differences() == []
     again = cli.finish(cli.start("pull", "--json"))
     assert (again.status, again.document) == (0, cli.run("pulls", "list", "--limit", "1", "--json").document[0])

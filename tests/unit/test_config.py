@@ -365,3 +365,21 @@ def test_settings_are_given_by_environment_file_or_dotenv(tmp_path: Path) -> Non
     assert is_any_given(names, {"REDIS_URL_FILE": "/here"}, dotenv)
     dotenv.write_text("DATABASE_URL=postgresql://here/db\n")
     assert is_any_given(names, {}, dotenv)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PULL_INTERVAL_SECONDS", "soon", "it is a whole number, from 1 to 1000000000"),
+        ("INBOX_LIMIT", "1", "it is a whole number, 10 or more"),
+        ("RATE_BUDGET", "2", "it is a number, over 0 and at most 1"),
+        ("DETAIL_BUDGET", "-1", "it is a number, from 0 to 1"),
+        ("ALERT_SHOW_NAMES", "maybe", "it is 0 or 1"),
+        ("LOG_FORMAT", "xml", "it is console or json"),
+        ("LOG_LEVEL", "loud", "it is one of debug, error, info, warning"),
+    ],
+)
+def test_a_malformed_setting_is_explained_in_our_words(name: str, value: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(environ={name: value})
+    assert str(caught.value) == f"{name} is malformed: {words}"

@@ -71,7 +71,7 @@ class Kind(Enum):
 class Personal(Enum):
     """How a value is about a person. Erasure removes either; it searches events and keys for a name."""
 
-    NAME = auto()  # by which the person can be recognized
+    NAME = auto()  # a text by which the person can be recognized
     TRAIT = auto()  # which many people share
 
 

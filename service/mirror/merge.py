@@ -5,15 +5,14 @@ however often and in whatever batches the same observations arrive, what is know
 because every part of the knowledge is a maximum (or a minimum) over the observations:
 
 - **Fields and groups.** Each field is a register: (time, rank, value), and the greatest wins. Fields come in four
-  groups: *core* (status, title, finished, uid, created, development: webhook, list, single), *invitation* (trigger,
-  invite expiry, organization: webhook), *profile* (email, team: list, single), *detail* (photo count, favourite:
-  single). A source tells a whole group or nothing of it, so that the fields of a group share one time; a field that
-  was absent keeps the time at which it was last told. An absent field is no information, null is a value.
+  groups, *core*, *invitation*, *profile* and *detail* (`service.model_fields` lists their fields and sources). A source
+  sends a whole group or nothing of it, so that the fields of a group share one time; a field that was absent keeps the
+  time at which it was last sent. An absent field is no information, null is a value.
 - **Times.** An observation holds from `at`, and it may be as young as `until`. A webhook with a `createdAt` has both
   equal. A webhook without one is as old as anything it mentions and as young as its signature. An API answer holds
   from the sending of its request to its answer. Registers are ordered by `at`.
-- **Ties.** At the same time the rank decides (unknown < onboarding < waiting < failed < pending < generatingHeadshots
-  < active < deleted), then the greater value; null is the least. No event is dropped for being of the same moment.
+- **Ties.** At the same time the rank of the status decides (`service.model_fields.STATUSES`), then the greater value;
+  null is the least. No event is dropped for being of the same moment.
 - **Life and death** are two maxima: the newest evidence that it is gone, and the newest single GET that showed it
   alive. It is deleted while gone ≥ alive. Evidence that it is gone: `model.deleted`, the status `deleted` anywhere, a
   404 that a complete walk confirms (`service.mirror.deletions`). Nothing but a GET lifts it.

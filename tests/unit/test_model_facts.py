@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from service.local.sandbox.model import VendorModel
-from service.model_fields import DELETED, FAILED, FIELDS, GROUPS, STATUSES, Source, fields_of
+from service.model_fields import DELETED, FAILED, FIELDS, GROUPS, STATUSES, Kind, Personal, Source, fields_of
 from service.storage.tables import model_clocks
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +37,12 @@ def test_every_name_and_rank_is_there_once() -> None:
     ):
         assert len(set(names)) == len(names)
     assert max(STATUSES, key=lambda status: status.rank).name == DELETED
+
+
+def test_every_name_of_a_person_is_a_text() -> None:
+    # Erasure searches for it inside other texts.
+    names = [field for field in FIELDS if field.personal is Personal.NAME]
+    assert {field.kind for field in names} <= {Kind.TEXT, Kind.ID}
 
 
 def test_every_group_has_its_clock() -> None:

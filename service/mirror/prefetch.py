@@ -17,7 +17,7 @@ import msgspec
 
 from service.broker.inbox import MAX_READ_BYTES
 from service.errors import ListUnusable
-from service.mirror.walk import PAGE_SIZE, Walk, WalkPage, accepts, step_back, step_on
+from service.mirror.walk import PAGE_SIZE, Walk, WalkPage, follow
 from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PagePrefetcher:
         """
         self._walk = walk
         # Of this walk, as far as this reader has read it.
-        self._seen_ids = set(walk.tail)
+        self._seen_ids: set[str] = set()
         self._fetch_page = fetch_page
         self._left = left
         # The other half is read while these are merged.
@@ -141,17 +141,14 @@ class PagePrefetcher:
         response = self._fetch_page(walk.offset)
         # It was sent after all that the walk has seen, so it is no older, whatever the whole seconds of `Date` say.
         page = walk_page_of(response, min(max(response.sent_at, walk.began_at), response.received_at))
-        joined = accepts(walk, page)
-        fresh = bool(page.unread) or not self._seen_ids.issuperset(page.ids)
-        self._seen_ids.update(page.ids)
-        self._walk = step_on(walk, page, 0, fresh=fresh) if joined else step_back(walk)
+        self._walk = follow(walk, page, self._seen_ids)
         models = response.body.models
         return FetchedPage(
             page,
             models,
             marks_of(models),
             response.received_at,
-            joined,
+            not self._walk.back,
             self._walk,
             len(response.raw),
             response.set_aside,

@@ -16,13 +16,11 @@ from service.mirror.walk import (
     MAX_WALKS,
     PAGE_SIZE,
     Walk,
-    accepts,
     failure_reason,
+    follow,
     incomplete_reason,
     next_walk,
     proves_complete,
-    step_back,
-    step_on,
 )
 from service.model_fields import DELETED, Source, columns_of
 from service.storage import models
@@ -129,18 +127,18 @@ class Verifier:
         shown: dict[str, Observation] = {}
         walk = Walk()
         met: set[str] = set()
+        seen: set[str] = set()
         while not (walk.ended and self._is_proved(walk, len(met))):
             if walk.ended:
-                walk, met = next_walk(walk), set()
+                walk, met, seen = next_walk(walk), set(), set()
             response = self._client.list_models(limit=PAGE_SIZE, offset=walk.offset, priority=Priority.FULL)
             page = walk_page_of(response, response.sent_at)
             new = sum(1 for model_id in page.ids if model_id not in shown)
-            fresh = bool(page.unread) or not met.issuperset(page.ids)
             for model in response.body.models:
                 shown[model.id] = from_list(model, response.sent_at, response.received_at)
             met.update(page.ids)
             self._set_aside(response.set_aside)
-            walk = step_on(walk, page, new, fresh=fresh) if accepts(walk, page) else step_back(walk)
+            walk = follow(walk, page, seen, new)
             self._progress(len(shown), page.total)
         return shown
 

@@ -78,10 +78,9 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
         back: how far the last step went back; 0 where it went on.
         steps_back: how many steps went back so far.
         new: models that this pull met first on this walk.
-        furthest: offset of the page that was furthest on in the list, whether it joined or not.
         reached: the place behind the page that was furthest on, of those that joined.
-        size: how many places the last page showed.
-        stalled: pages in a row that showed no new model although they were further on.
+        size: how many places the last accepted page showed.
+        stalled: pages in a row that showed no new model although each was further on than the one before.
         unread: records that cannot be read; they count towards the total.
         ended: it has reached the end, or given up.
         broken: it has given up.
@@ -101,7 +100,6 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
     back: int = 0
     steps_back: int = 0
     new: int = 0
-    furthest: int = 0
     reached: int = 0
     size: int = 0
     stalled: int = 0
@@ -120,6 +118,25 @@ def accepts(walk: Walk, page: WalkPage) -> bool:
     return walk.offset == 0 or not walk.tail or not set(walk.tail).isdisjoint(page.ids)
 
 
+def follow(walk: Walk, page: WalkPage, seen: set[str], new: int = 0) -> Walk:
+    """After a page: on, or back where it did not join.
+
+    Args:
+        walk: where the walk stood.
+        page: the page at the walk's offset.
+        seen: ids that this walk was shown since its last step back, empty at its start; brought up to date here.
+            After a step back models shown before are no measure: others may have come and gone ahead of them, so that
+            pages further on show them again.
+        new: how many of its models this pull had not met before.
+    """
+    if not accepts(walk, page):
+        seen.clear()
+        return step_back(walk)
+    fresh = bool(page.unread) or not seen.issuperset(page.ids)
+    seen.update(page.ids)
+    return step_on(walk, page, new, fresh=fresh)
+
+
 def step_back(walk: Walk) -> Walk:
     """After a page that did not join: read again, further ahead in the list, at the latest from its start."""
     back = max(CAREFUL_OVERLAP, walk.back * 2)
@@ -130,8 +147,6 @@ def step_back(walk: Walk) -> Walk:
         back=back,
         steps_back=walk.steps_back + 1,
         overlap=CAREFUL_OVERLAP,
-        # Its models are known now, so the pages that show them again on the way back to it are no stall.
-        furthest=max(walk.furthest, walk.offset),
         ended=broken,
         broken=broken,
     )
@@ -144,14 +159,13 @@ def step_on(walk: Walk, page: WalkPage, new: int, *, fresh: bool = True) -> Walk
         walk: where the walk stood.
         page: an accepted page.
         new: how many of its models this pull had not met before.
-        fresh: whether any of its models is new to this walk.
+        fresh: whether any of its models is new to this walk since its last step back.
     """
     first = walk.total is None
     total = page.total if walk.total is None else walk.total
     rising, monotone = _order(walk, page)
     stalled = 0 if fresh else walk.stalled + _stalls(walk, page)
-    # However short the upstream makes its pages, half of each is new.
-    offset = walk.offset + max(1, page.size - min(walk.overlap, page.size // 2))
+    offset = walk.offset + _stride(page.size, walk.overlap)
     last = _is_last(walk, page, fresh=fresh)
     broken = not last and offset > 2 * min(total, MAX_TOTAL) + OFFSET_SLACK
     return msgspec.structs.replace(
@@ -167,7 +181,6 @@ def step_on(walk: Walk, page: WalkPage, new: int, *, fresh: bool = True) -> Walk
         monotone=monotone,
         back=0,
         new=walk.new + new,
-        furthest=max(walk.furthest, walk.offset),
         reached=max(walk.reached, walk.offset + page.size),
         size=page.size,
         stalled=stalled,
@@ -178,14 +191,18 @@ def step_on(walk: Walk, page: WalkPage, new: int, *, fresh: bool = True) -> Walk
     )
 
 
+def _stride(size: int, overlap: int) -> int:
+    """How far a walk goes on after a page. However short the upstream makes its pages, half of each is new."""
+    return max(1, size - min(overlap, size // 2))
+
+
 def _stalls(walk: Walk, page: WalkPage) -> bool:
     """Whether a page without a new model means that the upstream ignores the offset.
 
-    It does not where the page is not further on, where it is shorter than the last one (the offset counts, and this is
-    the list's end), or where as many models were created meanwhile as would shift the list so far.
+    It does not where the page is shorter than the last one (the offset counts, and this is the list's end), or where
+    as many models were created meanwhile as would shift the list so far.
     """
-    further = walk.offset - walk.furthest
-    return further > 0 and page.size >= walk.size and page.total - walk.newest_total < further
+    return page.size >= walk.size and page.total - walk.newest_total < _stride(walk.size, walk.overlap)
 
 
 def _is_beyond(walk: Walk, page: WalkPage) -> bool:
@@ -226,7 +243,11 @@ def proves_complete(walk: Walk, seen_count: int) -> bool:
         walk: it has ended.
         seen_count: how many different models it met.
     """
-    counted = walk.total_moved or seen_count + walk.unread >= (walk.total or 0)
+    total = walk.total or 0
+    counted = walk.total_moved or seen_count + walk.unread >= total
+    if walk.stalled >= MAX_STALLED_PAGES:
+        # It did not come to an end that the upstream showed: only a count that held still, and is passed, can be one.
+        counted = counted and not walk.total_moved and walk.offset >= total
     nobody_new = walk.number > 1 and walk.new == 0
     return not walk.broken and counted and (walk.monotone or nobody_new)
 

@@ -14,12 +14,10 @@ from service.mirror.walk import (
     PAGE_SIZE,
     Walk,
     WalkPage,
-    accepts,
     failure_reason,
+    follow,
     next_walk,
     proves_complete,
-    step_back,
-    step_on,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +37,7 @@ class Vendor:
         change: what happens to the list between two requests.
         requests: how many were answered.
         stayed: who was in the list all the time.
+        newcomers: for each request, how many models were created since the one before.
     """
 
     ids: list[str]
@@ -49,17 +48,28 @@ class Vendor:
 
     def __post_init__(self) -> None:
         self.stayed = set(self.ids)
+        self.newcomers: list[int] = []
 
     def page(self, offset: int) -> WalkPage:
         """Answer a request for `PAGE_SIZE` models."""
+        known = len(self.born)
         if self.requests and self.change:
             self.change(self)
             self.stayed &= set(self.ids)
+        self.newcomers.append(len(self.born) - known)
         self.requests += 1
         size = min(PAGE_SIZE, self.limit)
         ids = self.ids[offset : offset + size]
         created = [self.born[model_id] for model_id in ids]
         return WalkPage(ids, created, len(self.ids), len(ids) >= size, offset + size < len(self.ids), NOON)
+
+    def kept_up_with(self, stride: int) -> bool:
+        """Whether the list grew as fast as a walk that goes on by `stride` places, over its last two pages or more.
+
+        Created ahead of the walk, the new models push all that it has read on before it.
+        """
+        requests = len(self.newcomers)
+        return any(sum(self.newcomers[first:]) >= stride * (requests - first) for first in range(requests - 1))
 
 
 def names(count: int) -> list[str]:
@@ -87,16 +97,15 @@ def pull(vendor: Vendor) -> PullOutcome:
     """Walk as a full pull does, until a walk proves something or the last one is over."""
     walk, met = Walk(), set[str]()
     while True:
-        met_now = set[str]()
+        met_now, seen = set[str](), set[str]()
         while not walk.ended:
             # A checkpoint is JSON; the walk goes on from it in another process.
             walk = msgspec.convert(msgspec.to_builtins(walk), Walk)
             page = vendor.page(walk.offset)
             new = len(set(page.ids) - met)
-            fresh = not met_now.issuperset(page.ids)
             met |= set(page.ids)
             met_now |= set(page.ids)
-            walk = step_on(walk, page, new, fresh=fresh) if accepts(walk, page) else step_back(walk)
+            walk = follow(walk, page, seen, new)
             assert vendor.requests < 20_000, "it does not end"
         if reason := failure_reason(walk, len(met_now)):
             return PullOutcome(walk, met, proved=False, failure_reason=reason)

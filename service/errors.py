@@ -10,6 +10,7 @@ MirrorError
 │   └── RedisUnavailable     Redis
 │       └── ClusterRefused   it is a Redis Cluster (exit 2 of a command)
 ├── SchemaOutdated           the database is older than the code (exit 1)
+│   └── SchemaUnreleased     it is older than the first release: nothing migrates it
 ├── ApiError                 web refuses an HTTP request with a status and a code
 ├── LeaseLost                another process has taken over this pull
 ├── LocalServerError            a local server could not be started
@@ -79,7 +80,22 @@ class ClusterRefused(RedisUnavailable):
 
 
 class SchemaOutdated(MirrorError):
-    """The database's schema is older than the code: run `headshot-mirror migrate`."""
+    """The database's schema is older than the code.
+
+    Attributes:
+        action: the remedy, for a report that lists it apart from the message.
+    """
+
+    action = "run `headshot-mirror migrate`"
+
+
+class SchemaUnreleased(SchemaOutdated):
+    """The database's schema is older than the first release: no migration leads on from it."""
+
+    action = (
+        "drop it (`DROP SCHEMA headshotpro CASCADE`), then run `headshot-mirror migrate` and "
+        "`headshot-mirror pull --full`"
+    )
 
 
 class ApiError(MirrorError):

@@ -133,14 +133,14 @@ class StatusReader:
         wants_web = self._settings.headshotpro_webhook_secret is not None or "web" in seen
         return ("web", "worker", "clock") if wants_web else ("worker", "clock")
 
-    def _read_postgres(self, *, figures: bool) -> tuple[_PostgresState | None, str, str]:
+    def _read_postgres(self, *, figures: bool) -> tuple[_PostgresState | None, str, SchemaOutdated | None]:
         """The state from Postgres, or why it is unavailable, or why its schema is too old."""
         try:
-            return BackgroundCall(lambda: self._query_postgres(figures=figures)).result(2 * SERVER_SECONDS), "", ""
+            return BackgroundCall(lambda: self._query_postgres(figures=figures)).result(2 * SERVER_SECONDS), "", None
         except PostgresUnavailable as error:
-            return None, str(error).removeprefix("Postgres cannot be reached or gave up: "), ""
+            return None, str(error).removeprefix("Postgres cannot be reached or gave up: "), None
         except SchemaOutdated as error:
-            return None, "", str(error)
+            return None, "", error
 
     def _query_postgres(self, *, figures: bool) -> _PostgresState:
         revision.check(self._engine)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
 
+    from service.errors import SchemaOutdated
+
 POSTGRES_UNAVAILABLE = "postgres_unavailable"
 REDIS_UNAVAILABLE = "redis_unavailable"
 SCHEMA_OUTDATED = "schema_outdated"
@@ -56,7 +58,7 @@ class ProblemFacts:
     Attributes:
         postgres: why Postgres cannot be used; empty where it can.
         redis: why Redis cannot be used.
-        schema: why the schema does not do.
+        schema: why the schema cannot be used; None where it can.
         inbox: why Redis takes no event, though it can be reached.
         now: the moment, by Postgres' clock; None where that is not known.
         processes: all that have a row.
@@ -66,7 +68,7 @@ class ProblemFacts:
 
     postgres: str = ""
     redis: str = ""
-    schema: str = ""
+    schema: SchemaOutdated | None = None
     inbox: str = ""
     now: datetime | None = None
     processes: Sequence[SeenProcess] = ()
@@ -110,7 +112,7 @@ def _server_problems(facts: ProblemFacts) -> Iterator[Problem]:
             "start Redis, or correct REDIS_URL; every process waits for it and goes on by itself",
         )
     if facts.schema:
-        yield Problem(SCHEMA_OUTDATED, facts.schema, "run `headshot-mirror migrate`")
+        yield Problem(SCHEMA_OUTDATED, str(facts.schema), facts.schema.action)
     if facts.inbox:
         yield Problem(
             INBOX_FULL,

@@ -91,7 +91,7 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
     try:
         yield Finding("schema", ok=True, seen=f"revision {revision.check(engine)}")
     except SchemaOutdated as error:
-        yield Finding("schema", ok=False, seen=str(error), advice="run `headshot-mirror migrate`")
+        yield Finding("schema", ok=False, seen=str(error), advice=error.action)
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ EPILOG = """\b
 Examples:
   headshot-mirror migrate
   headshot-mirror migrate --sql > schema.sql
-  headshot-mirror migrate --sql --from 0003 | psql "$DATABASE_URL"
+  headshot-mirror migrate --sql --from 0001_first | psql "$DATABASE_URL"
 """
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.config import environment, force_wheels, load
-from service.errors import LocalServerError, Stopping
+from service.errors import LocalServerError, SchemaUnreleased, Stopping
 from service.local.children import ManagedProcess, ProcessRestarter, stop_all
 from service.local.running_system import HOME, forget, published
 from service.local.screen import StatusLine
@@ -62,6 +62,7 @@ class LocalSystem:
         Raises:
             LocalServerError: something could not be started.
             PostgresUnavailable: the Postgres of DATABASE_URL cannot be reached.
+            SchemaUnreleased: the database was made before the first release.
         """
         self._screen.say(f"Starting; data and logs are in {_short(self._folder)}")
         make_folder(self._folder.parent)
@@ -69,7 +70,7 @@ class LocalSystem:
         forget(self._folder)
         psql = self._start_postgres()
         self._start_redis()
-        migrate(self._settings().postgres_url, self._screen.say)
+        self._migrate()
         if self._given.headshotpro_api_key is None:
             self._start_sandbox(sandbox_options)
         else:
@@ -122,6 +123,18 @@ class LocalSystem:
         write_private(script, f'#!/bin/sh\nexec {server.psql} "$@"\n')
         script.chmod(0o700)
         return shlex.quote(str(script))
+
+    def _migrate(self) -> None:
+        try:
+            migrate(self._settings().postgres_url, self._screen.say)
+        except SchemaUnreleased as error:
+            if self._given.database_url:
+                raise
+            folder = _short(self._folder)
+            raise SchemaUnreleased(
+                f"the data in {folder} is of a version that was never released: delete that folder (`rm -r {folder}`) "
+                "and run `headshot-mirror up` again, which reads every model anew"
+            ) from error
 
     def _start_redis(self) -> None:
         if self._given.redis_url:

@@ -211,7 +211,7 @@ def translate_errors(engine: Engine) -> Iterator[None]:
                 f"the role of DATABASE_URL lacks a privilege: {_first_line(error.orig)}"
             ) from error
         if _sqlstate(error) in UNDEFINED:
-            raise SchemaOutdated("the schema is older than this code: run `headshot-mirror migrate`") from error
+            raise SchemaOutdated(f"the schema is older than this code: {SchemaOutdated.action}") from error
         raise
 
 

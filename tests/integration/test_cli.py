@@ -19,6 +19,7 @@ from service.config import Settings
 from service.local.screen import StatusLine
 from service.storage import database
 from service.storage.migrations import revision, schema
+from tests.integration.test_schema import set_revision
 from tests.support.heartbeats import insert_heartbeat
 from tests.support.system import event_body, rows
 
@@ -126,6 +127,26 @@ def test_a_database_without_the_schema_ends_with_1_and_says_what_to_do(cli: Cli,
         one_line(done, 1, "run `headshot-mirror migrate`")
     pull = cli.finish(cli.start("pull", DATABASE_URL=empty_database_url))
     one_line(pull, 1, "run `headshot-mirror migrate`")
+
+
+def test_schema_never_released_ends_with_1_and_says_what_to_do(cli: Cli, database_url: str) -> None:
+    set_revision(database_url, "0010")
+    message = (
+        "the schema is at revision 0010, which was never released: drop it (`DROP SCHEMA headshotpro CASCADE`), "
+        "then run `headshot-mirror migrate` and `headshot-mirror pull --full`"
+    )
+    for command in ("migrate", "pulls list"):
+        one_line(cli.run(*command.split(), DATABASE_URL=database_url), 1, message)
+    processes = [cli.start(command, DATABASE_URL=database_url) for command in ("web", "worker", "clock", "pull")]
+    for process in processes:
+        done = cli.finish(process)
+        assert (done.status, message in done.err) == (1, True), done
+    status = cli.run("status", DATABASE_URL=database_url)
+    assert (status.status, status.out.startswith(f"PROBLEM: {message}")) == (1, True), status.out
+    doctor = cli.run("doctor", DATABASE_URL=database_url)
+    assert doctor.status == 1
+    assert f"BAD schema           {message}" in doctor.out
+    assert "→ drop it (`DROP SCHEMA headshotpro CASCADE`), then run" in doctor.out
 
 
 # --- migrate

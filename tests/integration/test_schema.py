@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from service.errors import PostgresUnavailable, SchemaOutdated
+from service.errors import PostgresUnavailable, SchemaOutdated, SchemaUnreleased
 from service.storage import database
 from service.storage.migrations import revision, schema
 from tests.support.system import new_id, rows
 from tests.support.threads import run_concurrently
-from tests.support.upgrades import printed
+from tests.support.upgrades import FIRST, LATER, NEWEST, printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,23 +122,36 @@ def test_a_database_that_was_never_migrated_is_refused(engine: Engine) -> None:
         revision.check(engine)
 
 
-def test_an_older_revision_is_refused(empty_database_url: str, engine: Engine) -> None:
+@pytest.mark.parametrize("older", [FIRST, None])
+def test_older_revision_is_refused(empty_database_url: str, engine: Engine, older: str | None) -> None:
+    schema.migrate(empty_database_url, later=LATER)
+    assert revision.check(engine, LATER) == NEWEST
+    set_revision(empty_database_url, older)
+    with pytest.raises(SchemaOutdated, match=f"revision {older or 'none'}, this code needs {NEWEST}: run `headshot"):
+        revision.check(engine, LATER)
+
+
+@pytest.mark.parametrize("unreleased", ["0001", "0010"])
+def test_schema_from_before_the_first_release_is_refused(
+    empty_database_url: str, engine: Engine, unreleased: str
+) -> None:
     schema.migrate(empty_database_url)
-    *before, newest = schema.revisions()
-    assert revision.check(engine) == newest
-    for older in (*before, None):
-        set_revision(empty_database_url, older)
-        with pytest.raises(SchemaOutdated, match=f"revision {older or 'none'}, this code needs {newest}"):
-            revision.check(engine)
+    set_revision(empty_database_url, unreleased)
+    before = picture(empty_database_url)
+    message = rf"^the schema is at revision {unreleased}, which was never released: drop it \(`DROP SCHEMA headshotpro "
+    with pytest.raises(SchemaUnreleased, match=message):
+        revision.check(engine)
+    with pytest.raises(SchemaUnreleased, match=message):
+        schema.migrate(empty_database_url)
+    assert picture(empty_database_url) == before
 
 
 def test_a_newer_revision_is_fine_for_the_code_before_it(empty_database_url: str, engine: Engine) -> None:
-    schema.migrate(empty_database_url)
-    set_revision(empty_database_url, "9999")
-    assert revision.check(engine) == "9999"
+    schema.migrate(empty_database_url, later=LATER)
+    assert revision.check(engine) == NEWEST
     # A release that is rolled back migrates, too: there is nothing for it to do.
     before = picture(empty_database_url)
-    assert schema.migrate(empty_database_url) == "9999"
+    assert schema.migrate(empty_database_url) == NEWEST
     assert picture(empty_database_url) == before
 
 

@@ -196,6 +196,20 @@ def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(st
     assert not processes_in(again.folder)
 
 
+def test_kept_folder_never_released_is_refused_with_what_to_do(start: Start) -> None:
+    up = start("--", *SMALL).says(STARTED)
+    up.query("update headshotpro.alembic_version set version_num = '0010' returning 1")
+    up.end(signal.SIGTERM)
+    again = start("--", *SMALL)
+    assert again.process.wait(60) == 1
+    data = ".headshot-mirror/sandbox"
+    assert again.said.splitlines()[-1] == (
+        f"headshot-mirror: the data in {data} is of a version that was never released: delete that folder "
+        f"(`rm -r {data}`) and run `headshot-mirror up` again, which reads every model anew"
+    )
+    assert not processes_in(again.folder)
+
+
 @pytest.mark.long
 def test_what_dies_starts_again_and_ctrl_c_ends_everything(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)

@@ -18,13 +18,14 @@ from service.storage.migrations.expand import MigrationLimits
 from tests.integration.test_schema import picture
 from tests.support.drainer import TOLERANCE
 from tests.support.processes import eventually
+from tests.support.servers import new_database
 from tests.support.system import rows
-from tests.support.upgrades import FIRST, DatabaseLoad, fill, make
+from tests.support.upgrades import FIRST, LATER, NEWEST, DatabaseLoad, fill, make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.cli import Cli
+    from service.local.servers import Postgres
 
 MODELS = 2000
 # Short, so that the test is.
@@ -43,6 +44,14 @@ def old_database_url(empty_database_url: str) -> str:
     return empty_database_url
 
 
+@pytest.fixture
+def newest_database_url(postgres: Postgres) -> Iterator[str]:
+    """An empty database of the newest revision, made at once."""
+    with new_database(postgres, "template0") as url:
+        upgrade(url, [])
+        yield url
+
+
 @contextmanager
 def reader(url: str, *statements: str) -> Iterator[None]:
     """Somebody who reads in a transaction and stays in it."""
@@ -53,10 +62,10 @@ def reader(url: str, *statements: str) -> Iterator[None]:
 
 
 def upgrade(url: str, told: list[str], patience: float = 60) -> str:
-    return schema.migrate(url, told.append, LIMITS, patience)
+    return schema.migrate(url, told.append, LIMITS, patience, LATER)
 
 
-def test_a_full_database_is_migrated_under_load(old_database_url: str, database_url: str) -> None:
+def test_a_full_database_is_migrated_under_load(old_database_url: str, newest_database_url: str) -> None:
     told: list[str] = []
     load = DatabaseLoad(old_database_url)
     with ThreadPoolExecutor() as pool, load.running():
@@ -66,11 +75,11 @@ def test_a_full_database_is_migrated_under_load(old_database_url: str, database_
             # The other looks at a moment of the past: until it ends no index can be finished.
             with reader(old_database_url, *SNAPSHOT):
                 migrated = pool.submit(upgrade, old_database_url, told)
-                assert eventually(lambda: any("models_to_erase_idx: waiting" in line for line in told), STAYS), told
+                assert eventually(lambda: any("models_made_up_idx: waiting" in line for line in told), STAYS), told
             assert eventually(lambda: sum("Trying again" in line for line in told) >= 2, STAYS), told
             before = len(load.written)
             assert eventually(lambda: len(load.written) > before + 100)
-        assert migrated.result(60) == schema.newest()
+        assert migrated.result(60) == NEWEST
         before = len(load.written)
         assert eventually(lambda: len(load.written) > before + 100)
     waited = [line for line in told if "a long reader, idle in transaction" in line]
@@ -80,7 +89,7 @@ def test_a_full_database_is_migrated_under_load(old_database_url: str, database_
     assert load.reads > 0
     assert_nothing_lost(old_database_url, load)
     assert_new_code_applies_what_old_code_kept(old_database_url, load)
-    assert picture(old_database_url) == picture(database_url)
+    assert picture(old_database_url) == picture(newest_database_url)
 
 
 def assert_nothing_lost(url: str, load: DatabaseLoad) -> None:
@@ -118,40 +127,41 @@ def test_who_is_in_the_way_to_the_end_is_named(old_database_url: str) -> None:
         upgrade(old_database_url, told, patience=1)
     assert told
     # What was done stays done, and the next one goes on from there.
-    assert upgrade(old_database_url, told) == schema.newest()
+    assert upgrade(old_database_url, told) == NEWEST
 
 
-def test_two_migrators_at_once_take_turns(old_database_url: str, cli: Cli) -> None:
-    with reader(old_database_url, "select count(*) from headshotpro.webhook_events"):
-        both = [cli.start("migrate", DATABASE_URL=old_database_url) for _ in range(2)]
-        working = "select 1 from pg_stat_activity where datname = current_database() and query like 'LOCK TABLE%%'"
-        assert eventually(lambda: rows(old_database_url, working))
-    done = [cli.finish(process) for process in both]
-    assert [one.status for one in done] == [0, 0]
-    assert [one.out for one in done] == [f"The schema is at revision {schema.newest()}.\n"] * 2
-    assert "".join(one.err for one in done).count("Another migration is running") == 1
+def test_two_migrators_at_once_take_turns(old_database_url: str) -> None:
+    told: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        with reader(old_database_url, "select count(*) from headshotpro.webhook_events"):
+            both = [pool.submit(upgrade, old_database_url, told) for _ in range(2)]
+            working = "select 1 from pg_stat_activity where datname = current_database() and query like 'LOCK TABLE%%'"
+            assert eventually(lambda: rows(old_database_url, working))
+            assert eventually(lambda: "Another migration is running: waiting for its end." in told)
+        assert [one.result(60) for one in both] == [NEWEST] * 2
+    assert told.count("Another migration is running: waiting for its end.") == 1
 
 
-def test_an_index_whose_building_was_broken_off_is_built_anew(old_database_url: str, database_url: str) -> None:
+def test_an_index_whose_building_was_broken_off_is_built_anew(old_database_url: str, newest_database_url: str) -> None:
     with psycopg.connect(old_database_url, autocommit=True) as connection:
-        connection.execute("create index models_to_erase_idx on headshotpro.models (id)")
+        connection.execute("create index models_made_up_idx on headshotpro.models (id)")
         connection.execute(
-            "update pg_index set indisvalid = false where indexrelid = 'headshotpro.models_to_erase_idx'::regclass"
+            "update pg_index set indisvalid = false where indexrelid = 'headshotpro.models_made_up_idx'::regclass"
         )
     upgrade(old_database_url, [])
-    assert picture(old_database_url) == picture(database_url)
+    assert picture(old_database_url) == picture(newest_database_url)
 
 
 def test_a_database_whose_transactions_keep_their_snapshots_is_migrated_too(old_database_url: str) -> None:
     name = old_database_url.rpartition("/")[2]
     with psycopg.connect(old_database_url, autocommit=True) as connection:
         connection.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'".encode())
-    assert upgrade(old_database_url, []) == schema.newest()
+    assert upgrade(old_database_url, []) == NEWEST
 
 
 def test_each_revision_only_adds(empty_database_url: str) -> None:
     make(empty_database_url, FIRST)
-    for revision in schema.revisions()[1:]:
+    for revision in schema.revisions(LATER)[1:]:
         before = columns(empty_database_url)
         make(empty_database_url, revision)
         after = columns(empty_database_url)

@@ -10,7 +10,7 @@ import pytest
 from service.storage.migrations import schema
 from tests.integration.test_schema import picture
 from tests.support.system import rows
-from tests.support.upgrades import FIRST, fill, make, printed
+from tests.support.upgrades import FIRST, LATER, NEWEST, fill, make, printed
 
 if TYPE_CHECKING:
     from service.local.servers import Postgres
@@ -40,26 +40,25 @@ def test_an_empty_database(postgres: Postgres, empty_database_url: str, database
     assert readable(database_url)
 
 
-@pytest.mark.parametrize("revision", [schema.revisions()[place] for place in (0, 2)])
-def test_a_full_database_of_an_older_revision(
-    postgres: Postgres, empty_database_url: str, database_url: str, revision: str
+def test_full_database_of_the_first_revision_is_upgraded(
+    postgres: Postgres, empty_database_url: str, database_url: str
 ) -> None:
-    make(empty_database_url, FIRST)
+    schema.migrate(database_url, later=LATER)
+    make(empty_database_url)
     fill(empty_database_url, 10)
-    make(empty_database_url, revision)
-    done = pipe(postgres, empty_database_url, printed("--from", revision))
+    done = pipe(postgres, empty_database_url, schema.script(FIRST, LATER))
     assert (done.returncode, done.stderr) == (0, "")
     assert picture(empty_database_url) == picture(database_url)
     assert readable(empty_database_url) == readable(database_url)
     assert rows(empty_database_url, "select count(*) from headshotpro.models") == [{"count": 10}]
 
 
-def test_a_database_of_another_revision_is_left_as_it_is(postgres: Postgres, empty_database_url: str) -> None:
-    make(empty_database_url, "0003")
+def test_script_for_another_revision_leaves_the_database_as_it_is(postgres: Postgres, empty_database_url: str) -> None:
+    make(empty_database_url)
     before = picture(empty_database_url)
-    done = pipe(postgres, empty_database_url, printed("--from", "0002"))
+    done = pipe(postgres, empty_database_url, schema.script(NEWEST, LATER))
     assert done.returncode == 3
-    assert "goes on from revision 0002, the schema is at 0003: print it anew" in done.stderr
+    assert f"goes on from revision {NEWEST}, the schema is at {FIRST}: print it anew" in done.stderr
     assert picture(empty_database_url) == before
 
 
@@ -74,13 +73,13 @@ def test_it_does_not_run_beside_another_migration(postgres: Postgres, empty_data
         other.stdin.write(holding)
         other.stdin.flush()
         assert other.stdout.readline()
-        done = pipe(postgres, empty_database_url, printed("--from", FIRST))
+        done = pipe(postgres, empty_database_url, schema.script(FIRST, LATER))
         other.stdin.close()
     assert done.returncode == 3
     assert "another migration is running" in done.stderr
     assert picture(empty_database_url) == before
 
 
-@pytest.mark.parametrize("options", [("--from", FIRST), ("--sql", "--from", "0000")])
+@pytest.mark.parametrize("options", [("--from", FIRST), ("--sql", "--from", "0003")])
 def test_what_cannot_be_meant_is_wrong_usage(cli: Cli, options: tuple[str, ...]) -> None:
     assert cli.run("migrate", *options).status == 2

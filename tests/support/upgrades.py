@@ -1,4 +1,7 @@
-"""A database of the first revision that is full and in use, as the code of that time used it."""
+"""A database of the first revision that is full and in use, and a later revision to bring it to.
+
+There is no real second revision yet: `revisions/` holds a made-up one.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
-from alembic import command
 from sqlalchemy import text
 
 from service.errors import PostgresUnavailable
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-FIRST = "0001"
+LATER = (Path(__file__).parent / "revisions",)
+FIRST, *_, NEWEST = schema.revisions(LATER)
 TITLES = ("Ada", "Grace", "Joan", "Mary")
 
 MODELS = """
@@ -73,13 +77,10 @@ READS = (
 
 
 def make(url: str, revision: str = FIRST) -> None:
-    """The schema as an older release made it."""
+    """Bring the schema to a revision, as an older release would have made it."""
     engine = database.connect(url)
     with database.transaction(engine) as connection:
-        connection.execute(text(schema.CREATE_SCHEMA))
-        config = schema._config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        schema.create_all(connection, LATER, revision)
     engine.dispose()
 
 

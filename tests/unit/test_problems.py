@@ -10,6 +10,7 @@ import pytest
 
 from service.alerts.problems import ProblemFacts, SeenProcess, count_alive, problems, verdict
 from service.alerts.rules import KINDS, MODEL_KINDS, WORKER_MISSING
+from service.errors import SchemaOutdated
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 ALL = ("web", "worker", "clock")
@@ -81,7 +82,7 @@ def test_long_absence_is_told_in_larger_units(seconds: float, words: str) -> Non
 
 def test_servers_and_schema_are_named_before_all_else() -> None:
     facts = ProblemFacts(
-        postgres="refused", redis="timed out", schema="it is old", inbox="full", alerts=("pull_stale",)
+        postgres="refused", redis="timed out", schema=SchemaOutdated("it is old"), inbox="full", alerts=("pull_stale",)
     )
     assert [problem.code for problem in problems(facts)] == [
         "postgres_unavailable", "redis_unavailable", "schema_outdated", "inbox_full", "pull_stale",

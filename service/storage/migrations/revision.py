@@ -5,6 +5,7 @@ Every process asks this at its start, so nothing here imports Alembic: that is f
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 import service
-from service.errors import SchemaOutdated
+from service.errors import SchemaOutdated, SchemaUnreleased
 from service.storage import database
 from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
+
+# Before the first release a revision was named by its number alone.
+_UNRELEASED = re.compile(r"\d{4}")
 
 
 def location() -> Path:
@@ -28,14 +32,19 @@ def location() -> Path:
 
 
 @cache
-def revisions() -> tuple[str, ...]:
-    """Every revision that this code knows, the oldest first: the number that the name of its file begins with."""
-    return tuple(sorted(path.name.partition("_")[0] for path in (location() / "versions").glob("[0-9]*_*.py")))
+def revisions(later: tuple[Path, ...] = ()) -> tuple[str, ...]:
+    """Every revision that this code knows, the oldest first: the names of its files.
+
+    Args:
+        later: folders of revisions that come after this code's own.
+    """
+    folders = (location() / "versions", *later)
+    return tuple(sorted(path.stem for folder in folders for path in folder.glob("[0-9]*_*.py")))
 
 
-def newest() -> str:
+def newest(later: tuple[Path, ...] = ()) -> str:
     """The newest revision that this code knows."""
-    return revisions()[-1]
+    return revisions(later)[-1]
 
 
 def known(connection: Connection) -> str | None:
@@ -47,10 +56,26 @@ def known(connection: Connection) -> str | None:
     return found
 
 
-def check(engine: Engine) -> str:
+def refuse_unreleased(found: str | None) -> None:
+    """Refuse a schema that code from before the first release made.
+
+    Raises:
+        SchemaUnreleased: it is one.
+    """
+    if found is not None and _UNRELEASED.fullmatch(found):
+        raise SchemaUnreleased(
+            f"the schema is at revision {found}, which was never released: {SchemaUnreleased.action}"
+        )
+
+
+def check(engine: Engine, later: tuple[Path, ...] = ()) -> str:
     """The database's revision, when this code can work with it.
 
     A revision that this code does not know belongs to newer code, whose migrations only add: it is fine.
+
+    Args:
+        engine: of the database.
+        later: see `revisions`.
 
     Raises:
         SchemaOutdated: it is older than the code.
@@ -58,8 +83,9 @@ def check(engine: Engine) -> str:
     """
     with database.transaction(engine) as connection:
         found = known(connection)
-    if found is None or found in revisions()[:-1]:
+    refuse_unreleased(found)
+    if found is None or found in revisions(later)[:-1]:
         raise SchemaOutdated(
-            f"the schema is at revision {found or 'none'}, this code needs {newest()}: run `headshot-mirror migrate`"
+            f"the schema is at revision {found or 'none'}, this code needs {newest(later)}: {SchemaOutdated.action}"
         )
     return found

@@ -15,12 +15,13 @@ from sqlalchemy import event, text
 from service.errors import MirrorError
 from service.storage import database, reader
 from service.storage.migrations.expand import MigrationLimits
-from service.storage.migrations.revision import known, location, newest, revisions
+from service.storage.migrations.revision import known, location, newest, refuse_unreleased, revisions
 from service.storage.migrations.waiting import MIGRATION_LOCK, migration_lock, report_index_builds, retry_while_locked
 from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from sqlalchemy import Connection, Engine
 
@@ -52,6 +53,7 @@ def migrate(
     report: Callable[[str], None] = _ignore_report,
     limits: MigrationLimits = LIMITS,
     max_wait: float = MAX_WAIT_SECONDS,
+    later: tuple[Path, ...] = (),
 ) -> str:
     """Bring the schema to the newest revision and let readers read it; a second migrator waits for the first.
 
@@ -63,12 +65,14 @@ def migrate(
         report: told in one line each what was skipped, what is waited for and what is tried again.
         limits: how long it may hold up others.
         max_wait: seconds that it waits for its turn, and as many again for locks that others hold.
+        later: folders of revisions that come after this code's own.
 
     Returns:
         The revision that the schema has now; one of newer code is left as it is.
 
     Raises:
         MirrorError: the database has another encoding than UTF8.
+        SchemaUnreleased: code from before the first release made the schema.
         PostgresUnavailable: Postgres cannot be reached, or somebody was in the way to the end.
     """
     engine = _engine(url, limits)
@@ -77,24 +81,25 @@ def migrate(
         with migration_lock(engine, report, max_wait):
             with database.transaction(engine, None) as connection:
                 found = known(connection)
+                refuse_unreleased(found)
                 if found is None:
-                    _create_all(connection)
-            if found in revisions()[:-1]:
+                    create_all(connection, later)
+            if found in revisions(later)[:-1]:
                 with report_index_builds(engine, report, interval=REPORT_LOCK_TIMEOUTS * limits.lock):
                     retry_while_locked(
-                        lambda: _upgrade(engine, limits),
+                        lambda: _upgrade(engine, limits, later),
                         engine,
                         report,
                         max_wait,
                         pause=PAUSE_LOCK_TIMEOUTS * limits.lock,
                     )
-            elif found not in (None, newest()):
+            elif found not in (None, newest(later)):
                 # Newer code was here, and its release was rolled back: there is nothing to do.
                 return found
             with database.transaction(engine, None) as connection:
                 if skipped := reader.grant(connection):
                     report(skipped)
-        return newest()
+        return newest(later)
     finally:
         engine.dispose()
 
@@ -125,31 +130,32 @@ def _refuse_other_encodings(engine: Engine) -> None:
         )
 
 
-def _create_all(connection: Connection) -> None:
-    """Make everything anew, in a transaction of the caller's."""
+def create_all(connection: Connection, later: tuple[Path, ...] = (), to: str = "head") -> None:
+    """Make everything anew, in a transaction of the caller's, up to a revision."""
     connection.execute(text(CREATE_SCHEMA))
-    config = _config()
+    config = _config(later)
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
-def _upgrade(engine: Engine, limits: MigrationLimits) -> None:
+def _upgrade(engine: Engine, limits: MigrationLimits, later: tuple[Path, ...]) -> None:
     """Go on from the revision that the schema has; Alembic begins and commits."""
     with database.translate_errors(engine), engine.connect() as connection:
-        config = _config()
+        config = _config(later)
         config.attributes["connection"] = connection
         config.attributes["limits"] = limits
         command.upgrade(config, "head")
 
 
-def script(since: str | None = None) -> str:
+def script(since: str | None = None, later: tuple[Path, ...] = ()) -> str:
     """The SQL that brings a database to the newest revision, for a DBA to run with psql.
 
     Args:
         since: the revision that the schema has, one of `revisions`; None: the database is empty.
+        later: folders of revisions that come after this code's own.
     """
     output = io.StringIO()
-    config = _config(output)
+    config = _config(later, output)
     if since is None:
         command.upgrade(config, "head", sql=True)
     else:
@@ -191,7 +197,9 @@ def compare(url: str) -> None:
         command.check(config)
 
 
-def _config(output: io.StringIO | None = None) -> Config:
+def _config(later: tuple[Path, ...] = (), output: io.StringIO | None = None) -> Config:
     config = Config(output_buffer=output) if output else Config()
     config.set_main_option("script_location", str(location()))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(map(str, (location() / "versions", *later))))
     return config

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EPOCH = $(addprefix SOURCE_DATE_EPOCH=,$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-long test-all fuzz storm soak bench bench-peers profile check audit tools format dist lock clean
+.PHONY: help run test test-fast test-long test-all fuzz storm soak docs bench bench-peers profile check audit tools format dist lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ storm: $(VENV)/dev.stamp  ## run the long storm: a hostile vendor, random kills,
 
 soak: $(VENV)/dev.stamp  ## load a deployment for ten minutes while everything is struck again and again (SECONDS=600)
 	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600)
+
+docs: $(VENV)/docs.stamp  ## build docs/ into site/; a link that leads nowhere is an error
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --fresh-env --builder html docs site
+	@echo "site/index.html"
 
 bench: $(VENV)/dev.stamp  ## measure webhooks, rows, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=webhooks)
 	@$(BIN)/python -m bench $(BENCH)
@@ -79,11 +83,12 @@ dist: $(VENV)/run.stamp  ## build the wheel and the sdist into dist/; the same c
 lock:  ## pin every package anew, with hashes and without download addresses (needs uv)
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build pyproject.toml -o requirements/run.txt
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade --extra local --group build --group dev -c requirements/run.txt pyproject.toml -o requirements/dev.txt
+	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/dev.txt --group docs -o requirements/docs.txt
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt pyproject.toml -o requirements/serve.txt
 	uv pip compile -q --universal -p 3.11 --generate-hashes --no-header --upgrade -c requirements/run.txt --group build -o requirements/build.txt
 
 clean:  ## remove what the commands made, the kept data of `make run` excepted
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) dist build site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -105,4 +110,8 @@ $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(BIN)/python
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/docs.stamp: requirements/docs.txt $(VENV)/run.stamp
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/docs.txt
 	@touch $@

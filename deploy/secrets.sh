@@ -23,7 +23,7 @@ if [ ! -e .env ]; then
 HEADSHOTPRO_API_KEY=
 HEADSHOTPRO_WEBHOOK_SECRET=
 
-# Bearer keys of the API and of /metrics, with commas between them; the README says how each is written. Prometheus' key opens
+# Bearer keys of the API and of /metrics, with commas between them; docs/api.md says how each is written. Prometheus' key opens
 # /metrics alone.
 MIRROR_API_KEYS=prometheus=metrics:$(cat "$key")
 

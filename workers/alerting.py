@@ -1,7 +1,7 @@
 """Alerts in the clock process: a thread that watches and sends, whatever the schedule does.
 
 Not a job: what people have to be told when Redis is gone, when workers are dead or hang on a vendor that does not
-answer, must not wait for Redis or a worker. `DECISIONS.md` says more.
+answer, must not wait for Redis or a worker. docs/decisions/0019-alerts-in-the-clock.md says why.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Beside it, in a thread of its own, every clock watches for alerts (`workers.alerting`).
 
-RQ's own cron is not used; `DECISIONS.md` says why.
+RQ's own cron is not used; docs/decisions/0009-a-clock-process.md says why.
 """
 
 from __future__ import annotations

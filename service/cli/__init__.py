@@ -52,7 +52,7 @@ class Commands(click.Group):
 def cli() -> None:
     """An exact, live mirror of your HeadshotPro models in Postgres.
 
-    Settings come from the environment and from .env; the README lists them.
+    Settings come from the environment and from .env; docs/settings.md lists them.
     """
     from service.config import unknown_settings
 

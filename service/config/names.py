@@ -26,7 +26,7 @@ class UnknownSetting(NamedTuple):
     suggestion: str | None
 
     def __str__(self) -> str:
-        question = f": did you mean {self.suggestion}?" if self.suggestion else "; the README lists every setting"
+        question = f": did you mean {self.suggestion}?" if self.suggestion else "; docs/settings.md lists every setting"
         return f"{self.name} is no setting and is ignored{question}"
 
 

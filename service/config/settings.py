@@ -58,7 +58,7 @@ PositiveShare = Annotated[float, Meta(gt=0, le=1)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
-    """Every setting of CONTRACT.md; the README's table gives each its meaning. Times are in the unit of the name."""
+    """Every setting; docs/settings.md gives each its meaning. Times are in the unit of the name."""
 
     database_url: str | None = None
     redis_url: str | None = None

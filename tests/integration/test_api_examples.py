@@ -1,6 +1,6 @@
 """The vendor's page's examples, all of them, against the mirror: the sandbox's answers, field by field.
 
-Only base URL and key are put in. What the mirror leaves out is listed in the README.
+Only base URL and key are put in. docs/api.md lists the fields that the mirror leaves out.
 """
 
 from __future__ import annotations

@@ -56,13 +56,13 @@ def test_every_question_of_the_document_is_answered(filled: Mirror) -> None:
     assert [title for title, rows in found.items() if not rows] == []
     by_status = {row["status"]: row["models"] for row in found["How many models are in each status?"]}
     assert sum(by_status.values()) == len(filled.truth())
-    (fresh,) = found["Can I trust what I see?"]
+    (fresh,) = found["Is the mirror fresh?"]
     assert fresh["pull_age_seconds"] < 120
-    assert sum(row["failed"] for row in found["What came of the last 30 days?"]) >= 1
-    assert by_status["failed"] == len(found["Who is failed now, the longest first?"])
-    assert [row["status"] for row in found["Who is stuck?"]] == ["pending"]
+    assert sum(row["failed"] for row in found["What happened in the last 30 days?"]) >= 1
+    assert by_status["failed"] == len(found["Which models are failed now, the longest first?"])
+    assert [row["status"] for row in found["Which models are stuck?"]] == ["pending"]
     assert "pending" in {row["status"] for row in found["How long does each status take?"]}
-    assert {row["source"] for row in found["Do webhooks tell us what happens, or do only pulls find it?"]} >= {
+    assert {row["source"] for row in found["Do webhooks report changes, or do only pulls find them?"]} >= {
         "pull",
         "webhook",
     }

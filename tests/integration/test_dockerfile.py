@@ -1,4 +1,4 @@
-"""deploy/Dockerfile as far as it can be read; docs/operations/deploying.md tells how it was built and run."""
+"""deploy/Dockerfile as far as it can be read; docs/operations/deploying.md says how it was built and run."""
 
 from __future__ import annotations
 

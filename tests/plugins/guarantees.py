@@ -1,4 +1,4 @@
-"""Holds the table of docs/guarantees.md to its word: each line names its tests, and `--guarantees` wants them passed.
+"""Checks the tables of docs/guarantees.md: each line names its tests, and `--guarantees` wants them passed.
 
 A line may name a file (all of its tests), a test (`test_x.py::test_y`, all of its parameters), a folder of data and a
 command of the Makefile. With `--guarantees` the run fails where a named test does not exist, was skipped or was left
@@ -23,7 +23,7 @@ NAMED = re.compile(r"`([^`]+)`")
 
 
 class Guarantee(NamedTuple):
-    """A line of the table.
+    """A line of a table.
 
     Attributes:
         words: what is guaranteed.
@@ -35,11 +35,12 @@ class Guarantee(NamedTuple):
 
 
 def guarantees(document: str) -> list[Guarantee]:
-    """The lines of the table in the text of a document."""
+    """The lines of the tables in the text of a document."""
     _, _, section = document.partition(f"\n{HEADING}")
     rows = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
-    # The first two are the head of the table.
-    cells = [[cell.strip() for cell in row.strip("|").rsplit("|", 1)] for row in rows[2:]]
+    # The heads of the tables, of which each group has one.
+    rows = [row for row in rows if not row.startswith(("| guarantee |", "|---"))]
+    cells = [[cell.strip() for cell in row.strip("|").rsplit("|", 1)] for row in rows]
     return [Guarantee(words, tuple(NAMED.findall(shown_by))) for words, shown_by in cells]
 
 

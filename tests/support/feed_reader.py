@@ -1,4 +1,4 @@
-"""A reader of the feed of changes, as the README shows it: a statement of SQL, and the Python that follows with it."""
+"""A reader of the feed of changes, as docs/change-feed.md shows it: SQL, and the Python that runs it."""
 
 from __future__ import annotations
 

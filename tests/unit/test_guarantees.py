@@ -20,6 +20,10 @@ PAGE = """
 | guarantee | shown by |
 |---|---|
 | One holds | `tests/test_one.py` |
+
+### Others
+| guarantee | shown by |
+|---|---|
 | So does the other | `test_two.py::test_kept`, `make storm` |
 
 ## Settings

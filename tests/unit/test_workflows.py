@@ -41,7 +41,7 @@ def test_every_action_is_pinned_to_a_commit_and_its_version_told() -> None:
 
 def test_it_runs_what_the_makefile_has() -> None:
     ran = {line.split()[1] for line in steps("run") if line.startswith("make ") and not line.startswith("make .")}
-    assert {"check", "test-all", "test", "test-long", "audit", "dist"} <= ran <= TARGETS
+    assert {"check", "test-all", "test", "test-long", "audit", "docs", "dist"} <= ran <= TARGETS
 
 
 def test_every_python_of_the_package_is_tested() -> None:

@@ -1,0 +1,188 @@
+"""The documents agree with the code: links, paths, settings, commands, alerts; their blocks can be read."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+import pytest
+
+from service.alerts.rules import KINDS
+from service.cli import cli
+from service.config.settings import SECRETS, VENDOR_API_URL, Settings
+from tests.support.markdown import Block, anchors, blocks, code_words, documents, links, name_of, table_rows
+from tests.support.system import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PLACES = ("alembic", "bench", "deploy", "docs", "requirements", "service", "tests", "workers")
+# A path from the root, without a placeholder in it.
+PATH = re.compile(rf"^(?:{'|'.join(PLACES)})/[\w./-]*$")
+# Made by a command, so no part of a checkout.
+MADE = {"deploy/.env", "deploy/settings.env", "deploy/prometheus/headshot-mirror.key", "service/migrations"}
+COMMAND = re.compile(r"headshot-mirror(?: --?[a-z-]+)*(?P<words>(?: [a-z]+)+)")
+
+
+@pytest.mark.parametrize("document", documents(), ids=name_of)
+def test_every_link_leads_to_a_file_and_a_heading(document: Path) -> None:
+    for link in links(document):
+        place, _, anchor = link.partition("#")
+        target = document.parent / place if place else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", documents(), ids=name_of)
+def test_every_path_in_the_prose_exists(document: Path) -> None:
+    paths = {word for word in code_words(document) if PATH.match(word)}
+    assert {path for path in paths - MADE if not (ROOT / path).exists()} == set()
+
+
+def test_decisions_that_files_name_exist() -> None:
+    named = subprocess.run(
+        ["git", "grep", "-hoE", r"docs/decisions/[0-9a-z-]+\.md", "--", *PLACES],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert len(set(named)) > 1
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_every_decision_has_its_parts_and_its_line_in_the_index() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+    index = (ROOT / "docs" / "decisions" / "index.md").read_text()
+    assert [int(record.name[:4]) for record in records] == list(range(1, len(records) + 1))
+    for record in records:
+        text = record.read_text()
+        title, date = re.findall(r"\A# \d+\. (.+)\n\n- Date: (\d{4}-\d\d-\d\d)\n- Status: \w+", text)[0]
+        assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"], record.name
+        assert f"| [{title}]({record.name}) | {date} |" in index
+        assert f"\n{record.stem}\n" in index
+
+
+def test_readme_is_one_screen_or_two() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def setting_rows() -> dict[str, list[str]]:
+    """The lines of the tables of settings by name; a line may name several."""
+    rows = [row for row in table_rows("docs/settings.md") if row[0] != "name"]
+    return {name: row for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(Settings)}
+    rows = setting_rows()
+    assert rows.keys() == fields.keys()
+    written = {None: "none", VENDOR_API_URL: "the vendor's", False: "0"}
+    for name, row in rows.items():
+        default = fields[name].default
+        assert row[1] == written.get(default, str(default)), name
+        assert ("secret" in row[2].rpartition(". ")[2]) == (name in SECRETS), name
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command by its words."""
+    if not isinstance(command, click.Group):
+        yield path
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from leaves(found, (*path, name))
+
+
+def resolve(words: list[str]) -> click.Command:
+    """The command that some words begin with."""
+    command: click.Command = cli
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        found = command.get_command(click.Context(command), word)
+        assert found is not None, words
+        command = found
+    assert not isinstance(command, click.Group), words
+    return command
+
+
+def test_every_command_is_documented() -> None:
+    documented = {tuple(row[0].strip("`").split()[1:]) for row in table_rows("docs/command-line.md")}
+    assert documented - {()} == set(leaves(cli))
+
+
+def calls() -> list[tuple[str, list[str]]]:
+    """The calls of our command in shell blocks: where, and the words behind its name."""
+    names = ("headshot-mirror", ".venv/bin/headshot-mirror")
+    return [
+        (block.document, words[1:]) for block in blocks("sh") for words in block.commands if words[0] in names
+    ]  # fmt: skip
+
+
+def test_calls_in_shell_blocks_have_options_that_exist() -> None:
+    assert len(calls()) > 20
+    for document, words in calls():
+        options = {word.partition("=")[0] for word in words if word.startswith("-") and word != "--"}
+        command = resolve([word for word in words if not word.startswith("-")])
+        known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        if command.name == "up":
+            known |= {name for parameter in resolve(["sandbox"]).params for name in parameter.opts}
+        assert options <= known | {"--help"}, (document, words)
+
+
+@pytest.mark.parametrize("document", documents(), ids=name_of)
+def test_commands_in_the_prose_exist(document: Path) -> None:
+    for word in code_words(document):
+        if found := COMMAND.fullmatch(word):
+            resolve(found["words"].split())
+
+
+def test_make_commands_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        word.split()[1]
+        for document in documents() for word in code_words(document) if re.match(r"make [a-z-]+( |$)", word)
+    }  # fmt: skip
+    named |= {words[1] for block in blocks("sh") for words in block.commands if words[0] == "make"}
+    assert len(named) > 10
+    assert named <= targets
+
+
+def test_every_alert_is_documented_and_in_the_runbook() -> None:
+    kinds = set(KINDS)
+    assert {row[0].strip("`") for row in table_rows("docs/alerts.md")} - {"kind"} == kinds
+    assert kinds <= anchors(ROOT / "docs" / "operations" / "runbook.md")
+
+
+def readable(block: Block) -> None:
+    if block.language == "json":
+        json.loads(block.text)
+    elif block.language == "python":
+        ast.parse(block.text)
+    elif block.language == "sh":
+        assert block.commands
+        subprocess.run(["sh", "-n"], input=block.text, text=True, check=True)
+
+
+def test_every_code_block_can_be_read() -> None:
+    found = blocks()
+    known = {"", "json", "python", "sh", "sql", "acl", "{toctree}"}
+    assert {block.language for block in found} <= known
+    for block in found:
+        readable(block)
+
+
+def test_the_reader_of_the_feed_is_the_tested_one() -> None:
+    source = (ROOT / "tests" / "support" / "feed_reader.py").read_text()
+    shown = [block for block in blocks() if block.document == "docs/change-feed.md"]
+    (follow,) = (block.text for block in shown if block.language == "python")
+    assert follow in source
+    statements = [block.text for block in shown if block.language == "sql" and "readers" in block.text]
+    assert len(statements) == 2
+    assert all(f'"""\n{text}"""' in source for text in statements)

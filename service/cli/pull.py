@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -36,8 +37,8 @@ def pull(kind: str, *, as_json: bool) -> None:
     """
     runtime = open_runtime()
     stop_on_signals(runtime, "stopped; the workers go on with the pull from its last page")
-    with progress_bar("models") as progress:
-        row = _run(runtime, kind, progress)
+    with progress_bar() as progress:
+        row = _run(runtime, kind, partial(progress, "models"))
         if row["status"] == "complete":
             _run_due_refetches(runtime)
     _report(row, as_json=as_json)

@@ -20,25 +20,29 @@ HISTORY = 5
 
 @click.command(epilog="Example: headshot-mirror verify --details")
 @click.option("--details", is_flag=True, help="Compare photo counts and favourites too: one request for each model.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="Show this many differences."
+)
 @json_option
-def verify(*, details: bool, as_json: bool) -> None:
-    """Read the whole upstream and print every difference to the mirror, with the history of the row behind it.
+def verify(limit: int, *, details: bool, as_json: bool) -> None:
+    """Read the whole upstream and print the differences to the mirror, with the history of the row behind each.
 
-    Changes nothing. What differs at first is looked at again, so that events on their way are no differences. Records
-    and fields that cannot be read are counted and not compared. Exit status 1 when there is a difference, or a model
-    whose GET failed.
+    Changes nothing. What differs at first is checked again, so that events on their way are no differences: as many
+    models as --limit says by two GETs each, the others in the list. All are counted. Records and fields that cannot be
+    read are counted and not compared. Exit status 1 when there is a difference, or a model whose GET failed.
     """
     from service.mirror.verify import Verifier
 
     runtime = open_runtime()
     stop_on_signals(runtime, "stopped; nothing was changed")
-    with progress_bar("models") as progress:
-        verifier = Verifier(runtime.engine, runtime.client, runtime.pause, progress, details=details)
+    with progress_bar() as progress:
+        verifier = Verifier(runtime.engine, runtime.client, runtime.pause, progress, details=details, limit=limit)
         differences = verifier.differences()
     if as_json:
-        print_json([_document(runtime, difference) for difference in differences])
+        print_json([_document(runtime, difference) for difference in differences[:limit]])
     else:
-        _print(runtime, differences)
+        _print(runtime, differences[:limit])
+    _print_count(verifier, differences, limit, as_json=as_json)
     _print_uncompared(verifier, as_json=as_json)
     if differences or verifier.unanswered:
         raise click.exceptions.Exit(1)
@@ -79,5 +83,20 @@ def _print(runtime: Runtime, differences: list[Difference]) -> None:
                 f"    {format_value(row['recorded_at'])}  {format_value(old)} → {format_value(new)}  "
                 f"by {describe_source(row)}, as of {format_value(row['observed_at'])}"
             )
+
+
+def _print_count(verifier: Verifier, differences: list[Difference], limit: int, *, as_json: bool) -> None:
+    """Say how many differences there are; on stderr where stdout is one JSON document."""
+    if not differences:
+        if not as_json:
+            say("No difference.")
+        return
     models = len({difference.model_id for difference in differences})
-    say(f"{len(differences)} differences in {models} models." if differences else "No difference.")
+    say(f"{len(differences)} differences in {models} models.", err=as_json)
+    if len(differences) > limit:
+        say(f"{limit} are shown; `--limit {len(differences)}` shows all.", err=as_json)
+    if verifier.listed_only:
+        say(
+            f"{verifier.listed_only} of the models were checked in the list alone, twice, and by no GET of their own.",
+            err=as_json,
+        )

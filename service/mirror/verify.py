@@ -1,12 +1,14 @@
 """Verify: read the whole upstream and compare it with the mirror, field by field. Changes nothing.
 
 The world goes on while it is compared: what differs at first sight is looked at again after a pause, against a fresh
-answer and a fresh row, and only what still differs is reported.
+answer and a fresh row, and only what still differs is reported. Each of the first models that differ is asked about by
+its own GETs. Of thousands, that would spend the request budget for hours: the others are looked at again in the list.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import KeyRejected, ListUnusable, ModelNotFound, Throttled, UpstreamError
@@ -39,6 +41,11 @@ if TYPE_CHECKING:
 
 LISTED = columns_of(Source.LIST)
 BATCH_SIZE = 500
+# Models that are asked about by their own GETs, unless the caller says otherwise.
+DEFAULT_LIMIT = 100
+# GETs that are sent at once, and seconds that they take at least: half of the vendor's usual limit is left to others.
+GET_BURST = 20
+GET_BURST_SECONDS = 8.0
 # Longer than an event takes to its row, and a question to its answer.
 SETTLE_SECONDS = 8.0
 # One model's GET may fail by itself; where those of as many models in a row fail, the upstream is unavailable.
@@ -63,12 +70,14 @@ class Verifier:
         engine: the mirror's Postgres.
         client: the upstream.
         pause: waits a number of seconds.
-        progress: told how many of how many models were read.
+        progress: called with the step, how much of it is done, and how much it is.
         details: compare photo counts and favourites too: a request for each model.
+        limit: how many of the models that differ are asked about by GETs of their own.
 
     Attributes:
         set_aside: records and fields of the list and of GETs that could not be used, and so not be compared.
         unanswered: models whose GET failed, so that they could not be compared, with the error.
+        listed_only: how many of the models that differ were seen in the list alone, twice.
     """
 
     def __init__(
@@ -76,15 +85,20 @@ class Verifier:
         engine: Engine,
         client: UpstreamClient,
         pause: Callable[[float], None],
-        progress: Callable[[int, int], None],
+        progress: Callable[[str, int, int], None],
         *,
         details: bool,
+        limit: int = DEFAULT_LIMIT,
     ) -> None:
         self._engine = engine
         self._client = client
         self._pause = pause
         self._progress = progress
         self._details = details
+        self._limit = limit
+        self.listed_only = 0
+        self._gets = 0
+        self._burst_began = 0.0
         self.set_aside: set[UnusableRecord] = set()
         self.unanswered: dict[str, str] = {}
         self._failed_in_a_row = 0
@@ -96,31 +110,61 @@ class Verifier:
             UpstreamError: the upstream could not be read.
             ListUnusable: no walk over its list showed all of it.
         """
-        suspicious = set(self._suspicious())
-        for _ in range(2 if suspicious else 0):
+        suspicious = self._first_look(details=self._details)
+        asked, others = sorted(suspicious)[: self._limit], sorted(suspicious)[self._limit :]
+        found: list[Difference] = []
+        if others:
             self._pause(SETTLE_SECONDS)
-            found = [difference for model_id in sorted(suspicious) for difference in self._recheck(model_id)]
-            suspicious = {difference.model_id for difference in found}
-            if not suspicious:
-                return []
-        return found if suspicious else []
+            again = self._first_look(details=False)
+            for model_id in others:
+                # The list says nothing of details: what a GET said of them stays.
+                details = [difference for difference in suspicious[model_id] if difference.field not in LISTED]
+                found += [*again.get(model_id, ()), *details]
+        self.listed_only = len({difference.model_id for difference in found})
+        return [*self._ask_twice(asked), *found]
 
-    def _suspicious(self) -> Iterator[str]:
-        """Models that differ at first sight, or that only one side has."""
+    def _ask_twice(self, model_ids: list[str]) -> list[Difference]:
+        """What GETs of some models still show to differ, after one pause and after another."""
+        left, found = model_ids, list[Difference]()
+        for number in (1, 2):
+            if not left:
+                return []
+            self._pause(SETTLE_SECONDS)
+            found = []
+            for done, model_id in enumerate(left, 1):
+                self._pace()
+                found += self._recheck(model_id)
+                self._progress(f"check {number} of what differs", done, len(left))
+            left = sorted({difference.model_id for difference in found})
+        return found
+
+    def _pace(self) -> None:
+        """Before a GET: wait where many were sent within a few seconds, so that the budget is never ours alone."""
+        if self._gets % GET_BURST == 0:
+            if self._gets and (early := self._burst_began + GET_BURST_SECONDS - monotonic()) > 0:
+                self._pause(early)
+            self._burst_began = monotonic()
+        self._gets += 1
+
+    def _first_look(self, *, details: bool) -> dict[str, list[Difference]]:
+        """The models that differ in the list, or that only one side has, with what differs there."""
         listed = self._read_list()
-        total = len(listed)
+        total, found = len(listed), dict[str, list[Difference]]()
         for model_id, row in self._rows():
             shown = listed.pop(model_id, None)
             if shown is None:
                 if row["status"] != DELETED:
-                    yield model_id
-            elif any(True for _ in _compare(row, shown)):
-                yield model_id
-            elif self._details and row["status"] != DELETED:
-                self._progress(total - len(listed), total)
-                if self._recheck(model_id):
-                    yield model_id
-        yield from listed
+                    found[model_id] = [Difference(model_id, "status", row["status"], ABSENT)]
+            elif differences := list(_compare(row, shown)):
+                found[model_id] = differences
+            elif details and row["status"] != DELETED:
+                self._pace()
+                if differences := self._recheck(model_id):
+                    found[model_id] = differences
+                self._progress("details of models", total - len(listed), total)
+        for model_id, shown in listed.items():
+            found[model_id] = [Difference(model_id, "status", ABSENT, shown.fields.get("status"))]
+        return found
 
     def _read_list(self) -> dict[str, Observation]:
         """Every model of the list, by walks like a pull's."""
@@ -139,7 +183,7 @@ class Verifier:
             met.update(page.ids)
             self._set_aside(response.set_aside)
             walk = follow(walk, page, seen, new)
-            self._progress(len(shown), page.total)
+            self._progress("models", len(shown), page.total)
         return shown
 
     @staticmethod
@@ -196,7 +240,7 @@ class Verifier:
     def _read(self, model_id: str) -> Observation | None:
         """The fields of a model in a GET; None where the upstream does not know the model."""
         try:
-            response = self._client.get_model(model_id, priority=Priority.DELETION)
+            response = self._client.get_model(model_id, priority=Priority.FULL)
         except ModelNotFound:
             return None
         self._set_aside(response.set_aside)

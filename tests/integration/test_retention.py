@@ -26,7 +26,7 @@ FOREVER = RetentionLimits(events=36500, history=0, personal=36500)
 NAMES = ("Zoë Quux", "zoe@example.com", "anon_zoe", "female")
 
 
-def nothing(_done: int, _of: int) -> None:
+def nothing(_step: str, _done: int, _of: int) -> None:
     """Nobody looks at the progress."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.mirror.detail_sweep import sweep
-from service.mirror.verify import SETTLE_SECONDS, Difference, Verifier
+from service.mirror.verify import GET_BURST, GET_BURST_SECONDS, SETTLE_SECONDS, Difference, Verifier
 from tests.support.cli import Cli
 from tests.support.drainer import T0
 from tests.support.mirror import LIST, LISTED, SINGLE
@@ -24,8 +24,12 @@ def differences(
     here: Mirror, *, details: bool = False, pause: Callable[[float], None] = lambda _seconds: None
 ) -> list[Difference]:
     """What a comparison finds; while it pauses, `pause` happens."""
-    verifier = Verifier(here.runtime.engine, here.runtime.client, pause, lambda _done, _of: None, details=details)
-    return verifier.differences()
+    return verifier_of(here, pause, details=details).differences()
+
+
+def verifier_of(here: Mirror, pause: Callable[[float], None] = lambda _seconds: None, **options: Any) -> Verifier:
+    engine, client = here.runtime.engine, here.runtime.client
+    return Verifier(engine, client, pause, lambda *_progress: None, **{"details": False, **options})
 
 
 def mend(here: Mirror, model_id: str, **columns: Any) -> None:
@@ -88,6 +92,57 @@ def test_verify_of_an_exact_mirror_exits_0(mirror: StartMirror, folder: Path) ->
     assert (done.status, done.out) == (0, "No difference.\n"), done
     assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 1}, {200: len(ids)})
     assert here.versions() == before
+
+
+def test_verify_shows_as_many_differences_as_asked_for_and_counts_all(mirror: StartMirror, folder: Path) -> None:
+    here, ids = settled(mirror, number=30)
+    here.sql("update headshotpro.models set title = 'Somebody else'")
+    cli = Cli(folder, **here.variables)
+    done = cli.finish(cli.start("verify", "--limit", "2"))
+    assert done.status == 1, done
+    lines = done.out.splitlines()
+    assert [line.split()[0] for line in lines if "mirror Somebody else" in line] == ids[:2]
+    assert lines[-3:] == [
+        "30 differences in 30 models.",
+        "2 are shown; `--limit 30` shows all.",
+        "28 of the models were checked in the list alone, twice, and by no GET of their own.",
+    ]
+    # The list twice, and two models twice, instead of two GETs for each of thirty.
+    assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 2}, {200: 4})
+
+
+# --- many differences
+
+
+def test_what_differs_beyond_the_limit_and_mends_itself_is_no_difference(mirror: StartMirror) -> None:
+    here, ids = settled(mirror, number=6)
+    title = here.model(ids[5])["title"]
+    for model_id in ids:
+        mend(here, model_id, title="Somebody else")
+    verifier = verifier_of(here, lambda _seconds: mend(here, ids[5], title=title), limit=2)
+    assert [difference.model_id for difference in verifier.differences()] == ids[:5]
+    assert verifier.listed_only == 3
+
+
+def test_details_that_differ_beyond_the_limit_are_counted(mirror: StartMirror) -> None:
+    here, ids = settled(mirror, number=4)
+    here.sql("update headshotpro.models set photo_count = 7")
+    verifier = verifier_of(here, details=True, limit=1)
+    assert [(difference.model_id, difference.field) for difference in verifier.differences()] == [
+        (model_id, "photo_count") for model_id in ids
+    ]
+
+
+def test_gets_of_a_comparison_are_spread_over_time(mirror: StartMirror) -> None:
+    number = 2 * GET_BURST + 1
+    here, _ids = settled(mirror, number=number)
+    here.sql("update headshotpro.models set title = 'Somebody else'")
+    pauses: list[float] = []
+    assert len(verifier_of(here, pauses.append).differences()) == number
+    early = [seconds for seconds in pauses if seconds != SETTLE_SECONDS]
+    # Before each burst but the first one, of all GETs in two rounds.
+    assert len(early) == (2 * number - 1) // GET_BURST
+    assert all(0 < seconds <= GET_BURST_SECONDS for seconds in early)
 
 
 # --- what differs

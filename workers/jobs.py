@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,7 +26,6 @@ from service.mirror.retention import tidy as remove_old
 from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.job_errors import redact_job_errors
-from workers.lanes import LanePool
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
@@ -73,24 +71,17 @@ def drain() -> None:
     runtime = current()
     runtime.queue.clear_flag(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
-    spooled, size = True, batches.BATCH_SIZE
-    left = threading.Event()
-
-    def apply(share: list[InboxEntry]) -> None:
-        for batch in batches.split(share):
-            if _apply(runtime, batch, deadline):
-                left.set()
-
-    with LanePool(apply) as threads:
-        while not runtime.stop.is_set() and monotonic() < deadline:
-            spooled = spooled and _apply_spooled(runtime)
-            entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
-            runtime.progress()
-            # Events that were left can be read again after a few seconds.
-            if not entries and not spooled and not left.is_set():
-                return
-            threads.apply(entries, more=len(entries) == size)
-            size = batches.next_size(entries, size)
+    spooled, left, size = True, False, batches.BATCH_SIZE
+    while not runtime.stop.is_set() and monotonic() < deadline:
+        spooled = spooled and _apply_spooled(runtime)
+        entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+        runtime.progress()
+        # Events that were left can be read again after a few seconds.
+        if not entries and not spooled and not left:
+            return
+        for batch in batches.split(entries):
+            left = _apply(runtime, batch, deadline) or left
+        size = batches.next_size(entries, size)
     if not runtime.stop.is_set():
         runtime.queue.enqueue(Job.DRAIN)
 

@@ -1,13 +1,8 @@
-"""How many deliveries are read at once, and how they are shared out among threads and transactions. Pure.
-
-The events of one model stay in one lane, in their order, so that its history contains each step.
-"""
+"""How many deliveries are read at once, and how many of them one transaction applies. Pure."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from service.broker.inbox import MAX_READ_BYTES
 
@@ -16,15 +11,11 @@ if TYPE_CHECKING:
 
     from service.broker.inbox import InboxEntry
 
-LANES = 2
-# Deliveries of one transaction, and of all lanes of an inbox that stays full.
+# Deliveries of one read, and of one from an inbox that stays full: what each transaction costs, fewer of them pay.
 BATCH_SIZE = 500
 MAX_READ_SIZE = 2000
 # A batch that Postgres broke off is halved, down to this: a slow server or machine may be why.
 MIN_BATCH_SIZE = 50
-
-# A guess is enough: whatever the lane of an event, it is merged alike.
-_MODEL_ID = re.compile(rb'"_id"\s*:\s*"([^"]+)"')
 
 
 def next_size(entries: Sequence[InboxEntry], size: int) -> int:
@@ -35,17 +26,6 @@ def next_size(entries: Sequence[InboxEntry], size: int) -> int:
         size: how many were asked for.
     """
     return min(2 * size, MAX_READ_SIZE) if len(entries) == size else BATCH_SIZE
-
-
-def assign_lanes(entries: Sequence[InboxEntry]) -> list[list[InboxEntry]]:
-    """The entries of each lane, in deep inboxes maybe none of one; one lane where there are few."""
-    if len(entries) <= BATCH_SIZE:
-        return [list(entries)] if entries else []
-    lanes: list[list[InboxEntry]] = [[] for _ in range(LANES)]
-    for entry in entries:
-        named = _MODEL_ID.search(entry.body)
-        lanes[crc32(named[1] if named else b"") % LANES].append(entry)
-    return lanes
 
 
 def split(entries: Sequence[InboxEntry]) -> Iterator[list[InboxEntry]]:

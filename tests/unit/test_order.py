@@ -36,3 +36,8 @@ def test_slow_folders_come_first() -> None:
     files = ["unit/test_a.py", "new/test_b.py", "faults/test_c.py", "integration/test_d.py"]
     found = sorted(files, key=lambda file: rank(ROOT / "tests" / file))
     assert found == ["new/test_b.py", "faults/test_c.py", "integration/test_d.py", "unit/test_a.py"]
+
+
+def test_folder_of_the_checkout_sets_no_order(tmp_path: Path) -> None:
+    checkout = tmp_path / "faults" / "tests"
+    assert rank(checkout / "unit" / "test_a.py") == rank(ROOT / "tests" / "unit" / "test_a.py")

@@ -9,8 +9,10 @@ import pytest
 
 from service.errors import ListUnusable
 from service.mirror.pull_slice import FULL, HOT
+from service.runtime import Runtime
 from tests.integration.test_verify import differences
 from tests.support.list_vendor import ListVendor, model, models, paged
+from tests.support.odd_vendor import RecordedPauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,6 +137,49 @@ def test_page_without_total_and_has_more_is_refused(odd: StartOdd) -> None:
     (row,) = here.sql("select * from headshotpro.pulls")
     assert row["status"] == "failed"
     assert "neither a usable `total` nor a usable `hasMore`" in row["error"]
+
+
+def has_no_pagination(vendor: ListVendor, limit: int, offset: int) -> Any:
+    page = vendor.honest(limit, offset, None)
+    del page["pagination"]
+    return page
+
+
+def has_null_for_models(vendor: ListVendor, limit: int, offset: int) -> Any:
+    return {**vendor.honest(limit, offset, None), "models": None}
+
+
+def is_an_html_page(_vendor: ListVendor, _limit: int, _offset: int) -> Any:
+    return "<!doctype html><html><head><title>Log in</title></head><body>Log in first.</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (has_no_pagination, "`pagination` has neither a usable `total` nor a usable `hasMore`"),
+        (has_null_for_models, "`models` is no list"),
+        (is_an_html_page, "the answer is not JSON"),
+    ],
+)
+def test_unusable_list_fails_the_pull_within_two_minutes(
+    odd: StartOdd, monkeypatch: pytest.MonkeyPatch, page: Callable[..., Any], reason: str
+) -> None:
+    waits = RecordedPauses()
+    monkeypatch.setattr(Runtime, "pause", lambda _runtime, seconds: waits(seconds))
+    vendor, here = odd(models(500))
+    turn(vendor, page)
+    while not (ended := here.sql("select * from headshotpro.pulls where status <> 'running'")):
+        here.slice(wake=True, interval=60)
+        waits += [
+            row["seconds"]
+            for row in here.sql(
+                "select extract(epoch from leased_until - now())::float as seconds from headshotpro.pull_checkpoints"
+            )
+        ]
+    assert (ended[0]["status"], ended[0]["models_seen"]) == ("failed", 0)
+    assert reason in ended[0]["error"]
+    # The command waits as long as the pull rests.
+    assert 90 < sum(waits) < 120
 
 
 # --- odd, but whole

@@ -1,4 +1,7 @@
-"""How `make docs` builds the site: Markdown by MyST, the theme furo, nothing from the network."""
+"""How `make docs` builds the site: Markdown by MyST, the theme furo, nothing from the network.
+
+Why: `docs/decisions/0031-documents-by-sphinx.md`.
+"""
 
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx

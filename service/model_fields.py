@@ -17,6 +17,8 @@ A new status takes three steps:
 
 Not in the list: `id`, which is no field but the model itself, and `deleted_at`, which follows from life and death
 (`service.mirror.merge`). Code names these two wherever it needs them.
+
+Why: `docs/decisions/0028-one-list-of-fields.md`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A terminal obeys control characters (ECMA-48: C0, DEL, C1), and shows text in another order after some of Unicode's
 (UAX #9: the bidirectional controls). A surrogate alone cannot be written as UTF-8 at all.
+
+Why: `docs/decisions/0027-text-from-outside.md`.
 """
 
 from __future__ import annotations

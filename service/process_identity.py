@@ -1,4 +1,7 @@
-"""A process's name in leases and in the inbox: it tells who has something in hand, and, on one machine, who is dead."""
+"""A process's name in leases and in the inbox: it tells who has something in hand, and, on one machine, who is dead.
+
+Why: `docs/decisions/0010-leases.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The jobs: RQ names them, each turns into one call of the application. Short slices, and an end for every wait."""
+"""The jobs: RQ names them, each turns into one call of the application. Short slices, and an end for every wait.
+
+Why: `docs/decisions/0003-an-inbox-and-few-jobs.md`.
+"""
 
 from __future__ import annotations
 

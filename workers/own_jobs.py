@@ -4,6 +4,8 @@ RQ calls whatever function a job in Redis names, imports its callbacks and sends
 to Redis could run anything in a worker. `RestrictedJob` prevents that: it has no function but ours, and no callbacks
 or webhooks, whichever part of RQ asks for them. `workers.rq_worker` refuses and deletes a job that asks for more than
 `service.broker.jobs.Job` ever does; and a job that RQ cannot even read ends neither the worker nor its housekeeping.
+
+Why: `docs/decisions/0025-foreign-jobs-are-refused.md`.
 """
 
 from __future__ import annotations

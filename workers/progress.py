@@ -2,6 +2,8 @@
 
 Not through Postgres or Redis: an outage of either must not look like a child that hangs. A child reports each
 statement that ends, each job, and each round of waiting; one that is stopped, or stuck in a statement, is silent.
+
+Why: `docs/decisions/0016-progress-over-a-pipe.md`.
 """
 
 from __future__ import annotations

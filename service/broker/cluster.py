@@ -1,4 +1,7 @@
-"""Redis Cluster is refused at each new connection: it takes deliveries, and fails whatever touches two keys."""
+"""Redis Cluster is refused at each new connection: it takes deliveries, and fails whatever touches two keys.
+
+Why: `docs/decisions/0024-one-database-for-each-organization.md`.
+"""
 
 from __future__ import annotations
 

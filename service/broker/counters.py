@@ -3,6 +3,8 @@
 Counting costs its caller no request: counts are kept in the process and sent once a second, by a thread of their own
 that ends when there is nothing to send, and at the end of the process. What Redis could not take is sent later, once.
 A process that is killed loses the counts of its last second.
+
+Why: `docs/decisions/0018-counters-in-redis.md`.
 """
 
 from __future__ import annotations

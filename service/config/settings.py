@@ -2,6 +2,8 @@
 
 The only place that looks at the environment. A process calls `load` with the names that it needs and passes the
 `Settings` on; nothing else reads variables.
+
+Why: `docs/decisions/0001-settings-by-msgspec.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Finds the system that `up` runs in this folder, by a private file with its settings and the lock of `up`."""
+"""Finds the system that `up` runs in this folder, by a private file with its settings and the lock of `up`.
+
+Why: `docs/decisions/0029-commands-find-the-system-of-up.md`.
+"""
 
 from __future__ import annotations
 

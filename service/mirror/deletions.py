@@ -3,6 +3,8 @@
 A single GET decides about it, and a person where there are too many of them. A 404 alone is no evidence: replicas lag,
 and vendors have bad hours. It counts for a model that a complete walk did not show; without one it is only kept, and
 the next full pull decides.
+
+Why: `docs/decisions/0007-deletion-by-evidence.md`.
 """
 
 from __future__ import annotations

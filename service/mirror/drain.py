@@ -4,6 +4,8 @@ A batch is one transaction; its entries leave the inbox after the commit, or the
 whatever reason but a server that is unavailable, is applied one event at a time. The event that fails alone ends as
 `dead`, and a GET is requested for its model; one that only a lock is in the way of stays where it is, for the next
 drain.
+
+Why: `docs/decisions/0013-batches-that-fail.md`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 What is about another model, or about none, can hold a name or an address too. It is found by searching, which takes
 minutes where a million events are kept. So the search comes before the transaction that locks the models, takes a slice
 of events at a time, and may stop between two slices and go on later. It begins anew where a process ends in between.
+
+Why: `docs/decisions/0021-personal-data.md`.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ because every part of the knowledge is a maximum (or a minimum) over the observa
   after death from a list or a webhook; `photos_ready` and `favorite_selected`. A model whose profile was never told
   is a question that any GET or list page answers. Questions may depend on the order of arrival; what is known does
   not, and each order asks wherever the knowledge may be wrong.
+
+Why: `docs/decisions/0004-one-merge-of-observations.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Pages of a pull into the mirror: what is new and what is as it was by sets, and only the rest model by model."""
+"""Pages of a pull into the mirror: what is new and what is as it was by sets, and only the rest model by model.
+
+Why: `docs/decisions/0015-pulls-by-sets.md`.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ models than a total that never moved, only another walk that meets nobody new pr
 
 Every walk ends. The list's total bounds its offset, and an upstream that ignores `offset` is found out by pages that
 show no new model. `failure_reason` says why such a walk fails.
+
+Why: `docs/decisions/0006-a-walk-that-proves-itself.md`.
 """
 
 from __future__ import annotations

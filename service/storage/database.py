@@ -1,4 +1,7 @@
-"""Connections: one engine for each process, transactions whose failures are errors of ours."""
+"""Connections: one engine for each process, transactions whose failures are errors of ours.
+
+Why: `docs/decisions/0014-plain-transactions.md`.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 It cannot log in: a DBA makes logins for people and tools, and puts them into it. So a role that was missing at one
 `migrate` works from the next one on, and tables or views that a later revision brings are granted with that revision.
+
+Why: `docs/decisions/0017-views-without-summaries.md`.
 """
 
 from __future__ import annotations

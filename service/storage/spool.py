@@ -1,4 +1,7 @@
-"""`event_spool`: deliveries that Redis could not take, until they are applied."""
+"""`event_spool`: deliveries that Redis could not take, until they are applied.
+
+Why: `docs/decisions/0011-the-spool.md`.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Every process asks Redis before each request. The window rolls, so however the vendor's own minutes lie, none of them
 holds more of our requests than the share.
+
+Why: `docs/decisions/0008-one-request-budget.md`.
 """
 
 from __future__ import annotations

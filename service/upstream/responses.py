@@ -1,4 +1,7 @@
-"""From an HTTP answer to what the caller asked for, or to one of our errors. Pure."""
+"""From an HTTP answer to what the caller asked for, or to one of our errors. Pure.
+
+Why: `docs/decisions/0020-what-the-upstream-says.md`.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 A round trip for each would be most of what the endpoint does. So one is under way at a time; who comes meanwhile stands
 in line, and the first of the line then takes all others along. Where nobody else is there, a delivery waits for nobody.
+
+Why: `docs/decisions/0012-group-commit-to-redis.md`.
 """
 
 from __future__ import annotations

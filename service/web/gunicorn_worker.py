@@ -3,6 +3,8 @@
 gunicorn's own worker serves a client that never pauses until it kills itself, and waits without end for a body, or for
 a client that does not read. When it has to end it closes its listening socket at once, which resets whoever waits in
 the queue, and then waits for idle connections until its time is over.
+
+Why: `docs/decisions/0002-the-web-server.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The order of a run: slow folders first, so that no process ends with a long test; within them pytest-randomly's."""
+"""The order of a run: slow folders first, so that no process ends with a long test; within them pytest-randomly's.
+
+Why: `docs/decisions/0030-tests-and-ci.md`.
+"""
 
 from __future__ import annotations
 

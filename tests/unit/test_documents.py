@@ -45,13 +45,13 @@ def test_every_path_in_the_prose_exists(document: Path) -> None:
     assert {path for path in paths - MADE if not (ROOT / path).exists()} == set()
 
 
-def test_decisions_that_files_name_exist() -> None:
+def test_files_name_every_decision_and_none_that_is_missing() -> None:
     named = subprocess.run(
         ["git", "grep", "-hoE", r"docs/decisions/[0-9a-z-]+\.md", "--", *PLACES],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
-    assert len(set(named)) > 1
-    assert {path for path in named if not (ROOT / path).exists()} == set()
+    records = {name_of(record) for record in (ROOT / "docs" / "decisions").glob("0*.md")}
+    assert set(named) == records
 
 
 def test_every_decision_has_its_parts_and_its_line_in_the_index() -> None:
@@ -68,6 +68,16 @@ def test_every_decision_has_its_parts_and_its_line_in_the_index() -> None:
 
 def test_readme_is_one_screen_or_two() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_start_that_is_shown_has_the_lines_of_up() -> None:
+    source = "".join(path.read_text() for path in (ROOT / "service" / "local").glob("*.py"))
+    starts = [block.text for block in blocks("") if block.text.startswith("Starting;")]
+    assert len(starts) == 2
+    for start in starts:
+        labels = re.findall(r"^  (\w+)  +", start, re.MULTILINE)
+        assert len(labels) > 6
+        assert [label for label in labels if f'"{label}"' not in source] == []
 
 
 def setting_rows() -> dict[str, list[str]]:

@@ -1,6 +1,8 @@
 """What a revision does to tables that older code reads and writes meanwhile: `alembic/versions` calls it.
 
 On a new schema, which nobody uses yet, the same calls are the plain statements.
+
+Why: `docs/decisions/0023-migrations-beside-readers.md`.
 """
 
 from __future__ import annotations

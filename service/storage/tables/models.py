@@ -1,4 +1,7 @@
-"""What is known of each model, and how it came to be."""
+"""What is known of each model, and how it came to be.
+
+Why: `docs/decisions/0005-clocks-in-a-table-of-their-own.md`.
+"""
 
 from __future__ import annotations
 

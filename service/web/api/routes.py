@@ -1,4 +1,7 @@
-"""The API put together: which key may call what, and which view takes the call."""
+"""The API put together: which key may call what, and which view takes the call.
+
+Why: `docs/decisions/0022-the-api-from-the-mirror.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How many deliveries are read at once, and how many of them one transaction applies. Pure."""
+"""How many deliveries are read at once, and how many of them one transaction applies. Pure.
+
+Why: `docs/decisions/0032-one-batch-after-the-other.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real servers for every test: one Postgres and one Valkey for each test process, a fresh database for each test."""
+"""Real servers for every test: one Postgres and one Valkey for each test process, an empty database for each test."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from service.config import force_wheels
 from service.local.servers import Postgres, Valkey
+from tests.support.databases import Databases
 from tests.support.sandboxes import Sandbox, Sandboxes, StartSandbox
 from tests.support.servers import new_database, new_postgres, share_folder, temporary_folder
 
@@ -72,11 +73,19 @@ def valkey() -> Iterator[Valkey]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def _databases(postgres: Postgres) -> Iterator[Databases]:
+    pool = Databases(postgres)
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
-def database_url(postgres: Postgres) -> Iterator[str]:
+def database_url(postgres: Postgres, _databases: Databases) -> Iterator[str]:
     """A database of this test alone, with the newest schema and no rows."""
-    with new_database(postgres) as url:
-        yield url
+    name = _databases.take()
+    yield postgres.url_of(name)
+    _databases.release(name)
 
 
 @pytest.fixture

@@ -56,14 +56,24 @@ def new_database(server: Postgres, template: str = TEMPLATE) -> Iterator[str]:
     """The URL of a new database, with the newest schema by default; the server is one of `new_postgres`."""
     name = f"test_{uuid.uuid4().hex}"
     with admin(server) as connection:
-        # By default every page would be read and logged, at five times the cost: there are hundreds of such databases.
-        strategy = "strategy file_copy" if server.binary.major >= STRATEGIES_SINCE else ""
-        connection.execute(f"create database {name} template {template} {strategy}")
+        create_database(server, connection, name, template)
     try:
         yield server.url_of(name)
     finally:
         with admin(server) as connection:
-            connection.execute(f"drop database {name} with (force)")
+            drop_database(connection, name)
+
+
+def create_database(server: Postgres, connection: psycopg.Connection, name: str, template: str) -> None:
+    """Make a database."""
+    # By default every page would be read and logged, at five times the cost.
+    strategy = "strategy file_copy" if server.binary.major >= STRATEGIES_SINCE else ""
+    connection.execute(f"create database {name} template {template} {strategy}".encode())
+
+
+def drop_database(connection: psycopg.Connection, name: str) -> None:
+    """Remove a database, in use or not."""
+    connection.execute(f"drop database {name} with (force)".encode())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -35,8 +36,13 @@ settings.load_profile("steady")
 
 
 def pytest_configure() -> None:
-    """Make what the test processes of this run share before they are started."""
+    """Make what the test processes of this run share before they are started, and silence servers of the tests."""
     share_folder()
+    # Each logs requests, as lines among those of the code under test: their paths may be its secrets.
+    for name in ("werkzeug", "mail.log"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+        # Without one werkzeug adds its own, on the stderr of the test that happens to run.
+        logging.getLogger(name).addHandler(logging.NullHandler())
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
@@ -50,6 +56,16 @@ def _unpatched_by_gevent() -> Iterator[None]:
     yield
     monkey = sys.modules.get("gevent.monkey")
     assert monkey is None or not monkey.is_anything_patched()
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored() -> Iterator[None]:
+    """Removes the log handlers that a test adds: they write to a stderr that ends with it, and fail in later tests."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

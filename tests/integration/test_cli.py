@@ -118,14 +118,14 @@ def test_a_setting_that_is_missing_or_malformed_ends_with_2_and_one_line(cli: Cl
 def test_a_server_that_is_gone_ends_with_1_and_one_line(cli: Cli) -> None:
     one_line(cli.run("pulls", "list", DATABASE_URL=NO_POSTGRES), 1, "Postgres cannot be reached")
     one_line(cli.run("migrate", DATABASE_URL=NO_POSTGRES), 1, "Postgres cannot be reached")
-    one_line(cli.finish(cli.start("pull", REDIS_URL=NO_REDIS)), 1, "Redis cannot be reached")
+    one_line(cli.run("pull", REDIS_URL=NO_REDIS), 1, "Redis cannot be reached")
 
 
 def test_a_database_without_the_schema_ends_with_1_and_says_what_to_do(cli: Cli, empty_database_url: str) -> None:
     for command in ("pulls list", "pulls reject 1", "events list", "events show evt_1", "models show x"):
         done = cli.run(*command.split(), DATABASE_URL=empty_database_url)
         one_line(done, 1, "run `headshot-mirror migrate`")
-    pull = cli.finish(cli.start("pull", DATABASE_URL=empty_database_url))
+    pull = cli.run("pull", DATABASE_URL=empty_database_url)
     one_line(pull, 1, "run `headshot-mirror migrate`")
 
 

@@ -52,7 +52,7 @@ def test_a_pull_shows_its_progress_on_a_terminal_and_says_what_it_found(mirror: 
     # No lines of logs between the pieces of the bar.
     assert "{" not in shown
     assert here.differences() == []
-    again = cli.finish(cli.start("pull", "--json"))
+    again = cli.run("pull", "--json")
     assert (again.status, again.document) == (0, cli.run("pulls", "list", "--limit", "1", "--json").document[0])
     again = cli.run("pulls", "list", "--json").document
     assert [(row["kind"], row["status"], row["models_seen"]) for row in again] == [("full", "complete", 30)] * 2
@@ -79,7 +79,7 @@ def test_a_hot_pull_settles_what_it_left_open(mirror: StartMirror, cli_of: CliOf
     here.change(model["id"], status="active", photoCount=40)
     here.advance_vendor_clock()
     cli = cli_of(here)
-    done = cli.finish(cli.start("pull", "--hot"))
+    done = cli.run("pull", "--hot")
     assert done.status == 0
     assert "(hot) is complete" in done.out
     # The model that was in no hot list any more has been looked up before the command ended.
@@ -112,7 +112,7 @@ def test_a_pull_that_a_dead_process_left_is_finished_before_its_own(mirror: Star
     here = mirror(models=300)
     here.read_pages(1)
     cli = cli_of(here)
-    done = cli.finish(cli.start("pull"))
+    done = cli.run("pull")
     assert done.status == 0
     assert "Pull 2 (full) is complete: " in done.out
     found = here.sql("select id, status, pages from headshotpro.pulls order by id")
@@ -131,7 +131,7 @@ def test_a_pull_that_fails_ends_with_1_and_does_not_linger(mirror: StartMirror, 
     # An open question would be asked in vain, again and again.
     here.sql("insert into headshotpro.wishes (model_id, reason, due_at) values ('m', 'profile', now())")
     cli = cli_of(here)
-    done = cli.finish(cli.start("pull"), seconds=30)
+    done = cli.run("pull")
     assert done.status == 1
     assert "Pull 1 (full) is failed" in done.out
     assert done.err.splitlines()[-1] == "headshot-mirror: the upstream refused: 401 UNAUTHORIZED"
@@ -143,7 +143,7 @@ def test_a_pull_that_is_held_ends_with_1_and_says_why(mirror: StartMirror, cli_o
     here.pull()
     here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
     cli = cli_of(here)
-    done = cli.finish(cli.start("pull", "--json"))
+    done = cli.run("pull", "--json")
     assert (done.status, done.document["status"]) == (1, "held")
     assert "org_of_somebody_else" in done.err.splitlines()[-1]
 

@@ -52,7 +52,7 @@ def test_release_decides_each_suspect_by_a_get_and_completes_the_pull(mirror: St
         here.change(model_id, vanished=False, status="active", deletedAt=None)
     here.forget_requests()
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
+    done = cli.run("pulls", "release", str(pull["id"]))
     assert (done.status, done.out) == (0, f"Pull {pull['id']} is complete: 13 of its suspects were deleted.\n"), done
     assert here.request_counts(SINGLE) == {200: 2, 404: 13}
     row = row_of(here, pull)
@@ -186,7 +186,7 @@ def test_a_pull_held_for_its_organization_begins_anew_when_it_is_released(mirror
     assert (pull["status"], pull["pages"]) == ("held", 0)
     cli = Cli(folder, **here.variables)
     adopt = ("pulls", "release", str(pull["id"]), "--adopt-organization", "org_of_somebody_else")
-    done = cli.finish(cli.start(*adopt, "--yes"))
+    done = cli.run(*adopt, "--yes")
     assert done.status == 0, done
     assert "with 20 models that are not deleted" in done.err
     assert "(org_of_somebody_else) now; the workers go on" in done.out

@@ -295,7 +295,7 @@ def test_pull_command_says_that_the_offset_is_ignored(odd: StartOdd, folder: Any
     vendor, here = odd(models(500))
     turn(vendor, ignores_offset)
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pull"))
+    done = cli.run("pull")
     assert done.status == 1
     assert "the upstream ignores offset" in done.err.splitlines()[-1]
     assert FULL in done.out

@@ -291,13 +291,14 @@ def test_details_of_odd_models_are_compared_by_verify(odd: StartOdd) -> None:
     assert differences(here, details=True) == []
 
 
-def test_model_whose_get_fails_is_named_by_verify(odd: StartOdd, folder: Any) -> None:
+def test_model_whose_get_fails_is_named_by_verify(odd: StartOdd, folder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.mirror.verify.SETTLE_SECONDS", 0.01)
     vendor, here = odd([model(1), model(2)])
     here.pull()
     vendor.records[:] = [model(1, title="Another"), model(2, title="Another")]
     vendor.singles[model(1)["id"]] = (200, {"success": True, "model": None})
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("verify"))
+    done = cli.run("verify")
     assert done.status == 1
     assert f"{model(1)['id']} could not be compared, because its GET failed: " in done.out
     assert f"{model(2)['id']}  title: " in done.out
@@ -357,15 +358,12 @@ def test_api_and_commands_survive_odd_records(odd: StartOdd, folder: Any) -> Non
     records = [model(number, **changes) for number, (changes, _) in enumerate(ODD_FIELDS)] + NO_RECORDS
     _, here = odd(records, mirror_api_keys="ro:reader")
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pull"))
+    done = cli.run("pull")
     assert done.status == 0, done
     assert f"{len(ODD_FIELDS) + 2} records or fields could not be read" in done.out
-    shown = [cli.start("models", "show", model(number)["id"], "--explain") for number in (0, 4)]
-    listed = cli.start("models", "list", "--json")
-    checked = cli.start("verify")
-    assert [cli.finish(process).status for process in shown] == [0, 0]
-    assert len(cli.finish(listed).document) == len(ODD_FIELDS)
-    checked_done = cli.finish(checked)
+    assert [cli.run("models", "show", model(number)["id"], "--explain").status for number in (0, 4)] == [0, 0]
+    assert len(cli.run("models", "list", "--json").document) == len(ODD_FIELDS)
+    checked_done = cli.run("verify")
     assert checked_done.status == 0, checked_done
     assert "could not be read, and so not compared" in checked_done.out
     client = client_of(

@@ -122,7 +122,7 @@ def test_pull_command_names_what_it_postponed(odd: StartOdd, folder: Path) -> No
     vendor, here, (gone,) = vanished(odd, 1)
     vendor.singles[gone] = (404, "<h1>Not found</h1>")
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pull"))
+    done = cli.run("pull")
     assert done.status == 0, done
     assert f"1 model is not in the list, and its GET failed three times: {gone}. " in done.out
 

@@ -53,17 +53,16 @@ def settled(mirror: StartMirror, number: int = 5, **options: Any) -> tuple[Mirro
 
 
 def test_verify_prints_differences_made_by_hand_with_their_history_and_exits_1(
-    mirror: StartMirror, folder: Path
+    mirror: StartMirror, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("service.mirror.verify.SETTLE_SECONDS", 0.01)
     here, ids = settled(mirror)
     title, finished_at = (here.model(ids[1])[name] for name in ("title", "finished_at"))
     (pull,) = here.sql("select id from headshotpro.pulls")
     mend(here, ids[1], title="Somebody else", finished_at=None)
     mend(here, ids[2], favorite_photo_id="5" * 24)
     cli = Cli(folder, **here.variables)
-    # Both at once: each pauses before it looks again.
-    plain, as_json = cli.start("verify", "--details"), cli.start("verify", "--json")
-    done = cli.finish(plain)
+    done = cli.run("verify", "--details")
     assert done.status == 1, done
     lines = done.out.splitlines()
     assert f"{ids[1]}  title: mirror Somebody else, upstream {title}" in lines
@@ -72,7 +71,7 @@ def test_verify_prints_differences_made_by_hand_with_their_history_and_exits_1(
     behind = lines[lines.index(f"{ids[1]}  title: mirror Somebody else, upstream {title}") + 1]
     assert f"- → {title}  by pull {pull['id']}, as of " in behind
 
-    told = cli.finish(as_json)
+    told = cli.run("verify", "--json")
     assert told.status == 1, told
     by_field = {difference["field"]: difference for difference in told.document}
     assert by_field.keys() == {"title", "finished_at"}
@@ -88,7 +87,7 @@ def test_verify_of_an_exact_mirror_exits_0(mirror: StartMirror, folder: Path) ->
     here, ids = settled(mirror)
     before = here.versions()
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("verify", "--details"))
+    done = cli.run("verify", "--details")
     assert (done.status, done.out) == (0, "No difference.\n"), done
     assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 1}, {200: len(ids)})
     assert here.versions() == before

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
-from contextlib import chdir
-from signal import SIGTERM
+from contextlib import chdir, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from service.config import SECRETS, environment
 from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
@@ -37,6 +38,17 @@ class CommandResult(NamedTuple):
         return json.loads(self.out)
 
 
+@contextmanager
+def _signal_handlers_restored() -> Iterator[None]:
+    """Undo what a command does about signals to its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Cli:
     """Runs commands.
 
@@ -51,23 +63,24 @@ class Cli:
         self._printed: list[str] = []
 
     def run(self, *arguments: str, **settings: str | None) -> CommandResult:
-        """Run a command that looks at something, with some settings changed; in this process, which is quicker.
+        """Run a command to its end, with some settings changed; in this process, which spares a second of imports.
 
-        `web` gets a process of its own: gevent patches the whole process that it runs in.
+        `web` gets a process of its own: gevent patches the whole process that it runs in. So does, by `start`, a
+        command whose log is looked at: in this process LOG_LEVEL changes little, and the test's own servers log, too.
         """
         if arguments[:1] == ("web",):
             return self.finish(self.start(*arguments, **settings))
         command = click.Command("headshot-mirror", callback=lambda: main(list(arguments)))
-        with chdir(self._folder):
+        with chdir(self._folder), _signal_handlers_restored():
             result = CliRunner(env={**self._settings, **settings}).invoke(command, [])
         assert isinstance(result.exception, SystemExit | None), result.exception
         self._printed += [result.stdout, result.stderr]
         return CommandResult(result.exit_code, result.stdout, result.stderr)
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE, **settings: str | None) -> subprocess.Popen[str]:
-        """Start a command that works, as a process of its own; `finish` waits for it."""
+        """Start a command as a process of its own, to signal it or to work beside it; `finish` waits for it."""
         return subprocess.Popen(
-            die_with_parent([sys.executable, "-m", "service.cli", *arguments], SIGTERM),
+            die_with_parent([sys.executable, "-m", "service.cli", *arguments], signal.SIGTERM),
             cwd=self._folder,
             env=environment(**{**self._settings, **settings}),
             stdin=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,8 +93,9 @@ def fill(url: str, models: int) -> None:
             connection.execute(statement.encode())
 
 
+@cache
 def printed(*options: str) -> str:
-    """What `migrate --sql` prints; it needs no database and no setting."""
+    """What `migrate --sql` prints; it needs no database and no setting, and is always the same."""
     command = [sys.executable, "-m", "service.cli", "migrate", "--sql", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
 

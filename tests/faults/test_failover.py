@@ -69,6 +69,7 @@ def behind_a_sentinel(folder: Path) -> Iterator[Pair]:
         yield Pair(url, one.kill)
 
 
+@pytest.mark.long
 def test_a_sentinel_fails_redis_over_and_every_delivery_is_accepted_and_applied(
     folder: Path, database_url: str
 ) -> None:

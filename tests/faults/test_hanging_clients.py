@@ -104,6 +104,7 @@ def open_files(web: System) -> int:
     return count
 
 
+@pytest.mark.long
 def test_hundreds_that_hang_keep_nobody_out_and_end_some_day(web: System, request: pytest.FixtureRequest) -> None:
     alone, files = seconds_of_a_delivery(web), open_files(web)
     clients: list[Client] = request.getfixturevalue("clients")

@@ -31,6 +31,7 @@ def box() -> list[str]:
 
 
 # Under a minute where nothing else runs, and all waits are bounded.
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_another_machine_takes_over_from_one_that_is_cut_off(folder: Path) -> None:
     way = box()

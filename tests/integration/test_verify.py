@@ -93,11 +93,14 @@ def test_verify_of_an_exact_mirror_exits_0(mirror: StartMirror, folder: Path) ->
     assert here.versions() == before
 
 
-def test_verify_shows_as_many_differences_as_asked_for_and_counts_all(mirror: StartMirror, folder: Path) -> None:
+def test_verify_shows_as_many_differences_as_asked_for_and_counts_all(
+    mirror: StartMirror, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.mirror.verify.SETTLE_SECONDS", 0.01)
     here, ids = settled(mirror, number=30)
     here.sql("update headshotpro.models set title = 'Somebody else'")
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("verify", "--limit", "2"))
+    done = cli.run("verify", "--limit", "2")
     assert done.status == 1, done
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines if "mirror Somebody else" in line] == ids[:2]

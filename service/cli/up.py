@@ -40,33 +40,48 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
     if settings.headshotpro_api_key and sandbox_options:
         raise SettingsError("HEADSHOTPRO_API_KEY is set, so there is no sandbox that could take options")
     screen = Screen(sys.stdout)
-    stop_requested = _stop_on_signals()
+    stop = _StopRequest()
     parent = os.getppid()
     try:
         with ExitStack() as stack:
             system = LocalSystem(settings, screen, stack)
             system.start(sandbox_options)
-            system.supervise(lambda: stop_requested.is_set() or (with_parent and os.getppid() != parent))
+            stop.interrupts = False
+            system.supervise(lambda seconds: stop.wait(seconds) or (with_parent and os.getppid() != parent))
     except Stopping:
-        screen.say("Everything has ended.")
+        pass
+    screen.say("Everything has ended.")
 
 
-def _stop_on_signals() -> threading.Event:
-    """Let the first signal raise `Stopping`, wherever we are, and set the event, in case a library swallows it.
+class _StopRequest:
+    """The first signal to end; those that follow cannot disturb the ending.
 
-    Those that follow cannot disturb the ending.
+    Attributes:
+        interrupts: whether the signal raises `Stopping` wherever this process is. A start may wait for a server for
+            long, so it is interrupted. Later nothing waits, and an error within any other code could end up as a
+            traceback on the screen.
     """
-    stop_requested = threading.Event()
+
+    def __init__(self) -> None:
+        self.interrupts = True
+        self._requested = threading.Event()
+        for number in _signals():
+            signal.signal(number, self._request)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the signal; whether it came."""
+        return self._requested.wait(seconds)
+
+    def _request(self, _number: int, _frame: Any) -> None:
+        if not self._requested.is_set():
+            self._requested.set()
+            if self.interrupts:
+                raise Stopping
+
+
+def _signals() -> list[signal.Signals]:
     wanted = [signal.SIGINT, signal.SIGTERM]
     # A closed terminal ends it too, unless it was started with nohup.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         wanted.append(signal.SIGHUP)
-
-    def stop(_number: int, _frame: Any) -> None:
-        if not stop_requested.is_set():
-            stop_requested.set()
-            raise Stopping
-
-    for number in wanted:
-        signal.signal(number, stop)
-    return stop_requested
+    return wanted

@@ -121,6 +121,11 @@ class ProcessRestarter:
         self._deaths = 0
         self._due: float | None = None
 
+    @property
+    def state(self) -> str:
+        """`runs`, or `starts again`, for people."""
+        return "runs" if self._due is None and self.process.pid is not None else "starts again"
+
     def check(self, now: float) -> str | None:
         """Look after it; a line for people where there is something to say."""
         if self._due is not None and now >= self._due:

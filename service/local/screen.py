@@ -1,32 +1,26 @@
-"""What `up` shows: lines that stay, and one that is rewritten each second to show the mirror moving."""
+"""Where `up` prints: lines that stay, and below them, on a terminal, a view that is drawn anew each second."""
 
 from __future__ import annotations
 
-import shutil
-from datetime import UTC, datetime
-from time import monotonic
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from service.alerts.problems import verdict
-from service.broker import inbox
-from service.broker.client import connect_redis
-from service.errors import Unavailable
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from service.local.gauge import describe, live_view
 from service.plain_text import escape_controls
-from service.status import StatusReader
-from service.storage import database, status_report
 
 if TYPE_CHECKING:
-    from service.broker.inbox import InboxDepth
-    from service.config import Settings
-    from service.storage.status_report import MirrorSnapshot
+    from collections.abc import Mapping
+    from types import TracebackType
+    from typing import Self
 
-CLEAR_LINE = "\r\x1b[2K"
-# Until then processes may still be on their way to their first heartbeat.
-START_SECONDS = 20.0
+    from service.local.gauge import Reading
 
 
 class Screen:
-    """A terminal, where the status is one line that is rewritten, or anything else, where it is a line each time.
+    """A terminal with a live view, or anything else with a line for each moment.
 
     Args:
         out: where it is printed.
@@ -34,93 +28,44 @@ class Screen:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._terminal = out.isatty()
-
-    def say(self, line: str) -> None:
-        """Print a line that stays."""
-        self._write(f"{CLEAR_LINE if self._terminal else ''}{escape_controls(line)}\n")
-
-    def row(self, name: str, words: str) -> None:
-        """Print a line of the table of what runs where."""
-        self.say(f"  {name:<10} {words}")
-
-    def status(self, line: str) -> None:
-        """Show the status in place of the last one."""
-        line = escape_controls(line)
-        if self._terminal:
-            width = shutil.get_terminal_size().columns
-            self._write(f"{CLEAR_LINE}{line[: width - 1]}")
-        else:
-            self._write(f"{line}\n")
-
-    def _write(self, text: str) -> None:
-        self._out.write(text)
-        self._out.flush()
-
-
-class StatusLine:
-    """Reads the state of the mirror from Postgres and Redis.
-
-    Args:
-        settings: say where both are.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._status = StatusReader(settings)
-        self._began = monotonic()
-        self._engine = database.connect(settings.postgres_url, pool_size=1)
-        self._redis = connect_redis(settings.redis)
-        self._inbox = inbox.Inbox(self._redis)
-        self._since: datetime | None = None
+        self._live: Live | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exception: object) -> None:
-        self._status.close()
-        self._redis.close()
-        self._engine.dispose()
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Leave the last view on the terminal; lines that follow are printed below it."""
+        live, self._live = self._live, None
+        if live:
+            live.stop()
 
-    def line(self) -> str:
-        """The status line of this moment."""
-        try:
-            words = f"{self._problems()}{self._read()}"
-        except Unavailable as error:
-            words = str(error)
-        return f"{datetime.now(UTC).astimezone():%H:%M:%S}  {words}"
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        line = escape_controls(line)
+        if self._live:
+            # Without wrapping, so that a command can be pasted whole.
+            self._live.console.print(Text(line), soft_wrap=True)
+            return
+        self._out.write(f"{line}\n")
+        self._out.flush()
 
-    def _problems(self) -> str:
-        """What `status` reports as a problem; what `up` has just begun to start is none."""
-        if monotonic() - self._began < START_SECONDS:
-            return ""
-        found = self._status.read(figures=False).problems
-        return f"{verdict(found, None)} | " if found else ""
+    def row(self, name: str, text: str) -> None:
+        """Print a line of the table of what runs where."""
+        self.say(f"  {name:<10} {text}")
 
-    def _read(self) -> str:
-        depth = self._inbox.depth()
-        with database.transaction(self._engine) as connection:
-            if self._since is None:
-                # Events carry times of Postgres' clock.
-                _version, self._since = status_report.server_info(connection)
-            applied = status_report.events_processed(connection, self._since)
-            return describe(applied, status_report.snapshot(connection), depth)
+    def show(self, reading: Reading, processes: Mapping[str, str]) -> None:
+        """Show the mirror and its processes as they are now."""
+        if not self._out.isatty():
+            self.say(describe(reading, processes))
+            return
+        if self._live is None:
+            self._live = self._open()
+        self._live.update(live_view(reading, processes, self._live.console.width), refresh=True)
 
-
-def describe(applied: int, snapshot: MirrorSnapshot, depth: InboxDepth) -> str:
-    """The status line in words.
-
-    Args:
-        applied: events that were applied since the start.
-        snapshot: the mirror.
-        depth: the inbox; the age of its oldest event is the lag.
-    """
-    most_first = sorted(snapshot.models.items(), key=lambda item: (-item[1], item[0]))
-    statuses = ", ".join(f"{status} {count}" for status, count in most_first)
-    age = snapshot.pull_age_seconds
-    waiting = depth.events + snapshot.spooled_events
-    lag = max(depth.oldest_seconds or 0.0, snapshot.oldest_spooled_seconds or 0.0)
-    return (
-        f"{applied} events applied, {waiting} waiting, lag {lag:.1f} s | "
-        f"{sum(snapshot.models.values())} models{': ' if statuses else ''}{statuses} | "
-        f"{'not pulled yet' if age is None else f'pulled {age:.0f} s ago'}"
-    )
+    def _open(self) -> Live:
+        self._out.write("\n")
+        live = Live(console=Console(file=self._out, highlight=False, emoji=False, markup=False), auto_refresh=False)
+        live.start()
+        return live

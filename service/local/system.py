@@ -11,12 +11,21 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service import __version__
 from service.config import environment, force_wheels, load
-from service.errors import LocalServerError, SchemaUnreleased, Stopping
+from service.errors import LocalServerError, SchemaUnreleased
 from service.local.children import ManagedProcess, ProcessRestarter, stop_all
+from service.local.gauge import INTERVAL_SECONDS, Gauge
 from service.local.running_system import HOME, forget, published
-from service.local.screen import StatusLine
-from service.local.servers import Postgres, Valkey, is_port_free, locked, make_folder, write_private
+from service.local.servers import (
+    Postgres,
+    Valkey,
+    is_port_free,
+    locked,
+    make_folder,
+    read_or_make_secret,
+    write_private,
+)
 from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
@@ -27,11 +36,11 @@ if TYPE_CHECKING:
     from service.local.children import RestartableProcess
     from service.local.screen import Screen
 
-# Seconds; with those of Postgres and Valkey they stay under ten.
-CHILDREN_STOP_SECONDS = 4.0
+# Seconds; with those of Postgres and Valkey it takes under four. What is killed then loses nothing: events stay in the
+# inbox until they are applied, and pulls go on from their checkpoint.
+CHILDREN_STOP_SECONDS = 2.5
 SANDBOX_STOP_SECONDS = 1.5
 SANDBOX_START_SECONDS = 30.0
-STATUS_INTERVAL_SECONDS = 1.0
 PORTS_TRIED = 100
 
 WEBHOOKS = "/webhooks/headshotpro"
@@ -55,6 +64,7 @@ class LocalSystem:
         self._folder = (HOME / ("live" if live else "sandbox")).absolute()
         self._derived_settings: dict[str, str] = {}
         self._restarters: list[ProcessRestarter] = []
+        self._sandbox: ManagedProcess | None = None
 
     def start(self, sandbox_options: tuple[str, ...]) -> None:
         """Start servers, vendor and processes, in the order in which they need each other.
@@ -64,42 +74,47 @@ class LocalSystem:
             PostgresUnavailable: the Postgres of DATABASE_URL cannot be reached.
             SchemaUnreleased: the database was made before the first release.
         """
-        self._screen.say(f"Starting; data and logs are in {_short(self._folder)}")
+        self._screen.say(f"Starting headshot-mirror {__version__}; data and logs are in {_short(self._folder)}")
         make_folder(self._folder.parent)
         self._stack.enter_context(locked(self._folder))
         forget(self._folder)
+        self._choose_web_port()
+        if self._given.headshotpro_api_key is None:
+            # It starts while Postgres does.
+            self._boot_sandbox(sandbox_options)
         psql = self._start_postgres()
         self._start_redis()
         self._migrate()
-        if self._given.headshotpro_api_key is None:
-            self._start_sandbox(sandbox_options)
+        if self._sandbox:
+            self._await_sandbox(self._sandbox)
         else:
             self._use_real_vendor()
+        self._show_api()
         self._start_processes()
         self._screen.row("logs", str(_short(self._folder / "*.log")))
         self._screen.row("query", f"{psql} -c {shlex.quote(QUERY)}")
         self._stack.enter_context(published(self._folder, self._settings().as_environment()))
         self._screen.row("commands", f"{command_line()} status, in this folder; --help lists the others")
+        if self._sandbox:
+            self._screen.row("reset", f"rm -r {_short(self._folder)}, after Ctrl-C; the demo then begins anew")
 
-    def supervise(self, should_stop: Callable[[], bool]) -> None:
-        """Show the mirror moving and start again what dies, each second.
+    def supervise(self, wait: Callable[[float], bool]) -> None:
+        """Show the mirror moving and start again what dies, each second, until it is time to end.
 
         Args:
-            should_stop: asked each time; whether to end.
-
-        Raises:
-            Stopping: it is, or a signal came.
+            wait: waits for some seconds; whether to end.
         """
-        gauge = self._stack.enter_context(StatusLine(self._settings()))
+        gauge = self._stack.enter_context(Gauge(self._settings()))
         self._stack.callback(self._screen.say, "Stopping …")
-        while not should_stop():
+        self._stack.enter_context(self._screen)
+        while True:
             for watch in self._restarters:
                 line = watch.check(time.monotonic())
                 if line:
                     self._screen.say(line)
-            self._screen.status(gauge.line())
-            time.sleep(STATUS_INTERVAL_SECONDS)
-        raise Stopping
+            self._screen.show(gauge.latest, {watch.name: watch.state for watch in self._restarters})
+            if wait(INTERVAL_SECONDS):
+                return
 
     def _settings(self) -> Settings:
         """The settings as the children will see them."""
@@ -158,7 +173,7 @@ class LocalSystem:
     def _use_real_vendor(self) -> None:
         given = self._given
         self._screen.row("vendor", given.headshotpro_api_url)
-        port = self._choose_web_port()
+        port = self._derived_settings["PORT"]
         if given.headshotpro_webhook_secret is None:
             closed = "without HEADSHOTPRO_WEBHOOK_SECRET its webhook endpoint is closed, so the mirror only pulls"
             self._screen.row("web", f"port {port}; {closed}")
@@ -168,15 +183,16 @@ class LocalSystem:
         if ip_address(self._derived_settings["WEB_BIND"]).is_loopback:
             self._screen.row("", "only this machine reaches it: put a proxy in front, or set WEB_BIND=0.0.0.0")
 
-    def _start_sandbox(self, options: tuple[str, ...]) -> None:
-        web = self._choose_web_port()
-        webhooks = f"http://127.0.0.1:{web}{WEBHOOKS}"
-        port = self._find_port("the sandbox", web + 1, address="127.0.0.1")
+    def _boot_sandbox(self, options: tuple[str, ...]) -> None:
+        port = self._find_port("the sandbox", int(self._derived_settings["PORT"]) + 1, address="127.0.0.1")
         state = str(self._folder / "sandbox.state")
-        fixed = ("--port", str(port), "--state", state, "--webhook-url", webhooks)
+        fixed = ("--port", str(port), "--state", state, "--webhook-url", f"{self._web_url()}{WEBHOOKS}")
         child = self._child("sandbox", "-m", "service.local.sandbox", *fixed, *options)
         self._stack.callback(stop_all, [child], SANDBOX_STOP_SECONDS)
         self._restart_on_exit("sandbox", child.boot())
+        self._sandbox = child
+
+    def _await_sandbox(self, child: ManagedProcess) -> None:
         announced = _read_announcement(child)
         write_private(self._folder / "sandbox.json", json.dumps(announced, indent=2) + "\n")
         self._derived_settings["HEADSHOTPRO_API_URL"] = announced["url"]
@@ -187,20 +203,43 @@ class LocalSystem:
         )
         self._screen.row("sandbox", f"{announced['url']}, key {announced['api_key']}")
         self._screen.row("", f"its webhook secret is in {_short(self._folder / 'sandbox.json')}")
-        self._screen.row("web", webhooks)
+        self._screen.row("web", f"{self._web_url()}{WEBHOOKS}, where the sandbox sends its webhooks")
 
-    def _choose_web_port(self) -> int:
+    def _show_api(self) -> None:
+        """Show a request of the API; the sandbox's mirror has a key for it, unless the user gave some."""
+        if self._given.mirror_api_keys:
+            key = "$KEY"
+        elif self._sandbox:
+            key = read_or_make_secret(self._folder / "demo-api-key")
+            self._derived_settings["MIRROR_API_KEYS"] = f"demo={key}"
+        else:
+            self._screen.row("API", "closed: set MIRROR_API_KEYS to open it")
+            return
+        named = "one of MIRROR_API_KEYS as $KEY" if key == "$KEY" else f"key {key}"
+        self._screen.row("API", f"{self._web_url()}/api/v2, {named}")
+        url = f"{self._web_url()}/api/v2/organization/models?limit=3"
+        self._screen.row("request", f'curl -s -H "Authorization: Bearer {key}" "{url}"')
+
+    def _web_url(self) -> str:
+        """The URL by which this machine reaches web."""
+        address = ip_address(self._derived_settings["WEB_BIND"])
+        if address.is_unspecified:
+            address = ip_address("127.0.0.1" if address.version == 4 else "::1")
+        host = f"[{address}]" if address.version == 6 else str(address)
+        return f"http://{host}:{self._derived_settings['PORT']}"
+
+    def _choose_web_port(self) -> None:
         # People try `up` on their own machines: nobody else needs to reach it there.
         address = self._given.web_address if self._given.web_bind else "127.0.0.1"
         port = self._find_port("web", self._given.port, address=address)
         self._derived_settings |= {"PORT": str(port), "WEB_BIND": address}
-        return port
 
     def _start_processes(self) -> None:
         # In this order they get their SIGTERM.
         roles = ("web", "clock", "worker")
         children = {role: self._child(role, "-m", "service.cli", role) for role in roles}
-        self._stack.callback(stop_all, children.values(), CHILDREN_STOP_SECONDS)
+        # Together with the sandbox, whose connections web would wait for.
+        self._stack.callback(stop_all, [*children.values(), *filter(None, [self._sandbox])], CHILDREN_STOP_SECONDS)
         for role, child in children.items():
             self._restart_on_exit(role, child.boot())
         self._screen.row("processes", ", ".join(roles))

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from service.cli import COMMANDS
 from service.cli import cli as group
 from service.config import Settings
-from service.local.screen import StatusLine
+from service.local.gauge import Gauge, describe
 from service.storage import database
 from service.storage.migrations import revision, schema
 from tests.integration.test_schema import set_revision
@@ -358,14 +358,29 @@ def test_misspelt_setting_is_named_in_a_warning_and_work_goes_on(cli: Cli) -> No
     )
 
 
-def test_line_of_up_names_a_problem_once_all_had_time_to_start(
+def test_line_of_up_says_starting_until_the_first_pull_and_then_the_verdict(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert_heartbeat(database_url, "web", "clock")
-    settings = Settings(database_url=database_url, redis_url=redis_url)
-    with StatusLine(settings) as gauge:
-        assert "PROBLEM" not in gauge.line()
-        monkeypatch.setattr("service.local.screen.START_SECONDS", 0)
-        assert "  PROBLEM: no worker is running | 0 events applied" in gauge.line()
-        insert_heartbeat(database_url)
-        assert "PROBLEM" not in gauge.line()
+    gauge = Gauge(Settings(database_url=database_url, redis_url=redis_url))
+    assert gauge.read().verdict == "starting"
+    monkeypatch.setattr("service.local.gauge.START_SECONDS", 0)
+    line = describe(gauge.read(), {"web": "runs", "worker": "starts again"})
+    assert "  PROBLEM: no worker is running | 0 events applied, 0.0 a second, 0 waiting" in line
+    assert line.endswith("| worker starts again")
+    insert_heartbeat(database_url)
+    assert gauge.read().verdict == "starting"
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.pulls (kind, status, started_at, finished_at) "
+            "values ('full', 'complete', now(), now())"
+        )
+    reading = gauge.read()
+    assert (reading.verdict, round(reading.pull_age or 0)) == ("OK", 0)
+
+
+def test_line_of_up_survives_servers_that_are_gone(database_url: str) -> None:
+    gauge = Gauge(Settings(database_url=NO_POSTGRES, redis_url=NO_REDIS))
+    reading = gauge.read()
+    assert (reading.verdict, reading.applied, reading.waiting) == ("starting", None, None)
+    assert "unknown events applied" in describe(reading, {})

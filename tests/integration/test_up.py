@@ -174,6 +174,12 @@ def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(st
     answer = subprocess.run(["sh", "-c", up.row("query")], capture_output=True, text=True, check=True, cwd="/")
     assert re.search(r"deleted +\| +1\n", answer.stdout)
 
+    # So does the request of the API, and it says that it was starting before it was well.
+    response = subprocess.run(["sh", "-c", up.row("request")], capture_output=True, text=True, check=True, cwd="/")
+    assert len(json.loads(response.stdout)["models"]) == 3
+    up.says("  OK | ")
+    assert up.said.index("  starting | ") < up.said.index("  OK | ")
+
     # The command works as it was printed, in this folder.
     command = up.row("commands").split(", ")[0]
     status = subprocess.run(
@@ -192,8 +198,10 @@ def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(st
     assert again.query(tombstone, gone) == [(source, event_id)]
     assert again.vendor.api_key == before.api_key
     assert eventually(lambda: living(again) == truth(again.vendor), 30), again.said
+    assert again.row("request") == up.row("request")
     assert again.end(signal.SIGTERM) < 10
     assert again.process.returncode == 0
+    assert "Traceback" not in again.said
     assert not processes_in(again.folder)
 
 

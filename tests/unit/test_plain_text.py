@@ -12,6 +12,7 @@ import structlog
 
 from service import log, redaction
 from service.config import Settings
+from service.local.gauge import Reading
 from service.local.screen import Screen
 from service.plain_text import MAX_LINE_LENGTH, escape_controls, one_line
 
@@ -60,8 +61,10 @@ def test_screen_of_up_obeys_nothing_from_outside() -> None:
     screen = Screen(out)
     screen.say("web ended; the last line of its log: \x1b[2J\nOK")
     screen.row("web", "\x1b[2J")
-    screen.status("1 \x1b[2J")
-    assert out.getvalue() == "web ended; the last line of its log: \\x1b[2J\\nOK\n  web        \\x1b[2J\n1 \\x1b[2J\n"
+    screen.show(Reading(models={"\x1b[2J": 1}), {})
+    *lines, last = out.getvalue().splitlines()
+    assert lines == ["web ended; the last line of its log: \\x1b[2J\\nOK", "  web        \\x1b[2J"]
+    assert " 1 models: \\x1b[2J 1 " in last
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.local.servers.folder import locked, make_folder, write_private
+from service.local.servers.folder import locked, make_folder, read_or_make_secret, write_private
 from service.local.servers.postgres import Postgres
 from service.local.servers.process import free_port, is_port_free
 from service.local.servers.valkey import Valkey
@@ -14,5 +14,6 @@ __all__ = [
     "is_port_free",
     "locked",
     "make_folder",
+    "read_or_make_secret",
     "write_private",
 ]

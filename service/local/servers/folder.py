@@ -76,10 +76,7 @@ class ServerFolder:
 
     def secret(self, name: str) -> str:
         """The random text kept in the file of this name, made at its first use."""
-        path = self.path / name
-        if not path.exists():
-            write_private(path, secrets.token_hex(16))
-        return path.read_text(encoding="ascii")
+        return read_or_make_secret(self.path / name)
 
 
 def make_folder(path: Path) -> None:
@@ -183,6 +180,13 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     half.replace(path)
+
+
+def read_or_make_secret(path: Path) -> str:
+    """The random text in a file that only this user may read, made at its first use."""
+    if not path.exists():
+        write_private(path, secrets.token_hex(16))
+    return path.read_text(encoding="ascii")
 
 
 def acquire_lock(path: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> int:

@@ -1,0 +1,75 @@
+"""The live view of `up`: the same facts on a terminal and in lines."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING
+
+from service.local.gauge import Reading, describe
+from service.local.screen import Screen
+
+if TYPE_CHECKING:
+    import pytest
+
+READING = Reading(
+    verdict="PROBLEM: no worker seen for 25 s",
+    applied=41,
+    rate=2.5,
+    waiting=3,
+    lag=1.5,
+    models={"active": 400, "onboarding": 200, "failed": 1, "deleted": 0},
+    pull_age=61.2,
+    event_age=2.1,
+)
+PROCESSES = {"web": "runs", "worker": "starts again"}
+FACTS = (
+    "PROBLEM: no worker seen for 25 s", "41 events applied, 2.5 a second, 3 waiting, lag 1.5 s", "pulled 61 s ago",
+    "last event 2 s ago", "worker starts again",
+)  # fmt: skip
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers what it was sent."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def plain(terminal: Terminal) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+
+
+def test_terminal_shows_bars_and_the_facts_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    with Screen(terminal) as screen:
+        screen.show(READING, PROCESSES)
+        screen.say("worker ended and starts again in 1 s")
+    shown = plain(terminal)
+    for fact in FACTS:
+        assert fact in shown
+        assert fact in describe(READING, PROCESSES)
+    bars = {name: shown.count("█", (place := shown.index(f"  {name} ")), place + 80) for name in ("active", "failed")}
+    assert bars == {"active": 40, "failed": 1}
+    assert "worker ended and starts again in 1 s" in shown
+
+
+def test_command_on_a_terminal_is_never_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    command = f"curl -s {'x' * 100} y"
+    with Screen(terminal) as screen:
+        screen.row("request", command)
+        screen.show(READING, PROCESSES)
+        screen.say(command)
+    assert plain(terminal).count(command) == 2
+
+
+def test_line_says_what_is_not_known_yet() -> None:
+    line = describe(Reading(), {"web": "runs"})
+    assert line.partition("  ")[2] == (
+        "starting | unknown events applied, 0.0 a second, unknown waiting, lag 0.0 s | 0 models | "
+        "not pulled yet, no event yet | 1 processes run"
+    )

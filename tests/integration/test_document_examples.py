@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from service.storage.reader import READER_ROLE
-from tests.support.api import KEY, KEYS
-from tests.support.markdown import blocks
+from tests.support.api import KEY, KEYS, Api
+from tests.support.markdown import blocks, table_rows
 from tests.support.system import ROOT, System
 
 if TYPE_CHECKING:
@@ -55,13 +55,19 @@ def test_every_request_to_web_gets_the_response_of_the_api(mirror: StartMirror, 
 
 
 def test_the_response_in_the_readme_has_the_fields_of_the_api(mirrored: Mirror) -> None:
-    from tests.support.api import Api
-
     (block,) = (block for block in blocks("json") if block.document == "README.md")
     shown, got = json.loads(block.text), Api.of(mirrored).get("?status=active&limit=1")
     assert shown.keys() == got.keys()
     assert shown["pagination"].keys() == got["pagination"].keys()
     assert shown["models"][0].keys() == got["models"][0].keys()
+
+
+def test_every_metric_is_documented(mirrored: Mirror) -> None:
+    page = Api.of(mirrored).app.get("/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
+    exposed = set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
+    documented = re.findall(r"`(headshotpro_\w+)`", " ".join(row[0] for row in table_rows("docs/metrics.md")))
+    # Redis has no `maxmemory` here.
+    assert exposed == set(documented) - {"headshotpro_redis_memory_ratio"}
 
 
 @pytest.mark.long

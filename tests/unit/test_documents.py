@@ -15,6 +15,7 @@ import pytest
 from service.alerts.rules import KINDS
 from service.cli import cli
 from service.config.settings import SECRETS, VENDOR_API_URL, Settings
+from service.storage.reader import READABLE_TABLES
 from tests.support.markdown import Block, anchors, blocks, code_words, documents, links, name_of, table_rows
 from tests.support.system import ROOT
 
@@ -162,6 +163,20 @@ def test_make_commands_exist() -> None:
     named |= {words[1] for block in blocks("sh") for words in block.commands if words[0] == "make"}
     assert len(named) > 10
     assert named <= targets
+
+
+def sections(document: str) -> dict[str, str]:
+    """The parts of a document by their headings of the second level."""
+    parts = re.split(r"^## (.+)$", (ROOT / document).read_text(), flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_every_column_that_a_reader_sees_is_documented() -> None:
+    documented = sections("docs/tables.md")
+    assert documented.keys() == {table.name for table in READABLE_TABLES}
+    for table in READABLE_TABLES:
+        firsts = [row.split(" | ")[0] for row in documented[table.name].splitlines() if row.startswith("| `")]
+        assert sorted(re.findall(r"`(\w+)`", " ".join(firsts))) == sorted(table.columns.keys()), table.name
 
 
 def test_every_alert_is_documented_and_in_the_runbook() -> None:

@@ -15,14 +15,11 @@ import structlog
 
 from service import __version__
 from service.errors import MirrorError
-from service.process_identity import is_known_dead
 from service.storage import database, processes
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from sqlalchemy import Connection
 
 log = structlog.get_logger(__name__)
 
@@ -105,15 +102,7 @@ class Heartbeat:
     def _beat(self) -> None:
         with transaction(self._engine, TIMEOUT_SECONDS) as connection:
             processes.beat(connection, self._process, monotonic() - self._started)
-            if not self._has_row:
-                self._remove_dead_processes(connection)
         self._has_row = True
-
-    def _remove_dead_processes(self, connection: Connection) -> None:
-        """Remove rows of processes that were killed here: this one has come in their place."""
-        for name in processes.list_names(connection, self._process.kind):
-            if is_known_dead(name):
-                processes.remove(connection, name)
 
     def _remove_row(self) -> None:
         with transaction(self._engine, TIMEOUT_SECONDS) as connection:

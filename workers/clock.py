@@ -33,7 +33,7 @@ LEASE_KEY = "headshotpro:clock"
 # A tick takes this long at most while Postgres and Redis send responses; one that hangs longer is no sign of life.
 ALIVE_SECONDS = 20.0
 # Another clock acts this long after the acting one was cut off.
-LEASE_MS = 10_000
+LEASE_SECONDS = 10.0
 
 
 def run(settings: Settings) -> None:
@@ -82,7 +82,7 @@ class Clock:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._lease = Lease(runtime.redis, LEASE_KEY, runtime.name, LEASE_MS)
+        self._lease = Lease(runtime.redis, LEASE_KEY, runtime.name, LEASE_SECONDS)
         self._next_check = [0.0] * len(SCHEDULE)
         self.schema_checked = False
         self.acting = False

@@ -52,7 +52,7 @@ LONGEST_PULL_SECONDS = 3600.0
 STORAGE_PAUSE_SECONDS = 1.0
 
 # Who does a kind of work alone has it for so long: a slice, and the request that it ends with.
-EXCLUSIVE_LEASE_MS = 20_000
+EXCLUSIVE_LEASE_SECONDS = 20.0
 
 # RQ calls jobs by name, without our dependencies: the one runtime of the process is kept here.
 _installed: list[Runtime] = []
@@ -189,7 +189,7 @@ def _run_exclusively(job: Job, work: Callable[[Runtime], bool]) -> None:
     runtime = current()
     runtime.queue.clear_flag(job)
     name = job.name.lower()
-    lease = Lease(runtime.redis, f"headshotpro:running:{name}", runtime.name, EXCLUSIVE_LEASE_MS)
+    lease = Lease(runtime.redis, f"headshotpro:running:{name}", runtime.name, EXCLUSIVE_LEASE_SECONDS)
     try:
         if not lease.acquire():
             return

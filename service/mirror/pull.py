@@ -34,7 +34,6 @@ from service.mirror.walk import (
     proves_complete,
 )
 from service.model_fields import STATUSES
-from service.process_identity import is_known_dead
 from service.storage import organization, pages, pull_checkpoints, refetches, suspects
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
@@ -78,9 +77,8 @@ def advance(pull_context: PullContext, kind: str, interval: float, seconds: floa
         Stopping: the process is asked to stop; the lease is given back.
     """
     with transaction(pull_context.engine) as connection:
-        holder = pull_checkpoints.holder(connection, kind)
-        if holder is not None and (is_known_dead(holder) or (wake and holder == pull_checkpoints.NO_HOLDER)):
-            pull_checkpoints.end_lease(connection, kind, holder)
+        if wake:
+            pull_checkpoints.end_rest(connection, kind)
         claim = pull_checkpoints.claim(connection, kind, pull_context.holder, interval)
     if claim is None:
         return None

@@ -43,14 +43,8 @@ _BEAT = text(
 
 
 def remove(connection: Connection, name: str) -> None:
-    """Remove a process that stops, or is known to be dead."""
+    """Remove a process that stops."""
     connection.execute(text("DELETE FROM headshotpro.processes WHERE name = :name"), {"name": name})
-
-
-def list_names(connection: Connection, kind: str) -> list[str]:
-    """The names of all processes of a kind that have a row."""
-    statement = text("SELECT name FROM headshotpro.processes WHERE kind = :kind")
-    return list(connection.execute(statement, {"kind": kind}).scalars())
 
 
 def delete_unseen(connection: Connection) -> None:

@@ -53,19 +53,12 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Pu
     return PullClaim(*begun) if begun else None
 
 
-def holder(connection: Connection, kind: str) -> str | None:
-    """The process that has the lease of the running pull of a kind; `NO_HOLDER` while suspended, None if none runs."""
-    statement = text("SELECT holder FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until > now()")
-    found: str | None = connection.execute(statement, {"kind": kind}).scalar()
-    return found
-
-
-def end_lease(connection: Connection, kind: str, holder: str) -> None:
-    """Let anybody go on at once with what a process holds that has died, or with what rests."""
+def end_rest(connection: Connection, kind: str) -> None:
+    """Let any process go on at once with a pull that rests; one that a process works on is left to it."""
     statement = text(
-        "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :holder"
+        "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :nobody"
     )
-    connection.execute(statement, {"kind": kind, "holder": holder})
+    connection.execute(statement, {"kind": kind, "nobody": NO_HOLDER})
 
 
 _TAKE_OVER = text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,10 @@ from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, rq_queue
 from service.config import load
 from service.errors import SchemaOutdated
 from service.runtime import Runtime
+from tests.support.processes import eventually
 from tests.support.system import API_KEY, NOWHERE, event_body, new_id, rows
 from workers.alerting import Alerting
-from workers.clock import LEASE_KEY, LEASE_MS, Clock
+from workers.clock import LEASE_KEY, LEASE_SECONDS, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +66,7 @@ def test_one_of_several_clocks_acts(clock: Callable[..., Clock], drainer: Draine
         second.tick()
     assert asked(drainer) == []
     assert holder(drainer) == acting
-    assert 0 < drainer.client.pttl(LEASE_KEY) <= LEASE_MS
+    assert 0 < drainer.client.pttl(LEASE_KEY) <= LEASE_SECONDS * 1000
 
 
 def test_another_acts_at_once_when_one_is_stopped(clock: Callable[..., Clock], drainer: Drainer) -> None:
@@ -77,6 +79,20 @@ def test_another_acts_at_once_when_one_is_stopped(clock: Callable[..., Clock], d
     first.release()
     second.tick()
     assert holder(drainer) not in {before, None}
+
+
+def test_another_acts_within_15_s_when_one_is_killed(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    first, second = clock(), clock()
+    first.tick()
+    before = monotonic()
+
+    def acts() -> bool:
+        second.tick()
+        return second.acting
+
+    assert not acts()
+    assert eventually(acts, 15)
+    assert monotonic() - before < 15
 
 
 def test_the_first_full_pull_is_due_at_once_and_asked_for_once(clock: Callable[..., Clock], drainer: Drainer) -> None:

@@ -19,7 +19,7 @@ from service.broker.client import connect_redis
 from service.broker.inbox import Delivery
 from service.broker.jobs import Job, JobQueue
 from service.heartbeat import WORKER, Heartbeat
-from service.process_identity import machine_id, new_process_name
+from service.process_identity import new_process_name
 from service.storage import database, processes
 from service.storage.migrations.schema import migrate
 from service.storage.processes import ProcessRow
@@ -147,19 +147,6 @@ def test_stopping_process_waits_two_seconds_for_hung_postgres(own_postgres: Post
             before = time.monotonic()
             heartbeat.close()
             assert time.monotonic() - before < 3
-
-
-def test_new_process_removes_rows_of_those_killed_here(database_url: str) -> None:
-    engine = database.connect(database_url)
-    # No process has this number.
-    dead, elsewhere = f"{machine_id()}:999999999:aa", "another/machine:999999999:bb"
-    with database.transaction(engine) as connection:
-        for name in (dead, elsewhere):
-            processes.beat(connection, ProcessRow(name, WORKER, "host", "0"), 10)
-    name = new_process_name()
-    with beating(database_url, name):
-        query = "select name from headshotpro.processes"
-        assert eventually(lambda: {row["name"] for row in rows(database_url, query)} == {elsewhere, name}, 5)
 
 
 def test_each_statement_of_a_transaction_is_progress(database_url: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -13,8 +11,7 @@ from sqlalchemy import text
 from service.broker.client import connect_redis
 from service.broker.jobs import WORK_QUEUE, Job, JobQueue, rq_queue
 from service.broker.lease import Lease
-from service.errors import PostgresUnavailable
-from service.process_identity import machine_id
+from service.errors import PostgresUnavailable, RedisUnavailable
 from service.storage import database
 from service.storage.database import transaction
 from tests.support.mirror import SINGLE, Mirror
@@ -37,7 +34,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def test_one_has_it_until_it_lets_go(client: redis.Redis) -> None:
-    one, other = Lease(client, KEY, "elsewhere:1:a", 20_000), Lease(client, KEY, "elsewhere:2:b", 20_000)
+    one, other = Lease(client, KEY, "elsewhere:1:a", 20), Lease(client, KEY, "elsewhere:2:b", 20)
     assert one.acquire()
     assert not other.acquire()
     # It goes on holding it, and nobody else lets it go.
@@ -49,15 +46,37 @@ def test_one_has_it_until_it_lets_go(client: redis.Redis) -> None:
 
 
 def test_it_ends_by_itself(client: redis.Redis) -> None:
-    assert Lease(client, KEY, "elsewhere:1:a", 200).acquire()
-    assert eventually(Lease(client, KEY, "elsewhere:2:b", 20_000).acquire, 10)
+    assert Lease(client, KEY, "elsewhere:1:a", 0.2).acquire()
+    assert eventually(Lease(client, KEY, "elsewhere:2:b", 20).acquire, 10)
 
 
-def test_that_of_a_process_that_died_here_is_free_at_once(client: redis.Redis) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    assert Lease(client, KEY, f"{machine_id()}:{process.pid}:a", 600_000).acquire()
-    assert Lease(client, KEY, "elsewhere:2:b", 20_000).acquire()
+def test_renewed_lease_outlives_its_time(client: redis.Redis) -> None:
+    one, other = Lease(client, KEY, "elsewhere:1:a", 1), Lease(client, KEY, "elsewhere:2:b", 20)
+    assert one.acquire()
+    before = client.pttl(KEY)
+    assert eventually(lambda: client.pttl(KEY) < before - 200)
+    assert one.acquire()
+    assert client.pttl(KEY) > before - 200
+    assert not other.acquire()
+
+
+def test_lease_that_expired_is_lost_and_can_be_taken_again(client: redis.Redis) -> None:
+    one, other = Lease(client, KEY, "elsewhere:1:a", 0.2), Lease(client, KEY, "elsewhere:2:b", 20)
+    assert one.acquire()
+    assert eventually(other.acquire, 10)
+    assert not one.acquire()
+    # What it no longer has it does not give away.
+    one.release()
+    assert not one.acquire()
+    other.release()
+    assert one.acquire()
+
+
+def test_lease_without_redis_is_unavailable() -> None:
+    with connect_redis("redis://127.0.0.1:9") as nobody:
+        for step in (Lease(nobody, KEY, "elsewhere:1:a", 20).acquire,):
+            with pytest.raises(RedisUnavailable):
+                step()
 
 
 @pytest.mark.parametrize("job", [jobs.refetch, jobs.sweep, jobs.count_missed, jobs.apply_retention])
@@ -70,7 +89,7 @@ def test_work_of_a_kind_is_left_to_the_process_that_is_at_it(mirrored: Mirror, j
         "select id, 'test', now(), now() from headshotpro.models limit 1"
     )
     name = f"headshotpro:running:{job.__name__}"
-    other = Lease(runtime.redis, name, "elsewhere:1:a", 600_000)
+    other = Lease(runtime.redis, name, "elsewhere:1:a", 600)
     assert other.acquire()
     before = written(mirrored)
     job()

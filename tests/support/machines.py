@@ -36,7 +36,7 @@ NETWORKS = {"servers": "10.77.0", "vendor": "10.78.0"}
 # beforehand: else its search would fail after three seconds, which tells more than packets that vanish.
 WITHIN = """\
 read -r _
-echo mirror > /proc/sys/kernel/hostname
+echo "mirror-$1" > /proc/sys/kernel/hostname
 ip link set lo up
 for network in 77 78; do
     ip addr add "10.$network.0.$1/24" dev "eth$network"
@@ -196,7 +196,7 @@ class _Namespace(Machine):
         super().__init__(role, f"http://{NETWORKS['servers']}.{number}:{DOOR_PORT}", log)
         self._port = f"servers{number}"
         self._process = process
-        self._space = Path(f"/proc/{process.pid}/ns/pid_for_children").readlink().name.partition("[")[2].rstrip("]")
+        self._host = f"mirror-{number}"
         stdin.write(b"go\n")
         stdin.close()
 
@@ -207,7 +207,7 @@ class _Namespace(Machine):
         ip("link", "set", self._port, "master", "servers")
 
     def owns(self, name: str) -> bool:
-        return name.partition(":")[0].endswith(f"/{self._space}")
+        return name.partition(":")[0] == self._host
 
     def kill(self) -> None:
         self._process.kill()

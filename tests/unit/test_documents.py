@@ -99,7 +99,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command by its words."""
+    """Every command, as the names that lead to it."""
     if not isinstance(command, click.Group):
         yield path
         return

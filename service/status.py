@@ -14,8 +14,9 @@ from service.broker import counters, durability
 from service.broker.client import connect_redis
 from service.broker.counters import DELIVERIES
 from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
-from service.storage import alerts, database, processes
+from service.storage import alerts, database, events, organization, processes, pulls
 from service.storage.deadline import BackgroundCall
+from service.storage.events import EventFilter
 from service.storage.migrations import revision
 from service.storage.status_report import server_info, snapshot
 from service.upstream.budget import RequestBudget
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from sqlalchemy import Connection
+
     from service.alerts.problems import Problem
     from service.broker.durability import InboxCapacity
     from service.config import Settings
+    from service.storage.organization import MirroredOrganization
     from service.storage.status_report import MirrorSnapshot
 
 # Either server has this long, whatever it does; they are asked one after the other.
@@ -40,6 +44,21 @@ class _PostgresState(NamedTuple):
     processes: list[dict[str, Any]]
     alerts: list[str]
     figures: MirrorSnapshot | None
+    newest: NewestRecords | None
+
+
+class NewestRecords(NamedTuple):
+    """Whom the database mirrors, and what came last.
+
+    Attributes:
+        organization: the mirrored one; None before the first full pull.
+        event: the columns of the newest event, by name.
+        pull: the columns of the newest pull.
+    """
+
+    organization: MirroredOrganization | None
+    event: Mapping[str, Any] | None
+    pull: Mapping[str, Any] | None
 
 
 class _RedisState(NamedTuple):
@@ -56,12 +75,14 @@ class MirrorState:
         facts: what its problems follow from.
         processes: the rows of `processes`, as a list of columns by name; None where Postgres is unavailable.
         figures: what Postgres knows besides, where that was asked for.
+        newest: the organization, and the newest event and pull, where the figures were asked for.
         redis: what Redis knows.
     """
 
     facts: ProblemFacts
     processes: Sequence[Mapping[str, Any]] | None
     figures: MirrorSnapshot | None
+    newest: NewestRecords | None
     redis: _RedisState | None
 
     @property
@@ -121,7 +142,7 @@ class StatusReader:
             expected=self._expected([row["kind"] for row in rows]),
             alerts=found.alerts if found else (),
         )
-        return MirrorState(facts, found and found.processes, found and found.figures, redis)
+        return MirrorState(facts, found and found.processes, found and found.figures, found and found.newest, redis)
 
     def close(self) -> None:
         """Close the connections."""
@@ -152,6 +173,7 @@ class StatusReader:
                 processes.list_rows(connection),
                 alerts.unacknowledged_kinds(connection),
                 snapshot(connection) if figures else None,
+                _read_newest(connection) if figures else None,
             )
 
     def _read_redis(self) -> tuple[_RedisState | None, str]:
@@ -162,3 +184,13 @@ class StatusReader:
             return _RedisState(capacity, budget.requests_left(), counters.read(self._client)), ""
         except RedisUnavailable as error:
             return None, str(error).removeprefix("Redis cannot be reached or refuses: ")
+
+
+def _read_newest(connection: Connection) -> NewestRecords:
+    newest_event = events.list_rows(connection, EventFilter(None, None, None, None, None, None), 1)
+    newest_pull = pulls.list_rows(connection, kind=None, limit=1)
+    return NewestRecords(
+        organization.read(connection),
+        newest_event[0] if newest_event else None,
+        newest_pull[0] if newest_pull else None,
+    )

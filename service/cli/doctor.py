@@ -30,12 +30,19 @@ SECRET_LENGTH = 64
 
 
 class Finding(NamedTuple):
-    """What was looked at, whether it is well, what was seen, and what to do."""
+    """What was looked at, whether it is well, what was seen, and what to do; something well with advice is a hint."""
 
     check: str
     ok: bool
     seen: str
     advice: str = ""
+
+    @property
+    def mark(self) -> str:
+        """`ok`, `hint` or `BAD`."""
+        if not self.ok:
+            return "BAD"
+        return "hint" if self.advice else "ok"
 
 
 @click.command(epilog="Example: headshot-mirror doctor")
@@ -43,7 +50,7 @@ class Finding(NamedTuple):
 def doctor(*, as_json: bool) -> None:
     """Check settings, servers, schema, Redis' durability, clocks, processes, API key and webhook secret.
 
-    It shows every problem that `status` reports, too.
+    It shows every problem that `status` reports, too. A hint is about what may be meant so: it changes no exit status.
 
     Exit status 1 when anything is wrong.
     """
@@ -53,9 +60,9 @@ def doctor(*, as_json: bool) -> None:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            say(f"{'ok ' if finding.ok else 'BAD'} {finding.check:<16} {finding.seen}")
+            say(f"{finding.mark:<4} {finding.check:<26} {finding.seen}")
             if finding.advice:
-                say(f"    {'':<16} → {finding.advice}")
+                say(f"{'':<4} {'':<26} → {finding.advice}")
     if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(1)
 
@@ -189,6 +196,16 @@ def _short_secrets(settings: Settings) -> Iterator[Finding]:
         yield Finding("secrets", ok=True, seen=seen, advice="make longer ones, for example with `openssl rand -hex 24`")
 
 
+def _unset(settings: Settings) -> Iterator[Finding]:
+    """Hints about settings that are missing more often by oversight than on purpose."""
+    if not settings.alert_urls:
+        advice = "set ALERT_URLS to your chat, mail or pager, then try it with `headshot-mirror alerts test`"
+        yield Finding("ALERT_URLS", ok=True, seen="missing: alerts are stored, and sent to no person", advice=advice)
+    if not settings.mirror_api_keys:
+        advice = "set MIRROR_API_KEYS to a key, made for example with `openssl rand -hex 24`"
+        yield Finding("MIRROR_API_KEYS", ok=True, seen="missing: the API and /metrics are closed (401)", advice=advice)
+
+
 def _skew(name: str, ahead: timedelta) -> Finding:
     seconds = ahead.total_seconds()
     well = abs(seconds) <= MOST_SKEW_SECONDS
@@ -204,4 +221,5 @@ CHECKS: tuple[Callable[[Any], Iterator[Finding]], ...] = (
     _upstream,
     _secret,
     _short_secrets,
+    _unset,
 )

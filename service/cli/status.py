@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,38 +13,66 @@ from service.cli.output import format_value, json_option, print_json, say
 if TYPE_CHECKING:
     from service.status import MirrorState
 
+WATCH_SECONDS = 2.0
+EVENT_COLUMNS = ("id", "event", "status", "received_at")
+PULL_COLUMNS = ("id", "kind", "status", "started_at", "error")
 
-@click.command(epilog="Example: headshot-mirror status --json | jq .pull_age_seconds")
+
+@click.command(epilog="Examples: headshot-mirror status --watch; headshot-mirror status --json | jq .pull_age_seconds")
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @json_option
-def status(*, as_json: bool) -> None:
+def status(*, watch: bool, as_json: bool) -> None:
     """Show whether the mirror is well, how fresh and how complete it is, and what waits.
 
     The first line is the verdict: OK, or every problem in a few words. The figures follow; what a server that is
     unavailable would say is null. Exit status 1 while there is a problem.
     """
-    from service.alerts.problems import verdict
     from service.status import StatusReader
 
-    state = StatusReader(load_settings(SERVERS)).read()
-    if as_json:
-        print_json(document(state))
-    else:
-        say(verdict(state.problems, state.events_waiting))
-        _print(state)
+    settings = load_settings(SERVERS)
+    reader = StatusReader(settings)
+    state = reader.read()
+    try:
+        _show(state, as_json=as_json)
+        while watch:
+            time.sleep(WATCH_SECONDS)
+            state = reader.read()
+            if not as_json:
+                # Nothing where the output is no terminal.
+                click.clear()
+            _show(state, as_json=as_json)
+    except KeyboardInterrupt:
+        # That is how a watch ends; without one, a command that was broken off has failed.
+        if not watch:
+            raise
     if state.problems:
         raise click.exceptions.Exit(1)
 
 
+def _show(state: MirrorState, *, as_json: bool) -> None:
+    from service.alerts.problems import verdict
+
+    if as_json:
+        print_json(document(state))
+        return
+    say(verdict(state.problems, state.events_waiting))
+    _print(state)
+
+
 def document(state: MirrorState) -> dict[str, Any]:
     """Everything that the command reports, by the names of its JSON."""
-    figures = state.figures
+    figures, newest = state.figures, state.newest
+    event, pull = newest and newest.event, newest and newest.pull
     return {
         "problems": [problem._asdict() for problem in state.problems],
+        "organization": newest and newest.organization and newest.organization._asdict(),
         "processes": state.processes,
         "events_waiting": state.events_waiting,
         "oldest_waiting_seconds": state.oldest_waiting_seconds,
         "models": figures and figures.models,
+        "last_event": event and {name: event[name] for name in EVENT_COLUMNS},
         "last_event_at": figures and figures.last_event_at,
+        "last_pull": pull and {name: pull[name] for name in PULL_COLUMNS},
         "last_complete_pull_at": figures and figures.last_complete_pull_at,
         "pull_age_seconds": figures and figures.pull_age_seconds,
         "open_alerts": figures and figures.open_alerts,
@@ -71,6 +100,10 @@ def _format_figure(name: str, value: Any, state: MirrorState) -> str:
         from service.alerts.problems import count_alive
 
         return ", ".join(f"{number} {kind}" for kind, number in sorted(count_alive(state.facts).items()))
+    if name == "organization" and value is not None and state.newest:
+        return str(state.newest.organization)
+    if name in {"last_event", "last_pull"} and value is not None:
+        return " ".join(format_value(part) for part in value.values() if part is not None)
     if name == "models" and value is not None:
         return ", ".join(f"{number} {label}" for label, number in value.items()) or "-"
     return format_value(round(value, 1) if isinstance(value, float) else value)

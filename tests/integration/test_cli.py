@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from datetime import datetime, timedelta
+from signal import SIGINT
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -277,12 +278,37 @@ def test_status_tells_how_fresh_the_mirror_is(cli: Cli, database_url: str, two_p
     assert told["refused_deliveries"] == 0
     assert told["late_webhooks"] is told["lost_webhooks"] is None
     assert told["problems"] == []
+    assert told["organization"] is None
+    assert (told["last_event"]["id"], told["last_event"]["status"]) == ("evt_1", "applied")
+    assert (told["last_pull"]["kind"], told["last_pull"]["status"]) == ("hot", "failed")
     assert [row["kind"] for row in told["processes"]] == ["clock", "web", "worker"]
     plain = cli.run("status")
     assert (plain.status, plain.err) == (0, "")
     assert plain.out.startswith("OK\n")
     assert re.search(r"^processes +1 clock, 1 web, 1 worker$", plain.out, re.MULTILINE)
     assert re.search(r"^models +2 active, 1 unknown$", plain.out, re.MULTILINE)
+    assert re.search(r"^last_event +evt_1 model.created applied 2\d{3}-", plain.out, re.MULTILINE)
+    assert re.search(r"^last_pull +\d+ hot failed .* the upstream refused: 401 UNAUTHORIZED$", plain.out, re.MULTILINE)
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.organization (uid, name, recorded_at) values ('org_1', 'Initech', now())"
+        )
+    assert re.search(r"^organization +Initech \(org_1\)$", cli.run("status").out, re.MULTILINE)
+
+
+def test_watched_status_is_shown_again_until_ctrl_c(cli: Cli, database_url: str) -> None:
+    insert_heartbeat(database_url)
+    process = cli.start("status", "--watch")
+    assert process.stdout
+    verdicts = 0
+    while verdicts < 2:
+        line = process.stdout.readline()
+        assert line, "it ended by itself"
+        verdicts += line == "OK\n"
+    process.send_signal(SIGINT)
+    assert process.wait(30) == 0
+    assert process.stderr
+    assert process.stderr.read() == ""
 
 
 def test_status_of_a_new_mirror_has_nulls(cli: Cli) -> None:

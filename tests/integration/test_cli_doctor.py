@@ -35,9 +35,13 @@ def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) ->
     assert examine(cli) == (0, {})
     plain = cli.run("doctor")
     assert plain.status == 0
-    checks = [line.split()[1] for line in plain.out.splitlines()]
+    checks = [line.split()[1] for line in plain.out.splitlines() if "→" not in line]
     assert {"postgres", "schema", "redis", "api", "upstream", "webhook"} <= set(checks)
-    assert all(line.startswith("ok ") for line in plain.out.splitlines())
+    marks = {line.split()[1]: line.split()[0] for line in plain.out.splitlines() if "→" not in line}
+    assert {check for check, mark in marks.items() if mark != "ok"} == {"ALERT_URLS", "MIRROR_API_KEYS"}
+    assert marks["ALERT_URLS"] == marks["MIRROR_API_KEYS"] == "hint"
+    set_ones = {"ALERT_URLS": "json://127.0.0.1", "MIRROR_API_KEYS": "5e" * 16}
+    assert "hint" not in cli.run("doctor", **set_ones).out
 
 
 def test_postgres_that_only_reads_is_a_problem(mirror: StartMirror, folder: Path) -> None:
@@ -81,7 +85,8 @@ def test_what_is_missing_outdated_or_refused_is_found(
     assert [line.split()[1] for line in plain.out.splitlines() if line.startswith("BAD")] == [
         "HEADSHOTPRO_WEBHOOK_SECRET", "schema", "redis", "api",
     ]  # fmt: skip
-    assert plain.out.count("→") == 4
+    # Two more are hints.
+    assert plain.out.count("→") == 6
 
 
 def test_servers_that_are_gone_and_secrets_of_a_wrong_form_are_found(cli: Cli) -> None:

@@ -18,6 +18,7 @@ from service.alerts.rules import (
     ORGANIZATION_CHANGED,
     PULL_STALE,
     RECORDS_SET_ASIDE,
+    SIGNATURES_REFUSED,
     TOMBSTONES_HELD,
     WEBHOOKS_MISSING,
     WORKER_MISSING,
@@ -110,6 +111,11 @@ _ALERT_TEXTS = {
         ("HeadshotPro refuses the API key", "HeadshotPro refuses the API key"),
         ("HeadshotPro takes the API key again", "HeadshotPro takes the API key again"),
         "headshot-mirror doctor",
+    ),
+    SIGNATURES_REFUSED: AlertTexts(
+        ("deliveries are refused, because their signature is wrong",) * 2,
+        ("a delivery with a right signature came",) * 2,
+        "set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's admin pages, and restart web",
     ),
     WORKER_MISSING: AlertTexts(
         ("no worker is running", "no worker is running"),

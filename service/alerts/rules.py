@@ -27,6 +27,7 @@ EVENTS_DEAD = "events_dead"
 TOMBSTONES_HELD = "tombstones_held"
 ORGANIZATION_CHANGED = "organization_changed"
 API_REJECTED = "api_rejected"
+SIGNATURES_REFUSED = "signatures_refused"
 CLOCK_SKEW = "clock_skew"
 WORKER_MISSING = "worker_missing"
 INBOX_STALLED = "inbox_stalled"
@@ -34,7 +35,7 @@ RECORDS_SET_ASIDE = "records_set_aside"
 MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
     *MODEL_KINDS, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, ORGANIZATION_CHANGED, API_REJECTED,
-    WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
+    SIGNATURES_REFUSED, WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
 )  # fmt: skip
 
 # A kind of process is missing when none of it sent a heartbeat for this long: four did not come.
@@ -52,6 +53,8 @@ NOT_RECOVERED = tuple(status.name for status in STATUSES if status.hot)
 DEVELOPMENT_SHARE = 1 / 16
 TOO_MANY_FAILURES = 3
 STALE_INTERVALS = 3
+# Within a minute.
+TOO_MANY_REFUSED_SIGNATURES = 10
 # One pull that finds what no webhook announced is a lost webhook or two.
 PULLS_THAT_MISS = 2
 
@@ -115,6 +118,8 @@ class AlertFacts:
         applied_at: when an event was last seen to be applied, or when the evaluator began to look; None while Redis,
             which holds the events, is unavailable.
         applying: whether events were applied since the last look.
+        refused_signatures: deliveries with a wrong signature within the last minute.
+        accepted_since_refusal: whether a delivery was accepted after the newest of these, as far as that was seen.
         skewed_at: when the upstream's clock was last seen to be off; None where it never was.
         skew_seconds: how far it was ahead of ours then.
         agreed_at: when it agreed with ours after that, as far as that was noted.
@@ -142,6 +147,8 @@ class AlertFacts:
     waiting_since: datetime | None = None
     applied_at: datetime | None = None
     applying: bool = False
+    refused_signatures: int = 0
+    accepted_since_refusal: bool = False
     skewed_at: datetime | None = None
     skew_seconds: float | None = None
     agreed_at: datetime | None = None
@@ -238,6 +245,8 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
         yield AlertCause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
         yield AlertCause(API_REJECTED), {"status": facts.refused_status}
+    if _signatures_are_refused(facts):
+        yield AlertCause(SIGNATURES_REFUSED), {"within_a_minute": facts.refused_signatures}
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
         yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
     yield from _worker_causes(facts, limits)
@@ -263,6 +272,13 @@ def _inbox_is_stalled(facts: AlertFacts, limits: AlertLimits) -> bool:
         return is_open
     waited = facts.waiting_since is not None and facts.now - facts.waiting_since >= limits.stalled
     return waited and not facts.applying and (is_open or facts.now - facts.applied_at >= limits.stalled)
+
+
+def _signatures_are_refused(facts: AlertFacts) -> bool:
+    """Deliveries keep coming with wrong signatures; once said, only a delivery that is accepted takes it back."""
+    if facts.refused_signatures >= TOO_MANY_REFUSED_SIGNATURES:
+        return True
+    return AlertCause(SIGNATURES_REFUSED) in facts.open and not facts.accepted_since_refusal
 
 
 def _webhooks_are_missing(facts: AlertFacts) -> bool:

@@ -115,3 +115,46 @@ def test_outage_of_redis_is_no_stall_and_ends_none() -> None:
     assert here.look(59, worker=here.now, inbox=waiting(135)) == []
     assert here.look(1, worker=here.now, inbox=waiting(136)) == ["inbox_stalled"]
     assert here.look(5, worker=here.now, inbox=None) == ["inbox_stalled"]
+
+
+def signatures(refused: float, accepted: float = 0) -> InboxLiveness:
+    return InboxLiveness(None, 0, refused, accepted)
+
+
+def test_ten_wrong_signatures_within_a_minute_alert_until_one_is_right() -> None:
+    here = Evaluator()
+
+    def look(seconds: float, refused: float, accepted: float = 0) -> list[str]:
+        return here.look(seconds, worker=here.now + timedelta(seconds=seconds), inbox=signatures(refused, accepted))
+
+    # Those of before the first look are of any time.
+    assert look(0, 500) == []
+    assert look(50, 509) == []
+    assert look(5, 510) == ["signatures_refused"]
+    assert look(600, 510) == ["signatures_refused"]
+    assert look(5, 511, accepted=3) == ["signatures_refused"]
+    assert look(5, 511, accepted=4) == []
+
+
+def test_nine_wrong_signatures_a_minute_are_no_alert() -> None:
+    here = Evaluator()
+    for minute in range(5):
+        assert here.look(61, worker=here.now + MINUTE, inbox=signatures(9 * minute)) == []
+
+
+def test_wrong_signatures_alert_though_others_are_accepted() -> None:
+    here = Evaluator()
+    here.look(0, worker=NOW, inbox=signatures(0))
+    assert here.look(5, worker=here.now, inbox=signatures(10, accepted=5)) == ["signatures_refused"]
+    assert here.look(5, worker=here.now, inbox=signatures(20, accepted=9)) == ["signatures_refused"]
+
+
+def test_refused_signatures_outlast_a_restart_of_the_clock_and_of_redis() -> None:
+    here = Evaluator()
+    here.look(0, worker=NOW, inbox=signatures(0))
+    here.look(5, worker=here.now, inbox=signatures(10))
+    here.signs.reset()
+    assert here.look(5, worker=here.now, inbox=signatures(10)) == ["signatures_refused"]
+    assert here.look(5, worker=here.now, inbox=None) == ["signatures_refused"]
+    assert here.look(5, worker=here.now, inbox=signatures(0)) == ["signatures_refused"]
+    assert here.look(5, worker=here.now, inbox=signatures(0, accepted=1)) == []

@@ -26,9 +26,6 @@ from service.web.response_headers import add_security_headers
 from service.web.webhook import WebhookEndpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from wsgiref.types import StartResponse, WSGIEnvironment
-
     from service.config import Settings
 
 # With the slash that some people end a URL with, too.
@@ -38,27 +35,11 @@ WEBHOOK_PATHS = ("/webhooks/headshotpro", "/webhooks/headshotpro/")
 DELIVERY_TIMEOUT_SECONDS = 2
 
 
-class _MirrorFlask(Flask):
-    """Flask with the endpoint in front of it.
-
-    Attributes:
-        webhook_endpoint: answers what is asked of its path.
-    """
-
-    webhook_endpoint: WebhookEndpoint
-
-    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request as WSGI has it (PEP 3333)."""
-        if environ["PATH_INFO"] in WEBHOOK_PATHS:
-            return self.webhook_endpoint(environ, start_response)
-        return super().wsgi_app(environ, start_response)
-
-
 def build(settings: Settings | None = None) -> Flask:
     """See `service.web.create_app`."""
     settings = settings or config.load(REQUIRED_SETTINGS)
     log.configure(settings)
-    app = _MirrorFlask("service.web")
+    app = Flask("service.web")
     # A method that nobody documents is a 405, also OPTIONS, which Flask would answer by itself; HEAD excepted.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # A path with two slashes is a 404: Werkzeug would redirect to the Host that the request names, over plain HTTP.
@@ -67,13 +48,15 @@ def build(settings: Settings | None = None) -> Flask:
     # One that hangs keeps its connection until it answers: there are a few more than one for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DELIVERY_TIMEOUT_SECONDS)
     waking = WakeFlag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
-    keeper = DeliveryStore(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
+    delivery_store = DeliveryStore(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
     counters = Counters(client)
-    app.webhook_endpoint = WebhookEndpoint(keeper, StaleModels(client), JobQueue(client), settings, counters)
+    webhooks = WebhookEndpoint(delivery_store, StaleModels(client), JobQueue(client), settings, counters)
     health = HealthEndpoint(client, engine, settings.inbox_limit, webhooks_open=bool(settings.webhook_secrets))
     budget = RequestBudget(client, settings.rate_budget, settings.detail_budget)
     auth = ApiKeyAuth(ApiKeys(settings.api_keys), FailedKeyCounter(client), counters)
     metrics = MetricsEndpoint(client, engine, auth, budget, settings.inbox_limit)
+    for path in WEBHOOK_PATHS:
+        app.post(path)(webhooks.receive)
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
     app.get("/metrics")(metrics.scrape)

@@ -31,6 +31,7 @@ from service.storage.idempotency import IdempotencyKey
 from service.upstream.fields import is_valid_model_id
 from service.upstream.json_text import REPLACEMENT
 from service.web.errors import JSON_CONTENT_TYPE
+from service.web.request_body import check_body_headers, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -121,7 +122,8 @@ class ModelViews:
     def create(self) -> Response:
         """Make a model; with an `Idempotency-Key`, once."""
         writer = self._require_writer()
-        wanted = parameters.create_model_body(_read_body())
+        check_body_headers(request, MAX_BODY_BYTES)
+        wanted = parameters.create_model_body(read_body(request, MAX_BODY_BYTES))
         key = request.headers.get("Idempotency-Key")
         if key is None:
             return _relayed(writer.create(wanted))
@@ -158,19 +160,6 @@ def _caller_digest() -> str:
     """Digest of the caller's API key, which was let in: it tells callers apart without keeping their keys."""
     _, _, token = request.headers["Authorization"].partition(" ")
     return hashlib.sha256(token.strip().encode("latin-1", "replace")).hexdigest()
-
-
-def _read_body() -> bytes:
-    """The raw body, when it is of a fair size and may be JSON; a larger one is not even read."""
-    too_large = ApiError(413, "PAYLOAD_TOO_LARGE", f"a body has {MAX_BODY_BYTES} bytes at most")
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise too_large
-    body = request.stream.read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
-        raise too_large
-    if request.mimetype and request.mimetype != "application/json" and not request.mimetype.endswith("+json"):
-        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be application/json")
-    return body
 
 
 def _page(

@@ -1,7 +1,7 @@
 """gunicorn's gevent worker, made fair to its clients: every wait for one has an end, and so has its shutdown.
 
 gunicorn's own worker serves a client that never pauses until it kills itself, and waits without end for a body, or for
-a client that does not read. When it has to end it closes its listening socket at once, which resets whoever waits in
+a client that does not read. When it has to end it closes its listening socket at once, which resets whatever waits in
 the queue, and then waits for idle connections until its time is over.
 
 Why: `docs/decisions/0002-the-web-server.md`.
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 from gevent.pool import Pool
+from gevent.select import select
 from gevent.server import StreamServer
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.errors import ApiError
 from service.web.bodies import MAX_SKIPPED_BYTES, BodyBudget, BodyReader
-from service.web.connection import Connection, TurnQueue
-from service.web.listen_backlog import drop_new_handshakes
+from service.web.connection import YIELD_SECONDS, Connection, TurnQueue
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -41,8 +41,8 @@ SPARE_CONNECTIONS = 64
 # The kernel buffers this for a client that does not read; by default it would buffer up to 4 MB.
 SEND_BUFFER_BYTES = 128 * 1024
 
-# How long handshakes that are under way may take when the process is asked to end.
-HANDSHAKE_DRAIN_SECONDS = 0.2
+# A worker that stops accepts for this long at most: a flood may keep the listen queue from ever being empty.
+ACCEPT_DRAIN_SECONDS = 1.0
 # So long a connection that is kept may bring one more request; then it is closed. A proxy that has one open uses it
 # often or hardly ever: the answer to that request ends it without a race between a request and the end.
 LAST_REQUEST_TIMEOUT_SECONDS = 2.0
@@ -146,12 +146,15 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
         return server
 
     def _close_listeners(self, servers: list[StreamServer]) -> None:
-        """Close them when nobody waits in their queues."""
-        for listener in self.sockets:
-            drop_new_handshakes(listener)
-        deadline = monotonic() + HANDSHAKE_DRAIN_SECONDS
-        while monotonic() < deadline:
-            self._sleep_and_measure_lag()
+        """Accept until the listen queues are empty, then close: the kernel resets whatever waits in a closed queue.
+
+        A connection that comes between the last look and the close is reset. Its client has to repeat its request.
+        """
+        for server in servers:
+            server.max_accept = MAX_ACCEPTS_PER_TURN
+        deadline = monotonic() + ACCEPT_DRAIN_SECONDS
+        while monotonic() < deadline and select(self.sockets, [], [], 0)[0]:
+            gevent.sleep(YIELD_SECONDS)
         for server in servers:
             server.close()
 

@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 import time
+import warnings
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +113,9 @@ def test_a_deploy_under_load_loses_and_fails_no_delivery(deployment: Deployment)
             load.assert_goes_on()
             deployment.restart(name)
         load.assert_goes_on()
+    if load.resets:
+        # A connection that comes between the last look at a listen queue and its close is reset.
+        warnings.warn(f"{load.resets} of {load.answers.total()} deliveries were reset and sent again", stacklevel=1)
     assert set(load.answers) == {202}, load.answers
     deployment.assert_each_once(load)
 

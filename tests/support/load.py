@@ -34,10 +34,13 @@ class RefusedDelivery(NamedTuple):
 class DeliveryLoad:
     """Deliveries without a pause, each to one web process; where its connection is refused, to the next one.
 
+    A delivery whose connection is reset is sent once more, as nginx does by `proxy_next_upstream` (deploy/nginx.conf).
+
     Attributes:
         accepted: ids of the events that were answered 202.
         refused: deliveries that were answered otherwise.
         answers: how many deliveries ended how: a status, or the name of an error.
+        resets: how many connections were reset.
         secret: what deliveries are signed with from now on.
     """
 
@@ -45,6 +48,7 @@ class DeliveryLoad:
         self.accepted: list[str] = []
         self.refused: list[RefusedDelivery] = []
         self.answers: Counter[int | str] = Counter()
+        self.resets = 0
         self.secret = secret
         self._urls = urls
         self._enough = threading.Event()
@@ -102,13 +106,26 @@ class DeliveryLoad:
 
     def _send(self, http: urllib3.PoolManager, body: bytes, headers: dict[str, str]) -> tuple[int | str, str]:
         first = next(self._numbers)
-        for number in range(len(self._urls)):
-            url = self._urls[(first + number) % len(self._urls)] + WEBHOOK_PATH
+        urls = [self._urls[(first + number) % len(self._urls)] + WEBHOOK_PATH for number in range(len(self._urls))]
+        may_repeat = True
+        while urls:
+            url = urls.pop(0)
             try:
                 answer = http.request("POST", url, body=body, headers=headers)
             except urllib3.exceptions.NewConnectionError:
                 continue
             except urllib3.exceptions.HTTPError as error:
+                if may_repeat and was_reset(error):
+                    with self._lock:
+                        self.resets += 1
+                    may_repeat = False
+                    urls.append(url)
+                    continue
                 return type(error).__name__, ""
             return answer.status, answer.json().get("event", "")
         return "nobody listens", ""
+
+
+def was_reset(error: urllib3.exceptions.HTTPError) -> bool:
+    """Whether a request failed because the server's kernel reset its connection."""
+    return any(isinstance(reason, (ConnectionResetError, BrokenPipeError)) for reason in error.args)

@@ -28,7 +28,7 @@ AGE = timedelta(hours=6)
 
 EMPTY = """
     truncate headshotpro.models, headshotpro.model_clocks, headshotpro.model_changes, headshotpro.webhook_events,
-        headshotpro.wishes, headshotpro.event_spool
+        headshotpro.refetch_requests, headshotpro.event_spool
 """
 FILL = (
     """

@@ -79,7 +79,9 @@ class BenchSetup:
             # Counts of sessions that have ended are complete.
             started.stop()
         self.costs[WORKER] = meter.cost, len(self._bodies)
-        self.asked = rows(self._postgres.url, "select count(*) as number from headshotpro.wishes")[0]["number"]
+        self.asked = rows(self._postgres.url, "select count(*) as number from headshotpro.refetch_requests")[0][
+            "number"
+        ]
         return rate
 
     def floor(self) -> float:

@@ -157,7 +157,7 @@ FIELDS = (
     Field("is_development", "isDevelopment", CORE, Kind.FLAG, "True for a model of the vendor's test mode"),
     Field(
         "photo_count", "photoCount", DETAIL, Kind.COUNT,
-        "How many photos it has; null: not read yet (only a single GET tells)",
+        "How many photos it has; null: not read yet (only a single GET shows it)",
     ),
     Field(
         "favorite_photo_id", "favoritePhotoId", DETAIL, Kind.ID,
@@ -167,12 +167,12 @@ FIELDS = (
     Field("finished_at", "finishedAt", CORE, Kind.TIME, "When its headshots were ready, by the vendor"),
     Field(
         "trigger", "trigger", INVITATION, Kind.WORD,
-        "The chosen gender, `male` or `female`; only webhooks tell it",
+        "The chosen gender, `male` or `female`; only webhooks carry it",
         Personal.TRAIT,
     ),
     Field(
         "invite_expires_at", "inviteExpiresAt", INVITATION, Kind.TIME,
-        "When the person's invitation expires; only webhooks tell it",
+        "When the person's invitation expires; only webhooks carry it",
     ),
     Field(
         "organization_id", "organizationId", INVITATION, Kind.ID,

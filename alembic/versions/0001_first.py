@@ -33,15 +33,15 @@ def upgrade() -> None:
     _held_suspects()
     _set_aside()
     _organization()
-    _wishes()
+    _refetch_requests()
     _alerts()
-    _alert_watch()
-    _notices()
+    _alert_evaluator()
+    _notifications()
     _receivers()
-    _notice_deliveries()
+    _notification_deliveries()
     _idempotency_keys()
     _processes()
-    op.execute("INSERT INTO headshotpro.alert_watch (id) VALUES (1)")
+    op.execute("INSERT INTO headshotpro.alert_evaluator (id) VALUES (1)")
     for name, (query, comment, columns) in VIEWS.items():
         op.execute(f"CREATE VIEW headshotpro.{name} AS {query}")
         op.execute(f"COMMENT ON VIEW headshotpro.{name} IS {_quoted(comment)}")
@@ -99,13 +99,13 @@ def _models() -> None:
         _text("team_name", "The team's name"),
         sa.Column("is_development", sa.Boolean, comment="True for a model of the vendor's test mode"),
         sa.Column(
-            "photo_count", sa.Integer, comment="How many photos it has; null: not read yet (only a single GET tells)"
+            "photo_count", sa.Integer, comment="How many photos it has; null: not read yet (only a single GET shows it)"
         ),
         _text("favorite_photo_id", "The photo that the person chose; null: none, or not read yet"),
         _time("created_at", "When the model was created, by the vendor"),
         _time("finished_at", "When its headshots were ready, by the vendor"),
-        _text("trigger", "The chosen gender, `male` or `female`; only webhooks tell it"),
-        _time("invite_expires_at", "When the person's invitation expires; only webhooks tell it"),
+        _text("trigger", "The chosen gender, `male` or `female`; only webhooks carry it"),
+        _time("invite_expires_at", "When the person's invitation expires; only webhooks carry it"),
         _text("organization_id", "The organization's id as webhooks name it"),
         _time(
             "deleted_at",
@@ -118,9 +118,6 @@ def _models() -> None:
         comment="One row for each model ever seen; a deleted one stays, with status `deleted` and deleted_at set",
         postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_insert_scale_factor": "0.01"},
     )
-    _index("models_status_created_at_idx", "models", "status", "created_at")
-    _index("models_created_at_idx", "models", "created_at")
-    _index("models_team_id_idx", "models", "team_id")
     _index("models_page_idx", "models", "created_at", "id", include=("status",))
     _index("models_status_page_idx", "models", "status", "created_at", "id")
     _index("models_team_page_idx", "models", "team_id", "created_at", "id", include=("status",))
@@ -156,27 +153,29 @@ def _model_clocks() -> None:
         _text("model_id", "The model", primary_key=True),
         _time("core_at", "Upstream time as of which status, title, finished, uid, created, development are known"),
         _time("invitation_at", "Upstream time as of which trigger, invite expiry and organization are known"),
-        _time("profile_at", "Upstream time as of which email and team are known: the newest API answer that showed it"),
+        _time(
+            "profile_at", "Upstream time as of which email and team are known: the newest API response that showed it"
+        ),
         _time("detail_at", "Upstream time as of which photo count and favourite are known"),
         _time("alive_at", "Upstream time of the newest single GET that showed it alive"),
-        _time("gone_from", "Upstream time of the oldest evidence that it is gone"),
-        _time("gone_at", "Upstream time of the newest evidence that it is gone"),
-        _time("deleted_said", "The newest deletion time that the vendor itself named"),
-        _time("until", "Newest upper end of an interval observation: what lies before it may be disputed"),
-        _text("core_status", "The core's own status where the visible one differs (a tombstone hides it)"),
+        _time("deletion_evidence_from", "Upstream time of the oldest evidence that it is deleted"),
+        _time("deletion_evidence_at", "Upstream time of the newest evidence that it is deleted"),
+        _time("deleted_at_upstream", "The newest deletion time that the vendor named"),
+        _time("observed_until", "Newest upper end of an observation's interval; what is older may be disputed"),
+        _text("core_status", "Status of the core where models.status differs: a tombstone hides it"),
         sa.Column(
             "exceptions",
             postgresql.JSONB,
             comment="Fields not known as of their group's time: name to [time in µs, rank], or null where never known",
         ),
-        _time("shown_at", "Upstream time of the newest list page that told what shown_mark stands for"),
+        _time("shown_at", "Upstream time of the newest list page that showed it; shown_digest is of that page"),
         sa.Column(
-            "shown_mark",
+            "shown_digest",
             sa.BigInteger,
-            comment="Digest of what that page told; where core_at and profile_at are still shown_at, it is what is known",
+            comment="Digest of what that page showed; while core_at and profile_at equal shown_at, it is what is known",
         ),
         schema=SCHEMA,
-        comment="The times as of which each model is known, apart from what people read; one narrow row a model",
+        comment="The clocks of each model: times as of which its fields are known; one narrow row for each model",
         postgresql_with={"fillfactor": "60"},
     )
     _index("model_clocks_detail_at_idx", "model_clocks", "detail_at")
@@ -185,18 +184,18 @@ def _model_clocks() -> None:
 def _model_changes() -> None:
     op.create_table(
         "model_changes",
-        _number("id", "Given out in commit order: a reader who polls for greater ids misses none"),
+        _number("id", "Assigned in commit order: a reader that polls for greater ids misses none"),
         _text("model_id", "The model that changed", nullable=False),
         _text("from_status", "Status before; null in a model's first row and where the status did not change"),
         _text("to_status", "Status after; null where it did not change"),
-        sa.Column("changed", postgresql.JSONB, nullable=False, comment="Each changed column, to [old, new]"),
+        sa.Column("changed", postgresql.JSONB, nullable=False, comment="Each changed column: its name to [old, new]"),
         _text("source", "webhook, pull, refetch, api or erase", nullable=False),
-        _text("event_id", "The webhook event that told it"),
-        sa.Column("pull_id", sa.BigInteger, comment="The pull that told it"),
+        _text("event_id", "The webhook event that reported it"),
+        sa.Column("pull_id", sa.BigInteger, comment="The pull that found it"),
         _time("observed_at", "Upstream time as of which it is true", nullable=False),
         _time("recorded_at", "Our time of the write", nullable=False),
         schema=SCHEMA,
-        comment="Append-only: a row for each change of a model, written in the change's own transaction",
+        comment="The change feed: one row for each change of a model, written in the change's own transaction; append-only",
     )
     _index("model_changes_model_id_id_idx", "model_changes", "model_id", "id")
     _index("model_changes_recorded_at_idx", "model_changes", "recorded_at")
@@ -232,26 +231,30 @@ def _webhook_events() -> None:
     op.create_table(
         "webhook_events",
         _text("id", "The event's id; `sha256:` and a digest where the vendor sent none", primary_key=True),
-        _text("event", "What happened, in the vendor's words, such as model.deleted", nullable=False),
-        _text("model_id", "The model it concerns; null where it concerns none"),
+        _text("event", "The vendor's name of what happened, such as model.deleted", nullable=False),
+        _text("model_id", "The model it is about; null where it is about none"),
         _text(
             "status",
-            "applied, stale (older than what was known), ignored (no model) or dead (could not be applied)",
+            "applied, stale (older than what was known), ignored (about no model) or dead (could not be applied)",
             nullable=False,
         ),
         _text("error", "Why it is dead"),
         sa.Column("payload", postgresql.JSONB, comment="The body as it was sent, without login links"),
-        _time("created_at", "When it happened, by the vendor; null where it did not say"),
-        _time("received_at", "When the endpoint took it", nullable=False),
-        _time("signed_at", "The signed timestamp of its first delivery: it did not happen later"),
+        _time("created_at", "When it happened, by the vendor; null where the body has no time"),
+        _time("received_at", "When the webhook endpoint received it", nullable=False),
+        _time("signed_at", "Signed timestamp of its first delivery: it did not happen later"),
         _time("processed_at", "When it was applied", nullable=False),
         sa.Column(
-            "deliveries", sa.Integer, nullable=False, server_default=sa.text("1"), comment="How often it was delivered"
+            "deliveries",
+            sa.Integer,
+            nullable=False,
+            server_default=sa.text("1"),
+            comment="How many times it was delivered",
         ),
         sa.Column(
             "delivery_ids",
             postgresql.ARRAY(sa.Text),
-            comment="The endpoint's ids of its first deliveries: one read twice counts once",
+            comment="Our ids of its first deliveries, so that one that is read twice counts once",
         ),
         schema=SCHEMA,
         comment="One row for each webhook event that was processed",
@@ -267,11 +270,11 @@ def _event_spool() -> None:
         _number("id", "Order of arrival"),
         sa.Column("body", postgresql.BYTEA, nullable=False, comment="The delivery's body, without login links"),
         sa.Column("signed_at", sa.BigInteger, nullable=False, comment="Its signed timestamp, Unix seconds"),
-        _time("received_at", "When the endpoint took it", nullable=False),
-        _text("delivery_id", "The endpoint's id of it: Redis may hold it too"),
-        _text("event_id", "The id of its event; null where an older web process took it: it is found in the body then"),
+        _time("received_at", "When the webhook endpoint received it", nullable=False),
+        _text("delivery_id", "Our id of the delivery: Redis may hold it too"),
+        _text("event_id", "The event's id; null where it has to be read from the body"),
         schema=SCHEMA,
-        comment="Deliveries taken while Redis could not take them",
+        comment="The spool: deliveries that wait in Postgres because Redis could not take them",
     )
 
 
@@ -285,12 +288,12 @@ def _pulls() -> None:
         _time("finished_at", "When it ended; null while it runs"),
         _count("requests", "Upstream requests it took, deletion checks included"),
         _count("pages", "Pages it read"),
-        _count("models_seen", "Models it met"),
-        _count("inserted", "Models it was the first to see"),
+        _count("models_seen", "Models it read"),
+        _count("inserted", "Models that were unknown before it"),
         _count("changed", "Models it changed"),
         _count("tombstoned", "Models it found deleted"),
-        _count("missed_webhooks", "Changes it found whose webhook had not come five minutes later"),
-        _count("set_aside", "Records and fields that it could not read; table set_aside lists them"),
+        _count("missed_webhooks", "Changes it found whose webhook had not arrived within five minutes"),
+        _count("set_aside", "Records and fields it could not read; table set_aside lists them"),
         sa.Column(
             "postponed",
             postgresql.ARRAY(sa.Text),
@@ -299,10 +302,10 @@ def _pulls() -> None:
             comment="Suspects whose GET failed three times: the next full pull decides about them",
         ),
         _text("error", "Why it failed or is held"),
-        _time("began_at", "Upstream time of its first page: what was read since is no older than what it shows"),
-        _time("webhooks_checked_at", "When missed_webhooks was counted, five minutes or more after its end"),
+        _time("upstream_started_at", "Upstream time of its first page; all that it read is at least as new"),
+        _time("webhooks_checked_at", "When missed_webhooks was counted, at least five minutes after its end"),
         schema=SCHEMA,
-        comment="One row for each reading of the vendor's list",
+        comment="One row for each pull: one reading of the vendor's list",
     )
     _index("pulls_kind_started_at_idx", "pulls", "kind", "started_at")
     _index("pulls_complete_idx", "pulls", "finished_at", where="kind = 'full' AND status = 'complete'")
@@ -320,12 +323,17 @@ def _pull_checkpoints() -> None:
             primary_key=True,
             comment="The running pull",
         ),
-        _text("kind", "One row for each kind: at most one pull of a kind runs", nullable=False, unique=True),
+        _text(
+            "kind",
+            "full or hot; one row for each kind, as at most one pull of a kind runs",
+            nullable=False,
+            unique=True,
+        ),
         _text("holder", "The process that has the lease", nullable=False),
-        _time("leased_until", "When the lease ends unless a page renews it", nullable=False),
-        sa.Column("state", postgresql.JSONB, nullable=False, comment="Where the walk stands"),
+        _time("leased_until", "When the lease ends; each page renews it", nullable=False),
+        sa.Column("state", postgresql.JSONB, nullable=False, comment="What the walk has read so far"),
         schema=SCHEMA,
-        comment="Where each running pull stands, and who runs it",
+        comment="How far each running pull is, and the process that runs it",
     )
 
 
@@ -340,7 +348,7 @@ def _held_suspects() -> None:
             comment="The pull that was held because of it",
         ),
         _text("model_id", "A live model that the pull did not show", primary_key=True),
-        _time("left_alone_until", "Until then no pull decides it; null while a person has not decided about the pull"),
+        _time("kept_until", "Until then no pull deletes it; null while no person has decided about the pull"),
         schema=SCHEMA,
         comment="Suspects that a person decides about, with `pulls release` or `pulls reject`",
     )
@@ -351,7 +359,7 @@ def _set_aside() -> None:
     op.create_table(
         "set_aside",
         _number("id", "Order in which they were found"),
-        _time("found_at", "When it was found first", nullable=False),
+        _time("found_at", "When it was first found", nullable=False),
         sa.Column("pull_id", sa.BigInteger, comment="The pull that found it; null for a GET or event"),
         _text("model_id", "The model it is about; null where the id is unreadable"),
         sa.Column(
@@ -362,7 +370,7 @@ def _set_aside() -> None:
         ),
         _text("reason", "Why they could not be used; it holds no values", nullable=False),
         _time("resolved_at", "When a complete pull read the model again; null while it is open"),
-        sa.Column("last_pull_id", sa.BigInteger, comment="The newest pull that met it"),
+        sa.Column("last_pull_id", sa.BigInteger, comment="The newest pull that found it again"),
         schema=SCHEMA,
         comment="What a pull, GET or event could not use; one open row for each model, fields and reason",
     )
@@ -382,51 +390,55 @@ def _organization() -> None:
         "organization",
         _text("uid", "The uid that the vendor gives the API key's organization", primary_key=True),
         _text("name", "Its name"),
-        _time("recorded_at", "When it was first seen", nullable=False),
+        _time("recorded_at", "When it was first recorded", nullable=False),
         schema=SCHEMA,
-        comment="The organization that this database mirrors: one row; a key of another one holds every pull",
+        comment="The organization that this database mirrors: one row; an API key of another one holds every pull",
     )
 
 
-def _wishes() -> None:
+def _refetch_requests() -> None:
     op.create_table(
-        "wishes",
+        "refetch_requests",
         _text("model_id", "The model to be read by a single GET", primary_key=True),
-        _time("after", "Only a GET sent after this upstream time answers; null: any GET does"),
-        _text("reason", "Why it was asked first: profile, details, dispute, stale_delivery", nullable=False),
-        _time("due_at", "Our time from which it may be asked", nullable=False),
-        _time("missing_at", "Upstream time of a 404 that a full pull has still to confirm"),
+        _time("after", "The GET must be sent after this upstream time; null: any GET will do"),
+        _text(
+            "reason", "Why it was first requested, such as profile, details, dispute or stale_delivery", nullable=False
+        ),
+        _time("due_at", "Our time from which it may be sent", nullable=False),
+        _time("missing_at", "Upstream time of a 404 that a full pull has yet to confirm"),
         sa.Column(
             "attempts",
             sa.SmallInteger,
             nullable=False,
             server_default=sa.text("0"),
-            comment="GETs that did not answer it",
+            comment="GETs that were sent and did not settle it",
         ),
-        sa.Column("pull_id", sa.BigInteger, comment="The pull that asked it, if one did"),
+        sa.Column("pull_id", sa.BigInteger, comment="The pull that requested it; null where none did"),
         schema=SCHEMA,
-        comment="Questions that only a single GET answers; a row goes when it is answered",
+        comment="Models that a single GET has to read; a row is deleted when its GET has come back",
     )
-    _index("wishes_due_at_idx", "wishes", "due_at")
+    _index("refetch_requests_due_at_idx", "refetch_requests", "due_at")
 
 
 def _alerts() -> None:
     op.create_table(
         "alerts",
         _number("id", "Number of the alert"),
-        _text(
-            "kind",
-            "model_failed, model_stuck, pull_stale, webhooks_missing, events_dead, tombstones_held or api_rejected",
-            nullable=False,
-        ),
+        _text("kind", "The condition, such as model_failed, pull_stale or worker_missing", nullable=False),
         _text("model_id", "The model it is about; null where it is about the mirror"),
-        _time("opened_at", "When its cause was seen", nullable=False),
-        _time("resolved_at", "When its cause ended; null while it is open"),
-        _time("acknowledged_at", "When a person took note"),
-        sa.Column("detail", postgresql.JSONB, nullable=False, server_default=sa.text("'{}'"), comment="What was seen"),
-        _time("last_notice_at", "When a notice of it, or a reminder, was last handed out"),
+        _time("opened_at", "When the condition was found", nullable=False),
+        _time("resolved_at", "When the condition had ended; null while it is open"),
+        _time("acknowledged_at", "When a person acknowledged it: no reminder of it is sent after that"),
+        sa.Column(
+            "detail",
+            postgresql.JSONB,
+            nullable=False,
+            server_default=sa.text("'{}'"),
+            comment="What was found when it opened",
+        ),
+        _time("last_notified_at", "When a notification of it, or a reminder, was last given to the receivers"),
         schema=SCHEMA,
-        comment="What people are woken by; at most one open row for each kind and model",
+        comment="Conditions that need a person; at most one open row for each kind and model",
     )
     _index(
         "alerts_open_idx", "alerts", "kind", sa.text("coalesce(model_id, '')"), unique=True, where="resolved_at IS NULL"
@@ -434,102 +446,108 @@ def _alerts() -> None:
     _index("alerts_opened_at_idx", "alerts", "opened_at")
 
 
-def _alert_watch() -> None:
+def _alert_evaluator() -> None:
     op.create_table(
-        "alert_watch",
+        "alert_evaluator",
         sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False, comment="1: there is one row"),
-        _time("looking_since", "Since when the mirror looks at the vendor; what happened before is the past"),
-        _time("past_until", "End of the first complete full pull: whatever it did not show is news"),
-        _time("past_summed_at", "When the one notice about the past was written"),
-        _time("key_refused_at", "When the vendor last refused the API key"),
-        sa.Column("key_refused_status", sa.SmallInteger, comment="With which HTTP status"),
-        _time("key_accepted_at", "When the vendor took the key again"),
+        _time("observing_since", "Since when the mirror observes the upstream; older conditions open no alert"),
+        _time("first_pull_finished_at", "End of the first complete full pull: what it did not show happened after it"),
+        _time("first_summary_at", "When the one summary of older conditions was written"),
+        _time("key_refused_at", "When the upstream last refused the API key"),
+        sa.Column("key_refused_status", sa.SmallInteger, comment="HTTP status of that refusal"),
+        _time("key_accepted_at", "When the upstream accepted the API key again"),
         _time("clock_skewed_at", "When a response of the upstream last had a Date that was not believed"),
-        sa.Column("clock_skew_seconds", sa.Float, comment="How far it was ahead of our clock then; negative: behind"),
+        sa.Column(
+            "clock_skew_seconds", sa.Float, comment="Seconds by which it was ahead of our clock then; negative: behind"
+        ),
         _time("clock_agreed_at", "When the upstream's clock agreed with ours again"),
         schema=SCHEMA,
-        comment="What the watch for alerts remembers; one row",
+        comment="State of the alert evaluator: one row",
     )
 
 
-def _notices() -> None:
+def _notifications() -> None:
     op.create_table(
-        "notices",
-        _number("id", "Order in which they were made"),
-        _text("what", "opened, resolved, reminder or past (what was failed before the mirror looked)", nullable=False),
+        "notifications",
+        _number("id", "Order in which they were written"),
+        _text(
+            "reason",
+            "opened, resolved, reminder or first_summary (conditions older than the mirror's first observation)",
+            nullable=False,
+        ),
         sa.Column(
             "alert_id",
             sa.BigInteger,
             sa.ForeignKey("headshotpro.alerts.id", ondelete="CASCADE"),
-            comment="The alert; null: the past",
+            comment="The alert; null for the first summary",
         ),
-        _time("made_at", "When it was written, in the transaction of what it tells", nullable=False),
-        _time("released_at", "When it was handed out to the receivers, together with all others of its time"),
-        sa.Column("detail", postgresql.JSONB, comment="Of the past: counts and the first ids"),
+        _time("created_at", "When it was written, in the transaction of the change it reports", nullable=False),
+        _time("released_at", "When it was given to the receivers, with all others that waited; null until then"),
+        sa.Column("detail", postgresql.JSONB, comment="Of the first summary: counts and the first ids"),
         schema=SCHEMA,
-        comment="What people have to be told; ids alone, never names",
+        comment="Messages about alerts; ids alone, never names",
     )
-    _index("notices_waiting_idx", "notices", "made_at", where="released_at IS NULL")
-    _index("notices_alert_id_idx", "notices", "alert_id")
+    _index("notifications_waiting_idx", "notifications", "created_at", where="released_at IS NULL")
+    _index("notifications_alert_id_idx", "notifications", "alert_id")
 
 
 def _receivers() -> None:
     op.create_table(
         "receivers",
-        _text("digest", "A digest of its URL in ALERT_URLS, which holds secrets and is never stored", primary_key=True),
-        sa.Column("is_set", sa.Boolean, nullable=False, comment="Whether ALERT_URLS names it now"),
-        _time("retry_at", "When it may be tried next; a process that has it in hand sets it ahead", nullable=False),
-        _count("failures", "How often in a row it took nothing"),
-        _text("error", "What came back last, where it took nothing"),
+        _text("digest", "Digest of its URL in ALERT_URLS; the URL holds secrets and is not stored", primary_key=True),
+        sa.Column("is_configured", sa.Boolean, nullable=False, comment="Whether ALERT_URLS names it now"),
+        _time("retry_at", "When it may be tried next; later while a process sends to it", nullable=False),
+        _count("failures", "Attempts that failed since the last one that succeeded"),
+        _text("error", "Why the last attempt failed; null where it succeeded"),
         schema=SCHEMA,
-        comment="Who is told of alerts",
+        comment="Where notifications are sent: one row for each URL of ALERT_URLS",
     )
 
 
-def _notice_deliveries() -> None:
+def _notification_deliveries() -> None:
     op.create_table(
-        "notice_deliveries",
+        "notification_deliveries",
         sa.Column(
             "receiver",
             sa.Text,
             sa.ForeignKey("headshotpro.receivers.digest", ondelete="CASCADE"),
             primary_key=True,
-            comment="Who is told",
+            comment="The receiver's digest",
         ),
         sa.Column(
-            "notice_id",
+            "notification_id",
             sa.BigInteger,
-            sa.ForeignKey("headshotpro.notices.id", ondelete="CASCADE"),
+            sa.ForeignKey("headshotpro.notifications.id", ondelete="CASCADE"),
             primary_key=True,
-            comment="Of what",
+            comment="The notification",
         ),
-        _time("sent_at", "When the receiver took it; null: it is still to be sent"),
+        _time("sent_at", "When the receiver took it; null while it is still to be sent"),
         schema=SCHEMA,
-        comment="The outbox: each notice for each receiver",
+        comment="The outbox: one row for each notification and receiver",
     )
-    _index("notice_deliveries_unsent_idx", "notice_deliveries", "receiver", where="sent_at IS NULL")
-    _index("notice_deliveries_notice_id_idx", "notice_deliveries", "notice_id")
+    _index("notification_deliveries_unsent_idx", "notification_deliveries", "receiver", where="sent_at IS NULL")
+    _index("notification_deliveries_notification_id_idx", "notification_deliveries", "notification_id")
 
 
 def _idempotency_keys() -> None:
     op.create_table(
         "idempotency_keys",
-        _text("scope", "SHA-256 of the API key of ours that the caller has, in hex", primary_key=True),
-        _text("key", "The caller's Idempotency-Key", primary_key=True),
-        _text("fingerprint", "SHA-256 of what was asked for, in hex", nullable=False),
-        _text("holder", "The request that works on it, or did last", nullable=False),
-        _time("claimed_at", "When the key first came", nullable=False),
-        _time("leased_until", "Until then nobody else may work on it", nullable=False),
+        _text("scope", "SHA-256 of the client's key in MIRROR_API_KEYS, in hex", primary_key=True),
+        _text("key", "The client's Idempotency-Key", primary_key=True),
+        _text("fingerprint", "SHA-256 of the request, in hex", nullable=False),
+        _text("holder", "The request that works on it, or worked on it last", nullable=False),
+        _time("claimed_at", "When the key was first used", nullable=False),
+        _time("leased_until", "Until then no other request may work on it", nullable=False),
         sa.Column(
-            "tries",
+            "attempts",
             sa.SmallInteger,
             nullable=False,
-            comment="How often the create was begun; from the second on, an earlier one may have happened",
+            comment="How often the create was begun; beyond 1, an earlier one may have succeeded",
         ),
-        _text("model_id", "The model that was created; null while that is not known"),
+        _text("model_id", "The model that was created; null while it is not known"),
         _text("status", "The status with which it was created"),
         schema=SCHEMA,
-        comment="Creates that came through our API with an Idempotency-Key; kept for 24 hours",
+        comment="Creates through the API with an Idempotency-Key; kept for 24 hours",
     )
     _index("idempotency_keys_claimed_at_idx", "idempotency_keys", "claimed_at")
 
@@ -537,7 +555,7 @@ def _idempotency_keys() -> None:
 def _processes() -> None:
     op.create_table(
         "processes",
-        _text("name", "Host, process number and a random part: unique", primary_key=True),
+        _text("name", "Its host, process number and a random part: unique", primary_key=True),
         _text("kind", "web, worker or clock", nullable=False),
         _text("host", "Name of the machine it runs on", nullable=False),
         _text("version", "Version of headshot-mirror that it runs", nullable=False),
@@ -556,7 +574,7 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
             (
                 SELECT coalesce(jsonb_object_agg(named.status, named.models), '{}') FROM (
                     SELECT coalesce(counted.status, 'unknown') AS status, sum(counted.models)::bigint AS models
-                    -- Grouped by the bare column first: in the order of its index, without reading a row.
+                    -- Grouped by the bare column first: an index can give its order without reading a row.
                     FROM (SELECT m.status, count(*) AS models FROM headshotpro.models AS m GROUP BY 1) AS counted
                     GROUP BY 1
                 ) AS named
@@ -574,13 +592,13 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
         """,
         "How fresh and complete the mirror is: one row",
         {
-            "models": "How many models are in each status; one whose status nobody named counts as unknown",
-            "newest_event_at": "When the newest of the events that are kept was taken at the endpoint",
+            "models": "How many models are in each status; one without a status counts as unknown",
+            "newest_event_at": "When the newest of the events that are kept was received",
             "last_complete_pull_at": "When the last complete full pull ended; null before the first one",
-            "pull_age_seconds": "How long ago that was",
+            "pull_age_seconds": "Seconds since then; null before the first one",
             "spooled_events": "Deliveries that wait in Postgres because Redis could not take them",
             "open_alerts": "Alerts that are not resolved",
-            "oldest_change_id": "The oldest row of model_changes that is still kept: a reader below it fell behind",
+            "oldest_change_id": "The oldest row of model_changes that is still kept: a reader whose last id is smaller has missed rows",
         },
     ),
     "live_models": (
@@ -602,14 +620,14 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
         ) AS failures
         WHERE m.status = 'failed'
         """,
-        "The models that are failed now; the vendor restarts them by itself",
+        "Models that are failed now; the vendor restarts them by itself",
         {
             "id": "The model",
             "title": "The model's title, mostly the person's name",
             "team_name": "The team's name",
-            "failed_since": "Upstream time of its newest failure; when it was first seen where it was failed then",
+            "failed_since": "Upstream time of its newest failure, or when it was first seen, if it was failed then",
             "times_failed": "How often it has failed, as far back as model_changes is kept",
-            "last_good_status": "The status before its newest failure; null where it was failed when first seen",
+            "last_good_status": "The status before its newest failure; null if it was failed when first seen",
         },
     ),
     "status_durations": (
@@ -623,13 +641,13 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
         ) AS next ON true
         WHERE c.to_status IS NOT NULL
         """,
-        "How long each model was in each status. Ask with model_id, or with a range of entered_at",
+        "How long each model was in each status. Filter by model_id or by a range of entered_at",
         {
             "model_id": "The model",
             "status": "The status it was in",
-            "entered_at": "Upstream time from which it was in it; of a model's first row: when it was first seen",
+            "entered_at": "Upstream time at which it entered it; for a model's first row: when it was first seen",
             "left_at": "Upstream time at which it left it; null while it is in it",
-            "seconds": "How long that was; null while it is in it",
+            "seconds": "How many seconds that was; null while it is in it",
         },
     ),
     "daily_outcomes": (
@@ -672,12 +690,12 @@ VIEWS: dict[str, tuple[str, str, dict[str, str]]] = {
         ) AS outcomes
         GROUP BY day, team_id
         """,
-        "What became of models, by day and the team they are in now. Ask with a range of days",
+        "Outcomes of models by day and by the team they are in now. Filter by a range of days",
         {
             "day": "The day, in UTC",
             "team_id": "The vendor's id of the team; null for models whose team is not known",
-            "created": "Models that the vendor created on that day; first seen on it where the vendor named no time",
-            "active": "Models whose headshots became ready on that day, whatever became of them since",
+            "created": "Models created on that day, or first seen on it where the vendor named no time",
+            "active": "Models whose headshots were ready on that day, whatever their status is now",
             "failed": "Models that failed on that day, each once, as far back as model_changes is kept",
             "deleted": "Models that were deleted on that day",
         },
@@ -723,7 +741,7 @@ LANGUAGE sql STABLE AS $$
         'observed_at', newest.observed_at, 'updated_at', newest.recorded_at
     ))) AS past
     WHERE m.id = $1
-        -- It was not there yet where its first row, which comes from no status, lies later.
+        -- Its first row, which comes from no status, is later: it did not exist yet.
         AND NOT EXISTS (
             SELECT FROM oldest WHERE oldest.recorded_at > $2 AND oldest.changed -> 'status' -> 0 = 'null'::jsonb
         )
@@ -732,5 +750,5 @@ $$
 """
 COMMENT_ON_MODEL_AS_OF = """
 COMMENT ON FUNCTION headshotpro.model_as_of(text, timestamptz) IS
-    'The row of a model as it stood in the mirror at a time, from its history; no row where it was not there yet'
+    'The row of a model as it was in the mirror at a time, from model_changes; no row where it did not exist yet'
 """

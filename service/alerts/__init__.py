@@ -1,1 +1,1 @@
-"""Alerts: what people are woken by. Rules and notices are pure; what acts on them is thin."""
+"""Alerts: what people are woken by. Rules and notifications are pure; what acts on them is thin."""

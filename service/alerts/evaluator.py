@@ -150,26 +150,26 @@ def evaluate(
     Returns:
         What happened, to be logged: names of events and their fields.
     """
-    watch_state = alert_facts.watch_state(connection)
+    evaluator_state = alert_facts.evaluator_state(connection)
     open_alerts = alerts.list_open(connection)
     ids = {AlertCause(row["kind"], row["model_id"]): row["id"] for row in open_alerts}
     mirror = alert_facts.mirror(connection, plan.missed)
-    liveness = signs.update(watch_state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox)
-    facts = _facts(connection, watch_state, frozenset(ids), plan, {**mirror, **liveness})
+    liveness = signs.update(evaluator_state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox)
+    facts = _facts(connection, evaluator_state, frozenset(ids), plan, {**mirror, **liveness})
     holding = causes(facts, plan.limits)
     new = [(cause.kind, cause.model_id, detail) for cause, detail in holding.items() if cause not in ids]
     opened = alerts.open_new(connection, new) if new else []
     ended = [number for cause, number in ids.items() if cause not in holding]
     resolved = alerts.resolve(connection, ended) if ended else []
     seen = [("alert.opened", row) for row in opened] + [("alert.resolved", row) for row in resolved]
-    if watch_state["past_until"] is not None and watch_state["past_summed_at"] is None:
+    if evaluator_state["first_pull_finished_at"] is not None and evaluator_state["first_summary_at"] is None:
         seen.append(("alerts.past", _summarize_past(connection, *preexisting(facts, plan.limits))))
     return seen
 
 
 def _facts(
     connection: Connection,
-    watch_state: Mapping[str, Any],
+    evaluator_state: Mapping[str, Any],
     open_causes: frozenset[AlertCause],
     plan: EvaluatorConfig,
     mirror: Mapping[str, Any],
@@ -177,15 +177,15 @@ def _facts(
     youngest_stuck = plan.limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
     models = alert_facts.models(connection, MOVING, youngest_stuck, TOO_MANY_FAILURES)
     return AlertFacts(
-        now=watch_state["now"],
-        looking_since=watch_state["looking_since"],
+        now=evaluator_state["now"],
+        observing_since=evaluator_state["observing_since"],
         models=tuple(ModelFact(**row) for row in models),
-        refused_at=watch_state["key_refused_at"],
-        refused_status=watch_state["key_refused_status"],
-        accepted_at=watch_state["key_accepted_at"],
-        skewed_at=watch_state["clock_skewed_at"],
-        skew_seconds=watch_state["clock_skew_seconds"],
-        agreed_at=watch_state["clock_agreed_at"],
+        refused_at=evaluator_state["key_refused_at"],
+        refused_status=evaluator_state["key_refused_status"],
+        accepted_at=evaluator_state["key_accepted_at"],
+        skewed_at=evaluator_state["clock_skewed_at"],
+        skew_seconds=evaluator_state["clock_skew_seconds"],
+        agreed_at=evaluator_state["clock_agreed_at"],
         open=open_causes,
         **mirror,
     )

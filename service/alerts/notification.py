@@ -39,7 +39,7 @@ class NotificationItem(NamedTuple):
     """One thing to tell.
 
     Attributes:
-        what: `opened`, `resolved`, `reminder` or `past`.
+        reason: `opened`, `resolved`, `reminder` or `first_summary`.
         alert_id: the alert; None for the past.
         kind: the alert's kind.
         model_id: the model that it is about.
@@ -47,7 +47,7 @@ class NotificationItem(NamedTuple):
         detail: of the past: `failed` and `stuck` (counts), `failed_ids` and `stuck_ids` (the first few).
     """
 
-    what: str
+    reason: str
     alert_id: int | None = None
     kind: str = ""
     model_id: str | None = None
@@ -166,12 +166,12 @@ def compose(items: Sequence[NotificationItem], titles: Mapping[str, str], public
     kinds = (*KINDS, *sorted({item.kind for item in relevant} - {*KINDS}))
     for what in _BY_SEVERITY:
         for kind in kinds:
-            group = [item for item in relevant if (item.what, item.kind) == (what, kind)]
+            group = [item for item in relevant if (item.reason, item.kind) == (what, kind)]
             if group:
                 heads.append(_head(what, kind, len(group)))
                 sections.append(_section(what, kind, group, titles))
     for item in relevant:
-        if item.what == "past":
+        if item.reason == "first_summary":
             heads.append("what the mirror found at its first look")
             sections.append(_past_section(item.detail or {}, titles))
     hint = f"Look: {public_url.rstrip('/')}/" if public_url else f"Look: {COMMAND}"
@@ -185,7 +185,7 @@ def ids_to_show(items: Iterable[NotificationItem]) -> list[str]:
         ids = [item.model_id] if item.model_id else []
         if item.detail:
             ids += [*item.detail.get("failed_ids", ()), *item.detail.get("stuck_ids", ())]
-        groups.setdefault((item.what, item.kind), []).extend(ids)
+        groups.setdefault((item.reason, item.kind), []).extend(ids)
     return sorted({model_id for ids in groups.values() for model_id in ids[: 2 * MAX_IDS_SHOWN]})
 
 
@@ -196,11 +196,11 @@ def build_test_message() -> Message:
 
 def _relevant(items: Sequence[NotificationItem]) -> list[NotificationItem]:
     """Each alert once for each thing that happened to it; reminders only of what holds and is not told of anyway."""
-    opened = {item.alert_id for item in items if item.what == "opened"}
+    opened = {item.alert_id for item in items if item.reason == "opened"}
     relevant: dict[tuple[str, int | None], NotificationItem] = {}
     for item in items:
-        if item.what != "reminder" or (item.still_open and item.alert_id not in opened):
-            relevant[item.what, item.alert_id] = item
+        if item.reason != "reminder" or (item.still_open and item.alert_id not in opened):
+            relevant[item.reason, item.alert_id] = item
     return list(relevant.values())
 
 
@@ -243,6 +243,11 @@ def _past_section(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:
 
 def _tone(relevant: Sequence[NotificationItem]) -> Tone:
     """As grave as the gravest of it."""
-    kinds = {item.what for item in relevant}
-    tones: dict[str, Tone] = {"opened": "failure", "reminder": "warning", "past": "info", "resolved": "success"}
+    kinds = {item.reason for item in relevant}
+    tones: dict[str, Tone] = {
+        "opened": "failure",
+        "reminder": "warning",
+        "first_summary": "info",
+        "resolved": "success",
+    }
     return next(tone for what, tone in tones.items() if what in kinds)

@@ -47,7 +47,7 @@ class OutboxSender:
         self._sending: dict[str, threading.Thread] = {}
 
     def register_receivers(self) -> None:
-        """Make its receivers those that notices are handed out to.
+        """Make its receivers those that notifications are handed out to.
 
         Raises:
             PostgresUnavailable: Postgres is gone.
@@ -92,7 +92,7 @@ class OutboxSender:
             log.warning("notification.interrupted", receiver=digest, error=str(error))
 
     def _claim_message(self, digest: str) -> tuple[Message | None, list[int]] | None:
-        """Claim a receiver: the message for it, and the notices that it tells; None where another process has it."""
+        """Claim a receiver: its message and the notifications in it; None where another process has claimed it."""
         with transaction(self._engine) as connection:
             if not notifications.claim(connection, digest):
                 return None
@@ -106,18 +106,18 @@ class OutboxSender:
         if result.taken:
             with transaction(self._engine) as connection:
                 notifications.mark_sent(connection, digest, ids)
-            log.info("notification.sent", receiver=digest, notices=len(ids))
+            log.info("notification.sent", receiver=digest, notifications=len(ids))
         else:
             with transaction(self._engine) as connection:
                 failures = notifications.record_failure(connection, digest, result.reason)
             log.warning(
-                "notification.failed", receiver=digest, notices=len(ids), failures=failures, error=result.reason
+                "notification.failed", receiver=digest, notifications=len(ids), failures=failures, error=result.reason
             )
 
 
 def _item(row: Mapping[str, Any]) -> NotificationItem:
     return NotificationItem(
-        what=row["what"],
+        reason=row["reason"],
         alert_id=row["alert_id"],
         kind=row["kind"] or "",
         model_id=row["model_id"],

@@ -97,7 +97,7 @@ class AlertFacts:
 
     Attributes:
         now: that moment.
-        looking_since: when the mirror began to look at the vendor.
+        observing_since: when the mirror began to look at the vendor.
         models: those that may be a reason, and those with an open alert.
         last_complete_at: when the last complete full pull ended; None before the first.
         pulls_that_missed: pulls of the last hours that found changes which no webhook announced.
@@ -127,7 +127,7 @@ class AlertFacts:
     """
 
     now: datetime
-    looking_since: datetime
+    observing_since: datetime
     models: tuple[ModelFact, ...] = ()
     last_complete_at: datetime | None = None
     pulls_that_missed: int = 0
@@ -203,7 +203,7 @@ def preexisting(facts: AlertFacts, limits: AlertLimits) -> tuple[list[str], list
 
 def _is_preexisting(model: ModelFact, facts: AlertFacts, allowed: timedelta) -> bool:
     """Whether it may have been so for longer than is allowed before the mirror looked: a younger one cannot."""
-    return model.found_at_first_check and (model.created_at or _LONG_AGO) < facts.looking_since - allowed
+    return model.found_at_first_check and (model.created_at or _LONG_AGO) < facts.observing_since - allowed
 
 
 def _model_causes(
@@ -231,7 +231,7 @@ def _model_causes(
 
 def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     complete_at = facts.last_complete_at
-    if facts.now - (complete_at or facts.looking_since) >= STALE_INTERVALS * limits.pull_interval:
+    if facts.now - (complete_at or facts.observing_since) >= STALE_INTERVALS * limits.pull_interval:
         yield AlertCause(PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
     if _webhooks_are_missing(facts):
         yield AlertCause(WEBHOOKS_MISSING), {"missed": facts.missed, "events": facts.events}

@@ -95,7 +95,7 @@ class IdempotentCreates:
         try:
             return self.writer.create(wanted, record)
         except UpstreamRejected:
-            made = self._model_of_earlier_try(wanted, claim) if claim.tries > 1 else None
+            made = self._model_of_earlier_try(wanted, claim) if claim.attempts > 1 else None
             with transaction(self.writer.engine) as connection:
                 if made is None:
                     idempotency.release(connection, idempotency_key, claim.holder)
@@ -105,7 +105,7 @@ class IdempotentCreates:
                 raise
             return self._repeated_response(made, None)
         except (UpstreamError, RedisUnavailable) as error:
-            doubtful = claim.tries > 1 or (isinstance(error, UpstreamError) and is_in_doubt(error))
+            doubtful = claim.attempts > 1 or (isinstance(error, UpstreamError) and is_in_doubt(error))
             settle = idempotency.mark_unknown if doubtful else idempotency.release
             with transaction(self.writer.engine) as connection:
                 settle(connection, idempotency_key, claim.holder)

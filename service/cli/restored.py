@@ -12,7 +12,7 @@ from service.cli.output import say
 def restored() -> None:
     """Make a database that was just restored from a dump fit for use.
 
-    The numbers of changes, pulls, alerts and notices go on behind all that were given out since the dump, so that
+    The numbers of changes, pulls, alerts and notifications go on behind all that were given out since the dump, so that
     readers of model_changes miss nothing. It does no harm to run it again.
     """
     from service.storage.database import transaction

@@ -1,7 +1,7 @@
 """Apply a batch: merge observations into the stored rows, in one transaction, with a handful of statements.
 
-Every writer takes its locks in one order (clocks by id, events by id, wishes by id, the order of commits), so that
-batches, pages and refetches of the same models wait for each other and never deadlock.
+Every writer takes its locks in one order (clocks by id, events by id, refetch requests by id, the order of commits), so
+that batches, pages and refetches of the same models wait for each other and never deadlock.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Batch:
         """Note a visible change: the new row, and what the history tells of it."""
         model_id, status = sourced.observation.model_id, row["status"]
         row["id"] = model_id
-        row["observed_at"] = observed_at = sourced.observation.gone_at or sourced.observation.at
+        row["observed_at"] = observed_at = sourced.observation.deletion_evidence_at or sourced.observation.at
         row["erased_at"] = old and old["erased_at"]
         self.rows[model_id] = self.written[model_id] = row
         self._count(model_id, old, status)
@@ -175,7 +175,7 @@ def apply(
     models.write_clocks(connection, list(batch.moved_clocks().values()))
     asked = _coalesce([*batch.refetch_requests(now), *wanted])
     refetches.add_requests(connection, asked)
-    batch.applied.asked = {wish.model_id for wish in asked}
+    batch.applied.asked = {request.model_id for request in asked}
     models.write(connection, list(batch.written.values()), now)
     if record:
         record(batch.applied)
@@ -186,10 +186,10 @@ def apply(
 def _coalesce(asked: Sequence[refetches.RefetchRequest]) -> list[refetches.RefetchRequest]:
     """One question for each model, in id order: the one whose answer has to be the youngest."""
     youngest: dict[str, refetches.RefetchRequest] = {}
-    for wish in asked:
-        other = youngest.setdefault(wish.model_id, wish)
-        if wish.after is not None and (other.after is None or wish.after > other.after):
-            youngest[wish.model_id] = wish
+    for request in asked:
+        other = youngest.setdefault(request.model_id, request)
+        if request.after is not None and (other.after is None or request.after > other.after):
+            youngest[request.model_id] = request
     return [youngest[model_id] for model_id in sorted(youngest)]
 
 

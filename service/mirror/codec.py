@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-PLAIN_CLOCKS = ("alive_at", "gone_from", "gone_at", "deleted_said", "until")
+PLAIN_CLOCKS = ("alive_at", "deletion_evidence_from", "deletion_evidence_at", "deleted_at_upstream", "observed_until")
 # In the order of `KnownState`.
 _BESIDE_FIELDS = (*PLAIN_CLOCKS, "profile_at")
 # Each group's column of `model_clocks`, and its fields.

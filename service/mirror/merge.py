@@ -69,7 +69,7 @@ class Observation(Struct, frozen=True):
         at: upstream time from which it holds.
         until: upstream time until which the source may have looked; equal to `at` where the source is exact.
         fields: the told fields of every told group.
-        gone_at: upstream time of the evidence that the model is gone; None where it is no such evidence.
+        deletion_evidence_at: upstream time of the evidence that the model is gone; None where it is no such evidence.
         deleted_at: the deletion time that the vendor itself named.
         alive: a single GET showed it alive.
         needs_refetch: it tells that something changed which only a single GET can read.
@@ -80,7 +80,7 @@ class Observation(Struct, frozen=True):
     at: datetime
     until: datetime
     fields: Mapping[str, Any]
-    gone_at: datetime | None = None
+    deletion_evidence_at: datetime | None = None
     deleted_at: datetime | None = None
     alive: bool = False
     needs_refetch: bool = False
@@ -92,16 +92,18 @@ class KnownState(Struct, frozen=True):
 
     fields: Mapping[str, Register] = {}
     alive_at: datetime | None = None
-    gone_from: datetime | None = None
-    gone_at: datetime | None = None
-    deleted_said: datetime | None = None
-    until: datetime | None = None
+    deletion_evidence_from: datetime | None = None
+    deletion_evidence_at: datetime | None = None
+    deleted_at_upstream: datetime | None = None
+    observed_until: datetime | None = None
     shown_at: datetime | None = None
 
     @property
     def deleted(self) -> bool:
         """Deleted while the newest evidence that it is gone is not older than the newest GET that showed it alive."""
-        return self.gone_at is not None and (self.alive_at is None or self.gone_at >= self.alive_at)
+        return self.deletion_evidence_at is not None and (
+            self.alive_at is None or self.deletion_evidence_at >= self.alive_at
+        )
 
     @property
     def status_at(self) -> datetime | None:
@@ -137,16 +139,16 @@ def merge(known: KnownState, seen: Observation) -> MergeResult:
     merged = KnownState(
         fields=fields,
         alive_at=_later(known.alive_at, seen.at) if seen.alive else known.alive_at,
-        gone_from=_earlier(known.gone_from, seen.gone_at),
-        gone_at=_later(known.gone_at, seen.gone_at),
-        deleted_said=_later(known.deleted_said, seen.deleted_at),
-        until=_later(known.until, seen.until) if seen.until > seen.at else known.until,
+        deletion_evidence_from=_earlier(known.deletion_evidence_from, seen.deletion_evidence_at),
+        deletion_evidence_at=_later(known.deletion_evidence_at, seen.deletion_evidence_at),
+        deleted_at_upstream=_later(known.deleted_at_upstream, seen.deleted_at),
+        observed_until=_later(known.observed_until, seen.until) if seen.until > seen.at else known.observed_until,
         shown_at=_later(known.shown_at, seen.at) if _shows(seen) else known.shown_at,
     )
     contributed = contributed or _life_and_death(merged) != _life_and_death(known)
     if not (disputed or _may_outlive_death(merged, seen) or (seen.needs_refetch and not _predates_death(merged, seen))):
         return MergeResult(merged, contributed, None)
-    return MergeResult(merged, contributed, _later(_later(seen.until, merged.until), merged.status_at))
+    return MergeResult(merged, contributed, _later(_later(seen.until, merged.observed_until), merged.status_at))
 
 
 def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bool, bool]:
@@ -162,7 +164,7 @@ def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bo
             if old is None or at > old.at or new.order() >= old.order():
                 fields[name] = new
                 contributed = True
-        disputed = disputed or (old is not None and old.value != value and _overlap(old.at, known.until, seen))
+        disputed = disputed or (old is not None and old.value != value and _overlap(old.at, known.observed_until, seen))
     return fields, contributed, disputed
 
 
@@ -172,7 +174,7 @@ def _shows(seen: Observation) -> bool:
 
 
 def _life_and_death(known: KnownState) -> tuple[datetime | None, ...]:
-    return known.alive_at, known.gone_from, known.gone_at, known.deleted_said
+    return known.alive_at, known.deletion_evidence_from, known.deletion_evidence_at, known.deleted_at_upstream
 
 
 def visible(known: KnownState) -> dict[str, Any]:
@@ -182,7 +184,7 @@ def visible(known: KnownState) -> dict[str, Any]:
     if known.deleted:
         row["status"] = DELETED
         # Where an earlier death was lifted, the last sign of life is the oldest that this one can be.
-        row["deleted_at"] = known.deleted_said or _later(known.gone_from, known.alive_at)
+        row["deleted_at"] = known.deleted_at_upstream or _later(known.deletion_evidence_from, known.alive_at)
     return row
 
 
@@ -195,18 +197,18 @@ def _overlap(old_at: datetime, known_until: datetime | None, seen: Observation) 
 
 def _predates_death(merged: KnownState, seen: Observation) -> bool:
     """Whether a death stands and is surely younger."""
-    return merged.deleted and merged.gone_at is not None and seen.until < merged.gone_at
+    return merged.deleted and merged.deletion_evidence_at is not None and seen.until < merged.deletion_evidence_at
 
 
 def _may_outlive_death(merged: KnownState, seen: Observation) -> bool:
     """A death stands, and a sign of life is, or may be, younger; whichever of the two came last."""
-    if merged.gone_at is None or not merged.deleted:
+    if merged.deletion_evidence_at is None or not merged.deleted:
         return False
-    if seen.gone_at is None:
-        return "status" in seen.fields and seen.until >= merged.gone_at
+    if seen.deletion_evidence_at is None:
+        return "status" in seen.fields and seen.until >= merged.deletion_evidence_at
     if merged.status_at is None or merged.fields["status"].value == DELETED:
         return False
-    return max(merged.status_at, merged.until or merged.status_at) >= merged.gone_at
+    return max(merged.status_at, merged.observed_until or merged.status_at) >= merged.deletion_evidence_at
 
 
 def _later(one: datetime | None, other: datetime | None) -> datetime | None:

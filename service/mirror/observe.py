@@ -58,7 +58,7 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
         until=latest,
         fields=fields,
         # A death without a time of its own is as young as its signature: a model dies once, so nothing older lifts it.
-        gone_at=latest if gone else None,
+        deletion_evidence_at=latest if gone else None,
         deleted_at=(model.deleted_at or None) if gone else None,
         needs_refetch=envelope.event in REFETCH_EVENTS,
     )
@@ -103,7 +103,7 @@ def from_created(
 
 def from_absence(model_id: str, at: datetime) -> Observation:
     """A death that nobody announced: a 404 that counts (see `deletions`), or our own delete when it was answered."""
-    return Observation(model_id=model_id, at=at, until=at, fields={}, gone_at=at)
+    return Observation(model_id=model_id, at=at, until=at, fields={}, deletion_evidence_at=at)
 
 
 def _from_api(
@@ -114,7 +114,7 @@ def _from_api(
         at=sent_at,
         until=received_at,
         fields=_present_fields(model, names),
-        gone_at=sent_at if model.status == DELETED else None,
+        deletion_evidence_at=sent_at if model.status == DELETED else None,
         alive=alive,
         shows_model=True,
     )

@@ -126,7 +126,9 @@ def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
     seen = from_webhook(envelope, model, entry.signed_at, tolerance)
     # The status is what most depends on; where it cannot be read, a GET reads it.
     event.observation = (
-        structs.replace(seen, needs_refetch=True) if "status" in event.unusable and not seen.gone_at else seen
+        structs.replace(seen, needs_refetch=True)
+        if "status" in event.unusable and not seen.deletion_evidence_at
+        else seen
     )
 
 

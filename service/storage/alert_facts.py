@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-def watch_state(connection: Connection) -> dict[str, Any]:
-    """The row of `alert_watch`, brought up to date: since when the mirror looks, and until when it met the past.
+def evaluator_state(connection: Connection) -> dict[str, Any]:
+    """The row of `alert_evaluator`, brought up to date: since when the mirror looks, and until when it met the past.
 
     The minute is for deliveries on their way: the first one that comes tells of something that has just happened.
     """
-    connection.execute(_UPDATE_WATCH)
-    return dict(connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_watch")).mappings().one())
+    connection.execute(_UPDATE_STATE)
+    return dict(connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_evaluator")).mappings().one())
 
 
-_UPDATE_WATCH = text(
+_UPDATE_STATE = text(
     """
-    UPDATE headshotpro.alert_watch SET
-        looking_since = coalesce(looking_since, least(
+    UPDATE headshotpro.alert_evaluator SET
+        observing_since = coalesce(observing_since, least(
             now(),
             (SELECT min(started_at) FROM headshotpro.pulls),
             (SELECT min(received_at) FROM headshotpro.webhook_events)
         ) - interval '1 minute'),
-        past_until = (
+        first_pull_finished_at = (
             SELECT min(finished_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'
         )
-    WHERE past_until IS NULL AND (
-        looking_since IS NULL
+    WHERE first_pull_finished_at IS NULL AND (
+        observing_since IS NULL
         OR EXISTS (SELECT FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')
     )
     """
@@ -44,7 +44,7 @@ def models(connection: Connection, moving: Sequence[str], youngest_stuck: float,
     """Models that may be a reason for an alert, and those with an open one.
 
     Args:
-        connection: a transaction in which `watch_state` was called.
+        connection: a transaction in which `evaluator_state` was called.
         moving: the statuses in which a model may be stuck.
         youngest_stuck: seconds; a model created later than so long ago cannot be stuck.
         too_many: so many failures within a day are a reason, whatever its status is now.
@@ -81,13 +81,13 @@ _MODELS = text(
     SELECT m.id AS model_id, m.status, coalesce(m.is_development, false) AS is_development, m.created_at,
         coalesce(least(entered.observed_at, entered.recorded_at), m.updated_at) AS since,
         entered.recorded_at IS NULL OR (
-            entered.recorded_at <= coalesce(w.past_until, 'infinity')
-            AND CASE WHEN entered.source = 'webhook' THEN entered.observed_at < w.looking_since
+            entered.recorded_at <= coalesce(w.first_pull_finished_at, 'infinity')
+            AND CASE WHEN entered.source = 'webhook' THEN entered.observed_at < w.observing_since
                 ELSE entered.from_status IS NULL END
         ) AS found_at_first_check,
         CASE WHEN failing.last_id > coalesce(well.last_id, 0) THEN failing.failures ELSE 0 END AS failures
     FROM m
-    CROSS JOIN headshotpro.alert_watch AS w
+    CROSS JOIN headshotpro.alert_evaluator AS w
     LEFT JOIN LATERAL (
         SELECT c.observed_at, c.recorded_at, c.from_status, c.source FROM headshotpro.model_changes AS c
         WHERE c.model_id = m.id AND c.to_status IS NOT NULL ORDER BY c.id DESC LIMIT 1
@@ -143,9 +143,9 @@ def record_key_response(connection: Connection, status: int, *, refused: bool) -
     connection.execute(_REFUSED if refused else _ACCEPTED, {"status": status})
 
 
-_REFUSED = text("UPDATE headshotpro.alert_watch SET key_refused_at = now(), key_refused_status = :status")
+_REFUSED = text("UPDATE headshotpro.alert_evaluator SET key_refused_at = now(), key_refused_status = :status")
 _ACCEPTED = text(
-    "UPDATE headshotpro.alert_watch SET key_accepted_at = now() "
+    "UPDATE headshotpro.alert_evaluator SET key_accepted_at = now() "
     "WHERE key_refused_at > coalesce(key_accepted_at, '-infinity')"
 )
 
@@ -155,8 +155,8 @@ def record_clock_skew(connection: Connection, seconds: float | None) -> None:
     connection.execute(_AGREED if seconds is None else _SKEWED, {"seconds": seconds})
 
 
-_SKEWED = text("UPDATE headshotpro.alert_watch SET clock_skewed_at = now(), clock_skew_seconds = :seconds")
+_SKEWED = text("UPDATE headshotpro.alert_evaluator SET clock_skewed_at = now(), clock_skew_seconds = :seconds")
 _AGREED = text(
-    "UPDATE headshotpro.alert_watch SET clock_agreed_at = now() "
+    "UPDATE headshotpro.alert_evaluator SET clock_agreed_at = now() "
     "WHERE clock_skewed_at > coalesce(clock_agreed_at, '-infinity')"
 )

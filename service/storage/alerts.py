@@ -1,4 +1,4 @@
-"""`alerts`: open, resolve, acknowledge. Each change writes its notice in the same statement."""
+"""`alerts`: open, resolve, acknowledge. Each change writes its notification in the same statement."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ _OPEN = text(
         ON CONFLICT DO NOTHING
         RETURNING id, kind, model_id
     ), told AS (
-        INSERT INTO headshotpro.notices (what, alert_id, made_at) SELECT 'opened', id, now() FROM opened ORDER BY id
+        INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
+        SELECT 'opened', id, now() FROM opened ORDER BY id
     )
     SELECT id AS alert_id, kind, model_id FROM opened
     """
@@ -83,7 +84,8 @@ _RESOLVE = text(
         WHERE id = ANY(CAST(:ids AS bigint[])) AND resolved_at IS NULL
         RETURNING id, kind, model_id
     ), told AS (
-        INSERT INTO headshotpro.notices (what, alert_id, made_at) SELECT 'resolved', id, now() FROM resolved ORDER BY id
+        INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
+        SELECT 'resolved', id, now() FROM resolved ORDER BY id
     )
     SELECT id AS alert_id, kind, model_id FROM resolved
     """

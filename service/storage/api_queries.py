@@ -23,7 +23,7 @@ MAX_COMMIT_DISORDER = timedelta(minutes=1)
 # What the API shows, when anything was last observed of a model (upstream time), and whether its profile was told.
 _COLUMNS = f"""
     {", ".join(f"m.{name}" for name in ("id", *columns_of(Source.SINGLE), "deleted_at"))},
-    greatest({", ".join(f"c.{group.clock}" for group in GROUPS)}, c.alive_at, c.gone_at) AS seen_at,
+    greatest({", ".join(f"c.{group.clock}" for group in GROUPS)}, c.alive_at, c.deletion_evidence_at) AS seen_at,
     c.{PROFILE.clock} IS NOT NULL AS has_profile
 """
 

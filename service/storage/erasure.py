@@ -210,7 +210,7 @@ def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dic
 
 _STEPS = (
     # A digest of personal data can be held against a guess; and no page may confirm what was erased.
-    text("UPDATE headshotpro.model_clocks SET shown_mark = NULL WHERE model_id = ANY(CAST(:ids AS text[]))"),
+    text("UPDATE headshotpro.model_clocks SET shown_digest = NULL WHERE model_id = ANY(CAST(:ids AS text[]))"),
     text(
         f"""
         UPDATE headshotpro.models SET {", ".join(f"{name} = NULL" for name in PERSONAL_COLUMNS)}, erased_at = :now,

@@ -33,7 +33,7 @@ class IdempotencyClaim(NamedTuple):
         fingerprint: of the request that it first came with.
         holder: who has it now.
         claimed_at: when it first came, by Postgres' clock.
-        tries: how often its create was begun; from the second on, an earlier one may have happened.
+        attempts: how often its create was begun; from the second on, an earlier one may have happened.
         model_id: the model that was created; None while that is not known.
         status: the model's status when it was created.
     """
@@ -41,23 +41,24 @@ class IdempotencyClaim(NamedTuple):
     fingerprint: str
     holder: str
     claimed_at: datetime
-    tries: int
+    attempts: int
     model_id: str | None
     status: str | None
 
 
-_COLUMNS = "fingerprint, holder, claimed_at, tries, model_id, status"
+_COLUMNS = "fingerprint, holder, claimed_at, attempts, model_id, status"
 _EXPIRED = f"old.claimed_at < now() - interval '{RETENTION_HOURS} hours'"
 
 # A key that is new, expired, or was left by a process that died, is taken; a row that comes back says so.
 _CLAIM = text(
     f"""
-    INSERT INTO headshotpro.idempotency_keys AS old (scope, key, fingerprint, holder, claimed_at, leased_until, tries)
+    INSERT INTO headshotpro.idempotency_keys AS old
+        (scope, key, fingerprint, holder, claimed_at, leased_until, attempts)
     VALUES (:scope, :key, :fingerprint, :holder, now(), now() + make_interval(secs => :lease), 1)
     ON CONFLICT (scope, key) DO UPDATE SET
         fingerprint = excluded.fingerprint, holder = excluded.holder, leased_until = excluded.leased_until,
         claimed_at = CASE WHEN {_EXPIRED} THEN now() ELSE old.claimed_at END,
-        tries = CASE WHEN {_EXPIRED} THEN 1 ELSE old.tries + 1 END,
+        attempts = CASE WHEN {_EXPIRED} THEN 1 ELSE old.attempts + 1 END,
         model_id = NULL, status = NULL
     WHERE old.leased_until <= now()
         AND ({_EXPIRED} OR (old.model_id IS NULL AND old.fingerprint = excluded.fingerprint))

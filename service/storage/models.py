@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 # The columns that observations fill; the rest (observed_at, updated_at, erased_at) is our own bookkeeping.
 OBSERVED_COLUMNS = (*(field.column for field in FIELDS), "deleted_at")
 
-# The columns that merges fill. `shown_at` and `shown_mark` are the pull's, and tell by themselves whether they hold.
+# The columns that merges fill. `shown_at` and `shown_digest` are the pull's, and tell by themselves whether they hold.
 CLOCK_COLUMNS = tuple(
-    column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "shown_mark"}
+    column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "shown_digest"}
 )
 
 

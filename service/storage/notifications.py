@@ -26,11 +26,12 @@ RETENTION_DAYS = 7
 
 def record_past_summary(connection: Connection, detail: Mapping[str, Any] | None) -> None:
     """Note that the past is summed up, with a notice of it where there is something to tell."""
-    connection.execute(text("UPDATE headshotpro.alert_watch SET past_summed_at = now()"))
+    connection.execute(text("UPDATE headshotpro.alert_evaluator SET first_summary_at = now()"))
     if detail is not None:
         connection.execute(
             text(
-                "INSERT INTO headshotpro.notices (what, made_at, detail) VALUES ('past', now(), CAST(:detail AS jsonb))"
+                "INSERT INTO headshotpro.notifications (reason, created_at, detail) "
+                "VALUES ('first_summary', now(), CAST(:detail AS jsonb))"
             ),
             {"detail": json.dumps(detail)},
         )
@@ -39,8 +40,8 @@ def record_past_summary(connection: Connection, detail: Mapping[str, Any] | None
 def window_passed(connection: Connection, window: float) -> bool:
     """Whether the oldest notice that was not handed out has waited for `window` seconds."""
     statement = text(
-        "SELECT EXISTS (SELECT FROM headshotpro.notices "
-        "WHERE released_at IS NULL AND made_at <= now() - make_interval(secs => :window))"
+        "SELECT EXISTS (SELECT FROM headshotpro.notifications "
+        "WHERE released_at IS NULL AND created_at <= now() - make_interval(secs => :window))"
     )
     return bool(connection.execute(statement, {"window": window}).scalar())
 
@@ -53,8 +54,8 @@ def release(connection: Connection) -> None:
 
 _FORGET_BLIPS = text(
     """
-    DELETE FROM headshotpro.notices WHERE released_at IS NULL AND alert_id IN (
-        SELECT alert_id FROM headshotpro.notices WHERE released_at IS NULL AND what IN ('opened', 'resolved')
+    DELETE FROM headshotpro.notifications WHERE released_at IS NULL AND alert_id IN (
+        SELECT alert_id FROM headshotpro.notifications WHERE released_at IS NULL AND reason IN ('opened', 'resolved')
         GROUP BY alert_id HAVING count(*) = 2
     )
     """
@@ -62,13 +63,14 @@ _FORGET_BLIPS = text(
 _RELEASE = text(
     """
     WITH released AS (
-        UPDATE headshotpro.notices SET released_at = now() WHERE released_at IS NULL RETURNING id, what, alert_id
+        UPDATE headshotpro.notifications SET released_at = now() WHERE released_at IS NULL
+        RETURNING id, reason, alert_id
     ), told AS (
-        UPDATE headshotpro.alerts SET last_notice_at = now()
-        WHERE id IN (SELECT alert_id FROM released WHERE what = 'opened')
+        UPDATE headshotpro.alerts SET last_notified_at = now()
+        WHERE id IN (SELECT alert_id FROM released WHERE reason = 'opened')
     )
-    INSERT INTO headshotpro.notice_deliveries (receiver, notice_id)
-    SELECT r.digest, released.id FROM released CROSS JOIN headshotpro.receivers AS r WHERE r.is_set
+    INSERT INTO headshotpro.notification_deliveries (receiver, notification_id)
+    SELECT r.digest, released.id FROM released CROSS JOIN headshotpro.receivers AS r WHERE r.is_configured
     """
 )
 
@@ -77,7 +79,7 @@ def release_reminders(connection: Connection, interval: float) -> None:
     """Hand out reminders of open alerts that nobody acknowledged, once the oldest telling is `interval` seconds ago.
 
     Those that were told of in the younger half of the interval wait for the next time, all others come along. While
-    other notices wait for their time, reminders wait with them.
+    other notifications wait for their time, reminders wait with them.
     """
     connection.execute(_REMIND, {"interval": interval})
 
@@ -85,21 +87,21 @@ def release_reminders(connection: Connection, interval: float) -> None:
 _REMIND = text(
     """
     WITH due AS (
-        UPDATE headshotpro.alerts SET last_notice_at = now()
+        UPDATE headshotpro.alerts SET last_notified_at = now()
         WHERE resolved_at IS NULL AND acknowledged_at IS NULL
-            AND last_notice_at <= now() - make_interval(secs => :interval / 2.0)
+            AND last_notified_at <= now() - make_interval(secs => :interval / 2.0)
             AND EXISTS (
                 SELECT FROM headshotpro.alerts WHERE resolved_at IS NULL AND acknowledged_at IS NULL
-                    AND last_notice_at <= now() - make_interval(secs => :interval)
+                    AND last_notified_at <= now() - make_interval(secs => :interval)
             )
-            AND NOT EXISTS (SELECT FROM headshotpro.notices WHERE released_at IS NULL)
+            AND NOT EXISTS (SELECT FROM headshotpro.notifications WHERE released_at IS NULL)
         RETURNING id
     ), made AS (
-        INSERT INTO headshotpro.notices (what, alert_id, made_at, released_at)
+        INSERT INTO headshotpro.notifications (reason, alert_id, created_at, released_at)
         SELECT 'reminder', id, now(), now() FROM due ORDER BY id RETURNING id
     )
-    INSERT INTO headshotpro.notice_deliveries (receiver, notice_id)
-    SELECT r.digest, made.id FROM made CROSS JOIN headshotpro.receivers AS r WHERE r.is_set
+    INSERT INTO headshotpro.notification_deliveries (receiver, notification_id)
+    SELECT r.digest, made.id FROM made CROSS JOIN headshotpro.receivers AS r WHERE r.is_configured
     """
 )
 
@@ -114,26 +116,27 @@ def set_receivers(connection: Connection, digests: Sequence[str]) -> None:
 _ADD_RECEIVERS = text(
     """
     WITH added AS (
-        INSERT INTO headshotpro.receivers (digest, is_set, retry_at)
+        INSERT INTO headshotpro.receivers (digest, is_configured, retry_at)
         SELECT DISTINCT digest, true, now() FROM unnest(CAST(:digests AS text[])) AS given (digest)
         ON CONFLICT DO NOTHING
         RETURNING digest
     )
-    INSERT INTO headshotpro.notice_deliveries (receiver, notice_id)
-    SELECT added.digest, n.id FROM added CROSS JOIN headshotpro.notices AS n
+    INSERT INTO headshotpro.notification_deliveries (receiver, notification_id)
+    SELECT added.digest, n.id FROM added CROSS JOIN headshotpro.notifications AS n
     LEFT JOIN headshotpro.alerts AS a ON a.id = n.alert_id
     WHERE n.released_at IS NOT NULL AND (
-        (n.what = 'opened' AND a.resolved_at IS NULL AND a.acknowledged_at IS NULL)
-        OR (n.what = 'past' AND NOT EXISTS (
-            SELECT FROM headshotpro.notice_deliveries AS d WHERE d.notice_id = n.id AND d.sent_at IS NOT NULL
+        (n.reason = 'opened' AND a.resolved_at IS NULL AND a.acknowledged_at IS NULL)
+        OR (n.reason = 'first_summary' AND NOT EXISTS (
+            SELECT FROM headshotpro.notification_deliveries AS d
+            WHERE d.notification_id = n.id AND d.sent_at IS NOT NULL
         ))
     )
     """
 )
 _SET_RECEIVERS = text(
     """
-    UPDATE headshotpro.receivers SET is_set = digest = ANY(CAST(:digests AS text[]))
-    WHERE is_set <> (digest = ANY(CAST(:digests AS text[])))
+    UPDATE headshotpro.receivers SET is_configured = digest = ANY(CAST(:digests AS text[]))
+    WHERE is_configured <> (digest = ANY(CAST(:digests AS text[])))
     """
 )
 
@@ -144,7 +147,7 @@ def due_receivers(connection: Connection, digests: Sequence[str]) -> list[str]:
         """
         SELECT digest FROM headshotpro.receivers AS r
         WHERE digest = ANY(CAST(:digests AS text[])) AND retry_at <= now() AND EXISTS (
-            SELECT FROM headshotpro.notice_deliveries AS d WHERE d.receiver = r.digest AND d.sent_at IS NULL
+            SELECT FROM headshotpro.notification_deliveries AS d WHERE d.receiver = r.digest AND d.sent_at IS NULL
         )
         """
     )
@@ -164,8 +167,8 @@ def unsent(connection: Connection, digest: str) -> list[dict[str, Any]]:
     """What a receiver has to be told, oldest first, with the alert as it stands now."""
     statement = text(
         """
-        SELECT n.id, n.what, n.detail, n.alert_id, a.kind, a.model_id, a.resolved_at, a.acknowledged_at
-        FROM headshotpro.notice_deliveries AS d JOIN headshotpro.notices AS n ON n.id = d.notice_id
+        SELECT n.id, n.reason, n.detail, n.alert_id, a.kind, a.model_id, a.resolved_at, a.acknowledged_at
+        FROM headshotpro.notification_deliveries AS d JOIN headshotpro.notifications AS n ON n.id = d.notification_id
         LEFT JOIN headshotpro.alerts AS a ON a.id = n.alert_id
         WHERE d.receiver = :digest AND d.sent_at IS NULL ORDER BY n.id
         """
@@ -182,11 +185,11 @@ def titles(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
 
 
 def mark_sent(connection: Connection, digest: str, ids: Sequence[int]) -> None:
-    """The receiver took these notices."""
+    """The receiver took these notifications."""
     connection.execute(
         text(
-            "UPDATE headshotpro.notice_deliveries SET sent_at = now() "
-            "WHERE receiver = :digest AND notice_id = ANY(CAST(:ids AS bigint[]))"
+            "UPDATE headshotpro.notification_deliveries SET sent_at = now() "
+            "WHERE receiver = :digest AND notification_id = ANY(CAST(:ids AS bigint[]))"
         ),
         {"digest": digest, "ids": list(ids)},
     )
@@ -210,14 +213,14 @@ def record_failure(connection: Connection, digest: str, error: str) -> int:
 
 
 def delete_old(connection: Connection) -> None:
-    """Forget notices that were handed out long ago, sent or not; one that is still to tell of an open alert stays."""
+    """Delete notifications that were released long ago, sent or not, but for those that report an open alert."""
     connection.execute(_TIDY, {"days": RETENTION_DAYS})
 
 
 _TIDY = text(
     """
-    DELETE FROM headshotpro.notices AS n WHERE released_at < now() - make_interval(days => :days)
-        AND (what = 'reminder' OR NOT EXISTS (
+    DELETE FROM headshotpro.notifications AS n WHERE released_at < now() - make_interval(days => :days)
+        AND (reason = 'reminder' OR NOT EXISTS (
             SELECT FROM headshotpro.alerts AS a WHERE a.id = n.alert_id AND a.resolved_at IS NULL
         ))
     """

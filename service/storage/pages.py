@@ -53,7 +53,7 @@ _ADD = text(
     WITH newcomer AS MATERIALIZED (
         SELECT * FROM {json_rows.table(_NEW_MODEL_TYPES)}
     ), clock AS (
-        INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, until, shown_at, shown_mark)
+        INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, observed_until, shown_at, shown_digest)
         SELECT id, at, at, until, at, digest FROM newcomer ORDER BY id
         ON CONFLICT DO NOTHING
         RETURNING model_id
@@ -146,13 +146,14 @@ _CONFIRM = text(
     ), confirmed AS (
         UPDATE headshotpro.model_clocks AS c
         SET core_at = greatest(c.core_at, {_AT}), profile_at = greatest(c.profile_at, {_AT}),
-            shown_at = greatest(c.shown_at, {_AT}), until = greatest(c.until, {_UNTIL}),
-            gone_at = CASE WHEN CAST(told.gone AS boolean) THEN greatest(c.gone_at, {_AT}) ELSE c.gone_at END
+            shown_at = greatest(c.shown_at, {_AT}), observed_until = greatest(c.observed_until, {_UNTIL}),
+            deletion_evidence_at = CASE WHEN CAST(told.gone AS boolean)
+                THEN greatest(c.deletion_evidence_at, {_AT}) ELSE c.deletion_evidence_at END
         FROM locked JOIN {_SHOWN} ON locked.model_id = told.id
-        WHERE c.model_id = locked.model_id AND c.shown_mark = CAST(told.digest AS bigint)
+        WHERE c.model_id = locked.model_id AND c.shown_digest = CAST(told.digest AS bigint)
             AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
-            AND CASE WHEN CAST(told.gone AS boolean) THEN c.gone_from <= {_AT} AND c.core_status IS NULL
-                ELSE c.gone_at IS NULL OR c.gone_at < c.alive_at END
+            AND CASE WHEN CAST(told.gone AS boolean) THEN c.deletion_evidence_from <= {_AT} AND c.core_status IS NULL
+                ELSE c.deletion_evidence_at IS NULL OR c.deletion_evidence_at < c.alive_at END
         RETURNING c.model_id
     )
     SELECT ARRAY(SELECT model_id FROM missing),
@@ -182,7 +183,7 @@ def save_digests(connection: Connection, shown: ShownModels) -> None:
 
 _MARK = text(
     f"""
-    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_mark = CAST(told.digest AS bigint)
+    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_digest = CAST(told.digest AS bigint)
     FROM {_SHOWN}
     WHERE c.model_id = told.id AND c.core_at = {_AT} AND c.profile_at = {_AT} AND {_NO_EXCEPTIONS}
     """  # noqa: S608 - names of our own columns

@@ -190,8 +190,8 @@ def finish(
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
     connection.execute(
         text(
-            "UPDATE headshotpro.pulls SET status = :status, finished_at = now(), began_at = :began_at, error = :error, "
-            "postponed = CAST(:postponed AS text[]), "
+            "UPDATE headshotpro.pulls SET status = :status, finished_at = now(), "
+            "upstream_started_at = :began_at, error = :error, postponed = CAST(:postponed AS text[]), "
             "set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id) WHERE id = :id"
         ),
         {"id": pull_id, "status": status, "began_at": began_at, "error": error, "postponed": list(postponed)},

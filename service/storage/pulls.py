@@ -26,7 +26,9 @@ def any_complete(connection: Connection) -> bool:
 
 def newest_began_at(connection: Connection) -> datetime | None:
     """Upstream time of the first page of the newest complete full pull; None before the first one."""
-    statement = text("SELECT max(began_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'")
+    statement = text(
+        "SELECT max(upstream_started_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'"
+    )
     found: datetime | None = connection.execute(statement).scalar()
     return found
 

@@ -1,4 +1,4 @@
-"""`wishes`: refetch requests, which only a single GET answers. Added in batches, claimed by a conditional UPDATE."""
+"""`refetch_requests`: models that a single GET has to read. Added in batches, claimed by a conditional UPDATE."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _REQUEST_TYPES = {
 }
 _ADD = text(
     f"""
-    INSERT INTO headshotpro.wishes AS old (model_id, after, reason, due_at, pull_id)
+    INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
     SELECT model_id, after, reason, due_at, pull_id FROM {json_rows.table(_REQUEST_TYPES)} ORDER BY model_id
     ON CONFLICT (model_id) DO UPDATE SET
         after = greatest(old.after, excluded.after),
@@ -57,9 +57,9 @@ _ADD = text(
 
 _CLAIM = text(
     """
-    UPDATE headshotpro.wishes AS w SET due_at = now() + make_interval(secs => :hold), attempts = attempts + 1
+    UPDATE headshotpro.refetch_requests AS w SET due_at = now() + make_interval(secs => :hold), attempts = attempts + 1
     FROM (
-        SELECT model_id FROM headshotpro.wishes WHERE due_at <= now()
+        SELECT model_id FROM headshotpro.refetch_requests WHERE due_at <= now()
         ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE w.model_id = due.model_id
@@ -84,7 +84,7 @@ def claim(connection: Connection, limit: int, hold: float) -> list[RefetchReques
 def complete(connection: Connection, ids: Sequence[str], sent_at: datetime) -> None:
     """Remove what a single GET answered, or a 404 about a tombstone, sent at an upstream time."""
     statement = text(
-        "DELETE FROM headshotpro.wishes "
+        "DELETE FROM headshotpro.refetch_requests "
         "WHERE model_id = ANY(CAST(:ids AS text[])) AND (after IS NULL OR after < :sent_at)"
     )
     connection.execute(statement, {"ids": list(ids), "sent_at": sent_at})
@@ -93,7 +93,7 @@ def complete(connection: Connection, ids: Sequence[str], sent_at: datetime) -> N
 def complete_profiles(connection: Connection, ids: Sequence[str]) -> None:
     """Remove what a list page answers too: the questions for a profile."""
     statement = text(
-        f"DELETE FROM headshotpro.wishes WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
+        f"DELETE FROM headshotpro.refetch_requests WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
     )
     connection.execute(statement, {"ids": json_rows.encode_rows(ids)})
 
@@ -101,8 +101,8 @@ def complete_profiles(connection: Connection, ids: Sequence[str]) -> None:
 def release(connection: Connection, ids: Sequence[str], seconds: float) -> None:
     """Claimed questions that were not asked may be asked after so many seconds."""
     statement = text(
-        "UPDATE headshotpro.wishes SET due_at = now() + make_interval(secs => :seconds), attempts = attempts - 1 "
-        "WHERE model_id = ANY(CAST(:ids AS text[])) AND attempts > 0"
+        "UPDATE headshotpro.refetch_requests SET due_at = now() + make_interval(secs => :seconds), "
+        "attempts = attempts - 1 WHERE model_id = ANY(CAST(:ids AS text[])) AND attempts > 0"
     )
     connection.execute(statement, {"ids": list(ids), "seconds": seconds})
 
@@ -111,7 +111,7 @@ def postpone(connection: Connection, model_id: str, seconds: float, missing_at: 
     """Ask again later; a 404 that a full pull has still to confirm is kept with its upstream time."""
     statement = text(
         """
-        UPDATE headshotpro.wishes
+        UPDATE headshotpro.refetch_requests
         SET due_at = now() + make_interval(secs => :seconds), missing_at = coalesce(:missing_at, missing_at)
         WHERE model_id = :model_id
         """
@@ -122,7 +122,7 @@ def postpone(connection: Connection, model_id: str, seconds: float, missing_at: 
 def due_profiles(connection: Connection, limit: int) -> list[str]:
     """Models whose profile is asked for and was not looked for yet; at most `limit`."""
     statement = text(
-        "SELECT model_id FROM headshotpro.wishes "
+        "SELECT model_id FROM headshotpro.refetch_requests "
         "WHERE due_at <= now() AND after IS NULL AND attempts = 0 ORDER BY due_at LIMIT :limit"
     )
     return list(connection.execute(statement, {"limit": limit}).scalars())
@@ -130,24 +130,28 @@ def due_profiles(connection: Connection, limit: int) -> list[str]:
 
 def count_page_read(connection: Connection, ids: Sequence[str]) -> None:
     """Note that a list page was read for these, whether it showed them or not."""
-    statement = text("UPDATE headshotpro.wishes SET attempts = attempts + 1 WHERE model_id = ANY(CAST(:ids AS text[]))")
+    statement = text(
+        "UPDATE headshotpro.refetch_requests SET attempts = attempts + 1 WHERE model_id = ANY(CAST(:ids AS text[]))"
+    )
     connection.execute(statement, {"ids": list(ids)})
 
 
 def due(connection: Connection) -> bool:
     """Whether any question may be asked now."""
     return bool(
-        connection.execute(text("SELECT EXISTS (SELECT FROM headshotpro.wishes WHERE due_at <= now())")).scalar()
+        connection.execute(
+            text("SELECT EXISTS (SELECT FROM headshotpro.refetch_requests WHERE due_at <= now())")
+        ).scalar()
     )
 
 
 def next_due(connection: Connection) -> datetime | None:
     """When the next question that was not asked in vain yet comes due; None where there is none."""
-    statement = text("SELECT min(due_at) FROM headshotpro.wishes WHERE missing_at IS NULL AND attempts < 3")
+    statement = text("SELECT min(due_at) FROM headshotpro.refetch_requests WHERE missing_at IS NULL AND attempts < 3")
     found: datetime | None = connection.execute(statement).scalar()
     return found
 
 
 def count(connection: Connection) -> int:
     """How many questions are open."""
-    return int(connection.execute(text("SELECT count(*) FROM headshotpro.wishes")).scalar_one())
+    return int(connection.execute(text("SELECT count(*) FROM headshotpro.refetch_requests")).scalar_one())

@@ -46,7 +46,7 @@ _NOW = text(
             AS missed_webhooks,
         (SELECT extract(epoch FROM now() - min(received_at))::float FROM headshotpro.event_spool)
             AS oldest_spooled_seconds,
-        (SELECT count(*) FROM headshotpro.wishes) AS open_refetches
+        (SELECT count(*) FROM headshotpro.refetch_requests) AS open_refetches
     FROM headshotpro.mirror_status
     """
 )

@@ -22,7 +22,7 @@ _NOT_SHOWN = """
 _SUSPECT = f"""
     {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted' AND NOT EXISTS (
         SELECT FROM headshotpro.held_suspects AS h
-        WHERE h.model_id = m.id AND (h.left_alone_until IS NULL OR h.left_alone_until > now())
+        WHERE h.model_id = m.id AND (h.kept_until IS NULL OR h.kept_until > now())
     )
 """
 
@@ -52,7 +52,7 @@ def count(connection: Connection, began_at: datetime) -> SuspectCount:
 
 def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:
     """Leave all suspects of a pull to a person; those that were left alone long enough are forgotten."""
-    connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE left_alone_until <= now()"))
+    connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE kept_until <= now()"))
     statement = text(
         "INSERT INTO headshotpro.held_suspects (pull_id, model_id) "
         f"SELECT :pull_id, m.id {_SUSPECT} ON CONFLICT DO NOTHING"
@@ -80,8 +80,7 @@ def release(connection: Connection, pull_id: int) -> None:
 def exempt_for(connection: Connection, pull_id: int, seconds: float) -> None:
     """No pull decides the suspects of this one for some time."""
     statement = text(
-        "UPDATE headshotpro.held_suspects SET left_alone_until = now() + make_interval(secs => :seconds) "
-        "WHERE pull_id = :id"
+        "UPDATE headshotpro.held_suspects SET kept_until = now() + make_interval(secs => :seconds) WHERE pull_id = :id"
     )
     connection.execute(statement, {"id": pull_id, "seconds": seconds})
 

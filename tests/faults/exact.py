@@ -118,7 +118,7 @@ def _behind(url: str, model_id: str) -> str:
         f"{row['event_id'] or row['pull_id'] or ''}: {row['changed']}"
         for row in rows(url, "select * from headshotpro.model_changes where model_id = %s order by id", model_id)
     ]
-    for table in ("model_clocks", "wishes", "webhook_events"):
+    for table in ("model_clocks", "refetch_requests", "webhook_events"):
         found = rows(url, f"select * from headshotpro.{table} where model_id = %s", model_id)
         lines += [f"    {table}: {row}" for row in found]
     return "\n".join(lines)

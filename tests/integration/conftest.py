@@ -78,7 +78,7 @@ def cli(folder: Path, database_url: str, redis_url: str) -> Iterator[Cli]:
 
 @pytest.fixture
 def hook(httpserver: HTTPServer) -> NotificationReceiver:
-    """A receiver of notices."""
+    """A receiver of notifications."""
     from tests.support.alerting import NotificationReceiver
 
     return NotificationReceiver(httpserver)

@@ -228,7 +228,7 @@ def test_a_key_that_the_vendor_refuses_alerts_until_it_is_taken(mirror: StartMir
         watch.look()
         assert watch.alerts() == []
         # Single GETs are refused as well.
-        here.sql("insert into headshotpro.wishes (model_id, reason, due_at) values ('m', 'profile', now())")
+        here.sql("insert into headshotpro.refetch_requests (model_id, reason, due_at) values ('m', 'profile', now())")
         with with_key(here, "revoked") as revoked:
             refetch(revoked.engine, revoked.client, 5)
         watch.look()
@@ -260,4 +260,4 @@ def test_hundreds_of_causes_open_one_alert_each_whoever_looks(watched: AlertingH
     assert watched.sql("select count(*), count(distinct model_id) as models from headshotpro.alerts") == [
         {"count": 500, "models": 500}
     ]
-    assert watched.sql("select count(*) from headshotpro.notices") == [{"count": 500}]
+    assert watched.sql("select count(*) from headshotpro.notifications") == [{"count": 500}]

@@ -28,8 +28,8 @@ def test_what_was_failed_before_the_mirror_looked_is_one_notice_and_no_alert(mir
         watch.look()
         watch.restart()
         watch.look()
-        (notice,) = watch.sql("select what, detail from headshotpro.notices")
-        assert notice["what"] == "past"
+        (notice,) = watch.sql("select reason, detail from headshotpro.notifications")
+        assert notice["reason"] == "first_summary"
         assert (notice["detail"]["failed"], notice["detail"]["stuck"]) == (7, 2)
         assert set(notice["detail"]["failed_ids"]) < {model["id"] for model in failed}
         watch.advance_time(STUCK + 100)
@@ -37,7 +37,7 @@ def test_what_was_failed_before_the_mirror_looked_is_one_notice_and_no_alert(mir
         watch.look()
         # The one that was made just now has been in its status for too long: that is news.
         assert watch.open_kinds() == ["model_stuck"]
-        assert len(watch.sql("select id from headshotpro.notices where what = 'past'")) == 1
+        assert len(watch.sql("select id from headshotpro.notifications where reason = 'first_summary'")) == 1
 
 
 def test_a_model_of_the_past_that_fails_anew_alerts(mirror: StartMirror) -> None:
@@ -74,11 +74,11 @@ def test_a_first_pull_that_takes_several_tries_meets_the_past_in_all_of_them(mir
         watch.advance_time(GRACE)
         watch.look()
         assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", late["id"])]
-        assert watch.sql("select id from headshotpro.notices where what = 'past'") == []
+        assert watch.sql("select id from headshotpro.notifications where reason = 'first_summary'") == []
         here.advance_vendor_clock(3600)
         assert here.pull()["status"] == "complete"
         watch.look()
-        (notice,) = watch.sql("select detail from headshotpro.notices where what = 'past'")
+        (notice,) = watch.sql("select detail from headshotpro.notifications where reason = 'first_summary'")
         assert notice["detail"]["failed"] == 450
         assert len(watch.alerts()) == 1
 
@@ -98,6 +98,6 @@ def test_webhooks_that_come_before_the_first_pull_ends_tell_news(mirror: StartMi
         assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", news)]
         here.pull()
         watch.look()
-        (notice,) = watch.sql("select detail from headshotpro.notices where what = 'past'")
+        (notice,) = watch.sql("select detail from headshotpro.notifications where reason = 'first_summary'")
         assert set(notice["detail"]["failed_ids"]) <= {old["id"], delayed}
         assert len(watch.alerts()) == 1

@@ -129,7 +129,7 @@ def connections(here: Mirror) -> int:
 def test_a_pull_that_fails_ends_with_1_and_does_not_linger(mirror: StartMirror, cli_of: CliOf) -> None:
     here = mirror(models=5, settings={"headshotpro_api_key": "revoked"})
     # An open question would be asked in vain, again and again.
-    here.sql("insert into headshotpro.wishes (model_id, reason, due_at) values ('m', 'profile', now())")
+    here.sql("insert into headshotpro.refetch_requests (model_id, reason, due_at) values ('m', 'profile', now())")
     cli = cli_of(here)
     done = cli.run("pull")
     assert done.status == 1

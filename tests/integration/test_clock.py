@@ -124,7 +124,7 @@ def test_without_postgres_alerts_wait_and_without_redis_they_do_not(
     Alerting(nowhere._runtime).tick()
     Alerting(clock(REDIS_URL="redis://127.0.0.1:9", ALERT_URLS="json://127.0.0.1:9/")._runtime).tick()
     assert len(rows(database_url, "select * from headshotpro.receivers")) == 1
-    assert rows(database_url, "select looking_since < now() as looked from headshotpro.alert_watch") == [
+    assert rows(database_url, "select observing_since < now() as looked from headshotpro.alert_evaluator") == [
         {"looked": True}
     ]
 

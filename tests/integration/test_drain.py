@@ -116,9 +116,9 @@ def test_a_late_event_of_another_batch_does_not_undo_a_death(drainer: Drainer) -
     drainer.take(event_body(model, at=minutes(9), status="active"))
     assert drainer.row(model)["status"] == "deleted"
     assert [change["to_status"] for change in drainer.changes(model)] == ["deleted"]
-    (wish,) = rows(drainer.url, "select * from headshotpro.wishes")
-    assert wish["model_id"] == model
-    assert wish["after"] >= minutes(9)
+    (request,) = rows(drainer.url, "select * from headshotpro.refetch_requests")
+    assert request["model_id"] == model
+    assert request["after"] >= minutes(9)
 
 
 @pytest.mark.parametrize("batches", [1, 3])
@@ -185,8 +185,8 @@ def test_an_unknown_status_is_stored_as_it_was_sent(drainer: Drainer) -> None:
 def test_what_only_a_get_can_tell_becomes_a_question(drainer: Drainer, event: str) -> None:
     model = new_id()
     drainer.take(event_body(model, event, at=T0))
-    (wish,) = rows(drainer.url, "select * from headshotpro.wishes")
-    assert (wish["model_id"], wish["after"]) == (model, T0)
+    (request,) = rows(drainer.url, "select * from headshotpro.refetch_requests")
+    assert (request["model_id"], request["after"]) == (model, T0)
 
 
 def test_without_an_id_the_digest_of_what_was_signed_names_the_event(drainer: Drainer) -> None:
@@ -242,7 +242,7 @@ def test_an_event_whose_status_is_unusable_asks_for_a_get(drainer: Drainer) -> N
     drainer.take(event_body(model, at=T0, status="pending"))
     assert drainer.take(event_body(model, at=minutes(1), status=["active"], title="new")) == {"applied": 1}
     assert (drainer.row(model)["status"], drainer.row(model)["title"]) == ("pending", "new")
-    assert rows(drainer.url, "select after from headshotpro.wishes where model_id = %s", model) == [
+    assert rows(drainer.url, "select after from headshotpro.refetch_requests where model_id = %s", model) == [
         {"after": minutes(1)}
     ]
 

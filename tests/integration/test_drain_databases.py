@@ -127,7 +127,7 @@ def test_a_title_that_a_latin1_database_has_not_blocks_no_event(
         assert (event["status"], json.loads(event["payload"])["object"]["title"]) == ("dead", "中文")
         dead = rows(latin_url, "select id from headshotpro.webhook_events where status = 'dead' order by id")
         assert dead[1]["id"].startswith("sha256:")
-        asked = rows(latin_url, "select model_id from headshotpro.wishes where reason = 'dead_event'")
+        asked = rows(latin_url, "select model_id from headshotpro.refetch_requests where reason = 'dead_event'")
         assert {row["model_id"] for row in asked} == {bad, odd}
         drainer.assert_empty()
 
@@ -151,7 +151,14 @@ def test_a_search_path_with_decoys_is_not_looked_at(empty_database_url: str, red
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute("create schema decoy")
         connection.execute("create function decoy.now() returns timestamptz language sql as 'select null::timestamptz'")
-        for table in ("models", "model_clocks", "model_changes", "webhook_events", "wishes", "alembic_version"):
+        for table in (
+            "models",
+            "model_clocks",
+            "model_changes",
+            "webhook_events",
+            "refetch_requests",
+            "alembic_version",
+        ):
             connection.execute(f"create table decoy.{table} (nothing int)")
         name = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("alter database {} set search_path = decoy, public").format(name))

@@ -121,8 +121,9 @@ def test_address_that_is_the_name_of_a_field_goes(drainer: Drainer) -> None:
 def test_idempotency_keys_of_the_person_go_and_others_stay(drainer: Drainer) -> None:
     model = dead_and_gone(drainer)
     claim = (
-        "insert into headshotpro.idempotency_keys (scope, key, fingerprint, holder, claimed_at, leased_until, tries, "
-        "model_id) values ('s', %s, 'f', 'h', now(), now() + %s::interval, 1, %s)"
+        "insert into headshotpro.idempotency_keys "
+        "(scope, key, fingerprint, holder, claimed_at, leased_until, attempts, model_id) "
+        "values ('s', %s, 'f', 'h', now(), now() + %s::interval, 1, %s)"
     )
     for key, lease, created in (
         ("made it", "-1 s", model),

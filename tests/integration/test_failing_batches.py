@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     Apply = Callable[..., BatchResult]
 
 
-def wishes(drainer: Drainer) -> dict[str, str]:
-    found = rows(drainer.url, "select model_id, reason from headshotpro.wishes where reason = 'dead_event'")
+def refetch_requests(drainer: Drainer) -> dict[str, str]:
+    found = rows(drainer.url, "select model_id, reason from headshotpro.refetch_requests where reason = 'dead_event'")
     return {row["model_id"]: row["reason"] for row in found}
 
 
@@ -104,7 +104,7 @@ def test_an_event_that_fails_our_code_is_dead_alone(
     assert drainer.row(good)["status"] == drainer.row(after)["status"] == "active"
     event = drainer.event("evt_bad")
     assert (event["status"], event["error"]) == ("dead", f"it cannot be applied: {type(error).__name__}")
-    assert wishes(drainer) == {bad: "dead_event"}
+    assert refetch_requests(drainer) == {bad: "dead_event"}
 
 
 def test_a_dead_event_is_applied_by_replay_once_its_cause_is_gone(
@@ -133,7 +133,7 @@ def test_an_event_whose_statement_takes_too_long_is_dead_alone(
     assert drainer.row(good)["status"] == "active"
     assert model_row(drainer.url, bad) is None
     assert "longer than its limit" in drainer.event("evt_bad")["error"]
-    assert wishes(drainer) == {bad: "dead_event"}
+    assert refetch_requests(drainer) == {bad: "dead_event"}
 
 
 def test_a_statement_that_takes_too_long_is_an_error_of_ours(drainer: Drainer) -> None:

@@ -155,7 +155,7 @@ def test_reject_fails_the_pull_and_leaves_the_same_suspects_alone_for_a_day(mirr
     row = row_of(here, pull)
     assert (row["status"], row["error"]) == ("failed", "rejected by a person")
     # For a day less a minute nobody asks about them; whoever else is gone is decided as always.
-    here.sql("update headshotpro.held_suspects set left_alone_until = left_alone_until - interval '1439 min'")
+    here.sql("update headshotpro.held_suspects set kept_until = kept_until - interval '1439 min'")
     other = min(here.live_ids())
     here.vanish(other)
     here.advance_vendor_clock()
@@ -165,7 +165,7 @@ def test_reject_fails_the_pull_and_leaves_the_same_suspects_alone_for_a_day(mirr
     assert here.request_counts(SINGLE) == {404: 1}
     assert statuses(here, suspects) == {"active": VANISHED}
     # Then they are suspects like any others.
-    here.sql("update headshotpro.held_suspects set left_alone_until = left_alone_until - interval '1 min'")
+    here.sql("update headshotpro.held_suspects set kept_until = kept_until - interval '1 min'")
     here.advance_vendor_clock()
     assert here.pull()["status"] == "held"
     assert statuses(here, suspects) == {"active": VANISHED}

@@ -216,7 +216,7 @@ def test_the_sweep_waits_for_the_first_full_pull_and_ends_when_all_is_read(mirro
     here.pull()
     assert line.due(here.runtime)
     # By the whole seconds of `Date`, the pull may seem to have begun after the answers to the sweep.
-    here.sql("update headshotpro.pulls set began_at = began_at + interval '2 s'")
+    here.sql("update headshotpro.pulls set upstream_started_at = upstream_started_at + interval '2 s'")
     jobs.install(here.runtime)
     jobs.sweep()
     assert here.request_counts(SINGLE) == {200: 10}
@@ -231,7 +231,9 @@ def test_a_404_in_the_sweep_buries_nothing_and_is_kept_as_a_question(mirror: Sta
     read_details(here)
     assert here.request_counts(SINGLE) == {200: 1, 404: 1}
     assert here.model(gone["id"])["status"] == "active"
-    assert {model_id: wish["reason"] for model_id, wish in here.refetch_requests().items()} == {gone["id"]: "missing"}
+    assert {model_id: request["reason"] for model_id, request in here.refetch_requests().items()} == {
+        gone["id"]: "missing"
+    }
     # It is asked once; the next pull decides.
     assert read_details(here) == 0
     here.advance_vendor_clock()
@@ -278,7 +280,7 @@ def test_a_stale_delivery_is_refused_and_its_model_is_read_at_most_once_a_minute
     deliver_late()
     deliver_late()
     jobs.refetch()
-    assert {model_id: wish["reason"] for model_id, wish in here.refetch_requests().items()} == {
+    assert {model_id: request["reason"] for model_id, request in here.refetch_requests().items()} == {
         model["id"]: "stale_delivery"
     }
     ask_now(here)

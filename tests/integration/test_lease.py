@@ -85,7 +85,7 @@ def test_work_of_a_kind_is_left_to_the_process_that_is_at_it(mirrored: Mirror, j
     jobs.install(runtime)
     asked = mirrored.request_counts(SINGLE).total()
     mirrored.sql(
-        "insert into headshotpro.wishes (model_id, reason, due_at, after) "
+        "insert into headshotpro.refetch_requests (model_id, reason, due_at, after) "
         "select id, 'test', now(), now() from headshotpro.models limit 1"
     )
     name = f"headshotpro:running:{job.__name__}"

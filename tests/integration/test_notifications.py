@@ -49,7 +49,7 @@ def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: N
         assert hook.got[0]["message"].endswith("Look: https://mirror.example.com/")
         # What waits to be sent holds no name.
         kept = [
-            *here.sql("select * from headshotpro.notices"),
+            *here.sql("select * from headshotpro.notifications"),
             *here.alerts(),
             *here.sql("table headshotpro.receivers"),
         ]
@@ -245,7 +245,7 @@ def test_old_notices_are_forgotten_but_for_what_is_open(here: AlertingHarness, h
     here.advance_time(8 * 86_400)
     here.restart()
     here.look()
-    assert [row["what"] for row in here.sql("select what from headshotpro.notices order by id")] == [
+    assert [row["reason"] for row in here.sql("select reason from headshotpro.notifications order by id")] == [
         "opened",
         "reminder",
     ]

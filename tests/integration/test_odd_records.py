@@ -254,7 +254,7 @@ def waiting(here: Mirror, *ids: str) -> None:
     """Refetch requests that are due, in this order."""
     for number, model_id in enumerate(ids):
         here.sql(
-            "insert into headshotpro.wishes (model_id, after, reason, due_at) "
+            "insert into headshotpro.refetch_requests (model_id, after, reason, due_at) "
             "values (%s, now() - interval '1 hour', 'dispute', now() - %s * interval '1 second')",
             model_id, 100 - number,
         )  # fmt: skip

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
 STATUSES = ("onboarding", "pending", "active", "failed", "deleted", "zombie", None)
-TABLES = "models, model_clocks, model_changes, wishes"
+TABLES = "models, model_clocks, model_changes, refetch_requests"
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def ended(engine: Engine, url: str, seed: int, merge: Merge) -> list[dict[str, A
             "select to_jsonb(c) - 'id' - 'recorded_at' as row from headshotpro.model_changes as c "
             "order by model_id, id",
         ),
-        *rows(url, "select model_id, after, reason from headshotpro.wishes order by model_id"),
+        *rows(url, "select model_id, after, reason from headshotpro.refetch_requests order by model_id"),
     ]
 
 
@@ -194,7 +194,7 @@ def test_a_page_that_shows_a_model_twice_is_settled_like_a_tie(engine: Engine, d
     with transaction(engine, by_key=True) as connection:
         by_sets(connection, [page])
     assert rows(database_url, "select status from headshotpro.models") == [{"status": "active"}]
-    assert rows(database_url, "select reason from headshotpro.wishes") == [{"reason": "dispute"}]
+    assert rows(database_url, "select reason from headshotpro.refetch_requests") == [{"reason": "dispute"}]
 
 
 # --- what it writes

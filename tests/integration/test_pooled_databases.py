@@ -21,7 +21,8 @@ CHANGE = (
 )
 
 WRITTEN_BY_MIGRATIONS = """
-    select array(select version_num from headshotpro.alembic_version), array(select w from headshotpro.alert_watch w),
+    select array(select version_num from headshotpro.alembic_version),
+        array(select e from headshotpro.alert_evaluator e),
         (select count(*) from headshotpro.models)
 """
 GROWTH = """
@@ -53,7 +54,7 @@ def test_next_test_gets_the_same_database_without_rows(postgres: Postgres, datab
     first = databases.take()
     used = oid(postgres, first)
     before = execute(postgres, first, WRITTEN_BY_MIGRATIONS)
-    ids = execute(postgres, first, "update headshotpro.alert_watch set looking_since = now()", INSERT, CHANGE)
+    ids = execute(postgres, first, "update headshotpro.alert_evaluator set observing_since = now()", INSERT, CHANGE)
     databases.release(first)
     second = databases.take()
     assert (oid(postgres, second), execute(postgres, second, WRITTEN_BY_MIGRATIONS)) == (used, before)
@@ -83,7 +84,7 @@ def test_connection_of_an_earlier_test_reaches_no_database(postgres: Postgres, d
         "create schema mine",
         "do $$ begin execute format('alter database %I set timezone = ''Asia/Tokyo''', current_database()); end $$",
         "do $$ begin execute format('alter database %I connection limit 5', current_database()); end $$",
-        "analyze headshotpro.alert_watch",
+        "analyze headshotpro.alert_evaluator",
         GROWTH,
     ],
 )

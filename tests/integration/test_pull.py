@@ -188,7 +188,7 @@ def test_a_model_that_left_the_hot_lists_unannounced_is_looked_up(mirror: StartM
     here.vanish(vanished["id"])
     here.advance_vendor_clock()
     assert here.pull(HOT)["status"] == "complete"
-    assert {wish["reason"] for wish in here.refetch_requests().values()} == {"left_hot"}
+    assert {request["reason"] for request in here.refetch_requests().values()} == {"left_hot"}
     assert _seconds_until_due(here) < 5
     here.forget_requests()
     here.make_refetches_due()
@@ -203,5 +203,7 @@ def test_a_model_that_left_the_hot_lists_unannounced_is_looked_up(mirror: StartM
 
 
 def _seconds_until_due(here: Mirror) -> float:
-    (row,) = here.sql("select extract(epoch from max(due_at) - now())::float as seconds from headshotpro.wishes")
+    (row,) = here.sql(
+        "select extract(epoch from max(due_at) - now())::float as seconds from headshotpro.refetch_requests"
+    )
     return float(row["seconds"])

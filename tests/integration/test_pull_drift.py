@@ -36,7 +36,7 @@ def test_whoever_was_there_throughout_is_in_the_mirror(mirror: StartMirror, orde
         here.advance_vendor_clock()
         # A mirror that knows nobody yet is the one that misses somebody.
         if forget:
-            here.sql("truncate headshotpro.models, headshotpro.model_clocks, headshotpro.wishes")
+            here.sql("truncate headshotpro.models, headshotpro.model_clocks, headshotpro.refetch_requests")
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -105,7 +105,7 @@ def _race(here: Mirror, model_id: str) -> bool:
     here.change(model_id, status="onboarding", events=True)
     here.apply_webhooks()
     here.advance_vendor_clock()
-    here.sql("delete from headshotpro.wishes")
+    here.sql("delete from headshotpro.refetch_requests")
     looks: list[tuple[str, bool]] = []
 
     def look() -> None:

@@ -1,4 +1,4 @@
-"""Receivers of notices that are broken, slow, new, or none: nobody else waits for them, and nothing is lost."""
+"""Receivers of notifications that are broken, slow, new, or none: nobody else waits for them, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -130,4 +130,4 @@ def test_without_receivers_alerts_are_opened_all_the_same(database_url: str) -> 
         here.look()
         here.deliver()
         assert len(here.alerts()) == 2
-        assert here.sql("select * from headshotpro.notice_deliveries") == []
+        assert here.sql("select * from headshotpro.notification_deliveries") == []

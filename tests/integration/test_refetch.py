@@ -162,8 +162,8 @@ def test_a_404_about_a_live_model_buries_nothing_and_keeps_the_question(mirror: 
     ask_now(here)
     assert here.request_counts(SINGLE) == {404: 2}
     assert here.model(model["id"])["status"] == "active"
-    wish = here.refetch_requests()[model["id"]]
-    assert wish["missing_at"] is not None
+    request = here.refetch_requests()[model["id"]]
+    assert request["missing_at"] is not None
     # A complete walk that does not show it either decides; then the 404 settles the question, too.
     here.advance_vendor_clock()
     assert here.pull()["tombstoned"] == 1

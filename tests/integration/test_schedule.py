@@ -135,10 +135,11 @@ def test_a_question_is_asked_when_it_is_due(process: Process) -> None:
     runtime = process()
     execute(
         runtime,
-        "insert into headshotpro.wishes (model_id, reason, due_at) values ('m', 'profile', now() + interval '1 hour')",
+        "insert into headshotpro.refetch_requests (model_id, reason, due_at) "
+        "values ('m', 'profile', now() + interval '1 hour')",
     )
     assert "refetch" not in asked(runtime)
-    execute(runtime, "update headshotpro.wishes set due_at = now()")
+    execute(runtime, "update headshotpro.refetch_requests set due_at = now()")
     assert "refetch" in asked(runtime)
 
 

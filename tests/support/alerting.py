@@ -30,9 +30,15 @@ TIMES = {
     "model_changes": ("recorded_at", "observed_at"),
     "pulls": ("started_at", "finished_at"),
     "webhook_events": ("created_at", "received_at", "processed_at"),
-    "alerts": ("opened_at", "resolved_at", "acknowledged_at", "last_notice_at"),
-    "alert_watch": ("looking_since", "past_until", "past_summed_at", "key_refused_at", "key_accepted_at"),
-    "notices": ("made_at", "released_at"),
+    "alerts": ("opened_at", "resolved_at", "acknowledged_at", "last_notified_at"),
+    "alert_evaluator": (
+        "observing_since",
+        "first_pull_finished_at",
+        "first_summary_at",
+        "key_refused_at",
+        "key_accepted_at",
+    ),
+    "notifications": ("created_at", "released_at"),
     "receivers": ("retry_at",),
 }
 
@@ -169,7 +175,7 @@ def end(here: AlertingHarness) -> None:
 
 
 class NotificationReceiver:
-    """A receiver of `json://` notices, on the HTTP server of pytest-httpserver.
+    """A receiver of `json://` notifications, on the HTTP server of pytest-httpserver.
 
     Attributes:
         url: its Apprise URL; the path is its secret.

@@ -80,7 +80,7 @@ def webhooks(draw: st.DrawFn, wanted: Container[str]) -> Observation:
     )
     if draw(st.integers(0, 5)) == 0 or seen.fields.get("status") == DELETED:
         said = draw(_times)
-        return replace(seen, fields={**seen.fields, "status": DELETED}, gone_at=until, deleted_at=said)
+        return replace(seen, fields={**seen.fields, "status": DELETED}, deletion_evidence_at=until, deleted_at=said)
     return seen
 
 
@@ -92,12 +92,12 @@ def answers(draw: st.DrawFn, wanted: Container[str] = FEW, *, single: bool) -> O
     fields = draw(_fields(wanted, *CORE, *PROFILE, *(DETAIL if single else ())))
     gone = fields.get("status") == DELETED
     alive = single and fields.get("status") is not None and not gone
-    return Observation(MODEL_ID, at, until, fields, gone_at=at if gone else None, alive=alive)
+    return Observation(MODEL_ID, at, until, fields, deletion_evidence_at=at if gone else None, alive=alive)
 
 
 def observed(wanted: Container[str] = FEW) -> SearchStrategy[Observation]:
     """One observation by whatever source, telling some of these fields."""
-    absences = moments.map(lambda at: Observation(MODEL_ID, at, at, {}, gone_at=at))
+    absences = moments.map(lambda at: Observation(MODEL_ID, at, at, {}, deletion_evidence_at=at))
     return webhooks(wanted) | answers(wanted, single=False) | answers(wanted, single=True) | absences
 
 

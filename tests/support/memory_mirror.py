@@ -36,8 +36,8 @@ class MemoryMirror:
         now: milliseconds of the vendor's clock.
         row: the visible row; None before the model was met.
         clocks: the row of `model_clocks`.
-        wish: the upstream time that an answer has to be younger than (None: any), under `wish_due`.
-        wish_due: from when the question may be asked; None where there is none.
+        wanted_after: the upstream time that an answer has to be younger than (None: any), under `wanted_due`.
+        wanted_due: from when the question may be asked; None where there is none.
         gets: single GETs that questions have cost.
         read: as of when the youngest answer that was merged was true, in milliseconds of the vendor's clock.
         read_single: the same of single GETs alone.
@@ -50,8 +50,8 @@ class MemoryMirror:
         self.now = 0
         self.row: Mapping[str, Any] | None = None
         self.clocks: dict[str, Any] = dict.fromkeys(CLOCK_COLUMNS)
-        self.wish: datetime | None = None
-        self.wish_due: int | None = None
+        self.wanted_after: datetime | None = None
+        self.wanted_due: int | None = None
         self.attempts = 0
         self.gets = 0
         self.read = self.read_single = -1
@@ -87,7 +87,7 @@ class MemoryMirror:
         self._processed |= set(fresh)
         self.apply([from_webhook(e.envelope, e.model, e.signed_at, TOLERANCE) for e in fresh.values()], "webhook")
 
-    # --- apply, wishes
+    # --- apply, refetch requests
 
     def apply(self, seen: list[Observation], source: str) -> None:
         if not seen:
@@ -99,37 +99,37 @@ class MemoryMirror:
             self.log.append(f"{self.now:>7} {source}: {sourced.observation}")
         self.clocks = batch.moved_clocks().get(MODEL_ID, self.clocks)
         self.row = batch.rows.get(MODEL_ID, self.row)
-        for wish in batch.refetch_requests(moment(self.now)):
-            self._ask(wish.after, wish.due_at)
+        for request in batch.refetch_requests(moment(self.now)):
+            self._ask(request.after, request.due_at)
 
     def _ask(self, after: datetime | None, due_at: datetime) -> None:
         """One question about the model: the younger time counts."""
         due = _ms(due_at)
-        if self.wish_due is None:
-            self.wish, self.wish_due, self.attempts = after, due, 0
-        elif after is not None and (self.wish is None or after > self.wish):
-            self.wish, self.wish_due = after, due
+        if self.wanted_due is None:
+            self.wanted_after, self.wanted_due, self.attempts = after, due, 0
+        elif after is not None and (self.wanted_after is None or after > self.wanted_after):
+            self.wanted_after, self.wanted_due = after, due
         else:
             return
         self.log.append(f"{self.now:>7} asks for a GET sent after {after}")
         self.at(due, self._refetch)
 
     def _settle(self, sent_at: datetime) -> None:
-        if self.wish_due is not None and (self.wish is None or self.wish < sent_at):
-            self.wish = self.wish_due = None
+        if self.wanted_due is not None and (self.wanted_after is None or self.wanted_after < sent_at):
+            self.wanted_after = self.wanted_due = None
 
     def _postpone(self, seconds: float) -> None:
-        if self.wish_due is not None:
-            self.wish_due = self.now + int(seconds * 1_000)
-            self.at(self.wish_due, self._refetch)
+        if self.wanted_due is not None:
+            self.wanted_due = self.now + int(seconds * 1_000)
+            self.at(self.wanted_due, self._refetch)
 
     # --- refetch
 
     def _refetch(self) -> None:
-        if self.wish_due is None or self.wish_due > self.now:
+        if self.wanted_due is None or self.wanted_due > self.now:
             return
         self.attempts += 1
-        self.wish_due = self.now + 30_000
+        self.wanted_due = self.now + 30_000
         self.gets += 1
         self._get(self._answered, self._missing)
 
@@ -212,8 +212,8 @@ class MemoryMirror:
             return
         self.apply([from_list(listed_model(state), sent_at, answer.received_at)], "pull")
         self.read = max(self.read, answer.read)
-        if self.wish is None:
-            self.wish_due = None
+        if self.wanted_after is None:
+            self.wanted_due = None
 
     def _suspect(self, began_at: datetime) -> None:
         if self._not_shown(began_at) and self.row and self.row["status"] != DELETED:

@@ -138,7 +138,7 @@ class Mirror:
 
     def refetch_requests(self) -> dict[str, Row]:
         """The open questions by model."""
-        return {row["model_id"]: row for row in self.sql("select * from headshotpro.wishes")}
+        return {row["model_id"]: row for row in self.sql("select * from headshotpro.refetch_requests")}
 
     def versions(self) -> list[Row]:
         """Which transaction wrote each row of `models`, and how many rows `model_changes` has."""
@@ -198,7 +198,7 @@ class Mirror:
 
     def make_refetches_due(self) -> None:
         """Let the time come at which the open questions may be asked."""
-        self.sql("update headshotpro.wishes set due_at = now()")
+        self.sql("update headshotpro.refetch_requests set due_at = now()")
 
     def enable_webhooks(self) -> None:
         """Let the vendor's webhooks in."""

@@ -15,7 +15,7 @@ from service.alerts.rules import AlertCause, AlertFacts, AlertLimits, ModelFact,
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 LIMITS = AlertLimits(failed_grace=10 * MINUTE, stuck_after=240 * MINUTE, pull_interval=15 * MINUTE)
-QUIET = AlertFacts(now=NOW, looking_since=NOW - timedelta(days=30), last_complete_at=NOW - MINUTE)
+QUIET = AlertFacts(now=NOW, observing_since=NOW - timedelta(days=30), last_complete_at=NOW - MINUTE)
 
 
 def model(status: str, minutes: float, **fields: Any) -> ModelFact:
@@ -59,9 +59,9 @@ def test_nothing_is_wrong() -> None:
         (model("pending", 239), []),
         (model("pending", 240), ["model_stuck"]),
         (model("pending", 15, is_development=True), ["model_stuck"]),
-        (model("waiting", 240, found_at_first_check=True, created_at=QUIET.looking_since - 241 * MINUTE), []),
+        (model("waiting", 240, found_at_first_check=True, created_at=QUIET.observing_since - 241 * MINUTE), []),
         (
-            model("waiting", 240, found_at_first_check=True, created_at=QUIET.looking_since - 239 * MINUTE),
+            model("waiting", 240, found_at_first_check=True, created_at=QUIET.observing_since - 239 * MINUTE),
             ["model_stuck"],
         ),
         (model("onboarding", 100_000), []),
@@ -95,7 +95,7 @@ def test_a_failed_model_is_well_when_it_is_active_not_when_it_is_tried_again(sta
         ({"last_complete_at": NOW - 44 * MINUTE}, []),
         ({"last_complete_at": NOW - 45 * MINUTE}, ["pull_stale"]),
         ({"last_complete_at": None}, ["pull_stale"]),
-        ({"last_complete_at": None, "looking_since": NOW - 44 * MINUTE}, []),
+        ({"last_complete_at": None, "observing_since": NOW - 44 * MINUTE}, []),
         ({"pulls_that_missed": 1, "missed": 50}, []),
         ({"pulls_that_missed": 2, "missed": 2, "events": 2}, []),
         ({"pulls_that_missed": 2, "missed": 3, "events": 2}, ["webhooks_missing"]),
@@ -128,7 +128,7 @@ def test_the_past_is_what_may_have_been_so_before_the_mirror_looked() -> None:
             model("failed", 5, model_id="a", found_at_first_check=True, created_at=old),
             model("failed", 5, model_id="b", created_at=old),
             model("pending", 5, model_id="c", found_at_first_check=True, created_at=old),
-            model("pending", 5, model_id="d", found_at_first_check=True, created_at=QUIET.looking_since),
+            model("pending", 5, model_id="d", found_at_first_check=True, created_at=QUIET.observing_since),
             model("active", 5, model_id="e", found_at_first_check=True, created_at=old),
         ),
     )

@@ -95,7 +95,7 @@ def test_the_rank_that_settled_a_tie_is_kept() -> None:
 def test_the_status_below_a_tombstone_comes_back_with_the_model() -> None:
     for status in ("active", "paused", None):
         alive = Observation(MODEL_ID, ms(1), ms(1), {"status": status, "title": "Ann"})
-        gone = Observation(MODEL_ID, ms(2), ms(2), {}, gone_at=ms(2))
+        gone = Observation(MODEL_ID, ms(2), ms(2), {}, deletion_evidence_at=ms(2))
         row, clocks = stored(merge_all([alive, gone]))
         assert row["status"] == DELETED
         # A GET that shows it alive, and of the core's fields only the title.

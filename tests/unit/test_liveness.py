@@ -32,7 +32,7 @@ class Evaluator:
     ) -> list[str]:
         self.now += timedelta(seconds=seconds)
         noted = self.signs.update(self.now, worker, spooled, inbox)
-        facts = AlertFacts(now=self.now, looking_since=NOW, last_complete_at=self.now, open=self.open, **noted)
+        facts = AlertFacts(now=self.now, observing_since=NOW, last_complete_at=self.now, open=self.open, **noted)
         self.open = frozenset(causes(facts, LIMITS))
         return sorted(cause.kind for cause in self.open)
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 def event(at: int, status: str, **fields: Any) -> Observation:
     """A webhook with a time of its own."""
-    gone_at = ms(at) if status == DELETED else None
-    return Observation(MODEL_ID, ms(at), ms(at), {"status": status, **fields}, gone_at=gone_at)
+    deletion_evidence_at = ms(at) if status == DELETED else None
+    return Observation(
+        MODEL_ID, ms(at), ms(at), {"status": status, **fields}, deletion_evidence_at=deletion_evidence_at
+    )
 
 
 def bare(status: str, earliest: int, latest: int) -> Observation:
@@ -42,7 +44,7 @@ def get(sent: int, answered: int, status: str, **fields: Any) -> Observation:
 
 def absence(at: int) -> Observation:
     """A 404 that counts."""
-    return Observation(MODEL_ID, ms(at), ms(at), {}, gone_at=ms(at))
+    return Observation(MODEL_ID, ms(at), ms(at), {}, deletion_evidence_at=ms(at))
 
 
 def status_after(seen: Iterable[Observation]) -> Any:
@@ -133,7 +135,7 @@ def test_no_pull_shuts_out_the_event_that_corrects_it() -> None:
 
 @pytest.mark.parametrize("life", [row(7, 9, "active"), event(7, "active"), bare("active", 1, 7)])
 def test_a_sign_of_life_after_a_death_lifts_nothing_and_is_asked_about(life: Observation) -> None:
-    for death in (absence(5), event(5, DELETED), replace(row(5, 6, DELETED), gone_at=ms(5))):
+    for death in (absence(5), event(5, DELETED), replace(row(5, 6, DELETED), deletion_evidence_at=ms(5))):
         for order in both_ways(death, life):
             assert status_after(order) == DELETED
             # Whatever is asked has to be younger than both.

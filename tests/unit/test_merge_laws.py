@@ -75,19 +75,21 @@ def test_what_is_stale_lost_everything(history: list[Observation], seen: Observa
     known = merge_all(history)
     merged = merge(known, seen)
     if not merged.contributed:
-        assert replace(merged.known_state, until=known.until) == known
+        assert replace(merged.known_state, observed_until=known.observed_until) == known
 
 
 @patient
 @given(histories, observations)
 def test_nothing_but_a_younger_get_revives_a_tombstone(history: list[Observation], seen: Observation) -> None:
-    known = merge_all([*history, Observation(MODEL_ID, ms(LAST), ms(LAST), {}, gone_at=ms(LAST))])
+    known = merge_all([*history, Observation(MODEL_ID, ms(LAST), ms(LAST), {}, deletion_evidence_at=ms(LAST))])
     assert known.deleted
     after = merge_all([seen], known)
     assert after.deleted
     assert visible(after)["status"] == DELETED
-    assert after.gone_at is not None
-    later = Observation(MODEL_ID, after.gone_at + timedelta(milliseconds=1), ms(99), {"status": "active"}, alive=True)
+    assert after.deletion_evidence_at is not None
+    later = Observation(
+        MODEL_ID, after.deletion_evidence_at + timedelta(milliseconds=1), ms(99), {"status": "active"}, alive=True
+    )
     assert visible(merge_all([later], after))["status"] == "active"
 
 
@@ -101,7 +103,7 @@ def test_a_row_says_deleted_and_when_together(history: list[Observation]) -> Non
 @patient
 @given(histories, answers(single=True))
 def test_a_get_that_is_younger_than_all_wins_all(history: list[Observation], seen: Observation) -> None:
-    later = replace(seen, at=ms(50), until=ms(51), gone_at=ms(50) if seen.gone_at else None)
+    later = replace(seen, at=ms(50), until=ms(51), deletion_evidence_at=ms(50) if seen.deletion_evidence_at else None)
     known = visible(merge_all([*history, later]))
     assert known.items() >= dict(seen.fields).items() or known["status"] == DELETED
     if seen.alive:
@@ -144,10 +146,14 @@ def test_every_doubt_is_asked_about_in_every_order(history: list[Observation], d
 def test_every_sign_of_life_after_a_death_is_asked_about_in_every_order(
     history: list[Observation], life: Observation, died: datetime, data: Any
 ) -> None:
-    order = data.draw(st.permutations([*history, life, Observation(MODEL_ID, died, died, {}, gone_at=died)]))
+    order = data.draw(
+        st.permutations([*history, life, Observation(MODEL_ID, died, died, {}, deletion_evidence_at=died)])
+    )
     known = merge_all(order)
-    lives = [seen.until for seen in order if seen.gone_at is None and "status" in seen.fields]
-    after = [until for until in lives if known.deleted and known.gone_at and until >= known.gone_at]
+    lives = [seen.until for seen in order if seen.deletion_evidence_at is None and "status" in seen.fields]
+    after = [
+        until for until in lives if known.deleted and known.deletion_evidence_at and until >= known.deletion_evidence_at
+    ]
     asked = max(refetch_times(order), default=LONG_AGO)
     assert asked >= max(after, default=LONG_AGO)
     if after:
@@ -164,7 +170,7 @@ def test_what_only_a_get_reads_is_asked_for_in_every_order(
     order = data.draw(st.permutations([*history, asking]))
     known = merge_all(order)
     # Nobody asks about the dead, and a GET that lifted a younger death has read what was asked for.
-    answered = known.gone_at is not None and asking.until < known.gone_at
+    answered = known.deletion_evidence_at is not None and asking.until < known.deletion_evidence_at
     assert answered or max(refetch_times(order)) >= asking.until
 
 

@@ -66,7 +66,7 @@ class Search:
         self._compare("a single GET", (*CORE, *PROFILE, *DETAIL))
         if mirror.row is None and not truth.gone:
             self.found.append("it is not in the mirror")
-        if mirror.wish_due is not None:
+        if mirror.wanted_due is not None:
             self.found.append("a question was left unanswered")
         return self.found
 

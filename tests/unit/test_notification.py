@@ -1,4 +1,4 @@
-"""What notices say."""
+"""What notifications say."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_reminders_tell_of_what_still_holds_and_each_once() -> None:
 def test_the_past_is_a_summary() -> None:
     ids = [f"{place:024x}" for place in range(5)]
     detail = {"failed": 40, "failed_ids": ids, "stuck": 1, "stuck_ids": ["f" * 24]}
-    message = composed(NotificationItem("past", detail=detail))
+    message = composed(NotificationItem("first_summary", detail=detail))
     assert message.tone == "info"
     assert "40 failed already" in message.body
     assert "and 35 more" in message.body

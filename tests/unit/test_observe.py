@@ -91,13 +91,19 @@ def test_a_webhook_tells_core_and_invitation() -> None:
         "female",
         "org1",
     )
-    assert (seen.at, seen.until, seen.gone_at, seen.alive, seen.needs_refetch) == (NOON, NOON, None, False, False)
+    assert (seen.at, seen.until, seen.deletion_evidence_at, seen.alive, seen.needs_refetch) == (
+        NOON,
+        NOON,
+        None,
+        False,
+        False,
+    )
 
 
 def test_a_row_of_the_list_tells_core_and_profile() -> None:
     seen = listed()
     assert set(seen.fields) == {*CORE, *PROFILE}
-    assert (seen.at, seen.until, seen.gone_at, seen.alive, seen.needs_refetch) == (
+    assert (seen.at, seen.until, seen.deletion_evidence_at, seen.alive, seen.needs_refetch) == (
         after(0),
         after(3),
         None,
@@ -109,7 +115,7 @@ def test_a_row_of_the_list_tells_core_and_profile() -> None:
 def test_a_single_get_tells_core_profile_and_detail_and_that_the_model_lives() -> None:
     seen = single()
     assert set(seen.fields) == {*CORE, *PROFILE, *DETAIL}
-    assert (seen.at, seen.until, seen.gone_at, seen.alive) == (after(0), after(3), None, True)
+    assert (seen.at, seen.until, seen.deletion_evidence_at, seen.alive) == (after(0), after(3), None, True)
 
 
 def test_no_source_hands_on_a_login_link() -> None:
@@ -186,36 +192,36 @@ def test_what_only_a_get_can_read_is_asked_for(event: str, needs_refetch: bool) 
 @pytest.mark.parametrize("status", ["active", DELETED, None, "paused", ...])
 def test_model_deleted_means_deleted_whatever_its_status_says(status: Any) -> None:
     seen = webhook("model.deleted", status=status, deletedAt="2024-01-15T11:59:59Z")
-    assert (seen.fields["status"], seen.gone_at, seen.deleted_at) == (DELETED, NOON, after(-1))
+    assert (seen.fields["status"], seen.deletion_evidence_at, seen.deleted_at) == (DELETED, NOON, after(-1))
 
 
 @pytest.mark.parametrize("event", ["model.status.updated", "model.reborn"])
 def test_the_status_deleted_means_deleted_whatever_the_event(event: str) -> None:
     seen = webhook(event, status=DELETED, deletedAt=None)
-    assert (seen.gone_at, seen.deleted_at) == (NOON, None)
+    assert (seen.deletion_evidence_at, seen.deleted_at) == (NOON, None)
 
 
 def test_a_deletion_time_without_a_deletion_is_no_death() -> None:
     seen = webhook(deletedAt="2024-01-15T11:59:59Z")
-    assert (seen.gone_at, seen.deleted_at) == (None, None)
+    assert (seen.deletion_evidence_at, seen.deleted_at) == (None, None)
 
 
 def test_a_death_without_a_time_is_as_young_as_its_signature() -> None:
     # A model dies once: no GET from before the signature may lift it.
     seen = webhook("model.deleted", created_at=None, deletedAt="2024-01-15T11:59:50Z")
-    assert (seen.at, seen.gone_at, seen.deleted_at) == (after(-10), after(1), after(-10))
+    assert (seen.at, seen.deletion_evidence_at, seen.deleted_at) == (after(-10), after(1), after(-10))
 
 
 def test_the_api_shows_the_dead_too() -> None:
     for seen in (listed(status=DELETED), single(status=DELETED)):
-        assert (seen.gone_at, seen.alive, seen.fields["status"]) == (after(0), False, DELETED)
+        assert (seen.deletion_evidence_at, seen.alive, seen.fields["status"]) == (after(0), False, DELETED)
 
 
 @pytest.mark.parametrize("absent", [{"status": None}, {"status": msgspec.UNSET}])
 def test_a_get_that_tells_no_status_proves_no_life(absent: dict[str, Any]) -> None:
     model = msgspec.structs.replace(msgspec.convert(API_MODEL, DetailedModel), **absent)
     seen = from_single(MODEL_ID, model, after(0), after(3))
-    assert (seen.gone_at, seen.alive) == (None, False)
+    assert (seen.deletion_evidence_at, seen.alive) == (None, False)
 
 
 def test_a_null_status_is_no_information_from_any_source() -> None:
@@ -237,4 +243,10 @@ def test_a_created_email_that_no_index_takes_is_left_out() -> None:
 
 def test_an_absence_tells_nothing_but_a_death() -> None:
     seen = from_absence(MODEL_ID, NOON)
-    assert (seen.at, seen.until, seen.gone_at, seen.fields, seen.deleted_at) == (NOON, NOON, NOON, {}, None)
+    assert (seen.at, seen.until, seen.deletion_evidence_at, seen.fields, seen.deleted_at) == (
+        NOON,
+        NOON,
+        NOON,
+        {},
+        None,
+    )

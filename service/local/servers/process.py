@@ -109,8 +109,8 @@ class Server(ABC):
         Raises:
             LocalServerError: it did not start; the message holds the end of its log.
         """
-        for wish in self._ports():
-            self.port = wish
+        for wanted in self._ports():
+            self.port = wanted
             said = self._launch()
             if said is None:
                 self._wanted = self.port

@@ -1,21 +1,29 @@
 """The tables of schema `headshotpro`, one file for each subject, with the comments that dashboard authors read.
 
-The migrations make them; `make check` fails where the two disagree.
+The migrations make them; `make check` fails where the two disagree. Why these names and indexes:
+`docs/decisions/0033-names-in-the-schema.md`.
 """
 
 from __future__ import annotations
 
-from service.storage.tables.alerts import alert_watch, alerts, notice_deliveries, notices, receivers
+from service.storage.tables.alerts import alert_evaluator, alerts, notification_deliveries, notifications, receivers
 from service.storage.tables.columns import SCHEMA, metadata
 from service.storage.tables.events import event_spool, webhook_events
 from service.storage.tables.idempotency import idempotency_keys
 from service.storage.tables.models import model_changes, model_clocks, models
 from service.storage.tables.processes import processes
-from service.storage.tables.pulls import held_suspects, organization, pull_checkpoints, pulls, set_aside, wishes
+from service.storage.tables.pulls import (
+    held_suspects,
+    organization,
+    pull_checkpoints,
+    pulls,
+    refetch_requests,
+    set_aside,
+)
 
 __all__ = [
     "SCHEMA",
-    "alert_watch",
+    "alert_evaluator",
     "alerts",
     "event_spool",
     "held_suspects",
@@ -24,14 +32,14 @@ __all__ = [
     "model_changes",
     "model_clocks",
     "models",
-    "notice_deliveries",
-    "notices",
+    "notification_deliveries",
+    "notifications",
     "organization",
     "processes",
     "pull_checkpoints",
     "pulls",
     "receivers",
+    "refetch_requests",
     "set_aside",
     "webhook_events",
-    "wishes",
 ]

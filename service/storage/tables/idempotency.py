@@ -1,4 +1,4 @@
-"""Creates that clients of our API may repeat."""
+"""Creates that clients of the API may repeat."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from service.storage.tables.columns import metadata, text_column, time_column
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    text_column("scope", "SHA-256 of the API key of ours that the caller has, in hex", primary_key=True),
-    text_column("key", "The caller's Idempotency-Key", primary_key=True),
-    text_column("fingerprint", "SHA-256 of what was asked for, in hex", nullable=False),
-    text_column("holder", "The request that works on it, or did last", nullable=False),
-    time_column("claimed_at", "When the key first came", nullable=False),
-    time_column("leased_until", "Until then nobody else may work on it", nullable=False),
+    text_column("scope", "SHA-256 of the client's key in MIRROR_API_KEYS, in hex", primary_key=True),
+    text_column("key", "The client's Idempotency-Key", primary_key=True),
+    text_column("fingerprint", "SHA-256 of the request, in hex", nullable=False),
+    text_column("holder", "The request that works on it, or worked on it last", nullable=False),
+    time_column("claimed_at", "When the key was first used", nullable=False),
+    time_column("leased_until", "Until then no other request may work on it", nullable=False),
     Column(
-        "tries",
+        "attempts",
         SmallInteger,
         nullable=False,
-        comment="How often the create was begun; from the second on, an earlier one may have happened",
+        comment="How often the create was begun; beyond 1, an earlier one may have succeeded",
     ),
-    text_column("model_id", "The model that was created; null while that is not known"),
+    text_column("model_id", "The model that was created; null while it is not known"),
     text_column("status", "The status with which it was created"),
-    comment="Creates that came through our API with an Idempotency-Key; kept for 24 hours",
+    comment="Creates through the API with an Idempotency-Key; kept for 24 hours",
 )
 Index(None, idempotency_keys.c.claimed_at)

@@ -1,4 +1,4 @@
-"""What is known of each model, and how it came to be.
+"""The mirror, the clocks of its rows, and their changes.
 
 Why: `docs/decisions/0005-clocks-in-a-table-of-their-own.md`.
 """
@@ -41,9 +41,6 @@ models = Table(
     # Pages deep in the list are read from an index alone, as far as vacuum has been over the rows behind it.
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_insert_scale_factor": "0.01"},
 )
-Index(None, models.c.status, models.c.created_at)
-Index(None, models.c.created_at)
-Index(None, models.c.team_id)
 # In the order of the API's pages, with what a page passes over: deep in the list, no row is touched.
 Index("models_page_idx", models.c.created_at, models.c.id, postgresql_include=["status"])
 Index("models_status_page_idx", models.c.status, models.c.created_at, models.c.id)
@@ -83,27 +80,27 @@ model_clocks = Table(
     time_column("core_at", "Upstream time as of which status, title, finished, uid, created, development are known"),
     time_column("invitation_at", "Upstream time as of which trigger, invite expiry and organization are known"),
     time_column(
-        "profile_at", "Upstream time as of which email and team are known: the newest API answer that showed it"
+        "profile_at", "Upstream time as of which email and team are known: the newest API response that showed it"
     ),
     time_column("detail_at", "Upstream time as of which photo count and favourite are known"),
     time_column("alive_at", "Upstream time of the newest single GET that showed it alive"),
-    time_column("gone_from", "Upstream time of the oldest evidence that it is gone"),
-    time_column("gone_at", "Upstream time of the newest evidence that it is gone"),
-    time_column("deleted_said", "The newest deletion time that the vendor itself named"),
-    time_column("until", "Newest upper end of an interval observation: what lies before it may be disputed"),
-    text_column("core_status", "The core's own status where the visible one differs (a tombstone hides it)"),
+    time_column("deletion_evidence_from", "Upstream time of the oldest evidence that it is deleted"),
+    time_column("deletion_evidence_at", "Upstream time of the newest evidence that it is deleted"),
+    time_column("deleted_at_upstream", "The newest deletion time that the vendor named"),
+    time_column("observed_until", "Newest upper end of an observation's interval; what is older may be disputed"),
+    text_column("core_status", "Status of the core where models.status differs: a tombstone hides it"),
     Column(
         "exceptions",
         JSONB,
         comment="Fields not known as of their group's time: name to [time in µs, rank], or null where never known",
     ),
-    time_column("shown_at", "Upstream time of the newest list page that told what shown_mark stands for"),
+    time_column("shown_at", "Upstream time of the newest list page that showed it; shown_digest is of that page"),
     Column(
-        "shown_mark",
+        "shown_digest",
         BigInteger,
-        comment="Digest of what that page told; where core_at and profile_at are still shown_at, it is what is known",
+        comment="Digest of what that page showed; while core_at and profile_at equal shown_at, it is what is known",
     ),
-    comment="The times as of which each model is known, apart from what people read; one narrow row a model",
+    comment="The clocks of each model: times as of which its fields are known; one narrow row for each model",
     postgresql_with={"fillfactor": "60"},
 )
 Index(None, model_clocks.c.detail_at)
@@ -116,18 +113,18 @@ model_changes = Table(
         BigInteger,
         Identity(always=True),
         primary_key=True,
-        comment="Given out in commit order: a reader who polls for greater ids misses none",
+        comment="Assigned in commit order: a reader that polls for greater ids misses none",
     ),
     text_column("model_id", "The model that changed", nullable=False),
     text_column("from_status", "Status before; null in a model's first row and where the status did not change"),
     text_column("to_status", "Status after; null where it did not change"),
-    Column("changed", JSONB, nullable=False, comment="Each changed column, to [old, new]"),
+    Column("changed", JSONB, nullable=False, comment="Each changed column: its name to [old, new]"),
     text_column("source", "webhook, pull, refetch, api or erase", nullable=False),
-    text_column("event_id", "The webhook event that told it"),
-    Column("pull_id", BigInteger, comment="The pull that told it"),
+    text_column("event_id", "The webhook event that reported it"),
+    Column("pull_id", BigInteger, comment="The pull that found it"),
     time_column("observed_at", "Upstream time as of which it is true", nullable=False),
     time_column("recorded_at", "Our time of the write", nullable=False),
-    comment="Append-only: a row for each change of a model, written in the change's own transaction",
+    comment="The change feed: one row for each change of a model, written in the change's own transaction; append-only",
 )
 Index(None, model_changes.c.model_id, model_changes.c.id)
 Index(None, model_changes.c.recorded_at)

@@ -9,7 +9,7 @@ from service.storage.tables.columns import metadata, text_column, time_column
 processes = Table(
     "processes",
     metadata,
-    text_column("name", "Host, process number and a random part: unique", primary_key=True),
+    text_column("name", "Its host, process number and a random part: unique", primary_key=True),
     text_column("kind", "web, worker or clock", nullable=False),
     text_column("host", "Name of the machine it runs on", nullable=False),
     text_column("version", "Version of headshot-mirror that it runs", nullable=False),

@@ -1,4 +1,4 @@
-"""Readings of the list, where each one is, and what it left to be decided or read again."""
+"""Pulls, their checkpoints and suspects, what could not be read, and what is to be read again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ pulls = Table(
     time_column("finished_at", "When it ended; null while it runs"),
     count_column("requests", "Upstream requests it took, deletion checks included"),
     count_column("pages", "Pages it read"),
-    count_column("models_seen", "Models it met"),
-    count_column("inserted", "Models it was the first to see"),
+    count_column("models_seen", "Models it read"),
+    count_column("inserted", "Models that were unknown before it"),
     count_column("changed", "Models it changed"),
     count_column("tombstoned", "Models it found deleted"),
-    count_column("missed_webhooks", "Changes it found whose webhook had not come five minutes later"),
-    count_column("set_aside", "Records and fields that it could not read; table set_aside lists them"),
+    count_column("missed_webhooks", "Changes it found whose webhook had not arrived within five minutes"),
+    count_column("set_aside", "Records and fields it could not read; table set_aside lists them"),
     Column(
         "postponed",
         ARRAY(Text),
@@ -31,9 +31,9 @@ pulls = Table(
         comment="Suspects whose GET failed three times: the next full pull decides about them",
     ),
     text_column("error", "Why it failed or is held"),
-    time_column("began_at", "Upstream time of its first page: what was read since is no older than what it shows"),
-    time_column("webhooks_checked_at", "When missed_webhooks was counted, five minutes or more after its end"),
-    comment="One row for each reading of the vendor's list",
+    time_column("upstream_started_at", "Upstream time of its first page; all that it read is at least as new"),
+    time_column("webhooks_checked_at", "When missed_webhooks was counted, at least five minutes after its end"),
+    comment="One row for each pull: one reading of the vendor's list",
 )
 Index(None, pulls.c.kind, pulls.c.started_at)
 Index(
@@ -50,11 +50,13 @@ pull_checkpoints = Table(
     Column(
         "pull_id", BigInteger, ForeignKey(pulls.c.id, ondelete="CASCADE"), primary_key=True, comment="The running pull"
     ),
-    text_column("kind", "One row for each kind: at most one pull of a kind runs", nullable=False, unique=True),
+    text_column(
+        "kind", "full or hot; one row for each kind, as at most one pull of a kind runs", nullable=False, unique=True
+    ),
     text_column("holder", "The process that has the lease", nullable=False),
-    time_column("leased_until", "When the lease ends unless a page renews it", nullable=False),
-    Column("state", JSONB, nullable=False, comment="Where the walk stands"),
-    comment="Where each running pull stands, and who runs it",
+    time_column("leased_until", "When the lease ends; each page renews it", nullable=False),
+    Column("state", JSONB, nullable=False, comment="What the walk has read so far"),
+    comment="How far each running pull is, and the process that runs it",
 )
 
 held_suspects = Table(
@@ -68,9 +70,7 @@ held_suspects = Table(
         comment="The pull that was held because of it",
     ),
     text_column("model_id", "A live model that the pull did not show", primary_key=True),
-    time_column(
-        "left_alone_until", "Until then no pull decides it; null while a person has not decided about the pull"
-    ),
+    time_column("kept_until", "Until then no pull deletes it; null while no person has decided about the pull"),
     comment="Suspects that a person decides about, with `pulls release` or `pulls reject`",
 )
 Index(None, held_suspects.c.model_id)
@@ -79,7 +79,7 @@ set_aside = Table(
     "set_aside",
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order in which they were found"),
-    time_column("found_at", "When it was found first", nullable=False),
+    time_column("found_at", "When it was first found", nullable=False),
     Column("pull_id", BigInteger, comment="The pull that found it; null for a GET or event"),
     text_column("model_id", "The model it is about; null where the id is unreadable"),
     Column(
@@ -90,7 +90,7 @@ set_aside = Table(
     ),
     text_column("reason", "Why they could not be used; it holds no values", nullable=False),
     time_column("resolved_at", "When a complete pull read the model again; null while it is open"),
-    Column("last_pull_id", BigInteger, comment="The newest pull that met it"),
+    Column("last_pull_id", BigInteger, comment="The newest pull that found it again"),
     comment="What a pull, GET or event could not use; one open row for each model, fields and reason",
 )
 Index(
@@ -107,20 +107,28 @@ organization = Table(
     metadata,
     text_column("uid", "The uid that the vendor gives the API key's organization", primary_key=True),
     text_column("name", "Its name"),
-    time_column("recorded_at", "When it was first seen", nullable=False),
-    comment="The organization that this database mirrors: one row; a key of another one holds every pull",
+    time_column("recorded_at", "When it was first recorded", nullable=False),
+    comment="The organization that this database mirrors: one row; an API key of another one holds every pull",
 )
 
-wishes = Table(
-    "wishes",
+refetch_requests = Table(
+    "refetch_requests",
     metadata,
     text_column("model_id", "The model to be read by a single GET", primary_key=True),
-    time_column("after", "Only a GET sent after this upstream time answers; null: any GET does"),
-    text_column("reason", "Why it was asked first: profile, details, dispute, stale_delivery", nullable=False),
-    time_column("due_at", "Our time from which it may be asked", nullable=False),
-    time_column("missing_at", "Upstream time of a 404 that a full pull has still to confirm"),
-    Column("attempts", SmallInteger, nullable=False, server_default=text("0"), comment="GETs that did not answer it"),
-    Column("pull_id", BigInteger, comment="The pull that asked it, if one did"),
-    comment="Questions that only a single GET answers; a row goes when it is answered",
+    time_column("after", "The GET must be sent after this upstream time; null: any GET will do"),
+    text_column(
+        "reason", "Why it was first requested, such as profile, details, dispute or stale_delivery", nullable=False
+    ),
+    time_column("due_at", "Our time from which it may be sent", nullable=False),
+    time_column("missing_at", "Upstream time of a 404 that a full pull has yet to confirm"),
+    Column(
+        "attempts",
+        SmallInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="GETs that were sent and did not settle it",
+    ),
+    Column("pull_id", BigInteger, comment="The pull that requested it; null where none did"),
+    comment="Models that a single GET has to read; a row is deleted when its GET has come back",
 )
-Index(None, wishes.c.due_at)
+Index(None, refetch_requests.c.due_at)

@@ -1,8 +1,8 @@
 """Counts that all processes share, kept in Redis: right with any number of processes, and after each of their restarts.
 
 Counting costs its caller no request: counts are kept in the process and sent once a second, by a thread of their own
-that ends when there is nothing to send, and at the end of the process. What Redis could not take is sent later, once.
-A process that is killed loses the counts of its last second.
+that ends then, and at the end of the process. What Redis could not take is sent later. The counts of a second are
+lost where a process is killed, and count twice where the response of Redis was lost.
 
 Why: `docs/decisions/0018-counters-in-redis.md`.
 """
@@ -10,13 +10,11 @@ Why: `docs/decisions/0018-counters-in-redis.md`.
 from __future__ import annotations
 
 import atexit
-import secrets
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from contextlib import suppress
 from math import isfinite
-from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -50,14 +48,6 @@ SUM = "sum"
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 _BUCKET_LABELS = (*(f"{end:g}" for end in BUCKETS), "+Inf")
 
-# A batch whose answer was lost is sent again under its number, and counts once.
-_ADD = """
-if redis.call('get', KEYS[2]) == ARGV[1] then return 0 end
-redis.call('set', KEYS[2], ARGV[1], 'EX', 86400)
-for i = 2, #ARGV, 2 do redis.call('hincrbyfloat', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return 1
-"""
-
 
 class Counters:
     """One process's share in the counts.
@@ -67,17 +57,11 @@ class Counters:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self._client = client
-        self._add = client.register_script(_ADD)
-        self._name = secrets.token_hex(8)
+        self._client: Any = client
         # Guards what follows; held for a moment only.
         self._lock = threading.Lock()
         self._pending: defaultdict[str, float] = defaultdict(float)
-        self._flusher: threading.Thread | None = None
-        # Held while a batch is on its way.
-        self._sending = threading.Lock()
-        self._batch: dict[str, float] = {}
-        self._number = 0
+        self._timer: threading.Timer | None = None
 
     def add(self, name: str, *labels: str, amount: float = 1) -> None:
         """Count something.
@@ -101,46 +85,47 @@ class Counters:
         Raises:
             RedisUnavailable: Redis cannot be reached; the counts are kept for the next time.
         """
-        with self._sending:
-            # First what was left of the last time.
-            while self._batch or self._next_batch():
-                values = [part for pair in self._batch.items() for part in pair]
-                with translate_redis_errors():
-                    self._add(keys=[KEY, f"{KEY}:{self._name}"], args=[self._number, *values])
-                self._batch = {}
+        counted = self._take()
+        try:
+            self._send(counted)
+        except RedisUnavailable:
+            self._accumulate(counted)
+            raise
 
-    def _next_batch(self) -> bool:
-        """Number what was counted since the last batch; False where nothing was."""
+    def _take(self) -> dict[str, float]:
         with self._lock:
-            self._batch, self._pending = self._pending, defaultdict(float)
-        self._number += 1
-        return bool(self._batch)
+            counted, self._pending, self._timer = self._pending, defaultdict(float), None
+        return counted
+
+    def _send(self, counted: Mapping[str, float]) -> None:
+        if not counted:
+            return
+        with translate_redis_errors(), self._client.pipeline() as pipeline:
+            for field, amount in counted.items():
+                pipeline.hincrbyfloat(KEY, field, amount)
+            pipeline.execute()
 
     def _accumulate(self, counted: Mapping[str, float]) -> None:
         with self._lock:
-            for name, amount in counted.items():
-                self._pending[name] += amount
-            if self._flusher is None:
-                self._flusher = threading.Thread(target=self._keep_flushing, name="counters", daemon=True)
-                self._flusher.start()
-                atexit.unregister(self._flush_or_log)
-                atexit.register(self._flush_or_log)
-
-    def _keep_flushing(self) -> None:
-        """Send once a second, until there is nothing more to send."""
-        while True:
-            sleep(FLUSH_SECONDS)
-            self._flush_or_log()
-            with self._lock:
-                if not self._pending and not self._batch:
-                    self._flusher = None
-                    return
+            for field, amount in counted.items():
+                self._pending[field] += amount
+            if self._timer is None:
+                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_or_log)
+                self._timer.daemon = True
+                self._timer.start()
+                atexit.unregister(self._flush_at_exit)
+                atexit.register(self._flush_at_exit)
 
     def _flush_or_log(self) -> None:
         try:
             self.flush()
         except RedisUnavailable as error:
             log.debug("counters.flush_failed", reason=str(error))
+
+    def _flush_at_exit(self) -> None:
+        """The last second; what Redis does not take now is lost, since no thread can start any more."""
+        with suppress(RedisUnavailable):
+            self._send(self._take())
 
 
 def field_name(name: str, *labels: str) -> str:

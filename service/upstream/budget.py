@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import redis
 
@@ -27,8 +27,6 @@ _KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others"
 
 # The vendor's minute, and a second for requests that reach it late.
 WINDOW_SECONDS = 61.0
-# Resets that lie no further apart are one: half of what the script takes for one, the way to Redis taken off.
-SAME_RESET_SECONDS = 1.0
 
 
 class Priority(Enum):
@@ -49,14 +47,6 @@ _RESERVED_FOR_URGENT = {
     Priority.FULL: 0.1,
     Priority.DETAIL: 0.2,
 }
-
-
-class _KnownRateLimit(NamedTuple):
-    """What rate headers tell: requests a minute, how many are left until the reset, and when that is."""
-
-    limit: int
-    remaining: int
-    reset_at: float
 
 
 class RequestBudget:
@@ -85,7 +75,6 @@ class RequestBudget:
         self._note = _register(client, "record_rate_limit")
         self._block = _register(client, "block")
         self._left = _register(client, "requests_left")
-        self._known: _KnownRateLimit | None = None
 
     def acquire(self, priority: Priority) -> float:
         """0.0: one request may be sent now, and is counted. Otherwise: seconds to wait before asking again.
@@ -95,14 +84,10 @@ class RequestBudget:
         """
         kind = priority.value if priority in (Priority.FULL, Priority.DETAIL) else "other"
         shares = (self._share, self._detail_share, self._window)
-        wait, *stored_limit = _run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority])
-        if stored_limit:
-            limit, remaining, milliseconds = stored_limit
-            self._known = _KnownRateLimit(limit, remaining, time.time() + milliseconds / 1000)
-        return int(wait) / 1000
+        return int(_run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority])) / 1000
 
     def record_rate_limit(self, limit: int, remaining: int, reset_at: float) -> None:
-        """Take over the rate headers of an answer; mostly they tell what Redis has counted, and need no way there.
+        """Take over the rate headers of a response.
 
         Args:
             limit: the vendor's requests a minute.
@@ -112,15 +97,6 @@ class RequestBudget:
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
-        known = self._known
-        if (
-            known
-            and limit == known.limit
-            # Until the reset what remains only becomes less, whoever counts: the script would keep what it has.
-            and remaining >= known.remaining
-            and abs(reset_at - known.reset_at) < SAME_RESET_SECONDS
-        ):
-            return
         _run(self._note, limit, remaining, _milliseconds_until(reset_at))
 
     def block(self, until: float) -> None:

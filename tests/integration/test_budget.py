@@ -233,24 +233,3 @@ def test_a_redis_that_is_gone_is_our_error(own_valkey: Valkey) -> None:
     for call in calls:
         with pytest.raises(RedisUnavailable, match="Redis cannot be reached"):
             call()
-
-
-def test_headers_that_tell_what_is_counted_already_need_no_way_to_redis(budget: StartBudget, redis_url: str) -> None:
-    server, reset = redis.Redis.from_url(redis_url), time.time() + 30
-
-    def scripts_run() -> int:
-        return int(server.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
-
-    one, other = budget(1.0, limit=100), budget(1.0)
-    one.record_rate_limit(100, 50, reset)
-    assert one.acquire(REFETCH) == 0
-    before = scripts_run()
-    one.record_rate_limit(100, 49, reset)
-    one.record_rate_limit(100, 60, reset + 0.5)
-    assert scripts_run() == before
-    # Somebody else spent some; the limit is another; the minute is over.
-    for limit, remaining, at, left in ((100, 48, reset, 48), (90, 49, reset, 48), (90, 89, reset + 60, 89)):
-        before = scripts_run()
-        one.record_rate_limit(limit, remaining, at)
-        assert scripts_run() == before + 1
-        assert other.requests_left() == left

@@ -166,6 +166,11 @@ def test_make_commands_exist() -> None:
     assert named <= targets
 
 
+def test_changes_of_a_release_take_a_hundred_lines_at_most() -> None:
+    # A merge of two orders once brought a hundred lines back.
+    assert {name: text for name, text in sections("CHANGELOG.md").items() if len(text.splitlines()) > 100} == {}
+
+
 def sections(document: str) -> dict[str, str]:
     """The parts of a document by their headings of the second level."""
     parts = re.split(r"^## (.+)$", (ROOT / document).read_text(), flags=re.MULTILINE)[1:]

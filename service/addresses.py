@@ -39,13 +39,13 @@ def hosts_in_query(url: str) -> str:
 
 
 class SentinelGroup(NamedTuple):
-    """What a `redis+sentinel://` URL tells.
+    """The parts of a `redis+sentinel://` URL.
 
     Attributes:
         addresses: host and port of each Sentinel.
         service: the name under which they know the servers.
         options: of the connections to them: `username`, `password`.
-        url: `redis://` or `rediss://`, with all that is for Redis itself; its host is nobody's.
+        url: `redis://` or `rediss://`, with all that is for Redis itself; its host is a placeholder.
     """
 
     addresses: list[tuple[str, int]]

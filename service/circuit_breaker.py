@@ -1,4 +1,4 @@
-"""A fuse before a server that may be down: who finds it so spares the others the same time-out for a moment."""
+"""A circuit breaker: after a failure, calls of that server fail at once for a moment, without waiting for a timeout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.errors import Unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# After a failure others are turned away at once for so long, and for longer where it took long: then one tries for all.
+# After a failure calls are refused for this long, and longer after a slow failure; then one call tries for all.
 OPEN_SECONDS = 1.0
 SLOW_FAILURE_FACTOR = 2.0
 
@@ -20,9 +20,8 @@ class CircuitBreaker:
     """Guards calls of one server, in all threads of a process.
 
     Args:
-        unavailable: what a call behind the fuse raises where the server is down, and what those raise that are
-            turned away.
-        server: its name, for that error's words.
+        unavailable: the error of a call that is refused.
+        server: its name, for the error message.
     """
 
     def __init__(self, unavailable: type[Unavailable], server: str) -> None:
@@ -35,13 +34,13 @@ class CircuitBreaker:
         """Let a call through, unless the server was found down a moment ago.
 
         Raises:
-            Unavailable: the call raised it, or was turned away.
+            Unavailable: the call raised it, or was refused.
         """
         now = monotonic()
         if now < self._open_until:
             raise self._unavailable(f"{self._server} was down a moment ago")
         if self._open_until:
-            # This call tries for all; meanwhile the others are turned away.
+            # This call tries for all; meanwhile the others are refused.
             self._open_until = now + OPEN_SECONDS
         try:
             yield

@@ -2,8 +2,8 @@
 
 MirrorError
 ├── SettingsError            a setting is missing or malformed (exit 2)
-├── Stopping                 the process was asked to stop while it waited
-├── Unavailable              a server of ours is gone: wait and go on
+├── Stopping                 the process has to stop, and was waiting
+├── Unavailable              Postgres or Redis cannot be reached: wait and go on
 │   ├── PostgresUnavailable  Postgres
 │   │   ├── LockUnavailable  another transaction holds a lock that is needed
 │   │   └── StatementTimeout a statement took longer than its limit
@@ -13,15 +13,15 @@ MirrorError
 │   └── SchemaUnreleased     it is older than the first release: nothing migrates it
 ├── ApiError                 web refuses an HTTP request with a status and a code
 ├── LeaseLost                another process has taken over this pull
-├── LocalServerError            a local server could not be started
-└── UpstreamError            the vendor's API did not give what was asked
-    ├── UpstreamUnreachable  no answer: refused, reset, cut short
-    │   └── UpstreamTimeout  no answer in time
+├── LocalServerError         a local server could not be started
+└── UpstreamError            the upstream did not do what was requested
+    ├── UpstreamUnreachable  no response: refused, reset, cut short
+    │   └── UpstreamTimeout  no response in time
     ├── UpstreamFailed       5xx, 408, 425, or an error without a code that came as a success
-    ├── UpstreamMalformed    an answer that is not what the vendor documents
+    ├── UpstreamMalformed    a response that is not what the vendor documents
     ├── ListUnusable         a list that ignores its parameters: no pull can read it
     ├── Throttled            no request may be sent before `retry_at`
-    └── UpstreamRejected     4xx, with the vendor's code and words
+    └── UpstreamRejected     4xx, with the vendor's code and error message
         ├── KeyRejected      401, 403
         └── ModelNotFound    404
 """
@@ -52,11 +52,11 @@ class SettingsError(MirrorError):
 
 
 class Stopping(MirrorError):
-    """The process was asked to stop while it waited."""
+    """The process has to stop, and was waiting."""
 
 
 class Unavailable(MirrorError):
-    """A server of ours cannot be reached now."""
+    """Postgres or Redis cannot be reached now."""
 
 
 class PostgresUnavailable(Unavailable):
@@ -64,7 +64,7 @@ class PostgresUnavailable(Unavailable):
 
 
 class LockUnavailable(PostgresUnavailable):
-    """Somebody else holds a lock that is needed, and did not let go in time."""
+    """Another transaction holds a lock that is needed, and did not release it in time."""
 
 
 class StatementTimeout(PostgresUnavailable):
@@ -132,7 +132,7 @@ class LocalServerError(MirrorError):
 
 @dataclass(frozen=True, slots=True)
 class VendorErrorResponse:
-    """An error as the vendor said it, to be passed on; its body may hold an address, so no repr shows it."""
+    """An error response of the vendor, to be passed on; its body may hold an address, so no repr shows it."""
 
     status: int
     body: bytes = field(repr=False)
@@ -140,29 +140,29 @@ class VendorErrorResponse:
 
 
 class UpstreamError(MirrorError):
-    """The vendor's API did not give what was asked.
+    """The upstream did not do what was requested.
 
     Attributes:
-        vendor_response: its answer, where that was an error in the vendor's own form.
+        vendor_response: its response, where that was an error in the vendor's own form.
     """
 
     vendor_response: VendorErrorResponse | None = None
 
 
 class UpstreamUnreachable(UpstreamError):
-    """No answer: connection refused, reset or cut short."""
+    """No response: connection refused, reset or cut short."""
 
 
 class UpstreamTimeout(UpstreamUnreachable):
-    """No answer in time: whether the request took effect is not known."""
+    """No response in time: whether the request took effect is not known."""
 
 
 class UpstreamFailed(UpstreamError):
-    """The vendor answered 5xx, 408, 425 or `success: false`, again after every retry."""
+    """The upstream responded with 5xx, 408, 425 or `success: false`, again after every retry."""
 
 
 class UpstreamMalformed(UpstreamError):
-    """The vendor answered with something other than it documents."""
+    """The upstream responded with something other than the vendor documents."""
 
 
 class ListUnusable(UpstreamError):
@@ -203,7 +203,7 @@ class ModelNotFound(UpstreamRejected):
     """404 on one model.
 
     Attributes:
-        sent_at: lower end of the answer's interval, on the upstream's clock.
+        sent_at: lower end of the response's interval, on the upstream's clock.
         received_at: upper end of it.
     """
 

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 WEB, WORKER, CLOCK = KINDS = ("web", "worker", "clock")
 
 INTERVAL_SECONDS = 5.0
-# A process that does not do its work yet, or again, is looked at this often.
+# A process that does not do its work yet, or again, is checked this often.
 CHECK_SECONDS = 0.5
 # Neither a connection nor a statement may take longer: then the next heartbeat tries again.
 TIMEOUT_SECONDS = 2
@@ -91,7 +91,7 @@ class Heartbeat:
         """Take a step, and report only the first of several failures in a row."""
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - a process that lives must not look dead for ever after one fault
+        except Exception as error:  # noqa: BLE001 - one fault must not end the heartbeat of a process that lives
             if not self._failing:
                 reason = str(error) if isinstance(error, MirrorError) else type(error).__name__
                 log.warning("heartbeat.not_sent", reason=reason)

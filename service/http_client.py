@@ -170,7 +170,7 @@ class _Attempt(threading.Thread):
         self._connection = connection
 
     def on_sending(self) -> None:
-        """The connection stands; what is sent from here on may arrive.
+        """The connection is made; what is sent from here on may arrive.
 
         Raises:
             OSError: the caller has gone on, and may try again: nothing may be sent twice.

@@ -39,7 +39,7 @@ _TRACES = ("event", "trace", "exception")
 
 
 class _StderrLines:
-    """Writes finished lines to stderr. A line that cannot be written is no error of who logs it: it is lost."""
+    """Writes finished lines to stderr. A line that cannot be written is lost, and the caller gets no error."""
 
     def msg(self, line: str) -> None:
         """Write a line; as one piece, because other processes write to the same file."""
@@ -80,7 +80,7 @@ def configure(settings: Settings) -> None:
     # and logs that itself.
     logging.getLogger("apprise").propagate = False
     logging.getLogger("apprise").setLevel("INFO")
-    # It warns of each thing that it could not do on a connection that was lost; that it was is told by whoever used it.
+    # It warns of every step that failed on a lost connection; the caller logs the loss itself.
     logging.getLogger("psycopg").setLevel("ERROR")
     # It warns of each odd header, with a traceback; what matters of a response is an error of its request.
     logging.getLogger("urllib3").setLevel("ERROR")
@@ -95,7 +95,7 @@ def configure(settings: Settings) -> None:
 
 
 def log_crashes_without_messages() -> None:
-    """Log an error that ends this process or one of its threads; Python's own hooks print what it says, too."""
+    """Log an error that ends this process or one of its threads; Python's own hooks print the message, too."""
 
     def crash(kind: type[BaseException], error: BaseException | None, _trace: TracebackType | None) -> None:
         if error is not None:

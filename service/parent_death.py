@@ -36,7 +36,7 @@ def signal_on_parent_death(parent: int, number: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
-        sys.exit("the process that wanted this one is gone")
+        sys.exit("the process that started this one has ended")
 
 
 def main(arguments: list[str]) -> None:

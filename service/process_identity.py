@@ -1,4 +1,4 @@
-"""A process's name in leases, in the inbox and in `processes`: for people, and to tell two holders apart."""
+"""A process's name in leases, in the inbox and in `processes`: readable, and different for any two holders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one process has: settings, connections, and the wish to stop. Built once, at the edge of the process."""
+"""The connections, settings and stop event of one process. Built once, at the edge of the process."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Runtime:
     Attributes:
         settings: read once.
         engine: Postgres.
-        redis: Redis, with short time-outs.
-        stop: set when the process is asked to stop; whoever waits, waits on it.
+        redis: Redis, with short timeouts.
+        stop: set when the process has to stop; every wait ends when it is set.
         name: this process, in leases.
         counters: what it counts, for `/metrics`.
         progress: called when work goes on, or waits; a worker's supervisor listens.
@@ -91,7 +91,7 @@ class Runtime:
 
     @property
     def queue(self) -> JobQueue:
-        """Where jobs are asked for."""
+        """The queue that takes jobs."""
         return JobQueue(self.redis)
 
     @property
@@ -150,15 +150,15 @@ class Runtime:
         )
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless the process is asked to stop.
+        """Wait, unless the process stops.
 
         Raises:
-            Stopping: it is.
+            Stopping: it does.
         """
         deadline = monotonic() + seconds
         while (left := deadline - monotonic()) > 0:
             self.progress()
             if self.stop.wait(min(left, PROGRESS_INTERVAL_SECONDS)):
-                raise Stopping("asked to stop")
+                raise Stopping("the process has to stop")
         if self.stop.is_set():
-            raise Stopping("asked to stop")
+            raise Stopping("the process has to stop")

@@ -1,6 +1,6 @@
 """The state of the whole mirror, read from Postgres and Redis within a bound: its problems, and figures beside them.
 
-Everybody who reports whether the mirror is well reads it here: `status`, `doctor`, `up` and `HEARTBEAT_URL`.
+Everything that reports whether the mirror is well reads it here: `status`, `doctor`, `up` and `HEARTBEAT_URL`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from service.storage.organization import MirroredOrganization
     from service.storage.status_report import MirrorSnapshot
 
-# Either server has this long, whatever it does; they are asked one after the other.
+# Either server has this long, whatever it does; one is read after the other.
 SERVER_SECONDS = 4
 # Deliveries that were refused for their signature: a wrong one, or a right one that is too old.
 REFUSED = ("forged", "stale")
@@ -74,9 +74,9 @@ class MirrorState:
     Attributes:
         facts: what its problems follow from.
         processes: the rows of `processes`, as a list of columns by name; None where Postgres is unavailable.
-        figures: what Postgres knows besides, where that was asked for.
-        newest: the organization, and the newest event and pull, where the figures were asked for.
-        redis: what Redis knows.
+        figures: more figures from Postgres, where they were requested.
+        newest: the organization, and the newest event and pull, where the figures were requested.
+        redis: the figures from Redis.
     """
 
     facts: ProblemFacts
@@ -107,7 +107,7 @@ class MirrorState:
 
     @property
     def refused_deliveries(self) -> int | None:
-        """Deliveries that were answered with 401 so far."""
+        """Deliveries that got a 401 so far."""
         if self.redis is None:
             return None
         return int(sum(self.redis.counts.get((DELIVERIES, result), 0) for result in REFUSED))
@@ -123,7 +123,7 @@ class StatusReader:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine = database.connect(
-            settings.postgres_url, pool_size=1, overflow=0, patience=1, connect_timeout=SERVER_SECONDS
+            settings.postgres_url, pool_size=1, overflow=0, pool_timeout=1, connect_timeout=SERVER_SECONDS
         )
         self._client = connect_redis(settings.redis, timeout=SERVER_SECONDS)
 

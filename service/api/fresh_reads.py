@@ -25,7 +25,7 @@ class FreshReadLimiter:
         self._client = client
 
     def claim(self, model_id: str) -> bool:
-        """Whether the upstream may be asked about a model; False: it was, less than five seconds ago.
+        """Whether a fresh read may be sent; False: one was, less than five seconds ago.
 
         Raises:
             RedisUnavailable: Redis cannot be reached.
@@ -33,7 +33,7 @@ class FreshReadLimiter:
         return raise_flag(self._client, _key(model_id), FRESH_MS)
 
     def release(self, model_id: str) -> None:
-        """The upstream did not show the model, so the mirror is no fresher than before: the next read may ask again."""
+        """The upstream did not show the model, so the mirror is no fresher than before: allow the next read."""
         with suppress(RedisUnavailable):
             clear_flag(self._client, _key(model_id))
 

@@ -1,15 +1,15 @@
-"""A create that is sent again is done once: the caller's `Idempotency-Key`, for 24 hours.
+"""`Idempotency-Key`: a create that is sent again within 24 hours is done once.
 
-The key is claimed by a conditional insert before anything is sent. What a request finds:
+The key is claimed by a conditional insert before anything is sent. The state of a key decides about a request:
 
-- nobody has it: it creates. The upstream's answer and the key's model are written in one transaction.
-- somebody is at it: 409. A claim is leased, so that a process which died stands in nobody's way for long.
-- it is done: the same model again. `signedUrl` is not stored, so a single GET reads it.
-- it was begun, and nobody knows how it ended (no answer, or a process that died): it creates again, which the vendor
-  refuses where the address has its model already; then the model that was created since the key came is the one.
-- it came with another body: 422.
+- new: it creates. The model and the key's result are written in one transaction.
+- in use by another request: 409. A claim is leased, so that a process that died blocks the key for a short time.
+- done: the same model again. `signedUrl` is not stored, so a single GET reads it.
+- begun, and the result is not known (no response, or the process died): it creates again. The upstream refuses that
+  where the address has its model already; then the model that was created since the key came is the result.
+- used with another body: 422.
 
-A create that the upstream refused has made nothing: its key is free again.
+A create that the upstream refused has made nothing: its key is new again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LEASE_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 # A model of the same create may be this much older than its key: two clocks differ.
 MAX_CLOCK_SKEW = timedelta(seconds=10)
-# New models are `onboarding`; so many pages of them are looked through for one whose id is not known.
+# New models are `onboarding`; this many pages of them are searched for a model whose id is not known.
 MAX_PAGES = 5
 PAGE_SIZE = 200
 
@@ -66,9 +66,9 @@ class IdempotentCreates:
 
         Raises:
             ApiError: 409 while another request with the key runs; 422 if the key came with another body.
-            UpstreamError: what the upstream said, or that it said nothing.
-            RedisUnavailable: the Redis of the request budget is gone.
-            PostgresUnavailable: Postgres is gone; nothing was done.
+            UpstreamError: the upstream's error, or no response arrived.
+            RedisUnavailable: the Redis of the request budget is unavailable.
+            PostgresUnavailable: Postgres is unavailable; nothing was done.
         """
         holder = secrets.token_hex(8)
         fingerprint = _fingerprint(wanted)
@@ -86,7 +86,7 @@ class IdempotentCreates:
     def _create(
         self, wanted: CreateModelBody, idempotency_key: IdempotencyKey, claim: IdempotencyClaim
     ) -> RelayedResponse:
-        """Send it; whatever comes of it, the key says so afterwards."""
+        """Send it, and write the result into the key's row."""
 
         def record(connection: Connection, made: CreatedModel) -> None:
             status = None if made.status is UNSET else made.status
@@ -112,14 +112,14 @@ class IdempotentCreates:
             raise
 
     def _repeated_response(self, model_id: str, status: str | None) -> RelayedResponse:
-        """The answer to a create that was done before, with a fresh login link."""
+        """The response to a create that was done before, with a new login link."""
         try:
-            answer = self.writer.client.get_model(
+            response = self.writer.client.get_model(
                 model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS
             )
-            shown, link = answer.body.status, answer.body.signed_url
+            shown, link = response.body.status, response.body.signed_url
         except ModelNotFound:
-            # It was made, and is gone since.
+            # It was made, and deleted since.
             shown, link = DELETED, UNSET
         document = CreatedBody(model_id=model_id, status=status or shown, signed_url=link)
         return RelayedResponse(200, msgspec.json.encode(document), replayed=True)
@@ -132,21 +132,21 @@ class IdempotentCreates:
         return known or self._find_upstream(wanted.email.lower(), since)
 
     def _find_upstream(self, email: str, since: datetime) -> str | None:
-        """The mirror need not know it yet: webhooks tell no address."""
+        """Search the upstream's list, because the mirror may not know the address yet: webhooks contain none."""
         for number in range(MAX_PAGES):
-            answer = self.writer.client.list_models(
+            response = self.writer.client.list_models(
                 limit=PAGE_SIZE,
                 offset=number * PAGE_SIZE,
                 status="onboarding",
                 priority=Priority.REFETCH,
                 max_wait=UPSTREAM_DEADLINE_SECONDS,
             )
-            for model in answer.body.models:
+            for model in response.body.models:
                 theirs, created = model.email, model.created_at
                 is_theirs = isinstance(theirs, str) and theirs.lower() == email
                 if is_theirs and isinstance(created, datetime) and created >= since:
                     return model.id
-            if not answer.body.pagination.has_more:
+            if not response.body.pagination.has_more:
                 return None
         return None
 

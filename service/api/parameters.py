@@ -34,7 +34,7 @@ _FIRST = datetime(1, 1, 2, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
 
 
-def read(value_or_none: Mapping[str, str], shape: type[Q]) -> Q:
+def read(given: Mapping[str, str], shape: type[Q]) -> Q:
     """The parameters of a call; those that it does not know are passed over, as the vendor does.
 
     Raises:
@@ -42,7 +42,7 @@ def read(value_or_none: Mapping[str, str], shape: type[Q]) -> Q:
     """
     values: dict[str, str] = {}
     for field in msgspec.structs.fields(shape):
-        text = value_or_none.get(field.encode_name)
+        text = given.get(field.encode_name)
         # An empty text filters nothing; an empty number or time is none.
         if text is not None and (text or field.encode_name not in _TEXTS):
             values[field.encode_name] = _storable(field.encode_name, text)
@@ -54,7 +54,7 @@ def read(value_or_none: Mapping[str, str], shape: type[Q]) -> Q:
 
 
 def filter_of(query: ListQuery) -> ModelFilter:
-    """The filter that the parameters of the list say."""
+    """The filter in the parameters of the list."""
     return ModelFilter(
         status=value_or_none(query.status),
         team_id=value_or_none(query.team_id),
@@ -72,7 +72,7 @@ def limit_of(query: ListQuery) -> int:
 
 
 def since_of(query: ListQuery) -> int | datetime | None:
-    """Where the feed begins; None: the list is asked for."""
+    """Where the feed begins; None: the list is requested."""
     since = query.updated_since
     if isinstance(since, UnsetType):
         return None
@@ -87,7 +87,7 @@ def create_model_body(body: bytes) -> CreateModelBody:
     """
     try:
         wanted = msgspec.json.decode(body, type=CreateModelBody)
-        # msgspec does not look at the bytes of fields that it skips.
+        # msgspec does not check the bytes of fields that it skips.
         body.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid(f"Invalid request body: {error}") from None

@@ -57,24 +57,24 @@ class ChangePage(NamedTuple):
     newest_change_id: int | None
 
 
-def read_only_engine(url: str, *, connections: int, patience: float) -> Engine:
+def read_only_engine(url: str, *, connections: int, pool_timeout: float) -> Engine:
     """An engine for reads: each transaction sees one moment of the mirror, and writes nothing.
 
     Args:
         url: `postgresql://` URL of the database.
         connections: how many reads run at the same time; the others wait.
-        patience: seconds that they wait.
+        pool_timeout: seconds that a read waits for a connection.
     """
-    engine = connect(url, pool_size=connections, overflow=0, patience=patience)
+    engine = connect(url, pool_size=connections, overflow=0, pool_timeout=pool_timeout)
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 class MirrorReader:
     """Reads through one engine, made by `read_only_engine`.
 
-    Counting, and passing over what lies before a page, is what a page costs most. Every visible change of a model
-    comes with a row of `model_changes`; until a new one is there, a total is kept, and where each page that was asked
-    for ended: the next one begins behind it.
+    Most of a page's cost is counting, and passing over the models before it. Every visible change of a model adds a row
+    to `model_changes`; until there is a new one, the totals are kept, and so is the last row of each page that was
+    requested: the next page begins behind it.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -83,7 +83,7 @@ class MirrorReader:
         self._ends: OrderedDict[tuple[ModelFilter, int, int | None], Row] = OrderedDict()
 
     def newest_change_id(self) -> int | None:
-        """The id of the newest change: while it stays the same, so does every answer."""
+        """The id of the newest change: while it stays the same, so does every response."""
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return api_queries.newest_change(connection)
 
@@ -91,7 +91,7 @@ class MirrorReader:
         """A page of the list, the newest model first.
 
         Raises:
-            PostgresUnavailable: Postgres is gone, or every connection is in use.
+            PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             newest_change_id = api_queries.newest_change(connection)
@@ -114,7 +114,7 @@ class MirrorReader:
 
         Raises:
             ApiError: changes since then are no longer kept.
-            PostgresUnavailable: Postgres is gone, or every connection is in use.
+            PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return read_feed(connection, since, wanted, limit, offset)
@@ -123,7 +123,7 @@ class MirrorReader:
         """One model, a tombstone too.
 
         Raises:
-            PostgresUnavailable: Postgres is gone, or every connection is in use.
+            PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return api_queries.one(connection, model_id)
@@ -139,7 +139,7 @@ class MirrorReader:
 
 
 def _cache(cache: OrderedDict[K, V], key: K, value: V) -> None:
-    """Remember something, and forget the oldest of what is too much."""
+    """Keep a value, and drop the oldest ones above `MAX_CACHED`."""
     cache[key] = value
     while len(cache) > MAX_CACHED:
         cache.popitem(last=False)
@@ -153,12 +153,12 @@ def list_rows(connection: Connection, wanted: ModelFilter, limit: int, offset: i
 def read_feed(
     connection: Connection, since: int | datetime, wanted: ModelFilter, limit: int, offset: int = 0
 ) -> ChangePage:
-    """The models of the next `limit` changes, each once and as it is now; tombstones whatever the filter says.
+    """The models of the next `limit` changes, each once and as it is now; tombstones whatever the filter is.
 
     Args:
         connection: a transaction.
-        since: a change's id, or a time of our clock; everything committed since then is told, and of what was
-            committed up to a minute earlier perhaps some.
+        since: a change's id, or a time of our clock; the feed shows everything committed since then, and perhaps some
+            of what was committed up to a minute earlier.
         wanted: the filter.
         limit: changes, not models.
         offset: changes to pass over.
@@ -173,7 +173,7 @@ def read_feed(
     places = {model_id: change_id for change_id, model_id in window}
     rows = api_queries.list_matching(connection, list(places), wanted) if places else []
     rows.sort(key=lambda row: places[row["id"]])
-    # Behind the end there is nothing to pass over: a reader who overshot goes on from where the changes end.
+    # Behind the end there is nothing to pass over: a client that went too far goes on from the last change.
     cursor = window[-1][0] if window else max(start, newest_change_id or 0)
     return ChangePage(rows, cursor, newest_change_id is not None and newest_change_id > cursor, newest_change_id)
 

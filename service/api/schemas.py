@@ -1,4 +1,4 @@
-"""What our API takes and gives, as types: the bodies are made of them, and the OpenAPI document is.
+"""The types of our API's requests and responses; the bodies and the OpenAPI document are made from them.
 
 The vendor's names and shapes (its models page), and a few parameters more. A field that the mirror does not hold is
 `UNSET` and so left out: `signedUrl` always, a profile or details that were never read. Null is a value.
@@ -56,7 +56,7 @@ class ListQuery(ApiSchema, frozen=True, kw_only=True):
         Annotated[
             ChangeId | Timestamp,
             Meta(
-                description="The feed: models that changed since a change's id (the `cursor` of an earlier answer; "
+                description="The feed: models that changed since a change's id (the `cursor` of an earlier response; "
                 "0 is the beginning) or since a time, in the order of their changes, deletions always included. "
                 "`limit` and `offset` count changes; going on with `cursor` is the better way."
             ),
@@ -71,8 +71,8 @@ class SingleQuery(ApiSchema, frozen=True, kw_only=True):
     fresh: Annotated[
         bool,
         Meta(
-            description="Ask the upstream and merge what it tells; it needs a key that may write. "
-            "A second time within five seconds the mirror answers.",
+            description="Read the model from the upstream and merge it; this needs a key that may write. "
+            "A second request within five seconds is answered from the mirror.",
         ),
     ] = False
 
@@ -112,14 +112,14 @@ class ModelSchema(ApiSchema, frozen=True, kw_only=True):
 
 @with_fields([_schema_field(field) for field in fields_of(Source.SINGLE)])
 class DetailedModelSchema(ApiSchema, frozen=True, kw_only=True):
-    """A model as its own GET shows it; `signedUrl` only where the upstream was asked."""
+    """A model as its own GET shows it; with `signedUrl` only where the upstream was read."""
 
     id: str
     signed_url: str | UnsetType = UNSET
 
 
 class PaginationSchema(ApiSchema, frozen=True, kw_only=True):
-    """Where a page lies in the list."""
+    """The place of a page in the list."""
 
     total: int
     limit: int
@@ -128,7 +128,7 @@ class PaginationSchema(ApiSchema, frozen=True, kw_only=True):
 
 
 class FeedPaginationSchema(ApiSchema, frozen=True, kw_only=True):
-    """Where a page lies in the feed."""
+    """The place of a page in the feed."""
 
     limit: int
     offset: int
@@ -153,14 +153,14 @@ class ModelFeedBody(ApiSchema, frozen=True, kw_only=True):
 
 
 class SingleModelBody(ApiSchema, frozen=True, kw_only=True):
-    """The answer about one model."""
+    """The response about one model."""
 
     success: Literal[True] = True
     model: DetailedModelSchema
 
 
 class CreatedBody(ApiSchema, frozen=True, kw_only=True):
-    """The answer to a create; `signedUrl` logs its holder in."""
+    """The response to a create; `signedUrl` logs its holder in."""
 
     success: Literal[True] = True
     model_id: str
@@ -169,7 +169,7 @@ class CreatedBody(ApiSchema, frozen=True, kw_only=True):
 
 
 class DeletedBody(ApiSchema, frozen=True, kw_only=True):
-    """The answer to a delete."""
+    """The response to a delete."""
 
     success: Literal[True] = True
     message: str

@@ -1,8 +1,8 @@
-"""What goes through to the upstream: create, delete, and a look at one model. What it answers is merged at once.
+"""Requests that go to the upstream: create, delete, and a fresh read of one model. Each response is merged at once.
 
-Postgres is asked first, so that nothing is done upstream that could not be merged. Where it goes away in between, the
-caller still gets the upstream's answer, for it is true; the webhook, a question or the next pull brings the mirror
-up to it. Where the upstream does not answer, nobody knows what it did: a question or a hot pull finds out.
+Before anything is sent, Postgres is checked, so that nothing is done upstream that cannot be merged. Where Postgres
+becomes unavailable in between, the caller still gets the upstream's response; the webhook, a refetch request or the
+next pull updates the mirror. Where no response arrives, a refetch request or a hot pull finds out what was done.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ log = structlog.get_logger(__name__)
 
 # How long a caller waits for the budget and for tries after faults, in seconds.
 UPSTREAM_DEADLINE_SECONDS = 5.0
-# The look at a model that was just made is worth less: without it a question brings the rest.
+# A GET of a model that was just made is worth less: without it a refetch request reads the rest.
 FOLLOW_UP_DEADLINE_SECONDS = 1.0
 MICROSECOND = timedelta(microseconds=1)
 
 
 class RelayedResponse(NamedTuple):
-    """What the caller gets.
+    """The response to the caller.
 
     Attributes:
         status: the HTTP status.
         body: the upstream's own bytes; they may hold a login link, and are neither kept nor logged.
-        replayed: it was done before, under the same idempotency key.
+        replayed: the create was done before, under the same idempotency key.
     """
 
     status: int
@@ -72,13 +72,13 @@ class RelayedResponse(NamedTuple):
 class UpstreamWriter:
     """Writes through one client.
 
-    Every call raises what the client raises, and `PostgresUnavailable` before anything was done.
+    Every call raises what the client raises, and `PostgresUnavailable` before anything was sent.
 
     Attributes:
         engine: the mirror's Postgres.
         client: the upstream.
-        queue: where a hot pull is asked for.
-        stale_models: where a question waits while Postgres cannot take it.
+        queue: takes the job of a hot pull.
+        stale_models: keeps a refetch request while Postgres cannot take it.
     """
 
     engine: Engine
@@ -94,12 +94,12 @@ class UpstreamWriter:
         """Make a model, and merge it.
 
         Args:
-            wanted: who it is for.
+            wanted: the person's address, the team and the mode.
             record: writes the caller's own rows in the transaction that merges it.
         """
         self._require_storage()
         try:
-            answer = self.client.create_model(
+            response = self.client.create_model(
                 wanted.email,
                 wanted.team_id,
                 wanted.is_development,
@@ -110,66 +110,66 @@ class UpstreamWriter:
             if is_in_doubt(error):
                 self._request_hot_pull()
             raise
-        self._merge_created(wanted, answer, record)
-        return RelayedResponse(answer.status, answer.raw)
+        self._merge_created(wanted, response, record)
+        return RelayedResponse(response.status, response.raw)
 
     def delete(self, model_id: str) -> RelayedResponse:
-        """Delete a model, and bury it in the mirror as of the upstream's answer."""
+        """Delete a model, and make it a tombstone in the mirror as of the upstream's response."""
         self._require_storage()
         try:
-            answer = self.client.delete_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
+            response = self.client.delete_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
         except UpstreamError as error:
-            # Done or not, or long ago: a GET tells.
+            # Done or not, or long ago: a GET shows which.
             if is_in_doubt(error) or isinstance(error, UpstreamRejected):
                 self._request_refetch(model_id)
             raise
         try:
             with transaction(self.engine) as connection:
-                apply(connection, [SourcedObservation(from_absence(model_id, answer.received_at), "api")])
-        except Exception as error:  # noqa: BLE001 - it is done upstream: whatever the merge meets, the caller is told so
+                apply(connection, [SourcedObservation(from_absence(model_id, response.received_at), "api")])
+        except Exception as error:  # noqa: BLE001 - it is done upstream, so the caller gets the response
             log.error("api.delete.not_merged", model_id=model_id, reason=type(error).__name__)
             self._note_stale(model_id)
         log.info("api.deleted", model_id=model_id)
-        if answer.raw:
-            return RelayedResponse(answer.status, answer.raw)
+        if response.raw:
+            return RelayedResponse(response.status, response.raw)
         # A 204, or a deletion that an earlier try had done: the caller gets the body that the vendor documents.
         deleted = DeletedBody(message="Model deleted successfully", model_id=model_id)
         return RelayedResponse(200, msgspec.json.encode(deleted))
 
     def read_fresh(self, model_id: str) -> RelayedResponse:
-        """Ask the upstream about one model, and merge what it tells; without Postgres it is told all the same."""
+        """Read one model from the upstream and merge it; without Postgres the caller gets the response all the same."""
         try:
-            answer = self.client.get_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
+            response = self.client.get_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
         except UpstreamRejected:
-            # A 404 about a model that the mirror shows is a question for the refetch, and then for the next pull.
+            # After a 404 about a model that the mirror shows, the refetch decides, and then the next pull.
             self._request_refetch(model_id)
             raise
         try:
-            self._merge_single(model_id, answer, answer.sent_at, "refetch")
+            self._merge_single(model_id, response, response.sent_at, "refetch")
         except PostgresUnavailable as error:
             log.warning("api.fresh_read.not_merged", model_id=model_id, reason=str(error))
-        return RelayedResponse(answer.status, answer.raw)
+        return RelayedResponse(response.status, response.raw)
 
     def _require_storage(self) -> None:
-        """Raises PostgresUnavailable where Postgres is gone, before anything is sent."""
+        """Raises PostgresUnavailable while Postgres is unavailable, before anything is sent."""
         with transaction(self.engine):
             pass
 
     def _merge_created(
         self,
         wanted: CreateModelBody,
-        answer: UpstreamResponse[CreatedModel],
+        response: UpstreamResponse[CreatedModel],
         record: Callable[[Connection, CreatedModel], None],
     ) -> None:
-        """First what is known for sure, with a question for the rest; then the rest, where a GET tells it at once."""
-        made = answer.body
+        """First merge what the create itself shows, with a refetch request for the rest; then a GET, if it is quick."""
+        made = response.body
         seen = from_created(
             made,
             wanted.email,
             wanted.team_id,
             is_development=wanted.is_development,
-            sent_at=answer.sent_at,
-            received_at=answer.received_at,
+            sent_at=response.sent_at,
+            received_at=response.received_at,
         )
         try:
             with transaction(self.engine) as connection:
@@ -177,28 +177,28 @@ class UpstreamWriter:
             single = self.client.get_model(
                 made.model_id, priority=Priority.REFETCH, max_wait=FOLLOW_UP_DEADLINE_SECONDS
             )
-            # It was sent after the create was answered, however close their times on the vendor's clock are.
-            single = replace(single, sent_at=max(single.sent_at, answer.sent_at + MICROSECOND))
-            self._merge_single(made.model_id, single, answer.received_at + MICROSECOND, "api")
+            # It was sent after the response to the create, however close their times on the upstream's clock are.
+            single = replace(single, sent_at=max(single.sent_at, response.sent_at + MICROSECOND))
+            self._merge_single(made.model_id, single, response.received_at + MICROSECOND, "api")
         except (UpstreamError, RedisUnavailable) as error:
             log.info("api.create.not_read", model_id=made.model_id, reason=str(error))
-        except Exception as error:  # noqa: BLE001 - it is done upstream: whatever the merge meets, the caller is told so
+        except Exception as error:  # noqa: BLE001 - it is done upstream, so the caller gets the response
             log.error("api.create.not_merged", model_id=made.model_id, reason=type(error).__name__)
             self._note_stale(made.model_id)
         log.info("api.created", model_id=made.model_id)
 
     def _merge_single(
-        self, model_id: str, answer: UpstreamResponse[DetailedModel], settles: datetime, source: str
+        self, model_id: str, response: UpstreamResponse[DetailedModel], settles: datetime, source: str
     ) -> None:
-        """Merge a single GET, which answers the questions about its model that are older than `settles`."""
-        seen = from_single(model_id, answer.body, answer.sent_at, answer.received_at)
+        """Merge a single GET, and remove the refetch requests of its model that are older than `settles`."""
+        seen = from_single(model_id, response.body, response.sent_at, response.received_at)
         with transaction(self.engine) as connection:
             apply(connection, [SourcedObservation(seen, source)])
-            set_aside.note_single(connection, model_id, answer)
+            set_aside.note_single(connection, model_id, response)
             refetches.complete(connection, [model_id], settles)
 
     def _request_refetch(self, model_id: str) -> None:
-        """Let a GET settle what became of a model that the mirror shows alive."""
+        """Request a GET of a model that the mirror shows alive: it shows what became of it."""
         now = datetime.now(UTC)
         try:
             with transaction(self.engine) as connection:
@@ -211,16 +211,16 @@ class UpstreamWriter:
             self._note_stale(model_id)
 
     def _note_stale(self, model_id: str) -> None:
-        """Leave a question in Redis; where that is gone too, the webhook or the next pull tells."""
+        """Keep a refetch request in Redis; without Redis, the webhook or the next pull repairs the row."""
         with suppress(RedisUnavailable):
             self.stale_models.note(model_id)
 
     def _request_hot_pull(self) -> None:
-        """Let a hot pull find a model that may have been made: its id is not known, so no GET can."""
+        """Request a hot pull for a model that may have been made: its id is not known, so no GET can read it."""
         with suppress(Unavailable):
             self.queue.enqueue(Job.PULL_HOT_NOW)
 
 
 def is_in_doubt(error: UpstreamError) -> bool:
-    """Whether the upstream may have done what was asked, for all that the error tells."""
+    """Whether the upstream may have done what was requested, as far as the error shows."""
     return not isinstance(error, (UpstreamRejected, Throttled))

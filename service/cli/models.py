@@ -63,9 +63,9 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
     from service.api.reads import list_rows, read_feed
     from service.api.schemas import ListQuery
 
-    value_or_none = {name: str(value) for name, value in filters.items() if value is not None}
+    given = {name: str(value) for name, value in filters.items() if value is not None}
     try:
-        query = parameters.read({**value_or_none, "offset": str(offset)}, ListQuery)
+        query = parameters.read({**given, "offset": str(offset)}, ListQuery)
     except ApiError as error:
         raise click.UsageError(str(error)) from None
     since, wanted = parameters.since_of(query), parameters.filter_of(query)

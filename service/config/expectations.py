@@ -1,4 +1,4 @@
-"""What each setting may be, in plain words, from the type that checks it. Pure."""
+"""The allowed values of each setting, in a sentence, from the type that checks it. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of variables that look like ours and are none: a misspelt setting would be passed over in silence. Pure."""
+"""Names of variables that look like settings and are none: a misspelt setting would be ignored in silence. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class UnknownSetting(NamedTuple):
 
 
 def find_unknown(given: Iterable[str], known: Collection[str]) -> list[UnknownSetting]:
-    """Those of some names of variables that look like a setting.
+    """The variables among some names that look like a setting and are none.
 
     Args:
         given: names of variables.
@@ -42,7 +42,7 @@ def find_unknown(given: Iterable[str], known: Collection[str]) -> list[UnknownSe
 
 
 def _suggest(name: str, known: Collection[str]) -> str | None:
-    """The setting whose name is nearest, where one is near: by its case, an underscore, or a letter or two."""
+    """The nearest name of a setting, where one is near: by its case, an underscore, or a letter or two."""
     if len(name) < MIN_NAME_LENGTH or name.lower().endswith("_proxy"):
         return None
     plain = name.upper().replace("_", "")

@@ -1,7 +1,7 @@
 """Settings: read once from the environment and `.env`, checked whole, never printed.
 
-The only place that looks at the environment. A process calls `load` with the names that it needs and passes the
-`Settings` on; nothing else reads variables.
+Only this package reads the environment. A process calls `load` with the names that it needs and passes the `Settings`
+on; nothing else reads variables.
 
 Why: `docs/decisions/0001-settings-by-msgspec.md`.
 """
@@ -191,7 +191,7 @@ def load(
         dotenv: a file of settings that the environment overrides; `.env` of the working directory by default.
 
     Raises:
-        SettingsError: one line that names the setting and says what is wrong with it.
+        SettingsError: one line that names the setting and says what is wrong.
     """
     given = _read_given(os.environ if environ is None else environ, dotenv or Path(".env"))
     settings = _convert(given)
@@ -206,7 +206,7 @@ def load(
         if value is not None and not _split(value):
             raise SettingsError(f"{name} holds no value: it is a list with commas between its parts")
     if settings.alert_urls and not re.match(r"[\s,]*\w+://\S", settings.alert_urls):
-        # Whether Apprise knows what it names is checked by those who start processes: that takes Apprise itself.
+        # The processes themselves check whether Apprise knows the URL: that takes Apprise itself.
         raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
     try:
         ip_address(settings.web_address)

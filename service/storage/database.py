@@ -88,7 +88,7 @@ UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
 
 def connect(
-    url: str, *, pool_size: int = 5, overflow: int = 10, patience: float = 10, connect_timeout: int = 5
+    url: str, *, pool_size: int = 5, overflow: int = 10, pool_timeout: float = 10, connect_timeout: int = 5
 ) -> Engine:
     """An engine for `url` (`postgresql://…`); nothing is connected yet.
 
@@ -96,7 +96,7 @@ def connect(
         url: of the database.
         pool_size: connections that are kept.
         overflow: connections beyond those, closed after use.
-        patience: seconds to wait for a connection while all are in use.
+        pool_timeout: seconds to wait for a connection while all are in use.
         connect_timeout: seconds until a server that does not answer counts as gone.
 
     Raises:
@@ -108,7 +108,7 @@ def connect(
             connect_args={**CONNECT_OPTIONS, "connect_timeout": connect_timeout},
             pool_size=pool_size,
             max_overflow=overflow,
-            pool_timeout=patience,
+            pool_timeout=pool_timeout,
             pool_pre_ping=True,
             # Under another level our statements would fail wherever two transactions meet.
             isolation_level="READ COMMITTED",

@@ -13,12 +13,10 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import redis
-
-from service.broker.cluster import ClusterFound
-from service.errors import ClusterRefused, RedisUnavailable
+from service.broker.client import translate_redis_errors
 
 if TYPE_CHECKING:
+    import redis
     from redis.commands.core import Script
 
 # Each Lua script decides in one step, so that two processes never grant the same request.
@@ -72,7 +70,7 @@ class RequestBudget:
         self._detail_share = detail_share
         self._window = round(window * 1000)
         self._acquire = _register(client, "acquire")
-        self._note = _register(client, "record_rate_limit")
+        self._record = _register(client, "record_rate_limit")
         self._block = _register(client, "block")
         self._left = _register(client, "requests_left")
 
@@ -97,7 +95,7 @@ class RequestBudget:
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
-        _run(self._note, limit, remaining, _milliseconds_until(reset_at))
+        _run(self._record, limit, remaining, _milliseconds_until(reset_at))
 
     def block(self, until: float) -> None:
         """Let no process send anything before a time (Unix seconds of our clock, an hour ahead at most).
@@ -127,9 +125,5 @@ def _milliseconds_until(then: float) -> int:
 
 
 def _run(script: Script, *arguments: Any) -> Any:
-    try:
+    with translate_redis_errors():
         return script(keys=_KEYS, args=arguments)
-    except ClusterFound as error:
-        raise ClusterRefused(str(error)) from None
-    except redis.RedisError as error:
-        raise RedisUnavailable(f"Redis cannot be reached: {error}") from None

@@ -1,8 +1,8 @@
-"""The vendor's API: five calls that wait for their turn, try again where that is safe, and say when an answer was true.
+"""The vendor's API: five calls that wait for their turn, retry where that is safe, and return when a response was true.
 
 Each try spends one request of the budget. What a call can raise: `KeyRejected`, `ModelNotFound`, `UpstreamRejected`,
 `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamFailed`, `UpstreamMalformed`, `Throttled`, what `pause` raises, and
-`RedisUnavailable` when the budget's Redis is gone. Nothing else, and no message holds a key, a link or an address.
+`RedisUnavailable` when the budget's Redis is unavailable. Nothing else, and no message holds a key, link or address.
 """
 
 from __future__ import annotations
@@ -90,9 +90,8 @@ class UpstreamClient:
             connect_timeout: seconds.
             response_timeout: seconds until the whole response must be there, name resolution and connection included.
             proxy: URL of the proxy to go through; None connects directly.
-            observe: told of each try: its route, its status (`unreachable` where there was no answer), its seconds.
-            observe_wait: told of each time that the budget was spent: what the request was for, how many seconds it
-                waited (none where it was given up).
+            observe: called with each try: its route, its status (`unreachable` without a response), its seconds.
+            observe_wait: called each time that the budget was spent: the purpose of the request, how many seconds it
             observe_clock: called with each response: how far the vendor's clock is ahead of ours, None where it sent no
                 `Date`.
         """
@@ -139,7 +138,7 @@ class UpstreamClient:
 
         Raises:
             ModelNotFound: 404 with the vendor's code, with the times between which that was true.
-            UpstreamMalformed: it is another model than the one that was asked for.
+            UpstreamMalformed: it is another model than the one that was requested.
         """
         request = UpstreamRequest("GET", _MODEL, _path_of(model_id), about_model=True)
         response = self._send(UpstreamCall(request, _read_model, _read_model), priority, max_wait)
@@ -171,15 +170,15 @@ class UpstreamClient:
     def delete_model(
         self, model_id: str, *, priority: Priority, max_wait: float | None = None
     ) -> UpstreamResponse[DeletedModel]:
-        """Delete a model for good; it is gone as of `received_at`.
+        """Delete a model for good; it is deleted as of `received_at`.
 
         A success without a body (204) has deleted it. Where a try after a fault gets `ALREADY_DELETED`, the first
         one has deleted it, and the call is done. A 404 does not prove that: the caller gets `ModelNotFound` and may
-        look.
+        read the model.
 
         Raises:
             ModelNotFound: 404 with the vendor's code.
-            UpstreamMalformed: it says that it deleted another model.
+            UpstreamMalformed: the response names another model.
         """
         deleted = DeletedModel(model_id=model_id)
 
@@ -210,7 +209,7 @@ class UpstreamClient:
 
 
 def _with_body(response: UpstreamResponse[ParsedBody[Any]], body: T) -> UpstreamResponse[T]:
-    """The same answer with what callers want of its body, and what of it could not be used."""
+    """The same response with what callers want of its body, and what of it could not be used."""
     return UpstreamResponse(
         body, response.sent_at, response.received_at, response.status, response.raw, response.body.set_aside
     )
@@ -228,8 +227,8 @@ def _path_of(model_id: str) -> str:
 
 
 def _another_model(request: UpstreamRequest) -> UpstreamMalformed:
-    """The error for a response that, merged, would overwrite somebody's data."""
-    return UpstreamMalformed(f"{request}: the response is about another model than the one that was asked for")
+    """The error for a response that, merged, would overwrite another person's data."""
+    return UpstreamMalformed(f"{request}: the response is about another model than the one that was requested")
 
 
 def _require_usable_id(request: UpstreamRequest, model_id: str) -> None:

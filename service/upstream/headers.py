@@ -19,7 +19,7 @@ from service.upstream.fields import utc
 if TYPE_CHECKING:
     from service.upstream.transport import TransportResponse
 
-# `Date` is cut to whole seconds, and what answered may be a replica that lags behind.
+# `Date` is cut to whole seconds, and the response may come from a replica that lags behind.
 _BEFORE = timedelta(seconds=2)
 _AFTER = timedelta(seconds=1)
 _CUT_SECONDS = 1.0
@@ -59,10 +59,10 @@ class RateLimit:
 
 
 def response_interval(response: TransportResponse) -> tuple[datetime, datetime]:
-    """Between which two times, on the vendor's clock, the answer was read from its data.
+    """Between which two times, on the vendor's clock, the response was read from its data.
 
-    The request was sent at most `elapsed` before the vendor wrote `Date`, and the answer was whole at most `elapsed`
-    after it. Without a `Date`, or with one that is off by more than `MAX_SKEW`, our own clock stands in.
+    The request was sent at most `elapsed` before the vendor wrote `Date`, and the response was whole at most `elapsed`
+    after it. Without a `Date`, or with one that is off by more than `MAX_SKEW`, our own clock is used.
     """
     elapsed = timedelta(seconds=response.elapsed)
     date = _date(response)
@@ -73,7 +73,7 @@ def response_interval(response: TransportResponse) -> tuple[datetime, datetime]:
 
 
 def clock_skew(response: TransportResponse) -> timedelta | None:
-    """How far the vendor's clock is ahead of ours (negative: behind), as far as it can be told; None without a `Date`.
+    """How far the vendor's clock is ahead of ours (negative: behind), as far as it is known; None without a `Date`.
 
     The vendor wrote `Date` while we waited, so that any time from the sending to the last byte is no skew. A response
     that a cache kept was written `Age` seconds before that (RFC 9111).
@@ -127,7 +127,7 @@ def _retry_after(response: TransportResponse) -> float | None:
 
 
 def _reset_in(response: TransportResponse) -> float | None:
-    """Seconds from the answer to the reset.
+    """Seconds from the response to the reset.
 
     `Date` is cut, so this is up to a second too long, which is the safe side.
     """
@@ -150,7 +150,7 @@ def _reset_in(response: TransportResponse) -> float | None:
 
 
 def _upstream_now(response: TransportResponse) -> datetime:
-    """The vendor's clock when it answered, right or wrong: what else it says is by the same clock."""
+    """The vendor's clock at its response, right or wrong: the response's other times are by the same clock."""
     return _date(response) or _ours(response)
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 REPLACEMENT = "\ufffd"
 
 # Python refuses to read integers of more than 4,300 digits from text.
-_LONGEST_INTEGER = 4000
+MAX_INTEGER_DIGITS = 4000
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -57,7 +57,7 @@ def loads(body: bytes, *, constants: bool = False) -> Any:
     return _read(
         body,
         float,
-        lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else math.inf,
+        lambda digits: int(digits) if len(digits) <= MAX_INTEGER_DIGITS else math.inf,
         float if constants else _refuse_constant,
     )
 
@@ -70,9 +70,7 @@ def storable(body: bytes) -> bytes:
     Raises:
         ValueError: it is not JSON in UTF-8, or nested too deep.
     """
-    document = _read(
-        body, _finite, lambda digits: int(digits) if len(digits) <= _LONGEST_INTEGER else None, _refuse_constant
-    )
+    document = _read(body, finite_or_none, integer_or_none, _refuse_constant)
     try:
         return json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
@@ -123,9 +121,15 @@ def _text(value: str) -> str:
     return halves_mended.replace("\0", REPLACEMENT)
 
 
-def _finite(digits: str) -> float | None:
+def finite_or_none(digits: str) -> float | None:
+    """A number of a JSON document; None where it is past the range of a float."""
     number = float(digits)
     return number if math.isfinite(number) else None
+
+
+def integer_or_none(digits: str) -> int | None:
+    """An integer of a JSON document; None where it is longer than Python reads."""
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else None
 
 
 def _refuse_constant(name: str) -> NoReturn:

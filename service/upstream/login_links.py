@@ -12,7 +12,7 @@ from typing import Any
 
 NAME = "signedUrl"
 
-# A whole text, a sign of JSON's structure, or a number or word. A quote without its twin is one by itself.
+# A whole text, one character of JSON's structure, or a number or word. A quote without its twin is one by itself.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:"]|[^\s"{}\[\],:]+', re.DOTALL)
 # Letters of the name may be written as escapes; these are the only ones that stand for ASCII letters.
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
@@ -54,7 +54,7 @@ def remove_login_links(payload: Any) -> Any:
 
 
 def _is_link(tokens: list[bytes], place: int) -> bool:
-    """Whether a member with this name begins here: only names stand before a colon."""
+    """Whether a member with this name begins here: only names are followed by a colon."""
     if tokens[place + 1 : place + 2] != [b":"]:
         return False
     name = tokens[place]

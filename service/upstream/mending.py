@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from typing import Any
 
-# Python refuses to read integers of more than 4,300 digits from text.
-_LONGEST_INTEGER = 4000
+from service.upstream.json_text import finite_or_none, integer_or_none
 
 # A text, or a character that opens, parts or closes something outside of texts.
 _MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
@@ -37,16 +35,13 @@ def repair_json(body: bytes) -> bytes:
 
 
 def _loads(text: str) -> Any:
-    return json.loads(text, strict=False, parse_float=_finite, parse_int=_short, parse_constant=lambda _name: None)
-
-
-def _finite(digits: str) -> float | None:
-    number = float(digits)
-    return number if math.isfinite(number) else None
-
-
-def _short(digits: str) -> int | None:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else None
+    return json.loads(
+        text,
+        strict=False,
+        parse_float=finite_or_none,
+        parse_int=integer_or_none,
+        parse_constant=lambda _name: None,
+    )
 
 
 def _without_broken_elements(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the vendor sends, as types: answers of its API and the two steps of reading a webhook.
+"""What the vendor sends, as types: responses of its API and the two steps of reading a webhook.
 
 Unknown fields are accepted. An absent field is `msgspec.UNSET`: no information; null is `None`: a value. Times come out
 aware and in UTC. Shapes are those of the vendor's models page and of its organization and webhook pages.
@@ -42,13 +42,13 @@ class DetailedModel(ListedModel, frozen=True, kw_only=True):
 
 
 class ModelResponse(Payload, frozen=True, kw_only=True):
-    """The answer about one model."""
+    """The response about one model."""
 
     model: DetailedModel
 
 
 class Pagination(Payload, frozen=True, kw_only=True):
-    """Where a page lies in the list; `total` counts what the filter lets through."""
+    """The place of a page in the list; `total` counts what the filter lets through."""
 
     total: int
     limit: int
@@ -64,7 +64,7 @@ class ModelPage(Payload, frozen=True, kw_only=True):
 
 
 class CreatedModel(Payload, frozen=True, kw_only=True):
-    """The answer to a create; `signed_url` is a login link, a secret."""
+    """The response to a create; `signed_url` is a login link, a secret."""
 
     model_id: ModelId
     status: Text = UNSET
@@ -72,7 +72,7 @@ class CreatedModel(Payload, frozen=True, kw_only=True):
 
 
 class DeletedModel(Payload, frozen=True, kw_only=True):
-    """The answer to a delete."""
+    """The response to a delete."""
 
     model_id: Text = UNSET
     message: Text = UNSET
@@ -95,7 +95,7 @@ class Organization(Payload, frozen=True, kw_only=True):
 
 
 class OrganizationResponse(Payload, frozen=True, kw_only=True):
-    """The answer about the organization: two of the vendor's pages name its field differently."""
+    """The response about the organization: two of the vendor's pages name its field differently."""
 
     organization: Organization | UnsetType = UNSET
     data: Organization | UnsetType = UNSET
@@ -115,7 +115,10 @@ class OrganizationResponse(Payload, frozen=True, kw_only=True):
 
 @with_model_fields(Source.WEBHOOK)
 class WebhookModel(Payload, frozen=True, kw_only=True):
-    """The `object` of a webhook about a model; it never has an e-mail address, a team, a photo count or a favourite."""
+    """The `object` of a webhook about a model; it never has an e-mail address, a team, a photo count or a favourite.
+
+    `service.model_fields` lists its other fields.
+    """
 
     deleted_at: Time = UNSET
 
@@ -176,15 +179,15 @@ def decode_envelope(body: bytes) -> Envelope:
     """Read of a webhook body what the endpoint must know, and refuse what is none.
 
     Raises:
-        ApiError: 400, for what CONTRACT.md says is not a webhook body; nothing else is refused.
+        ApiError: 400, for a body that is no webhook body by `docs/api.md`; nothing else is refused.
     """
     try:
-        # msgspec does not look at the bytes of fields that it skips.
+        # msgspec does not check the bytes of fields that it skips.
         body.decode()
         try:
             return _envelope(decode(_MODEL_EVENT, body))
         except msgspec.ValidationError:
-            # Where anything may stand, msgspec refuses a number past every range; Python does not.
+            # In a field of any type, msgspec refuses a number past every range; Python does not.
             return _envelope(msgspec.convert(loads(body), _AnyEvent))
     except ValueError as error:
         raise _delivery_rejected(f"not a webhook body: {error}") from None

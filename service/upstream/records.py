@@ -1,4 +1,4 @@
-"""Reading answers that hold models: whole where that is possible, else record by record and field by field.
+"""Reading responses that hold models: whole where that is possible, else record by record and field by field.
 
 One odd record spoils nothing but itself. A field that cannot be used is absent, a record without a usable id is left
 out, and both are named, so that people can find them.
@@ -91,7 +91,7 @@ def read_page(body: bytes) -> ParsedBody[ModelPage]:
 
 
 def read_single(body: bytes) -> ParsedBody[ModelResponse]:
-    """Read the answer about one model.
+    """Read the response about one model.
 
     Raises:
         msgspec.ValidationError: it is JSON, but no model with a usable id; the message holds no value.
@@ -110,7 +110,7 @@ def read_single(body: bytes) -> ParsedBody[ModelResponse]:
 
 
 def read_organization(body: bytes) -> ParsedBody[OrganizationResponse]:
-    """Read the answer about the organization; only its uid is needed.
+    """Read the response about the organization; only its uid is needed.
 
     Raises:
         msgspec.ValidationError: it is JSON, but names no organization with a usable uid.
@@ -139,7 +139,7 @@ def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
 
 
 def _loads(body: bytes) -> Any:
-    """The body's JSON; text that is not UTF-8 can be told from other text."""
+    """The body's JSON; text that is not UTF-8 can be told apart from other text."""
     try:
         return loads(body, constants=True)
     except UnicodeDecodeError:

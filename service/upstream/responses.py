@@ -1,4 +1,4 @@
-"""From an HTTP answer to what the caller asked for, or to one of our errors. Pure.
+"""From an HTTP response to the requested data, or to one of our errors. Pure.
 
 Why: `docs/decisions/0020-what-the-upstream-says.md`.
 """
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# E-mail addresses and links: the vendor's words may repeat what was sent, and our messages end up in logs.
+# E-mail addresses and links: the vendor's message may repeat what was sent, and our messages end up in logs.
 _PRIVATE = re.compile(r"\S*(?:@|://)\S*")
 
 _MAX_MESSAGE_LENGTH = 300
@@ -60,16 +60,16 @@ _STATUS_OF_CODE = {
 }
 _NOT_FOUND = "NOT_FOUND"
 
-# Headers of an error that say something to whoever asked in the end.
+# Headers of an error that are useful for the client that sent the first request.
 _FORWARDED_HEADERS = frozenset({"retry-after", "x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"})
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamResponse(Generic[T]):
-    """What the vendor answered, and when it was true.
+    """A response of the vendor, and when it was true.
 
     Attributes:
-        body: the decoded answer.
+        body: the decoded body.
         sent_at: lower end of the time at which it was read from the vendor's data, on the vendor's clock.
         received_at: upper end of it.
         status: its HTTP status.
@@ -86,14 +86,14 @@ class UpstreamResponse(Generic[T]):
 
 
 class RateLimited(Exception):
-    """The vendor answered 429; inside this package only.
+    """The vendor responded with 429; inside this package only.
 
     Attributes:
-        seconds: how long it told to wait, or None.
+        seconds: how long to wait, by its headers; None where they have no time.
     """
 
     def __init__(self, seconds: float | None) -> None:
-        super().__init__(f"429, told to wait {seconds} s")
+        super().__init__(f"429, to be repeated after {seconds} s")
         self.seconds = seconds
 
 
@@ -120,7 +120,7 @@ def response_reader(decode_body: Callable[[bytes], T]) -> Callable[[TransportRes
 
 
 def read(response: TransportResponse, decode_body: Callable[[bytes], T]) -> UpstreamResponse[T]:
-    """The answer, when it is one.
+    """Read a response.
 
     Args:
         response: any response.
@@ -145,7 +145,7 @@ def read(response: TransportResponse, decode_body: Callable[[bytes], T]) -> Upst
     except msgspec.ValidationError as error:
         raise UpstreamMalformed(f"{response.request}: {error}") from None
     except ValueError as error:
-        raise RetryableError(UpstreamMalformed(f"{response.request}: the answer is not JSON: {error}")) from None
+        raise RetryableError(UpstreamMalformed(f"{response.request}: the response is not JSON: {error}")) from None
     return UpstreamResponse(body, *response_interval(response), response.status, response.body)
 
 
@@ -173,20 +173,20 @@ def _status_error(response: TransportResponse) -> Exception:
     if response.status == 429:
         return RateLimited(rate_limit_wait(response))
     if response.status >= 500 or response.status in _REPEATABLE_STATUSES:
-        failed = UpstreamFailed(f"{response.request}: the vendor answered {response.status}{_vendor_message(response)}")
+        failed = UpstreamFailed(f"{response.request}: the vendor sent {response.status}{_vendor_message(response)}")
         return RetryableError(
             _with_vendor_response(failed, response, response.status), retry_after=retry_after(response)
         )
     if response.status >= 400:
         return _with_vendor_response(_rejection(response), response, response.status)
-    return UpstreamMalformed(f"{response.request}: the answer is {response.status}: is HEADSHOTPRO_API_URL right?")
+    return UpstreamMalformed(f"{response.request}: the vendor sent {response.status}: is HEADSHOTPRO_API_URL right?")
 
 
 def _error_despite_success(response: TransportResponse, error_body: _ErrorBody) -> Exception:
-    """An error that came with a status of success: its code tells which one it is; without one it may pass."""
+    """An error that came with a status of success; its code shows which one it is; without a code it may pass."""
     code = error_body.code if isinstance(error_body.code, str) else ""
     status = _STATUS_OF_CODE.get(code, 0)
-    message = f"{response.request}: the vendor answered {response.status} without success{_vendor_message(response)}"
+    message = f"{response.request}: the vendor sent {response.status} without success{_vendor_message(response)}"
     if status == 429:
         return RateLimited(rate_limit_wait(response))
     if status in (401, 403):
@@ -201,13 +201,13 @@ def _error_despite_success(response: TransportResponse, error_body: _ErrorBody) 
 
 def _rejection(response: TransportResponse) -> UpstreamError:
     code = vendor_error_code(response)
-    message = f"{response.request}: the vendor answered {response.status}{_vendor_message(response)}"
+    message = f"{response.request}: the vendor sent {response.status}{_vendor_message(response)}"
     if response.status in (401, 403):
         return KeyRejected(response.status, code, message)
     if response.status == 407:
         return UpstreamUnreachable(f"{message}: the proxy wants another user or password: see HTTPS_PROXY, HTTP_PROXY")
     if response.status == 404 and (not code or (response.request.about_model and code != _NOT_FOUND)):
-        # A proxy's or another server's 404 says nothing of the model, and must not help to bury it.
+        # A proxy's or another server's 404 is no evidence about the model: it must not make a tombstone.
         return UpstreamMalformed(f"{message}, without the vendor's code {_NOT_FOUND}: is HEADSHOTPRO_API_URL right?")
     if response.status == 404 and response.request.about_model:
         return ModelNotFound(code, message, *response_interval(response))
@@ -215,7 +215,7 @@ def _rejection(response: TransportResponse) -> UpstreamError:
 
 
 def _with_vendor_response(error: UpstreamError, response: TransportResponse, status: int) -> UpstreamError:
-    """An error with the vendor's own words for those who pass them on, where it said some in its own form."""
+    """An error with the vendor's own response for API clients, where it is an error in the vendor's form."""
     if _vendor_error(response) is not None:
         headers = {name: value for name, value in response.headers.items() if name.lower() in _FORWARDED_HEADERS}
         error.vendor_response = VendorErrorResponse(status, redact_bytes(response.body), headers)
@@ -241,9 +241,9 @@ def _error_body(response: TransportResponse) -> _ErrorBody | None:
 
 
 def _vendor_message(response: TransportResponse) -> str:
-    """What the vendor says of an error, to go behind our own words, without anything private."""
+    """The vendor's message of an error, to follow our own, without anything private."""
     error_body = _vendor_error(response)
-    said = [part for part in (error_body.code, error_body.error) if isinstance(part, str)] if error_body else []
+    texts = [part for part in (error_body.code, error_body.error) if isinstance(part, str)] if error_body else []
     # Before it is cut: the first half of a key is a secret, too.
-    plain = redact(" ".join(": ".join(said).split()))[:_MAX_MESSAGE_LENGTH]
+    plain = redact(" ".join(": ".join(texts).split()))[:_MAX_MESSAGE_LENGTH]
     return f" ({_PRIVATE.sub('…', plain)})" if plain else ""

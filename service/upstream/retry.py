@@ -1,4 +1,4 @@
-"""How long one call of the client goes on: its patience, and its tries after faults."""
+"""The retry policy of one call: how long it may wait, and how often it is sent again after faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ATTEMPTS = 4
 _FIRST_BACKOFF = 0.5
 _MAX_BACKOFF = 8.0
 
-# A 429 that tells no time is waited for longer each time, up to this.
+# After a 429 without a time the wait becomes longer each time, up to this.
 _MAX_DEFAULT_RATE_LIMIT_WAIT = 30.0
 
 # Longest nap while the budget is spent: in between the call asks again, which keeps a full pull's quarter reserved.
@@ -50,7 +50,7 @@ class RetryPolicy:
         """Wait for a turn that is `seconds` away, or for a part of that.
 
         Raises:
-            Throttled: that is past the patience.
+            Throttled: that is past `max_wait`.
         """
         self._require(seconds)
         self._pause(min(seconds, _MAX_BUDGET_WAIT_SECONDS))
@@ -59,16 +59,16 @@ class RetryPolicy:
         """Wait until the vendor takes requests again.
 
         Raises:
-            Throttled: that is past the patience.
+            Throttled: that is past `max_wait`.
         """
         self._require(seconds)
         self._pause(seconds)
 
     def rate_limit_delay(self, requested_wait: float | None) -> float:
-        """Seconds to wait after one more 429, which told to wait for `requested_wait`."""
+        """Seconds to wait after one more 429; `requested_wait` is from its headers."""
         self._limited += 1
-        untold = min(_FIRST_BACKOFF * 2.0 ** min(self._limited - 1, 16), _MAX_DEFAULT_RATE_LIMIT_WAIT)
-        return max(requested_wait or 0.0, untold)
+        without_header = min(_FIRST_BACKOFF * 2.0 ** min(self._limited - 1, 16), _MAX_DEFAULT_RATE_LIMIT_WAIT)
+        return max(requested_wait or 0.0, without_header)
 
     def count_failure(self, error: UpstreamError) -> None:
         """Count one more fault.
@@ -88,7 +88,7 @@ class RetryPolicy:
             requested_wait: seconds to wait at least, from the vendor's `Retry-After`.
 
         Raises:
-            UpstreamError: the one given, when there is no patience left.
+            UpstreamError: the one given, when the wait would end after `max_wait`.
         """
         longest = min(_FIRST_BACKOFF * 2.0 ** (self.failures - 1), _MAX_BACKOFF)
         seconds = max(requested_wait, _RANDOM.uniform(longest / 2, longest))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# An error about one model may ask for no longer wait; one about the list holds all processes for up to an hour.
+# After an error about one model a call waits no longer; one about the list holds all processes for up to an hour.
 MAX_MODEL_WAIT_SECONDS = 60.0
 
 
@@ -48,10 +48,10 @@ class RequestObservers:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCall(Generic[T]):
-    """A request and how to read its answer.
+    """A request and how to read its response.
 
     Attributes:
-        read: reads the first answer.
+        read: reads the first response.
         read_again: reads one that comes after a fault.
         repeatable: doing it twice is as good as once.
     """
@@ -66,7 +66,7 @@ class RequestSender:
     """Sends the calls of one client.
 
     Args:
-        wire: the connections.
+        transport: the connections.
         budget: shared with all our processes; None where there is no Redis.
         pause: waits a number of seconds; may raise `Stopping`.
         observers: what is called with what requests show.
@@ -74,54 +74,54 @@ class RequestSender:
 
     def __init__(
         self,
-        wire: HttpTransport,
+        transport: HttpTransport,
         budget: RequestBudget | None,
         pause: Callable[[float], None],
         observers: RequestObservers,
     ) -> None:
-        self._transport = wire
+        self._transport = transport
         self._budget = budget
         self._pause = pause
         self._observers = observers
 
     def send(self, call: UpstreamCall[T], priority: Priority, max_wait: float | None) -> UpstreamResponse[T]:
-        """Try until there is an answer: wait for a turn, send, then read, wait or give up."""
-        effort = RetryPolicy(max_wait, self._pause)
+        """Try until there is a response: wait for a turn, send, then read, wait or give up."""
+        policy = RetryPolicy(max_wait, self._pause)
         while True:
-            self._await_turn(priority, effort)
+            self._await_turn(priority, policy)
             try:
                 response = self._exchange(call.request)
-                return (call.read_again if effort.failures else call.read)(response)
+                return (call.read_again if policy.failures else call.read)(response)
             except RateLimited as limited:
-                self._wait_for_upstream(effort, effort.rate_limit_delay(limited.seconds))
+                self._wait_for_upstream(policy, policy.rate_limit_delay(limited.seconds))
             except RetryableError as failure:
-                self._wait_before_retry(failure, call, effort)
+                self._wait_before_retry(failure, call, policy)
 
-    def _wait_before_retry(self, failure: RetryableError, call: UpstreamCall[T], effort: RetryPolicy) -> None:
+    def _wait_before_retry(self, failure: RetryableError, call: UpstreamCall[T], policy: RetryPolicy) -> None:
         """Wait before the next try, at least for `Retry-After`; raise the fault's error where no try is left."""
         if failure.may_have_arrived and not call.repeatable:
             raise failure.error from None
-        effort.count_failure(failure.error)
+        policy.count_failure(failure.error)
         if failure.retry_after is None:
-            effort.back_off(failure.error)
+            policy.back_off(failure.error)
         elif call.request.about_model:
-            # One odd model must hold up neither the other processes nor, for long, whoever asks about it.
-            effort.back_off(failure.error, min(failure.retry_after, MAX_MODEL_WAIT_SECONDS))
+            # One odd model must hold up neither the other processes nor, for long, its own caller.
+            policy.back_off(failure.error, min(failure.retry_after, MAX_MODEL_WAIT_SECONDS))
         else:
-            self._wait_for_upstream(effort, failure.retry_after)
+            self._wait_for_upstream(policy, failure.retry_after)
 
-    def _await_turn(self, priority: Priority, effort: RetryPolicy) -> None:
+    def _await_turn(self, priority: Priority, policy: RetryPolicy) -> None:
         while self._budget is not None and (seconds := self._budget.acquire(priority)) > 0:
             before = time.monotonic()
             try:
-                effort.wait_for_budget(seconds)
+                policy.wait_for_budget(seconds)
             finally:
                 self._observers.wait(priority, time.monotonic() - before)
 
-    def _wait_for_upstream(self, effort: RetryPolicy, seconds: float) -> None:
+    def _wait_for_upstream(self, policy: RetryPolicy, seconds: float) -> None:
         """Wait until the vendor takes requests again: with a budget all processes wait together, at their next turn."""
         if self._budget is None:
-            effort.wait(seconds)
+            policy.wait(seconds)
         else:
             self._budget.block(time.time() + seconds)
 

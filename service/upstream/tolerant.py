@@ -17,7 +17,7 @@ P = TypeVar("P", bound=Payload)
 
 
 class PartialRecord(NamedTuple, Generic[P]):
-    """A record, and what it could not be read of.
+    """A record, and the fields of it that could not be read.
 
     Attributes:
         value: the record; each unusable field of it is `UNSET`, as if the upstream had not sent it.

@@ -1,4 +1,4 @@
-"""One HTTP request to the vendor and its answer, with the bearer key in and every library error kept in."""
+"""One HTTP request to the vendor and its response, with the bearer key in and every library error kept in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.http_client import HttpClient, RequestFailed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A page of 200 models is 0.1 MB; more than this is no answer of the vendor's.
+# A page of 200 models is 0.1 MB; more than this is no response of the vendor's.
 _LARGEST_BODY = 16 * 1024 * 1024
 
 
@@ -26,7 +26,7 @@ class UpstreamRequest:
         route: the path with names in place of ids, for messages and metrics.
         path: what follows the base URL, percent-encoded, with its query.
         body: JSON, or None.
-        about_model: a 404 says that the model does not exist.
+        about_model: a 404 means that the model does not exist.
     """
 
     method: str
@@ -41,10 +41,10 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class TransportResponse:
-    """An answer with any status.
+    """A response with any status.
 
     Attributes:
-        request: what it answers.
+        request: the request that it belongs to.
         headers: by name in any case.
         received_unix_time: when its last byte had arrived, Unix seconds of our clock.
         elapsed: seconds from before the request was sent until then.
@@ -63,7 +63,7 @@ class RetryableError(Exception):
 
     Attributes:
         error: what the caller gets when it is not repeated.
-        may_have_arrived: the vendor may have done what was asked.
+        may_have_arrived: the vendor may have done what was requested.
         retry_after: seconds to wait before the next try, from the vendor; None where it sent none.
     """
 
@@ -104,10 +104,10 @@ class HttpTransport:
         )
 
     def exchange(self, request: UpstreamRequest) -> TransportResponse:
-        """Send a request and read its whole answer, whatever its status.
+        """Send a request and read its whole response, whatever its status.
 
         Raises:
-            RetryableError: there was no whole answer.
+            RetryableError: there was no whole response.
         """
         headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
         before = time.monotonic()

@@ -158,7 +158,7 @@ def is_an_html_page(_vendor: ListVendor, _limit: int, _offset: int) -> Any:
     [
         (has_no_pagination, "`pagination` has neither a usable `total` nor a usable `hasMore`"),
         (has_null_for_models, "`models` is no list"),
-        (is_an_html_page, "the answer is not JSON"),
+        (is_an_html_page, "the response is not JSON"),
     ],
 )
 def test_unusable_list_fails_the_pull_within_two_minutes(

@@ -50,7 +50,7 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
         client: Redis, for what web processes must know of each other.
     """
     url = settings.postgres_url
-    reader = MirrorReader(read_only_engine(url, connections=READ_CONNECTIONS, patience=POOL_TIMEOUT_SECONDS))
+    reader = MirrorReader(read_only_engine(url, connections=READ_CONNECTIONS, pool_timeout=POOL_TIMEOUT_SECONDS))
     api = Blueprint("api", __name__)
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
@@ -78,7 +78,7 @@ def _writer(settings: Settings) -> UpstreamWriter | None:
         observe=request_counter.observe,
         observe_wait=request_counter.observe_wait,
     )
-    engine = database.connect(settings.postgres_url, pool_size=2, overflow=2, patience=POOL_TIMEOUT_SECONDS)
+    engine = database.connect(settings.postgres_url, pool_size=2, overflow=2, pool_timeout=POOL_TIMEOUT_SECONDS)
     return UpstreamWriter(engine, client, JobQueue(redis), StaleModels(redis))
 
 

@@ -113,8 +113,9 @@ def test_test_needs_receivers(cli: Cli) -> None:
 
 def test_a_malformed_url_ends_a_process_in_one_line(cli: Cli) -> None:
     urls = ("hunter2", "json://127.0.0.1/, hunter2", "hunter2://127.0.0.1/x", "hunter2,json://127.0.0.1/")
-    processes = (("alerts", "test"), ("web",), ("worker",), ("clock",), ("up",))
-    for given, arguments in product(urls, processes):
+    in_this_process = (("alerts", "test"), ("worker",), ("clock",), ("up",))
+    # Web has a process of its own, which takes a second: one URL is enough, because all of them check it alike.
+    for given, arguments in (*product(urls, in_this_process), (urls[1], ("web",))):
         done = cli.run(*arguments, ALERT_URLS=given)
         assert done.status == 2, (given, done)
         assert done.err.count("\n") == 1

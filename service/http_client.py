@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -267,5 +267,13 @@ def _request_failed(error: Exception, *, may_have_arrived: bool) -> RequestFaile
     timed_out = isinstance(error, (ReadTimeoutError, TimeoutError))
     message = "no response in time" if timed_out else str(error)
     if not may_have_arrived and not timed_out:
-        message = f"cannot connect: {error}"
+        message = f"cannot connect: {_connection_reason(error)}"
     return RequestFailed(message, timed_out=timed_out, may_have_arrived=may_have_arrived)
+
+
+def _connection_reason(error: Exception) -> str:
+    """Why there is no connection, in the system's words where it gave some: urllib3's name its own objects."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, NewConnectionError) and isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(error)

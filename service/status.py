@@ -43,6 +43,8 @@ class _PostgresState(NamedTuple):
     now: datetime
     processes: list[dict[str, Any]]
     alerts: list[str]
+    pull_error: str
+    last_complete_at: datetime | None
     figures: MirrorSnapshot | None
     newest: NewestRecords | None
 
@@ -141,6 +143,9 @@ class StatusReader:
             processes=[SeenProcess(row["kind"], row["started_at"], row["seen_at"]) for row in rows],
             expected=self._expected([row["kind"] for row in rows]),
             alerts=found.alerts if found else (),
+            pull_error=found.pull_error if found else "",
+            last_complete_at=found.last_complete_at if found else None,
+            api_url=self._settings.headshotpro_api_url,
         )
         return MirrorState(facts, found and found.processes, found and found.figures, found and found.newest, redis)
 
@@ -172,6 +177,7 @@ class StatusReader:
                 now,
                 processes.list_rows(connection),
                 alerts.unacknowledged_kinds(connection),
+                *(pulls.failing(connection) or ("", None)),
                 snapshot(connection) if figures else None,
                 _read_newest(connection) if figures else None,
             )

@@ -7,11 +7,13 @@ mirror. A process that is missing is one, whoever acknowledged its alert: nothin
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from service.alerts import notification
-from service.alerts.rules import MISSING_AFTER, MODEL_KINDS, WORKER_MISSING
+from service.alerts.rules import API_REJECTED, MISSING_AFTER, MODEL_KINDS, WORKER_MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,10 +25,14 @@ POSTGRES_UNAVAILABLE = "postgres_unavailable"
 REDIS_UNAVAILABLE = "redis_unavailable"
 SCHEMA_OUTDATED = "schema_outdated"
 INBOX_FULL = "inbox_full"
+PULL_FAILING = "pull_failing"
 # These are about a server, which `doctor` checks by itself as well.
 SERVER_CODES = (POSTGRES_UNAVAILABLE, REDIS_UNAVAILABLE, SCHEMA_OUTDATED)
 
 OK = "OK"
+
+API_PATH = "/api/v2"
+_REFUSED_KEY = re.compile(r"the upstream refused: (401|403)\b")
 
 
 class Problem(NamedTuple):
@@ -64,6 +70,9 @@ class ProblemFacts:
         processes: all that have a row.
         expected: kinds of which one has to run.
         alerts: kinds of the open alerts that are not acknowledged.
+        pull_error: why the newest full pull failed or rests; empty where it did not.
+        last_complete_at: when the last complete full pull ended, where there is such an error.
+        api_url: HEADSHOTPRO_API_URL.
     """
 
     postgres: str = ""
@@ -74,11 +83,17 @@ class ProblemFacts:
     processes: Sequence[SeenProcess] = ()
     expected: Sequence[str] = ("web", "worker", "clock")
     alerts: Iterable[str] = ()
+    pull_error: str = ""
+    last_complete_at: datetime | None = None
+    api_url: str = ""
 
 
 def problems(facts: ProblemFacts) -> list[Problem]:
     """Every problem, the gravest first."""
-    return [*_server_problems(facts), *_process_problems(facts), *_alert_problems(facts)]
+    upstream = list(_upstream_problems(facts))
+    # The alert about a refused key says less.
+    alerts = [found for found in _alert_problems(facts) if found.code not in {problem.code for problem in upstream}]
+    return [*_server_problems(facts), *_process_problems(facts), *upstream, *alerts]
 
 
 def verdict(found: Sequence[Problem], events_waiting: int | None) -> str:
@@ -137,6 +152,34 @@ def _process_problems(facts: ProblemFacts) -> Iterator[Problem]:
 
 def _missing(kind: str, message: str) -> Problem:
     return Problem(f"{kind}_missing", message, f"start `headshot-mirror {kind}`; its log says why it ended")
+
+
+def explain_url(url: str) -> str:
+    """What may be wrong with HEADSHOTPRO_API_URL, as a question; empty where nothing is."""
+    return "" if urlsplit(url).path.rstrip("/").endswith(API_PATH) else f"did you forget {API_PATH}? "
+
+
+def _upstream_problems(facts: ProblemFacts) -> Iterator[Problem]:
+    """A full pull that fails, where none was complete since the workers started: their settings may be wrong.
+
+    Later the upstream may be unavailable for a while; `pull_stale` reports when that lasts.
+    """
+    started = [process.started_at for process in facts.processes if process.kind == "worker"]
+    if not facts.pull_error or (facts.last_complete_at and (not started or facts.last_complete_at > max(started))):
+        return
+    refused = _REFUSED_KEY.match(facts.pull_error)
+    if refused:
+        yield Problem(
+            API_REJECTED,
+            f"HeadshotPro refuses the API key ({refused[1]})",
+            "make a new key in HeadshotPro, set HEADSHOTPRO_API_KEY, and restart worker and clock",
+        )
+    else:
+        yield Problem(
+            PULL_FAILING,
+            f"no full pull is complete: {facts.pull_error}",
+            f"{explain_url(facts.api_url)}HEADSHOTPRO_API_URL is {facts.api_url}; `headshot-mirror doctor` tries it",
+        )
 
 
 def _alert_problems(facts: ProblemFacts) -> Iterator[Problem]:

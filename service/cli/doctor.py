@@ -141,6 +141,7 @@ def _mirror(settings: Settings) -> Iterator[Finding]:
 
 
 def _upstream(settings: Settings) -> Iterator[Finding]:
+    from service.alerts.problems import explain_url
     from service.upstream.budget import Priority
     from service.upstream.client import UpstreamClient
 
@@ -156,7 +157,7 @@ def _upstream(settings: Settings) -> Iterator[Finding]:
         advice = "the key is wrong or was revoked: make a new one in HeadshotPro and set HEADSHOTPRO_API_KEY"
         yield Finding("api key", ok=False, seen=f"refused with {error.status} {error.code}", advice=advice)
     except UpstreamError as error:
-        advice = f"check that {settings.headshotpro_api_url} can be reached from here"
+        advice = f"{explain_url(url)}check that {url} can be reached from here"
         yield Finding("upstream", ok=False, seen=str(error), advice=advice)
     else:
         yield Finding("api key", ok=True, seen=f"belongs to organization {answer.body.uid}")

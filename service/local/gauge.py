@@ -114,12 +114,14 @@ class Gauge(threading.Thread):
         )
 
     def _verdict(self, state: MirrorState) -> str:
-        """What `status` says; a mirror that has just begun to start has no problem, and is not well yet."""
+        """What `status` says, but for processes that are missing because they have just begun to start."""
         complete = (
             all(count_alive(state.facts).values()) and state.figures and state.figures.pull_age_seconds is not None
         )
-        if state.problems and (complete or monotonic() - self._began >= START_SECONDS):
-            return verdict(state.problems, state.events_waiting)
+        is_new = monotonic() - self._began < START_SECONDS
+        found = [problem for problem in state.problems if not (is_new and problem.code.endswith("_missing"))]
+        if found:
+            return verdict(found, state.events_waiting)
         return OK if complete else STARTING
 
     def _read_applied(self) -> int | None:

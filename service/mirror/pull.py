@@ -161,6 +161,8 @@ class _Pull(PullSlice):
             found = merge_pages(connection, fetched_pages, self.pull_id, began_at)
             set_aside.note(connection, [one for read in fetched_pages for one in read.set_aside], self.pull_id)
             self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
+            if self.state.failures:
+                pull_checkpoints.record_error(connection, self.pull_id, None)
             self.state.failures = 0
             self._save_checkpoint(
                 connection,

@@ -107,6 +107,8 @@ class PullSlice(ABC):
         if self.state.failures >= MAX_FAILURES:
             self._finish("failed", str(error))
         else:
+            with transaction(self.pull_context.engine) as connection:
+                pull_checkpoints.record_error(connection, self.pull_id, str(error))
             self._release_lease(FAILURE_PAUSE_SECONDS * self.state.failures)
 
     def _finish(self, status: str, error: str | None = None) -> None:

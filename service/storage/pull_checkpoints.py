@@ -161,6 +161,14 @@ def suspend(connection: Connection, pull_id: int, holder: str, seconds: float) -
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
 
+def record_error(connection: Connection, pull_id: int, error: str | None) -> None:
+    """Say in the row of a running pull why it rests, or that it goes on."""
+    connection.execute(
+        text("UPDATE headshotpro.pulls SET error = :error WHERE id = :id AND status = 'running'"),
+        {"id": pull_id, "error": error},
+    )
+
+
 def finish(
     connection: Connection,
     pull_id: int,

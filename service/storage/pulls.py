@@ -50,6 +50,23 @@ def list_rows(connection: Connection, *, kind: str | None = None, limit: int = 2
     return [dict(row) for row in connection.execute(statement, {"kind": kind, "limit": limit}).mappings()]
 
 
+def failing(connection: Connection) -> tuple[str, datetime | None] | None:
+    """The error of the newest full pull, and when the last complete one ended; None where it has no error.
+
+    A held pull and one that a person rejected are decisions, no failures.
+    """
+    row = connection.execute(
+        text(
+            """
+            SELECT error, (SELECT max(finished_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')
+            FROM headshotpro.pulls WHERE id = (SELECT max(id) FROM headshotpro.pulls WHERE kind = 'full')
+                AND status IN ('running', 'failed') AND error IS NOT NULL AND error <> 'rejected by a person'
+            """
+        )
+    ).one_or_none()
+    return None if row is None else (str(row[0]), row[1])
+
+
 def reopen(connection: Connection, pull_id: int) -> bool:
     """Let a held pull begin anew; False while another one of its kind is running."""
     statement = text(

@@ -117,3 +117,33 @@ def test_alert_of_newer_code_is_a_problem_by_its_name() -> None:
 def test_unknown_clock_of_postgres_says_nothing_of_processes() -> None:
     assert problems(ProblemFacts(redis="gone"))[0].code == "redis_unavailable"
     assert len(problems(ProblemFacts(redis="gone"))) == 1
+
+
+def upstream(error: str, **facts: Any) -> list[tuple[str, str, str]]:
+    return [tuple(problem) for problem in problems(replace(WELL, pull_error=error, **facts))]  # type: ignore[misc]
+
+
+def test_refused_key_is_named_with_its_status_and_once() -> None:
+    ((code, message, action),) = upstream("the upstream refused: 401 UNAUTHORIZED", alerts=["api_rejected"])
+    assert (code, message) == ("api_rejected", "HeadshotPro refuses the API key (401)")
+    assert "HEADSHOTPRO_API_KEY" in action
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("https://server.headshotpro.com", True),
+        ("https://server.headshotpro.com/api/v2", False),
+        ("https://proxy.example/vendor/api/v2/", False),
+    ],
+)
+def test_pull_that_fails_is_explained_with_the_url(url: str, asked: bool) -> None:
+    ((code, message, action),) = upstream("connection refused", api_url=url)
+    assert (code, message) == ("pull_failing", "no full pull is complete: connection refused")
+    assert (url in action, "did you forget /api/v2?" in action) == (True, asked)
+
+
+def test_pull_that_fails_later_is_left_to_the_alert_about_stale_pulls() -> None:
+    # The worker started an hour ago.
+    assert upstream("connection refused", last_complete_at=NOW - timedelta(minutes=59)) == []
+    assert upstream("connection refused", last_complete_at=NOW - timedelta(minutes=61)) != []

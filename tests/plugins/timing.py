@@ -22,7 +22,8 @@ class Timing:
 
     def __init__(self) -> None:
         self._by_folder: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._by_phase: dict[str, Counter[str]] = {phase: Counter() for phase in PHASES}
+        # A test whose process died is reported in a phase of its own.
+        self._by_phase: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         folder = "/".join(report.nodeid.partition("::")[0].split("/")[:2])

@@ -39,8 +39,8 @@ FILL = (
     from unnest(%(ids)s::text[]) with ordinality as known (id, n)
     """,
     """
-    insert into headshotpro.model_clocks (model_id, core_at, profile_at, until) select id, %(at)s, %(at)s, %(at)s
-    from unnest(%(ids)s::text[]) as known (id)
+    insert into headshotpro.model_clocks (model_id, core_at, profile_at, observed_until)
+    select id, %(at)s, %(at)s, %(at)s from unnest(%(ids)s::text[]) as known (id)
     """,
     """
     insert into headshotpro.model_changes (model_id, to_status, changed, source, observed_at, recorded_at)

@@ -27,6 +27,7 @@ COMMANDS = {
     "models": "service.cli.models",
     "events": "service.cli.events",
     "alerts": "service.cli.alerts",
+    "webhook": "service.cli.webhook",
     "status": "service.cli.status",
     "doctor": "service.cli.doctor",
 }

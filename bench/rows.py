@@ -49,7 +49,7 @@ class BenchSetup:
     Attributes:
         costs: what each side cost in its last turn, and for how many events.
         peaks: MB of memory that each side's process took at most.
-        asked: questions that the worker's last turn left for GETs.
+        requested: refetch requests that the worker's last turn left.
     """
 
     def __init__(self, folder: Path, postgres: Postgres, valkey: Valkey, given: argparse.Namespace) -> None:
@@ -64,7 +64,7 @@ class BenchSetup:
         self._file.write_bytes(b"\n".join(self._bodies))
         self.costs: dict[str, tuple[Cost, int]] = {}
         self.peaks: dict[str, float] = {}
-        self.asked = 0
+        self.requested = 0
 
     def worker(self) -> float:
         """Events a second that `headshot-mirror worker` takes out of a full inbox."""
@@ -79,7 +79,7 @@ class BenchSetup:
             # Counts of sessions that have ended are complete.
             started.stop()
         self.costs[WORKER] = meter.cost, len(self._bodies)
-        self.asked = rows(self._postgres.url, "select count(*) as number from headshotpro.refetch_requests")[0][
+        self.requested = rows(self._postgres.url, "select count(*) as number from headshotpro.refetch_requests")[0][
             "number"
         ]
         return rate
@@ -211,7 +211,7 @@ def _report_costs(stage: BenchSetup, report: Report) -> None:
     )
     events = stage.costs[WORKER][1]
     report.note(
-        f"Upstream requests: none to apply events. They left {stage.asked * 1000 / events:.0f} questions for 1,000 "
+        f"Upstream requests: none to apply events. They left {stage.requested * 1000 / events:.0f} questions for 1,000 "
         "events: new models without a profile, which list pages answer many at once, and `photos_ready`, a GET each."
     )
 

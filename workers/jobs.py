@@ -19,7 +19,6 @@ from service.broker.lease import Lease
 from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable
 from service.mirror import batches
 from service.mirror import drain as draining
-from service.mirror.apply import REFETCH_DELAY
 from service.mirror.detail_sweep import sweep as read_details
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
@@ -28,6 +27,7 @@ from service.mirror.retention import RetentionLimits
 from service.mirror.retention import tidy as remove_old
 from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
+from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
 from workers.schedule import WEBHOOK_GRACE_SECONDS
 
@@ -226,7 +226,7 @@ def _request_refetch_of_stale_models(runtime: Runtime) -> None:
         with transaction(runtime.engine) as connection:
             refetches.add_requests(
                 connection,
-                [refetches.RefetchRequest(model_id, now, "stale_delivery", now + REFETCH_DELAY) for model_id in noted],
+                [RefetchRequest.later_than(now, model_id, RefetchReason.STALE_DELIVERY, now) for model_id in noted],
             )
         runtime.stale_models.remove(noted)
 

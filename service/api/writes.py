@@ -25,12 +25,13 @@ from service.errors import (
     UpstreamError,
     UpstreamRejected,
 )
-from service.mirror import set_aside
-from service.mirror.apply import REFETCH_DELAY, SourcedObservation, apply
-from service.mirror.observe import from_absence, from_created, from_single
+from service.mirror.apply import SourcedObservation, apply
+from service.mirror.observe import from_absence, from_created
+from service.mirror.single import merge_single
 from service.model_fields import DELETED
 from service.storage import models, refetches
 from service.storage.database import transaction
+from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -191,11 +192,8 @@ class UpstreamWriter:
         self, model_id: str, response: UpstreamResponse[DetailedModel], settles: datetime, source: str
     ) -> None:
         """Merge a single GET, and remove the refetch requests of its model that are older than `settles`."""
-        seen = from_single(model_id, response.body, response.sent_at, response.received_at)
         with transaction(self.engine) as connection:
-            apply(connection, [SourcedObservation(seen, source)])
-            set_aside.note_single(connection, model_id, response)
-            refetches.complete(connection, [model_id], settles)
+            merge_single(connection, model_id, response, source, settles_before=settles)
 
     def _request_refetch(self, model_id: str) -> None:
         """Request a GET of a model that the mirror shows alive: it shows what became of it."""
@@ -204,9 +202,8 @@ class UpstreamWriter:
             with transaction(self.engine) as connection:
                 row = models.read(connection, [model_id]).get(model_id)
                 if row is not None and row["status"] != DELETED:
-                    refetches.add_requests(
-                        connection, [refetches.RefetchRequest(model_id, now, "dispute", now + REFETCH_DELAY)]
-                    )
+                    request = RefetchRequest.later_than(now, model_id, RefetchReason.DISPUTE, now)
+                    refetches.add_requests(connection, [request])
         except PostgresUnavailable:
             self._note_stale(model_id)
 

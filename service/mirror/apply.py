@@ -17,6 +17,7 @@ from service.mirror.merge import KnownState, merge, visible
 from service.model_fields import DELETED
 from service.storage import history, models, refetches
 from service.storage.erasure import PERSONAL_COLUMNS
+from service.storage.refetches import RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +26,7 @@ if TYPE_CHECKING:
 
     from service.mirror.merge import Observation
 
-# A GET is ordered by the moment it was sent, less 2 s and what `Date` cuts off, up to one more; half a second on top is
-# for the way there and for two clocks that differ a little.
-REFETCH_DELAY = timedelta(seconds=3.5)
-# Questions for a profile wait this long, so that those of a burst are asked together.
+# Requests for a profile wait this long, so that those of a burst are read together.
 PROFILE_REFETCH_DELAY = timedelta(seconds=1)
 
 
@@ -36,10 +34,10 @@ class SourcedObservation(NamedTuple):
     """An observation and where it came from.
 
     Attributes:
-        observation: what was seen.
+        observation: the observation.
         source: `webhook`, `pull`, `refetch` or `api`.
-        event_id: the webhook event that told it.
-        pull_id: the pull that told it.
+        event_id: the webhook event that contained it.
+        pull_id: the pull that found it.
     """
 
     observation: Observation
@@ -50,15 +48,15 @@ class SourcedObservation(NamedTuple):
 
 @dataclass(slots=True)
 class BatchResult:
-    """What a batch did.
+    """The result of a batch.
 
     Attributes:
-        contributed: for each sighting, in the order given, whether it won or confirmed anything; False: it was stale.
+        contributed: for each observation, in their order, whether it won or confirmed anything; False: it was stale.
         inserted: models seen for the first time.
         changed: models whose row changed, inserted and tombstoned ones left out.
         tombstoned: models that were found deleted.
-        last_shown_at: model id to the newest upstream time at which an API answer had shown it before.
-        asked: models about which a question was asked.
+        last_shown_at: model id to the newest upstream time at which an API response had shown it before.
+        requested: models for which a GET was requested.
     """
 
     contributed: list[bool]
@@ -66,7 +64,7 @@ class BatchResult:
     changed: set[str] = field(default_factory=set)
     tombstoned: set[str] = field(default_factory=set)
     last_shown_at: dict[str, datetime | None] = field(default_factory=dict)
-    asked: set[str] = field(default_factory=set)
+    requested: set[str] = field(default_factory=set)
 
 
 class _Batch:
@@ -87,7 +85,7 @@ class _Batch:
         )
 
     def take(self, place: int, sourced: SourcedObservation) -> None:
-        """Merge one sighting; a visible change is written down."""
+        """Merge one observation; a visible change is recorded."""
         model_id = sourced.observation.model_id
         old = self.rows.get(model_id)
         merged = merge(self.known[model_id], _without_erased(sourced.observation, old))
@@ -109,7 +107,7 @@ class _Batch:
         row: dict[str, Any],
         changed: dict[str, list[Any]],
     ) -> None:
-        """Note a visible change: the new row, and what the history tells of it."""
+        """Record a visible change: the new row, and its row in the history."""
         model_id, status = sourced.observation.model_id, row["status"]
         row["id"] = model_id
         row["observed_at"] = observed_at = sourced.observation.deletion_evidence_at or sourced.observation.at
@@ -135,15 +133,16 @@ class _Batch:
                 moved[model_id] = {"model_id": model_id, **clocks}
         return moved
 
-    def refetch_requests(self, now: datetime) -> list[refetches.RefetchRequest]:
-        """What only a GET can tell of these models, each once, in id order."""
-        asked: list[refetches.RefetchRequest] = []
+    def refetch_requests(self, now: datetime) -> list[RefetchRequest]:
+        """The GETs that these models need, one for each at most, in id order."""
+        requests: list[RefetchRequest] = []
         for model_id, known in sorted(self.known.items()):
             if after := self.refetch_after.get(model_id):
-                asked.append(refetches.RefetchRequest(model_id, after, "dispute", max(now, after + REFETCH_DELAY)))
+                requests.append(RefetchRequest.later_than(after, model_id, RefetchReason.DISPUTE, now))
             elif not known.has_profile and not known.deleted and known.fields:
-                asked.append(refetches.RefetchRequest(model_id, None, "profile", now + PROFILE_REFETCH_DELAY))
-        return asked
+                due_at = now + PROFILE_REFETCH_DELAY
+                requests.append(RefetchRequest(model_id, None, RefetchReason.PROFILE, due_at))
+        return requests
 
 
 def apply(
@@ -151,31 +150,31 @@ def apply(
     observations: Sequence[SourcedObservation],
     now: datetime | None = None,
     record: Callable[[BatchResult], None] | None = None,
-    wanted: Sequence[refetches.RefetchRequest] = (),
+    requests: Sequence[RefetchRequest] = (),
 ) -> BatchResult:
-    """Merge a batch of sightings into the stored rows.
+    """Merge a batch of observations into the stored rows.
 
     Steps: lock the clocks in id order; read the rows; merge in order of upstream time; write the moved clocks, the
-    questions, the changed rows; let the caller record what came of it; last, append the changes in commit order.
+    refetch requests, the changed rows; let the caller write its own rows; last, append the changes in commit order.
 
     Args:
         connection: a transaction; the caller commits, soon.
         observations: any number, of any models, in any order.
         now: our time of the write; the clock's by default.
         record: writes the caller's own rows; it runs before the lock on the order of commits is taken.
-        wanted: questions of the caller's own, about these models or others.
+        requests: refetch requests of the caller's own, for these models or others.
     """
     now = now or datetime.now(UTC)
     ids = sorted({sourced.observation.model_id for sourced in observations})
     clocks = models.lock_clocks(connection, ids)
     batch = _Batch(models.read(connection, ids), clocks, len(observations))
-    # In order of time, the history tells each step of a burst, and late ones are not made stale by their neighbours.
+    # In order of time, the history has each step of a burst, and a late one is not stale because of its neighbours.
     for place, sourced in sorted(enumerate(observations), key=lambda pair: pair[1].observation.at):
         batch.take(place, sourced)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
-    asked = _coalesce([*batch.refetch_requests(now), *wanted])
-    refetches.add_requests(connection, asked)
-    batch.applied.asked = {request.model_id for request in asked}
+    requests = _coalesce([*batch.refetch_requests(now), *requests])
+    refetches.add_requests(connection, requests)
+    batch.applied.requested = {request.model_id for request in requests}
     models.write(connection, list(batch.written.values()), now)
     if record:
         record(batch.applied)
@@ -183,18 +182,18 @@ def apply(
     return batch.applied
 
 
-def _coalesce(asked: Sequence[refetches.RefetchRequest]) -> list[refetches.RefetchRequest]:
-    """One question for each model, in id order: the one whose answer has to be the youngest."""
-    youngest: dict[str, refetches.RefetchRequest] = {}
-    for request in asked:
-        other = youngest.setdefault(request.model_id, request)
+def _coalesce(requests: Sequence[RefetchRequest]) -> list[RefetchRequest]:
+    """One request for each model, in id order: the one whose GET has to be the latest."""
+    latest: dict[str, RefetchRequest] = {}
+    for request in requests:
+        other = latest.setdefault(request.model_id, request)
         if request.after is not None and (other.after is None or request.after > other.after):
-            youngest[request.model_id] = request
-    return [youngest[model_id] for model_id in sorted(youngest)]
+            latest[request.model_id] = request
+    return [latest[model_id] for model_id in sorted(latest)]
 
 
 def _without_erased(seen: Observation, row: Mapping[str, Any] | None) -> Observation:
-    """Of a model whose personal data was erased nothing personal is learned again."""
+    """An observation without the personal fields, where those of its model were erased."""
     if row is None or row["erased_at"] is None:
         return seen
     return msgspec.structs.replace(
@@ -206,7 +205,7 @@ def _changed(old: Mapping[str, Any] | None, row: Mapping[str, Any]) -> dict[str,
     """Each column that differs, to [old, new]."""
     if old is not None:
         return {name: [old[name], value] for name, value in row.items() if old[name] != value}
-    # A first row names the status even where it is not known: so the history tells where it begins.
+    # A first row names the status even where it is not known: so the history shows where it begins.
     return {name: [None, value] for name, value in row.items() if value is not None or name == "status"}
 
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from service.errors import KeyRejected, MirrorError, ModelNotFound, Throttled, UpstreamError, UpstreamFailed
-from service.mirror import set_aside
+from service.errors import MirrorError, ModelNotFound, UpstreamError, UpstreamFailed
 from service.mirror.apply import SourcedObservation, apply
-from service.mirror.observe import from_absence, from_single
+from service.mirror.error_scope import ErrorScope, scope_of
+from service.mirror.observe import from_absence
 from service.mirror.pull_state import PullState
+from service.mirror.single import merge_single
 from service.storage import models, organization, pulls, refetches, suspects
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -47,7 +48,7 @@ REJECTED_FOR_SECONDS = 86_400.0
 
 
 def proves_deletion(model_id: str, created_at: datetime | None, sent_at: datetime, received_at: datetime) -> bool:
-    """Whether a 404 to a GET says anything: of a model created after it was sent it does not.
+    """Whether a 404 to a GET is evidence of a deletion: for a model created after the GET was sent it is not.
 
     A creation time in the future is no time: it would shield a model that never was from every 404.
 
@@ -69,18 +70,18 @@ class SuspectCheck(NamedTuple):
 
     Attributes:
         model_id: the suspect.
-        observation: what it says of the suspect; None where a 404 says nothing: the model was created after the request
+        response: the upstream's response about the suspect; None after a 404.
+        absence: the deletion that a 404 is evidence of; None where it is none: the model was created after the request
             was sent.
-        response: the response, where it was one about a model.
     """
 
     model_id: str
-    observation: Observation | None
     response: UpstreamResponse[DetailedModel] | None = None
+    absence: Observation | None = None
 
 
 def check(engine: Engine, client: UpstreamClient, model_id: str, max_wait: float | None) -> SuspectCheck:
-    """Ask about a suspect by a single GET; a 404 counts, because a complete walk did not show it either.
+    """Read a suspect by a single GET; a 404 counts, because a complete walk did not show it either.
 
     Raises:
         UpstreamError: the GET failed.
@@ -91,24 +92,23 @@ def check(engine: Engine, client: UpstreamClient, model_id: str, max_wait: float
         with transaction(engine) as connection:
             created_at = models.created_at(connection, model_id)
         counts = proves_deletion(model_id, created_at, error.sent_at, error.received_at)
-        return SuspectCheck(model_id, from_absence(model_id, error.sent_at) if counts else None)
-    seen = from_single(model_id, response.body, response.sent_at, response.received_at)
-    return SuspectCheck(model_id, seen, response)
+        return SuspectCheck(model_id, absence=from_absence(model_id, error.sent_at) if counts else None)
+    return SuspectCheck(model_id, response)
 
 
 def settle(connection: Connection, check: SuspectCheck, pull_id: int) -> BatchResult:
-    """Merge what was seen of a suspect, as a finding of its pull."""
-    if check.observation is None:
-        return apply(connection, [])
-    applied = apply(connection, [SourcedObservation(check.observation, "pull", pull_id=pull_id)])
-    refetches.complete(connection, [check.model_id], check.observation.at)
+    """Merge the result of a suspect's GET, as a finding of its pull."""
     if check.response is not None:
-        set_aside.note_single(connection, check.model_id, check.response, pull_id)
+        return merge_single(connection, check.model_id, check.response, "pull", pull_id=pull_id)
+    if check.absence is None:
+        return apply(connection, [])
+    applied = apply(connection, [SourcedObservation(check.absence, "pull", pull_id=pull_id)])
+    refetches.complete(connection, [check.model_id], check.absence.at)
     return applied
 
 
 def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], pull_id: int) -> int:
-    """A person said that the suspects of a held pull may be decided: ask about each, then the pull is complete.
+    """A person released a held pull: decide each of its suspects by a single GET, then the pull is complete.
 
     Safe to be interrupted and done again: what was decided stays decided. A suspect whose GET fails three times is left
     to the next full pull.
@@ -126,15 +126,15 @@ def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], 
         with transaction(engine) as connection:
             some = suspects.held(connection, pull_id, state.checked, BATCH_SIZE)
         for model_id in some or state.to_check_again:
-            seen = check_or_record_failure(engine, client, state, model_id, None)
-            if seen is None:
+            suspect = check_or_record_failure(engine, client, state, model_id, None)
+            if suspect is None:
                 continue
             with transaction(engine) as connection:
-                applied = settle(connection, seen, pull_id)
+                applied = settle(connection, suspect, pull_id)
                 before, sent = sent, counted()
-                gone = len(applied.tombstoned)
-                pulls.add(connection, pull_id, requests=sent - before, tombstoned=gone, changed=len(applied.changed))
-            tombstoned += gone
+                found = len(applied.tombstoned)
+                pulls.add(connection, pull_id, requests=sent - before, tombstoned=found, changed=len(applied.changed))
+            tombstoned += found
         if not some and not state.to_check_again:
             break
     with transaction(engine) as connection:
@@ -147,7 +147,7 @@ def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], 
 def check_or_record_failure(
     engine: Engine, client: UpstreamClient, state: PullState, model_id: str, max_wait: float | None
 ) -> SuspectCheck | None:
-    """Ask about a suspect; None where its GET failed, which is noted: the others are asked about meanwhile.
+    """Read a suspect; None where its GET failed, which is counted: the others are read meanwhile.
 
     Raises:
         KeyRejected: the upstream refuses our key.
@@ -155,20 +155,20 @@ def check_or_record_failure(
         UpstreamFailed: the GETs of several suspects in a row failed: the upstream is unavailable.
     """
     try:
-        seen = check(engine, client, model_id, max_wait)
-    except (KeyRejected, Throttled):
-        raise
+        suspect = check(engine, client, model_id, max_wait)
     except UpstreamError as error:
+        if scope_of(error) is ErrorScope.UPSTREAM:
+            raise
         log.warning("suspect.failed", model_id=model_id, error=str(error))
         if state.failed(model_id):
             raise UpstreamFailed(f"suspects could not be decided: {error}") from None
         return None
     state.decided(model_id)
-    return seen
+    return suspect
 
 
 def reject(engine: Engine, pull_id: int) -> None:
-    """A person said that the suspects of a held pull are alive: it has failed, and they are left alone for a day.
+    """A person rejected a held pull: it has failed, and no pull decides its suspects for a day.
 
     Raises:
         MirrorError: there is no such held pull.
@@ -181,7 +181,7 @@ def reject(engine: Engine, pull_id: int) -> None:
 
 
 def reopen(engine: Engine, pull_id: int, uid: str, name: str | None) -> bool:
-    """A person said that the key's organization is the right one: the pull that was held for it begins anew.
+    """A person accepted the key's organization: the pull that was held for it begins anew.
 
     Args:
         engine: the mirror's Postgres.

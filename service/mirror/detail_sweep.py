@@ -6,27 +6,19 @@ goes. So what a lost webhook left wrong is repaired in step with the fields of t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import (
-    KeyRejected,
-    LockUnavailable,
-    MirrorError,
-    ModelNotFound,
-    StatementTimeout,
-    Throttled,
-    UpstreamError,
-    UpstreamUnreachable,
-)
+from service.errors import MirrorError, ModelNotFound
 from service.log import format_without_messages
-from service.mirror import set_aside
-from service.mirror.apply import SourcedObservation, apply
-from service.mirror.observe import from_single
+from service.mirror.error_scope import ErrorScope, scope_of
+from service.mirror.single import merge_single
 from service.storage import models, pulls, refetches
 from service.storage.database import transaction
+from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -48,9 +40,9 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         How many models were read.
 
     Raises:
-        PostgresUnavailable: Postgres is gone.
-        RedisUnavailable: the Redis of the request budget is gone.
-        Stopping: the process is asked to stop.
+        PostgresUnavailable: Postgres is unavailable.
+        RedisUnavailable: the Redis of the request budget is unavailable.
+        Stopping: the process has to stop.
     """
     deadline = monotonic() + seconds
     read = 0
@@ -62,16 +54,17 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         for model_id in some:
             try:
                 _read(engine, client, model_id, since)
-            except (Throttled, KeyRejected, UpstreamUnreachable):
-                return read
-            except (UpstreamError, LockUnavailable, StatementTimeout) as error:
-                # It may be about this model alone: it must not keep the others from being read.
-                log.warning("detail_sweep.failed", model_id=model_id, error=str(error))
-                failed = True
-            except MirrorError:
-                raise
-            except Exception as error:  # noqa: BLE001 - as above, and whatever the model makes of our code
-                log.error("detail_sweep.crashed", model_id=model_id, trace=format_without_messages(error))
+            except Exception as error:
+                scope = scope_of(error)
+                if scope is ErrorScope.MIRROR:
+                    raise
+                if scope is not ErrorScope.MODEL:
+                    return read
+                # The others are read all the same.
+                if isinstance(error, MirrorError):
+                    log.warning("detail_sweep.failed", model_id=model_id, error=str(error))
+                else:
+                    log.error("detail_sweep.crashed", model_id=model_id, trace=format_without_messages(error))
                 failed = True
             else:
                 read += 1
@@ -81,26 +74,21 @@ def sweep(engine: Engine, client: UpstreamClient, seconds: float) -> int:
 
 
 def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime | None) -> None:
-    """Read one model; a 404 is a question for the refetch, which knows what to make of it."""
+    """Read one model; after a 404 the refetch decides about it."""
     try:
         response = client.get_model(model_id, priority=Priority.DETAIL, max_wait=0.0)
     except ModelNotFound as error:
         with transaction(engine) as connection:
             models.record_details_read(connection, model_id, _no_older(error.sent_at, since))
             refetches.add_requests(
-                connection, [refetches.RefetchRequest(model_id, error.sent_at, "missing", error.received_at)]
+                connection, [RefetchRequest(model_id, error.sent_at, RefetchReason.MISSING, error.received_at)]
             )
         return
     sent_at = _no_older(response.sent_at, since)
     with transaction(engine) as connection:
-        apply(
-            connection,
-            [SourcedObservation(from_single(model_id, response.body, sent_at, response.received_at), "refetch")],
-        )
-        set_aside.note_single(connection, model_id, response)
-        # An answer without these fields would else be asked for again at once.
+        merge_single(connection, model_id, replace(response, sent_at=sent_at), "refetch")
+        # Without this, a model whose response has none of these fields would be read again at once.
         models.record_details_read(connection, model_id, sent_at)
-        refetches.complete(connection, [model_id], sent_at)
 
 
 def _no_older(sent_at: datetime, since: datetime | None) -> datetime:

@@ -1,4 +1,4 @@
-"""The drain: what the inbox and the spool hold becomes merged rows, a batch at a time, each event once.
+"""The drain: merges the deliveries in the inbox and the spool, a batch at a time, each event once.
 
 A batch is one transaction; its entries leave the inbox after the commit, or the spool with it. A batch that fails, for
 whatever reason but a server that is unavailable, is applied one event at a time. The event that fails alone ends as
@@ -20,13 +20,13 @@ from sqlalchemy.exc import DBAPIError
 
 from service.broker.inbox import MAX_READ_BYTES, InboxEntry
 from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
-from service.mirror.apply import REFETCH_DELAY, BatchResult, SourcedObservation, apply
+from service.mirror.apply import BatchResult, SourcedObservation, apply
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.observe import SIGNATURE_RESOLUTION
 from service.mirror.webhooks import Event, error_reason, read, row
 from service.storage import events, set_aside, spool
 from service.storage.database import transaction
-from service.storage.refetches import RefetchRequest
+from service.storage.refetches import RefetchReason, RefetchRequest
 from service.storage.set_aside import SetAsideRecord
 
 if TYPE_CHECKING:
@@ -57,23 +57,25 @@ UNUSABLE = "a webhook event has them with another type, out of range or too long
 
 
 class DrainResult(NamedTuple):
-    """What became of a batch.
+    """The result of a batch.
 
     Attributes:
         results: how many events ended with each status, redelivered ones under `repeated`.
-        asked: how many questions came up.
+        requested: for how many models a GET was requested.
         entries: the deliveries that were applied.
-        left: events that were not applied, because of a lock or for want of time.
+        left: events that were not applied, because of a lock or because the time was up.
     """
 
     results: Counter[str]
-    asked: int
+    requested: int
     entries: Sequence[InboxEntry] = ()
     left: Sequence[Event] = ()
 
     def __add__(self, other: Any) -> DrainResult:
-        """What became of both."""
-        return DrainResult(self.results + other.results, self.asked + other.asked, (), (*self.left, *other.left))
+        """The result of both."""
+        return DrainResult(
+            self.results + other.results, self.requested + other.requested, (), (*self.left, *other.left)
+        )
 
     def of(self, entries: Sequence[InboxEntry]) -> DrainResult:
         """With those of a batch's deliveries that were applied."""
@@ -103,7 +105,7 @@ def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[InboxEntry], tol
 
 
 def drain_spool(engine: Engine, tolerance: timedelta) -> DrainResult:
-    """Apply what waits longest in the spool; what another drain is applying is left to it.
+    """Apply the oldest deliveries in the spool, but those that another drain is applying.
 
     Raises:
         PostgresUnavailable: nothing was applied, or not all; those deliveries stay where they are.
@@ -131,7 +133,7 @@ def apply_one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge, error
         error: why the batch failed.
 
     Returns:
-        What became of them; events that a lock is in the way of are left, as are all when the time is up.
+        The result; events whose row another transaction locks are left, as are all when the time is up.
 
     Raises:
         Exception: the error itself, where there is no batch or it says that a server is unavailable.
@@ -170,7 +172,7 @@ def _is_transient(error: Exception) -> bool:
 
 
 def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[], None]) -> DrainResult:
-    """Merge what events tell, and set their statuses.
+    """Merge the observations of events, and set their statuses.
 
     Args:
         connection: a transaction.
@@ -184,7 +186,7 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
         if event.observation
     ]
 
-    def settle(applied: BatchResult) -> None:
+    def write_events(applied: BatchResult) -> None:
         for event, contributed in zip(about_models, applied.contributed, strict=True):
             event.status = "applied" if contributed else "stale"
         record()
@@ -192,9 +194,9 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
             connection, [SetAsideRecord(event.model_id, event.unusable, UNUSABLE) for event in batch if event.unusable]
         )
 
-    wanted = [refetch_request for event in batch if (refetch_request := _refetch_request(event))]
-    asked = len(apply(connection, observations, record=settle, wanted=wanted).asked)
-    return DrainResult(Counter(event.status for event in batch), asked)
+    requests = [request for event in batch if (request := _refetch_request(event))]
+    applied = apply(connection, observations, record=write_events, requests=requests)
+    return DrainResult(Counter(event.status for event in batch), len(applied.requested))
 
 
 def _refetch_request(event: Event) -> RefetchRequest | None:
@@ -204,7 +206,7 @@ def _refetch_request(event: Event) -> RefetchRequest | None:
     now = datetime.now(UTC)
     # No delivery was signed much later than now; one that says so was written by hand.
     after = min(event.deliveries[0].signed_at, now + LATEST_SIGNATURE) + SIGNATURE_RESOLUTION
-    return RefetchRequest(event.model_id, after, "dead_event", max(now, after + REFETCH_DELAY))
+    return RefetchRequest.later_than(after, event.model_id, RefetchReason.DEAD_EVENT, now)
 
 
 def _merge_new(connection: Connection, batch: Sequence[Event]) -> DrainResult:
@@ -257,7 +259,7 @@ def _apply_alone_or_mark_dead(engine: Engine, event: Event, merge: Merge) -> Dra
 
 
 def _mark_dead(engine: Engine, event: Event, merge: Merge, error: Exception) -> DrainResult:
-    """Keep an event that fails alone as dead; the words of an error may hold personal data, so only its name."""
+    """Keep an event that fails alone as dead, with the error's name only: its message may hold personal data."""
     event.observation, event.unusable, event.status = None, (), "dead"
     event.error = (
         f"Postgres refused it: {type(error.orig).__name__}" if isinstance(error, DBAPIError) else error_reason(error)

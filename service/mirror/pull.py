@@ -1,11 +1,11 @@
 """A pull: read the list, page by page, in slices, from checkpoints, under a lease.
 
-A full pull goes through four phases: whose key is it; walks over the whole list until one proves that nothing was
-missed; suspects, the models of ours that were not shown, each decided by a single GET; the end. A hot pull walks the
-list once for each status that still changes, and asks about the models that were in one and were not shown.
+A full pull has four phases. It checks the organization of the key. It walks over the whole list until one walk proves
+that nothing was missed. It decides the suspects, the mirrored models that were not shown, by single GETs. It ends. A
+hot pull walks the list once for each status that still changes, and requests GETs of the models that have left it.
 
-Pages are read a little ahead of the merge. What has been read is one transaction: models merged, the checkpoint moved,
-the lease renewed. A process that dies loses nothing but the pages in its hand; one whose lease was taken cannot commit.
+Pages are read a little ahead of the merge. Some pages are one transaction: models merged, the checkpoint moved, the
+lease renewed. A process that dies loses only the pages that it has not merged; one that lost its lease cannot commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import structlog
 
 from service.errors import StatementTimeout
 from service.mirror import deletions, set_aside
-from service.mirror.apply import REFETCH_DELAY
 from service.mirror.pages import merge_pages
 from service.mirror.prefetch import PagePrefetcher, require_status_filter
 from service.mirror.pull_slice import FULL, HOT, PullSlice
@@ -36,6 +35,7 @@ from service.mirror.walk import (
 from service.model_fields import STATUSES
 from service.storage import organization, pages, pull_checkpoints, refetches, suspects
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
+from service.storage.refetches import REFETCH_DELAY, RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 HOT_STATUSES = tuple(status.name for status in STATUSES if status.hot)
-# More that left the hot lists at once are left to the next full pull: it is cheaper than so many GETs.
+# More models that left the hot lists at once are left to the next full pull: it is cheaper than their GETs.
 MAX_LEFT_HOT = 50
 SUSPECT_BATCH_SIZE = 20
-# The mirror is small enough to be checked model by model, whatever share of it is gone.
+# So few suspects are checked one by one, whatever share of the mirror they are.
 MAX_UNREVIEWED_SUSPECTS = 10
 
 # Between two rounds of GETs about suspects whose GET failed.
@@ -71,10 +71,10 @@ def advance(pull_context: PullContext, kind: str, interval: float, seconds: floa
         The number of the pull that was worked on; None where none was due or another process has it.
 
     Raises:
-        PostgresUnavailable: Postgres is gone.
-        RedisUnavailable: the Redis of the request budget is gone.
+        PostgresUnavailable: Postgres is unavailable.
+        RedisUnavailable: the Redis of the request budget is unavailable.
         LeaseLost: another process took over.
-        Stopping: the process is asked to stop; the lease is given back.
+        Stopping: the process has to stop; the lease is given back.
     """
     with transaction(pull_context.engine) as connection:
         if wake:
@@ -96,7 +96,7 @@ class _Pull(PullSlice):
         return {"begin": self._begin, "walk": self._walk, "suspects": self._suspects}
 
     def _begin(self) -> None:
-        """A full pull asks whose key it is; another organization's must never reach the mirror."""
+        """A full pull checks the organization of the key; models of another one must never reach the mirror."""
         if self.kind == FULL:
             found = self.pull_context.client.organization(priority=self._priority, max_wait=self.left).body
             name = found.name if isinstance(found.name, str) else None
@@ -133,7 +133,7 @@ class _Pull(PullSlice):
         return response
 
     def _with_start_time(self, walk: Walk) -> Walk:
-        """A walk that begins, in time: after every answer that is merged already, so that what it shows can be told."""
+        """A walk that begins, with a time after every merged response: by it the models that it shows are known."""
         if walk.total is not None:
             return walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
@@ -154,7 +154,7 @@ class _Pull(PullSlice):
                 self._merge([read])
 
     def _merge(self, fetched_pages: Sequence[FetchedPage]) -> None:
-        """One transaction: what pages tell, even of one that did not join, and where the walk stands after them."""
+        """One transaction: the pages, even one that did not join, and the state of the walk after them."""
         self.state.began_at = began_at = self.state.began_at or fetched_pages[0].page.sent_at
         walk = fetched_pages[-1].walk
         with transaction(self.pull_context.engine, by_key=True) as connection:
@@ -181,17 +181,17 @@ class _Pull(PullSlice):
         """After a walk's end: another status, another walk, the suspects, or the end."""
         walk = self.state.walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            met = pages.shown_since(connection, walk.began_at)
-        if reason := failure_reason(walk, met):
+            seen_count = pages.shown_since(connection, walk.began_at)
+        if reason := failure_reason(walk, seen_count):
             self._finish("failed", reason)
         elif self.kind == HOT:
             self._next_status()
-        elif proves_complete(walk, met):
+        elif proves_complete(walk, seen_count):
             self._find_suspects()
         elif walk.number == MAX_WALKS:
-            self._finish("failed", incomplete_reason(walk, met))
+            self._finish("failed", incomplete_reason(walk, seen_count))
         else:
-            log.info("walk.repeated", number=walk.number, met=met, total=walk.total)
+            log.info("walk.repeated", number=walk.number, seen=seen_count, total=walk.total)
             self.state.walk = next_walk(walk)
 
     def _next_status(self) -> None:
@@ -201,13 +201,13 @@ class _Pull(PullSlice):
             return
         began_at = self._began_at
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            gone = suspects.left_hot(connection, began_at, HOT_STATUSES, MAX_LEFT_HOT)
+            left = suspects.left_hot(connection, began_at, HOT_STATUSES, MAX_LEFT_HOT)
             due_at = datetime.now(UTC) + REFETCH_DELAY
             refetches.add_requests(
                 connection,
                 [
-                    refetches.RefetchRequest(model_id, began_at, "left_hot", due_at, pull_id=self.pull_id)
-                    for model_id in gone
+                    RefetchRequest(model_id, began_at, RefetchReason.LEFT_HOT, due_at, pull_id=self.pull_id)
+                    for model_id in left
                 ],
             )
         self._finish("complete")
@@ -227,7 +227,7 @@ class _Pull(PullSlice):
             self._finish("complete")
 
     def _suspects(self) -> None:
-        """Decide some suspects by single GETs; when none is left to be asked about, the pull is complete."""
+        """Decide some suspects by single GETs; when none is left, the pull is complete."""
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             some = suspects.list_above(connection, self._began_at, self.state.checked, SUSPECT_BATCH_SIZE)
         for model_id in some:
@@ -246,13 +246,13 @@ class _Pull(PullSlice):
             self._finish("complete")
 
     def _decide(self, model_id: str) -> None:
-        """Ask the upstream about one suspect. Where its GET fails, the others are asked about meanwhile."""
+        """Decide one suspect by a single GET. Where it fails, the others are decided meanwhile."""
         pull_context = self.pull_context
-        seen = deletions.check_or_record_failure(
+        suspect = deletions.check_or_record_failure(
             pull_context.engine, pull_context.client, self.state, model_id, self.left
         )
-        if seen is None:
+        if suspect is None:
             return
         with transaction(pull_context.engine) as connection:
-            applied = deletions.settle(connection, seen, self.pull_id)
+            applied = deletions.settle(connection, suspect, self.pull_id)
             self._save_checkpoint(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from service.mirror.error_scope import MAX_CONSECUTIVE_FAILURES
 from service.mirror.walk import Walk
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ PREFETCH_PAGES = 16
 
 # After this many failed GETs of one suspect, the next full pull decides about it.
 MAX_FAILED_GETS = 3
-# One suspect's GET may fail by itself. Where this many suspects in a row fail, the upstream is unavailable.
-MAX_CONSECUTIVE_FAILURES = 5
 
 
 class PullState(msgspec.Struct, kw_only=True):
@@ -31,10 +30,10 @@ class PullState(msgspec.Struct, kw_only=True):
 
     Attributes:
         phase: `begin`, `walk`, `suspects`.
-        walk: where the walk over the list stands.
+        walk: the state of the walk over the list.
         began_at: upstream time of the pull's very first page.
         statuses: of a hot pull: those still to be walked, the present one first.
-        checked: id of the last suspect that was asked about.
+        checked: id of the last suspect that was read.
         failed_gets: suspects that are not decided, and how many GETs of each failed.
         failed_in_a_row: GETs of suspects that failed since the last response that decided one.
         failures: slices in a row that the upstream ended.
@@ -60,13 +59,13 @@ class PullState(msgspec.Struct, kw_only=True):
         return [model_id for model_id, failed in self.failed_gets.items() if failed >= MAX_FAILED_GETS]
 
     def decided(self, model_id: str) -> None:
-        """The upstream answered about a suspect."""
+        """A GET decided a suspect."""
         self.checked = max(self.checked, model_id)
         self.failed_gets.pop(model_id, None)
         self.failed_in_a_row = self.failures = 0
 
     def failed(self, model_id: str) -> bool:
-        """A suspect's GET failed: whether so many in a row did that the upstream must be unavailable."""
+        """Count a failed GET of a suspect; True where so many in a row failed that the upstream is unavailable."""
         self.checked = max(self.checked, model_id)
         self.failed_gets[model_id] = self.failed_gets.get(model_id, 0) + 1
         self.failed_in_a_row += 1
@@ -86,8 +85,8 @@ class PullContext:
         holder: this process's name in leases.
         tombstone_limit: share of the live mirror that may be suspect before a person decides.
         counted: requests sent so far by `client`, to be read before and after.
-        progress: told of a running full pull: models met and the list's total.
-        ahead: pages that may be read and not merged yet; 1: each is merged before the next is asked for.
+        progress: called while a pull reads: models read so far, and the list's total.
+        ahead: pages that may be read and not merged yet; 1: each is merged before the next is read.
     """
 
     engine: Engine

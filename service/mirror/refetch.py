@@ -1,7 +1,7 @@
-"""The refetch: questions that only a single GET answers, asked within the request budget.
+"""The refetch: reads models by single GETs as refetch requests demand it, within the request budget.
 
-A question is claimed by moving its due time, so that one which dies with its process comes due again. It goes when an
-answer was sent after its time. A 404 about a live model settles nothing: the next full pull decides.
+A request is claimed by moving its due time, so that one that dies with its process comes due again. It is removed when
+a GET was sent after its time. A 404 about a live model settles nothing: the next full pull decides.
 """
 
 from __future__ import annotations
@@ -13,23 +13,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import (
-    KeyRejected,
-    LockUnavailable,
-    MirrorError,
-    ModelNotFound,
-    PostgresUnavailable,
-    StatementTimeout,
-    Throttled,
-    UpstreamError,
-    UpstreamUnreachable,
-)
+from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, Throttled, UpstreamError
 from service.log import format_without_messages
-from service.mirror import set_aside
-from service.mirror.apply import SourcedObservation, apply
 from service.mirror.deletions import proves_deletion
-from service.mirror.observe import from_single
+from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.profiles import gather
+from service.mirror.single import merge_single
 from service.model_fields import DELETED
 from service.storage import models, refetches
 from service.storage.database import transaction
@@ -44,24 +33,24 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 10
-# A claimed batch lives for a slice and one answer; that of a process that was killed comes due again after it.
+# A claim holds for a slice and one response; that of a process that was killed comes due again after it.
 CLAIM_SECONDS = 15.0
 UNREACHABLE_PAUSE_SECONDS = 5.0
-# A lock on one model is waited for this long; then the others are asked about.
+# A lock on one model is waited for this long; then the others are read.
 LOCK_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 900.0
 
 
 def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
-    """Ask due questions for about `seconds`.
+    """Read the models whose refetch requests are due, for about `seconds`.
 
     Returns:
-        How many answers were merged.
+        How many responses were merged.
 
     Raises:
-        PostgresUnavailable: Postgres is gone.
-        RedisUnavailable: the Redis of the request budget is gone.
-        Stopping: the process is asked to stop.
+        PostgresUnavailable: Postgres is unavailable.
+        RedisUnavailable: the Redis of the request budget is unavailable.
+        Stopping: the process has to stop.
     """
     deadline = monotonic() + seconds
     read = _read_profiles(engine, client, deadline)
@@ -78,16 +67,12 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
                 claimed.popleft()
         except Throttled:
             return read
-        except UpstreamError as error:
-            _postpone(engine, claimed.popleft(), str(error))
-            pause = UNREACHABLE_PAUSE_SECONDS if isinstance(error, KeyRejected | UpstreamUnreachable) else 0.0
-        except (LockUnavailable, StatementTimeout) as error:
-            _postpone(engine, claimed.popleft(), str(error))
-        except MirrorError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever one model makes of our code, the others are asked about
-            log.error("refetch.crashed", model_id=claimed[0].model_id, trace=format_without_messages(error))
-            _postpone(engine, claimed.popleft(), f"unexpected error: {type(error).__name__}")
+        except Exception as error:
+            scope = scope_of(error)
+            if scope is ErrorScope.MIRROR:
+                raise
+            _postpone(engine, claimed.popleft(), error)
+            pause = 0.0 if scope is ErrorScope.MODEL else UNREACHABLE_PAUSE_SECONDS
         finally:
             _release_claims(engine, claimed, pause)
         if pause:
@@ -96,14 +81,14 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
 
 
 def _release_claims(engine: Engine, claimed: deque[RefetchRequest], pause: float) -> None:
-    """Nobody has asked these: without Postgres they come due again by themselves, a little later."""
+    """Return claimed requests whose GET was not sent; without Postgres they come due by themselves, a little later."""
     if claimed:
         with suppress(PostgresUnavailable), transaction(engine) as connection:
             refetches.release(connection, [request.model_id for request in claimed], pause)
 
 
 def _read_profiles(engine: Engine, client: UpstreamClient, deadline: float) -> int:
-    """First the profiles that list pages tell; where the list cannot be read, single GETs try each."""
+    """First read profiles from list pages; where the list cannot be read, single GETs read each model."""
     try:
         return gather(engine, client, deadline)
     except UpstreamError as error:
@@ -111,24 +96,21 @@ def _read_profiles(engine: Engine, client: UpstreamClient, deadline: float) -> i
         return 0
     except MirrorError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a page makes of our code, single GETs ask about each model
+    except Exception as error:  # noqa: BLE001 - whatever a page makes of our code, single GETs read each model
         log.error("profiles.crashed", trace=format_without_messages(error))
         return 0
 
 
 def _refetch_one(engine: Engine, client: UpstreamClient, request: RefetchRequest, max_wait: float) -> bool:
-    """Read one model and merge what it tells."""
+    """Read one model and merge the response."""
     try:
         response = client.get_model(request.model_id, priority=Priority.REFETCH, max_wait=max_wait)
     except ModelNotFound as error:
         _handle_not_found(engine, request, error)
         return False
-    seen = from_single(request.model_id, response.body, response.sent_at, response.received_at)
     with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
-        apply(connection, [SourcedObservation(seen, "refetch", pull_id=request.pull_id)])
-        set_aside.note_single(connection, request.model_id, response)
-        refetches.complete(connection, [request.model_id], response.sent_at)
-        # What was not settled is asked again soon: a GET sent a little too early, by two clocks that differ.
+        merge_single(connection, request.model_id, response, "refetch", pull_id=request.pull_id)
+        # A request that is left is tried again soon: its GET was sent a little too early, by two clocks that differ.
         refetches.postpone(connection, request.model_id, min(2.0**request.attempts, MAX_PAUSE_SECONDS))
     log.info("refetch", model_id=request.model_id, reason=request.reason)
     return True
@@ -146,8 +128,13 @@ def _handle_not_found(engine: Engine, request: RefetchRequest, error: ModelNotFo
     log.info("refetch.missing", model_id=request.model_id, reason=request.reason)
 
 
-def _postpone(engine: Engine, request: RefetchRequest, reason: str) -> None:
-    """Ask again later, after longer each time; the message of the log holds no values."""
+def _postpone(engine: Engine, request: RefetchRequest, error: Exception) -> None:
+    """Try again later, after longer each time; the log holds no values of the model."""
+    if isinstance(error, MirrorError):
+        reason = str(error)
+    else:
+        reason = f"unexpected error: {type(error).__name__}"
+        log.error("refetch.crashed", model_id=request.model_id, trace=format_without_messages(error))
     with transaction(engine) as connection:
         refetches.postpone(connection, request.model_id, min(5.0 * 2**request.attempts, MAX_PAUSE_SECONDS))
     log.warning("refetch.failed", model_id=request.model_id, error=reason)

@@ -1,8 +1,8 @@
 """Verify: read the whole upstream and compare it with the mirror, field by field. Changes nothing.
 
-The world goes on while it is compared: what differs at first sight is looked at again after a pause, against a fresh
-answer and a fresh row, and only what still differs is reported. Each of the first models that differ is asked about by
-its own GETs. Of thousands, that would spend the request budget for hours: the others are looked at again in the list.
+Models change while they are compared. So a difference is checked again after a pause, with a new response and a new
+row, and only what still differs is reported. The first models that differ are read by their own GETs. For thousands,
+that would spend the request budget for hours: the others are read again in the list.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.errors import KeyRejected, ListUnusable, ModelNotFound, Throttled, UpstreamError
+from service.errors import ListUnusable, ModelNotFound, UpstreamError
+from service.mirror.error_scope import MAX_CONSECUTIVE_FAILURES, ErrorScope, scope_of
 from service.mirror.observe import from_list, from_single
 from service.mirror.prefetch import walk_page_of
 from service.mirror.walk import (
@@ -41,15 +42,13 @@ if TYPE_CHECKING:
 
 LISTED = columns_of(Source.LIST)
 BATCH_SIZE = 500
-# Models that are asked about by their own GETs, unless the caller says otherwise.
+# Models that are read by their own GETs, by default.
 DEFAULT_LIMIT = 100
 # GETs that are sent at once, and seconds that they take at least: half of the vendor's usual limit is left to others.
 GET_BURST = 20
 GET_BURST_SECONDS = 8.0
-# Longer than an event takes to its row, and a question to its answer.
+# Longer than an event takes to its row, and a refetch request to its GET.
 SETTLE_SECONDS = 8.0
-# One model's GET may fail by itself; where those of as many models in a row fail, the upstream is unavailable.
-MAX_CONSECUTIVE_FAILURES = 5
 
 ABSENT = "(not there)"
 
@@ -72,7 +71,7 @@ class Verifier:
         pause: waits a number of seconds.
         progress: called with the step, how much of it is done, and how much it is.
         details: compare photo counts and favourites too: a request for each model.
-        limit: how many of the models that differ are asked about by GETs of their own.
+        limit: how many of the models that differ are read by their own GETs.
 
     Attributes:
         set_aside: records and fields of the list and of GETs that could not be used, and so not be compared.
@@ -104,27 +103,27 @@ class Verifier:
         self._failed_in_a_row = 0
 
     def differences(self) -> list[Difference]:
-        """What differs, and still does after a pause.
+        """The differences that remain after a pause.
 
         Raises:
             UpstreamError: the upstream could not be read.
             ListUnusable: no walk over its list showed all of it.
         """
-        suspicious = self._first_look(details=self._details)
-        asked, others = sorted(suspicious)[: self._limit], sorted(suspicious)[self._limit :]
+        suspicious = self._compare_all(details=self._details)
+        to_read, others = sorted(suspicious)[: self._limit], sorted(suspicious)[self._limit :]
         found: list[Difference] = []
         if others:
             self._pause(SETTLE_SECONDS)
-            again = self._first_look(details=False)
+            again = self._compare_all(details=False)
             for model_id in others:
-                # The list says nothing of details: what a GET said of them stays.
+                # The list has no details: differences that a GET found in them stay.
                 details = [difference for difference in suspicious[model_id] if difference.field not in LISTED]
                 found += [*again.get(model_id, ()), *details]
         self.listed_only = len({difference.model_id for difference in found})
-        return [*self._ask_twice(asked), *found]
+        return [*self._read_twice(to_read), *found]
 
-    def _ask_twice(self, model_ids: list[str]) -> list[Difference]:
-        """What GETs of some models still show to differ, after one pause and after another."""
+    def _read_twice(self, model_ids: list[str]) -> list[Difference]:
+        """The differences of some models that remain in two GETs of each, with a pause before each."""
         left, found = model_ids, list[Difference]()
         for number in (1, 2):
             if not left:
@@ -146,7 +145,7 @@ class Verifier:
             self._burst_began = monotonic()
         self._gets += 1
 
-    def _first_look(self, *, details: bool) -> dict[str, list[Difference]]:
+    def _compare_all(self, *, details: bool) -> dict[str, list[Difference]]:
         """The models that differ in the list, or that only one side has, with what differs there."""
         listed = self._read_list()
         total, found = len(listed), dict[str, list[Difference]]()
@@ -200,7 +199,7 @@ class Verifier:
         return False
 
     def _rows(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Every row of the mirror, some at a time: no transaction stays open while the upstream is asked."""
+        """Every row of the mirror, some at a time: no transaction stays open while the upstream is read."""
         above = ""
         while True:
             with transaction(self._engine) as connection:
@@ -211,16 +210,16 @@ class Verifier:
             above = some[-1]["id"]
 
     def _recheck(self, model_id: str) -> list[Difference]:
-        """One model again: the upstream's own response about it, then the row. Nothing where its GET fails.
+        """Compare one model again: its GET, then its row. No difference where the GET fails.
 
         Raises:
-            UpstreamError: it is not about this model alone.
+            UpstreamError: it concerns every model.
         """
         try:
             seen = self._read(model_id)
-        except (KeyRejected, Throttled):
-            raise
         except UpstreamError as error:
+            if scope_of(error) is ErrorScope.UPSTREAM:
+                raise
             self._failed_in_a_row += 1
             self.unanswered[model_id] = str(error)
             if self._failed_in_a_row == MAX_CONSECUTIVE_FAILURES:
@@ -233,8 +232,8 @@ class Verifier:
         if row is None:
             return [] if seen is None else [Difference(model_id, "status", ABSENT, seen.fields.get("status"))]
         if seen is None:
-            gone = row["status"] == DELETED
-            return [] if gone else [Difference(model_id, "status", row["status"], ABSENT)]
+            deleted = row["status"] == DELETED
+            return [] if deleted else [Difference(model_id, "status", row["status"], ABSENT)]
         return [difference for difference in _compare(row, seen) if self._details or difference.field in LISTED]
 
     def _read(self, model_id: str) -> Observation | None:
@@ -252,7 +251,7 @@ class Verifier:
 
 
 def _compare(row: Mapping[str, Any], seen: Observation) -> Iterator[Difference]:
-    """Every told field that differs and was not erased; of what is deleted on both sides only the life counts."""
+    """Every observed field that differs and was not erased; none where the model is deleted on both sides."""
     if row["status"] == seen.fields.get("status") == DELETED:
         return
     passed_over = PERSONAL_COLUMNS if row["erased_at"] is not None else ()

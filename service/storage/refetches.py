@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
@@ -15,16 +17,38 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+# A GET is ordered by the moment it was sent, less 2 s and what `Date` cuts off, up to one more; half a second on top is
+# for the way there and for two clocks that differ a little.
+REFETCH_DELAY = timedelta(seconds=3.5)
+
+
+class RefetchReason(StrEnum):
+    """Why a model has to be read by a single GET; stored in `reason`."""
+
+    # Two observations disagree, or a list or webhook shows a deleted model alive.
+    DISPUTE = "dispute"
+    # No API response has shown the model yet.
+    PROFILE = "profile"
+    # A webhook event about it could not be applied.
+    DEAD_EVENT = "dead_event"
+    # A delivery about it was refused, because its signature was too old.
+    STALE_DELIVERY = "stale_delivery"
+    # It was in a hot status, and a hot pull did not show it.
+    LEFT_HOT = "left_hot"
+    # The detail sweep got a 404.
+    MISSING = "missing"
+
+
 class RefetchRequest(NamedTuple):
-    """A question about one model.
+    """A request to read one model by a single GET.
 
     Attributes:
         model_id: the model.
-        after: only a GET sent after this upstream time answers; None: any does.
-        reason: why it was asked.
-        due_at: our time from which it may be asked.
-        attempts: GETs that did not answer it.
-        pull_id: the pull that asked it; what the answer changes is a finding of that pull's.
+        after: only a GET sent after this upstream time settles it; None: any does.
+        reason: a `RefetchReason`, or one of an older version.
+        due_at: our time from which the GET may be sent.
+        attempts: GETs that did not settle it.
+        pull_id: the pull that requested it; what the response changes is a finding of that pull's.
     """
 
     model_id: str
@@ -33,6 +57,11 @@ class RefetchRequest(NamedTuple):
     due_at: datetime
     attempts: int = 0
     pull_id: int | None = None
+
+    @classmethod
+    def later_than(cls, after: datetime, model_id: str, reason: RefetchReason, now: datetime) -> RefetchRequest:
+        """A request for a GET that is surely sent after an upstream time."""
+        return cls(model_id, after, reason, max(now, after + REFETCH_DELAY))
 
 
 _REQUEST_TYPES = {
@@ -69,20 +98,20 @@ _CLAIM = text(
 
 
 def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
-    """Add questions, one for each model at most; those about one model coalesce to the youngest time."""
+    """Add requests, one for each model at most; those of one model coalesce to the newest time."""
     if requests:
         values = {"rows": json_rows.encode_rows([request._asdict() for request in requests])}
         connection.execute(_ADD, values)
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[RefetchRequest]:
-    """Take due questions; one that is not settled comes due again after `hold` seconds."""
+    """Claim due requests; one that is not settled comes due again after `hold` seconds."""
     rows = connection.execute(_CLAIM, {"limit": limit, "hold": hold}).all()
     return [RefetchRequest(*row) for row in rows]
 
 
 def complete(connection: Connection, ids: Sequence[str], sent_at: datetime) -> None:
-    """Remove what a single GET answered, or a 404 about a tombstone, sent at an upstream time."""
+    """Remove the requests that a single GET settles, or a 404 about a tombstone, sent at an upstream time."""
     statement = text(
         "DELETE FROM headshotpro.refetch_requests "
         "WHERE model_id = ANY(CAST(:ids AS text[])) AND (after IS NULL OR after < :sent_at)"
@@ -91,7 +120,7 @@ def complete(connection: Connection, ids: Sequence[str], sent_at: datetime) -> N
 
 
 def complete_profiles(connection: Connection, ids: Sequence[str]) -> None:
-    """Remove what a list page answers too: the questions for a profile."""
+    """Remove the requests that a list page settles too: those for a profile."""
     statement = text(
         f"DELETE FROM headshotpro.refetch_requests WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
     )
@@ -99,7 +128,7 @@ def complete_profiles(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def release(connection: Connection, ids: Sequence[str], seconds: float) -> None:
-    """Claimed questions that were not asked may be asked after so many seconds."""
+    """Return claimed requests whose GET was not sent; they come due after `seconds`."""
     statement = text(
         "UPDATE headshotpro.refetch_requests SET due_at = now() + make_interval(secs => :seconds), "
         "attempts = attempts - 1 WHERE model_id = ANY(CAST(:ids AS text[])) AND attempts > 0"
@@ -108,7 +137,7 @@ def release(connection: Connection, ids: Sequence[str], seconds: float) -> None:
 
 
 def postpone(connection: Connection, model_id: str, seconds: float, missing_at: datetime | None = None) -> None:
-    """Ask again later; a 404 that a full pull has still to confirm is kept with its upstream time."""
+    """Try again later; a 404 that a full pull has still to confirm is kept with its upstream time."""
     statement = text(
         """
         UPDATE headshotpro.refetch_requests
@@ -120,7 +149,7 @@ def postpone(connection: Connection, model_id: str, seconds: float, missing_at: 
 
 
 def due_profiles(connection: Connection, limit: int) -> list[str]:
-    """Models whose profile is asked for and was not looked for yet; at most `limit`."""
+    """Models whose profile is requested, and for which no list page was read yet; at most `limit`."""
     statement = text(
         "SELECT model_id FROM headshotpro.refetch_requests "
         "WHERE due_at <= now() AND after IS NULL AND attempts = 0 ORDER BY due_at LIMIT :limit"
@@ -137,7 +166,7 @@ def count_page_read(connection: Connection, ids: Sequence[str]) -> None:
 
 
 def due(connection: Connection) -> bool:
-    """Whether any question may be asked now."""
+    """Whether any request is due."""
     return bool(
         connection.execute(
             text("SELECT EXISTS (SELECT FROM headshotpro.refetch_requests WHERE due_at <= now())")
@@ -146,12 +175,7 @@ def due(connection: Connection) -> bool:
 
 
 def next_due(connection: Connection) -> datetime | None:
-    """When the next question that was not asked in vain yet comes due; None where there is none."""
+    """When the next request with fewer than three failed GETs and no 404 comes due; None where there is none."""
     statement = text("SELECT min(due_at) FROM headshotpro.refetch_requests WHERE missing_at IS NULL AND attempts < 3")
     found: datetime | None = connection.execute(statement).scalar()
     return found
-
-
-def count(connection: Connection) -> int:
-    """How many questions are open."""
-    return int(connection.execute(text("SELECT count(*) FROM headshotpro.refetch_requests")).scalar_one())

@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.apply import REFETCH_DELAY, SourcedObservation, _Batch
+from service.mirror.apply import SourcedObservation, _Batch
 from service.mirror.deletions import proves_deletion
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_absence, from_list, from_single, from_webhook
 from service.storage.models import CLOCK_COLUMNS
+from service.storage.refetches import REFETCH_DELAY
 from tests.support.world import MODEL_ID, detailed_model, listed_model, moment
 
 if TYPE_CHECKING:

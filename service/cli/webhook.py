@@ -49,9 +49,12 @@ def test(url: str | None, *, as_json: bool) -> None:
     settings = load_settings(REQUIRED_SETTINGS)
     target = _target(settings, url)
     found: dict[str, Any] = {"url": target, "event_id": f"evt_test_{secrets.token_hex(8)}"}
+    began = time.monotonic()
     found |= _deliver(settings, target, found["event_id"])
     say(f"{target} responded {found['response']} after {found['response_seconds']} s.", err=as_json)
-    found |= _follow(found["event_id"]) if found["response"] == 202 else {"event_status": None, "event_seconds": None}
+    found |= (
+        _follow(found["event_id"], began) if found["response"] == 202 else {"event_status": None, "event_seconds": None}
+    )
     if as_json:
         print_json(found)
     if found["response"] != 202:
@@ -112,13 +115,13 @@ def _deliver(settings: Settings, url: str, event_id: str) -> dict[str, Any]:
     return {"response": status, "response_seconds": round(time.monotonic() - began, 2)}
 
 
-def _follow(event_id: str) -> dict[str, Any]:
-    """Wait for the event's row: its status and the seconds that it took; None where it does not come."""
+def _follow(event_id: str, began: float) -> dict[str, Any]:
+    """Wait for the event's row: its status, and the seconds since `began` (monotonic); None where it does not come."""
     from service.cli.opening import open_engine
     from service.storage import events
     from service.storage.database import transaction
 
-    engine, began = open_engine(), time.monotonic()
+    engine = open_engine()
     while (elapsed := time.monotonic() - began) < APPLY_SECONDS:
         with transaction(engine) as connection:
             row = events.one(connection, event_id)

@@ -21,6 +21,8 @@ from service.storage.database import transaction
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Engine
+
 log = structlog.get_logger(__name__)
 
 WEB, WORKER, CLOCK = KINDS = ("web", "worker", "clock")
@@ -43,6 +45,7 @@ class Heartbeat:
         name: the process's; see `process_identity.new_process_name`.
         alive: whether the process does its work; while it does not, its row grows old.
         interval: seconds between two heartbeats.
+        ready: asked in the heartbeat's thread, with its engine: no heartbeat is sent while it is false.
     """
 
     def __init__(
@@ -52,11 +55,14 @@ class Heartbeat:
         name: str,
         alive: Callable[[], bool] = lambda: True,
         interval: float = INTERVAL_SECONDS,
+        *,
+        ready: Callable[[Engine], bool] = lambda _engine: True,
     ) -> None:
         self._engine = database.connect(url, pool_size=1, overflow=0, connect_timeout=TIMEOUT_SECONDS)
         self._process = processes.ProcessRow(name, kind, socket.gethostname(), __version__)
         self._alive = alive
         self._interval = interval
+        self._ready = ready
         self._started = monotonic()
         self._stop = threading.Event()
         self._has_row = False
@@ -100,6 +106,8 @@ class Heartbeat:
             self._failing = False
 
     def _beat(self) -> None:
+        if not self._ready(self._engine):
+            return
         with transaction(self._engine, TIMEOUT_SECONDS) as connection:
             processes.beat(connection, self._process, monotonic() - self._started)
         self._has_row = True

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ApiError
 from service.storage import api_queries
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
 
 # No read of ours takes a tenth of this; one that does is given up, so that it holds its connection no longer.
 STATEMENT_SECONDS = 5.0
-MAX_CACHED = 1000
-
-K = TypeVar("K")
-V = TypeVar("V")
 
 
 class MirrorPage(NamedTuple):
@@ -70,17 +65,10 @@ def read_only_engine(url: str, *, connections: int, pool_timeout: float) -> Engi
 
 
 class MirrorReader:
-    """Reads through one engine, made by `read_only_engine`.
-
-    Most of a page's cost is counting, and passing over the models before it. Every visible change of a model adds a row
-    to `model_changes`; until there is a new one, the totals are kept, and so is the last row of each page that was
-    requested: the next page begins behind it.
-    """
+    """Reads through one engine, made by `read_only_engine`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._totals: OrderedDict[tuple[ModelFilter, int], int] = OrderedDict()
-        self._ends: OrderedDict[tuple[ModelFilter, int, int | None], Row] = OrderedDict()
 
     def newest_change_id(self) -> int | None:
         """The id of the newest change: while it stays the same, so does every response."""
@@ -94,20 +82,9 @@ class MirrorReader:
             PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
-            newest_change_id = api_queries.newest_change(connection)
-            total = self._total(connection, wanted, newest_change_id)
-            last = self._ends.get((wanted, offset, newest_change_id))
-            if last is None:
-                rows = api_queries.page(connection, wanted, limit, offset, total)
-            else:
-                rows = api_queries.page_after(connection, wanted, limit, last)
-        if newest_change_id is not None and len(rows) == limit and rows[-1]["created_at"] is not None:
-            _cache(
-                self._ends,
-                (wanted, offset + limit, newest_change_id),
-                {name: rows[-1][name] for name in ("id", "created_at")},
-            )
-        return MirrorPage(rows, total, newest_change_id)
+            total = api_queries.total(connection, wanted)
+            rows = api_queries.page(connection, wanted, limit, offset, total)
+            return MirrorPage(rows, total, api_queries.newest_change(connection))
 
     def changes(self, since: int | datetime, wanted: ModelFilter, limit: int, offset: int) -> ChangePage:
         """A page of the feed; see the function `read_feed`.
@@ -127,22 +104,6 @@ class MirrorReader:
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             return api_queries.one(connection, model_id)
-
-    def _total(self, connection: Connection, wanted: ModelFilter, newest_change_id: int | None) -> int:
-        if newest_change_id is None:
-            return api_queries.total(connection, wanted)
-        total = self._totals.get((wanted, newest_change_id))
-        if total is None:
-            total = api_queries.total(connection, wanted)
-            _cache(self._totals, (wanted, newest_change_id), total)
-        return total
-
-
-def _cache(cache: OrderedDict[K, V], key: K, value: V) -> None:
-    """Keep a value, and drop the oldest ones above `MAX_CACHED`."""
-    cache[key] = value
-    while len(cache) > MAX_CACHED:
-        cache.popitem(last=False)
 
 
 def list_rows(connection: Connection, wanted: ModelFilter, limit: int, offset: int) -> list[Row]:

@@ -101,14 +101,6 @@ def page(connection: Connection, model_filter: ModelFilter, limit: int, offset: 
     return _rows(connection.execute(statement, {**values, "limit": limit, "skipped": skipped}))
 
 
-def page_after(connection: Connection, model_filter: ModelFilter, limit: int, last: Row) -> list[Row]:
-    """The page behind a row with a creation time, however deep in the list: nothing is passed over."""
-    where, values = _where(model_filter)
-    statement = _page_of(f"{where} AND (created_at, id) < (:last_created, :last_id)", "DESC")
-    place = {"last_created": last["created_at"], "last_id": last["id"]}
-    return _rows(connection.execute(statement, {**values, **place, "limit": limit, "skipped": 0}))
-
-
 def _page_of(where: str, direction: str) -> TextClause:
     # The inner query needs nothing but an index; the outer one reads the rows of one page. The condition holds names of
     # our own columns alone; what was asked for travels as values.

@@ -1,5 +1,7 @@
 """web's heartbeat: one row for gunicorn's master and its workers, sent by one worker at a time.
 
+That worker checks the schema first: one that is older than the code ends web.
+
 gunicorn's master may hold no connection that its workers would inherit, and a worker's heartbeat stops when its event
 loop does. So the workers send it, under the master's name, and share in memory which of them does.
 """
@@ -8,12 +10,19 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import struct
+import sys
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from service.errors import SchemaOutdated
 from service.heartbeat import WEB, Heartbeat
 from service.process_identity import new_process_name
+from service.storage.migrations import revision
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 # Two heartbeats that do not come, and another worker takes over.
 TAKE_OVER_SECONDS = 10.0
@@ -49,8 +58,31 @@ class WebHeartbeat:
         self._url = url
         self._name = new_process_name()
         self._turn = HeartbeatTurn()
+        self._master = os.getpid()
+        # One byte that all processes share: whether a worker found the schema outdated.
+        self._is_outdated = mmap.mmap(-1, 1)
 
     def start_in_worker(self, worker: Any) -> None:
         """Start in a worker that has loaded the application: gunicorn's hook `post_worker_init`."""
-        worker.heartbeat = Heartbeat(self._url, WEB, self._name, self._turn.take)
+        worker.heartbeat = Heartbeat(self._url, WEB, self._name, self._turn.take, ready=self._is_schema_usable)
         worker.heartbeat.start()
+
+    def exit_if_outdated(self, _server: Any) -> None:
+        """Let web's exit status say why it ended: gunicorn's hook `on_exit`, called in its master.
+
+        Raises:
+            SystemExit: with status 1, when the schema is older than the code.
+        """
+        if self._is_outdated[0]:
+            sys.exit(1)
+
+    def _is_schema_usable(self, engine: Engine) -> bool:
+        """Whether web may go on; an outdated schema ends it, also where Postgres was unavailable at its start."""
+        if not self._is_outdated[0]:
+            try:
+                revision.check(engine)
+            except SchemaOutdated as error:
+                self._is_outdated[0] = 1
+                print(error, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON
+                os.kill(self._master, signal.SIGTERM)
+        return not self._is_outdated[0]

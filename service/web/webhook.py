@@ -1,6 +1,8 @@
 """The webhook endpoint: verify a delivery, store it, wake a worker.
 
 It needs Postgres only while Redis is unavailable.
+
+Why: `docs/decisions/0034-less-code-in-web.md`.
 """
 
 from __future__ import annotations

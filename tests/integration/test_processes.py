@@ -214,7 +214,8 @@ def test_a_wrong_setting_ends_a_process_with_one_line_that_names_it(
 def test_a_schema_that_is_too_old_ends_a_process(folder: Path, role: str, empty_database_url: str) -> None:
     done = run(role, folder, DATABASE_URL=empty_database_url)
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    start, line = done.stderr.splitlines()
+    assert json.loads(start)["event"] == f"{role}.starts"
     assert "headshot-mirror migrate" in line
 
 

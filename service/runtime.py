@@ -18,8 +18,8 @@ from service.errors import Stopping
 from service.mirror.pull_state import PullContext
 from service.process_identity import new_process_name
 from service.storage import database
-from service.upstream.budget import RequestBudget
 from service.upstream.client import UpstreamClient
+from service.upstream.sending import RequestObservers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from service.config import Settings
     from service.upstream.budget import Priority
 
-# Below the lease of a pull, so that a slow response does not cost it.
-RESPONSE_TIMEOUT_SECONDS = 10.0
 # A wait reports progress at least this often, in seconds.
 PROGRESS_INTERVAL_SECONDS = 5.0
 
@@ -77,12 +75,13 @@ class Runtime:
     _client: UpstreamClient | None = None
     counters: Counters = field(init=False)
     _request_counter: RequestCounter = field(init=False)
-    _access: ApiKeyStatus | None = None
+    _api_key_status: ApiKeyStatus = field(init=False)
 
     def __post_init__(self) -> None:
         """Counting begins with the process."""
         self.counters = Counters(self.redis)
         self._request_counter = RequestCounter(self.counters)
+        self._api_key_status = ApiKeyStatus(self.engine)
 
     @classmethod
     def build(cls, settings: Settings) -> Runtime:
@@ -113,37 +112,25 @@ class Runtime:
     def client(self) -> UpstreamClient:
         """The upstream, under the budget that all processes share."""
         if self._client is None:
-            budget = RequestBudget(self.redis, self.settings.rate_budget, self.settings.detail_budget)
-            self._client = UpstreamClient(
-                self.settings.headshotpro_api_url,
-                self.settings.api_key,
-                budget,
-                pause=self.pause,
-                response_timeout=RESPONSE_TIMEOUT_SECONDS,
-                proxy=self.settings.proxy_for(self.settings.headshotpro_api_url),
-                observe=self._observe,
-                observe_wait=self._request_counter.observe_wait,
-                observe_clock=self._observe_clock,
+            observers = RequestObservers(self._observe, self._request_counter.observe_wait, self._observe_clock)
+            self._client = UpstreamClient.from_settings(
+                self.settings, self.redis, pause=self.pause, observers=observers
             )
         return self._client
 
     def _observe(self, route: str, status: int | str, seconds: float) -> None:
-        """One try of a request: it is counted, and what it says of our key is remembered."""
+        """One try of a request: count it, and store whether the upstream accepted our key."""
         self._request_counter.observe(route, status, seconds)
-        self._api_key_status().observe(route, status)
+        self._api_key_status.observe(route, status)
 
     def _observe_clock(self, skew: timedelta | None) -> None:
-        self._api_key_status().observe_clock(skew)
-
-    def _api_key_status(self) -> ApiKeyStatus:
-        self._access = self._access or ApiKeyStatus(self.engine)
-        return self._access
+        self._api_key_status.observe_clock(skew)
 
     def requests_sent(self) -> int:
         """How many requests `client` has sent so far."""
         return self._request_counter.requests
 
-    def pull_context(self, progress: Callable[[int, int], None] = lambda _met, _total: None) -> PullContext:
+    def pull_context(self, progress: Callable[[int, int], None] = lambda _read, _total: None) -> PullContext:
         """What pulls of this process share."""
         return PullContext(
             self.engine, self.client, self.name, self.settings.tombstone_limit, self.requests_sent, progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.alerts import problems
 from service.alerts.problems import ProblemFacts, SeenProcess
-from service.broker import counters, durability
+from service.broker import redis_figures
 from service.broker.client import connect_redis
 from service.broker.counters import DELIVERIES
 from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from service.alerts.problems import Problem
-    from service.broker.durability import InboxCapacity
+    from service.broker.redis_figures import RedisFigures
     from service.config import Settings
     from service.storage.organization import MirroredOrganization
     from service.storage.status_report import MirrorSnapshot
@@ -63,12 +63,6 @@ class NewestRecords(NamedTuple):
     pull: Mapping[str, Any] | None
 
 
-class _RedisState(NamedTuple):
-    capacity: InboxCapacity
-    requests_left: int
-    counts: Mapping[tuple[str, ...], float]
-
-
 @dataclass(frozen=True, slots=True)
 class MirrorState:
     """The mirror at one moment.
@@ -85,7 +79,7 @@ class MirrorState:
     processes: Sequence[Mapping[str, Any]] | None
     figures: MirrorSnapshot | None
     newest: NewestRecords | None
-    redis: _RedisState | None
+    redis: RedisFigures | None
 
     @property
     def problems(self) -> list[Problem]:
@@ -182,12 +176,11 @@ class StatusReader:
                 _read_newest(connection) if figures else None,
             )
 
-    def _read_redis(self) -> tuple[_RedisState | None, str]:
+    def _read_redis(self) -> tuple[RedisFigures | None, str]:
         settings = self._settings
         try:
             budget = RequestBudget(self._client, settings.rate_budget, settings.detail_budget)
-            capacity = durability.capacity(self._client, settings.inbox_limit)
-            return _RedisState(capacity, budget.requests_left(), counters.read(self._client)), ""
+            return redis_figures.read(self._client, budget.requests_left, settings.inbox_limit), ""
         except RedisUnavailable as error:
             return None, str(error).removeprefix("Redis cannot be reached or refuses: ")
 

@@ -23,8 +23,7 @@ from service.mirror.detail_sweep import sweep as read_details
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as run_refetches
-from service.mirror.retention import RetentionLimits
-from service.mirror.retention import tidy as remove_old
+from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
@@ -268,4 +267,4 @@ def _apply_retention(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
         idempotency.delete_expired(connection)
         processes.delete_unseen(connection)
-    return not remove_old(runtime.engine, keeping, SLICE_SECONDS)
+    return not apply_limits(runtime.engine, keeping, SLICE_SECONDS)

@@ -1,7 +1,7 @@
-"""Whether the vendor takes our key, and whether its clock agrees with ours: remembered in Postgres from every response.
+"""Whether the vendor takes our key, and whether its clock agrees with ours: stored in Postgres from the responses.
 
-Responses come by the hundred; what they say of this changes hardly ever. So each process writes when that changes, and
-while nothing changes no more than once in a while.
+There are many responses, and this changes hardly ever. So each process writes when it changes, and otherwise no more
+often than every `RESAVE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SKEW_CLEAR_SECONDS = 60.0
 
 
 class _SavedFlag:
-    """Something that is so or not, as this process noted it last.
+    """A flag, as this process stored it last.
 
     Args:
         engine: the mirror's Postgres.
@@ -50,14 +50,14 @@ class _SavedFlag:
             with transaction(self._engine) as connection:
                 write(connection)
         except MirrorError as error:
-            # It is noted with the next response.
+            # The next response stores it.
             log.warning("api_key_status.not_saved", error=str(error))
         else:
             self._flag, self._next_save = flag, monotonic() + RESAVE_SECONDS
 
 
 class ApiKeyStatus:
-    """What one process was answered last.
+    """The last responses to one process: whether the key was accepted, and the clock.
 
     Args:
         engine: the mirror's Postgres.
@@ -69,13 +69,13 @@ class ApiKeyStatus:
         self._skewed_until = 0.0
 
     def observe(self, route: str, status: int | str) -> None:
-        """One answer, or none: only the vendor's own say anything of the key.
+        """Take one try of a request; only responses of the vendor's own show anything of the key.
 
         A refusal to create or delete may be meant for that alone, so only reading counts.
 
         Args:
             route: method and path of the request.
-            status: the HTTP status of the answer; a word where there was none.
+            status: the HTTP status of the response; `unreachable` without one.
         """
         if not route.startswith("GET ") or not isinstance(status, int) or status >= 500 or status == 429:
             return

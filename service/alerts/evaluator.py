@@ -1,7 +1,7 @@
-"""The watch: looks at the facts, opens and resolves alerts, and hands out what people have to be told.
+"""The alert evaluator: reads the facts, opens and resolves alerts, and releases notifications about them.
 
-All of it but `inbox_stalled` rests on Postgres alone. Any number of processes may watch; one looks at a time, and a
-second look changes nothing. What it writes in one transaction, alert and notice, stays or goes together.
+All but `inbox_stalled` needs Postgres alone. Any number of processes may run one; one evaluates at a time, and a second
+evaluation of the same facts changes nothing. An alert and its notification are written in one transaction.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EVALUATION_SECONDS = 5.0
-# A mirror on which a look takes long is looked at more seldom: the watch takes a tenth of the time at most.
+# Where an evaluation takes long, they are less frequent: together they take a tenth of the time at most.
 EVALUATION_TIME_SHARE = 0.1
-# Where a look comes later than this, what happened meanwhile is not known.
+# After a gap longer than this, what happened meanwhile is not known.
 MAX_GAP_SECONDS = 20.0
-# A notice waits for others of its time, and leaves within 30 s: some are for the next tick, a slow look, and the way.
+# A notification waits for others, and is sent within 30 s: the rest is for the next tick and a slow evaluation.
 NOTIFICATION_WINDOW_SECONDS = 26.0
-# Missed webhooks are looked for over this long, or three pull intervals where those are longer.
+# Missed webhooks are counted over this long, or over three pull intervals where those are longer.
 MISSED_WEBHOOKS_SECONDS = 3600.0
 CLEANUP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatorConfig:
-    """What a watch goes by.
+    """The limits of an evaluator.
 
     Attributes:
         limits: how long things may last.
         reminder: seconds between reminders; 0: none.
-        missed: seconds over which missed webhooks are looked for.
+        missed: seconds over which missed webhooks are counted.
     """
 
     limits: AlertLimits
@@ -68,7 +68,7 @@ class EvaluatorConfig:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> EvaluatorConfig:
-        """As the settings say."""
+        """The limits from the settings."""
         limits = AlertLimits(
             failed_grace=timedelta(seconds=settings.failed_grace_seconds),
             stuck_after=timedelta(seconds=settings.stuck_after_seconds),
@@ -79,19 +79,19 @@ class EvaluatorConfig:
 
 
 class AlertEvaluator:
-    """One process's watch.
+    """The alert evaluator of one process.
 
     Args:
         engine: the mirror's Postgres.
-        plan: what it goes by.
-        inbox: reads what Redis says of the inbox.
+        config: its limits.
+        inbox: reads the state of the inbox from Redis; None while Redis is unavailable.
     """
 
     def __init__(
-        self, engine: Engine, plan: EvaluatorConfig, inbox: Callable[[], InboxLiveness | None] = lambda: None
+        self, engine: Engine, config: EvaluatorConfig, inbox: Callable[[], InboxLiveness | None] = lambda: None
     ) -> None:
         self._engine = engine
-        self._plan = plan
+        self._config = config
         self._read_inbox = inbox
         self._inbox: InboxLiveness | None = None
         self._liveness = LivenessTracker()
@@ -99,10 +99,10 @@ class AlertEvaluator:
         self._next_cleanup = 0.0
 
     def tick(self) -> None:
-        """Look if it is time to, and hand out what has waited for its window; a look comes before each handing out.
+        """Evaluate if it is time, and release the notifications whose window has passed, right after an evaluation.
 
         Raises:
-            PostgresUnavailable: Postgres is gone.
+            PostgresUnavailable: Postgres is unavailable.
         """
         try:
             self._evaluate_if_due()
@@ -121,11 +121,11 @@ class AlertEvaluator:
             window_passed = notifications.window_passed(connection, NOTIFICATION_WINDOW_SECONDS)
             if (not window_passed and monotonic() < self._next_evaluation) or not alerts.try_lock_evaluator(connection):
                 return
-            seen = evaluate(connection, self._plan, self._liveness, self._inbox)
+            seen = evaluate(connection, self._config, self._liveness, self._inbox)
             if window_passed:
                 notifications.release(connection)
-            if self._plan.reminder:
-                notifications.release_reminders(connection, self._plan.reminder)
+            if self._config.reminder:
+                notifications.release_reminders(connection, self._config.reminder)
             if monotonic() >= self._next_cleanup:
                 notifications.delete_old(connection)
                 self._next_cleanup = monotonic() + CLEANUP_SECONDS
@@ -137,15 +137,15 @@ class AlertEvaluator:
 
 
 def evaluate(
-    connection: Connection, plan: EvaluatorConfig, signs: LivenessTracker, inbox: InboxLiveness | None
+    connection: Connection, config: EvaluatorConfig, liveness: LivenessTracker, inbox: InboxLiveness | None
 ) -> list[tuple[str, dict[str, Any]]]:
-    """Open an alert for each cause that has none, resolve those whose cause has ended, sum up the past once.
+    """Open an alert for each cause that has none, resolve those whose cause has ended, write the first summary once.
 
     Args:
-        connection: a transaction that has the turn.
-        plan: what to go by.
-        signs: what the looks before saw.
-        inbox: what Redis says of the inbox.
+        connection: a transaction that holds the lock of the evaluator.
+        config: the limits.
+        liveness: what the evaluations before this one saw.
+        inbox: the state of the inbox; None while Redis is unavailable.
 
     Returns:
         What happened, to be logged: names of events and their fields.
@@ -153,17 +153,19 @@ def evaluate(
     evaluator_state = alert_facts.evaluator_state(connection)
     open_alerts = alerts.list_open(connection)
     ids = {AlertCause(row["kind"], row["model_id"]): row["id"] for row in open_alerts}
-    mirror = alert_facts.mirror(connection, plan.missed)
-    liveness = signs.update(evaluator_state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox)
-    facts = _facts(connection, evaluator_state, frozenset(ids), plan, {**mirror, **liveness})
-    holding = causes(facts, plan.limits)
+    mirror = alert_facts.mirror(connection, config.missed)
+    signs_of_life = liveness.update(
+        evaluator_state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox
+    )
+    facts = _facts(connection, evaluator_state, frozenset(ids), config, {**mirror, **signs_of_life})
+    holding = causes(facts, config.limits)
     new = [(cause.kind, cause.model_id, detail) for cause, detail in holding.items() if cause not in ids]
     opened = alerts.open_new(connection, new) if new else []
     ended = [number for cause, number in ids.items() if cause not in holding]
     resolved = alerts.resolve(connection, ended) if ended else []
     seen = [("alert.opened", row) for row in opened] + [("alert.resolved", row) for row in resolved]
     if evaluator_state["first_pull_finished_at"] is not None and evaluator_state["first_summary_at"] is None:
-        seen.append(("alerts.past", _summarize_past(connection, *preexisting(facts, plan.limits))))
+        seen.append(("alerts.past", _summarize_past(connection, *preexisting(facts, config.limits))))
     return seen
 
 
@@ -171,10 +173,10 @@ def _facts(
     connection: Connection,
     evaluator_state: Mapping[str, Any],
     open_causes: frozenset[AlertCause],
-    plan: EvaluatorConfig,
+    config: EvaluatorConfig,
     mirror: Mapping[str, Any],
 ) -> AlertFacts:
-    youngest_stuck = plan.limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
+    youngest_stuck = config.limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
     models = alert_facts.models(connection, MOVING, youngest_stuck, TOO_MANY_FAILURES)
     return AlertFacts(
         now=evaluator_state["now"],
@@ -192,7 +194,7 @@ def _facts(
 
 
 def _summarize_past(connection: Connection, failed: Sequence[str], stuck: Sequence[str]) -> dict[str, Any]:
-    """Write the one notice about what was so before the mirror looked; none where all was well."""
+    """Write the notification about models that failed or were stuck before the mirror began; none without any."""
     detail = {
         "failed": len(failed),
         "failed_ids": failed[:MAX_IDS_SHOWN],

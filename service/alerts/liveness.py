@@ -1,7 +1,7 @@
-"""What the evaluator of alerts remembers from one look to the next: heartbeats, events applied, refused signatures.
+"""The alert evaluator's memory between two evaluations: heartbeats, events applied, refused signatures.
 
 Kept in memory, because a row does not show whether an evaluator ran meanwhile: after an outage of Postgres every
-heartbeat is old, and no worker is missing. So the memory begins anew wherever looks were not made.
+heartbeat is old, and no worker is missing. So the memory begins anew after a gap between evaluations.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class LivenessTracker:
         spooled_since: datetime | None,
         inbox: InboxLiveness | None,
     ) -> Mapping[str, Any]:
-        """Add a look.
+        """Add an evaluation.
 
         Args:
             now: its time.
@@ -88,7 +88,7 @@ class LivenessTracker:
             inbox: None while Redis is unavailable.
 
         Returns:
-            What `rules.Facts` holds of it.
+            The fields of `AlertFacts` that follow from it.
         """
         self._missed_since = max(filter(None, (self._missed_since or now, worker_seen_at)))
         waiting = [spooled_since] if spooled_since else []

@@ -1,4 +1,4 @@
-"""What a notice says: one message for everything of a window, however many alerts that is. Pure.
+"""The texts of notifications: one message for all alerts of a window. Pure.
 
 Ids, counts and commands; a model's title only where it is passed in.
 """
@@ -28,7 +28,7 @@ from service.plain_text import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# So many ids are named; of the rest the number.
+# This many ids are listed; the others are counted.
 MAX_IDS_SHOWN = 5
 COMMAND = "headshot-mirror alerts list"
 
@@ -36,15 +36,15 @@ Tone = Literal["failure", "warning", "success", "info"]
 
 
 class NotificationItem(NamedTuple):
-    """One thing to tell.
+    """One notification in a message.
 
     Attributes:
         reason: `opened`, `resolved`, `reminder` or `first_summary`.
-        alert_id: the alert; None for the past.
+        alert_id: the alert; None for the first summary.
         kind: the alert's kind.
         model_id: the model that it is about.
-        still_open: whether the alert is still open, and nobody took note of it.
-        detail: of the past: `failed` and `stuck` (counts), `failed_ids` and `stuck_ids` (the first few).
+        still_open: whether the alert is open and not acknowledged.
+        detail: of the first summary: `failed` and `stuck` (counts), `failed_ids` and `stuck_ids` (the first few).
     """
 
     reason: str
@@ -56,7 +56,7 @@ class NotificationItem(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What a receiver gets: a line, a text, and how grave it is."""
+    """A message for a receiver: a line, a text, and its severity."""
 
     title: str
     body: str
@@ -90,7 +90,7 @@ _ALERT_TEXTS = {
     WEBHOOKS_MISSING: AlertTexts(
         ("webhooks are missing", "webhooks are missing"),
         ("webhooks come again", "webhooks come again"),
-        "pulls find what no webhook told: are URL and secret in HeadshotPro right?",
+        "pulls find changes without a webhook: are URL and secret in HeadshotPro right?",
     ),
     EVENTS_DEAD: AlertTexts(
         ("events could not be applied", "events could not be applied"),
@@ -150,12 +150,12 @@ def compose(items: Sequence[NotificationItem], titles: Mapping[str, str], public
     """One message for all of the items.
 
     Args:
-        items: what a receiver was not told yet, oldest first.
+        items: the notifications that a receiver has not got yet, oldest first.
         titles: model id to its title; empty where names are not to be shown.
         public_url: where people reach the web process.
 
     Returns:
-        None where nothing is left to tell: reminders of alerts that have ended since.
+        None where every item is obsolete: reminders of alerts that have ended since.
     """
     relevant = _relevant(items)
     if not relevant:
@@ -164,17 +164,17 @@ def compose(items: Sequence[NotificationItem], titles: Mapping[str, str], public
     sections: list[str] = []
     # Newer code, which runs beside this one during a deploy, may open alerts of other kinds.
     kinds = (*KINDS, *sorted({item.kind for item in relevant} - {*KINDS}))
-    for what in _BY_SEVERITY:
+    for reason in _BY_SEVERITY:
         for kind in kinds:
-            group = [item for item in relevant if (item.reason, item.kind) == (what, kind)]
+            group = [item for item in relevant if (item.reason, item.kind) == (reason, kind)]
             if group:
-                heads.append(_head(what, kind, len(group)))
-                sections.append(_section(what, kind, group, titles))
+                heads.append(_head(reason, kind, len(group)))
+                sections.append(_section(reason, kind, group, titles))
     for item in relevant:
         if item.reason == "first_summary":
-            heads.append("what the mirror found at its first look")
+            heads.append("models that had failed or were stuck before the mirror started")
             sections.append(_past_section(item.detail or {}, titles))
-    hint = f"Look: {public_url.rstrip('/')}/" if public_url else f"Look: {COMMAND}"
+    hint = f"Details: {public_url.rstrip('/')}/" if public_url else f"Details: {COMMAND}"
     return Message(f"headshot-mirror: {'; '.join(heads)}", "\n\n".join((*sections, hint)), _tone(relevant))
 
 
@@ -195,7 +195,7 @@ def build_test_message() -> Message:
 
 
 def _relevant(items: Sequence[NotificationItem]) -> list[NotificationItem]:
-    """Each alert once for each thing that happened to it; reminders only of what holds and is not told of anyway."""
+    """Each alert once for each reason; reminders only of alerts that are open and not reported as opened here."""
     opened = {item.alert_id for item in items if item.reason == "opened"}
     relevant: dict[tuple[str, int | None], NotificationItem] = {}
     for item in items:
@@ -204,15 +204,15 @@ def _relevant(items: Sequence[NotificationItem]) -> list[NotificationItem]:
     return list(relevant.values())
 
 
-def _head(what: str, kind: str, number: int) -> str:
-    one, many = alert_texts(kind).resolved if what == "resolved" else alert_texts(kind).opened
+def _head(reason: str, kind: str, number: int) -> str:
+    one, many = alert_texts(kind).resolved if reason == "resolved" else alert_texts(kind).opened
     text = one if number == 1 else many.format(number)
-    return f"still open: {text}" if what == "reminder" else text
+    return f"still open: {text}" if reason == "reminder" else text
 
 
-def _section(what: str, kind: str, group: Sequence[NotificationItem], titles: Mapping[str, str]) -> str:
-    head = _head(what, kind, len(group))
-    hint = "" if what == "resolved" else f" ({alert_texts(kind).hint})"
+def _section(reason: str, kind: str, group: Sequence[NotificationItem], titles: Mapping[str, str]) -> str:
+    head = _head(reason, kind, len(group))
+    hint = "" if reason == "resolved" else f" ({alert_texts(kind).hint})"
     ids = [item.model_id for item in group if item.model_id]
     return "\n".join([f"{head[0].upper()}{head[1:]}{hint}", *_listed(ids, len(ids), titles)])
 
@@ -232,7 +232,7 @@ def _name(title: str) -> str:
 
 
 def _past_section(detail: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    lines = ["When the mirror first looked at this organization; none of these opens an alert until it changes:"]
+    lines = ["Before the mirror started; none of these models opens an alert until its status changes:"]
     for name, text in (("failed", "failed already"), ("stuck", "in a status in which they may have been stuck")):
         number = detail.get(name, 0)
         if number:
@@ -250,4 +250,4 @@ def _tone(relevant: Sequence[NotificationItem]) -> Tone:
         "first_summary": "info",
         "resolved": "success",
     }
-    return next(tone for what, tone in tones.items() if what in kinds)
+    return next(tone for reason, tone in tones.items() if reason in kinds)

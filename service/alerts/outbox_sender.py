@@ -1,4 +1,4 @@
-"""The desk: sends what the outbox holds, each receiver in a thread of its own, so that none holds up another."""
+"""The outbox sender: delivers notifications, to each receiver in its own thread, so that none delays another."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-NOTHING_TO_SEND = SendResult(taken=True, reason="nothing was left to tell")
+NOTHING_TO_SEND = SendResult(taken=True, reason="no notification was left")
 
 
 class OutboxSender:
-    """One process's desk.
+    """The outbox sender of one process.
 
     Args:
         engine: the mirror's Postgres.
-        receivers: who is told.
-        show_names: whether models' titles may be told.
+        receivers: where notifications go.
+        show_names: whether notifications contain models' titles.
         public_url: where people reach the web process.
     """
 
@@ -47,19 +47,19 @@ class OutboxSender:
         self._sending: dict[str, threading.Thread] = {}
 
     def register_receivers(self) -> None:
-        """Make its receivers those that notifications are handed out to.
+        """Make its receivers the ones that get notifications.
 
         Raises:
-            PostgresUnavailable: Postgres is gone.
+            PostgresUnavailable: Postgres is unavailable.
         """
         with transaction(self._engine) as connection:
             notifications.set_receivers(connection, list(self._receivers))
 
     def tick(self) -> None:
-        """Begin to send to each receiver that waits for something and is not at it.
+        """Begin to send to each receiver that has notifications due and no running thread.
 
         Raises:
-            PostgresUnavailable: Postgres is gone.
+            PostgresUnavailable: Postgres is unavailable.
         """
         if not self._receivers:
             return
@@ -72,19 +72,19 @@ class OutboxSender:
                 self._sending[digest].start()
 
     def close(self, seconds: float) -> None:
-        """Wait for what is being sent, for some seconds in all: what is cut off is sent again after the next start."""
+        """Wait for running deliveries, for `seconds` in all; what is cut off is sent again after the next start."""
         deadline = monotonic() + seconds
         for thread in self._sending.values():
             thread.join(max(0.0, deadline - monotonic()))
 
     def _send(self, digest: str) -> None:
-        """Tell a receiver, in one message, all that it was not told yet."""
+        """Send a receiver, in one message, every notification that it has not got yet."""
         try:
             taken = self._claim_message(digest)
             if taken is None:
                 return
             message, ids = taken
-            # Nothing may be left that is worth telling.
+            # Every notification may have become obsolete.
             result = self._receivers[digest].send(message) if message else NOTHING_TO_SEND
             self._record_result(digest, ids, result)
         except MirrorError as error:
@@ -102,7 +102,7 @@ class OutboxSender:
         return compose(items, titles, self._public_url), [row["id"] for row in rows]
 
     def _record_result(self, digest: str, ids: Sequence[int], result: SendResult) -> None:
-        """Mark what was taken as sent, else put the receiver off."""
+        """Mark the notifications as sent, or postpone the receiver."""
         if result.taken:
             with transaction(self._engine) as connection:
                 notifications.mark_sent(connection, digest, ids)

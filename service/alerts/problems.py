@@ -2,7 +2,7 @@
 
 `status`, `doctor`, `up` and `HEARTBEAT_URL` all use this one function. The code of a problem is the
 alert's kind where there is one. An alert that a person acknowledged, or that is about a model, is no problem of the
-mirror. A process that is missing is one, whoever acknowledged its alert: nothing is well without it.
+mirror. A missing process is a problem even where its alert is acknowledged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Receivers: the URLs of ALERT_URLS, reached through Apprise.
 
 Apprise is imported when it is needed: it takes 0.4 s and much memory. It neither retries nor, by itself, gives
-up on a receiver that answers a byte at a time; the outbox does the one, the time-out given here the other.
+up on a receiver that answers a byte at a time; the outbox does the one, the timeout given here the other.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from service.alerts.notification import Message
     from service.config import Settings
 
-# Apprise waits 4 s (e-mail: 15 s) for a connection and as long for an answer; both can be set in a URL, `?cto=` and
+# Apprise waits 4 s (e-mail: 15 s) for a connection and as long for a response; both can be set in a URL, `?cto=` and
 # `?rto=`. This is for all of it, shorter than the outbox's lease.
 SEND_TIMEOUT_SECONDS = 30.0
 _MAX_REASON_LENGTH = 200
-# Parts of a URL that are no secret, and would make nonsense of an answer where they were blanked.
+# Parts of a URL that are no secret, and would make an error message useless where they were blanked.
 _SHORTEST_SECRET = 4
 
 
 class SendResult(NamedTuple):
-    """What came back from a receiver: whether it took the message, and in words why not."""
+    """The result of a delivery: whether the receiver took the message, and if not, why."""
 
     taken: bool
     reason: str
@@ -88,13 +88,13 @@ class Receiver:
         if result:
             return SendResult(taken=True, reason="sent")
         # Secrets go before it is cut: the first half of one is a secret, too.
-        log_messages = [entry.message for entry in result.logs()] or [f"no answer within {seconds:g} s"]
+        log_messages = [entry.message for entry in result.logs()] or [f"no response within {seconds:g} s"]
         return SendResult(
             taken=False, reason=self._redact(" ".join(" ".join(log_messages).split()))[:_MAX_REASON_LENGTH]
         )
 
     def _redact(self, reason: str) -> str:
-        """What Apprise says may repeat a part of the URL; the host alone is left."""
+        """An error message of Apprise without the parts of the URL that it may repeat, but for the host."""
         parts = {unquote(part) for part in re.split(r"[/:@?&=,]+", self._url)} - set(self._host.split(":"))
         for part in sorted(parts, key=len, reverse=True):
             if len(part) >= _SHORTEST_SECRET:

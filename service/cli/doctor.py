@@ -144,23 +144,24 @@ def _upstream(settings: Settings) -> Iterator[Finding]:
     from service.alerts.problems import explain_url
     from service.upstream.budget import Priority
     from service.upstream.client import UpstreamClient
+    from service.upstream.sending import RequestObservers
 
     if settings.headshotpro_api_key is None:
         return
-    url = settings.headshotpro_api_url
     skews: list[timedelta | None] = []
-    proxy = settings.proxy_for(url)
-    client = UpstreamClient(url, settings.api_key, None, proxy=proxy, observe_clock=skews.append)
+    # Without the budget: Redis may be the server that is unavailable.
+    client = UpstreamClient.from_settings(settings, None, observers=RequestObservers(clock=skews.append))
     try:
-        answer = client.organization(priority=Priority.REFETCH, max_wait=10)
+        response = client.organization(priority=Priority.REFETCH, max_wait=10)
     except KeyRejected as error:
         advice = "the key is wrong or was revoked: make a new one in HeadshotPro and set HEADSHOTPRO_API_KEY"
         yield Finding("api key", ok=False, seen=f"refused with {error.status} {error.code}", advice=advice)
     except UpstreamError as error:
+        url = settings.headshotpro_api_url
         advice = f"{explain_url(url)}check that {url} can be reached from here"
         yield Finding("upstream", ok=False, seen=str(error), advice=advice)
     else:
-        yield Finding("api key", ok=True, seen=f"belongs to organization {answer.body.uid}")
+        yield Finding("api key", ok=True, seen=f"belongs to organization {response.body.uid}")
     yield from map(_upstream_clock, skews[-1:])
 
 

@@ -26,7 +26,7 @@ def next_size(entries: Sequence[InboxEntry], size: int) -> int:
 
     Args:
         entries: what was read last.
-        size: how many were asked for.
+        size: how many were requested.
     """
     return min(2 * size, MAX_READ_SIZE) if len(entries) == size else BATCH_SIZE
 

@@ -1,6 +1,6 @@
-"""Knowledge as rows: the visible row of `models` and the narrow row of `model_clocks`, both ways.
+"""The known state as rows: the visible row of `models` and the narrow row of `model_clocks`, both ways.
 
-A group is stored as one time; the profile's is that of the newest API answer that showed the model, whatever it told.
+A group is stored as one time; the profile's is that of the newest API response that showed the model at all.
 The few fields that are not known as of their group's time, because a source left them out, are kept as exceptions; the
 value of each is in the visible row.
 """
@@ -27,12 +27,12 @@ _CLOCKED = tuple((f"{group}_at", names) for group, names in GROUPS.items())
 
 
 def decode(row: Mapping[str, Any] | None, clocks: Mapping[str, Any]) -> KnownState:
-    """What two rows say is known of a model; `NOTHING_KNOWN` where it has no visible row yet."""
+    """The known state of a model from its two rows; `NOTHING_KNOWN` where it has no visible row yet."""
     if row is None:
         return NOTHING_KNOWN
     exceptions = clocks["exceptions"] or {}
     hidden = clocks["core_status"]
-    # An empty text stands for a null status below a tombstone.
+    # An empty text means a null status below a tombstone.
     status = row["status"] if hidden is None else hidden or None
     fields: dict[str, Register] = {}
     for clock, names in _CLOCKED:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-# Bodies of 20 KB and a hundred persons to look for take some seconds then.
+# With bodies of 20 KB and a hundred persons to search for, a slice takes some seconds.
 EVENT_BATCH_SIZE = 500
 
 
@@ -79,13 +79,13 @@ def _erase_in_events(
 
 
 def _change_row(row: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """The change that tells of it; what was erased is named, not told."""
-    gone = {name: [None, None] for name in erasure.PERSONAL_COLUMNS if row[name] is not None}
+    """The change that records an erasure: it names the columns, without their values."""
+    erased = {name: [None, None] for name in erasure.PERSONAL_COLUMNS if row[name] is not None}
     return {
         "model_id": row["id"],
         "from_status": None,
         "to_status": None,
-        "changed": {**gone, "erased_at": [None, now.isoformat()]},
+        "changed": {**erased, "erased_at": [None, now.isoformat()]},
         "source": "erase",
         "event_id": None,
         "pull_id": None,

@@ -1,28 +1,27 @@
 """The merge: what is known of a model, and how an observation changes it. Pure.
 
-Everything that anyone learns about a model is an observation. `merge` joins one to what is known; in whatever order,
-however often and in whatever batches the same observations arrive, what is known in the end is the same. That holds
-because every part of the knowledge is a maximum (or a minimum) over the observations:
+Everything that a source reports of a model is an observation. `merge` joins one to the known state; in whatever order,
+however often and in whatever batches the same observations arrive, the known state in the end is the same. That holds
+because every part of it is a maximum (or a minimum) over the observations:
 
 - **Fields and groups.** Each field is a register: (time, rank, value), and the greatest wins. Fields come in four
   groups, *core*, *invitation*, *profile* and *detail* (`service.model_fields` lists their fields and sources). A source
   sends a whole group or nothing of it, so that the fields of a group share one time; a field that was absent keeps the
   time at which it was last sent. An absent field is no information, null is a value.
 - **Times.** An observation holds from `at`, and it may be as young as `until`. A webhook with a `createdAt` has both
-  equal. A webhook without one is as old as anything it mentions and as young as its signature. An API answer holds
-  from the sending of its request to its answer. Registers are ordered by `at`.
+  equal. A webhook without one is as old as anything it mentions and as young as its signature. An API response holds
+  from the sending of its request to its arrival. Registers are ordered by `at`.
 - **Ties.** At the same time the rank of the status decides (`service.model_fields.STATUSES`), then the greater value;
   null is the least. No event is dropped for being of the same moment.
 - **Life and death** are two maxima: the newest evidence that it is gone, and the newest single GET that showed it
   alive. It is deleted while gone ≥ alive. Evidence that it is gone: `model.deleted`, the status `deleted` anywhere, a
   404 that a complete walk confirms (`service.mirror.deletions`). Nothing but a GET lifts it.
-- **Being shown** is a maximum as well: the newest API answer that held the model, also where it left out the whole
-  profile. A pull proves by it that it met every model.
-- **Questions.** What only a GET can tell is asked for with the time after which the GET has to be sent: a tie with
-  different values; two observations that disagree while the interval of one reaches over the other; a sign of life
-  after death from a list or a webhook; `photos_ready` and `favorite_selected`. A model whose profile was never told
-  is a question that any GET or list page answers. Questions may depend on the order of arrival; what is known does
-  not, and each order asks wherever the knowledge may be wrong.
+- **Being shown** is a maximum as well: the newest API response that held the model, also where it left out the whole
+  profile. A pull proves by it that it has read every model.
+- **Refetch requests** demand a GET that is sent after a given time: after a tie with different values; two observations
+  that disagree while the interval of one reaches over the other; a list or a webhook that shows a deleted model alive;
+  `photos_ready` and `favorite_selected`. A model without a profile needs any GET or list page. Refetch requests may
+  depend on the order of arrival; the known state does not, and each order requests a GET wherever it may be wrong.
 
 Why: `docs/decisions/0004-one-merge-of-observations.md`.
 """
@@ -62,18 +61,18 @@ class Register(Struct, frozen=True, gc=False):
 
 
 class Observation(Struct, frozen=True):
-    """What one source tells of one model.
+    """What one source reports of one model.
 
     Attributes:
         model_id: the model.
         at: upstream time from which it holds.
-        until: upstream time until which the source may have looked; equal to `at` where the source is exact.
-        fields: the told fields of every told group.
-        deletion_evidence_at: upstream time of the evidence that the model is gone; None where it is no such evidence.
+        until: upstream time until which the source may have read it; equal to `at` where the source is exact.
+        fields: the present fields of every group that the source sends.
+        deletion_evidence_at: upstream time of the evidence that the model is deleted; None: no such evidence.
         deleted_at: the deletion time that the vendor itself named.
         alive: a single GET showed it alive.
-        needs_refetch: it tells that something changed which only a single GET can read.
-        shows_model: it is an API answer that held the model, whatever of its fields.
+        needs_refetch: something changed that only a single GET can read.
+        shows_model: it is an API response that held the model, with or without its fields.
     """
 
     model_id: str
@@ -88,7 +87,17 @@ class Observation(Struct, frozen=True):
 
 
 class KnownState(Struct, frozen=True):
-    """All that is known of one model. `NOTHING_KNOWN` is where each begins."""
+    """All that is known of one model; `NOTHING_KNOWN` is the state of a model before its first observation.
+
+    Attributes:
+        fields: the known fields, by column.
+        alive_at: upstream time of the newest single GET that showed it alive.
+        deletion_evidence_from: upstream time of the oldest evidence of a deletion.
+        deletion_evidence_at: upstream time of the newest.
+        deleted_at_upstream: the newest deletion time that the vendor itself named.
+        observed_until: the latest upstream time to which the interval of any observation reaches.
+        shown_at: upstream time of the newest API response that held the model.
+    """
 
     fields: Mapping[str, Register] = {}
     alive_at: datetime | None = None
@@ -112,7 +121,7 @@ class KnownState(Struct, frozen=True):
 
     @property
     def has_profile(self) -> bool:
-        """Whether an API answer ever showed it; one that told no profile has none to tell."""
+        """Whether an API response ever showed it; a model that was shown without a profile has none."""
         return self.shown_at is not None
 
 
@@ -120,10 +129,10 @@ NOTHING_KNOWN = KnownState()
 
 
 class MergeResult(NamedTuple):
-    """What a merge gives.
+    """The result of a merge.
 
     Attributes:
-        known_state: what is known now.
+        known_state: the known state now.
         contributed: the observation won something or confirmed it; False: it lost everything, it is stale.
         refetch_after: a GET sent after this upstream time is needed; None: no dispute.
     """
@@ -134,7 +143,7 @@ class MergeResult(NamedTuple):
 
 
 def merge(known: KnownState, seen: Observation) -> MergeResult:
-    """Join an observation to what is known of its model."""
+    """Join an observation to the known state of its model."""
     fields, contributed, disputed = _join(known, seen)
     merged = KnownState(
         fields=fields,
@@ -158,7 +167,7 @@ def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bo
     contributed = disputed = False
     for name, value in seen.fields.items():
         old = fields.get(name)
-        # Times decide nearly always; the whole order is asked only where they do not.
+        # Times decide nearly always; the whole order is compared only where they do not.
         if old is None or at >= old.at:
             new = Register(at, rank if name in CORE else 0, value)
             if old is None or at > old.at or new.order() >= old.order():
@@ -169,7 +178,7 @@ def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bo
 
 
 def _shows(seen: Observation) -> bool:
-    """Whether it is an API answer that held the model: nothing else tells a profile."""
+    """Whether it is an API response that held the model: no other source contains a profile."""
     return seen.shows_model or not _PROFILE.isdisjoint(seen.fields)
 
 
@@ -178,7 +187,7 @@ def _life_and_death(known: KnownState) -> tuple[datetime | None, ...]:
 
 
 def visible(known: KnownState) -> dict[str, Any]:
-    """The columns of `models` that people read, as they follow from what is known."""
+    """The visible columns of `models`, as they follow from the known state."""
     row = {name: None if (register := known.fields.get(name)) is None else register.value for name in FIELDS}
     row["deleted_at"] = None
     if known.deleted:
@@ -196,12 +205,12 @@ def _overlap(old_at: datetime, known_until: datetime | None, seen: Observation) 
 
 
 def _predates_death(merged: KnownState, seen: Observation) -> bool:
-    """Whether a death stands and is surely younger."""
+    """Whether the model is deleted, and surely later than the observation."""
     return merged.deleted and merged.deletion_evidence_at is not None and seen.until < merged.deletion_evidence_at
 
 
 def _may_outlive_death(merged: KnownState, seen: Observation) -> bool:
-    """A death stands, and a sign of life is, or may be, younger; whichever of the two came last."""
+    """Whether the model is deleted, and a sign of life is, or may be, later; whichever of the two came last."""
     if merged.deletion_evidence_at is None or not merged.deleted:
         return False
     if seen.deletion_evidence_at is None:

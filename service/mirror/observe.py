@@ -1,4 +1,4 @@
-"""Observations out of what the vendor sends: which fields each source tells, and as of when. Pure."""
+"""Observations out of what the vendor sends: the fields that each source contains, and as of when. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def event_time(envelope: Envelope, signed_at: datetime, tolerance: timedelta) ->
 
 
 def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, tolerance: timedelta) -> Observation:
-    """What a webhook tells: core and invitation.
+    """The observation of a webhook: core and invitation.
 
     Args:
         envelope: the event; it concerns a model.
@@ -49,8 +49,8 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
     fields = _present_fields(model, _IN_WEBHOOK)
     happened = event_time(envelope, signed_at, tolerance)
     latest = happened or signed_at + SIGNATURE_RESOLUTION
-    gone = envelope.event == MODEL_DELETED or fields.get("status") == DELETED
-    if gone:
+    is_deletion = envelope.event == MODEL_DELETED or fields.get("status") == DELETED
+    if is_deletion:
         fields["status"] = DELETED
     return Observation(
         model_id=envelope.model_id,
@@ -58,19 +58,19 @@ def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, t
         until=latest,
         fields=fields,
         # A death without a time of its own is as young as its signature: a model dies once, so nothing older lifts it.
-        deletion_evidence_at=latest if gone else None,
-        deleted_at=(model.deleted_at or None) if gone else None,
+        deletion_evidence_at=latest if is_deletion else None,
+        deleted_at=(model.deleted_at or None) if is_deletion else None,
         needs_refetch=envelope.event in REFETCH_EVENTS,
     )
 
 
 def from_list(model: ListedModel, sent_at: datetime, received_at: datetime) -> Observation:
-    """What a row of a list page tells: core and profile."""
+    """The observation of a record on a list page: core and profile."""
     return _from_api(model.id, model, _LISTED, sent_at, received_at, alive=False)
 
 
 def from_single(model_id: str, model: DetailedModel, sent_at: datetime, received_at: datetime) -> Observation:
-    """What a single GET of a model tells: core, profile and detail, and that the model lives."""
+    """The observation of a single GET: core, profile and detail, and that the model is alive."""
     alive = isinstance(model.status, str) and model.status != DELETED
     return _from_api(model_id, model, _SINGLE, sent_at, received_at, alive=alive)
 
@@ -84,9 +84,9 @@ def from_created(
     sent_at: datetime,
     received_at: datetime,
 ) -> Observation:
-    """What our own create tells: the status that it answers, and what it was asked for. The rest only a GET tells.
+    """The observation of our own create: the status in its response, and the request's fields. A GET reads the rest.
 
-    What it was asked for and no index takes is left out, as it is when the upstream sends it.
+    A field of the request that no index takes is left out, as it is when the upstream sends it.
     """
     present: dict[str, Any] = {"is_development": is_development}
     for name, value in {"email": email, "team_id": team_id}.items():
@@ -102,7 +102,7 @@ def from_created(
 
 
 def from_absence(model_id: str, at: datetime) -> Observation:
-    """A death that nobody announced: a 404 that counts (see `deletions`), or our own delete when it was answered."""
+    """A deletion without a webhook: a 404 that counts (see `deletions`), or our own delete after its response."""
     return Observation(model_id=model_id, at=at, until=at, fields={}, deletion_evidence_at=at)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class PagesResult(NamedTuple):
-    """What pages told: models that the pull met for the first time, and what became of them."""
+    """The result of pages: how many models the pull saw for the first time, and what the merge did with them."""
 
     new: int
     inserted: int
@@ -39,8 +39,8 @@ def merge_pages(
 ) -> PagesResult:
     """Merge pages into the stored rows, to the same end as `apply` would, model by model.
 
-    Steps: insert who is unknown; lock the clocks of the others in id order, and move those of models that are as they
-    were; apply the rest; settle the questions for a profile; last, begin the histories of the inserted ones.
+    Steps: insert the unknown models; lock the clocks of the others in id order, and move those of unchanged models;
+    apply the rest; remove the refetch requests for a profile; last, begin the histories of the inserted ones.
 
     Args:
         connection: a transaction; the caller commits, soon.
@@ -51,32 +51,32 @@ def merge_pages(
     now = datetime.now(UTC)
     agreed, disputed = _group_by_model(fetched_pages)
     ids = sorted({*agreed, *(listed.model.id for listed in disputed)})
-    met = pages.confirm(connection, _shown(fetched_pages, agreed.values()), ids, began_at)
-    new_models = [_new_model_row(model_id, agreed.get(model_id)) for model_id in sorted(met.missing)]
+    confirmed = pages.confirm(connection, _shown(fetched_pages, agreed.values()), ids, began_at)
+    new_models = [_new_model_row(model_id, agreed.get(model_id)) for model_id in sorted(confirmed.missing)]
     added: set[str] = set()
     if new_models:
         added = pages.add(connection, new_models, now)
         known = [listed for model_id, listed in agreed.items() if model_id not in added]
-        met = pages.confirm(
+        confirmed = pages.confirm(
             connection, _shown(fetched_pages, known), [one for one in ids if one not in added], began_at
         )
-    left = [agreed[model_id] for model_id in met.unconfirmed]
+    left = [agreed[model_id] for model_id in confirmed.unconfirmed]
     whole = [listed for listed in left if UNSET not in astuple(listed.model)]
     newest = pages.surely_newest(connection, _shown(fetched_pages, whole)) if whole else set()
     applied = _apply(connection, [*left, *disputed], pull_id, now)
     # So the next pull need not apply them again.
-    if marked := [listed for listed in whole if listed.model.id in newest]:
-        pages.save_digests(connection, _shown(fetched_pages, marked))
+    if won := [listed for listed in whole if listed.model.id in newest]:
+        pages.save_digests(connection, _shown(fetched_pages, won))
     refetches.complete_profiles(connection, ids)
     if added:
         history.append(connection, [_first_change(row, pull_id) for row in new_models if row["id"] in added], now)
     return PagesResult(
-        met.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
+        confirmed.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
     )
 
 
 class _ListedModelOnPage(Struct, frozen=True, gc=False):
-    """What a page tells of a model, the place of the page, and a digest of all that it tells."""
+    """A model's record on a page, the place of the page, and a digest of the record."""
 
     model: ListedModel
     read: FetchedPage
@@ -87,7 +87,7 @@ class _ListedModelOnPage(Struct, frozen=True, gc=False):
 def _group_by_model(
     fetched_pages: Sequence[FetchedPage],
 ) -> tuple[dict[str, _ListedModelOnPage], list[_ListedModelOnPage]]:
-    """What pages tell of each model, the last of them where they agree; apart, all of models on which they do not."""
+    """The last record of each model whose records agree; apart, all records of models whose records do not."""
     agreed: dict[str, _ListedModelOnPage] = {}
     disputed: list[_ListedModelOnPage] = []
     for place, read in enumerate(fetched_pages):
@@ -102,7 +102,7 @@ def _group_by_model(
 
 
 def _new_model_row(model_id: str, listed: _ListedModelOnPage | None) -> dict[str, Any]:
-    """A first row; of a model about which more is to be said only the id, which makes its clocks."""
+    """A first row; only the id, which makes its clocks, where `apply` has to merge the model."""
     row = asdict(listed.model) if listed else {"status": None}
     if listed is None or UNSET in row.values() or row["status"] in (None, "", DELETED):
         return {"id": model_id}

@@ -1,7 +1,7 @@
 """Pages read ahead: a thread walks over the list while the pages before are merged.
 
-It waits for the vendor, the merge for Postgres: the slower of the two sets the pace, not their sum. Which page is next
-follows from the pages alone, not from what merging them found.
+The thread waits for the vendor, the merge for Postgres: the slower of the two sets the pace, not their sum. The next
+page follows from the pages alone, not from their merge.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class FetchedPage:
     """A page that was read.
 
     Attributes:
-        page: what the walk looked at.
-        models: what it shows.
-        digests: of each model, a digest of all that the page tells of it, to be held against others of the same model.
-        received_at: upstream time of its answer.
+        page: the page as the walk reads it.
+        models: its records.
+        digests: a digest of each model's record, to be compared with others of the same model.
+        received_at: upstream time of its response.
         joined: it joined the page before.
-        walk: where the walk stands after it, but for how many of its models are new: the merge has yet to tell.
+        walk: the walk after it, except how many of its models are new: only the merge finds that.
         size: bytes of the response.
         set_aside: what of the page could not be used.
     """
@@ -68,16 +68,16 @@ class FetchedPage:
 
 
 class PagePrefetcher:
-    """Walks on from a checkpoint, never more than a few pages ahead of who takes them."""
+    """Walks on from a checkpoint, never more than a few pages ahead of the merge."""
 
     def __init__(self, walk: Walk, fetch_page: FetchPage, left: Callable[[], float], most: int) -> None:
         """Begin to read.
 
         Args:
-            walk: where it stands; it has not ended.
+            walk: the walk so far; it has not ended.
             fetch_page: sends the request for a page at an offset.
             left: seconds in which another request may be begun.
-            most: pages that may be read and not merged; 1: the next is asked for when the one before is merged.
+            most: pages that may be read and not merged; 1: the next is read when the one before is merged.
         """
         self._walk = walk
         # Of this walk, as far as this reader has read it.
@@ -116,7 +116,7 @@ class PagePrefetcher:
         return taken
 
     def merged(self, pages: int) -> None:
-        """So many pages were merged: as many more may be read."""
+        """Some pages were merged: as many more may be read."""
         self._room.release(pages)
 
     def close(self) -> None:
@@ -146,7 +146,7 @@ class PagePrefetcher:
         return FetchedPage(
             page,
             models,
-            marks_of(models),
+            digests_of(models),
             response.received_at,
             not self._walk.back,
             self._walk,
@@ -170,14 +170,14 @@ def require_status_filter(models: Sequence[ListedModel], status: str) -> None:
         )
 
 
-def marks_of(models: Sequence[ListedModel]) -> list[int]:
+def digests_of(models: Sequence[ListedModel]) -> list[int]:
     """The digests of a page's models."""
     lines = _ENCODER.encode_lines(models).split(b"\n")
     return [int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True) for line in lines[: len(models)]]
 
 
 def walk_page_of(response: UpstreamResponse[ModelPage], sent_at: datetime) -> WalkPage:
-    """What a walk looks at in a page; creation times come from the ids where the page tells none."""
+    """A page as a walk reads it; creation times come from the ids where the page contains none."""
     listed, pagination = response.body.models, response.body.pagination
     unread = tuple(one.place for one in response.set_aside if one.model_id is None)
     created: list[Any] = [model.created_at or created_at_of(model.id) for model in listed]

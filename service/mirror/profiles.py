@@ -1,8 +1,8 @@
 """Gathering profiles: many at once through list pages, because a page shows 200 models for the price of one GET.
 
-Models without a profile are new: they stand near the list's young end, first or last. From that end pages are read
-until they have shown the models that are looked for, or are past them, or have cost a fifth of what single GETs would;
-what is left over is read by single GETs. A page may show none of them: of a burst the oldest are heard of first.
+Models without a profile are new: they are near the list's young end, first or last. From that end pages are read until
+they have shown the wanted models, or are past them, or have cost a fifth of what single GETs would; single GETs read
+the rest. A page may show none of them: of a burst, the webhooks of the oldest models arrive first.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ log = structlog.get_logger(__name__)
 # Fewer are cheaper to read one by one: the young end may be the far one, and costs a request to find.
 MIN_MODELS_PER_PAGE = 5
 MAX_PROFILES = 10_000
-# Between the creation time that a page tells and the one in a model's id.
+# Between the creation time on a page and the one in a model's id.
 CREATION_TIME_SLACK = timedelta(minutes=1)
 
 
 def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
-    """Read list pages for the models whose profile is asked for, while that is cheaper than single GETs.
+    """Read list pages for the models whose profile is requested, while that is cheaper than single GETs.
 
     Args:
         engine: the mirror's Postgres.
@@ -53,7 +53,7 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
         How many pages were read.
 
     Raises:
-        UpstreamError: the upstream gave nothing.
+        UpstreamError: a page could not be read.
     """
     with transaction(engine) as connection:
         wanted = set(refetches.due_profiles(connection, MAX_PROFILES))
@@ -101,11 +101,11 @@ def _is_oldest_first(listed: Sequence[ListedModel]) -> bool:
 
 
 def _is_past(listed: Sequence[ListedModel], wanted: set[str]) -> bool:
-    """Whether a page shows models that are older than all that are looked for."""
+    """Whether a page shows models that are older than all wanted ones."""
     shown = [time for time in map(_created_at, listed) if time]
-    looked_for = [created_at_of(model_id) for model_id in wanted]
-    known = [time for time in looked_for if time]
-    return bool(shown) and len(known) == len(looked_for) and min(shown) < min(known) - CREATION_TIME_SLACK
+    wanted_times = [created_at_of(model_id) for model_id in wanted]
+    known = [time for time in wanted_times if time]
+    return bool(shown) and len(known) == len(wanted_times) and min(shown) < min(known) - CREATION_TIME_SLACK
 
 
 def _created_at(model: ListedModel) -> datetime | None:

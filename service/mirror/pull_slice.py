@@ -130,7 +130,7 @@ class PullSlice(ABC):
 
     @property
     def _began_at(self) -> datetime:
-        assert self.state.began_at is not None, "a page was read before this is asked"
+        assert self.state.began_at is not None, "only called after a page was read"
         return self.state.began_at
 
     @property

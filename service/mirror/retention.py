@@ -1,4 +1,4 @@
-"""What is kept for a time only: personal data of tombstones are erased, old events and history are removed."""
+"""Retention: personal data of tombstones are erased, old events and old history are removed."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class RetentionLimits(NamedTuple):
     personal: int
 
 
-def tidy(engine: Engine, limits: RetentionLimits, seconds: float) -> bool:
+def apply_limits(engine: Engine, limits: RetentionLimits, seconds: float) -> bool:
     """Erase and remove what is due, a small transaction at a time.
 
     Args:
         engine: the mirror's Postgres.
         limits: how long each thing is kept.
-        seconds: after so long it stops.
+        seconds: when it stops.
 
     Returns:
         Whether all is done.
@@ -119,7 +119,7 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
 
 
 def _until_done(engine: Engine, name: str, step: Callable[[Engine], int | None], deadline: float) -> bool:
-    """Take bites until nothing is left or the time is up: whether nothing is left."""
+    """Repeat a step until nothing is left or the time is up: whether nothing is left."""
     done = 0
     while monotonic() < deadline:
         step_count = step(engine)

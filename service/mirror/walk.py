@@ -1,12 +1,12 @@
 """The walk over an offset-paginated list that changes while it is read. Pure: which page next, and what it proves.
 
-Pages overlap: some id of one page has to be met again in the next, else models have vanished in front of it and a gap
-is possible, and the walk steps back. A walk is unbroken from offset 0 to the end by construction. What it cannot
-prove by itself is that the order of the list holds still: where it was not monotone in creation time, or met fewer
-models than a total that never moved, only another walk that meets nobody new proves that nothing was missed.
+Pages overlap: some id of one page has to appear again in the next, else models have vanished in front of it and a gap
+is possible, and the walk steps back. A walk is unbroken from offset 0 to the end by construction. It cannot prove by
+itself that the order of the list did not change: where it was not monotone in creation time, or saw fewer models than
+a total that never moved, only another walk without a new model proves that nothing was missed.
 
 Every walk ends. The list's total bounds its offset, and an upstream that ignores `offset` is found out by pages that
-show no new model. `failure_reason` says why such a walk fails.
+show no new model. `failure_reason` has the reason.
 
 Why: `docs/decisions/0006-a-walk-that-proves-itself.md`.
 """
@@ -36,16 +36,16 @@ MAX_TOTAL = 10_000_000
 
 
 class WalkPage(NamedTuple):
-    """What a walk looks at in a page.
+    """A page as a walk reads it.
 
     Attributes:
         ids: in the list's order.
         created: creation times where they are known, in the list's order.
         total: the vendor's count of the whole list.
-        full: it is as long as was asked for.
-        has_more: the vendor says that more follow.
+        full: it is as long as the request's limit.
+        has_more: the vendor's own flag that more follow.
         sent_at: upstream time of its request.
-        unread: places in the page of records that cannot be read; each is a model whose id nobody knows.
+        unread: places in the page of records that cannot be read; each is a model whose id is not known.
     """
 
     ids: list[str]
@@ -63,7 +63,7 @@ class WalkPage(NamedTuple):
 
 
 class Walk(msgspec.Struct, kw_only=True, frozen=True):
-    """Where a walk stands; the JSON of it is a pull's checkpoint.
+    """The state of a walk; its JSON is a pull's checkpoint.
 
     Attributes:
         number: of this walk in its pull, from 1.
@@ -74,12 +74,12 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
         total: the list's total in the first page.
         newest_total: the total in the last page that joined.
         total_moved: the total changed while it walked.
-        rising: the list's order by creation; None until two different times were met.
+        rising: the list's order by creation; None until two different times were seen.
         head: creation time at the head of the last accepted page.
         monotone: the order has held so far.
         back: how far the last step went back; 0 where it went on.
         steps_back: how many steps went back so far.
-        new: models that this pull met first on this walk.
+        new: models that this pull saw first on this walk.
         reached: the place behind the page that was furthest on, of those that joined.
         size: how many places the last accepted page showed.
         stalled: pages in a row that showed no new model although each was further on than the one before.
@@ -124,12 +124,12 @@ def follow(walk: Walk, page: WalkPage, seen: set[str], new: int = 0) -> Walk:
     """After a page: on, or back where it did not join.
 
     Args:
-        walk: where the walk stood.
+        walk: the walk before the page.
         page: the page at the walk's offset.
         seen: ids that this walk was shown since its last step back, empty at its start; brought up to date here.
-            After a step back models shown before are no measure: others may have come and gone ahead of them, so that
-            pages further on show them again.
-        new: how many of its models this pull had not met before.
+            After a step back models shown before are no measure: others may have been created or deleted ahead of
+            them, so that pages further on show them again.
+        new: how many of its models this pull had not seen before.
     """
     if not accepts(walk, page):
         seen.clear()
@@ -158,9 +158,9 @@ def step_on(walk: Walk, page: WalkPage, new: int, *, fresh: bool = True) -> Walk
     """After a page that joined.
 
     Args:
-        walk: where the walk stood.
+        walk: the walk before the page.
         page: an accepted page.
-        new: how many of its models this pull had not met before.
+        new: how many of its models this pull had not seen before.
         fresh: whether any of its models is new to this walk since its last step back.
     """
     first = walk.total is None
@@ -208,7 +208,7 @@ def _stalls(walk: Walk, page: WalkPage) -> bool:
 
 
 def _is_beyond(walk: Walk, page: WalkPage) -> bool:
-    """Whether a page was asked for behind the list's end: whatever it shows, the walk has read as much as there is."""
+    """Whether a page was requested behind the list's end: whatever it shows, the walk has read as much as there is."""
     return 0 < walk.reached <= page.total <= walk.offset
 
 
@@ -225,13 +225,13 @@ def failure_reason(walk: Walk, seen_count: int) -> str | None:
 
     Args:
         walk: it has ended.
-        seen_count: how many different models it met.
+        seen_count: how many different models it saw.
     """
     # A total that is less than one page shows is no measure.
     if walk.stalled >= MAX_STALLED_PAGES and not walk.size <= walk.newest_total <= seen_count + walk.unread:
         return (
             f"the upstream ignores offset: {MAX_STALLED_PAGES} pages in a row showed no new model, "
-            f"and the walk met {seen_count + walk.unread} of {walk.newest_total} models"
+            f"and the walk saw {seen_count + walk.unread} of {walk.newest_total} models"
         )
     if walk.broken and walk.steps_back <= MAX_STEPS_BACK:
         return f"the list does not end: the walk is at offset {walk.offset}, and the upstream's total is {walk.total}"
@@ -243,22 +243,22 @@ def proves_complete(walk: Walk, seen_count: int) -> bool:
 
     Args:
         walk: it has ended.
-        seen_count: how many different models it met.
+        seen_count: how many different models it saw.
     """
     total = walk.total or 0
     counted = walk.total_moved or seen_count + walk.unread >= total
     if walk.stalled >= MAX_STALLED_PAGES:
         # It did not come to an end that the upstream showed: only a count that held still, and is passed, can be one.
         counted = counted and not walk.total_moved and walk.offset >= total
-    nobody_new = walk.number > 1 and walk.new == 0
-    return not walk.broken and counted and (walk.monotone or nobody_new)
+    none_new = walk.number > 1 and walk.new == 0
+    return not walk.broken and counted and (walk.monotone or none_new)
 
 
 def incomplete_reason(walk: Walk, seen_count: int) -> str:
     """Why a pull fails whose last walk proves nothing, in a sentence."""
     return (
         f"the list did not hold still: {MAX_WALKS} walks could not prove that nothing was missed; "
-        f"the last one met {seen_count + walk.unread} models, and the upstream's total is {walk.newest_total}"
+        f"the last one saw {seen_count + walk.unread} models, and the upstream's total is {walk.newest_total}"
     )
 
 

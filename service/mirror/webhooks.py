@@ -1,4 +1,4 @@
-"""An event, from its deliveries to its row of `webhook_events`: what it tells, or why it cannot be told. Pure."""
+"""An event, from its deliveries to its row of `webhook_events`: its observation, or why it has none. Pure."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Event:
         envelope: what the endpoint read; None where the body is not even that.
         deliveries: every entry that holds it, the first one first.
         event_id: the vendor's id, or our digest.
-        happened_at: when the vendor says it happened.
-        observation: what it tells of a model; None where it concerns none or cannot be read.
+        happened_at: when it happened, by the vendor.
+        observation: what it reports of a model; None where it concerns none or cannot be read.
         status: how it ends.
         error: why it is dead.
         unusable: fields of its object that were treated as absent, as the upstream spells them.
@@ -91,7 +91,7 @@ def read(entries: Sequence[InboxEntry], tolerance: timedelta) -> list[Event]:
 
 
 def parse_event(entry: InboxEntry, tolerance: timedelta) -> Event:
-    """The event that one delivery tells; whatever is wrong with it is the event's own error."""
+    """The event of one delivery; whatever is wrong with the body is the event's own error."""
     try:
         envelope = decode_envelope(entry.body)
         event = Event(envelope, [entry], entry.event_id or event_id_of(envelope, _signed(entry), entry.body))
@@ -107,7 +107,7 @@ def parse_event(entry: InboxEntry, tolerance: timedelta) -> Event:
 
 
 def error_reason(error: Exception) -> str:
-    """An error in the words of `webhook_events.error`; of others than ours only the name, for they may hold values."""
+    """The text of an error for `webhook_events.error`; of a library's error only the name: it may hold values."""
     return str(error) if isinstance(error, MirrorError) else f"it cannot be applied: {type(error).__name__}"
 
 
@@ -116,7 +116,7 @@ def _signed(entry: InboxEntry) -> int:
 
 
 def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
-    """Add what the event tells of a model; nothing where it concerns none."""
+    """Add the event's observation; none where it concerns no model."""
     if envelope.model_id is None:
         return
     if event.model_id is None:
@@ -171,8 +171,8 @@ def _escape_to_ascii(value: str) -> str:
     return value.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-# What a number is made of, and space. Without it, `e` stands right behind one of the signs before a value only in an
-# exponent; the signs are made one, so that one look is enough.
+# What a number is made of, and space. Without it, `e` is right behind one of the signs before a value only in an
+# exponent; the signs are made one, so that one search is enough.
 _FIGURES = b"0123456789.+- \t\r\n"
 _ONE_SIGN = bytes.maketrans(b"E,[", b"e::")
 _LONG_NUMBER = re.compile(rb"[0-9]{400}")
@@ -196,5 +196,5 @@ def _may_be_refused(body: bytes) -> bool:
 
 
 def _quoted(body: bytes) -> bytes:
-    """A body as a JSON text: whatever it is, it is kept for the person who looks."""
+    """A body as a JSON text: whatever it is, it is kept for people to see."""
     return json.dumps(body.decode("utf-8", "replace")).encode()

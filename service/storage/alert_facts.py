@@ -1,4 +1,4 @@
-"""What the rules of alerts look at, read set-based in a handful of statements, all as of one moment."""
+"""The facts for the rules of alerts, read set-based in a handful of statements, all as of one moment."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def models(connection: Connection, moving: Sequence[str], youngest_stuck: float,
     Args:
         connection: a transaction in which `evaluator_state` was called.
         moving: the statuses in which a model may be stuck.
-        youngest_stuck: seconds; a model created later than so long ago cannot be stuck.
-        too_many: so many failures within a day are a reason, whatever its status is now.
+        youngest_stuck: seconds; a model that is younger cannot be stuck.
+        too_many: this many failures within a day are a reason, whatever its status is now.
 
     Returns:
         For each: `model_id`, `status`, `is_development`, `created_at`, `since`, `found_at_first_check`, `failures`.
@@ -57,7 +57,7 @@ def models(connection: Connection, moving: Sequence[str], youngest_stuck: float,
 
 
 # `entered` is the change that brought the model into its status; where history no longer has it, the status is older
-# than all that is kept. A failure that a first look found is not one that happened within the day.
+# than all that is kept. A failure that the first pull found is not one that happened within the day.
 _MODELS = text(
     """
     WITH failing AS MATERIALIZED (
@@ -65,7 +65,7 @@ _MODELS = text(
         WHERE to_status = 'failed' AND observed_at > now() - interval '1 day'
             AND (from_status IS NOT NULL OR source = 'webhook')
         GROUP BY model_id
-    ), told AS (
+    ), relevant AS (
         SELECT model_id FROM failing WHERE failures >= :too_many
         UNION SELECT model_id FROM headshotpro.alerts WHERE resolved_at IS NULL AND model_id IS NOT NULL
     ), m AS (
@@ -76,7 +76,7 @@ _MODELS = text(
             AND (created_at IS NULL OR created_at <= now() - make_interval(secs => :youngest_stuck))
         UNION
         SELECT id, status, is_development, created_at, updated_at
-        FROM headshotpro.models JOIN told ON told.model_id = models.id
+        FROM headshotpro.models JOIN relevant ON relevant.model_id = models.id
     )
     SELECT m.id AS model_id, m.status, coalesce(m.is_development, false) AS is_development, m.created_at,
         coalesce(least(entered.observed_at, entered.recorded_at), m.updated_at) AS since,
@@ -139,7 +139,7 @@ _MIRROR = text(
 
 
 def record_key_response(connection: Connection, status: int, *, refused: bool) -> None:
-    """Remember what the upstream said to our key; an acceptance only where it takes a refusal back."""
+    """Store whether the upstream accepted our key; an acceptance only after a refusal."""
     connection.execute(_REFUSED if refused else _ACCEPTED, {"status": status})
 
 

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# One process looks at a time; another one skips its turn.
+# One process evaluates at a time; another one skips its turn.
 EVALUATOR_LOCK = 0x4853414C
 
 
 def try_lock_evaluator(connection: Connection) -> bool:
-    """Whether this transaction may look and write; no other one does until it ends."""
+    """Whether this transaction may evaluate alerts; no other one does until it ends."""
     statement = text("SELECT pg_try_advisory_xact_lock(:lock)")
     return bool(connection.execute(statement, {"lock": EVALUATOR_LOCK}).scalar_one())
 
@@ -63,7 +63,7 @@ _OPEN = text(
         ORDER BY kind, model_id
         ON CONFLICT DO NOTHING
         RETURNING id, kind, model_id
-    ), told AS (
+    ), notified AS (
         INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
         SELECT 'opened', id, now() FROM opened ORDER BY id
     )
@@ -83,7 +83,7 @@ _RESOLVE = text(
         UPDATE headshotpro.alerts SET resolved_at = now()
         WHERE id = ANY(CAST(:ids AS bigint[])) AND resolved_at IS NULL
         RETURNING id, kind, model_id
-    ), told AS (
+    ), notified AS (
         INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
         SELECT 'resolved', id, now() FROM resolved ORDER BY id
     )
@@ -93,12 +93,12 @@ _RESOLVE = text(
 
 
 def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
-    """Note that a person took note of open alerts; of all where `ids` is None.
+    """Acknowledge open alerts; all where `ids` is None.
 
     Returns:
-        The ids of those that are open, also where somebody had taken note before.
+        The ids of those that are open, also where they were acknowledged before.
     """
-    # The watch's turn is waited for: two that write the same alerts in another order would stop each other.
+    # Wait for a running evaluation: two transactions that write the same alerts in another order would stop each other.
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": EVALUATOR_LOCK})
     return set(connection.execute(_ACKNOWLEDGE, {"ids": None if ids is None else list(ids)}).scalars())
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
 MAX_COMMIT_DISORDER = timedelta(minutes=1)
 
-# What the API shows, when anything was last observed of a model (upstream time), and whether its profile was told.
+# What the API shows, the newest observation of a model (upstream time), and whether its profile is known.
 _COLUMNS = f"""
     {", ".join(f"m.{name}" for name in ("id", *columns_of(Source.SINGLE), "deleted_at"))},
     greatest({", ".join(f"c.{group.clock}" for group in GROUPS)}, c.alive_at, c.deletion_evidence_at) AS seen_at,
@@ -76,7 +76,7 @@ def total(connection: Connection, model_filter: ModelFilter) -> int:
         )
         return int(connection.execute(both).scalar_one())
     where, values = _where(model_filter)
-    # The condition holds names of our own columns alone; what was asked for travels as values.
+    # The condition holds names of our own columns alone; values of the request are parameters.
     statement = text(f"SELECT count(*) FROM headshotpro.models WHERE {where}")  # noqa: S608
     return int(connection.execute(statement, values).scalar_one())
 
@@ -103,7 +103,7 @@ def page(connection: Connection, model_filter: ModelFilter, limit: int, offset: 
 
 def _page_of(where: str, direction: str) -> TextClause:
     # The inner query needs nothing but an index; the outer one reads the rows of one page. The condition holds names of
-    # our own columns alone; what was asked for travels as values.
+    # our own columns alone; values of the request are parameters.
     return text(
         f"""
         SELECT {_COLUMNS}
@@ -159,9 +159,9 @@ def oldest_change(connection: Connection) -> tuple[int, datetime] | None:
 
 
 def change_before(connection: Connection, moment: datetime) -> int | None:
-    """A change's id from which on everything that was committed since a time (ours) is told; None: nothing was.
+    """A change's id behind which is everything that was committed since a time (ours); None: nothing was.
 
-    Times are not quite in the order of ids. So it looks back a little, and takes the least id of those near by.
+    Times are not quite in the order of ids. So it goes back a little, and takes the least id of those near by.
     """
     statement = text(
         """
@@ -204,7 +204,7 @@ def _rows(result: CursorResult[Any]) -> list[Row]:
 
 
 def _where(model_filter: ModelFilter) -> tuple[str, dict[str, Any]]:
-    """The condition of a filter, and its values; only what was asked for stands in it."""
+    """The condition of a filter, and its values; only given parameters are in it."""
     values = {
         name: value for name, value in model_filter._asdict().items() if name in _CONDITIONS and value is not None
     }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, TextClause
     from sqlalchemy.exc import SQLAlchemyError
 
-# A server that is gone is noticed within seconds, even where the network swallows every packet.
+# A dead server is detected within seconds, even where the network swallows every packet.
 CONNECT_OPTIONS = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -37,13 +37,13 @@ CONNECT_OPTIONS = {
 }
 
 # What a process that was cut off or stopped in mid-transaction holds (rows, the locks of the feed and of a pull's kind)
-# is everybody's again after this. Nothing of ours thinks for so long between two statements.
+# is free again after this. No process here pauses that long between two statements.
 IDLE_SECONDS = 10
 # How long a statement may take: one that finds its rows by their keys, or that a person waits for.
 STATEMENT_SECONDS = 30.0
 # One in the background that may read a whole table; shorter than a worker's child may be silent.
 WHOLE_TABLE_SECONDS = 60.0
-# How long a statement waits for a lock; less, so that the error says which of the two it was.
+# How long a statement waits for a lock; less, so that the error shows which of the two it was.
 LOCK_SECONDS = 10.0
 
 SETTINGS = {
@@ -97,7 +97,7 @@ def connect(
         pool_size: connections that are kept.
         overflow: connections beyond those, closed after use.
         pool_timeout: seconds to wait for a connection while all are in use.
-        connect_timeout: seconds until a server that does not answer counts as gone.
+        connect_timeout: seconds until a server that does not respond counts as unavailable.
 
     Raises:
         SettingsError: libpq does not understand the URL, or not one of its options.
@@ -148,7 +148,7 @@ def transaction(
 
     Raises:
         PostgresUnavailable: Postgres cannot be reached, is going down, takes no writes, or broke the transaction off (a
-            deadlock, a time-out): the same work may succeed later.
+            deadlock, a timeout): the same work may succeed later.
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
     with translate_errors(engine), engine.begin() as connection:

@@ -15,12 +15,12 @@ ResultT = TypeVar("ResultT")
 
 
 class BackgroundCall(Generic[ResultT]):
-    """A question that is asked in a thread of its own, from now on.
+    """A call of a server in a thread of its own, from now on.
 
-    No time-out of libpq ends a statement that a stopped server has taken; the pool bounds how many hang so.
+    No timeout of libpq ends a statement that a stopped server has taken; the pool bounds how many hang so.
 
     Args:
-        call: asks it.
+        call: calls the server.
     """
 
     def __init__(self, call: Callable[[], ResultT]) -> None:
@@ -29,18 +29,18 @@ class BackgroundCall(Generic[ResultT]):
         threading.Thread(target=self._work, daemon=True).start()
 
     def result(self, seconds: float) -> ResultT:
-        """What `call` answers or raises, when it does so in time; else it goes on alone, and its answer is lost.
+        """What `call` returns or raises, when it does so in time; else it goes on alone, and its result is lost.
 
         Raises:
-            PostgresUnavailable: no answer in time.
+            PostgresUnavailable: no result in time.
         """
         try:
             return self._future.result(seconds)
         except TimeoutError:
-            raise PostgresUnavailable(f"no answer in {seconds:.0f} s") from None
+            raise PostgresUnavailable(f"no response in {seconds:.0f} s") from None
 
     def _work(self) -> None:
         try:
             self._future.set_result(self._call())
-        except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is awaited
             self._future.set_exception(error)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# What tells who somebody is. Ids, times and statuses stay: they are what dashboards count.
+# What identifies a person. Ids, times and statuses stay: dashboards count them.
 PERSONAL_COLUMNS = tuple(field.column for field in FIELDS if field.personal)
 _NAME_COLUMNS = tuple(field.column for field in FIELDS if field.personal is Personal.NAME)
-# Fields of a webhook's object whose words are the vendor's.
+# Fields of a webhook's object whose texts are the vendor's.
 _VENDOR_WORDS = tuple(
     field.name_in(Source.WEBHOOK)
     for field in fields_of(Source.WEBHOOK)
@@ -73,18 +73,18 @@ _NAMES = text(
         SELECT * FROM headshotpro.models
         WHERE id = ANY(CAST(:ids AS text[])) AND status = 'deleted' AND erased_at IS NULL
     )
-    SELECT told.kind, told.value FROM due
+    SELECT column_values.kind, column_values.value FROM due
     CROSS JOIN LATERAL (
         VALUES {", ".join(f"('{name}', {name})" for name in ("id", *_NAME_COLUMNS))}
-    ) AS told (kind, value)
+    ) AS column_values (kind, value)
     WHERE value <> ''
     UNION
-    SELECT told.kind, told.pair ->> place
+    SELECT change.kind, change.pair ->> place
     FROM due
     JOIN headshotpro.model_changes AS past ON past.model_id = due.id
-    CROSS JOIN LATERAL jsonb_each(past.changed) AS told (kind, pair)
+    CROSS JOIN LATERAL jsonb_each(past.changed) AS change (kind, pair)
     CROSS JOIN generate_series(0, 1) AS place
-    WHERE told.kind IN ({", ".join(f"'{name}'" for name in _NAME_COLUMNS)}) AND told.pair ->> place <> ''
+    WHERE change.kind IN ({", ".join(f"'{name}'" for name in _NAME_COLUMNS)}) AND change.pair ->> place <> ''
     """  # noqa: S608 - names of our own columns
 )
 
@@ -99,9 +99,9 @@ def erase_payloads(
 
     Args:
         connection: a transaction of its own.
-        personal_values: what to look for.
+        personal_values: the values to search for.
         above: the last id of the slice before.
-        count: how many events to look through.
+        count: how many events to search.
 
     Returns:
         The last id of this slice; None where there was none.
@@ -124,7 +124,7 @@ _SLICE = text(
     """
 )
 # A title may be any word, such as `active` or the name of an event, so it is looked for in the texts that people write
-# alone: not in names of fields, nor in those fields whose words are the vendor's. Locked in the order of ids, as the
+# alone: not in names of fields, nor in those fields whose texts are the vendor's. Locked in the order of ids, as the
 # drain does it.
 _ERASE_PAYLOADS = text(
     f"""
@@ -144,17 +144,17 @@ _ERASE_PAYLOADS = text(
                 '$.**'
             ) AS said
             WHERE jsonb_typeof(said) = 'string'
-        ) AS told
+        ) AS event_text
         WHERE event.id > :above AND event.id <= :until AND event.payload IS NOT NULL AND EXISTS (
             SELECT FROM named
             WHERE CASE named.kind
-                WHEN 'title' THEN (strpos(told.all_texts, named.part) > 0 OR named.whole = ANY(told.texts))
+                WHEN 'title' THEN (strpos(event_text.all_texts, named.part) > 0 OR named.whole = ANY(event_text.texts))
                     AND NOT EXISTS (
                         SELECT FROM headshotpro.models AS other
                         WHERE other.id = event.model_id AND other.title = named.value AND other.status <> 'deleted'
                     )
-                WHEN 'id' THEN event.model_id IS NULL AND strpos(told.whole, named.part) > 0
-                ELSE strpos(told.whole, named.part) > 0 END
+                WHEN 'id' THEN event.model_id IS NULL AND strpos(event_text.whole, named.part) > 0
+                ELSE strpos(event_text.whole, named.part) > 0 END
         )
         ORDER BY event.id FOR UPDATE OF event
     )

@@ -27,7 +27,7 @@ COLUMNS = {
     "delivery_ids": "text[]",
 }
 
-# So many deliveries of an event are told apart; one that is read again after more of them counts twice.
+# This many deliveries of an event are known by their ids; one that is read again after more of them counts twice.
 MAX_DELIVERY_IDS = 50
 
 NEW = json_rows.table(COLUMNS)

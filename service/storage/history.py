@@ -1,4 +1,4 @@
-"""`model_changes`: append in commit order, and tell those who listen."""
+"""`model_changes`: append in commit order, and notify listeners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`idempotency_keys`: which creates were asked for, so that one that is sent again is done once."""
+"""`idempotency_keys`: the creates of API clients, so that one that is sent again is done once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class IdempotencyClaim(NamedTuple):
 
     Attributes:
         fingerprint: of the request that it first came with.
-        holder: who has it now.
+        holder: the request that has claimed it.
         claimed_at: when it first came, by Postgres' clock.
         attempts: how often its create was begun; from the second on, an earlier one may have happened.
         model_id: the model that was created; None while that is not known.
@@ -49,7 +49,7 @@ class IdempotencyClaim(NamedTuple):
 _COLUMNS = "fingerprint, holder, claimed_at, attempts, model_id, status"
 _EXPIRED = f"old.claimed_at < now() - interval '{RETENTION_HOURS} hours'"
 
-# A key that is new, expired, or was left by a process that died, is taken; a row that comes back says so.
+# A key that is new, expired, or was left by a process that died, is claimed; then a row is returned.
 _CLAIM = text(
     f"""
     INSERT INTO headshotpro.idempotency_keys AS old
@@ -77,10 +77,10 @@ def claim(
         idempotency_key: the key.
         fingerprint: of the request.
         holder: this request, by a name that no other has.
-        lease: seconds after which a holder that died no longer stands in the way.
+        lease: seconds after which the claim of a process that died ends.
 
     Returns:
-        None where the key was given back between two looks.
+        None where the key was released between two statements.
     """
     values = {**idempotency_key._asdict(), "fingerprint": fingerprint, "holder": holder, "lease": lease}
     row = connection.execute(_CLAIM, values).first()

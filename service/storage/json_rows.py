@@ -22,7 +22,7 @@ _TYPES = {"DATETIME": "timestamptz", "TIMESTAMP": "timestamptz", "JSON": "jsonb"
 
 
 def table(types: Mapping[str, str]) -> str:
-    """What stands in a FROM: the parameter `rows` as a table `new`, with `place` as the number of each row.
+    """An item of a FROM: the parameter `rows` as a table `new`, with `place` as the number of each row.
 
     Args:
         types: each column and its type; the names are our own.

@@ -1,4 +1,4 @@
-"""What `/metrics` tells out of Postgres: right whichever processes did the work, and after each of their restarts."""
+"""The figures of `/metrics` from Postgres: right for all processes together, and after each restart."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _PULLS = text(
 
 
 def figures(connection: Connection) -> MetricsData:
-    """The mirror as it stands now.
+    """The mirror as it is now.
 
     Args:
         connection: a transaction of this alone.

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-# A webhook announces what a pull found where it was received no later than five minutes after, and tells of a time
+# A webhook announces a pull's finding where it was received no later than five minutes after, and is of a time
 # after the model's status before (else it announced that one) and up to the finding (else it announces a later one; ten
-# seconds are for clocks that differ). One that tells no time has come shortly before the finding, or after it.
+# seconds are for clocks that differ). One without a time has come shortly before the finding, or after it.
 _COUNT = text(
     """
     UPDATE headshotpro.pulls AS p SET webhooks_checked_at = now(), missed_webhooks = CASE
@@ -43,10 +43,10 @@ _COUNT = text(
 def count(connection: Connection, grace: float) -> int:
     """Count, for pulls that ended at least `grace` seconds ago, the changes whose webhook has still not come.
 
-    Pulls from before the first complete one tell of the past, and count none.
+    Pulls before the first complete one find the past, and count none.
 
     Returns:
-        How many pulls were looked at.
+        How many pulls were checked.
     """
     return connection.execute(_COUNT, {"grace": grace}).rowcount
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The columns that observations fill; the rest (observed_at, updated_at, erased_at) is our own bookkeeping.
 OBSERVED_COLUMNS = (*(field.column for field in FIELDS), "deleted_at")
 
-# The columns that merges fill. `shown_at` and `shown_digest` are the pull's, and tell by themselves whether they hold.
+# The columns that merges fill. `shown_at` and `shown_digest` are the pull's, and show by themselves whether they hold.
 CLOCK_COLUMNS = tuple(
     column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "shown_digest"}
 )
@@ -110,7 +110,7 @@ def details_to_read(connection: Connection, since: datetime, limit: int) -> list
 
 
 def record_details_read(connection: Connection, model_id: str, at: datetime) -> None:
-    """Note that a single GET sent at an upstream time was answered, whatever it told."""
+    """Note that a single GET sent at an upstream time got a response, whatever its fields."""
     statement = text("UPDATE headshotpro.model_clocks SET detail_at = greatest(detail_at, :at) WHERE model_id = :id")
     connection.execute(statement, {"id": model_id, "at": at})
 

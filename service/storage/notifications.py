@@ -1,8 +1,8 @@
-"""The outbox: what people have to be told, and which receiver was told it.
+"""The outbox: notifications, and which receiver has got which of them.
 
-A receiver is one of ALERT_URLS, known here by a digest alone: the URL holds secrets. A notice is written in its alert's
-own transaction, waits for others of its time, and is then handed out: one delivery for each receiver. It is sent once
-it is marked so, after the receiver took it; what a process that died had in hand is sent again.
+A receiver is one of ALERT_URLS, stored as a digest alone: the URL holds secrets. A notification is written in its
+alert's own transaction, waits for others of its window, and is then released: one delivery for each receiver. It counts
+as sent when it is marked so, after the receiver took it; a delivery that a process died with is sent again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# A process that has a receiver in hand is given up after this; longer than a sending can take.
+# After this the claim of a process that died ends; longer than a delivery can take.
 LEASE_SECONDS = 60.0
 FIRST_RETRY_SECONDS = 10.0
 MAX_RETRY_SECONDS = 900.0
@@ -25,7 +25,7 @@ RETENTION_DAYS = 7
 
 
 def record_past_summary(connection: Connection, detail: Mapping[str, Any] | None) -> None:
-    """Note that the past is summed up, with a notice of it where there is something to tell."""
+    """Note that the first summary is made, and add a notification where there is something to report."""
     connection.execute(text("UPDATE headshotpro.alert_evaluator SET first_summary_at = now()"))
     if detail is not None:
         connection.execute(
@@ -38,7 +38,7 @@ def record_past_summary(connection: Connection, detail: Mapping[str, Any] | None
 
 
 def window_passed(connection: Connection, window: float) -> bool:
-    """Whether the oldest notice that was not handed out has waited for `window` seconds."""
+    """Whether the oldest notification that is not released has waited for `window` seconds."""
     statement = text(
         "SELECT EXISTS (SELECT FROM headshotpro.notifications "
         "WHERE released_at IS NULL AND created_at <= now() - make_interval(secs => :window))"
@@ -47,7 +47,7 @@ def window_passed(connection: Connection, window: float) -> bool:
 
 
 def release(connection: Connection) -> None:
-    """Hand out every notice that waits; an alert that opened and was resolved meanwhile is not worth one."""
+    """Release every notification that waits, but for alerts that opened and were resolved meanwhile."""
     connection.execute(_FORGET_BLIPS)
     connection.execute(_RELEASE)
 
@@ -65,7 +65,7 @@ _RELEASE = text(
     WITH released AS (
         UPDATE headshotpro.notifications SET released_at = now() WHERE released_at IS NULL
         RETURNING id, reason, alert_id
-    ), told AS (
+    ), notified AS (
         UPDATE headshotpro.alerts SET last_notified_at = now()
         WHERE id IN (SELECT alert_id FROM released WHERE reason = 'opened')
     )
@@ -76,10 +76,10 @@ _RELEASE = text(
 
 
 def release_reminders(connection: Connection, interval: float) -> None:
-    """Hand out reminders of open alerts that nobody acknowledged, once the oldest telling is `interval` seconds ago.
+    """Release reminders of open, unacknowledged alerts, when the oldest notification of one is `interval` seconds old.
 
-    Those that were told of in the younger half of the interval wait for the next time, all others come along. While
-    other notifications wait for their time, reminders wait with them.
+    Alerts that were notified in the younger half of the interval wait for the next time. While other notifications
+    wait for their window, reminders wait with them.
     """
     connection.execute(_REMIND, {"interval": interval})
 
@@ -107,7 +107,7 @@ _REMIND = text(
 
 
 def set_receivers(connection: Connection, digests: Sequence[str]) -> None:
-    """Make these the receivers; a new one is told what is open, and of the past if nobody was told of it."""
+    """Make these the receivers; a new one gets the open alerts, and the first summary if no receiver has got it."""
     values = {"digests": list(digests)}
     connection.execute(_ADD_RECEIVERS, values)
     connection.execute(_SET_RECEIVERS, values)
@@ -142,7 +142,7 @@ _SET_RECEIVERS = text(
 
 
 def due_receivers(connection: Connection, digests: Sequence[str]) -> list[str]:
-    """Those of the receivers that wait for something and may be tried now."""
+    """The receivers that have unsent notifications and may be tried now."""
     statement = text(
         """
         SELECT digest FROM headshotpro.receivers AS r
@@ -155,7 +155,7 @@ def due_receivers(connection: Connection, digests: Sequence[str]) -> list[str]:
 
 
 def claim(connection: Connection, digest: str) -> bool:
-    """Take a receiver in hand, unless another process has it."""
+    """Claim a receiver, unless another process has claimed it."""
     statement = text(
         "UPDATE headshotpro.receivers SET retry_at = now() + make_interval(secs => :lease) "
         "WHERE digest = :digest AND retry_at <= now()"
@@ -164,7 +164,7 @@ def claim(connection: Connection, digest: str) -> bool:
 
 
 def unsent(connection: Connection, digest: str) -> list[dict[str, Any]]:
-    """What a receiver has to be told, oldest first, with the alert as it stands now."""
+    """The notifications that a receiver has not got, oldest first, with the present state of the alert."""
     statement = text(
         """
         SELECT n.id, n.reason, n.detail, n.alert_id, a.kind, a.model_id, a.resolved_at, a.acknowledged_at
@@ -200,7 +200,7 @@ def mark_sent(connection: Connection, digest: str, ids: Sequence[int]) -> None:
 
 
 def record_failure(connection: Connection, digest: str, error: str) -> int:
-    """The receiver took nothing: it is tried again after a pause that doubles. How often in a row it has failed."""
+    """The receiver took nothing: it is tried again after a pause that doubles. Returns the failures in a row."""
     statement = text(
         """
         UPDATE headshotpro.receivers SET failures = failures + 1, error = :error,
@@ -214,10 +214,10 @@ def record_failure(connection: Connection, digest: str, error: str) -> int:
 
 def delete_old(connection: Connection) -> None:
     """Delete notifications that were released long ago, sent or not, but for those that report an open alert."""
-    connection.execute(_TIDY, {"days": RETENTION_DAYS})
+    connection.execute(_DELETE_OLD, {"days": RETENTION_DAYS})
 
 
-_TIDY = text(
+_DELETE_OLD = text(
     """
     DELETE FROM headshotpro.notifications AS n WHERE released_at < now() - make_interval(days => :days)
         AND (reason = 'reminder' OR NOT EXISTS (

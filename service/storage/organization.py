@@ -27,7 +27,7 @@ def read(connection: Connection) -> MirroredOrganization | None:
 
 
 def mirrored(connection: Connection, uid: str, name: str | None) -> str:
-    """The uid of the organization that this database mirrors; the first one asked about becomes it."""
+    """The uid of the organization that this database mirrors; the first one that is given becomes it."""
     connection.execute(
         text(
             """
@@ -41,6 +41,6 @@ def mirrored(connection: Connection, uid: str, name: str | None) -> str:
 
 
 def accept(connection: Connection, uid: str, name: str | None) -> None:
-    """Make another organization the mirrored one: a person said so."""
+    """Make another organization the mirrored one, as a person decided."""
     statement = text("UPDATE headshotpro.organization SET uid = :uid, name = :name, recorded_at = now()")
     connection.execute(statement, {"uid": uid, "name": name})

@@ -1,6 +1,6 @@
 """Pages of a pull, merged by sets: most models of a page are either new or as they were.
 
-What these statements do to a model is what `service.mirror.apply` would do; whatever else a page tells goes through it.
+What these statements do to a model is what `service.mirror.apply` would do; everything else on a page goes through it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# What a list page tells of a model.
+# The columns of a model that a list page contains.
 PAGE_COLUMNS = columns_of(Source.LIST)
 
 _NAMES = ", ".join(PAGE_COLUMNS)
@@ -32,7 +32,7 @@ _NEW_MODEL_TYPES = {
 
 
 def add(connection: Connection, new_models: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
-    """Insert models that were met for the first time, with their clocks; somebody may have been quicker with some.
+    """Insert models that were never seen before, with their clocks; another process may have inserted some already.
 
     Missing clocks are inserted before the first lock is taken, and in id order, as `models.lock_clocks` does it.
 
@@ -50,38 +50,38 @@ def add(connection: Connection, new_models: Sequence[Mapping[str, Any]], now: da
 
 _ADD = text(
     f"""
-    WITH newcomer AS MATERIALIZED (
+    WITH new_model AS MATERIALIZED (
         SELECT * FROM {json_rows.table(_NEW_MODEL_TYPES)}
     ), clock AS (
         INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, observed_until, shown_at, shown_digest)
-        SELECT id, at, at, until, at, digest FROM newcomer ORDER BY id
+        SELECT id, at, at, until, at, digest FROM new_model ORDER BY id
         ON CONFLICT DO NOTHING
         RETURNING model_id
     )
     INSERT INTO headshotpro.models (id, {_NAMES}, observed_at, updated_at)
-    SELECT id, {_NAMES}, at, :now FROM newcomer JOIN clock ON model_id = id WHERE at IS NOT NULL ORDER BY id
+    SELECT id, {_NAMES}, at, :now FROM new_model JOIN clock ON model_id = id WHERE at IS NOT NULL ORDER BY id
     RETURNING id
     """  # noqa: S608 - names of our own columns
 )
 
 
-# Models of some pages: `page` counts from 0 which of them told it, `gone` is whether it showed the model as deleted.
+# Models of some pages: `page` is the number of its page from 0, `gone` is whether it showed the model as deleted.
 _SHOWN = """
     ROWS FROM (
         json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:digests AS json)),
         json_array_elements_text(CAST(:gone AS json)), json_array_elements_text(CAST(:pages AS json))
-    ) AS told (id, digest, gone, page)
+    ) AS shown (id, digest, gone, page)
 """
-_AT, _UNTIL = (f"(CAST(:{name} AS timestamptz[]))[CAST(told.page AS int) + 1]" for name in ("ats", "untils"))
+_AT, _UNTIL = (f"(CAST(:{name} AS timestamptz[]))[CAST(shown.page AS int) + 1]" for name in ("ats", "untils"))
 _NO_EXCEPTIONS = f"(c.exceptions IS NULL OR NOT c.exceptions ?| CAST('{{{','.join(PAGE_COLUMNS)}}}' AS text[]))"
 
 
 class ShownModels(NamedTuple):
-    """What pages show: models, each once, a digest of what is told of each, whether as deleted, and by which page.
+    """The models on pages, each once, with a digest of its record, whether it is deleted, and its page.
 
     Attributes:
         ats: of each page, the upstream time from which it holds.
-        untils: of each page, the upstream time until which the vendor may have looked, where that is later.
+        untils: of each page, the upstream time until which it may have been read, where that is later.
     """
 
     ids: Sequence[str]
@@ -102,9 +102,9 @@ class KnownModels(NamedTuple):
     """What the mirror knew of models that pages show.
 
     Attributes:
-        missing: those of which nothing is known, not even a clock; where there are any, no other was looked at.
-        new: how many of the others no API answer had shown since the pull began.
-        unconfirmed: those of the others about which a page may tell something new.
+        missing: those of which nothing is known, not even a clock; where there are any, no other was checked.
+        new: how many of the others no API response had shown since the pull began.
+        unconfirmed: those of the others of which a page may show something new.
     """
 
     missing: set[str]
@@ -113,9 +113,9 @@ class KnownModels(NamedTuple):
 
 
 def confirm(connection: Connection, shown: ShownModels, ids: Sequence[str], began_at: datetime) -> KnownModels:
-    """Move the clocks of those models of which the newest that is known is what a page told, and tells again.
+    """Move the clocks of the models whose newest known state is that of an earlier page, and which a page shows again.
 
-    Left alone are models that another source told of since, with fields that are known as of times of their own, or
+    Left alone are models that another source has changed since, with fields that are known as of times of their own, or
     about whose life and death there is anything to decide. All clocks stay locked until the transaction ends; they are
     locked in id order.
 
@@ -124,7 +124,7 @@ def confirm(connection: Connection, shown: ShownModels, ids: Sequence[str], bega
 
     Args:
         connection: a transaction that holds no clock but those it has added.
-        shown: what pages told.
+        shown: the models on pages.
         ids: of all models to be locked, those of `shown` and maybe others.
         began_at: upstream time of the pull's first page.
     """
@@ -147,12 +147,12 @@ _CONFIRM = text(
         UPDATE headshotpro.model_clocks AS c
         SET core_at = greatest(c.core_at, {_AT}), profile_at = greatest(c.profile_at, {_AT}),
             shown_at = greatest(c.shown_at, {_AT}), observed_until = greatest(c.observed_until, {_UNTIL}),
-            deletion_evidence_at = CASE WHEN CAST(told.gone AS boolean)
+            deletion_evidence_at = CASE WHEN CAST(shown.gone AS boolean)
                 THEN greatest(c.deletion_evidence_at, {_AT}) ELSE c.deletion_evidence_at END
-        FROM locked JOIN {_SHOWN} ON locked.model_id = told.id
-        WHERE c.model_id = locked.model_id AND c.shown_digest = CAST(told.digest AS bigint)
+        FROM locked JOIN {_SHOWN} ON locked.model_id = shown.id
+        WHERE c.model_id = locked.model_id AND c.shown_digest = CAST(shown.digest AS bigint)
             AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
-            AND CASE WHEN CAST(told.gone AS boolean) THEN c.deletion_evidence_from <= {_AT} AND c.core_status IS NULL
+            AND CASE WHEN CAST(shown.gone AS boolean) THEN c.deletion_evidence_from <= {_AT} AND c.core_status IS NULL
                 ELSE c.deletion_evidence_at IS NULL OR c.deletion_evidence_at < c.alive_at END
         RETURNING c.model_id
     )
@@ -164,39 +164,39 @@ _CONFIRM = text(
 
 
 def surely_newest(connection: Connection, shown: ShownModels) -> set[str]:
-    """Those models of which all that is known is older than what pages told: they win, and no tie is to be settled."""
+    """The models whose known state is older than the pages in every field: the pages win, and there is no tie."""
     return set(connection.execute(_SURELY_NEWEST, shown.values).scalars())
 
 
 _SURELY_NEWEST = text(
     f"""
-    SELECT c.model_id FROM headshotpro.model_clocks AS c JOIN {_SHOWN} ON c.model_id = told.id
+    SELECT c.model_id FROM headshotpro.model_clocks AS c JOIN {_SHOWN} ON c.model_id = shown.id
     WHERE coalesce(c.core_at < {_AT}, true) AND coalesce(c.profile_at < {_AT}, true)
     """  # noqa: S608 - names of our own columns
 )
 
 
 def save_digests(connection: Connection, shown: ShownModels) -> None:
-    """Remember what pages told of models that were applied, where it won every field."""
-    connection.execute(_MARK, shown.values)
+    """Save the digests of models that were applied, where the page won every field."""
+    connection.execute(_SAVE_DIGESTS, shown.values)
 
 
-_MARK = text(
+_SAVE_DIGESTS = text(
     f"""
-    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_digest = CAST(told.digest AS bigint)
+    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_digest = CAST(shown.digest AS bigint)
     FROM {_SHOWN}
-    WHERE c.model_id = told.id AND c.core_at = {_AT} AND c.profile_at = {_AT} AND {_NO_EXCEPTIONS}
+    WHERE c.model_id = shown.id AND c.core_at = {_AT} AND c.profile_at = {_AT} AND {_NO_EXCEPTIONS}
     """  # noqa: S608 - names of our own columns
 )
 
 
 def newest_shown_at(connection: Connection) -> datetime | None:
-    """The newest upstream time as of which an API answer showed any model; read before the next request is sent."""
+    """The newest upstream time as of which an API response showed any model; read before the next request is sent."""
     found: datetime | None = connection.execute(text("SELECT max(profile_at) FROM headshotpro.model_clocks")).scalar()
     return found
 
 
 def shown_since(connection: Connection, began_at: datetime) -> int:
-    """How many models an API answer showed since an upstream time."""
+    """How many models an API response showed since an upstream time."""
     statement = text("SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at")
     return int(connection.execute(statement, {"began_at": began_at}).scalar_one())

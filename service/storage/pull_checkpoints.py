@@ -56,9 +56,9 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Pu
 def end_rest(connection: Connection, kind: str) -> None:
     """Let any process go on at once with a pull that rests; one that a process works on is left to it."""
     statement = text(
-        "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :nobody"
+        "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :no_holder"
     )
-    connection.execute(statement, {"kind": kind, "nobody": NO_HOLDER})
+    connection.execute(statement, {"kind": kind, "no_holder": NO_HOLDER})
 
 
 _TAKE_OVER = text(
@@ -70,7 +70,7 @@ _TAKE_OVER = text(
     """
 )
 
-# After a pull that failed the next one is due sooner, for the cause may be gone.
+# After a pull that failed the next one is due sooner, because the cause may be over.
 _RECENT = """
     CASE status WHEN 'failed' THEN finished_at > now() - make_interval(secs => :interval / 5.0)
     ELSE started_at > now() - make_interval(secs => :interval) END
@@ -118,7 +118,7 @@ _FAIL_ABANDONED = text(
 def save_checkpoint(
     connection: Connection, pull_id: int, holder: str, state: Mapping[str, Any], counted: Mapping[str, int]
 ) -> None:
-    """Write where a pull stands and renew its lease, in the transaction of the page that brought it there.
+    """Save the state of a pull and renew its lease, in the transaction that merges its pages.
 
     Raises:
         LeaseLost: another process has taken over; the transaction must not commit.
@@ -144,7 +144,7 @@ _SAVE_CHECKPOINT = text(
 
 
 def suspend(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
-    """Give the lease back; nobody goes on before `seconds` are over, unless a person wishes it.
+    """Give the lease back; no process goes on before `seconds` are over, unless a person starts the pull.
 
     Raises:
         LeaseLost: another process has taken over.
@@ -152,11 +152,11 @@ def suspend(connection: Connection, pull_id: int, holder: str, seconds: float) -
     statement = text(
         """
         UPDATE headshotpro.pull_checkpoints
-        SET holder = :nobody, leased_until = now() + make_interval(secs => :seconds)
+        SET holder = :no_holder, leased_until = now() + make_interval(secs => :seconds)
         WHERE pull_id = :id AND holder = :holder
         """
     )
-    values = {"id": pull_id, "holder": holder, "nobody": NO_HOLDER, "seconds": seconds}
+    values = {"id": pull_id, "holder": holder, "no_holder": NO_HOLDER, "seconds": seconds}
     if connection.execute(statement, values).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
 

@@ -78,7 +78,7 @@ def grant(connection: Connection) -> str | None:
         connection: a transaction of the role that owns the schema; it goes on whatever is refused here.
 
     Returns:
-        One line that says what was skipped, and what to do; None where nothing was.
+        One line about what was skipped, and what to do; None where nothing was.
     """
     for statement in script():
         # What is refused shows in what is missing; some of it Postgres only warns of.

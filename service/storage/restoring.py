@@ -44,7 +44,7 @@ def advance_sequences(connection: Connection) -> int:
     """
     if refused := connection.execute(_REFUSED).scalars().all():
         raise SettingsError(
-            f"the user of DATABASE_URL may not change {refused[0]}: run this as the one who runs `migrate`"
+            f"the user of DATABASE_URL may not change {refused[0]}: run this as the user that runs `migrate`"
         )
     moved = {row.sequencename: row.setval for row in connection.execute(_ADVANCE, {"step": STEP})}
     return int(moved["model_changes_id_seq"])

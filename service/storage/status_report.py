@@ -1,4 +1,4 @@
-"""What people ask about the whole mirror: one picture of it."""
+"""The state of the whole mirror, as `status` shows it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MirrorSnapshot(NamedTuple):
         missed_webhooks: changes that pulls found without a webhook, in the last 24 hours.
         spooled_events: deliveries that wait in Postgres.
         oldest_spooled_seconds: age of the oldest of them.
-        open_refetches: what only a GET can tell, still to be asked.
+        open_refetches: refetch requests whose GET is still to be sent.
         last_event_at: when the newest event that is kept was accepted.
     """
 
@@ -53,7 +53,7 @@ _NOW = text(
 
 
 def snapshot(connection: Connection) -> MirrorSnapshot:
-    """The mirror as it stands now."""
+    """The mirror as it is now."""
     return MirrorSnapshot(**connection.execute(_NOW).mappings().one())
 
 

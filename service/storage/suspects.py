@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# An API answer moves `profile_at` whenever it shows a model; one created since the pull began need not be in it. A
-# creation time in the future is no time: it would keep a model that never was from ever being asked about.
+# An API response moves `profile_at` whenever it shows a model; one created since the pull began need not be in it. A
+# creation time in the future is no time: it would keep a model that does not exist from ever being read.
 _NOT_SHOWN = """
     FROM headshotpro.models AS m JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
     WHERE (c.profile_at IS NULL OR c.profile_at < :began_at)

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from service.errors import UpstreamMalformed, UpstreamRejected
+from service.upstream.budget import RequestBudget
 from service.upstream.fields import is_valid_model_id
 from service.upstream.headers import response_interval
 from service.upstream.json_text import REPLACEMENT
@@ -34,19 +35,24 @@ from service.upstream.responses import (
     response_reader,
     vendor_error_code,
 )
-from service.upstream.sending import RequestObservers, RequestSender, UpstreamCall, ignore
+from service.upstream.sending import NO_OBSERVERS, RequestObservers, RequestSender, UpstreamCall
 from service.upstream.transport import HttpTransport, UpstreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
     from types import TracebackType
     from typing import Self
 
-    from service.upstream.budget import Priority, RequestBudget
+    import redis
+
+    from service.config import Settings
+    from service.upstream.budget import Priority
     from service.upstream.transport import TransportResponse
 
 T = TypeVar("T")
+
+# Below the lease of a pull, so that a slow response does not cost it.
+RESPONSE_TIMEOUT_SECONDS = 10.0
 
 _MODELS = "/organization/models"
 _MODEL = "/organization/models/:modelId"
@@ -76,9 +82,7 @@ class UpstreamClient:
         connect_timeout: float = 5.0,
         response_timeout: float = 20.0,
         proxy: str | None = None,
-        observe: Callable[[str, int | str, float], None] = ignore,
-        observe_wait: Callable[[Priority, float], None] = ignore,
-        observe_clock: Callable[[timedelta | None], None] = ignore,
+        observers: RequestObservers = NO_OBSERVERS,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -90,17 +94,44 @@ class UpstreamClient:
             connect_timeout: seconds.
             response_timeout: seconds until the whole response must be there, name resolution and connection included.
             proxy: URL of the proxy to go through; None connects directly.
-            observe: called with each try: its route, its status (`unreachable` without a response), its seconds.
-            observe_wait: called each time that the budget was spent: the purpose of the request, how many seconds it
-            observe_clock: called with each response: how far the vendor's clock is ahead of ours, None where it sent no
-                `Date`.
+            observers: functions that are called with tries, waits and clocks.
         """
         self._transport = HttpTransport(
             base_url, api_key, connect_timeout=connect_timeout, response_timeout=response_timeout, proxy=proxy
         )
-        self._send = RequestSender(
-            self._transport, budget, pause, RequestObservers(observe, observe_wait, observe_clock)
-        ).send
+        self._send = RequestSender(self._transport, budget, pause, observers).send
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Settings,
+        redis: redis.Redis | None,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        response_timeout: float = RESPONSE_TIMEOUT_SECONDS,
+        observers: RequestObservers = NO_OBSERVERS,
+    ) -> Self:
+        """The client of a process; nothing is connected yet.
+
+        Args:
+            settings: URL, key, proxy and budget.
+            redis: holds the budget that all processes share; None: no budget.
+            pause: waits a number of seconds; may raise `Stopping`.
+            response_timeout: seconds until the whole response must be there.
+            observers: functions that are called with tries, waits and clocks.
+
+        Raises:
+            SettingsError: there is no API key.
+        """
+        return cls(
+            settings.headshotpro_api_url,
+            settings.api_key,
+            None if redis is None else RequestBudget(redis, settings.rate_budget, settings.detail_budget),
+            pause=pause,
+            response_timeout=response_timeout,
+            proxy=settings.proxy_for(settings.headshotpro_api_url),
+            observers=observers,
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -46,6 +46,9 @@ class RequestObservers:
     clock: Callable[[timedelta | None], None] = ignore
 
 
+NO_OBSERVERS = RequestObservers()
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamCall(Generic[T]):
     """A request and how to read its response.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from service.broker.durability import InboxCapacity
+    from service.broker.redis_figures import RedisFigures
     from service.storage.metrics_queries import MetricsData
 
     Values = Iterable[tuple[tuple[str, ...], float]]
@@ -33,21 +33,7 @@ if TYPE_CHECKING:
 _LABEL_SAFE = re.compile(r"[A-Za-z_]{1,40}")
 
 
-class RedisMetrics(NamedTuple):
-    """What Redis tells.
-
-    Attributes:
-        counts: of all processes, see `counters.read`.
-        requests_left: how many requests the upstream's budget allows at this moment.
-        capacity: how full the inbox is.
-    """
-
-    counts: Mapping[tuple[str, ...], float]
-    requests_left: int
-    capacity: InboxCapacity
-
-
-def families(redis: RedisMetrics | None, postgres: MetricsData | None) -> Iterator[Metric]:
+def families(redis: RedisFigures | None, postgres: MetricsData | None) -> Iterator[Metric]:
     """Every family that can be told.
 
     Args:
@@ -112,7 +98,7 @@ _COUNTERS = (
 )
 
 
-def _redis_families(redis: RedisMetrics) -> Iterator[Metric]:
+def _redis_families(redis: RedisFigures) -> Iterator[Metric]:
     for counted in _COUNTERS:
         values: dict[tuple[str, ...], float] = {(value,): 0.0 for value in counted.known}
         values |= {key[1:]: value for key, value in redis.counts.items() if key[0] == counted.name}

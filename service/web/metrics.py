@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from service.broker import counters, durability
+from service.broker import redis_figures
 from service.config.api_keys import Scope
 from service.errors import SchemaOutdated, Unavailable
 from service.storage.database import transaction
 from service.storage.deadline import BackgroundCall
 from service.storage.metrics_queries import MetricsData, figures
-from service.web.exposition import RedisMetrics, families
+from service.web.exposition import families
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from sqlalchemy import Engine
 
+    from service.broker.redis_figures import RedisFigures
     from service.upstream.budget import RequestBudget
     from service.web.auth import ApiKeyAuth
 
@@ -76,12 +77,8 @@ class MetricsEndpoint(Collector):
         postgres, redis = BackgroundCall(self._read_postgres), BackgroundCall(self._read_redis)
         return families(_result_or_none(redis), _result_or_none(postgres))
 
-    def _read_redis(self) -> RedisMetrics:
-        return RedisMetrics(
-            counters.read(self._client),
-            self._budget.requests_left(),
-            durability.capacity(self._client, self._inbox_limit),
-        )
+    def _read_redis(self) -> RedisFigures:
+        return redis_figures.read(self._client, self._budget.requests_left, self._inbox_limit)
 
     def _read_postgres(self) -> MetricsData:
         with transaction(self._engine) as connection:

@@ -10,7 +10,7 @@ import pytest
 from service.broker.inbox import Delivery
 from service.mirror.drain import drain_batch
 from service.mirror.erasure import erase
-from service.mirror.retention import RetentionLimits, erase_now, tidy
+from service.mirror.retention import RetentionLimits, apply_limits, erase_now
 from service.storage import erasure
 from tests.integration.test_retention import FOREVER, dead_and_gone, everything
 from tests.support.drainer import T0, TOLERANCE, minutes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SOON: RetentionLimits = FOREVER._replace(personal=0)
 WAYS: list[Callable[[Drainer, str], object]] = [
     lambda drainer, model: erase_now(drainer.engine, model),
-    lambda drainer, _model: tidy(drainer.engine, SOON, 30),
+    lambda drainer, _model: apply_limits(drainer.engine, SOON, 30),
 ]
 
 
@@ -177,7 +177,7 @@ def test_tombstone_due_during_a_search_does_not_restart_it(drainer: Drainer, mon
         return erase_payloads(connection, names, above, count)
 
     monkeypatch.setattr(erasure, "erase_payloads", spy)
-    assert tidy(drainer.engine, SOON, 30)
+    assert apply_limits(drainer.engine, SOON, 30)
     assert searched_from[0] > "", "the search for the first one goes on"
     assert drainer.row(first)["erased_at"] is not None
     assert drainer.row(second)["erased_at"] is not None

@@ -46,7 +46,7 @@ def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: N
         here.look()
         here.deliver()
         assert f"{model_id} (Ann {model_id})" in hook.got[0]["message"]
-        assert hook.got[0]["message"].endswith("Look: https://mirror.example.com/")
+        assert hook.got[0]["message"].endswith("Details: https://mirror.example.com/")
         # What waits to be sent holds no name.
         kept = [
             *here.sql("select * from headshotpro.notifications"),
@@ -229,7 +229,7 @@ def test_the_past_is_told_in_one_message(database_url: str, hook: NotificationRe
         here.look()
         here.deliver()
         (message,) = hook.got
-        assert message["title"] == "headshot-mirror: what the mirror found at its first look"
+        assert message["title"] == "headshot-mirror: models that had failed or were stuck before the mirror started"
         assert "40 failed already" in message["message"]
         assert sum(model_id in message["message"] for model_id in ids) == 5
         assert here.alerts() == []

@@ -114,7 +114,7 @@ def test_ignored_offset_is_named_after_three_requests(odd: StartOdd) -> None:
     turn(vendor, ignores_offset)
     row = here.pull()
     assert row["error"] == (
-        "the upstream ignores offset: 2 pages in a row showed no new model, and the walk met 200 of 500 models"
+        "the upstream ignores offset: 2 pages in a row showed no new model, and the walk saw 200 of 500 models"
     )
     assert vendor.lists == 3
 

@@ -174,7 +174,7 @@ def test_record_that_is_well_again_resolves_its_row(odd: StartOdd) -> None:
 
 
 def test_resolved_rows_are_kept_as_long_as_events(odd: StartOdd) -> None:
-    from service.mirror.retention import RetentionLimits, tidy
+    from service.mirror.retention import RetentionLimits, apply_limits
 
     _, here = odd([model(1, teamId=5), model(2, teamId=5), model(3, teamId=5)])
     here.pull()
@@ -183,7 +183,7 @@ def test_resolved_rows_are_kept_as_long_as_events(odd: StartOdd) -> None:
             f"update headshotpro.set_aside set resolved_at = now() - interval '{days} days' where model_id = %s",
             model(number)["id"],
         )
-    tidy(here.runtime.engine, RetentionLimits(30, 0, 30), 5)
+    apply_limits(here.runtime.engine, RetentionLimits(30, 0, 30), 5)
     left = [row["model_id"] for row in here.sql("select model_id from headshotpro.set_aside order by model_id")]
     assert left == [model(2)["id"], model(3)["id"]]
 

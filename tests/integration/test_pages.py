@@ -15,7 +15,7 @@ from service.mirror.apply import SourcedObservation, apply
 from service.mirror.merge import Observation
 from service.mirror.observe import from_absence, from_list
 from service.mirror.pages import PagesResult, merge_pages
-from service.mirror.prefetch import FetchedPage, marks_of
+from service.mirror.prefetch import FetchedPage, digests_of
 from service.mirror.walk import Walk, WalkPage
 from service.storage import database, erasure, pages, refetches
 from service.storage.database import transaction
@@ -78,7 +78,7 @@ def a_model(model_id: str, **fields: Any) -> ListedModel:
 def a_page(at: datetime, *models: ListedModel) -> FetchedPage:
     """A page that was read."""
     page = WalkPage([model.id for model in models], [], len(models), full=False, has_more=False, sent_at=at)
-    return FetchedPage(page, models, marks_of(models), at + timedelta(seconds=3), joined=True, walk=Walk())
+    return FetchedPage(page, models, digests_of(models), at + timedelta(seconds=3), joined=True, walk=Walk())
 
 
 # --- whatever is told

@@ -10,7 +10,7 @@ import psycopg
 from service.mirror.apply import SourcedObservation, apply
 from service.mirror.merge import Observation
 from service.mirror.replay import replay
-from service.mirror.retention import RetentionLimits, erase_now, tidy
+from service.mirror.retention import RetentionLimits, apply_limits, erase_now
 from service.mirror.verify import Verifier
 from service.storage.database import transaction
 from service.storage.events import EventFilter
@@ -64,7 +64,7 @@ def test_the_personal_data_of_a_tombstone_is_erased_everywhere_when_its_time_has
     drainer.take(event_body(living, at=T0, title="Somebody alive"))
     before = everything(drainer.url)
     assert all(name in before for name in NAMES)
-    assert tidy(drainer.engine, FOREVER._replace(personal=0), 10)
+    assert apply_limits(drainer.engine, FOREVER._replace(personal=0), 10)
     after = everything(drainer.url)
     assert [name for name in (*NAMES, "Zoë before") if name in after] == []
     assert "Somebody alive" in after
@@ -95,7 +95,7 @@ def test_the_history_tells_that_something_was_erased_and_keeps_every_step(draine
 def test_a_tombstone_is_left_alone_until_its_time_has_come(drainer: Drainer) -> None:
     model = dead_and_gone(drainer)
     # It died in January 2026.
-    assert tidy(drainer.engine, FOREVER, 10)
+    assert apply_limits(drainer.engine, FOREVER, 10)
     assert drainer.row(model)["erased_at"] is None
 
 
@@ -172,12 +172,12 @@ def test_events_and_history_are_purged_by_their_own_settings_in_small_bites(drai
         connection.execute("update headshotpro.webhook_events set received_at = now() - interval '31 days'")
         connection.execute("update headshotpro.model_changes set recorded_at = now() - interval '31 days'")
     drainer.take(event_body(models[0], at=minutes(1), status="failed", event_id="evt_young"))
-    assert tidy(drainer.engine, FOREVER, 10)
+    assert apply_limits(drainer.engine, FOREVER, 10)
     assert rows(drainer.url, "select count(*) from headshotpro.webhook_events") == [{"count": 4}]
-    assert tidy(drainer.engine, FOREVER._replace(events=30), 10)
+    assert apply_limits(drainer.engine, FOREVER._replace(events=30), 10)
     assert [row["id"] for row in rows(drainer.url, "select id from headshotpro.webhook_events")] == ["evt_young"]
     assert rows(drainer.url, "select count(*) from headshotpro.model_changes") == [{"count": 4}]
-    assert tidy(drainer.engine, FOREVER._replace(history=30), 10)
+    assert apply_limits(drainer.engine, FOREVER._replace(history=30), 10)
     (left,) = rows(drainer.url, "select model_id, to_status from headshotpro.model_changes")
     assert left == {"model_id": models[0], "to_status": "failed"}
     # The models themselves stay.
@@ -190,11 +190,11 @@ def test_what_a_drain_has_in_hand_is_not_waited_for(drainer: Drainer) -> None:
         connection.execute("update headshotpro.webhook_events set received_at = now() - interval '31 days'")
     with psycopg.connect(drainer.url) as busy:
         busy.execute("select 1 from headshotpro.webhook_events where id = 'evt_1' for update")
-        assert tidy(drainer.engine, FOREVER._replace(events=30), 10)
+        assert apply_limits(drainer.engine, FOREVER._replace(events=30), 10)
         assert [row["id"] for row in rows(drainer.url, "select id from headshotpro.webhook_events")] == ["evt_1"]
 
 
 def test_an_end_to_the_time_leaves_the_rest_for_the_next_one(drainer: Drainer) -> None:
     dead_and_gone(drainer)
-    assert not tidy(drainer.engine, FOREVER._replace(personal=0), 0)
-    assert tidy(drainer.engine, FOREVER._replace(personal=0), 10)
+    assert not apply_limits(drainer.engine, FOREVER._replace(personal=0), 0)
+    assert apply_limits(drainer.engine, FOREVER._replace(personal=0), 10)

@@ -22,6 +22,7 @@ from service.errors import (
 )
 from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
+from service.upstream.sending import RequestObservers
 from tests.support.odd_vendor import KEY, MODEL, OddVendor, RecordedPauses, client_of, get, http, odd_vendor, refusal
 
 if TYPE_CHECKING:
@@ -316,6 +317,6 @@ def test_the_key_goes_into_the_header_alone(vendor: OddVendor) -> None:
 def test_each_try_is_observed(vendor: OddVendor) -> None:
     seen: list[tuple[str, int | str]] = []
     vendor.script(http(500), CUT, http(200, MODEL))
-    get(client_of(vendor, observe=lambda route, status, seconds: seen.append((route, status))))
+    get(client_of(vendor, observers=RequestObservers(lambda route, status, seconds: seen.append((route, status)))))
     route = "GET /organization/models/:modelId"
     assert seen == [(route, 500), (route, "unreachable"), (route, 200)]

@@ -49,7 +49,7 @@ Still open: a pull waits for a person (headshot-mirror pulls list)
   000000000000000000000000
   000000000000000000000001
 
-Look: headshot-mirror alerts list"""
+Details: headshot-mirror alerts list"""
     )
 
 
@@ -74,7 +74,7 @@ def test_names_are_told_where_they_are_given_and_the_link_where_there_is_one() -
     assert item.model_id
     message = composed(item, titles={item.model_id: "Ann Lee"}, public_url="https://mirror.example.com/")
     assert f"{item.model_id} (Ann Lee)" in message.body
-    assert message.body.endswith("Look: https://mirror.example.com/")
+    assert message.body.endswith("Details: https://mirror.example.com/")
 
 
 def test_reminders_tell_of_what_still_holds_and_each_once() -> None:

@@ -18,10 +18,10 @@ from service.broker.counters import Counters
 from service.broker.jobs import JobQueue
 from service.broker.stale_models import StaleModels
 from service.config.api_keys import Scope
-from service.runtime import RESPONSE_TIMEOUT_SECONDS, RequestCounter
+from service.runtime import RequestCounter
 from service.storage import database
-from service.upstream.budget import RequestBudget
 from service.upstream.client import UpstreamClient
+from service.upstream.sending import RequestObservers
 from service.web.api.openapi import OpenApiEndpoint
 from service.web.api.views import ModelViews
 
@@ -64,20 +64,15 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
 
 
 def _writer(settings: Settings) -> UpstreamWriter | None:
-    """What goes to the upstream; None without its key."""
+    """The writer of creates, deletes and fresh reads; None without an API key."""
     if settings.headshotpro_api_key is None:
         return None
     redis = connect_redis(settings.redis, timeout=REDIS_TIMEOUT_SECONDS)
     request_counter = RequestCounter(Counters(redis))
-    client = UpstreamClient(
-        settings.headshotpro_api_url,
-        settings.headshotpro_api_key,
-        RequestBudget(redis, settings.rate_budget, settings.detail_budget),
-        response_timeout=RESPONSE_TIMEOUT_SECONDS,
-        proxy=settings.proxy_for(settings.headshotpro_api_url),
-        observe=request_counter.observe,
-        observe_wait=request_counter.observe_wait,
-    )
+    # Workers read the upstream all the time, and store whether it accepts the key and how far its clock is off. A call
+    # of the API must not wait for Postgres to store that again.
+    observers = RequestObservers(request=request_counter.observe, wait=request_counter.observe_wait)
+    client = UpstreamClient.from_settings(settings, redis, observers=observers)
     engine = database.connect(settings.postgres_url, pool_size=2, overflow=2, pool_timeout=POOL_TIMEOUT_SECONDS)
     return UpstreamWriter(engine, client, JobQueue(redis), StaleModels(redis))
 

@@ -1,11 +1,11 @@
-"""When an alert is open: facts about the mirror in, the causes that hold out. Pure.
+"""The rules of alerts: from facts about the mirror to the causes that hold. Pure.
 
 A cause that holds and has no open alert opens one; an open alert whose cause no longer holds is resolved. Two rules
-remember that their alert is open: a model that failed is well when it is active again, not while it is tried once more,
-and webhooks that were missing are back when one comes, not when nothing happens.
+depend on whether their alert is open: a failed model is well when it is active again, not while the vendor tries it
+once more, and missing webhooks are back when one comes, not when nothing happens.
 
-The past: what a model's status was when the mirror first looked says nothing of how long it has been so. Such a model
-opens no alert until its status changes; `preexisting` tells which ones they are, for one summary.
+The past: the status in which the first pull found a model has no known age. Such a model opens no alert until its
+status changes; `preexisting` lists these models, for one summary.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ModelFact:
         is_development: whether it is one of the vendor's test mode.
         created_at: when it was created, where that is known.
         since: since when it is known to be in this status.
-        found_at_first_check: it was so when the mirror first looked, or the vendor told of a time before that.
+        found_at_first_check: the first pull found it so, or it became so before the mirror began.
         failures: how often it was seen to fail within a day.
     """
 
@@ -93,11 +93,11 @@ class ModelFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFacts:
-    """What the rules look at, as of one moment of Postgres' clock.
+    """The facts for the rules, as of one moment of Postgres' clock.
 
     Attributes:
         now: that moment.
-        observing_since: when the mirror began to look at the vendor.
+        observing_since: when the mirror began to read the upstream.
         models: those that may be a reason, and those with an open alert.
         last_complete_at: when the last complete full pull ended; None before the first.
         pulls_that_missed: pulls of the last hours that found changes which no webhook announced.
@@ -105,24 +105,24 @@ class AlertFacts:
         events: webhook events that came in the same hours.
         event_since_opened: whether an event came since the open alert about missing ones.
         dead_events: events that could not be applied.
-        held_pulls: numbers of the pulls whose suspects a person has to decide about.
+        held_pulls: numbers of the pulls whose suspects a person has to decide.
         foreign_pulls: numbers of the pulls that are held because the API key belongs to another organization.
         set_aside: records and fields that could not be read and are not resolved.
         set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
         refused_at: when the upstream last refused our key; None where it never did.
         refused_status: with which HTTP status.
-        accepted_at: when it last took our key, as far as that was noted.
+        accepted_at: when it last accepted our key, as far as that was stored.
         worker_seen_at: the newest heartbeat of a worker that has a row.
-        worker_missed_since: the same, or when the evaluator began to look, where that is later.
+        worker_missed_since: the same, or when the evaluator began, where that is later.
         waiting_since: when the oldest event that waits was accepted; None where none waits.
-        applied_at: when an event was last seen to be applied, or when the evaluator began to look; None while Redis,
+        applied_at: when an event was last seen to be applied, or when the evaluator began; None while Redis,
             which holds the events, is unavailable.
-        applying: whether events were applied since the last look.
+        applying: whether events were applied since the last evaluation.
         refused_signatures: deliveries with a wrong signature within the last minute.
         accepted_since_refusal: whether a delivery was accepted after the newest of these, as far as that was seen.
         skewed_at: when the upstream's clock was last seen to be off; None where it never was.
         skew_seconds: how far it was ahead of ours then.
-        agreed_at: when it agreed with ours after that, as far as that was noted.
+        agreed_at: when it agreed with ours after that, as far as that was stored.
         open: the causes of the open alerts.
     """
 
@@ -160,8 +160,8 @@ class AlertLimits:
     """How long things may last before they alert.
 
     Attributes:
-        failed_grace: a model may stay failed for so long: the vendor restarts it.
-        stuck_after: it may stay in a status of `MOVING` for so long.
+        failed_grace: how long a model may stay failed: the vendor restarts it.
+        stuck_after: how long it may stay in a status of `MOVING`.
         pull_interval: between the starts of two full pulls.
         worker_missing: how long no worker may be seen.
         stalled: how long events may wait while none is applied.
@@ -173,7 +173,7 @@ class AlertLimits:
     worker_missing: timedelta = WORKER_MISSING_AFTER
     stalled: timedelta = STALLED_AFTER
 
-    def moving(self, *, is_development: bool) -> timedelta:
+    def allowed_in_moving_status(self, *, is_development: bool) -> timedelta:
         """How long a model may stay in a status of `MOVING`."""
         return self.stuck_after * DEVELOPMENT_SHARE if is_development else self.stuck_after
 
@@ -182,7 +182,7 @@ CauseDetails = dict[AlertCause, dict[str, Any]]
 
 
 def causes(facts: AlertFacts, limits: AlertLimits) -> CauseDetails:
-    """Every cause that holds, with what was seen: only what JSON knows, and no personal data."""
+    """Every cause that holds, with its details: values that JSON can hold, and no personal data."""
     found: CauseDetails = {}
     for model in facts.models:
         found.update(_model_causes(model, facts, limits))
@@ -191,18 +191,19 @@ def causes(facts: AlertFacts, limits: AlertLimits) -> CauseDetails:
 
 
 def preexisting(facts: AlertFacts, limits: AlertLimits) -> tuple[list[str], list[str]]:
-    """The models that were failed, and those that may have been stuck, before the mirror looked."""
+    """The models that were failed, and those that may have been stuck, before the mirror began."""
     failed = [model for model in facts.models if model.status == FAILED and _is_preexisting(model, facts, timedelta(0))]
     moving = [
         model
         for model in facts.models
-        if model.status in MOVING and _is_preexisting(model, facts, limits.moving(is_development=model.is_development))
+        if model.status in MOVING
+        and _is_preexisting(model, facts, limits.allowed_in_moving_status(is_development=model.is_development))
     ]
     return [model.model_id for model in failed], [model.model_id for model in moving]
 
 
 def _is_preexisting(model: ModelFact, facts: AlertFacts, allowed: timedelta) -> bool:
-    """Whether it may have been so for longer than is allowed before the mirror looked: a younger one cannot."""
+    """Whether it may have been so for longer than allowed before the mirror began: a younger model cannot."""
     return model.found_at_first_check and (model.created_at or _LONG_AGO) < facts.observing_since - allowed
 
 
@@ -220,7 +221,7 @@ def _model_causes(
     if holds:
         yield failed, {"since": model.since.isoformat(), "failures": model.failures}
     stuck = AlertCause(MODEL_STUCK, model.model_id)
-    allowed = limits.moving(is_development=model.is_development)
+    allowed = limits.allowed_in_moving_status(is_development=model.is_development)
     if (
         model.status in MOVING
         and lasted >= allowed
@@ -282,7 +283,7 @@ def _signatures_are_refused(facts: AlertFacts) -> bool:
 
 
 def _webhooks_are_missing(facts: AlertFacts) -> bool:
-    """Pulls keep finding more than webhooks tell; once said, only a webhook that comes takes it back."""
+    """Pulls keep finding changes without a webhook; once the alert is open, only a webhook resolves it."""
     if AlertCause(WEBHOOKS_MISSING) in facts.open and not facts.event_since_opened:
         return True
     return facts.pulls_that_missed >= PULLS_THAT_MISS and facts.missed > facts.events

@@ -34,7 +34,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """The commands, each loaded when it is asked for, listed in the order of `COMMANDS`."""
+    """The commands, each loaded when it is used, listed in the order of `COMMANDS`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -75,12 +75,10 @@ def main(arguments: list[str] | None = None) -> Any:
         _fail(str(error), 1, lines=True)
     except MirrorError as error:
         _fail(str(error), 1)
-    except Exception as error:  # noqa: BLE001 - a library's own words may hold what a row holds
+    except Exception as error:  # noqa: BLE001 - a library's message may hold values of a row
         from service.log import format_without_messages
 
-        _fail(
-            f"it met an error that it does not know; please report it:\n{format_without_messages(error)}", 1, lines=True
-        )
+        _fail(f"an unexpected error; please report it:\n{format_without_messages(error)}", 1, lines=True)
 
 
 def _is_text(argument: str) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m service.cli`: the same as `headshot-mirror`, for those who start it by module."""
+"""`python -m service.cli`: the same as `headshot-mirror`, to start it by module."""
 
 from service.cli import main
 

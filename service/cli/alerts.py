@@ -15,7 +15,7 @@ COLUMNS = ("id", "kind", "model_id", "opened_at", "detail", "resolved_at", "ackn
 
 @click.group(epilog="Example: headshot-mirror alerts list --open")
 def alerts() -> None:
-    """Look at alerts, take note of them, try their receivers."""
+    """Show alerts, acknowledge them, try their receivers."""
 
 
 @alerts.command("list", epilog="Example: headshot-mirror alerts list --open --kind model_failed --json")
@@ -36,7 +36,7 @@ def list_(kind: str | None, limit: int, *, only_open: bool, as_json: bool) -> No
 @click.argument("alert_ids", nargs=-1, type=int)
 @click.option("--all", "all_", is_flag=True, help="Every open alert.")
 def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
-    """Take note of open alerts: nobody is reminded of them any more; their end is still told."""
+    """Acknowledge open alerts: no reminders of them are sent any more; their end still is."""
     from service.storage import alerts as storage
     from service.storage.database import transaction
 

@@ -30,7 +30,7 @@ SECRET_LENGTH = 64
 
 
 class Finding(NamedTuple):
-    """What was looked at, whether it is well, what was seen, and what to do; something well with advice is a hint."""
+    """A check: its name, whether it is well, what was seen, and what to do; advice about something well is a hint."""
 
     check: str
     ok: bool
@@ -50,7 +50,8 @@ class Finding(NamedTuple):
 def doctor(*, as_json: bool) -> None:
     """Check settings, servers, schema, Redis' durability, clocks, processes, API key and webhook secret.
 
-    It shows every problem that `status` reports, too. A hint is about what may be meant so: it changes no exit status.
+    It shows every problem that `status` reports, too. A hint is about something that may be
+    intended: it does not change the exit status.
 
     Exit status 1 when anything is wrong.
     """
@@ -109,7 +110,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         return
     try:
         client = connect_redis(settings.redis)
-        promised = durability.read_durability(client)
+        durable_settings = durability.read_durability(client)
         capacity = durability.capacity(client, settings.inbox_limit)
         with translate_redis_errors():
             now: Any = client.time()
@@ -119,7 +120,12 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     except RedisUnavailable as error:
         yield Finding("redis", ok=False, seen=str(error), advice="start Redis, or correct REDIS_URL")
         return
-    yield Finding("redis", not promised.misconfigurations, promised.summary, "; ".join(promised.misconfigurations))
+    yield Finding(
+        "redis",
+        not durable_settings.misconfigurations,
+        durable_settings.summary,
+        "; ".join(durable_settings.misconfigurations),
+    )
     yield Finding("inbox", not capacity.warning, f"{capacity.events} events wait", capacity.warning)
     yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC) - datetime.now(UTC))
 
@@ -173,7 +179,7 @@ def _upstream_clock(skew: timedelta | None) -> Finding:
     found = _skew("upstream clock", skew)
     if abs(skew) <= headers.MAX_SKEW:
         return found
-    advice = f"{found.advice}; the mirror goes by this machine's clock as long as they are so far apart"
+    advice = f"{found.advice}; the mirror goes by this machine's clock as long as they are that far apart"
     return found._replace(advice=advice)
 
 
@@ -190,7 +196,7 @@ def _short_secrets(settings: Settings) -> Iterator[Finding]:
     given += [
         (f"part {place} of HEADSHOTPRO_WEBHOOK_SECRET", one) for place, one in enumerate(settings.webhook_secrets, 1)
     ]
-    # The key of the vendor's is not ours to make longer.
+    # The vendor makes HEADSHOTPRO_API_KEY, so it cannot be made longer here.
     given.append(("CONSOLE_PASSWORD", settings.console_password or ""))
     short = [name for name, value in given if 0 < len(value) < SHORTEST_SECRET]
     if short:

@@ -26,11 +26,11 @@ REPLAY_COLUMNS = ("id", "before", "after", "error")
 
 @click.group(epilog="Example: headshot-mirror events list --status dead")
 def events() -> None:
-    """Look at webhook events, and replay them."""
+    """Show webhook events, and replay them."""
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which events are meant; the command gets a `EventFilter`."""
+    """The options that select events; the command gets an `EventFilter`."""
 
     @wraps(command)
     def chosen(
@@ -61,7 +61,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
 @json_option
 def list_(event_filter: EventFilter, limit: int, *, as_json: bool) -> None:
-    """The newest events and what became of them."""
+    """The newest events and their status."""
     from service.storage import events as storage
 
     with reading() as connection:
@@ -99,12 +99,12 @@ def show(event_id: str, *, as_json: bool) -> None:
 def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bool) -> None:
     """Merge kept events again, by the same rules: the given ones, or all that the options select.
 
-    It can do no harm: what is known to be newer stays. Exit status 1 when an event is dead still.
+    It is safe: newer values stay. Exit status 1 when an event is still dead.
     """
     from service.mirror.replay import replay as merge_again
 
     if not event_ids and not any(event_filter):
-        raise click.UsageError("say which events: their ids, or options such as --status dead")
+        raise click.UsageError("name the events by ids, or by options such as --status dead")
     tolerance = timedelta(seconds=load_settings(("DATABASE_URL",)).webhook_tolerance_seconds)
     event_filter = event_filter._replace(ids=list(event_ids) or None)
     rows = [one._asdict() for one in merge_again(open_engine(), event_filter, tolerance)]

@@ -16,19 +16,21 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--sql", is_flag=True, help="Print the SQL instead of running it; by itself that for an empty database.")
-@click.option("--from", "since", metavar="REVISION", help="With --sql: go on from this revision.")
+@click.option(
+    "--sql", is_flag=True, help="Print the SQL instead of running it; without --from, the SQL for an empty database."
+)
+@click.option("--from", "since", metavar="REVISION", help="With --sql: print the SQL that follows this revision.")
 def migrate(*, sql: bool, since: str | None) -> None:
     """Bring the database's schema to the newest revision.
 
-    Safe to run while the old code serves, and from several places at once: one works, the others wait. A lock that
-    others hold is not waited for longer than two seconds at a time; who is in the way is said.
+    Safe to run while the old code serves, and from several places at once: one works, the others wait. It waits for a
+    lock no longer than two seconds at a time, and prints which session blocks it.
     """
     from service.storage.migrations import schema
     from service.storage.migrations.revision import revisions
 
     if since is not None and not sql:
-        raise click.UsageError("--from goes with --sql; without it the database itself tells its revision")
+        raise click.UsageError("--from needs --sql; without --sql the revision is read from the database")
     if since is not None and since not in revisions():
         raise click.UsageError(f"there is no revision {since}; there are {', '.join(revisions())}")
     if sql:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from service.runtime import Runtime
 
 HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
-# What the API's list tells, and when it was deleted.
+# The columns of the API's list, and when it was deleted.
 _FIRST = ("id", "status", "title", "email", "team_name", "team_id")
 COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")
 TABLE_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "finished_at")
@@ -36,7 +36,7 @@ TABLE_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "f
 
 @click.group(epilog="Example: headshot-mirror models list --status failed")
 def models() -> None:
-    """Look at models, make and delete them, and erase the personal data of deleted ones."""
+    """Show models, make and delete them, and erase the personal data of deleted ones."""
 
 
 @models.command("list", epilog="Example: headshot-mirror models list --status active --team team_xyz789 --csv")
@@ -131,8 +131,8 @@ def _origins(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     origins: dict[str, dict[str, Any]] = {}
     for change in history:
         for name in change["changed"]:
-            told = {key: change[key] for key in ("source", "event_id", "pull_id", "observed_at", "recorded_at")}
-            origins.setdefault(name, told)
+            origin = {key: change[key] for key in ("source", "event_id", "pull_id", "observed_at", "recorded_at")}
+            origins.setdefault(name, origin)
     return origins
 
 
@@ -193,7 +193,7 @@ def _writer(runtime: Runtime) -> UpstreamWriter:
 
 
 def _print_response(response: RelayedResponse, *, as_json: bool) -> None:
-    """The upstream's answer, under the names that the API has."""
+    """The upstream's response, under the names of the API."""
     import msgspec
 
     document = msgspec.json.decode(response.body)

@@ -14,7 +14,7 @@ TIME_HELP = "a time in UTC, such as 2026-01-31 or 2026-01-31T10:30:00, or how lo
 
 
 def parse_ago(text: str, now: datetime) -> datetime | None:
-    """The time that lies some duration before `now`; None where the text is no duration.
+    """The time some duration before `now`; None where the text is no duration.
 
     Raises:
         OverflowError: no calendar has that time.
@@ -40,7 +40,7 @@ class Moment(click.ParamType[datetime]):
 
 
 class MomentText(click.ParamType[str]):
-    """A text that the API takes for a time; a duration becomes the time that lies so far back."""
+    """A text that the API takes for a time; a duration becomes the time that long ago."""
 
     name = "time"
 

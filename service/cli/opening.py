@@ -53,7 +53,7 @@ def load_settings(required: Collection[str] = ()) -> Settings:
 
 
 def _running_system() -> Mapping[str, str] | None:
-    """The settings of the running system; a command looks for it once, and says once which one it uses."""
+    """The settings of the running system; a command searches for it once, and prints once which one it uses."""
     from service.local.running_system import find_running_system
 
     remembered = click.get_current_context().meta

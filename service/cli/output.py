@@ -62,8 +62,8 @@ def csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--csv` of a command that prints rows."""
     exact = "Print CSV with a line of names, every value exactly as it is: for programs, such as psql's copy."
     safe = (
-        "The same for spreadsheets, which would run a title like =HYPERLINK(…) as a formula: a ' stands before "
-        "what begins so, or does after a separator."
+        "The same for spreadsheets, which would run a title like =HYPERLINK(…) as a formula: a ' is put before "
+        "a value that begins so, also after a separator."
     )
     function = click.option("--csv-safe", "csv_safe", is_flag=True, help=safe)(function)
     return click.option("--csv", "as_csv", is_flag=True, help=exact)(function)
@@ -91,7 +91,7 @@ def _cell(value: Any, *, safe: bool) -> Any:
     if not isinstance(value, str):
         return value
     guarded = FORMULA.sub("'", value) if safe else value
-    # A file gets what is there; a person who looks at it is to see a line for each row.
+    # A file gets the exact value; on a terminal each row has to be one line.
     return escape_controls(guarded) if sys.stdout.isatty() else guarded
 
 
@@ -117,7 +117,7 @@ def format_value(value: Any) -> str:
 
 
 def describe_source(change: Mapping[str, Any]) -> str:
-    """What told a change of `model_changes`, for people: `webhook evt_1`, `pull 3`, `refetch for pull 3`, `refetch`."""
+    """The source of a change, for people: `webhook evt_1`, `pull 3`, `refetch for pull 3`, `refetch`."""
     if change["event_id"]:
         return f"{change['source']} {change['event_id']}"
     if change["pull_id"]:

@@ -62,7 +62,7 @@ def _write_verdict(settings: Settings, verdict: int) -> NoReturn:
 
 
 def _become(*arguments: str) -> None:
-    """Replace this process by another Python, so that signals reach it and nothing stands between."""
+    """Replace this process by another Python, so that signals reach it directly."""
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - our own module
 
 

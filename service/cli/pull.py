@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS = 10.0
 POLL_SECONDS = 0.5
-# Questions that were asked in vain so often are left to the workers.
+# Refetch requests that take longer are left to the workers.
 SETTLE_SECONDS = 120.0
-# So many ids of models are named.
+# This many ids of models are listed.
 MAX_NAMED_IDS = 5
 SET_ASIDE = "select * from headshotpro.set_aside where resolved_at is null"
 
@@ -45,10 +45,10 @@ def pull(kind: str, *, as_json: bool) -> None:
 
 
 def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
-    """Go on with a pull that a dead process left behind, wait for one that is running, then do our own to its end.
+    """Go on with a pull that a dead process left behind, wait for one that is running, then do a new one to its end.
 
     Returns:
-        The row of our own.
+        The row of the new one.
     """
     from service.mirror.pull import advance
     from service.storage import pulls
@@ -58,7 +58,7 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
     with transaction(runtime.engine) as connection:
         newest_before = pulls.newest_id(connection)
     ours: int | None = None
-    # A person does not wait for a rest that was taken before; one that comes later has its reason.
+    # A person does not wait for a pause that began before; a later one has its reason.
     wake = True
     while True:
         try:
@@ -77,7 +77,7 @@ def _run(runtime: Runtime, kind: str, progress: Any) -> dict[str, Any]:
 
 
 def _run_due_refetches(runtime: Runtime) -> None:
-    """Ask what the pull left open, as far as it can be answered soon."""
+    """Read the models that the pull requested a GET of, as far as they come due soon."""
     from service.mirror.refetch import refetch
     from service.storage import refetches
     from service.storage.database import transaction
@@ -101,10 +101,10 @@ def describe_postponed(ids: list[str]) -> str:
     names = ", ".join(ids[:MAX_NAMED_IDS]) + (
         f" and {len(ids) - MAX_NAMED_IDS} more" if len(ids) > MAX_NAMED_IDS else ""
     )
-    what = (
+    subject = (
         "1 model is not in the list, and its" if len(ids) == 1 else f"{len(ids)} models are not in the list, and their"
     )
-    return f"{what} GET failed three times: {names}. The next full pull asks again."
+    return f"{subject} GET failed three times: {names}. The next full pull reads them again."
 
 
 def _report(row: dict[str, Any], *, as_json: bool) -> None:

@@ -25,7 +25,7 @@ COLUMNS = (
 
 @click.group(epilog="Example: headshot-mirror pulls list --kind full")
 def pulls() -> None:
-    """Look at pulls, and decide about those that are held."""
+    """Show pulls, and decide about those that are held."""
 
 
 @pulls.command("list", epilog="Example: headshot-mirror pulls list --kind full --limit 5")

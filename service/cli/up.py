@@ -28,7 +28,7 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
     """Run the whole system on this machine until Ctrl-C.
 
     Starts Postgres and Redis where DATABASE_URL and REDIS_URL are not set, brings the schema up to date, and runs web,
-    worker and clock. Without HEADSHOTPRO_API_KEY it starts a sandbox vendor too and mirrors that; what stands behind
+    worker and clock. Without HEADSHOTPRO_API_KEY it starts a sandbox vendor too and mirrors that; arguments after
     `--` are the sandbox's options. Data and logs are kept in .headshot-mirror/sandbox or .headshot-mirror/live.
     """
     from service.alerts import receivers
@@ -38,7 +38,7 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
     settings = load()
     receivers.from_settings(settings)
     if settings.headshotpro_api_key and sandbox_options:
-        raise SettingsError("HEADSHOTPRO_API_KEY is set, so there is no sandbox that could take options")
+        raise SettingsError("HEADSHOTPRO_API_KEY is set, so no sandbox runs that could take options")
     screen = Screen(sys.stdout)
     stop = _StopRequest()
     parent = os.getppid()

@@ -84,17 +84,17 @@ class ManagedProcess:
 
 
 def stop_all(children: Iterable[ManagedProcess], timeout: float) -> None:
-    """Ask all of them to end, in order, and see that they have within `timeout` seconds."""
-    asked = list(children)
+    """Send all of them SIGTERM, in order, and end those that still run after `timeout` seconds."""
+    ending = list(children)
     deadline = time.monotonic() + timeout
-    for child in asked:
+    for child in ending:
         child.terminate()
-    for child in asked:
+    for child in ending:
         child.wait_or_kill(deadline)
 
 
 class RestartableProcess(Protocol):
-    """What a watch needs of a process: a `ManagedProcess`, or a server of ours."""
+    """A process that can be restarted: a `ManagedProcess`, or a `Server`."""
 
     @property
     def pid(self) -> int | None: ...
@@ -127,7 +127,7 @@ class ProcessRestarter:
         return "runs" if self._due is None and self.process.pid is not None else "starts again"
 
     def check(self, now: float) -> str | None:
-        """Look after it; a line for people where there is something to say."""
+        """Restart it where that is due; a line for people where something happened."""
         if self._due is not None and now >= self._due:
             return self._restart(now)
         if self._due is None and self.process.pid is None:

@@ -52,7 +52,7 @@ class LocalSystem:
 
     Args:
         settings: those that the user gave.
-        screen: where people are told.
+        screen: shows lines to people.
         stack: ends what was started, last first, when it is closed.
     """
 
@@ -104,15 +104,15 @@ class LocalSystem:
         Args:
             wait: waits for some seconds; whether to end.
         """
-        gauge = self._stack.enter_context(Gauge(self._settings()))
+        status_line = self._stack.enter_context(Gauge(self._settings()))
         self._stack.callback(self._screen.say, "Stopping …")
         self._stack.enter_context(self._screen)
         while True:
-            for watch in self._restarters:
-                line = watch.check(time.monotonic())
+            for restarter in self._restarters:
+                line = restarter.check(time.monotonic())
                 if line:
                     self._screen.say(line)
-            self._screen.show(gauge.latest, {watch.name: watch.state for watch in self._restarters})
+            self._screen.show(status_line.latest, {restarter.name: restarter.state for restarter in self._restarters})
             if wait(INTERVAL_SECONDS):
                 return
 
@@ -161,7 +161,7 @@ class LocalSystem:
         self._screen.row("Redis", f"{server.name} on 127.0.0.1:{server.port}")
 
     def _find_port(self, name: str, wanted: int, *, address: str) -> int:
-        """The wanted port, or the next one that is free; a change is told."""
+        """The wanted port, or the next one that is free; a change is shown."""
         ports = range(wanted, min(wanted + PORTS_TRIED, 65536))
         port = next((port for port in ports if is_port_free(port, address)), None)
         if port is None:
@@ -229,7 +229,7 @@ class LocalSystem:
         return f"http://{host}:{self._derived_settings['PORT']}"
 
     def _choose_web_port(self) -> None:
-        # People try `up` on their own machines: nobody else needs to reach it there.
+        # People try `up` on their own machines: no other machine needs to reach it there.
         address = self._given.web_address if self._given.web_bind else "127.0.0.1"
         port = self._find_port("web", self._given.port, address=address)
         self._derived_settings |= {"PORT": str(port), "WEB_BIND": address}
@@ -261,7 +261,7 @@ def command_line() -> str:
 
 
 def _read_announcement(sandbox: ManagedProcess) -> dict[str, str]:
-    """What the sandbox says first: its url, api_key and webhook_secret."""
+    """The first line of the sandbox: its url, api_key and webhook_secret."""
     deadline = time.monotonic() + SANDBOX_START_SECONDS
     while time.monotonic() < deadline:
         for line in sandbox.output().splitlines():
@@ -271,8 +271,8 @@ def _read_announcement(sandbox: ManagedProcess) -> dict[str, str]:
         if sandbox.pid is None:
             break
         time.sleep(0.05)
-    said = sandbox.output().decode(errors="replace").strip()
-    raise LocalServerError(f"the sandbox did not start: {said or 'it said nothing'}")
+    output = sandbox.output().decode(errors="replace").strip()
+    raise LocalServerError(f"the sandbox did not start: {output or 'it printed nothing'}")
 
 
 def _short(path: Path) -> Path:

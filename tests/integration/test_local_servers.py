@@ -211,7 +211,7 @@ def test_every_way_around_root_works_over_the_same_data(folder: Path, way: UserS
     # A container may lose the right to make namespaces between two starts, so the owner changes both ways.
     ways = [way, *(other for other in WAYS if other is not way), way]
     for number, each in enumerate(ways):
-        with Postgres.start(folder, way=each, durable=False) as server:
+        with Postgres.start(folder, user_switch=each, durable=False) as server:
             put(server, str(number))
             assert len(words(server)) == number + 1
 

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from service.mirror.drain import drain_spool
-from service.mirror.retention import RetentionLimits, tidy
+from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import database
 from service.storage.migrations.schema import migrate, newest, script
 from tests.support.drainer import TOLERANCE
@@ -117,7 +117,7 @@ def test_the_whole_system_runs_with_the_pages_rights(
     assert post(client_of(folder, DATABASE_URL=app_url), event_body(new_id())).status_code == 202
     engine = database.connect(app_url)
     assert drain_spool(engine, TOLERANCE).results == {"applied": 1}
-    assert tidy(engine, RetentionLimits(events=0, history=1, personal=0), 30)
+    assert apply_limits(engine, RetentionLimits(events=0, history=1, personal=0), 30)
     engine.dispose()
     assert rows(app_url, "select count(*) from headshotpro.webhook_events") == [{"count": 0}]
     assert model_row(app_url, model)["erased_at"]  # type: ignore[index]

@@ -153,12 +153,12 @@ class VendorSender:
             "X-HeadshotPro-Timestamp": str(stamp),
         }
         try:
-            json_response = self._http.request(
+            response = self._http.request(
                 "POST", self._account.webhook_url or "", body=body, headers=headers, redirect=False
             )
         except urllib3.exceptions.HTTPError:
             return False
-        return 200 <= json_response.status < 300
+        return 200 <= response.status < 300
 
 
 def signature(secret: str, stamp: int, body: bytes) -> str:

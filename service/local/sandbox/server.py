@@ -85,8 +85,8 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
     over: gevent.event.AsyncResult[None] = gevent.event.AsyncResult()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, over.set)
-    stage = SandboxServer(sandbox, over)
-    server = _listen(stage, host, port)
+    app = SandboxServer(sandbox, over)
+    server = _listen(app, host, port)
     if with_parent:
         gevent.spawn(_stop_with_parent, os.getppid(), over)
     _announce(sandbox, host, server.server_port)
@@ -94,20 +94,20 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
         over.get()
     finally:
         server.stop(timeout=0)
-        stage.clear()
-        stage.sandbox.close()
+        app.clear()
+        app.sandbox.close()
 
 
-def _listen(stage: SandboxServer, host: str, port: int) -> WSGIServer:
+def _listen(app: SandboxServer, host: str, port: int) -> WSGIServer:
     def connected(connection: socket.socket, *rest: Any) -> WSGIHandler:
         # pywsgi writes head and body apart: without this the body waits for the head's acknowledgement.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stage.sandbox.connections += 1
+        app.sandbox.connections += 1
         return WSGIHandler(connection, *rest)
 
     server = WSGIServer(
         (host, port),
-        stage,
+        app,
         backlog=1024,
         log=None,
         handler_class=connected,

@@ -34,7 +34,7 @@ SETTINGS = {
     "max_connections": "200",
     "log_connections": "off",
 }
-# For data that nobody misses after a crash of the machine. One of the server alone loses nothing, as ever.
+# For data that may be lost in a crash of the machine. A crash of the server alone loses nothing.
 NON_DURABLE_SETTINGS = {
     "fsync": "off",
     "wal_level": "minimal",
@@ -52,11 +52,11 @@ class Postgres(Server):
     parent_death_signal: ClassVar[signal.Signals] = SIGQUIT
 
     def __init__(
-        self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool, way: UserSwitch
+        self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool, user_switch: UserSwitch
     ) -> None:
         super().__init__(folder, binary, port)
         self._durable = durable
-        self._user_switch = way
+        self._user_switch = user_switch
 
     @classmethod
     def start(
@@ -66,7 +66,7 @@ class Postgres(Server):
         port: int | None = None,
         durable: bool = True,
         force_wheels: bool = False,
-        way: UserSwitch | None = None,
+        user_switch: UserSwitch | None = None,
     ) -> Self:
         """Start the server of a folder, with the database `headshotpro` in it.
 
@@ -75,14 +75,14 @@ class Postgres(Server):
             port: where to listen; by default the port of last time, or another where that is taken.
             durable: False trades what a crash of the whole machine may lose for speed, for tests.
             force_wheels: never use a PostgreSQL that is installed on the machine.
-            way: how root runs it as another user; by default the first that works.
+            user_switch: how root runs it as another user; by default the first that works.
 
         Raises:
             LocalServerError: it cannot be started; the message says why and what to do.
         """
         place = ServerFolder(folder)
         binary = find_postgres(place.record(), force_wheels=force_wheels)
-        return cls(place, binary, port, durable=durable, way=way or find_user_switch()).boot()
+        return cls(place, binary, port, durable=durable, user_switch=user_switch or find_user_switch()).boot()
 
     def boot(self) -> Self:
         """Start it, see `Server.boot`, and make the database where it is missing."""

@@ -18,7 +18,7 @@ CAPABILITIES = "+dac_override,+dac_read_search"
 
 
 class UserSwitch(NamedTuple):
-    """A way to run a command as somebody other than root.
+    """A way to run a command as another user than root.
 
     Attributes:
         prefix: goes before the command; it replaces itself by it, so the process id stays.
@@ -48,10 +48,10 @@ PLAIN = UserSwitch((), owner=os.geteuid())
 
 
 def find_user_switch() -> UserSwitch:
-    """The first way that works here; no disguise for anybody but root.
+    """The first user switch that works here; none is needed for users other than root.
 
     Raises:
-        LocalServerError: root has no way to be somebody else.
+        LocalServerError: root cannot switch to another user.
     """
     if os.geteuid() != 0:
         return PLAIN

@@ -38,7 +38,7 @@ def is_port_free(port: int, address: str = ADDRESS) -> bool:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now; another process may still be quicker."""
+    """A port of 127.0.0.1 on which no process listens now; another process may still be quicker."""
     with socket.socket() as trial:
         trial.bind((ADDRESS, 0))
         port: int = trial.getsockname()[1]
@@ -49,7 +49,7 @@ class Server(ABC):
     """A server over a data folder, from its start until `stop`.
 
     Its life: find the program that made the data, take the folder's lock, prepare the data, choose a port, start, wait
-    until it answers, remember program and port. The lock is held by the server itself, not by this object.
+    until it responds, remember program and port. The lock is held by the server itself, not by this object.
 
     Args:
         folder: where everything of the server is kept.
@@ -59,7 +59,7 @@ class Server(ABC):
 
     # What asks the server to end, gentlest first, and how long each is given, in seconds.
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]]
-    # What it is sent when the process that started it is gone.
+    # The signal that it gets when the process that started it has ended.
     parent_death_signal: ClassVar[signal.Signals]
 
     def __init__(self, folder: ServerFolder, binary: Binary, port: int | None) -> None:
@@ -104,21 +104,21 @@ class Server(ABC):
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def boot(self) -> Self:
-        """Start it and wait until it answers.
+        """Start it and wait until it responds.
 
         Raises:
             LocalServerError: it did not start; the message holds the end of its log.
         """
-        for wanted in self._ports():
-            self.port = wanted
-            said = self._launch()
-            if said is None:
+        for port in self._ports():
+            self.port = port
+            failure = self._launch()
+            if failure is None:
                 self._wanted = self.port
                 self.folder.write_record(self.binary.to_record(self.port))
                 return self
-            if PORT_TAKEN not in said.lower():
+            if PORT_TAKEN not in failure.lower():
                 break
-        raise LocalServerError(f"{self.name} did not start from {self.folder.path}: {said or 'it said nothing'}")
+        raise LocalServerError(f"{self.name} did not start from {self.folder.path}: {failure or 'it printed nothing'}")
 
     def stop(self) -> None:
         """End it, gently at first, and wait until it has ended; nothing happens when it is not running."""
@@ -158,7 +158,7 @@ class Server(ABC):
         return last + [free_port() for _ in range(3)]
 
     def _launch(self) -> str | None:
-        """Start the process; None once it answers, else what it said before it ended."""
+        """Start the process; None once it responds, else why it did not."""
         lock = acquire_lock(self.folder.path)
         try:
             self._prepare()
@@ -169,7 +169,7 @@ class Server(ABC):
             finally:
                 os.close(log)
         finally:
-            # The server holds the lock from here on, or nobody does.
+            # From here on only the server holds the lock.
             os.close(lock)
         try:
             return self._await(since)
@@ -198,7 +198,7 @@ class Server(ABC):
                 return None
             if time.monotonic() > deadline:
                 self.stop()
-                return f"no answer in {START_SECONDS:.0f} s; {log_tail(self.folder.log, since)}"
+                return f"no response in {START_SECONDS:.0f} s; {log_tail(self.folder.log, since)}"
             time.sleep(0.02)
         self._process = None
         return log_tail(self.folder.log, since)

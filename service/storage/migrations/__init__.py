@@ -1,1 +1,1 @@
-"""How the schema changes: revisions, their locks, and what a running system may notice of them."""
+"""How the schema changes: revisions, their locks, and their effect on a running system."""

@@ -1,6 +1,6 @@
 """What a revision does to tables that older code reads and writes meanwhile: `alembic/versions` calls it.
 
-On a new schema, which nobody uses yet, the same calls are the plain statements.
+On a new schema, which is not in use yet, the same calls are the plain statements.
 
 Why: `docs/decisions/0023-migrations-beside-readers.md`.
 """
@@ -24,8 +24,8 @@ class MigrationLimits(NamedTuple):
     """How long a migration may be in the way of older code.
 
     Attributes:
-        lock: seconds that it waits for the locks of a revision; who comes behind it waits no longer.
-        statement: seconds for each statement in a transaction; it may hold locks for so long.
+        lock: seconds that it waits for the locks of a revision; sessions behind it wait no longer.
+        statement: seconds for each statement in a transaction; it may hold locks for that long.
     """
 
     lock: float = 2.0
@@ -40,12 +40,12 @@ class MigrationLimits(NamedTuple):
 def lock(*tables: str) -> None:
     """Take the locks under which this revision changes tables, before it changes anything.
 
-    A transaction that changed one table and waits for another holds up everybody who wants the first. Here all of them
-    are had within the limit, or none is and the revision is tried again.
+    A transaction that changed one table and waits for another blocks every session that needs the first. Here all locks
+    are taken within the limit, or none is and the revision is tried again.
 
     Args:
         *tables: names of all tables that the revision alters or refers to by a foreign key, in the order in which the
-            code that serves writes them: so the two wait for each other, and do not meet in a deadlock.
+            code that serves writes them: so the two wait for each other without a deadlock.
     """
     limits = _limits(op.get_context())
     if limits is None:
@@ -73,7 +73,7 @@ def create_index(name: str, table: str, columns: Sequence[Any], **options: Any) 
     with context.autocommit_block():
         if not context.as_sql and _is_valid(name):
             return
-        # One whose building was broken off is kept up to date by every write and used by nobody.
+        # An index whose build was broken off costs every write, and no query uses it.
         op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {SCHEMA}.{name}")
         op.create_index(name, table, columns, schema=SCHEMA, postgresql_concurrently=True, **options)
 

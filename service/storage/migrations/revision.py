@@ -1,6 +1,6 @@
 """Which revision the schema has, and whether this code can work with it.
 
-Every process asks this at its start, so nothing here imports Alembic: that is for those who migrate (`schema`).
+Every process checks this at its start, so nothing here imports Alembic: only `schema` does.
 """
 
 from __future__ import annotations

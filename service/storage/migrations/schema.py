@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LIMITS = MigrationLimits()
 # How long a migration waits in all, for its turn and then for locks that are in the way.
 MAX_WAIT_SECONDS = 1800.0
-# In time-outs of a lock: how long it rests between two tries, and how often it tells what it waits for.
+# In timeouts of a lock: the pause between two tries, and the interval of reports of what it waits for.
 PAUSE_LOCK_TIMEOUTS = 2
 REPORT_LOCK_TIMEOUTS = 5
 
@@ -45,7 +45,7 @@ $$
 
 
 def _ignore_report(line: str) -> None:
-    """Stands in where nobody wants to know what was skipped or is waited for."""
+    """The default: no report."""
 
 
 def migrate(
@@ -62,9 +62,9 @@ def migrate(
 
     Args:
         url: `postgresql://` URL of the database.
-        report: told in one line each what was skipped, what is waited for and what is tried again.
+        report: called with one line for each thing that was skipped, is waited for or is tried again.
         limits: how long it may hold up others.
-        max_wait: seconds that it waits for its turn, and as many again for locks that others hold.
+        max_wait: seconds that it waits for other migrations, and as many again for locks that others hold.
         later: folders of revisions that come after this code's own.
 
     Returns:
@@ -73,7 +73,7 @@ def migrate(
     Raises:
         MirrorError: the database has another encoding than UTF8.
         SchemaUnreleased: code from before the first release made the schema.
-        PostgresUnavailable: Postgres cannot be reached, or somebody was in the way to the end.
+        PostgresUnavailable: Postgres cannot be reached, or another session held a lock to the end.
     """
     engine = _engine(url, limits)
     try:
@@ -113,10 +113,10 @@ def _engine(url: str, limits: MigrationLimits) -> Engine:
         driver = connection.connection.driver_connection
         # Set for the session, it would stay behind in a pool's connection, for the next client.
         if driver is not None and not driver.autocommit:
-            # A user who is named like the schema has it in the search path.
+            # A user with the same name as the schema has it in the search path.
             connection.exec_driver_sql(f"SET LOCAL search_path TO public; {limits.sql}")
 
-    # Whatever the database has as its default: the transaction that holds the turn must not hold a snapshot.
+    # Whatever the database has as its default: the transaction that holds the migration lock must not hold a snapshot.
     return engine.execution_options(isolation_level="READ COMMITTED")
 
 

@@ -1,4 +1,4 @@
-"""How a migration waits: for its turn, for locks, for the readers of before; and tells for whom."""
+"""How a migration waits: for other migrations, locks and older readers; and how it reports what blocks it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     Report = Callable[[str], None]
 
-# Any constant of ours; it only has to differ from other users of advisory locks in the same database.
+# Any constant; it only has to differ from other users of advisory locks in the same database.
 MIGRATION_LOCK = 0x48534D49
 
-# How often one who waits for the turn asks for it.
+# How often a waiting migration tries to take the lock.
 POLL_SECONDS = 1.0
 
-# The transaction that holds the turn is idle for as long as the migration takes, whatever the server thinks of that. A
+# The transaction that holds the lock is idle for as long as the migration takes, whatever the server thinks of that. A
 # machine that has vanished holds it no longer than the server's probes take.
 _DISABLE_IDLE_TIMEOUTS = text(
     """
@@ -63,15 +63,15 @@ _INDEX_BUILDS = text(
 
 @contextmanager
 def migration_lock(engine: Engine, report: Report, max_wait: float) -> Iterator[None]:
-    """Be the only one who migrates this database while the block runs.
+    """Be the only migration of this database while the block runs.
 
     The lock is held by a transaction that does nothing else: locks of a session do not survive transaction pooling.
-    It is asked for again and again: a statement that waits for it would hold a snapshot, and the building of an index
+    It is tried again and again: a statement that waits for it would hold a snapshot, and the building of an index
     waits for all older snapshots, so that two migrations would wait for each other.
 
     Args:
         engine: it needs a connection beside those that the block takes.
-        report: told when another one has the turn.
+        report: called when another migration has the lock.
         max_wait: seconds to wait for it.
 
     Raises:
@@ -96,10 +96,10 @@ def retry_while_locked(work: Callable[[], None], engine: Engine, report: Report,
 
     Args:
         work: what was done of it stays done when it raises.
-        engine: to find out who is in the way.
-        report: told of each try that was given up.
+        engine: finds out which session is in the way.
+        report: called after each try that was given up.
         max_wait: seconds after which no new try is made.
-        pause: seconds between two tries, for whoever came behind the last one to get through.
+        pause: seconds between two tries, so that sessions behind the last one get through.
 
     Raises:
         PostgresUnavailable: Postgres cannot be reached, or a lock was in the way to the end.
@@ -113,13 +113,13 @@ def retry_while_locked(work: Callable[[], None], engine: Engine, report: Report,
             seen = f"oldest transaction in the way: {holder}"
             if time.monotonic() > deadline:
                 raise PostgresUnavailable(f"gave up after {max_wait:.0f} s; {seen}; {error}") from error
-            report(f"A lock was not to be had at once, and nobody is held up for it; {seen}. Trying again.")
+            report(f"A lock could not be taken at once, and no session waits behind it; {seen}. Trying again.")
         time.sleep(pause)
 
 
 @contextmanager
 def report_index_builds(engine: Engine, report: Report, interval: float) -> Iterator[None]:
-    """While the block runs, tell every so many seconds how far the building of an index is, and for whom it waits."""
+    """While the block runs, report every `interval` seconds how far an index build is, and which session blocks it."""
     done = threading.Event()
 
     def poll() -> None:
@@ -136,6 +136,6 @@ def report_index_builds(engine: Engine, report: Report, interval: float) -> Iter
         thread.join()
 
 
-def _query(engine: Engine, question: TextClause) -> Iterator[str]:
+def _query(engine: Engine, statement: TextClause) -> Iterator[str]:
     with suppress(PostgresUnavailable), database.transaction(engine, None) as connection:
-        yield from connection.execute(question).scalars().all()
+        yield from connection.execute(statement).scalars().all()

@@ -142,4 +142,4 @@ def test_one_who_may_not_move_numbers_is_told_so(postgres: Postgres, database_ur
             connection.execute(f"drop owned by {name}".encode())
             connection.execute(f"drop role {name}".encode())
     assert done.status == 2
-    assert "run this as the one who runs `migrate`" in done.err
+    assert "run this as the user that runs `migrate`" in done.err

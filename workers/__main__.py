@@ -22,7 +22,7 @@ REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
 
 def main(process: str) -> int:
-    """Run a process until it is asked to stop; its exit status."""
+    """Run a process until it has to stop; its exit status."""
     try:
         settings = config.load(REQUIRED_SETTINGS)
         log.configure(settings)

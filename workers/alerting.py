@@ -1,7 +1,9 @@
-"""Alerts in the clock process: a thread that watches and sends, whatever the schedule does.
+"""Alerts in the clock process: a thread that evaluates and sends, whatever the schedule does.
 
-Not a job: what people have to be told when Redis is gone, when workers are dead or hang on a vendor that does not
-answer, must not wait for Redis or a worker. docs/decisions/0019-alerts-in-the-clock.md says why.
+Not a job: an alert about an unavailable Redis, dead workers, or workers that hang on an upstream without a response,
+must not wait for Redis or a worker.
+
+Why: `docs/decisions/0019-alerts-in-the-clock.md`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
-# What is being sent when the process is asked to stop may end for so long; it has ten seconds in all.
+# Deliveries that run when the process has to stop get this long to end; the process has ten seconds in all.
 LAST_SECONDS = 5.0
 
 
@@ -51,7 +53,7 @@ class Alerting:
         self._thread = threading.Thread(target=self._run, name="alerting", daemon=True)
 
     def start(self) -> None:
-        """Watch and send until the process is asked to stop; a second start changes nothing."""
+        """Evaluate and send until the process has to stop; a second start changes nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
@@ -62,7 +64,7 @@ class Alerting:
         self._outbox_sender.close(LAST_SECONDS)
 
     def tick(self) -> None:
-        """One look and one round of sending; a Postgres that is gone is waited for."""
+        """One evaluation and one round of sending; an unavailable Postgres is waited for."""
         try:
             if not self._registered:
                 self._outbox_sender.register_receivers()
@@ -76,7 +78,7 @@ class Alerting:
         while not self._stop.is_set():
             try:
                 self.tick()
-            except Exception as error:  # noqa: BLE001 - nobody would be told that alerts have ended
-                # By its kind alone: the words of a statement that failed may hold people's data.
+            except Exception as error:  # noqa: BLE001 - without this thread no alert would be sent
+                # By its kind alone: the message of a failed statement may hold people's data.
                 log.error("alerting.failed", error=type(error).__name__)
             self._stop.wait(TICK_SECONDS)

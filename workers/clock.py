@@ -1,8 +1,8 @@
-"""The clock: looks at the schedule each second and asks for what is due. Any number may run; one acts.
+"""The clock: checks the schedule each second and queues the jobs that are due. Any number may run; one acts.
 
-Beside it, in a thread of its own, every clock watches for alerts (`workers.alerting`).
+Beside it, in a thread of its own, every clock evaluates alerts (`workers.alerting`).
 
-RQ's own cron is not used; docs/decisions/0009-a-clock-process.md says why.
+Why not RQ's own cron: `docs/decisions/0009-a-clock-process.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 1.0
 LEASE_KEY = "headshotpro:clock"
-# A tick takes this long at most while Postgres and Redis send responses; one that hangs longer is no sign of life.
+# A tick takes this long at most while Postgres and Redis respond; a clock that hangs longer counts as dead.
 ALIVE_SECONDS = 20.0
 # Another clock acts this long after the acting one was cut off.
 LEASE_SECONDS = 10.0
@@ -93,12 +93,12 @@ class Clock:
         return self._ticked_at is not None and monotonic() - self._ticked_at < ALIVE_SECONDS
 
     def tick(self) -> None:
-        """Ask for whatever is due, if this is the clock that acts; servers that are unavailable are waited for."""
+        """Queue the jobs that are due, if this is the clock that acts; unavailable servers are waited for."""
         self._ticked_at = monotonic()
         try:
             self._check_schema()
         except PostgresUnavailable as error:
-            # Drains are asked for all the same.
+            # Drains are queued all the same.
             log.warning("clock.waits", error=str(error))
         try:
             if not self._try_lease():
@@ -129,7 +129,7 @@ class Clock:
             self.schema_checked = True
 
     def _enqueue_due_jobs(self) -> None:
-        """One look at each line whose time has come; one that cannot be looked at does not hold up the others."""
+        """Check each line whose time has come; a check that fails does not delay the others."""
         for place, entry in enumerate(SCHEDULE):
             if monotonic() < self._next_check[place]:
                 continue

@@ -1,7 +1,8 @@
 """The dead man's switch: the clock that acts requests HEARTBEAT_URL once a minute while the mirror has no problem.
 
-Somebody outside, such as healthchecks.io, notices when the requests stop: also when this machine, Postgres or the clock
-itself is gone, of which no alert can be sent. The URL is a secret; it is never printed.
+A service outside, such as healthchecks.io, notices when the requests stop: also when this machine, Postgres or the
+clock itself is dead, about which no alert can be sent. The URL is a secret; it is never printed. It is no row of
+`processes`: those are sent by `service.heartbeat`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 60.0
-# How often the mirror is looked at until the next request is due, and after one that failed.
+# How often the mirror is checked until the next request is due, and after one that failed.
 CHECK_SECONDS = 5.0
-# The whole request, from the look-up of the name to the last byte of the response.
+# The whole request, from the resolution of the name to the last byte of the response.
 REQUEST_SECONDS = 5.0
 LARGEST_BODY = 1024 * 1024
 CLOSE_SECONDS = 1.0
@@ -39,7 +40,7 @@ class DeadMansSwitch:
         settings: of the process.
         acting: whether this clock acts.
         every: seconds between two requests.
-        check_interval: seconds between two looks.
+        check_interval: seconds between two checks.
     """
 
     def __init__(

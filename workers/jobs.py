@@ -1,4 +1,4 @@
-"""The jobs: RQ names them, each turns into one call of the application. Short slices, and an end for every wait.
+"""The jobs: RQ calls them by name, and each calls the application. Short slices, and an end for every wait.
 
 Why: `docs/decisions/0003-an-inbox-and-few-jobs.md`.
 """
@@ -17,13 +17,11 @@ from service.broker.counters import EVENT_TO_ROW, EVENTS
 from service.broker.jobs import Job
 from service.broker.lease import Lease
 from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable
-from service.mirror import batches
-from service.mirror import drain as draining
-from service.mirror.detail_sweep import sweep as read_details
+from service.mirror import batches, detail_sweep, retention
+from service.mirror import drain as mirror_drain
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
-from service.mirror.refetch import refetch as run_refetches
-from service.mirror.retention import RetentionLimits, apply_limits
+from service.mirror.refetch import refetch as refetch_due_models
 from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
@@ -45,12 +43,12 @@ DRAIN_SECONDS = 25.0
 LINGER_MS = 1000
 # Pulls and refetches of one worker take turns by slices of this length.
 SLICE_SECONDS = 5.0
-# A pull that is done at once is gone on with for so long, and none is begun after it.
+# `pull_now` goes on with its pull for this long at most, and begins no second one.
 LONGEST_PULL_SECONDS = 3600.0
-# While Postgres is gone a drain looks again after so long.
+# While Postgres is unavailable a drain tries again after this.
 STORAGE_PAUSE_SECONDS = 1.0
 
-# Who does a kind of work alone has it for so long: a slice, and the request that it ends with.
+# The process that holds the lease of a kind of work keeps it for this long: a slice and its last request.
 EXCLUSIVE_LEASE_SECONDS = 20.0
 
 # RQ calls jobs by name, without our dependencies: the one runtime of the process is kept here.
@@ -89,16 +87,16 @@ def drain() -> None:
 
 
 def drain_without_redis() -> None:
-    """Apply what the spool holds: while Redis is gone there are no jobs, but the mirror goes on living."""
+    """Apply what the spool holds: while Redis is unavailable there are no jobs, and the mirror still has to move."""
     runtime = current()
     while not runtime.stop.is_set() and _apply_spooled(runtime):
         pass
 
 
 def _apply_spooled(runtime: Runtime) -> bool:
-    """Apply a batch of the spool; whether there was one. Without Postgres there is none to be had."""
+    """Apply a batch of the spool; whether there was one. Without Postgres there is none."""
     try:
-        drained = draining.drain_spool(runtime.engine, runtime.tolerance)
+        drained = mirror_drain.drain_spool(runtime.engine, runtime.tolerance)
     except PostgresUnavailable as error:
         log.warning("spool.waits", error=str(error))
         return False
@@ -118,7 +116,7 @@ def _apply(runtime: Runtime, entries: list[InboxEntry], deadline: float) -> bool
     left, parts = False, deque([entries])
     while parts and not runtime.stop.is_set():
         try:
-            drained = draining.drain_batch(runtime.engine, runtime.inbox, parts[0], runtime.tolerance)
+            drained = mirror_drain.drain_batch(runtime.engine, runtime.inbox, parts[0], runtime.tolerance)
         except PostgresUnavailable as error:
             log.warning("drain.waits", error=str(error), entries=len(parts[0]))
             if monotonic() > deadline:
@@ -177,7 +175,7 @@ def _pull(job: Job, kind: str, interval: float) -> None:
 
 
 def _run_exclusively(job: Job, work: Callable[[Runtime], bool]) -> None:
-    """Do a slice of a kind of work, unless another process is at it: then that one finds what there is to do.
+    """Do a slice of a kind of work, unless another process does it: then that one finds all that is to do.
 
     Not for drains, which share events out among all workers, nor for pulls, whose lease is in Postgres.
 
@@ -206,19 +204,19 @@ def _run_exclusively(job: Job, work: Callable[[Runtime], bool]) -> None:
 
 @redact_job_errors
 def refetch() -> None:
-    """Ask the upstream what only a single GET can tell, for a slice."""
+    """Read the models whose refetch requests are due, for a slice."""
     _run_exclusively(Job.REFETCH, _refetch)
 
 
 def _refetch(runtime: Runtime) -> bool:
     _request_refetch_of_stale_models(runtime)
-    run_refetches(runtime.engine, runtime.client, SLICE_SECONDS)
+    refetch_due_models(runtime.engine, runtime.client, SLICE_SECONDS)
     with transaction(runtime.engine) as connection:
         return refetches.due(connection)
 
 
 def _request_refetch_of_stale_models(runtime: Runtime) -> None:
-    """Turn models with deliveries that came too late into questions."""
+    """Make refetch requests for models with deliveries that came too late."""
     noted = runtime.stale_models.waiting()
     if noted:
         now = datetime.now(UTC)
@@ -237,8 +235,8 @@ def sweep() -> None:
 
 
 def _sweep(runtime: Runtime) -> bool:
-    read_details(runtime.engine, runtime.client, SLICE_SECONDS)
-    # What is left is for the clock to ask for: it has the smallest share of the budget.
+    detail_sweep.sweep(runtime.engine, runtime.client, SLICE_SECONDS)
+    # The clock queues the rest: it has the smallest share of the budget.
     return False
 
 
@@ -256,15 +254,17 @@ def _count_missed(runtime: Runtime) -> bool:
 
 @redact_job_errors
 def apply_retention() -> None:
-    """Remove what piles up or is kept for a time only: dead consumers, personal data, events, history, old keys."""
+    """Remove what is older than its limit: dead consumers, personal data, events, history, old keys."""
     _run_exclusively(Job.APPLY_RETENTION, _apply_retention)
 
 
 def _apply_retention(runtime: Runtime) -> bool:
     settings = runtime.settings
-    keeping = RetentionLimits(settings.event_retention_days, settings.history_retention_days, settings.erase_after_days)
+    limits = retention.RetentionLimits(
+        settings.event_retention_days, settings.history_retention_days, settings.erase_after_days
+    )
     runtime.inbox.forget_dead_consumers()
     with transaction(runtime.engine) as connection:
         idempotency.delete_expired(connection)
         processes.delete_unseen(connection)
-    return not apply_limits(runtime.engine, keeping, SLICE_SECONDS)
+    return not retention.apply_limits(runtime.engine, limits, SLICE_SECONDS)

@@ -36,7 +36,7 @@ FORBIDDEN_FIELDS = (
     "rate_limit_key",
 )
 LONGEST_NAME_LOGGED = 200
-# A job of ours as RQ has it: function, no object, arguments, no named ones, the queue it says and the one it came from.
+# A job of `service.broker.jobs` as RQ has it: function, object, arguments, named ones, its queue, its worker's queue.
 ALLOWED_CALLS: list[tuple[Any, ...]] = [
     (job.function, None, [*job.arguments], {}, job.queue, job.queue) for job in MirrorJob
 ]
@@ -56,9 +56,9 @@ class RestrictedJob(Job):
     def restore(self, raw_data: Any) -> None:
         """Take over what Redis holds; a job that RQ cannot read is kept as one that is refused."""
         fields = {bytes(name).decode(errors="replace"): value for name, value in raw_data.items()}
-        asked = [name for name in FORBIDDEN_FIELDS if fields.get(name)]
-        if asked:
-            self.refusal = f"it names {', '.join(asked)}"
+        forbidden = [name for name in FORBIDDEN_FIELDS if fields.get(name)]
+        if forbidden:
+            self.refusal = f"it names {', '.join(forbidden)}"
         try:
             super().restore(raw_data)
         except Exception as error:  # noqa: BLE001 - each field is parsed, and each may hold anything
@@ -92,13 +92,13 @@ class RestrictedJob(Job):
         if self.refusal:
             return self.refusal
         try:
-            asked = (self.func_name, self.instance, list(self.args), self.kwargs, self.origin, queue)
+            call = (self.func_name, self.instance, list(self.args), self.kwargs, self.origin, queue)
         except (DeserializationError, TypeError) as error:
             return f"it cannot be read: {type(error).__name__}"
         times = (self.timeout, self.ttl, self.result_ttl, self.failure_ttl)
         if not all(time is None or 0 <= time <= LONGEST_SECONDS for time in times):
             return f"it names a time that is not within {LONGEST_SECONDS} s"
-        return "" if asked in ALLOWED_CALLS else "no job of ours has this function, these arguments and this queue"
+        return "" if call in ALLOWED_CALLS else "no job of ours has this function, these arguments and this queue"
 
     def function_name(self) -> str:
         """The name of its function, for the log."""

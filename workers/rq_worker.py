@@ -59,17 +59,17 @@ class Worker(SimpleWorker):
     log_result_lifespan = False
 
     def _install_signal_handlers(self) -> None:
-        """A signal that came before is ours alone: RQ would wait for a job, until somebody loses patience."""
+        """After an earlier signal, stop at once: RQ would first wait for a job."""
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]  # RQ types it not
         if self.runtime.stop.is_set():
             raise StopRequested
 
     def handle_warm_shutdown_request(self) -> None:
-        """On SIGTERM the running job is told, too: it ends between two batches or pages."""
+        """On SIGTERM stop the running job, too: it ends between two batches or pages."""
         self.runtime.stop.set()
 
     def set_shutdown_requested_date(self) -> None:
-        """RQ would write this to Redis from its signal handler, and fail the running job when Redis is gone."""
+        """RQ would write this to Redis from its signal handler, and fail the running job while Redis is unavailable."""
 
     def heartbeat(self, *args: Any, **kwargs: Any) -> None:
         """RQ calls this before and after each job, and each time that it begins to wait for one, also without Redis."""
@@ -136,16 +136,16 @@ class Worker(SimpleWorker):
 
 
 def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) -> None:
-    """Run jobs of one queue until the process is asked to stop.
+    """Run jobs of one queue until the process has to stop.
 
-    RQ's loop ends when Redis goes away during a job, or cannot be reached at its start: it begins again.
+    RQ's loop ends when Redis becomes unavailable during a job, or cannot be reached at its start: it begins again.
 
     Args:
         runtime: this process's.
         queue: RQ's name of it.
-        while_unavailable: what can be done while Redis is gone; called about each second.
+        while_unavailable: called about each second while Redis is unavailable.
     """
-    # RQ blocks on this connection, and sets its time-out itself.
+    # RQ blocks on this connection, and sets its timeout itself.
     client = connect_redis(runtime.settings.redis, timeout=None)
     while not runtime.stop.is_set():
         runtime.progress()
@@ -171,7 +171,7 @@ def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) ->
 
 
 def _install_stop_handlers(runtime: Runtime) -> None:
-    """Between two of RQ's loops the signals are ours."""
+    """Handle signals between two of RQ's loops."""
 
     def stop(_number: int, _frame: Any) -> None:
         runtime.stop.set()
@@ -191,7 +191,7 @@ def main(queue: str, pipe: int | None = None) -> None:
     jobs.install(runtime)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
-    # The supervisor that would end it may be gone.
+    # The supervisor that would end it may be dead.
     start_exit_watchdog(runtime.stop)
     work(runtime, queue, jobs.drain_without_redis if queue == DRAIN_QUEUE else _nothing)
 

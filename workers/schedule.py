@@ -19,9 +19,9 @@ class ScheduledJob(NamedTuple):
     """A line of the schedule.
 
     Attributes:
-        job: what is asked for.
-        every: seconds between two looks.
-        due: whether there is a reason to ask.
+        job: the job.
+        every: seconds between two checks.
+        due: whether the job is due.
     """
 
     job: Job

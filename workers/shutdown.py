@@ -1,6 +1,6 @@
-"""The end of a process that is stuck: SIGTERM ends each within ten seconds, also while a server of ours hangs.
+"""The end of a process that is stuck: SIGTERM ends each within ten seconds, also while Postgres or Redis hangs.
 
-A call into a server that neither answers nor refuses cannot be interrupted from inside. Nothing is lost by ending in
+A call of a server that neither responds nor refuses cannot be interrupted from inside. Nothing is lost by ending in
 the middle of it: what was not committed is done again, and what is done twice changes nothing.
 """
 
@@ -22,10 +22,10 @@ EXIT_TIMEOUT_SECONDS = 8.0
 
 
 def start_exit_watchdog(stop: threading.Event, before_exit: Callable[[], None] = lambda: None) -> None:
-    """End this process when it still runs some seconds after it was asked to stop.
+    """End this process when it still runs some seconds after `stop` was set.
 
     Args:
-        stop: set when the process is asked to stop.
+        stop: set when the process has to stop.
         before_exit: what has to be done then, without waiting for anything.
     """
     threading.Thread(target=_exit_after_timeout, args=(stop, before_exit), daemon=True).start()
@@ -36,5 +36,5 @@ def _exit_after_timeout(stop: threading.Event, before_exit: Callable[[], None]) 
     time.sleep(EXIT_TIMEOUT_SECONDS)
     log.warning("shutdown.forced")
     before_exit()
-    # Status 0: it ends because it was asked to.
+    # Status 0: it ends because of SIGTERM.
     os._exit(0)

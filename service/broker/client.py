@@ -28,7 +28,7 @@ def connect_redis(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     Args:
         url: of a Redis (`redis://…`, `rediss://…`), or of Sentinels that know it
             (`service.addresses.parse_sentinel_url`).
-        timeout: seconds within which its calls end; None: whoever calls sets it.
+        timeout: seconds within which its calls end; None: the caller sets it.
 
     Raises:
         SettingsError: redis-py does not understand the URL, or not one of its options.
@@ -46,7 +46,7 @@ def connect_redis(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
         client = (
             sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
         )
-        # redis-py looks at most options only when it connects: an odd one would fail each time, for ever.
+        # redis-py checks most options only when it connects: an odd one would fail each time, for ever.
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
     except (TypeError, ValueError, redis.exceptions.RedisError):

@@ -53,7 +53,7 @@ class Counters:
     """One process's share in the counts.
 
     Args:
-        client: a connection to Redis with short time-outs; it may be shared with others.
+        client: a connection to Redis with short timeouts; it may be shared with others.
     """
 
     def __init__(self, client: redis.Redis) -> None:

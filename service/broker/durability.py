@@ -1,4 +1,4 @@
-"""What Redis promises for an event that it takes: by its settings, and by the room that is left."""
+"""What Redis guarantees for an event that it takes, by its settings; and how much room is left."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import redis
 from service.broker.client import translate_redis_errors
 from service.broker.inbox import Inbox, InboxDepth
 
-# From this share of the limit, or of Redis' memory, people are told: long before nothing fits any more.
+# From this share of the limit, or of Redis' memory, there is a warning: long before it is full.
 EVENTS_WARNING = 0.1
 MEMORY_WARNING = 0.8
 
 
 class Durability(NamedTuple):
-    """What Redis' settings promise for an event that it has taken.
+    """What Redis' settings guarantee for an event that it has taken.
 
     Attributes:
-        summary: the promise, for people.
+        summary: the guarantee, for people.
         misconfigurations: what is wrong with the settings, each with what to do.
     """
 
@@ -27,7 +27,7 @@ class Durability(NamedTuple):
 
 
 def read_durability(client: Any) -> Durability:
-    """Read off Redis what it promises.
+    """Read the guarantee from Redis' settings.
 
     Raises:
         RedisUnavailable: Redis cannot be reached.
@@ -36,7 +36,7 @@ def read_durability(client: Any) -> Durability:
         try:
             given = {**client.config_get("append*"), **client.config_get("maxmemory-policy")}
         except redis.exceptions.ResponseError:
-            # Managed servers keep CONFIG to themselves; what they tell in INFO is less.
+            # Managed servers forbid CONFIG, and INFO contains less.
             client.ping()
             return Durability("durability unknown (CONFIG is not allowed)", ())
     texts = {_text(name): _text(value) for name, value in given.items()}
@@ -71,8 +71,8 @@ class InboxCapacity(NamedTuple):
 
     Attributes:
         depth: what waits in it.
-        limit: above so many, deliveries go to Postgres.
-        memory: share of Redis' `maxmemory` in use; None where it has none, or does not tell.
+        limit: from this number on, deliveries go to Postgres.
+        memory: share of Redis' `maxmemory` in use; None where it has none, or does not show it.
         replica: it is a copy of another, which alone takes writes.
     """
 
@@ -109,7 +109,7 @@ class InboxCapacity(NamedTuple):
 
 
 def capacity(client: Any, limit: int) -> InboxCapacity:
-    """Read off Redis how full it is.
+    """Read from Redis how full it is.
 
     Raises:
         RedisUnavailable: Redis cannot be reached.

@@ -1,7 +1,9 @@
 """The inbox: a Redis stream of deliveries between the endpoint and the drain.
 
-An entry leaves the stream only after the transaction that applied it has committed. What a dead worker had in hand
-is taken over by the next drain. The stream is never trimmed: what nobody has read would be lost.
+An entry leaves the stream only after the transaction that applied it has committed. The entries that
+a dead worker had read are taken over by the next drain. The stream is never trimmed: unread entries would be lost.
+
+While Redis cannot take a delivery, `service.web.delivery_store` puts it into Postgres (`service.storage.spool`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 STREAM = "headshotpro:inbox"
 GROUP = "drain"
 
-# Longer than a batch takes, so that nobody takes a batch over that is being applied; the merge would bear it.
+# Longer than a batch takes, so that no drain takes over a batch that is being applied; that would change nothing.
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
 
@@ -56,11 +58,11 @@ class Delivery(NamedTuple):
 
 
 class WakeFlag(NamedTuple):
-    """A key in Redis that says that somebody will read the stream.
+    """A key in Redis that is set while a drain will read the stream.
 
     Attributes:
         key: its name.
-        ttl_ms: how long it stands by itself.
+        ttl_ms: when it expires by itself.
     """
 
     key: str
@@ -115,7 +117,7 @@ class Inbox:
     """The stream, from both sides.
 
     Args:
-        client: a connection to Redis; not one that decodes answers.
+        client: a connection to Redis; not one that decodes responses.
         consumer: the name under which this process reads.
     """
 
@@ -128,10 +130,10 @@ class Inbox:
 
         Args:
             *deliveries: any number.
-            flag: raised after they are in, so that who takes it down and then reads finds them.
+            flag: raised after they are in, so that a drain that clears it and then reads finds them.
 
         Raises:
-            RedisUnavailable: Redis did not take all of them, or did not say so in time.
+            RedisUnavailable: Redis did not take all of them, or did not confirm it in time.
         """
         with translate_redis_errors(), self._client.pipeline(transaction=False) as pipeline:
             for delivery in deliveries:
@@ -139,16 +141,16 @@ class Inbox:
             pipeline.execute_command("XLEN", STREAM)
             if flag:
                 pipeline.execute_command("SET", flag.key, 1, "NX", "PX", flag.ttl_ms)
-            answers = pipeline.execute(raise_on_error=False)
-            taken, (length, *raised) = answers[: len(deliveries)], answers[len(deliveries) :]
-            for answer in (*taken, length):
-                if isinstance(answer, ReadOnlyError):
-                    # See `connect`: answers that are looked at here hang nothing up.
+            results = pipeline.execute(raise_on_error=False)
+            taken, (length, *raised) = results[: len(deliveries)], results[len(deliveries) :]
+            for result in (*taken, length):
+                if isinstance(result, ReadOnlyError):
+                    # See `connect_redis`: an error that is returned as a result closes no connection by itself.
                     self._client.connection_pool.disconnect(inuse_connections=False)
-                if isinstance(answer, Exception):
-                    raise answer
-        # A flag that Redis has no room for is as good as one that stands: the clock wakes a worker, too.
-        return PutResult(int(length), any(answer and not isinstance(answer, Exception) for answer in raised))
+                if isinstance(result, Exception):
+                    raise result
+        # Where Redis has no room for the flag, no worker is woken here: the clock does it.
+        return PutResult(int(length), any(result and not isinstance(result, Exception) for result in raised))
 
     def read(self, count: int, wait_ms: int) -> list[InboxEntry]:
         """The next entries for this consumer; those of dead consumers first.
@@ -189,7 +191,7 @@ class Inbox:
         return InboxDepth(int(length), max(0.0, seconds + microseconds / 1e6 - arrived))
 
     def forget_dead_consumers(self, unseen_ms: int = FORGET_CONSUMER_AFTER_MS) -> None:
-        """Remove consumers that have nothing in hand and were not seen for so long."""
+        """Remove consumers that have no entries in flight and were not seen for `unseen_ms`."""
         with translate_redis_errors():
             try:
                 consumers = self._client.xinfo_consumers(STREAM, GROUP)
@@ -207,11 +209,11 @@ class Inbox:
 
     def _next(self, count: int, wait_ms: int) -> list[InboxEntry]:
         # XREADGROUP takes 0 as "wait for ever"; None does not wait.
-        answer = self._client.xreadgroup(GROUP, self._consumer, {STREAM: ">"}, count=count, block=wait_ms or None)
-        if not answer:
+        response = self._client.xreadgroup(GROUP, self._consumer, {STREAM: ">"}, count=count, block=wait_ms or None)
+        if not response:
             return []
-        # RESP3 answers with a mapping, RESP2 with a list of pairs.
-        batches = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer]
+        # RESP3 has a mapping here, RESP2 a list of pairs.
+        batches = response.values() if isinstance(response, dict) else [entries for _, entries in response]
         pairs = [pair for batch in batches for pair in _unwrap(batch)]
         return [_entry(entry_id, fields) for entry_id, fields in pairs]
 
@@ -252,7 +254,7 @@ def _unwrap(batch: Any) -> list[tuple[bytes, Any]]:
 
 
 def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> InboxEntry:
-    """An entry of ours; one that somebody else wrote has an empty body, and ends as dead."""
+    """An entry of the stream; one that another program wrote has an empty body, and ends as dead."""
     event_id = fields.get(b"event_id")
     return InboxEntry(
         entry_id=entry_id.decode(),

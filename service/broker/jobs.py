@@ -1,8 +1,8 @@
-"""The only producer of RQ jobs: which there are, on which queue, and how one is asked for.
+"""The only producer of RQ jobs: the list of jobs, their queues, and how one is queued.
 
-Jobs are few and fat, and named by string: the application never imports its workers. One that is asked for again
-while it still waits is not queued twice. What keeps it from that is a flag with a short life of its own, never the
-state that RQ keeps: RQ's records of a worker that was killed may stand for many minutes.
+Jobs are few and large, and named by string: the application never imports its workers. A job that still waits is not
+queued twice. A flag that soon expires ensures that, never RQ's own state: its records of a worker that was killed may
+stay for many minutes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ WORK_QUEUE = "headshotpro-work"
 JOB_TIMEOUT_SECONDS = 180
 FAILURE_TTL_SECONDS = 3600
 
-# A job that a worker took and lost, because it was cut off or died before it began, is asked for again after this.
-# Redis hands jobs to clients that wait, also to one that is no longer there.
+# A job that a worker took and lost, because it was cut off or died before it began, is queued again after this.
+# Redis gives jobs to clients that wait, also to a client that is dead.
 WORK_FLAG_MS = 10_000
 
 # A queue longer than this has no worker: more jobs would only pile up.
@@ -36,12 +36,12 @@ MAX_QUEUED_JOBS = 20
 
 
 class Job(Enum):
-    """Every job: the function, its arguments, its queue, and for how many ms it is not asked for twice."""
+    """Every job: the function, its arguments, its queue, and for how many ms it is not queued twice."""
 
     DRAIN = ("workers.jobs.drain", (), DRAIN_QUEUE, 2_000)
     PULL_FULL = ("workers.jobs.pull", ("full",), WORK_QUEUE, WORK_FLAG_MS)
     PULL_HOT = ("workers.jobs.pull", ("hot",), WORK_QUEUE, WORK_FLAG_MS)
-    # Due whatever the interval says: a create that was not answered may have made a model.
+    # Due at any interval: a create without a response may have made a model.
     PULL_HOT_NOW = ("workers.jobs.pull_now", ("hot",), WORK_QUEUE, 2_000)
     REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, WORK_FLAG_MS)
     SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, WORK_FLAG_MS)
@@ -56,12 +56,12 @@ class Job(Enum):
 
     @property
     def flag(self) -> str:
-        """The key that says that this job waits already."""
+        """The key that is set while this job waits."""
         return f"headshotpro:waiting:{self.name.lower()}"
 
 
 class JobQueue:
-    """RQ's two queues, for those who ask for work."""
+    """RQ's two queues, for producers of jobs."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
@@ -78,7 +78,7 @@ class JobQueue:
         return raise_flag(self._client, job.flag, job.flag_ms) and self.enqueue_flagged(job)
 
     def enqueue_flagged(self, job: Job) -> bool:
-        """Queue a job whose flag the caller has just raised himself; see `enqueue`."""
+        """Queue a job whose flag the caller has just raised; see `enqueue`."""
         with translate_redis_errors():
             queue = rq_queue(self._client, job.queue)
             # One waiting drain is enough, whatever became of its flag: any worker that is free takes it.
@@ -95,15 +95,15 @@ class JobQueue:
             return True
 
     def clear_flag(self, job: Job) -> None:
-        """A job runs now: from here on, new work is a reason to ask for it again.
+        """A job runs now: from here on, new work queues it again.
 
-        A job calls this before it looks for work; in the other order, work that comes in between would wait.
+        A job calls this before it reads its work; in the other order, work that comes in between would wait.
         """
         clear_flag(self._client, job.flag)
 
 
 def rq_queue(client: redis.Redis, name: str, job_class: type[RqJob] | None = None) -> Queue:
-    """One of the two queues; jobs are JSON, so that nobody can smuggle a pickle into a worker.
+    """One of the two queues; jobs are JSON, so that no pickle gets into a worker.
 
     Args:
         client: of its Redis.

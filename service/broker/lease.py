@@ -1,7 +1,7 @@
 """A lease in Redis: of several processes that would do the same, one does it, and another when that one is dead.
 
-It is redis-py's lock, and expires by itself. It is no fence: a process that stood still may act a moment longer than it
-may, so what it guards bears to be done twice. What does not is checked in Postgres, in the transaction that writes
+It is redis-py's lock, and expires by itself. It is no fence: a process that was suspended may act after its lease
+ended, so the guarded work must be safe to do twice. Other work checks a lease in Postgres, in its own transaction
 (`service.storage.pull_checkpoints`).
 
 Why: `docs/decisions/0010-leases.md`.
@@ -26,8 +26,8 @@ class Lease:
 
     Args:
         client: a connection to the Redis that all processes share.
-        key: names what may be done by one alone.
-        holder: this process's name, by which people see who has it.
+        key: names the work that one process does alone.
+        holder: this process's name, which shows people who holds it.
         seconds: how long it lasts unless it is renewed.
     """
 

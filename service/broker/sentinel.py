@@ -1,4 +1,4 @@
-"""Redis behind Sentinels: a client that asks them who the primary is, each time it connects."""
+"""Redis behind Sentinels: a client that asks them for the primary, each time it connects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def client(group: SentinelGroup, connecting: Mapping[str, Any], options: Mapping
     """A client of the primary that a group of Sentinels knows; nothing is connected yet.
 
     Args:
-        group: who they are, and what they are asked for.
+        group: the Sentinels, and the name of the primary.
         connecting: redis-py's options for every connection, to Sentinels and to Redis.
         options: those for Redis alone.
     """

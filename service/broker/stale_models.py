@@ -1,4 +1,4 @@
-"""Models about which the upstream has to be asked: the web process notes them in Redis, a worker asks."""
+"""Refetch requests that wait in Redis: web adds models, a worker moves them into `refetch_requests`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTE_INTERVAL_MS = 60_000
 
 
 class StaleModels:
-    """Models about which a rightly signed delivery came too late to be believed: the upstream is asked instead.
+    """Models that a single GET has to read: their rightly signed delivery came too late, or Postgres was unavailable.
 
     Args:
         client: a connection to Redis.
@@ -27,17 +27,17 @@ class StaleModels:
         self._client: Any = client
 
     def note(self, model_id: str) -> None:
-        """Ask about a model, at most once a minute."""
+        """Add a model, at most once a minute."""
         if raise_flag(self._client, f"{STALE_MODELS}:{model_id}", NOTE_INTERVAL_MS):
             with translate_redis_errors():
                 self._client.sadd(STALE_MODELS, model_id)
 
     def waiting(self) -> list[str]:
-        """Those that were noted and not yet handed on."""
+        """The models that wait."""
         with translate_redis_errors():
             return sorted(member.decode() for member in self._client.smembers(STALE_MODELS))
 
     def remove(self, ids: Sequence[str]) -> None:
-        """The questions about these are in Postgres now."""
+        """Remove models whose refetch requests are in Postgres now."""
         with translate_redis_errors():
             self._client.srem(STALE_MODELS, *ids)

@@ -1,4 +1,4 @@
-"""The Flask application: the webhook door, health, and the API.
+"""The Flask application: the webhook endpoint, health, and the API.
 
 `service.web:create_app()` is the WSGI factory. It imports late: gevent has to patch the standard library before Flask
 and the clients of our servers are loaded (`start`).

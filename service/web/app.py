@@ -40,15 +40,15 @@ def build(settings: Settings | None = None) -> Flask:
     settings = settings or config.load(REQUIRED_SETTINGS)
     log.configure(settings)
     app = Flask("service.web")
-    # A method that nobody documents is a 405, also OPTIONS, which Flask would answer by itself; HEAD excepted.
+    # A method that is not documented is a 405, also OPTIONS, to which Flask would respond by itself; HEAD excepted.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # A path with two slashes is a 404: Werkzeug would redirect to the Host that the request names, over plain HTTP.
     app.url_map.merge_slashes = False
     client = connect_redis(settings.redis, timeout=DELIVERY_TIMEOUT_SECONDS)
-    # One that hangs keeps its connection until it answers: there are a few more than one for that.
+    # A Postgres that hangs keeps connections busy until it responds: the pool has a few for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DELIVERY_TIMEOUT_SECONDS)
-    waking = WakeFlag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
-    delivery_store = DeliveryStore(GroupCommit(Inbox(client), waking), engine, settings.inbox_limit)
+    wake_flag = WakeFlag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
+    delivery_store = DeliveryStore(GroupCommit(Inbox(client), wake_flag), engine, settings.inbox_limit)
     counters = Counters(client)
     webhooks = WebhookEndpoint(delivery_store, StaleModels(client), JobQueue(client), settings, counters)
     health = HealthEndpoint(client, engine, settings.inbox_limit, webhooks_open=bool(settings.webhook_secrets))

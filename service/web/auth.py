@@ -88,7 +88,7 @@ class ApiKeyAuth:
     A right key is always let in, however many wrong ones came from its address: behind a proxy all callers share one.
 
     Args:
-        keys: who may call.
+        keys: the keys that are let in.
         failed: counts wrong keys by address.
         counters: counts refusals for `/metrics`.
     """

@@ -1,6 +1,6 @@
 """Bodies of requests on their way in: each has a deadline, and together they take no more memory than the process has.
 
-gunicorn's master loads this module: see `worker`.
+gunicorn's master loads this module: see `gunicorn_worker`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BodyBudget:
         self._arriving.pop(connection, None)
 
     def release(self, connection: Connection) -> None:
-        """A request is answered, or its body thrown away."""
+        """A response was sent, or the body was dropped."""
         size = self._held.pop(connection, 0)
         self._left += size
         self._arriving.pop(connection, None)
@@ -120,7 +120,7 @@ class BodyReader:
             RequestTimeout: they do not come in time, or there is no memory for them.
             BadRequest: they are not what HTTP allows, or the client has disconnected.
         """
-        # Late, because gunicorn's master must not load it: see `worker`.
+        # Late, because gunicorn's master must not load it: see `gunicorn_worker`.
         from werkzeug.exceptions import BadRequest, RequestTimeout  # noqa: PLC0415
 
         try:

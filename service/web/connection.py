@@ -3,7 +3,7 @@
 gevent's `recv` and gunicorn's parser never yield while data is there: three clients that sent requests without
 pause kept every other one out. Here a client that need not be waited for gives way to the others first.
 
-gunicorn's master loads this module: see `worker`.
+gunicorn's master loads this module: see `gunicorn_worker`.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ MAX_HEADER_BYTES = 32 * 1024
 # Bytes that are read at a time.
 READ_BYTES = 16 * 1024
 
-# Processor time. A request is parsed and answered in less; one that has taken more lets the others go first.
+# Processor time. A request is parsed and handled in less; one that has taken more lets the others go first.
 TURN_CPU_SECONDS = 0.002
-# So many connections that need not be waited for go on at once, however many they are.
+# This many connections that need not be waited for go on at once, however many there are.
 TURNS_AT_ONCE = 2
-# A client that has sent more small pieces than this is looked at once a second: ten looks cost as much as a request.
+# A client that has sent more small pieces than this is read once a second: ten reads cost as much as a request.
 SMALL_READ_BYTES = 512
 MAX_SMALL_READS = 8
 SLOW_CLIENT_POLL_SECONDS = 1.0
-# A positive sleep lasts until the event loop has looked at all other connections; `sleep(0)` may end before that.
+# A positive sleep lasts until the event loop has served all other connections; `sleep(0)` may end before that.
 YIELD_SECONDS = 0.001
 
 # How long, and for how many bytes, a client may go on sending after our last word: closing a connection on which data
@@ -57,7 +57,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class TurnQueue:
     """The line of all connections of a process that need not be waited for: a few go on in a turn of the event loop.
 
-    gevent's semaphores let whoever comes at the right moment overtake those that wait.
+    gevent's semaphores let a connection that comes at the right moment overtake those that wait.
     """
 
     def __init__(self) -> None:

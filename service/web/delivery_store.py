@@ -1,4 +1,4 @@
-"""Where a delivery becomes safe: in the inbox; where Redis cannot take it, in Postgres' spool; else nowhere."""
+"""The delivery store: puts a delivery into the inbox or, while Redis cannot take it, into Postgres' spool."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# A delivery waits this long for Postgres at most, where Redis is gone.
+# A delivery waits this long for Postgres at most, while Redis is unavailable.
 SPOOL_TIMEOUT_SECONDS = 3.0
 
 
 class StoredDelivery(NamedTuple):
-    """A delivery is safe.
+    """A stored delivery.
 
     Attributes:
         location: `inbox` or `spool`.
@@ -39,11 +39,11 @@ class StoredDelivery(NamedTuple):
 
 
 class DeliveryStore:
-    """Keeps deliveries; a server that is down costs one request a second its time-out, not every one.
+    """Stores deliveries; a server that is down costs one request a second its timeout, not every one.
 
     Args:
         inbox: the stream.
-        engine: the mirror's Postgres, with a short time-out for connecting.
+        engine: the mirror's Postgres, with a short timeout for connecting.
         limit: how many events may wait in the stream; where there are more, the spool takes them, so that Redis'
             memory is never full.
     """
@@ -57,9 +57,9 @@ class DeliveryStore:
         self._postgres = CircuitBreaker(PostgresUnavailable, "Postgres")
 
     def store(self, delivery: Delivery) -> StoredDelivery:
-        """Keep a delivery; it is safe when this returns.
+        """Store a delivery; it is safe when this returns.
 
-        Where Redis was asked and did not answer, it may hold the delivery as well; its id makes it count once.
+        Where Redis did not respond, it may hold the delivery as well; by its id it counts once.
 
         Raises:
             Unavailable: neither server can take it now; it is to be sent again.
@@ -73,7 +73,7 @@ class DeliveryStore:
                 BackgroundCall(lambda: self._write(delivery)).result(SPOOL_TIMEOUT_SECONDS)
         except PostgresUnavailable as error:
             raise Unavailable(f"neither Redis nor Postgres can take it; {error}") from error
-        # Where Redis is gone there is nobody to wake: the clock does it when it is back.
+        # Without Redis no worker can be woken: the clock does it when Redis is back.
         return StoredDelivery("spool", wake=False)
 
     def _put(self, delivery: Delivery) -> PutResult:
@@ -82,7 +82,7 @@ class DeliveryStore:
         with self._redis.guard():
             put = self._inbox.put(delivery)
         if put.length >= self._limit:
-            # This one is in; the next ones go elsewhere, until one looks again.
+            # This one is in; the next ones go to Postgres for a moment, then one tries again.
             self._full_until = monotonic() + OPEN_SECONDS
         return put
 

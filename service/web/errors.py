@@ -83,7 +83,7 @@ def _mirror_error(error: MirrorError) -> Response:
 
 
 def _translate(error: MirrorError) -> ApiError:
-    """The refusal that an error which is not the vendor's own means for a caller."""
+    """The response to a caller for an error that is not the vendor's own."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, Throttled):
@@ -93,7 +93,7 @@ def _translate(error: MirrorError) -> ApiError:
         message = "The upstream did not respond in time: the mirror does not know yet what it did"
         return ApiError(504, "UPSTREAM_TIMEOUT", message)
     if isinstance(error, UpstreamError):
-        return ApiError(502, "UPSTREAM_ERROR", "The upstream cannot be reached, or sent a response that is none")
+        return ApiError(502, "UPSTREAM_ERROR", "The upstream cannot be reached, or its response could not be read")
     if isinstance(error, (Unavailable, SchemaOutdated)):
         message = "A server of the mirror's cannot be reached: try again"
         return ApiError(503, "UNAVAILABLE", message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

@@ -34,17 +34,17 @@ _LABEL_SAFE = re.compile(r"[A-Za-z_]{1,40}")
 
 
 def families(redis: RedisFigures | None, postgres: MetricsData | None) -> Iterator[Metric]:
-    """Every family that can be told.
+    """Every family whose source can be read.
 
     Args:
-        redis: None where it cannot be reached; what only it knows is left out then.
+        redis: None where it cannot be reached; its families are left out then.
         postgres: the same.
     """
     info = {"version": __version__, "python": platform.python_version()}
-    yield _gauge("build_info", "The code that answers", [(tuple(info.values()), 1)], *info)
+    yield _gauge("build_info", "The code that responds", [(tuple(info.values()), 1)], *info)
     up = {("redis",): redis is not None, ("postgres",): postgres is not None}
     yield _gauge(
-        "up", "Whether a server of ours answers; without it, what it knows is missing here", up.items(), "server"
+        "up", "1 while Postgres or Redis responds; without it, its figures are missing here", up.items(), "server"
     )
     if redis is not None:
         yield from _redis_families(redis)
@@ -59,7 +59,7 @@ class _CounterSpec(NamedTuple):
         name: without prefix and `_total`.
         help_text: its help.
         labels: their names.
-        known: values of a single label that are told as 0 before the first one: Prometheus misses what appears as 1.
+        known: values of a single label that are 0 before the first one: Prometheus misses a counter that begins with 1.
     """
 
     name: str
@@ -73,25 +73,23 @@ _RESULTS = ("applied", "stale", "ignored", "dead", "repeated")
 _COUNTERS = (
     _CounterSpec(
         counters.DELIVERIES,
-        "Deliveries at the endpoint, by answer (stale: rightly signed, too old)",
+        "Deliveries at the endpoint, by response (stale: rightly signed, too old)",
         ("answer",),
         _ANSWERS,
     ),
     _CounterSpec(counters.EVENTS, "Processed events, by result (repeated: processed before)", ("result",), _RESULTS),
     _CounterSpec(
         counters.UPSTREAM_REQUESTS,
-        "Requests to the vendor, by route and HTTP status (unreachable: no answer)",
+        "Requests to the vendor, by route and HTTP status (unreachable: no response)",
         ("route", "status"),
     ),
+    _CounterSpec(counters.BUDGET_WAITS, "How often a request found the budget spent, by its priority", ("priority",)),
     _CounterSpec(
-        counters.BUDGET_WAITS, "How often a request found the budget spent, by what it was for", ("priority",)
-    ),
-    _CounterSpec(
-        counters.BUDGET_WAIT_SECONDS, "Seconds that requests waited for the budget, by what for", ("priority",)
+        counters.BUDGET_WAIT_SECONDS, "Seconds that requests waited for the budget, by their priority", ("priority",)
     ),
     _CounterSpec(
         counters.REFUSED_KEYS,
-        "Calls of the API and /metrics without a key of ours (limited: past ten wrong ones a minute from an address)",
+        "Calls of the API and /metrics without a right key (limited: past ten wrong ones a minute from an address)",
         ("reason",),
         ("missing", "wrong", "limited"),
     ),
@@ -105,7 +103,9 @@ def _redis_families(redis: RedisFigures) -> Iterator[Metric]:
         yield _counter(counted.name, counted.help_text, values.items(), *counted.labels)
     yield _histogram(redis.counts, counters.EVENT_TO_ROW, "From the endpoint to the row, in seconds")
     yield _unlabelled_gauge("inbox_events", "Events in the inbox that are not applied yet", redis.capacity.depth.events)
-    yield _unlabelled_gauge("inbox_limit_events", "From so many on, deliveries go to Postgres", redis.capacity.limit)
+    yield _unlabelled_gauge(
+        "inbox_limit_events", "From this number on, deliveries go to Postgres", redis.capacity.limit
+    )
     if redis.capacity.memory is not None:
         yield _unlabelled_gauge("redis_memory_ratio", "Share of Redis' maxmemory that is in use", redis.capacity.memory)
     oldest = redis.capacity.depth.oldest_seconds or 0
@@ -129,7 +129,7 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
         "spool_oldest_seconds", "Age of the oldest of them; 0: none waits", now.oldest_spooled_seconds or 0
     )
     yield _unlabelled_gauge(
-        "refetch_requests_open", "Questions that only a GET answers, still to be asked", now.open_refetches
+        "refetch_requests_open", "Refetch requests whose GET is still to be sent", now.open_refetches
     )
     yield _unlabelled_gauge(
         "dead_events", "Events that could not be applied and wait for a person", postgres.dead_events
@@ -180,7 +180,7 @@ def _unlabelled_gauge(name: str, help_text: str, value: float) -> GaugeMetricFam
 
 
 def _histogram(counts: Mapping[tuple[str, ...], float], name: str, help_text: str) -> HistogramMetricFamily:
-    """A histogram out of the counts of its buckets, each of which holds what lies between two ends."""
+    """A histogram out of the counts of its buckets, each of which holds the values between two ends."""
     buckets: list[tuple[str, float]] = []
     for end in [*(f"{end:g}" for end in counters.BUCKETS), "+Inf"]:
         below = buckets[-1][1] if buckets else 0.0

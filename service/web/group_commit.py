@@ -1,7 +1,7 @@
 """Deliveries that wait for Redis at the same time go there together: one round trip, and one `fsync`, for all of them.
 
-A round trip for each would be most of what the endpoint does. So one is under way at a time; who comes meanwhile stands
-in line, and the first of the line then takes all others along. Where nobody else is there, a delivery waits for nobody.
+A round trip for each would be most of what the endpoint does. So one is under way at a time; deliveries that come
+meanwhile wait in a queue, and the first of it then takes all others along. A delivery that is alone does not wait.
 
 Why: `docs/decisions/0012-group-commit-to-redis.md`.
 """
@@ -20,7 +20,7 @@ from service.errors import RedisUnavailable
 if TYPE_CHECKING:
     from service.broker.inbox import Delivery, Inbox, WakeFlag
 
-# So many bytes go together at most: Redis has to take them within its time-out.
+# A group has this many bytes at most: Redis has to take them within its timeout.
 MAX_GROUP_BYTES = 1024 * 1024
 
 
@@ -40,7 +40,7 @@ class _PendingDelivery:
 
 
 class GroupCommit:
-    """The inbox in the hands of many requests at once.
+    """The inbox for many requests at once.
 
     Args:
         inbox: the stream.
@@ -50,7 +50,7 @@ class GroupCommit:
     def __init__(self, inbox: Inbox, flag: WakeFlag) -> None:
         self._inbox = inbox
         self._flag = flag
-        # Guards what follows; held for a moment only.
+        # Guards the attributes below; held for a moment only.
         self._lock = Lock()
         self._waiters: deque[_PendingDelivery] = deque()
         self._has_leader = False
@@ -59,10 +59,10 @@ class GroupCommit:
         """Take a delivery; it is safe when this returns.
 
         Returns:
-            As `Inbox.put`; of those that went together, one alone is told that the flag was raised.
+            As `Inbox.put`; of one group, only one delivery gets the news that the flag was raised.
 
         Raises:
-            RedisUnavailable: Redis did not take it, or did not say so in time.
+            RedisUnavailable: Redis did not take it, or did not confirm it in time.
         """
         pending = _PendingDelivery(delivery)
         with self._lock:
@@ -76,7 +76,7 @@ class GroupCommit:
         return PutResult(pending.outcome, flag_raised)
 
     def _lead(self) -> bool:
-        """Put those in line, then call them and the next one who leads: whether the flag was raised."""
+        """Put the next group, wake its requests and the next leader: whether the flag was raised."""
         group = self._take_group(MAX_GROUP_BYTES)
         outcome: int | RedisUnavailable = RedisUnavailable("this process was interrupted")
         flag_raised = False
@@ -84,10 +84,10 @@ class GroupCommit:
             outcome, flag_raised = self._inbox.put(*(one.delivery for one in group), flag=self._flag)
         except RedisUnavailable as error:
             outcome = error
-            # Those who came meanwhile waited for the same time-out: it is theirs, too.
+            # Deliveries that came meanwhile waited for the same timeout: the error is theirs, too.
             group += self._take_group()
         finally:
-            # Also where this was interrupted: nobody may wait for it in vain.
+            # Also where this was interrupted: no request may wait for it in vain.
             for one in group:
                 one.outcome = outcome
                 one.is_ready.set()
@@ -95,7 +95,7 @@ class GroupCommit:
         return flag_raised
 
     def _take_group(self, most_bytes: float = inf) -> list[_PendingDelivery]:
-        """Take those out of the line who go next."""
+        """Take the next group out of the queue."""
         group: list[_PendingDelivery] = []
         size = 0
         with self._lock:
@@ -105,7 +105,7 @@ class GroupCommit:
         return group
 
     def _pass_on_lead(self) -> None:
-        """Who is first in line now leads next; where there is nobody, who comes next."""
+        """Make the first delivery in the queue the next leader; where it is empty, the next one that comes."""
         with self._lock:
             self._has_leader = bool(self._waiters)
             if self._waiters:

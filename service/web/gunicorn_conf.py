@@ -1,7 +1,9 @@
 """gunicorn's settings; `headshot-mirror web` starts it with them (`service.web.start`).
 
-gevent workers, because the endpoint has to stand hundreds of slow clients without a proxy in front: of the servers that
-were measured (DESIGN.md), it is one of the two that served everybody else meanwhile, and it stops gracefully.
+gevent workers, because the endpoint has to bear hundreds of slow clients without a proxy in front: of the servers that
+were measured, it is one of the two that served all other clients meanwhile, and it stops gracefully.
+
+Why: `docs/decisions/0002-the-web-server.md`.
 """
 
 # gunicorn takes every public name of this module for a setting of its own, hence the underscores.
@@ -20,7 +22,7 @@ worker_connections = 1000
 # Workers that stop give their requests this long; the whole process has to stop within ten seconds.
 graceful_timeout = 7
 timeout = 60
-# Behind a proxy it has to be longer than the proxy's own, or a request may meet a connection that is just being closed.
+# Behind a proxy it has to be longer than the proxy's own, or a request may arrive on a connection that is closing.
 keepalive = _settings.keepalive_seconds
 backlog = 2048
 # A request line and headers need no more; what is larger is refused before it is kept.

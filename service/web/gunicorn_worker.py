@@ -36,15 +36,15 @@ REQUESTS_PER_CONNECTION = 1000
 # Connections that a process accepts in a turn of its event loop at most, and in a second where turns are long.
 MAX_ACCEPTS_PER_TURN = 32
 ACCEPTS_PER_SECOND = 50
-# Connections beyond the limit while those in whose place they come are being closed.
+# Connections beyond the limit, while the connections that they replace are being closed.
 SPARE_CONNECTIONS = 64
 # The kernel buffers this for a client that does not read; by default it would buffer up to 4 MB.
 SEND_BUFFER_BYTES = 128 * 1024
 
 # A worker that stops accepts for this long at most: a flood may keep the listen queue from ever being empty.
 ACCEPT_DRAIN_SECONDS = 1.0
-# So long a connection that is kept may bring one more request; then it is closed. A proxy that has one open uses it
-# often or hardly ever: the answer to that request ends it without a race between a request and the end.
+# For this long an idle connection may bring one last request; then it is closed. A proxy uses an open connection often
+# or hardly ever: the response to that request ends it without a race between a request and the end.
 LAST_REQUEST_TIMEOUT_SECONDS = 2.0
 # gunicorn's master kills what is left after `graceful_timeout`.
 KILL_MARGIN_SECONDS = 0.5
@@ -70,7 +70,7 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
         self.heartbeat: Any = None
 
     def run(self) -> None:
-        """Serve until asked to end; then part from everybody."""
+        """Serve until SIGTERM; then finish the requests in flight and close every connection."""
         _allow_many_files()
         servers = [self._serve(listener) for listener in self.sockets]
         while self.alive:
@@ -108,7 +108,7 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
         return nullcontext()
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request, whose body has its limits too.
+        """Handle one request, whose body has its limits too.
 
         Raises:
             StopIteration: it was the connection's last one.
@@ -126,7 +126,7 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
             raise StopIteration
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answer a request that is no HTTP in the form that every error of ours has; gunicorn's own is HTML."""
+        """Respond to a request that is no HTTP with an error in the vendor's form; gunicorn's own is HTML."""
         if not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
@@ -148,7 +148,7 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
     def _close_listeners(self, servers: list[StreamServer]) -> None:
         """Accept until the listen queues are empty, then close: the kernel resets whatever waits in a closed queue.
 
-        A connection that comes between the last look and the close is reset. Its client has to repeat its request.
+        A connection that comes between the last check and the close is reset. Its client has to repeat its request.
         """
         for server in servers:
             server.max_accept = MAX_ACCEPTS_PER_TURN
@@ -159,7 +159,7 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
             server.close()
 
     def _finish_in_flight(self, deadline: float) -> None:
-        """Let every request in hand be answered, the last one of each kept connection too."""
+        """Finish every request in flight, also the last one of each idle connection."""
         last_requests = monotonic() + LAST_REQUEST_TIMEOUT_SECONDS
         while self._connections and monotonic() < deadline:
             if monotonic() > last_requests:
@@ -192,8 +192,8 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
 def accepts_per_turn(lag_seconds: float) -> int:
     """How many connections a process may accept in one turn of its event loop, of which there are several.
 
-    With many at once, one process takes a whole burst while the others rest. With one, newcomers wait for a whole turn
-    each, which is long while hundreds of clients are served.
+    With many at once, one process takes a whole burst while the others rest. With one, new connections wait for a whole
+    turn each, which is long while hundreds of clients are served.
 
     Args:
         lag_seconds: how many seconds a turn takes too long.

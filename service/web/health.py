@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# A Postgres that hangs must not hang the question.
+# A Postgres that hangs must not hang the response.
 POSTGRES_TIMEOUT_SECONDS = 3.0
 
 
 class HealthEndpoint:
-    """The two questions of a load balancer.
+    """The two checks of a load balancer.
 
     Args:
         client: the inbox's Redis.
@@ -40,13 +40,13 @@ class HealthEndpoint:
         self._webhooks_open = webhooks_open
 
     def livez(self) -> Response:
-        """The process answers."""
+        """200 while the process responds."""
         return Response("ok\n", mimetype="text/plain")
 
     def readyz(self) -> Response:
-        """200 while one of the servers can take a delivery, else 503; a line for each says how it is.
+        """200 while one of the servers can take a delivery, else 503; with one line for each.
 
-        Anybody may read it, so it holds no address, role or user of a server; the log has the reasons. It judges
+        Any client may read it, so it holds no address, role or user of a server; the log has the reasons. It judges
         servers alone: a process without a secret still serves the API, so a load balancer must not take it out.
         """
         postgres_takes, postgres_lines = self._postgres()
@@ -59,7 +59,7 @@ class HealthEndpoint:
         return Response("\n".join(lines) + "\n", 200 if redis_takes or postgres_takes else 503, mimetype="text/plain")
 
     def _redis(self) -> tuple[bool, str]:
-        """Whether it takes an event, and what its settings promise for one."""
+        """Whether it takes an event, and what its settings guarantee for one."""
         try:
             summary = durability.read_durability(self._client).summary
             capacity = durability.capacity(self._client, self._inbox_limit)

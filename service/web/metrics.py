@@ -1,6 +1,6 @@
-"""`GET /metrics`: asks Redis and Postgres at each scrape, so that it is right whichever web process is asked.
+"""`GET /metrics`: reads Redis and Postgres at each scrape, so that any web process can be scraped.
 
-A server that is gone or hangs costs its own part of the answer and three seconds, never the answer.
+A server that is unavailable or hangs costs its own part of the response and three seconds, never the response.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class MetricsEndpoint(Collector):
         return Response(encode(self._registry), content_type=content_type)
 
     def describe(self) -> list[Metric]:
-        """Nothing, so that registering asks no server."""
+        """Nothing, so that registering calls no server."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Ask both servers at the same time."""
+        """Read both servers at the same time."""
         postgres, redis = BackgroundCall(self._read_postgres), BackgroundCall(self._read_redis)
         return families(_result_or_none(redis), _result_or_none(postgres))
 
@@ -85,9 +85,9 @@ class MetricsEndpoint(Collector):
             return figures(connection)
 
 
-def _result_or_none(question: BackgroundCall[T]) -> T | None:
-    """What a server tells; None where it is gone, hangs, or has a schema that is too old."""
+def _result_or_none(call: BackgroundCall[T]) -> T | None:
+    """The result of a server; None where it is unavailable, hangs, or has a schema that is too old."""
     try:
-        return question.result(SCRAPE_TIMEOUT_SECONDS)
+        return call.result(SCRAPE_TIMEOUT_SECONDS)
     except (Unavailable, SchemaOutdated):
         return None

@@ -37,7 +37,7 @@ class GunicornApplication(Application):  # type: ignore[misc]  # gunicorn has no
 
 
 def prepare(settings: Settings) -> GunicornApplication:
-    """Import the application, and check what only the clients of our servers can of the settings.
+    """Import the application, and check the settings that only the clients of Postgres and Redis can check.
 
     Raises:
         SettingsError: a URL of a server, or one of its options, is malformed, or Redis is a cluster.

@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
-# The vendor's own next try comes after five minutes; a client of ours may come sooner.
+# The vendor's own next try comes after five minutes; other clients may try sooner.
 RETRY_AFTER_SECONDS = 30
-# About the model of a delivery that is older, the upstream is not asked: every pull has read it since.
+# The model of a delivery that is older needs no GET: every pull has read it since.
 STALE_NOTE_MAX_AGE_SECONDS = 24 * 3600
 
 
 class WebhookEndpoint:
-    """Where deliveries come in.
+    """The endpoint of deliveries.
 
     Args:
-        delivery_store: keeps them; a 202 is sent only after that.
-        stale_models: notes models whose deliveries came too late.
+        delivery_store: stores them; a 202 is sent only after that.
+        stale_models: keeps models whose deliveries came too late, for a GET.
         queue: wakes a worker.
         settings: the secrets and the tolerance.
         counters: counts responses.
@@ -93,7 +93,7 @@ class WebhookEndpoint:
             raise _unavailable("the webhook endpoint is closed: HEADSHOTPRO_WEBHOOK_SECRET is missing")
         now = time.time()
         check_body_headers(request, MAX_BODY_BYTES)
-        # A stale timestamp is no reason: a late delivery that is rightly signed is told from a forged one.
+        # A stale timestamp is refused later: a late delivery that is rightly signed differs from a forged one.
         signature, timestamp = request.headers.get(SIGNATURE_HEADER), request.headers.get(TIMESTAMP_HEADER)
         if not has_valid_signature_format(signature, timestamp):
             raise _signature_rejected("forged")
@@ -102,12 +102,12 @@ class WebhookEndpoint:
         envelope = decode_envelope(body)
         event_id = event_id_of(envelope, signed_at, body)
         arrived = datetime.fromtimestamp(now, UTC)
-        # The id is that of the body as it was received, and so has to travel with what is left of it.
+        # The id is that of the body as it was received, and so is stored beside the body without its links.
         delivery = Delivery.arrived(without_login_links(body), signed_at, arrived, event_id)
         try:
             stored = self._delivery_store.store(delivery)
         except Unavailable as error:
-            raise _unavailable("the event cannot be kept now: send it again") from error
+            raise _unavailable("the event cannot be stored now: send it again") from error
         if stored.wake:
             self._wake()
         self._counters.add(DELIVERIES, "accepted")
@@ -134,9 +134,9 @@ class WebhookEndpoint:
         return int(timestamp)
 
     def _note_stale(self, body: bytes) -> None:
-        """A rightly signed delivery that is too old is not believed, but the upstream is asked about its model.
+        """A rightly signed delivery that is too old is not believed, but a GET reads its model.
 
-        The vendor may sign retries with the time of the first try; what they tell must not be lost.
+        The vendor may sign retries with the time of the first try; their news must not be lost.
         """
         try:
             model_id = decode_envelope(body).model_id
@@ -146,7 +146,7 @@ class WebhookEndpoint:
             log.info("stale_delivery.not_stored", reason=str(error))
 
     def _wake(self) -> None:
-        """The event is safe already: where waking fails, the clock wakes a worker a second later."""
+        """The event is safe already: where that fails, the clock wakes a worker a second later."""
         try:
             self._queue.enqueue_flagged(Job.DRAIN)
         except RedisUnavailable as error:

@@ -142,7 +142,7 @@ def test_while_no_web_process_is_there_the_vendor_is_told_to_come_again(
     assert (answer.status, answer.headers["Retry-After"]) == (503, "30")
     assert answer.json() == {
         "code": "UNAVAILABLE",
-        "error": "the event cannot be kept now: send it again",
+        "error": "the event cannot be stored now: send it again",
         "success": False,
     }
 

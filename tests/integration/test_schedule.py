@@ -15,7 +15,7 @@ from service.mirror.pull_slice import FULL, HOT
 from service.runtime import Runtime
 from tests.support.processes import eventually
 from tests.support.system import NOWHERE, System, event_body, new_id
-from workers.clock import LEASE_KEY, LEASE_MS, Clock
+from workers.clock import LEASE_KEY, LEASE_SECONDS, Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,9 @@ def process(database_url: str, redis_url: str) -> Iterator[Process]:
 
 def asked(runtime: Runtime) -> set[str]:
     """What a clock that starts now asks for; afterwards it is as if a worker had begun all of it."""
-    Clock(runtime).tick()
+    clock = Clock(runtime)
+    clock.tick()
+    clock.release()
     names: set[str] = set()
     for name in (DRAIN_QUEUE, WORK_QUEUE):
         queue = rq_queue(runtime.redis, name)
@@ -162,7 +164,7 @@ def test_another_clock_takes_over_when_the_acting_one_is_killed(
         killed.process.kill()
         killed.process.wait()
         # Its lease ends within 30 s; the test does not wait for that.
-        assert 0 < redis.pttl(LEASE_KEY) <= LEASE_MS < 30_000
+        assert 0 < redis.pttl(LEASE_KEY) <= LEASE_SECONDS * 1000 < 30_000
         redis.pexpire(LEASE_KEY, 100)
         assert eventually(lambda: f":{other.process.pid}:" in holder(), 30), other.said
         assert other.stop() == 0

@@ -1,1 +1,1 @@
-"""The vendor's API over HTTP, answered from the mirror, with its description and a page for people."""
+"""The vendor's API over HTTP, served from the mirror, with its description and a page for people."""

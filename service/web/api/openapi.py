@@ -35,12 +35,12 @@ REFERENCE = "#/components/schemas/{name}"
 
 INTRODUCTION = (
     "The vendor's own four calls, answered from the mirror: reads spend none of its requests. Every parameter, body, "
-    "error and shape is the vendor's; what is more than that is ignored by its clients."
+    "error and shape is the vendor's; its clients ignore everything beyond that."
 )
 
 # Status to what it means, as the vendor's pages have them and as ours does.
 STATUS_DESCRIPTIONS = {
-    304: "Nothing has changed since the answer with this ETag",
+    304: "Nothing has changed since the response with this ETag",
     400: "INVALID_REQUEST, and on writes whatever else the upstream refuses with a 400",
     401: "UNAUTHORIZED: no bearer key of MIRROR_API_KEYS",
     402: "INSUFFICIENT_CREDITS",
@@ -64,7 +64,7 @@ class OpenApiEndpoint:
     """The document, made once, and the page."""
 
     def blueprint(self) -> Blueprint:
-        """`/api/openapi.json` and `/api/docs`: they tell no secret, so they ask for no key."""
+        """`/api/openapi.json` and `/api/docs`: they contain no secret, so they need no key."""
         routes = Blueprint("description", __name__, template_folder="templates")
         routes.get("/api/openapi.json")(self.openapi)
         routes.get("/api/docs")(self.page)
@@ -110,7 +110,7 @@ def _list() -> dict[str, Any]:
         "operationId": "listModels",
         "summary": "List models",
         "description": "Newest first. With `updatedSince`: the feed of changes, each model as it is now.",
-        "parameters": [*_parameters(ListQuery), _header("If-None-Match", "The ETag of an earlier answer.")],
+        "parameters": [*_parameters(ListQuery), _header("If-None-Match", "The ETag of an earlier response.")],
         "responses": _responses(
             (ModelListBody, ModelFeedBody),
             (304, 400, 401, 403, 410, 429, 503),
@@ -128,7 +128,7 @@ def _create() -> dict[str, Any]:
     return {
         "operationId": "createModel",
         "summary": "Create a model (whitelabel only)",
-        "description": "Goes through to the upstream; its answer is in the mirror when it arrives.",
+        "description": "Is sent to the upstream; the mirror has merged its response when it arrives.",
         "parameters": [idempotency_key],
         "requestBody": {"required": True, "content": _content(CreateModelBody)},
         "responses": _responses((CreatedBody,), (400, 402, 404, 409, 413, 415, 422, *UPSTREAM_STATUSES)),
@@ -148,7 +148,7 @@ def _delete() -> dict[str, Any]:
     return {
         "operationId": "deleteModel",
         "summary": "Delete a model for good",
-        "description": "Goes through to the upstream; the mirror has a tombstone when the answer arrives.",
+        "description": "Is sent to the upstream; the mirror has a tombstone when the response arrives.",
         "parameters": [_model_id()],
         "responses": _responses((DeletedBody,), (400, 404, *UPSTREAM_STATUSES)),
     }
@@ -183,14 +183,14 @@ def _responses(
     shapes: Sequence[type[ApiSchema]], errors: Iterable[int], headers: Iterable[str] = ()
 ) -> dict[str, dict[str, Any]]:
     shown = {name: {"schema": {"type": "string"}} for name in headers}
-    answers: dict[str, dict[str, Any]] = {
+    responses: dict[str, dict[str, Any]] = {
         "200": {"description": shapes[0].__doc__ or "", "content": _content(*shapes), "headers": shown}
     }
     for status in sorted(set(errors)):
-        answers[str(status)] = {"description": STATUS_DESCRIPTIONS[status]}
+        responses[str(status)] = {"description": STATUS_DESCRIPTIONS[status]}
         if status != 304:
-            answers[str(status)]["content"] = _content(ErrorBody)
-    return answers
+            responses[str(status)]["content"] = _content(ErrorBody)
+    return responses
 
 
 def _content(*shapes: type[ApiSchema]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The API put together: which key may call what, and which view takes the call.
+"""The routes of the API: the keys that may call them, and the views that handle them.
 
 Why: `docs/decisions/0022-the-api-from-the-mirror.md`.
 """
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 PREFIX = "/api/v2/organization/models"
 
-# One process serves the endpoint too, on the same thread. So few reads are in hand at a time; the others wait in line,
-# where they cost nothing, and are sent away after a moment.
+# One process serves the endpoint too, on the same thread. So few reads run at a time; the others wait in a
+# queue, where they cost nothing, and are refused after a moment.
 READ_CONNECTIONS = 2
 POOL_TIMEOUT_SECONDS = 2.0
 REDIS_TIMEOUT_SECONDS = 2.0
@@ -47,7 +47,7 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
     Args:
         settings: of this process.
         auth: lets requests in by their keys.
-        client: Redis, for what web processes must know of each other.
+        client: Redis, for state that web processes share.
     """
     url = settings.postgres_url
     reader = MirrorReader(read_only_engine(url, connections=READ_CONNECTIONS, pool_timeout=POOL_TIMEOUT_SECONDS))
@@ -87,6 +87,6 @@ def _authorize(auth: ApiKeyAuth) -> None:
 
 
 def _forbid_caching(response: Response) -> Response:
-    """Answers hold people's addresses, some a login link: none may be kept by others, or shown without asking us."""
+    """Responses hold people's addresses, some a login link: no cache may keep them, or show them without a check."""
     response.headers["Cache-Control"] = "private, no-cache" if "ETag" in response.headers else "no-store"
     return response

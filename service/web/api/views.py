@@ -52,7 +52,7 @@ class ModelViews:
 
     Args:
         reader: reads from the mirror.
-        writer: what goes to the upstream; None where this process has no key of the upstream's.
+        writer: sends requests to the upstream; None where this process has no API key.
         fresh_reads: keeps fresh reads of one model apart.
     """
 
@@ -147,7 +147,7 @@ class ModelViews:
 
 
 def _require_id(model_id: str) -> None:
-    """Refuse what no model can have for an id, before a server is asked about it.
+    """Refuse what no model can have for an id, before a server is called for it.
 
     Raises:
         ApiError: 404, as the vendor has it for any id that it does not know.
@@ -157,7 +157,7 @@ def _require_id(model_id: str) -> None:
 
 
 def _caller_digest() -> str:
-    """Digest of the caller's API key, which was let in: it tells callers apart without keeping their keys."""
+    """Digest of the caller's API key, which was let in: it distinguishes callers without keeping their keys."""
     _, _, token = request.headers["Authorization"].partition(" ")
     return hashlib.sha256(token.strip().encode("latin-1", "replace")).hexdigest()
 
@@ -178,7 +178,7 @@ def _json(document: Any) -> Response:
 
 
 def _relayed(relayed: RelayedResponse) -> Response:
-    """The upstream's own answer."""
+    """The upstream's own response."""
     response = Response(relayed.body, relayed.status, content_type=JSON_CONTENT_TYPE)
     if relayed.replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -197,7 +197,7 @@ def _not_modified(tag: str) -> Response:
 
 
 def _set_age_header(response: Response, rows: list[Mapping[str, Any]]) -> None:
-    """`Age` (RFC 9111): seconds since the least recently observed model of the answer was last observed."""
+    """`Age` (RFC 9111): seconds since the least recently observed model of the response was last observed."""
     seen = [row["seen_at"] for row in rows if row["seen_at"] is not None]
     if seen:
         age = datetime.fromtimestamp(time.time(), UTC) - min(seen)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
 import sys
 import threading
 import traceback
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service import redaction
+from service import __version__, redaction
 from service.errors import MirrorError
 from service.plain_text import escape_controls
 
@@ -91,6 +93,13 @@ def configure(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=lambda *_: _StderrLines(),
         cache_logger_on_first_use=True,
+    )
+
+
+def log_start(process: str) -> None:
+    """Log which version of a process starts, and where, once its settings are known to be right."""
+    structlog.get_logger(__name__).info(
+        f"{process}.starts", version=__version__, host=socket.gethostname(), pid=os.getpid()
     )
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from typing import TYPE_CHECKING
 
-import structlog
-
-from service import __version__, config, log
+from service import config, log
 from service.broker.client import require_usable_redis
 from service.errors import SchemaOutdated, SettingsError
 
@@ -27,9 +23,6 @@ def main(process: str) -> int:
         settings = config.load(REQUIRED_SETTINGS)
         log.configure(settings)
         log.log_crashes_without_messages()
-        structlog.get_logger(__name__).info(
-            f"{process}.starts", version=__version__, host=socket.gethostname(), pid=os.getpid()
-        )
         require_usable_redis(settings.redis)
         _entry(process)(settings)
     except SettingsError as error:

@@ -16,6 +16,7 @@ import structlog
 from service.broker.lease import Lease
 from service.errors import PostgresUnavailable, RedisUnavailable, Unavailable
 from service.heartbeat import CLOCK, Heartbeat
+from service.log import log_start
 from service.runtime import Runtime
 from service.storage.migrations import revision
 from workers.alerting import Alerting
@@ -45,6 +46,7 @@ def run(settings: Settings) -> None:
     """
     runtime = Runtime.build(settings)
     alerting = Alerting(runtime)
+    log_start(CLOCK)
 
     def request_stop(_number: int, _frame: Any) -> None:
         runtime.stop.set()

@@ -15,6 +15,7 @@ import structlog
 from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE
 from service.errors import PostgresUnavailable
 from service.heartbeat import WORKER, Heartbeat
+from service.log import log_start
 from service.parent_death import die_with_parent
 from service.process_identity import new_process_name
 from service.storage import database
@@ -170,6 +171,8 @@ def run(settings: Settings, limits: SilenceLimits | None = None) -> None:
     signal.signal(signal.SIGINT, request_stop)
     supervisor = Supervisor(settings, limits or SilenceLimits())
     heartbeat = Heartbeat(settings.postgres_url, WORKER, new_process_name(), supervisor.alive)
+    # Every setting is checked by now: a wrong one ends the process with one line.
+    log_start(WORKER)
     start_exit_watchdog(stop, supervisor.kill)
     heartbeat.start()
     try:

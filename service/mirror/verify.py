@@ -44,7 +44,8 @@ LISTED = columns_of(Source.LIST)
 BATCH_SIZE = 500
 # Models that are read by their own GETs, by default.
 DEFAULT_LIMIT = 100
-# GETs that are sent at once, and seconds that they take at least: half of the vendor's usual limit is left to others.
+# GETs of a second check that are sent at once, and seconds that they take at least: half of the vendor's usual limit is
+# left to others. Without a second check only the request budget bounds them: `--details` asks for one GET a model.
 GET_BURST = 20
 GET_BURST_SECONDS = 8.0
 # Longer than an event takes to its row, and a refetch request to its GET.
@@ -157,7 +158,6 @@ class Verifier:
             elif differences := list(_compare(row, shown)):
                 found[model_id] = differences
             elif details and row["status"] != DELETED:
-                self._pace()
                 if differences := self._recheck(model_id):
                     found[model_id] = differences
                 self._progress("details of models", total - len(listed), total)

@@ -21,7 +21,7 @@ import redis
 
 from service.broker.jobs import Job, JobQueue
 from service.config import environment
-from service.local.servers import Valkey
+from service.local.servers import Valkey, free_port
 from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
 from tests.support.system import WEBHOOK_PATH, System, event_body, model_row, new_id, procfile, rows, signed
@@ -212,7 +212,8 @@ def test_a_wrong_setting_ends_a_process_with_one_line_that_names_it(
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_schema_that_is_too_old_ends_a_process(folder: Path, role: str, empty_database_url: str) -> None:
-    done = run(role, folder, DATABASE_URL=empty_database_url)
+    # web listens for a moment before it knows the schema.
+    done = run(role, folder, DATABASE_URL=empty_database_url, PORT=str(free_port()))
     assert done.returncode == 1
     start, line = done.stderr.splitlines()
     assert json.loads(start)["event"] == f"{role}.starts"

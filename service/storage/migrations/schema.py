@@ -85,14 +85,7 @@ def migrate(
                 if found is None:
                     create_all(connection, later)
             if found in revisions(later)[:-1]:
-                with report_index_builds(engine, report, interval=REPORT_LOCK_TIMEOUTS * limits.lock):
-                    retry_while_locked(
-                        lambda: _upgrade(engine, limits, later),
-                        engine,
-                        report,
-                        max_wait,
-                        pause=PAUSE_LOCK_TIMEOUTS * limits.lock,
-                    )
+                _upgrade_beside_others(engine, report, limits, max_wait, later)
             elif found not in (None, newest(later)):
                 # Newer code was here, and its release was rolled back: there is nothing to do.
                 return found
@@ -102,6 +95,15 @@ def migrate(
         return newest(later)
     finally:
         engine.dispose()
+
+
+def _upgrade_beside_others(
+    engine: Engine, report: Callable[[str], None], limits: MigrationLimits, max_wait: float, later: tuple[Path, ...]
+) -> None:
+    """Upgrade while older code serves: wait for locks in short tries, and report what is waited for."""
+    with report_index_builds(engine, report, interval=REPORT_LOCK_TIMEOUTS * limits.lock):
+        pause = PAUSE_LOCK_TIMEOUTS * limits.lock
+        retry_while_locked(lambda: _upgrade(engine, limits, later), engine, report, max_wait, pause=pause)
 
 
 def _engine(url: str, limits: MigrationLimits) -> Engine:

@@ -182,6 +182,10 @@ FIELDS = (
 )  # fmt: skip
 
 
+# Erasure removes these.
+PERSONAL_COLUMNS = tuple(field.column for field in FIELDS if field.personal)
+
+
 def fields_of(source: Source) -> tuple[Field, ...]:
     """The fields that a source sends."""
     return tuple(field for field in FIELDS if source in field.group.sources)

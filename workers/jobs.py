@@ -26,7 +26,6 @@ from service.storage import idempotency, missed_webhooks, processes, pull_checkp
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
-from workers.schedule import WEBHOOK_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -248,7 +247,7 @@ def count_missed() -> None:
 
 def _count_missed(runtime: Runtime) -> bool:
     with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
-        missed_webhooks.count(connection, WEBHOOK_GRACE_SECONDS)
+        missed_webhooks.count(connection)
     return False
 
 

@@ -70,15 +70,12 @@ def _details(runtime: Runtime) -> bool:
 
 def _unchecked_pulls(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
-        return missed_webhooks.any_unchecked(connection, WEBHOOK_GRACE_SECONDS)
+        return missed_webhooks.any_unchecked(connection)
 
 
 def _always(_runtime: Runtime) -> bool:
     return True
 
-
-# A webhook that is this late is counted as missed.
-WEBHOOK_GRACE_SECONDS = 300.0
 
 SCHEDULE = (
     # A wake-up that was lost costs a second or two.

@@ -401,9 +401,7 @@ def _refetch_requests() -> None:
         "refetch_requests",
         _text("model_id", "The model to be read by a single GET", primary_key=True),
         _time("after", "The GET must be sent after this upstream time; null: any GET will do"),
-        _text(
-            "reason", "Why it was first requested, such as profile, details, dispute or stale_delivery", nullable=False
-        ),
+        _text("reason", "Why first: profile, dispute, dead_event, stale_delivery, left_hot or missing", nullable=False),
         _time("due_at", "Our time from which it may be sent", nullable=False),
         _time("missing_at", "Upstream time of a 404 that a full pull has yet to confirm"),
         sa.Column(

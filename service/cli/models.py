@@ -113,7 +113,7 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
 @yes_option
 def erase(model_id: str, *, yes: bool) -> None:
     """Erase the personal data of a deleted model now: its name, address, gender, events and old values, for ever."""
-    from service.mirror.retention import erase_now, require_deleted
+    from service.mirror.erasure import erase_now, require_deleted
 
     engine = open_engine()
     row = require_deleted(engine, model_id)

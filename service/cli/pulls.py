@@ -53,19 +53,19 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
     A pull that is held because the API key belongs to another organization needs --adopt-organization with the uid of
     that one: the database is then the mirror of that organization, and nothing but a backup undoes it.
     """
-    from service.mirror import deletions
+    from service.mirror import held_pulls
     from service.storage import pulls as storage
     from service.storage.database import transaction
 
     runtime = open_runtime()
     stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
-    row = deletions.require_held(runtime.engine, pull_id)
+    row = held_pulls.require_held(runtime.engine, pull_id)
     if row["pages"] == 0:
         _switch_organization(runtime, pull_id, adopted, yes=yes)
         return
     if adopted is not None:
         raise click.UsageError(f"pull {pull_id} is held for its suspects: release it without --adopt-organization")
-    tombstoned = deletions.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
+    tombstoned = held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
     say(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
     with transaction(runtime.engine) as connection:
         released = storage.one(connection, pull_id)
@@ -78,10 +78,10 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
 def reject(pull_id: int) -> None:
     """Refuse a held pull: it has failed, and no pull decides its suspects for a day."""
     from service import log
-    from service.mirror import deletions
+    from service.mirror import held_pulls
 
     log.configure(load_settings())
-    deletions.reject(open_engine(), pull_id)
+    held_pulls.reject(open_engine(), pull_id)
     say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 
 
@@ -92,7 +92,7 @@ def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *,
         SettingsError: no organization was named, or another one.
         MirrorError: another full pull is running.
     """
-    from service.mirror.deletions import reopen
+    from service.mirror.held_pulls import reopen
     from service.storage import organization, status_report
     from service.storage.database import transaction
     from service.storage.organization import MirroredOrganization

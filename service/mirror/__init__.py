@@ -2,5 +2,6 @@
 
 Pure: `merge`, `observe`, `webhooks` (parses an event), `walk`, `codec`, `batches`, `error_scope`.
 Writing: `apply` (a batch), `single` (a GET), `pages` (of a pull).
-Work: `drain`, `pull`, `deletions`, `refetch`, `profiles`, `detail_sweep`, `replay`, `verify`, `erasure`, `retention`.
+Work: `drain`, `replay`; `pull`, `deletions`, `held_pulls`; `refetch`, `profiles`, `detail_sweep`; `verify`; `erasure`,
+`retention`.
 """

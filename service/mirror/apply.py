@@ -14,9 +14,8 @@ import msgspec
 
 from service.mirror.codec import decode, encode
 from service.mirror.merge import KnownState, merge, visible
-from service.model_fields import DELETED
+from service.model_fields import DELETED, PERSONAL_COLUMNS
 from service.storage import history, models, refetches
-from service.storage.erasure import PERSONAL_COLUMNS
 from service.storage.refetches import RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
@@ -114,7 +113,16 @@ class _Batch:
         row["erased_at"] = old and old["erased_at"]
         self.rows[model_id] = self.written[model_id] = row
         self._count(model_id, old, status)
-        self.changes.append(_change_row(sourced, old, status, changed, observed_at))
+        self.changes.append(
+            history.change_row(
+                model_id,
+                changed,
+                sourced.source,
+                observed_at,
+                event_id=sourced.event_id,
+                pull_id=sourced.pull_id,
+            )
+        )
 
     def _count(self, model_id: str, old: Mapping[str, Any] | None, status: str | None) -> None:
         if old is None:
@@ -207,28 +215,3 @@ def _changed(old: Mapping[str, Any] | None, row: Mapping[str, Any]) -> dict[str,
         return {name: [old[name], value] for name, value in row.items() if old[name] != value}
     # A first row names the status even where it is not known: so the history shows where it begins.
     return {name: [None, value] for name, value in row.items() if value is not None or name == "status"}
-
-
-def _change_row(
-    sourced: SourcedObservation,
-    old: Mapping[str, Any] | None,
-    status: str | None,
-    changed: Mapping[str, list[Any]],
-    observed_at: datetime,
-) -> dict[str, Any]:
-    """A row of `model_changes`; statuses are null where the status did not change."""
-    return {
-        "model_id": sourced.observation.model_id,
-        "from_status": old["status"] if old and "status" in changed else None,
-        "to_status": status if "status" in changed else None,
-        "changed": {name: [_to_json(before), _to_json(after)] for name, (before, after) in changed.items()},
-        "source": sourced.source,
-        "event_id": sourced.event_id,
-        "pull_id": sourced.pull_id,
-        "observed_at": observed_at,
-    }
-
-
-def _to_json(value: Any) -> Any:
-    """A column's value as JSON; times as ISO 8601 in UTC, whatever zone the connection shows them in."""
-    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value

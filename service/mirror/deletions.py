@@ -10,29 +10,28 @@ Why: `docs/decisions/0007-deletion-by-evidence.md`.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from service.errors import MirrorError, ModelNotFound, UpstreamError, UpstreamFailed
+from service.errors import ModelNotFound, UpstreamError, UpstreamFailed
 from service.mirror.apply import SourcedObservation, apply
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.observe import from_absence
-from service.mirror.pull_state import PullState
 from service.mirror.single import merge_single
-from service.storage import models, organization, pulls, refetches, suspects
+from service.storage import models, refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority
 from service.upstream.payloads import created_at_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
     from service.mirror.apply import BatchResult
     from service.mirror.merge import Observation
+    from service.mirror.pull_state import PullState
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import DetailedModel
     from service.upstream.responses import UpstreamResponse
@@ -43,8 +42,6 @@ log = structlog.get_logger(__name__)
 ID_RESOLUTION = timedelta(seconds=1)
 # Nothing was created further ahead of the response than two clocks may differ.
 MAX_FUTURE = timedelta(minutes=5)
-BATCH_SIZE = 50
-REJECTED_FOR_SECONDS = 86_400.0
 
 
 def proves_deletion(model_id: str, created_at: datetime | None, sent_at: datetime, received_at: datetime) -> bool:
@@ -107,43 +104,6 @@ def settle(connection: Connection, check: SuspectCheck, pull_id: int) -> BatchRe
     return applied
 
 
-def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], pull_id: int) -> int:
-    """A person released a held pull: decide each of its suspects by a single GET, then the pull is complete.
-
-    Safe to be interrupted and done again: what was decided stays decided. A suspect whose GET fails three times is left
-    to the next full pull.
-
-    Returns:
-        How many became tombstones.
-
-    Raises:
-        MirrorError: there is no such held pull.
-        UpstreamError: the upstream is unavailable; the rest stays held.
-    """
-    require_held(engine, pull_id)
-    state, tombstoned, sent = PullState(), 0, counted()
-    while True:
-        with transaction(engine) as connection:
-            some = suspects.held(connection, pull_id, state.checked, BATCH_SIZE)
-        for model_id in some or state.to_check_again:
-            suspect = check_or_record_failure(engine, client, state, model_id, None)
-            if suspect is None:
-                continue
-            with transaction(engine) as connection:
-                applied = settle(connection, suspect, pull_id)
-                before, sent = sent, counted()
-                found = len(applied.tombstoned)
-                pulls.add(connection, pull_id, requests=sent - before, tombstoned=found, changed=len(applied.changed))
-            tombstoned += found
-        if not some and not state.to_check_again:
-            break
-    with transaction(engine) as connection:
-        suspects.release(connection, pull_id)
-        pulls.close_held(connection, pull_id, "complete", postponed=state.postponed)
-    log.info("pull.released", pull_id=pull_id, tombstoned=tombstoned, postponed=len(state.postponed))
-    return tombstoned
-
-
 def check_or_record_failure(
     engine: Engine, client: UpstreamClient, state: PullState, model_id: str, max_wait: float | None
 ) -> SuspectCheck | None:
@@ -165,49 +125,3 @@ def check_or_record_failure(
         return None
     state.decided(model_id)
     return suspect
-
-
-def reject(engine: Engine, pull_id: int) -> None:
-    """A person rejected a held pull: it has failed, and no pull decides its suspects for a day.
-
-    Raises:
-        MirrorError: there is no such held pull.
-    """
-    require_held(engine, pull_id)
-    with transaction(engine) as connection:
-        suspects.exempt_for(connection, pull_id, REJECTED_FOR_SECONDS)
-        pulls.close_held(connection, pull_id, "failed", "rejected by a person")
-    log.info("pull.rejected", pull_id=pull_id)
-
-
-def reopen(engine: Engine, pull_id: int, uid: str, name: str | None) -> bool:
-    """A person accepted the key's organization: the pull that was held for it begins anew.
-
-    Args:
-        engine: the mirror's Postgres.
-        pull_id: the held pull.
-        uid: the organization that is the mirrored one from now on.
-        name: its name, where the vendor gives one.
-
-    Returns:
-        False while another full pull is running: then it has to be tried again.
-    """
-    with transaction(engine) as connection:
-        if not pulls.reopen(connection, pull_id):
-            return False
-        organization.accept(connection, uid, name)
-    return True
-
-
-def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:
-    """The row of a held pull.
-
-    Raises:
-        MirrorError: there is no such held pull.
-    """
-    with transaction(engine) as connection:
-        row = pulls.one(connection, pull_id)
-    if row is None or row["status"] != "held":
-        state = f"is {row['status']}" if row else "does not exist"
-        raise MirrorError(f"pull {pull_id} {state}, not held; `headshot-mirror pulls list` shows those that are")
-    return row

@@ -14,11 +14,13 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from service.errors import MirrorError
+from service.model_fields import DELETED, PERSONAL_COLUMNS
 from service.storage import erasure, history, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Engine
 
@@ -58,6 +60,34 @@ def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | No
     return len(erased)
 
 
+def erase_now(engine: Engine, model_id: str) -> bool:
+    """Erase the personal data of one tombstone.
+
+    Returns:
+        False where it was erased before.
+
+    Raises:
+        MirrorError: there is no such model, or it is alive.
+    """
+    require_deleted(engine, model_id)
+    return bool(erase(engine, [model_id]))
+
+
+def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:
+    """The row of a model that may be erased.
+
+    Raises:
+        MirrorError: there is no such model, or it is alive.
+    """
+    with transaction(engine) as connection:
+        row = models.read(connection, [model_id]).get(model_id)
+        if row is None:
+            raise MirrorError(f"the mirror has never seen a model {model_id}")
+        if row["status"] != DELETED:
+            raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
+    return row
+
+
 def unfinished_ids() -> list[str]:
     """The tombstones of a search that stopped at its deadline; none where none did."""
     return [model_id for tombstones in _unfinished_searches for model_id in sorted(tombstones)]
@@ -80,14 +110,5 @@ def _erase_in_events(
 
 def _change_row(row: dict[str, Any], now: datetime) -> dict[str, Any]:
     """The change that records an erasure: it names the columns, without their values."""
-    erased = {name: [None, None] for name in erasure.PERSONAL_COLUMNS if row[name] is not None}
-    return {
-        "model_id": row["id"],
-        "from_status": None,
-        "to_status": None,
-        "changed": {**erased, "erased_at": [None, now.isoformat()]},
-        "source": "erase",
-        "event_id": None,
-        "pull_id": None,
-        "observed_at": now,
-    }
+    erased = {name: (None, None) for name in PERSONAL_COLUMNS if row[name] is not None}
+    return history.change_row(row["id"], {**erased, "erased_at": (None, now)}, "erase", now)

@@ -112,15 +112,8 @@ def _new_model_row(model_id: str, listed: _ListedModelOnPage | None) -> dict[str
 
 def _first_change(row: dict[str, Any], pull_id: int) -> dict[str, Any]:
     """The first change of a model, out of its first row."""
-    changed = {name: (None, _to_json(row[name])) for name in pages.PAGE_COLUMNS if row[name] is not None}
-    return {
-        "model_id": row["id"],
-        "to_status": row["status"],
-        "changed": changed,
-        "source": "pull",
-        "pull_id": pull_id,
-        "observed_at": row["at"],
-    }
+    changed = {name: (None, row[name]) for name in pages.PAGE_COLUMNS if row[name] is not None}
+    return history.change_row(row["id"], changed, "pull", row["at"], pull_id=pull_id)
 
 
 def _shown(fetched_pages: Sequence[FetchedPage], listed_models: Collection[_ListedModelOnPage]) -> pages.ShownModels:
@@ -147,8 +140,3 @@ def _apply(
 
 def _until(read: FetchedPage) -> datetime | None:
     return read.received_at if read.received_at > read.page.sent_at else None
-
-
-def _to_json(value: Any) -> Any:
-    """A field as the history holds it."""
-    return value.isoformat() if isinstance(value, datetime) else value

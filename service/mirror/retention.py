@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from service.errors import MirrorError
 from service.mirror.erasure import erase, unfinished_ids
-from service.model_fields import DELETED
-from service.storage import erasure, models, retention
+from service.storage import erasure, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from sqlalchemy import Engine
 
@@ -53,34 +51,6 @@ def apply_limits(engine: Engine, limits: RetentionLimits, seconds: float) -> boo
     """
     deadline = monotonic() + seconds
     return all(_until_done(engine, name, step, deadline) for name, step in _steps(limits, deadline).items())
-
-
-def erase_now(engine: Engine, model_id: str) -> bool:
-    """Erase the personal data of one tombstone.
-
-    Returns:
-        False where it was erased before.
-
-    Raises:
-        MirrorError: there is no such model, or it is alive.
-    """
-    require_deleted(engine, model_id)
-    return bool(erase(engine, [model_id]))
-
-
-def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:
-    """The row of a model that may be erased.
-
-    Raises:
-        MirrorError: there is no such model, or it is alive.
-    """
-    with transaction(engine) as connection:
-        row = models.read(connection, [model_id]).get(model_id)
-        if row is None:
-            raise MirrorError(f"the mirror has never seen a model {model_id}")
-        if row["status"] != DELETED:
-            raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
-    return row
 
 
 def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engine], int | None]]:

@@ -25,10 +25,9 @@ from service.mirror.walk import (
     next_walk,
     proves_complete,
 )
-from service.model_fields import DELETED, Source, columns_of
+from service.model_fields import DELETED, PERSONAL_COLUMNS, Source, columns_of
 from service.storage import models
 from service.storage.database import transaction
-from service.storage.erasure import PERSONAL_COLUMNS
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from sqlalchemy import text
 
-from service.model_fields import DELETED, FIELDS, Kind, Personal, Source, fields_of
+from service.model_fields import DELETED, FIELDS, PERSONAL_COLUMNS, Kind, Personal, Source, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# What identifies a person. Ids, times and statuses stay: dashboards count them.
-PERSONAL_COLUMNS = tuple(field.column for field in FIELDS if field.personal)
+# Erasure removes every personal column. Ids, times and statuses stay: dashboards count them.
 _NAME_COLUMNS = tuple(field.column for field in FIELDS if field.personal is Personal.NAME)
 # Fields of a webhook's object whose texts are the vendor's.
 _VENDOR_WORDS = tuple(
@@ -109,9 +108,9 @@ def erase_payloads(
     until = connection.execute(_SLICE, {"above": above, "count": count}).scalar()
     if until is None:
         return None
-    searched = [(*name, part) for name in personal_values for part in name.search_texts]
-    kinds, values, search_texts = (list(column) for column in zip(*searched, strict=True))
-    found = {"above": above, "until": until, "kinds": kinds, "values": values, "parts": search_texts}
+    searched = [(*value, part) for value in personal_values for part in value.search_texts]
+    kinds, values, parts = (list(column) for column in zip(*searched, strict=True))
+    found = {"above": above, "until": until, "kinds": kinds, "values": values, "parts": parts}
     connection.execute(_ERASE_PAYLOADS, found)
     return str(until)
 
@@ -165,9 +164,9 @@ _ERASE_PAYLOADS = text(
 
 def erase_idempotency_keys(connection: Connection, personal_values: Sequence[PersonalValue]) -> None:
     """Remove the keys by which these models were created, and those that hold an address; one in use is left alone."""
-    addresses = [name.value for name in personal_values if name.kind == "email"]
+    addresses = [one.value for one in personal_values if one.kind == "email"]
     values = {
-        "ids": [name.value for name in personal_values if name.kind == "id"],
+        "ids": [one.value for one in personal_values if one.kind == "id"],
         "addresses": sorted({form for value in addresses for form in (value, quote(value), quote(value, safe=""))}),
     }
     connection.execute(_ERASE_KEYS, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -10,7 +11,6 @@ from service.storage import json_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -41,6 +41,43 @@ _APPEND = text(
 )
 
 
+def change_row(
+    model_id: str,
+    changed: Mapping[str, Sequence[Any]],
+    source: str,
+    observed_at: datetime,
+    *,
+    event_id: str | None = None,
+    pull_id: int | None = None,
+) -> dict[str, Any]:
+    """A row of `model_changes`, for `append`.
+
+    Args:
+        model_id: the model.
+        changed: each column that changed, to [old, new].
+        source: `webhook`, `pull`, `refetch`, `api` or `erase`.
+        observed_at: upstream time of the observation.
+        event_id: the event that contained it.
+        pull_id: the pull that found it.
+    """
+    from_status, to_status = changed.get("status", (None, None))
+    return {
+        "model_id": model_id,
+        "from_status": from_status,
+        "to_status": to_status,
+        "changed": {name: [_to_json(before), _to_json(after)] for name, (before, after) in changed.items()},
+        "source": source,
+        "event_id": event_id,
+        "pull_id": pull_id,
+        "observed_at": observed_at,
+    }
+
+
+def _to_json(value: Any) -> Any:
+    """A column's value as JSON; times as ISO 8601 in UTC, whatever zone the connection shows them in."""
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+
+
 def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Write changes in the order given, as the last statements of their transaction.
 
@@ -48,7 +85,7 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
 
     Args:
         connection: the transaction in which the models themselves are written.
-        changes: a mapping with the table's own columns for each; `changed` maps a column to [old, new].
+        changes: rows that `change_row` made.
         now: our time of the write.
     """
     if not changes:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+# A webhook that is this late is counted as missed.
+GRACE_SECONDS = 300.0
+
 # A webhook announces a pull's finding where it was received no later than five minutes after, and is of a time
 # after the model's status before (else it announced that one) and up to the finding (else it announces a later one; ten
 # seconds are for clocks that differ). One without a time has come shortly before the finding, or after it.
@@ -40,21 +43,21 @@ _COUNT = text(
 )
 
 
-def count(connection: Connection, grace: float) -> int:
-    """Count, for pulls that ended at least `grace` seconds ago, the changes whose webhook has still not come.
+def count(connection: Connection) -> int:
+    """Count, for pulls that ended at least `GRACE_SECONDS` ago, the changes whose webhook has still not come.
 
     Pulls before the first complete one find the past, and count none.
 
     Returns:
         How many pulls were checked.
     """
-    return connection.execute(_COUNT, {"grace": grace}).rowcount
+    return connection.execute(_COUNT, {"grace": GRACE_SECONDS}).rowcount
 
 
-def any_unchecked(connection: Connection, grace: float) -> bool:
+def any_unchecked(connection: Connection) -> bool:
     """Whether any pull waits to have its missed webhooks counted."""
     statement = text(
         "SELECT EXISTS (SELECT FROM headshotpro.pulls WHERE webhooks_checked_at IS NULL "
         "AND finished_at < now() - make_interval(secs => :grace))"
     )
-    return bool(connection.execute(statement, {"grace": grace}).scalar())
+    return bool(connection.execute(statement, {"grace": GRACE_SECONDS}).scalar())

@@ -9,8 +9,8 @@ import pytest
 
 from service.broker.inbox import Delivery
 from service.mirror.drain import drain_batch
-from service.mirror.erasure import erase
-from service.mirror.retention import RetentionLimits, apply_limits, erase_now
+from service.mirror.erasure import erase, erase_now
+from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import erasure
 from tests.integration.test_retention import FOREVER, dead_and_gone, everything
 from tests.support.drainer import T0, TOLERANCE, minutes

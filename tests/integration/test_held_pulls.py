@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.errors import MirrorError, Stopping
-from service.mirror import deletions
+from service.mirror import held_pulls
 from tests.support.cli import Cli
 from tests.support.mirror import LIST, SINGLE
 
@@ -65,7 +65,7 @@ def test_release_decides_each_suspect_by_a_get_and_completes_the_pull(mirror: St
 def test_the_evidence_of_a_released_pull_is_in_the_history(mirror: StartMirror) -> None:
     here = mirror(models=0)
     pull, suspects = held(here)
-    deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+    held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
     for model_id in suspects:
         row, change = here.model(model_id), here.changes(model_id)[-1]
         evidence = {"source": "pull", "pull_id": pull["id"], "from_status": "active", "to_status": "deleted"}
@@ -85,12 +85,12 @@ def test_a_release_that_was_interrupted_goes_on_where_it_was(mirror: StartMirror
         return here.runtime.requests_sent()
 
     with pytest.raises(Stopping):
-        deletions.release(engine, client, counted, pull["id"])
+        held_pulls.release(engine, client, counted, pull["id"])
     # The first look came before the first suspect.
     assert statuses(here, suspects) == {"deleted": 7, "active": 8}
     assert row_of(here, pull)["status"] == "held"
     here.forget_requests()
-    assert deletions.release(engine, client, here.runtime.requests_sent, pull["id"]) == 8
+    assert held_pulls.release(engine, client, here.runtime.requests_sent, pull["id"]) == 8
     assert here.request_counts(SINGLE) == {404: 8}
     assert statuses(here, suspects) == {"deleted": VANISHED}
     row = row_of(here, pull)
@@ -124,7 +124,7 @@ def test_a_suspect_that_shows_itself_again_lives_on_whatever_is_decided(mirror: 
         here.change(model_id, vanished=False, status="active", deletedAt=None)
     here.advance_vendor_clock()
     assert here.pull()["status"] == "complete"
-    assert deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"]) == 0
+    assert held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"]) == 0
     assert here.differences() == []
 
 
@@ -136,7 +136,7 @@ def test_others_that_vanish_while_a_pull_is_held_are_held_on_their_own(mirror: S
     second = here.pull()
     assert second["status"] == "held"
     assert "20 of 60" in second["error"]
-    release = deletions.release
+    release = held_pulls.release
     assert release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, second["id"]) == 20
     assert release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, first["id"]) == VANISHED
     assert here.differences() == []
@@ -250,7 +250,7 @@ def test_a_pull_held_for_its_organization_and_rejected_keeps_the_mirrored_one(mi
     here.pull()
     here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
     pull = here.pull()
-    deletions.reject(here.runtime.engine, pull["id"])
+    held_pulls.reject(here.runtime.engine, pull["id"])
     here.forget_requests()
     assert here.pull()["status"] == "held"
     assert here.request_counts(LIST).total() == 0
@@ -273,4 +273,4 @@ def test_only_a_held_pull_can_be_decided(mirror: StartMirror, folder: Path) -> N
         assert done.status == 1, done
         assert words in done.err
     with pytest.raises(MirrorError, match="is complete, not held"):
-        deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+        held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])

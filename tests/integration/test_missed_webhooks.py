@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.broker.inbox import Delivery
-from service.mirror import deletions
+from service.mirror import held_pulls
 from service.mirror.pull_slice import HOT
 from tests.support.cli import Cli
 from tests.support.mirror import SINGLE
@@ -187,6 +187,6 @@ def test_the_deletions_of_a_pull_that_was_held_are_counted_after_its_release(mir
     assert pull["status"] == "held"
     advance_time(here, 6)
     assert missed(here, pull) == 0
-    deletions.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+    held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
     advance_time(here, 6)
     assert missed(here, pull) == 12

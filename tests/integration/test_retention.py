@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from service.mirror.apply import SourcedObservation, apply
+from service.mirror.erasure import erase_now
 from service.mirror.merge import Observation
 from service.mirror.replay import replay
-from service.mirror.retention import RetentionLimits, apply_limits, erase_now
+from service.mirror.retention import RetentionLimits, apply_limits
 from service.mirror.verify import Verifier
 from service.storage.database import transaction
 from service.storage.events import EventFilter

@@ -75,7 +75,7 @@ class Steps:
 
     def take(self) -> None:
         """Every source in turn; of two moments in one second the greater value counts, so values grow."""
-        from service.mirror.retention import erase_now
+        from service.mirror.erasure import erase_now
 
         assert self.mirror.pull()["status"] == "complete"
         self.see("first pull", self.first)

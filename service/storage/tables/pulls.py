@@ -117,7 +117,7 @@ refetch_requests = Table(
     text_column("model_id", "The model to be read by a single GET", primary_key=True),
     time_column("after", "The GET must be sent after this upstream time; null: any GET will do"),
     text_column(
-        "reason", "Why it was first requested, such as profile, details, dispute or stale_delivery", nullable=False
+        "reason", "Why first: profile, dispute, dead_event, stale_delivery, left_hot or missing", nullable=False
     ),
     time_column("due_at", "Our time from which it may be sent", nullable=False),
     time_column("missing_at", "Upstream time of a 404 that a full pull has yet to confirm"),

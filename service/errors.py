@@ -1,4 +1,4 @@
-"""Every error of ours, as one tree.
+"""The errors of this project, as one tree.
 
 MirrorError
 ├── SettingsError            a setting is missing or malformed (exit 2)

@@ -272,7 +272,7 @@ def _request_failed(error: Exception, *, may_have_arrived: bool) -> RequestFaile
 
 
 def _connection_reason(error: Exception) -> str:
-    """Why there is no connection, in the system's words where it gave some: urllib3's name its own objects."""
+    """Why there is no connection, in the system's message where it has one: urllib3's name its own objects."""
     cause = error.__cause__ or error.__context__
     if isinstance(error, NewConnectionError) and isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

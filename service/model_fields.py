@@ -60,7 +60,7 @@ GROUPS = (CORE, INVITATION, PROFILE, DETAIL)
 
 
 class Kind(Enum):
-    """What a value is."""
+    """The kind of a value."""
 
     TEXT = auto()  # as a person wrote it
     ID = auto()  # given by the vendor

@@ -1,6 +1,6 @@
 """Keeps secrets out of everything that is printed or logged, also where a server's own message repeats one.
 
-A process remembers the secrets of its settings when it reads them (`service.config`). Every error of ours, every log
+A process remembers the secrets of its settings when it reads them (`service.config`). Every `MirrorError`, every log
 line and whatever the vendor says is passed through `redact`.
 """
 
@@ -19,7 +19,7 @@ REDACTED = "[redacted]"
 # A shorter one may be a word of its own, such as a database's name, and would make messages unreadable.
 MIN_SECRET_LENGTH = 8
 
-# One URL of a list with commas between its parts, as they stand in ALERT_URLS.
+# One URL of a list with commas between its parts, as they are in ALERT_URLS.
 _URLS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://(?:(?!,\s*[a-zA-Z][a-zA-Z0-9+.-]*://).)*")
 
 _variants: tuple[str, ...] = ()

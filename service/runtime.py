@@ -131,7 +131,7 @@ class Runtime:
         return self._request_counter.requests
 
     def pull_context(self, progress: Callable[[int, int], None] = lambda _read, _total: None) -> PullContext:
-        """What pulls of this process share."""
+        """The context of this process's pulls."""
         return PullContext(
             self.engine, self.client, self.name, self.settings.tombstone_limit, self.requests_sent, progress
         )

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 def redact_job_errors(job: Callable[P, None]) -> Callable[P, None]:
-    """Let a job fail with an error of ours that no other led to: a library's may repeat names and addresses."""
+    """Let a job fail without the error that led to its `MirrorError`: a library's may repeat names and addresses."""
 
     @wraps(job)
     def run(*arguments: P.args, **options: P.kwargs) -> None:

@@ -129,7 +129,7 @@ class AlertEvaluator:
             if monotonic() >= self._next_cleanup:
                 notifications.delete_old(connection)
                 self._next_cleanup = monotonic() + CLEANUP_SECONDS
-        # What was rolled back did not happen, so nothing is logged before this.
+        # Nothing is logged before the commit: a rollback undoes it.
         for event, fields in seen:
             log.warning(event, **fields)
         now = monotonic()

@@ -155,7 +155,7 @@ def _missing(kind: str, message: str) -> Problem:
 
 
 def explain_url(url: str) -> str:
-    """What may be wrong with HEADSHOTPRO_API_URL, as a question; empty where nothing is."""
+    """A likely mistake in HEADSHOTPRO_API_URL, as a question; empty where there is none."""
     return "" if urlsplit(url).path.rstrip("/").endswith(API_PATH) else f"did you forget {API_PATH}? "
 
 

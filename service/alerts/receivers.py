@@ -1,7 +1,7 @@
 """Receivers: the URLs of ALERT_URLS, reached through Apprise.
 
 Apprise is imported when it is needed: it takes 0.4 s and much memory. It neither retries nor, by itself, gives
-up on a receiver that answers a byte at a time; the outbox does the one, the timeout given here the other.
+up on a receiver that responds a byte at a time; the outbox does the one, the timeout given here the other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Receiver:
     """One URL of ALERT_URLS.
 
     Attributes:
-        digest: stands for the URL in the database.
+        digest: represents the URL in the database.
         name: the URL's scheme and host as Apprise shows them, without its secrets: a path may be one, and Apprise
             shows that of a plain webhook.
     """
@@ -49,7 +49,7 @@ class Receiver:
         """
         from apprise import Apprise  # noqa: PLC0415 - see the top
 
-        # A space stands where something that is no URL was taken for the end of the one before.
+        # A space is where something that is no URL was taken for the end of the URL before.
         plugin = None if re.search(r"\s", url) else Apprise.instantiate(url)
         if plugin is None:
             raise SettingsError("ALERT_URLS is malformed: Apprise does not understand one of its URLs")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Row = Mapping[str, Any]
 
-# No read of ours takes a tenth of this; one that does is given up, so that it holds its connection no longer.
+# Every read here takes less than a tenth of this; a longer one is cancelled, to free its connection.
 STATEMENT_SECONDS = 5.0
 
 

@@ -78,7 +78,7 @@ class SingleQuery(ApiSchema, frozen=True, kw_only=True):
 
 
 class CreateModelBody(ApiSchema, frozen=True, kw_only=True):
-    """What a create takes."""
+    """The body of a create."""
 
     email: Annotated[str, Meta(description="The person's e-mail address.", extra_json_schema={"format": "email"})]
     team_id: Annotated[str, Meta(description="Team to assign the person to.")] | None = None

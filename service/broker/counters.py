@@ -1,8 +1,8 @@
 """Counts that all processes share, kept in Redis: right with any number of processes, and after each of their restarts.
 
 Counting costs its caller no request: counts are kept in the process and sent once a second, by a thread of their own
-that ends then, and at the end of the process. What Redis could not take is sent later. The counts of a second are
-lost where a process is killed, and count twice where the response of Redis was lost.
+that ends then, and at the end of the process. Counts that Redis could not take are sent later. The counts of a second
+are lost where a process is killed, and count twice where the response of Redis was lost.
 
 Why: `docs/decisions/0018-counters-in-redis.md`.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# What is counted, by the name that it has in `/metrics`.
+# The counters, by their names in `/metrics`.
 DELIVERIES = "deliveries"
 EVENTS = "events"
 EVENT_TO_ROW = "event_to_row_seconds"

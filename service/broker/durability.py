@@ -1,4 +1,4 @@
-"""What Redis guarantees for an event that it takes, by its settings; and how much room is left."""
+"""The durability that Redis' settings guarantee for an accepted event; and how much room is left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEMORY_WARNING = 0.8
 
 
 class Durability(NamedTuple):
-    """What Redis' settings guarantee for an event that it has taken.
+    """The guarantee of Redis' settings for an accepted event.
 
     Attributes:
         summary: the guarantee, for people.
@@ -98,7 +98,7 @@ class InboxCapacity(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """What is to be said about it; empty while all is well."""
+        """A warning for people; empty while all is well."""
         if self.replica:
             return "it is a replica, and takes no writes: REDIS_URL has to lead to the primary"
         if self.events >= self.limit * EVENTS_WARNING:

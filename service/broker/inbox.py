@@ -70,7 +70,7 @@ class WakeFlag(NamedTuple):
 
 
 class PutResult(NamedTuple):
-    """What Redis says of deliveries that it took.
+    """The result of a `put`.
 
     Attributes:
         length: how many entries the stream holds now.

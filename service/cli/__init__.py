@@ -62,7 +62,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run a command; every error of ours becomes one line and an exit status (2: settings or usage, 1: the rest)."""
+    """Run a command; every `MirrorError` becomes one line and an exit status (2: settings or usage, 1: the rest)."""
     given = sys.argv[1:] if arguments is None else arguments
     if not all(_is_text(argument) for argument in given):
         _fail("an argument is not UTF-8: nothing in the mirror can have such a name", 2)

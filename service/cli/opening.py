@@ -1,4 +1,4 @@
-"""What commands open: the mirror's database to read from, or a whole runtime. An older schema ends them in one line."""
+"""Opens the mirror's database to read from, or a whole runtime, for commands. An older schema ends them in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.config import Settings
     from service.runtime import Runtime
 
-# What a command needs that talks to the upstream.
+# The settings of a command that calls the upstream.
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 SERVERS = ("DATABASE_URL", "REDIS_URL")
 _FOUND = f"{__name__}.found"

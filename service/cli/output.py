@@ -96,7 +96,7 @@ def _cell(value: Any, *, safe: bool) -> Any:
 
 
 def print_json(document: Any) -> None:
-    """One document; times are ISO 8601 in UTC. What a terminal would obey is escaped as JSON has it."""
+    """One document; times are ISO 8601 in UTC. Control characters are escaped as in JSON."""
     text = json.dumps(document, default=_iso_time, indent=2, ensure_ascii=False)
     click.echo(UNSAFE_BUT_NEWLINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 

@@ -1,4 +1,4 @@
-"""What long commands share: a progress bar on a terminal, and an end on SIGINT or SIGTERM."""
+"""Shared by long commands: a progress bar on a terminal, and an end on SIGINT or SIGTERM."""
 
 from __future__ import annotations
 

@@ -24,8 +24,8 @@ PULL_COLUMNS = ("id", "kind", "status", "started_at", "error")
 def status(*, watch: bool, as_json: bool) -> None:
     """Show whether the mirror is well, how fresh and how complete it is, and what waits.
 
-    The first line is the verdict: OK, or every problem in a few words. The figures follow; what a server that is
-    unavailable would say is null. Exit status 1 while there is a problem.
+    The first line is the verdict: OK, or every problem in a few words. The figures follow; those of a server that
+    is unavailable are null. Exit status 1 while there is a problem.
     """
     from service.status import StatusReader
 

@@ -27,7 +27,7 @@ HISTORY = 5
 def verify(limit: int, *, details: bool, as_json: bool) -> None:
     """Read the whole upstream and print the differences to the mirror, with the history of the row behind each.
 
-    Changes nothing. What differs at first is checked again, so that events on their way are no differences: as many
+    Changes nothing. A difference is checked again, so that events on their way are no differences: as many
     models as --limit says by two GETs each, the others in the list. All are counted. Records and fields that cannot be
     read are counted and not compared. Exit status 1 when there is a difference, or a model whose GET failed.
     """

@@ -52,7 +52,7 @@ def check_url(name: str, value: str | None) -> None:
     # redis-py takes anything else for database 0, which may be another program's.
     if name == "REDIS_URL" and not _REDIS_DATABASE.fullmatch(parts.path):
         raise SettingsError(
-            f"{name} is malformed: behind the host stands the number of a database, such as /0, or nothing"
+            f"{name} is malformed: behind the host comes the number of a database, such as /0, or nothing"
         )
     # libpq takes the host from the query too (a socket's directory, or several hosts), so only the form is checked.
     if (

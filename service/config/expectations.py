@@ -7,7 +7,7 @@ from msgspec import inspect
 
 
 def expectation(settings: type[msgspec.Struct], name: str) -> str:
-    """What the setting of this name has to be.
+    """The allowed values of the setting of this name.
 
     Args:
         settings: the type of all settings.

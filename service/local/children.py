@@ -23,7 +23,7 @@ MAX_RESTART_DELAY_SECONDS = 30.0
 
 
 class ManagedProcess:
-    """A command of ours that runs until it is ended; it is ended too when this process is.
+    """A command that runs until it is ended; it is ended too when this process is.
 
     Args:
         command: the command line.
@@ -62,7 +62,7 @@ class ManagedProcess:
         return self
 
     def output(self) -> bytes:
-        """What it has printed since it was started."""
+        """Its output since it was started."""
         return self.log.read_bytes()[self._since :]
 
     def terminate(self) -> None:

@@ -114,7 +114,7 @@ class Gauge(threading.Thread):
         )
 
     def _verdict(self, state: MirrorState) -> str:
-        """What `status` says, but for processes that are missing because they have just begun to start."""
+        """The problems of `status`, but for processes that are missing because they have just begun to start."""
         complete = (
             all(count_alive(state.facts).values()) and state.figures and state.figures.pull_age_seconds is not None
         )

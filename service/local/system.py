@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from service.local.children import RestartableProcess
     from service.local.screen import Screen
 
-# Seconds; with those of Postgres and Valkey it takes under four. What is killed then loses nothing: events stay in the
-# inbox until they are applied, and pulls go on from their checkpoint.
+# Seconds; with those of Postgres and Valkey it takes under four. A process that is killed then loses nothing: events
+# stay in the inbox until they are applied, and pulls go on from their checkpoint.
 CHILDREN_STOP_SECONDS = 2.5
 SANDBOX_STOP_SECONDS = 1.5
 SANDBOX_START_SECONDS = 30.0
@@ -121,7 +121,7 @@ class LocalSystem:
         return load(environ=self._environment())
 
     def _environment(self) -> dict[str, str]:
-        # A value of ours must not meet a NAME_FILE of the user's: both together are an error.
+        # A derived value and a NAME_FILE of the user's for the same setting would be an error.
         files = {f"{name}_FILE": None for name in self._derived_settings}
         return environment(**self._derived_settings, **files)
 
@@ -276,6 +276,6 @@ def _read_announcement(sandbox: ManagedProcess) -> dict[str, str]:
 
 
 def _short(path: Path) -> Path:
-    """The path as seen from the working directory, where it lies below it."""
+    """The path relative to the working directory, where it is below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,6 +1,6 @@
 """Erasing the personal data of tombstones: in their own rows, and wherever else something names the person.
 
-What is about another model, or about none, can hold a name or an address too. It is found by searching, which takes
+Events about another model, or about none, can hold a name or an address too. They are found by a search, which takes
 minutes where a million events are kept. So the search comes before the transaction that locks the models, takes a slice
 of events at a time, and may stop between two slices and go on later. It begins anew where a process ends in between.
 

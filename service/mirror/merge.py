@@ -61,7 +61,7 @@ class Register(Struct, frozen=True, gc=False):
 
 
 class Observation(Struct, frozen=True):
-    """What one source reports of one model.
+    """The report of one source about one model.
 
     Attributes:
         model_id: the model.

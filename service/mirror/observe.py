@@ -25,7 +25,7 @@ _LISTED, _SINGLE, _IN_WEBHOOK = map(columns_of, (Source.LIST, Source.SINGLE, Sou
 # The signature's time is cut to whole seconds.
 SIGNATURE_RESOLUTION = timedelta(seconds=1)
 
-# What these announce, only a single GET can read.
+# Only a single GET can read what these announce.
 REFETCH_EVENTS = frozenset({"model.favorite_selected", "model.photos_ready"})
 
 

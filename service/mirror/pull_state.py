@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from service.upstream.client import UpstreamClient
 
-# What is read while pages are merged is merged together, in halves of this: the models of a large batch of the drain.
+# Pages that are read during a merge are merged together, in halves of this: as many models as a large batch.
 PREFETCH_PAGES = 16
 
 # After this many failed GETs of one suspect, the next full pull decides about it.
@@ -77,7 +77,7 @@ class PullState(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class PullContext:
-    """What pulls of one process share.
+    """Shared by the pulls of one process.
 
     Attributes:
         engine: the mirror's Postgres.

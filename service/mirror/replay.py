@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ReplayResult(NamedTuple):
-    """What became of one event.
+    """The result of replaying one event.
 
     Attributes:
         id: the event.
@@ -93,7 +93,7 @@ def _record_again(applied: frozenset[str], connection: Connection, batch: Sequen
 def _event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
     """An event from its row. Events of before its column have no signature; they were received after it."""
     payload = kept["payload"]
-    # What was no JSON, or none that Postgres takes, is kept as text.
+    # A body that is no JSON, or none that Postgres takes, is kept as text.
     body = payload if isinstance(payload, str) else json.dumps(payload)
     signed_at = kept["signed_at"] or kept["received_at"]
     entry = InboxEntry("", "", body.encode("utf-8", "replace"), signed_at, kept["received_at"])

@@ -171,7 +171,7 @@ def _escape_to_ascii(value: str) -> str:
     return value.encode("ascii", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-# What a number is made of, and space. Without it, `e` is right behind one of the signs before a value only in an
+# The characters of a number, and space. Without it, `e` is right behind one of the signs before a value only in an
 # exponent; the signs are made one, so that one search is enough.
 _FIGURES = b"0123456789.+- \t\r\n"
 _ONE_SIGN = bytes.maketrans(b"E,[", b"e::")

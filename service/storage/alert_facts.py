@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def evaluator_state(connection: Connection) -> dict[str, Any]:
-    """The row of `alert_evaluator`, brought up to date: since when the mirror looks, and until when it met the past.
+    """The row of `alert_evaluator`, brought up to date: when the mirror began, and until when it finds the past.
 
-    The minute is for deliveries on their way: the first one that comes tells of something that has just happened.
+    The minute is for deliveries on their way: the first one is about something that has just happened.
     """
     connection.execute(_UPDATE_STATE)
     return dict(connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_evaluator")).mappings().one())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
 MAX_COMMIT_DISORDER = timedelta(minutes=1)
 
-# What the API shows, the newest observation of a model (upstream time), and whether its profile is known.
+# The columns of the API, the newest observation of a model (upstream time), and whether its profile is known.
 _COLUMNS = f"""
     {", ".join(f"m.{name}" for name in ("id", *columns_of(Source.SINGLE), "deleted_at"))},
     greatest({", ".join(f"c.{group.clock}" for group in GROUPS)}, c.alive_at, c.deletion_evidence_at) AS seen_at,

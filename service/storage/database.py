@@ -1,4 +1,4 @@
-"""Connections: one engine for each process, transactions whose failures are errors of ours.
+"""Connections: one engine for each process, transactions whose failures become `MirrorError`s.
 
 Why: `docs/decisions/0014-plain-transactions.md`.
 """

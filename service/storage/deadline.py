@@ -29,7 +29,7 @@ class BackgroundCall(Generic[ResultT]):
         threading.Thread(target=self._work, daemon=True).start()
 
     def result(self, seconds: float) -> ResultT:
-        """What `call` returns or raises, when it does so in time; else it goes on alone, and its result is lost.
+        """The result or error of `call`, when it does so in time; else it goes on alone, and its result is lost.
 
         Raises:
             PostgresUnavailable: no result in time.

@@ -52,7 +52,7 @@ class PersonalValue(NamedTuple):
     def search_texts(self) -> list[str]:
         """The texts by which it is found in a longer one, and in a payload as Postgres writes it.
 
-        A short value could be a part of any other word, so it has to stand in quotes. A payload that is no JSON is kept
+        A short value could be a part of any other word, so it has to be in quotes. A payload that is no JSON is kept
         as one text, in which quotes and escapes are escaped once more.
         """
         texts = {json.dumps(self.value, ensure_ascii=False), json.dumps(self.value)}

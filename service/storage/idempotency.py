@@ -18,7 +18,7 @@ class IdempotencyKey(NamedTuple):
     """Where a key belongs.
 
     Attributes:
-        scope: digest of the API key of ours that the caller has; callers cannot meet each other's keys.
+        scope: digest of the caller's key of MIRROR_API_KEYS; callers cannot use each other's keys.
         key: the caller's `Idempotency-Key`.
     """
 
@@ -27,7 +27,7 @@ class IdempotencyKey(NamedTuple):
 
 
 class IdempotencyClaim(NamedTuple):
-    """What is known of a key.
+    """The state of a key.
 
     Attributes:
         fingerprint: of the request that it first came with.

@@ -1,6 +1,6 @@
 """Pages of a pull, merged by sets: most models of a page are either new or as they were.
 
-What these statements do to a model is what `service.mirror.apply` would do; everything else on a page goes through it.
+These statements do to a model what `service.mirror.apply` would do; everything else on a page goes through it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class ShownModels(NamedTuple):
 
 
 class KnownModels(NamedTuple):
-    """What the mirror knew of models that pages show.
+    """The known state of models that pages show.
 
     Attributes:
         missing: those of which nothing is known, not even a clock; where there are any, no other was checked.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 READER_ROLE = "headshotpro_reader"
 
-# What people may read, besides every view. Other tables are how the inside works, and hold bodies as they were sent.
+# The tables that people may read, besides every view. Other tables are internal, and hold bodies as they were sent.
 READABLE_TABLES = (models, model_changes, webhook_events, pulls, set_aside, alerts, processes)
 # Bodies hold more personal data than any dashboard needs.
 HIDDEN_COLUMNS = {webhook_events.name: ("payload",)}

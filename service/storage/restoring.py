@@ -1,4 +1,4 @@
-"""What a database that was restored from a dump must not do: give out numbers a second time."""
+"""A database that was restored from a dump must not use ids a second time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.errors import SettingsError
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-# More numbers than anything of ours is given between a dump and its restoring; nine thousand million such steps fit.
+# More ids than are used between a dump and its restoring; nine thousand million such steps fit.
 STEP = 1_000_000_000
 
 _REFUSED = text(
@@ -31,7 +31,7 @@ _ADVANCE = text(
 
 
 def advance_sequences(connection: Connection) -> int:
-    """Let every number of ours go on behind all that may have been given out after the dump was made.
+    """Let every sequence continue behind each id that may have been used after the dump was made.
 
     A reader of `model_changes` may have seen numbers that the dump does not know. Given out again, for other changes,
     they would lie behind the place where that reader goes on.

@@ -1,4 +1,4 @@
-"""What is kept for a time only: old rows go in small batches, so that no drain ever waits for them."""
+"""Retention of old rows: they are deleted in small batches, so that no drain ever waits for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PURGE_EVENTS = text(
     ))
     """
 )
-# The oldest ids go first, so that what is kept of the feed has no hole; the newest stays, so that readers can tell that
+# The oldest ids go first, so that what is kept of the feed has no hole; the newest stays, so that readers can see that
 # they fell behind.
 _PURGE_CHANGES = text(
     """

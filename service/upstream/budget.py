@@ -28,7 +28,7 @@ WINDOW_SECONDS = 61.0
 
 
 class Priority(Enum):
-    """What a request is for, the most urgent first."""
+    """The purpose of a request, the most urgent first."""
 
     REFETCH = "refetch"
     DELETION = "deletion"

@@ -1,6 +1,6 @@
 """The vendor's API: five calls that wait for their turn, retry where that is safe, and return when a response was true.
 
-Each try spends one request of the budget. What a call can raise: `KeyRejected`, `ModelNotFound`, `UpstreamRejected`,
+Each try spends one request of the budget. A call can raise: `KeyRejected`, `ModelNotFound`, `UpstreamRejected`,
 `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamFailed`, `UpstreamMalformed`, `Throttled`, what `pause` raises, and
 `RedisUnavailable` when the budget's Redis is unavailable. Nothing else, and no message holds a key, link or address.
 """

@@ -1,4 +1,4 @@
-"""What the fields of the vendor's payloads have in common: their types, UTC times and what must not be shown."""
+"""Shared by the fields of the vendor's payloads: their types, UTC times and what must not be shown."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def utc(time: datetime) -> datetime:
     """The same instant in UTC; a time without a zone counts as UTC.
 
     Raises:
-        ValueError: it lies outside the years 1 to 9999 in UTC.
+        ValueError: it is outside the years 1 to 9999 in UTC.
     """
     if time.tzinfo is UTC:
         return time

@@ -1,4 +1,4 @@
-"""What a response's headers say: when it was true, how many requests are left, how long to wait.
+"""A response's headers: when it was true, how many requests are left, how long to wait.
 
 Three times of the vendor's may be wrong in three ways: its clock is off, it writes another form than it documents, or
 a proxy wrote the header. Nothing here waits for longer than an hour, or for a negative time.

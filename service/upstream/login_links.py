@@ -14,7 +14,7 @@ NAME = "signedUrl"
 
 # A whole text, one character of JSON's structure, or a number or word. A quote without its twin is one by itself.
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:"]|[^\s"{}\[\],:]+', re.DOTALL)
-# Letters of the name may be written as escapes; these are the only ones that stand for ASCII letters.
+# Letters of the name may be written as escapes; these are the only ones of ASCII letters.
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _ESCAPED_QUOTE = re.compile(rb"\\u0022")
 

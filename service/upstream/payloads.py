@@ -1,4 +1,4 @@
-"""What the vendor sends, as types: responses of its API and the two steps of reading a webhook.
+"""The vendor's data as types: responses of its API and the two steps of reading a webhook.
 
 Unknown fields are accepted. An absent field is `msgspec.UNSET`: no information; null is `None`: a value. Times come out
 aware and in UTC. Shapes are those of the vendor's models page and of its organization and webhook pages.
@@ -124,7 +124,7 @@ class WebhookModel(Payload, frozen=True, kw_only=True):
 
 
 class Envelope(NamedTuple):
-    """What the endpoint needs to know of a webhook body.
+    """The part of a webhook body that the endpoint needs.
 
     Attributes:
         event: the vendor's name of what happened, known to us or not.

@@ -1,4 +1,4 @@
-"""The vendor's calls over HTTP, as its pages document them, and everything that every answer has in common."""
+"""The vendor's calls over HTTP, as its pages document them, and everything that all responses have in common."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class VendorApi:
         )
 
     def create(self) -> Response:
-        """Sign somebody up."""
+        """Create a model and its person."""
         try:
             wanted = msgspec.json.decode(request.get_data(), type=VendorSignUp)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -101,7 +101,7 @@ class VendorApi:
         )
 
     def get(self, model_id: str) -> Response:
-        """One model, with what the list does not tell."""
+        """One model, with the fields that the list does not contain."""
         vendor = self._sandbox.vendor
         model = vendor.listing.find(model_id, self._replica_time())
         if model is None:
@@ -117,7 +117,7 @@ class VendorApi:
         return json_response({"success": True, "message": "Model deleted successfully", "modelId": model_id})
 
     def _replica_time(self) -> int | None:
-        """What time it is at the replica that this request reads from; None where none lags."""
+        """The time of the replica that this request reads from; None where none lags."""
         lag = self._sandbox.fault_injector.lag()
         return self._sandbox.clock() - lag if lag else None
 
@@ -162,7 +162,7 @@ class VendorApi:
 
 
 def json_response(document: Any, status: int = 200) -> Response:
-    """A JSON answer."""
+    """A JSON response."""
     return Response(msgspec.json.encode(document), status, content_type="application/json; charset=utf-8")
 
 

@@ -150,7 +150,7 @@ class Control:
         return json_response(structs.asdict(sender.counts) | {"waiting": len(sender.waiting)})
 
     def switches(self) -> Response:
-        """Every switch as it stands."""
+        """Every switch with its value."""
         return json_response(self._sandbox.switches)
 
     def update_switches(self) -> Response:

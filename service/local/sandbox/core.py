@@ -26,7 +26,7 @@ class Sandbox:
     """The parts, and the one step that keeps them in line: `flush`.
 
     Everything runs in one thread, in greenlets that only give way where they wait for a socket or sleep. So a change
-    and its `flush` are one step to everybody else, and there are no locks.
+    and its `flush` are one step to every other greenlet, and there are no locks.
 
     Args:
         kept: what was kept or newly made: account, models, deliveries.
@@ -64,7 +64,7 @@ class Sandbox:
         return Random(f"{self.account.seed}:{self.account.starts}:{part}")
 
     def flush(self) -> None:
-        """Hand the events of a change to the sender, and keep it all before anybody can see it."""
+        """Hand the events of a change to the sender, and store it before any reader can see it."""
         events, self.vendor.events = self.vendor.events, []
         self.sender.queue(events)
         if self._state_file is not None:

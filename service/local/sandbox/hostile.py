@@ -25,7 +25,7 @@ class FaultInjector:
         self._rng = rng
 
     def fault(self) -> VendorFault | None:
-        """What goes wrong with this request, if anything."""
+        """The fault of this request, if it has one."""
         return self._rng.choice(FAULTS) if self._happens(self._switches.errors) else None
 
     def drifts(self) -> bool:

@@ -1,4 +1,4 @@
-"""What happens at the vendor by itself: lives go on, people come and go, and drift moves the list under a reader."""
+"""Events at the vendor by itself: models move on, people come and go, and drift moves the list under a reader."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from service.local.sandbox.switches import Switches
     from service.local.sandbox.vendor import Vendor
 
-# What else happens at a birth, by chance: somebody else picks a new favourite, or is deleted.
+# Other events at a birth, by chance: another person picks a new favourite, or is deleted.
 FAVORITES_PER_BIRTH = 0.3
 DELETIONS_PER_BIRTH = 0.1
 DEVELOPMENT_SHARE = 0.5
-# Above so many live models there is a deletion for each birth, so that a sandbox may run for weeks.
+# Above this number of live models there is a deletion for each birth, so that a sandbox may run for weeks.
 MAX_LIVE_MODELS = 20_000
 
 
@@ -47,7 +47,7 @@ class LifeSimulator:
         self._create_and_delete(now)
 
     def drift(self) -> None:
-        """One to three changes of the list: somebody new, a deletion, or a model that vanishes without a word."""
+        """One to three changes of the list: a new model, a deletion, or a model that vanishes without a webhook."""
         for _ in range(self._rng.randint(1, 3)):
             happens = self._rng.choice((self._birth, self._birth, self._deletion, self._vanishing))
             happens()

@@ -74,7 +74,7 @@ class VendorListing:
         return VendorPage([self._model_at(key, past) for key in self._slice(keys, offset, limit)], len(keys))
 
     def pick(self, rng: Random) -> VendorModel | None:
-        """Any live model, or None where twenty tries met none."""
+        """Any live model, or None where twenty tries found none."""
         keys = self._keys[None]
         for _ in range(20 if keys else 0):
             model = self._models[id_of(rng.choice(keys))]

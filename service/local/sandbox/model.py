@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from service.local.sandbox.account import VendorOrganization
 
-    # Milliseconds since 1970 in UTC: everything in the sandbox tells the time by one of these.
+    # Milliseconds since 1970 in UTC: every time in the sandbox is one of these.
     Clock = Callable[[], int]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

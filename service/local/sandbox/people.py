@@ -46,7 +46,7 @@ class Person(NamedTuple):
 
 
 class PersonGenerator:
-    """Draws people with addresses that nobody has yet."""
+    """Draws people with addresses that are not in use."""
 
     def __init__(self, rng: Random, domain: str) -> None:
         self._rng = rng
@@ -69,7 +69,7 @@ class PersonGenerator:
 
 
 def draw_trigger(rng: Random) -> str:
-    """The gender that somebody chose."""
+    """The gender that a person chose."""
     return rng.choice(tuple(FIRST_NAMES))
 
 
@@ -94,7 +94,7 @@ def _settled(
     person: Person, status: str, organization: VendorOrganization, rng: Random, *, now: int, speed: float
 ) -> VendorModel:
     under_way = status in FLOW
-    # Half of what moves moves fast, so that somebody who looks on sees it.
+    # Half of what moves moves fast, so that people who watch see it.
     is_development = under_way and rng.random() < 0.5
     lifetime = LIFETIME_MS[is_development]
     created = now - (rng.randrange(lifetime * 3 // 4) if under_way else rng.randrange(2 * lifetime, AGE_MS))

@@ -9,12 +9,12 @@ from service.local.sandbox.model import iso
 if TYPE_CHECKING:
     from service.local.sandbox.switches import Switches
 
-# What the headers tell where the switch `rate` is 0.
+# The limit in the headers where the switch `rate` is 0.
 UNLIMITED = 1_000_000
 
 
 class RateDecision(NamedTuple):
-    """What one request was told; `reset` is the end of the window in milliseconds."""
+    """The rate headers of one response; `reset` is the end of the window in milliseconds."""
 
     allowed: bool
     limit: int
@@ -47,7 +47,7 @@ class RateWindow:
         return grant
 
     def peek(self, now: int) -> RateDecision:
-        """What `take` would answer, and what is left before it."""
+        """The result that `take` would have, and what is left before it."""
         if now >= self._reset:
             self._used, self._reset = 0, now + int(self._switches.rate_window * 1000)
         unlimited = self._switches.rate == 0

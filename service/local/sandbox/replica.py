@@ -1,4 +1,4 @@
-"""A reading replica that lags: what the vendor's models looked like a moment ago."""
+"""A reading replica that lags: the vendor's models as they were a moment ago."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Replica:
         self._notes.append((now, model_id, replaced))
 
     def as_of(self, moment: int) -> dict[str, VendorModel | None]:
-        """What has changed since, by id, each as it stood at that moment (milliseconds)."""
+        """What has changed since, by id, each as it was at that moment (milliseconds)."""
         past: dict[str, VendorModel | None] = {}
         for changed_at, model_id, replaced in reversed(self._notes):
             if changed_at <= moment:

@@ -1,4 +1,4 @@
-"""The vendor's webhook sender: signs, delivers, tries again, and loses, repeats or delays where it is told to."""
+"""The vendor's webhook sender: signs, delivers and tries again; its switches let it lose, repeat or delay."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class VendorSender:
                 self.send(body, after=self._rng.uniform(0, self._switches.reorder))
 
     def send(self, body: str, *, after: float = 0.0, stamp: int | None = None) -> None:
-        """Send a body so many seconds from now, signed for this timestamp (by default that of the try)."""
+        """Send a body after a delay in seconds, signed for this timestamp (by default that of the try)."""
         self._schedule(
             VendorDelivery(number=self._last + 1, body=body, due=self._clock() + int(after * 1000), stamp=stamp)
         )

@@ -69,7 +69,7 @@ class SandboxServer:
 
 
 def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
-    """Serve until SIGTERM or SIGINT, or until the parent is gone; the state is written before this returns.
+    """Serve until SIGTERM or SIGINT, or until the parent has ended; the state is written before this returns.
 
     Prints one line of JSON with `url`, `api_key` and `webhook_secret` on stdout as soon as connections are accepted.
 
@@ -135,7 +135,7 @@ def _tick(sandbox: Sandbox) -> None:
 
 
 def _stop_with_parent(parent: int, over: gevent.event.AsyncResult[None]) -> None:
-    """Asking again and again works on every system, and whichever thread of the parent started us."""
+    """Polling works on every system, and for any thread of the parent."""
     while os.getppid() == parent:
         gevent.sleep(PARENT_CHECK)
     over.set()

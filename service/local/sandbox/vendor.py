@@ -72,7 +72,7 @@ class Vendor:
         self.listing.rebuild()
 
     def put(self, model: VendorModel, *, announce: bool = True) -> VendorModel:
-        """Store a new or changed model, and announce what happened to it unless told not to."""
+        """Store a new or changed model; with `announce` send the webhook of the change."""
         old = self.models.get(model.id)
         now = self._clock()
         self.listing.replace(old, model, now)

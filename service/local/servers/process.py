@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "127.0.0.1"
 START_SECONDS = 60.0
-# What both servers say, in one spelling or another, when their port is taken.
+# Both servers print this, in one spelling or another, when their port is taken.
 PORT_TAKEN = "address already in use"
 
 
@@ -57,7 +57,7 @@ class Server(ABC):
         port: where to listen; None for the port of last time, or another one where that is taken.
     """
 
-    # What asks the server to end, gentlest first, and how long each is given, in seconds.
+    # The signals that end the server, gentlest first, and the seconds that each is given.
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]]
     # The signal that it gets when the process that started it has ended.
     parent_death_signal: ClassVar[signal.Signals]

@@ -76,7 +76,7 @@ class Valkey(Server):
         self.folder.data.mkdir(mode=0o700, exist_ok=True)
 
     def _command(self) -> list[str]:
-        # A file, not arguments: everybody on the machine may read a process's arguments.
+        # A file, not arguments: every user of the machine may read a process's arguments.
         config = self.folder.path / "server.conf"
         folder = '"' + str(self.folder.data).replace("\\", "\\\\").replace('"', '\\"') + '"'
         text = CONFIG.format(address=ADDRESS, port=self.port, password=self._password, folder=folder, sync=self._sync)

@@ -1,4 +1,4 @@
-"""What a revision does to tables that older code reads and writes meanwhile: `alembic/versions` calls it.
+"""Steps of revisions on tables that older code reads and writes meanwhile: `alembic/versions` calls it.
 
 On a new schema, which is not in use yet, the same calls are the plain statements.
 

@@ -22,7 +22,7 @@ PATIENCE = 50
 
 
 @pytest.mark.long
-def test_each_alert_is_told_once_though_everything_restarts_in_between(
+def test_each_alert_is_sent_once_although_the_clock_restarts(
     folder: Path, drainer: Drainer, httpserver: HTTPServer
 ) -> None:
     hook = NotificationReceiver(httpserver)

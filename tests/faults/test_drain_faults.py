@@ -55,7 +55,7 @@ def holder(drainer: Drainer, entries: int) -> int:
     return pid
 
 
-def test_a_batch_in_the_hand_of_a_drain_that_is_killed_is_applied_once_by_another(
+def test_batch_of_a_killed_worker_is_applied_once_by_another(
     drainer: Drainer, folder: Path, database_url: str, redis_url: str
 ) -> None:
     stuck, free = new_id(), new_id()
@@ -110,9 +110,7 @@ def test_without_postgres_a_batch_stays_in_the_inbox(redis_url: str, own_postgre
         drainer.assert_empty()
 
 
-def test_a_batch_that_was_applied_but_not_acknowledged_changes_nothing_the_second_time(
-    database_url: str, own_valkey: Valkey
-) -> None:
+def test_applied_but_unacknowledged_batch_changes_nothing_again(database_url: str, own_valkey: Valkey) -> None:
     with opened(database_url, own_valkey.url) as drainer:
         model = new_id()
         drainer.put(event_body(model, at=T0, event_id="evt_1"), event_body(model, at=minutes(1), event_id="evt_2"))

@@ -70,9 +70,7 @@ def behind_a_sentinel(folder: Path) -> Iterator[Pair]:
 
 
 @pytest.mark.long
-def test_a_sentinel_fails_redis_over_and_every_delivery_is_accepted_and_applied(
-    folder: Path, database_url: str
-) -> None:
+def test_every_delivery_is_applied_across_a_sentinel_failover(folder: Path, database_url: str) -> None:
     (folder / "system").mkdir()
     with (
         behind_a_sentinel(folder) as servers,
@@ -109,7 +107,7 @@ def two_postgres(folder: Path) -> Iterator[tuple[Postgres, Postgres]]:
         yield one, other
 
 
-def test_postgres_fails_over_and_every_delivery_is_accepted_and_applied(folder: Path, redis_url: str) -> None:
+def test_every_delivery_is_applied_across_a_postgres_failover(folder: Path, redis_url: str) -> None:
     (folder / "system").mkdir()
     with two_postgres(folder) as (one, other):
         a_connection_to_the_standby_heals(one, other)
@@ -144,7 +142,7 @@ def write(engine: Engine) -> None:
         connection.execute(text("insert into headshotpro.organization (uid, recorded_at) values ('org', now())"))
 
 
-def test_a_client_that_is_refused_by_a_demoted_redis_finds_the_new_primary(folder: Path) -> None:
+def test_client_refused_by_demoted_redis_finds_new_primary(folder: Path) -> None:
     with behind_an_address(folder) as servers, connect_redis(servers.url) as client:
         box = Inbox(client)
         box.put(delivery())

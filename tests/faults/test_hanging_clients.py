@@ -188,7 +188,7 @@ def test_a_body_that_is_not_in_chunks_as_told_is_a_400(web: System, body: bytes)
 
 
 @pytest.mark.last
-def test_kept_connections_that_say_nothing_do_not_hold_up_the_end(web: System) -> None:
+def test_idle_connections_do_not_delay_graceful_shutdown_of_web(web: System) -> None:
     kept = [Client(web) for _ in range(20)]
     for client in kept[:10]:
         client.send(client.head + client.body)

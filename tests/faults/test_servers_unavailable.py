@@ -104,7 +104,7 @@ def in_time(answer: urllib3.BaseHTTPResponse, before: float) -> tuple[int, bool]
     return answer.status, time.monotonic() - before < 8
 
 
-def test_the_processes_start_while_both_servers_are_down_and_go_on_when_they_come(deployment: Deployment) -> None:
+def test_processes_start_without_servers_and_recover_with_them(deployment: Deployment) -> None:
     assert deployment.while_down == [200, 503, 503]
     assert eventually(lambda: deployment.system.get("/readyz").status == 200)
     deployment.assert_applied(deployment.deliver())
@@ -134,7 +134,7 @@ def test_they_survive_a_restart_of_redis_and_accept_all_the_time(deployment: Dep
     assert set(processes_in(deployment.system.folder)) == processes
 
 
-def test_they_survive_a_restart_of_postgres_and_accept_all_the_time(deployment: Deployment) -> None:
+def test_processes_accept_deliveries_while_postgres_restarts(deployment: Deployment) -> None:
     with deployment.flood() as accepted:
         assert eventually(lambda: len(accepted) > 20)
         deployment.postgres.kill()
@@ -153,7 +153,7 @@ def test_redis_may_lose_everything(deployment: Deployment) -> None:
     deployment.assert_applied(deployment.deliver())
 
 
-def test_a_redis_that_hangs_costs_a_few_deliveries_their_patience_and_the_others_nothing(
+def test_hanging_redis_times_out_few_deliveries_and_loses_none(
     deployment: Deployment,
 ) -> None:
     with suspended(deployment.valkey):
@@ -173,7 +173,7 @@ def test_a_redis_that_hangs_costs_a_few_deliveries_their_patience_and_the_others
     deployment.assert_applied(*models, deployment.deliver())
 
 
-def test_when_both_servers_hang_a_delivery_is_turned_away_in_time(deployment: Deployment) -> None:
+def test_delivery_gets_503_in_time_when_both_servers_hang(deployment: Deployment) -> None:
     with suspended(deployment.valkey), suspended(deployment.postgres):
         before = time.monotonic()
         answer = deployment.system.deliver(event_body(new_id()))

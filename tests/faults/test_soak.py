@@ -20,7 +20,7 @@ SHORT, LONG = 5.0, 25.0
 @pytest.mark.long
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seconds", [SHORT, LONG])
-def test_every_acknowledged_event_is_there_once_after_everything_was_struck(folder: Path, seconds: float) -> None:
+def test_soak_with_faults_keeps_each_acknowledged_event_once(folder: Path, seconds: float) -> None:
     soaked = soak(seconds, folder)
     print(soaked.injected, len(soaked.acknowledged))  # noqa: T201 - for the one who reads a failure
     assert soaked.faults == []

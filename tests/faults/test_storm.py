@@ -18,7 +18,7 @@ SECONDS = 8.0
 # Half a minute where nothing else runs, and some of the waits are bounded generously.
 @pytest.mark.long
 @pytest.mark.timeout(400)
-def test_after_a_storm_and_one_pull_and_a_sweep_the_mirror_is_exact(folder: Path) -> None:
+def test_mirror_is_exact_after_a_storm_one_pull_and_a_sweep(folder: Path) -> None:
     report = storm(SEED, folder, SECONDS)
     print(report.full_text)  # noqa: T201 - what was struck when, for the one who reads a failure
     assert report.differences == []

@@ -98,7 +98,7 @@ def _is_time(text: str) -> bool:
 @settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 @given(shape=bodies)
 @example(shape=event_body("$MODEL", event_id=[]))
-def test_every_body_gets_the_contracts_answer_and_an_end_and_harms_no_other(
+def test_any_body_gets_the_response_and_outcome_of_the_contract(
     door: FlaskClient, drainer: Drainer, shape: bytes
 ) -> None:
     # Another event and model each time: what was processed once is passed over.

@@ -48,9 +48,7 @@ def with_key(here: Mirror, key: str) -> Iterator[Runtime]:
 # --- model_failed
 
 
-def test_a_failed_model_alerts_after_the_grace_period_and_until_it_is_active(
-    watched: AlertingHarness, drainer: Drainer
-) -> None:
+def test_failed_model_alerts_after_grace_until_it_is_active(watched: AlertingHarness, drainer: Drainer) -> None:
     model_id = new_id()
     take(drainer, model_id, "pending", "failed")
     watched.look()
@@ -105,7 +103,7 @@ def test_failures_of_yesterday_do_not_count(watched: AlertingHarness, drainer: D
     assert watched.alerts() == []
 
 
-def test_a_failure_that_is_heard_of_late_alerts_by_the_vendors_time(watched: AlertingHarness, drainer: Drainer) -> None:
+def test_failure_seen_late_alerts_by_upstream_time(watched: AlertingHarness, drainer: Drainer) -> None:
     ago = datetime.now(UTC) - timedelta(seconds=GRACE + 5)
     watched.look()
     watched.advance_time(2 * GRACE)
@@ -150,7 +148,7 @@ def test_onboarding_is_a_persons_own_time(watched: AlertingHarness, drainer: Dra
 # --- the mirror
 
 
-def test_a_mirror_without_a_complete_pull_for_three_intervals_alerts(watched: AlertingHarness) -> None:
+def test_mirror_alerts_after_three_intervals_without_full_pull(watched: AlertingHarness) -> None:
     watched.advance_time(3 * 900 - 310)
     pulled(watched, kind=HOT)
     pulled(watched, status="failed")
@@ -175,9 +173,7 @@ def test_a_mirror_that_never_had_a_complete_pull_alerts_too(database_url: str) -
         assert here.open_kinds() == ["pull_stale"]
 
 
-def test_webhooks_are_missing_when_pulls_keep_finding_what_none_told(
-    watched: AlertingHarness, drainer: Drainer
-) -> None:
+def test_repeated_missing_webhooks_alert_until_an_event_arrives(watched: AlertingHarness, drainer: Drainer) -> None:
     pulled(watched, 200, HOT, missed=4)
     watched.look()
     assert watched.alerts() == []
@@ -238,9 +234,7 @@ def test_a_key_that_the_vendor_refuses_alerts_until_it_is_taken(mirror: StartMir
 # --- history, and several at once
 
 
-def test_history_that_is_no_longer_kept_opens_nothing_and_ends_nothing(
-    watched: AlertingHarness, drainer: Drainer
-) -> None:
+def test_deleted_history_opens_no_alert_and_closes_none(watched: AlertingHarness, drainer: Drainer) -> None:
     told, untold = new_id(), new_id()
     take(drainer, told, "failed")
     watched.advance_time(GRACE)

@@ -17,7 +17,7 @@ STUCK = 14400
 LONG_AGO = "2025-01-02T03:04:05.000Z"
 
 
-def test_what_was_failed_before_the_mirror_looked_is_one_notice_and_no_alert(mirror: StartMirror) -> None:
+def test_problems_older_than_the_mirror_give_one_notification(mirror: StartMirror) -> None:
     here = mirror(models=0)
     failed = here.create(7, status="failed", createdAt=LONG_AGO)
     here.create(2, status="pending", createdAt=LONG_AGO)
@@ -58,7 +58,7 @@ def test_a_model_of_the_past_that_fails_anew_alerts(mirror: StartMirror) -> None
         assert [(row["kind"], row["model_id"]) for row in watch.alerts()] == [("model_failed", model["id"])]
 
 
-def test_a_first_pull_that_takes_several_tries_meets_the_past_in_all_of_them(mirror: StartMirror) -> None:
+def test_interrupted_first_pull_still_reports_all_old_failures(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.create(450, status="failed", createdAt=LONG_AGO)
     with alerting_harness(here.settings.postgres_url) as watch:

@@ -91,7 +91,7 @@ def test_fresh_read_that_failed_may_be_tried_again_at_once(mirrored: Mirror, api
     assert mirrored.request_counts(SINGLE)[404] == 2
 
 
-def test_wrong_keys_get_429_after_ten_a_minute_and_right_ones_still_pass(mirrored: Mirror, api: Api) -> None:
+def test_wrong_keys_get_429_after_ten_and_right_keys_still_pass(mirrored: Mirror, api: Api) -> None:
     for _ in range(MAX_FAILED_KEYS // 2):
         answer = api.call("GET", key="wrong")
         assert_refused(answer, 401, "UNAUTHORIZED")

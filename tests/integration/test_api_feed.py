@@ -39,7 +39,7 @@ def test_from_the_beginning_it_tells_every_model_as_it_is_now(mirrored: Mirror, 
     assert int(api.call("GET", "?limit=1").headers["X-Mirror-Cursor"]) == cursor
 
 
-def test_it_tells_what_changed_and_what_was_deleted_whatever_the_filter(mirrored: Mirror, api: Api) -> None:
+def test_feed_shows_changes_and_with_any_filter_deletions(mirrored: Mirror, api: Api) -> None:
     _, cursor = follow(api, 0)
     changed, gone, *_ = api.ids("?status=active&limit=5")
     mirrored.advance_vendor_clock()
@@ -72,7 +72,7 @@ def test_a_time_is_a_place_too(mirrored: Mirror, api: Api) -> None:
     assert follow(api, "2099-01-01T00:00:00Z")[0] == {}
 
 
-def test_a_time_skips_no_change_that_was_written_out_of_the_order_of_times(mirrored: Mirror, api: Api) -> None:
+def test_updated_since_skips_no_change_recorded_out_of_order(mirrored: Mirror, api: Api) -> None:
     ids = api.ids("?limit=2")
     mirrored.sql("update headshotpro.model_changes set recorded_at = now() - interval '1 day'")
     mirrored.sql("update headshotpro.models set updated_at = now() - interval '1 day'")

@@ -42,7 +42,7 @@ def test_a_team_and_a_status_filter_together(mirrored: Mirror, api: Api) -> None
         assert api.get(query) == theirs(mirrored, query)
 
 
-def test_a_walk_of_any_page_size_shows_each_model_once_newest_first(mirrored: Mirror, api: Api) -> None:
+def test_pages_of_any_size_show_each_model_once_newest_first(mirrored: Mirror, api: Api) -> None:
     whole = [model["id"] for model in theirs(mirrored, "?limit=200")["models"]]
     for limit in (1, 7, 40):
         seen: list[str] = []
@@ -80,7 +80,7 @@ def test_tombstones_are_shown_to_those_who_ask(mirrored: Mirror, api: Api) -> No
     assert_refused(api.call("GET", f"/{gone}"), 404, "NOT_FOUND")
 
 
-def test_one_model_is_the_vendors_but_for_what_the_mirror_does_not_hold(mirrored: Mirror, api: Api) -> None:
+def test_one_model_equals_upstream_but_for_fields_not_mirrored(mirrored: Mirror, api: Api) -> None:
     one = api.ids("?status=active&limit=1")[0]
     before = api.get(f"/{one}")["model"]
     expected = theirs(mirrored, f"/{one}")["model"]

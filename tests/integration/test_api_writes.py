@@ -45,7 +45,7 @@ def posts(mirror: Mirror) -> int:
     return sum(row["count"] for row in counted if row["method"] == "POST")
 
 
-def test_what_is_created_is_in_the_mirror_when_the_answer_arrives(mirrored: Mirror, api: Api) -> None:
+def test_created_model_is_mirrored_when_the_response_arrives(mirrored: Mirror, api: Api) -> None:
     team = next(iter(mirrored.vendor.api("GET", "/organization").document["organization"]["teams"]))["id"]
     made = created(api, {**SOMEBODY, "teamId": team})
     assert made.keys() == {"success", "modelId", "status", "signedUrl"}
@@ -105,7 +105,7 @@ def test_the_upstreams_refusals_pass_unchanged(mirrored: Mirror, api: Api) -> No
     assert same(api.call("POST", "", SOMEBODY), theirs)
 
 
-def test_headers_of_a_refusal_pass_too_and_a_proxys_page_does_not(mirrored: Mirror) -> None:
+def test_refusal_passes_with_retry_after_and_proxy_page_is_502(mirrored: Mirror) -> None:
     short = refusal(402, "INSUFFICIENT_CREDITS", "Not enough credits", Retry_After="7", X_Secret="no")
     with odd_vendor(short, refusal(401, "UNAUTHORIZED"), http(404, b"<html>"), refusal(500, "OUCH")) as vendor:
         api = Api.of(mirrored, headshotpro_api_url=vendor.url)
@@ -119,9 +119,7 @@ def test_headers_of_a_refusal_pass_too_and_a_proxys_page_does_not(mirrored: Mirr
         assert_refused(api.call("POST", "", SOMEBODY), 500, "OUCH")
 
 
-def test_a_delete_that_was_refused_is_a_question_about_a_model_that_the_mirror_shows(
-    mirrored: Mirror, api: Api
-) -> None:
+def test_refused_delete_of_a_mirrored_model_requests_a_refetch(mirrored: Mirror, api: Api) -> None:
     one = api.ids("?limit=1")[0]
     mirrored.vendor.api("DELETE", f"/organization/models/{one}")
     assert api.call("DELETE", f"/{one}").json["code"] == "ALREADY_DELETED"
@@ -153,7 +151,7 @@ def test_an_upstream_that_fails_or_is_gone(mirrored: Mirror, api: Api) -> None:
     assert one in mirrored.refetch_requests()
 
 
-def test_a_model_of_a_create_that_was_not_answered_is_found_by_a_pull(mirrored: Mirror, api: Api) -> None:
+def test_model_of_a_create_without_response_is_found_by_pull(mirrored: Mirror, api: Api) -> None:
     def done_unsaid(connection: socket.socket) -> None:
         mirrored.vendor.api("POST", "/organization/models", SOMEBODY)
         connection.close()
@@ -229,7 +227,7 @@ def test_a_timeout_is_settled_by_a_question(mirrored: Mirror, api: Api) -> None:
     assert mirrored.model(one)["status"] == "deleted"
 
 
-def test_what_was_done_upstream_is_told_even_where_it_cannot_be_merged(mirrored: Mirror, api: Api) -> None:
+def test_write_done_upstream_succeeds_although_the_merge_fails(mirrored: Mirror, api: Api) -> None:
     one = api.ids("?limit=1")[0]
     # Postgres answers when it is asked first, and refuses the merge.
     mirrored.sql("alter table headshotpro.model_changes add constraint stuck check (source <> 'api')")

@@ -92,7 +92,7 @@ def test_an_absent_service_is_said_in_one_line_and_does_not_fail(
     assert words.count("\n") == 1
 
 
-def test_a_service_that_knows_no_package_is_not_taken_for_a_clean_one() -> None:
+def test_audit_reports_not_audited_when_no_package_is_known() -> None:
     # What a mirror of the registry without vulnerability data makes of it.
     skipped = {
         "dependencies": [{"name": "flask", "skip_reason": "not found"}, {"name": "rq", "skip_reason": "not found"}]

@@ -113,7 +113,7 @@ def test_a_full_pull_leaves_the_last_tenth_to_refetches(budget: StartBudget) -> 
     assert granted(one, REFETCH) == 10
 
 
-def test_without_a_full_pull_the_others_use_it_all_in_their_order(budget: StartBudget) -> None:
+def test_other_priorities_use_whole_budget_without_a_full_pull(budget: StartBudget) -> None:
     one = budget(1.0, 1.0, limit=100)
     assert [granted(one, priority) for priority in (DETAIL, HOT, DELETION, REFETCH)] == [80, 15, 3, 2]
 
@@ -126,7 +126,7 @@ def test_a_full_pull_keeps_a_quarter_however_much_the_others_ask(budget: StartBu
     assert granted(one, FULL) == 24
 
 
-def test_a_full_pull_that_came_late_gets_its_quarter_as_slots_come_free(budget: StartBudget) -> None:
+def test_late_full_pull_gets_its_quarter_as_slots_become_free(budget: StartBudget) -> None:
     one = budget(1.0, limit=20, window=2.0)
     assert granted(one, REFETCH) == 20
     assert one.acquire(FULL) > 0

@@ -47,7 +47,7 @@ def test_the_first_row_of_a_model_comes_from_no_status(drainer: Drainer) -> None
     assert change["changed"]["title"] == [None, "Ada"]
 
 
-def test_a_model_whose_status_nobody_told_has_none_in_its_history_either(drainer: Drainer) -> None:
+def test_model_with_unknown_status_has_no_status_in_its_changes(drainer: Drainer) -> None:
     model = new_id()
     with transaction(drainer.engine) as connection:
         apply(connection, [SourcedObservation(Observation(model, T0, T0, {"title": "Ada"}), "pull")])

@@ -49,7 +49,7 @@ def test_children_end_when_they_are_asked(folder: Path) -> None:
     assert not processes_in(folder)
 
 
-def test_a_child_that_will_not_end_is_killed_with_what_it_started(folder: Path) -> None:
+def test_child_that_does_not_exit_is_killed_with_its_children(folder: Path) -> None:
     stubborn = child(folder, STUBBORN)
     assert eventually(stubborn.output)
     assert len(processes_in(folder)) == 2
@@ -67,7 +67,7 @@ def test_a_dead_child_starts_again_after_a_pause(folder: Path) -> None:
     assert eventually(lambda: dying.output() == b"words\n"), "it did run"
 
 
-def test_the_pause_grows_with_each_death_until_the_child_was_well(folder: Path) -> None:
+def test_restart_pause_grows_with_each_exit_until_child_is_well(folder: Path) -> None:
     dying = child(folder, "")
     watch = ProcessRestarter("dying", dying, now=0)
     now, pauses = 0.0, []

@@ -108,7 +108,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(group, arguments).exit_code == 2
 
 
-def test_a_setting_that_is_missing_or_malformed_ends_with_2_and_one_line(cli: Cli) -> None:
+def test_missing_or_malformed_setting_exits_2_with_one_line(cli: Cli) -> None:
     one_line(cli.run("pull", REDIS_URL=None), 2, "REDIS_URL is missing")
     one_line(cli.run("events", "list", DATABASE_URL=""), 2, "DATABASE_URL is missing")
     one_line(cli.run("status", DATABASE_URL="mysql://me:hidden@here/db"), 2, "DATABASE_URL is malformed")
@@ -122,7 +122,7 @@ def test_a_server_that_is_gone_ends_with_1_and_one_line(cli: Cli) -> None:
     one_line(cli.run("pull", REDIS_URL=NO_REDIS), 1, "Redis cannot be reached")
 
 
-def test_a_database_without_the_schema_ends_with_1_and_says_what_to_do(cli: Cli, empty_database_url: str) -> None:
+def test_database_without_schema_exits_1_and_says_to_migrate(cli: Cli, empty_database_url: str) -> None:
     for command in ("pulls list", "pulls reject 1", "events list", "events show evt_1", "models show x"):
         done = cli.run(*command.split(), DATABASE_URL=empty_database_url)
         one_line(done, 1, "run `headshot-mirror migrate`")
@@ -153,7 +153,7 @@ def test_schema_never_released_ends_with_1_and_says_what_to_do(cli: Cli, databas
 # --- migrate
 
 
-def test_migrate_brings_an_empty_database_to_the_newest_revision_once(cli: Cli, empty_database_url: str) -> None:
+def test_concurrent_migrates_bring_empty_database_to_newest(cli: Cli, empty_database_url: str) -> None:
     # Two at once, as two releases may run it: one works, the other waits.
     both = [cli.start("migrate", DATABASE_URL=empty_database_url) for _ in range(2)]
     for process in both:
@@ -384,7 +384,7 @@ def test_misspelt_setting_is_named_in_a_warning_and_work_goes_on(cli: Cli) -> No
     )
 
 
-def test_line_of_up_says_starting_until_the_first_pull_and_then_the_verdict(
+def test_up_line_shows_starting_until_the_first_pull_completes(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     insert_heartbeat(database_url, "web", "clock")

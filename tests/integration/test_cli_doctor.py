@@ -89,7 +89,7 @@ def test_what_is_missing_outdated_or_refused_is_found(
     assert plain.out.count("→") == 6
 
 
-def test_servers_that_are_gone_and_secrets_of_a_wrong_form_are_found(cli: Cli) -> None:
+def test_doctor_finds_unavailable_servers_and_malformed_secrets(cli: Cli) -> None:
     status, found = examine(
         cli,
         DATABASE_URL="postgresql://somebody:hidden@127.0.0.1:9/nothing",

@@ -37,7 +37,7 @@ def cli_of(folder: Path) -> Iterator[CliOf]:
     assert [leak for cli in made for leak in cli.leaks()] == []
 
 
-def test_a_pull_shows_its_progress_on_a_terminal_and_says_what_it_found(mirror: StartMirror, cli_of: CliOf) -> None:
+def test_pull_shows_progress_on_a_terminal_and_its_counts(mirror: StartMirror, cli_of: CliOf) -> None:
     here = mirror(models=30)
     cli = cli_of(here)
     ours, theirs = pty.openpty()
@@ -108,7 +108,7 @@ def test_behind_a_running_pull_it_waits_and_then_does_its_own(mirror: StartMirro
     assert here.request_counts(LIST) == {200: 4}
 
 
-def test_a_pull_that_a_dead_process_left_is_finished_before_its_own(mirror: StartMirror, cli_of: CliOf) -> None:
+def test_pull_first_finishes_the_pull_of_a_dead_process(mirror: StartMirror, cli_of: CliOf) -> None:
     here = mirror(models=300)
     here.read_pages(1)
     cli = cli_of(here)

@@ -117,9 +117,7 @@ def test_without_postgres_drains_are_asked_for_all_the_same(clock: Callable[...,
     assert asked(drainer)[0] == "drain"
 
 
-def test_without_postgres_alerts_wait_and_without_redis_they_do_not(
-    clock: Callable[..., Clock], database_url: str
-) -> None:
+def test_alerting_waits_for_postgres_but_not_for_redis(clock: Callable[..., Clock], database_url: str) -> None:
     nowhere = clock(DATABASE_URL="postgresql://u:p@127.0.0.1:9/d", ALERT_URLS="json://127.0.0.1:9/")
     Alerting(nowhere._runtime).tick()
     Alerting(clock(REDIS_URL="redis://127.0.0.1:9", ALERT_URLS="json://127.0.0.1:9/")._runtime).tick()
@@ -136,7 +134,7 @@ def test_without_redis_a_clock_waits(clock: Callable[..., Clock], drainer: Drain
     assert asked(drainer) == []
 
 
-def test_a_schema_that_is_too_old_ends_a_clock_whether_it_acts_or_not(
+def test_outdated_schema_ends_a_clock_with_or_without_redis(
     clock: Callable[..., Clock], empty_database_url: str
 ) -> None:
     clock().tick()

@@ -40,7 +40,7 @@ def test_it_is_a_compose_file() -> None:
     assert "ok" in checked("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE)
 
 
-def test_each_process_runs_its_command_after_the_schema_with_time_to_end() -> None:
+def test_each_service_runs_after_migration_with_time_to_stop() -> None:
     for name, command in OURS.items():
         service = SERVICES[name]
         # The image's own command is web's.
@@ -55,7 +55,7 @@ def test_each_process_runs_its_command_after_the_schema_with_time_to_end() -> No
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
 
 
-def test_nothing_is_published_to_other_machines_and_servers_have_no_way_out() -> None:
+def test_compose_publishes_to_localhost_and_isolates_servers() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert sorted(published) == ["127.0.0.1:3000:3000", "127.0.0.1:8000:8000", "127.0.0.1:9090:9090"]
     internal = {name for name, network in COMPOSE["networks"].items() if (network or {}).get("internal")}

@@ -104,7 +104,7 @@ def test_a_dashboard_is_what_grafana_expects(name: str) -> None:
     assert asked == told
 
 
-def test_the_provisioned_files_hold_no_secret_and_name_the_folder_of_the_dashboards() -> None:
+def test_provisioning_holds_no_secret_and_names_folder() -> None:
     source = yaml.safe_load((PROVISIONING / "datasources" / "headshot-mirror.yaml").read_text())["datasources"][0]
     assert source["secureJsonData"]["password"].startswith("$")
     (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "headshot-mirror.yaml").read_text())["providers"]

@@ -43,7 +43,7 @@ def worker(drainer: Drainer, database_url: str, redis_url: str) -> Iterator[Runt
     runtime.redis.close()
 
 
-def test_a_deep_inbox_is_applied_once_and_each_step_of_each_model_is_told(drainer: Drainer, worker: Runtime) -> None:
+def test_deep_inbox_is_applied_once_and_each_change_is_recorded(drainer: Drainer, worker: Runtime) -> None:
     dice, models = Random(2), [new_id() for _ in range(50)]
     told: dict[str, list[str]] = {model: [] for model in models}
     bodies = []
@@ -83,7 +83,7 @@ def test_batch_that_fails_ends_the_drain(drainer: Drainer, worker: Runtime, monk
     assert applied == [BATCH_SIZE, 2 * BATCH_SIZE]
 
 
-def test_a_batch_that_is_broken_off_is_halved_until_it_is_applied(
+def test_aborted_batch_is_halved_until_it_is_applied(
     drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = drain.drain_batch

@@ -20,7 +20,7 @@ from tests.support.system import event_body, event_document, new_id, rows
 from tests.support.threads import run_concurrently
 
 
-def test_a_deleted_model_becomes_a_tombstone_whose_change_names_the_event(drainer: Drainer) -> None:
+def test_deleted_model_becomes_tombstone_and_change_names_event(drainer: Drainer) -> None:
     model = new_id()
     said = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
     # The status of its body says something else: the event's name counts.
@@ -34,7 +34,7 @@ def test_a_deleted_model_becomes_a_tombstone_whose_change_names_the_event(draine
     drainer.assert_empty()
 
 
-def test_what_a_webhook_tells_is_in_the_row_and_what_it_does_not_tell_is_null(drainer: Drainer) -> None:
+def test_row_holds_webhook_fields_and_null_for_all_others(drainer: Drainer) -> None:
     model = new_id()
     told = {
         "uid": "u1",
@@ -87,7 +87,7 @@ def test_an_event_is_kept_with_its_times_and_its_payload(drainer: Drainer) -> No
     assert T0 < event["received_at"] <= event["processed_at"]
 
 
-def test_a_burst_in_any_order_ends_in_the_newest_and_its_history_tells_each_step(drainer: Drainer) -> None:
+def test_burst_in_any_order_ends_in_newest_with_all_changes(drainer: Drainer) -> None:
     model = new_id()
     steps = ["onboarding", "waiting", "pending", "generatingHeadshots", "active"]
     bodies = [event_body(model, at=minutes(number), status=status) for number, status in enumerate(steps)]
@@ -143,7 +143,7 @@ def test_a_duplicate_does_not_write_the_row_again(drainer: Drainer) -> None:
     assert drainer.row(model) == before
 
 
-def test_a_duplicate_that_tells_something_else_is_still_the_same_event(drainer: Drainer) -> None:
+def test_duplicate_id_with_other_content_counts_as_repeated(drainer: Drainer) -> None:
     model = new_id()
     drainer.take(event_body(model, at=T0, event_id="evt_one", status="pending"))
     assert drainer.take(event_body(model, at=minutes(1), event_id="evt_one", status="active")) == {"repeated": 1}
@@ -189,7 +189,7 @@ def test_what_only_a_get_can_tell_becomes_a_question(drainer: Drainer, event: st
     assert (request["model_id"], request["after"]) == (model, T0)
 
 
-def test_without_an_id_the_digest_of_what_was_signed_names_the_event(drainer: Drainer) -> None:
+def test_event_without_id_gets_a_hash_of_what_was_signed(drainer: Drainer) -> None:
     model = new_id()
     document = event_document(model, at=T0)
     del document["id"]
@@ -201,7 +201,7 @@ def test_without_an_id_the_digest_of_what_was_signed_names_the_event(drainer: Dr
     assert all(row["id"].startswith("sha256:") for row in found)
 
 
-def test_a_time_further_ahead_than_the_tolerance_counts_as_the_signature(drainer: Drainer) -> None:
+def test_event_time_beyond_tolerance_becomes_the_signing_time(drainer: Drainer) -> None:
     near, far = new_id(), new_id()
     ahead = [event_body(near, at=T0 + TOLERANCE), event_body(far, at=T0 + TOLERANCE + timedelta(seconds=1))]
     drainer.take(*ahead, signed_at=T0)
@@ -268,7 +268,7 @@ def test_what_is_no_webhook_at_all_is_dead_and_kept_as_text(drainer: Drainer) ->
 # Two drains at once.
 
 
-def test_two_drains_of_the_same_models_neither_deadlock_nor_disagree(
+def test_concurrent_drains_neither_deadlock_nor_lose_updates(
     drainer: Drainer, database_url: str, redis_url: str
 ) -> None:
     models = [new_id() for _ in range(24)]
@@ -304,9 +304,7 @@ def test_two_drains_of_the_same_models_neither_deadlock_nor_disagree(
     assert (count["count"], count["sum"]) == (600, 700)
 
 
-def test_batches_that_meet_the_same_models_for_the_first_time_do_not_deadlock(
-    drainer: Drainer, database_url: str, redis_url: str
-) -> None:
+def test_concurrent_batches_of_new_models_do_not_deadlock(drainer: Drainer, database_url: str, redis_url: str) -> None:
     # Some of a batch's models are known and some are not, and each batch knows others.
     rounds = [[new_id() for _ in range(16)] for _ in range(25)]
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/New_York"])
-def test_the_ends_of_time_do_no_harm_in_a_database_of_another_zone(drainer: Drainer, zone: str) -> None:
+def test_extreme_dates_do_no_harm_in_any_database_time_zone(drainer: Drainer, zone: str) -> None:
     with psycopg.connect(drainer.url, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("alter database {} set timezone = {}").format(name, zone))
@@ -132,7 +132,7 @@ def test_a_title_that_a_latin1_database_has_not_blocks_no_event(
         drainer.assert_empty()
 
 
-def test_a_payload_that_postgres_refuses_even_from_the_dead_is_kept_as_text(drainer: Drainer) -> None:
+def test_dead_payload_that_postgres_rejects_is_kept_as_text(drainer: Drainer) -> None:
     # How deep JSON may be nested depends on both sides' stacks; here Postgres' is the smaller one.
     with psycopg.connect(drainer.url, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
@@ -196,7 +196,7 @@ def new_drainer(postgres: Postgres, redis_url: str) -> Iterator[Drainer]:
         yield drainer
 
 
-def test_a_batch_costs_the_same_while_a_mirror_grows_that_was_never_analyzed(new_drainer: Drainer) -> None:
+def test_batches_never_scan_tables_of_an_unanalyzed_mirror(new_drainer: Drainer) -> None:
     drainer = new_drainer
     for number in range(40):
         drainer.take(*[event_body(new_id(), at=minutes(number)) for _ in range(20)])

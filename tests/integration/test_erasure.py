@@ -98,7 +98,7 @@ def test_short_title_is_no_part_of_other_words(drainer: Drainer) -> None:
 
 
 @pytest.mark.parametrize("title", ["active", "organization", "model.status.updated", "female", "title", 'a"b\\c"d\\e'])
-def test_title_that_is_a_word_of_the_vendors_takes_no_other_body_away(drainer: Drainer, title: str) -> None:
+def test_erasure_of_a_vendor_word_as_title_keeps_other_bodies(drainer: Drainer, title: str) -> None:
     model, other = new_id(), new_id()
     drainer.take(event_body(model, at=T0, title=title), event_body(model, event="model.deleted", at=minutes(1)))
     drainer.take(

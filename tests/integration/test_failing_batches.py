@@ -107,7 +107,7 @@ def test_an_event_that_fails_our_code_is_dead_alone(
     assert refetch_requests(drainer) == {bad: "dead_event"}
 
 
-def test_a_dead_event_is_applied_by_replay_once_its_cause_is_gone(
+def test_replay_applies_a_dead_event_after_its_cause_is_fixed(
     drainer: Drainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = new_id()
@@ -177,9 +177,7 @@ def test_an_event_behind_a_lock_waits_and_the_others_do_not(
     assert drainer.row(held)["status"] == "active"
 
 
-def test_a_lock_on_everything_is_waited_for_and_makes_nothing_dead(
-    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_locked_table_delays_a_batch_and_makes_no_event_dead(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drain, "BATCH_LOCK_SECONDS", 0.1)
     monkeypatch.setattr(drain, "ALONE_LOCK_SECONDS", 0.05)
     drainer.put(*[event_body(new_id(), at=T0) for _ in range(30)])
@@ -220,7 +218,7 @@ def test_an_event_that_postgres_keeps_in_no_form_blocks_no_other(drainer: Draine
     assert drainer.box.depth().events == 1
 
 
-def test_an_entry_with_an_id_that_postgres_cannot_store_blocks_no_other(drainer: Drainer) -> None:
+def test_inbox_entry_with_unstorable_id_blocks_no_other_entry(drainer: Drainer) -> None:
     # Somebody may write into Redis by hand.
     good, odd = new_id(), new_id()
     fields = {"body": event_body(odd, at=T0), "event_id": "evt_\0", "delivery_id": "d\0"}

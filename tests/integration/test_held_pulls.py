@@ -44,7 +44,7 @@ def statuses(here: Mirror, ids: list[str]) -> Counter[str]:
 # --- release
 
 
-def test_release_decides_each_suspect_by_a_get_and_completes_the_pull(mirror: StartMirror, folder: Path) -> None:
+def test_release_checks_each_suspect_by_get_and_completes_pull(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
     pull, suspects = held(here)
     # Two of them were only hidden for a while: what counts is what the upstream says now.
@@ -100,7 +100,7 @@ def test_a_release_that_was_interrupted_goes_on_where_it_was(mirror: StartMirror
 # --- meanwhile
 
 
-def test_the_next_pulls_go_on_and_leave_the_suspects_of_a_held_one_alone(mirror: StartMirror) -> None:
+def test_next_pulls_work_and_skip_suspects_of_a_held_pull(mirror: StartMirror) -> None:
     here = mirror(models=0)
     pull, suspects = held(here)
     others = sorted(here.live_ids())
@@ -117,7 +117,7 @@ def test_the_next_pulls_go_on_and_leave_the_suspects_of_a_held_one_alone(mirror:
     assert row_of(here, pull)["status"] == "held"
 
 
-def test_a_suspect_that_shows_itself_again_lives_on_whatever_is_decided(mirror: StartMirror) -> None:
+def test_reappeared_suspects_stay_live_when_pull_is_released(mirror: StartMirror) -> None:
     here = mirror(models=0)
     pull, suspects = held(here)
     for model_id in suspects:
@@ -128,7 +128,7 @@ def test_a_suspect_that_shows_itself_again_lives_on_whatever_is_decided(mirror: 
     assert here.differences() == []
 
 
-def test_others_that_vanish_while_a_pull_is_held_are_held_on_their_own(mirror: StartMirror) -> None:
+def test_new_suspects_during_a_held_pull_hold_their_own_pull(mirror: StartMirror) -> None:
     here = mirror(models=0)
     first, _ = held(here)
     here.vanish(*sorted(here.live_ids())[:20])
@@ -145,7 +145,7 @@ def test_others_that_vanish_while_a_pull_is_held_are_held_on_their_own(mirror: S
 # --- reject
 
 
-def test_reject_fails_the_pull_and_leaves_the_same_suspects_alone_for_a_day(mirror: StartMirror, folder: Path) -> None:
+def test_reject_fails_the_pull_and_skips_its_suspects_for_a_day(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
     pull, suspects = held(here)
     cli = Cli(folder, **here.variables)
@@ -176,7 +176,7 @@ def test_reject_fails_the_pull_and_leaves_the_same_suspects_alone_for_a_day(mirr
 # --- wrong organization
 
 
-def test_a_pull_held_for_its_organization_begins_anew_when_it_is_released(mirror: StartMirror, folder: Path) -> None:
+def test_pull_held_for_organization_restarts_after_adoption(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
     models = [model["id"] for model in here.create(20, status="active")]
     here.pull()
@@ -222,7 +222,7 @@ def test_another_organization_is_adopted_by_its_uid_and_a_yes(
     assert row_of(here, pull)["status"] == "held"
 
 
-def test_a_pull_held_for_a_wrong_key_goes_on_once_the_key_is_right(mirror: StartMirror, folder: Path) -> None:
+def test_pull_held_for_wrong_key_resumes_once_the_key_is_right(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=3)
     uid = here.vendor.control("POST", "/organization", {})["uid"]
     here.pull()
@@ -244,7 +244,7 @@ def test_a_pull_held_for_its_suspects_adopts_no_organization(mirror: StartMirror
     assert statuses(here, suspects) == {"active": VANISHED}
 
 
-def test_a_pull_held_for_its_organization_and_rejected_keeps_the_mirrored_one(mirror: StartMirror) -> None:
+def test_rejecting_a_pull_keeps_the_mirrored_organization(mirror: StartMirror) -> None:
     here = mirror(models=20)
     uid = here.vendor.control("POST", "/organization", {})["uid"]
     here.pull()

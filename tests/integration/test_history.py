@@ -177,7 +177,7 @@ def all_changes(drainer: Drainer) -> list[int]:
     return [row["id"] for row in rows(drainer.url, "select id from headshotpro.model_changes order by id")]
 
 
-def test_a_reader_hands_on_each_change_once_however_often_it_is_restarted(reader: Drainer) -> None:
+def test_reader_handles_each_change_once_across_restarts(reader: Drainer) -> None:
     over = threading.Event()
 
     def run(seed: int) -> None:

@@ -96,7 +96,7 @@ def test_reading_waits_for_the_first_entry(box: Inbox) -> None:
     assert time.monotonic() - before > 0.9
 
 
-def test_entries_of_a_consumer_that_died_are_taken_over_before_new_ones(box: Inbox, client: redis.Redis) -> None:
+def test_inbox_entries_of_dead_consumer_are_read_before_new(box: Inbox, client: redis.Redis) -> None:
     dead = Inbox(client, "dead")
     put(box, b"1", b"2")
     dead.read(10, 0)
@@ -124,7 +124,7 @@ def test_what_was_taken_over_can_be_taken_over_again(box: Inbox, client: redis.R
     assert box.depth().events == 0
 
 
-def test_an_entry_that_was_done_after_it_was_taken_over_is_gone_for_both(box: Inbox, client: Any) -> None:
+def test_entry_done_after_takeover_is_deleted_for_both_consumers(box: Inbox, client: Any) -> None:
     slow = Inbox(client, "slow")
     put(box, b"1")
     entries = slow.read(10, 0)
@@ -175,14 +175,14 @@ def test_the_age_is_that_of_the_oldest_entry(box: Inbox, client: Any) -> None:
     assert 119 <= (box.depth().oldest_seconds or 0) < 180
 
 
-def test_an_entry_that_is_none_of_ours_is_read_with_an_empty_body(box: Inbox, client: Any) -> None:
+def test_foreign_inbox_entry_is_read_with_an_empty_body(box: Inbox, client: Any) -> None:
     client.xadd(STREAM, {"what": "is this"}, id="1767322800000-0")
     client.xadd(STREAM, {"body": b"1", "signed_at": "now", "received_at": "1e300"}, id="1767322800000-1")
     at = datetime.fromtimestamp(1767322800, UTC)
     assert [entry[2:] for entry in box.read(10, 0)] == [(b"", at, at, None), (b"1", at, at, None)]
 
 
-def test_consumers_that_died_are_forgotten_once_their_hands_are_empty(box: Inbox, client: Any) -> None:
+def test_dead_consumers_are_removed_once_they_hold_no_entries(box: Inbox, client: Any) -> None:
     put(box, b"1", b"2")
     busy, idle = Inbox(client, "busy"), Inbox(client, "idle")
     busy.read(1, 0)
@@ -213,7 +213,7 @@ def test_every_call_without_redis_is_an_error_of_ours() -> None:
             call()
 
 
-def test_a_redis_that_refuses_to_write_is_unavailable_until_it_takes_again(own_valkey: Valkey) -> None:
+def test_redis_refusing_writes_is_unavailable_until_it_accepts(own_valkey: Valkey) -> None:
     client: Any = connect_redis(own_valkey.url)
     box = Inbox(client, "one")
     client.config_set("maxmemory", "1")
@@ -238,7 +238,7 @@ def test_the_promise_follows_from_the_settings_of_redis(own_valkey: Valkey) -> N
     assert [fault.split()[0] for fault in promised.misconfigurations] == ["appendonly", "maxmemory-policy"]
 
 
-def test_a_managed_redis_that_hides_its_settings_promises_nothing(own_valkey: Valkey) -> None:
+def test_redis_without_config_permission_has_unknown_durability(own_valkey: Valkey) -> None:
     client: Any = connect_redis(own_valkey.url)
     client.acl_setuser("managed", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all", "-config"])
     managed = connect_redis(f"redis://managed:p@127.0.0.1:{own_valkey.port}/0")

@@ -52,9 +52,7 @@ def ids_of(models: Sequence[dict[str, Any]]) -> set[str]:
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest"])
-def test_1000_new_models_in_a_burst_of_events_cost_a_handful_of_pages_and_no_get(
-    mirror: StartMirror, order: str
-) -> None:
+def test_burst_of_1000_new_models_costs_few_pages_and_no_get(mirror: StartMirror, order: str) -> None:
     here = mirror(models=600, order=order)
     new = here.create(1000)
     # They come in the order of their creation: the first questions are about those who stand furthest from the end.
@@ -79,7 +77,7 @@ def test_a_few_new_models_are_read_one_by_one(mirror: StartMirror) -> None:
     assert here.differences((*LISTED, *DETAILS), ids_of(new)) == []
 
 
-def test_models_that_no_page_at_the_young_end_shows_are_read_one_by_one(mirror: StartMirror) -> None:
+def test_models_not_on_newest_pages_are_refetched_one_by_one(mirror: StartMirror) -> None:
     here = mirror(models=500)
     settled = [model for model in here.truth().values() if model["status"] == "active"]
     old = sorted(settled, key=lambda model: str(model["createdAt"]))[:8]
@@ -146,7 +144,7 @@ def a_minute_later(here: Mirror) -> None:
     here.runtime.redis.delete(*keys)
 
 
-def test_the_sweep_reads_active_models_first_and_no_more_than_its_budget(mirror: StartMirror) -> None:
+def test_sweep_reads_active_models_first_within_its_budget(mirror: StartMirror) -> None:
     # 5 % of 80 % of 100 requests a minute are four.
     here = mirror(models=0, rate=100, settings={"rate_budget": 0.8, "detail_budget": 0.05})
     under_way = ids_of(here.create(3, status="pending"))
@@ -184,7 +182,7 @@ def test_the_sweep_goes_on_with_whom_it_has_not_read_for_longest(mirror: StartMi
     assert rounds[0] == rounds[1]
 
 
-def test_a_favourite_whose_webhook_was_lost_is_right_after_one_full_pull_and_a_sweep(mirror: StartMirror) -> None:
+def test_lost_favourite_webhook_is_repaired_by_pull_and_sweep(mirror: StartMirror) -> None:
     here = mirror(models=0)
     (model,) = here.create(status="active")
     here.pull()
@@ -209,7 +207,7 @@ def test_a_detail_budget_of_0_turns_the_sweep_off(mirror: StartMirror) -> None:
     assert here.request_counts(SINGLE).total() == 0
 
 
-def test_the_sweep_waits_for_the_first_full_pull_and_ends_when_all_is_read(mirror: StartMirror) -> None:
+def test_sweep_starts_after_first_full_pull_and_stops_when_done(mirror: StartMirror) -> None:
     here = mirror(models=10)
     (line,) = [entry for entry in SCHEDULE if entry.job is Job.SWEEP]
     assert not line.due(here.runtime)
@@ -223,7 +221,7 @@ def test_the_sweep_waits_for_the_first_full_pull_and_ends_when_all_is_read(mirro
     assert not line.due(here.runtime)
 
 
-def test_a_404_in_the_sweep_buries_nothing_and_is_kept_as_a_question(mirror: StartMirror) -> None:
+def test_404_in_sweep_deletes_nothing_and_requests_a_refetch(mirror: StartMirror) -> None:
     here = mirror(models=0)
     gone, stays = here.create(2, status="active")
     here.pull()
@@ -241,7 +239,7 @@ def test_a_404_in_the_sweep_buries_nothing_and_is_kept_as_a_question(mirror: Sta
     assert here.model(stays["id"])["status"] == "active"
 
 
-def test_a_model_that_the_vendor_cannot_show_does_not_keep_the_others_from_being_read(mirror: StartMirror) -> None:
+def test_sweep_reads_other_models_when_upstream_fails_for_one(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.create(3, status="active")
     here.pull()
@@ -262,7 +260,7 @@ def test_a_model_that_the_vendor_cannot_show_does_not_keep_the_others_from_being
 # --- deliveries that come too late
 
 
-def test_a_stale_delivery_is_refused_and_its_model_is_read_at_most_once_a_minute(mirror: StartMirror) -> None:
+def test_stale_delivery_refetches_its_model_once_a_minute(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.enable_webhooks()
     (model,) = here.create(status="pending", createdAt=LONG_AGO)

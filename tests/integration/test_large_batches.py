@@ -96,7 +96,7 @@ def test_events_larger_than_a_unix_sockets_buffer_are_applied(
         assert applied(socket_url, sent)
 
 
-def test_a_pull_of_1200_long_titles_is_complete_over_a_unix_socket(
+def test_pull_of_1200_long_titles_completes_over_a_unix_socket(
     sandbox: StartSandbox, socket_url: str, redis_url: str
 ) -> None:
     here = Mirror(sandbox(quiet=True, rate=0, models=0), socket_url, redis_url)

@@ -109,7 +109,7 @@ def written(mirrored: Mirror) -> int:
     return int(row["next"])
 
 
-def test_a_job_that_was_lost_is_asked_for_again_within_the_time_of_a_takeover(client: redis.Redis) -> None:
+def test_flag_of_a_lost_job_expires_within_ten_seconds(client: redis.Redis) -> None:
     queue = JobQueue(client)
     for job in Job:
         assert queue.enqueue(job)
@@ -119,7 +119,7 @@ def test_a_job_that_was_lost_is_asked_for_again_within_the_time_of_a_takeover(cl
     assert rq_queue(client, WORK_QUEUE).count > 0
 
 
-def test_a_process_that_stands_still_in_mid_transaction_loses_what_it_holds(database_url: str) -> None:
+def test_stalled_process_loses_its_transaction_and_its_lock(database_url: str) -> None:
     engine = database.connect(database_url)
     with pytest.raises(PostgresUnavailable):
         stand_still(engine)

@@ -95,7 +95,7 @@ def test_what_was_committed_survives_a_kill(own_postgres: Postgres, own_valkey: 
     assert words(own_postgres.boot()) == ["committed"]
 
 
-def test_a_stale_pid_file_that_names_a_living_process_hinders_nothing(own_postgres: Postgres, valkey: Valkey) -> None:
+def test_postgres_starts_despite_a_stale_pid_file_with_live_pid(own_postgres: Postgres, valkey: Valkey) -> None:
     # After a crash of the machine the old server's number may belong to any process.
     own_postgres.kill()
     pid_file = own_postgres.folder.data / "postmaster.pid"
@@ -227,7 +227,7 @@ def test_forced_wheels_never_touch_data_of_the_machine_s_server(folder: Path) ->
         Postgres.start(folder, force_wheels=True)
 
 
-def test_a_folder_is_started_with_the_machine_s_server_that_made_it(folder: Path) -> None:
+def test_folder_starts_with_the_machine_server_that_created_it(folder: Path) -> None:
     # The machine's server is the wheel's, found on PATH: such a one is at hand everywhere.
     program = find_postgres(None, force_wheels=True).program
     (folder / "bin").mkdir()

@@ -77,7 +77,7 @@ def test_login_link_is_gone_before_the_spool_and_the_id_stays(here: Mirror, fold
     assert TOKEN not in event["payload"]
 
 
-def test_delivery_of_an_older_web_process_loses_its_link_in_the_drain(here: Mirror, database_url: str) -> None:
+def test_drain_removes_login_links_from_deliveries_of_older_web(here: Mirror, database_url: str) -> None:
     now = datetime.now(UTC)
     body, spooled = body_with_links(), body_with_links()
     here.runtime.inbox.put(Delivery.arrived(body, int(now.timestamp()), now))

@@ -67,9 +67,7 @@ def traffic(folder: Path, sandbox: StartSandbox, database_url: str, redis_url: s
         yield Traffic(system, vendor, running.webhook_secret)
 
 
-def test_every_delivery_batch_and_page_has_its_line_and_no_line_names_a_person(
-    traffic: Traffic, database_url: str
-) -> None:
+def test_logs_show_each_delivery_batch_and_page_but_no_person(traffic: Traffic, database_url: str) -> None:
     person = {"title": NAME, "email": EMAIL, "signedUrl": "https://login.example/?token=leaktoken"}
     model, event = new_id(), f"evt_{secrets.token_hex(8)}"
     assert traffic.deliver(event_body(model, event_id=event, status="failed", **person)) == 202

@@ -74,7 +74,7 @@ def test_prometheus_may_ask_for_its_newer_format(folder: Path) -> None:
 # --- what it tells
 
 
-def test_deliveries_are_counted_by_answer_and_stale_ones_apart_from_forged(folder: Path, redis_url: str) -> None:
+def test_deliveries_count_by_result_and_stale_is_not_forged(folder: Path, redis_url: str) -> None:
     web = website(folder, REDIS_URL=redis_url)
     body = event_body(new_id())
     post(web, body)
@@ -156,7 +156,7 @@ def test_a_status_that_is_no_word_makes_no_label(folder: Path, database_url: str
     assert found == {"paused": 1, "active": 1, "other": 3}
 
 
-def test_waiting_for_the_budget_is_counted_by_what_the_request_was_for(mirror: StartMirror) -> None:
+def test_budget_waits_are_counted_by_purpose_of_the_request(mirror: StartMirror) -> None:
     here = mirror({"rate_budget": 0.01}, models=450, rate=100)
     here.slice(seconds=1.0)
     here.runtime.counters.flush()
@@ -165,9 +165,7 @@ def test_waiting_for_the_budget_is_counted_by_what_the_request_was_for(mirror: S
     assert counts["upstream_budget_wait_seconds", "full"] >= 0
 
 
-def test_several_processes_count_as_one_and_go_on_after_a_restart(
-    folder: Path, database_url: str, own_valkey: Valkey
-) -> None:
+def test_counters_sum_over_processes_and_survive_a_restart(folder: Path, database_url: str, own_valkey: Valkey) -> None:
     settings = {"DATABASE_URL": database_url, "REDIS_URL": own_valkey.url, "MIRROR_API_KEYS": "ro:look"}
     with System(folder, **settings, WEB_CONCURRENCY="2") as system:
         # No clock: each delivery wakes a worker.

@@ -58,9 +58,7 @@ def tell(here: Mirror, event: str, model_id: str, **order: Any) -> None:
     here.apply_webhooks()
 
 
-def test_a_creation_a_status_change_and_a_deletion_that_no_webhook_told_are_counted(
-    mirror: StartMirror, folder: Path
-) -> None:
+def test_create_status_and_deletion_without_webhook_are_counted(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
     changes, goes, renamed = known(here)
     here.create()
@@ -104,7 +102,7 @@ def test_a_webhook_that_comes_late_but_in_time_is_not_missed(mirror: StartMirror
     assert missed(here, pull) == count
 
 
-def test_a_webhook_that_waited_in_the_inbox_while_the_pull_was_quicker_is_not_missed(mirror: StartMirror) -> None:
+def test_webhook_in_inbox_during_pull_does_not_count_as_missing(mirror: StartMirror) -> None:
     here = mirror(models=0)
     (model_id, *_) = known(here)
     here.change(model_id, status="failed")
@@ -119,7 +117,7 @@ def test_a_webhook_that_waited_in_the_inbox_while_the_pull_was_quicker_is_not_mi
     assert missed(here, pull) == 0
 
 
-def test_an_event_about_an_earlier_change_does_not_stand_in_for_a_missed_one(mirror: StartMirror) -> None:
+def test_event_of_an_earlier_change_hides_no_missing_webhook(mirror: StartMirror) -> None:
     here = mirror(models=0)
     known(here)
     (model,) = here.create(events=True)
@@ -132,7 +130,7 @@ def test_an_event_about_an_earlier_change_does_not_stand_in_for_a_missed_one(mir
     assert missed(here, pull) == 1
 
 
-def test_an_event_about_a_later_change_does_not_stand_in_for_a_missed_one(mirror: StartMirror) -> None:
+def test_event_of_a_later_change_hides_no_missing_webhook(mirror: StartMirror) -> None:
     here = mirror(models=0)
     (model_id, *_) = known(here)
     here.change(model_id, status="failed")
@@ -156,7 +154,7 @@ def test_a_bare_webhook_counts_too(mirror: StartMirror) -> None:
     assert missed(here, pull) == 0
 
 
-def test_what_a_hot_pull_notices_by_its_absence_is_counted_for_that_pull(mirror: StartMirror) -> None:
+def test_model_absent_from_a_hot_pull_counts_for_that_pull(mirror: StartMirror) -> None:
     here = mirror(models=0)
     (model_id, *_) = known(here, status="pending")
     here.change(model_id, status="active")
@@ -179,7 +177,7 @@ def test_the_first_pull_is_excepted(mirror: StartMirror) -> None:
     assert missed(here, pull) == 0
 
 
-def test_the_deletions_of_a_pull_that_was_held_are_counted_after_its_release(mirror: StartMirror) -> None:
+def test_deletions_of_a_held_pull_count_after_its_release(mirror: StartMirror) -> None:
     here = mirror(models=0)
     ids = known(here, 20)
     here.vanish(*ids[:12])

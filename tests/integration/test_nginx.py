@@ -51,7 +51,7 @@ def front(postgres: Postgres) -> Iterator[NginxProxy]:
     shutil.rmtree(folder)
 
 
-def test_a_signed_delivery_passes_byte_for_byte_though_one_web_process_is_away(front: NginxProxy) -> None:
+def test_delivery_passes_nginx_unchanged_with_one_web_down(front: NginxProxy) -> None:
     model = new_id()
     # Bytes that a proxy which understands JSON would write otherwise.
     body = event_body(model, status="active", title="Ünï \\u0041").replace(b'": ', b'" :\n ')
@@ -121,7 +121,7 @@ def test_nothing_but_the_door_is_reachable(front: NginxProxy, path: str) -> None
     assert said == b'{"success": false, "error": "there is nothing here", "code": "NOT_FOUND"}\n'
 
 
-def test_who_does_not_know_the_name_or_speaks_old_tls_gets_no_answer(front: NginxProxy) -> None:
+def test_unknown_host_name_or_old_tls_gets_no_response(front: NginxProxy) -> None:
     context = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
     context.check_hostname = False
     old = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
@@ -132,9 +132,7 @@ def test_who_does_not_know_the_name_or_speaks_old_tls_gets_no_answer(front: Ngin
             asked.wrap_socket(raw, server_hostname=name)
 
 
-def test_while_no_web_process_is_there_the_vendor_is_told_to_come_again(
-    folder: Path, database_url: str, redis_url: str
-) -> None:
+def test_nginx_returns_503_with_retry_after_without_web(folder: Path, database_url: str, redis_url: str) -> None:
     # Nothing of the system is started.
     system = System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url)
     with running(system, folder / "nginx", 9, system.port) as front:

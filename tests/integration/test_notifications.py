@@ -86,9 +86,7 @@ def test_what_ends_while_it_is_handed_out_is_not_told_as_open(
 # --- restarts
 
 
-def test_a_restart_of_everything_sends_nothing_twice_and_loses_nothing(
-    here: AlertingHarness, hook: NotificationReceiver
-) -> None:
+def test_restarts_send_no_notification_twice_and_lose_none(here: AlertingHarness, hook: NotificationReceiver) -> None:
     fail(here, 2)
     for step in (here.look, here.deliver, here.deliver):
         here.restart()

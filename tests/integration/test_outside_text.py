@@ -112,9 +112,7 @@ def str_values(document: Any) -> list[str]:
     return [document] if isinstance(document, str) else []
 
 
-def test_an_error_from_outside_is_one_line_without_control_characters(
-    run: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_error_from_outside_is_one_line_without_control_chars(run: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
         raise MirrorError("the upstream said: \x1b[2J\nOK")
 
@@ -151,7 +149,7 @@ GUARDED = {title: f"'{title}" for title in FORMULAS} | SPLIT
 
 
 @pytest.mark.parametrize("title", [*GUARDED, "Ann =1", "Ann-Lee, B; C", ""])
-def test_csv_is_exact_and_csv_safe_gives_a_spreadsheet_no_formula(title: str, run: Cli, database_url: str) -> None:
+def test_csv_is_exact_and_csv_safe_contains_no_formula(title: str, run: Cli, database_url: str) -> None:
     put(database_url, title)
     (exact,) = csv.DictReader(io.StringIO(run.run("models", "list", "--csv").out, newline=""))
     (safe,) = csv.DictReader(io.StringIO(run.run("models", "list", "--csv-safe").out, newline=""))

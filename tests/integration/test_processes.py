@@ -72,7 +72,7 @@ def status_of(system: System, model: str) -> str | None:
 # Together.
 
 
-def test_a_signed_deletion_is_a_tombstone_within_seconds_and_its_history_names_it(everything: System) -> None:
+def test_signed_deletion_soon_becomes_tombstone_with_its_event(everything: System) -> None:
     model = new_id()
     answer = everything.deliver(event_body(model, "model.deleted", event_id=f"evt_{model}"))
     assert answer.status == 202
@@ -111,7 +111,7 @@ def test_a_captured_delivery_that_is_sent_again_changes_nothing(everything: Syst
     assert (rows(database_of(everything), query, model), model_row(database_of(everything), model)) == before
 
 
-def test_stale_and_forged_deliveries_get_one_answer_and_are_told_apart_in_the_log(everything: System) -> None:
+def test_stale_and_forged_responses_match_but_log_lines_differ(everything: System) -> None:
     body = event_body(new_id())
     (web,) = [started for started in everything.started if started.log.name.startswith("web")]
     said = len(web.said)
@@ -152,7 +152,7 @@ def test_a_chunked_body_is_limited_on_the_wire_too(everything: System) -> None:
         (b"GET /livez HTTP/1.1\r\nX: " + b"x" * 5000, 431),
     ],
 )
-def test_a_request_that_cannot_be_read_is_refused_in_the_form_of_all_errors(
+def test_unreadable_request_gets_an_error_in_the_common_format(
     everything: System, request_head: bytes, status: int
 ) -> None:
     with socket.create_connection(("127.0.0.1", everything.port), 15) as client:
@@ -199,7 +199,7 @@ def run(role: str, folder: Path, **settings: str | None) -> subprocess.Completed
         ("release", "DATABASE_URL", None),
     ],
 )
-def test_a_wrong_setting_ends_a_process_with_one_line_that_names_it(
+def test_wrong_setting_ends_a_process_with_one_line_naming_it(
     folder: Path, role: str, name: str, value: str | None
 ) -> None:
     done = run(role, folder, **{name: value})
@@ -220,7 +220,7 @@ def test_a_schema_that_is_too_old_ends_a_process(folder: Path, role: str, empty_
     assert "headshot-mirror migrate" in line
 
 
-def test_release_may_run_again_and_says_in_one_line_why_it_cannot(folder: Path, empty_database_url: str) -> None:
+def test_release_can_repeat_and_reports_failure_in_one_line(folder: Path, empty_database_url: str) -> None:
     first, second = [run("release", folder, DATABASE_URL=empty_database_url) for _ in range(2)]
     assert first.returncode == second.returncode == 0
     assert first.stdout == second.stdout != ""
@@ -234,7 +234,7 @@ def test_release_may_run_again_and_says_in_one_line_why_it_cannot(folder: Path, 
 # Against a vendor, and to the end.
 
 
-def test_the_processes_mirror_a_vendor_and_end_when_asked_also_while_they_are_busy(
+def test_processes_mirror_upstream_and_stop_in_time_under_load(
     folder: Path, database_url: str, redis_url: str, sandbox: StartSandbox
 ) -> None:
     vendor = sandbox(models=400, quiet=True, rate=0)
@@ -319,7 +319,7 @@ def test_nothing_of_a_worker_is_left_when_it_is_killed(lonely_worker: System, fo
     assert eventually(lambda: not processes_in(folder)), processes_in(folder)
 
 
-def test_web_ends_when_postgres_comes_back_with_a_schema_that_is_too_old(folder: Path, own_postgres: Postgres) -> None:
+def test_web_exits_when_postgres_returns_with_an_old_schema(folder: Path, own_postgres: Postgres) -> None:
     url = own_postgres.url
     own_postgres.stop()
     with System(folder, DATABASE_URL=url, REDIS_URL=SERVERS["REDIS_URL"]) as system:

@@ -97,7 +97,7 @@ def scraped(config: Path, folder: Path, database_url: str, redis_url: str) -> It
 
 
 @needs_prometheus
-def test_a_prometheus_scrapes_a_mirror_with_its_key_and_its_rules(scraped: tuple[System, str], config: Path) -> None:
+def test_prometheus_scrapes_the_mirror_and_loads_its_rules(scraped: tuple[System, str], config: Path) -> None:
     system, api = scraped
     http = urllib3.PoolManager(timeout=10, retries=False)
 

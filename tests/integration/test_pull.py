@@ -23,7 +23,7 @@ def counted(row: dict[str, Any]) -> tuple[str, int, int, int]:
 # --- the cost
 
 
-def test_10000_models_take_54_list_requests_and_a_second_pull_writes_nothing(mirror: StartMirror) -> None:
+def test_pull_of_10000_takes_54_requests_and_repeat_writes_none(mirror: StartMirror) -> None:
     here = mirror(models=10_000)
     alive = len(here.live_ids())
     first = here.pull()
@@ -74,7 +74,7 @@ def test_answers_that_overlap_in_time_cost_no_second_walk(mirror: StartMirror) -
 # --- deletion by evidence
 
 
-def test_a_model_that_vanished_is_buried_by_one_404_after_a_complete_walk(mirror: StartMirror) -> None:
+def test_vanished_model_is_deleted_by_one_404_after_a_walk(mirror: StartMirror) -> None:
     here = mirror(models=0)
     gone, stays = here.create(2, status="active")
     here.pull()
@@ -140,7 +140,7 @@ def test_tombstone_limit_is_a_share_of_the_live_models(mirror: StartMirror) -> N
     assert counted(here.pull()) == ("complete", 0, 0, 20)
 
 
-def test_a_key_of_another_organization_holds_the_pull_and_nothing_is_read(mirror: StartMirror) -> None:
+def test_key_of_another_organization_holds_pull_before_reading(mirror: StartMirror) -> None:
     here = mirror(models=20)
     here.pull()
     before = here.versions()
@@ -153,7 +153,7 @@ def test_a_key_of_another_organization_holds_the_pull_and_nothing_is_read(mirror
     assert here.versions() == before
 
 
-def test_a_key_that_is_refused_fails_the_pull_and_touches_nothing(mirror: StartMirror) -> None:
+def test_refused_key_fails_the_pull_and_writes_nothing(mirror: StartMirror) -> None:
     here = mirror(models=20, settings={"headshotpro_api_key": "revoked"})
     pull = here.pull()
     assert (pull["status"], pull["error"]) == ("failed", "the upstream refused: 401 UNAUTHORIZED")
@@ -180,7 +180,7 @@ def test_a_hot_pull_reads_only_the_statuses_that_still_change(mirror: StartMirro
     assert here.refetch_requests() == {}
 
 
-def test_a_model_that_left_the_hot_lists_unannounced_is_looked_up(mirror: StartMirror) -> None:
+def test_model_missing_from_hot_lists_is_refetched(mirror: StartMirror) -> None:
     here = mirror(models=0)
     finished, vanished = here.create(2, status="generatingHeadshots")
     here.pull()

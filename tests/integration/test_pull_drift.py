@@ -91,7 +91,7 @@ def test_a_swap_that_the_total_does_not_tell_hides_nobody(mirror: StartMirror) -
 # --- what was read before a webhook and comes after it
 
 
-def test_a_page_that_was_read_before_a_webhook_does_not_overwrite_it(mirror: StartMirror) -> None:
+def test_page_read_before_a_webhook_does_not_overwrite_it(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.enable_webhooks()
     (model,) = here.create(status="onboarding")
@@ -151,7 +151,7 @@ def test_a_throttled_pull_waits_and_completes(mirror: StartMirror, seconds: floa
 # --- a vendor that fails
 
 
-def test_500s_broken_json_and_dropped_connections_do_not_fail_a_pull(mirror: StartMirror) -> None:
+def test_pull_survives_500s_broken_json_and_lost_connections(mirror: StartMirror) -> None:
     here = mirror(models=450, errors=0.3)
     for _ in range(3):
         pull = here.pull()
@@ -162,7 +162,7 @@ def test_500s_broken_json_and_dropped_connections_do_not_fail_a_pull(mirror: Sta
     assert here.request_counts().total() > 9
 
 
-def test_a_vendor_that_gives_nothing_fails_the_pull_with_its_error(mirror: StartMirror) -> None:
+def test_pull_fails_with_the_error_of_an_unavailable_upstream(mirror: StartMirror) -> None:
     here = mirror(models=300)
     here.read_pages(1)
     before = here.versions()

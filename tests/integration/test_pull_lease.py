@@ -90,7 +90,7 @@ def test_full_and_hot_pulls_run_beside_each_other(mirror: StartMirror) -> None:
     assert {row["status"] for row in here.sql("select status from headshotpro.pulls")} == {"complete"}
 
 
-def test_a_process_whose_lease_was_taken_in_mid_page_cannot_commit(mirror: StartMirror) -> None:
+def test_process_that_loses_its_lease_mid_page_cannot_commit(mirror: StartMirror) -> None:
     here = mirror(models=300, slow=1)
     failures: list[BaseException] = []
 
@@ -125,7 +125,7 @@ def take_over(here: Mirror, runtime: Runtime) -> None:
         assert pull_checkpoints.claim(connection, FULL, runtime.name, 0)
 
 
-def test_a_process_that_is_asked_to_stop_lets_its_pull_be_resumed(mirror: StartMirror) -> None:
+def test_pull_of_a_stopping_process_is_resumed_by_another(mirror: StartMirror) -> None:
     here = mirror(models=450, errors=1)
     stopping = here.another()
     threading.Timer(0.2, stopping.stop.set).start()
@@ -136,7 +136,7 @@ def test_a_process_that_is_asked_to_stop_lets_its_pull_be_resumed(mirror: StartM
     assert here.pull()["id"] == the_pull(here)["id"]
 
 
-def test_a_pull_that_rests_is_gone_on_with_where_a_person_wishes_it(mirror: StartMirror) -> None:
+def test_paused_pull_continues_at_once_when_a_person_starts_it(mirror: StartMirror) -> None:
     here = mirror(models=450, errors=1)
     assert here.slice() is not None
     here.set_switches(errors=0)

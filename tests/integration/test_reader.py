@@ -68,7 +68,7 @@ def test_it_writes_nothing_and_cannot_log_in(database_url: str) -> None:
                 connection.execute(statement.encode())
 
 
-def test_what_a_later_revision_brings_is_granted_by_the_migrate_that_brings_it(database_url: str) -> None:
+def test_migrate_grants_new_views_to_the_reader_but_no_tables(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("create view headshotpro.later_view as select 1 as one")
         connection.execute("create table headshotpro.later_table (body text)")
@@ -79,7 +79,7 @@ def test_what_a_later_revision_brings_is_granted_by_the_migrate_that_brings_it(d
     assert not may_read(database_url, "later_table")
 
 
-def test_a_user_who_may_not_make_roles_is_told_and_a_role_that_a_dba_makes_works_later(own_postgres: Postgres) -> None:
+def test_migrate_reports_a_missing_role_and_grants_to_it_later(own_postgres: Postgres) -> None:
     password = secrets.token_hex(8)
     owner = f"postgresql://app:{password}@127.0.0.1:{own_postgres.port}/headshotpro"
     with psycopg.connect(own_postgres.url, autocommit=True) as connection:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.alerting import AlertingHarness
 
 
-def test_a_receiver_that_is_broken_is_tried_again_and_stops_no_other(
+def test_broken_receiver_is_retried_and_delays_no_other(
     database_url: str, hook: NotificationReceiver, httpserver: HTTPServer
 ) -> None:
     broken = NotificationReceiver(httpserver, "/broken-token")

@@ -73,7 +73,7 @@ def test_ten_events_about_one_model_cost_one_get(mirror: StartMirror) -> None:
     assert here.request_counts(SINGLE) == {200: 1}
 
 
-def test_photos_and_favourites_are_read_when_a_webhook_announces_them(mirror: StartMirror) -> None:
+def test_webhook_triggers_a_refetch_of_photos_and_favourite(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.enable_webhooks()
     (model,) = here.create(status="generatingHeadshots")
@@ -150,7 +150,7 @@ def test_only_a_get_sent_after_its_time_answers_a_question(mirror: StartMirror) 
     assert here.refetch_requests() == {}
 
 
-def test_a_404_about_a_live_model_buries_nothing_and_keeps_the_question(mirror: StartMirror) -> None:
+def test_404_of_a_live_model_only_keeps_its_refetch_request(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.enable_webhooks()
     model, other = here.create(2, status="active")

@@ -28,7 +28,7 @@ def poison(drainer: Drainer, *, on: bool) -> None:
         connection.execute(f"alter table headshotpro.models {change}")
 
 
-def test_what_could_not_be_applied_is_applied_once_its_cause_is_gone(drainer: Drainer) -> None:
+def test_replay_applies_a_dead_event_once_its_cause_is_removed(drainer: Drainer) -> None:
     model, good = new_id(), new_id()
     poison(drainer, on=True)
     told = [event_body(model, at=T0, event_id="evt_bad", title="poison"), event_body(good, at=T0)]
@@ -68,7 +68,7 @@ def test_a_late_replay_does_not_undo_what_is_newer(drainer: Drainer) -> None:
     assert drainer.row(model)["status"] == "deleted"
 
 
-def test_an_event_without_a_time_of_its_own_is_replayed_with_its_signature_and_id(drainer: Drainer) -> None:
+def test_replay_of_event_without_time_keeps_signature_and_id(drainer: Drainer) -> None:
     document = event_document(new_id(), status="active")
     del document["createdAt"], document["id"]
     drainer.take(raw(document), signed_at=T0)
@@ -97,7 +97,7 @@ def test_an_event_whose_body_was_erased_is_left_alone(drainer: Drainer) -> None:
 # --- the command
 
 
-def test_the_command_replays_what_is_named_and_says_what_became_of_it(cli: Cli, drainer: Drainer) -> None:
+def test_replay_command_replays_selection_and_prints_results(cli: Cli, drainer: Drainer) -> None:
     drainer.take(event_body(new_id(), at=T0, event_id="evt_1"), b"no webhook at all")
     done = cli.run("events", "replay", "evt_1", "--json")
     assert done.status == 0
@@ -111,7 +111,7 @@ def test_the_command_replays_what_is_named_and_says_what_became_of_it(cli: Cli, 
     assert cli.run("events", "replay", "--event", "model.created", "--json").document == []
 
 
-def test_the_command_wants_to_know_which_events_and_names_those_that_are_not_there(cli: Cli, drainer: Drainer) -> None:
+def test_replay_command_needs_a_selection_and_names_unknown_ids(cli: Cli, drainer: Drainer) -> None:
     drainer.take(event_body(new_id(), at=T0, event_id="evt_1"))
     nothing = cli.run("events", "replay")
     assert nothing.status == 2

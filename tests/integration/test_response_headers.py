@@ -43,7 +43,7 @@ def test_every_response_says_what_a_browser_may_do_with_it(mirrored: Mirror) -> 
             assert headers["Cache-Control"] in ("no-store", "private, no-cache")
 
 
-def test_people_are_kept_in_no_cache_and_etags_still_spare_reading(mirrored: Mirror) -> None:
+def test_responses_allow_no_shared_cache_and_etags_still_work(mirrored: Mirror) -> None:
     api = Api.of(mirrored)
     page = api.call("GET", "?limit=1")
     assert page.headers["Cache-Control"] == "private, no-cache"

@@ -59,7 +59,7 @@ def everything(url: str) -> str:
     return json.dumps(held, ensure_ascii=False)
 
 
-def test_the_personal_data_of_a_tombstone_is_erased_everywhere_when_its_time_has_come(drainer: Drainer) -> None:
+def test_personal_data_of_an_expired_tombstone_is_erased(drainer: Drainer) -> None:
     model = dead_and_gone(drainer)
     living = new_id()
     drainer.take(event_body(living, at=T0, title="Somebody alive"))
@@ -80,7 +80,7 @@ def test_the_personal_data_of_a_tombstone_is_erased_everywhere_when_its_time_has
     )
 
 
-def test_the_history_tells_that_something_was_erased_and_keeps_every_step(drainer: Drainer) -> None:
+def test_erasure_is_recorded_and_every_status_change_is_kept(drainer: Drainer) -> None:
     model = dead_and_gone(drainer)
     steps = [change["to_status"] for change in drainer.changes(model)]
     erase_now(drainer.engine, model)
@@ -166,7 +166,7 @@ def test_models_erase_does_it_at_once_and_only_to_the_dead(cli: Cli, drainer: Dr
 # --- events and history
 
 
-def test_events_and_history_are_purged_by_their_own_settings_in_small_bites(drainer: Drainer) -> None:
+def test_retention_purges_events_and_history_by_own_limits(drainer: Drainer) -> None:
     models = [new_id() for _ in range(3)]
     drainer.take(*(event_body(model, at=T0) for model in models))
     with psycopg.connect(drainer.url) as connection:

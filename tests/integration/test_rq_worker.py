@@ -41,7 +41,7 @@ def _signals_stay_pytests() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_a_signal_that_came_while_rqs_loop_was_being_set_up_ends_it(database_url: str, redis_url: str) -> None:
+def test_signal_before_the_rq_loop_starts_ends_the_worker(database_url: str, redis_url: str) -> None:
     runtime = Runtime.build(Settings(database_url=database_url, redis_url=redis_url))
     queue = rq_queue(runtime.redis, DRAIN_QUEUE)
     worker = Worker([queue], connection=runtime.redis, serializer=JSONSerializer)

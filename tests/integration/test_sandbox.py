@@ -126,7 +126,7 @@ def test_create_and_delete_and_their_refusals(sandbox: StartSandbox) -> None:
     assert call(caller, "DELETE", f"{MODELS}/{'0' * 24}") == refused(404, "NOT_FOUND")
 
 
-def test_without_whitelabel_nothing_is_created_and_nobody_logs_in(sandbox: StartSandbox) -> None:
+def test_no_whitelabel_refuses_creates_and_shows_no_login_link(sandbox: StartSandbox) -> None:
     caller = SandboxClient(sandbox(models=1, no_whitelabel=True, quiet=True))
     assert call(caller, "POST", MODELS, {"email": "a@b.example"}) == refused(403, "FORBIDDEN")
     (listed,) = caller.walk(1)
@@ -151,7 +151,7 @@ def test_the_key_is_checked_and_unknown_paths_are_not_found(sandbox: StartSandbo
     assert call(caller, "PUT", MODELS) == refused(404, "NOT_FOUND")
 
 
-def test_every_answer_has_date_and_rate_headers_and_the_limit_holds(sandbox: StartSandbox) -> None:
+def test_responses_carry_date_and_rate_headers_and_limit_holds(sandbox: StartSandbox) -> None:
     caller = SandboxClient(sandbox(models=1, rate=3, rate_window=2, quiet=True))
     paths = [MODELS, "/organization", f"{MODELS}/none", MODELS]
     answers = [caller.api("GET", path) for path in paths]
@@ -168,7 +168,7 @@ def test_every_answer_has_date_and_rate_headers_and_the_limit_holds(sandbox: Sta
     assert answer.headers["X-RateLimit-Remaining"] == "2"
 
 
-def test_one_connection_serves_many_requests_and_they_are_counted(sandbox: StartSandbox) -> None:
+def test_requests_over_one_connection_are_counted(sandbox: StartSandbox) -> None:
     caller = SandboxClient(sandbox(models=1, quiet=True))
     for _ in range(20):
         caller.api("GET", MODELS)

@@ -48,7 +48,7 @@ def test_errors_come_in_every_form_and_the_rest_is_right(sandbox: StartSandbox) 
     }
 
 
-def test_after_an_error_it_is_not_known_whether_the_request_took_effect(sandbox: StartSandbox) -> None:
+def test_request_with_an_error_response_may_have_taken_effect(sandbox: StartSandbox) -> None:
     running = sandbox(models=0, quiet=True, rate=0, errors=1)
     http = urllib3.PoolManager()
     bodies = [msgspec.json.encode({"email": f"ada{number}@b.example"}) for number in range(60)]

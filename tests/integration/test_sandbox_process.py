@@ -76,7 +76,7 @@ def test_a_taken_port_is_named(sandbox: StartSandbox) -> None:
 
 
 @pytest.mark.parametrize("wrong", [["--loss", "2"], ["--speed", "0"], ["--order", "random"], ["--models", "-1"]])
-def test_wrong_options_end_it_with_status_2_and_a_line_that_names_them(wrong: list[str]) -> None:
+def test_wrong_options_exit_with_2_and_a_line_naming_them(wrong: list[str]) -> None:
     done = subprocess.run([*COMMAND, *wrong], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert wrong[0].strip("-") in done.stderr

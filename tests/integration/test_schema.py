@@ -111,7 +111,7 @@ def test_the_printed_script_makes_the_same_schema(empty_database_url: str, datab
     assert picture(empty_database_url) == picture(database_url)
 
 
-def test_a_database_that_a_dba_made_by_the_script_is_migrated_further(empty_database_url: str) -> None:
+def test_database_created_by_the_sql_script_can_be_migrated(empty_database_url: str) -> None:
     with psycopg.connect(empty_database_url, autocommit=True) as connection:
         connection.execute(printed().encode())
     assert schema.migrate(empty_database_url) == schema.newest()
@@ -162,7 +162,7 @@ def set_revision(url: str, revision: str | None) -> None:
             connection.execute("insert into headshotpro.alembic_version values (%s)", [revision])
 
 
-def test_without_postgres_migrating_and_checking_are_errors_of_ours(folder: Path) -> None:
+def test_migrate_and_check_raise_when_postgres_is_unavailable(folder: Path) -> None:
     nobody = "postgresql://u:hunter2@127.0.0.1:9/d"
     with pytest.raises(PostgresUnavailable) as caught:
         schema.migrate(nobody)

@@ -64,7 +64,7 @@ def test_a_postgres_that_only_reads_is_no_500(folder: Path, own_postgres: Postgr
     assert (readyz.status_code, "postgres: unavailable" in readyz.text) == (503, True)
 
 
-def test_a_redis_without_memory_left_loses_nothing_and_evicts_nothing(
+def test_full_redis_moves_deliveries_to_spool_and_loses_none(
     folder: Path, database_url: str, own_valkey: Valkey
 ) -> None:
     door = client_of(folder, DATABASE_URL=database_url, REDIS_URL=own_valkey.url)
@@ -87,16 +87,14 @@ def test_an_inbox_that_is_full_takes_no_more_and_postgres_does(folder: Path, dat
     assert (readyz.status_code, "redis: full" in readyz.text) == (200, True)
 
 
-def test_an_inbox_that_is_full_while_postgres_is_gone_is_a_503_and_nothing_is_thrown_away(
-    folder: Path, redis_url: str
-) -> None:
+def test_full_inbox_without_postgres_is_503_and_drops_nothing(folder: Path, redis_url: str) -> None:
     door = client_of(folder, REDIS_URL=redis_url, INBOX_LIMIT="10")
     assert [post(door, event_body(new_id())).status_code for _ in range(12)] == [202] * 10 + [503] * 2
     assert door.get("/readyz").status_code == 503
     assert len(waiting(redis_url)) == 10
 
 
-def test_the_spool_is_applied_in_one_transaction_and_is_empty_then(drainer: Drainer) -> None:
+def test_spool_is_empty_after_its_deliveries_are_applied(drainer: Drainer) -> None:
     model = new_id()
     keep(drainer, event_body(model, at=T0, status="waiting", event_id="evt_1"), event_body(model, at=minutes(1)))
     assert drain_spool(drainer.engine, TOLERANCE).results == {"applied": 2}
@@ -113,7 +111,7 @@ def test_what_another_drain_is_applying_is_left_to_it(drainer: Drainer) -> None:
         assert drain_spool(drainer.engine, TOLERANCE).results == {}
 
 
-def test_a_delivery_that_redis_took_without_saying_so_counts_once(drainer: Drainer) -> None:
+def test_delivery_in_both_inbox_and_spool_counts_once(drainer: Drainer) -> None:
     body = event_body(new_id(), at=T0, event_id="evt_1")
     delivery = Delivery.arrived(body, int(T0.timestamp()), T0)
     drainer.box.put(delivery)

@@ -155,7 +155,7 @@ def living(up: Up) -> dict[str, str]:
 
 
 @pytest.mark.long
-def test_it_mirrors_follows_webhooks_survives_a_kill_and_goes_on_where_it_was(start: Start) -> None:
+def test_up_mirrors_follows_webhooks_and_resumes_after_sigkill(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)
     assert eventually(lambda: len(up.statuses()) == 40, 30), up.said
 

@@ -152,7 +152,7 @@ def test_an_index_whose_building_was_broken_off_is_built_anew(old_database_url: 
     assert picture(old_database_url) == picture(newest_database_url)
 
 
-def test_a_database_whose_transactions_keep_their_snapshots_is_migrated_too(old_database_url: str) -> None:
+def test_database_with_repeatable_read_default_is_migrated(old_database_url: str) -> None:
     name = old_database_url.rpartition("/")[2]
     with psycopg.connect(old_database_url, autocommit=True) as connection:
         connection.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'".encode())

@@ -53,7 +53,7 @@ def test_full_database_of_the_first_revision_is_upgraded(
     assert rows(empty_database_url, "select count(*) from headshotpro.models") == [{"count": 10}]
 
 
-def test_script_for_another_revision_leaves_the_database_as_it_is(postgres: Postgres, empty_database_url: str) -> None:
+def test_script_for_another_revision_changes_nothing(postgres: Postgres, empty_database_url: str) -> None:
     make(empty_database_url)
     before = picture(empty_database_url)
     done = pipe(postgres, empty_database_url, schema.script(NEWEST, LATER))

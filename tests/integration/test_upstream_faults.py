@@ -140,7 +140,7 @@ def test_a_title_with_half_an_emoji_spoils_no_page(vendor: OddVendor) -> None:
     assert [model.title for model in models] == ["Ann \ufffd", "B\ufffdb"]
 
 
-def test_a_piece_of_a_page_that_is_no_json_spoils_its_record_alone(vendor: OddVendor) -> None:
+def test_invalid_json_in_a_page_sets_only_its_record_aside(vendor: OddVendor) -> None:
     page = b'{"models": [{"id": "m1", "x": NaN}, {"id": "m2", "x": undefined}, {"id": "m3"}], "pagination": %s}'
     pagination = b'{"total": 3, "limit": 50, "offset": 0, "hasMore": false}'
     vendor.script(http(200, page % pagination))
@@ -183,7 +183,7 @@ def test_a_create_that_may_have_happened_is_not_sent_twice(vendor: OddVendor, fa
     assert len(vendor.requests) == 1
 
 
-def test_a_create_without_an_answer_says_that_it_may_have_happened(vendor: OddVendor) -> None:
+def test_create_without_response_times_out_and_is_not_retried(vendor: OddVendor) -> None:
     vendor.script(vendor.hang)
     with pytest.raises(UpstreamTimeout):
         client_of(vendor, response_timeout=0.5).create_model("ann@example.com", priority=REFETCH)

@@ -56,7 +56,7 @@ def test_the_interval_lies_on_the_vendors_clock(vendor: OddVendor, off: timedelt
     assert date + timedelta(seconds=1) <= answer.received_at < date + timedelta(seconds=11)
 
 
-def test_a_slow_answer_may_be_as_old_as_its_request_and_as_new_as_its_end(vendor: OddVendor) -> None:
+def test_slow_response_is_dated_from_its_request_to_its_end(vendor: OddVendor) -> None:
     date = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)
     vendor.script(vendor.slow(http(200, MODEL, Date=http_time(date)), 1.0))
     answer = get(client_of(vendor))
@@ -99,7 +99,7 @@ def reset_in(seconds: float, date: datetime) -> dict[str, str]:
     }
 
 
-def test_a_429_is_waited_for_until_its_reset_whatever_the_vendors_clock_says(vendor: OddVendor) -> None:
+def test_429_waits_until_its_reset_by_the_upstream_clock(vendor: OddVendor) -> None:
     date = datetime(2030, 1, 1, tzinfo=UTC)
     vendor.script(refusal(429, "RATE_LIMIT_EXCEEDED", **reset_in(42, date)), http(200, MODEL))
     pauses = RecordedPauses()
@@ -127,7 +127,7 @@ def from_now(seconds: float) -> datetime:
         ({"X_RateLimit_Reset": "999999999999999"}, [0.5, 1.0]),
     ],
 )
-def test_a_429_is_waited_for_as_long_as_it_tells_or_longer_each_time(
+def test_429_waits_for_the_given_time_or_longer_each_time(
     vendor: OddVendor, headers: dict[str, str], expected: list[float]
 ) -> None:
     limited = refusal(429, "RATE_LIMIT_EXCEEDED", **headers)
@@ -231,7 +231,7 @@ def test_without_redis_nothing_is_sent(vendor: OddVendor) -> None:
     assert vendor.requests == []
 
 
-def test_a_wait_for_the_budget_longer_than_the_patience_is_throttled(vendor: OddVendor, redis_url: str) -> None:
+def test_budget_wait_beyond_max_wait_raises_throttled(vendor: OddVendor, redis_url: str) -> None:
     budget = RequestBudget(redis.Redis.from_url(redis_url), 0.8, 0.1)
     budget.block(time.time() + 60)
     with pytest.raises(Throttled) as raised:
@@ -259,7 +259,7 @@ def test_a_503_of_the_list_holds_the_other_processes_too(vendor: OddVendor, redi
     assert 35 < other.acquire(REFETCH) <= 42
 
 
-def test_a_pull_rests_while_the_list_is_503_and_is_complete_after_it(mirrored: Mirror) -> None:
+def test_pull_pauses_while_the_list_is_503_and_then_completes(mirrored: Mirror) -> None:
     organization = mirrored.vendor.api("GET", "/organization").document
     page = mirrored.vendor.api("GET", "/organization/models?limit=200").document
     with odd_vendor(http(200, organization), http(503, Retry_After="40"), http(200, page)) as vendor:

@@ -76,7 +76,7 @@ def test_a_secure_request_goes_through_a_tunnel(
 
 
 @pytest.mark.parametrize("url", ["http://vendor.example/api/v2", "https://vendor.example/api/v2"])
-def test_a_proxy_that_refuses_the_login_is_named_and_not_its_password(proxy: OddVendor, url: str) -> None:
+def test_proxy_that_refuses_login_is_named_without_password(proxy: OddVendor, url: str) -> None:
     proxy.script(http(407, b"<html>", Proxy_Authenticate="Basic"))
     with pytest.raises(UpstreamUnreachable, match=r"(?i)proxy") as raised:
         get(through(proxy, url, "ann:hunter2@"), max_wait=0.0)
@@ -85,7 +85,7 @@ def test_a_proxy_that_refuses_the_login_is_named_and_not_its_password(proxy: Odd
 
 
 @pytest.mark.parametrize("url", ["http://vendor.example/api/v2", "https://vendor.example/api/v2"])
-def test_a_proxy_that_is_gone_is_unreachable_and_its_password_not_printed(url: str) -> None:
+def test_unavailable_proxy_is_reported_without_its_password(url: str) -> None:
     with odd_vendor(b"") as gone:
         pass
     with pytest.raises(UpstreamUnreachable) as raised:
@@ -123,7 +123,7 @@ def test_a_malformed_proxy_ends_a_process_with_one_line(folder: Path) -> None:
         assert "hunter2" not in done.err
 
 
-def test_a_key_that_no_header_can_hold_ends_a_process_with_one_line(folder: Path) -> None:
+def test_key_that_no_header_can_hold_ends_process_with_one_line(folder: Path) -> None:
     for command, key in (
         ("doctor", "hun\tter2"),
         ("worker", "hunter2\n"),

@@ -52,7 +52,7 @@ def settled(mirror: StartMirror, number: int = 5, **options: Any) -> tuple[Mirro
 # --- the command
 
 
-def test_verify_prints_differences_made_by_hand_with_their_history_and_exits_1(
+def test_verify_prints_differences_with_history_and_exits_1(
     mirror: StartMirror, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.mirror.verify.SETTLE_SECONDS", 0.01)
@@ -93,7 +93,7 @@ def test_verify_of_an_exact_mirror_exits_0(mirror: StartMirror, folder: Path) ->
     assert here.versions() == before
 
 
-def test_verify_shows_as_many_differences_as_asked_for_and_counts_all(
+def test_verify_shows_differences_up_to_limit_and_counts_all(
     mirror: StartMirror, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.mirror.verify.SETTLE_SECONDS", 0.01)
@@ -116,7 +116,7 @@ def test_verify_shows_as_many_differences_as_asked_for_and_counts_all(
 # --- many differences
 
 
-def test_what_differs_beyond_the_limit_and_mends_itself_is_no_difference(mirror: StartMirror) -> None:
+def test_difference_beyond_limit_that_heals_is_not_reported(mirror: StartMirror) -> None:
     here, ids = settled(mirror, number=6)
     title = here.model(ids[5])["title"]
     for model_id in ids:

@@ -90,13 +90,13 @@ def test_the_status_counts_models_and_tells_what_is_newest(drainer: Drainer) -> 
 # --- live_models, failed_models
 
 
-def test_live_models_are_those_that_are_not_deleted_with_all_their_columns(drainer: Drainer) -> None:
+def test_live_models_view_shows_whole_rows_of_undeleted_models(drainer: Drainer) -> None:
     tell(drainer, "here", "active")
     tell(drainer, "gone", "active", "deleted")
     assert view(drainer, "live_models") == view(drainer, "models", "id = 'here'")
 
 
-def test_a_failed_model_tells_since_when_how_often_and_from_where(drainer: Drainer) -> None:
+def test_failed_models_shows_time_count_and_last_good_status(drainer: Drainer) -> None:
     tell(drainer, "m", "pending", "failed", "pending", "generatingHeadshots", "failed", title="Ada")
     tell(drainer, "fine", "failed", "active")
     assert view(drainer, "failed_models") == [
@@ -111,7 +111,7 @@ def test_a_failed_model_tells_since_when_how_often_and_from_where(drainer: Drain
     ]
 
 
-def test_a_model_that_was_failed_when_first_seen_has_no_good_status(drainer: Drainer) -> None:
+def test_model_first_seen_as_failed_has_no_last_good_status(drainer: Drainer) -> None:
     tell(drainer, "m", "failed")
     (found,) = view(drainer, "failed_models")
     assert (found["failed_since"], found["times_failed"], found["last_good_status"]) == (T0, 1, None)
@@ -160,7 +160,7 @@ def test_outcomes_count_each_model_once_a_day(drainer: Drainer) -> None:
     }
 
 
-def test_what_the_vendor_named_no_time_for_counts_when_it_was_seen(drainer: Drainer) -> None:
+def test_outcome_without_upstream_time_counts_when_observed(drainer: Drainer) -> None:
     tell(drainer, "m", "pending", "active", "pending", "active", "deleted")
     assert outcomes(drainer) == {(DAY, None): (1, 1, 0, 1)}
 

@@ -70,7 +70,7 @@ def test_400_comes_before_503(folder: Path) -> None:
 # Size.
 
 
-def test_a_body_of_the_largest_size_is_taken_and_one_byte_more_is_not(door: FlaskClient, redis_url: str) -> None:
+def test_body_of_maximum_size_is_accepted_and_one_byte_more_not(door: FlaskClient, redis_url: str) -> None:
     assert post(door, of_size(LARGEST)).status_code == 202
     assert_refused(post(door, of_size(LARGEST + 1)), 413, "PAYLOAD_TOO_LARGE")
     assert [len(entry.body) for entry in waiting(redis_url)] == [LARGEST]
@@ -133,9 +133,7 @@ def test_all_wrong_signatures_get_one_answer(door: FlaskClient, redis_url: str) 
     assert waiting(redis_url) == []
 
 
-def test_a_stale_delivery_raises_a_question_about_its_model_and_a_forged_one_does_not(
-    door: FlaskClient, redis_url: str
-) -> None:
+def test_stale_delivery_requests_a_refetch_and_a_forged_one_not(door: FlaskClient, redis_url: str) -> None:
     forged, stale = new_id(), new_id()
     old = time.time() - 2 * TOLERANCE
     assert post(door, event_body(forged), **signed(event_body(forged), secret="another", at=old)).status_code == 401
@@ -193,7 +191,7 @@ def test_trailing_slash_is_the_same_endpoint(door: FlaskClient, redis_url: str) 
 # Taken.
 
 
-def test_an_accepted_delivery_is_in_the_inbox_and_a_drain_is_asked_for(door: FlaskClient, redis_url: str) -> None:
+def test_accepted_delivery_is_in_the_inbox_and_enqueues_a_drain(door: FlaskClient, redis_url: str) -> None:
     body = event_body(new_id(), event_id="evt_1")
     before = time.time()
     answer = post(door, body)
@@ -280,7 +278,7 @@ def test_readyz_has_a_line_for_each_of_postgres_redis_and_schema(
     assert schema.startswith("schema: ok, revision ")
 
 
-def test_readyz_is_200_without_postgres_because_deliveries_are_taken(folder: Path, redis_url: str) -> None:
+def test_readyz_is_200_while_redis_accepts_and_postgres_is_down(folder: Path, redis_url: str) -> None:
     answer = client_of(folder, REDIS_URL=redis_url).get("/readyz")
     assert answer.status_code == 200
     assert [line.split(" ")[:2] for line in answer.text.splitlines()] == [
@@ -291,7 +289,7 @@ def test_readyz_is_200_without_postgres_because_deliveries_are_taken(folder: Pat
     assert "hunter2" not in answer.text
 
 
-def test_readyz_is_200_without_redis_because_postgres_keeps_deliveries(folder: Path, database_url: str) -> None:
+def test_readyz_is_200_while_postgres_accepts_and_redis_is_down(folder: Path, database_url: str) -> None:
     answer = client_of(folder, DATABASE_URL=database_url).get("/readyz")
     assert answer.status_code == 200
     assert "redis: unavailable" in answer.text
@@ -318,9 +316,7 @@ def test_readyz_hides_role_and_database_that_postgres_refuses(folder: Path, redi
         assert word not in answer.text
 
 
-def test_without_a_secret_the_endpoint_is_closed_and_readyz_says_so(
-    folder: Path, redis_url: str, database_url: str
-) -> None:
+def test_endpoint_without_secret_is_closed_and_readyz_says_so(folder: Path, redis_url: str, database_url: str) -> None:
     door = client_of(
         folder, REDIS_URL=redis_url, DATABASE_URL=database_url, HEADSHOTPRO_WEBHOOK_SECRET="", MIRROR_API_KEYS="key"
     )

@@ -98,7 +98,7 @@ def test_everything_else_is_kept(door: FlaskClient, redis_url: str, body: Any) -
 
 
 @pytest.mark.parametrize("given_id", [None, "", 7, "x" * 256, "half \ud800", "nul \0"])
-def test_an_event_without_a_storable_id_is_named_by_what_was_signed(door: FlaskClient, given_id: Any) -> None:
+def test_event_without_storable_id_gets_hash_of_signed_content(door: FlaskClient, given_id: Any) -> None:
     body = json.dumps({**GOOD, "id": given_id}).encode()
     headers = signed(body)
     digest = hashlib.sha256(headers[TIMESTAMP_HEADER].encode() + b"." + body).hexdigest()

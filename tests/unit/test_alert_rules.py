@@ -84,7 +84,7 @@ def test_a_model_by_itself(fact: ModelFact, expected: list[str]) -> None:
         ("deleted", False),
     ],
 )
-def test_a_failed_model_is_well_when_it_is_active_not_when_it_is_tried_again(status: str, holds: bool) -> None:
+def test_failed_alert_closes_when_active_not_at_a_new_attempt(status: str, holds: bool) -> None:
     told = frozenset({AlertCause("model_failed", "m")})
     assert of_model(model(status, 0, found_at_first_check=True), open=told) == (["model_failed"] if holds else [])
 
@@ -113,14 +113,14 @@ def test_the_mirror_as_a_whole(facts: dict[str, Any], expected: list[str]) -> No
 
 
 @pytest.mark.parametrize("heard", [False, True])
-def test_missing_webhooks_are_back_when_one_comes_not_when_nothing_happens(heard: bool) -> None:
+def test_webhooks_missing_closes_on_an_event_not_on_silence(heard: bool) -> None:
     told = replace(QUIET, open=frozenset({AlertCause("webhooks_missing")}), event_since_opened=heard)
     assert kinds(told) == ([] if heard else ["webhooks_missing"])
     still = replace(told, pulls_that_missed=3, missed=30, events=1)
     assert kinds(still) == ["webhooks_missing"]
 
 
-def test_the_past_is_what_may_have_been_so_before_the_mirror_looked() -> None:
+def test_preexisting_holds_problems_from_before_the_first_check() -> None:
     old = NOW - timedelta(days=40)
     facts = replace(
         QUIET,

@@ -18,7 +18,7 @@ def fail(fuse: CircuitBreaker, calls: list[float], seconds: float = 0.0) -> None
         raise RedisUnavailable("down")
 
 
-def test_after_a_failure_nobody_asks_for_a_moment_and_then_one_does() -> None:
+def test_circuit_breaker_pauses_after_a_failure_then_tries_once() -> None:
     fuse, calls = CircuitBreaker(RedisUnavailable, "Redis"), list[float]()
     for _ in range(1000):
         fail(fuse, calls)

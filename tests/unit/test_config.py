@@ -146,7 +146,7 @@ def test_values_are_read_from_the_environment(nowhere: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgres://u:p@h:5432/d", "postgresql://u:p@h:5432/d"])
-def test_both_schemes_of_postgres_end_in_the_one_that_all_libraries_know(nowhere: Path, url: str) -> None:
+def test_both_postgres_url_schemes_become_postgresql(nowhere: Path, url: str) -> None:
     assert load(environ={"DATABASE_URL": url}, dotenv=nowhere).postgres_url == "postgresql://u:p@h:5432/d"
 
 
@@ -244,7 +244,7 @@ def test_the_environment_wins_over_the_dotenv_file(tmp_path: Path) -> None:
     assert (settings.port, settings.web_concurrency, settings.log_level) == (2000, 7, "info")
 
 
-def test_a_secret_of_the_environment_replaces_the_file_that_the_dotenv_file_names(tmp_path: Path) -> None:
+def test_environment_secret_overrides_file_named_in_dotenv(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("redis://file")
     (tmp_path / ".env").write_text(f"REDIS_URL_FILE={tmp_path / 'secret'}\nHEADSHOTPRO_API_KEY=plain\n")
     given = {"REDIS_URL": "redis://environment", "HEADSHOTPRO_API_KEY_FILE": str(tmp_path / "secret")}

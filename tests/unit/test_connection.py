@@ -203,7 +203,7 @@ def test_trickling_client_is_looked_at_seldom(pair: Pair) -> None:
     assert pieces < 20
 
 
-def test_client_that_still_sends_gets_its_response_before_the_end(pair: Pair) -> None:
+def test_client_that_still_sends_gets_its_response_before_close(pair: Pair) -> None:
     pair.body()
     pair.ours.unfinished = True
     pair.ours.sendall(b"no")

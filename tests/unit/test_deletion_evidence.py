@@ -22,11 +22,11 @@ def test_a_404_about_a_model_of_yesterday_counts() -> None:
 
 
 @pytest.mark.parametrize("created", [0.0, 0.001, 5.0])
-def test_a_404_about_a_model_created_after_the_request_says_nothing(created: float) -> None:
+def test_404_of_model_created_after_the_request_proves_nothing(created: float) -> None:
     assert not proves_deletion(MODEL_ID, after(created), NOON, after(1))
 
 
-def test_the_creation_time_that_was_told_goes_before_the_one_in_the_id() -> None:
+def test_reported_creation_time_overrides_the_one_in_the_id() -> None:
     assert proves_deletion(MODEL_ID, after(0.2), after(0.3), after(1))
     assert not proves_deletion("ffffffff00000000000000a1", after(1), after(1), after(2))
 

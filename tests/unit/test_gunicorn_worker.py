@@ -11,7 +11,7 @@ from tests.faults import test_floods, test_hanging_clients
 
 TESTS = {
     "__init__": test_floods.test_newcomer_takes_the_place_of_the_oldest_idle_connection,
-    "run": test_hanging_clients.test_kept_connections_that_say_nothing_do_not_hold_up_the_end,
+    "run": test_hanging_clients.test_idle_connections_do_not_delay_graceful_shutdown_of_web,
     "handle": test_floods.test_newcomer_takes_the_place_of_the_oldest_idle_connection,
     "timeout_ctx": test_floods.test_idle_connection_ends_after_keepalive_seconds,
     "handle_request": test_floods.test_connection_ends_after_its_share_of_requests,

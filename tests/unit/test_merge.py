@@ -73,7 +73,7 @@ def test_two_events_of_one_millisecond_both_count() -> None:
         assert refetch_times(order) == [ms(1)]
 
 
-def test_two_events_of_one_millisecond_that_agree_need_no_question() -> None:
+def test_agreeing_events_of_one_millisecond_need_no_refetch() -> None:
     for order in both_ways(event(1, "active", title="Ann"), event(1, "active", trigger="f")):
         assert visible(merge_all(order)).items() >= {"status": "active", "title": "Ann", "trigger": "f"}.items()
         assert refetch_times(order) == []
@@ -86,14 +86,14 @@ def test_a_late_older_update_revives_no_deleted_row(late: Observation) -> None:
         assert refetch_times(order) == []
 
 
-def test_a_page_read_before_a_webhook_but_merged_after_it_overwrites_nothing() -> None:
+def test_page_read_before_a_webhook_never_overwrites_it() -> None:
     page, webhook = row(1, 3, "waiting"), event(4, "pending")
     for order in both_ways(page, webhook):
         assert status_after(order) == "pending"
         assert refetch_times(order) == []
 
 
-def test_a_page_that_was_being_read_while_a_webhook_came_is_asked_about() -> None:
+def test_page_read_during_a_webhook_requests_a_refetch() -> None:
     # Which of the two is younger nobody can tell: the page may have been read before the change or after the next.
     page, webhook = row(1, 6, "waiting"), event(4, "pending")
     for order in both_ways(page, webhook):
@@ -134,7 +134,7 @@ def test_no_pull_shuts_out_the_event_that_corrects_it() -> None:
 
 
 @pytest.mark.parametrize("life", [row(7, 9, "active"), event(7, "active"), bare("active", 1, 7)])
-def test_a_sign_of_life_after_a_death_lifts_nothing_and_is_asked_about(life: Observation) -> None:
+def test_live_observation_keeps_tombstone_and_requests_refetch(life: Observation) -> None:
     for death in (absence(5), event(5, DELETED), replace(row(5, 6, DELETED), deletion_evidence_at=ms(5))):
         for order in both_ways(death, life):
             assert status_after(order) == DELETED

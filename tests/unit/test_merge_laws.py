@@ -36,7 +36,7 @@ LONG_AGO = ms(-1)
 
 @patient
 @given(histories, st.data())
-def test_any_permutation_and_duplication_ends_in_the_same_knowledge(history: list[Observation], data: Any) -> None:
+def test_any_order_and_duplication_gives_the_same_known_state(history: list[Observation], data: Any) -> None:
     again = data.draw(st.lists(st.sampled_from(history), max_size=3))
     other = data.draw(st.permutations(history + again))
     assert merge_all(other) == merge_all(history)
@@ -143,7 +143,7 @@ def test_every_doubt_is_asked_about_in_every_order(history: list[Observation], d
 
 @patient
 @given(histories, observations, moments, st.data())
-def test_every_sign_of_life_after_a_death_is_asked_about_in_every_order(
+def test_live_observation_after_deletion_always_needs_refetch(
     history: list[Observation], life: Observation, died: datetime, data: Any
 ) -> None:
     order = data.draw(
@@ -176,7 +176,7 @@ def test_what_only_a_get_reads_is_asked_for_in_every_order(
 
 @patient
 @given(st.lists(moments, min_size=1, max_size=5), st.data())
-def test_exact_observations_of_different_moments_raise_no_question(times: list[Any], data: Any) -> None:
+def test_exact_observations_of_different_times_need_no_refetch(times: list[Any], data: Any) -> None:
     # A GET is dear: what the vendor dates itself is believed as long as no two dates are the same.
     history = [
         Observation(MODEL_ID, at, at, {"status": data.draw(st.sampled_from(("waiting", "failed")))})

@@ -69,7 +69,7 @@ def test_alert_of_a_kind_that_newer_code_opened_is_sent() -> None:
     assert "headshot-mirror alerts list" in message.body
 
 
-def test_names_are_told_where_they_are_given_and_the_link_where_there_is_one() -> None:
+def test_notification_shows_given_titles_and_public_url() -> None:
     (item,) = items("opened", "model_failed", 1)
     assert item.model_id
     message = composed(item, titles={item.model_id: "Ann Lee"}, public_url="https://mirror.example.com/")

@@ -112,7 +112,7 @@ def test_a_row_of_the_list_tells_core_and_profile() -> None:
     )
 
 
-def test_a_single_get_tells_core_profile_and_detail_and_that_the_model_lives() -> None:
+def test_single_get_reports_core_profile_detail_and_alive() -> None:
     seen = single()
     assert set(seen.fields) == {*CORE, *PROFILE, *DETAIL}
     assert (seen.at, seen.until, seen.deletion_evidence_at, seen.alive) == (after(0), after(3), None, True)
@@ -139,7 +139,7 @@ def test_an_event_happened_when_it_says(ahead: float) -> None:
     assert seen.at == seen.until == after(ahead)
 
 
-def test_an_event_that_says_it_lies_too_far_ahead_counts_as_signed_then() -> None:
+def test_event_too_far_in_the_future_gets_its_signing_time() -> None:
     seen = webhook(created_at=after(300.001))
     assert seen.at == seen.until == NOON
     envelope = decode_envelope(
@@ -149,7 +149,7 @@ def test_an_event_that_says_it_lies_too_far_ahead_counts_as_signed_then() -> Non
     assert event_time(envelope, after(1), TOLERANCE) == after(301)
 
 
-def test_an_event_without_a_time_lies_between_what_it_mentions_and_its_signature() -> None:
+def test_event_without_time_is_between_its_dates_and_signature() -> None:
     # The signature's time is cut to whole seconds, so it may have happened up to a second later.
     seen = webhook(created_at=None)
     assert (seen.at, seen.until) == (after(-3599.5), after(1))
@@ -166,7 +166,7 @@ def test_the_time_in_the_id_is_mentioned_too() -> None:
     assert webhook(created_at=None, createdAt=...).at == after(-3600)
 
 
-def test_an_event_that_mentions_no_time_at_all_is_no_older_than_a_day() -> None:
+def test_event_with_no_dates_is_at_most_a_day_old() -> None:
     seen = webhook(created_at=None, createdAt=..., _id="odd")
     assert (seen.at, seen.until) == (after(1) - timedelta(days=1), after(1))
 

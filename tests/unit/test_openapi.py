@@ -39,7 +39,7 @@ def test_the_document_names_every_call_and_resolves(web: FlaskClient) -> None:
     assert names[:4] == ["limit", "offset", "status", "teamId"]
 
 
-def test_the_page_for_people_names_everything_and_loads_nothing_from_elsewhere(web: FlaskClient) -> None:
+def test_docs_page_lists_every_call_and_loads_nothing_external(web: FlaskClient) -> None:
     page = web.get("/api/docs")
     assert page.mimetype == "text/html"
     document = web.get("/api/openapi.json").json

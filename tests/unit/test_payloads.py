@@ -221,7 +221,7 @@ odd_events = st.fixed_dictionaries(
 @example(b'{"event":"e","object":{"_id":"\\ud800"}}')
 @example(b'{"event":"\\u0000","object":{"_id":"m","x":1e999}}')
 @example(b'{"event":"e","object":{"_id":"m","\\ud800":' + b"9" * 5000 + b"}}")
-def test_any_bytes_give_an_envelope_that_can_be_stored_or_a_refusal(body: bytes) -> None:
+def test_any_bytes_give_a_storable_envelope_or_a_refusal(body: bytes) -> None:
     try:
         read = decode_envelope(body)
     except ApiError:

@@ -46,7 +46,7 @@ def test_one_line_is_one_line_and_no_longer_than_that() -> None:
     assert len(one_line("x" * 5000)) == MAX_LINE_LENGTH
 
 
-def test_every_command_prints_through_the_function_that_spells_out() -> None:
+def test_every_command_prints_through_the_output_module() -> None:
     found = [
         (path.name, line)
         for path in CLI.glob("*.py")

@@ -98,7 +98,7 @@ def test_an_error_comes_after_the_pages_before_it() -> None:
         reader.take()
 
 
-def test_when_the_time_is_up_nothing_more_is_asked_and_nothing_is_lost() -> None:
+def test_prefetcher_stops_asking_at_deadline_and_loses_no_page() -> None:
     vendor, late = Vendor(2_000), threading.Event()
 
     def left() -> float:

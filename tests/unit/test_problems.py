@@ -143,7 +143,7 @@ def test_pull_that_fails_is_explained_with_the_url(url: str, asked: bool) -> Non
     assert (url in action, "did you forget /api/v2?" in action) == (True, asked)
 
 
-def test_pull_that_fails_later_is_left_to_the_alert_about_stale_pulls() -> None:
+def test_later_pull_failure_is_left_to_the_stale_pull_alert() -> None:
     # The worker started an hour ago.
     assert upstream("connection refused", last_complete_at=NOW - timedelta(minutes=59)) == []
     assert upstream("connection refused", last_complete_at=NOW - timedelta(minutes=61)) != []

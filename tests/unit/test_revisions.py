@@ -44,7 +44,7 @@ def test_nothing_is_taken_away_and_no_table_is_rewritten(before: str, after: str
 
 
 @pytest.mark.parametrize(("before", "after"), STEPS)
-def test_tables_are_changed_only_under_locks_that_were_taken_together(before: str, after: str) -> None:
+def test_revisions_alter_tables_only_under_locks_taken_together(before: str, after: str) -> None:
     step = statements(before, after)
     new = new_tables(step)
     locks = [place for place, one in enumerate(step) if one.startswith("LOCK TABLE")]

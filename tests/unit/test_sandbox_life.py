@@ -102,7 +102,7 @@ def test_failures_restart_until_the_model_is_active() -> None:
     assert {model.status for model in world.vendor.models.values()} == {"active"}
 
 
-def test_what_was_due_before_another_change_does_not_happen_any_more() -> None:
+def test_sandbox_change_cancels_a_transition_that_was_due() -> None:
     world = World()
     model_id = world.add()
     # Onboarding would have ended within 54 s; pending lasts 57 s at least.
@@ -114,7 +114,7 @@ def test_what_was_due_before_another_change_does_not_happen_any_more() -> None:
     assert only(world).status == "deleted"
 
 
-def test_quiet_stops_everything_and_nothing_is_made_up_for_afterwards() -> None:
+def test_quiet_stops_all_changes_and_none_are_caught_up_later() -> None:
     world = World(quiet=True, births=60.0)
     world.add()
     world.pass_time(600)
@@ -125,7 +125,7 @@ def test_quiet_stops_everything_and_nothing_is_made_up_for_afterwards() -> None:
     assert len(world.vendor.models) <= 2
 
 
-def test_births_come_at_their_rate_and_bring_deletions_and_favorites() -> None:
+def test_births_follow_their_rate_with_deletions_and_favourites() -> None:
     world = World(births=60.0)
     world.vendor.load(population(200, world.vendor.account.organization, Random(3), now=START, speed=1))
     world.pass_time(600)
@@ -155,7 +155,7 @@ def test_drift_creates_deletes_and_lets_vanish() -> None:
     assert len(vanished) > 20
 
 
-def test_who_signed_up_with_an_address_has_a_name_after_onboarding() -> None:
+def test_model_signed_up_by_address_has_a_name_after_onboarding() -> None:
     world = World()
     world.vendor.sign_up("ada.lovelace@x.example", None, is_development=True)
     assert only(world).title == "ada.lovelace"

@@ -109,7 +109,7 @@ def test_a_change_of_status_is_told(status: str, names: list[str]) -> None:
     assert event_names(model, changed) == names
 
 
-def test_a_favorite_is_told_when_it_is_picked_not_when_it_is_taken_back() -> None:
+def test_favourite_event_is_sent_when_picked_not_when_removed() -> None:
     model = House().add(status="active")
     picked = replace(model, favorite_photo_id=object_id(Random(1), START))
     assert event_names(model, picked) == ["model.favorite_selected"]
@@ -182,7 +182,7 @@ def expected(
     order=st.sampled_from(["newest", "oldest"]),
     deleted=st.sampled_from(["hidden", "listed"]),
 )
-def test_every_page_is_the_slice_that_plain_sorting_gives_now_and_on_a_lagging_replica(
+def test_each_page_is_a_slice_of_the_sorted_list_even_lagging(
     history: list[tuple[str, int, str, str | None]], order: str, deleted: str
 ) -> None:
     house = House(order=order, deleted=deleted)

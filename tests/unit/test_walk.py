@@ -56,9 +56,7 @@ SIZES = (0, 1, 9, 10, 11, 189, 190, 191, 199, 200, 201, 390, 400, 401, 777)
 @example("newest", 390, 20, 124)
 # Fifteen models are created ahead of it between two requests, three times in a row: it goes on by ten.
 @example("newest", 777, 20, 195)
-def test_a_proof_means_that_everybody_was_met_whoever_comes_and_goes(
-    order: str, count: int, limit: int, seed: int
-) -> None:
+def test_proved_walk_has_seen_every_model_that_stayed(order: str, count: int, limit: int, seed: int) -> None:
     churn = Churn(seed, order)
     vendor = vendor_of(churn.start(count), limit=limit, change=churn)
     pulled = pull(vendor)
@@ -108,7 +106,7 @@ def test_a_proof_is_true_where_the_order_does_not_hold_still(
     assert pulled.failure_reason is None
 
 
-def test_a_list_that_is_ordered_by_something_else_takes_a_second_walk() -> None:
+def test_list_in_another_order_takes_a_second_walk() -> None:
     churn = Churn(1, "title")
     churn.left = 0
     vendor = vendor_of(churn.start(777), change=churn)
@@ -162,13 +160,13 @@ def test_fewer_models_than_the_list_counts_are_no_proof() -> None:
 
 
 @pytest.mark.parametrize("ids", [names(10_000), names(10_000)[::-1]], ids=["oldest", "newest"])
-def test_ten_thousand_models_that_hold_still_take_54_requests_at_most(ids: list[str]) -> None:
+def test_10000_unchanging_models_take_at_most_54_requests(ids: list[str]) -> None:
     vendor = vendor_of(ids)
     assert pull(vendor).proved
     assert vendor.requests <= 54
 
 
-def test_a_hundred_thousand_models_take_at_most_1_06_requests_per_page() -> None:
+def test_100000_models_take_at_most_1_06_requests_per_page() -> None:
     vendor = vendor_of(names(100_000))
     assert pull(vendor).proved
     assert vendor.requests <= 1.06 * 100_000 / PAGE_SIZE
@@ -249,7 +247,7 @@ def test_each_step_back_is_twice_as_long() -> None:
     assert offsets == [1_900, 1_700, 1_300, 500, 0]
 
 
-def test_a_walk_whose_last_page_lost_all_its_models_reads_them_again() -> None:
+def test_walk_whose_tail_is_deleted_steps_back_to_the_start() -> None:
     # All fifty of the tail are deleted: nothing of the last page can be met again, wherever it looks.
     walk, ids = walked(1_000)
     vendor = vendor_of([model_id for model_id in ids if model_id not in walk.tail])

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.model_fields import FAILED, STATUSES
+from service.storage.processes import ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,8 +39,8 @@ KINDS = (
     SIGNATURES_REFUSED, WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
 )  # fmt: skip
 
-# A kind of process is missing when none of it sent a heartbeat for this long: four did not come.
-MISSING_AFTER = timedelta(seconds=20)
+# A kind of process is missing when none of it sent a heartbeat for this long.
+MISSING_AFTER = timedelta(seconds=ALIVE_SECONDS)
 # An alert opens after this; a restart takes less.
 WORKER_MISSING_AFTER = timedelta(seconds=60)
 # Events wait for longer than this, and none was applied meanwhile.

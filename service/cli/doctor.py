@@ -134,6 +134,7 @@ def _mirror(settings: Settings) -> Iterator[Finding]:
     """The processes, and every problem of `status` that no other check shows."""
     from service.alerts.problems import SERVER_CODES, count_alive
     from service.status import StatusReader
+    from service.storage.processes import ALIVE_SECONDS
 
     if settings.database_url is None or settings.redis_url is None:
         return
@@ -143,7 +144,7 @@ def _mirror(settings: Settings) -> Iterator[Finding]:
         yield Finding(problem.code, ok=False, seen=problem.message, advice=problem.action)
     if state.processes is not None and not any(problem.code.endswith("_missing") for problem in problems):
         counted = ", ".join(f"{number} {kind}" for kind, number in sorted(count_alive(state.facts).items()))
-        yield Finding("processes", ok=True, seen=f"{counted} sent a heartbeat within 20 s")
+        yield Finding("processes", ok=True, seen=f"{counted} sent a heartbeat within {ALIVE_SECONDS:.0f} s")
 
 
 def _upstream(settings: Settings) -> Iterator[Finding]:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 # A scrape that takes longer than this is given up by then.
 STATEMENT_TIMEOUT_MS = 3000
-# As long as `alerts.rules.MISSING_AFTER`.
-SEEN_SECONDS = 20.0
 
 
 class PullMetrics(NamedTuple):
@@ -48,7 +46,7 @@ class MetricsData(NamedTuple):
         dead_events: events that could not be applied.
         open_alerts: alerts that are not resolved, by kind.
         pulls: by kind.
-        processes: those that sent a heartbeat within `SEEN_SECONDS`, by kind.
+        processes: those that sent a heartbeat within `processes.ALIVE_SECONDS`, by kind.
     """
 
     now: MirrorSnapshot
@@ -85,5 +83,5 @@ def figures(connection: Connection) -> MetricsData:
     connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
     alerts = {row[0]: row[1] for row in connection.execute(_ALERTS)}
     pulls = [PullMetrics(**row) for row in connection.execute(_PULLS).mappings()]
-    living = processes.count_alive(connection, SEEN_SECONDS)
+    living = processes.count_alive(connection)
     return MetricsData(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls, living)

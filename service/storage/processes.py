@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 RETENTION_DAYS = 1
+# A process counts as alive for this long after a heartbeat: four did not come by then.
+ALIVE_SECONDS = 20.0
 
 
 class ProcessRow(NamedTuple):
@@ -61,10 +63,10 @@ def list_rows(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def count_alive(connection: Connection, seconds: float) -> dict[str, int]:
-    """How many processes of each kind sent a heartbeat within some seconds."""
+def count_alive(connection: Connection) -> dict[str, int]:
+    """How many processes of each kind sent a heartbeat within `ALIVE_SECONDS`."""
     statement = text(
         "SELECT kind, count(*) FROM headshotpro.processes "
         "WHERE seen_at > now() - make_interval(secs => :seconds) GROUP BY kind"
     )
-    return {row[0]: row[1] for row in connection.execute(statement, {"seconds": seconds})}
+    return {row[0]: row[1] for row in connection.execute(statement, {"seconds": ALIVE_SECONDS})}

@@ -18,6 +18,7 @@ from service.alerts.rules import KINDS
 from service.broker import counters
 from service.heartbeat import KINDS as PROCESSES
 from service.model_fields import STATUSES
+from service.storage.processes import ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -121,7 +122,9 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
     alerts = {(kind,): 0 for kind in KINDS} | {(kind,): number for kind, number in postgres.open_alerts.items()}
     yield _gauge("alerts_open", "Alerts that are not resolved, by kind", alerts.items(), "kind")
     processes = {(kind,): 0 for kind in PROCESSES} | {(kind,): number for kind, number in postgres.processes.items()}
-    yield _gauge("processes", "Processes that sent a heartbeat within 20 s, by kind", processes.items(), "kind")
+    yield _gauge(
+        "processes", f"Processes that sent a heartbeat within {ALIVE_SECONDS:.0f} s, by kind", processes.items(), "kind"
+    )
     if now.pull_age_seconds is not None:
         yield _unlabelled_gauge("pull_age_seconds", "Since the last complete full pull ended", now.pull_age_seconds)
     yield _unlabelled_gauge("spool_events", "Deliveries that wait in Postgres", now.spooled_events)

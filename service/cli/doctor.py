@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from service.cli.opening import load_settings
+from service.cli.opening import NO_SYSTEM, NO_SYSTEM_ADVICE, load_settings
 from service.cli.output import json_option, print_json, say
 from service.errors import (
     ClusterRefused,
@@ -68,7 +68,16 @@ def doctor(*, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _is_system_set(settings: Settings) -> bool:
+    return settings.database_url is not None or settings.redis_url is not None
+
+
 def _settings(settings: Settings) -> Iterator[Finding]:
+    if not _is_system_set(settings):
+        # A key or a secret would not help here: `up` needs neither.
+        seen = f"{NO_SYSTEM}, and DATABASE_URL and REDIS_URL are missing"
+        yield Finding("system", ok=False, seen=seen, advice=NO_SYSTEM_ADVICE)
+        return
     for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY", "HEADSHOTPRO_WEBHOOK_SECRET"):
         if getattr(settings, name.lower()) is None:
             yield Finding(name, ok=False, seen="missing", advice=f"set {name} in the environment or in .env")
@@ -207,6 +216,8 @@ def _short_secrets(settings: Settings) -> Iterator[Finding]:
 
 def _unset(settings: Settings) -> Iterator[Finding]:
     """Hints about settings that are missing more often by oversight than on purpose."""
+    if not _is_system_set(settings):
+        return
     if not settings.alert_urls:
         advice = "set ALERT_URLS to your chat, mail or pager, then try it with `headshot-mirror alerts test`"
         yield Finding("ALERT_URLS", ok=True, seen="missing: alerts are stored, and sent to no person", advice=advice)

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # The settings of a command that calls the upstream.
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 SERVERS = ("DATABASE_URL", "REDIS_URL")
+NO_SYSTEM = "no `headshot-mirror up` runs in this folder"
+NO_SYSTEM_ADVICE = (
+    "run this in the folder where it runs, or set DATABASE_URL and REDIS_URL in the environment or in .env"
+)
 _FOUND = f"{__name__}.found"
 
 
@@ -45,10 +49,7 @@ def load_settings(required: Collection[str] = ()) -> Settings:
     if found is not None:
         return config.load_alone(found, required)
     if "DATABASE_URL" in required:
-        raise SettingsError(
-            "DATABASE_URL is missing, and no `headshot-mirror up` runs in this folder: run this in the folder where it "
-            "runs, or set DATABASE_URL and REDIS_URL in the environment or in .env"
-        )
+        raise SettingsError(f"DATABASE_URL is missing, and {NO_SYSTEM}: {NO_SYSTEM_ADVICE}")
     return config.load(required)
 
 

@@ -41,16 +41,20 @@ def test_every_query_runs_as_a_reader(mirrored: Mirror) -> None:
 def test_every_request_to_web_gets_the_response_of_the_api(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=40)
     assert here.pull()["status"] == "complete"
-    examples = [block for block in blocks("sh") if block.text.startswith("curl") and ADDRESS in block.text]
+    examples = [
+        block for block in blocks("sh") if re.search("^curl ", block.text, re.MULTILINE) and ADDRESS in block.text
+    ]
     assert {block.document for block in examples} == {"README.md", "docs/api.md"}
     with System(folder, **here.variables | {"MIRROR_API_KEYS": KEYS}) as system:
         system.start("web")
         system.wait_for_web()
         for block in examples:
+            script = block.text.replace(ADDRESS, system.url).replace("KEY=your-key", f"KEY={KEY}")
             done = subprocess.run(
-                ["sh", "-c", block.text.replace(ADDRESS, system.url)],
+                ["sh", "-c", script],
                 env=os.environ | {"KEY": KEY, "NO_PROXY": "127.0.0.1"}, capture_output=True, text=True, check=True,
             )  # fmt: skip
+            assert done.stderr == "", block
             assert json.loads(done.stdout)["success"] is True, (block, done.stdout)
 
 

@@ -90,6 +90,16 @@ def test_a_system_that_has_ended_is_not_used(lone_cli: Cli, home: Path) -> None:
     assert "no `headshot-mirror up` runs in this folder" in done.err
 
 
+def test_doctor_without_a_system_names_the_folder_as_the_cause(lone_cli: Cli) -> None:
+    done = lone_cli.run("doctor")
+    assert (done.status, done.err) == (1, "")
+    found, advice = done.out.splitlines()
+    assert found.startswith("BAD  system  ")
+    assert "no `headshot-mirror up` runs in this folder, and DATABASE_URL and REDIS_URL are missing" in found
+    assert "run this in the folder where it runs, or set DATABASE_URL and REDIS_URL" in advice
+    assert [finding["check"] for finding in lone_cli.run("doctor", "--json").document] == ["system"]
+
+
 def test_a_system_that_starts_is_named(lone_cli: Cli, home: Path) -> None:
     with locked(home / "live"):
         done = lone_cli.run("status")

@@ -12,6 +12,7 @@ import click
 import msgspec
 import pytest
 
+from service.alerts import problems
 from service.alerts.rules import KINDS
 from service.cli import cli
 from service.config.settings import SECRETS, VENDOR_API_URL, Settings
@@ -189,6 +190,14 @@ def test_every_alert_is_documented_and_in_the_runbook() -> None:
     kinds = set(KINDS)
     assert {row[0].strip("`") for row in table_rows("docs/alerts.md")} - {"kind"} == kinds
     assert kinds <= anchors(ROOT / "docs" / "operations" / "runbook.md")
+
+
+def test_every_code_of_status_is_in_the_runbook() -> None:
+    texts = [value for name, value in vars(problems).items() if name.isupper() and isinstance(value, str)]
+    codes = {text for text in texts if re.fullmatch(r"[a-z]+(_[a-z]+)+", text)} | {"web_missing", "clock_missing"}
+    assert problems.PULL_FAILING in codes
+    section = sections("docs/operations/runbook.md")["`status` reports a problem"]
+    assert codes - set(KINDS) <= set(re.findall(r"`(\w+)`", section))
 
 
 def readable(block: Block) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ class Heartbeat:
         alive: whether the process does its work; while it does not, its row grows old.
         interval: seconds between two heartbeats.
         ready: asked in the heartbeat's thread, with its engine: no heartbeat is sent while it is false.
+        started: when the process started, by `time.monotonic`; now where it is None.
+        remove: whether the row is this object's own to remove when it stops.
     """
 
     def __init__(
@@ -57,13 +60,16 @@ class Heartbeat:
         interval: float = INTERVAL_SECONDS,
         *,
         ready: Callable[[Engine], bool] = lambda _engine: True,
+        started: float | None = None,
+        remove: bool = True,
     ) -> None:
         self._engine = database.connect(url, pool_size=1, overflow=0, connect_timeout=TIMEOUT_SECONDS)
         self._process = processes.ProcessRow(name, kind, socket.gethostname(), __version__)
         self._alive = alive
         self._interval = interval
         self._ready = ready
-        self._started = monotonic()
+        self._started = monotonic() if started is None else started
+        self._remove = remove
         self._stop = threading.Event()
         self._has_row = False
         self._failing = False
@@ -89,7 +95,7 @@ class Heartbeat:
             if alive:
                 self._try(self._beat)
             self._stop.wait(self._interval if alive else CHECK_SECONDS)
-        if self._has_row:
+        if self._has_row and self._remove:
             self._try(self._remove_row)
         self._engine.dispose()
 
@@ -115,3 +121,16 @@ class Heartbeat:
     def _remove_row(self) -> None:
         with transaction(self._engine, TIMEOUT_SECONDS) as connection:
             processes.remove(connection, self._process.name)
+
+
+def remove_row(url: str, name: str, seconds: float = REMOVAL_SECONDS) -> None:
+    """Remove the row of a process that has ended, and wait for that no longer than some seconds."""
+
+    def remove() -> None:
+        engine = database.connect(url, pool_size=1, overflow=0, connect_timeout=TIMEOUT_SECONDS)
+        with suppress(MirrorError), transaction(engine, TIMEOUT_SECONDS) as connection:
+            processes.remove(connection, name)
+
+    thread = threading.Thread(target=remove, name="heartbeat", daemon=True)
+    thread.start()
+    thread.join(seconds)

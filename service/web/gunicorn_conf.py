@@ -38,4 +38,5 @@ loglevel = "warning"
 # Before the fork, so that all workers share it.
 _heartbeat = _WebHeartbeat(_settings.postgres_url)
 post_worker_init = _heartbeat.start_in_worker
-on_exit = _heartbeat.exit_if_outdated
+worker_exit = _heartbeat.end_in_worker
+on_exit = _heartbeat.end_in_master

@@ -79,13 +79,8 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
                 for server in servers:
                     server.max_accept = accepts_per_turn(lag_seconds)
         deadline = monotonic() + self.cfg.graceful_timeout - KILL_MARGIN_SECONDS
-        if self.heartbeat:
-            # It removes its row meanwhile.
-            self.heartbeat.stop()
         self._close_listeners(servers)
         self._finish_in_flight(deadline)
-        if self.heartbeat:
-            self.heartbeat.close(KILL_MARGIN_SECONDS)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection, and know of it meanwhile."""

@@ -3,7 +3,9 @@
 That worker checks the schema first: one that is older than the code ends web.
 
 gunicorn's master may hold no connection that its workers would inherit, and a worker's heartbeat stops when its event
-loop does. So the workers send it, under the master's name, and share in memory which of them does.
+loop does. So the workers send it, under the master's name, and share in memory which of them does. A worker that stops
+hands its turn on and leaves the row: web goes on with the others, or with its successor. The master removes the row
+when all of them have ended.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from service.errors import SchemaOutdated
-from service.heartbeat import WEB, Heartbeat
+from service.heartbeat import WEB, Heartbeat, remove_row
 from service.process_identity import new_process_name
 from service.storage.migrations import revision
 
@@ -46,6 +48,12 @@ class HeartbeatTurn:
         self._shared[:] = _TURN_LAYOUT.pack(os.getpid(), monotonic())
         return True
 
+    def hand_on(self) -> None:
+        """Let another worker take the next turn at once, if this one holds it."""
+        holder, _at = _TURN_LAYOUT.unpack(self._shared[:])
+        if holder == os.getpid():
+            self._shared[:] = _TURN_LAYOUT.pack(0, -TAKE_OVER_SECONDS)
+
 
 class WebHeartbeat:
     """The heartbeat of one web process; made by gunicorn's master before it forks.
@@ -59,20 +67,36 @@ class WebHeartbeat:
         self._name = new_process_name()
         self._turn = HeartbeatTurn()
         self._master = os.getpid()
+        self._started = monotonic()
         # One byte that all processes share: whether a worker found the schema outdated.
         self._is_outdated = mmap.mmap(-1, 1)
 
     def start_in_worker(self, worker: Any) -> None:
         """Start in a worker that has loaded the application: gunicorn's hook `post_worker_init`."""
-        worker.heartbeat = Heartbeat(self._url, WEB, self._name, self._turn.take, ready=self._is_schema_usable)
+        worker.heartbeat = Heartbeat(
+            self._url,
+            WEB,
+            self._name,
+            self._turn.take,
+            ready=self._is_schema_usable,
+            started=self._started,
+            remove=False,
+        )
         worker.heartbeat.start()
 
-    def exit_if_outdated(self, _server: Any) -> None:
-        """Let web's exit status say why it ended: gunicorn's hook `on_exit`, called in its master.
+    def end_in_worker(self, _server: Any, worker: Any) -> None:
+        """Hand the turn on from a worker that ends: gunicorn's hook `worker_exit`, called in the worker."""
+        if worker.heartbeat:
+            worker.heartbeat.close()
+        self._turn.hand_on()
+
+    def end_in_master(self, _server: Any) -> None:
+        """Remove the row when all workers have ended: gunicorn's hook `on_exit`, called in its master.
 
         Raises:
-            SystemExit: with status 1, when the schema is older than the code.
+            SystemExit: with status 1, when the schema is older than the code, so that web's status says why it ended.
         """
+        remove_row(self._url, self._name)
         if self._is_outdated[0]:
             sys.exit(1)
 

@@ -172,6 +172,39 @@ def test_rows_unseen_for_a_day_are_removed(database_url: str) -> None:
         assert [row["name"] for row in processes.list_rows(connection)] == ["young"]
 
 
+def test_worker_of_web_that_stops_leaves_the_row(folder: Path, database_url: str, redis_url: str) -> None:
+    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, WEB_CONCURRENCY="1") as system:
+        master = system.start("web").process.pid
+        assert eventually(lambda: kinds(database_url) == ["web"], 30), system.logs()
+        query = "select started_at, seen_at from headshotpro.processes"
+        (before,) = rows(database_url, query)
+        (worker,) = descendants(master)
+        os.kill(worker, signal.SIGTERM)
+        found: list[Any] = []
+
+        def is_renewed() -> bool:
+            now = rows(database_url, query)
+            assert len(now) == 1, "the row is there all the time"
+            found.extend(now)
+            return worker not in descendants(master) and found[-1]["seen_at"] > before["seen_at"]
+
+        assert eventually(is_renewed, 30), system.logs()
+        assert len(rows(database_url, query)) == 1
+        # It is the start of web, whichever worker sends the heartbeat.
+        assert all(abs((row["started_at"] - before["started_at"]).total_seconds()) < 1 for row in found)
+
+
+def test_worker_of_web_that_ends_hands_its_turn_on() -> None:
+    turn = HeartbeatTurn()
+    child = os.fork()
+    if not child:
+        turn.take()
+        turn.hand_on()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert turn.take()
+
+
 @pytest.mark.parametrize(("silent", "takes_over"), [(0.0, False), (11.0, True)])
 def test_worker_takes_over_the_heartbeat_when_another_is_silent(
     monkeypatch: pytest.MonkeyPatch, silent: float, takes_over: bool

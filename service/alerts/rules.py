@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.model_fields import FAILED, STATUSES
-from service.storage.processes import ALIVE_SECONDS
+from service.process_identity import ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

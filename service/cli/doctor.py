@@ -142,8 +142,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 def _mirror(settings: Settings) -> Iterator[Finding]:
     """The processes, and every problem of `status` that no other check shows."""
     from service.alerts.problems import SERVER_CODES, count_alive
+    from service.process_identity import ALIVE_SECONDS
     from service.status import StatusReader
-    from service.storage.processes import ALIVE_SECONDS
 
     if settings.database_url is None or settings.redis_url is None:
         return

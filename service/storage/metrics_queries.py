@@ -46,7 +46,7 @@ class MetricsData(NamedTuple):
         dead_events: events that could not be applied.
         open_alerts: alerts that are not resolved, by kind.
         pulls: by kind.
-        processes: those that sent a heartbeat within `processes.ALIVE_SECONDS`, by kind.
+        processes: those that sent a heartbeat within `process_identity.ALIVE_SECONDS`, by kind.
     """
 
     now: MirrorSnapshot

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
+from service.process_identity import ALIVE_SECONDS
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 RETENTION_DAYS = 1
-# A process counts as alive for this long after a heartbeat: four did not come by then.
-ALIVE_SECONDS = 20.0
 
 
 class ProcessRow(NamedTuple):

@@ -18,7 +18,7 @@ from service.alerts.rules import KINDS
 from service.broker import counters
 from service.heartbeat import KINDS as PROCESSES
 from service.model_fields import STATUSES
-from service.storage.processes import ALIVE_SECONDS
+from service.process_identity import ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -146,7 +146,7 @@ def test_schema_never_released_ends_with_1_and_says_what_to_do(cli: Cli, databas
     assert (status.status, status.out.startswith(f"PROBLEM: {message}")) == (1, True), status.out
     doctor = cli.run("doctor", DATABASE_URL=database_url)
     assert doctor.status == 1
-    assert f"BAD schema           {message}" in doctor.out
+    assert f"BAD  schema                     {message}" in doctor.out
     assert "→ drop it (`DROP SCHEMA headshotpro CASCADE`), then run" in doctor.out
 
 

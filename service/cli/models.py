@@ -141,9 +141,14 @@ def _describe_origin(origin: dict[str, Any]) -> str:
 
 
 def _changed(change: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {format_value(old)} → {format_value(new)}" for name, (old, new) in change["changed"].items()
-    )
+    return ", ".join(_describe_pair(name, old, new) for name, (old, new) in change["changed"].items())
+
+
+def _describe_pair(name: str, old: Any, new: Any) -> str:
+    if old is None and new is None:
+        # A change has two values that differ, until both are erased.
+        return f"{name} erased"
+    return f"{name} {format_value(old)} → {format_value(new)}"
 
 
 @models.command(epilog="Example: headshot-mirror models create ada@example.com --team team_xyz789")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +36,9 @@ def verify(limit: int, *, details: bool, as_json: bool) -> None:
 
     runtime = open_runtime()
     stop_on_signals(runtime, "stopped; nothing was changed")
+    if not (as_json or sys.stderr.isatty()):
+        # Where no bar is shown, and it may take minutes.
+        say("Reading the upstream's list …", err=True)
     with progress_bar() as progress:
         verifier = Verifier(runtime.engine, runtime.client, runtime.pause, progress, details=details, limit=limit)
         differences = verifier.differences()

@@ -27,7 +27,7 @@ POLL_SECONDS = 0.1
 
 ADVICE = {
     401: "web accepts another secret, or its clock is off: `headshot-mirror doctor` checks both",
-    404: "the URL leads elsewhere: it ends in /webhooks/headshotpro",
+    404: f"web serves no such path: a webhook URL has to end in {PATH}",
     503: "web can store no delivery, or has no webhook secret: `headshot-mirror doctor`",
 }
 
@@ -38,7 +38,7 @@ def webhook() -> None:
 
 
 @webhook.command(epilog="Example: headshot-mirror webhook test --url https://mirror.example.com/webhooks/headshotpro")
-@click.option("--url", help="Send it to this URL; by default to the webhook endpoint of PUBLIC_URL.")
+@click.option("--url", help=f"The webhook URL, or a base URL, to which {PATH} is appended; default: PUBLIC_URL.")
 @json_option
 def test(url: str | None, *, as_json: bool) -> None:
     """Send a signed test delivery, as HeadshotPro would, and follow it into the table.
@@ -59,7 +59,7 @@ def test(url: str | None, *, as_json: bool) -> None:
         print_json(found)
     if found["response"] != 202:
         advice = ADVICE.get(found["response"], "is it the URL of web's webhook endpoint?")
-        raise MirrorError(f"the delivery was not accepted: {advice}")
+        raise MirrorError(f"{target} did not accept the delivery: {advice}")
     if found["event_status"] is None:
         raise MirrorError(
             f"the event {found['event_id']} was accepted and is not applied after {APPLY_SECONDS:.0f} s: "
@@ -67,9 +67,14 @@ def test(url: str | None, *, as_json: bool) -> None:
         )
     say(
         f"Event {found['event_id']} was in the table after {found['event_seconds']} s; its status is "
-        f"{found['event_status']}.",
+        f"{_describe_status(found['event_status'])}.",
         err=as_json,
     )
+    say("This does not show whether HeadshotPro signs with the same secret.", err=as_json)
+
+
+def _describe_status(status: str) -> str:
+    return "`ignored`, as it should be: it is about no model" if status == "ignored" else f"`{status}`"
 
 
 def _target(settings: Settings, url: str | None) -> str:

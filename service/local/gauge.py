@@ -60,6 +60,9 @@ class Reading:
     event_age: float | None = None
 
 
+NOT_READ = Reading()
+
+
 class Gauge(threading.Thread):
     """Reads the mirror each second; a server that hangs holds up this thread, and nothing else.
 
@@ -69,7 +72,7 @@ class Gauge(threading.Thread):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(name="gauge", daemon=True)
-        self.latest = Reading()
+        self.latest = NOT_READ
         self._status = StatusReader(settings)
         self._engine = database.connect(settings.postgres_url, pool_size=1, overflow=0)
         self._began = monotonic()
@@ -153,13 +156,12 @@ def describe(reading: Reading, processes: Mapping[str, str]) -> str:
         processes: the state of each process and server, by its name.
     """
     models = ", ".join(f"{status} {count}" for status, count in reading.models.items())
+    counted = f"{sum(reading.models.values())} models{': ' if models else ''}{models}"
     odd = ", ".join(f"{name} {state}" for name, state in processes.items() if state != "runs")
     return " | ".join(
         (
             f"{datetime.now(UTC).astimezone():%H:%M:%S}  {reading.verdict}",
-            _events(reading),
-            f"{sum(reading.models.values())} models{': ' if models else ''}{models}",
-            _freshness(reading),
+            *(["not read yet"] if reading == NOT_READ else [_events(reading), counted, _freshness(reading)]),
             odd or f"{len(processes)} processes run",
         )
     )
@@ -182,8 +184,8 @@ def live_view(reading: Reading, processes: Mapping[str, str], width: int) -> Ren
         Text(f"{name} {state}", "green" if state == "runs" else "red") for name, state in processes.items()
     )
     table.add_row("processes", states)
-    table.add_row("events", _events(reading))
-    table.add_row("freshness", _freshness(reading))
+    table.add_row("events", "not read yet" if reading == NOT_READ else _events(reading))
+    table.add_row("freshness", "not read yet" if reading == NOT_READ else _freshness(reading))
     most = max(reading.models.values(), default=0)
     room = min(WIDEST_BAR, max(1, width - LABEL_WIDTH - 14))
     for status, count in reading.models.items():

@@ -78,3 +78,14 @@ def test_create_show_and_delete(mirrored: Mirror, run: Cli) -> None:
     again = run.run("models", "delete", one, "--yes")
     assert again.status == 1
     assert "ALREADY_DELETED" in again.err
+
+
+def test_erased_values_are_shown_as_erased(mirrored: Mirror, run: Cli) -> None:
+    one = run.run("models", "create", "ada@example.com", "--json").document["modelId"]
+    assert "email - → ada@example.com" in run.run("models", "show", one).out
+    assert run.run("models", "delete", one, "--yes").status == 0
+    assert run.run("models", "erase", one, "--yes").status == 0
+    shown = run.run("models", "show", one).out
+    assert "email erased" in shown
+    assert "- → -" not in shown
+    assert "status - → onboarding" in shown

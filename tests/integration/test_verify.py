@@ -89,6 +89,7 @@ def test_verify_of_an_exact_mirror_exits_0(mirror: StartMirror, folder: Path) ->
     cli = Cli(folder, **here.variables)
     done = cli.run("verify", "--details")
     assert (done.status, done.out) == (0, "No difference.\n"), done
+    assert done.err.startswith("Reading the upstream's list …\n")
     assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 1}, {200: len(ids)})
     assert here.versions() == before
 

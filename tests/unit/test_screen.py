@@ -6,7 +6,7 @@ import io
 import re
 from typing import TYPE_CHECKING
 
-from service.local.gauge import Reading, describe
+from service.local.gauge import NOT_READ, Reading, describe
 from service.local.screen import Screen
 
 if TYPE_CHECKING:
@@ -67,9 +67,18 @@ def test_command_on_a_terminal_is_never_wrapped(monkeypatch: pytest.MonkeyPatch)
     assert plain(terminal).count(command) == 2
 
 
+def test_first_line_and_view_say_not_read_yet() -> None:
+    line = describe(NOT_READ, {"web": "runs"})
+    assert line.partition("  ")[2] == "starting | not read yet | 1 processes run"
+    terminal = Terminal()
+    with Screen(terminal) as screen:
+        screen.show(NOT_READ, {"web": "runs"})
+    assert re.search(r"events +not read yet *\r?\n.*freshness +not read yet", plain(terminal))
+
+
 def test_line_says_what_is_not_known_yet() -> None:
-    line = describe(Reading(), {"web": "runs"})
+    line = describe(Reading(waiting=0), {"web": "runs"})
     assert line.partition("  ")[2] == (
-        "starting | unknown events applied, 0.0 a second, unknown waiting, lag 0.0 s | 0 models | "
+        "starting | unknown events applied, 0.0 a second, 0 waiting, lag 0.0 s | 0 models | "
         "not pulled yet, no event yet | 1 processes run"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from service.alerts.rules import KINDS
-from service.cli.opening import load_settings, open_engine, reading
+from service.cli.opening import configure_log, load_settings, open_engine, reading
 from service.cli.output import json_option, say
 from service.cli.table import print_rows
 from service.errors import MirrorError
@@ -55,11 +55,10 @@ def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
 @json_option
 def test(*, as_json: bool) -> None:
     """Send a message to each URL of ALERT_URLS, and say what came back; exit 1 if one did not take it."""
-    from service import log
     from service.alerts import notification, receivers
 
     settings = load_settings(("ALERT_URLS",))
-    log.configure(settings)
+    configure_log(settings)
     rows = []
     for place, receiver in enumerate(receivers.from_settings(settings), 1):
         result = receiver.send(notification.build_test_message())

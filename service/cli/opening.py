@@ -93,23 +93,27 @@ def reading() -> Iterator[Connection]:
 
 
 def open_runtime() -> Runtime:
-    """Logs and connections of a command that talks to the upstream; raises what `open_engine` raises.
-
-    On a terminal people read along, beside a progress bar: there, logs are lines of text, and start at warnings.
-    """
-    from service import log
+    """Logs and connections of a command that talks to the upstream; raises what `open_engine` raises."""
     from service.runtime import Runtime
     from service.storage.migrations import revision
 
     settings = load_settings(REQUIRED_SETTINGS)
-    log.configure(_readable(settings) if sys.stderr.isatty() else settings)
+    configure_log(settings)
     runtime = Runtime.build(settings)
     revision.check(runtime.engine)
     return runtime
 
 
-def _readable(settings: Settings) -> Settings:
+def configure_log(settings: Settings) -> None:
+    """Logs of a command that a person runs: lines of text, from warnings on (LOG_LEVEL=debug shows all).
+
+    Only where LOG_FORMAT is set and stderr is no terminal are they those of the three processes: a program reads them.
+    """
     import msgspec
 
-    level = "warning" if settings.log_level == "info" else settings.log_level
-    return msgspec.structs.replace(settings, log_format="console", log_level=level)
+    from service import log
+
+    if sys.stderr.isatty() or not config.is_any_given(("LOG_FORMAT",)):
+        level = "warning" if settings.log_level == "info" else settings.log_level
+        settings = msgspec.structs.replace(settings, log_format="console", log_level=level)
+    log.configure(settings)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.opening import load_settings, open_engine, open_runtime, reading
+from service.cli.opening import configure_log, load_settings, open_engine, open_runtime, reading
 from service.cli.output import confirm, json_option, say, yes_option
 from service.cli.progress import stop_on_signals
 from service.cli.pull import describe_postponed
@@ -77,10 +77,9 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
 @click.argument("pull_id", type=int)
 def reject(pull_id: int) -> None:
     """Refuse a held pull: it has failed, and no pull decides its suspects for a day."""
-    from service import log
     from service.mirror import held_pulls
 
-    log.configure(load_settings())
+    configure_log(load_settings())
     held_pulls.reject(open_engine(), pull_id)
     say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 

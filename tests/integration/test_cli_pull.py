@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -56,6 +57,14 @@ def test_pull_shows_progress_on_a_terminal_and_its_counts(mirror: StartMirror, c
     assert (again.status, again.document) == (0, cli.run("pulls", "list", "--limit", "1", "--json").document[0])
     again = cli.run("pulls", "list", "--json").document
     assert [(row["kind"], row["status"], row["models_seen"]) for row in again] == [("full", "complete", 30)] * 2
+
+
+def test_pull_logs_as_the_processes_do_only_if_asked(mirror: StartMirror, cli_of: CliOf) -> None:
+    cli = cli_of(mirror(models=3))
+    done = cli.finish(cli.start("pull"))
+    assert (done.status, done.err) == (0, "")
+    asked = cli.finish(cli.start("pull", LOG_FORMAT="json"))
+    assert "page" in {json.loads(line)["event"] for line in asked.err.splitlines()}
 
 
 def read_terminal(descriptor: int) -> str:

@@ -182,8 +182,9 @@ FIELDS = (
 )  # fmt: skip
 
 
-# Erasure removes these.
-PERSONAL_COLUMNS = tuple(field.column for field in FIELDS if field.personal)
+def personal_columns() -> tuple[str, ...]:
+    """The columns that erasure empties."""
+    return tuple(field.column for field in FIELDS if field.personal)
 
 
 def fields_of(source: Source) -> tuple[Field, ...]:

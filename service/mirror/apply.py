@@ -14,7 +14,7 @@ import msgspec
 
 from service.mirror.codec import decode, encode
 from service.mirror.merge import KnownState, merge, visible
-from service.model_fields import DELETED, PERSONAL_COLUMNS
+from service.model_fields import DELETED, personal_columns
 from service.storage import history, models, refetches
 from service.storage.refetches import RefetchReason, RefetchRequest
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from service.mirror.merge import Observation
 
+PERSONAL_COLUMNS = personal_columns()
 # Requests for a profile wait this long, so that those of a burst are read together.
 PROFILE_REFETCH_DELAY = timedelta(seconds=1)
 

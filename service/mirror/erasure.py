@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from service.errors import MirrorError
-from service.model_fields import DELETED, PERSONAL_COLUMNS
+from service.model_fields import DELETED, personal_columns
 from service.storage import erasure, history, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+PERSONAL_COLUMNS = personal_columns()
 # With bodies of 20 KB and a hundred persons to search for, a slice takes some seconds.
 EVENT_BATCH_SIZE = 500
 

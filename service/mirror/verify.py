@@ -25,7 +25,7 @@ from service.mirror.walk import (
     next_walk,
     proves_complete,
 )
-from service.model_fields import DELETED, PERSONAL_COLUMNS, Source, columns_of
+from service.model_fields import DELETED, Source, columns_of, personal_columns
 from service.storage import models
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from service.upstream.client import UpstreamClient
     from service.upstream.records import UnusableRecord
 
+PERSONAL_COLUMNS = personal_columns()
 LISTED = columns_of(Source.LIST)
 BATCH_SIZE = 500
 # Models that are read by their own GETs, by default.

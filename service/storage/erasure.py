@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from sqlalchemy import text
 
-from service.model_fields import DELETED, FIELDS, PERSONAL_COLUMNS, Kind, Personal, Source, fields_of
+from service.model_fields import DELETED, FIELDS, Kind, Personal, Source, fields_of, personal_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+PERSONAL_COLUMNS = personal_columns()
 # Erasure removes every personal column. Ids, times and statuses stay: dashboards count them.
 _NAME_COLUMNS = tuple(field.column for field in FIELDS if field.personal is Personal.NAME)
 # Fields of a webhook's object whose texts are the vendor's.

@@ -115,7 +115,7 @@ def test_replay_command_needs_a_selection_and_names_unknown_ids(cli: Cli, draine
     drainer.take(event_body(new_id(), at=T0, event_id="evt_1"))
     nothing = cli.run("events", "replay")
     assert nothing.status == 2
-    assert "say which events" in nothing.err
+    assert "name the events by ids" in nothing.err
     unknown = cli.run("events", "replay", "evt_1", "evt_2")
     assert unknown.status == 1
     assert "there is no event evt_2" in unknown.err

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,11 @@ ADD_COLUMNS = """
     alter table headshotpro.models add column mood text, add column invited_on timestamptz,
         add column is_manager boolean, add column smile_count integer
 """
+
+
+def next_second() -> None:
+    """Wait for the clock's next second: `Date` is cut to it, so of two responses within one neither is surely newer."""
+    time.sleep(1.0 - time.time() % 1.0)
 
 
 class Steps:
@@ -74,15 +80,17 @@ class Steps:
         drain_batch(self.mirror.runtime.engine, inbox, inbox.read(10, 0), self.mirror.runtime.tolerance)
 
     def take(self) -> None:
-        """Every source in turn; of two moments in one second the greater value counts, so values grow."""
+        """Every source in turn, each response in a second of its own."""
         from service.mirror.erasure import erase_now
 
         assert self.mirror.pull()["status"] == "complete"
         self.see("first pull", self.first)
         self.first |= {"mood": "glad", "isManager": True}
+        next_second()
         assert self.mirror.pull()["status"] == "complete"
         self.see("second pull", self.first)
         self.first |= {"mood": "jolly", "smileCount": 4}
+        next_second()
         self.api.get(f"/{self.first['id']}?fresh=true")
         self.see("single GET", self.first)
         self.deliver(self.first, "model.status.updated", mood="merry", invitedAt="2024-01-01T12:00:00+02:00")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import sys
+import time
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -126,17 +127,24 @@ def empty_database_url(postgres: Postgres) -> Iterator[str]:
 
 # Database 15 is for tests that need a second one.
 _redis_databases = cycle(range(15))
+_released_at: dict[int, float] = {}
+# Threads of a test that has ended send its last counts within a second, to the database that it had.
+_LAST_COUNTS_SECONDS = 2.0
 
 
 @pytest.fixture
-def redis_url(valkey: Valkey) -> str:
+def redis_url(valkey: Valkey) -> Iterator[str]:
     """An empty database of this test process's Valkey, another one for each test.
 
-    Threads of a test before this one may still send its last counts, to a database that nobody reads any more.
+    The same one comes again after 15 tests, and not before the last counts of the test that had it have arrived.
     """
+    number = next(_redis_databases)
+    since = time.monotonic() - _released_at.get(number, -_LAST_COUNTS_SECONDS)
+    time.sleep(max(0.0, _LAST_COUNTS_SECONDS - since))
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
-    return f"{valkey.url.removesuffix('/0')}/{next(_redis_databases)}"
+    yield f"{valkey.url.removesuffix('/0')}/{number}"
+    _released_at[number] = time.monotonic()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ def _only_ours(name: str | None, kind: str, _parents: object) -> bool:
     return name == SCHEMA if kind == "schema" else True
 
 
-# The limits of a migration beside which older code serves; None where there is no schema yet, and so nobody to hold up.
+# The limits of a migration while older code serves; None where no schema exists yet, so that no process waits for it.
 limits = context.config.attributes.get("limits")
 
 options = {

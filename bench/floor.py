@@ -4,9 +4,9 @@ What it does: decodes each body; upserts the newest of each model into `models`;
 each event; writes each event with its payload into `webhook_events`, once. Three set-based statements, each with one
 JSON document as its parameter: of arrays, `executemany`, COPY and that, the quickest.
 
-What it does not: read what was known (so a change tells no old value, and an event that changes nothing makes one,
-too), keep the times of groups apart, find out what is stale or to be asked, count deliveries, give ids out in the order
-of commits, notify, survive a body that is refused; nor does it read Redis, acknowledge or log.
+It does not read the known state (so a change has no old value, and an event that changes nothing makes one, too), keep
+the times of groups apart, find out what is stale or to be asked, count deliveries, give ids out in the order of
+commits, notify, survive a body that is refused; nor does it read Redis, acknowledge or log.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ WRITTEN = """
 
 
 class SideResult(NamedTuple):
-    """What one side did once: what it told, and what that cost the servers."""
+    """One round of one side: its own figures, and its cost to the servers."""
 
     told: dict[str, Any]
     cost: Cost

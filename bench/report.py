@@ -87,7 +87,7 @@ def ticks() -> tuple[int, int]:
 
 
 def stolen(since: tuple[int, int]) -> str:
-    """What the machine's other tenants took since then, where the kernel is told of it."""
+    """The processor time that other tenants of the machine took since then, where the kernel reports it."""
     before, now = since, ticks()
     share = (now[1] - before[1]) / max(1, now[0] - before[0])
     return f"other tenants of the machine took {share:.1%} of its processors' time"

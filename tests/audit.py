@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 REQUIREMENTS = Path(__file__).parents[1] / "requirements" / "run.txt"
 PATIENCE_SECONDS = 180
 
-# What pip-audit and the HTTP library under it say where nobody answers.
+# Messages of pip-audit and its HTTP library when no server responds.
 UNREACHABLE = ("ConnectionError", "Could not connect", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError")
 
 

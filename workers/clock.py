@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 1.0
 LEASE_KEY = "headshotpro:clock"
 # A tick takes this long at most while Postgres and Redis respond; a clock that hangs longer counts as dead.
-ALIVE_SECONDS = 20.0
+TICK_TIMEOUT_SECONDS = 20.0
 # Another clock acts this long after the acting one was cut off.
 LEASE_SECONDS = 10.0
 
@@ -92,7 +92,7 @@ class Clock:
 
     def alive(self) -> bool:
         """Whether it ticks; for any thread."""
-        return self._ticked_at is not None and monotonic() - self._ticked_at < ALIVE_SECONDS
+        return self._ticked_at is not None and monotonic() - self._ticked_at < TICK_TIMEOUT_SECONDS
 
     def tick(self) -> None:
         """Queue the jobs that are due, if this is the clock that acts; unavailable servers are waited for."""

@@ -134,7 +134,7 @@ def cut_off_leaders(scene: PartitionScenario, relay: Relay) -> dict[str, Any]:
         "clock": seconds_until(cut_at, lambda: scene.clock() not in (None, clock)),
         "worker": seconds_until(cut_at, lambda: scene.count(PAGES) > pages),
     }
-    # What vanishes is told from what is refused: the web process lives, and says nothing.
+    # A vanished packet differs from a refused one: the web process lives, and sends nothing.
     silent = not answers(web.door)
     healed_at = time.time()
     for machine in (clock, worker, web):

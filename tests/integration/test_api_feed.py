@@ -94,7 +94,7 @@ def test_where_changes_are_no_longer_kept_it_says_so(mirrored: Mirror, api: Api)
     mirrored.change(changed, title="Somebody else")
     mirrored.pull()
     mirrored.sql("delete from headshotpro.model_changes where id <= %s", cursor)
-    # Whoever had read all that is gone goes on; whoever had not is told.
+    # A reader of every deleted change goes on; a reader that missed one gets an error.
     assert set(follow(api, cursor)[0]) == {changed}
     for place in (0, cursor - 5, "2020-01-01T00:00:00Z"):
         assert_refused(api.call("GET", f"?updatedSince={place}"), 410, "GONE")

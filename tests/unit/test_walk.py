@@ -139,7 +139,7 @@ def test_a_second_walk_that_meets_somebody_new_is_no_proof() -> None:
 
 
 def test_a_count_that_moved_is_no_measure() -> None:
-    # Fifty were deleted while it walked, behind it or ahead: nobody can tell how many it should have met.
+    # Fifty were deleted during the walk, behind it or ahead, so the number that it should have seen is unknown.
     ids = names(300)
     born = [NOON + timedelta(seconds=number) for number in range(300)]
     walk = step_on(Walk(), WalkPage(ids[:200], born[:200], 300, full=True, has_more=True, sent_at=NOON), 200)

@@ -92,7 +92,8 @@ def configure(settings: Settings) -> None:
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         logger_factory=lambda *_: _StderrLines(),
-        cache_logger_on_first_use=True,
+        # A cached logger keeps the level of the first configuration, so a second one would change nothing for it.
+        cache_logger_on_first_use=False,
     )
 
 

@@ -108,3 +108,14 @@ def test_log_line_holds_no_half_of_a_secret_that_is_cut(monkeypatch: pytest.Monk
         structlog.reset_defaults()
         redaction.register_secrets(())
     assert key[:12] not in stderr.getvalue()
+
+
+def test_second_log_level_holds_for_loggers_already_used(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = structlog.get_logger("used under both levels")
+    log.configure(Settings(log_level="error"))
+    logger.info("below the level")
+    log.configure(Settings(log_level="info"))
+    logger.info("at the level")
+    lines = capsys.readouterr().err
+    assert "at the level" in lines
+    assert "below the level" not in lines

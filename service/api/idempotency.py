@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from service.api.schemas import CreateModelBody
+    from service.storage.audit import Actor
     from service.storage.idempotency import IdempotencyClaim, IdempotencyKey
     from service.upstream.payloads import CreatedModel
 
@@ -61,7 +62,7 @@ class IdempotentCreates:
 
     writer: UpstreamWriter
 
-    def create(self, wanted: CreateModelBody, idempotency_key: IdempotencyKey) -> RelayedResponse:
+    def create(self, wanted: CreateModelBody, idempotency_key: IdempotencyKey, actor: Actor) -> RelayedResponse:
         """Make a model unless this key has made it already.
 
         Raises:
@@ -81,10 +82,10 @@ class IdempotentCreates:
         if claim is None or claim.holder != holder:
             message = "Another request with this Idempotency-Key is being worked on"
             raise ApiError(409, "CONFLICT", message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
-        return self._create(wanted, idempotency_key, claim)
+        return self._create(wanted, idempotency_key, claim, actor)
 
     def _create(
-        self, wanted: CreateModelBody, idempotency_key: IdempotencyKey, claim: IdempotencyClaim
+        self, wanted: CreateModelBody, idempotency_key: IdempotencyKey, claim: IdempotencyClaim, actor: Actor
     ) -> RelayedResponse:
         """Send it, and write the result into the key's row."""
 
@@ -93,7 +94,7 @@ class IdempotentCreates:
             idempotency.finish(connection, idempotency_key, claim.holder, made.model_id, status)
 
         try:
-            return self.writer.create(wanted, record)
+            return self.writer.create(wanted, actor, record)
         except UpstreamRejected:
             made = self._model_of_earlier_try(wanted, claim) if claim.attempts > 1 else None
             with transaction(self.writer.engine) as connection:

@@ -29,7 +29,8 @@ from service.mirror.apply import SourcedObservation, apply
 from service.mirror.observe import from_absence, from_created
 from service.mirror.single import merge_single
 from service.model_fields import DELETED
-from service.storage import models, refetches
+from service.storage import audit, models, refetches
+from service.storage.audit import Act
 from service.storage.database import transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from service.api.schemas import CreateModelBody
     from service.broker.jobs import JobQueue
     from service.broker.stale_models import StaleModels
+    from service.storage.audit import Actor
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import CreatedModel, DetailedModel
     from service.upstream.responses import UpstreamResponse
@@ -90,40 +92,45 @@ class UpstreamWriter:
     def create(
         self,
         wanted: CreateModelBody,
+        actor: Actor,
         record: Callable[[Connection, CreatedModel], None] = lambda _connection, _made: None,
     ) -> RelayedResponse:
         """Make a model, and merge it.
 
         Args:
             wanted: the person's address, the team and the mode.
+            actor: the one that makes it, for the audit log.
             record: writes the caller's own rows in the transaction that merges it.
         """
-        self._require_storage()
-        try:
-            response = self.client.create_model(
-                wanted.email,
-                wanted.team_id,
-                wanted.is_development,
-                priority=Priority.REFETCH,
-                max_wait=UPSTREAM_DEADLINE_SECONDS,
-            )
-        except UpstreamError as error:
-            if is_in_doubt(error):
-                self._request_hot_pull()
-            raise
+        with audit.recorded(self.engine, Act(actor, "model.create")) as act:
+            try:
+                response = self.client.create_model(
+                    wanted.email,
+                    wanted.team_id,
+                    wanted.is_development,
+                    priority=Priority.REFETCH,
+                    max_wait=UPSTREAM_DEADLINE_SECONDS,
+                )
+            except UpstreamError as error:
+                if is_in_doubt(error):
+                    self._request_hot_pull()
+                raise
+            act.target = response.body.model_id
         self._merge_created(wanted, response, record)
         return RelayedResponse(response.status, response.raw)
 
-    def delete(self, model_id: str) -> RelayedResponse:
+    def delete(self, model_id: str, actor: Actor) -> RelayedResponse:
         """Delete a model, and make it a tombstone in the mirror as of the upstream's response."""
-        self._require_storage()
-        try:
-            response = self.client.delete_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
-        except UpstreamError as error:
-            # Done or not, or long ago: a GET shows which.
-            if is_in_doubt(error) or isinstance(error, UpstreamRejected):
-                self._request_refetch(model_id)
-            raise
+        with audit.recorded(self.engine, Act(actor, "model.delete", model_id)):
+            try:
+                response = self.client.delete_model(
+                    model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS
+                )
+            except UpstreamError as error:
+                # Done or not, or long ago: a GET shows which.
+                if is_in_doubt(error) or isinstance(error, UpstreamRejected):
+                    self._request_refetch(model_id)
+                raise
         try:
             with transaction(self.engine) as connection:
                 apply(connection, [SourcedObservation(from_absence(model_id, response.received_at), "api")])
@@ -150,11 +157,6 @@ class UpstreamWriter:
         except PostgresUnavailable as error:
             log.warning("api.fresh_read.not_merged", model_id=model_id, reason=str(error))
         return RelayedResponse(response.status, response.raw)
-
-    def _require_storage(self) -> None:
-        """Raises PostgresUnavailable while Postgres is unavailable, before anything is sent."""
-        with transaction(self.engine):
-            pass
 
     def _merge_created(
         self,

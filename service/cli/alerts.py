@@ -37,13 +37,16 @@ def list_(kind: str | None, limit: int, *, only_open: bool, as_json: bool) -> No
 @click.option("--all", "all_", is_flag=True, help="Every open alert.")
 def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
     """Acknowledge open alerts: no reminders of them are sent any more; their end still is."""
+    from service.cli.actor import current_actor
     from service.storage import alerts as storage
+    from service.storage import audit
     from service.storage.database import transaction
 
     if bool(alert_ids) == all_:
         raise click.UsageError("name the ids of alerts, or --all")
     with transaction(open_engine()) as connection:
         found = storage.acknowledge(connection, None if all_ else alert_ids)
+        audit.record(connection, audit.Act(current_actor(), "alerts.acknowledge", detail={"alerts": sorted(found)}))
     say(f"{len(found)} open alert{'' if len(found) == 1 else 's'} acknowledged.")
     if missing := sorted(set(alert_ids) - found):
         raise MirrorError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from service.errors import MirrorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from service.storage.events import EventFilter
 
@@ -101,16 +100,27 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
 
     It is safe: newer values stay. Exit status 1 when an event is still dead.
     """
+    from service.cli.actor import current_actor
     from service.mirror.replay import replay as merge_again
+    from service.storage import audit
 
     if not event_ids and not any(event_filter):
         raise click.UsageError("name the events by ids, or by options such as --status dead")
     tolerance = timedelta(seconds=load_settings(("DATABASE_URL",)).webhook_tolerance_seconds)
     event_filter = event_filter._replace(ids=list(event_ids) or None)
-    rows = [one._asdict() for one in merge_again(open_engine(), event_filter, tolerance)]
+    engine, act = open_engine(), audit.Act(current_actor(), "events.replay", detail=_describe(event_filter))
+    with audit.recorded(engine, act):
+        rows = [one._asdict() for one in merge_again(engine, event_filter, tolerance)]
+        act.detail["replayed"] = len(rows)
     print_rows(rows, REPLAY_COLUMNS, as_json=as_json, empty="No events.")
     missing = sorted(set(event_ids) - {row["id"] for row in rows})
     for event_id in missing:
         say(f"headshot-mirror: there is no event {event_id}, or the options leave it out", err=True)
     if missing or any(row["after"] == "dead" for row in rows):
         raise click.exceptions.Exit(1)
+
+
+def _describe(event_filter: EventFilter) -> dict[str, Any]:
+    """The selection, for the audit log."""
+    given = {name: value for name, value in event_filter._asdict().items() if value is not None}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}

@@ -113,6 +113,7 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
 @yes_option
 def erase(model_id: str, *, yes: bool) -> None:
     """Erase the personal data of a deleted model now: its name, address, gender, events and old values, for ever."""
+    from service.cli.actor import current_actor
     from service.mirror.erasure import erase_now, require_deleted
 
     engine = open_engine()
@@ -122,7 +123,7 @@ def erase(model_id: str, *, yes: bool) -> None:
         "bodies of its events and its old values?",
         yes=yes or row["erased_at"] is not None,
     )
-    erased = erase_now(engine, model_id)
+    erased = erase_now(engine, model_id, current_actor())
     say(f"{model_id} {'is erased' if erased else 'was erased before'}")
 
 
@@ -161,15 +162,17 @@ def create(email: str, team_id: str | None, idempotency_key: str | None, *, deve
     """Make a model (whitelabel organizations only); prints the link that logs the person in."""
     from service.api.idempotency import IdempotentCreates
     from service.api.schemas import CreateModelBody
+    from service.cli.actor import current_actor
     from service.storage.idempotency import IdempotencyKey
 
     writer = _writer(open_runtime())
     wanted = CreateModelBody(email=email, team_id=team_id, is_development=development)
     if idempotency_key:
         # No caller of the HTTP API has this scope: theirs are digests.
-        response = IdempotentCreates(writer).create(wanted, IdempotencyKey("command line", idempotency_key))
+        place = IdempotencyKey("command line", idempotency_key)
+        response = IdempotentCreates(writer).create(wanted, place, current_actor())
     else:
-        response = writer.create(wanted)
+        response = writer.create(wanted, current_actor())
     _print_response(response, as_json=as_json)
 
 
@@ -179,6 +182,7 @@ def create(email: str, team_id: str | None, idempotency_key: str | None, *, deve
 @json_option
 def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
     """Delete a model upstream, for good; the mirror keeps a tombstone."""
+    from service.cli.actor import current_actor
     from service.storage import models as storage
     from service.storage.database import transaction
 
@@ -188,7 +192,7 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
             row = storage.read(connection, [model_id]).get(model_id)
         known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
         confirm(f"Delete {model_id} ({known}) for good?", yes=yes)
-    _print_response(_writer(runtime).delete(model_id), as_json=as_json)
+    _print_response(_writer(runtime).delete(model_id, current_actor()), as_json=as_json)
 
 
 def _writer(runtime: Runtime) -> UpstreamWriter:

@@ -53,6 +53,7 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
     A pull that is held because the API key belongs to another organization needs --adopt-organization with the uid of
     that one: the database is then the mirror of that organization, and nothing but a backup undoes it.
     """
+    from service.cli.actor import current_actor
     from service.mirror import held_pulls
     from service.storage import pulls as storage
     from service.storage.database import transaction
@@ -65,7 +66,7 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
         return
     if adopted is not None:
         raise click.UsageError(f"pull {pull_id} is held for its suspects: release it without --adopt-organization")
-    tombstoned = held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id)
+    tombstoned = held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id, current_actor())
     say(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
     with transaction(runtime.engine) as connection:
         released = storage.one(connection, pull_id)
@@ -77,10 +78,11 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
 @click.argument("pull_id", type=int)
 def reject(pull_id: int) -> None:
     """Refuse a held pull: it has failed, and no pull decides its suspects for a day."""
+    from service.cli.actor import current_actor
     from service.mirror import held_pulls
 
     configure_log(load_settings())
-    held_pulls.reject(open_engine(), pull_id)
+    held_pulls.reject(open_engine(), pull_id, current_actor())
     say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
 
 
@@ -91,6 +93,7 @@ def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *,
         SettingsError: no organization was named, or another one.
         MirrorError: another full pull is running.
     """
+    from service.cli.actor import current_actor
     from service.mirror.held_pulls import reopen
     from service.storage import organization, status_report
     from service.storage.database import transaction
@@ -113,7 +116,7 @@ def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *,
             err=True,
         )
         confirm(f"Hand this database over to {of_key}?", yes=yes)
-    if not reopen(runtime.engine, pull_id, of_key.uid, of_key.name):
+    if not reopen(runtime.engine, pull_id, of_key.uid, of_key.name, current_actor()):
         raise MirrorError("another full pull is running: try again when it has ended")
     say(f"This database mirrors organization {of_key} now; the workers go on with pull {pull_id}.")
 

@@ -15,9 +15,12 @@ def restored() -> None:
     The ids of changes, pulls, alerts and notifications continue behind every id that was in use after the dump, so that
     readers of model_changes miss nothing. It is safe to run it again.
     """
+    from service.cli.actor import current_actor
+    from service.storage import audit
     from service.storage.database import transaction
     from service.storage.restoring import advance_sequences
 
     with transaction(open_engine()) as connection:
         number = advance_sequences(connection)
+        audit.record(connection, audit.Act(current_actor(), "database.restored", detail={"behind": number}))
     say(f"model_changes continues behind {number}. Start everything, then run: headshot-mirror pull, verify.")

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import MirrorError
 from service.model_fields import DELETED, personal_columns
-from service.storage import erasure, history, models
+from service.storage import audit, erasure, history, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
+
+    from service.storage.audit import Actor
 
 PERSONAL_COLUMNS = personal_columns()
 # With bodies of 20 KB and a hundred persons to search for, a slice takes some seconds.
@@ -33,13 +35,19 @@ EVENT_BATCH_SIZE = 500
 _unfinished_searches: dict[frozenset[str], str] = {}
 
 
-def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | None:
+def erase(
+    engine: Engine,
+    ids: Sequence[str],
+    deadline: float = inf,
+    record: Callable[[Connection], object] = lambda _connection: None,
+) -> int | None:
     """Erase the personal data of tombstones everywhere; those that are alive or were erased before are left alone.
 
     Args:
         engine: the mirror's Postgres.
         ids: some models.
         deadline: when to stop searching, on the monotonic clock; at least one slice of events is searched.
+        record: writes the caller's own rows in the transaction that erases.
 
     Returns:
         How many were erased. None where the search stopped at the deadline: no model is erased yet, and the
@@ -57,11 +65,12 @@ def erase(engine: Engine, ids: Sequence[str], deadline: float = inf) -> int | No
         models.lock_clocks(connection, ids)
         erasure.erase_idempotency_keys(connection, personal_values)
         erased = erasure.erase(connection, ids, now)
+        record(connection)
         history.append(connection, [_change_row(row, now) for row in erased], now)
     return len(erased)
 
 
-def erase_now(engine: Engine, model_id: str) -> bool:
+def erase_now(engine: Engine, model_id: str, actor: Actor) -> bool:
     """Erase the personal data of one tombstone.
 
     Returns:
@@ -71,7 +80,8 @@ def erase_now(engine: Engine, model_id: str) -> bool:
         MirrorError: there is no such model, or it is alive.
     """
     require_deleted(engine, model_id)
-    return bool(erase(engine, [model_id]))
+    act = audit.Act(actor, "model.erase", model_id)
+    return bool(erase(engine, [model_id], record=lambda connection: audit.record(connection, act)))
 
 
 def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import structlog
 from service.errors import MirrorError
 from service.mirror.deletions import check_or_record_failure, settle
 from service.mirror.pull_state import PullState
-from service.storage import organization, pulls, suspects
+from service.storage import audit, organization, pulls, suspects
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ BATCH_SIZE = 50
 REJECTED_FOR_SECONDS = 86_400.0
 
 
-def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], pull_id: int) -> int:
+def release(
+    engine: Engine, client: UpstreamClient, counted: Callable[[], int], pull_id: int, actor: audit.Actor
+) -> int:
     """A person released a held pull: decide each of its suspects by a single GET, then the pull is complete.
 
     Safe to be interrupted and done again: what was decided stays decided. A suspect whose GET fails three times is left
@@ -42,6 +44,14 @@ def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], 
         UpstreamError: the upstream is unavailable; the rest stays held.
     """
     require_held(engine, pull_id)
+    with audit.recorded(engine, audit.Act(actor, "pull.release", str(pull_id))) as act:
+        tombstoned = _decide(engine, client, counted, pull_id)
+        act.detail["tombstoned"] = tombstoned
+    return tombstoned
+
+
+def _decide(engine: Engine, client: UpstreamClient, counted: Callable[[], int], pull_id: int) -> int:
+    """Decide each suspect of a held pull, and complete it: how many became tombstones."""
     state, tombstoned, sent = PullState(), 0, counted()
     while True:
         with transaction(engine) as connection:
@@ -65,7 +75,7 @@ def release(engine: Engine, client: UpstreamClient, counted: Callable[[], int], 
     return tombstoned
 
 
-def reject(engine: Engine, pull_id: int) -> None:
+def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> None:
     """A person rejected a held pull: it has failed, and no pull decides its suspects for a day.
 
     Raises:
@@ -75,10 +85,11 @@ def reject(engine: Engine, pull_id: int) -> None:
     with transaction(engine) as connection:
         suspects.exempt_for(connection, pull_id, REJECTED_FOR_SECONDS)
         pulls.close_held(connection, pull_id, "failed", "rejected by a person")
+        audit.record(connection, audit.Act(actor, "pull.reject", str(pull_id)))
     log.info("pull.rejected", pull_id=pull_id)
 
 
-def reopen(engine: Engine, pull_id: int, uid: str, name: str | None) -> bool:
+def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audit.Actor) -> bool:
     """A person accepted the key's organization: the pull that was held for it begins anew.
 
     Args:
@@ -86,6 +97,7 @@ def reopen(engine: Engine, pull_id: int, uid: str, name: str | None) -> bool:
         pull_id: the held pull.
         uid: the organization that is the mirrored one from now on.
         name: its name, where the vendor gives one.
+        actor: the person, for the audit log.
 
     Returns:
         False while another full pull is running: then it has to be tried again.
@@ -94,6 +106,7 @@ def reopen(engine: Engine, pull_id: int, uid: str, name: str | None) -> bool:
         if not pulls.reopen(connection, pull_id):
             return False
         organization.accept(connection, uid, name)
+        audit.record(connection, audit.Act(actor, "pull.release", str(pull_id), {"organization": uid}))
     return True
 
 

@@ -1,4 +1,4 @@
-"""Retention: personal data of tombstones are erased, old events and old history are removed."""
+"""Retention: personal data of tombstones are erased; old events, history and acts are removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.mirror.erasure import erase, unfinished_ids
-from service.storage import erasure, retention
+from service.storage import audit, erasure, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
@@ -77,11 +77,16 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
             return retention.purge_set_aside(connection, now - timedelta(days=limits.events), PURGE_BATCH_SIZE)
 
+    def purge_audit_log(engine: Engine) -> int:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+            return audit.purge(connection, now - timedelta(days=audit.RETENTION_DAYS), PURGE_BATCH_SIZE)
+
     steps: dict[str, Callable[[Engine], int | None]] = {
         "tombstones_erased": erase_due,
         "events_purged": purge_events,
         "changes_purged": purge_history,
         "set_aside_purged": purge_set_aside,
+        "acts_purged": purge_audit_log,
     }
     if limits.history == 0:
         del steps["changes_purged"]

@@ -10,6 +10,7 @@ import pytest
 from service.api.writes import UpstreamWriter
 from service.broker.jobs import WORK_QUEUE, rq_queue
 from service.errors import UpstreamTimeout
+from tests.support.acting import TESTER
 from tests.support.api import READ_KEY, Api
 from tests.support.odd_vendor import client_of, http, odd_vendor, refusal
 from tests.support.system import NOWHERE
@@ -218,7 +219,7 @@ def test_a_timeout_is_settled_by_a_question(mirrored: Mirror, api: Api) -> None:
             runtime.engine, client_of(vendor, response_timeout=0.5), runtime.queue, runtime.stale_models
         )
         with pytest.raises(UpstreamTimeout):
-            writer.delete(one)
+            writer.delete(one, TESTER)
     assert mirrored.model(one)["status"] == "active"
     mirrored.set_switches(deleted="listed")
     mirrored.advance_vendor_clock()

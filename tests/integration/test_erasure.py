@@ -13,6 +13,7 @@ from service.mirror.erasure import erase, erase_now
 from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import erasure
 from tests.integration.test_retention import FOREVER, dead_and_gone, everything
+from tests.support.acting import TESTER
 from tests.support.drainer import T0, TOLERANCE, minutes
 from tests.support.system import event_body, event_document, new_id, rows
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 SOON: RetentionLimits = FOREVER._replace(personal=0)
 WAYS: list[Callable[[Drainer, str], object]] = [
-    lambda drainer, model: erase_now(drainer.engine, model),
+    lambda drainer, model: erase_now(drainer.engine, model, TESTER),
     lambda drainer, _model: apply_limits(drainer.engine, SOON, 30),
 ]
 
@@ -78,7 +79,7 @@ def test_unreadable_bodies_that_name_the_person_go(drainer: Drainer) -> None:
     dead = rows(drainer.url, "select payload from headshotpro.webhook_events where status = 'dead'")
     assert len(dead) == 2
     assert all("Quux" in row["payload"] for row in dead)
-    erase_now(drainer.engine, model)
+    erase_now(drainer.engine, model, TESTER)
     assert rows(drainer.url, "select count(payload) as n from headshotpro.webhook_events where status = 'dead'") == [
         {"n": 0}
     ]
@@ -91,7 +92,7 @@ def test_short_title_is_no_part_of_other_words(drainer: Drainer) -> None:
         event("evt_word", other, title="Annabel", note="announced"),
         event("evt_name", other, title="Annabel", inviter="ann"),
     )
-    erase_now(drainer.engine, model)
+    erase_now(drainer.engine, model, TESTER)
     kept = payloads(drainer)
     assert kept["evt_word"] is not None
     assert kept["evt_name"] is None
@@ -105,7 +106,7 @@ def test_erasure_of_a_vendor_word_as_title_keeps_other_bodies(drainer: Drainer, 
         event("evt_other", other, title="Bob", trigger="female", organization="organization"),
         event("evt_named", other, title="Bob", invitedBy=title),
     )
-    erase_now(drainer.engine, model)
+    erase_now(drainer.engine, model, TESTER)
     kept = payloads(drainer)
     assert kept["evt_other"] is not None
     assert kept["evt_named"] is None
@@ -114,7 +115,7 @@ def test_erasure_of_a_vendor_word_as_title_keeps_other_bodies(drainer: Drainer, 
 def test_address_that_is_the_name_of_a_field_goes(drainer: Drainer) -> None:
     model, other = dead_and_gone(drainer), new_id()
     drainer.take(event("evt_name", other, title="Bob", invited={"Zoe@example.com": 1}))
-    erase_now(drainer.engine, model)
+    erase_now(drainer.engine, model, TESTER)
     assert payloads(drainer)["evt_name"] is None
 
 
@@ -133,7 +134,7 @@ def test_idempotency_keys_of_the_person_go_and_others_stay(drainer: Drainer) -> 
         ("somebody else", "-1 s", new_id()),
     ):
         rows(drainer.url, claim + " returning 1", key, lease, created)
-    erase_now(drainer.engine, model)
+    erase_now(drainer.engine, model, TESTER)
     left = {row["key"] for row in rows(drainer.url, "select key from headshotpro.idempotency_keys")}
     assert left == {"in use zoe@example.com", "somebody else"}
 

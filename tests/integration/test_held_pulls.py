@@ -9,6 +9,7 @@ import pytest
 
 from service.errors import MirrorError, Stopping
 from service.mirror import held_pulls
+from tests.support.acting import TESTER
 from tests.support.cli import Cli
 from tests.support.mirror import LIST, SINGLE
 
@@ -65,7 +66,7 @@ def test_release_checks_each_suspect_by_get_and_completes_pull(mirror: StartMirr
 def test_the_evidence_of_a_released_pull_is_in_the_history(mirror: StartMirror) -> None:
     here = mirror(models=0)
     pull, suspects = held(here)
-    held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+    held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"], TESTER)
     for model_id in suspects:
         row, change = here.model(model_id), here.changes(model_id)[-1]
         evidence = {"source": "pull", "pull_id": pull["id"], "from_status": "active", "to_status": "deleted"}
@@ -85,12 +86,12 @@ def test_a_release_that_was_interrupted_goes_on_where_it_was(mirror: StartMirror
         return here.runtime.requests_sent()
 
     with pytest.raises(Stopping):
-        held_pulls.release(engine, client, counted, pull["id"])
+        held_pulls.release(engine, client, counted, pull["id"], TESTER)
     # The first look came before the first suspect.
     assert statuses(here, suspects) == {"deleted": 7, "active": 8}
     assert row_of(here, pull)["status"] == "held"
     here.forget_requests()
-    assert held_pulls.release(engine, client, here.runtime.requests_sent, pull["id"]) == 8
+    assert held_pulls.release(engine, client, here.runtime.requests_sent, pull["id"], TESTER) == 8
     assert here.request_counts(SINGLE) == {404: 8}
     assert statuses(here, suspects) == {"deleted": VANISHED}
     row = row_of(here, pull)
@@ -124,7 +125,8 @@ def test_reappeared_suspects_stay_live_when_pull_is_released(mirror: StartMirror
         here.change(model_id, vanished=False, status="active", deletedAt=None)
     here.advance_vendor_clock()
     assert here.pull()["status"] == "complete"
-    assert held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"]) == 0
+    runtime = here.runtime
+    assert held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, pull["id"], TESTER) == 0
     assert here.differences() == []
 
 
@@ -136,9 +138,9 @@ def test_new_suspects_during_a_held_pull_hold_their_own_pull(mirror: StartMirror
     second = here.pull()
     assert second["status"] == "held"
     assert "20 of 60" in second["error"]
-    release = held_pulls.release
-    assert release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, second["id"]) == 20
-    assert release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, first["id"]) == VANISHED
+    runtime, release = here.runtime, held_pulls.release
+    assert release(runtime.engine, runtime.client, runtime.requests_sent, second["id"], TESTER) == 20
+    assert release(runtime.engine, runtime.client, runtime.requests_sent, first["id"], TESTER) == VANISHED
     assert here.differences() == []
 
 
@@ -250,7 +252,7 @@ def test_rejecting_a_pull_keeps_the_mirrored_organization(mirror: StartMirror) -
     here.pull()
     here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
     pull = here.pull()
-    held_pulls.reject(here.runtime.engine, pull["id"])
+    held_pulls.reject(here.runtime.engine, pull["id"], TESTER)
     here.forget_requests()
     assert here.pull()["status"] == "held"
     assert here.request_counts(LIST).total() == 0
@@ -273,4 +275,4 @@ def test_only_a_held_pull_can_be_decided(mirror: StartMirror, folder: Path) -> N
         assert done.status == 1, done
         assert words in done.err
     with pytest.raises(MirrorError, match="is complete, not held"):
-        held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+        held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"], TESTER)

@@ -10,6 +10,7 @@ import pytest
 from service.broker.inbox import Delivery
 from service.mirror import held_pulls
 from service.mirror.pull_slice import HOT
+from tests.support.acting import TESTER
 from tests.support.cli import Cli
 from tests.support.mirror import SINGLE
 from tests.support.system import event_body
@@ -185,6 +186,6 @@ def test_deletions_of_a_held_pull_count_after_its_release(mirror: StartMirror) -
     assert pull["status"] == "held"
     advance_time(here, 6)
     assert missed(here, pull) == 0
-    held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"])
+    held_pulls.release(here.runtime.engine, here.runtime.client, here.runtime.requests_sent, pull["id"], TESTER)
     advance_time(here, 6)
     assert missed(here, pull) == 12

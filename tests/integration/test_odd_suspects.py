@@ -10,6 +10,7 @@ from service.mirror import held_pulls
 from service.mirror import pull as pulling
 from service.mirror import pull_slice as slice_
 from service.upstream import retry
+from tests.support.acting import TESTER
 from tests.support.alerting import alerting_harness
 from tests.support.cli import Cli
 from tests.support.list_vendor import model, models
@@ -113,7 +114,7 @@ def test_released_pull_decides_the_others(odd: StartOdd) -> None:
     assert row["status"] == "held"
     vendor.singles[gone[0]] = (500, {})
     runtime = here.runtime
-    assert held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, row["id"]) == 14
+    assert held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, row["id"], TESTER) == 14
     (row,) = here.sql("select status, postponed from headshotpro.pulls where id = %s", row["id"])
     assert row == {"status": "complete", "postponed": [gone[0]]}
 

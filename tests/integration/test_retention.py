@@ -15,6 +15,7 @@ from service.mirror.retention import RetentionLimits, apply_limits
 from service.mirror.verify import Verifier
 from service.storage.database import transaction
 from service.storage.events import EventFilter
+from tests.support.acting import TESTER
 from tests.support.drainer import T0, TOLERANCE, minutes
 from tests.support.system import event_body, new_id, rows
 
@@ -83,7 +84,7 @@ def test_personal_data_of_an_expired_tombstone_is_erased(drainer: Drainer) -> No
 def test_erasure_is_recorded_and_every_status_change_is_kept(drainer: Drainer) -> None:
     model = dead_and_gone(drainer)
     steps = [change["to_status"] for change in drainer.changes(model)]
-    erase_now(drainer.engine, model)
+    erase_now(drainer.engine, model, TESTER)
     changes = drainer.changes(model)
     assert [change["to_status"] for change in changes] == [*steps, None]
     assert changes[-1]["source"] == "erase"
@@ -102,7 +103,7 @@ def test_a_tombstone_is_left_alone_until_its_time_has_come(drainer: Drainer) -> 
 
 def test_nothing_personal_is_learned_again_of_an_erased_model(drainer: Drainer) -> None:
     model = dead_and_gone(drainer)
-    erase_now(drainer.engine, model)
+    erase_now(drainer.engine, model, TESTER)
     late = told(model, at=minutes(3), event_id="evt_late", status="active")
     drainer.take(late)
     drainer.take(told(model, at=minutes(4), event="model.deleted"))
@@ -126,7 +127,7 @@ def test_verify_passes_over_what_was_erased(mirror: StartMirror) -> None:
     here.change(model, status="deleted")
     here.advance_vendor_clock()
     here.pull()
-    erase_now(here.runtime.engine, model)
+    erase_now(here.runtime.engine, model, TESTER)
     # It lives again at the vendor, who shows its name.
     here.change(model, status="active", deletedAt=None)
     here.advance_vendor_clock()

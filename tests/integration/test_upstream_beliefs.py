@@ -23,6 +23,7 @@ from service.runtime import Runtime
 from service.storage import refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority
+from tests.support.acting import TESTER
 from tests.support.api import Api
 from tests.support.odd_vendor import MODEL, OddVendor, client_of, get, http, odd_vendor, refusal
 
@@ -198,7 +199,7 @@ def test_a_delete_that_failed_leaves_the_model_alive(mirrored: Mirror, answer: b
         runtime = mirrored.runtime
         writer = UpstreamWriter(runtime.engine, client_of(vendor), runtime.queue, runtime.stale_models)
         with pytest.raises(UpstreamError):
-            writer.delete(one)
+            writer.delete(one, TESTER)
     assert mirrored.model(one)["status"] != "deleted"
     # Nobody knows what was done, so a GET is to find out.
     assert one in mirrored.refetch_requests()

@@ -82,6 +82,7 @@ class Steps:
     def take(self) -> None:
         """Every source in turn, each response in a second of its own."""
         from service.mirror.erasure import erase_now
+        from tests.support.acting import TESTER
 
         assert self.mirror.pull()["status"] == "complete"
         self.see("first pull", self.first)
@@ -103,7 +104,7 @@ class Steps:
         self.mirror.refetch()
         self.see("refetch", self.second)
         self.deliver(self.first, "model.deleted", status="deleted")
-        erase_now(self.mirror.runtime.engine, self.first["id"])
+        erase_now(self.mirror.runtime.engine, self.first["id"], TESTER)
         self.printed["erased"] = {
             "row": self.mirror.model(self.first["id"])["mood"],
             "moods": [change["changed"].get("mood") for change in self.mirror.changes(self.first["id"])],

@@ -1,6 +1,6 @@
 """A database of the first revision that is full and in use, and a later revision to bring it to.
 
-There is no real second revision yet: `revisions/` holds a made-up one.
+`revisions/` holds a made-up revision, which does to tables in use everything that a revision may do.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rules that each revision keeps, read off the SQL that goes on from the one before it: older code serves meanwhile.
 
-A made-up second revision is held to them as well: until there is a real one, it shows that they are looked for.
+A made-up last revision is held to them as well: it does everything that a revision may do to tables in use.
 """
 
 from __future__ import annotations

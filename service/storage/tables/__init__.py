@@ -7,6 +7,7 @@ The migrations make them; `make check` fails where the two disagree. Why these n
 from __future__ import annotations
 
 from service.storage.tables.alerts import alert_evaluator, alerts, notification_deliveries, notifications, receivers
+from service.storage.tables.audit import audit_log
 from service.storage.tables.columns import SCHEMA, metadata
 from service.storage.tables.events import event_spool, webhook_events
 from service.storage.tables.idempotency import idempotency_keys
@@ -25,6 +26,7 @@ __all__ = [
     "SCHEMA",
     "alert_evaluator",
     "alerts",
+    "audit_log",
     "event_spool",
     "held_suspects",
     "idempotency_keys",

@@ -27,6 +27,7 @@ from service.api.schemas import (
 from service.config.api_keys import Scope
 from service.errors import ApiError, MirrorError
 from service.model_fields import DELETED
+from service.storage.audit import API, Actor
 from service.storage.idempotency import IdempotencyKey
 from service.upstream.fields import is_valid_model_id
 from service.upstream.json_text import REPLACEMENT
@@ -126,19 +127,19 @@ class ModelViews:
         wanted = parameters.create_model_body(read_body(request, MAX_BODY_BYTES))
         key = request.headers.get("Idempotency-Key")
         if key is None:
-            return _relayed(writer.create(wanted))
+            return _relayed(writer.create(wanted, caller()))
         if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH or not (key.isascii() and key.isprintable()):
             message = (
                 f"Invalid Idempotency-Key: 1 to {MAX_IDEMPOTENCY_KEY_LENGTH} printable ASCII characters are needed"
             )
             raise ApiError(400, "INVALID_REQUEST", message)
         place = IdempotencyKey(_caller_digest(), key)
-        return _relayed(IdempotentCreates(writer).create(wanted, place))
+        return _relayed(IdempotentCreates(writer).create(wanted, place, caller()))
 
     def delete(self, model_id: str) -> Response:
         """Delete a model."""
         _require_id(model_id)
-        return _relayed(self._require_writer().delete(model_id))
+        return _relayed(self._require_writer().delete(model_id, caller()))
 
     def _require_writer(self) -> UpstreamWriter:
         if self._writer is None:
@@ -154,6 +155,11 @@ def _require_id(model_id: str) -> None:
     """
     if not is_valid_model_id(model_id) or not model_id.isprintable() or REPLACEMENT in model_id:
         raise ApiError(404, "NOT_FOUND", "Model not found")
+
+
+def caller() -> Actor:
+    """The caller of this request, for the audit log."""
+    return Actor(g.caller.name, API, request.remote_addr)
 
 
 def _caller_digest() -> str:

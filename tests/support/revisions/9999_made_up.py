@@ -1,7 +1,7 @@
-"""a made-up second revision, with everything that a revision may do to tables in use.
+"""a made-up revision after the real ones, with everything that a revision may do to tables in use.
 
-Revision ID: 0002_made_up
-Revises: 0001_first
+Revision ID: 9999_made_up
+Revises: the newest real one
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from alembic import op
 
 from service.storage.migrations import expand
+from service.storage.migrations.revision import newest
 
-revision = "0002_made_up"
-down_revision = "0001_first"
+revision = "9999_made_up"
+down_revision = newest()
 branch_labels = None
 depends_on = None
 

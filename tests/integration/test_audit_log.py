@@ -1,0 +1,140 @@
+"""The audit log: each act by a command or the API leaves exactly one row, whatever the upstream does."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from service.api.writes import UpstreamWriter
+from service.errors import UpstreamTimeout
+from service.mirror.retention import RetentionLimits, apply_limits
+from service.storage import audit
+from service.storage.database import transaction
+from tests.support.acting import TESTER
+from tests.support.api import Api
+from tests.support.drainer import T0, minutes
+from tests.support.odd_vendor import client_of, odd_vendor
+from tests.support.system import event_body, new_id, rows
+
+if TYPE_CHECKING:
+    from tests.support.cli import Cli
+    from tests.support.drainer import Drainer
+    from tests.support.mirror import Mirror, StartMirror
+
+HERE = (pwd.getpwuid(os.getuid()).pw_name, "command_line", socket.gethostname())
+FOREVER = RetentionLimits(events=36500, history=0, personal=36500)
+
+
+def acts(url: str) -> list[dict[str, Any]]:
+    return rows(url, "select * from headshotpro.audit_log order by id")
+
+
+def one_act(url: str) -> dict[str, Any]:
+    (act,) = acts(url)
+    return act
+
+
+def test_create_and_delete_by_api_leave_one_row_each(mirrored: Mirror, database_url: str) -> None:
+    api = Api.of(mirrored, mirror_api_keys="deploys=the-key")
+    made = api.call("POST", "", {"email": "ada@example.com"}, key="the-key").json["modelId"]
+    api.call("DELETE", f"/{made}", key="the-key")
+    created, deleted = acts(database_url)
+    for act, action in ((created, "model.create"), (deleted, "model.delete")):
+        assert (act["actor"], act["actor_kind"], act["address"]) == ("deploys", "api", "127.0.0.1")
+        assert (act["action"], act["target"], act["outcome"], act["detail"]) == (action, made, "done", {})
+    assert datetime.now(UTC) - created["at"] < timedelta(minutes=1)
+
+
+def test_refused_create_leaves_one_row_without_the_address(mirrored: Mirror, database_url: str) -> None:
+    api = Api.of(mirrored)
+    taken = api.get("?limit=1")["models"][0]["email"]
+    assert api.call("POST", "", {"email": taken}).status_code >= 400
+    act = one_act(database_url)
+    assert (act["target"], act["outcome"]) == (None, "refused")
+    assert act["detail"].keys() == {"error"}
+    assert taken not in str(act)
+
+
+def test_delete_without_a_response_is_recorded_as_unknown(mirrored: Mirror, database_url: str) -> None:
+    with odd_vendor(lambda _connection: None) as vendor:
+        runtime = mirrored.runtime
+        writer = UpstreamWriter(
+            runtime.engine, client_of(vendor, response_timeout=0.5), runtime.queue, runtime.stale_models
+        )
+        with pytest.raises(UpstreamTimeout):
+            writer.delete(new_id(), TESTER)
+    act = one_act(database_url)
+    assert (act["actor"], act["outcome"], act["detail"]) == ("tester", "unknown", {"error": "UpstreamTimeout"})
+
+
+def test_act_whose_outcome_cannot_be_written_stays_begun(mirrored: Mirror, database_url: str) -> None:
+    mirrored.sql("alter table headshotpro.audit_log add constraint stuck check (outcome = 'begun')")
+    api = Api.of(mirrored)
+    model = api.ids("?limit=1")[0]
+    # It is done upstream, so the caller gets the response.
+    assert api.call("DELETE", f"/{model}").status_code == 200
+    assert (one_act(database_url)["target"], one_act(database_url)["outcome"]) == (model, "begun")
+
+
+def test_no_act_begins_while_its_row_cannot_be_written(mirrored: Mirror) -> None:
+    mirrored.sql("alter table headshotpro.audit_log rename to elsewhere")
+    assert Api.of(mirrored).call("DELETE", f"/{new_id()}").status_code == 503
+    counted = mirrored.vendor.control("GET", "/requests")["requests"]
+    assert [row for row in counted if row["method"] == "DELETE"] == []
+
+
+def test_commands_record_erasure_replay_and_acknowledgement(cli: Cli, drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0, event_id="evt_1"), event_body(model, at=minutes(1), event="model.deleted"))
+    for command in (("models", "erase", model, "--yes"), ("events", "replay", "evt_1"), ("alerts", "ack", "--all")):
+        assert cli.run(*command).status == 0
+    erased, replayed, acknowledged = acts(drainer.url)
+    assert {(act["actor"], act["actor_kind"], act["address"]) for act in acts(drainer.url)} == {HERE}
+    assert (erased["action"], erased["target"], erased["outcome"]) == ("model.erase", model, "done")
+    assert (replayed["action"], replayed["outcome"]) == ("events.replay", "done")
+    assert replayed["detail"] == {"ids": ["evt_1"], "replayed": 1}
+    assert (acknowledged["action"], acknowledged["detail"]) == ("alerts.acknowledge", {"alerts": []})
+
+
+def test_refused_commands_leave_no_row(cli: Cli, drainer: Drainer) -> None:
+    model = new_id()
+    drainer.take(event_body(model, at=T0))
+    assert cli.run("models", "erase", model, "--yes").status == 1
+    assert cli.run("pulls", "reject", "4711").status == 1
+    assert acts(drainer.url) == []
+
+
+def test_deciding_a_held_pull_leaves_one_row(mirror: StartMirror, cli: Cli, database_url: str) -> None:
+    here = mirror(models=60)
+    here.pull()
+    here.vanish(*sorted(here.live_ids())[:30])
+    here.advance_vendor_clock()
+    pull = here.pull()
+    assert pull["status"] == "held"
+    assert cli.run("pulls", "reject", str(pull["id"])).status == 0
+    act = one_act(database_url)
+    assert (act["action"], act["target"], act["outcome"]) == ("pull.reject", str(pull["id"]), "done")
+
+
+def test_acts_are_removed_after_400_days(drainer: Drainer) -> None:
+    with transaction(drainer.engine) as writing:
+        for action in ("old", "young"):
+            audit.record(writing, audit.Act(TESTER, action))
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        connection.execute("update headshotpro.audit_log set at = now() - interval '401 days' where action = 'old'")
+    assert apply_limits(drainer.engine, FOREVER, 10)
+    assert one_act(drainer.url)["action"] == "young"
+
+
+def test_acts_are_listed_newest_first_by_filter_and_page(drainer: Drainer) -> None:
+    with transaction(drainer.engine) as connection:
+        first, second, third = (audit.record(connection, audit.Act(TESTER, action, "m1")) for action in ("a", "b", "a"))
+        assert [row["id"] for row in audit.list_rows(connection, {}, 2, None)] == [third, second]
+        assert [row["id"] for row in audit.list_rows(connection, {}, 2, second)] == [first]
+        assert [row["id"] for row in audit.list_rows(connection, {"action": "a"}, 9, None)] == [third, first]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from service.broker.redis_figures import RedisFigures
     from service.config import Settings
     from service.storage.organization import MirroredOrganization
+    from service.storage.pulls import FailingPull
     from service.storage.status_report import MirrorSnapshot
 
 # Either server has this long, whatever it does; one is read after the other.
@@ -43,8 +44,7 @@ class _PostgresState(NamedTuple):
     now: datetime
     processes: list[dict[str, Any]]
     alerts: list[str]
-    pull_error: str
-    last_complete_at: datetime | None
+    failing_pulls: Sequence[FailingPull]
     figures: MirrorSnapshot | None
     newest: NewestRecords | None
 
@@ -137,8 +137,7 @@ class StatusReader:
             processes=[SeenProcess(row["kind"], row["started_at"], row["seen_at"]) for row in rows],
             expected=self._expected([row["kind"] for row in rows]),
             alerts=found.alerts if found else (),
-            pull_error=found.pull_error if found else "",
-            last_complete_at=found.last_complete_at if found else None,
+            failing_pulls=found.failing_pulls if found else (),
             api_url=self._settings.headshotpro_api_url,
         )
         return MirrorState(facts, found and found.processes, found and found.figures, found and found.newest, redis)
@@ -171,7 +170,7 @@ class StatusReader:
                 now,
                 processes.list_rows(connection),
                 alerts.unacknowledged_kinds(connection),
-                *(pulls.failing(connection) or ("", None)),
+                pulls.failing(connection),
                 snapshot(connection) if figures else None,
                 _read_newest(connection) if figures else None,
             )

@@ -15,6 +15,7 @@ import structlog
 
 from service.alerts import receivers
 from service.alerts.evaluator import AlertEvaluator, EvaluatorConfig
+from service.alerts.links import Links
 from service.alerts.liveness import read_inbox_liveness
 from service.alerts.outbox_sender import OutboxSender
 from service.errors import PostgresUnavailable, SchemaOutdated
@@ -47,7 +48,7 @@ class Alerting:
             runtime.engine,
             receivers.from_settings(settings),
             show_names=settings.alert_show_names,
-            public_url=settings.public_url,
+            links=Links.from_settings(settings),
         )
         self._registered = False
         self._thread = threading.Thread(target=self._run, name="alerting", daemon=True)

@@ -1,38 +1,28 @@
-"""The texts of notifications: one message for all alerts of a window. Pure.
+"""Notifications: one message for all alerts of a window, a line for each alert, in the order of time. Pure.
 
 Ids, counts and commands; a model's title only where it is passed in.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from service.alerts.rules import (
-    API_REJECTED,
-    CLOCK_SKEW,
-    EVENTS_DEAD,
-    INBOX_STALLED,
-    KINDS,
-    MODEL_FAILED,
-    MODEL_STUCK,
-    ORGANIZATION_CHANGED,
-    PULL_STALE,
-    RECORDS_SET_ASIDE,
-    SIGNATURES_REFUSED,
-    TOMBSTONES_HELD,
-    WEBHOOKS_MISSING,
-    WORKER_MISSING,
-)
+from service.alerts.links import Links
+from service.alerts.rules import KINDS, MODEL_FAILED, MODEL_KINDS, TOMBSTONES_HELD
+from service.alerts.texts import COMMAND, alert_texts, details, format_time
 from service.plain_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
-# This many ids are listed; the others are counted.
+# This many alerts of one kind have a line; the others are counted.
 MAX_IDS_SHOWN = 5
-COMMAND = "headshot-mirror alerts list"
 
 Tone = Literal["failure", "warning", "success", "info"]
+
+_BY_SEVERITY = ("opened", "reminder", "resolved")
 
 
 class NotificationItem(NamedTuple):
@@ -40,18 +30,23 @@ class NotificationItem(NamedTuple):
 
     Attributes:
         reason: `opened`, `resolved`, `reminder` or `first_summary`.
+        at: when it was written.
         alert_id: the alert; None for the first summary.
         kind: the alert's kind.
         model_id: the model that it is about.
         still_open: whether the alert is open and not acknowledged.
-        detail: of the first summary: `failed` and `stuck` (counts), `failed_ids` and `stuck_ids` (the first few).
+        opened_at: when the alert opened.
+        detail: what was found when the alert opened. Of the first summary: `failed` and `stuck` (counts),
+            `failed_ids` and `stuck_ids` (the first few).
     """
 
     reason: str
+    at: datetime
     alert_id: int | None = None
     kind: str = ""
     model_id: str | None = None
     still_open: bool = True
+    opened_at: datetime | None = None
     detail: Mapping[str, Any] | None = None
 
 
@@ -63,96 +58,26 @@ class Message(NamedTuple):
     tone: Tone
 
 
-class AlertTexts(NamedTuple):
-    """The texts of a kind: when it opens and when it is resolved, one and many, and where to look first."""
+class Context(NamedTuple):
+    """Text beside the alerts of a message.
 
-    opened: tuple[str, str]
-    resolved: tuple[str, str]
-    hint: str
+    Attributes:
+        titles: model id to its title; empty where names are not to be shown.
+        links: the addresses of this deployment.
+        organization: the mirrored one; empty before the first full pull.
+    """
 
-
-_ALERT_TEXTS = {
-    MODEL_FAILED: AlertTexts(
-        ("1 model failed", "{} models failed"),
-        ("1 failed model is well again", "{} failed models are well again"),
-        "the vendor did not get it running by itself",
-    ),
-    MODEL_STUCK: AlertTexts(
-        ("1 model is stuck", "{} models are stuck"),
-        ("1 stuck model has moved on", "{} stuck models have moved on"),
-        "it has been in one status for too long",
-    ),
-    PULL_STALE: AlertTexts(
-        ("no full pull has been complete for a while", "no full pull has been complete for a while"),
-        ("a full pull is complete again", "a full pull is complete again"),
-        "headshot-mirror pulls list",
-    ),
-    WEBHOOKS_MISSING: AlertTexts(
-        ("webhooks are missing", "webhooks are missing"),
-        ("webhooks come again", "webhooks come again"),
-        "pulls find changes without a webhook: are URL and secret in HeadshotPro right?",
-    ),
-    EVENTS_DEAD: AlertTexts(
-        ("events could not be applied", "events could not be applied"),
-        ("no event is dead any more", "no event is dead any more"),
-        "headshot-mirror events list --status dead",
-    ),
-    TOMBSTONES_HELD: AlertTexts(
-        ("a pull waits for a person", "a pull waits for a person"),
-        ("no pull waits for a person any more", "no pull waits for a person any more"),
-        "headshot-mirror pulls list",
-    ),
-    ORGANIZATION_CHANGED: AlertTexts(
-        ("the API key belongs to another organization, and no full pull runs",) * 2,
-        ("the API key belongs to the mirrored organization again",) * 2,
-        "put the right HEADSHOTPRO_API_KEY back; headshot-mirror pulls list names both organizations",
-    ),
-    API_REJECTED: AlertTexts(
-        ("HeadshotPro refuses the API key", "HeadshotPro refuses the API key"),
-        ("HeadshotPro takes the API key again", "HeadshotPro takes the API key again"),
-        "headshot-mirror doctor",
-    ),
-    SIGNATURES_REFUSED: AlertTexts(
-        ("deliveries are refused, because their signature is wrong",) * 2,
-        ("a delivery with a right signature came",) * 2,
-        "set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's admin pages, and restart web",
-    ),
-    WORKER_MISSING: AlertTexts(
-        ("no worker is running", "no worker is running"),
-        ("a worker is running again", "a worker is running again"),
-        "start `headshot-mirror worker`; events wait and nothing is lost",
-    ),
-    INBOX_STALLED: AlertTexts(
-        ("events wait and none is applied", "events wait and none is applied"),
-        ("events are applied again", "events are applied again"),
-        "headshot-mirror status, then the worker's log",
-    ),
-    RECORDS_SET_ASIDE: AlertTexts(
-        ("records of HeadshotPro could not be read", "records of HeadshotPro could not be read"),
-        ("all records can be read again", "all records can be read again"),
-        "select * from headshotpro.set_aside where resolved_at is null",
-    ),
-    CLOCK_SKEW: AlertTexts(
-        ("HeadshotPro's clock and ours are more than a minute apart",) * 2,
-        ("HeadshotPro's clock and ours agree again",) * 2,
-        "is NTP running on the workers' machines? headshot-mirror doctor",
-    ),
-}
-_BY_SEVERITY = ("opened", "reminder", "resolved")
+    titles: Mapping[str, str] = {}
+    links: Links = Links()
+    organization: str = ""
 
 
-def alert_texts(kind: str) -> AlertTexts:
-    """The texts of a kind; of one that only newer code knows, its name."""
-    return _ALERT_TEXTS.get(kind) or AlertTexts((kind, kind), (f"{kind} has ended", f"{kind} has ended"), COMMAND)
-
-
-def compose(items: Sequence[NotificationItem], titles: Mapping[str, str], public_url: str | None) -> Message | None:
+def compose(items: Sequence[NotificationItem], context: Context) -> Message | None:
     """One message for all of the items.
 
     Args:
-        items: the notifications that a receiver has not got yet, oldest first.
-        titles: model id to its title; empty where names are not to be shown.
-        public_url: where people reach the web process.
+        items: the notifications that a receiver has not got yet.
+        context: what else the message contains.
 
     Returns:
         None where every item is obsolete: reminders of alerts that have ended since.
@@ -160,22 +85,14 @@ def compose(items: Sequence[NotificationItem], titles: Mapping[str, str], public
     relevant = _relevant(items)
     if not relevant:
         return None
-    heads: list[str] = []
-    sections: list[str] = []
-    # Newer code, which runs beside this one during a deploy, may open alerts of other kinds.
-    kinds = (*KINDS, *sorted({item.kind for item in relevant} - {*KINDS}))
-    for reason in _BY_SEVERITY:
-        for kind in kinds:
-            group = [item for item in relevant if (item.reason, item.kind) == (reason, kind)]
-            if group:
-                heads.append(_head(reason, kind, len(group)))
-                sections.append(_section(reason, kind, group, titles))
-    for item in relevant:
-        if item.reason == "first_summary":
-            heads.append("models that had failed or were stuck before the mirror started")
-            sections.append(_past_section(item.detail or {}, titles))
-    hint = f"Details: {public_url.rstrip('/')}/" if public_url else f"Details: {COMMAND}"
-    return Message(f"headshot-mirror: {'; '.join(heads)}", "\n\n".join((*sections, hint)), _tone(relevant))
+    past = [item for item in relevant if item.reason == "first_summary"]
+    heads = _heads(relevant)
+    sections = ["\n".join(_lines(relevant, context))] if heads else []
+    if past:
+        heads.append("models that had failed or were stuck before the mirror started")
+        sections += [_past_section(item.detail or {}, context.titles) for item in past]
+    sections += filter(None, ["\n".join(_advice(relevant, context.links)), _details_section(context)])
+    return Message(f"headshot-mirror: {'; '.join(heads)}", "\n\n".join(sections), _tone(relevant))
 
 
 def ids_to_show(items: Iterable[NotificationItem]) -> list[str]:
@@ -183,25 +100,59 @@ def ids_to_show(items: Iterable[NotificationItem]) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for item in items:
         ids = [item.model_id] if item.model_id else []
-        if item.detail:
+        if item.reason == "first_summary" and item.detail:
             ids += [*item.detail.get("failed_ids", ()), *item.detail.get("stuck_ids", ())]
         groups.setdefault((item.reason, item.kind), []).extend(ids)
     return sorted({model_id for ids in groups.values() for model_id in ids[: 2 * MAX_IDS_SHOWN]})
 
 
-def build_test_message() -> Message:
-    """The message of `alerts test`."""
-    return Message("headshot-mirror: a test", "This is a test: alerts of headshot-mirror arrive here.", "info")
+def build_test_message(now: datetime, links: Links, *, show_names: bool) -> Message:
+    """The message of `alerts test`: alerts that are made up, in the form of real ones."""
+    before, model = now - timedelta(minutes=5), f"{1:024x}"
+    held = NotificationItem("opened", now, 3, TOMBSTONES_HELD, opened_at=now, detail={"pulls": [18]})
+    made_up = compose(
+        [
+            NotificationItem("opened", before, 2, MODEL_FAILED, model, opened_at=before),
+            held._replace(reason="resolved", at=before, alert_id=1, still_open=False, detail={"pulls": [17]}),
+            held,
+        ],
+        Context({model: "A Title"} if show_names else {}, links, "An Organization (org_1)"),
+    )
+    assert made_up is not None, "it contains an alert that is open"
+    title = made_up.title.replace("headshot-mirror: ", "headshot-mirror: a test: ", 1)
+    body = f"This is a test: alerts of headshot-mirror arrive here. Those below are made up.\n\n{made_up.body}"
+    return Message(title, body, "info")
 
 
 def _relevant(items: Sequence[NotificationItem]) -> list[NotificationItem]:
-    """Each alert once for each reason; reminders only of alerts that are open and not reported as opened here."""
+    """Each alert once for each reason, in the order of time; reminders only of alerts that are not reported as opened.
+
+    A reminder of an alert that is not open any more is left out.
+    """
     opened = {item.alert_id for item in items if item.reason == "opened"}
     relevant: dict[tuple[str, int | None], NotificationItem] = {}
     for item in items:
         if item.reason != "reminder" or (item.still_open and item.alert_id not in opened):
             relevant[item.reason, item.alert_id] = item
-    return list(relevant.values())
+    return sorted(relevant.values(), key=lambda item: item.at)
+
+
+def _heads(relevant: Sequence[NotificationItem]) -> list[str]:
+    """The parts of the title, the gravest first. Of a kind about the mirror only its last state is in it."""
+    last = {item.kind: item.reason for item in relevant}
+    kinds = _kinds(relevant)
+    heads = []
+    for reason in _BY_SEVERITY:
+        for kind in kinds:
+            number = sum((item.reason, item.kind) == (reason, kind) for item in relevant)
+            if number and (kind in MODEL_KINDS or last[kind] == reason):
+                heads.append(_head(reason, kind, number))
+    return heads
+
+
+def _kinds(items: Sequence[NotificationItem]) -> Sequence[str]:
+    """All kinds; newer code, which runs beside this one during a deploy, may open alerts of others."""
+    return (*KINDS, *sorted({item.kind for item in items if item.kind} - {*KINDS}))
 
 
 def _head(reason: str, kind: str, number: int) -> str:
@@ -210,19 +161,67 @@ def _head(reason: str, kind: str, number: int) -> str:
     return f"still open: {text}" if reason == "reminder" else text
 
 
-def _section(reason: str, kind: str, group: Sequence[NotificationItem], titles: Mapping[str, str]) -> str:
-    head = _head(reason, kind, len(group))
-    hint = "" if reason == "resolved" else f" ({alert_texts(kind).hint})"
-    ids = [item.model_id for item in group if item.model_id]
-    return "\n".join([f"{head[0].upper()}{head[1:]}{hint}", *_listed(ids, len(ids), titles)])
+def _lines(relevant: Sequence[NotificationItem], context: Context) -> list[str]:
+    """A line for each alert, the oldest first; the first few of each kind, and how many more there are."""
+    groups: dict[tuple[str, str], list[NotificationItem]] = {}
+    for item in relevant:
+        groups.setdefault((item.reason, item.kind), []).append(item)
+    shown: list[tuple[datetime, str]] = []
+    for (reason, kind), group in groups.items():
+        if reason == "first_summary":
+            continue
+        shown += [(item.at, _line(item, context)) for item in group[:MAX_IDS_SHOWN]]
+        if others := group[MAX_IDS_SHOWN:]:
+            head = _head(reason, kind, len(group))
+            shown.append((others[0].at, f"{format_time(others[0].at)}  and {len(others)} more: {head}"))
+    return [line for _at, line in sorted(shown, key=lambda one: one[0])]
+
+
+def _line(item: NotificationItem, context: Context) -> str:
+    """An alert: when, what happened, to which model, pull, event or organization, and the page about it."""
+    text = _head("resolved" if item.reason == "resolved" else "opened", item.kind, 1).removeprefix("1 ")
+    if item.reason == "reminder":
+        since = f" since {format_time(item.opened_at)}" if item.opened_at else ""
+        text = f"still open{since}: {text}"
+    subject = _model(item.model_id, context.titles) if item.model_id else details(item.kind, item.detail or {})
+    parts = (text, f": {subject}" if subject else "", f"  {page}" if (page := _page(item, context.links)) else "")
+    return f"{format_time(item.at)}  {''.join(parts)}"
+
+
+def _page(item: NotificationItem, links: Links) -> str | None:
+    """The console's page about what an alert is about, else about the alert."""
+    detail = item.detail or {}
+    if item.model_id:
+        return links.page("models", item.model_id)
+    if pulls := detail.get("pulls"):
+        return links.page("pulls", pulls[0])
+    if events := detail.get("event_ids"):
+        return links.page("events", events[0])
+    return None if item.alert_id is None else links.page("alerts", item.alert_id)
+
+
+def _model(model_id: str, titles: Mapping[str, str]) -> str:
+    return f"{one_line(model_id)} ({_name(titles[model_id])})" if model_id in titles else one_line(model_id)
+
+
+def _advice(relevant: Sequence[NotificationItem], links: Links) -> list[str]:
+    """What to do about each kind that is open, and the runbook's section about it."""
+    last = {(item.kind, item.model_id): item.reason for item in relevant if item.kind}
+    still = {kind for (kind, _), reason in last.items() if reason != "resolved"}
+    lines = [f"{kind}: {alert_texts(kind).hint}\n  {links.section(kind)}" for kind in _kinds(relevant) if kind in still]
+    return ["What to do:", *lines] if lines else []
+
+
+def _details_section(context: Context) -> str:
+    lines = [f"Organization: {one_line(context.organization)}"] if context.organization else []
+    links = context.links
+    address = f"{links.web}/console/" if links.console else f"{links.web}/"
+    return "\n".join([*lines, f"Details: {COMMAND}", *([f"This mirror: {address}"] if links.web else [])])
 
 
 def _listed(ids: Sequence[str], number: int, titles: Mapping[str, str]) -> list[str]:
     """The first few ids, a line each, and how many more there are."""
-    lines = [
-        f"  {one_line(model_id)} ({_name(titles[model_id])})" if model_id in titles else f"  {one_line(model_id)}"
-        for model_id in ids[:MAX_IDS_SHOWN]
-    ]
+    lines = [f"  {_model(model_id, titles)}" for model_id in ids[:MAX_IDS_SHOWN]]
     return [*lines, f"  and {number - MAX_IDS_SHOWN} more"] if number > MAX_IDS_SHOWN else lines
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.alerts.notification import NotificationItem, compose, ids_to_show
+from service.alerts.notification import Context, NotificationItem, compose, ids_to_show
 from service.alerts.receivers import SendResult
 from service.errors import MirrorError
-from service.storage import notifications
+from service.storage import notifications, organization
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from service.alerts.links import Links
     from service.alerts.notification import Message
     from service.alerts.receivers import Receiver
 
@@ -34,16 +35,14 @@ class OutboxSender:
         engine: the mirror's Postgres.
         receivers: where notifications go.
         show_names: whether notifications contain models' titles.
-        public_url: where people reach the web process.
+        links: the addresses of this deployment.
     """
 
-    def __init__(
-        self, engine: Engine, receivers: Sequence[Receiver], *, show_names: bool, public_url: str | None
-    ) -> None:
+    def __init__(self, engine: Engine, receivers: Sequence[Receiver], *, show_names: bool, links: Links) -> None:
         self._engine = engine
         self._receivers = {receiver.digest: receiver for receiver in receivers}
         self._show_names = show_names
-        self._public_url = public_url
+        self._links = links
         self._sending: dict[str, threading.Thread] = {}
 
     def register_receivers(self) -> None:
@@ -99,7 +98,9 @@ class OutboxSender:
             rows = notifications.unsent(connection, digest)
             items = [_item(row) for row in rows]
             titles = notifications.titles(connection, ids_to_show(items)) if self._show_names else {}
-        return compose(items, titles, self._public_url), [row["id"] for row in rows]
+            mirrored = organization.read(connection)
+        context = Context(titles, self._links, str(mirrored or ""))
+        return compose(items, context), [row["id"] for row in rows]
 
     def _record_result(self, digest: str, ids: Sequence[int], result: SendResult) -> None:
         """Mark the notifications as sent, or postpone the receiver."""
@@ -118,9 +119,11 @@ class OutboxSender:
 def _item(row: Mapping[str, Any]) -> NotificationItem:
     return NotificationItem(
         reason=row["reason"],
+        at=row["created_at"],
         alert_id=row["alert_id"],
         kind=row["kind"] or "",
         model_id=row["model_id"],
         still_open=row["resolved_at"] is None and row["acknowledged_at"] is None,
+        opened_at=row["opened_at"],
         detail=row["detail"],
     )

@@ -7,32 +7,31 @@ mirror. A missing process is a problem even where its alert is acknowledged.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from service.alerts import notification
-from service.alerts.rules import API_REJECTED, MISSING_AFTER, MODEL_KINDS, WORKER_MISSING
+from service.alerts import texts
+from service.alerts.pull_failures import fails_for_long, refused_status
+from service.alerts.rules import API_REJECTED, MISSING_AFTER, MODEL_KINDS, PULL_FAILING, WORKER_MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime, timedelta
 
     from service.errors import SchemaOutdated
+    from service.storage.pulls import FailingPull
 
 POSTGRES_UNAVAILABLE = "postgres_unavailable"
 REDIS_UNAVAILABLE = "redis_unavailable"
 SCHEMA_OUTDATED = "schema_outdated"
 INBOX_FULL = "inbox_full"
-PULL_FAILING = "pull_failing"
 # These are about a server, which `doctor` checks by itself as well.
 SERVER_CODES = (POSTGRES_UNAVAILABLE, REDIS_UNAVAILABLE, SCHEMA_OUTDATED)
 
 OK = "OK"
 
 API_PATH = "/api/v2"
-_REFUSED_KEY = re.compile(r"the upstream refused: (401|403)\b")
 
 
 class Problem(NamedTuple):
@@ -70,8 +69,7 @@ class ProblemFacts:
         processes: all that have a row.
         expected: kinds of which one has to run.
         alerts: kinds of the open alerts that are not acknowledged.
-        pull_error: why the newest full pull failed or rests; empty where it did not.
-        last_complete_at: when the last complete full pull ended, where there is such an error.
+        failing_pulls: the pulls that fail now, a full one first.
         api_url: HEADSHOTPRO_API_URL.
     """
 
@@ -83,8 +81,7 @@ class ProblemFacts:
     processes: Sequence[SeenProcess] = ()
     expected: Sequence[str] = ("web", "worker", "clock")
     alerts: Iterable[str] = ()
-    pull_error: str = ""
-    last_complete_at: datetime | None = None
+    failing_pulls: Sequence[FailingPull] = ()
     api_url: str = ""
 
 
@@ -160,33 +157,39 @@ def explain_url(url: str) -> str:
 
 
 def _upstream_problems(facts: ProblemFacts) -> Iterator[Problem]:
-    """A full pull that fails, where none was complete since the workers started: their settings may be wrong.
+    """A pull that fails: at once where none was complete since the workers started, for their settings may be wrong.
 
-    Later the upstream may be unavailable for a while; `pull_stale` reports when that lasts.
+    Later the upstream may be unavailable for a moment, so it is a problem where it lasts.
     """
-    started = [process.started_at for process in facts.processes if process.kind == "worker"]
-    if not facts.pull_error or (facts.last_complete_at and (not started or facts.last_complete_at > max(started))):
+    pull = next((pull for pull in facts.failing_pulls if fails_for_long(pull) or _is_first(pull, facts)), None)
+    if pull is None:
         return
-    refused = _REFUSED_KEY.match(facts.pull_error)
+    refused = refused_status(pull)
     if refused:
         yield Problem(
             API_REJECTED,
-            f"HeadshotPro refuses the API key ({refused[1]})",
+            f"HeadshotPro refuses the API key ({refused})",
             "make a new key in HeadshotPro, set HEADSHOTPRO_API_KEY, and restart worker and clock",
         )
     else:
         yield Problem(
             PULL_FAILING,
-            f"no full pull is complete: {facts.pull_error}",
+            f"{'no full pull is complete' if _is_first(pull, facts) else f'{pull.kind} pulls fail'}: {pull.error}",
             f"{explain_url(facts.api_url)}HEADSHOTPRO_API_URL is {facts.api_url}; `headshot-mirror doctor` tries it",
         )
+
+
+def _is_first(pull: FailingPull, facts: ProblemFacts) -> bool:
+    """Whether no full pull was complete since the workers started."""
+    started = [process.started_at for process in facts.processes if process.kind == "worker"]
+    return pull.last_complete_at is None or bool(started and pull.last_complete_at <= max(started))
 
 
 def _alert_problems(facts: ProblemFacts) -> Iterator[Problem]:
     """Open alerts. Whether a worker is missing is known better from its heartbeats."""
     covered = {WORKER_MISSING, *MODEL_KINDS}
     for kind in sorted(set(facts.alerts) - covered):
-        alert_texts = notification.alert_texts(kind)
+        alert_texts = texts.alert_texts(kind)
         yield Problem(kind, alert_texts.opened[0], alert_texts.hint)
 
 

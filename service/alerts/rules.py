@@ -14,15 +14,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from service.alerts.pull_failures import fails_for_long, refused_status
 from service.model_fields import FAILED, STATUSES
 from service.process_identity import ALIVE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.storage.pulls import FailingPull
+
 MODEL_FAILED = "model_failed"
 MODEL_STUCK = "model_stuck"
 PULL_STALE = "pull_stale"
+PULL_FAILING = "pull_failing"
 WEBHOOKS_MISSING = "webhooks_missing"
 EVENTS_DEAD = "events_dead"
 TOMBSTONES_HELD = "tombstones_held"
@@ -35,8 +39,8 @@ INBOX_STALLED = "inbox_stalled"
 RECORDS_SET_ASIDE = "records_set_aside"
 MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
-    *MODEL_KINDS, PULL_STALE, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, ORGANIZATION_CHANGED, API_REJECTED,
-    SIGNATURES_REFUSED, WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
+    *MODEL_KINDS, PULL_STALE, PULL_FAILING, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, ORGANIZATION_CHANGED,
+    API_REJECTED, SIGNATURES_REFUSED, WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
 )  # fmt: skip
 
 # A kind of process is missing when none of it sent a heartbeat for this long.
@@ -105,9 +109,12 @@ class AlertFacts:
         missed: how many changes that were.
         events: webhook events that came in the same hours.
         event_since_opened: whether an event came since the open alert about missing ones.
+        failing_pulls: the pulls that fail now.
         dead_events: events that could not be applied.
+        dead_event_ids: ids of the first few of them.
         held_pulls: numbers of the pulls whose suspects a person has to decide.
         foreign_pulls: numbers of the pulls that are held because the API key belongs to another organization.
+        foreign_reason: which organizations these are.
         set_aside: records and fields that could not be read and are not resolved.
         set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
         refused_at: when the upstream last refused our key; None where it never did.
@@ -135,9 +142,12 @@ class AlertFacts:
     missed: int = 0
     events: int = 0
     event_since_opened: bool = False
+    failing_pulls: tuple[FailingPull, ...] = ()
     dead_events: int = 0
+    dead_event_ids: tuple[str, ...] = ()
     held_pulls: tuple[int, ...] = ()
     foreign_pulls: tuple[int, ...] = ()
+    foreign_reason: str | None = None
     set_aside: int = 0
     set_aside_models: tuple[str, ...] = ()
     refused_at: datetime | None = None
@@ -232,19 +242,11 @@ def _model_causes(
 
 
 def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
-    complete_at = facts.last_complete_at
-    if facts.now - (complete_at or facts.observing_since) >= STALE_INTERVALS * limits.pull_interval:
-        yield AlertCause(PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
+    yield from _pull_causes(facts, limits)
     if _webhooks_are_missing(facts):
         yield AlertCause(WEBHOOKS_MISSING), {"missed": facts.missed, "events": facts.events}
     if facts.dead_events:
-        yield AlertCause(EVENTS_DEAD), {"events": facts.dead_events}
-    if facts.held_pulls:
-        yield AlertCause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
-    if facts.foreign_pulls:
-        yield AlertCause(ORGANIZATION_CHANGED), {"pulls": list(facts.foreign_pulls)}
-    if facts.set_aside:
-        yield AlertCause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
+        yield AlertCause(EVENTS_DEAD), {"events": facts.dead_events, "event_ids": list(facts.dead_event_ids)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
         yield AlertCause(API_REJECTED), {"status": facts.refused_status}
     if _signatures_are_refused(facts):
@@ -252,6 +254,22 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
         yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
     yield from _worker_causes(facts, limits)
+
+
+def _pull_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
+    complete_at = facts.last_complete_at
+    if facts.now - (complete_at or facts.observing_since) >= STALE_INTERVALS * limits.pull_interval:
+        yield AlertCause(PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
+    # A refused key has an alert of its own.
+    failing = [pull for pull in facts.failing_pulls if fails_for_long(pull) and refused_status(pull) is None]
+    for pull in failing[:1]:
+        yield AlertCause(PULL_FAILING), {"pull_kind": pull.kind, "error": pull.error}
+    if facts.held_pulls:
+        yield AlertCause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
+    if facts.foreign_pulls:
+        yield AlertCause(ORGANIZATION_CHANGED), {"pulls": list(facts.foreign_pulls), "reason": facts.foreign_reason}
+    if facts.set_aside:
+        yield AlertCause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
 
 
 def _worker_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:

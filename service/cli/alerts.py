@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from service.alerts.rules import KINDS
@@ -57,14 +59,21 @@ def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
 @alerts.command(epilog="Example: headshot-mirror alerts test")
 @json_option
 def test(*, as_json: bool) -> None:
-    """Send a message to each URL of ALERT_URLS, and say what came back; exit 1 if one did not take it."""
+    """Send a message to each URL of ALERT_URLS, and say what came back; exit 1 if one did not take it.
+
+    It contains alerts that are made up, in the form and with the links of real ones.
+    """
     from service.alerts import notification, receivers
+    from service.alerts.links import Links
 
     settings = load_settings(("ALERT_URLS",))
     configure_log(settings)
+    message = notification.build_test_message(
+        datetime.now(UTC), Links.from_settings(settings), show_names=settings.alert_show_names
+    )
     rows = []
     for place, receiver in enumerate(receivers.from_settings(settings), 1):
-        result = receiver.send(notification.build_test_message())
+        result = receiver.send(message)
         rows.append({"place": place, "receiver": receiver.name, "taken": result.taken, "answer": result.reason})
     print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json, empty="No receivers.")
     if not all(row["taken"] for row in rows):

@@ -19,13 +19,14 @@ SCHEMES = {
     "HEADSHOTPRO_API_URL": ("https", "http"),
     "HEARTBEAT_URL": ("https", "http"),
     "PUBLIC_URL": ("https", "http"),
+    "RUNBOOK_URL": ("https", "http"),
 }
 
 
 _REDIS_DATABASE = re.compile(r"/?[0-9]*")
 
 # They are printed by `doctor` or sent in notifications.
-BARE_URLS = ("HEADSHOTPRO_API_URL", "PUBLIC_URL")
+BARE_URLS = ("HEADSHOTPRO_API_URL", "PUBLIC_URL", "RUNBOOK_URL")
 
 
 def check_url(name: str, value: str | None) -> None:

@@ -82,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     mirror_api_keys: str | None = None
     console_password: str | None = None
     public_url: str | None = None
+    runbook_url: str | None = None
     event_retention_days: Annotated[int, Meta(ge=1, le=36500)] = 30
     history_retention_days: Days = 0
     erase_after_days: Days = 30
@@ -195,7 +196,7 @@ def load(
     """
     given = _read_given(os.environ if environ is None else environ, dotenv or Path(".env"))
     settings = _convert(given)
-    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL"):
+    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL", "RUNBOOK_URL"):
         check_url(name, getattr(settings, name.lower()))
     for name in ("HTTPS_PROXY", "HTTP_PROXY"):
         check_proxy(name, getattr(settings, name.lower()))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from service.storage import pulls
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -104,7 +106,8 @@ _MODELS = text(
 def mirror(connection: Connection, seconds: float) -> dict[str, Any]:
     """The facts about the mirror as a whole; missed webhooks are those of pulls of the last `seconds`."""
     found = connection.execute(_MIRROR, {"seconds": seconds}).mappings().one()
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return {**values, "failing_pulls": tuple(pulls.failing(connection))}
 
 
 _MIRROR = text(
@@ -125,8 +128,12 @@ _MIRROR = text(
             WHERE a.kind = 'webhooks_missing' AND a.resolved_at IS NULL
         ) AS event_since_opened,
         (SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead') AS dead_events,
+        ARRAY(
+            SELECT id FROM headshotpro.webhook_events WHERE status = 'dead' ORDER BY received_at, id LIMIT 5
+        ) AS dead_event_ids,
         ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' AND pages > 0 ORDER BY id) AS held_pulls,
         ARRAY(SELECT id FROM headshotpro.pulls WHERE status = 'held' AND pages = 0 ORDER BY id) AS foreign_pulls,
+        (SELECT max(error) FROM headshotpro.pulls WHERE status = 'held' AND pages = 0) AS foreign_reason,
         (SELECT max(seen_at) FROM headshotpro.processes WHERE kind = 'worker') AS worker_seen_at,
         (SELECT min(received_at) FROM headshotpro.event_spool) AS spooled_since,
         (SELECT count(*) FROM headshotpro.set_aside WHERE resolved_at IS NULL) AS set_aside,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -50,21 +50,51 @@ def list_rows(connection: Connection, *, kind: str | None = None, limit: int = 2
     return [dict(row) for row in connection.execute(statement, {"kind": kind, "limit": limit}).mappings()]
 
 
-def failing(connection: Connection) -> tuple[str, datetime | None] | None:
-    """The error of the newest full pull, and when the last complete one ended; None where it has no error.
+class FailingPull(NamedTuple):
+    """The newest pull of a kind, where it fails.
 
-    A held pull and one that a person rejected are decisions, no failures.
+    Attributes:
+        kind: `full` or `hot`.
+        error: why it failed or rests. Of one that begins after one that failed and has read no page yet: that one's.
+        failures: tries in a row that the upstream ended; None where the pull has failed for good.
+        last_complete_at: when the last complete full pull ended.
     """
-    row = connection.execute(
-        text(
-            """
-            SELECT error, (SELECT max(finished_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')
-            FROM headshotpro.pulls WHERE id = (SELECT max(id) FROM headshotpro.pulls WHERE kind = 'full')
-                AND status IN ('running', 'failed') AND error IS NOT NULL AND error <> 'rejected by a person'
-            """
-        )
-    ).one_or_none()
-    return None if row is None else (str(row[0]), row[1])
+
+    kind: str
+    error: str
+    failures: int | None
+    last_complete_at: datetime | None
+
+
+def failing(connection: Connection) -> list[FailingPull]:
+    """The pulls that fail, a full one first; a held pull and one that a person rejected are decisions, no failures."""
+    return [FailingPull(*row) for row in connection.execute(_FAILING)]
+
+
+_FAILING = text(
+    """
+    SELECT kinds.kind, coalesce(newest.error, before.error) AS error,
+        CASE WHEN newest.error IS NOT NULL AND newest.status = 'running'
+            THEN coalesce(CAST(c.state ->> 'failures' AS integer), 0) END AS failures,
+        (SELECT max(finished_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete') AS last_complete_at
+    FROM (VALUES ('full'), ('hot')) AS kinds (kind)
+    CROSS JOIN LATERAL (
+        SELECT id, status, error, pages, started_at FROM headshotpro.pulls AS p
+        WHERE p.kind = kinds.kind ORDER BY p.started_at DESC, p.id DESC LIMIT 1
+    ) AS newest
+    LEFT JOIN LATERAL (
+        SELECT p.status, p.error FROM headshotpro.pulls AS p
+        WHERE p.kind = kinds.kind AND (p.started_at, p.id) < (newest.started_at, newest.id)
+            AND newest.status = 'running' AND newest.error IS NULL AND newest.pages = 0
+        ORDER BY p.started_at DESC, p.id DESC LIMIT 1
+    ) AS before ON before.status = 'failed'
+    LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = newest.id
+    WHERE newest.status IN ('running', 'failed')
+        AND coalesce(newest.error, before.error)
+            NOT IN ('rejected by a person', 'interrupted, and not taken up again in time')
+    ORDER BY kinds.kind
+    """
+)
 
 
 def reopen(connection: Connection, pull_id: int) -> bool:

@@ -83,7 +83,8 @@ def test_test_sends_to_each_receiver_and_says_what_came_back(cli: Cli, httpserve
         assert [row["taken"] for row in done.document] == [True, True, False]
         assert "500" in done.document[2]["answer"]
         assert done.document[1]["receiver"].startswith("mailto://127.0.0.1:")
-        assert well.titles == ["a test"]
+        assert well.titles == ["a test: 1 model failed; a pull waits for a person"]
+        assert "a pull waits for a person: pull 18" in well.got[0]["message"]
         assert "Subject: headshot-mirror: a test" in mailbox.mails[0]
     done = cli.run("alerts", "test", ALERT_URLS=well.url)
     assert done.status == 0

@@ -46,7 +46,7 @@ def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: N
         here.look()
         here.deliver()
         assert f"{model_id} (Ann {model_id})" in hook.got[0]["message"]
-        assert hook.got[0]["message"].endswith("Details: https://mirror.example.com/")
+        assert hook.got[0]["message"].endswith("This mirror: https://mirror.example.com/")
         # What waits to be sent holds no name.
         kept = [
             *here.sql("select * from headshotpro.notifications"),
@@ -81,6 +81,36 @@ def test_what_ends_while_it_is_handed_out_is_not_told_as_open(
     here.watch.tick()
     here.send()
     assert hook.got == []
+
+
+def test_message_names_pull_event_and_organization_by_time(here: AlertingHarness, hook: NotificationReceiver) -> None:
+    here.sql("insert into headshotpro.organization (uid, name, recorded_at) values ('org_1', 'Initech Ltd', now())")
+    held = (
+        "insert into headshotpro.pulls (kind, status, started_at, finished_at, pages) "
+        "values ('full', 'held', now(), now(), 3) returning id"
+    )
+    (first,) = here.sql(held)
+    here.look()
+    here.deliver()
+    # A person decides, and the next pull is held as well: the message has to end with the one that waits.
+    here.sql("update headshotpro.pulls set status = 'complete'")
+    here.look()
+    here.advance_time(5)
+    (second,) = here.sql(held)
+    here.sql(
+        "insert into headshotpro.webhook_events (id, event, status, payload, created_at, received_at, processed_at) "
+        "values ('evt_dead', 'model.updated', 'dead', '{}', now(), now(), now())"
+    )
+    here.look()
+    here.deliver()
+    message = hook.got[1]["message"]
+    assert [line.partition("  ")[2] for line in message.splitlines()[:3]] == [
+        f"the pull no longer waits for a person: pull {first['id']}",
+        "events could not be applied: 1 event: evt_dead",
+        f"a pull waits for a person: pull {second['id']}",
+    ]
+    assert "Organization: Initech Ltd (org_1)" in message
+    assert hook.titles[1] == "events could not be applied; a pull waits for a person"
 
 
 # --- restarts

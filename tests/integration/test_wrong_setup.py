@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.mirror.pull_slice import HOT
+from service.storage import pulls
+from service.storage.database import transaction
 from tests.support.cli import Cli
 from tests.support.heartbeats import insert_heartbeat
 from tests.support.mirror import Mirror
@@ -70,3 +73,29 @@ def test_pull_that_goes_on_has_no_error(mirror: StartMirror, status: str) -> Non
     (row,) = here.sql("select status, error from headshotpro.pulls")
     assert row["status"] == status
     assert (row["error"] is None) == (status == "complete")
+
+
+def failing(here: Mirror) -> list[tuple[str, str, int | None]]:
+    """The pulls that fail now: kind, error, tries in a row."""
+    with transaction(here.runtime.engine) as connection:
+        return [pull[:3] for pull in pulls.failing(connection)]
+
+
+def test_outage_after_a_complete_pull_is_seen_by_hot_pulls(mirror: StartMirror) -> None:
+    here = mirror(models=3)
+    here.slice()
+    assert failing(here) == []
+    here.set_switches(errors=1)
+    here.slice(kind=HOT)
+    assert [(kind, failures) for kind, _error, failures in failing(here)] == [("hot", 1)]
+    here.slice(kind=HOT, wake=True)
+    ((kind, error, failures),) = failing(here)
+    assert (kind, failures) == ("hot", 2)
+    here.sql("update headshotpro.pulls set status = 'failed', finished_at = now() where kind = 'hot'")
+    here.sql("delete from headshotpro.pull_checkpoints")
+    assert failing(here) == [("hot", error, None)]
+    # The next one has begun and read nothing yet.
+    here.sql("insert into headshotpro.pulls (kind, status, started_at) values ('hot', 'running', now())")
+    assert failing(here) == [("hot", error, None)]
+    here.sql("update headshotpro.pulls set pages = 1 where status = 'running'")
+    assert failing(here) == []

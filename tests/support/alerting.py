@@ -10,6 +10,7 @@ from aiosmtpd.controller import Controller
 from psycopg.rows import dict_row
 
 from service.alerts.evaluator import NOTIFICATION_WINDOW_SECONDS, AlertEvaluator, EvaluatorConfig
+from service.alerts.links import Links
 from service.alerts.outbox_sender import OutboxSender
 from service.alerts.receivers import from_settings
 from service.config import Settings
@@ -70,7 +71,7 @@ class AlertingHarness:
             self.engine,
             from_settings(self.settings),
             show_names=self.settings.alert_show_names,
-            public_url=self.settings.public_url,
+            links=Links.from_settings(self.settings),
         )
         self.desk.register_receivers()
 

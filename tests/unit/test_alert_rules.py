@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.alerts.rules import AlertCause, AlertFacts, AlertLimits, ModelFact, causes, preexisting
+from service.storage.pulls import FailingPull
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -99,6 +100,10 @@ def test_failed_alert_closes_when_active_not_at_a_new_attempt(status: str, holds
         ({"pulls_that_missed": 1, "missed": 50}, []),
         ({"pulls_that_missed": 2, "missed": 2, "events": 2}, []),
         ({"pulls_that_missed": 2, "missed": 3, "events": 2}, ["webhooks_missing"]),
+        ({"failing_pulls": (FailingPull("hot", "timed out", 1, NOW),)}, []),
+        ({"failing_pulls": (FailingPull("hot", "timed out", 2, NOW),)}, ["pull_failing"]),
+        ({"failing_pulls": (FailingPull("full", "timed out", None, None),)}, ["pull_failing"]),
+        ({"failing_pulls": (FailingPull("full", "the upstream refused: 401 UNAUTHORIZED", None, None),)}, []),
         ({"dead_events": 1}, ["events_dead"]),
         ({"set_aside": 1}, ["records_set_aside"]),
         ({"held_pulls": (7,)}, ["tombstones_held"]),

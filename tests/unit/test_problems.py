@@ -11,6 +11,7 @@ import pytest
 from service.alerts.problems import ProblemFacts, SeenProcess, count_alive, problems, verdict
 from service.alerts.rules import KINDS, MODEL_KINDS, WORKER_MISSING
 from service.errors import SchemaOutdated
+from service.storage.pulls import FailingPull
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 ALL = ("web", "worker", "clock")
@@ -119,8 +120,11 @@ def test_unknown_clock_of_postgres_says_nothing_of_processes() -> None:
     assert len(problems(ProblemFacts(redis="gone"))) == 1
 
 
-def upstream(error: str, **facts: Any) -> list[tuple[str, str, str]]:
-    return [tuple(problem) for problem in problems(replace(WELL, pull_error=error, **facts))]  # type: ignore[misc]
+def upstream(
+    error: str, complete_at: datetime | None = None, *, kind: str = "full", failures: int | None = 1, **facts: Any
+) -> list[tuple[str, str, str]]:
+    pull = FailingPull(kind, error, failures, complete_at)
+    return [tuple(problem) for problem in problems(replace(WELL, failing_pulls=[pull], **facts))]  # type: ignore[misc]
 
 
 def test_refused_key_is_named_with_its_status_and_once() -> None:
@@ -143,7 +147,26 @@ def test_pull_that_fails_is_explained_with_the_url(url: str, asked: bool) -> Non
     assert (url in action, "did you forget /api/v2?" in action) == (True, asked)
 
 
-def test_later_pull_failure_is_left_to_the_stale_pull_alert() -> None:
-    # The worker started an hour ago.
-    assert upstream("connection refused", last_complete_at=NOW - timedelta(minutes=59)) == []
-    assert upstream("connection refused", last_complete_at=NOW - timedelta(minutes=61)) != []
+# The worker started an hour ago.
+BEFORE_THE_START, AFTER_THE_START = NOW - timedelta(minutes=61), NOW - timedelta(minutes=59)
+
+
+@pytest.mark.parametrize(
+    ("complete_at", "failures", "reported"),
+    [
+        (BEFORE_THE_START, 1, True),
+        (AFTER_THE_START, 1, False),
+        (AFTER_THE_START, 2, True),
+        (AFTER_THE_START, None, True),
+    ],
+)
+def test_later_pull_failure_is_a_problem_when_it_lasts(
+    complete_at: datetime, failures: int | None, reported: bool
+) -> None:
+    found = upstream("connection refused", complete_at, failures=failures)
+    assert [code for code, _message, _action in found] == (["pull_failing"] if reported else [])
+
+
+def test_later_failure_of_hot_pulls_names_their_kind() -> None:
+    ((_code, message, _action),) = upstream("timed out", AFTER_THE_START, kind="hot", failures=None)
+    assert message == "hot pulls fail: timed out"

@@ -1,0 +1,179 @@
+"""The texts of each kind of alert, for notifications, `status` and `doctor`. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.alerts.rules import (
+    API_REJECTED,
+    CLOCK_SKEW,
+    EVENTS_DEAD,
+    INBOX_STALLED,
+    MODEL_FAILED,
+    MODEL_STUCK,
+    ORGANIZATION_CHANGED,
+    PULL_FAILING,
+    PULL_STALE,
+    RECORDS_SET_ASIDE,
+    SIGNATURES_REFUSED,
+    TOMBSTONES_HELD,
+    WEBHOOKS_MISSING,
+    WORKER_MISSING,
+)
+from service.plain_text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+COMMAND = "headshot-mirror alerts list"
+
+
+class AlertTexts(NamedTuple):
+    """The texts of a kind: when it opens and when it is resolved, one and many, and where to look first."""
+
+    opened: tuple[str, str]
+    resolved: tuple[str, str]
+    hint: str
+
+
+_ALERT_TEXTS = {
+    MODEL_FAILED: AlertTexts(
+        ("1 model failed", "{} models failed"),
+        ("1 failed model is well again", "{} failed models are well again"),
+        "the vendor did not get it running by itself; `headshot-mirror models show ID --explain`",
+    ),
+    MODEL_STUCK: AlertTexts(
+        ("1 model is stuck", "{} models are stuck"),
+        ("1 stuck model has moved on", "{} stuck models have moved on"),
+        "it has been in one status for too long; `headshot-mirror models show ID --explain`",
+    ),
+    PULL_STALE: AlertTexts(
+        ("no full pull has been complete for a while",) * 2,
+        ("a full pull is complete again",) * 2,
+        "headshot-mirror pulls list",
+    ),
+    PULL_FAILING: AlertTexts(
+        ("pulls fail",) * 2,
+        ("pulls succeed again",) * 2,
+        "`headshot-mirror doctor` tries HEADSHOTPRO_API_URL and the key",
+    ),
+    WEBHOOKS_MISSING: AlertTexts(
+        ("webhooks are missing",) * 2,
+        ("webhooks come again",) * 2,
+        "pulls find changes without a webhook: are URL and secret in HeadshotPro right?",
+    ),
+    EVENTS_DEAD: AlertTexts(
+        ("events could not be applied",) * 2,
+        ("no event is dead any more",) * 2,
+        "headshot-mirror events list --status dead",
+    ),
+    TOMBSTONES_HELD: AlertTexts(
+        ("a pull waits for a person",) * 2,
+        ("the pull no longer waits for a person",) * 2,
+        "headshot-mirror pulls list",
+    ),
+    ORGANIZATION_CHANGED: AlertTexts(
+        ("the API key belongs to another organization, and no full pull runs",) * 2,
+        ("the API key belongs to the mirrored organization again",) * 2,
+        "put the right HEADSHOTPRO_API_KEY back; headshot-mirror pulls list names both organizations",
+    ),
+    API_REJECTED: AlertTexts(
+        ("HeadshotPro refuses the API key",) * 2,
+        ("HeadshotPro takes the API key again",) * 2,
+        "headshot-mirror doctor",
+    ),
+    SIGNATURES_REFUSED: AlertTexts(
+        ("deliveries are refused, because their signature is wrong",) * 2,
+        ("a delivery with a right signature came",) * 2,
+        "set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's admin pages, and restart web",
+    ),
+    WORKER_MISSING: AlertTexts(
+        ("no worker is running",) * 2,
+        ("a worker is running again",) * 2,
+        "start `headshot-mirror worker`; events wait and nothing is lost",
+    ),
+    INBOX_STALLED: AlertTexts(
+        ("events wait and none is applied",) * 2,
+        ("events are applied again",) * 2,
+        "headshot-mirror status, then the worker's log",
+    ),
+    RECORDS_SET_ASIDE: AlertTexts(
+        ("records of HeadshotPro could not be read",) * 2,
+        ("all records can be read again",) * 2,
+        "select * from headshotpro.set_aside where resolved_at is null",
+    ),
+    CLOCK_SKEW: AlertTexts(
+        ("HeadshotPro's clock and ours are more than a minute apart",) * 2,
+        ("HeadshotPro's clock and ours agree again",) * 2,
+        "is NTP running on the workers' machines? headshot-mirror doctor",
+    ),
+}
+
+
+def alert_texts(kind: str) -> AlertTexts:
+    """The texts of a kind; of one that only newer code knows, its name."""
+    return _ALERT_TEXTS.get(kind) or AlertTexts((kind, kind), (f"{kind} has ended", f"{kind} has ended"), COMMAND)
+
+
+def format_time(moment: datetime) -> str:
+    """A time as the commands print it."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def details(kind: str, detail: Mapping[str, Any]) -> str:
+    """What was found when an alert about the mirror opened, in a few words; empty where nothing is known.
+
+    Args:
+        kind: the alert's kind.
+        detail: its column `detail`, as this version or an older one wrote it.
+    """
+    try:
+        return one_line(_DETAILS[kind](detail))
+    except KeyError:
+        # Newer code wrote another kind, or older code other details.
+        return ""
+
+
+def _pulls(detail: Mapping[str, Any]) -> str:
+    numbers = detail["pulls"]
+    return f"pull{'s' if len(numbers) > 1 else ''} {_listed(numbers)}"
+
+
+def _organization(detail: Mapping[str, Any]) -> str:
+    return "; ".join([_pulls(detail), *filter(None, [detail.get("reason")])])
+
+
+def _events(detail: Mapping[str, Any]) -> str:
+    number, ids = detail["events"], detail.get("event_ids", ())
+    more = f" and {number - len(ids)} more" if number > len(ids) > 0 else ""
+    return f"{number} event{'' if number == 1 else 's'}{': ' if ids else ''}{_listed(ids)}{more}"
+
+
+def _records(detail: Mapping[str, Any]) -> str:
+    models = detail["models"]
+    return f"{detail['rows']} records or fields{', of models ' if models else ''}{_listed(models)}"
+
+
+def _since(value: str | None, text: str, never: str) -> str:
+    return text.format(format_time(datetime.fromisoformat(value))) if value else never
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))
+
+
+_DETAILS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    PULL_STALE: lambda detail: _since(detail["last_complete_at"], "the last one ended {}", "none was ever complete"),
+    PULL_FAILING: lambda detail: f"{detail['pull_kind']} pull, {detail['error']}",
+    WEBHOOKS_MISSING: lambda detail: f"{detail['missed']} changes came without one, {detail['events']} with one",
+    EVENTS_DEAD: _events,
+    TOMBSTONES_HELD: _pulls,
+    ORGANIZATION_CHANGED: _organization,
+    API_REJECTED: lambda detail: f"status {detail['status']}",
+    SIGNATURES_REFUSED: lambda detail: f"{detail['within_a_minute']} within a minute",
+    WORKER_MISSING: lambda detail: _since(detail["seen_at"], "last seen {}", "none was seen"),
+    INBOX_STALLED: lambda detail: _since(detail["waiting_since"], "the oldest waits since {}", ""),
+    RECORDS_SET_ASIDE: _records,
+    CLOCK_SKEW: lambda detail: f"HeadshotPro's is {detail['seconds']:+g} s ahead",
+}

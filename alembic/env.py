@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from alembic import context
 
-from service.storage.migrations.schema import CREATE_SCHEMA
 from service.storage.tables import SCHEMA, metadata
 
 
@@ -13,31 +12,23 @@ def _only_ours(name: str | None, kind: str, _parents: object) -> bool:
     return name == SCHEMA if kind == "schema" else True
 
 
-# The limits of a migration while older code serves; None where no schema exists yet, so that no process waits for it.
-limits = context.config.attributes.get("limits")
-
 options = {
     "target_metadata": metadata,
     "version_table_schema": SCHEMA,
     "include_schemas": True,
     "include_name": _only_ours,
     "compare_server_default": True,
-    # Each revision commits by itself, so that no lock outlives it; a new schema is made as a whole or not at all.
-    "transaction_per_migration": limits is not None,
-    # `service.storage.migrations.expand` finds them here.
-    "limits": limits,
+    # Each revision commits by itself, so that no lock outlives it.
+    "transaction_per_migration": True,
 }
 
 if context.is_offline_mode():
     context.configure(dialect_name="postgresql", literal_binds=True, dialect_opts={"paramstyle": "named"}, **options)
-    with context.begin_transaction():
-        if limits is None:
-            context.execute(CREATE_SCHEMA)
-        context.run_migrations()
 else:
     connection = context.config.attributes["connection"]
     # A user who is named like the schema has it in the search path, and Alembic would take it for the unnamed default.
     connection.dialect.default_schema_name = "public"
     context.configure(connection=connection, **options)
-    with context.begin_transaction():
-        context.run_migrations()
+
+with context.begin_transaction():
+    context.run_migrations()

@@ -93,8 +93,8 @@ class SchemaUnreleased(SchemaOutdated):
     """The database's schema is older than the first release: no migration leads on from it."""
 
     action = (
-        "drop it (`DROP SCHEMA headshotpro CASCADE`), then run `headshot-mirror migrate` and "
-        "`headshot-mirror pull --full`"
+        "drop it (`DROP SCHEMA headshotpro CASCADE`; of `up`: delete its folder), then run "
+        "`headshot-mirror migrate` and `headshot-mirror pull --full`"
     )
 
 

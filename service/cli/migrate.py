@@ -24,7 +24,7 @@ def migrate(*, sql: bool, since: str | None) -> None:
     """Bring the database's schema to the newest revision.
 
     Safe to run while the old code serves, and from several places at once: one works, the others wait. It waits for a
-    lock no longer than two seconds at a time, and prints which session blocks it.
+    lock no longer than two seconds at a time, and tries again for half an hour.
     """
     from service.storage.migrations import schema
     from service.storage.migrations.revision import revisions

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from service import __version__
 from service.config import environment, force_wheels, load
-from service.errors import LocalServerError, SchemaUnreleased
+from service.errors import LocalServerError
 from service.local.children import ManagedProcess, ProcessRestarter, stop_all
 from service.local.gauge import INTERVAL_SECONDS, Gauge
 from service.local.running_system import HOME, forget, published
@@ -84,7 +84,7 @@ class LocalSystem:
             self._boot_sandbox(sandbox_options)
         psql = self._start_postgres()
         self._start_redis()
-        self._migrate()
+        migrate(self._settings().postgres_url, self._screen.say)
         if self._sandbox:
             self._await_sandbox(self._sandbox)
         else:
@@ -138,18 +138,6 @@ class LocalSystem:
         write_private(script, f'#!/bin/sh\nexec {server.psql} "$@"\n')
         script.chmod(0o700)
         return shlex.quote(str(script))
-
-    def _migrate(self) -> None:
-        try:
-            migrate(self._settings().postgres_url, self._screen.say)
-        except SchemaUnreleased as error:
-            if self._given.database_url:
-                raise
-            folder = _short(self._folder)
-            raise SchemaUnreleased(
-                f"the data in {folder} is of a version that was never released: delete that folder (`rm -r {folder}`) "
-                "and run `headshot-mirror up` again, which reads every model anew"
-            ) from error
 
     def _start_redis(self) -> None:
         if self._given.redis_url:

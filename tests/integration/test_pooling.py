@@ -24,7 +24,7 @@ from tests.support.processes import eventually
 from tests.support.system import event_body, new_id
 from tests.support.threads import run_concurrently
 from tests.support.tools import found, needs
-from tests.support.upgrades import LATER, fill, make
+from tests.support.upgrades import fill, made_up_revision, make
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,12 +74,14 @@ def answers(url: str) -> bool:
 
 
 def test_migrators_take_turns_and_leave_no_setting_behind(
-    pooled_url: str, empty_database_url: str, database_url: str
+    pooled_url: str, empty_database_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(schema, "PAUSE_SECONDS", 0.2)
     make(empty_database_url)
     fill(empty_database_url, 100)
-    run_concurrently(*[lambda: schema.migrate(pooled_url, later=LATER)] * 3)
-    schema.migrate(database_url, later=LATER)
+    with made_up_revision():
+        run_concurrently(*[lambda: schema.migrate(pooled_url)] * 3)
+        schema.migrate(database_url)
     assert picture(empty_database_url) == picture(database_url)
     with ExitStack() as clients:
         # Each is in a transaction, and so has one of the pooler's connections for itself.

@@ -15,7 +15,6 @@ from tests.support.system import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from service.local.servers import Postgres
 
@@ -112,10 +111,3 @@ def test_a_user_who_does_not_own_the_schema_is_told(own_postgres: Postgres) -> N
     assert schema.migrate(other, told.append) == schema.newest()
     assert len(told) == 1
     assert "may not read failed_models, models; the schema's owner" in told[0]
-
-
-def test_the_printed_script_lets_the_reader_in(empty_database_url: str, folder: Path) -> None:
-    with psycopg.connect(empty_database_url, autocommit=True) as connection:
-        connection.execute(schema.script().encode())
-    assert may_read(empty_database_url, "mirror_status")
-    assert not may_read(empty_database_url, "event_spool")

@@ -12,7 +12,7 @@ from service.storage import database
 from service.storage.migrations import revision, schema
 from tests.support.system import new_id, rows
 from tests.support.threads import run_concurrently
-from tests.support.upgrades import FIRST, LATER, NEWEST, printed
+from tests.support.upgrades import FIRST, NEWEST, made_up_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,8 @@ def test_migrating_twice_changes_nothing_and_keeps_the_rows(empty_database_url: 
     assert len(rows(empty_database_url, "select id from headshotpro.models")) == 1
 
 
-def test_several_migrators_at_once_take_turns(empty_database_url: str) -> None:
+def test_several_migrators_at_once_take_turns(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "PAUSE_SECONDS", 0.2)
     found: list[str] = []
     run_concurrently(*[lambda: found.append(schema.migrate(empty_database_url))] * 3)
     assert found == [schema.newest()] * 3
@@ -105,18 +106,6 @@ def test_every_table_and_every_column_has_a_comment(database_url: str) -> None:
     assert rows(database_url, silent) == []
 
 
-def test_the_printed_script_makes_the_same_schema(empty_database_url: str, database_url: str) -> None:
-    with psycopg.connect(empty_database_url, autocommit=True) as connection:
-        connection.execute(printed().encode())
-    assert picture(empty_database_url) == picture(database_url)
-
-
-def test_database_created_by_the_sql_script_can_be_migrated(empty_database_url: str) -> None:
-    with psycopg.connect(empty_database_url, autocommit=True) as connection:
-        connection.execute(printed().encode())
-    assert schema.migrate(empty_database_url) == schema.newest()
-
-
 def test_a_database_that_was_never_migrated_is_refused(engine: Engine) -> None:
     with pytest.raises(SchemaOutdated, match="headshot-mirror migrate"):
         revision.check(engine)
@@ -124,11 +113,13 @@ def test_a_database_that_was_never_migrated_is_refused(engine: Engine) -> None:
 
 @pytest.mark.parametrize("older", [FIRST, None])
 def test_older_revision_is_refused(empty_database_url: str, engine: Engine, older: str | None) -> None:
-    schema.migrate(empty_database_url, later=LATER)
-    assert revision.check(engine, LATER) == NEWEST
-    set_revision(empty_database_url, older)
-    with pytest.raises(SchemaOutdated, match=f"revision {older or 'none'}, this code needs {NEWEST}: run `headshot"):
-        revision.check(engine, LATER)
+    message = f"revision {older or 'none'}, this code needs {NEWEST}: run `headshot"
+    with made_up_revision():
+        schema.migrate(empty_database_url)
+        assert revision.check(engine) == NEWEST
+        set_revision(empty_database_url, older)
+        with pytest.raises(SchemaOutdated, match=message):
+            revision.check(engine)
 
 
 @pytest.mark.parametrize("unreleased", ["0001", "0010"])
@@ -147,7 +138,8 @@ def test_schema_from_before_the_first_release_is_refused(
 
 
 def test_a_newer_revision_is_fine_for_the_code_before_it(empty_database_url: str, engine: Engine) -> None:
-    schema.migrate(empty_database_url, later=LATER)
+    with made_up_revision():
+        schema.migrate(empty_database_url)
     assert revision.check(engine) == NEWEST
     # A release that is rolled back migrates, too: there is nothing for it to do.
     before = picture(empty_database_url)

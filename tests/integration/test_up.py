@@ -211,11 +211,8 @@ def test_kept_folder_never_released_is_refused_with_what_to_do(start: Start) -> 
     up.end(signal.SIGTERM)
     again = start("--", *SMALL)
     assert again.process.wait(60) == 1
-    data = ".headshot-mirror/sandbox"
-    assert again.said.splitlines()[-1] == (
-        f"headshot-mirror: the data in {data} is of a version that was never released: delete that folder "
-        f"(`rm -r {data}`) and run `headshot-mirror up` again, which reads every model anew"
-    )
+    assert "which was never released" in again.said.splitlines()[-1]
+    assert "of `up`: delete its folder" in again.said.splitlines()[-1]
     assert not processes_in(again.folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 from service.storage.migrations import schema
 from tests.integration.test_schema import picture
 from tests.support.system import rows
-from tests.support.upgrades import FIRST, LATER, NEWEST, fill, make, printed
+from tests.support.upgrades import FIRST, NEWEST, fill, made_up_revision, make, printed
 
 if TYPE_CHECKING:
     from service.local.servers import Postgres
@@ -38,15 +38,18 @@ def test_an_empty_database(postgres: Postgres, empty_database_url: str, database
     assert picture(empty_database_url) == picture(database_url)
     assert readable(empty_database_url) == readable(database_url)
     assert readable(database_url)
+    # It is known as migrated, too.
+    assert schema.migrate(empty_database_url) == schema.newest()
 
 
 def test_full_database_of_the_first_revision_is_upgraded(
     postgres: Postgres, empty_database_url: str, database_url: str
 ) -> None:
-    schema.migrate(database_url, later=LATER)
     make(empty_database_url)
     fill(empty_database_url, 10)
-    done = pipe(postgres, empty_database_url, schema.script(FIRST, LATER))
+    with made_up_revision():
+        schema.migrate(database_url)
+        done = pipe(postgres, empty_database_url, schema.script(FIRST))
     assert (done.returncode, done.stderr) == (0, "")
     assert picture(empty_database_url) == picture(database_url)
     assert readable(empty_database_url) == readable(database_url)
@@ -56,7 +59,8 @@ def test_full_database_of_the_first_revision_is_upgraded(
 def test_script_for_another_revision_changes_nothing(postgres: Postgres, empty_database_url: str) -> None:
     make(empty_database_url)
     before = picture(empty_database_url)
-    done = pipe(postgres, empty_database_url, schema.script(NEWEST, LATER))
+    with made_up_revision():
+        done = pipe(postgres, empty_database_url, schema.script(NEWEST))
     assert done.returncode == 3
     assert f"goes on from revision {NEWEST}, the schema is at {FIRST}: print it anew" in done.stderr
     assert picture(empty_database_url) == before
@@ -73,7 +77,7 @@ def test_it_does_not_run_beside_another_migration(postgres: Postgres, empty_data
         other.stdin.write(holding)
         other.stdin.flush()
         assert other.stdout.readline()
-        done = pipe(postgres, empty_database_url, schema.script(FIRST, LATER))
+        done = pipe(postgres, empty_database_url, schema.script(FIRST))
         other.stdin.close()
     assert done.returncode == 3
     assert "another migration is running" in done.stderr

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import contextmanager
@@ -18,13 +20,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 from sqlalchemy import text
 
 from service.errors import PostgresUnavailable
 from service.mirror.apply import SourcedObservation, apply
 from service.mirror.merge import Observation
 from service.storage import database
-from service.storage.migrations import schema
+from service.storage.migrations import revision, schema
 from tests.support.system import event_body, new_id
 
 if TYPE_CHECKING:
@@ -32,8 +35,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-LATER = (Path(__file__).parent / "revisions",)
-FIRST, *_, NEWEST = schema.revisions(LATER)
+FIRST, NEWEST = "0001_first", "9999_made_up"
 TITLES = ("Ada", "Grace", "Joan", "Mary")
 
 MODELS = """
@@ -77,11 +79,23 @@ READS = (
 )
 
 
-def make(url: str, revision: str = FIRST) -> None:
+@contextmanager
+def made_up_revision() -> Iterator[None]:
+    """Code whose newest revision is the made-up one."""
+    with tempfile.TemporaryDirectory(prefix="hm-") as folder, pytest.MonkeyPatch.context() as patch:
+        later = Path(shutil.copytree(revision.location(), Path(folder) / "alembic"))
+        shutil.copy(Path(__file__).parent / f"revisions/{NEWEST}.py", later / "versions")
+        for module in (revision, schema):
+            patch.setattr(module, "location", lambda: later)
+        yield
+
+
+def make(url: str, to: str = FIRST) -> None:
     """Bring the schema to a revision, as an older release would have made it."""
     engine = database.connect(url)
     with database.transaction(engine) as connection:
-        schema.create_all(connection, LATER, revision)
+        connection.execute(text(schema.CREATE_SCHEMA))
+    schema.upgrade(engine, to)
     engine.dispose()
 
 

@@ -6,7 +6,6 @@ Every process checks this at its start, so nothing here imports Alembic: only `s
 from __future__ import annotations
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from service.storage.tables import SCHEMA
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+
 # Before the first release a revision was named by its number alone.
 _UNRELEASED = re.compile(r"\d{4}")
 
@@ -31,51 +31,37 @@ def location() -> Path:
     return packaged if packaged.is_dir() else package.parent / "alembic"
 
 
-@cache
-def revisions(later: tuple[Path, ...] = ()) -> tuple[str, ...]:
-    """Every revision that this code knows, the oldest first: the names of its files.
-
-    Args:
-        later: folders of revisions that come after this code's own.
-    """
-    folders = (location() / "versions", *later)
-    return tuple(sorted(path.stem for folder in folders for path in folder.glob("[0-9]*_*.py")))
+def revisions() -> tuple[str, ...]:
+    """Every revision that this code knows, the oldest first: the names of its files."""
+    return tuple(sorted(path.stem for path in (location() / "versions").glob("[0-9]*_*.py")))
 
 
-def newest(later: tuple[Path, ...] = ()) -> str:
+def newest() -> str:
     """The newest revision that this code knows."""
-    return revisions(later)[-1]
+    return revisions()[-1]
 
 
 def known(connection: Connection) -> str | None:
-    """The database's revision; None where it was never migrated."""
+    """The database's revision; None where it was never migrated.
+
+    Raises:
+        SchemaUnreleased: code from before the first release made the schema.
+    """
     exists = connection.execute(text("SELECT to_regclass(:name)"), {"name": f"{SCHEMA}.alembic_version"}).scalar()
     if exists is None:
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM headshotpro.alembic_version")).scalar()
-    return found
-
-
-def refuse_unreleased(found: str | None) -> None:
-    """Refuse a schema that code from before the first release made.
-
-    Raises:
-        SchemaUnreleased: it is one.
-    """
     if found is not None and _UNRELEASED.fullmatch(found):
         raise SchemaUnreleased(
             f"the schema is at revision {found}, which was never released: {SchemaUnreleased.action}"
         )
+    return found
 
 
-def check(engine: Engine, later: tuple[Path, ...] = ()) -> str:
+def check(engine: Engine) -> str:
     """The database's revision, when this code can work with it.
 
     A revision that this code does not know belongs to newer code, whose migrations only add: it is fine.
-
-    Args:
-        engine: of the database.
-        later: see `revisions`.
 
     Raises:
         SchemaOutdated: it is older than the code.
@@ -83,9 +69,8 @@ def check(engine: Engine, later: tuple[Path, ...] = ()) -> str:
     """
     with database.transaction(engine) as connection:
         found = known(connection)
-    refuse_unreleased(found)
-    if found is None or found in revisions(later)[:-1]:
+    if found is None or found in revisions()[:-1]:
         raise SchemaOutdated(
-            f"the schema is at revision {found or 'none'}, this code needs {newest(later)}: {SchemaOutdated.action}"
+            f"the schema is at revision {found or 'none'}, this code needs {newest()}: {SchemaOutdated.action}"
         )
     return found

@@ -6,31 +6,43 @@ Migrations only add (expand, then contract in a later release), so that the old 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import event, text
 
-from service.errors import MirrorError
+from service.errors import LockUnavailable, MirrorError
 from service.storage import database, reader
-from service.storage.migrations.expand import MigrationLimits
-from service.storage.migrations.revision import known, location, newest, refuse_unreleased, revisions
-from service.storage.migrations.waiting import MIGRATION_LOCK, migration_lock, report_index_builds, retry_while_locked
+from service.storage.migrations.revision import known, location, newest, revisions
 from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from sqlalchemy import Connection, Engine
 
-LIMITS = MigrationLimits()
-# How long a migration waits in all, for its turn and then for locks that are in the way.
+# How long a migration waits for one lock; sessions behind it wait no longer. How long one of its statements may take,
+# holding such locks.
+LOCK_TIMEOUT = "2s"
+STATEMENT_TIMEOUT = "30s"
+# A lock that could not be taken is tried again after a pause, in which the sessions behind it get through.
+PAUSE_SECONDS = 4.0
 MAX_WAIT_SECONDS = 1800.0
-# In timeouts of a lock: the pause between two tries, and the interval of reports of what it waits for.
-PAUSE_LOCK_TIMEOUTS = 2
-REPORT_LOCK_TIMEOUTS = 5
+
+# Any constant; it only has to differ from other users of advisory locks in the same database.
+MIGRATION_LOCK = 0x48534D49
+# Without a parameter: the portal of a statement that has one keeps its snapshot to the end of the transaction, and the
+# building of an index waits for all older snapshots. A statement that waits for the lock would hold one as well.
+_TRY_LOCK = text(f"SELECT pg_try_advisory_xact_lock({MIGRATION_LOCK})")
+# The transaction that holds the lock is idle for as long as the migration takes.
+_DISABLE_IDLE_TIMEOUTS = text(
+    """
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')
+    """
+)
 
 # A DBA may have made it: even `CREATE SCHEMA IF NOT EXISTS` wants the right to make schemas.
 CREATE_SCHEMA = f"""
@@ -48,24 +60,14 @@ def _ignore_report(line: str) -> None:
     """The default: no report."""
 
 
-def migrate(
-    url: str,
-    report: Callable[[str], None] = _ignore_report,
-    limits: MigrationLimits = LIMITS,
-    max_wait: float = MAX_WAIT_SECONDS,
-    later: tuple[Path, ...] = (),
-) -> str:
+def migrate(url: str, report: Callable[[str], None] = _ignore_report) -> str:
     """Bring the schema to the newest revision and let readers read it; a second migrator waits for the first.
 
-    A new schema is made in one transaction. An older one goes from revision to revision, each in a transaction of its
-    own, while older code serves.
+    It goes from revision to revision, each in a transaction of its own, while older code serves.
 
     Args:
         url: `postgresql://` URL of the database.
-        report: called with one line for each thing that was skipped, is waited for or is tried again.
-        limits: how long it may hold up others.
-        max_wait: seconds that it waits for other migrations, and as many again for locks that others hold.
-        later: folders of revisions that come after this code's own.
+        report: called with one line for each thing that was skipped or is waited for.
 
     Returns:
         The revision that the schema has now; one of newer code is left as it is.
@@ -75,39 +77,51 @@ def migrate(
         SchemaUnreleased: code from before the first release made the schema.
         PostgresUnavailable: Postgres cannot be reached, or another session held a lock to the end.
     """
-    engine = _engine(url, limits)
+    engine = _engine(url)
+    deadline = time.monotonic() + MAX_WAIT_SECONDS
+    reported = ""
     try:
-        _refuse_other_encodings(engine)
-        with migration_lock(engine, report, max_wait):
-            with database.transaction(engine, None) as connection:
-                found = known(connection)
-                refuse_unreleased(found)
-                if found is None:
-                    create_all(connection, later)
-            if found in revisions(later)[:-1]:
-                _upgrade_beside_others(engine, report, limits, max_wait, later)
-            elif found not in (None, newest(later)):
-                # Newer code was here, and its release was rolled back: there is nothing to do.
-                return found
-            with database.transaction(engine, None) as connection:
-                if skipped := reader.grant(connection):
-                    report(skipped)
-        return newest(later)
+        while True:
+            try:
+                return _migrate(engine, report)
+            except LockUnavailable as error:
+                if time.monotonic() > deadline:
+                    raise
+                if (line := f"{error}. Trying again.") != reported:
+                    report(reported := line)
+            time.sleep(PAUSE_SECONDS)
     finally:
         engine.dispose()
 
 
-def _upgrade_beside_others(
-    engine: Engine, report: Callable[[str], None], limits: MigrationLimits, max_wait: float, later: tuple[Path, ...]
-) -> None:
-    """Upgrade while older code serves: wait for locks in short tries, and report what is waited for."""
-    with report_index_builds(engine, report, interval=REPORT_LOCK_TIMEOUTS * limits.lock):
-        pause = PAUSE_LOCK_TIMEOUTS * limits.lock
-        retry_while_locked(lambda: _upgrade(engine, limits, later), engine, report, max_wait, pause=pause)
+def _migrate(engine: Engine, report: Callable[[str], None]) -> str:
+    # The locks of a session do not survive transaction pooling, so a transaction holds the lock and does nothing else.
+    with database.transaction(engine, None) as holder:
+        encoding = holder.execute(text("SHOW server_encoding")).scalar_one()
+        if encoding != "UTF8":
+            raise MirrorError(
+                f"the database has the encoding {encoding}, in which many names cannot be stored: "
+                "make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0` and name it in DATABASE_URL"
+            )
+        holder.execute(_DISABLE_IDLE_TIMEOUTS)
+        if not holder.execute(_TRY_LOCK).scalar():
+            raise LockUnavailable("Another migration is running")
+        with database.transaction(engine, None) as connection:
+            found = known(connection)
+            if found is None:
+                connection.execute(text(CREATE_SCHEMA))
+        if found is not None and found not in revisions():
+            # Newer code was here, and its release was rolled back: there is nothing to do.
+            return found
+        upgrade(engine)
+        with database.transaction(engine, None) as connection:
+            if skipped := reader.grant(connection):
+                report(skipped)
+    return newest()
 
 
-def _engine(url: str, limits: MigrationLimits) -> Engine:
-    """An engine for migrations: each of its transactions keeps to the limits, and to no snapshot."""
+def _engine(url: str) -> Engine:
+    """An engine for migrations: each of its transactions has their limits."""
     engine = database.connect(url)
 
     @event.listens_for(engine, "begin")
@@ -116,64 +130,51 @@ def _engine(url: str, limits: MigrationLimits) -> Engine:
         # Set for the session, it would stay behind in a pool's connection, for the next client.
         if driver is not None and not driver.autocommit:
             # A user with the same name as the schema has it in the search path.
-            connection.exec_driver_sql(f"SET LOCAL search_path TO public; {limits.sql}")
+            connection.exec_driver_sql(
+                f"SET LOCAL search_path TO public; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; "
+                f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"
+            )
 
-    # Whatever the database has as its default: the transaction that holds the migration lock must not hold a snapshot.
-    return engine.execution_options(isolation_level="READ COMMITTED")
-
-
-def _refuse_other_encodings(engine: Engine) -> None:
-    with database.transaction(engine, None) as connection:
-        encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
-    if encoding != "UTF8":
-        raise MirrorError(
-            f"the database has the encoding {encoding}, in which many names cannot be stored: "
-            "make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0` and name it in DATABASE_URL"
-        )
+    return engine
 
 
-def create_all(connection: Connection, later: tuple[Path, ...] = (), to: str = "head") -> None:
-    """Make everything anew, in a transaction of the caller's, up to a revision."""
-    connection.execute(text(CREATE_SCHEMA))
-    config = _config(later)
-    config.attributes["connection"] = connection
-    command.upgrade(config, to)
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Go on from the revision that the schema has to another; Alembic begins and commits.
 
-
-def _upgrade(engine: Engine, limits: MigrationLimits, later: tuple[Path, ...]) -> None:
-    """Go on from the revision that the schema has; Alembic begins and commits."""
+    Raises:
+        LockUnavailable: a lock was not to be had in time. Revisions before this one stay.
+        PostgresUnavailable: Postgres cannot be reached.
+    """
     with database.translate_errors(engine), engine.connect() as connection:
-        config = _config(later)
-        config.attributes["connection"] = connection
-        config.attributes["limits"] = limits
-        command.upgrade(config, "head")
+        command.upgrade(_config(connection=connection), revision)
 
 
-def script(since: str | None = None, later: tuple[Path, ...] = ()) -> str:
+def script(since: str | None = None) -> str:
     """The SQL that brings a database to the newest revision, for a DBA to run with psql.
 
     Args:
         since: the revision that the schema has, one of `revisions`; None: the database is empty.
-        later: folders of revisions that come after this code's own.
     """
     output = io.StringIO()
-    config = _config(later, output)
+    output.write(_START)
     if since is None:
-        command.upgrade(config, "head", sql=True)
+        output.write(f"{CREATE_SCHEMA.strip()};\n\n")
     else:
-        output.write(_START.format(lock=MIGRATION_LOCK, since=since))
-        config.attributes["limits"] = LIMITS
-        command.upgrade(config, f"{since}:head", sql=True)
+        output.write(_GO_ON.format(lock=MIGRATION_LOCK, since=since))
+    command.upgrade(_config(output), f"{since}:head" if since else "head", sql=True)
     readers = "".join(f"{statement.strip()};\n\n" for statement in reader.script())
     return f"{output.getvalue()}\n-- Dashboards read as {reader.READER_ROLE}\n\n{readers}"
 
 
-# The lock of the session ends with it.
-_START = """\
+_START = f"""\
 -- For psql, on a direct connection: pieces of it run outside of transactions.
 \\set ON_ERROR_STOP on
 SET client_min_messages = warning;
+SET lock_timeout = '{LOCK_TIMEOUT}';
 
+"""
+# The lock of the session ends with it.
+_GO_ON = """\
 DO $$
 DECLARE
     found text := (SELECT version_num FROM headshotpro.alembic_version);
@@ -192,16 +193,11 @@ $$;
 
 def compare(url: str) -> None:
     """Compare a migrated database with `tables`; what differs is printed and ends in Alembic's own error."""
-    engine = _engine(url, LIMITS)
-    with database.transaction(engine, None) as connection:
-        config = _config()
-        config.attributes["connection"] = connection
-        command.check(config)
+    with database.transaction(_engine(url), None) as connection:
+        command.check(_config(connection=connection))
 
 
-def _config(later: tuple[Path, ...] = (), output: io.StringIO | None = None) -> Config:
-    config = Config(output_buffer=output) if output else Config()
+def _config(output: io.StringIO | None = None, **attributes: Any) -> Config:
+    config = Config(output_buffer=output, attributes=attributes) if output else Config(attributes=attributes)
     config.set_main_option("script_location", str(location()))
-    config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", "\n".join(map(str, (location() / "versions", *later))))
     return config

@@ -6,14 +6,15 @@ Revises: the newest real one
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
 
 from service.storage.migrations import expand
-from service.storage.migrations.revision import newest
 
 revision = "9999_made_up"
-down_revision = newest()
+down_revision = max(path.stem for path in Path(__file__).parent.glob("[0-8]*.py"))
 branch_labels = None
 depends_on = None
 

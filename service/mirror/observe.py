@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from service.upstream.payloads import CreatedModel, DetailedModel, Envelope, ListedModel, WebhookModel
+    from service.upstream.payloads import CreatedModel, DetailedModel, ListedModel, WebhookBody, WebhookModel
 
 MODEL_DELETED = "model.deleted"
 _LISTED, _SINGLE, _IN_WEBHOOK = map(columns_of, (Source.LIST, Source.SINGLE, Source.WEBHOOK))
@@ -29,38 +29,37 @@ SIGNATURE_RESOLUTION = timedelta(seconds=1)
 REFETCH_EVENTS = frozenset({"model.favorite_selected", "model.photos_ready"})
 
 
-def event_time(envelope: Envelope, signed_at: datetime, tolerance: timedelta) -> datetime | None:
+def event_time(webhook: WebhookBody, signed_at: datetime, tolerance: timedelta) -> datetime | None:
     """When an event happened; one that claims to lie further ahead than the tolerance counts as signed then."""
-    if envelope.created_at is None or envelope.created_at <= signed_at + tolerance:
-        return envelope.created_at
+    if webhook.created_at is None or webhook.created_at <= signed_at + tolerance:
+        return webhook.created_at
     return signed_at
 
 
-def from_webhook(envelope: Envelope, model: WebhookModel, signed_at: datetime, tolerance: timedelta) -> Observation:
+def from_webhook(webhook: WebhookBody, model: WebhookModel, signed_at: datetime, tolerance: timedelta) -> Observation:
     """The observation of a webhook: core and invitation.
 
     Args:
-        envelope: the event; it concerns a model.
-        model: its object.
+        webhook: its body.
+        model: the model in it.
         signed_at: the time of its signature.
         tolerance: how far its own time may lie ahead of that.
     """
-    assert envelope.model_id is not None, "the endpoint lets no event about a model in without its id"
     fields = _present_fields(model, _IN_WEBHOOK)
-    happened = event_time(envelope, signed_at, tolerance)
+    happened = event_time(webhook, signed_at, tolerance)
     latest = happened or signed_at + SIGNATURE_RESOLUTION
-    is_deletion = envelope.event == MODEL_DELETED or fields.get("status") == DELETED
+    is_deletion = webhook.event == MODEL_DELETED or fields.get("status") == DELETED
     if is_deletion:
         fields["status"] = DELETED
     return Observation(
-        model_id=envelope.model_id,
-        at=happened or _earliest_possible(envelope.model_id, fields, model.deleted_at, latest),
+        model_id=model.object_id,
+        at=happened or _earliest_possible(model.object_id, fields, model.deleted_at, latest),
         until=latest,
         fields=fields,
         # A death without a time of its own is as young as its signature: a model dies once, so nothing older lifts it.
         deletion_evidence_at=latest if is_deletion else None,
         deleted_at=(model.deleted_at or None) if is_deletion else None,
-        needs_refetch=envelope.event in REFETCH_EVENTS,
+        needs_refetch=webhook.event in REFETCH_EVENTS,
     )
 
 

@@ -14,7 +14,7 @@ from service.mirror.observe import event_time, from_webhook
 from service.upstream.fields import MAX_ID_BYTES, is_valid_model_id
 from service.upstream.json_text import loads, storable
 from service.upstream.login_links import without_login_links
-from service.upstream.payloads import Envelope, decode_envelope, decode_webhook_model, event_id_of
+from service.upstream.payloads import decode_webhook, event_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from service.broker.inbox import InboxEntry
     from service.mirror.merge import Observation
+    from service.upstream.payloads import WebhookBody, WebhookModel
 
 LONGEST_ID = MAX_ID_BYTES
 
@@ -31,9 +32,10 @@ class Event:
     """One event of a batch, however often it was delivered in it.
 
     Attributes:
-        envelope: what the endpoint read; None where the body is not even that.
         deliveries: every entry that holds it, the first one first.
         event_id: the vendor's id, or our digest.
+        name: the vendor's name of what happened; empty where the body is no webhook's.
+        model_id: the model that it names; None where it names none, or by an id that no model can have.
         happened_at: when it happened, by the vendor.
         observation: what it reports of a model; None where it concerns none or cannot be read.
         status: how it ends.
@@ -43,9 +45,10 @@ class Event:
             all of its letters.
     """
 
-    envelope: Envelope | None
     deliveries: list[InboxEntry]
     event_id: str
+    name: str = ""
+    model_id: str | None = None
     happened_at: datetime | None = None
     observation: Observation | None = None
     status: str = "ignored"
@@ -58,19 +61,14 @@ class Event:
         """The raw body of its first delivery."""
         return self.deliveries[0].body
 
-    @property
-    def model_id(self) -> str | None:
-        """The model that it names; None where it names none, or by an id that no model can have."""
-        named = self.envelope.model_id if self.envelope else None
-        if not named or not is_valid_model_id(named) or (self.stored_as == "ascii" and not named.isascii()):
-            return None
-        return named
-
     def store_as(self, form: str) -> None:
-        """Keep its row in another form; in ASCII, an id with anything else in it becomes a digest."""
+        """Keep its row in another form; in ASCII, an id with other letters becomes a digest, or names no model."""
         self.stored_as = form
-        if form == "ascii" and (self.event_id != _escape_to_ascii(self.event_id) or len(self.event_id) > LONGEST_ID):
-            self.event_id = event_id_of(None, _signed(self.deliveries[0]), self.body)
+        if form == "ascii":
+            if self.event_id != _escape_to_ascii(self.event_id) or len(self.event_id) > LONGEST_ID:
+                self.event_id = event_id_of(None, _signed(self.deliveries[0]), self.body)
+            if self.model_id and not self.model_id.isascii():
+                self.model_id = None
 
 
 def read(entries: Sequence[InboxEntry], tolerance: timedelta) -> list[Event]:
@@ -93,14 +91,16 @@ def read(entries: Sequence[InboxEntry], tolerance: timedelta) -> list[Event]:
 def parse_event(entry: InboxEntry, tolerance: timedelta) -> Event:
     """The event of one delivery; whatever is wrong with the body is the event's own error."""
     try:
-        envelope = decode_envelope(entry.body)
-        event = Event(envelope, [entry], entry.event_id or event_id_of(envelope, _signed(entry), entry.body))
+        webhook, unusable = decode_webhook(entry.body)
+        event_id = entry.event_id or event_id_of(webhook, _signed(entry), entry.body)
     except Exception as error:  # noqa: BLE001 - whatever one body makes of our code, its batch goes on
         event_id = entry.event_id or event_id_of(None, _signed(entry), entry.body)
-        return Event(None, [entry], event_id, status="dead", error=error_reason(error), stored_as="text")
+        return Event([entry], event_id, status="dead", error=error_reason(error), stored_as="text")
+    event = Event([entry], event_id, webhook.event, unusable=unusable)
     try:
-        event.happened_at = event_time(envelope, entry.signed_at, tolerance)
-        _observe(event, envelope, tolerance)
+        event.happened_at = event_time(webhook, entry.signed_at, tolerance)
+        if webhook.model:
+            _observe(event, webhook, webhook.model, tolerance)
     except Exception as error:  # noqa: BLE001 - see above
         event.status, event.error = "dead", error_reason(error)
     return event
@@ -115,15 +115,12 @@ def _signed(entry: InboxEntry) -> int:
     return int(entry.signed_at.timestamp())
 
 
-def _observe(event: Event, envelope: Envelope, tolerance: timedelta) -> None:
-    """Add the event's observation; none where it concerns no model."""
-    if envelope.model_id is None:
-        return
-    if event.model_id is None:
+def _observe(event: Event, webhook: WebhookBody, model: WebhookModel, tolerance: timedelta) -> None:
+    """Add the model and its observation to an event about it."""
+    if not is_valid_model_id(model.object_id):
         raise UpstreamMalformed(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes or only dots")
-    entry = event.deliveries[0]
-    model, event.unusable = decode_webhook_model(entry.body)
-    seen = from_webhook(envelope, model, entry.signed_at, tolerance)
+    event.model_id = model.object_id
+    seen = from_webhook(webhook, model, event.deliveries[0].signed_at, tolerance)
     # The status is what most depends on; where it cannot be read, a GET reads it.
     event.observation = (
         structs.replace(seen, needs_refetch=True)
@@ -139,7 +136,7 @@ def row(event: Event) -> dict[str, Any]:
     body = without_login_links(entry.body)
     columns = {
         "id": event.event_id,
-        "event": event.envelope.event if event.envelope else "",
+        "event": event.name,
         "model_id": event.model_id,
         "status": event.status,
         "error": event.error,

@@ -1,4 +1,4 @@
-"""The vendor's data as types: responses of its API and the two steps of reading a webhook.
+"""The vendor's data as types: responses of its API, and the bodies of its webhooks.
 
 Unknown fields are accepted. An absent field is `msgspec.UNSET`: no information; null is `None`: a value. Times come out
 aware and in UTC. Shapes are those of the vendor's models page and of its organization and webhook pages.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from service.errors import ApiError, UpstreamMalformed
+from service.errors import ApiError
 from service.model_fields import Source
-from service.upstream.fields import ModelId, NonEmptyText, Payload, Text, Time, utc, with_model_fields
+from service.upstream.fields import ModelId, NonEmptyText, Payload, Text, Time, make_storable, with_model_fields
 from service.upstream.json_text import REPLACEMENT, decode, loads
 from service.upstream.tolerant import PartialRecord, read_fields
 
@@ -117,47 +116,43 @@ class OrganizationResponse(Payload, frozen=True, kw_only=True):
 class WebhookModel(Payload, frozen=True, kw_only=True):
     """The `object` of a webhook about a model; it never has an e-mail address, a team, a photo count or a favourite.
 
-    `service.model_fields` lists its other fields.
+    `service.model_fields` lists its other fields. `object_id` is any text but an empty one: an event with an id that no
+    model can have is accepted, and ends as dead.
     """
 
+    object_id: NonEmptyText = msgspec.field(name="_id")
     deleted_at: Time = UNSET
 
 
-class Envelope(NamedTuple):
-    """The part of a webhook body that the endpoint needs.
+class WebhookBody(Payload, frozen=True, kw_only=True):
+    """The body of a webhook.
 
     Attributes:
         event: the vendor's name of what happened, known to us or not.
         event_id: the body's `id`; None where it has none that can be stored (1 to 255 characters).
         created_at: when the vendor says it happened, UTC.
-        object_type: as sent; None where it is absent or no text.
-        model_id: the model that it is about; None where it is about something else.
-        concerns_model: whether it is about a model: `objectType` is `model`, null or absent.
+        model: the model that it is about (`objectType` is `model`, null or absent); None: it is about something else.
     """
 
     event: str
-    event_id: str | None
-    created_at: datetime | None
-    object_type: str | None
-    model_id: str | None
-    concerns_model: bool
-
-
-class _Identified(msgspec.Struct):
-    id: NonEmptyText = msgspec.field(name="_id")
-
-
-class _ModelEvent(msgspec.Struct, rename="camel"):
-    """A well-formed event about a model: nearly every body, so it is tried first."""
-
-    event: str
-    object: _Identified
-    id: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    event_id: Annotated[str, Meta(min_length=1, max_length=255)] | None = msgspec.field(default=None, name="id")
     created_at: datetime | None = None
+    model: WebhookModel | None = msgspec.field(default=None, name="object")
+
+    def __post_init__(self) -> None:
+        make_storable(self, "created_at")
+        if self.event_id and REPLACEMENT in self.event_id:
+            msgspec.structs.force_setattr(self, "event_id", None)
+
+
+class _ModelBody(WebhookBody, frozen=True, kw_only=True):
+    """One about a model, with all fields as documented: nearly every body, so it is tried first."""
+
     object_type: Literal["model"] | None = None
+    model: WebhookModel = msgspec.field(name="object")
 
 
-class _AnyEvent(msgspec.Struct, rename="camel"):
+class _AnyBody(msgspec.Struct, rename="camel"):
     """Any body that is a webhook at all."""
 
     event: str
@@ -167,16 +162,11 @@ class _AnyEvent(msgspec.Struct, rename="camel"):
     object: Any = None
 
 
-class _ModelBody(msgspec.Struct):
-    object: WebhookModel
-
-
-_MODEL_EVENT = msgspec.json.Decoder(_ModelEvent)
 _MODEL_BODY = msgspec.json.Decoder(_ModelBody)
 
 
-def decode_envelope(body: bytes) -> Envelope:
-    """Read of a webhook body what the endpoint must know, and refuse what is none.
+def decode_webhook(body: bytes) -> PartialRecord[WebhookBody]:
+    """Decode a webhook body; a field of its model that cannot be used is absent.
 
     Raises:
         ApiError: 400, for a body that is no webhook body by `docs/api.md`; nothing else is refused.
@@ -185,40 +175,24 @@ def decode_envelope(body: bytes) -> Envelope:
         # msgspec does not check the bytes of fields that it skips.
         body.decode()
         try:
-            return _envelope(decode(_MODEL_EVENT, body))
+            return PartialRecord(decode(_MODEL_BODY, body), ())
         except msgspec.ValidationError:
             # In a field of any type, msgspec refuses a number past every range; Python does not.
-            return _envelope(msgspec.convert(loads(body), _AnyEvent))
+            return _read_any(msgspec.convert(loads(body), _AnyBody))
     except ValueError as error:
-        raise _delivery_rejected(f"not a webhook body: {error}") from None
+        raise ApiError(400, "INVALID_REQUEST", f"not a webhook body: {error}", label="malformed") from None
 
 
-def decode_webhook_model(body: bytes) -> PartialRecord[WebhookModel]:
-    """Read the model out of a webhook body that the webhook endpoint let in; a field that cannot be used is absent.
-
-    Raises:
-        UpstreamMalformed: there is no object in it; the message holds no value.
-    """
-    try:
-        try:
-            return PartialRecord(decode(_MODEL_BODY, body).object, ())
-        except msgspec.ValidationError:
-            document = loads(body)
-            return read_fields(document.get("object") if isinstance(document, dict) else None, WebhookModel)
-    except ValueError as error:
-        raise UpstreamMalformed(f"webhook body: {error}") from None
-
-
-def event_id_of(envelope: Envelope | None, signed_at: int, body: bytes) -> str:
+def event_id_of(webhook: WebhookBody | None, signed_at: int, body: bytes) -> str:
     """The vendor's id of an event; without one, `sha256:` and the digest of what was signed.
 
     Args:
-        envelope: what was read of the body; None where it is no webhook body.
+        webhook: the decoded body; None where it is no webhook body.
         signed_at: the signed timestamp, Unix seconds.
         body: the raw body.
     """
-    if envelope and envelope.event_id:
-        return envelope.event_id
+    if webhook and webhook.event_id:
+        return webhook.event_id
     return "sha256:" + hashlib.sha256(b"%d." % signed_at + body).hexdigest()
 
 
@@ -229,33 +203,21 @@ def created_at_of(model_id: str) -> datetime | None:
     return datetime.fromtimestamp(int(model_id[:8], 16), UTC)
 
 
-def _envelope(event: _ModelEvent | _AnyEvent) -> Envelope:
-    concerns_model = event.object_type is None or event.object_type == "model"
-    if not concerns_model and not isinstance(event.object_type, str):
-        # Of the wrong type it is absent; what then names no model concerns none.
-        with suppress(ApiError):
-            concerns_model = bool(_model_id(event.object))
-    return Envelope(
-        event=event.event,
-        event_id=_event_id(event.id),
-        created_at=event.created_at and utc(event.created_at),
-        object_type=event.object_type if isinstance(event.object_type, str) else None,
-        model_id=_model_id(event.object) if concerns_model else None,
-        concerns_model=concerns_model,
-    )
+def _read_any(body: _AnyBody) -> PartialRecord[WebhookBody]:
+    """A body in which something is not as documented.
 
-
-def _event_id(value: Any) -> str | None:
-    storable = isinstance(value, str) and 1 <= len(value) <= 255 and REPLACEMENT not in value
-    return value if storable else None
-
-
-def _model_id(value: Any) -> str:
-    model_id = value.id if isinstance(value, _Identified) else value.get("_id") if isinstance(value, dict) else None
-    if not isinstance(model_id, str) or not model_id:
-        raise _delivery_rejected("not a webhook body: `object._id` names no model")
-    return model_id
-
-
-def _delivery_rejected(reason: str) -> ApiError:
-    return ApiError(400, "INVALID_REQUEST", reason, label="malformed")
+    Raises:
+        ValueError: it is about a model and does not name it; the message holds no value.
+    """
+    model: WebhookModel | None = None
+    unusable: tuple[str, ...] = ()
+    if body.object_type == "model" or not isinstance(body.object_type, str):
+        try:
+            model, unusable = read_fields(body.object, WebhookModel)
+        except ValueError:
+            # An object type of the wrong type is absent; what then names no model is about something else.
+            if body.object_type is None or body.object_type == "model":
+                raise
+    event_id = body.id if isinstance(body.id, str) and 1 <= len(body.id) <= 255 else None
+    webhook = WebhookBody(event=body.event, event_id=event_id, created_at=body.created_at, model=model)
+    return PartialRecord(webhook, unusable)

@@ -21,7 +21,7 @@ from service.broker.jobs import Job
 from service.errors import ApiError, RedisUnavailable, Unavailable
 from service.upstream.fields import is_valid_model_id
 from service.upstream.login_links import without_login_links
-from service.upstream.payloads import decode_envelope, event_id_of
+from service.upstream.payloads import decode_webhook, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, Verdict, has_valid_signature_format, verify
 from service.web.errors import error_response
 from service.web.request_body import check_body_headers, read_body
@@ -99,8 +99,8 @@ class WebhookEndpoint:
             raise _signature_rejected("forged")
         body = read_body(request, MAX_BODY_BYTES)
         signed_at = self._verify(signature, timestamp, body, now)
-        envelope = decode_envelope(body)
-        event_id = event_id_of(envelope, signed_at, body)
+        webhook = decode_webhook(body).value
+        event_id = event_id_of(webhook, signed_at, body)
         arrived = datetime.fromtimestamp(now, UTC)
         # The id is that of the body as it was received, and so is stored beside the body without its links.
         delivery = Delivery.arrived(without_login_links(body), signed_at, arrived, event_id)
@@ -117,7 +117,7 @@ class WebhookEndpoint:
             status=202,
             kept=stored.location,
             event_id=event_id,
-            model_id=envelope.model_id,
+            model_id=webhook.model and webhook.model.object_id,
         )
         document = json.dumps({"status": "accepted", "event": event_id}) + "\n"
         return Response(document, 202, content_type="application/json")
@@ -139,9 +139,9 @@ class WebhookEndpoint:
         The vendor may sign retries with the time of the first try; their news must not be lost.
         """
         try:
-            model_id = decode_envelope(body).model_id
-            if model_id and is_valid_model_id(model_id):
-                self._stale_models.note(model_id)
+            model = decode_webhook(body).value.model
+            if model and is_valid_model_id(model.object_id):
+                self._stale_models.note(model.object_id)
         except (ApiError, RedisUnavailable) as error:
             log.info("stale_delivery.not_stored", reason=str(error))
 

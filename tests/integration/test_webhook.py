@@ -242,7 +242,7 @@ def test_deliveries_are_taken_again_after_redis_came_back(folder: Path, own_valk
 def test_fault_of_the_view_is_a_500_and_no_log_repeats_a_body(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_envelope: object, _signed_at: int, body: bytes) -> str:
+    def fail(_webhook: object, _signed_at: int, body: bytes) -> str:
         raise RuntimeError(body.decode())
 
     monkeypatch.setattr("service.web.webhook.event_id_of", fail)

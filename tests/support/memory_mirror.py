@@ -82,11 +82,11 @@ class MemoryMirror:
         entries, self._inbox = self._inbox, []
         fresh = {}
         for entry in entries:
-            identity = entry.envelope.event_id or (entry.signed_at, entry.envelope.event, entry.change)
+            identity = entry.webhook.event_id or (entry.signed_at, entry.webhook.event, entry.change)
             if identity not in self._processed:
                 fresh[identity] = entry
         self._processed |= set(fresh)
-        self.apply([from_webhook(e.envelope, e.model, e.signed_at, TOLERANCE) for e in fresh.values()], "webhook")
+        self.apply([from_webhook(e.webhook, e.model, e.signed_at, TOLERANCE) for e in fresh.values()], "webhook")
 
     # --- apply, refetch requests
 

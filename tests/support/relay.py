@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 import urllib3
 
-from service.upstream.payloads import decode_envelope, event_id_of
+from service.upstream.payloads import decode_webhook, event_id_of
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from tests.support.system import WEBHOOK_PATH
 
@@ -62,7 +62,7 @@ class Relay(AbstractContextManager["Relay"]):
 
     def _pass_on(self, headers: Any, body: bytes) -> int:
         """The endpoint's status, or 502 where it gave none."""
-        event_id = event_id_of(decode_envelope(body), int(headers[TIMESTAMP_HEADER]), body)
+        event_id = event_id_of(decode_webhook(body).value, int(headers[TIMESTAMP_HEADER]), body)
         with self._lock:
             self.tried.add(event_id)
         sent = {name: headers[name] for name in PASSED_ON} | {"Connection": "close"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.upstream.payloads import DetailedModel, Envelope, ListedModel, WebhookModel
+from service.upstream.payloads import DetailedModel, ListedModel, WebhookBody, WebhookModel
 
 if TYPE_CHECKING:
     from random import Random
@@ -93,7 +93,7 @@ class Delivery(NamedTuple):
     """One delivery of an event: when it arrives, what it says, which change it announces."""
 
     arrives: int
-    envelope: Envelope
+    webhook: WebhookBody
     model: WebhookModel
     signed_at: datetime
     change: int
@@ -187,26 +187,23 @@ class World:
             return
         sent = signed = change.at + rng.randint(0, 300) + rng.randint(0, habits.late)
         shown = (self.state(sent) if habits.shows_present else None) or change.state
-        envelope, model = self._envelope(number, change, event), _webhook_model(rng, shown, habits.absent)
+        webhook, model = self._webhook(number, change, event), _webhook_model(rng, shown, habits.absent)
         while True:
             signed_at = moment(signed).replace(microsecond=0)
-            self.deliveries.append(Delivery(sent + rng.randint(0, 200), envelope, model, signed_at, number))
+            self.deliveries.append(Delivery(sent + rng.randint(0, 200), webhook, model, signed_at, number))
             if rng.random() >= habits.repeats:
                 return
             sent += rng.choice((0, 10, 1_000, 300_000))
             signed = sent if habits.signs_anew else signed
 
-    def _envelope(self, number: int, change: Change, event: str) -> Envelope:
+    def _webhook(self, number: int, change: Change, event: str) -> WebhookBody:
         rng, habits = self.rng, self.habits
         bare = rng.random() < habits.bare
         created_at = moment(change.at + habits.offset + rng.randint(-habits.jitter, habits.jitter))
-        return Envelope(
+        return WebhookBody(
             event=event,
             event_id=None if bare else f"evt-{number}-{event}",
             created_at=None if bare else created_at,
-            object_type="model",
-            model_id=MODEL_ID,
-            concerns_model=True,
         )
 
 
@@ -277,7 +274,8 @@ def _webhook_model(rng: Random, state: ModelState, absent: float) -> WebhookMode
         "created_at": state.created_at,
         "organization_id": "org1",
     }
-    return WebhookModel(**{name: value for name, value in fields.items() if rng.random() >= absent})
+    present = {name: value for name, value in fields.items() if rng.random() >= absent}
+    return WebhookModel(object_id=MODEL_ID, **present)
 
 
 def _step(rng: Random, state: ModelState, now: int) -> tuple[ModelState, tuple[str, ...]]:

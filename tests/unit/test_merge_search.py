@@ -96,9 +96,9 @@ class Search:
     def _only_webhooks(self) -> dict[str, object]:
         """What the invitation and the time of death should be: those who told are all there is to go by."""
         deliveries = self.world.deliveries
-        deaths = [d.model.deleted_at for d in deliveries if d.envelope.event == MODEL_DELETED and d.model.deleted_at]
+        deaths = [d.model.deleted_at for d in deliveries if d.webhook.event == MODEL_DELETED and d.model.deleted_at]
         expected: dict[str, object] = {"deleted_at": deaths[0]} if deaths else {}
-        told = [(d.envelope.created_at, d.model.trigger) for d in deliveries if d.model.trigger is not UNSET]
+        told = [(d.webhook.created_at, d.model.trigger) for d in deliveries if d.model.trigger is not UNSET]
         times = [created_at for created_at, _ in told if created_at]
         # Whose events have no times, or wrong ones, has to bear what comes of it.
         if told and len(times) == len(told) and not self.world.habits.jitter:
@@ -124,7 +124,7 @@ class Search:
         world = self.world
         changes = [f"{c.at:>7} {c.state.status} {c.state.title!r} {c.events}" for c in world.changes]
         deliveries = [
-            f"{d.arrives:>7} {d.envelope.event} of {d.envelope.created_at}, signed {d.signed_at}: {d.model}"
+            f"{d.arrives:>7} {d.webhook.event} of {d.webhook.created_at}, signed {d.signed_at}: {d.model}"
             for d in sorted(world.deliveries, key=lambda delivery: delivery.arrives)
         ]
         words = [f"seed {self.seed}: {self.found}", str(world.habits)]
@@ -134,8 +134,8 @@ class Search:
 def _tells(delivery: Delivery, name: str) -> bool:
     """Whether it says what a field is, or that a GET has to read it."""
     if name in DETAIL:
-        return delivery.envelope.event in REFETCH_EVENTS
-    if name == "status" and delivery.envelope.event == MODEL_DELETED:
+        return delivery.webhook.event in REFETCH_EVENTS
+    if name == "status" and delivery.webhook.event == MODEL_DELETED:
         return True
     return name in CORE and getattr(delivery.model, name) is not UNSET
 

@@ -11,7 +11,7 @@ import pytest
 
 from service.mirror.merge import CORE, DELETED, DETAIL, INVITATION, PROFILE
 from service.mirror.observe import event_time, from_absence, from_created, from_list, from_single, from_webhook
-from service.upstream.payloads import CreatedModel, DetailedModel, ListedModel, decode_envelope, decode_webhook_model
+from service.upstream.payloads import CreatedModel, DetailedModel, ListedModel, decode_webhook
 
 if TYPE_CHECKING:
     from service.mirror.merge import Observation
@@ -69,7 +69,9 @@ def webhook(
     if created_at:
         body |= {"id": "evt_1", "createdAt": created_at.isoformat()}
     raw = json.dumps(body).encode()
-    return from_webhook(decode_envelope(raw), decode_webhook_model(raw).value, signed_at, TOLERANCE)
+    read = decode_webhook(raw).value
+    assert read.model
+    return from_webhook(read, read.model, signed_at, TOLERANCE)
 
 
 def listed(**changes: Any) -> Observation:
@@ -142,11 +144,10 @@ def test_an_event_happened_when_it_says(ahead: float) -> None:
 def test_event_too_far_in_the_future_gets_its_signing_time() -> None:
     seen = webhook(created_at=after(300.001))
     assert seen.at == seen.until == NOON
-    envelope = decode_envelope(
-        json.dumps({"event": "e", "objectType": "team", "createdAt": "2024-01-15T12:05:01Z"}).encode()
-    )
-    assert event_time(envelope, NOON, TOLERANCE) == NOON
-    assert event_time(envelope, after(1), TOLERANCE) == after(301)
+    team = json.dumps({"event": "e", "objectType": "team", "createdAt": "2024-01-15T12:05:01Z"}).encode()
+    read = decode_webhook(team).value
+    assert event_time(read, NOON, TOLERANCE) == NOON
+    assert event_time(read, after(1), TOLERANCE) == after(301)
 
 
 def test_event_without_time_is_between_its_dates_and_signature() -> None:

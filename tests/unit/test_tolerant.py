@@ -127,8 +127,8 @@ values = st.recursive(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.fixed_dictionaries(
-        {"id": st.just("m1")},
-        optional=dict.fromkeys((names_of(DetailedModel) | names_of(WebhookModel)) - {"id"}, values),
+        {"id": st.just("m1"), "_id": st.just("m1")},
+        optional=dict.fromkeys((names_of(DetailedModel) | names_of(WebhookModel)) - {"id", "_id"}, values),
     )
 )
 def test_any_record_with_an_id_is_read(raw: dict[str, Any]) -> None:

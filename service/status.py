@@ -22,12 +22,12 @@ from service.storage.status_report import server_info, snapshot
 from service.upstream.budget import RequestBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from service.alerts.problems import Problem
+    from service.alerts.problems import LocalUp, Problem
     from service.broker.redis_figures import RedisFigures
     from service.config import Settings
     from service.storage.organization import MirroredOrganization
@@ -87,6 +87,11 @@ class MirrorState:
         return problems.problems(self.facts)
 
     @property
+    def verdict(self) -> str:
+        """The first line of `status`."""
+        return problems.verdict(self.facts, self.events_waiting)
+
+    @property
     def events_waiting(self) -> int | None:
         """Events that are not applied yet, as far as is known; None while Redis is unavailable."""
         if self.redis is None:
@@ -114,10 +119,12 @@ class StatusReader:
 
     Args:
         settings: they say where both servers are.
+        local: the `up` that runs the system, read anew each time; it returns None where something else does.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, local: Callable[[], LocalUp | None] = lambda: None) -> None:
         self._settings = settings
+        self._local = local
         self._engine = database.connect(
             settings.postgres_url, pool_size=1, overflow=0, pool_timeout=1, connect_timeout=SERVER_SECONDS
         )
@@ -139,6 +146,8 @@ class StatusReader:
             alerts=found.alerts if found else (),
             failing_pulls=found.failing_pulls if found else (),
             api_url=self._settings.headshotpro_api_url,
+            pulled=found.figures.pull_age_seconds is not None if found and found.figures else None,
+            local=self._local(),
         )
         return MirrorState(facts, found and found.processes, found and found.figures, found and found.newest, redis)
 

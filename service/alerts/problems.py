@@ -30,8 +30,10 @@ INBOX_FULL = "inbox_full"
 SERVER_CODES = (POSTGRES_UNAVAILABLE, REDIS_UNAVAILABLE, SCHEMA_OUTDATED)
 
 OK = "OK"
+STARTING = "starting"
 
 API_PATH = "/api/v2"
+_MISSING = ("web_missing", "worker_missing", "clock_missing")
 
 
 class Problem(NamedTuple):
@@ -46,6 +48,18 @@ class Problem(NamedTuple):
     code: str
     message: str
     action: str
+
+
+class LocalUp(NamedTuple):
+    """The `up` that runs the system on this machine: it starts again what ends, and begins with everything missing.
+
+    Attributes:
+        folder: where its logs are.
+        is_new: whether it has just started, so that processes may still be on their way to their first heartbeat.
+    """
+
+    folder: str
+    is_new: bool
 
 
 class SeenProcess(NamedTuple):
@@ -71,6 +85,8 @@ class ProblemFacts:
         alerts: kinds of the open alerts that are not acknowledged.
         failing_pulls: the pulls that fail now, a full one first.
         api_url: HEADSHOTPRO_API_URL.
+        pulled: whether a full pull was ever complete; None where that was not read.
+        local: the `up` that runs the system; None where something else does.
     """
 
     postgres: str = ""
@@ -83,6 +99,8 @@ class ProblemFacts:
     alerts: Iterable[str] = ()
     failing_pulls: Sequence[FailingPull] = ()
     api_url: str = ""
+    pulled: bool | None = None
+    local: LocalUp | None = None
 
 
 def problems(facts: ProblemFacts) -> list[Problem]:
@@ -90,13 +108,19 @@ def problems(facts: ProblemFacts) -> list[Problem]:
     upstream = list(_upstream_problems(facts))
     # The alert about a refused key says less.
     alerts = [found for found in _alert_problems(facts) if found.code not in {problem.code for problem in upstream}]
-    return [*_server_problems(facts), *_process_problems(facts), *upstream, *alerts]
+    found = [*_server_problems(facts), *_process_problems(facts), *upstream, *alerts]
+    return [_fit_to_up(problem, facts.local) for problem in found] if facts.local else found
 
 
-def verdict(found: Sequence[Problem], events_waiting: int | None) -> str:
-    """The first line of `status`: `OK`, or every problem in a few words and how many events wait."""
+def verdict(facts: ProblemFacts, events_waiting: int | None) -> str:
+    """The first line of `status`: `OK`, `starting`, or every problem in a few words and how many events wait.
+
+    Under `up` it is `starting` while no full pull was ever complete, or a process has not sent its first heartbeat.
+    """
+    found = problems(facts)
     if not found:
-        return OK
+        ready = facts.pulled and all(count_alive(facts).values())
+        return OK if ready or facts.local is None else STARTING
     waiting = [f"{events_waiting} events waiting"] if events_waiting else []
     return f"PROBLEM: {'; '.join([*(problem.message for problem in found), *waiting])}"
 
@@ -139,6 +163,7 @@ def _process_problems(facts: ProblemFacts) -> Iterator[Problem]:
         return
     living = [process for process in facts.processes if _is_alive(process, facts.now)]
     starting = bool(living) and min(process.started_at for process in living) > facts.now - MISSING_AFTER
+    starting = starting or bool(facts.local and facts.local.is_new)
     for kind in facts.expected:
         seen = [process.seen_at for process in facts.processes if process.kind == kind]
         if not seen and not starting:
@@ -159,9 +184,15 @@ def explain_url(url: str) -> str:
 def _upstream_problems(facts: ProblemFacts) -> Iterator[Problem]:
     """A pull that fails: at once where none was complete since the workers started, for their settings may be wrong.
 
-    Later the upstream may be unavailable for a moment, so it is a problem where it lasts.
+    Later the upstream may be unavailable for a moment, so it is a problem where it lasts; and the alert about a refused
+    key is open then, for it is resolved by any response to the key.
     """
-    pull = next((pull for pull in facts.failing_pulls if fails_for_long(pull) or _is_first(pull, facts)), None)
+    relevant = (
+        pull
+        for pull in facts.failing_pulls
+        if _is_first(pull, facts) or (fails_for_long(pull) and not refused_status(pull))
+    )
+    pull = next(relevant, None)
     if pull is None:
         return
     refused = refused_status(pull)
@@ -169,7 +200,7 @@ def _upstream_problems(facts: ProblemFacts) -> Iterator[Problem]:
         yield Problem(
             API_REJECTED,
             f"HeadshotPro refuses the API key ({refused})",
-            "make a new key in HeadshotPro, set HEADSHOTPRO_API_KEY, and restart worker and clock",
+            f"make a new key in HeadshotPro, set HEADSHOTPRO_API_KEY, and {texts.RESTART_UPSTREAM}",
         )
     else:
         yield Problem(
@@ -180,7 +211,9 @@ def _upstream_problems(facts: ProblemFacts) -> Iterator[Problem]:
 
 
 def _is_first(pull: FailingPull, facts: ProblemFacts) -> bool:
-    """Whether no full pull was complete since the workers started."""
+    """Whether it is a full pull, and none was complete since the workers started."""
+    if pull.kind != "full":
+        return False
     started = [process.started_at for process in facts.processes if process.kind == "worker"]
     return pull.last_complete_at is None or bool(started and pull.last_complete_at <= max(started))
 
@@ -191,6 +224,21 @@ def _alert_problems(facts: ProblemFacts) -> Iterator[Problem]:
     for kind in sorted(set(facts.alerts) - covered):
         alert_texts = texts.alert_texts(kind)
         yield Problem(kind, alert_texts.opened[0], alert_texts.hint)
+
+
+def _fit_to_up(problem: Problem, local: LocalUp) -> Problem:
+    """A problem of a system that `up` runs: it restarts processes and servers, and has its own place for logs."""
+    ends = {
+        POSTGRES_UNAVAILABLE: f"`up` starts it again by itself; {local.folder}/postgres/log says why it ended",
+        REDIS_UNAVAILABLE: f"`up` starts it again by itself; {local.folder}/valkey/log says why it ended",
+        SCHEMA_OUTDATED: "end `up` and run it again: it migrates",
+    }
+    if kind := problem.code.removesuffix("_missing") if problem.code in _MISSING else "":
+        ends[problem.code] = f"`up` starts it again by itself; {local.folder}/{kind}.log says why it ended"
+    action = ends.get(problem.code, problem.action)
+    for restart in (texts.RESTART_UPSTREAM, texts.RESTART_WEB):
+        action = action.replace(restart, "run `up` again")
+    return problem._replace(action=action)
 
 
 def _is_alive(process: SeenProcess, now: datetime | None) -> bool:

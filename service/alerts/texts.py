@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 COMMAND = "headshot-mirror alerts list"
 
+# Under `up` other advice takes the place of these.
+RESTART_WEB = "restart web"
+RESTART_UPSTREAM = "restart worker and clock"
+
 
 class AlertTexts(NamedTuple):
     """The texts of a kind: when it opens and when it is resolved, one and many, and where to look first."""
@@ -86,7 +90,7 @@ _ALERT_TEXTS = {
     SIGNATURES_REFUSED: AlertTexts(
         ("deliveries are refused, because their signature is wrong",) * 2,
         ("a delivery with a right signature came",) * 2,
-        "set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's admin pages, and restart web",
+        f"set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's admin pages, and {RESTART_WEB}",
     ),
     WORKER_MISSING: AlertTexts(
         ("no worker is running",) * 2,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from service.cli.opening import NO_SYSTEM, NO_SYSTEM_ADVICE, load_settings
+from service.cli.opening import NO_SYSTEM, NO_SYSTEM_ADVICE, load_settings, running_system, status_reader
 from service.cli.output import json_option, print_json, say
 from service.errors import (
     ClusterRefused,
@@ -20,6 +20,7 @@ from service.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from service.config import Settings
 
@@ -57,6 +58,8 @@ def doctor(*, as_json: bool) -> None:
     """
     settings = load_settings()
     findings = [finding for check in CHECKS for finding in check(settings)]
+    if system := running_system():
+        findings = [_fit_to_up(finding, system.folder) for finding in findings]
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -66,6 +69,16 @@ def doctor(*, as_json: bool) -> None:
                 say(f"{'':<4} {'':<26} → {finding.advice}")
     if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+def _fit_to_up(finding: Finding, folder: Path) -> Finding:
+    """A finding about a system that `up` runs: it has started the servers, and reads settings only when it starts."""
+    log = {"postgres": "postgres/log", "redis": "valkey/log"}.get(finding.check)
+    if log and not finding.ok:
+        return finding._replace(advice=f"`up` starts it again by itself; {folder / log} says why it ended")
+    if finding.advice.startswith("set "):
+        return finding._replace(advice=f"{finding.advice}; then run `up` again")
+    return finding
 
 
 def _is_system_set(settings: Settings) -> bool:
@@ -143,11 +156,10 @@ def _mirror(settings: Settings) -> Iterator[Finding]:
     """The processes, and every problem of `status` that no other check shows."""
     from service.alerts.problems import SERVER_CODES, count_alive
     from service.process_identity import ALIVE_SECONDS
-    from service.status import StatusReader
 
     if settings.database_url is None or settings.redis_url is None:
         return
-    state = StatusReader(settings).read(figures=False)
+    state = status_reader(settings).read(figures=False)
     problems = [problem for problem in state.problems if problem.code not in SERVER_CODES]
     for problem in problems:
         yield Finding(problem.code, ok=False, seen=problem.message, advice=problem.action)

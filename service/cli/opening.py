@@ -13,12 +13,14 @@ from service.cli.output import say
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
     from sqlalchemy import Connection, Engine
 
     from service.config import Settings
+    from service.local.running_system import RunningSystem
     from service.runtime import Runtime
+    from service.status import StatusReader
 
 # The settings of a command that calls the upstream.
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
@@ -45,26 +47,36 @@ def load_settings(required: Collection[str] = ()) -> Settings:
     """
     if config.is_any_given(SERVERS):
         return config.load(required)
-    found = _running_system()
+    found = running_system()
     if found is not None:
-        return config.load_alone(found, required)
+        return config.load_alone(found.settings, required)
     if "DATABASE_URL" in required:
         raise SettingsError(f"DATABASE_URL is missing, and {NO_SYSTEM}: {NO_SYSTEM_ADVICE}")
     return config.load(required)
 
 
-def _running_system() -> Mapping[str, str] | None:
-    """The settings of the running system; a command searches for it once, and prints once which one it uses."""
+def running_system() -> RunningSystem | None:
+    """The running system that a command uses; None where DATABASE_URL or REDIS_URL is set, or none runs here.
+
+    A command searches for it once, and prints once which one it uses.
+    """
     from service.local.running_system import find_running_system
 
     remembered = click.get_current_context().meta
     if _FOUND not in remembered:
-        found = find_running_system()
-        remembered[_FOUND] = found and found.settings
+        remembered[_FOUND] = found = None if config.is_any_given(SERVERS) else find_running_system()
         if found:
             say(f"headshot-mirror: using the system that runs in {found.folder}", err=True)
-    settings: Mapping[str, str] | None = remembered[_FOUND]
-    return settings
+    running: RunningSystem | None = remembered[_FOUND]
+    return running
+
+
+def status_reader(settings: Settings) -> StatusReader:
+    """Reads the state of the mirror whose settings `load_settings` gave."""
+    from service.status import StatusReader
+
+    found = running_system()
+    return StatusReader(settings, found.local_up) if found else StatusReader(settings)
 
 
 def open_engine() -> Engine:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.opening import SERVERS, load_settings
+from service.cli.opening import SERVERS, load_settings, status_reader
 from service.cli.output import format_value, json_option, print_json, say
 
 if TYPE_CHECKING:
@@ -24,13 +24,10 @@ PULL_COLUMNS = ("id", "kind", "status", "started_at", "error")
 def status(*, watch: bool, as_json: bool) -> None:
     """Show whether the mirror is well, how fresh and how complete it is, and what waits.
 
-    The first line is the verdict: OK, or every problem in a few words. The figures follow; those of a server that
-    is unavailable are null. Exit status 1 while there is a problem.
+    The first line is the verdict: OK, starting, or every problem in a few words. The figures follow; those of a
+    server that is unavailable are null. Exit status 1 while there is a problem.
     """
-    from service.status import StatusReader
-
-    settings = load_settings(SERVERS)
-    reader = StatusReader(settings)
+    reader = status_reader(load_settings(SERVERS))
     state = reader.read()
     try:
         _show(state, as_json=as_json)
@@ -50,12 +47,10 @@ def status(*, watch: bool, as_json: bool) -> None:
 
 
 def _show(state: MirrorState, *, as_json: bool) -> None:
-    from service.alerts.problems import verdict
-
     if as_json:
         print_json(document(state))
         return
-    say(verdict(state.problems, state.events_waiting))
+    say(state.verdict)
     _print(state)
 
 

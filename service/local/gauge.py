@@ -12,25 +12,21 @@ from typing import TYPE_CHECKING, Self
 from rich.table import Table
 from rich.text import Text
 
-from service.alerts.problems import OK, count_alive, verdict
+from service.alerts.problems import OK, STARTING, LocalUp
 from service.errors import Unavailable
 from service.plain_text import escape_controls
 from service.status import StatusReader
 from service.storage import database, status_report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rich.console import RenderableType
 
     from service.config import Settings
-    from service.status import MirrorState
 
 INTERVAL_SECONDS = 1.0
-# Until then processes may still be on their way to their first heartbeat.
-START_SECONDS = 20.0
 RATE_SECONDS = 10.0
-STARTING = "starting"
 WIDEST_BAR = 40
 LABEL_WIDTH = 22
 
@@ -68,14 +64,14 @@ class Gauge(threading.Thread):
 
     Args:
         settings: say where Postgres and Redis are.
+        local: the system that it is a part of.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, local: Callable[[], LocalUp]) -> None:
         super().__init__(name="gauge", daemon=True)
         self.latest = NOT_READ
-        self._status = StatusReader(settings)
+        self._status = StatusReader(settings, local)
         self._engine = database.connect(settings.postgres_url, pool_size=1, overflow=0)
-        self._began = monotonic()
         self._since: datetime | None = None
         self._applied: deque[tuple[float, int]] = deque()
         self._ended = threading.Event()
@@ -104,7 +100,7 @@ class Gauge(threading.Thread):
         now = state.facts.now
         ranked = sorted(figures.models.items(), key=lambda item: (-item[1], item[0])) if figures else ()
         return Reading(
-            verdict=self._verdict(state),
+            verdict=state.verdict,
             applied=applied,
             rate=self._rate(applied),
             waiting=state.events_waiting,
@@ -115,17 +111,6 @@ class Gauge(threading.Thread):
             if figures and now and figures.last_event_at
             else None,
         )
-
-    def _verdict(self, state: MirrorState) -> str:
-        """The problems of `status`, but for processes that are missing because they have just begun to start."""
-        complete = (
-            all(count_alive(state.facts).values()) and state.figures and state.figures.pull_age_seconds is not None
-        )
-        is_new = monotonic() - self._began < START_SECONDS
-        found = [problem for problem in state.problems if not (is_new and problem.code.endswith("_missing"))]
-        if found:
-            return verdict(found, state.events_waiting)
-        return OK if complete else STARTING
 
     def _read_applied(self) -> int | None:
         try:

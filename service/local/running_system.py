@@ -6,10 +6,12 @@ Why: `docs/decisions/0029-commands-find-the-system-of-up.md`.
 from __future__ import annotations
 
 import json
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from service.alerts.problems import LocalUp
 from service.errors import LocalServerError
 from service.local.servers.folder import check_owner, is_locked, read_private, write_private
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 HOME = Path(".headshot-mirror")
+# After this many seconds its processes have sent their first heartbeats, on a slow machine too.
+START_SECONDS = 30.0
 # In the order in which commands look for them.
 MODES = ("live", "sandbox")
 SETTINGS_FILE = "settings.json"
@@ -32,6 +36,15 @@ class RunningSystem(NamedTuple):
 
     folder: Path
     settings: Mapping[str, str]
+
+    def local_up(self) -> LocalUp:
+        """The system for reports about its problems."""
+        try:
+            # Written when its processes were started.
+            age = time.time() - (self.folder / SETTINGS_FILE).stat().st_mtime
+        except FileNotFoundError:
+            age = START_SECONDS
+        return LocalUp(str(self.folder), is_new=age < START_SECONDS)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from service.config import environment, force_wheels, load
 from service.errors import LocalServerError
 from service.local.children import ManagedProcess, ProcessRestarter, stop_all
 from service.local.gauge import INTERVAL_SECONDS, Gauge
-from service.local.running_system import HOME, forget, published
+from service.local.running_system import HOME, RunningSystem, forget, published
 from service.local.servers import (
     Postgres,
     Valkey,
@@ -104,7 +104,8 @@ class LocalSystem:
         Args:
             wait: waits for some seconds; whether to end.
         """
-        status_line = self._stack.enter_context(Gauge(self._settings()))
+        system = RunningSystem(_short(self._folder), self._settings().as_environment())
+        status_line = self._stack.enter_context(Gauge(self._settings(), system.local_up))
         self._stack.callback(self._screen.say, "Stopping …")
         self._stack.enter_context(self._screen)
         while True:

@@ -14,10 +14,12 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from service.alerts.problems import LocalUp
 from service.cli import COMMANDS
 from service.cli import cli as group
 from service.config import Settings
 from service.local.gauge import Gauge, describe
+from service.local.running_system import SETTINGS_FILE, RunningSystem
 from service.storage import database
 from service.storage.migrations import revision, schema
 from tests.integration.test_schema import set_revision
@@ -26,6 +28,7 @@ from tests.support.system import event_body, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.cli import Cli, CommandResult
 
@@ -377,12 +380,14 @@ def test_misspelt_setting_is_named_in_a_warning_and_work_goes_on(cli: Cli) -> No
 
 
 def test_up_line_shows_starting_until_the_first_pull_completes(
-    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     insert_heartbeat(database_url, "web", "clock")
-    gauge = Gauge(Settings(database_url=database_url, redis_url=redis_url))
+    (tmp_path / SETTINGS_FILE).touch()
+    running = RunningSystem(tmp_path, {})
+    gauge = Gauge(Settings(database_url=database_url, redis_url=redis_url), running.local_up)
     assert gauge.read().verdict == "starting"
-    monkeypatch.setattr("service.local.gauge.START_SECONDS", 0)
+    monkeypatch.setattr("service.local.running_system.START_SECONDS", 0)
     line = describe(gauge.read(), {"web": "runs", "worker": "starts again"})
     assert "  PROBLEM: no worker is running | 0 events applied, 0.0 a second, 0 waiting" in line
     assert line.endswith("| worker starts again")
@@ -398,7 +403,7 @@ def test_up_line_shows_starting_until_the_first_pull_completes(
 
 
 def test_line_of_up_survives_servers_that_are_gone(database_url: str) -> None:
-    gauge = Gauge(Settings(database_url=NO_POSTGRES, redis_url=NO_REDIS))
+    gauge = Gauge(Settings(database_url=NO_POSTGRES, redis_url=NO_REDIS), lambda: LocalUp("folder", is_new=True))
     reading = gauge.read()
     assert reading.verdict.startswith("PROBLEM: Postgres is unavailable: ")
     assert (reading.applied, reading.waiting) == (None, None)

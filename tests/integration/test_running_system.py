@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from service.config import Settings
@@ -46,13 +47,19 @@ def test_commands_use_a_running_system_and_say_so(
     running = home / "sandbox"
     with locked(running), published(running, settings_of(database_url, redis_url)):
         done = lone_cli.run("status")
-        assert done.out.startswith("OK\n")
+        assert done.out.startswith("starting\n")
         assert (done.status, done.err) == (
             0, "headshot-mirror: using the system that runs in .headshot-mirror/sandbox\n",
         )  # fmt: skip
         for command in ("models list", "events list", "pulls list", "alerts list"):
             listed = lone_cli.run(*command.split(), "--json")
             assert (listed.status, listed.document, listed.err) == (0, [], done.err)
+        with psycopg.connect(database_url) as connection:
+            connection.execute(
+                "insert into headshotpro.pulls (kind, status, started_at, finished_at) "
+                "values ('full', 'complete', now(), now())"
+            )
+        assert lone_cli.run("status").out.startswith("OK\n")
         pull = lone_cli.run("pull")
         assert (pull.status, "HEADSHOTPRO_API_KEY is missing" in pull.err) == (2, True)
         assert (running / SETTINGS_FILE).stat().st_mode & 0o777 == 0o600

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.alerts.problems import ProblemFacts, SeenProcess, count_alive, problems, verdict
+from service.alerts.problems import LocalUp, ProblemFacts, SeenProcess, count_alive, problems, verdict
 from service.alerts.rules import KINDS, MODEL_KINDS, WORKER_MISSING
 from service.errors import SchemaOutdated
 from service.storage.pulls import FailingPull
@@ -28,7 +28,7 @@ def running(**changed: float | None) -> list[SeenProcess]:
     return [seen(kind, age) for kind, age in ages.items() if age is not None]
 
 
-WELL = ProblemFacts(now=NOW, processes=running())
+WELL = ProblemFacts(now=NOW, processes=running(), pulled=True)
 
 
 def codes(**facts: Any) -> list[str]:
@@ -37,7 +37,7 @@ def codes(**facts: Any) -> list[str]:
 
 def test_mirror_is_well_while_each_kind_is_seen() -> None:
     assert problems(WELL) == []
-    assert verdict([], 270) == "OK"
+    assert verdict(WELL, 270) == "OK"
     assert count_alive(WELL) == {"web": 1, "worker": 1, "clock": 1}
 
 
@@ -61,6 +61,38 @@ def test_system_that_has_just_started_gets_20_seconds() -> None:
     assert started(21) == ["worker_missing", "clock_missing"]
 
 
+@pytest.mark.parametrize(
+    ("pulled", "processes", "words"),
+    [
+        (True, running(), "OK"),
+        (False, running(), "starting"),
+        (True, [seen("web", 1, age=2)], "starting"),
+        (True, [], "PROBLEM: no web is running; no worker is running; no clock is running"),
+    ],
+)
+def test_verdict_is_starting_until_heartbeats_and_first_pull(
+    pulled: bool, processes: list[SeenProcess], words: str
+) -> None:
+    facts = replace(WELL, pulled=pulled, processes=processes, local=LocalUp("folder", is_new=False))
+    assert verdict(facts, 0) == words
+
+
+@pytest.mark.parametrize("processes", [[], running(web=900, worker=900, clock=900)])
+def test_up_that_has_just_started_is_starting(processes: list[SeenProcess]) -> None:
+    facts = replace(WELL, processes=processes, local=LocalUp(".headshot-mirror/sandbox", is_new=True))
+    assert verdict(facts, 0) == "starting"
+    assert verdict(replace(facts, local=LocalUp(".headshot-mirror/sandbox", is_new=False)), 0).startswith("PROBLEM")
+
+
+def test_advice_beside_up_names_its_logs_and_no_command() -> None:
+    local = LocalUp(".headshot-mirror/live", is_new=False)
+    facts = replace(WELL, processes=running(worker=25), redis="refused", alerts=["signatures_refused"], local=local)
+    redis, worker, signatures = [problem.action for problem in problems(facts)]
+    assert redis == "`up` starts it again by itself; .headshot-mirror/live/valkey/log says why it ended"
+    assert worker == "`up` starts it again by itself; .headshot-mirror/live/worker.log says why it ended"
+    assert signatures.endswith("and run `up` again")
+
+
 def test_nothing_that_runs_at_all_is_a_problem_at_once() -> None:
     assert codes(processes=[]) == ["web_missing", "worker_missing", "clock_missing"]
 
@@ -70,9 +102,9 @@ def test_mirror_that_only_pulls_needs_no_web() -> None:
 
 
 def test_verdict_is_one_line_with_what_waits() -> None:
-    found = problems(replace(WELL, processes=running(worker=25)))
-    assert verdict(found, 270) == "PROBLEM: no worker seen for 25 s; 270 events waiting"
-    assert verdict(found, 0) == verdict(found, None) == "PROBLEM: no worker seen for 25 s"
+    facts = replace(WELL, processes=running(worker=25))
+    assert verdict(facts, 270) == "PROBLEM: no worker seen for 25 s; 270 events waiting"
+    assert verdict(facts, 0) == verdict(facts, None) == "PROBLEM: no worker seen for 25 s"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h")])
@@ -165,6 +197,14 @@ def test_later_pull_failure_is_a_problem_when_it_lasts(
 ) -> None:
     found = upstream("connection refused", complete_at, failures=failures)
     assert [code for code, _message, _action in found] == (["pull_failing"] if reported else [])
+
+
+@pytest.mark.parametrize("kind", ["full", "hot"])
+def test_key_that_is_refused_later_is_left_to_its_alert(kind: str) -> None:
+    refused = "the upstream refused: 401 UNAUTHORIZED"
+    assert upstream(refused, AFTER_THE_START, kind=kind, failures=None) == []
+    ((code, _message, _action),) = upstream(refused, AFTER_THE_START, kind=kind, failures=None, alerts=["api_rejected"])
+    assert code == "api_rejected"
 
 
 def test_later_failure_of_hot_pulls_names_their_kind() -> None:

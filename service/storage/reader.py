@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from service.storage.tables import alerts, model_changes, models, processes, pulls, set_aside, webhook_events
+from service.storage.tables import (
+    alerts,
+    model_changes,
+    models,
+    processes,
+    pulls,
+    set_aside,
+    subscription_deliveries,
+    subscriptions,
+    webhook_events,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,9 +32,19 @@ if TYPE_CHECKING:
 READER_ROLE = "headshotpro_reader"
 
 # The tables that people may read, besides every view. Other tables are internal, and hold bodies as they were sent.
-READABLE_TABLES = (models, model_changes, webhook_events, pulls, set_aside, alerts, processes)
-# Bodies hold more personal data than any dashboard needs.
-HIDDEN_COLUMNS = {webhook_events.name: ("payload",)}
+READABLE_TABLES = (
+    models,
+    model_changes,
+    webhook_events,
+    pulls,
+    set_aside,
+    alerts,
+    processes,
+    subscriptions,
+    subscription_deliveries,
+)
+# Bodies hold more personal data than any dashboard needs; with a secret anyone can sign.
+HIDDEN_COLUMNS = {webhook_events.name: ("payload",), subscriptions.name: ("secret", "previous_secret")}
 
 # Two databases of one server may be migrated at the same moment, and roles are the server's.
 _CREATE_ROLE = """

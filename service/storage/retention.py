@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+_LAST_ID = 2**63 - 1
+
 _PURGE_EVENTS = text(
     """
     DELETE FROM headshotpro.webhook_events WHERE id = ANY(ARRAY(
@@ -20,12 +22,13 @@ _PURGE_EVENTS = text(
     """
 )
 # The oldest ids go first, so that what is kept of the feed has no hole; the newest stays, so that readers can see that
-# they fell behind.
+# they fell behind. What a subscription has not acknowledged stays until it is disabled.
 _PURGE_CHANGES = text(
     """
     DELETE FROM headshotpro.model_changes WHERE id = ANY(ARRAY(
         SELECT id FROM headshotpro.model_changes
         WHERE recorded_at < :before AND id < (SELECT max(id) FROM headshotpro.model_changes)
+            AND id < coalesce((SELECT min(cursor) FROM headshotpro.subscriptions WHERE state <> 'disabled'), :none)
         ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
     ))
     """
@@ -48,7 +51,7 @@ def purge_events(connection: Connection, before: datetime, count: int) -> int:
 
 def purge_changes(connection: Connection, before: datetime, count: int) -> int:
     """Remove some of the changes that were recorded before a time: how many went."""
-    return connection.execute(_PURGE_CHANGES, {"before": before, "count": count}).rowcount
+    return connection.execute(_PURGE_CHANGES, {"before": before, "count": count, "none": _LAST_ID}).rowcount
 
 
 def purge_set_aside(connection: Connection, before: datetime, count: int) -> int:

@@ -41,21 +41,25 @@ def may_read(url: str, relation: str) -> bool:
 def test_it_reads_what_is_published_and_nothing_else(database_url: str) -> None:
     tables = rows(database_url, "select tablename as name from pg_tables where schemaname = 'headshotpro'")
     readable = {row["name"] for row in tables if may_read(database_url, row["name"])}
-    # Of webhook_events not every column.
-    assert readable == {table.name for table in READABLE_TABLES} - {"webhook_events"}
+    # Of these two not every column.
+    assert readable == {table.name for table in READABLE_TABLES} - {"webhook_events", "subscriptions"}
     assert all(may_read(database_url, view) for view in VIEWS)
     with as_reader(database_url) as connection:
         connection.execute("select * from headshotpro.model_as_of('nobody', now())")
 
 
-def test_it_reads_every_column_of_an_event_but_its_payload(database_url: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "hidden"),
+    [("webhook_events", {"payload"}), ("subscriptions", {"secret", "previous_secret"})],
+)
+def test_it_reads_every_column_but_payloads_and_secrets(database_url: str, table: str, hidden: set[str]) -> None:
     query = """
         select column_name as name,
-            has_column_privilege('headshotpro_reader', 'headshotpro.webhook_events', column_name, 'select') as readable
-        from information_schema.columns where table_schema = 'headshotpro' and table_name = 'webhook_events'
+            has_column_privilege('headshotpro_reader', %s::regclass, column_name, 'select') as readable
+        from information_schema.columns where table_schema = 'headshotpro' and table_name = %s
     """
-    refused = {row["name"] for row in rows(database_url, query) if not row["readable"]}
-    assert refused == {"payload"}
+    found = rows(database_url, query, f"headshotpro.{table}", table)
+    assert {row["name"] for row in found if not row["readable"]} == hidden
 
 
 def test_it_writes_nothing_and_cannot_log_in(database_url: str) -> None:

@@ -21,6 +21,7 @@ from service.storage.tables.pulls import (
     refetch_requests,
     set_aside,
 )
+from service.storage.tables.subscriptions import subscription_deliveries, subscriptions
 
 __all__ = [
     "SCHEMA",
@@ -43,5 +44,7 @@ __all__ = [
     "receivers",
     "refetch_requests",
     "set_aside",
+    "subscription_deliveries",
+    "subscriptions",
     "webhook_events",
 ]

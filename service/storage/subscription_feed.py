@@ -1,0 +1,231 @@
+"""What the process that sends to subscriptions reads and writes: leases, changes with their rows, progress.
+
+A lease is a row's `holder` until `leased_until`. Every write of progress names the holder and the version that it was
+read with, so a process that lost its lease, or that has not seen a replay yet, writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from service.storage import json_rows
+from service.storage.tables import models
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+_COLUMNS = [column.name for column in models.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What one subscription has done since its last progress was written.
+
+    Attributes:
+        subscription_id: the subscription.
+        version: as it was read with.
+        cursor: the lowest change that is not acknowledged, or that was not read yet.
+        read_to: changes up to this one were read.
+        delivered: how many changes were acknowledged since.
+        acknowledged: those of them that may have a row in `subscription_deliveries`.
+        waiting: rows of `subscription_deliveries` to write.
+        failure: `failed_status` and `failed_reason` of the last failure since; None where there was none.
+        state: `failing`, `active` or `disabled` where it changed; None where it did not.
+        reason: why.
+        release: another process may take it over at once.
+    """
+
+    subscription_id: int
+    version: int
+    cursor: int
+    read_to: int
+    delivered: int = 0
+    acknowledged: Sequence[int] = ()
+    waiting: Sequence[Mapping[str, Any]] = ()
+    failure: tuple[int | None, str] | None = None
+    state: str | None = None
+    reason: str | None = None
+    release: bool = False
+
+
+def lease(connection: Connection, holder: str, seconds: float) -> list[dict[str, Any]]:
+    """Renew a process's leases and take those that are free: the rows of all subscriptions that it may send to.
+
+    Args:
+        connection: a transaction; the rows are locked in the order of their ids.
+        holder: the process.
+        seconds: how long the leases hold from now on.
+    """
+    return [dict(row) for row in connection.execute(_LEASE, {"holder": holder, "seconds": seconds}).mappings()]
+
+
+_LEASE = text(
+    """
+    UPDATE headshotpro.subscriptions SET holder = :holder, leased_until = now() + make_interval(secs => :seconds)
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM headshotpro.subscriptions
+        WHERE state IN ('active', 'failing') AND (holder IS NULL OR holder = :holder OR leased_until <= now())
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id, name, url, statuses, teams, with_personal_data, batch, state, read_to, replays, version, secret,
+        CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret
+    """
+)
+
+
+def newest_change(connection: Connection) -> int:
+    """The newest id of the feed; 0 where it is empty."""
+    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes")).scalar_one())
+
+
+def read_after(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:
+    """The next changes of the feed, each with `row`: its model as the change left it."""
+    return _with_rows(connection, _AFTER, {"after": after, "limit": limit})
+
+
+def read(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Changes with their rows, in the order of their ids; one that is not kept any more is left out."""
+    return _with_rows(connection, _GIVEN, {"ids": list(ids)})
+
+
+def _with_rows(connection: Connection, statement: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    changes = []
+    for found in connection.execute(statement, values).mappings():
+        change = dict(found)
+        row = {name: change.pop(f"row_{name}") for name in _COLUMNS}
+        # As in `model_as_of`: these two belong to the change that wrote the row.
+        row |= {"observed_at": change["observed_at"], "updated_at": change["recorded_at"]}
+        changes.append({**change, "row": row})
+    return changes
+
+
+# Of each column that changed since, the first later change still holds the value as this change left it. The columns
+# come with their types, so that a value looks the same whether it is from the row or from the history.
+_CHANGES = f"""
+    SELECT c.id, c.model_id, c.from_status, c.to_status, c.changed, c.source, c.observed_at, c.recorded_at,
+        {", ".join(f'past."{name}" AS row_{name}' for name in _COLUMNS)}
+    FROM (
+        SELECT * FROM headshotpro.model_changes WHERE {{wanted}}
+    ) AS c
+    JOIN headshotpro.models AS m ON m.id = c.model_id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(jsonb_object_agg(key, old), '{{{{}}}}') AS columns FROM (
+            SELECT DISTINCT ON (key) key, value -> 0 AS old
+            FROM headshotpro.model_changes AS later, jsonb_each(later.changed)
+            WHERE later.model_id = c.model_id AND later.id > c.id ORDER BY key, later.id
+        ) AS first_later
+    ) AS undone
+    CROSS JOIN LATERAL jsonb_populate_record(m, undone.columns) AS past
+    ORDER BY c.id
+"""  # noqa: S608 - names of our own columns
+_AFTER = text(_CHANGES.format(wanted="id > :after ORDER BY id LIMIT :limit"))
+_GIVEN = text(_CHANGES.format(wanted="id = ANY(CAST(:ids AS bigint[]))"))
+
+
+def waiting(connection: Connection, subscription_id: int) -> list[dict[str, Any]]:
+    """What a subscription had not acknowledged when its progress was last written, in the order of the feed.
+
+    Changes that retention removed while it was disabled are left out, and forgotten.
+    """
+    connection.execute(_FORGET_PURGED, {"id": subscription_id})
+    return [dict(row) for row in connection.execute(_WAITING, {"id": subscription_id}).mappings()]
+
+
+_FORGET_PURGED = text(
+    """
+    DELETE FROM headshotpro.subscription_deliveries AS d
+    WHERE subscription_id = :id AND NOT EXISTS (SELECT FROM headshotpro.model_changes AS c WHERE c.id = d.change_id)
+    """
+)
+_WAITING = text(
+    """
+    SELECT change_id, model_id, batch, attempts, first_failed_at, due_at, status, error
+    FROM headshotpro.subscription_deliveries WHERE subscription_id = :id ORDER BY change_id
+    """
+)
+
+
+def write_progress(connection: Connection, holder: str, all_progress: Sequence[Progress]) -> set[int]:
+    """Write the progress of some subscriptions.
+
+    Returns:
+        The subscriptions for which it was written; for the others the lease is lost or a person has changed them.
+    """
+    written: set[int] = set()
+    # In the order of ids, as every transaction that locks several of them.
+    for progress in sorted(all_progress, key=lambda one: one.subscription_id):
+        values = {
+            "holder": holder,
+            "id": progress.subscription_id,
+            "version": progress.version,
+            "cursor": progress.cursor,
+            "read_to": progress.read_to,
+            "delivered": progress.delivered,
+            "failed": progress.failure is not None,
+            "failed_status": progress.failure[0] if progress.failure else None,
+            "failed_reason": progress.failure[1] if progress.failure else None,
+            "state": progress.state,
+            "reason": progress.reason,
+            "release": progress.release,
+        }
+        if not connection.execute(_WRITE, values).rowcount:
+            continue
+        written.add(progress.subscription_id)
+        if progress.acknowledged:
+            gone = {"id": progress.subscription_id, "changes": list(progress.acknowledged)}
+            connection.execute(_ACKNOWLEDGE, gone)
+        if progress.waiting:
+            rows = json_rows.encode_rows(progress.waiting)
+            connection.execute(_WAIT, {"id": progress.subscription_id, "rows": rows})
+    return written
+
+
+# A state that a person set meanwhile stays: only these two are the sender's to change.
+_WRITE = text(
+    """
+    UPDATE headshotpro.subscriptions SET
+        cursor = :cursor,
+        read_to = :read_to,
+        delivered = delivered + :delivered,
+        delivered_at = CASE WHEN :delivered > 0 THEN now() ELSE delivered_at END,
+        failed_at = CASE WHEN :failed THEN now() ELSE failed_at END,
+        failed_status = CASE WHEN :failed THEN CAST(:failed_status AS smallint) ELSE failed_status END,
+        failed_reason = CASE WHEN :failed THEN CAST(:failed_reason AS text) ELSE failed_reason END,
+        reason = CASE
+            WHEN CAST(:state AS text) IS NOT NULL AND state IN ('active', 'failing') THEN CAST(:reason AS text)
+            ELSE reason END,
+        state = CASE WHEN state IN ('active', 'failing') THEN coalesce(CAST(:state AS text), state) ELSE state END,
+        holder = CASE WHEN :release THEN NULL ELSE holder END,
+        leased_until = CASE WHEN :release THEN NULL ELSE leased_until END
+    WHERE id = :id AND holder = :holder AND version = :version
+    """
+)
+_ACKNOWLEDGE = text(
+    """
+    DELETE FROM headshotpro.subscription_deliveries
+    WHERE subscription_id = :id AND change_id = ANY(CAST(:changes AS bigint[]))
+    """
+)
+_TYPES = {
+    "change_id": "bigint",
+    "model_id": "text",
+    "batch": "bigint",
+    "attempts": "integer",
+    "first_failed_at": "timestamptz",
+    "due_at": "timestamptz",
+    "status": "smallint",
+    "error": "text",
+}
+_WAIT = text(
+    f"""
+    INSERT INTO headshotpro.subscription_deliveries (subscription_id, {", ".join(_TYPES)})
+    SELECT :id, {", ".join(_TYPES)} FROM {json_rows.table(_TYPES)}
+    ON CONFLICT (subscription_id, change_id) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in _TYPES if name not in ("change_id", "model_id"))}
+    """  # noqa: S608 - names of our own columns
+)

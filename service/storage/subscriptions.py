@@ -1,0 +1,250 @@
+"""Subscriptions as people see them: add, list, pause, resume, replay, rotate, remove.
+
+Each function runs in its caller's transaction, in which the caller also records the act. The process that sends reads
+the rows each second: it sees what was changed here within that time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+MAX_SUBSCRIPTIONS = 100
+ACTIVE, PAUSED, FAILING, DISABLED = "active", "paused", "failing", "disabled"
+# For how long the secret before a rotation signs, too.
+OLD_SECRET_HOURS = 24
+# Held while a subscription is added: two at a time could pass the limit together.
+_ADD_LOCK = 0x48535355
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscription:
+    """A subscription to be added.
+
+    Attributes:
+        name: by which people find it; unique.
+        url: where requests go.
+        statuses: only changes to one of these; none: all.
+        teams: only changes of models that are then in one of these teams; none: all.
+        with_personal_data: whether requests hold personal data.
+        batch: how many changes a request holds at most; None: one, and no list.
+        secret: signs its requests.
+    """
+
+    name: str
+    url: str
+    secret: str
+    statuses: Sequence[str] = ()
+    teams: Sequence[str] = ()
+    with_personal_data: bool = False
+    batch: int | None = None
+
+
+def add(connection: Connection, new: NewSubscription) -> bool:
+    """Add a subscription; it is sent what changes from now on.
+
+    Returns:
+        False where there are as many as there may be.
+
+    Raises:
+        IntegrityError: the name is taken; `exists` says so before.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADD_LOCK})
+    count = int(connection.execute(text("SELECT count(*) FROM headshotpro.subscriptions")).scalar_one())
+    if count >= MAX_SUBSCRIPTIONS:
+        return False
+    values = {
+        "name": new.name,
+        "url": new.url,
+        "statuses": list(new.statuses) or None,
+        "teams": list(new.teams) or None,
+        "with_personal_data": new.with_personal_data,
+        "batch": new.batch,
+        "secret": new.secret,
+    }
+    connection.execute(_ADD, values)
+    return True
+
+
+_ADD = text(
+    """
+    INSERT INTO headshotpro.subscriptions
+        (name, url, statuses, teams, with_personal_data, batch, state, secret, cursor, read_to, created_at)
+    SELECT :name, :url, CAST(:statuses AS text[]), CAST(:teams AS text[]), :with_personal_data, :batch, 'active',
+        :secret, newest + 1, newest, now()
+    FROM (SELECT coalesce(max(id), 0) AS newest FROM headshotpro.model_changes) AS feed
+    """
+)
+
+
+def list_rows(connection: Connection) -> list[dict[str, Any]]:
+    """All subscriptions in the order of their names, without secrets.
+
+    Besides the columns: `waiting`, how many changes were read for it and not acknowledged, and `unread`, how far its
+    reading is behind the feed, in ids.
+    """
+    return [dict(row) for row in connection.execute(_LIST, {"name": None}).mappings()]
+
+
+def one(connection: Connection, name: str) -> dict[str, Any] | None:
+    """A subscription as `list_rows` has it; None where there is none of this name."""
+    row = connection.execute(_LIST, {"name": name}).mappings().one_or_none()
+    return dict(row) if row else None
+
+
+_LIST = text(
+    """
+    SELECT s.id, s.name, s.url, s.state, s.reason, s.statuses, s.teams, s.with_personal_data, s.batch, s.cursor,
+        s.delivered, s.delivered_at, s.failed_at, s.failed_status, s.failed_reason, s.created_at, s.replays,
+        s.holder, s.leased_until, s.previous_secret_until,
+        (SELECT count(*) FROM headshotpro.subscription_deliveries AS d WHERE d.subscription_id = s.id) AS waiting,
+        greatest(0, (SELECT coalesce(max(id), 0) FROM headshotpro.model_changes) - s.read_to) AS unread
+    FROM headshotpro.subscriptions AS s
+    WHERE CAST(:name AS text) IS NULL OR s.name = :name
+    ORDER BY s.name
+    """
+)
+
+
+def list_deliveries(connection: Connection, subscription_id: int, limit: int) -> list[dict[str, Any]]:
+    """The changes that a subscription has not acknowledged, in the order of the feed."""
+    statement = text(
+        """
+        SELECT change_id, model_id, batch, attempts, first_failed_at, due_at, status, error
+        FROM headshotpro.subscription_deliveries WHERE subscription_id = :id ORDER BY change_id LIMIT :limit
+        """
+    )
+    rows = connection.execute(statement, {"id": subscription_id, "limit": limit}).mappings()
+    return [dict(row) for row in rows]
+
+
+def secrets(connection: Connection, name: str) -> list[str]:
+    """The secrets that sign a subscription's requests now, the newest first; empty where there is no such one."""
+    row = connection.execute(_SECRETS, {"name": name}).one_or_none()
+    return [secret for secret in row or () if secret]
+
+
+_SECRETS = text(
+    """
+    SELECT secret, CASE WHEN previous_secret_until > now() THEN previous_secret END
+    FROM headshotpro.subscriptions WHERE name = :name
+    """
+)
+
+
+def pause(connection: Connection, name: str) -> bool:
+    """Send nothing until it is resumed; False where it is disabled or there is none."""
+    statement = text(
+        """
+        UPDATE headshotpro.subscriptions SET state = 'paused', reason = NULL
+        WHERE name = :name AND state <> 'disabled'
+        """
+    )
+    return connection.execute(statement, {"name": name}).rowcount > 0
+
+
+def resume(connection: Connection, name: str) -> bool:
+    """Go on from the cursor at once, as if nothing had failed; False where there is none of this name."""
+    found = connection.execute(_RESUME, {"name": name}).rowcount > 0
+    if found:
+        connection.execute(_FORGET_FAILURES, {"name": name})
+    return found
+
+
+_RESUME = text(
+    """
+    UPDATE headshotpro.subscriptions
+    SET state = 'active', reason = NULL, version = version + CAST(state = 'failing' AS integer)
+    WHERE name = :name
+    """
+)
+_FORGET_FAILURES = text(
+    """
+    UPDATE headshotpro.subscription_deliveries SET attempts = 0, first_failed_at = NULL, due_at = NULL
+    WHERE subscription_id = (SELECT id FROM headshotpro.subscriptions WHERE name = :name)
+    """
+)
+
+
+def replay(connection: Connection, name: str, since: int | datetime | None) -> int | None:
+    """Send changes again, as new requests, from a change or time on; a disabled or failing subscription goes on.
+
+    Args:
+        connection: any transaction.
+        name: of the subscription.
+        since: the first change, or the time from which on it was recorded; None: every change that is kept.
+
+    Returns:
+        The first change that is sent again; None where there is no such subscription.
+    """
+    by_id = since if isinstance(since, int) else None
+    by_time = None if isinstance(since, int) else since
+    first = connection.execute(_REPLAY, {"name": name, "id": by_id, "time": by_time}).scalar_one_or_none()
+    if first is not None:
+        connection.execute(_DROP_DELIVERIES, {"name": name})
+    return first
+
+
+_REPLAY = text(
+    """
+    UPDATE headshotpro.subscriptions
+    SET cursor = first, read_to = first - 1, replays = replays + 1, version = version + 1, reason = NULL,
+        state = CASE WHEN state = 'paused' THEN 'paused' ELSE 'active' END
+    FROM (
+        SELECT coalesce(
+            (SELECT min(id) FROM headshotpro.model_changes
+                WHERE (CAST(:id AS bigint) IS NULL OR id >= :id)
+                    AND (CAST(:time AS timestamptz) IS NULL OR recorded_at >= :time)),
+            (SELECT coalesce(max(id), 0) + 1 FROM headshotpro.model_changes)
+        ) AS first
+    ) AS feed
+    WHERE name = :name
+    RETURNING cursor
+    """
+)
+_DROP_DELIVERIES = text(
+    """
+    DELETE FROM headshotpro.subscription_deliveries
+    WHERE subscription_id = (SELECT id FROM headshotpro.subscriptions WHERE name = :name)
+    """
+)
+
+
+def rotate(connection: Connection, name: str, secret: str) -> bool:
+    """Sign with a new secret, and for 24 hours with the present one too; False where there is none of this name.
+
+    After a second rotation within that time the present secret and the new one sign: two at most.
+    """
+    values = {"name": name, "secret": secret, "hours": OLD_SECRET_HOURS}
+    return connection.execute(_ROTATE, values).rowcount > 0
+
+
+_ROTATE = text(
+    """
+    UPDATE headshotpro.subscriptions SET previous_secret = secret, secret = :secret,
+        previous_secret_until = now() + make_interval(hours => :hours)
+    WHERE name = :name
+    """
+)
+
+
+def remove(connection: Connection, name: str) -> bool:
+    """Remove a subscription with all that waits for it; False where there is none of this name."""
+    statement = text("DELETE FROM headshotpro.subscriptions WHERE name = :name")
+    return connection.execute(statement, {"name": name}).rowcount > 0
+
+
+def unhealthy(connection: Connection) -> list[dict[str, Any]]:
+    """`name`, `state` and `reason` of the subscriptions that are failing or disabled."""
+    statement = text(
+        "SELECT name, state, reason FROM headshotpro.subscriptions WHERE state IN ('failing', 'disabled') ORDER BY name"
+    )
+    return [dict(row) for row in connection.execute(statement).mappings()]

@@ -91,7 +91,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """This test process's Postgres. Stop or kill `own_postgres`, never this one."""
+    """This test process's Postgres, with the newest schema. Stop or kill `own_postgres`, never this one."""
     with temporary_folder() as path, new_postgres(path / "postgres", migrated=True) as server:
         yield server
 
@@ -160,6 +160,13 @@ def drainer(database_url: str, redis_url: str) -> Iterator[Drainer]:
 def own_postgres(folder: Path) -> Iterator[Postgres]:
     """A Postgres of this test alone, unmigrated: it may be killed, which loses no commit, and started again."""
     with new_postgres(folder / "postgres") as server:
+        yield server
+
+
+@pytest.fixture
+def own_migrated_postgres(folder: Path) -> Iterator[Postgres]:
+    """`own_postgres` with the newest schema."""
+    with new_postgres(folder / "postgres", migrated=True) as server:
         yield server
 
 

@@ -6,22 +6,26 @@ import statistics
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 import pytest
 import urllib3
 
-from service.storage.migrations.schema import migrate
+from service.config import force_wheels
+from service.local.servers import Valkey
 from tests.support.api import KEY, KEYS, MODELS
 from tests.support.processes import eventually
+from tests.support.servers import new_postgres, temporary_folder
 from tests.support.system import System, event_body, new_id, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-    from service.local.servers import Postgres, Valkey
+    from service.local.servers import Postgres
+
+# They share what they start: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("api faults")
 
 SEED = """
     insert into headshotpro.models (id, title, status, created_at, observed_at, updated_at)
@@ -30,14 +34,33 @@ SEED = """
 """
 
 
-@pytest.fixture
-def system(own_postgres: Postgres, own_valkey: Valkey, folder: Path) -> Iterator[System]:
-    """A web process over servers that the test may stop, with two thousand models."""
-    migrate(own_postgres.url)
-    rows(own_postgres.url, SEED + " returning id")
-    with System(
-        folder, DATABASE_URL=own_postgres.url, REDIS_URL=own_valkey.url, MIRROR_API_KEYS=KEYS, LOG_LEVEL="error"
-    ) as started:
+class Servers(NamedTuple):
+    """The two servers that web works with."""
+
+    postgres: Postgres
+    valkey: Valkey
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """A Postgres with two thousand models and a Valkey: a test that stops one starts it again."""
+    with (
+        temporary_folder() as folder,
+        new_postgres(folder / "postgres", migrated=True) as postgres,
+        Valkey.start(folder / "valkey", force_wheels=force_wheels()) as valkey,
+    ):
+        rows(postgres.url, SEED + " returning id")
+        yield Servers(postgres, valkey)
+
+
+@pytest.fixture(scope="module")
+def system(servers: Servers) -> Iterator[System]:
+    """One web process over the two servers; each test leaves it able to read and to accept."""
+    urls = {"DATABASE_URL": servers.postgres.url, "REDIS_URL": servers.valkey.url}
+    with (
+        temporary_folder() as folder,
+        System(folder, **urls, MIRROR_API_KEYS=KEYS, LOG_LEVEL="error") as started,
+    ):
         started.start("web")
         started.wait_for_web()
         yield started
@@ -48,20 +71,26 @@ def read(system: System, query: str = "?limit=200") -> urllib3.BaseHTTPResponse:
     return urllib3.request("GET", system.url + MODELS + query, headers=headers, retries=False, timeout=30)
 
 
-def test_reads_go_on_without_redis(system: System, own_valkey: Valkey) -> None:
-    own_valkey.stop()
-    assert read(system).status == 200
+def test_reads_go_on_without_redis(system: System, servers: Servers) -> None:
+    servers.valkey.stop()
+    try:
+        assert read(system).status == 200
+    finally:
+        servers.valkey.boot()
+    assert eventually(lambda: b"redis: ok" in system.get("/readyz").data, 30)
 
 
-def test_api_is_503_and_webhook_accepts_while_postgres_is_down(system: System, own_postgres: Postgres) -> None:
+def test_api_is_503_and_webhook_accepts_while_postgres_is_down(system: System, servers: Servers) -> None:
     assert read(system).status == 200
-    own_postgres.stop()
-    before = time.monotonic()
-    answers = [read(system) for _ in range(10)]
-    assert time.monotonic() - before < 20
-    assert {(answer.status, answer.headers["Retry-After"]) for answer in answers} == {(503, "5")}
-    assert system.deliver(event_body(new_id())).status == 202
-    own_postgres.restart()
+    servers.postgres.stop()
+    try:
+        before = time.monotonic()
+        answers = [read(system) for _ in range(10)]
+        assert time.monotonic() - before < 20
+        assert {(answer.status, answer.headers["Retry-After"]) for answer in answers} == {(503, "5")}
+        assert system.deliver(event_body(new_id())).status == 202
+    finally:
+        servers.postgres.boot()
     assert eventually(lambda: read(system).status == 200, 30)
 
 
@@ -116,9 +145,9 @@ def seconds_of_a_page(system: System) -> float:
     return statistics.median(taken)
 
 
-def test_slow_reads_hold_no_delivery_up(system: System, own_postgres: Postgres) -> None:
+def test_slow_reads_hold_no_delivery_up(system: System, servers: Servers) -> None:
     # Every connection of the API waits for a lock: its callers are sent away in time, deliveries take no longer.
-    with psycopg.connect(own_postgres.url) as blocker, hammering(system, 12) as statuses:
+    with psycopg.connect(servers.postgres.url) as blocker, hammering(system, 12) as statuses:
         blocker.execute("lock table headshotpro.models in access exclusive mode")
         assert eventually(lambda: 503 in statuses, 30)
         assert seconds_of_a_delivery(system, 10) < 2

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.local.servers import Valkey
-from service.storage.migrations.schema import migrate
 from tests.support.load import DeliveryLoad
 from tests.support.processes import eventually, processes_in
 from tests.support.system import SECRET, System, rows
@@ -98,7 +97,6 @@ def deployment(postgres: Postgres) -> Iterator[Deployment]:
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
     for name in ("first", "second"):
         (folder / name).mkdir()
-    migrate(postgres.url)
     with ExitStack() as stack:
         valkey = stack.enter_context(Valkey.start(folder / "valkey", sync="no"))
         yield Deployment(folder, stack, postgres.url, valkey.url)

@@ -16,7 +16,6 @@ from service.broker.jobs import Job, JobQueue
 from service.errors import PostgresUnavailable, RedisUnavailable
 from service.mirror import drain
 from service.mirror.drain import drain_batch
-from service.storage.migrations.schema import migrate
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened
 from tests.support.processes import eventually, processes_in
 from tests.support.system import System, event_body, new_id, rows
@@ -55,6 +54,7 @@ def holder(drainer: Drainer, entries: int) -> int:
     return pid
 
 
+@pytest.mark.long
 def test_batch_of_a_killed_worker_is_applied_once_by_another(
     drainer: Drainer, folder: Path, database_url: str, redis_url: str
 ) -> None:
@@ -93,18 +93,17 @@ def test_a_drain_that_is_stuck_does_not_outlive_its_worker(
         assert drainer.box.depth().events == 1
 
 
-def test_without_postgres_a_batch_stays_in_the_inbox(redis_url: str, own_postgres: Postgres) -> None:
-    migrate(own_postgres.url)
-    with opened(own_postgres.url, redis_url) as drainer:
+def test_without_postgres_a_batch_stays_in_the_inbox(redis_url: str, own_migrated_postgres: Postgres) -> None:
+    with opened(own_migrated_postgres.url, redis_url) as drainer:
         model = new_id()
         drainer.put(event_body(model, at=T0))
         entries = drainer.box.read(10, 0)
-        own_postgres.kill()
+        own_migrated_postgres.kill()
         for _ in range(2):
             with pytest.raises(PostgresUnavailable):
                 drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
         assert drainer.box.depth().events == 1
-        own_postgres.boot()
+        own_migrated_postgres.boot()
         assert drain_batch(drainer.engine, drainer.box, entries, TOLERANCE).results == {"applied": 1}
         assert drainer.row(model)["status"] == "active"
         drainer.assert_empty()

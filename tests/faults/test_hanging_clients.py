@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.local.servers import Valkey
-from service.storage.migrations.schema import migrate
 from service.web.bodies import BODY_BUDGET_BYTES
 from service.web.connection import BODY_TIMEOUT_SECONDS
 from tests.support.flood import PATIENCE_SECONDS, deliver, request, until_closed
@@ -39,7 +38,6 @@ def web(postgres: Postgres) -> Iterator[System]:
     """The endpoint alone, as one process: everything that hangs, hangs in that."""
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
     (folder / "web").mkdir()
-    migrate(postgres.url)
     with (
         Valkey.start(folder / "valkey", sync="no") as valkey,
         System(folder / "web", DATABASE_URL=postgres.url, REDIS_URL=valkey.url) as system,

@@ -16,7 +16,6 @@ from service.broker import inbox
 from service.broker.client import connect_redis
 from service.broker.jobs import DRAIN_QUEUE, Job
 from service.local.servers import Valkey
-from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually
 from tests.support.system import System, event_body, model_row, new_id
 
@@ -74,7 +73,6 @@ STATES = (lost_wake_up, started_for_ever, failed, without_job, not_ours, not_jso
 def system(postgres: Postgres) -> Iterator[System]:
     """Web, worker and clock over a Redis of their own; every test leaves them running."""
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
-    migrate(postgres.url)
     with (
         Valkey.start(folder / "valkey", sync="no") as valkey,
         System(folder, DATABASE_URL=postgres.url, REDIS_URL=valkey.url) as running,

@@ -146,6 +146,7 @@ def running(installed: Installed) -> Iterator[str]:
     assert process.wait(30) == os.EX_OK, log.read_text()
 
 
+@pytest.mark.long
 def test_up_is_ready_where_there_is_no_checkout(running: str) -> None:
     answer = urllib3.request("GET", f"{running}/readyz")
     assert answer.status == 200

@@ -21,7 +21,6 @@ from service.broker.jobs import Job, JobQueue
 from service.heartbeat import WORKER, Heartbeat
 from service.process_identity import new_process_name
 from service.storage import database, processes
-from service.storage.migrations.schema import migrate
 from service.storage.processes import ProcessRow
 from service.web.heartbeat import HeartbeatTurn
 from tests.support.processes import descendants, eventually, suspended
@@ -95,6 +94,7 @@ def test_each_process_has_one_row_until_it_is_stopped(folder: Path, database_url
             assert len(kinds(database_url)) == 3 - number, (role, system.logs())
 
 
+@pytest.mark.long
 def test_stopped_children_are_replaced_and_events_flow(folder: Path, database_url: str, redis_url: str) -> None:
     with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
         worker = supervised(system)
@@ -129,21 +129,19 @@ def test_heartbeat_stops_while_the_process_does_not_work(database_url: str) -> N
     assert kinds(database_url) == []
 
 
-def test_heartbeat_goes_on_after_an_outage_of_postgres(own_postgres: Postgres) -> None:
-    migrate(own_postgres.url)
-    with beating(own_postgres.url, interval=0.05):
-        assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 5)
-        own_postgres.stop()
+def test_heartbeat_goes_on_after_an_outage_of_postgres(own_migrated_postgres: Postgres) -> None:
+    with beating(own_migrated_postgres.url, interval=0.05):
+        assert eventually(lambda: kinds(own_migrated_postgres.url) == ["worker"], 5)
+        own_migrated_postgres.stop()
         time.sleep(0.2)
-        own_postgres.boot()
-        assert eventually(lambda: max(ages(own_postgres.url)) < 0.1, 5)
+        own_migrated_postgres.boot()
+        assert eventually(lambda: max(ages(own_migrated_postgres.url)) < 0.1, 5)
 
 
-def test_stopping_process_waits_two_seconds_for_hung_postgres(own_postgres: Postgres) -> None:
-    migrate(own_postgres.url)
-    with beating(own_postgres.url, interval=0.05) as heartbeat:
-        assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 5)
-        with suspended(own_postgres):
+def test_stopping_process_waits_two_seconds_for_hung_postgres(own_migrated_postgres: Postgres) -> None:
+    with beating(own_migrated_postgres.url, interval=0.05) as heartbeat:
+        assert eventually(lambda: kinds(own_migrated_postgres.url) == ["worker"], 5)
+        with suspended(own_migrated_postgres):
             before = time.monotonic()
             heartbeat.close()
             assert time.monotonic() - before < 3
@@ -224,16 +222,15 @@ def test_worker_takes_over_the_heartbeat_when_another_is_silent(
 
 @pytest.mark.long
 def test_outage_longer_than_the_limit_replaces_no_child(
-    folder: Path, own_postgres: Postgres, own_valkey: Valkey
+    folder: Path, own_migrated_postgres: Postgres, own_valkey: Valkey
 ) -> None:
-    migrate(own_postgres.url)
-    with System(folder, DATABASE_URL=own_postgres.url, REDIS_URL=own_valkey.url) as system:
+    with System(folder, DATABASE_URL=own_migrated_postgres.url, REDIS_URL=own_valkey.url) as system:
         worker = supervised(system, "drain=7, work=7, alive=6.5")
-        assert eventually(lambda: kinds(own_postgres.url) == ["worker"], 60), system.logs()
+        assert eventually(lambda: kinds(own_migrated_postgres.url) == ["worker"], 60), system.logs()
         before = set(descendants(worker.process.pid))
         # An event in flight: its drain waits for Postgres; the other child waits for Redis.
         client = connect_redis(own_valkey.url)
-        own_postgres.stop()
+        own_migrated_postgres.stop()
         inbox.Inbox(client).put(Delivery.arrived(event_body(new_id()), int(time.time()), datetime.now(UTC)))
         assert JobQueue(client).enqueue(Job.DRAIN)
         assert eventually(lambda: "drain.waits" in worker.said, 10), system.logs()
@@ -241,7 +238,7 @@ def test_outage_longer_than_the_limit_replaces_no_child(
         time.sleep(9)
         assert set(descendants(worker.process.pid)) == before, system.logs()
         own_valkey.boot()
-        own_postgres.boot()
-        assert eventually(lambda: max(ages(own_postgres.url), default=99) < 5), system.logs()
+        own_migrated_postgres.boot()
+        assert eventually(lambda: max(ages(own_migrated_postgres.url), default=99) < 5), system.logs()
         assert set(descendants(worker.process.pid)) == before, system.logs()
         assert "worker.child" not in worker.said

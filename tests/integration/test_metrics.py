@@ -12,7 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.broker import counters
 from service.broker.client import connect_redis
 from service.broker.inbox import Delivery
-from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, suspended
 from tests.support.system import System, event_body, new_id, signed
 from tests.support.webhook_endpoint import assert_refused, client_of, post
@@ -214,12 +213,11 @@ def test_what_is_gone_is_told_and_the_rest_served(folder: Path, redis_url: str, 
 
 
 def test_servers_that_hang_cost_seconds_and_their_own_part(
-    folder: Path, own_postgres: Postgres, own_valkey: Valkey
+    folder: Path, own_migrated_postgres: Postgres, own_valkey: Valkey
 ) -> None:
-    migrate(own_postgres.url)
-    web = website(folder, DATABASE_URL=own_postgres.url, REDIS_URL=own_valkey.url)
+    web = website(folder, DATABASE_URL=own_migrated_postgres.url, REDIS_URL=own_valkey.url)
     assert scraped(web)["headshotpro_up", "postgres"] == 1
-    for server, name in ((own_postgres, "postgres"), (own_valkey, "redis")):
+    for server, name in ((own_migrated_postgres, "postgres"), (own_valkey, "redis")):
         with suspended(server):
             before = time.monotonic()
             told = scraped(web)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.local.servers import Valkey
-from service.storage.migrations.schema import migrate
 from service.web.connection import BODY_TIMEOUT_SECONDS, HEADERS_TIMEOUT_SECONDS
 from service.web.webhook import MAX_BODY_BYTES
 from tests.support.documents import DEPLOY
@@ -36,7 +35,6 @@ pytestmark = [needs("nginx", "openssl"), pytest.mark.xdist_group("nginx")]
 @pytest.fixture(scope="module")
 def front(postgres: Postgres) -> Iterator[NginxProxy]:
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
-    migrate(postgres.url)
     settings = {"DATABASE_URL": postgres.url, "MIRROR_API_KEYS": "look"}
     with (
         Valkey.start(folder / "valkey", sync="no") as valkey,

@@ -22,7 +22,6 @@ import redis
 from service.broker.jobs import Job, JobQueue
 from service.config import environment
 from service.local.servers import Valkey, free_port
-from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually, processes_in
 from tests.support.system import WEBHOOK_PATH, System, event_body, model_row, new_id, procfile, rows, signed
 from tests.support.threads import run_concurrently
@@ -50,7 +49,6 @@ SERVERS = {
 def everything(postgres: Postgres) -> Iterator[System]:
     """Web, worker and clock, for the tests that leave them as they were; the upstream is nowhere."""
     folder = Path(tempfile.mkdtemp(prefix="hm-"))
-    migrate(postgres.url)
     # A Redis of their own: the one of this test process is emptied for each other test, and they would work on it.
     with (
         Valkey.start(folder / "valkey", sync="no") as valkey,

@@ -76,6 +76,7 @@ def runner(folder: Path, empty_database_url: str, redis_url: str) -> Iterator[Ru
     started.process.wait(20)
 
 
+@pytest.mark.long
 def test_a_runner_keeps_the_mirror_running_and_ends_it(runner: Runner, folder: Path) -> None:
     assert eventually(lambda: runner.health(runner.port) == 0, 60), runner.log.read_text()
     assert runner.health(free_port()) != 0

@@ -28,6 +28,7 @@ def the_pull(here: Mirror) -> dict[str, Any]:
     return row
 
 
+@pytest.mark.long
 def test_killed_pull_is_resumed_from_its_page_within_20_s(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=1_300, slow=0.6)
     killed = here.start(folder, "-m", "service.cli", "pull")

@@ -102,12 +102,11 @@ def test_migrate_reports_a_missing_role_and_grants_to_it_later(own_postgres: Pos
     assert may_read(own_postgres.url, "daily_outcomes")
 
 
-def test_a_user_who_does_not_own_the_schema_is_told(own_postgres: Postgres) -> None:
-    schema.migrate(own_postgres.url)
-    with psycopg.connect(own_postgres.url, autocommit=True) as connection:
+def test_a_user_who_does_not_own_the_schema_is_told(own_migrated_postgres: Postgres) -> None:
+    with psycopg.connect(own_migrated_postgres.url, autocommit=True) as connection:
         connection.execute("revoke select on headshotpro.failed_models, headshotpro.models from headshotpro_reader")
-    other = f"postgresql://other:pw@127.0.0.1:{own_postgres.port}/headshotpro"
-    with psycopg.connect(own_postgres.url, autocommit=True) as connection:
+    other = f"postgresql://other:pw@127.0.0.1:{own_migrated_postgres.port}/headshotpro"
+    with psycopg.connect(own_migrated_postgres.url, autocommit=True) as connection:
         connection.execute("create role other login password 'pw'")
         connection.execute("grant usage on schema headshotpro to other")
         connection.execute("grant select, insert, update, delete on all tables in schema headshotpro to other")

@@ -77,6 +77,7 @@ def redis_urls(own_valkey: Valkey) -> dict[str, str]:
     return {name: as_user(own_valkey.url, name, password[1:]) for name, _on, password, *_ in users}
 
 
+@pytest.mark.long
 def test_the_whole_system_runs_with_the_pages_rights(
     folder: Path, app_url: str, redis_urls: dict[str, str], own_valkey: Valkey, sandbox: StartSandbox
 ) -> None:

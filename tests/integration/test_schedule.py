@@ -148,6 +148,7 @@ def test_a_question_is_asked_when_it_is_due(process: Process) -> None:
 # --- clocks that die
 
 
+@pytest.mark.long
 def test_another_clock_takes_over_when_the_acting_one_is_killed(
     database_url: str, redis_url: str, process: Process, folder: Path
 ) -> None:

@@ -12,7 +12,6 @@ from service.broker.inbox import Delivery
 from service.mirror.drain import drain_spool
 from service.storage import spool
 from service.storage.database import transaction
-from service.storage.migrations.schema import migrate
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes
 from tests.support.system import event_body, model_row, new_id, rows
 from tests.support.webhook_endpoint import assert_refused, client_of, post, waiting
@@ -54,11 +53,10 @@ def test_a_schema_that_has_no_spool_yet_is_no_500(folder: Path, empty_database_u
     assert_refused(post(client_of(folder, DATABASE_URL=empty_database_url), event_body(new_id())), 503, "UNAVAILABLE")
 
 
-def test_a_postgres_that_only_reads_is_no_500(folder: Path, own_postgres: Postgres) -> None:
-    migrate(own_postgres.url)
-    with psycopg.connect(own_postgres.url, autocommit=True) as connection:
+def test_a_postgres_that_only_reads_is_no_500(folder: Path, own_migrated_postgres: Postgres) -> None:
+    with psycopg.connect(own_migrated_postgres.url, autocommit=True) as connection:
         connection.execute("alter database headshotpro set default_transaction_read_only = on")
-    door = client_of(folder, DATABASE_URL=own_postgres.url)
+    door = client_of(folder, DATABASE_URL=own_migrated_postgres.url)
     assert_refused(post(door, event_body(new_id())), 503, "UNAVAILABLE")
     readyz = door.get("/readyz")
     assert (readyz.status_code, "postgres: unavailable" in readyz.text) == (503, True)

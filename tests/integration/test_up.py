@@ -232,6 +232,7 @@ def test_what_dies_starts_again_and_ctrl_c_ends_everything(start: Start) -> None
     assert not processes_in(up.folder)
 
 
+@pytest.mark.long
 def test_a_taken_port_is_replaced_and_named(start: Start) -> None:
     port = quiet_port()
     with socket.create_server(("127.0.0.1", port)):
@@ -272,6 +273,7 @@ def test_with_a_key_but_no_secret_it_only_pulls_and_says_so(
     assert not (up.data.parent / "sandbox").exists()
 
 
+@pytest.mark.long
 def test_it_ends_with_its_parent_when_it_is_asked_to(start: Start, database_url: str, redis_url: str) -> None:
     # A shell that starts it and is killed, as `make` may be.
     servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}

@@ -9,28 +9,43 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.processes import descendants, eventually
+from tests.support.servers import temporary_folder
 from tests.support.system import System, event_body, new_id
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
     from signal import Signals
+
+    from service.local.servers import Postgres, Valkey
+
+# They share what they start: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("web workers")
+
+
+@pytest.fixture(scope="module")
+def system(postgres: Postgres, valkey: Valkey) -> Iterator[System]:
+    """Web with one worker; each test leaves it with another one."""
+    with (
+        temporary_folder() as folder,
+        System(folder, DATABASE_URL=postgres.url, REDIS_URL=valkey.url, WEB_CONCURRENCY="1") as running,
+    ):
+        running.start("web")
+        running.wait_for_web()
+        yield running
 
 
 @pytest.mark.parametrize(("target", "sent"), [("worker", SIGTERM), ("worker", SIGHUP), ("master", SIGHUP)], ids=str)
-def test_web_accepts_while_its_worker_is_replaced(
-    target: str, sent: Signals, folder: Path, database_url: str, redis_url: str
-) -> None:
-    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, WEB_CONCURRENCY="1") as system:
-        master = system.start("web").process.pid
-        system.wait_for_web()
-        (worker,) = descendants(master)
-        os.kill(worker if target == "worker" else master, sent)
-        statuses: list[int] = []
+def test_web_accepts_while_its_worker_is_replaced(system: System, target: str, sent: Signals) -> None:
+    master = system.started[0].process.pid
+    assert eventually(lambda: len(descendants(master)) == 1)
+    (worker,) = descendants(master)
+    os.kill(worker if target == "worker" else master, sent)
+    statuses: list[int] = []
 
-        def is_replaced() -> bool:
-            statuses.append(system.deliver(event_body(new_id())).status)
-            return worker not in descendants(master)
-
-        assert eventually(is_replaced, 30), system.logs()
+    def is_replaced() -> bool:
         statuses.append(system.deliver(event_body(new_id())).status)
-        assert set(statuses) == {202}, system.logs()
+        return worker not in descendants(master)
+
+    assert eventually(is_replaced, 30), system.logs()
+    statuses.append(system.deliver(event_body(new_id())).status)
+    assert set(statuses) == {202}, system.logs()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.broker.client import translate_redis_errors
 
@@ -25,6 +25,9 @@ _KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others"
 
 # The vendor's minute, and a second for requests that reach it late.
 WINDOW_SECONDS = 61.0
+
+# Resets this close are one: `Date` is cut to seconds. Less than in `common.lua`, for the way to Redis and back.
+SAME_RESET_SECONDS = 1.5
 
 
 class Priority(Enum):
@@ -45,6 +48,31 @@ _RESERVED_FOR_URGENT = {
     Priority.FULL: 0.1,
     Priority.DETAIL: 0.2,
 }
+
+
+class Turn(NamedTuple):
+    """The response of the budget to one request.
+
+    Attributes:
+        wait: seconds to wait before asking again; 0.0: the request may be sent now, and is counted.
+        limit: the vendor's requests a minute, as Redis knows it.
+        remaining: how many of them Redis counts as left after this one; -1: no reset lies ahead.
+        reset_at: when they are all there again, Unix seconds of our clock.
+    """
+
+    wait: float
+    limit: int = 0
+    remaining: int = -1
+    reset_at: float = 0.0
+
+    def expects(self, limit: int, remaining: int, reset_at: float) -> bool:
+        """Whether rate headers of the response to this request change nothing in Redis.
+
+        Until one reset what remains only becomes less, and the least counts. So while this process waited for the
+        response, others could only make them say even less.
+        """
+        same_reset = abs(reset_at - self.reset_at) < SAME_RESET_SECONDS
+        return limit == self.limit and 0 <= self.remaining <= remaining and same_reset
 
 
 class RequestBudget:
@@ -74,15 +102,19 @@ class RequestBudget:
         self._block = _register(client, "block")
         self._left = _register(client, "requests_left")
 
-    def acquire(self, priority: Priority) -> float:
-        """0.0: one request may be sent now, and is counted. Otherwise: seconds to wait before asking again.
+    def acquire(self, priority: Priority) -> Turn:
+        """Ask for a request to be sent now.
 
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
         kind = priority.value if priority in (Priority.FULL, Priority.DETAIL) else "other"
         shares = (self._share, self._detail_share, self._window)
-        return int(_run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority])) / 1000
+        wait, *counted = _run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority])
+        if not counted:
+            return Turn(int(wait) / 1000)
+        limit, remaining, milliseconds = counted
+        return Turn(0.0, limit, remaining, time.time() + milliseconds / 1000)
 
     def record_rate_limit(self, limit: int, remaining: int, reset_at: float) -> None:
         """Take over the rate headers of a response.

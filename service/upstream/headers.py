@@ -7,10 +7,9 @@ a proxy wrote the header. Nothing here waits for longer than an hour, or for a n
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -43,8 +42,7 @@ _UNIX_SECONDS = (10**9, 10**10)
 _UNIX_MILLISECONDS = (10**12, 10**13)
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(NamedTuple):
     """The vendor's rate headers.
 
     Attributes:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from service.upstream.budget import Priority, RequestBudget
+    from service.upstream.budget import Priority, RequestBudget, Turn
     from service.upstream.transport import TransportResponse
 
 T = TypeVar("T")
@@ -91,9 +91,9 @@ class RequestSender:
         """Try until there is a response: wait for a turn, send, then read, wait or give up."""
         policy = RetryPolicy(max_wait, self._pause)
         while True:
-            self._await_turn(priority, policy)
+            turn = self._await_turn(priority, policy)
             try:
-                response = self._exchange(call.request)
+                response = self._exchange(call.request, turn)
                 return (call.read_again if policy.failures else call.read)(response)
             except RateLimited as limited:
                 self._wait_for_upstream(policy, policy.rate_limit_delay(limited.seconds))
@@ -113,13 +113,17 @@ class RequestSender:
         else:
             self._wait_for_upstream(policy, failure.retry_after)
 
-    def _await_turn(self, priority: Priority, policy: RetryPolicy) -> None:
-        while self._budget is not None and (seconds := self._budget.acquire(priority)) > 0:
+    def _await_turn(self, priority: Priority, policy: RetryPolicy) -> Turn | None:
+        """Wait until the budget grants a request; None without one."""
+        if self._budget is None:
+            return None
+        while (turn := self._budget.acquire(priority)).wait > 0:
             before = time.monotonic()
             try:
-                policy.wait_for_budget(seconds)
+                policy.wait_for_budget(turn.wait)
             finally:
                 self._observers.wait(priority, time.monotonic() - before)
+        return turn
 
     def _wait_for_upstream(self, policy: RetryPolicy, seconds: float) -> None:
         """Wait until the vendor takes requests again: with a budget all processes wait together, at their next turn."""
@@ -128,7 +132,7 @@ class RequestSender:
         else:
             self._budget.block(time.time() + seconds)
 
-    def _exchange(self, request: UpstreamRequest) -> TransportResponse:
+    def _exchange(self, request: UpstreamRequest, turn: Turn | None) -> TransportResponse:
         before = time.monotonic()
         try:
             response = self._transport.exchange(request)
@@ -138,8 +142,8 @@ class RequestSender:
         self._observers.request(str(request), response.status, response.elapsed)
         self._observers.clock(clock_skew(response))
         rate_limit = parse_rate_limit(response)
-        if self._budget is not None and rate_limit is not None:
+        if self._budget and turn and rate_limit and not turn.expects(*rate_limit):
             # A response that arrived is not lost because Redis is unavailable; the next turn raises that.
             with suppress(RedisUnavailable):
-                self._budget.record_rate_limit(rate_limit.limit, rate_limit.remaining, rate_limit.reset_at)
+                self._budget.record_rate_limit(*rate_limit)
         return response

@@ -1,6 +1,7 @@
 -- Grant one request, or say how long to wait.
 -- ARGV: share, detail share, window in ms, kind of request (full, detail, other), the part of the budget left to more
--- urgent requests. Returns 0 when the request may be sent and was counted; else milliseconds to wait.
+-- urgent requests. Returns milliseconds to wait, or 0 when the request may be sent and was counted. Where the vendor's
+-- reset lies ahead, its limit, what remains of it after this request, and milliseconds until the reset follow the 0.
 
 local share, detail_share, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local kind, left_part = ARGV[4], tonumber(ARGV[5])
@@ -31,7 +32,7 @@ if kind == 'detail' then
 end
 local reset = ahead('reset')
 if reset > now and (state('remaining') or 0) <= kept then at = math.max(at, reset) end
-if at > now then return math.ceil(at - now) end
+if at > now then return {math.ceil(at - now)} end
 
 local serial = redis.call('HINCRBY', STATE, 'serial', 1)
 local counted = {ALL}
@@ -41,5 +42,5 @@ for _, key in ipairs(counted) do
     redis.call('ZADD', key, now, serial)
     redis.call('PEXPIRE', key, window * 2)
 end
-if reset > now then redis.call('HINCRBY', STATE, 'remaining', -1) end
-return 0
+if reset <= now then return {0} end
+return {0, state('limit') or 0, redis.call('HINCRBY', STATE, 'remaining', -1), reset - now}

@@ -24,7 +24,7 @@ from sqlalchemy import event
 
 from bench.deliveries import Organization
 from service.broker.client import connect_redis
-from service.broker.inbox import Delivery, Inbox, InboxEntry
+from service.broker.inbox import Delivery, Inbox
 from service.local.servers import Postgres, Valkey
 from service.mirror.drain import drain_batch
 from service.storage import database
@@ -54,14 +54,13 @@ class StatementTimer:
         self.seconds[words] += time.perf_counter() - connection.info["began"]
 
 
-def entries(bodies: list[bytes]) -> list[InboxEntry]:
+def entries(bodies: list[bytes]) -> list[Delivery]:
     """The stream as entries of the inbox."""
     now = datetime.now(UTC)
-    taken = [Delivery.arrived(body, int(now.timestamp()), now) for body in bodies]
-    return [InboxEntry(f"{number}-1", one.delivery_id, one.body, now, now) for number, one in enumerate(taken, start=1)]
+    return [Delivery(body, now, now, f"{number:016x}", entry_id=f"{number}-1") for number, body in enumerate(bodies, 1)]
 
 
-def drain(engine: Engine, box: Inbox, taken: list[InboxEntry], batch: int) -> None:
+def drain(engine: Engine, box: Inbox, taken: list[Delivery], batch: int) -> None:
     """Apply them all."""
     for begin in range(0, len(taken), batch):
         drain_batch(engine, box, taken[begin : begin + batch], TOLERANCE)
@@ -73,7 +72,7 @@ def backend_seconds(pid: int) -> float:
     return (int(figures[11]) + int(figures[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(engine: Engine, box: Inbox, taken: list[InboxEntry], batch: int, url: str) -> None:
+def measure(engine: Engine, box: Inbox, taken: list[Delivery], batch: int, url: str) -> None:
     """Drain once and print what it took."""
     watch = StatementTimer(engine)
     with engine.connect() as connection:

@@ -30,7 +30,7 @@ from workers.job_errors import redact_job_errors
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.broker.inbox import InboxEntry
+    from service.broker.inbox import Delivery
     from service.mirror.drain import DrainResult
     from service.runtime import Runtime
 
@@ -103,7 +103,7 @@ def _apply_spooled(runtime: Runtime) -> bool:
     return bool(drained.entries)
 
 
-def _apply(runtime: Runtime, entries: list[InboxEntry], deadline: float) -> bool:
+def _apply(runtime: Runtime, entries: list[Delivery], deadline: float) -> bool:
     """Apply a batch, or wait for Postgres until the deadline; what is in flight then, the next drain takes over.
 
     Returns:

@@ -35,26 +35,29 @@ MAX_READ_BYTES = 4 * 1024 * 1024
 
 
 class Delivery(NamedTuple):
-    """One delivery that the endpoint took.
+    """One delivery, from the endpoint to the drain.
 
     Attributes:
         body: its body, without login links.
-        signed_at: its signed timestamp, in Unix seconds.
+        signed_at: its signed timestamp.
         received_at: our time of its arrival.
         delivery_id: our own id of it: where it is kept or read twice, it counts once.
-        event_id: the id of its event, which may be a digest of the body as it was received.
+        event_id: the id of its event, which may be a digest of the body as it was received; None where a web process
+            took it that did not send one.
+        entry_id: its id in the stream or in the spool; empty where it is in neither.
     """
 
     body: bytes
-    signed_at: int
+    signed_at: datetime
     received_at: datetime
     delivery_id: str
     event_id: str | None = None
+    entry_id: str = ""
 
     @classmethod
     def arrived(cls, body: bytes, signed_at: int, received_at: datetime, event_id: str | None = None) -> Self:
-        """A delivery that just came in, with an id of its own."""
-        return cls(body, signed_at, received_at, secrets.token_hex(8), event_id)
+        """A delivery that just came in, signed at a time in Unix seconds, with an id of its own."""
+        return cls(body, datetime.fromtimestamp(signed_at, UTC), received_at, secrets.token_hex(8), event_id)
 
 
 class WakeFlag(NamedTuple):
@@ -79,26 +82,6 @@ class PutResult(NamedTuple):
 
     length: int
     flag_raised: bool
-
-
-class InboxEntry(NamedTuple):
-    """One delivery in the stream.
-
-    Attributes:
-        entry_id: the stream's id of it.
-        delivery_id: the endpoint's id of it.
-        body: its body.
-        signed_at: its signed timestamp.
-        received_at: when the endpoint took it.
-        event_id: the id of its event; None where a web process wrote it that did not send one.
-    """
-
-    entry_id: str
-    delivery_id: str
-    body: bytes
-    signed_at: datetime
-    received_at: datetime
-    event_id: str | None = None
 
 
 class InboxDepth(NamedTuple):
@@ -152,7 +135,7 @@ class Inbox:
         # Where Redis has no room for the flag, no worker is woken here: the clock does it.
         return PutResult(int(length), any(result and not isinstance(result, Exception) for result in raised))
 
-    def read(self, count: int, wait_ms: int) -> list[InboxEntry]:
+    def read(self, count: int, wait_ms: int) -> list[Delivery]:
         """The next entries for this consumer; those of dead consumers first.
 
         Args:
@@ -168,7 +151,7 @@ class Inbox:
                 self._make_group()
                 return _read_trips(self._next, count)
 
-    def done(self, entries: Sequence[InboxEntry]) -> None:
+    def done(self, entries: Sequence[Delivery]) -> None:
         """Acknowledge and delete entries whose transaction has committed."""
         if not entries:
             return
@@ -201,13 +184,13 @@ class Inbox:
                 if consumer["pending"] == 0 and consumer["idle"] > unseen_ms:
                     self._client.xgroup_delconsumer(STREAM, GROUP, consumer["name"])
 
-    def _reclaim(self, count: int, _wait_ms: int) -> list[InboxEntry]:
+    def _reclaim(self, count: int, _wait_ms: int) -> list[Delivery]:
         _, claimed, *_ = self._client.xautoclaim(
             STREAM, GROUP, self._consumer, min_idle_time=RECLAIM_AFTER_MS, count=count
         )
-        return [_entry(entry_id, fields) for entry_id, fields in claimed if fields]
+        return [_delivery(entry_id, fields) for entry_id, fields in claimed if fields]
 
-    def _next(self, count: int, wait_ms: int) -> list[InboxEntry]:
+    def _next(self, count: int, wait_ms: int) -> list[Delivery]:
         # XREADGROUP takes 0 as "wait for ever"; None does not wait.
         response = self._client.xreadgroup(GROUP, self._consumer, {STREAM: ">"}, count=count, block=wait_ms or None)
         if not response:
@@ -215,7 +198,7 @@ class Inbox:
         # RESP3 has a mapping here, RESP2 a list of pairs.
         batches = response.values() if isinstance(response, dict) else [entries for _, entries in response]
         pairs = [pair for batch in batches for pair in _unwrap(batch)]
-        return [_entry(entry_id, fields) for entry_id, fields in pairs]
+        return [_delivery(entry_id, fields) for entry_id, fields in pairs]
 
     def _make_group(self) -> None:
         """Make the group anew, from the first entry: after Redis lost its data, or at the very first start."""
@@ -226,9 +209,9 @@ class Inbox:
                 raise
 
 
-def _read_trips(take: Callable[[int, int], list[InboxEntry]], count: int, wait_ms: int = 0) -> list[InboxEntry]:
+def _read_trips(take: Callable[[int, int], list[Delivery]], count: int, wait_ms: int = 0) -> list[Delivery]:
     """Entries of several trips; only the first one waits."""
-    found: list[InboxEntry] = []
+    found: list[Delivery] = []
     room = MAX_READ_BYTES
     while room > 0 and (wanted := min(count - len(found), READ_BATCH_SIZE)):
         some = take(wanted, 0 if found else wait_ms)
@@ -243,7 +226,7 @@ def _fields(delivery: Delivery) -> tuple[str | bytes | float, ...]:
     """Names and values of an entry, in turn."""
     event_id = () if delivery.event_id is None else ("event_id", delivery.event_id)
     return (
-        "body", delivery.body, "signed_at", delivery.signed_at,
+        "body", delivery.body, "signed_at", int(delivery.signed_at.timestamp()),
         "received_at", delivery.received_at.timestamp(), "delivery_id", delivery.delivery_id, *event_id,
     )  # fmt: skip
 
@@ -253,16 +236,16 @@ def _unwrap(batch: Any) -> list[tuple[bytes, Any]]:
     return batch[0] if batch and isinstance(batch[0], list) else batch
 
 
-def _entry(entry_id: bytes, fields: dict[bytes, bytes]) -> InboxEntry:
+def _delivery(entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:
     """An entry of the stream; one that another program wrote has an empty body, and ends as dead."""
     event_id = fields.get(b"event_id")
-    return InboxEntry(
-        entry_id=entry_id.decode(),
-        delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
+    return Delivery(
         body=fields.get(b"body", b""),
         signed_at=_time(fields.get(b"signed_at"), entry_id),
         received_at=_time(fields.get(b"received_at"), entry_id),
+        delivery_id=fields.get(b"delivery_id", entry_id).decode("ascii", "replace"),
         event_id=None if event_id is None else event_id.decode("utf-8", "replace"),
+        entry_id=entry_id.decode(),
     )
 
 

@@ -12,7 +12,7 @@ from service.broker.inbox import MAX_READ_BYTES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from service.broker.inbox import InboxEntry
+    from service.broker.inbox import Delivery
 
 # Deliveries of one read, and of one from an inbox that stays full: what each transaction costs, fewer of them pay.
 BATCH_SIZE = 500
@@ -21,7 +21,7 @@ MAX_READ_SIZE = 2000
 MIN_BATCH_SIZE = 50
 
 
-def next_size(entries: Sequence[InboxEntry], size: int) -> int:
+def next_size(entries: Sequence[Delivery], size: int) -> int:
     """How many entries to read next.
 
     Args:
@@ -31,9 +31,9 @@ def next_size(entries: Sequence[InboxEntry], size: int) -> int:
     return min(2 * size, MAX_READ_SIZE) if len(entries) == size else BATCH_SIZE
 
 
-def split(entries: Sequence[InboxEntry]) -> Iterator[list[InboxEntry]]:
+def split(entries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
     """The entries of each transaction, in their order: at least one, and bodies of `MAX_READ_BYTES` at most."""
-    part: list[InboxEntry] = []
+    part: list[Delivery] = []
     size = 0
     for entry in entries:
         size += len(entry.body)
@@ -45,7 +45,7 @@ def split(entries: Sequence[InboxEntry]) -> Iterator[list[InboxEntry]]:
         yield part
 
 
-def halves(entries: list[InboxEntry]) -> list[list[InboxEntry]]:
+def halves(entries: list[Delivery]) -> list[list[Delivery]]:
     """The two halves of a batch that was broken off, in their order; a small one stays whole."""
     middle = len(entries) // 2
     return [entries[:middle], entries[middle:]] if len(entries) > MIN_BATCH_SIZE else [entries]

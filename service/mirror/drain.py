@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from service.broker.inbox import MAX_READ_BYTES, InboxEntry
+from service.broker.inbox import MAX_READ_BYTES
 from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
 from service.mirror.apply import BatchResult, SourcedObservation, apply
 from service.mirror.batches import BATCH_SIZE
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.broker.inbox import Inbox
+    from service.broker.inbox import Delivery, Inbox
 
     Merge = Callable[[Connection, Sequence[Event]], "DrainResult"]
 
@@ -68,7 +68,7 @@ class DrainResult(NamedTuple):
 
     results: Counter[str]
     requested: int
-    entries: Sequence[InboxEntry] = ()
+    entries: Sequence[Delivery] = ()
     left: Sequence[Event] = ()
 
     def __add__(self, other: Any) -> DrainResult:
@@ -77,7 +77,7 @@ class DrainResult(NamedTuple):
             self.results + other.results, self.requested + other.requested, (), (*self.left, *other.left)
         )
 
-    def of(self, entries: Sequence[InboxEntry]) -> DrainResult:
+    def of(self, entries: Sequence[Delivery]) -> DrainResult:
         """With those of a batch's deliveries that were applied."""
         left = {entry.entry_id for event in self.left for entry in event.deliveries}
         return self._replace(entries=[entry for entry in entries if entry.entry_id not in left])
@@ -86,7 +86,7 @@ class DrainResult(NamedTuple):
 NOTHING_DRAINED = DrainResult(Counter(), 0)
 
 
-def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[InboxEntry], tolerance: timedelta) -> DrainResult:
+def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Delivery], tolerance: timedelta) -> DrainResult:
     """Apply entries of the inbox in one transaction, then take them out of it.
 
     Raises:
@@ -110,10 +110,10 @@ def drain_spool(engine: Engine, tolerance: timedelta) -> DrainResult:
     Raises:
         PostgresUnavailable: nothing was applied, or not all; those deliveries stay where they are.
     """
-    entries: list[InboxEntry] = []
+    entries: list[Delivery] = []
     try:
         with transaction(engine, BATCH_STATEMENT_SECONDS, BATCH_LOCK_SECONDS, by_key=True) as connection:
-            entries = [_entry(kept) for kept in spool.take(connection, BATCH_SIZE, MAX_READ_BYTES)]
+            entries = spool.take(connection, BATCH_SIZE, MAX_READ_BYTES)
             drained = _merge_new(connection, read(entries, tolerance)) if entries else NOTHING_DRAINED
     except Exception as error:  # noqa: BLE001 - see `drain_batch`
         drained = apply_one_by_one(engine, read(entries, tolerance), _merge_spooled, error)
@@ -225,23 +225,6 @@ def _merge_spooled(connection: Connection, batch: Sequence[Event]) -> DrainResul
     """The same with events of the spool, which they leave; those that another drain took meanwhile are its own."""
     ids = [int(entry.entry_id) for event in batch for entry in event.deliveries]
     return _merge_new(connection, batch) if spool.remove(connection, ids) else NOTHING_DRAINED
-
-
-def _entry(kept: dict[str, Any]) -> InboxEntry:
-    """A spooled delivery in the form of the inbox."""
-    delivery_id = kept["delivery_id"] or f"spool-{kept['id']}"
-    return InboxEntry(
-        str(kept["id"]), delivery_id, kept["body"], _signed_at(kept), kept["received_at"], kept["event_id"]
-    )
-
-
-def _signed_at(kept: dict[str, Any]) -> datetime:
-    """A spooled delivery's signed timestamp; its arrival where a person wrote a number that is no time."""
-    try:
-        return datetime.fromtimestamp(kept["signed_at"], UTC)
-    except (ValueError, OverflowError, OSError):
-        received: datetime = kept["received_at"]
-        return received
 
 
 def _apply_alone(engine: Engine, event: Event, merge: Merge) -> DrainResult:

@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.broker.inbox import MAX_READ_BYTES, InboxEntry
+from service.broker.inbox import MAX_READ_BYTES, Delivery
 from service.errors import PostgresUnavailable
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.drain import DrainResult, apply_one_by_one, merge_events
@@ -96,7 +96,7 @@ def _event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
     # A body that is no JSON, or none that Postgres takes, is kept as text.
     body = payload if isinstance(payload, str) else json.dumps(payload)
     signed_at = kept["signed_at"] or kept["received_at"]
-    entry = InboxEntry("", "", body.encode("utf-8", "replace"), signed_at, kept["received_at"])
+    entry = Delivery(body.encode("utf-8", "replace"), signed_at, kept["received_at"], "")
     event = parse_event(entry, tolerance)
     event.event_id = kept["id"]
     return event

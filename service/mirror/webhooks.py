@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-    from service.broker.inbox import InboxEntry
+    from service.broker.inbox import Delivery
     from service.mirror.merge import Observation
     from service.upstream.payloads import WebhookBody, WebhookModel
 
@@ -45,7 +45,7 @@ class Event:
             all of its letters.
     """
 
-    deliveries: list[InboxEntry]
+    deliveries: list[Delivery]
     event_id: str
     name: str = ""
     model_id: str | None = None
@@ -71,7 +71,7 @@ class Event:
                 self.model_id = None
 
 
-def read(entries: Sequence[InboxEntry], tolerance: timedelta) -> list[Event]:
+def read(entries: Sequence[Delivery], tolerance: timedelta) -> list[Event]:
     """The events of a batch, each once.
 
     Args:
@@ -88,7 +88,7 @@ def read(entries: Sequence[InboxEntry], tolerance: timedelta) -> list[Event]:
     return list(found.values())
 
 
-def parse_event(entry: InboxEntry, tolerance: timedelta) -> Event:
+def parse_event(entry: Delivery, tolerance: timedelta) -> Event:
     """The event of one delivery; whatever is wrong with the body is the event's own error."""
     try:
         webhook, unusable = decode_webhook(entry.body)
@@ -111,7 +111,7 @@ def error_reason(error: Exception) -> str:
     return str(error) if isinstance(error, MirrorError) else f"it cannot be applied: {type(error).__name__}"
 
 
-def _signed(entry: InboxEntry) -> int:
+def _signed(entry: Delivery) -> int:
     return int(entry.signed_at.timestamp())
 
 

@@ -5,50 +5,29 @@ Why: `docs/decisions/0011-the-spool.md`.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from service.broker.inbox import Delivery
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
 
-def put(  # noqa: PLR0917 - the fields of a delivery, in their order
-    connection: Connection,
-    body: bytes,
-    signed_at: int,
-    received_at: datetime,
-    delivery_id: str,
-    event_id: str | None = None,
-) -> None:
-    """Keep a delivery; it is safe when the transaction has committed.
-
-    Args:
-        connection: a transaction of its own.
-        body: its body, without login links.
-        signed_at: its signed timestamp, in Unix seconds.
-        received_at: our time of its arrival.
-        delivery_id: the endpoint's id of it.
-        event_id: the id of its event.
-    """
+def put(connection: Connection, delivery: Delivery) -> None:
+    """Keep a delivery; it is safe when the transaction, one of its own, has committed."""
     statement = text(
         "INSERT INTO headshotpro.event_spool (body, signed_at, received_at, delivery_id, event_id) "
         "VALUES (:body, :signed_at, :received_at, :delivery_id, :event_id)"
     )
-    values = {
-        "body": body,
-        "signed_at": signed_at,
-        "received_at": received_at,
-        "delivery_id": delivery_id,
-        "event_id": event_id,
-    }
-    connection.execute(statement, values)
+    connection.execute(statement, {**delivery._asdict(), "signed_at": int(delivery.signed_at.timestamp())})
 
 
-def take(connection: Connection, count: int, size: int) -> list[dict[str, Any]]:
+def take(connection: Connection, count: int, size: int) -> list[Delivery]:
     """Take the oldest deliveries out, but those that another transaction is taking; a rollback puts them back.
 
     Args:
@@ -56,8 +35,22 @@ def take(connection: Connection, count: int, size: int) -> list[dict[str, Any]]:
         count: how many at most.
         size: their bodies' bytes at most; the oldest one is taken whatever its size.
     """
-    taken = connection.execute(_TAKE, {"count": count, "size": size}).mappings()
-    return sorted((dict(row) for row in taken), key=lambda row: row["id"])
+    taken = connection.execute(_TAKE, {"count": count, "size": size}).all()
+    return [
+        Delivery(
+            row.body, _signed_at(row), row.received_at, row.delivery_id or f"spool-{row.id}", row.event_id, str(row.id)
+        )
+        for row in sorted(taken, key=lambda row: row.id)
+    ]
+
+
+def _signed_at(row: Any) -> datetime:
+    """A delivery's signed timestamp; its arrival where a person wrote a number that is no time."""
+    try:
+        return datetime.fromtimestamp(row.signed_at, UTC)
+    except (ValueError, OverflowError, OSError):
+        received: datetime = row.received_at
+        return received
 
 
 _TAKE = text(

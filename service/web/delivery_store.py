@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -26,18 +26,6 @@ log = structlog.get_logger(__name__)
 SPOOL_TIMEOUT_SECONDS = 3.0
 
 
-class StoredDelivery(NamedTuple):
-    """A stored delivery.
-
-    Attributes:
-        location: `inbox` or `spool`.
-        wake: whether the caller is to wake a worker: the flag that keeps others from doing so is raised.
-    """
-
-    location: str
-    wake: bool
-
-
 class DeliveryStore:
     """Stores deliveries; a server that is down costs one request a second its timeout, not every one.
 
@@ -56,16 +44,19 @@ class DeliveryStore:
         self._redis = CircuitBreaker(RedisUnavailable, "Redis")
         self._postgres = CircuitBreaker(PostgresUnavailable, "Postgres")
 
-    def store(self, delivery: Delivery) -> StoredDelivery:
+    def store(self, delivery: Delivery) -> PutResult | None:
         """Store a delivery; it is safe when this returns.
 
         Where Redis did not respond, it may hold the delivery as well; by its id it counts once.
+
+        Returns:
+            As `Inbox.put`; None: the spool has it. Without Redis no worker can be woken: the clock does it later.
 
         Raises:
             Unavailable: neither server can take it now; it is to be sent again.
         """
         try:
-            return StoredDelivery("inbox", wake=self._put(delivery).flag_raised)
+            return self._put(delivery)
         except RedisUnavailable as error:
             log.debug("inbox.unavailable", reason=str(error))
         try:
@@ -73,8 +64,7 @@ class DeliveryStore:
                 BackgroundCall(lambda: self._write(delivery)).result(SPOOL_TIMEOUT_SECONDS)
         except PostgresUnavailable as error:
             raise Unavailable(f"neither Redis nor Postgres can take it; {error}") from error
-        # Without Redis no worker can be woken: the clock does it when Redis is back.
-        return StoredDelivery("spool", wake=False)
+        return None
 
     def _put(self, delivery: Delivery) -> PutResult:
         if monotonic() < self._full_until:
@@ -89,6 +79,6 @@ class DeliveryStore:
     def _write(self, delivery: Delivery) -> None:
         try:
             with transaction(self._engine, SPOOL_TIMEOUT_SECONDS) as connection:
-                spool.put(connection, *delivery)
+                spool.put(connection, delivery)
         except (SchemaOutdated, DBAPIError) as error:
             raise PostgresUnavailable(f"Postgres refuses: {type(error).__name__}") from error

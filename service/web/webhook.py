@@ -105,17 +105,17 @@ class WebhookEndpoint:
         # The id is that of the body as it was received, and so is stored beside the body without its links.
         delivery = Delivery.arrived(without_login_links(body), signed_at, arrived, event_id)
         try:
-            stored = self._delivery_store.store(delivery)
+            put = self._delivery_store.store(delivery)
         except Unavailable as error:
             raise _unavailable("the event cannot be stored now: send it again") from error
-        if stored.wake:
+        if put and put.flag_raised:
             self._wake()
         self._counters.add(DELIVERIES, "accepted")
         log.info(
             "delivery",
             answer="accepted",
             status=202,
-            kept=stored.location,
+            kept="inbox" if put else "spool",
             event_id=event_id,
             model_id=webhook.model and webhook.model.object_id,
         )

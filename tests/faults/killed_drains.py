@@ -98,7 +98,7 @@ def give(drainer: Drainer, source: str, number: int) -> dict[str, str]:
         now = datetime.now(UTC)
         for body in told:
             with transaction(drainer.engine) as connection:
-                spool.put(connection, *Delivery.arrived(body, int(now.timestamp()), now))
+                spool.put(connection, Delivery.arrived(body, int(now.timestamp()), now))
     return {"one": one, "other": other}
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
-    from service.broker.inbox import Inbox, InboxEntry
+    from service.broker.inbox import Delivery, Inbox
     from service.mirror.drain import DrainResult
     from tests.support.drainer import Drainer
 
@@ -69,7 +69,7 @@ def test_deep_inbox_is_applied_once_and_each_change_is_recorded(drainer: Drainer
 
 
 def test_batch_that_fails_ends_the_drain(drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    def apply(_runtime: Runtime, entries: list[InboxEntry], _deadline: float) -> bool:
+    def apply(_runtime: Runtime, entries: list[Delivery], _deadline: float) -> bool:
         applied.append(len(entries))
         if len(applied) > 1:
             raise RedisUnavailable("made up")
@@ -89,7 +89,7 @@ def test_aborted_batch_is_halved_until_it_is_applied(
     real = drain.drain_batch
     tried: list[int] = []
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[InboxEntry], tolerance: timedelta) -> DrainResult:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
         tried.append(len(entries))
         if len(entries) > 100:
             raise PostgresUnavailable("Postgres ended a session that was idle for too long")
@@ -110,7 +110,7 @@ def test_drain_leaves_the_rest_of_a_broken_batch_after_its_time(
     real = drain.drain_batch
     times = [0.0]
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[InboxEntry], tolerance: timedelta) -> DrainResult:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
         if len(entries) > 100:
             raise PostgresUnavailable("Postgres ended a session that was idle for too long")
         times.append(times[-1] + jobs.DRAIN_SECONDS + 1)

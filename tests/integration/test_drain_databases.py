@@ -77,7 +77,7 @@ def test_settings_of_the_database_change_nothing(drainer: Drainer, setting: str)
         (read,) = connection.execute(text("select title, status, observed_at from headshotpro.models")).all()
     assert tuple(read) == (told["title"], "failed", minutes(1))
     with transaction(drainer.engine) as connection:
-        spool.put(connection, *Delivery.arrived(event_body(model, at=minutes(2)), int(T0.timestamp()), T0))
+        spool.put(connection, Delivery.arrived(event_body(model, at=minutes(2)), int(T0.timestamp()), T0))
     assert drain_spool(drainer.engine, TOLERANCE).results == {"applied": 1}
 
 

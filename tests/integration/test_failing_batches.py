@@ -45,7 +45,7 @@ def keep(drainer: Drainer, *bodies: bytes) -> None:
     """Put deliveries into the spool, as the webhook endpoint does without Redis."""
     for body in bodies:
         with transaction(drainer.engine) as connection:
-            spool.put(connection, *Delivery.arrived(body, int(T0.timestamp()), T0))
+            spool.put(connection, Delivery.arrived(body, int(T0.timestamp()), T0))
 
 
 def fail_for(monkeypatch: pytest.MonkeyPatch, model_id: str, error: BaseException) -> None:
@@ -284,7 +284,7 @@ def test_one_delivery_larger_than_a_batch_is_taken_alone(drainer: Drainer) -> No
     bodies = [event_body(new_id(), at=T0) for _ in range(2)]
     keep(drainer, *bodies)
     with transaction(drainer.engine) as connection:
-        assert [row["body"] for row in spool.take(connection, 10, 1)] == bodies[:1]
+        assert [kept.body for kept in spool.take(connection, 10, 1)] == bodies[:1]
 
 
 def test_a_replay_reads_payloads_bounded_in_bytes(drainer: Drainer) -> None:

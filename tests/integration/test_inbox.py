@@ -38,7 +38,7 @@ def put(box: Inbox, *bodies: bytes) -> None:
         box.put(Delivery.arrived(body, 1767322800, NOW))
 
 
-def bodies(entries: list[inbox.InboxEntry]) -> list[bytes]:
+def bodies(entries: list[inbox.Delivery]) -> list[bytes]:
     return [entry.body for entry in entries]
 
 
@@ -179,7 +179,8 @@ def test_foreign_inbox_entry_is_read_with_an_empty_body(box: Inbox, client: Any)
     client.xadd(STREAM, {"what": "is this"}, id="1767322800000-0")
     client.xadd(STREAM, {"body": b"1", "signed_at": "now", "received_at": "1e300"}, id="1767322800000-1")
     at = datetime.fromtimestamp(1767322800, UTC)
-    assert [entry[2:] for entry in box.read(10, 0)] == [(b"", at, at, None), (b"1", at, at, None)]
+    expected = [(b"", at, at), (b"1", at, at)]
+    assert [(entry.body, entry.signed_at, entry.received_at) for entry in box.read(10, 0)] == expected
 
 
 def test_dead_consumers_are_removed_once_they_hold_no_entries(box: Inbox, client: Any) -> None:
@@ -200,7 +201,7 @@ def test_there_may_be_no_consumers_to_forget(box: Inbox) -> None:
 
 def test_every_call_without_redis_is_an_error_of_ours() -> None:
     box = Inbox(connect_redis("redis://127.0.0.1:9"), "one")
-    entry = inbox.InboxEntry("1-0", "", b"", NOW, NOW)
+    entry = inbox.Delivery(b"", NOW, NOW, "", entry_id="1-0")
     for call in (
         lambda: put(box, b"1"),
         lambda: box.read(1, 0),

@@ -82,7 +82,7 @@ def test_drain_removes_login_links_from_deliveries_of_older_web(here: Mirror, da
     body, spooled = body_with_links(), body_with_links()
     here.runtime.inbox.put(Delivery.arrived(body, int(now.timestamp()), now))
     with transaction(here.runtime.engine) as connection:
-        spool.put(connection, *Delivery.arrived(spooled, int(now.timestamp()), now))
+        spool.put(connection, Delivery.arrived(spooled, int(now.timestamp()), now))
     entries = here.runtime.inbox.read(10, 0)
     drain_batch(here.runtime.engine, here.runtime.inbox, entries, here.runtime.tolerance)
     drain_spool(here.runtime.engine, here.runtime.tolerance)

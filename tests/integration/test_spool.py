@@ -31,7 +31,7 @@ def keep(drainer: Drainer, *bodies: bytes) -> None:
     """Put deliveries into the spool, as the endpoint does."""
     for body in bodies:
         with transaction(drainer.engine) as connection:
-            spool.put(connection, *Delivery.arrived(body, int(T0.timestamp()), T0))
+            spool.put(connection, Delivery.arrived(body, int(T0.timestamp()), T0))
 
 
 def test_without_redis_a_delivery_is_kept_in_postgres_as_it_was(folder: Path, database_url: str) -> None:
@@ -114,7 +114,7 @@ def test_delivery_in_both_inbox_and_spool_counts_once(drainer: Drainer) -> None:
     delivery = Delivery.arrived(body, int(T0.timestamp()), T0)
     drainer.box.put(delivery)
     with transaction(drainer.engine) as connection:
-        spool.put(connection, *delivery)
+        spool.put(connection, delivery)
     assert drainer.drain().results == {"applied": 1}
     assert drain_spool(drainer.engine, TOLERANCE).results == {"repeated": 1}
     assert drainer.event("evt_1")["deliveries"] == 1

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from service.broker.client import connect_redis
-from service.broker.inbox import Inbox, InboxEntry
+from service.broker.inbox import Delivery, Inbox
 from service.config import load
 from service.web import create_app
 from tests.support.system import SECRET, WEBHOOK_PATH, signed
@@ -49,7 +49,7 @@ def post_chunked(door: FlaskClient, body: bytes, headers: dict[str, str]) -> Tes
     )
 
 
-def waiting(redis_url: str) -> list[InboxEntry]:
+def waiting(redis_url: str) -> list[Delivery]:
     """What the inbox holds that nobody read yet."""
     with connect_redis(redis_url) as client:
         return Inbox(client, "test").read(1000, 0)

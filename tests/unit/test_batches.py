@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from service.broker.inbox import MAX_READ_BYTES, InboxEntry
+from service.broker.inbox import MAX_READ_BYTES, Delivery
 from service.mirror.batches import BATCH_SIZE, MAX_READ_SIZE, MIN_BATCH_SIZE, halves, next_size, split
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def entries(bodies: list[bytes]) -> list[InboxEntry]:
-    return [InboxEntry(f"{number}-0", f"{number}", body, NOW, NOW) for number, body in enumerate(bodies)]
+def entries(bodies: list[bytes]) -> list[Delivery]:
+    return [Delivery(body, NOW, NOW, f"{number}") for number, body in enumerate(bodies)]
 
 
 def test_large_bodies_are_shared_out_among_transactions() -> None:

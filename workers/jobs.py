@@ -22,7 +22,7 @@ from service.mirror import drain as mirror_drain
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
-from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches
+from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches, status_samples
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
@@ -253,7 +253,7 @@ def _count_missed(runtime: Runtime) -> bool:
 
 @redact_job_errors
 def apply_retention() -> None:
-    """Remove what is older than its limit: dead consumers, personal data, events, history, old keys."""
+    """Remove what is older than its limit (dead consumers, personal data, events, history, old keys); count models."""
     _run_exclusively(Job.APPLY_RETENTION, _apply_retention)
 
 
@@ -266,4 +266,6 @@ def _apply_retention(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
         idempotency.delete_expired(connection)
         processes.delete_unseen(connection)
+    with transaction(runtime.engine) as connection:
+        status_samples.add_if_due(connection)
     return not retention.apply_limits(runtime.engine, limits, SLICE_SECONDS)

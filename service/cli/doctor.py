@@ -219,7 +219,7 @@ def _short_secrets(settings: Settings) -> Iterator[Finding]:
         (f"part {place} of HEADSHOTPRO_WEBHOOK_SECRET", one) for place, one in enumerate(settings.webhook_secrets, 1)
     ]
     # The vendor makes HEADSHOTPRO_API_KEY, so it cannot be made longer here.
-    given.append(("CONSOLE_PASSWORD", settings.console_password or ""))
+    given += [(name, getattr(settings, name.lower()) or "") for name in ("CONSOLE_PASSWORD", "CONSOLE_VIEWER_PASSWORD")]
     short = [name for name, value in given if 0 < len(value) < SHORTEST_SECRET]
     if short:
         seen = f"under {SHORTEST_SECRET} characters: {', '.join(short)}"

@@ -22,16 +22,19 @@ from msgspec import Meta
 from service.addresses import hosts_in_query
 from service.config.api_keys import parse as parse_keys
 from service.config.checks import check_header, check_proxy, check_url
+from service.config.console import check_console, parse_networks
 from service.config.expectations import expectation
+from service.config.given import read_given
 from service.config.names import find_unknown
 from service.config.proxies import bypasses_proxy, proxy_url
 from service.errors import SettingsError
 from service.redaction import passwords_in, register_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from service.config.api_keys import ApiKey
+    from service.config.console import Network
     from service.config.names import UnknownSetting
 
 VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
@@ -45,12 +48,10 @@ SECRETS = (
     "HEARTBEAT_URL",
     "MIRROR_API_KEYS",
     "CONSOLE_PASSWORD",
+    "CONSOLE_VIEWER_PASSWORD",
     "HTTPS_PROXY",
     "HTTP_PROXY",
 )
-
-# These have two spellings; where both are given the one in lower case wins, as with curl.
-PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 Seconds = Annotated[int, Meta(ge=0, le=10**9)]
 PositiveSeconds = Annotated[int, Meta(ge=1, le=10**9)]
@@ -81,6 +82,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     heartbeat_url: str | None = None
     mirror_api_keys: str | None = None
     console_password: str | None = None
+    console_viewer_password: str | None = None
+    console_show_names: bool = True
+    console_proxy_user_header: str | None = None
+    trusted_proxies: str | None = None
     public_url: str | None = None
     runbook_url: str | None = None
     event_retention_days: Annotated[int, Meta(ge=1, le=36500)] = 30
@@ -127,6 +132,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
             if isinstance(value, str):
                 found |= passwords_in(value) | ({value} if name.upper() in SECRETS else set())
         return found
+
+    @property
+    def is_console_on(self) -> bool:
+        """Whether a person can log in to the web console in any way."""
+        return bool(self.console_password or self.console_viewer_password or self.console_proxy_user_header)
+
+    @property
+    def proxy_networks(self) -> tuple[Network, ...]:
+        """TRUSTED_PROXIES.
+
+        Raises:
+            SettingsError: one of them is no network.
+        """
+        return parse_networks("TRUSTED_PROXIES", _split(self.trusted_proxies))
 
     def as_environment(self) -> dict[str, str]:
         """Every setting that is not its default, as the environment would give it; secrets too."""
@@ -194,7 +213,8 @@ def load(
     Raises:
         SettingsError: one line that names the setting and says what is wrong.
     """
-    given = _read_given(os.environ if environ is None else environ, dotenv or Path(".env"))
+    layers = dotenv or Path(".env"), os.environ if environ is None else environ
+    given = read_given(*layers, known=_known(), secrets=SECRETS)
     settings = _convert(given)
     for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_URL", "HEARTBEAT_URL", "PUBLIC_URL", "RUNBOOK_URL"):
         check_url(name, getattr(settings, name.lower()))
@@ -209,6 +229,7 @@ def load(
     if settings.alert_urls and not re.match(r"[\s,]*\w+://\S", settings.alert_urls):
         # The processes themselves check whether Apprise knows the URL: that takes Apprise itself.
         raise SettingsError("ALERT_URLS is malformed: it is a list of Apprise URLs, such as mailto://… or slack://…")
+    check_console(settings)
     try:
         ip_address(settings.web_address)
     except ValueError:
@@ -237,51 +258,6 @@ def unknown_settings(environ: Mapping[str, str] | None = None, dotenv: Path | No
 
 def _known() -> set[str]:
     return {field.encode_name for field in msgspec.structs.fields(Settings)} | {f"{name}_FILE" for name in SECRETS}
-
-
-def _read_given(environ: Mapping[str, str], dotenv: Path) -> dict[str, str]:
-    """The settings that are given, files read, empty ones left out."""
-    known = _known()
-    layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
-    given: dict[str, str] = {}
-    for layer in layers:
-        for name, value in _upper_case(layer):
-            if name in known and value:
-                # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
-                given.pop(_counterpart(name), None) if layer is environ and _counterpart(name) not in environ else None
-                given[name] = value
-    for name, value in given.items():
-        # Python lets bytes of the environment that are no text through, and fails where they are first sent.
-        if not value.isascii() and value != value.encode(errors="replace").decode():
-            raise SettingsError(f"{name} is malformed: it is not UTF-8 text")
-    for name in SECRETS:
-        path = given.pop(f"{name}_FILE", None)
-        if path is None:
-            continue
-        if name in given:
-            raise SettingsError(f"{name} and {name}_FILE are both set: keep one of them")
-        content = _read_secret(name, path)
-        if content:
-            given[name] = content
-    return given
-
-
-def _upper_case(layer: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
-    """The variables, `https_proxy` and its like under their names in upper case, which they override."""
-    yield from layer.items()
-    yield from ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
-
-
-def _counterpart(name: str) -> str:
-    return name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
-
-
-def _read_secret(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"{name}_FILE cannot be read: {reason}") from None
 
 
 def _convert(given: Mapping[str, str]) -> Settings:

@@ -14,9 +14,10 @@ from service.broker.jobs import Job, JobQueue
 from service.broker.stale_models import StaleModels
 from service.storage import database
 from service.upstream.budget import RequestBudget
-from service.web import REQUIRED_SETTINGS
+from service.web import REQUIRED_SETTINGS, home
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth, ApiKeys, FailedKeyCounter
+from service.web.console import routes as console
 from service.web.delivery_store import DeliveryStore
 from service.web.errors import register_error_handlers
 from service.web.group_commit import GroupCommit
@@ -62,6 +63,9 @@ def build(settings: Settings | None = None) -> Flask:
     app.get("/metrics")(metrics.scrape)
     for blueprint in routes.blueprints(settings, auth, client):
         app.register_blueprint(blueprint)
+    home.register(app, settings)
+    if settings.is_console_on:
+        console.register(app, settings)
     register_error_handlers(app)
     app.after_request(add_security_headers)
     return app

@@ -94,7 +94,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     fields = {field.encode_name: field for field in msgspec.structs.fields(Settings)}
     rows = setting_rows()
     assert rows.keys() == fields.keys()
-    written = {None: "none", VENDOR_API_URL: "the vendor's", False: "0"}
+    written = {None: "none", VENDOR_API_URL: "the vendor's", False: "0", True: "1"}
     for name, row in rows.items():
         default = fields[name].default
         assert row[1] == written.get(default, str(default)), name

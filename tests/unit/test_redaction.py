@@ -28,11 +28,13 @@ GIVEN = {
     "HEADSHOTPRO_WEBHOOK_SECRET": "5e" * 32 + ",secret-that-was",
     "MIRROR_API_KEYS": "billing=ro:key-of-billing,metrics:key-of-prometheus",
     "CONSOLE_PASSWORD": "password-cönsole",
+    "CONSOLE_VIEWER_PASSWORD": "password-viewer",
     "ALERT_URLS": "mailtos://me:password-mail@example.com?to=a@b.example, json://u:password-hook@h/x",
 }
 SECRETS = (
     "pass%2Fword-pg", "pass/word-pg", "password-redis", "password-sentinel", 'hsp_"key" of=ours/~', "5e" * 32,
-    "secret-that-was", "key-of-billing", "key-of-prometheus", "password-cönsole", "password-mail", "password-hook",
+    "secret-that-was", "key-of-billing", "key-of-prometheus", "password-cönsole", "password-viewer", "password-mail",
+    "password-hook",
 )  # fmt: skip
 
 

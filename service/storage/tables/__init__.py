@@ -9,6 +9,7 @@ from __future__ import annotations
 from service.storage.tables.alerts import alert_evaluator, alerts, notification_deliveries, notifications, receivers
 from service.storage.tables.audit import audit_log
 from service.storage.tables.columns import SCHEMA, metadata
+from service.storage.tables.console import console_secret, status_samples
 from service.storage.tables.events import event_spool, webhook_events
 from service.storage.tables.idempotency import idempotency_keys
 from service.storage.tables.models import model_changes, model_clocks, models
@@ -28,6 +29,7 @@ __all__ = [
     "alert_evaluator",
     "alerts",
     "audit_log",
+    "console_secret",
     "event_spool",
     "held_suspects",
     "idempotency_keys",
@@ -44,6 +46,7 @@ __all__ = [
     "receivers",
     "refetch_requests",
     "set_aside",
+    "status_samples",
     "subscription_deliveries",
     "subscriptions",
     "webhook_events",

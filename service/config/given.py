@@ -1,0 +1,72 @@
+"""The settings as they are written: in the environment, in `.env`, and in files of secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+
+from service.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+# These have two spellings; where both are given the one in lower case wins, as with curl.
+PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+
+
+def read_given(
+    dotenv: Path, environ: Mapping[str, str], *, known: Collection[str], secrets: Iterable[str]
+) -> dict[str, str]:
+    """The settings that are given, files read, empty ones left out.
+
+    Args:
+        dotenv: a file of settings, which need not exist.
+        environ: the environment; it overrides the file.
+        known: every name that may be given.
+        secrets: names that may be given as NAME_FILE, too.
+
+    Raises:
+        SettingsError: a value is no text, or a file cannot be read.
+    """
+    layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
+    given: dict[str, str] = {}
+    for layer in layers:
+        for name, value in _upper_case(layer):
+            if name in known and value:
+                # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
+                given.pop(_counterpart(name), None) if layer is environ and _counterpart(name) not in environ else None
+                given[name] = value
+    for name, value in given.items():
+        # Python lets bytes of the environment that are no text through, and fails where they are first sent.
+        if not value.isascii() and value != value.encode(errors="replace").decode():
+            raise SettingsError(f"{name} is malformed: it is not UTF-8 text")
+    for name in secrets:
+        path = given.pop(f"{name}_FILE", None)
+        if path is None:
+            continue
+        if name in given:
+            raise SettingsError(f"{name} and {name}_FILE are both set: keep one of them")
+        content = _read_secret(name, path)
+        if content:
+            given[name] = content
+    return given
+
+
+def _upper_case(layer: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
+    """The variables, `https_proxy` and its like under their names in upper case, which they override."""
+    yield from layer.items()
+    yield from ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
+
+
+def _counterpart(name: str) -> str:
+    return name.removesuffix("_FILE") if name.endswith("_FILE") else f"{name}_FILE"
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{name}_FILE cannot be read: {reason}") from None

@@ -1,0 +1,124 @@
+"""What every page of the console uses: reads within a time limit, templates with what the base page shows, slots."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flask import g, render_template, url_for
+
+from service import __version__
+from service.storage import database
+from service.web.console import presentation, security, static_files
+from service.web.console.limits import MAX_REQUESTS, RequestSlots
+from service.web.console.sessions import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+    from sqlalchemy import Connection, Engine
+
+    from service.config import Settings
+
+# A page whose statements take longer is too much for the servers, and its reader waits no longer.
+READ_SECONDS = 5.0
+POOL_TIMEOUT_SECONDS = 2.0
+
+
+class NavigationItem(NamedTuple):
+    """A page in the navigation: its label, and the endpoint of its first page."""
+
+    label: str
+    endpoint: str
+
+
+# In the order of the navigation; a page that no blueprint has is left out.
+NAVIGATION = (
+    NavigationItem("Overview", "console.overview"),
+    NavigationItem("Models", "console.models"),
+    NavigationItem("Events", "console.events"),
+    NavigationItem("Pulls", "console.pulls"),
+    NavigationItem("Alerts", "console.alerts"),
+    NavigationItem("Set aside", "console.set_aside"),
+    NavigationItem("Accuracy", "console.accuracy"),
+    NavigationItem("Audit", "console.audit"),
+    NavigationItem("Settings", "console.settings"),
+)
+
+
+class Console:
+    """The console of one web process.
+
+    Attributes:
+        settings: of this process.
+        engine: connections of the console alone, as many as it has slots.
+        slots: how many of its requests work at a time.
+        names: shows or hides people's names.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.engine: Engine = database.connect(
+            settings.postgres_url, pool_size=1, overflow=MAX_REQUESTS, pool_timeout=POOL_TIMEOUT_SECONDS,
+            connect_timeout=2,
+        )  # fmt: skip
+        self.slots = RequestSlots()
+        self.names = presentation.Names(shown=settings.console_show_names)
+
+    @contextmanager
+    def reading(self, seconds: float = READ_SECONDS) -> Iterator[Connection]:
+        """A transaction for the statements of one page.
+
+        Raises:
+            StatementTimeout: a statement took longer than `seconds`.
+            PostgresUnavailable: Postgres cannot be reached.
+        """
+        with database.transaction(self.engine, seconds) as connection:
+            yield connection
+
+    def render(self, template: str, **context: Any) -> str:
+        """A page of the console.
+
+        Args:
+            template: its file below `templates/console`.
+            **context: what it shows.
+        """
+        return render_template(f"console/{template}", **context)
+
+    def prepare(self, app: Flask) -> None:
+        """Give the templates what they all use."""
+        environment = app.jinja_env
+        environment.filters |= {
+            "tone": presentation.tone,
+            "exact_time": presentation.exact_time,
+            "iso_time": presentation.iso_time,
+            "number": presentation.number,
+            "duration": presentation.duration,
+            "visible": presentation.visible,
+            "pretty_json": presentation.pretty_json,
+            "person": self.names.person,
+            "from_seconds": lambda seconds: datetime.fromtimestamp(seconds, UTC),
+        }
+        environment.globals |= {
+            "url_with": presentation.url_with,
+            "csp_nonce": security.nonce,
+            "static_url": static_files.static_url,
+            "console_version": __version__,
+            "has_page": lambda endpoint: endpoint in app.view_functions,
+        }
+        environment.trim_blocks = environment.lstrip_blocks = True
+        self._navigation = [one for one in NAVIGATION if one.endpoint in app.view_functions]
+
+    def context(self) -> dict[str, Any]:
+        """What the base page shows of this request: its session and the navigation."""
+        session = g.get("console_session")
+        if session is None:
+            return {"session": None, "navigation": []}
+        return {
+            "session": session,
+            "may_act": session.role >= Role.OPERATOR,
+            "names_shown": self.names.shown,
+            "navigation": [(item.label, url_for(item.endpoint), item.endpoint) for item in self._navigation],
+        }

@@ -1,0 +1,109 @@
+"""How much of a web process the console may take: deliveries come first, however many consoles are open."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import structlog
+from flask import g
+from werkzeug.exceptions import ServiceUnavailable
+
+from service.errors import MirrorError
+from service.web.errors import RETRY_AFTER_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = structlog.get_logger(__name__)
+
+ValueT = TypeVar("ValueT")
+
+# Requests of one web process that work at a time, and seconds that another one waits for its turn.
+MAX_REQUESTS = 4
+WAIT_SECONDS = 3.0
+
+
+class RequestSlots:
+    """Lets a few requests of the console work at a time; the others wait, and are refused after a moment."""
+
+    def __init__(self, slots: int = MAX_REQUESTS, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._free = threading.BoundedSemaphore(slots)
+        self._wait_seconds = wait_seconds
+
+    def take(self) -> None:
+        """Before a request works.
+
+        Raises:
+            ServiceUnavailable: all slots stay taken.
+        """
+        if not self._free.acquire(timeout=self._wait_seconds):
+            raise ServiceUnavailable("Too many pages are being made: try again.", retry_after=RETRY_AFTER_SECONDS)
+        g.console_slot = True
+
+    def give_back(self, _error: BaseException | None = None) -> None:
+        """After its response, or after the end of a stream that keeps the request's context."""
+        if g.pop("console_slot", False):
+            self._free.release()
+
+
+class Cached(Generic[ValueT]):
+    """A value that all requests of a process share, so that many open consoles cost as much as one.
+
+    Args:
+        read: reads it; one request does so at a time, and the others wait for it.
+        seconds: how long it counts as new.
+    """
+
+    def __init__(self, read: Callable[[], ValueT], seconds: float) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._value: tuple[float, ValueT] | None = None
+
+    def get(self) -> ValueT:
+        """The value, at most as old as that."""
+        with self._lock:
+            if self._value is None or monotonic() - self._value[0] > self._seconds:
+                self._value = (monotonic(), self._read())
+            return self._value[1]
+
+
+class Refreshed(Generic[ValueT]):
+    """A value that takes long to read: a request gets the last one, and a thread of its own reads the next.
+
+    Args:
+        read: reads it.
+        first: gives a value at once while none was read; None where it cannot.
+        seconds: how long it counts as new.
+    """
+
+    def __init__(self, read: Callable[[], ValueT], first: Callable[[], ValueT | None], seconds: float) -> None:
+        self._read = read
+        self._first = first
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._value: ValueT | None = None
+        self._due = 0.0
+
+    def get(self) -> ValueT:
+        """The newest value that was read."""
+        with self._lock:
+            if self._value is None:
+                self._value = self._first()
+            if self._value is None:
+                self._value, self._due = self._read(), monotonic() + self._seconds
+            elif monotonic() > self._due:
+                self._due = monotonic() + self._seconds
+                threading.Thread(target=self._refresh, daemon=True).start()
+            return self._value
+
+    def _refresh(self) -> None:
+        try:
+            value = self._read()
+        except MirrorError as error:
+            log.warning("console.refresh_failed", reason=str(error))
+            return
+        with self._lock:
+            self._value = value

@@ -1,0 +1,122 @@
+"""The page *Overview*: can the mirror be trusted now?"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.alerts.problems import verdict
+from service.status import StatusReader
+from service.storage import console_overview, status_samples
+from service.web.console.limits import Cached, Refreshed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flask import Blueprint
+
+    from service.web.console.console import Console
+
+# Many open consoles cost the servers as much as one.
+STATE_SECONDS = 2.0
+COUNT_SECONDS = 15.0
+EVENT_MINUTES = 60
+# Counting a million models takes a tenth of a second; a server under load takes longer.
+COUNT_TIMEOUT_SECONDS = 30.0
+
+
+class Counted(NamedTuple):
+    """How many models were in each status, and when they were counted."""
+
+    at: datetime
+    models: Mapping[str, int]
+
+
+class Charts(NamedTuple):
+    """The series of the charts: rows in the order of time."""
+
+    day: Sequence[Mapping[str, Any]]
+    month: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+
+
+class Overview:
+    """Reads what the page shows.
+
+    Args:
+        console: of this process.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._reader = StatusReader(console.settings)
+        self.state = Cached(lambda: self._reader.read(figures=False), STATE_SECONDS)
+        self.counted = Refreshed(self._count, self._newest_sample, COUNT_SECONDS)
+        self.charts = Cached(self._charts, COUNT_SECONDS)
+
+    def page(self) -> str:
+        """The page."""
+        state = self.state.get()
+        figures: dict[str, Any] | None = None
+        if state.processes is not None:
+            with self._console.reading() as connection:
+                figures = {
+                    "fresh": console_overview.freshness(connection),
+                    "alerts": console_overview.open_alerts(connection),
+                    "pulls": console_overview.running_pulls(connection),
+                }
+        waiting = state.events_waiting
+        return self._console.render(
+            "overview.html",
+            state=state,
+            verdict=verdict(state.problems, waiting),
+            problems=state.problems,
+            figures=figures,
+            counted=self.counted.get() if figures else None,
+            charts=self._series() if figures else {},
+            events_waiting=waiting if waiting is None or figures is None else waiting + figures["fresh"].spooled_events,
+        )
+
+    def _series(self) -> dict[str, Any]:
+        """The charts as JSON holds them: a list of times, then a list of values for each name."""
+        charts = self.charts.get()
+        return {
+            "day": _by_status(charts.day),
+            "month": _by_status(charts.month),
+            "events": {
+                "times": [row["at"].timestamp() for row in charts.events],
+                "series": [
+                    {"name": "events", "values": [row["events"] for row in charts.events]},
+                    {"name": "seconds to the row (95 %)", "values": [row["lag"] for row in charts.events], "axis": "s"},
+                ],
+            },
+        }
+
+    def _charts(self) -> Charts:
+        with self._console.reading() as connection:
+            return Charts(
+                status_samples.series(connection, hours=24, step_seconds=600),
+                status_samples.series(connection, hours=24 * 30, step_seconds=4 * 3600),
+                console_overview.events_by_minute(connection, EVENT_MINUTES),
+            )
+
+    def _count(self) -> Counted:
+        with self._console.reading(COUNT_TIMEOUT_SECONDS) as connection:
+            return Counted(datetime.now(UTC), status_samples.count_now(connection))
+
+    def _newest_sample(self) -> Counted | None:
+        with self._console.reading() as connection:
+            sample = status_samples.newest(connection)
+        return None if sample is None else Counted(sample["at"], sample["models"])
+
+
+def _by_status(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Samples as a chart wants them; a status that a sample does not name had no model."""
+    statuses = sorted({status for row in rows for status in row["models"]})
+    series = [{"name": status, "values": [row["models"].get(status, 0) for row in rows]} for status in statuses]
+    return {"times": [row["at"].timestamp() for row in rows], "series": series}
+
+
+def register(pages: Blueprint, console: Console) -> None:
+    """Add the page."""
+    pages.get("/", endpoint="overview")(Overview(console).page)

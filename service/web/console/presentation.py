@@ -1,0 +1,129 @@
+"""How values look on the console's pages: filters and functions of its templates. Pure, but for the request's URL."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from flask import request
+from werkzeug.datastructures import MultiDict
+
+from service.model_fields import FIELDS, Personal
+from service.plain_text import escape_controls
+
+HIDDEN = "hidden"
+
+# The look of each status, of models and of all else: a word, a sign and a colour say the same.
+_TONES = {
+    "good": ("active", "applied", "complete", "ok", "resolved", "running now"),
+    "busy": ("running", "pending", "generatingHeadshots", "waiting", "onboarding", "sending", "duplicate"),
+    "warn": ("held", "stale", "acknowledged", "hint", "late", "retrying", "set aside"),
+    "bad": ("failed", "dead", "open", "lost", "BAD", "missing"),
+    "off": ("deleted", "ignored", "unknown", "paused", "removed", "erased"),
+}
+_TONE_OF = {word: tone for tone, words in _TONES.items() for word in words}
+_SIGNS = {"good": "✓", "busy": "◌", "warn": "!", "bad": "✕", "off": "–"}
+
+
+class Tone(NamedTuple):
+    """The colour of a chip, as a word of the style sheet, and the sign beside its text."""
+
+    name: str
+    sign: str
+
+
+def tone(status: object) -> Tone:
+    """How a status looks; one that is not known looks like none."""
+    name = _TONE_OF.get(str(status), "off")
+    return Tone(name, _SIGNS[name])
+
+
+def exact_time(value: datetime | None) -> str:
+    """A time to the second in UTC, as it reads without JavaScript."""
+    return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def iso_time(value: datetime) -> str:
+    """A time for a `datetime` attribute."""
+    return value.astimezone(UTC).isoformat()
+
+
+def number(value: float | None) -> str:
+    """A number with its thousands apart."""
+    if value is None:
+        return "–"
+    return f"{value:,.1f}" if isinstance(value, float) and not value.is_integer() else f"{int(value):,}"
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in the largest unit that shows two figures of it."""
+    if seconds is None:
+        return "–"
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    for unit, size in (("s", 1), ("min", 60), ("h", 3600)):
+        if seconds < 120 * size or (unit == "h" and seconds < 48 * size):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def visible(value: object) -> str:
+    """A text from outside in one piece, control characters shown; a dash where there is none."""
+    return "–" if value is None or value == "" else escape_controls(str(value))
+
+
+def pretty_json(document: object) -> str:
+    """A document as people read it; control characters are escaped."""
+    return json.dumps(document, ensure_ascii=False, indent=2, default=str)
+
+
+def url_with(**changes: object) -> str:
+    """This page's URL with some parameters changed; None removes one."""
+    parameters: MultiDict[str, Any] = MultiDict(request.args)
+    for name, value in changes.items():
+        parameters.poplist(name)
+        if value is not None:
+            parameters[name] = value
+    query = urlencode(list(parameters.items(multi=True)))
+    return f"{request.path}?{query}" if query else request.path
+
+
+class Names:
+    """Shows people's names and addresses, or hides them where CONSOLE_SHOW_NAMES is 0.
+
+    Args:
+        shown: whether they are shown.
+    """
+
+    def __init__(self, *, shown: bool) -> None:
+        self.shown = shown
+        personal = [field for field in FIELDS if field.personal is Personal.NAME]
+        self._columns = {field.column for field in personal}
+        self._keys = self._columns | {
+            name for field in personal for name in (field.json_name, field.webhook_name) if name
+        }
+
+    def person(self, value: object) -> str:
+        """A name or an address."""
+        if value is None or value == "":
+            return "–"
+        return visible(value) if self.shown else HIDDEN
+
+    def field(self, column: str, value: object) -> object:
+        """The value of a column of `models`; hidden where it names a person."""
+        return value if self.shown or value is None or column not in self._columns else HIDDEN
+
+    def document(self, value: Any) -> Any:
+        """A JSON document, such as the body of an event, without the values of fields that name a person."""
+        if self.shown:
+            return value
+        if isinstance(value, dict):
+            return {key: self._of_key(key, inner) for key, inner in value.items()}
+        return [self.document(inner) for inner in value] if isinstance(value, list) else value
+
+    def _of_key(self, key: str, value: Any) -> Any:
+        if key in self._keys and value is not None and not isinstance(value, bool):
+            return HIDDEN
+        return self.document(value)

@@ -1,0 +1,102 @@
+"""The console's routes, and what happens before and after each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, make_response, redirect, render_template, request
+from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
+
+from service.errors import MirrorError, StatementTimeout, Unavailable
+from service.storage import console_secret
+from service.web.console import alerts, overview, security, settings_page, static_files
+from service.web.console.access import Access
+from service.web.console.console import Console
+from service.web.console.sessions import SessionSigner
+from service.web.errors import RETRY_AFTER_SECONDS
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+    from werkzeug.wrappers import Response as BaseResponse
+
+    from service.config import Settings
+
+PREFIX = "/console"
+# The pages: each module adds its own.
+PAGES = (overview, alerts, settings_page)
+# They need no session.
+PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
+# A form has a password or a few ids.
+MAX_FORM_BYTES = 64 * 1024
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Add the console to an application; nothing is connected yet."""
+    console = Console(settings)
+
+    def read_secret() -> str:
+        with console.reading() as connection:
+            return console_secret.read_or_create(connection)
+
+    access = Access(settings, SessionSigner(settings, read_secret))
+    pages = Blueprint("console", __name__, url_prefix=PREFIX, template_folder="templates")
+
+    def enter() -> BaseResponse | None:
+        """Before each request: the session first, because it costs nothing; then a slot."""
+        request.max_content_length = MAX_FORM_BYTES
+        if request.endpoint in PUBLIC:
+            return None
+        refusal = access.require_session()
+        if refusal is None:
+            console.slots.take()
+        return refusal
+
+    pages.before_request(enter)
+    pages.after_request(access.keep_session)
+    pages.after_request(security.add_page_headers)
+    pages.teardown_request(console.slots.give_back)
+    pages.context_processor(lambda: {**console.context(), "csrf_token": access.csrf_token})
+    pages.register_error_handler(HTTPException, _http_error)
+    pages.register_error_handler(MirrorError, _mirror_error)
+    pages.get("", endpoint="without_slash")(lambda: redirect(f"{PREFIX}/", 302))
+    pages.get("/login")(access.show_login)
+    pages.post("/login")(access.log_in)
+    pages.post("/logout")(access.log_out)
+    pages.get("/static/<version>/<path:name>")(static_files.static_file)
+    for module in PAGES:
+        module.register(pages, console)
+    pages.get("/<path:path>", endpoint="nowhere")(_nowhere)
+    app.register_blueprint(pages)
+    console.prepare(app)
+
+
+def _nowhere(path: str) -> Response:
+    raise NotFound(f"There is no page {path!r} in the console.")
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    message = error.description or error.name
+    response = make_response(
+        render_template("console/error.html", title=error.name, message=message, action=""), status
+    )
+    for name, value in error.get_headers():
+        if name.lower() in ("retry-after", "allow"):
+            response.headers[name] = value
+    return response
+
+
+def _mirror_error(error: MirrorError) -> Response:
+    """A page that says which server is unavailable, and what to do."""
+    if isinstance(error, StatementTimeout):
+        title, status = "That took too long", 503
+        action = "Choose a shorter time or a narrower filter, and try again."
+    elif isinstance(error, Unavailable):
+        title, status, action = "A server is unavailable", 503, "The console goes on by itself once it is back."
+    else:
+        title, status, action = InternalServerError().name, 500, getattr(error, "action", "")
+    page = render_template("console/error.html", title=title, message=str(error), action=action)
+    response = make_response(page, status)
+    if status == 503:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from flask import request
 
-from service.alerts.notification import alert_texts
 from service.alerts.rules import KINDS
+from service.alerts.texts import alert_texts
 from service.storage import console_alerts
 
 if TYPE_CHECKING:

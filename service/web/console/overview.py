@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.alerts.problems import verdict
+from service.alerts.problems import STARTING
 from service.status import StatusReader
 from service.storage import console_overview, status_samples
 from service.web.console.limits import Cached, Refreshed
@@ -69,7 +69,7 @@ class Overview:
         return self._console.render(
             "overview.html",
             state=state,
-            verdict=verdict(state.problems, waiting),
+            starting=state.verdict == STARTING,
             problems=state.problems,
             figures=figures,
             counted=self.counted.get() if figures else None,

@@ -46,7 +46,7 @@ docs: $(VENV)/docs.stamp  ## build docs/ into site/; a link that leads nowhere i
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --fresh-env --builder html docs site
 	@echo "site/index.html"
 
-bench: $(VENV)/dev.stamp  ## measure webhooks, rows, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=webhooks)
+bench: $(VENV)/dev.stamp  ## measure webhooks, rows, latency, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=webhooks)
 	@$(BIN)/python -m bench $(BENCH)
 
 bench-peers:  ## install what the benches compare with, into .bench; a peer that is missing is said to be missing
@@ -55,8 +55,9 @@ bench-peers:  ## install what the benches compare with, into .bench; a peer that
 	@cp bench/peers/package.json .bench/package.json
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .bench
 
-profile: $(VENV)/dev.stamp .bench/bin/py-spy  ## find where the time goes in web, worker and pull; flame graphs into .bench (PROFILE=web)
-	@$(BIN)/python -m bench.profile $(PROFILE)
+profile: $(VENV)/dev.stamp .bench/bin/py-spy  ## record flame graphs of a bench and of all that it starts, into .bench (PROFILE=webhooks, rows, pulls)
+	@.bench/bin/py-spy record --subprocesses --nonblocking --rate 200 --format speedscope \
+	  --output .bench/$(or $(PROFILE),rows).speedscope.json -- $(BIN)/python -m bench.$(or $(PROFILE),rows) --rounds 1
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables
 	$(BIN)/ruff check .

@@ -1,21 +1,21 @@
-"""`make bench`: every bench one after another, each in a process of its own; prints and writes `RESULTS.md`.
+"""`make bench`: every bench in a process of its own, one after another; prints and writes `RESULTS.md`.
 
-A bench that is not run this time keeps its part of that file; each part tells when and where it was measured.
+A bench that is not run this time keeps its part of that file. Each part says when and where it was measured.
 """
 
-from __future__ import annotations
-
-import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from bench.report import machine, stolen, ticks
+import click
 
-# In the order of the work: into the endpoint, into the row, out of the list, and what all of it costs as it grows.
-BENCHES = ("webhooks", "rows", "pulls", "growth")
+from bench.report import machine
+
+# In the order of the work: into the endpoint, into the row, out of the list, and the cost as it grows.
+BENCHES = ("webhooks", "rows", "latency", "pulls", "growth")
 RESULTS = Path(__file__).with_name("RESULTS.md")
-HEAD = """# What was measured
+HEAD = """# Measured
 
 `make bench` wrote this. Ratios within one run on one machine are what counts: sides took turns, and each ratio was
 taken round by round (median, least to greatest). Peers that were not installed (`make bench-peers`) are named as
@@ -25,36 +25,28 @@ MARK = "\n<!-- {} -->\n"
 
 
 def known_parts(text: str) -> dict[str, str]:
-    """The part of each bench in what was written before."""
-    found = {}
-    for bench in BENCHES:
-        _, began, rest = text.partition(MARK.format(bench))
-        if began:
-            ends = [place for other in BENCHES if (place := rest.find(MARK.format(other))) >= 0]
-            found[bench] = rest[: min(ends, default=len(rest))]
-    return found
+    """The part of each bench in a file of results."""
+    _, *found = re.split(MARK.format("(.*)"), text)
+    return dict(zip(found[::2], found[1::2], strict=True))
 
 
-def main() -> int:
-    """Run them; 1 where one of them failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("benches", nargs="*", choices=[*BENCHES, []], help="some of them; all by default")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the file that is written")
-    given = parser.parse_args()
-    parts = known_parts(given.results.read_text()) if given.results.exists() else {}
+@click.command()
+@click.argument("benches", nargs=-1, type=click.Choice(BENCHES))
+@click.option("--results", default=RESULTS, type=click.Path(path_type=Path), help="The file that is written.")
+def main(benches: tuple[str, ...], results: Path) -> None:
+    """Run some of the benches, or all; exit 1 if one of them fails."""
+    parts = known_parts(results.read_text()) if results.exists() else {}
     failed = False
-    for bench in given.benches or BENCHES:
-        began = ticks()
+    for bench in benches or BENCHES:
         done = subprocess.run([sys.executable, "-m", f"bench.{bench}"], stdout=subprocess.PIPE, text=True, check=False)
-        failed = failed or done.returncode != 0
-        told = done.stdout if done.returncode == 0 else f"## {bench}\n\nIt failed: nothing was measured.\n"
-        title, _, rest = told.partition("\n")
-        parts[bench] = f"{title}\n\n{machine()}; {stolen(began)}\n{rest}"
+        failed |= done.returncode != 0
+        title, _, rest = (f"## {bench}\n\nIt failed.\n" if done.returncode else done.stdout).partition("\n")
+        parts[bench] = f"{title}\n\n{machine()}\n{rest}"
         print(parts[bench], flush=True)
     kept = (MARK.format(bench) + parts[bench].rstrip("\n") + "\n" for bench in BENCHES if bench in parts)
-    given.results.write_text(HEAD + "".join(kept))
-    return 1 if failed else 0
+    results.write_text(HEAD + "".join(kept))
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,100 +1,104 @@
-"""What a bench found, as a table to read and as a part of `RESULTS.md`."""
-
-from __future__ import annotations
+"""How benches summarize and print: sides that take turns, ratios round by round, tables, goals, the machine."""
 
 import os
 import platform
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import service
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from bench.measure import Spread
+class Spread(NamedTuple):
+    """The figures of several rounds."""
 
-
-@dataclass
-class Report:
-    """One bench's part.
-
-    Attributes:
-        title: of it.
-        command: what runs it alone.
-        tables: each a heading and its lines, ready to print.
-        goals: what was to be reached, each with what was seen, as lines of a table.
-    """
-
-    title: str
-    command: str
-    tables: list[str] = field(default_factory=list)
-    goals: list[tuple[str, str, str, str]] = field(default_factory=list)
-
-    def table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Add a table."""
-        lines = ["| " + " | ".join(str(cell) for cell in row) + " |" for row in (columns, *rows)]
-        lines.insert(1, "|---" * len(columns) + "|")
-        self.tables.append("\n".join([heading, "", *lines]))
-
-    def note(self, words: str) -> None:
-        """Add a sentence: what is missing, what a figure means."""
-        self.tables.append(words)
-
-    def at_least(self, what: str, seen: Spread | float, wanted: float, unit: str = "") -> None:
-        """A figure that was to be so great; of rounds, the median counts."""
-        self._goal(what, seen, f"at least {wanted:g}{unit}", _median(seen) >= wanted)
-
-    def at_most(self, what: str, seen: Spread | float, wanted: float, unit: str = "") -> None:
-        """A figure that was to be no greater; of rounds, the median counts."""
-        self._goal(what, seen, f"at most {wanted:g}{unit}", _median(seen) <= wanted)
-
-    def _goal(self, what: str, seen: Spread | float, wanted: str, reached: bool) -> None:
-        shown = f"{seen:.3g}" if isinstance(seen, int | float) else str(seen)
-        self.goals.append((what, shown, wanted, "yes" if reached else "**no**"))
+    median: float
+    low: float
+    high: float
 
     def __str__(self) -> str:
-        parts = [f"## {self.title}", f"`{self.command}`", *self.tables]
-        if self.goals:
-            lines = ["| " + " | ".join(goal) + " |" for goal in self.goals]
-            parts.append("\n".join(["| goal | seen | wanted | reached |", "|---|---|---|---|", *lines]))
-        return "\n\n".join(parts) + "\n"
+        return f"{short(self.median)} ({short(self.low)} to {short(self.high)})"
 
 
-def _median(seen: Spread | float) -> float:
-    return seen if isinstance(seen, int | float) else seen.median
+def spread(values: Sequence[float]) -> Spread:
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+class Times(NamedTuple):
+    """Milliseconds of many calls."""
+
+    median: float
+    p95: float
+    p99: float
+    worst: float
+    calls: int
+
+    def __str__(self) -> str:
+        return f"p50 {short(self.median)} ms, p95 {short(self.p95)} ms, p99 {short(self.p99)} ms of {self.calls}"
+
+
+def times(seconds: Sequence[float]) -> Times:
+    ordered = sorted(1000 * one for one in seconds)
+    at = (ordered[int(len(ordered) * part)] for part in (0.5, 0.95, 0.99))
+    return Times(*at, ordered[-1], len(ordered))
+
+
+def short(value: float) -> str:
+    """Three significant digits, or all of a larger whole number."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def alternate(sides: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: int = 1) -> dict[str, list[float]]:
+    """Run each side once a round, in turned order; the rounds to warm up are left out."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(-warm_up, rounds):
+        for name in sides if number % 2 else reversed(list(sides)):
+            taken[name].append(sides[name]())
+    return {name: figures[warm_up:] for name, figures in taken.items()}
+
+
+def ratio(taken: Mapping[str, Sequence[float]], over: str, under: str) -> Spread:
+    """The ratio of two sides, round by round."""
+    return spread([one / other for one, other in zip(taken[over], taken[under], strict=True)])
+
+
+class Report:
+    """One bench's part of `RESULTS.md`."""
+
+    def __init__(self, title: str, command: str) -> None:
+        self._parts = [f"## {title}", f"`{command}`"]
+        self._goals: list[Sequence[object]] = []
+
+    def table(self, heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        head, *lines = ["| " + " | ".join(map(str, row)) + " |" for row in (columns, *rows)]
+        self._parts.append("\n".join([*([heading, ""] if heading else []), head, "|---" * len(columns) + "|", *lines]))
+
+    def note(self, sentence: str) -> None:
+        self._parts.append(sentence)
+
+    def goal(self, figure: str, seen: Spread | float, low: float | None = None, high: float | None = None) -> None:
+        """A figure that has to be at least or at most this; of rounds, the median counts."""
+        median, shown = (seen.median, str(seen)) if isinstance(seen, Spread) else (seen, f"{seen:.3g}")
+        reached = (low is None or median >= low) and (high is None or median <= high)
+        wanted = [f"at {name} {one:g}" for name, one in (("least", low), ("most", high)) if one is not None]
+        self._goals.append((figure, shown, ", ".join(wanted), "yes" if reached else "**no**"))
+
+    def __str__(self) -> str:
+        if self._goals:
+            self.table("", ("goal", "seen", "wanted", "reached"), self._goals)
+            self._goals = []
+        return "\n\n".join(self._parts) + "\n"
 
 
 def machine() -> str:
-    """The machine in a line: what figures of another one cannot be compared with."""
-    model = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor() or platform.machine(),
-    )
-    memory = next((int(line.split()[1]) // 2**20 for line in _lines("/proc/meminfo") if "MemTotal" in line), 0)
+    """The machine in one line: figures of two machines cannot be compared."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, headshot-mirror {service.__version__}, {os.cpu_count()} × {model}, "
-        f"{memory} GiB, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+        f"{datetime.now(UTC):%Y-%m-%d}, headshot-mirror {service.__version__}, {os.cpu_count()} × "
+        f"{models[0] if models else platform.machine()}, {memory} GiB, {platform.platform(terse=True)}, "
+        f"Python {platform.python_version()}; load {os.getloadavg()[0]:.1f} at the end"
     )
-
-
-def ticks() -> tuple[int, int]:
-    """How long all processors have been there, and how long they were others': of the same unit, to be compared."""
-    counted = [int(number) for line in _lines("/proc/stat")[:1] for number in line.split()[1:9]]
-    return sum(counted), counted[7] if counted else 0
-
-
-def stolen(since: tuple[int, int]) -> str:
-    """The processor time that other tenants of the machine took since then, where the kernel reports it."""
-    before, now = since, ticks()
-    share = (now[1] - before[1]) / max(1, now[0] - before[0])
-    return f"other tenants of the machine took {share:.1%} of its processors' time"
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []

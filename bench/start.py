@@ -1,90 +1,55 @@
 """How long a start takes: `python -m bench.start --rounds 7 --beside ../other/.venv/bin`.
 
-Each round measures, for every folder of programs in turn: importing web's application once, `headshot-mirror web` from
-its start to the first 202 with two workers, and some commands. All are given as times and as multiples of that import.
+Each round measures, for every folder of programs: one import of web's application, `headshot-mirror web` from its start
+to the first 202 with two workers, and some commands; as seconds, and as multiples of that import.
 """
 
-from __future__ import annotations
-
-import argparse
 import subprocess
-import sys
-import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bench.measure import Spread
+import click
+
+from bench.report import spread
+from bench.setup import Servers, servers
 from service.config import environment
-from service.local.servers import Postgres, Valkey
-from service.storage.migrations.schema import migrate
 from tests.support.processes import eventually
-from tests.support.system import PROGRAMS, System, event_body, new_id
+from tests.support.system import PROGRAMS, event_body, new_id
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-COMMANDS = (("--help",), ("status",), ("models", "list"), ("models", "list", "--csv"), ("doctor", "--json"))
+MEASURED = ("import", "first 202", "--help", "status", "models list", "models list --csv", "doctor --json")
 
 
-def main() -> None:
-    options = _options()
-    with tempfile.TemporaryDirectory(prefix="hm-") as name:
-        folder = Path(name)
-        with Postgres.start(folder / "postgres") as postgres, Valkey.start(folder / "valkey") as valkey:
-            migrate(postgres.url)
-            settings = {"DATABASE_URL": postgres.url, "REDIS_URL": valkey.url, "WEB_CONCURRENCY": "2"}
-            for programs in (PROGRAMS, *options.beside):
-                # Once, so that everything is compiled and in the page cache.
-                for measure in _measures(programs, folder, settings).values():
-                    measure()
-            found: dict[tuple[Path, str], list[float]] = {}
-            for _ in range(options.rounds):
-                for programs in (PROGRAMS, *options.beside):
-                    for what, measure in _measures(programs, folder, settings).items():
-                        found.setdefault((programs, what), []).append(measure())
-    for programs in (PROGRAMS, *options.beside):
-        print(programs)
-        imports = found[programs, "import"]
-        for what in _measures(programs, folder, settings):
-            seconds = found[programs, what]
-            ratios = [one / other for one, other in zip(seconds, imports, strict=True)]
-            print(f"  {what:<20} {Spread.of(seconds)} s, {Spread.of(ratios)} imports")
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--beside", type=lambda text: Path(text).absolute(), action="append", default=[])
-    return parser.parse_args()
-
-
-def _measures(programs: Path, folder: Path, settings: dict[str, str]) -> dict[str, Callable[[], float]]:
-    """What is measured of a folder of programs, and how."""
-    python = str(programs / "python")
-    measures = {
-        "import": lambda: _run([python, "-c", "import service.web.app"], folder, settings),
-        "first 202": lambda: _first_202(programs, folder, settings),
-    }
-    for words in COMMANDS:
-        command = [str(programs / "headshot-mirror"), *words]
-        measures[" ".join(words)] = lambda command=command: _run(command, folder, settings)  # type: ignore[misc]
-    return measures
-
-
-def _run(command: list[str], folder: Path, settings: dict[str, str]) -> float:
-    began = time.monotonic()
-    subprocess.run(command, cwd=folder, env=environment(**settings), capture_output=True, check=False)
-    return time.monotonic() - began
-
-
-def _first_202(programs: Path, folder: Path, settings: dict[str, str]) -> float:
-    with System(folder, **settings) as system:
+def seconds(place: Servers, programs: Path, name: str) -> float:
+    with ExitStack() as stack:
+        system = place.started(stack)
+        mirror = str(programs / "headshot-mirror")
+        command = [mirror, *name.split()]
+        if name == "import":
+            command = [str(programs / "python"), "-c", "import service.web.app"]
         began = time.monotonic()
-        system.run("web", [str(programs / "headshot-mirror"), "web"])
-        assert eventually(lambda: system.deliver(event_body(new_id())).status == 202, 60), system.logs()
+        if name == "first 202":
+            system.run("web", [mirror, "web"])
+            assert eventually(lambda: system.deliver(event_body(new_id())).status == 202, 60), system.logs()
+        else:
+            given = environment(**system.settings)
+            subprocess.run(command, cwd=system.folder, env=given, capture_output=True, check=False)
         return time.monotonic() - began
 
 
+@click.command()
+@click.option("--rounds", default=7)
+@click.option("--beside", multiple=True, type=click.Path(path_type=Path), help="Another folder of programs.")
+def main(rounds: int, beside: tuple[Path, ...]) -> None:
+    sides = [(programs.absolute(), name) for programs in (PROGRAMS, *beside) for name in MEASURED]
+    with servers() as place:
+        # The first round compiles, and fills the page cache.
+        _, *found = [{side: seconds(place, *side) for side in sides} for _ in range(rounds + 1)]
+    for programs, name in sides:
+        taken = [one[programs, name] for one in found]
+        ratios = [one[programs, name] / one[programs, "import"] for one in found]
+        print(f"{programs} {name:<20} {spread(taken)} s, {spread(ratios)} imports")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,179 +1,160 @@
-"""The endpoint beside its floor: `python -m bench.webhooks [--seconds 5] [--rounds 3]`; its part of RESULTS.md.
+"""Deliveries from POST to 202 beside a bare Flask route behind the same server: `python -m bench.webhooks`.
 
-The floor is a bare Flask route behind the same server and settings. 64 connections send signed deliveries, each of
-another event: as fast as they are answered, then by a clock at half of that.
+64 connections deliver as fast as the responses come, then by a clock at half of that; then beside 200 connections that
+hang in mid-body. Prints its part of `RESULTS.md`.
 """
 
-from __future__ import annotations
-
-import argparse
-import shutil
+import select
+import socket
 import sys
-import tempfile
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+import time
+from contextlib import ExitStack
+from statistics import median
+from typing import Any
 
-from bench.clients import CONNECTIONS, unthrottled_client_name
-from bench.measure import Spread, alternate, ratio
-from bench.report import Report
-from bench.webhook_sides import HANGING, Side, callers, silent_listener
-from service.local.servers import Postgres, Valkey
-from service.storage.migrations.schema import migrate
-from tests.support.system import System, rows
+import click
+from flask import Flask, Response, jsonify, request
 
-if TYPE_CHECKING:
-    import socket
-    from collections.abc import Iterator
+from bench.deliveries import Organization
+from bench.load import CONNECTIONS, Sent, as_request, send
+from bench.report import Report, alternate, ratio, spread
+from bench.setup import by_kind, cpu_of_folder, say, servers
+from service.broker.client import connect_redis
+from service.broker.inbox import STREAM
+from service.local.servers import Valkey
+from tests.support.system import WEBHOOK_PATH, System, event_body, new_id
 
-# Deliveries one after another, to see what one costs that shares nothing.
-ALONE = 300
-PACED_SHARE = 0.5
-SYNCS: tuple[Literal["everysec", "always"], ...] = ("everysec", "always")
-FLOOR = "bare Flask route"
-AT_LEAST = {"everysec": 0.6, "always": 0.4}
+HANGING = 200
+FLOOR, EVERYSEC, ALWAYS = "bare Flask route", "endpoint, appendfsync everysec", "endpoint, appendfsync always"
+BARE = [sys.executable, "-m", "gunicorn", "-c", "python:service.web.gunicorn_conf", "bench.webhooks:bare()"]
+COLUMNS = ["", "deliveries/s", "of the bare route", "p50 ms", "p99 ms", "web CPU ms", "Redis CPU ms", "round trips"]
 
 
-class BenchSetup(NamedTuple):
-    """What runs during the bench.
+def bare() -> Flask:
+    """The floor: a route that reads the body and responds as the endpoint does; it has the endpoint's server."""
+    app = Flask(__name__)
 
-    Attributes:
-        floor: the bare route.
-        doors: by `appendfsync` of their Redis.
-        postgres: the doors' database.
-    """
+    @app.post(WEBHOOK_PATH)
+    def _receive() -> tuple[Response, int]:
+        return jsonify(status="accepted", event=f"evt_{len(request.get_data(cache=False))}"), 202
 
-    floor: Side
-    doors: dict[str, Side]
-    postgres: Postgres
+    app.add_url_rule("/livez", view_func=lambda: "ok\n")
+    return app
 
 
-def main() -> None:
-    """Measure, and print the part."""
-    parser = argparse.ArgumentParser(prog="python -m bench.webhooks", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5, help="of each run")
-    parser.add_argument("--rounds", type=int, default=3, help="in each of which every side has one run")
-    given = parser.parse_args()
-    report = Report("Door: from POST to 202", "python -m bench.webhooks")
-    with silent_listener() as upstream, _stage(f"http://127.0.0.1:{upstream.getsockname()[1]}/api/v2") as stage:
-        _full_speed(stage, report, given.seconds, given.rounds)
-        _half_load(stage, report, 2 * given.seconds)
-        _among_hanging(stage, report, given.seconds, given.rounds)
-        _cost(stage, report, upstream)
-    sys.stdout.write(str(report))
+class Side:
+    """One web server, its Redis if it needs one, and for each of its full-load runs the cost of a delivery."""
+
+    def __init__(self, system: System, valkey: Valkey | None, organization: Organization) -> None:
+        self.system, self._valkey, self._organization = system, valkey, organization
+        self.runs: list[tuple[Sent, list[float]]] = []
+        self._next = 5_000
+        system.start("web") if valkey else system.run("bare", BARE)
+        system.wait_for_web()
+
+    def burst(self, seconds: float) -> float:
+        """Deliveries a second, as many as it takes, for about this time."""
+        before = self._usage()
+        sent = self.send(self._next)
+        used = zip(self._usage(), before, strict=True)
+        self.runs.append((sent, [(now - then) / len(sent.due) for now, then in used]))
+        self._next = max(1_000, int(sent.rate * seconds))
+        return sent.rate
+
+    def burst_among_hanging(self, seconds: float) -> float:
+        """The same while connections hang that have sent a part of a body; none has a response at the end."""
+        with ExitStack() as stack:
+            address = ("127.0.0.1", self.system.port)
+            clients = [stack.enter_context(socket.create_connection(address)) for _ in range(HANGING)]
+            for client in clients:
+                client.sendall(as_request(event_body(new_id()))[:-20])
+            # Until the server accepted all of them.
+            time.sleep(0.5)
+            rate = self.burst(seconds)
+            for client in clients:
+                assert not select.select([client], [], [], 0)[0], "a hanging client had a response"
+            return rate
+
+    def send(self, deliveries: int, rate: float = 0.0) -> Sent:
+        """Deliver; every 202 is a delivery that is stored, and the next run finds the inbox empty."""
+        sent = send(self.system.port, self._organization.stream(deliveries), rate)
+        if self._valkey:
+            with connect_redis(self._valkey.url) as client:
+                assert client.xlen(STREAM) >= deliveries
+                client.delete(STREAM)
+        return sent
+
+    def _usage(self) -> list[float]:
+        """CPU seconds of web and of Redis so far, and round trips to Redis."""
+        web = cpu_of_folder(self.system.folder)
+        if not self._valkey:
+            return [web, 0, 0]
+        with connect_redis(self._valkey.url) as client:
+            stats: Any = client.info("stats")
+        return [web, cpu_of_folder(self._valkey.folder.path), stats["total_reads_processed"]]
 
 
-@contextmanager
-def _stage(upstream: str) -> Iterator[BenchSetup]:
-    folder = Path(tempfile.mkdtemp(prefix="hm-"))
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = stack.enter_context(Postgres.start(folder / "postgres"))
-        migrate(postgres.url)
-        redis = {sync: stack.enter_context(Valkey.start(folder / f"valkey-{sync}", sync=sync)) for sync in SYNCS}
-
-        def side(name: str, valkey: Valkey | None) -> Side:
-            (folder / name).mkdir()
-            url = (valkey or redis["everysec"]).url
-            settings = {"DATABASE_URL": postgres.url, "REDIS_URL": url, "HEADSHOTPRO_API_URL": upstream}
-            made = Side(stack.enter_context(System(folder / name, **settings, WEB_CONCURRENCY="2")), valkey)
-            made.start()
-            return made
-
-        yield BenchSetup(side("floor", None), {sync: side(sync, redis[sync]) for sync in SYNCS}, postgres)
-
-
-def _full_speed(stage: BenchSetup, report: Report, seconds: float, rounds: int) -> None:
-    """As many as each takes."""
-    sides = {FLOOR: stage.floor, **stage.doors}
-    for name, side in sides.items():
-        _say(f"warming up: {name}")
+def full_speed(sides: dict[str, Side], report: Report, seconds: float, rounds: int) -> None:
+    for side in sides.values():
         side.burst(seconds)
-        side.forget()
-    _say("as fast as it goes")
+        side.runs.clear()
+    say("as fast as it goes")
     taken = alternate({name: lambda side=side: side.burst(seconds) for name, side in sides.items()}, rounds, warm_up=0)
     lines = []
     for name, side in sides.items():
-        over = "1" if name == FLOOR else str(ratio(taken, name, FLOOR))
-        latency = f"{side.median_of('p50_ms'):.1f}", f"{side.median_of('p99_ms'):.1f}"
-        cost = f"{side.each('web'):.3f}", f"{side.each('redis'):.3f}", f"{side.client_share():.0%}"
-        lines.append((_shown(name), Spread.of(taken[name]), over, *latency, *cost))
-    columns = (
-        "",
-        "deliveries/s",
-        "of the bare route",
-        "p50 ms",
-        "p99 ms",
-        "web CPU ms",
-        "Redis CPU ms",
-        "client's share",
-    )
-    report.table(f"As fast as {CONNECTIONS} connections go, by {unthrottled_client_name()}:", columns, lines)
-    report.note("CPU is for each delivery, the client's share of all cores; times are those of a server that is full.")
-    for sync in SYNCS:
-        report.at_least(f"endpoint over bare route, {sync}", ratio(taken, sync, FLOOR), AT_LEAST[sync])
+        p50, p99 = (median(getattr(sent.times, part) for sent, _ in side.runs) for part in ("median", "p99"))
+        web, redis, trips = (median(used[figure] for _, used in side.runs) for figure in range(3))
+        figures = [f"{p50:.1f}", f"{p99:.1f}", f"{1000 * web:.3f}", f"{1000 * redis:.3f}", f"{trips:.2f}"]
+        lines.append([name, spread(taken[name]), ratio(taken, name, FLOOR), *figures])
+    report.table(f"As fast as {CONNECTIONS} connections go; CPU and round trips to Redis are for each:", COLUMNS, lines)
+    report.note("Times are those of a server that is full.")
+    report.goal("endpoint over bare route, everysec", ratio(taken, EVERYSEC, FLOOR), 0.6)
+    report.goal("endpoint over bare route, always", ratio(taken, ALWAYS, FLOOR), 0.4)
 
 
-def _half_load(stage: BenchSetup, report: Report, seconds: float) -> None:
-    """Half of what each takes, by a clock."""
+def half_load(sides: dict[str, Side], report: Report, seconds: float) -> None:
     lines = []
-    for name, side in {FLOOR: stage.floor, **stage.doors}.items():
-        rate = PACED_SHARE * side.median_of("rate")
-        _say(f"half load: {name}")
-        run = side.paced(rate, seconds)
-        client = f"{run.client_seconds / run.seconds:.0%} of a core"
-        lines.append((_shown(name), f"{rate:,.0f}", f"{run.p50_ms:.1f}", f"{run.p99_ms:.1f}", client))
+    for name, side in sides.items():
+        say(f"half load: {name}")
+        rate = median(sent.rate for sent, _ in side.runs) / 2
+        sent = side.send(int(seconds * rate), rate)
+        sender = f"{sent.cpu / sent.seconds:.0%} of a core"
+        lines.append([name, f"{rate:,.0f}", f"{sent.times.median:.1f}", f"{sent.times.p99:.1f}", sender])
         if name != FLOOR:
-            report.at_most(f"p99 at half load, {name}", run.p99_ms, 50, " ms")
-    title = "At half of that, sent by a clock with random gaps (`bench.paced`), timed from when each was due:"
-    report.table(title, ("", "deliveries/s", "p50 ms", "p99 ms", "the client took"), lines)
+            report.goal(f"p99 at half load, {name}, ms", sent.times.p99, high=50)
+    report.table("At half of that, by a clock:", ["", "deliveries/s", "p50 ms", "p99 ms", "sender"], lines)
 
 
-def _shown(side: str) -> str:
-    return side if side == FLOOR else f"endpoint, appendfsync {side}"
-
-
-def _among_hanging(stage: BenchSetup, report: Report, seconds: float, rounds: int) -> None:
-    """What those cost the others who send half a body and no more."""
-    side = stage.doors["everysec"]
-    _say("among those that hang")
-    taken = alternate(
-        {"alone": lambda: side.burst(seconds), "among": lambda: side.burst_among_hanging(seconds)}, rounds, warm_up=0
-    )
+def among_hanging(side: Side, report: Report, seconds: float, rounds: int) -> None:
+    say("among clients that hang")
+    runs = {"alone": lambda: side.burst(seconds), "among": lambda: side.burst_among_hanging(seconds)}
+    taken = alternate(runs, rounds, warm_up=0)
     slowed = ratio(taken, "among", "alone")
-    line = (Spread.of(taken["alone"]), Spread.of(taken["among"]), slowed)
-    report.table(
-        f"While {HANGING} connections hang in mid-body (everysec):", ("alone/s", "among them/s", "ratio"), [line]
-    )
-    report.at_least(f"rate while {HANGING} hang in mid-body", slowed, 0.5)
+    line = [spread(taken["alone"]), spread(taken["among"]), slowed]
+    report.table(f"While {HANGING} connections hang in mid-body:", ["alone/s", "among them/s", "ratio"], [line])
+    report.goal(f"rate while {HANGING} hang in mid-body", slowed, 0.5)
 
 
-def _cost(stage: BenchSetup, report: Report, upstream: socket.socket) -> None:
-    """What deliveries use up beside time."""
-    side = stage.doors["everysec"]
-    _say("one after another")
-    before = _wal_bytes(stage.postgres)
-    alone = side.one_by_one(ALONE)
-    wal = _wal_bytes(stage.postgres) - before
-    lines = [
-        ("Redis round trips", f"{side.each('round_trips'):.2f}", f"{alone.round_trips / ALONE:.2f}"),
-        ("Redis commands", f"{side.each('commands'):.2f}", f"{alone.commands / ALONE:.2f}"),
-        ("WAL bytes", "", wal / ALONE),
-    ]
-    report.table("What a delivery costs:", ("", f"of {CONNECTIONS} at a time", "alone"), lines)
-    report.note(
-        f"Upstream requests, of all deliveries together: {callers(upstream)}. "
-        f"The largest web process held {side.peak_megabytes()} MB at its peak."
-    )
-
-
-def _wal_bytes(postgres: Postgres) -> int:
-    (row,) = rows(postgres.url, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn as bytes")
-    return int(row["bytes"])
-
-
-def _say(words: str) -> None:
-    sys.stderr.write(f"  {words}\n")
+@click.command()
+@click.option("--seconds", default=5.0, help="Length of each run.")
+@click.option("--rounds", default=3, help="In each round every side has one run.")
+def main(seconds: float, rounds: int) -> None:
+    report = Report("Endpoint: from POST to 202", "python -m bench.webhooks")
+    with servers(sync="everysec") as place, ExitStack() as stack:
+        always = stack.enter_context(Valkey.start(place.folder / "valkey-always", sync="always"))
+        upstream = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        settings = {"HEADSHOTPRO_API_URL": f"http://127.0.0.1:{upstream.getsockname()[1]}/api/v2"}
+        organization, sides = Organization(5_000), {}
+        for name, redis in ((FLOOR, None), (EVERYSEC, place.valkey), (ALWAYS, always)):
+            system = place.started(stack, REDIS_URL=(redis or always).url, **settings)
+            sides[name] = Side(system, redis, organization)
+        full_speed(sides, report, seconds, rounds)
+        half_load(sides, report, 2 * seconds)
+        among_hanging(sides[EVERYSEC], report, seconds, rounds)
+        assert not select.select([upstream], [], [], 0)[0], "web sent a request to the upstream"
+        peak = by_kind(sides[EVERYSEC].system.folder)["web"]
+        report.note(f"The largest web process held {peak:.0f} MB at its peak.")
+    print(report)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,17 @@
-"""A pull by dlt's `rest_api` source into Postgres: as its documentation begins, or with all that it says of speed.
+"""A pull by dlt's `rest_api` source: `dlt_pull.py URL KEY DATABASE FOLDER scd2|merge|replace prepare|pull`.
 
-Run by `bench.pulls` with the Python of .bench, in turns like its other sides (`bench.alternating`): what is timed
-is `pipeline.run`, imports left out. State and working files stay in a folder between the first run and the next.
+`bench.pulls` runs it with the Python of .bench. `scd2` keeps the history of each row, in a table with the indexes of
+ours; `merge` keeps rows by their key, as dlt's documentation begins; `replace` loads a table anew with all that the
+documentation says of speed. Times are those of `pipeline.run`, without the imports. The folder keeps dlt's state.
 """
 
-from __future__ import annotations
-
-import argparse
 import json
 import os
 import resource
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-PAGE = 200
-TIMES = ("createdAt", "finishedAt")
 # https://dlthub.com/docs/reference/performance: workers for each stage, and files small enough to share out among them.
 FAST_SETTINGS = {
     "EXTRACT__WORKERS": "4",
@@ -28,96 +21,73 @@ FAST_SETTINGS = {
     "DATA_WRITER__FILE_MAX_ITEMS": "50000",
     "DATA_WRITER__DISABLE_COMPRESSION": "true",
 }
+# The indexes of our `models` by dlt's names of the columns, and those by which history is read.
+INDEXES = """
+    (id)
+    (email)
+    (created_at, id) include (status)
+    (status, created_at, id)
+    (team_id, created_at, id) include (status)
+    (((created_at at time zone 'UTC')::date), team_id) include (created_at)
+    (((finished_at at time zone 'UTC')::date), team_id) include (finished_at)
+    (id) include (team_id) where finished_at is null
+    (id, _dlt_valid_from)
+    (_dlt_valid_from)
+    (status, _dlt_valid_from)
+"""
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
-def client(url: str, key: str) -> dict[str, Any]:
-    """How the vendor is spoken to."""
-    return {"base_url": f"{url}/", "auth": {"type": "bearer", "token": key}}
-
-
-def stock(url: str, key: str, disposition: str) -> Any:
-    """The `rest_api` source as its documentation shows it."""
+def models(url: str, key: str, disposition: Any) -> Any:
+    """The source as dlt's documentation shows it."""
     from dlt.sources.rest_api import rest_api_source
 
-    paginator = {"type": "offset", "limit": PAGE, "total_path": "pagination.total"}
+    paginator = {"type": "offset", "limit": 200, "total_path": "pagination.total"}
     endpoint = {"path": "organization/models", "data_selector": "models", "paginator": paginator}
-    models = {"name": "models", "primary_key": "id", "write_disposition": disposition, "endpoint": endpoint}
-    return rest_api_source({"client": client(url, key), "resources": [models]})
+    listed = {"name": "models", "primary_key": "id", "write_disposition": disposition, "endpoint": endpoint}
+    client = {"base_url": f"{url}/", "auth": {"type": "bearer", "token": key}}
+    return rest_api_source({"client": client, "resources": [listed]}).models
 
 
-def fast(url: str, key: str, disposition: str, *, threads: bool) -> Any:
-    """The same source, its pages turned into Arrow tables, and fetched by threads if so wished."""
-    import dlt
+def arrow(page: list[dict[str, Any]]) -> Any:
+    """A page as an Arrow table."""
     import pyarrow as pa
-    from dlt.sources.rest_api import rest_api_source
 
-    def table(page: list[dict[str, Any]]) -> Any:
-        found = pa.Table.from_pylist(page)
-        for name in TIMES:
-            place = found.schema.get_field_index(name)
-            found = found.set_column(place, name, found.column(name).cast(pa.timestamp("us", "UTC")))
-        return found
-
-    @dlt.transformer(name="models", primary_key="id", write_disposition=disposition)
-    def arrow(page: list[dict[str, Any]]) -> Iterator[Any]:
-        yield table(page)
-
-    if not threads:
-        return stock(url, key, disposition).models.with_name("pages") | arrow
-
-    @dlt.resource(name="offsets")
-    def offsets() -> Iterator[list[dict[str, int]]]:
-        from dlt.sources.helpers import requests
-
-        told = requests.get(f"{url}/organization/models?limit=1", headers={"Authorization": f"Bearer {key}"}).json()
-        yield [{"offset": offset} for offset in range(0, told["pagination"]["total"], PAGE)]
-
-    endpoint = {
-        "path": "organization/models",
-        "params": {"limit": PAGE, "offset": "{resources.offsets.offset}"},
-        "data_selector": "models",
-        "paginator": "single_page",
-    }
-    pages = {"name": "pages", "endpoint": endpoint, "parallelized": True}
-    source = rest_api_source({"client": client(url, key), "resources": [pages, offsets]})
-    return source.pages | arrow
+    found = pa.Table.from_pylist(page)
+    for name in ("createdAt", "finishedAt"):
+        times = found.column(name).cast(pa.timestamp("us", "UTC"))
+        found = found.set_column(found.schema.get_field_index(name), name, times)
+    return found
 
 
-def main() -> None:
-    """Run once."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--key", required=True)
-    parser.add_argument("--database", required=True)
-    parser.add_argument("--folder", required=True)
-    parser.add_argument("--way", choices=["stock", "fast", "threads"], default="stock")
-    parser.add_argument("--format", choices=["csv", "parquet"])
-    parser.add_argument("--disposition", choices=["merge", "replace"], default="merge")
-    given = parser.parse_args()
-    os.environ["DLT_DATA_DIR"] = given.folder
-    os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
-    os.environ["RUNTIME__LOG_LEVEL"] = "ERROR"
-    if given.way != "stock":
-        os.environ |= FAST_SETTINGS
+def main(url: str, key: str, database: str, folder: str, way: str, step: str) -> None:
+    os.environ |= {"DLT_DATA_DIR": folder, "RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
+    os.environ |= FAST_SETTINGS if way == "replace" else {}
     import dlt
 
-    name = f"{given.way}_{given.format or 'stock'}_{given.disposition}"
-    pipeline = dlt.pipeline(
-        name, destination=dlt.destinations.postgres(given.database), dataset_name=name, pipelines_dir=given.folder
-    )
-    if given.way == "stock":
-        source = stock(given.url, given.key, given.disposition)
-    else:
-        source = fast(given.url, given.key, given.disposition, threads=given.way == "threads")
-    print("ready", flush=True)
-    sys.stdin.readline()
-    before = time.perf_counter()
-    pipeline.run(source, loader_file_format=given.format).raise_on_failed_jobs()
-    seconds = time.perf_counter() - before
-    rows = pipeline.last_trace.last_normalize_info.row_counts.get("models", 0)
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    print(json.dumps({"seconds": seconds, "models": rows, "peak_mb": peak / 1024}), flush=True)
+    destination = dlt.destinations.postgres(database)
+    pipeline = dlt.pipeline(way, destination=destination, dataset_name=way, pipelines_dir=folder)
+    source = models(url, key, {"disposition": "merge", "strategy": "scd2"} if way == "scd2" else way)
+    if way == "replace":
+        table = dlt.transformer(arrow, name="models", primary_key="id", write_disposition="replace")
+        source = source.with_name("pages") | table
+    if step == "prepare":
+        pipeline.run(source.add_limit(1)).raise_on_failed_jobs()
+        with pipeline.sql_client() as client:
+            client.execute_many([f"create index on models {columns}" for columns in INDEXES.strip().splitlines()])
+            client.execute_sql("truncate models")
+        print("{}")
+        return
+    began, cpu = time.perf_counter(), _cpu()
+    pipeline.run(source, loader_file_format="csv" if way == "replace" else None).raise_on_failed_jobs()
+    found = {"seconds": time.perf_counter() - began, "cpu": _cpu() - cpu}
+    print(json.dumps({**found, "peak_mb": max(resource.getrusage(who).ru_maxrss for who in WHO) / 1024}))
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of its children that ended."""
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, WHO))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -51,7 +51,7 @@ class Problem(NamedTuple):
 
 
 class LocalUp(NamedTuple):
-    """The `up` that runs the system on this machine: it starts again what ends, and begins with everything missing.
+    """The `up` that runs the system on this machine: it begins with everything missing.
 
     Attributes:
         folder: where its logs are.
@@ -227,14 +227,14 @@ def _alert_problems(facts: ProblemFacts) -> Iterator[Problem]:
 
 
 def _fit_to_up(problem: Problem, local: LocalUp) -> Problem:
-    """A problem of a system that `up` runs: it restarts processes and servers, and has its own place for logs."""
+    """A problem of a system that `up` runs: it starts all processes and servers, and has its own place for logs."""
     ends = {
-        POSTGRES_UNAVAILABLE: f"`up` starts it again by itself; {local.folder}/postgres/log says why it ended",
-        REDIS_UNAVAILABLE: f"`up` starts it again by itself; {local.folder}/valkey/log says why it ended",
+        POSTGRES_UNAVAILABLE: f"end `up` and run it again; {local.folder}/postgres/log says why it ended",
+        REDIS_UNAVAILABLE: f"end `up` and run it again; {local.folder}/valkey/log says why it ended",
         SCHEMA_OUTDATED: "end `up` and run it again: it migrates",
     }
     if kind := problem.code.removesuffix("_missing") if problem.code in _MISSING else "":
-        ends[problem.code] = f"`up` starts it again by itself; {local.folder}/{kind}.log says why it ended"
+        ends[problem.code] = f"end `up` and run it again; {local.folder}/{kind}.log says why it ended"
     action = ends.get(problem.code, problem.action)
     for restart in (texts.RESTART_UPSTREAM, texts.RESTART_WEB):
         action = action.replace(restart, "run `up` again")

@@ -1,4 +1,4 @@
-"""The processes of the system as children of `up`: started, restarted when they die, ended together."""
+"""The processes of the system as children of `up`: started and ended together."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
-from service.errors import LocalServerError
-from service.local.servers.folder import log_tail, open_log
+from service.local.servers.folder import open_log
 from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-
-# A process that ran this long, in seconds, was well: its next death is its first.
-STABLE_AFTER_SECONDS = 60.0
-MAX_RESTART_DELAY_SECONDS = 30.0
 
 
 class ManagedProcess:
@@ -91,60 +86,3 @@ def stop_all(children: Iterable[ManagedProcess], timeout: float) -> None:
         child.terminate()
     for child in ending:
         child.wait_or_kill(deadline)
-
-
-class RestartableProcess(Protocol):
-    """A process that can be restarted: a `ManagedProcess`, or a `Server`."""
-
-    @property
-    def pid(self) -> int | None: ...
-
-    @property
-    def log(self) -> Path: ...
-
-    def boot(self) -> object: ...
-
-
-class ProcessRestarter:
-    """Starts a process again when it dies, after a pause that grows with each death.
-
-    Args:
-        name: for people.
-        process: runs already.
-        now: monotonic seconds.
-    """
-
-    def __init__(self, name: str, process: RestartableProcess, now: float) -> None:
-        self.name = name
-        self.process = process
-        self._began = now
-        self._deaths = 0
-        self._due: float | None = None
-
-    @property
-    def state(self) -> str:
-        """`runs`, or `starts again`, for people."""
-        return "runs" if self._due is None and self.process.pid is not None else "starts again"
-
-    def check(self, now: float) -> str | None:
-        """Restart it where that is due; a line for people where something happened."""
-        if self._due is not None and now >= self._due:
-            return self._restart(now)
-        if self._due is None and self.process.pid is None:
-            return self._schedule_restart(now)
-        return None
-
-    def _restart(self, now: float) -> str | None:
-        self._due, self._began = None, now
-        try:
-            self.process.boot()
-        except LocalServerError:
-            return self._schedule_restart(now)
-        return f"{self.name} runs again"
-
-    def _schedule_restart(self, now: float) -> str:
-        self._deaths = 1 if now - self._began > STABLE_AFTER_SECONDS else self._deaths + 1
-        pause = min(MAX_RESTART_DELAY_SECONDS, 2.0 ** (self._deaths - 1))
-        self._due = now + pause
-        last = (log_tail(self.process.log).splitlines() or ["nothing"])[-1]
-        return f"{self.name} ended and starts again in {pause:.0f} s; the last line of its log: {last}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from service import __version__
 from service.config import environment, force_wheels, load
 from service.errors import LocalServerError
-from service.local.children import ManagedProcess, ProcessRestarter, stop_all
+from service.local.children import ManagedProcess, stop_all
 from service.local.gauge import INTERVAL_SECONDS, Gauge
 from service.local.running_system import HOME, RunningSystem, forget, published
 from service.local.servers import (
@@ -26,6 +26,7 @@ from service.local.servers import (
     read_or_make_secret,
     write_private,
 )
+from service.local.servers.folder import log_tail
 from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from service.config import Settings
-    from service.local.children import RestartableProcess
     from service.local.screen import Screen
 
 # Seconds; with those of Postgres and Valkey it takes under four. A process that is killed then loses nothing: events
@@ -63,7 +63,8 @@ class LocalSystem:
         live = settings.headshotpro_api_key is not None
         self._folder = (HOME / ("live" if live else "sandbox")).absolute()
         self._derived_settings: dict[str, str] = {}
-        self._restarters: list[ProcessRestarter] = []
+        self._processes: dict[str, ManagedProcess | Postgres | Valkey] = {}
+        self._ended: set[str] = set()
         self._sandbox: ManagedProcess | None = None
 
     def start(self, sandbox_options: tuple[str, ...]) -> None:
@@ -99,7 +100,7 @@ class LocalSystem:
             self._screen.row("reset", f"rm -r {_short(self._folder)}, after Ctrl-C; the demo then begins anew")
 
     def supervise(self, wait: Callable[[float], bool]) -> None:
-        """Show the mirror moving and start again what dies, each second, until it is time to end.
+        """Show the mirror moving, and which process has ended, each second, until it is time to end.
 
         Args:
             wait: waits for some seconds; whether to end.
@@ -109,11 +110,13 @@ class LocalSystem:
         self._stack.callback(self._screen.say, "Stopping …")
         self._stack.enter_context(self._screen)
         while True:
-            for restarter in self._restarters:
-                line = restarter.check(time.monotonic())
-                if line:
-                    self._screen.say(line)
-            self._screen.show(status_line.latest, {restarter.name: restarter.state for restarter in self._restarters})
+            for name, process in self._processes.items():
+                if process.pid is None and name not in self._ended:
+                    self._ended.add(name)
+                    last = (log_tail(process.log).splitlines() or ["nothing"])[-1]
+                    self._screen.say(f"{name} ended: press Ctrl-C, and start again. The last line of its log: {last}")
+            states = {name: "ended" if name in self._ended else "runs" for name in self._processes}
+            self._screen.show(status_line.latest, states)
             if wait(INTERVAL_SECONDS):
                 return
 
@@ -132,7 +135,7 @@ class LocalSystem:
             self._screen.row("Postgres", "that of DATABASE_URL")
             return 'psql "$DATABASE_URL"'
         server = Postgres.start(self._folder / "postgres", force_wheels=force_wheels())
-        self._restart_on_exit("Postgres", self._stack.enter_context(server))
+        self._processes["Postgres"] = self._stack.enter_context(server)
         self._derived_settings["DATABASE_URL"] = server.url
         self._screen.row("Postgres", f"{server.name}, {server.url_without_password}")
         script = self._folder / "psql"
@@ -145,7 +148,7 @@ class LocalSystem:
             self._screen.row("Redis", "that of REDIS_URL")
             return
         server = Valkey.start(self._folder / "valkey", force_wheels=force_wheels())
-        self._restart_on_exit("Redis", self._stack.enter_context(server))
+        self._processes["Redis"] = self._stack.enter_context(server)
         self._derived_settings["REDIS_URL"] = server.url
         self._screen.row("Redis", f"{server.name} on 127.0.0.1:{server.port}")
 
@@ -178,8 +181,7 @@ class LocalSystem:
         fixed = ("--port", str(port), "--state", state, "--webhook-url", f"{self._web_url()}{WEBHOOKS}")
         child = self._child("sandbox", "-m", "service.local.sandbox", *fixed, *options)
         self._stack.callback(stop_all, [child], SANDBOX_STOP_SECONDS)
-        self._restart_on_exit("sandbox", child.boot())
-        self._sandbox = child
+        self._processes["sandbox"] = self._sandbox = child.boot()
 
     def _await_sandbox(self, child: ManagedProcess) -> None:
         announced = _read_announcement(child)
@@ -230,14 +232,11 @@ class LocalSystem:
         # Together with the sandbox, whose connections web would wait for.
         self._stack.callback(stop_all, [*children.values(), *filter(None, [self._sandbox])], CHILDREN_STOP_SECONDS)
         for role, child in children.items():
-            self._restart_on_exit(role, child.boot())
+            self._processes[role] = child.boot()
         self._screen.row("processes", ", ".join(roles))
 
     def _child(self, name: str, *arguments: str) -> ManagedProcess:
         return ManagedProcess([sys.executable, *arguments], self._environment(), self._folder / f"{name}.log")
-
-    def _restart_on_exit(self, name: str, process: RestartableProcess) -> None:
-        self._restarters.append(ProcessRestarter(name, process, time.monotonic()))
 
 
 def command_line() -> str:

@@ -388,9 +388,9 @@ def test_up_line_shows_starting_until_the_first_pull_completes(
     gauge = Gauge(Settings(database_url=database_url, redis_url=redis_url), running.local_up)
     assert gauge.read().verdict == "starting"
     monkeypatch.setattr("service.local.running_system.START_SECONDS", 0)
-    line = describe(gauge.read(), {"web": "runs", "worker": "starts again"})
+    line = describe(gauge.read(), {"web": "runs", "worker": "ended"})
     assert "  PROBLEM: no worker is running | 0 events applied, 0.0 a second, 0 waiting" in line
-    assert line.endswith("| worker starts again")
+    assert line.endswith("| worker ended")
     insert_heartbeat(database_url)
     assert gauge.read().verdict == "starting"
     with psycopg.connect(database_url) as connection:

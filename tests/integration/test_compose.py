@@ -147,7 +147,7 @@ def test_redis_takes_nobody_without_its_password(made: Path, folder: Path) -> No
     (folder / "redis.conf").write_text(
         f"{redis_settings(values_of(made))}\nport {port}\nbind 127.0.0.1\ndir {folder}\n"
     )
-    program = find_valkey(None, force_wheels=True).program
+    program = find_valkey(force_wheels=True).program
     server = subprocess.Popen(die_with_parent([program, folder / "redis.conf"], SIGTERM), stdout=subprocess.DEVNULL)
     try:
         with redis.Redis(port=port, password=password) as ours, redis.Redis(port=port) as stranger:

@@ -11,17 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import psycopg
 import pytest
 import redis
 
-from service.config import environment
 from service.errors import LocalServerError
-from service.local.servers import Postgres, Valkey
-from service.local.servers.binaries import Binary, choose_binary, find_postgres, find_valkey
-from service.local.servers.folder import ServerFolder, ServerRecord
-from service.local.servers.privilege import AS_NOBODY, NAMESPACE, PLAIN, UserSwitch
+from service.local.servers import Postgres, Valkey, binaries
+from service.local.servers.binaries import Binary, find_postgres, find_valkey
+from service.local.servers.folder import ServerFolder
+from service.local.servers.privilege import drop_root
 from service.parent_death import __file__ as leash
 from tests.support.processes import eventually, processes_in
 
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.local.servers.process import Server
-
-MADE_BY_MACHINE = ServerRecord(kind="postgres", flavour="machine", major=18, port=0)
-WAYS = [NAMESPACE, AS_NOBODY] if os.geteuid() == 0 else [PLAIN]
 
 STARTS = [
     pytest.param(partial(Postgres.start, durable=False), id="Postgres"),
@@ -46,15 +41,6 @@ folder = Path(sys.argv[1])
 postgres, valkey = Postgres.start(folder / "postgres", durable=False), Valkey.start(folder / "valkey")
 print("started", postgres.url, valkey.url, flush=True)
 time.sleep(600)
-"""
-
-START_AND_SAY = """
-import sys
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from service.local.servers import Postgres
-print(Postgres.start(Path(sys.argv[1]), durable=False).name)
 """
 
 
@@ -206,67 +192,54 @@ def test_a_command_whose_starter_is_already_gone_does_not_run() -> None:
     assert "ran" not in done.stdout
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_around_root_works_over_the_same_data(folder: Path, way: UserSwitch) -> None:
-    # A container may lose the right to make namespaces between two starts, so the owner changes both ways.
-    ways = [way, *(other for other in WAYS if other is not way), way]
-    for number, each in enumerate(ways):
-        with Postgres.start(folder, user_switch=each, durable=False) as server:
-            put(server, str(number))
-            assert len(words(server)) == number + 1
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
+def test_data_that_belongs_to_root_is_given_to_nobody(folder: Path) -> None:
+    with Postgres.start(folder, durable=False) as server:
+        put(server, "kept")
+    # As after a copy by root.
+    for place, _folders, files in os.walk(folder / "data"):
+        for name in ("", *files):
+            os.chown(Path(place) / name, 0, -1)
+    with Postgres.start(folder, durable=False) as server:
+        assert words(server) == ["kept"]
+        assert server.folder.data.stat().st_uid == 65534
+
+
+def test_root_that_cannot_become_nobody_learns_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", str(folder))
+    with pytest.raises(LocalServerError, match=r"setpriv.*run as another user, or set DATABASE_URL"):
+        drop_root()
 
 
 def test_the_wheels_fit_this_machine() -> None:
     assert find_postgres(None, force_wheels=True).flavour == "wheel"
-    assert find_valkey(None, force_wheels=True).flavour == "wheel"
+    assert find_valkey(force_wheels=True).flavour == "wheel"
 
 
-def test_forced_wheels_never_touch_data_of_the_machine_s_server(folder: Path) -> None:
-    ServerFolder(folder).write_record(MADE_BY_MACHINE)
-    with pytest.raises(LocalServerError, match=r"made by postgres 18 \(machine\).*move the data folder away"):
+@pytest.mark.parametrize("major", [17, 19])
+def test_data_of_another_major_version_is_not_started(folder: Path, major: int) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "PG_VERSION").write_text(f"{major}\n")
+    with pytest.raises(LocalServerError, match=rf"made by PostgreSQL {major}.*found: 18.*move the data folder away"):
         Postgres.start(folder, force_wheels=True)
 
 
-def test_folder_starts_with_the_machine_server_that_created_it(folder: Path) -> None:
+def test_machine_server_is_used_where_no_wheel_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     # The machine's server is the wheel's, found on PATH: such a one is at hand everywhere.
     program = find_postgres(None, force_wheels=True).program
-    (folder / "bin").mkdir()
-    (folder / "bin" / "postgres").symlink_to(program)
-    place = ServerFolder(folder / "postgres")
-    place.write_record(MADE_BY_MACHINE)
-    path = f"{folder / 'bin'}{os.pathsep}{environment()['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-c", START_AND_SAY, str(place.path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment(PATH=path),
-    )
-    assert done.stdout == "PostgreSQL 18 (machine)\n", done.stderr
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(binaries, "find_spec", lambda _name: None)
+    assert find_postgres(None, force_wheels=False) == Binary(program, "postgres", "machine", 18)
+    assert find_postgres("18", force_wheels=False).flavour == "machine"
 
 
-@pytest.mark.parametrize(
-    ("major", "upgrades", "chosen"),
-    [(18, False, True), (19, False, False), (17, False, False), (19, True, True), (17, True, False)],
-)
-def test_only_a_version_that_reads_the_data_is_chosen(major: int, upgrades: bool, chosen: bool) -> None:
-    binary = Binary(Path("postgres"), "postgres", "machine", major)
-    if chosen:
-        assert choose_binary([binary], MADE_BY_MACHINE, "postgres", upgrades=upgrades) is binary
-    else:
-        with pytest.raises(LocalServerError, match=f"found: postgres {major}"):
-            choose_binary([binary], MADE_BY_MACHINE, "postgres", upgrades=upgrades)
-
-
-def test_without_any_server_the_error_says_what_to_do() -> None:
-    with pytest.raises(LocalServerError, match=r"headshot-mirror\[local\].*DATABASE_URL"):
-        choose_binary([], None, "postgres", upgrades=False)
-
-
-def test_a_record_that_cannot_be_read_is_an_error_of_ours(folder: Path) -> None:
-    (folder / "server.json").write_bytes(msgspec.json.encode({"kind": "postgres"}))
-    with pytest.raises(LocalServerError, match=r"server\.json cannot be read"):
-        Postgres.start(folder)
+def test_without_any_server_the_error_says_what_to_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "find_spec", lambda _name: None)
+    monkeypatch.setenv("PATH", str(folder))
+    for find in (partial(find_postgres, None), find_valkey):
+        with pytest.raises(LocalServerError, match=r"headshot-mirror\[local\].*(DATABASE|REDIS)_URL"):
+            find(force_wheels=True)
 
 
 # Debian's `redis-server` is a link to `redis-check-rdb`, which is whichever program it is called by the name of.
@@ -276,29 +249,20 @@ CALLED_BY_NAME = """\
 [ "$1" = --version ] && echo "Redis server v=8.0.2 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64" && exit
 exec {server} "$@"
 """
-START_VALKEY = "import sys; from pathlib import Path; from service.local.servers import Valkey; "
-START_VALKEY += "print(Valkey.start(Path(sys.argv[1])).name)"
 
 
-def test_redis_that_goes_by_the_name_of_a_link_is_started(folder: Path) -> None:
+def test_redis_that_goes_by_the_name_of_a_link_is_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     programs = folder / "bin"
     programs.mkdir()
     (programs / "redis-check-rdb").write_text(
-        CALLED_BY_NAME.format(server=find_valkey(None, force_wheels=True).program), encoding="utf-8"
+        CALLED_BY_NAME.format(server=find_valkey(force_wheels=True).program), encoding="utf-8"
     )
     (programs / "redis-check-rdb").chmod(0o755)
     (programs / "redis-server").symlink_to("redis-check-rdb")
-    place = ServerFolder(folder / "valkey")
-    place.write_record(ServerRecord(kind="redis", flavour="machine", major=8, port=0))
-    path = f"{programs}{os.pathsep}{environment()['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-c", START_VALKEY, str(place.path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment(PATH=path),
-    )
-    assert done.stdout == "Redis 8 (machine)\n", done.stderr
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setattr(binaries, "find_spec", lambda _name: None)
+    with Valkey.start(folder / "valkey") as server:
+        assert server.name == "Redis 8 (machine)"
 
 
 # Whose folders.
@@ -347,7 +311,7 @@ def test_open_folder_with_files_of_others_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="others may follow links of their own")
-@pytest.mark.parametrize("name", ["log", "data", "password", "lock", "server.json"])
+@pytest.mark.parametrize("name", ["log", "data", "password", "lock", "port"])
 @pytest.mark.parametrize("start", STARTS)
 def test_root_follows_no_link_in_a_folder(folder: Path, name: str, start: Callable[[Path], Server]) -> None:
     (folder / "elsewhere").mkdir()

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from service.local.servers import free_port, write_private
-from service.local.servers.privilege import find_user_switch
+from service.local.servers.privilege import drop_root
 from service.parent_death import die_with_parent
 from service.storage.migrations import schema
 from tests.integration.test_schema import picture
@@ -53,7 +53,7 @@ def pooled_url(folder: Path, empty_database_url: str) -> Iterator[str]:
     server, port = urlsplit(empty_database_url), free_port()
     write_private(folder / "pgbouncer.ini", CONFIG.format(server=server, port=port, size=CONNECTIONS))
     command = [
-        *find_user_switch().prefix,
+        *drop_root(),
         *die_with_parent([str(PGBOUNCER), "-q", str(folder / "pgbouncer.ini")], SIGTERM),
     ]
     url = f"postgresql://anybody@127.0.0.1:{port}{server.path}"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def cluster_url(tmp_path: Path) -> Iterator[str]:
     """A cluster of one server that has every slot: it takes any single key."""
     port = free_port()
-    binary = find_valkey(None, force_wheels=force_wheels())
+    binary = find_valkey(force_wheels=force_wheels())
     options = f"--port {port} --bind 127.0.0.1 --dir {tmp_path} --cluster-enabled yes --cluster-port {free_port()}"
     process = subprocess.Popen(
         die_with_parent([binary.program, *options.split()], SIGTERM),

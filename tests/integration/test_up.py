@@ -217,19 +217,20 @@ def test_kept_folder_never_released_is_refused_with_what_to_do(start: Start) -> 
 
 
 @pytest.mark.long
-def test_what_dies_starts_again_and_ctrl_c_ends_everything(start: Start) -> None:
+def test_up_names_what_ended_and_a_new_start_goes_on(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)
     assert eventually(lambda: running(up, "-m workers worker"))
     [worker] = running(up, "-m workers worker")
     postgres = int((up.data / "postgres/data/postmaster.pid").read_text().split()[0])
     for pid in (worker, postgres):
         os.kill(pid, signal.SIGKILL)
-    up.says("worker ended and starts again").says("worker runs again")
-    up.says("Postgres ended and starts again").says("Postgres runs again")
-    assert eventually(lambda: living(up) == truth(up.vendor), 40), up.said
+    up.says("worker ended: press Ctrl-C, and start again").says("Postgres ended: press Ctrl-C, and start again")
+    up.says("Postgres ended, worker ended")
     assert up.end(signal.SIGINT) < 10
     assert up.process.returncode == 0
     assert not processes_in(up.folder)
+    again = start("--", *SMALL).says(STARTED)
+    assert eventually(lambda: living(again) == truth(again.vendor), 40), again.said
 
 
 @pytest.mark.long

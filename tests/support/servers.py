@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import psycopg
 
 from service.config import force_wheels
@@ -106,8 +105,7 @@ def _cluster(*, migrated: bool) -> Path:
                 if migrated:
                     _give_schema(server)
             # Copies would all try the port of the first one.
-            record = half / "server.json"
-            record.write_bytes(msgspec.json.encode({**msgspec.json.decode(record.read_bytes()), "port": 0}))
+            (half / "port").unlink()
             half.rename(place)
     return place
 

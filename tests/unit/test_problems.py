@@ -88,8 +88,8 @@ def test_advice_beside_up_names_its_logs_and_no_command() -> None:
     local = LocalUp(".headshot-mirror/live", is_new=False)
     facts = replace(WELL, processes=running(worker=25), redis="refused", alerts=["signatures_refused"], local=local)
     redis, worker, signatures = [problem.action for problem in problems(facts)]
-    assert redis == "`up` starts it again by itself; .headshot-mirror/live/valkey/log says why it ended"
-    assert worker == "`up` starts it again by itself; .headshot-mirror/live/worker.log says why it ended"
+    assert redis == "end `up` and run it again; .headshot-mirror/live/valkey/log says why it ended"
+    assert worker == "end `up` and run it again; .headshot-mirror/live/worker.log says why it ended"
     assert signatures.endswith("and run `up` again")
 
 

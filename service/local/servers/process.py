@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from service.errors import LocalServerError
-from service.local.servers.folder import acquire_lock, log_tail, open_log
+from service.local.servers.folder import acquire_lock, log_tail, open_log, write_private
 
 if TYPE_CHECKING:
     import signal
@@ -48,8 +48,8 @@ def free_port() -> int:
 class Server(ABC):
     """A server over a data folder, from its start until `stop`.
 
-    Its life: find the program that made the data, take the folder's lock, prepare the data, choose a port, start, wait
-    until it responds, remember program and port. The lock is held by the server itself, not by this object.
+    Its life: take the folder's lock, prepare the data, choose a port, start, wait until it responds, remember the port.
+    The lock is held by the server itself, not by this object.
 
     Args:
         folder: where everything of the server is kept.
@@ -66,8 +66,6 @@ class Server(ABC):
         self.folder = folder
         self.binary = binary
         self._wanted = port
-        record = folder.record()
-        self._last_port = record.port if record else None
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -114,7 +112,7 @@ class Server(ABC):
             failure = self._launch()
             if failure is None:
                 self._wanted = self.port
-                self.folder.write_record(self.binary.to_record(self.port))
+                write_private(self.folder.path / "port", str(self.port))
                 return self
             if PORT_TAKEN not in failure.lower():
                 break
@@ -154,8 +152,8 @@ class Server(ABC):
     def _ports(self) -> list[int]:
         if self._wanted is not None:
             return [self._wanted]
-        last = [self._last_port] if self._last_port and is_port_free(self._last_port) else []
-        return last + [free_port() for _ in range(3)]
+        last = self.folder.port
+        return [*([last] if last and is_port_free(last) else ()), *(free_port() for _ in range(3))]
 
     def _launch(self) -> str | None:
         """Start the process; None once it responds, else why it did not."""

@@ -56,9 +56,7 @@ class Valkey(Server):
         Raises:
             LocalServerError: it cannot be started; the message says why and what to do.
         """
-        place = ServerFolder(folder)
-        binary = find_valkey(place.record(), force_wheels=force_wheels)
-        return cls(place, binary, port, sync=sync).boot()
+        return cls(ServerFolder(folder), find_valkey(force_wheels=force_wheels), port, sync=sync).boot()
 
     @property
     def _password(self) -> str:

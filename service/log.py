@@ -7,7 +7,6 @@ are.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -24,9 +23,8 @@ from service.errors import MirrorError
 from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
-    from typing import TextIO
 
     from structlog.typing import ExcInfo
 
@@ -61,14 +59,12 @@ def configure(settings: Settings) -> None:
         _cut,
     ]
     redaction.register_secrets(settings.secrets)
-    last: list[Any]
-    if settings.log_format == "json":
-        exceptions = structlog.processors.ExceptionRenderer(_traceback)
-        last = [exceptions, structlog.processors.JSONRenderer(_json_writer())]
-    else:
-        # Its own formatter prints the values of all variables.
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_print_traceback)
-        last = [_visible_values, renderer]
+    exceptions = structlog.processors.ExceptionRenderer(_traceback)
+    last: list[Any] = (
+        [exceptions, structlog.processors.JSONRenderer(default=repr)]
+        if settings.log_format == "json"
+        else [_visible_values, exceptions, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    )
     last.append(_without_secrets)
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -121,10 +117,6 @@ def _traceback(exc_info: ExcInfo) -> str:
     return format_without_messages(exc_info[1])
 
 
-def _print_traceback(output: TextIO, exc_info: ExcInfo) -> None:
-    output.write(f"\n{format_without_messages(exc_info[1])}")
-
-
 def _without_secrets(_logger: Any, _method: str, line: str) -> str:
     return redaction.redact(line)
 
@@ -144,16 +136,6 @@ def _cut(_logger: Any, _method: str, event: structlog.typing.EventDict) -> struc
 def _visible_values(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Spell out what a terminal would obey; JSON does so by itself."""
     return {name: escape_controls(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _json_writer() -> Callable[..., str]:
-    """`json.dumps` with one encoder for all lines: it makes one for each call where it is given a default."""
-    encoder = json.JSONEncoder(default=repr)
-
-    def write(document: Any, **_options: Any) -> str:
-        return encoder.encode(document)
-
-    return write
 
 
 def format_without_messages(error: BaseException) -> str:

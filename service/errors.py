@@ -8,7 +8,8 @@ MirrorError
 │   │   ├── LockUnavailable  another transaction holds a lock that is needed
 │   │   └── StatementTimeout a statement took longer than its limit
 │   └── RedisUnavailable     Redis
-│       └── ClusterRefused   it is a Redis Cluster (exit 2 of a command)
+│       ├── ClusterRefused   it is a Redis Cluster (exit 2 of a command)
+│       └── WrongKeyType     a key of the mirror holds another type: the other keys work
 ├── SchemaOutdated           the database is older than the code (exit 1)
 │   └── SchemaUnreleased     it is older than the first release: nothing migrates it
 ├── ApiError                 web refuses an HTTP request with a status and a code
@@ -77,6 +78,10 @@ class RedisUnavailable(Unavailable):
 
 class ClusterRefused(RedisUnavailable):
     """REDIS_URL leads to a Redis Cluster. A process that runs goes on without it, as while Redis is unavailable."""
+
+
+class WrongKeyType(RedisUnavailable):
+    """A key of the mirror's in Redis was written with another type. Work on other keys can go on."""
 
 
 class SchemaOutdated(MirrorError):

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from service.broker.lease import Lease
-from service.errors import PostgresUnavailable, RedisUnavailable, Unavailable
+from service.errors import PostgresUnavailable, RedisUnavailable, Unavailable, WrongKeyType
 from service.heartbeat import CLOCK, Heartbeat
 from service.log import log_start
+from service.redis_keys import wrong_keys
 from service.runtime import Runtime
 from service.storage.migrations import revision
 from workers.alerting import Alerting
@@ -141,6 +142,9 @@ class Clock:
                     self._runtime.queue.enqueue(entry.job)
             except PostgresUnavailable as error:
                 log.warning("clock.waits", job=entry.job.name, error=str(error))
+            except WrongKeyType as error:
+                keys = [f"{wrong}: {wrong.advice}" for wrong in wrong_keys(self._runtime.redis)]
+                log.error("clock.waits", job=entry.job.name, error=str(error), keys=keys)
             except Unavailable as error:
                 log.warning("clock.waits", job=entry.job.name, error=str(error))
                 return

@@ -16,7 +16,7 @@ import structlog
 from service.broker.counters import EVENT_TO_ROW, EVENTS
 from service.broker.jobs import Job
 from service.broker.lease import Lease
-from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable
+from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable, WrongKeyType
 from service.mirror import batches, detail_sweep, retention
 from service.mirror import drain as mirror_drain
 from service.mirror.pull import advance
@@ -208,7 +208,11 @@ def refetch() -> None:
 
 
 def _refetch(runtime: Runtime) -> bool:
-    _request_refetch_of_stale_models(runtime)
+    try:
+        _request_refetch_of_stale_models(runtime)
+    except WrongKeyType as error:
+        # The requests in Postgres need not wait for that key.
+        log.error("refetch.stale_models_unreadable", error=str(error))
     refetch_due_models(runtime.engine, runtime.client, SLICE_SECONDS)
     with transaction(runtime.engine) as connection:
         return refetches.due(connection)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 
 from service.addresses import parse_sentinel_url
 from service.broker import cluster, sentinel
-from service.errors import ClusterRefused, RedisUnavailable, SettingsError
+from service.errors import ClusterRefused, RedisUnavailable, SettingsError, WrongKeyType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MAX_CONNECT_SECONDS = 5.0
 # A process that starts waits for a server that hangs no longer than this.
 STARTUP_TIMEOUT_SECONDS = 1.0
+
+_REFUSED = "Redis cannot be reached or refuses: "
 
 
 def connect_redis(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
@@ -76,11 +78,18 @@ def translate_redis_errors() -> Iterator[None]:
 
     Raises:
         ClusterRefused: the server is a node of a Redis Cluster.
+        WrongKeyType: a key holds another type than the mirror writes.
         RedisUnavailable: Redis cannot be reached, or refuses to write.
     """
     try:
         yield
     except cluster.ClusterFound as error:
         raise ClusterRefused(str(error)) from None
+    except ResponseError as error:
+        if "WRONGTYPE" not in str(error):
+            raise RedisUnavailable(f"{_REFUSED}{error}") from error
+        raise WrongKeyType(
+            "a key of the mirror's in Redis has a wrong type: `headshot-mirror doctor` names it and what to do"
+        ) from error
     except (redis.exceptions.RedisError, OSError) as error:
-        raise RedisUnavailable(f"Redis cannot be reached or refuses: {error}") from error
+        raise RedisUnavailable(f"{_REFUSED}{error}") from error

@@ -75,7 +75,13 @@ class JobQueue:
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
-        return raise_flag(self._client, job.flag, job.flag_ms) and self.enqueue_flagged(job)
+        if raise_flag(self._client, job.flag, job.flag_ms):
+            return self.enqueue_flagged(job)
+        with translate_redis_errors():
+            if self._client.pttl(job.flag) == -1:
+                # No job of ours raised it, and it would never fall.
+                self._client.delete(job.flag)
+        return False
 
     def enqueue_flagged(self, job: Job) -> bool:
         """Queue a job whose flag the caller has just raised; see `enqueue`."""

@@ -10,7 +10,7 @@ Why: `docs/decisions/0010-leases.md`.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import LockError
 from redis.lock import Lock
@@ -35,6 +35,9 @@ class Lease:
         # One object is one holder, whichever of its process's threads calls.
         self._lock = Lock(client, key, timeout=seconds, blocking=False, thread_local=False)
         self._holder = holder
+        self._client: Any = client
+        self._key = key
+        self._milliseconds = round(seconds * 1000)
 
     def acquire(self) -> bool:
         """Take it or renew it; False where another process has it.
@@ -46,7 +49,13 @@ class Lease:
             # redis-py raises this where this process never had it, or has it no longer.
             with suppress(LockError):
                 return self._lock.reacquire()
-            return bool(self._lock.acquire(token=self._holder))
+            return bool(self._lock.acquire(token=self._holder)) or self._limit()
+
+    def _limit(self) -> bool:
+        """Let a key end that would hold longer than any lease does: a person or another program wrote it."""
+        if not -1 < self._client.pttl(self._key) <= self._milliseconds:
+            self._client.pexpire(self._key, self._milliseconds)
+        return False
 
     def release(self) -> None:
         """Let another process have it at once; nothing happens where this one does not have it.

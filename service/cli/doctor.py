@@ -16,6 +16,7 @@ from service.errors import (
     RedisUnavailable,
     SchemaOutdated,
     UpstreamError,
+    WrongKeyType,
 )
 
 if TYPE_CHECKING:
@@ -127,17 +128,23 @@ def _postgres(settings: Settings) -> Iterator[Finding]:
 def _redis(settings: Settings) -> Iterator[Finding]:
     from service.broker import durability
     from service.broker.client import connect_redis, translate_redis_errors
+    from service.redis_keys import wrong_keys
 
     if settings.redis_url is None:
         return
     try:
         client = connect_redis(settings.redis)
+        for wrong in wrong_keys(client):
+            yield Finding("redis key", ok=False, seen=str(wrong), advice=wrong.advice)
         durable_settings = durability.read_durability(client)
         capacity = durability.capacity(client, settings.inbox_limit)
         with translate_redis_errors():
             now: Any = client.time()
     except ClusterRefused as error:
         yield Finding("redis", ok=False, seen=str(error), advice="lead REDIS_URL to one primary, or to Sentinels")
+        return
+    except WrongKeyType:
+        # It was named above.
         return
     except RedisUnavailable as error:
         yield Finding("redis", ok=False, seen=str(error), advice="start Redis, or correct REDIS_URL")

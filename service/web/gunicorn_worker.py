@@ -21,7 +21,7 @@ import gevent
 from gevent.pool import Pool
 from gevent.select import select
 from gevent.server import StreamServer
-from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException
+from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine, ParseException, UnsupportedTransferCoding
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.errors import ApiError
@@ -54,7 +54,12 @@ POLL_SECONDS = 0.1
 PARSE_ERROR_STATUSES = {
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
+
+
+class HostMissing(ParseException):  # type: ignore[misc]  # gunicorn has no types
+    """A request of HTTP/1.1 names no host, or several (RFC 9112: 400)."""
 
 
 class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -107,7 +112,9 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
 
         Raises:
             StopIteration: it was the connection's last one.
+            ParseException: it is refused.
         """
+        _require_usable_head(req)
         body = BodyReader(req, sock, self._bodies)
         req.body.reader = body
         if sock.requests >= REQUESTS_PER_CONNECTION or _content_length(req) > MAX_SKIPPED_BYTES:
@@ -194,6 +201,21 @@ def accepts_per_turn(lag_seconds: float) -> int:
         lag_seconds: how many seconds a turn takes too long.
     """
     return max(1, min(MAX_ACCEPTS_PER_TURN, round(lag_seconds * ACCEPTS_PER_SECOND)))
+
+
+def _require_usable_head(req: Any) -> None:
+    """Refuse what gunicorn lets through, and the application could only take for something else.
+
+    Raises:
+        HostMissing: it names no host.
+        UnsupportedTransferCoding: its body is compressed for the transfer; gunicorn would hand it on as it came.
+    """
+    values = [value for name, value in req.headers if name == "TRANSFER-ENCODING"]
+    codings = [coding.strip().lower() for value in values for coding in value.split(",")]
+    if codings not in ([], ["chunked"]):
+        raise UnsupportedTransferCoding(", ".join(codings))
+    if req.version >= (1, 1) and sum(name == "HOST" for name, _value in req.headers) != 1:
+        raise HostMissing
 
 
 def _content_length(req: Any) -> int:

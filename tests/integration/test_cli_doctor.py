@@ -44,6 +44,18 @@ def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) ->
     assert "hint" not in cli.run("doctor", **set_ones).out
 
 
+def test_doctor_names_each_redis_key_of_a_wrong_type(mirror: StartMirror, folder: Path) -> None:
+    here = mirror()
+    here.runtime.redis.set("headshotpro:stale_models", "by hand")
+    here.runtime.redis.rpush("headshotpro:counters", "by hand")
+    findings = Cli(folder, **here.variables).run("doctor", "--json").document
+    assert [(one["seen"], one["advice"]) for one in findings if one["check"] == "redis key"] == [
+        (f"headshotpro:{name} is a {found}, and has to be a {wanted}",
+         f"find out which program wrote it, then run `redis-cli del headshotpro:{name}`")
+        for name, found, wanted in (("stale_models", "string", "set"), ("counters", "list", "hash"))
+    ]  # fmt: skip
+
+
 def test_postgres_that_only_reads_is_a_problem(mirror: StartMirror, folder: Path) -> None:
     here = mirror()
     insert_heartbeat(here.variables["DATABASE_URL"])

@@ -6,8 +6,11 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
+from service.broker.inbox import STREAM
 from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, rq_queue
+from service.broker.stale_models import STALE_MODELS
 from service.config import load
 from service.errors import SchemaOutdated
 from service.runtime import Runtime
@@ -132,6 +135,19 @@ def test_without_redis_a_clock_waits(clock: Callable[..., Clock], drainer: Drain
     alone.tick()
     alone.release()
     assert asked(drainer) == []
+
+
+def test_key_of_a_wrong_type_delays_no_other_job(clock: Callable[..., Clock], drainer: Drainer) -> None:
+    drainer.client.set(STALE_MODELS, "by hand")
+    drainer.client.set(STREAM, "by hand")
+    with capture_logs() as logs:
+        clock().tick()
+    assert "pull_full" in asked(drainer)
+    assert "apply_retention" in asked(drainer)
+    named = {line for entry in logs for line in entry.get("keys", ())}
+    for name, kind in ((STALE_MODELS, "set"), (STREAM, "stream")):
+        wrong = f"{name} is a string, and has to be a {kind}"
+        assert f"{wrong}: find out which program wrote it, then run `redis-cli del {name}`" in named
 
 
 def test_outdated_schema_ends_a_clock_with_or_without_redis(

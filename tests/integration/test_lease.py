@@ -72,6 +72,24 @@ def test_lease_that_expired_is_lost_and_can_be_taken_again(client: redis.Redis) 
     assert one.acquire()
 
 
+@pytest.mark.parametrize("wrong", [b"by hand", ["a", "list"]])
+def test_key_of_a_lease_that_never_ends_is_taken_over(client: redis.Redis, wrong: bytes | list[str]) -> None:
+    one = Lease(client, KEY, "elsewhere:1:a", 0.2)
+    if isinstance(wrong, list):
+        client.rpush(KEY, *wrong)
+    else:
+        client.set(KEY, wrong)
+    assert not one.acquire()
+    assert eventually(one.acquire, 10)
+
+
+def test_flag_of_a_job_that_never_falls_is_removed(client: redis.Redis) -> None:
+    queue = JobQueue(client)
+    client.set(Job.REFETCH.flag, "by hand")
+    assert not queue.enqueue(Job.REFETCH)
+    assert queue.enqueue(Job.REFETCH)
+
+
 def test_lease_without_redis_is_unavailable() -> None:
     with connect_redis("redis://127.0.0.1:9") as nobody:
         for step in (Lease(nobody, KEY, "elsewhere:1:a", 20).acquire,):

@@ -139,6 +139,15 @@ def test_a_chunked_body_is_limited_on_the_wire_too(everything: System) -> None:
     assert everything.post(iter([body[:10], body[10:]]), signed(body)).status == 202
 
 
+def test_request_without_a_host_is_refused_except_by_http_1_0(everything: System) -> None:
+    first_lines = []
+    for version in (b"1.1", b"1.0"):
+        with socket.create_connection(("127.0.0.1", everything.port), 15) as client:
+            client.sendall(b"GET /livez HTTP/%s\r\n\r\n" % version)
+            first_lines.append(b"".join(iter(lambda: client.recv(4000), b"")).split(b"\r\n")[0])
+    assert first_lines == [b"HTTP/1.1 400 Bad Request", b"HTTP/1.0 200 OK"]
+
+
 @pytest.mark.parametrize(
     ("request_head", "status"),
     [
@@ -148,6 +157,8 @@ def test_a_chunked_body_is_limited_on_the_wire_too(everything: System) -> None:
         (b"POST /webhooks/headshotpro HTTP/1.1\r\nContent-Length: many", 400),
         (b"GET /" + b"x" * 5000 + b" HTTP/1.1", 414),
         (b"GET /livez HTTP/1.1\r\nX: " + b"x" * 5000, 431),
+        (b"GET /livez HTTP/1.1\r\nHost: there", 400),
+        (b"POST /webhooks/headshotpro HTTP/1.1\r\nTransfer-Encoding: gzip, chunked", 501),
     ],
 )
 def test_unreadable_request_gets_an_error_in_the_common_format(

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from service.broker.jobs import WORK_QUEUE, Job
+from service.broker.stale_models import STALE_MODELS
 from tests.support.mirror import DETAILS, LIST, LISTED, SINGLE
 from tests.support.processes import eventually
+from workers import jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +57,17 @@ def test_a_first_sight_by_webhook_is_filled_in_by_one_get(mirror: StartMirror) -
     assert here.request_counts(SINGLE) == {200: 1}
     assert here.request_counts(LIST).total() == 0
     assert [change["source"] for change in here.changes(model["id"])] == ["webhook", "refetch"]
+
+
+def test_refetch_goes_on_while_a_redis_key_has_a_wrong_type(mirrored: Mirror) -> None:
+    jobs.install(mirrored.runtime)
+    mirrored.runtime.redis.set(STALE_MODELS, "by hand")
+    mirrored.sql(
+        "insert into headshotpro.refetch_requests (model_id, reason, due_at, after) "
+        "select id, 'test', now(), now() - interval '1 minute' from headshotpro.models limit 1"
+    )
+    jobs.refetch()
+    assert mirrored.sql("select model_id from headshotpro.refetch_requests") == []
 
 
 def test_ten_events_about_one_model_cost_one_get(mirror: StartMirror) -> None:

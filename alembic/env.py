@@ -8,7 +8,7 @@ from service.storage.tables import SCHEMA, metadata
 
 
 def _only_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Other schemas of the same database are nobody's business here."""
+    """Other schemas of the same database are left alone."""
     return name == SCHEMA if kind == "schema" else True
 
 

@@ -127,7 +127,7 @@ class _Attempt(threading.Thread):
     """One request in a thread of its own; a daemon, so that name resolution that hangs keeps no process alive.
 
     Attributes:
-        finished: set when there is a response or an error.
+        finished: set with the response or the error.
         connected: the connection stood, TLS and proxy included, so the server may have read the request.
     """
 
@@ -272,7 +272,7 @@ def _request_failed(error: Exception, *, may_have_arrived: bool) -> RequestFaile
 
 
 def _connection_reason(error: Exception) -> str:
-    """Why there is no connection, in the system's message where it has one: urllib3's name its own objects."""
+    """Why the connection failed, in the system's message where it has one: urllib3's name its own objects."""
     cause = error.__cause__ or error.__context__
     if isinstance(error, NewConnectionError) and isinstance(cause, OSError) and cause.strerror:
         return cause.strerror

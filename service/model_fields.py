@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 
 class Source(Enum):
-    """What sends fields of models. Our API has the vendor's own calls, so it shows what list and single GET send."""
+    """The sources of a model's fields. Our API has the vendor's own calls, so it shows those of list and single GET."""
 
     LIST = auto()
     SINGLE = auto()

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     """Ask for the signal, make sure that the parent still lives, become the command."""
     number, parent, *command = arguments
     signal_on_parent_death(int(parent), int(number))
-    # The command is one of ours, never from outside.
+    # The command is our own, never from outside.
     os.execv(command[0], command)  # noqa: S606
 
 

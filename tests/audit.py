@@ -1,7 +1,7 @@
 """`make audit`: are the pinned packages of a deployment known to be vulnerable? pip-audit asks, this reads its answer.
 
 pip-audit calls packages that its service does not know "skipped" and ends with 0 when it skipped them all, and it ends
-with a traceback where nobody answers. Neither may look like "nothing found", and neither is a vulnerability.
+with a traceback where no service responds. Neither may look like "nothing found", and neither is a vulnerability.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNREACHABLE = ("ConnectionError", "Could not connect", "ConnectTimeout", "ReadTi
 
 
 class Outcome(NamedTuple):
-    """What an audit came to.
+    """The result of an audit.
 
     Attributes:
         status: for the shell: 1 when a package is vulnerable or the audit itself is broken.

@@ -86,7 +86,7 @@ def drain() -> None:
 
 
 def drain_without_redis() -> None:
-    """Apply what the spool holds: while Redis is unavailable there are no jobs, and the mirror still has to move."""
+    """Apply the deliveries in the spool: while Redis is unavailable no job runs, and the mirror still has to move."""
     runtime = current()
     while not runtime.stop.is_set() and _apply_spooled(runtime):
         pass

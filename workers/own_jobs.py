@@ -67,7 +67,7 @@ class RestrictedJob(Job):
 
     @property
     def func(self) -> Any:
-        """The function, when it is one of ours: nothing else is even imported."""
+        """The function, when it is one of our jobs: nothing else is even imported."""
         if self.func_name not in [job.function for job in MirrorJob]:
             raise DeserializationError("not a function of ours")
         return super().func
@@ -88,7 +88,7 @@ class RestrictedJob(Job):
         """Send none: ours have none, and RQ's housekeeping would send them too."""
 
     def reason_to_refuse(self, queue: str) -> str:
-        """Why the worker of this queue refuses it; empty where it is exactly a job of ours."""
+        """Why the worker of this queue refuses it; empty where it is exactly one of our jobs."""
         if self.refusal:
             return self.refusal
         try:

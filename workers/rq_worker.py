@@ -77,7 +77,7 @@ class Worker(SimpleWorker):
         super().heartbeat(*args, **kwargs)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run a job of ours, refuse any other before RQ has done anything for it; each line logged names the job."""
+        """Run one of our jobs, refuse any other before RQ has done anything for it; each line logged names the job."""
         assert isinstance(job, RestrictedJob), "`job_class`"
         with structlog.contextvars.bound_contextvars(job_id=job.id):
             reason = job.reason_to_refuse(queue.name)

@@ -1,4 +1,4 @@
-"""The schedule, as one table. What is due follows from Postgres and Redis, not from how long a process is up."""
+"""The schedule, as one table. The jobs that are due follow from Postgres and Redis, not from the age of a process."""
 
 from __future__ import annotations
 

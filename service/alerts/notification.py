@@ -205,7 +205,7 @@ def _model(model_id: str, titles: Mapping[str, str]) -> str:
 
 
 def _advice(relevant: Sequence[NotificationItem], links: Links) -> list[str]:
-    """What to do about each kind that is open, and the runbook's section about it."""
+    """The action for each kind that is open, and the runbook's section about it."""
     last = {(item.kind, item.model_id): item.reason for item in relevant if item.kind}
     still = {kind for (kind, _), reason in last.items() if reason != "resolved"}
     lines = [f"{kind}: {alert_texts(kind).hint}\n  {links.section(kind)}" for kind in _kinds(relevant) if kind in still]

@@ -1,7 +1,7 @@
 """Problems of the mirror, and what to do about each: facts in, problems out. Pure.
 
 `status`, `doctor`, `up` and `HEARTBEAT_URL` all use this one function. The code of a problem is the
-alert's kind where there is one. An alert that a person acknowledged, or that is about a model, is no problem of the
+alert's kind where it has one. An alert that a person acknowledged, or that is about a model, is no problem of the
 mirror. A missing process is a problem even where its alert is acknowledged.
 """
 

@@ -126,7 +126,7 @@ def format_time(moment: datetime) -> str:
 
 
 def details(kind: str, detail: Mapping[str, Any]) -> str:
-    """What was found when an alert about the mirror opened, in a few words; empty where nothing is known.
+    """The finding when an alert about the mirror opened, in a few words; empty where nothing is known.
 
     Args:
         kind: the alert's kind.

@@ -42,7 +42,7 @@ class ChangePage(NamedTuple):
     Attributes:
         rows: of `models`, in the order of their newest change within this page.
         cursor: where the next page begins.
-        more: whether there is one already.
+        more: whether a next page exists already.
         newest_change_id: id of the newest change in the mirror.
     """
 

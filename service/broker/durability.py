@@ -9,7 +9,7 @@ import redis
 from service.broker.client import translate_redis_errors
 from service.broker.inbox import Inbox, InboxDepth
 
-# From this share of the limit, or of Redis' memory, there is a warning: long before it is full.
+# From this share of the limit, or of Redis' memory, a warning is shown: long before it is full.
 EVENTS_WARNING = 0.1
 MEMORY_WARNING = 0.8
 

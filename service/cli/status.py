@@ -25,7 +25,7 @@ def status(*, watch: bool, as_json: bool) -> None:
     """Show whether the mirror is well, how fresh and how complete it is, and what waits.
 
     The first line is the verdict: OK, starting, or every problem in a few words. The figures follow; those of a
-    server that is unavailable are null. Exit status 1 while there is a problem.
+    server that is unavailable are null. Exit status 1 while a problem is open.
     """
     reader = status_reader(load_settings(SERVERS))
     state = reader.read()

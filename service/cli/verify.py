@@ -30,7 +30,7 @@ def verify(limit: int, *, details: bool, as_json: bool) -> None:
 
     Changes nothing. A difference is checked again, so that events on their way are no differences: as many
     models as --limit says by two GETs each, the others in the list. All are counted. Records and fields that cannot be
-    read are counted and not compared. Exit status 1 when there is a difference, or a model whose GET failed.
+    read are counted and not compared. Exit status 1 on a difference, or a model whose GET failed.
     """
     from service.mirror.verify import Verifier
 

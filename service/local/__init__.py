@@ -1,1 +1,1 @@
-"""What runs on one machine only: the sandbox vendor, servers from wheels, and the system that `up` starts."""
+"""Parts that run on one machine only: the sandbox vendor, servers from wheels, and the system that `up` starts."""

@@ -1,4 +1,4 @@
-"""What `up` shows of the mirror while it runs: read in the background each second, as a line or as a live view."""
+"""The state of the mirror that `up` shows: read in the background each second, as a line or as a live view."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class LocalSystem:
         return environment(**self._derived_settings, **files)
 
     def _start_postgres(self) -> str:
-        """Start Postgres unless there is one; the command line that opens it."""
+        """Start Postgres unless one is given; the command line that opens it."""
         if self._given.database_url:
             self._screen.row("Postgres", "that of DATABASE_URL")
             return 'psql "$DATABASE_URL"'

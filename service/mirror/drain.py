@@ -136,7 +136,7 @@ def apply_one_by_one(engine: Engine, batch: Sequence[Event], merge: Merge, error
         The result; events whose row another transaction locks are left, as are all when the time is up.
 
     Raises:
-        Exception: the error itself, where there is no batch or a server is unavailable.
+        Exception: the error itself, where the batch is empty or a server is unavailable.
         PostgresUnavailable: some were not applied.
     """
     if not batch or _is_transient(error):

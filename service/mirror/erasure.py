@@ -77,7 +77,7 @@ def erase_now(engine: Engine, model_id: str, actor: Actor) -> bool:
         False where it was erased before.
 
     Raises:
-        MirrorError: there is no such model, or it is alive.
+        MirrorError: the model does not exist, or is alive.
     """
     require_deleted(engine, model_id)
     act = audit.Act(actor, "model.erase", model_id)
@@ -88,7 +88,7 @@ def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:
     """The row of a model that may be erased.
 
     Raises:
-        MirrorError: there is no such model, or it is alive.
+        MirrorError: the model does not exist, or is alive.
     """
     with transaction(engine) as connection:
         row = models.read(connection, [model_id]).get(model_id)

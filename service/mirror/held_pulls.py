@@ -40,7 +40,7 @@ def release(
         How many became tombstones.
 
     Raises:
-        MirrorError: there is no such held pull.
+        MirrorError: no such pull is held.
         UpstreamError: the upstream is unavailable; the rest stays held.
     """
     require_held(engine, pull_id)
@@ -79,7 +79,7 @@ def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> None:
     """A person rejected a held pull: it has failed, and no pull decides its suspects for a day.
 
     Raises:
-        MirrorError: there is no such held pull.
+        MirrorError: no such pull is held.
     """
     require_held(engine, pull_id)
     with transaction(engine) as connection:
@@ -114,7 +114,7 @@ def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:
     """The row of a held pull.
 
     Raises:
-        MirrorError: there is no such held pull.
+        MirrorError: no such pull is held.
     """
     with transaction(engine) as connection:
         row = pulls.one(connection, pull_id)

@@ -13,8 +13,8 @@ because every part of it is a maximum (or a minimum) over the observations:
   from the sending of its request to its arrival. Registers are ordered by `at`.
 - **Ties.** At the same time the rank of the status decides (`service.model_fields.STATUSES`), then the greater value;
   null is the least. No event is dropped for being of the same moment.
-- **Life and death** are two maxima: the newest evidence that it is gone, and the newest single GET that showed it
-  alive. It is deleted while gone ≥ alive. Evidence that it is gone: `model.deleted`, the status `deleted` anywhere, a
+- **Life and death** are two maxima: the newest evidence of deletion, and the newest single GET that showed it
+  alive. It is deleted while gone ≥ alive. Evidence of deletion: `model.deleted`, the status `deleted` anywhere, a
   404 that a complete walk confirms (`service.mirror.deletions`). Nothing but a GET lifts it.
 - **Being shown** is a maximum as well: the newest API response that held the model, also where it left out the whole
   profile. A pull proves by it that it has read every model.
@@ -109,7 +109,7 @@ class KnownState(Struct, frozen=True):
 
     @property
     def deleted(self) -> bool:
-        """Deleted while the newest evidence that it is gone is not older than the newest GET that showed it alive."""
+        """Deleted while the newest evidence of deletion is not older than the newest GET that showed it alive."""
         return self.deletion_evidence_at is not None and (
             self.alive_at is None or self.deletion_evidence_at >= self.alive_at
         )

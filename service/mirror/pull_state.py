@@ -65,7 +65,7 @@ class PullState(msgspec.Struct, kw_only=True):
         self.failed_in_a_row = self.failures = 0
 
     def failed(self, model_id: str) -> bool:
-        """Count a failed GET of a suspect; True where so many in a row failed that the upstream is unavailable."""
+        """Count a failed GET of a suspect; True where the number in a row shows that the upstream is unavailable."""
         self.checked = max(self.checked, model_id)
         self.failed_gets[model_id] = self.failed_gets.get(model_id, 0) + 1
         self.failed_in_a_row += 1

@@ -1,6 +1,6 @@
 """`audit_log`: each act of a person or an API client leaves exactly one row.
 
-An act on our own data is recorded in its own transaction: there is no row without the act, and no act without the row.
+An act on our own data is recorded in its own transaction: the row exists exactly where the act does.
 An act on the upstream, or one of many transactions, is recorded as `begun` before and gets its outcome after. A row
 that stays `begun` belongs to a process that died, or that could not reach Postgres any more.
 """

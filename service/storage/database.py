@@ -36,7 +36,7 @@ CONNECT_OPTIONS = {
     "client_encoding": "utf8",
 }
 
-# What a process that was cut off or stopped in mid-transaction holds (rows, the locks of the feed and of a pull's kind)
+# The locks of a process that was cut off or stopped in mid-transaction (rows, the feed's, those of a pull's kind)
 # is free again after this. No process here pauses that long between two statements.
 IDLE_SECONDS = 10
 # How long a statement may take: one that finds its rows by their keys, or that a person waits for.

@@ -164,7 +164,7 @@ _CONFIRM = text(
 
 
 def surely_newest(connection: Connection, shown: ShownModels) -> set[str]:
-    """The models whose known state is older than the pages in every field: the pages win, and there is no tie."""
+    """The models whose known state is older than the pages in every field: the pages win, without a tie."""
     return set(connection.execute(_SURELY_NEWEST, shown.values).scalars())
 
 

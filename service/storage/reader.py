@@ -101,7 +101,7 @@ def grant(connection: Connection) -> str | None:
         One line about what was skipped, and what to do; None where nothing was.
     """
     for statement in script():
-        # What is refused shows in what is missing; some of it Postgres only warns of.
+        # A refused grant shows as a missing right; Postgres only warns of some.
         with suppress(ProgrammingError), connection.begin_nested():
             connection.execute(text(statement))
     if connection.execute(text("SELECT to_regrole(:role)"), {"role": READER_ROLE}).scalar() is None:

@@ -22,7 +22,7 @@ _PURGE_EVENTS = text(
     """
 )
 # The oldest ids go first, so that what is kept of the feed has no hole; the newest stays, so that readers can see that
-# they fell behind. What a subscription has not acknowledged stays until it is disabled.
+# they fell behind. Changes that a subscription has not acknowledged stay until it is disabled.
 _PURGE_CHANGES = text(
     """
     DELETE FROM headshotpro.model_changes WHERE id = ANY(ARRAY(

@@ -89,7 +89,7 @@ class UpstreamClient:
         Args:
             base_url: the API's base, with `/api/v2`.
             api_key: the organization's bearer key.
-            budget: shared with all our processes; None where there is no Redis, then only 429s hold requests back.
+            budget: shared with all our processes; None without Redis, then only 429s hold requests back.
             pause: waits a number of seconds; may raise `Stopping`.
             connect_timeout: seconds.
             response_timeout: seconds until the whole response must be there, name resolution and connection included.
@@ -121,7 +121,7 @@ class UpstreamClient:
             observers: functions that are called with tries, waits and clocks.
 
         Raises:
-            SettingsError: there is no API key.
+            SettingsError: the API key is missing.
         """
         return cls(
             settings.headshotpro_api_url,

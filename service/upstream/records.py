@@ -139,7 +139,7 @@ def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
 
 
 def _loads(body: bytes) -> Any:
-    """The body's JSON; text that is not UTF-8 can be told apart from other text."""
+    """The body's JSON; text that is not UTF-8 can be distinguished from other text."""
     try:
         return loads(body, constants=True)
     except UnicodeDecodeError:

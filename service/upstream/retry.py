@@ -74,7 +74,7 @@ class RetryPolicy:
         """Count one more fault.
 
         Raises:
-            UpstreamError: the one given, when there is no try left.
+            UpstreamError: the one given, when no try is left.
         """
         self.failures += 1
         if self.failures >= MAX_ATTEMPTS:

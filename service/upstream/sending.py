@@ -70,7 +70,7 @@ class RequestSender:
 
     Args:
         transport: the connections.
-        budget: shared with all our processes; None where there is no Redis.
+        budget: shared with all our processes; None without Redis.
         pause: waits a number of seconds; may raise `Stopping`.
         observers: what is called with what requests show.
     """
@@ -88,7 +88,7 @@ class RequestSender:
         self._observers = observers
 
     def send(self, call: UpstreamCall[T], priority: Priority, max_wait: float | None) -> UpstreamResponse[T]:
-        """Try until there is a response: wait for a turn, send, then read, wait or give up."""
+        """Try until a response is final: wait for a turn, send, then read, wait or give up."""
         policy = RetryPolicy(max_wait, self._pause)
         while True:
             turn = self._await_turn(priority, policy)

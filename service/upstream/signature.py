@@ -23,7 +23,7 @@ _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}")
 
 
 class Verdict(Enum):
-    """What a signature is worth."""
+    """The verdict on a signature."""
 
     VALID = "valid"
     # Rightly signed, but its timestamp is further off than the tolerance, before or after.

@@ -44,7 +44,7 @@ class BodyBudget:
         self._aborted_bytes = 0
 
     def take(self, connection: Connection, size: int) -> None:
-        """Count bytes that have arrived. Where there is no room for them, wait until another body has ended.
+        """Count bytes that have arrived. Without room for them, wait until another body has ended.
 
         Raises:
             TimeoutError: it is this one that has to end.
@@ -117,7 +117,7 @@ class BodyReader:
         """The next bytes of the body; none at its end.
 
         Raises:
-            RequestTimeout: they do not come in time, or there is no memory for them.
+            RequestTimeout: they do not come in time, or the budget has no room for them.
             BadRequest: they are not what HTTP allows, or the client has disconnected.
         """
         # Late, because gunicorn's master must not load it: see `gunicorn_worker`.

@@ -52,7 +52,7 @@ def error_response(error: ApiError) -> Response:
 
 
 def from_http_exception(error: HTTPException, label: str = "") -> ApiError:
-    """An error of Flask's as one of ours.
+    """An error of Flask's in our own format.
 
     Args:
         error: from routing a request or reading its body.

@@ -141,7 +141,7 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
 
 
 def _models_by_status(models: Mapping[str, int]) -> dict[tuple[str, ...], float]:
-    """Models by statuses that may stand in a label: the known ones, and new ones of the vendor's that are a word."""
+    """Models by statuses that may be a label: the known ones, and new ones of the vendor's that are a word."""
     found: dict[tuple[str, ...], float] = {(status.name,): 0 for status in STATUSES}
     for status, number in models.items():
         label = (status if _LABEL_SAFE.fullmatch(status) else "other",)

@@ -50,7 +50,7 @@ LAST_REQUEST_TIMEOUT_SECONDS = 2.0
 KILL_MARGIN_SECONDS = 0.5
 POLL_SECONDS = 0.1
 
-# What is wrong with a request that never reaches the application; all else is a 400.
+# The errors of a request that never reaches the application; all others are a 400.
 PARSE_ERROR_STATUSES = {
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,

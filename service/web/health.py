@@ -30,7 +30,7 @@ class HealthEndpoint:
         client: the inbox's Redis.
         engine: the mirror's Postgres.
         inbox_limit: how many events the inbox takes.
-        webhooks_open: whether there is a secret by which a delivery can be verified.
+        webhooks_open: whether a secret is set by which a delivery can be verified.
     """
 
     def __init__(self, client: redis.Redis, engine: Engine, inbox_limit: int, *, webhooks_open: bool) -> None:

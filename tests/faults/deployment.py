@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Longer than any of the waits takes that it bounds, on a machine that does other things too.
 PATIENCE = 90.0
 
-# What can be struck: a role and which of its processes, or a server and how it ends.
+# Possible faults: a role and which of its processes, or a server and how it ends.
 FAULTS = {
     "web": ("web", "all"),
     "web's master": ("web", "head"),

@@ -31,7 +31,7 @@ TOLD = """
 
 
 def differences(url: str, caller: SandboxClient, relay: Relay) -> list[str]:
-    """Everything that is wrong, in words."""
+    """A description of each difference."""
     return [*_wrong_rows(url, caller), *_wrong_history(url), *_wrong_events(url, caller, relay)]
 
 
@@ -46,7 +46,7 @@ def _wrong_rows(url: str, caller: SandboxClient) -> Iterator[str]:
         if model is None:
             yield f"{model_id}: in the mirror alone: {row}"
         elif row is None:
-            # Who came and went unseen and unheard cannot be known.
+            # A model that neither a pull nor an event showed cannot be known.
             if model["status"] != "deleted" or (listed and not model["vanished"]) or model_id in told:
                 yield f"{model_id}: missing: {model}"
         else:
@@ -112,7 +112,7 @@ def _wrong_events(url: str, caller: SandboxClient, relay: Relay) -> Iterator[str
 
 
 def _behind(url: str, model_id: str) -> str:
-    """What led to a row, for the one who reads a failure."""
+    """The history of a row, for the reader of a failure."""
     lines = [
         f"    {row['recorded_at']:%H:%M:%S.%f} as of {row['observed_at']:%H:%M:%S.%f} {row['source']} "
         f"{row['event_id'] or row['pull_id'] or ''}: {row['changed']}"

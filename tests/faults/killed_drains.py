@@ -35,7 +35,7 @@ class Steps:
 
     Args:
         last: the number of the step at which to die.
-        told: a file descriptor to which the name of that step is written.
+        told: the file descriptor to which the name of that step is written.
     """
 
     def __init__(self, last: int, told: int) -> None:
@@ -127,18 +127,18 @@ def killed(source: str, url: str, redis_url: str, number: int) -> str | None:
 
 
 def finish(drainer: Drainer, source: str) -> None:
-    """What the dead one held is taken over."""
+    """The entries of the dead drain are taken over."""
     if source == "spool":
         drain_spool(drainer.engine, TOLERANCE)
         return
-    # Nobody may have read them yet; then what the dead one has in hand.
+    # First the entries that no drain has read, then those in flight at the dead one.
     drainer.drain()
     drainer.age_pending_entries()
     drainer.drain()
 
 
 def outcome(drainer: Drainer, number: int, models: dict[str, str]) -> dict[str, Any]:
-    """What the database holds of a batch."""
+    """The rows that a batch has written."""
     return {
         "statuses": {name: drainer.row(model)["status"] for name, model in models.items()},
         "changes": {name: [c["to_status"] for c in drainer.changes(model)] for name, model in models.items()},

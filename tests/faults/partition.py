@@ -50,7 +50,7 @@ SETTINGS = {
 
 
 class PartitionScenario:
-    """What runs, and how to ask who acts.
+    """The running machines, and queries for the one that acts.
 
     Args:
         machines: where the processes run.
@@ -72,7 +72,7 @@ class PartitionScenario:
         return self._owner("clock", (self.redis.get(LEASE_KEY) or b"").decode())
 
     def puller(self) -> Machine | None:
-        """The machine that has the full pull in hand, in the middle of it."""
+        """The machine that is in the middle of the full pull."""
         found = rows(
             self.settings["DATABASE_URL"],
             "select holder from headshotpro.pull_checkpoints join headshotpro.pulls on id = pull_id "
@@ -139,7 +139,7 @@ def cut_off_leaders(scene: PartitionScenario, relay: Relay) -> dict[str, Any]:
     healed_at = time.time()
     for machine in (clock, worker, web):
         machine.heal()
-    wait_for("the clock to stand by", lambda: "clock.stands_by" in clock.said)
+    wait_for("the clock to wait for its lease", lambda: "clock.stands_by" in clock.said)
     wait_for("the worker to work again", lambda: work(worker, after=healed_at))
     wait_for("the endpoint to answer again", lambda: answers(web.door))
     return {
@@ -156,7 +156,7 @@ PAGES = "select sum(pages) as count from headshotpro.pulls where kind = 'full'"
 
 
 def cut_in_mid_pull(scene: PartitionScenario) -> tuple[Machine, float]:
-    """Cut the worker off that has the full pull in hand, and when that was."""
+    """Cut off the worker that runs the full pull; when that was."""
     while True:
         worker = wait_for("a full pull to be in the middle", scene.puller)
         worker.cut()
@@ -215,7 +215,7 @@ def both(one: list[float], other: list[float]) -> bool:
 
 
 def work(machine: Machine, *, after: float, before: float = float("inf")) -> list[str]:
-    """What a worker did in a time: its batches and pages."""
+    """The batches and pages of a worker during a period."""
     done = [line for line in lines(machine) if line.get("event") in ("page", "batch") and after < moment(line) < before]
     return [f"{line['event']} at {line['timestamp']}" for line in done]
 
@@ -232,12 +232,12 @@ def moment(line: dict[str, Any]) -> float:
 
 def seconds_until(since: float, look: Callable[[], bool]) -> float:
     """Seconds until something was so."""
-    wait_for("somebody to take over", look)
+    wait_for("another machine to take over", look)
     return time.time() - since
 
 
 def wait_for(what: str, look: Callable[[], Any]) -> Any:
-    """What a look finds, once it finds something."""
+    """The first result of a poll that is not empty."""
     found = eventually(look, PATIENCE)
     assert found, f"waited for {what} in vain"
     return found

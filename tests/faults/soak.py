@@ -45,13 +45,13 @@ KEPT = """
 
 @dataclass
 class SoakResult:
-    """What came of a soak.
+    """The result of a soak.
 
     Attributes:
         acknowledged: ids of the events that were answered 202.
         tries: how many deliveries were sent for them.
         injected: what was struck.
-        faults: what is wrong afterwards, in words; it is to be empty.
+        faults: the differences afterwards; it has to be empty.
     """
 
     acknowledged: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class SoakResult:
 
 
 def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None] = lambda _line: None) -> SoakResult:
-    """Load and strike a deployment for so long, in an empty folder; every process has ended when this returns."""
+    """Load and strike a deployment in an empty folder; every process has ended when this returns."""
     rng, soaked, enough = Random(seed), SoakResult(), threading.Event()
     with ExitStack() as stack:
         vendor = stack.enter_context(running_sandbox(models=MODELS, seed=seed, rate=0))
@@ -95,7 +95,7 @@ def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None]
 
 
 def _acknowledged(deployment: Deployment, body: bytes, secret: str, soaked: SoakResult) -> bool:
-    """Send an event until it is acknowledged, as long as anybody would wait for that."""
+    """Send an event until it is acknowledged or the vendor's retries are over."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         soaked.tries += 1

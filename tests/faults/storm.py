@@ -46,7 +46,7 @@ PEACE = {
 
 @dataclass
 class StormReport:
-    """What came of one storm.
+    """The result of one storm.
 
     Attributes:
         seed: of it.
@@ -55,7 +55,7 @@ class StormReport:
         injected: what was struck, and when, in seconds since the storm began.
         events: acknowledged events.
         models: rows of the mirror, tombstones included.
-        differences: what is wrong afterwards, in words; it is to be empty.
+        differences: descriptions of the differences afterwards; it has to be empty.
     """
 
     seed: int
@@ -115,7 +115,7 @@ def storm(seed: int, folder: Path, seconds: float = SECONDS) -> StormReport:
 
 
 def _options(rng: Random) -> dict[str, Any]:
-    """What stays as it is in one storm."""
+    """The settings that do not change during one storm."""
     return {
         "order": rng.choice(("newest", "oldest")),
         "deleted": rng.choice(("hidden", "listed")),
@@ -129,7 +129,7 @@ def _options(rng: Random) -> dict[str, Any]:
 
 
 def _hostility(rng: Random) -> dict[str, Any]:
-    """What the vendor does until it is told to keep the peace; lives and retries take seconds."""
+    """The vendor's faults until the storm ends; lives and retries take seconds."""
     return {
         "loss": rng.choice((0.05, 0.3)),
         "duplicates": rng.choice((0.1, 0.5)),
@@ -145,7 +145,7 @@ def _hostility(rng: Random) -> dict[str, Any]:
 
 
 def _inject_faults(deployment: Deployment, rng: Random, report: StormReport, seconds: float) -> None:
-    """Strike for so many seconds: everything once before anything is struck again."""
+    """Strike for a number of seconds: everything once before anything is struck again."""
     began = time.monotonic()
     deck: list[str] = []
     while time.monotonic() < began + seconds:

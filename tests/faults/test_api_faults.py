@@ -1,4 +1,4 @@
-"""The API while servers are gone, and the endpoint while the API is asked for more than it can give."""
+"""The API while servers are unavailable, and the endpoint while the API is overloaded."""
 
 from __future__ import annotations
 

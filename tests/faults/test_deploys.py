@@ -64,7 +64,7 @@ class Deployment:
         self._systems[name].wait_for_web()
 
     def set_secret(self, secret: str) -> None:
-        """What the web processes accept after their next restart."""
+        """Set the secret that web processes accept after their next restart."""
         for system in self._systems.values():
             system.settings["HEADSHOTPRO_WEBHOOK_SECRET"] = secret
 
@@ -81,7 +81,7 @@ class Deployment:
         assert {(row["deliveries"], row["status"]) for row in found()} == {(1, "applied")}
 
     def web_logs(self) -> str:
-        """What the web processes printed since they first started."""
+        """The output of the web processes since they first started."""
         systems = {id(system): system for system in self._systems.values()}.values()
         return "".join(started.said for system in systems for started in system.started)
 

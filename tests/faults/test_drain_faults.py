@@ -1,4 +1,4 @@
-"""A drain that is cut off at the worst moments: what it had in hand is applied by another, once."""
+"""A drain that is cut off at the worst moments: another one applies its batch, once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def locked(drainer: Drainer, model: str) -> Iterator[None]:
-    """Whoever wants to write this model waits."""
+    """Every writer of this model waits."""
     with psycopg.connect(drainer.url) as connection:
         connection.execute("select 1 from headshotpro.model_clocks where model_id = %s for update", [model])
         yield
@@ -42,7 +42,7 @@ def give(drainer: Drainer, *bodies: bytes) -> None:
 
 
 def holder(drainer: Drainer, entries: int) -> int:
-    """The process that has so many entries in hand."""
+    """The process that has this number of entries in flight."""
 
     def look() -> int:
         found = drainer.client.xpending(STREAM, GROUP) if drainer.client.exists(STREAM) else {"pending": 0}
@@ -50,7 +50,7 @@ def holder(drainer: Drainer, entries: int) -> int:
         return int(found["consumers"][0]["name"].split(b":")[-2]) if found["pending"] == entries else 0
 
     pid = eventually(look, 30)
-    assert pid, "nobody took the batch"
+    assert pid, "no process took the batch"
     return pid
 
 
@@ -70,7 +70,7 @@ def test_batch_of_a_killed_worker_is_applied_once_by_another(
             os.kill(holder(drainer, 2), signal.SIGKILL)
         before = time.monotonic()
         assert eventually(lambda: drainer.row(stuck)["status"] == "active", 30), system.logs()
-        # 5 s until a batch counts as abandoned, and a second or two until somebody looks.
+        # 5 s until a batch counts as abandoned, and a second or two until another drain runs.
         assert time.monotonic() - before < 15
         assert eventually(lambda: drainer.box.depth().events == 0)
     assert drainer.row(free)["status"] == "active"

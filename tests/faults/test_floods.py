@@ -51,7 +51,7 @@ FLOODS = {
 }
 # One of each kind: taken from memory, computed, refused before the body, after it, in the middle of it, and no request.
 COMMON = ("200", "page", "415", "401 large", "400 small chunks", "no HTTP")
-# What a delivery may take on a machine that does other things as well: before, none was taken at all.
+# The time that a delivery may take on a busy machine.
 SOON_SECONDS = 2.0
 CONNECTIONS = 40
 

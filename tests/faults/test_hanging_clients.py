@@ -49,7 +49,7 @@ def web(postgres: Postgres) -> Iterator[System]:
 
 
 class Client:
-    """A raw connection with a signed delivery, of which it sends as much as it is told."""
+    """A raw connection with a signed delivery, of which it sends the parts that it is given."""
 
     def __init__(self, web: System) -> None:
         body = event_body(new_id())
@@ -62,7 +62,7 @@ class Client:
         self.socket.sendall(some)
 
     def answer(self) -> bytes:
-        """One answer of ours, whose bodies all end a line; less where the connection ends."""
+        """One response, whose body ends a line; less where the connection ends."""
         self.socket.settimeout(BODY_TIMEOUT_SECONDS + PATIENCE_SECONDS)
         answer = b""
         while not answer.endswith(b"}\n") and (more := self.socket.recv(4000)):
@@ -72,7 +72,7 @@ class Client:
 
 @pytest.fixture
 def clients(web: System) -> Iterator[list[Client]]:
-    """Twice as many clients as one has to stand: half of them say half of a header, the others half of a body."""
+    """Twice as many clients as web has to bear: half of them send half a header, the others half a body."""
     with ExitStack() as stack:
         connected = []
         for number in range(2 * HANGING):
@@ -191,7 +191,7 @@ def test_idle_connections_do_not_delay_graceful_shutdown_of_web(web: System) -> 
     for client in kept[:10]:
         client.send(client.head + client.body)
         assert client.answer().startswith(b"HTTP/1.1 202")
-    # One more asks while web parts: it is answered, and told that this was the last time.
+    # One more request during the shutdown gets a response that closes its connection.
     (started,) = web.started
     started.process.terminate()
     time.sleep(0.5)

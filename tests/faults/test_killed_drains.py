@@ -24,12 +24,12 @@ def test_a_drain_that_is_killed_at_any_step_is_applied_once(source: str, databas
     command = [sys.executable, "-m", "tests.faults.killed_drains", source, database_url, redis_url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stderr
-    # What else it prints are log lines.
+    # The other lines are logs.
     drains = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     steps = [drain.pop("step") for drain in drains]
     assert [drain for drain in drains if drain != EXACT] == []
-    assert steps[-1] is None, "the last drain was not killed: there are no more steps"
-    # Each side of each kind of step was met; the names say so where one fails.
+    assert steps[-1] is None, "the last drain was not killed: no step is left"
+    # Both sides of each kind of step occurred; the names of the steps show which.
     assert {"before the commit", "after the commit"} <= set(steps)
     assert ("before a command of Redis" in steps) == (source == "inbox")
     assert len(steps) > 20

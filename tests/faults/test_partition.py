@@ -1,4 +1,4 @@
-"""On several machines, who acts is cut off from the servers: another takes over, nobody acts twice, nothing is lost."""
+"""The machine that acts is cut off from the servers: another takes over, nothing is done twice or lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def box() -> list[str]:
-    """What makes a place in which machines can be made; nothing where the kernel lets us make none."""
+    """The command that creates namespaces for machines; empty where the kernel allows none."""
     program = shutil.which(BOX[0])
     for way in (BOX, AS_ANYBODY) if program else ():
         if subprocess.run([*way, "sh", "-c", TRIAL], check=False, capture_output=True).returncode == 0:
@@ -48,7 +48,7 @@ def test_another_machine_takes_over_from_one_that_is_cut_off(folder: Path) -> No
     assert seen["work_while_cut_off"] == []
     assert not seen["acts_beside_another"]
     assert seen["pulls_at_once"] == []
-    # Every delivery went through the other door, and became what it tells.
+    # The other web process took every delivery, and each was applied.
     assert seen["deliveries"] > 20
     assert seen["refused"] == 0
     assert seen["not_applied"] == []

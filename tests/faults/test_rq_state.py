@@ -1,4 +1,4 @@
-"""Whatever state RQ's records are in, after kills or by somebody's hand: the inbox is drained all the same."""
+"""The inbox is drained in every state of RQ's records, after kills or changes by hand."""
 
 from __future__ import annotations
 

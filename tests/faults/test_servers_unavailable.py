@@ -1,4 +1,4 @@
-"""Postgres and Redis gone, restarted or hanging under the running processes: they wait, go on, and end when asked."""
+"""Postgres and Redis unavailable, restarted or hanging: the running processes wait, go on, and end on SIGTERM."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_they_survive_a_restart_of_redis_and_accept_all_the_time(deployment: Dep
     with deployment.flood() as accepted:
         assert eventually(lambda: len(accepted) > 20)
         deployment.valkey.kill()
-        # What Redis took before it was killed comes back with it.
+        # The deliveries that Redis took before it was killed come back with it.
         before = len(accepted) + 1
         # Postgres keeps them meanwhile, and a worker applies them from there: without Redis the mirror lives on.
         assert eventually(lambda: len(accepted) > before + 20)

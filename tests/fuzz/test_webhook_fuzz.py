@@ -1,6 +1,6 @@
-"""The endpoint and the drain against bodies that nobody meant to send: generated ones, and a corpus that is kept.
+"""The endpoint and the drain against malformed bodies: generated ones, and a corpus that is kept.
 
-What a generated body finds is added to `corpus/` by hand; a file's name begins with what becomes of it.
+A generated body that fails is added to `corpus/` by hand; a file's name begins with its outcome.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def door(folder: Path, redis_url: str) -> FlaskClient:
 
 
 def end_of(door: FlaskClient, drainer: Drainer, body: bytes) -> str:
-    """What becomes of a delivery between two others of its batch: its event's status, or `refused`."""
+    """The outcome of a delivery between two others of its batch: its event's status, or `refused`."""
     before, after = new_id(), new_id()
     drainer.put(event_body(before))
     answer = post(door, body)
@@ -58,7 +58,7 @@ def may_be_taken(body: bytes) -> set[bool]:
     doubtful: list[object] = []
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Which of two equal keys counts is nobody's promise.
+        # No specification says which of two equal keys counts.
         doubtful.extend([True] if len(dict(found)) < len(found) else [])
         return dict(found)
 

@@ -1,4 +1,4 @@
-"""What integration tests share on top of the servers: a mirror to drive by hand, a door alone."""
+"""Fixtures of integration tests on top of the servers: a mirror to drive by hand, the endpoint alone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def mirrored(mirror: StartMirror) -> Mirror:
 
 @pytest.fixture
 def door(folder: Path, redis_url: str) -> FlaskClient:
-    """The web application with Redis alone: there is no Postgres on a delivery's path."""
+    """The web application with Redis alone: Postgres is not on a delivery's path."""
     from tests.support.webhook_endpoint import client_of
 
     return client_of(folder, REDIS_URL=redis_url)

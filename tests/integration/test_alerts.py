@@ -84,7 +84,7 @@ def test_the_third_failure_of_a_day_alerts_at_once(watched: AlertingHarness, dra
     watched.look()
     assert watched.alerts() == []
     if end == "active":
-        # The failures of today are over until there is a new one.
+        # Today's failures are over until a new one comes.
         take(drainer, model_id, "pending")
         watched.look()
         assert watched.alerts() == []

@@ -1,4 +1,4 @@
-"""What was so before the mirror looked opens no alert: one notice sums it up, whatever the first pulls went through."""
+"""The state before the first pull opens no alert: one notification sums it up, also after failed first pulls."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_interrupted_first_pull_still_reports_all_old_failures(mirror: StartMirr
         here.sql("update headshotpro.pulls set status = 'failed', finished_at = now()")
         watch.advance_time(GRACE)
         watch.look()
-        # What was made since then is no past, though no pull has been complete yet.
+        # A model created since then is not past, although no pull has been complete yet.
         (late,) = here.create(1, status="failed")
         here.read_pages(2)
         watch.advance_time(GRACE)
@@ -88,7 +88,7 @@ def test_webhooks_that_come_before_the_first_pull_ends_tell_news(mirror: StartMi
     (old,) = here.create(1, status="failed", createdAt=LONG_AGO)
     news, delayed = new_id(), new_id()
     with alerting_harness(here.settings.postgres_url) as watch:
-        # One that tells of a time before anybody looked is past, too: the vendor tries for more than an hour.
+        # An event from before the first pull is past, too: the vendor tries for more than an hour.
         take(drainer, delayed, "failed", at=datetime.now(UTC) - timedelta(hours=1))
         take(drainer, news, "failed")
         watch.look()

@@ -1,4 +1,4 @@
-"""What each scope of key may do, what a fresh read costs, and what becomes of wrong keys."""
+"""The rights of each scope of key, the cost of a fresh read, and the response to a wrong key."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scraped(api: Api, key: str) -> TestResponse:
 
 
 def refused_keys(api: Api) -> dict[str, float]:
-    """What `/metrics` counts, once it was flushed."""
+    """The counts on `/metrics` after a flush."""
     time.sleep(1.2)
     lines = [line for line in scraped(api, METRICS_KEY).text.splitlines() if "refused_keys_total{" in line]
     return {line.split('"')[1]: float(line.split()[-1]) for line in lines}
@@ -108,7 +108,7 @@ def test_wrong_keys_get_429_after_ten_and_right_keys_still_pass(mirrored: Mirror
         "/metrics", headers={"Authorization": "Bearer wrong"}, environ_base={"REMOTE_ADDR": "192.0.2.1"}
     )
     assert elsewhere.status_code == 401
-    # A header that anybody may send does not change the address.
+    # A header that every client may send does not change the address.
     assert api.call("GET", key="wrong", X_Forwarded_For="192.0.2.9").status_code == 429
     assert refused_keys(api) == {"missing": 1, "wrong": MAX_FAILED_KEYS + 1, "limited": 5}
 

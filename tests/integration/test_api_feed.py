@@ -1,4 +1,4 @@
-"""The feed of our API: `updatedSince` tells every change, deletions too, and its cursor never skips one."""
+"""The feed of our API: `updatedSince` shows every change, deletions too, and its cursor never skips one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def api(mirrored: Mirror) -> Api:
 
 
 def follow(api: Api, since: object, limit: int = 7, query: str = "") -> tuple[dict[str, Any], int]:
-    """Every model that the feed tells since a place, as it was told last, and where the feed then stands."""
+    """Every model in the feed since a cursor, in its last version, and the cursor at the end."""
     told: dict[str, Any] = {}
     while True:
         document = api.get(f"?updatedSince={since}&limit={limit}{query}")
@@ -50,7 +50,7 @@ def test_feed_shows_changes_and_with_any_filter_deletions(mirrored: Mirror, api:
     mirrored.pull()
     told, _ = follow(api, cursor)
     assert {one: told[one]["status"] for one in told} == {changed: "active", gone: "deleted"}
-    # Changes may be passed over too; a reader who passes over all of them is told where they end.
+    # Changes may be skipped too; a reader that skips all of them learns where they end.
     (later,) = api.get(f"?updatedSince={cursor}&offset=1")["models"]
     assert later["id"] in told
     assert api.get(f"?updatedSince={cursor}&offset=99")["pagination"]["hasMore"] is False

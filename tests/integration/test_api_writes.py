@@ -78,7 +78,7 @@ def test_what_is_deleted_is_a_tombstone_when_the_answer_arrives(mirrored: Mirror
     buried = mirrored.changes(one)[-1]
     assert (buried["to_status"], buried["source"]) == ("deleted", "api")
     mirrored.apply_webhooks()
-    # The webhook names the moment, where we had to go by the answer, and what only webhooks tell; nothing else.
+    # The webhook adds its own time and the fields that only webhooks contain; nothing else.
     told = {name for change in mirrored.changes(one) if change["id"] > buried["id"] for name in change["changed"]}
     assert told <= {"deleted_at", *WEBHOOKS_ALONE}
     assert mirrored.model(one)["deleted_at"] == datetime.fromisoformat(mirrored.truth()[one]["deletedAt"])
@@ -143,7 +143,7 @@ def test_an_upstream_that_fails_or_is_gone(mirrored: Mirror, api: Api) -> None:
     with odd_vendor(refusal(500, "INTERNAL_SERVER_ERROR")) as vendor:
         failing = Api.of(mirrored, headshotpro_api_url=vendor.url)
         assert_refused(failing.call("POST", "", SOMEBODY), 500, "INTERNAL_SERVER_ERROR")
-    # It may have made a model, whose id nobody knows: a hot pull looks, whenever the last one was.
+    # It may have created a model with an unknown id: a hot pull is due, however recent the last one.
     assert rq_queue(mirrored.runtime.redis, WORK_QUEUE).count == 1
     away = Api.of(mirrored, headshotpro_api_url=NOWHERE)
     for method, path, body in (("POST", "", SOMEBODY), ("DELETE", f"/{one}", None), ("GET", f"/{one}?fresh=1", None)):

@@ -93,7 +93,7 @@ def test_an_absent_service_is_said_in_one_line_and_does_not_fail(
 
 
 def test_audit_reports_not_audited_when_no_package_is_known() -> None:
-    # What a mirror of the registry without vulnerability data makes of it.
+    # The error of a registry mirror without vulnerability data.
     skipped = {
         "dependencies": [{"name": "flask", "skip_reason": "not found"}, {"name": "rq", "skip_reason": "not found"}]
     }

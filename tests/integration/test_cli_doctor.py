@@ -91,7 +91,7 @@ def test_what_is_missing_outdated_or_refused_is_found(
     assert "noeviction" in found["redis"]["advice"]
     assert "401" in found["api key"]["seen"]
     assert "HEADSHOTPRO_API_KEY" in found["api key"]["advice"]
-    # For people, the same in words.
+    # The same as text for people.
     plain = cli.run("doctor", **faults)
     assert plain.status == 1
     assert [line.split()[1] for line in plain.out.splitlines() if line.startswith("BAD")] == [

@@ -49,7 +49,7 @@ def clock(folder: Path, database_url: str, redis_url: str) -> Iterator[Callable[
 
 
 def asked(drainer: Drainer) -> list[str]:
-    """What waits for a worker, oldest first in each queue."""
+    """The jobs that wait for a worker, oldest first in each queue."""
     names = [job.description for name in (DRAIN_QUEUE, WORK_QUEUE) for job in rq_queue(drainer.client, name).jobs]
     return [name for name in names if name]
 

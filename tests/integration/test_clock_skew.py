@@ -1,4 +1,4 @@
-"""A `Date` that is far off is not believed: the mirror stays right, people are told, and it ends by itself."""
+"""A `Date` that is far off is not believed: the mirror stays right, an alert opens, and closes by itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_webhooks_and_pulls_stay_right_whatever_the_date(mirror: StartMirror, ah
         here.apply_webhooks()
         assert here.model(told)["status"] == "failed"
         assert [row["status"] for row in here.sql("select status from headshotpro.webhook_events")] == ["applied"]
-        here.change(untold, title="Nobody told us")
+        here.change(untold, title="Unannounced title")
         here.change(refetched, photoCount=7)
         here.vanish(gone)
         here.slice(runtime=runtime)
@@ -68,7 +68,7 @@ def test_the_alert_opens_and_ends_with_the_skew(mirrored: Mirror, monkeypatch: p
         (alert,) = watch.alerts()
         assert alert["kind"] == "clock_skew"
         assert alert["detail"]["seconds"] == pytest.approx(HOUR, abs=5)
-        # Another process that is told nothing, or something within the bound.
+        # Another process whose responses have no `Date`, or one within the bound.
         relay.ahead = None
         mirrored.slice(runtime=runtime)
         watch.look()

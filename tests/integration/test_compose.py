@@ -119,7 +119,7 @@ def test_secrets_sh_makes_what_it_asks_for_once(made: Path) -> None:
     before = (made / ".env").read_text()
     assert checked(made / "secrets.sh") == ""
     assert (made / ".env").read_text() == before
-    # An installation of before has a key that everybody may read, and no group.
+    # An older installation has a key that every user may read, and no group.
     (made / ".env").write_text(before.replace("KEY_GROUP", "#KEY_GROUP"))
     key.chmod(0o644)
     checked(made / "secrets.sh")

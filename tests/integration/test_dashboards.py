@@ -1,4 +1,4 @@
-"""What dashboard authors are given: each question and each panel, run as the reader against a mirror of the sandbox."""
+"""Each question and each panel for dashboard authors, run as the reader against a mirror of the sandbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PROVISIONING = DEPLOY / "grafana" / "provisioning"
 QUESTIONS = {query.title: query for query in questions()}
 
-# What the mirror below has none of.
+# The panels for which the mirror below has no rows.
 EMPTY = {"operations: Changes that no webhook announced", "operations: Processes"}
 
 

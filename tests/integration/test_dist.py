@@ -61,7 +61,7 @@ class Installed(NamedTuple):
         return die_with_parent([self.programs / program, *arguments], SIGTERM)
 
     def run(self, program: str, *arguments: str, **settings: str) -> str:
-        """What a command prints that works."""
+        """The output of a command that succeeds."""
         return subprocess.run(
             self.command(program, *arguments),
             cwd=self.folder,
@@ -82,7 +82,7 @@ def installed(wheel: Path) -> Iterator[Installed]:
         pip = [sys.executable, "-m", "pip", "--python", venv / "bin/python", "--disable-pip-version-check", "-q"]
         subprocess.run([*pip, "install", "--no-deps", "--no-index", "--no-compile", wheel], check=True, cwd=place)
         (packages,) = venv.glob("lib/python*/site-packages")
-        # What is named in such a file is searched last, and files like it in there, such as our checkout's, do nothing.
+        # The folders in such a file are searched last, and `.pth` files in them, such as our checkout's, do nothing.
         borrowed = [path for path in sys.path if path.endswith("site-packages")]
         (packages / "borrowed.pth").write_text("\n".join(borrowed))
         work.mkdir()
@@ -97,7 +97,7 @@ def test_it_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     versions = sorted((ROOT / "alembic" / "versions").glob("*.py"))
     assert {f"service/migrations/versions/{path.name}" for path in versions} <= names
     assert {name for name in names if "__pycache__" in name} == set()
-    # Whatever git knows of the two packages is in it.
+    # It holds every file of the two packages.
     tracked = [path for top in ("service", "workers") for path in (ROOT / top).rglob("*") if path.is_file()]
     wanted = {str(path.relative_to(ROOT)) for path in tracked if "__pycache__" not in path.parts}
     assert wanted <= names

@@ -48,7 +48,7 @@ def test_its_packages_are_those_that_the_tests_run_with(name: str) -> None:
     assert pinned(name).items() <= pinned("run.txt").items()
     text = (REQUIREMENTS / name).read_text()
     assert all("--hash=sha256:" in entry for entry in re.split(r"\n(?=[a-z0-9])", text))
-    # A path of somebody's machine or an address of a registry has no place in it.
+    # It names no path of one machine and no address of a registry.
     assert "://" not in text
 
 

@@ -156,7 +156,7 @@ def test_an_event_that_confirms_is_applied_and_writes_no_change(drainer: Drainer
     drainer.take(event_body(model, at=minutes(0), status="active", title="Ada"))
     assert drainer.take(event_body(model, at=minutes(1), status="active", title="Ada")) == {"applied": 1}
     assert len(drainer.changes(model)) == 1
-    # It moved the time all the same: what lies between the two is now stale.
+    # It moved the time all the same: an event between the two is now stale.
     assert drainer.take(event_body(model, at=minutes(0.5), status="pending", title="Ada")) == {"stale": 1}
 
 
@@ -209,7 +209,7 @@ def test_event_time_beyond_tolerance_becomes_the_signing_time(drainer: Drainer) 
     assert drainer.row(far)["observed_at"] == T0
 
 
-# What cannot be applied, and what only looks as if it could not.
+# Events that cannot be applied, and events that only look so.
 
 
 @pytest.mark.parametrize("odd", [{"organization": {"_id": "o"}}, {"finishedAt": ""}, {"status": 5}, {"deletedAt": 7}])
@@ -255,7 +255,7 @@ def test_a_null_status_leaves_a_live_models_status(drainer: Drainer) -> None:
 
 
 def test_what_is_no_webhook_at_all_is_dead_and_kept_as_text(drainer: Drainer) -> None:
-    # The endpoint lets none in; somebody may write into Redis by hand.
+    # The endpoint accepts none; a person may write into Redis by hand.
     good = new_id()
     drainer.client.xadd(STREAM, {"no": "entry of ours"})
     assert drainer.take(b"\xffnot \x00json", event_body(good, at=T0)) == {"dead": 2, "applied": 1}

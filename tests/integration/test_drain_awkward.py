@@ -1,4 +1,4 @@
-"""What the vendor can send and nobody expects: none of it blocks a batch, and nearly all of it is applied."""
+"""Unexpected events of the vendor: none of them blocks a batch, and nearly all are applied."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AWKWARD: dict[str, bytes] = {
     "the same field twice": b'{"_id": "$ID", "status": "pending", "status": "active"}',
     "quotes and backslashes": b'{"_id": "$ID", "status": "active", "title": "\\"{}\\\\x00\\\\u0000,NULL"}',
 }
-# What names no model that could have a row; all the rest is applied.
+# Events that name no model that could have a row; all others are applied.
 DEAD = {"an id of 300 characters", "an id of 100,000 characters", "an id of one dot", "an id of two dots"}
 
 

@@ -1,4 +1,4 @@
-"""Erasing a tombstone: everything that names the person goes, wherever it is, and nothing of anybody else's."""
+"""Erasing a tombstone: everything that names the person is deleted, in every table, and no other person's data."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_search_goes_through_every_slice_of_events(drainer: Drainer, monkeypatch
     drainer.take(*(event(f"evt_{number}", other, title="Bob", note="zoe@example.com") for number in range(7)))
     assert erase(drainer.engine, [model]) == 1
     assert not any(payloads(drainer)[f"evt_{number}"] for number in range(7))
-    # A second time there is nobody to look for.
+    # The second call finds no model.
     assert erase(drainer.engine, [model]) == 0
 
 

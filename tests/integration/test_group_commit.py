@@ -48,7 +48,7 @@ def test_those_that_wait_go_together_and_each_is_there_once(own_valkey: Valkey) 
     bodies = [b"%d" % number for number in range(MANY)]
     with connect_redis(own_valkey.url, timeout=30) as client:
         group = GroupCommit(Inbox(client), FLAG)
-        # Who comes while one hangs stands in line behind it.
+        # A delivery that comes while one hangs waits behind it.
         with ThreadPoolExecutor() as threads, suspended(own_valkey):
             first = threads.submit(group.put, delivery(b"first"))
             assert eventually(lambda: group._has_leader and not group._waiters)

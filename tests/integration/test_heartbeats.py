@@ -47,7 +47,7 @@ def ages(url: str) -> list[float]:
 
 
 def supervised(system: System, limits: str = LIMITS) -> Any:
-    """A worker whose supervisor has little patience."""
+    """A worker whose supervisor has short limits."""
     code = f"{SUPERVISOR}log.configure(settings); supervisor.run(settings, supervisor.SilenceLimits({limits}))"
     return system.run("worker", [sys.executable, "-c", code])
 
@@ -98,7 +98,7 @@ def test_each_process_has_one_row_until_it_is_stopped(folder: Path, database_url
 def test_stopped_children_are_replaced_and_events_flow(folder: Path, database_url: str, redis_url: str) -> None:
     with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
         worker = supervised(system)
-        # Redis may hand the waking job to the child that stands still: the clock asks again.
+        # Redis may give the waking job to the stopped child: the clock enqueues another.
         for role in ("clock", "web"):
             system.start(role)
         system.wait_for_web()
@@ -110,7 +110,7 @@ def test_stopped_children_are_replaced_and_events_flow(folder: Path, database_ur
             os.kill(pid, signal.SIGSTOP)
         model = new_id()
         assert system.deliver(event_body(model)).status == 202
-        # While the drain stands still its worker sends no heartbeat, though it is there.
+        # While the drain is stopped its worker sends no heartbeat, although it runs.
         assert eventually(lambda: max(ages(database_url)) > 6.5, 15), system.logs()
         assert eventually(lambda: model_row(database_url, model), 30), system.logs()
         assert eventually(lambda: worker.said.count("worker.child.silent") == 2), system.logs()
@@ -216,7 +216,7 @@ def test_worker_takes_over_the_heartbeat_when_another_is_silent(
     now = time.monotonic()
     monkeypatch.setattr("service.web.heartbeat.monotonic", lambda: now + silent)
     assert turn.take() is takes_over
-    # Whoever has it keeps it.
+    # The worker that has it keeps it.
     assert turn.take() is takes_over
 
 

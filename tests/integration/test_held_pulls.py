@@ -156,7 +156,7 @@ def test_reject_fails_the_pull_and_skips_its_suspects_for_a_day(mirror: StartMir
     assert (done.status, done.out, done.err) == (0, words, "")
     row = row_of(here, pull)
     assert (row["status"], row["error"]) == ("failed", "rejected by a person")
-    # For a day less a minute nobody asks about them; whoever else is gone is decided as always.
+    # For a day less a minute they are not suspects again; other missing models are decided as always.
     here.sql("update headshotpro.held_suspects set kept_until = kept_until - interval '1439 min'")
     other = min(here.live_ids())
     here.vanish(other)
@@ -171,7 +171,7 @@ def test_reject_fails_the_pull_and_skips_its_suspects_for_a_day(mirror: StartMir
     here.advance_vendor_clock()
     assert here.pull()["status"] == "held"
     assert statuses(here, suspects) == {"active": VANISHED}
-    # What was decided before is forgotten by and by.
+    # Earlier decisions are deleted later.
     assert len(here.sql("select * from headshotpro.held_suspects")) == VANISHED
 
 

@@ -131,7 +131,7 @@ def test_models_show_explains_where_each_field_comes_from(mirror: StartMirror, f
     for name in ("status", "title", "trigger", "organization_id"):
         assert origin[name] == by_event, name
     assert origin["photo_count"] == by_get
-    # Nobody ever told a favourite.
+    # No source ever showed a favourite.
     assert "favorite_photo_id" not in origin
     by_number = {change["id"]: change for change in here.changes(model["id"])}
     newest = max(by_number)

@@ -43,7 +43,7 @@ def bodies(entries: list[inbox.Delivery]) -> list[bytes]:
 
 
 def age_pending_entries(client: Any, consumer: str, milliseconds: int = RECLAIM_AFTER_MS) -> None:
-    """Make what a consumer has in hand as old as if it had been read so long ago."""
+    """Make the entries in flight at a consumer as old as if it had read them this many milliseconds ago."""
     for waiting in client.xpending_range(STREAM, GROUP, "-", "+", 1000, consumer):
         client.xclaim(STREAM, GROUP, consumer, 0, [waiting["message_id"]], idle=milliseconds)
 

@@ -55,7 +55,7 @@ def ids_of(models: Sequence[dict[str, Any]]) -> set[str]:
 def test_burst_of_1000_new_models_costs_few_pages_and_no_get(mirror: StartMirror, order: str) -> None:
     here = mirror(models=600, order=order)
     new = here.create(1000)
-    # They come in the order of their creation: the first questions are about those who stand furthest from the end.
+    # They come in the order of their creation: the first requests are about the models furthest from the end.
     for number in range(0, 1000, 250):
         hear_of(here, new[number : number + 250])
         here.make_refetches_due()
@@ -134,7 +134,7 @@ def read_details(here: Mirror) -> int:
 
 
 def read_so_far(here: Mirror) -> set[str]:
-    """Models of which a single GET told the details."""
+    """Models whose details a single GET has shown."""
     return {row["model_id"] for row in here.sql("select * from headshotpro.model_clocks where detail_at is not null")}
 
 
@@ -188,7 +188,7 @@ def test_lost_favourite_webhook_is_repaired_by_pull_and_sweep(mirror: StartMirro
     here.pull()
     assert read_details(here) == 1
     here.change(model["id"], favoritePhotoId="5" * 24, photoCount=120)
-    # What was read since the last pull began is not read again.
+    # A model that was read since the last pull began is not read again.
     assert read_details(here) == 0
     here.advance_vendor_clock()
     here.pull()
@@ -284,7 +284,7 @@ def test_stale_delivery_refetches_its_model_once_a_minute(mirror: StartMirror) -
     ask_now(here)
     assert here.differences((*LISTED, *DETAILS)) == []
     assert here.request_counts(SINGLE) == {200: 1}
-    # What came too late is no event.
+    # A request after the end is no event.
     assert here.sql("select * from headshotpro.webhook_events") == []
     # Another one within the minute raises no question; one after it does.
     deliver_late()

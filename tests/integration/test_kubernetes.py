@@ -16,7 +16,7 @@ FOLDER = DEPLOY / "kubernetes"
 # Patches are no whole objects, and kustomize's own file is for kustomize alone.
 OBJECTS = [path for path in sorted(FOLDER.glob("*.yaml")) if path.stem not in {"kustomization", "pod"}]
 PROCESSES = {"web", "worker", "clock", "migrate"}
-# The oldest that is still looked after by somebody, and the newest.
+# The oldest version that is still supported, and the newest.
 RELEASES = ("1.31", "1.37")
 
 
@@ -33,7 +33,7 @@ def test_every_file_is_part_of_the_whole() -> None:
 
 @pytest.fixture(scope="module")
 def objects() -> list[dict[str, Any]]:
-    """What `kubectl apply -k` would send."""
+    """The documents that `kubectl apply -k` would send."""
     return list(yaml.safe_load_all(checked("kubectl", "kustomize", FOLDER)))
 
 

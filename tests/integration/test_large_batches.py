@@ -101,7 +101,7 @@ def test_pull_of_1200_long_titles_completes_over_a_unix_socket(
 ) -> None:
     here = Mirror(sandbox(quiet=True, rate=0, models=0), socket_url, redis_url)
     try:
-        # What other tests of this file left is no suspect.
+        # Models that other tests of this file left are no suspects.
         here.sql("truncate headshotpro.models, headshotpro.model_clocks")
         here.create(1_200, title=text_of(2_000))
         run_concurrently(here.pull, seconds=SECONDS)

@@ -1,4 +1,4 @@
-"""What one process does alone: who has it, when another may, and what becomes of what a dead or stopped one held."""
+"""Leases: which process holds one, when another may, and how the lease of a dead or stopped one ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_has_it_until_it_lets_go(client: redis.Redis) -> None:
     one, other = Lease(client, KEY, "elsewhere:1:a", 20), Lease(client, KEY, "elsewhere:2:b", 20)
     assert one.acquire()
     assert not other.acquire()
-    # It goes on holding it, and nobody else lets it go.
+    # It keeps holding it, and no other process releases it.
     other.release()
     assert one.acquire()
     one.release()
@@ -65,7 +65,7 @@ def test_lease_that_expired_is_lost_and_can_be_taken_again(client: redis.Redis) 
     assert one.acquire()
     assert eventually(other.acquire, 10)
     assert not one.acquire()
-    # What it no longer has it does not give away.
+    # It does not release a lease that it has lost.
     one.release()
     assert not one.acquire()
     other.release()
@@ -152,7 +152,7 @@ def stand_still(engine: Engine) -> None:
         for name, value in database.SETTINGS.items():
             assert connection.execute(text(f"show {name}")).scalar() == value, name
         connection.execute(text("select pg_advisory_xact_lock(1)"))
-        # What takes ten seconds else.
+        # This takes ten seconds otherwise.
         connection.execute(text("set local idle_in_transaction_session_timeout = '100ms'"))
         time.sleep(0.5)
         connection.execute(text("select 1"))

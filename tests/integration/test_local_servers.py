@@ -91,7 +91,7 @@ def test_postgres_starts_despite_a_stale_pid_file_with_live_pid(own_postgres: Po
 
 
 def test_a_start_that_was_cut_short_hinders_nothing(folder: Path) -> None:
-    # What a killed initdb leaves.
+    # The folder that a killed initdb leaves.
     (folder / "data.new" / "base").mkdir(parents=True)
     with Postgres.start(folder, durable=False) as server:
         put(server, "here")
@@ -270,7 +270,7 @@ def test_redis_that_goes_by_the_name_of_a_link_is_started(folder: Path, monkeypa
 
 @pytest.fixture
 def foreign(folder: Path) -> Path:
-    """A folder that belongs to somebody else."""
+    """A folder that belongs to another user."""
     if os.geteuid() != 0:
         return Path("/usr")
     (folder / "foreign").mkdir(mode=0o700)
@@ -300,7 +300,7 @@ def test_folder_that_others_can_write_to_is_closed_to_them(folder: Path) -> None
     assert place.stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user")
 def test_open_folder_with_files_of_others_is_refused(folder: Path) -> None:
     folder.chmod(0o770)
     (folder / "password").write_text("known to me")

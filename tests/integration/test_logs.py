@@ -24,7 +24,7 @@ EMAIL = "zaphod@leak.example"
 
 
 class Traffic:
-    """A deployment of its own sandbox, in which everybody is called Zaphod and everything goes wrong once."""
+    """A deployment of its own sandbox, in which every person is called Zaphod and every step fails once."""
 
     def __init__(self, system: System, vendor: SandboxClient, secret: str) -> None:
         self.system = system

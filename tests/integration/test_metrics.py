@@ -1,4 +1,4 @@
-"""/metrics: who may read it, what it counts, that every process tells the same, and what a dead server costs."""
+"""/metrics: its readers, its counts, that every process shows the same, and the cost of a dead server."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_prometheus_may_ask_for_its_newer_format(folder: Path) -> None:
     assert answer.text.endswith("# EOF\n")
 
 
-# --- what it tells
+# --- what it shows
 
 
 def test_deliveries_count_by_result_and_stale_is_not_forged(folder: Path, redis_url: str) -> None:
@@ -194,7 +194,7 @@ def test_counters_sum_over_processes_and_survive_a_restart(folder: Path, databas
         assert told("up", "postgres") == told("up", "redis") == 1
 
 
-# --- servers that are gone
+# --- servers that are unavailable
 
 
 def test_what_is_gone_is_told_and_the_rest_served(folder: Path, redis_url: str, database_url: str) -> None:
@@ -208,7 +208,7 @@ def test_what_is_gone_is_told_and_the_rest_served(folder: Path, redis_url: str, 
     assert (only_postgres["headshotpro_up", "postgres"], only_postgres["headshotpro_up", "redis"]) == (1, 0)
     assert ("headshotpro_models", "active") in only_postgres
     assert ("headshotpro_inbox_events", "") not in only_postgres
-    # There was no pull yet, so there is no age.
+    # Without a pull yet, no age is shown.
     assert ("headshotpro_pull_age_seconds", "") not in only_postgres
 
 

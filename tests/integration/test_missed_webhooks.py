@@ -37,7 +37,7 @@ def advance_time(here: Mirror, minutes: float) -> None:
 
 
 def missed(here: Mirror, pull: dict[str, Any]) -> int:
-    """What the workers' job counts for a pull, five minutes later."""
+    """The counts of the workers' job for a pull, five minutes later."""
     jobs.install(here.runtime)
     jobs.count_missed()
     (row,) = here.sql("select missed_webhooks from headshotpro.pulls where id = %s", pull["id"])
@@ -97,7 +97,7 @@ def test_a_webhook_that_comes_late_but_in_time_is_not_missed(mirror: StartMirror
     here.change(model_id, status="failed")
     pull = here.pull()
     advance_time(here, minutes)
-    # The vendor's second try: the event tells when it happened.
+    # The vendor's second try: the event has the time when it happened.
     tell(here, "model.status.updated", model_id, createdAt=happened.isoformat(timespec="milliseconds"))
     advance_time(here, 6)
     assert missed(here, pull) == count

@@ -16,7 +16,7 @@ WHEN = "2024-01-01 10:00:00+00:00"
 
 @pytest.fixture
 def printed(database_url: str, redis_url: str) -> Any:
-    """What `tests.support.made_up` prints: another process, because modules read the list when they are imported."""
+    """The output of `tests.support.made_up`: another process, because modules read the list when they are imported."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.made_up", database_url, redis_url],
         env=environment(LOG_LEVEL="error"),

@@ -43,7 +43,7 @@ def front(postgres: Postgres) -> Iterator[NginxProxy]:
         system.start("web")
         system.start("worker")
         system.wait_for_web()
-        # Nobody listens on port 9: it stands for a web process that is being restarted.
+        # No process listens on port 9: it plays a web process that is being restarted.
         with running(system, folder / "nginx", 9, system.port) as started:
             yield started
     shutil.rmtree(folder)
@@ -145,7 +145,7 @@ def test_nginx_returns_503_with_retry_after_without_web(folder: Path, database_u
 
 @contextmanager
 def delivering(front: NginxProxy) -> Iterator[list[int]]:
-    """Deliveries from three clients during the block, without a pause that anybody could restart in: their answers."""
+    """Deliveries from three clients during the block, without a pause for a restart; their statuses."""
     answers: list[int] = []
     enough = threading.Event()
 

@@ -47,7 +47,7 @@ def test_names_are_told_only_where_they_are_asked_for(database_url: str, hook: N
         here.deliver()
         assert f"{model_id} (Ann {model_id})" in hook.got[0]["message"]
         assert hook.got[0]["message"].endswith("This mirror: https://mirror.example.com/")
-        # What waits to be sent holds no name.
+        # The outbox holds no name.
         kept = [
             *here.sql("select * from headshotpro.notifications"),
             *here.alerts(),

@@ -96,7 +96,7 @@ def test_list_that_makes_no_sense_fails_the_pull(odd: StartOdd, page: Callable[.
     assert row["status"] == "failed"
     assert row["error"]
     assert vendor.lists <= MOST_REQUESTS
-    # What it did show is mirrored.
+    # The models that it showed are mirrored.
     assert len(here.sql("select id from headshotpro.models")) >= row["inserted"]
 
 

@@ -36,7 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def age(here: Mirror) -> None:
-    """What was shown so far was shown a minute ago."""
+    """All models were last shown a minute ago."""
     here.sql("update headshotpro.model_clocks set profile_at = profile_at - interval '1 minute'")
 
 

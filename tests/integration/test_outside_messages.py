@@ -1,4 +1,4 @@
-"""What servers say, and what callers send: no secret of ours and no row of Postgres' gets into a log or an answer."""
+"""Messages of servers and input of callers: no secret and no row of Postgres gets into a log or a response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from outside is text: on terminals, in tables, CSV and JSON, in logs, in notifications."""
+"""Text from outside stays text: on terminals, in tables, CSV and JSON, in logs, in notifications."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ ONE_LINE = "<b>Ann</b> **x** [y](https://evil.example) @\u200beveryone 0000 (all
 
 
 def notify(database_url: str, url: str) -> str:
-    """Let one model with a hostile title fail, and tell a receiver; its id."""
+    """Let one model with a hostile title fail, and notify a receiver; its id."""
     with settled(database_url, alert_urls=url, alert_show_names=True) as here:
         (model_id,) = fail(here, 1)
         here.sql("update headshotpro.models set title = %s", TITLE)

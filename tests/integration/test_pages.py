@@ -1,4 +1,4 @@
-"""Pages merged by sets end where `apply` ends, model by model, whatever else is told of their models in between."""
+"""Pages merged by sets end where `apply` ends, model by model, also with other events about their models in between."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def a_page(at: datetime, *models: ListedModel) -> FetchedPage:
     return FetchedPage(page, models, digests_of(models), at + timedelta(seconds=3), joined=True, walk=Walk())
 
 
-# --- whatever is told
+# --- every mixture of observations
 
 
 class World:
@@ -94,7 +94,7 @@ class World:
         self._now = NOON
 
     def steps(self) -> Iterator[Callable[[Connection, Merge], object]]:
-        """What happens, one after another."""
+        """The observations, one after another."""
         for _ in range(40):
             self._now += timedelta(seconds=self._rng.choice((0.5, 2, 60)))
             yield self._pages() if self._rng.random() < 0.6 else self._other()

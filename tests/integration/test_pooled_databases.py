@@ -39,7 +39,7 @@ def databases(postgres: Postgres) -> Iterator[Databases]:
 
 
 def execute(postgres: Postgres, name: str, *queries: str) -> list[tuple[object, ...]]:
-    """What the last of some queries finds."""
+    """The rows of the last query."""
     with psycopg.connect(postgres.url_of(name), autocommit=True) as connection:
         for query in queries:
             cursor = connection.execute(query.encode())

@@ -1,4 +1,4 @@
-"""Migrations and drains through pgbouncer's transaction pooling, where what belongs to a session belongs to nobody.
+"""Migrations and drains through pgbouncer's transaction pooling, which keeps no session state.
 
 Skipped where pgbouncer is not installed; no wheel has it.
 """

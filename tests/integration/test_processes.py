@@ -288,7 +288,7 @@ def time_until_deleted(system: System, caller: SandboxClient, model: str) -> flo
 
 
 def flood(system: System, secret: str) -> None:
-    """Deliver until nobody listens any more."""
+    """Deliver until no process listens any more."""
     deadline = time.monotonic() + 25
     answer: Any = None
     while time.monotonic() < deadline and (answer is None or answer.status):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def counted(row: dict[str, Any]) -> tuple[str, int, int, int]:
-    """What a pull says of itself: status, models that were new, changed and found deleted."""
+    """The result of a pull: status, models that were new, changed and found deleted."""
     return row["status"], row["inserted"], row["changed"], row["tombstoned"]
 
 
@@ -98,7 +98,7 @@ def test_a_suspect_that_a_get_shows_alive_lives_on(mirror: StartMirror) -> None:
     late: list[dict[str, Any]] = []
 
     def appear() -> None:
-        """Behind the walk: a model that tells an old creation time, and whose webhook is quicker than the pull."""
+        """Behind the walk: a model with an old creation time, whose webhook arrives before the pull ends."""
         if not late:
             late.extend(here.create(createdAt="2019-01-01T00:00:00.000Z", status="active", events=True))
             here.apply_webhooks()

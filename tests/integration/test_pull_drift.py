@@ -34,7 +34,7 @@ def test_whoever_was_there_throughout_is_in_the_mirror(mirror: StartMirror, orde
         assert pull["status"] == "complete"
         assert here.differences(ids=before & here.live_ids()) == []
         here.advance_vendor_clock()
-        # A mirror that knows nobody yet is the one that misses somebody.
+        # Only a mirror that knows no model yet can miss one.
         if forget:
             here.sql("truncate headshotpro.models, headshotpro.model_clocks, headshotpro.refetch_requests")
 
@@ -75,7 +75,7 @@ def test_models_that_are_met_twice_break_nothing(mirror: StartMirror) -> None:
 
 
 def test_a_swap_that_the_total_does_not_tell_hides_nobody(mirror: StartMirror) -> None:
-    # One leaves the head, one joins the tail: the total stands still and every offset moves by one.
+    # One leaves the head, one joins the tail: the total is constant and every offset moves by one.
     here = mirror(models=450, order="oldest")
     before = here.live_ids()
     leaving: Iterator[str] = iter([model["id"] for model in here.vendor.walk(200)])
@@ -101,7 +101,7 @@ def test_page_read_before_a_webhook_does_not_overwrite_it(mirror: StartMirror) -
 
 
 def _race(here: Mirror, model_id: str) -> bool:
-    """Change a model while a page that shows it is on its way; whether that page still told the old status."""
+    """Change a model while a page that shows it is in flight; whether that page still has the old status."""
     here.change(model_id, status="onboarding", events=True)
     here.apply_webhooks()
     here.advance_vendor_clock()
@@ -131,7 +131,7 @@ def _race(here: Mirror, model_id: str) -> bool:
 
 @pytest.mark.parametrize("seconds", [30.0, 0.5])
 def test_a_throttled_pull_waits_and_completes(mirror: StartMirror, seconds: float) -> None:
-    # In one go, or in slices that are shorter than the wait: then the pull rests, and nobody goes on before its time.
+    # In one go, or in slices that are shorter than the wait: then the pull rests, and no process continues it early.
     here = mirror(models=450, rate=20, rate_window=3, settings={"rate_budget": 1.0})
     pages = count(1)
 

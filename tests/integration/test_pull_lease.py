@@ -141,7 +141,7 @@ def test_paused_pull_continues_at_once_when_a_person_starts_it(mirror: StartMirr
     here = mirror(models=450, errors=1)
     assert here.slice() is not None
     here.set_switches(errors=0)
-    # Five seconds of rest, for the workers; somebody who types `pull` does not wait for its end.
+    # The workers wait for five seconds; a person who types `pull` does not.
     assert here.slice() is None
     assert here.slice(wake=True) == the_pull(here)["id"]
     assert the_pull(here)["status"] == "complete"

@@ -78,7 +78,7 @@ def test_migrate_grants_new_views_to_the_reader_but_no_tables(database_url: str)
     assert not may_read(database_url, "later_view")
     schema.migrate(database_url)
     assert may_read(database_url, "later_view")
-    # A new table is nobody's business until it is published.
+    # A new table is private until it is published.
     assert not may_read(database_url, "later_table")
 
 

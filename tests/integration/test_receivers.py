@@ -1,4 +1,4 @@
-"""Receivers of notifications that are broken, slow, new, or none: nobody else waits for them, and nothing is lost."""
+"""Receivers of notifications that are broken, slow, new, or none: no other waits for them, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_broken_receiver_is_retried_and_delays_no_other(
         (state,) = here.sql("select failures, error from headshotpro.receivers where failures > 0")
         assert state["failures"] == 1
         assert "500" in state["error"]
-        # It is left alone for a while, then told once, with what came in the meantime.
+        # It gets nothing for a while, then one message with everything that came in the meantime.
         end(here)
         here.look()
         broken.status = 200

@@ -112,7 +112,7 @@ def test_an_event_without_a_time_asks_and_does_not_overwrite(mirror: StartMirror
     here.advance_vendor_clock()
     here.pull()
     here.advance_vendor_clock()
-    # What it says is of an unknown time: here it is old news.
+    # Its time is unknown: here it is older than the known state.
     tell(here, "model.status.updated", model, form="bare", object={"status": "pending"})
     assert here.model(model["id"])["status"] == "active"
     assert here.refetch_requests().keys() == {model["id"]}
@@ -193,7 +193,7 @@ def test_a_404_settles_the_question_about_a_tombstone(mirror: StartMirror) -> No
     here.pull()
     here.change(model["id"], status="active", events=True)
     here.apply_webhooks()
-    # It is deleted before anybody has read its photos.
+    # It is deleted before a GET has read its photos.
     here.vendor.control("DELETE", f"/models/{model['id']}?events=1")
     here.apply_webhooks()
     assert here.model(model["id"])["status"] == "deleted"

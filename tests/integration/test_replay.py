@@ -22,7 +22,7 @@ def replayed(drainer: Drainer, **wanted: Any) -> list[ReplayResult]:
 
 
 def poison(drainer: Drainer, *, on: bool) -> None:
-    """Postgres refuses rows of models with a certain title, as a trigger of somebody's might; or no longer."""
+    """Postgres refuses rows of models with a certain title, as a user's trigger might; or no longer."""
     change = "add constraint poison check (title <> 'poison')" if on else "drop constraint poison"
     with psycopg.connect(drainer.url, autocommit=True) as connection:
         connection.execute(f"alter table headshotpro.models {change}")
@@ -62,7 +62,7 @@ def test_a_late_replay_does_not_undo_what_is_newer(drainer: Drainer) -> None:
     drainer.take(event_body(model, "model.deleted", at=minutes(1)))
     drainer.take(event_body(model, at=minutes(0.5), status="failed", event_id="evt_late"))
     told = {one.id: (one.before, one.after) for one in replayed(drainer, model_id=model)}
-    # What was merged once stays so, whatever is newer by now.
+    # A merged event stays merged, although a newer one has come.
     assert (told["evt_old"], told["evt_late"]) == (("applied", "applied"), ("stale", "stale"))
     assert [drainer.event(name)["status"] for name in ("evt_old", "evt_late")] == ["applied", "stale"]
     assert drainer.row(model)["status"] == "deleted"
@@ -102,7 +102,7 @@ def test_replay_command_replays_selection_and_prints_results(cli: Cli, drainer: 
     done = cli.run("events", "replay", "evt_1", "--json")
     assert done.status == 0
     assert done.document == [{"id": "evt_1", "before": "applied", "after": "applied", "error": None}]
-    # What is dead still is a finding.
+    # An event that is still dead is a finding.
     still = cli.run("events", "replay", "--status", "dead", "--json")
     assert still.status == 1
     assert [(one["before"], one["after"]) for one in still.document] == [("dead", "dead")]

@@ -24,7 +24,7 @@ MODELS = 60
 
 
 class FeedReader:
-    """A service that follows `model_changes` by the last id that it has seen, and keeps a copy of what it was told.
+    """A service that follows `model_changes` by the last id that it has seen, and keeps a copy of the rows.
 
     Attributes:
         statuses: model to its status.
@@ -59,7 +59,7 @@ def run(server: Postgres, program: str, *arguments: str | Path) -> None:
 
 
 def change_much(mirror: Mirror) -> None:
-    """An hour of the vendor's: births, deaths, changes, half of them told by webhooks."""
+    """An hour of the vendor's: births, deaths, changes, half of them announced by webhooks."""
     mirror.advance_vendor_clock(60)
     ids = sorted(mirror.live_ids())
     mirror.create(4, events=True)
@@ -72,7 +72,7 @@ def change_much(mirror: Mirror) -> None:
 
 
 def settle(mirror: Mirror) -> None:
-    """What workers do until nothing is asked any more."""
+    """Do the workers' jobs until no request is left."""
     mirror.advance_vendor_clock(60)
     mirror.apply_webhooks()
     assert mirror.pull()["status"] == "complete"
@@ -106,7 +106,7 @@ def test_an_old_dump_the_inbox_and_a_pull_bring_it_level(
     try:
         settle(restored)
         assert restored.differences() == []
-        # What only its webhook tells came out of the inbox.
+        # The fields that only its webhook contains came out of the inbox.
         assert restored.model(born)["trigger"]
     finally:
         restored.close()

@@ -1,4 +1,4 @@
-"""What is kept for a time only: personal data of tombstones, webhook events, history; and what stays."""
+"""Retention: personal data of tombstones, webhook events and history are deleted; the rest stays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def nothing(_step: str, _done: int, _of: int) -> None:
 
 
 def told(model: str, **fields: Any) -> bytes:
-    """An event that tells a person's data."""
+    """An event with a person's data."""
     return event_body(model, **{"title": "Zoë Quux", "uid": "anon_zoe", "trigger": "female", **fields})
 
 
@@ -114,7 +114,7 @@ def test_nothing_personal_is_learned_again_of_an_erased_model(drainer: Drainer) 
     with transaction(drainer.engine) as connection:
         apply(connection, [SourcedObservation(alive, "refetch")])
     assert [name for name in NAMES if name in everything(drainer.url)] == []
-    # What is not personal is known of it as of any other.
+    # Its fields that are not personal are known as of any other model.
     assert drainer.row(model)["status"] == "active"
     assert drainer.event("evt_late")["payload"] is None
     assert [one.after for one in replay(drainer.engine, EventFilter(ids=["evt_late"]), TOLERANCE)] == ["erased"]

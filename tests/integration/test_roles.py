@@ -114,7 +114,7 @@ def test_the_whole_system_runs_with_the_pages_rights(
         assert "permission" not in system.logs().lower()
     with redis.Redis.from_url(own_valkey.url) as client:
         assert client.acl_log() == []
-    # Where Redis is gone, the spool is written and read.
+    # Where Redis is unavailable, the spool is written and read.
     assert post(client_of(folder, DATABASE_URL=app_url), event_body(new_id())).status_code == 202
     engine = database.connect(app_url)
     assert drain_spool(engine, TOLERANCE).results == {"applied": 1}

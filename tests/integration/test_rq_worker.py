@@ -1,4 +1,4 @@
-"""RQ's worker as we mended it: what its own loop would miss, and what it would run for anybody who reaches Redis."""
+"""RQ's worker with our changes: jobs that its own loop would miss, and jobs of strangers that it must not run."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def runtime(database_url: str, redis_url: str) -> Runtime:
 
 @pytest.fixture
 def queue(runtime: Runtime) -> Queue:
-    """RQ's own queue, as anybody has it who reaches Redis."""
+    """RQ's own queue, as every client of Redis can use it."""
     return Queue(WORK_QUEUE, connection=runtime.redis, serializer=JSONSerializer)
 
 

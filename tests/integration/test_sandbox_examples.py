@@ -78,7 +78,7 @@ def documented(sandbox: StartSandbox) -> Sandbox:
 
 
 def run_example(tool: str, command: list[str], example: str, running: Sandbox) -> Any:
-    """What an example prints, read as JSON."""
+    """The output of an example, read as JSON."""
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not on this machine")
     adapted = example.replace("https://server.headshotpro.com/api/v2", running.url)

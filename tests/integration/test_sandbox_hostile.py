@@ -22,7 +22,7 @@ MODELS = "/organization/models"
 
 
 def outcome(http: urllib3.PoolManager, running: Sandbox, method: str = "GET", body: bytes | None = None) -> str:
-    """What came of one request: its status, or how it broke."""
+    """The outcome of one request: its status, or how it broke."""
     headers = {"Authorization": f"Bearer {running.api_key}"}
     try:
         answer = http.request(method, running.url + MODELS, headers=headers, body=body, retries=False)

@@ -96,7 +96,7 @@ def test_it_ends_when_the_process_that_started_it_is_killed() -> None:
             parent.wait()
             assert eventually(lambda: not answers(port))
         finally:
-            # Only where the test has failed is there anybody left.
+            # The child is left only where the test has failed.
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
 

@@ -208,5 +208,5 @@ def test_what_waits_outlives_a_kill(sandbox: StartSandbox, folder: Path) -> None
         assert len(events) == 30
         second.process.terminate()
         second.process.wait()
-        # What was acknowledged is not sent again.
+        # An acknowledged event is not sent again.
         assert settled(SandboxClient(sandbox(**options)))["sent"] == 0

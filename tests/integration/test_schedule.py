@@ -1,4 +1,4 @@
-"""What the clock finds due: it follows from Postgres and Redis alone, whoever restarts, dies or loses a wake-up."""
+"""The jobs that are due follow from Postgres and Redis alone, also after restarts, kills and lost wake-ups."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def process(database_url: str, redis_url: str) -> Iterator[Process]:
 
 
 def asked(runtime: Runtime) -> set[str]:
-    """What a clock that starts now asks for; afterwards it is as if a worker had begun all of it."""
+    """The jobs that a clock that starts now asks for; afterwards it is as if a worker had begun all of them."""
     clock = Clock(runtime)
     clock.tick()
     clock.release()
@@ -61,7 +61,7 @@ def execute(runtime: Runtime, statement: str) -> None:
 
 
 def pulled(runtime: Runtime, kind: str, seconds_ago: float, status: str = "complete") -> None:
-    """Note a pull that started so long ago."""
+    """Record a pull that started this many seconds ago."""
     execute(
         runtime,
         "insert into headshotpro.pulls (kind, status, started_at, finished_at, webhooks_checked_at) "
@@ -120,7 +120,7 @@ def test_a_wake_up_that_was_lost_is_made_good(process: Process) -> None:
     # A delivery whose wake-up never came.
     runtime.inbox.put(Delivery.arrived(event_body(new_id()), int(time.time()), datetime.now(UTC)))
     assert "drain" in asked(runtime)
-    # And one whose job was lost with the worker that took it: the flag that it waits already stands for a while.
+    # And one whose job was lost with the worker that took it: the flag that it waits has been set for a while.
     runtime.queue.enqueue(Job.DRAIN)
     queue = rq_queue(runtime.redis, DRAIN_QUEUE)
     queue.delete(delete_jobs=True)

@@ -41,7 +41,7 @@ PORTS = range(20000, 30000, 10)
 
 
 class Vendor(NamedTuple):
-    """The sandbox that `up` runs, as its `sandbox.json` tells."""
+    """The sandbox that `up` runs, as in its `sandbox.json`."""
 
     url: str
     api_key: str
@@ -240,7 +240,7 @@ def test_a_taken_port_is_replaced_and_named(start: Start) -> None:
         up = start("--", *SMALL, PORT=str(port)).says(STARTED)
         assert f"Port {port} is taken: web uses {port + 1}." in up.said
         assert f":{port + 1}/" in up.row("web")
-        # The vendor was told the new one: its events arrive.
+        # The vendor has the new one: its events arrive.
         applied = "select 1 from headshotpro.webhook_events limit 1"
         assert eventually(lambda: up.query(applied), 30)
 

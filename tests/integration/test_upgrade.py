@@ -1,4 +1,4 @@
-"""Upgrades: a full database in use goes from the first revision to the newest, and nobody has to stop for it."""
+"""Upgrades: a full database in use goes from the first revision to the newest, and no process has to stop for it."""
 
 from __future__ import annotations
 

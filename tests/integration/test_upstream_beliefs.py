@@ -1,4 +1,4 @@
-"""What the upstream says is checked before it is believed: whose object it is, and whether it is a success."""
+"""A response of the upstream is checked before it is believed: its organization and object, and its success."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_error_in_a_200_is_the_one_that_its_code_names(
     vendor.script(http(200, {"success": False, "error": "The words.", "code": code}))
     with pytest.raises(error, match="The words") as raised:
         call(client_of(vendor))
-    # NOT_FOUND without a 404 is no evidence that a model is gone.
+    # NOT_FOUND without a 404 is no evidence of a deletion.
     assert type(raised.value) is error
     assert raised.value.code == code
     assert len(vendor.requests) == 1

@@ -228,14 +228,14 @@ def test_a_spent_limit_is_waited_for_and_nothing_fails(start: Start) -> None:
     # No budget: only the vendor's own 429 holds the requests back.
     client, vendor = start(models=30, rate=10, rate_window=2)
     assert len(every_id(client, 1)) == 30
-    # A 429 is waited for until its reset: two windows' ends are met, each once or twice.
+    # A 429 is waited for until its reset: the ends of two windows occur, each once or twice.
     assert vendor.statuses()[200] == 30
     assert 2 <= vendor.statuses()[429] <= 6
 
 
 def test_threads_with_one_budget_meet_no_429(start: Start, budget: Callable[..., RequestBudget]) -> None:
     client, vendor = start(models=5, rate=20, rate_window=3, client={"budget": budget(0.5)})
-    # The first answer tells the limit; until then the vendor's usual one is taken for it.
+    # The first response contains the limit; until then the vendor's usual one is assumed.
     client.organization(priority=REFETCH)
     others = [vendor.connect(budget(0.5)) for _ in range(4)]
     answers: list[int] = []

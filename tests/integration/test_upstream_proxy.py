@@ -27,7 +27,7 @@ ORGANIZATION = {"success": True, "organization": {"uid": "org", "name": "Org", "
 
 @pytest.fixture
 def proxy() -> Iterator[OddVendor]:
-    """A proxy that answers for everybody; `requests` are those that it got."""
+    """A proxy that responds in place of every server; `requests` are those that it got."""
     with odd_vendor(http(200, MODEL)) as running:
         yield running
 

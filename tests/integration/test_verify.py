@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def differences(
     here: Mirror, *, details: bool = False, pause: Callable[[float], None] = lambda _seconds: None
 ) -> list[Difference]:
-    """What a comparison finds; while it pauses, `pause` happens."""
+    """The result of a comparison; `pause` is called while it waits."""
     return verifier_of(here, pause, details=details).differences()
 
 
@@ -191,7 +191,7 @@ def test_what_is_deleted_on_both_sides_is_no_difference(mirror: StartMirror, del
     here.vendor.control("DELETE", f"/models/{ids[0]}?events=1")
     here.apply_webhooks()
     assert here.model(ids[0])["status"] == "deleted"
-    # What it was called is nobody's business any more, and the vendor may show or hide it.
+    # Its title is erased, and the vendor may show or hide it.
     mend(here, ids[0], title="Somebody else")
     assert differences(here, details=True) == []
 

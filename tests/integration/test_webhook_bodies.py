@@ -1,4 +1,4 @@
-"""What the endpoint makes of bodies: which are refused, which are kept, how an event is named, and never a 500."""
+"""The endpoint and bodies: which it refuses, which it keeps, how an event is named, and never a 500."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_is_no_webhook_body_is_refused(door: FlaskClient, redis_url: str, b
         {**GOOD, "createdAt": None},
         {**GOOD, "event": "model.exploded", "more": {"fields": [1, None]}},
         with_object(status="brandNew", title=None, extra=1),
-        # Wrong types inside the object are the drain's to tell: the event is kept for a person.
+        # The drain reports wrong types inside the object: the event is kept for a person.
         with_object(status=5, finishedAt="soon", isDevelopment="yes"),
         with_object(_id="x" * 5000),
         {"event": "credits.low", "objectType": "organization"},

@@ -45,7 +45,7 @@ def guarantees(document: str) -> list[Guarantee]:
 
 
 class Names:
-    """What the names of a table lead to in a checkout.
+    """The tests, commands and folders of a checkout that a table's names mean.
 
     Args:
         root: of the checkout.

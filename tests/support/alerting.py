@@ -64,7 +64,7 @@ class AlertingHarness:
         self.restart()
 
     def restart(self) -> None:
-        """As if the process had died and come again: what it has in hand is given up."""
+        """As if the process had died and started again: the messages in flight are given up."""
         plan = EvaluatorConfig.from_settings(self.settings)
         self.watch = AlertEvaluator(self.engine, plan)
         self.desk = OutboxSender(
@@ -155,7 +155,7 @@ def settled(database_url: str, **settings: Any) -> Iterator[AlertingHarness]:
 
 
 def fail(here: AlertingHarness, number: int, since: float = 700) -> list[str]:
-    """Models that were seen to fail so many seconds ago."""
+    """Models that failed this many seconds ago."""
     ids = [f"{place:024x}" for place in range(number)]
     here.sql(
         "with m as (insert into headshotpro.models (id, title, email, status, observed_at, updated_at) "
@@ -203,7 +203,7 @@ class NotificationReceiver:
 
 
 class Mailbox:
-    """What an SMTP server was given."""
+    """The mails that an SMTP server received."""
 
     def __init__(self) -> None:
         self.mails: list[str] = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LARGEST_BYTES = 4_000_000
 DISCONNECT_SECONDS = 5.0
 
-# What a test can change beside rows. Every object has the number of the transaction that wrote it.
+# The objects that a test can change beside rows. Each has the number of the transaction that wrote it.
 OBJECTS = """
     with written (place, oid, xmin) as (
         select 1, oid, xmin from pg_class where oid >= 16384
@@ -49,7 +49,7 @@ TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where datnam
 
 
 class _Schema(NamedTuple):
-    """What the template of all databases holds.
+    """The objects and rows of the template of all databases.
 
     Attributes:
         objects: count and digest of all objects, and who may do what with the database.

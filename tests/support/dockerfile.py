@@ -28,7 +28,7 @@ class Instruction(NamedTuple):
 
     @property
     def words(self) -> list[str]:
-        """What follows as words; of a command in the form of a JSON list, its arguments."""
+        """The words after the instruction; of a command in the form of a JSON list, its arguments."""
         _, bracket, listed = self.rest.partition("[")
         return json.loads(bracket + listed) if bracket and listed.endswith("]") else shlex.split(self.rest)
 

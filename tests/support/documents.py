@@ -12,7 +12,7 @@ DEPLOY = ROOT / "deploy"
 DASHBOARDS = DEPLOY / "grafana" / "dashboards"
 
 _QUESTION = re.compile(r"^### (?P<title>.+?)\n.*?^```sql\n(?P<sql>.*?)^```$", re.MULTILINE | re.DOTALL)
-# What Grafana itself puts in before it sends a query: the range of time that the person looks at.
+# The macros that Grafana replaces before it sends a query: the range of time on the screen.
 _MACRO = re.compile(r"\$__timeFilter\((?P<column>[^)]+)\)")
 
 

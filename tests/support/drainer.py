@@ -85,12 +85,12 @@ class Drainer:
         return rows(self.url, "select * from headshotpro.model_changes where model_id = %s order by id", model_id)
 
     def age_pending_entries(self) -> None:
-        """Make what consumers have in hand as old as if they had died."""
+        """Make the entries in flight as old as if their consumers had died."""
         for waiting in self.client.xpending_range(STREAM, GROUP, "-", "+", 1000):
             self.client.xclaim(STREAM, GROUP, waiting["consumer"], 0, [waiting["message_id"]], idle=RECLAIM_AFTER_MS)
 
     def assert_empty(self) -> None:
-        """Nothing is left in the inbox, in nobody's hand either."""
+        """No entry is left in the inbox, read or unread."""
         assert self.box.depth() == InboxDepth(0, None)
         assert self.client.xpending(STREAM, GROUP)["pending"] == 0
 

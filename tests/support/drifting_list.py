@@ -37,7 +37,7 @@ class Vendor:
         change: what happens to the list between two requests.
         requests: how many were answered.
         stayed: who was in the list all the time.
-        newcomers: for each request, how many models were created since the one before.
+        newcomers: for each request, the number of models created since the one before.
     """
 
     ids: list[str]
@@ -85,7 +85,7 @@ def vendor_of(ids: list[str], limit: int = PAGE_SIZE, change: Callable[[Vendor],
 
 @dataclass
 class PullOutcome:
-    """How a pull ended: its last walk, everybody it met, and why it failed, if it did for a reason of its own."""
+    """The end of a pull: its last walk, all models it saw, and the reason where it failed by itself."""
 
     walk: Walk
     met: set[str]
@@ -117,7 +117,7 @@ def pull(vendor: Vendor) -> PullOutcome:
 
 
 class Churn:
-    """Models come and go between two requests, a bounded number of times; newcomers find their place in the order."""
+    """Models come and go between two requests, a bounded number of times; new ones take their place in the order."""
 
     def __init__(self, seed: int, order: str) -> None:
         self.rng = Random(seed)

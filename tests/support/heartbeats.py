@@ -8,7 +8,7 @@ from service.storage.processes import ProcessRow
 
 
 def insert_heartbeat(url: str, *kinds: str, seconds_ago: float = 0, age: float = 3600) -> None:
-    """Let processes be seen so long ago that started `age` seconds before; one of each kind where none is named."""
+    """Insert processes with their start and last heartbeat; one of each kind where none is named."""
     engine = database.connect(url)
     with database.transaction(engine) as connection:
         for kind in kinds or KINDS:

@@ -60,7 +60,7 @@ _VALUES: dict[str, SearchStrategy[Any]] = {
     "is_development": st.sampled_from((None, False, True)),
     "photo_count": st.sampled_from((None, 0, 40)),
 }
-# The merge treats the fields of a group alike, so a few stand for all; it is quicker to draw fewer.
+# The merge treats the fields of a group alike, so a few represent all; it is quicker to draw fewer.
 FEW = frozenset({"status", "title", "finished_at", "trigger", "email", "photo_count"})
 
 
@@ -96,7 +96,7 @@ def answers(draw: st.DrawFn, wanted: Container[str] = FEW, *, single: bool) -> O
 
 
 def observed(wanted: Container[str] = FEW) -> SearchStrategy[Observation]:
-    """One observation by whatever source, telling some of these fields."""
+    """One observation by any source, with some of these fields."""
     absences = moments.map(lambda at: Observation(MODEL_ID, at, at, {}, deletion_evidence_at=at))
     return webhooks(wanted) | answers(wanted, single=False) | answers(wanted, single=True) | absences
 
@@ -106,7 +106,7 @@ histories = st.lists(observations, min_size=1, max_size=5)
 
 
 def merge_all(seen: Iterable[Observation], known: KnownState = NOTHING_KNOWN) -> KnownState:
-    """What is known after these observations."""
+    """The known state after these observations."""
     return reduce(lambda known_state, observation: merge(known_state, observation).known_state, seen, known)
 
 
@@ -120,7 +120,7 @@ def refetch_times(seen: Sequence[Observation]) -> list[datetime]:
 
 
 def in_batches(batches: Iterable[Sequence[Observation]]) -> KnownState:
-    """What is known after batches that are applied as `apply` does, through the stored form of rows and clocks."""
+    """The known state after batches that are applied as `apply` does, through the stored form of rows and clocks."""
     rows: dict[str, Any] = {}
     clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCK_COLUMNS)}
     for seen in batches:

@@ -123,7 +123,7 @@ class DeliveryLoad:
                     continue
                 return type(error).__name__, ""
             return answer.status, answer.json().get("event", "")
-        return "nobody listens", ""
+        return "no process listens", ""
 
 
 def was_reset(error: urllib3.exceptions.HTTPError) -> bool:

@@ -1,6 +1,6 @@
 """Several machines on one: each a network, a host name and process ids of its own, with a line that can be cut.
 
-`Namespaces` are the real thing, of the kernel's, and need root or a kernel that lets anybody make them. They belong to
+`Namespaces` are the real thing, of the kernel's, and need root or a kernel that lets any user make them. They belong to
 processes and have no names, so nothing of them is left when those have ended, however they ended. `Loopback` is for
 where they are not to be had: processes of one machine whose connections go through `TcpProxy`s.
 """
@@ -32,8 +32,8 @@ DOOR_PORT = 8000
 # The lines to the servers and to the vendor are two, so that a machine can lose the one and keep the other.
 NETWORKS = {"servers": "10.77.0", "vendor": "10.78.0"}
 
-# Inside: waits for its two network devices, and becomes the command. The other end's hardware address is told
-# beforehand: else its search would fail after three seconds, which tells more than packets that vanish.
+# Inside: waits for its two network devices, and becomes the command. The other end's hardware address is set
+# beforehand: else its search would fail after three seconds, and packets would not just vanish.
 WITHIN = """\
 read -r _
 echo "mirror-$1" > /proc/sys/kernel/hostname
@@ -63,12 +63,12 @@ class Machine(ABC):
 
     @property
     def said(self) -> str:
-        """What its process printed so far."""
+        """The output of its process so far."""
         return self._log.read_text(errors="replace")
 
     @abstractmethod
     def cut(self) -> None:
-        """Let what it and the servers send each other vanish, without either being told."""
+        """Drop all packets between it and the servers, without an error on either side."""
 
     @abstractmethod
     def heal(self) -> None:

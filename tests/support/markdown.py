@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
     @property
     def commands(self) -> list[list[str]]:
-        """The commands of a shell block, in words; comments and what follows a pipe are left out."""
+        """The commands of a shell block, split; comments and the part after a pipe are left out."""
         lines = self.text.replace("\\\n", " ").splitlines()
         words = [shlex.split(line, comments=True) for line in lines if line.strip()]
         return [line[: line.index("|")] if "|" in line else line for line in words if line]
@@ -73,7 +73,7 @@ def links(document: Path) -> list[str]:
 
 
 def code_words(document: Path) -> list[str]:
-    """What a document puts between backticks in its prose."""
+    """The text between backticks in a document's prose."""
     return _CODE.findall(prose(document))
 
 

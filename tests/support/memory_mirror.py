@@ -1,6 +1,6 @@
 """The mirror in memory, on a clock that jumps: drain, pull, refetch and sweep as the service does them, for one model.
 
-What is decided is decided by the service's own pure code; only the tables are dictionaries and the waiting is none.
+The service's own pure code decides; only the tables are dictionaries, and nothing waits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class MemoryMirror:
 
     Attributes:
         now: milliseconds of the vendor's clock.
-        row: the visible row; None before the model was met.
+        row: the visible row; None before the first observation.
         clocks: the row of `model_clocks`.
         wanted_after: the upstream time that an answer has to be younger than (None: any), under `wanted_due`.
         wanted_due: from when the question may be asked; None where there is none.
@@ -161,7 +161,7 @@ class MemoryMirror:
     # --- sweep
 
     def sweep(self) -> None:
-        """A single GET that nobody asked for."""
+        """A single GET without a refetch request."""
         self._get(self._swept, lambda answer: None)
 
     def _swept(self, answer: RelayedResponse) -> None:
@@ -186,7 +186,7 @@ class MemoryMirror:
     def _walk(
         self, pages: int, then: Callable[[datetime], None], began_at: datetime = LONG_AGO, status: str | None = None
     ) -> None:
-        """Walk over so many pages, the last of which is the model's; `then` is told when the pull began."""
+        """Walk over some pages, the last of which is the model's; `then` is called with the pull's start."""
         shown = self.clocks["profile_at"]
         placed = max(began_at, shown + MICROSECOND if shown else LONG_AGO)
 
@@ -207,7 +207,7 @@ class MemoryMirror:
         page(pages, began_at, placed)
 
     def _merge_row(self, answer: RelayedResponse, sent_at: datetime, status: str | None) -> None:
-        """What the model's page shows of it, where the filter lets it through."""
+        """The model as its page shows it, where the filter lets it through."""
         state = answer.state
         if state is None or status not in (None, state.status):
             return

@@ -1,6 +1,6 @@
 """A mirror in a test's hands: one deployment against a sandbox, driven step by step, its tables beside the truth.
 
-What workers do when jobs come, a test does when it wants to; only the waiting for jobs is left out.
+A test calls the workers' jobs itself; only the waiting for jobs is left out.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ StartMirror = Callable[..., "Mirror"]
 LIST = "/organization/models"
 SINGLE = "/organization/models/:modelId"
 
-# The columns that each source tells, named as the vendor names them but for the spelling.
+# The columns that each source fills, named as the vendor names them but for the spelling.
 LISTED = (
     "uid", "email", "title", "status", "team_id", "team_name", "is_development", "created_at", "finished_at",
 )  # fmt: skip
@@ -95,7 +95,7 @@ class Mirror:
         return {name: getattr(self.settings, name.lower()) for name in names}
 
     def start(self, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-        """A process of the deployment, ended with the test: `-m` and a module. What it prints is not kept."""
+        """A process of the deployment, ended with the test: `-m` and a module. Its output is not kept."""
         self._processes.append(
             subprocess.Popen(
                 die_with_parent([sys.executable, *arguments], SIGTERM),
@@ -123,7 +123,7 @@ class Mirror:
     # --- our side
 
     def sql(self, query: str, *values: object) -> list[Row]:
-        """What a query answers, whatever the code under test has in hand."""
+        """The rows of a query, on a connection beside those of the code under test."""
         cursor = self._connection.execute(query.encode(), values)
         return cursor.fetchall() if cursor.description else []
 
@@ -243,7 +243,7 @@ class Mirror:
     def advance_vendor_clock(self, seconds: float = 10.0) -> None:
         """Let the vendor's clock jump ahead: what follows is surely younger than all before.
 
-        It stands for time that passes on both sides, so the client has to believe it, however far it jumps.
+        It represents time that passes on both sides, so the client has to believe it, however far it jumps.
         """
         self._ahead += seconds
         headers.MAX_SKEW = MAX_SKEW + timedelta(seconds=self._ahead)
@@ -278,11 +278,13 @@ def _lives(model: Row) -> bool:
 
 
 def _difference(model: Row | None, row: Row | None, columns: Sequence[str]) -> str:
-    """What is wrong with the mirror of one model; empty where nothing is."""
+    """The differences between one model and its row; empty where they agree."""
     if model is None:
         return f"{row} is in the mirror alone"
     if not _lives(model):
-        return f"{model['id']} is gone, the mirror says {row['status']}" if row and row["status"] != "deleted" else ""
+        return (
+            f"{model['id']} was deleted, the mirror has {row['status']}" if row and row["status"] != "deleted" else ""
+        )
     if row is None:
         return f"{model['id']} is missing"
     pairs = {name: (_value(name, model), row[name]) for name in columns}

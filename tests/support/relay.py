@@ -37,7 +37,7 @@ class Relay(AbstractContextManager["Relay"]):
         self.tried: set[str] = set()
         self.acknowledged: Counter[str] = Counter()
         self.doors = list(doors)
-        # A door that is killed all the time is best met by a new connection each time.
+        # An endpoint that is killed again and again needs a new connection for each request.
         self._http = urllib3.PoolManager(retries=False, timeout=TIMEOUT, maxsize=16)
         self._lock = threading.Lock()
         relay = self

@@ -63,7 +63,7 @@ def told(client: Any) -> dict[str, Any]:
 
 
 def secret(server: Valkey | Postgres) -> str:
-    """The password of a server of ours."""
+    """The password of one of the tests' servers."""
     return server.folder.secret("password")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Options that only a new process can take.
 OF_A_PROCESS = frozenset({"host", "port", "state", "with_parent"})
-# What a sandbox does between two tests: nothing.
+# The options of a sandbox between two tests: it does nothing.
 IDLE = {"models": 0, "quiet": True}
 
 

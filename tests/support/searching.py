@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-# What the library tries by default, and so does the profile of every run.
+# The library's default number of examples, which the profile of every run keeps.
 USUAL = 100
 
 

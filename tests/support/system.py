@@ -65,7 +65,7 @@ class StartedProcess(NamedTuple):
 
     @property
     def said(self) -> str:
-        """What it printed so far."""
+        """Its output so far."""
         return self.log.read_text(errors="replace")
 
     def stop(self) -> int:
@@ -109,7 +109,7 @@ class System(AbstractContextManager["System"]):
         return self.run(role, procfile()[role])
 
     def run(self, name: str, command: Sequence[str]) -> StartedProcess:
-        """Start any command in the place of a process of ours."""
+        """Start any command in the place of a process of the Procfile."""
         log = self.folder / f"{name}-{len(self.started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -134,7 +134,7 @@ class System(AbstractContextManager["System"]):
         assert eventually(lambda: self.get("/livez").status == 200, 30), self.logs()
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
-        """A GET of the web process; status 0 where nobody listens."""
+        """A GET of the web process; status 0 where no process listens."""
         return self._send("GET", path, None, {})
 
     def deliver(self, body: bytes) -> urllib3.BaseHTTPResponse:
@@ -142,7 +142,7 @@ class System(AbstractContextManager["System"]):
         return self.post(body, signed(body))
 
     def post(self, body: Any, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """Post anything to the endpoint, in chunks where it is an iterator; status 0 where nobody listens."""
+        """Post anything to the endpoint, in chunks where it is an iterator; status 0 where no process listens."""
         return self._send("POST", WEBHOOK_PATH, body, headers)
 
     def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
@@ -182,7 +182,7 @@ def signed(body: bytes, *, secret: str = SECRET, at: float | None = None) -> dic
 
 
 def new_id() -> str:
-    """A model id that tells this second as its creation time."""
+    """A model id whose creation time is this second."""
     return f"{int(time.time()):08x}{secrets.token_hex(8)}"
 
 
@@ -204,7 +204,7 @@ def event_body(model_id: str, event: str = "model.status.updated", **fields: Any
 
 
 def rows(url: str, query: str, *values: Any) -> list[dict[str, Any]]:
-    """What a query of psycopg's (`%s`) answers."""
+    """The rows of a query with psycopg's placeholders (`%s`)."""
     try:
         return _connection(url).execute(query, values or None).fetchall()
     except psycopg.OperationalError:

@@ -38,7 +38,7 @@ class TcpProxy(AbstractContextManager["TcpProxy"]):
         self._whole.clear()
 
     def heal(self) -> None:
-        """What was sent meanwhile arrives now."""
+        """Data that was sent meanwhile arrives now."""
         self._whole.set()
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ from tests.support.system import PROGRAMS
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What they come with; `make tools` installs those of Debian, and CI runs that.
+# Their packages; `make tools` installs those of Debian, and CI runs that.
 WHERE = {
     "nginx": "on Debian: apt install nginx-light",
     "openssl": "on Debian: apt install openssl",
@@ -38,7 +38,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
 
 
 def checked(*command: str | Path, env: dict[str, str] | None = None) -> str:
-    """What a program that has nothing to complain of printed."""
+    """The output of a program that found no fault."""
     name, *words = map(str, command)
     done = subprocess.run([found(name) or name, *words], capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stdout + done.stderr

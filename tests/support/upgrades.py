@@ -62,7 +62,7 @@ REST = (
     """,
     "analyze",
 )
-# What the first revision's code wrote of an event.
+# The rows that the first revision's code wrote for an event.
 EVENT = text(
     """
     INSERT INTO headshotpro.webhook_events (id, event, model_id, status, payload, received_at, processed_at)
@@ -109,7 +109,7 @@ def fill(url: str, models: int) -> None:
 
 @cache
 def printed(*options: str) -> str:
-    """What `migrate --sql` prints; it needs no database and no setting, and is always the same."""
+    """The output of `migrate --sql`; it needs no database and no setting, and is always the same."""
     command = [sys.executable, "-m", "service.cli", "migrate", "--sql", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
 
@@ -118,7 +118,7 @@ class DatabaseLoad:
     """Threads that use a database without a pause.
 
     Attributes:
-        written: event to what it told: the model and its title, once that was committed.
+        written: event to its model and title, once that was committed.
         spooled: models of the deliveries that were put into the spool.
         longest: seconds that the slowest transaction of any thread took.
         refused: transactions that Postgres broke off.
@@ -159,7 +159,7 @@ class DatabaseLoad:
                 return
 
     def spool(self) -> None:
-        """Keep deliveries as the endpoint does while Redis is gone."""
+        """Store deliveries as the endpoint does while Redis is unavailable."""
         while not self._over.wait(0.02):
             model = new_id()
             kept = {"body": event_body(model), "signed_at": int(time.time())}

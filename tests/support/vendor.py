@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class RunningSandbox(Protocol):
-    """What a started sandbox tells of itself."""
+    """The address and secrets of a started sandbox."""
 
     url: str
     api_key: str

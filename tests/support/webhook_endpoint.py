@@ -40,7 +40,7 @@ def post(door: FlaskClient, body: bytes, **changes: str | None) -> TestResponse:
 
 
 def post_chunked(door: FlaskClient, body: bytes, headers: dict[str, str]) -> TestResponse:
-    """A delivery whose size nobody tells beforehand."""
+    """A delivery without a `Content-Length`."""
     return door.post(
         WEBHOOK_PATH,
         input_stream=io.BytesIO(body),
@@ -50,13 +50,13 @@ def post_chunked(door: FlaskClient, body: bytes, headers: dict[str, str]) -> Tes
 
 
 def waiting(redis_url: str) -> list[Delivery]:
-    """What the inbox holds that nobody read yet."""
+    """The deliveries in the inbox that no drain has read."""
     with connect_redis(redis_url) as client:
         return Inbox(client, "test").read(1000, 0)
 
 
 def assert_refused(answer: TestResponse, status: int, code: str) -> None:
-    """The answer is an error in the form that all of ours have."""
+    """The response is an error in the common format."""
     assert (answer.status_code, answer.mimetype) == (status, "application/json")
     assert answer.json is not None
     assert set(answer.json) == {"success", "error", "code"}

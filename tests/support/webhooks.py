@@ -1,4 +1,4 @@
-"""Webhook bodies, and what becomes of them when somebody breaks them in one or two places."""
+"""Webhook bodies, and variants that are broken in one or two places."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _doubled(body: bytes, place: Place) -> bytes:
     return body.replace(name + b":", name + b':"twice",' + name + b":", 1)
 
 
-# What may happen to the bytes on their way.
+# The damage that bytes may take on their way.
 _MUTATIONS: list[st.SearchStrategy[Callable[[bytes], bytes]]] = [
     st.just(lambda body: b"\xef\xbb\xbf" + body),
     st.sampled_from(["utf-16", "utf-16-be", "utf-32", "utf-7"]).map(

@@ -1,4 +1,4 @@
-"""A model's true life and the vendor that tells of it, for the search of the merge: seeded, without clocks or sockets.
+"""A model's true life and the vendor that reports it, for the search of the merge: seeded, without clocks or sockets.
 
 All times are milliseconds of the vendor's clock since `BASE`. The vendor does what UPSTREAM.md allows and worse: it
 loses, delays, repeats and reorders webhooks, leaves out fields and times, signs late, answers from replicas that lag.
@@ -119,7 +119,7 @@ class RelayedResponse(NamedTuple):
 
 @dataclass
 class World:
-    """One true history, the habits of the vendor that tells of it, and everything it will deliver."""
+    """One true history, the habits of the vendor that reports it, and everything it will deliver."""
 
     rng: Random
     habits: VendorHabits
@@ -143,7 +143,7 @@ class World:
         return self.changes[-1].at
 
     def state(self, at: int) -> ModelState | None:
-        """What was true at a time; None before the birth."""
+        """The true state at a time; None before the birth."""
         place = bisect_right(self._starts, at)
         return self.changes[place - 1].state if place else None
 
@@ -167,7 +167,7 @@ class World:
         return self.habits.listed and state.deleted_at is not None
 
     def _live(self) -> None:
-        """Draw the life: steps, edits that nobody announces, favourites, and for some a death."""
+        """Draw the life: steps, unannounced edits, favourites, and for some a death."""
         rng, now = self.rng, self.rng.randint(0, 1_500)
         state = ModelState("onboarding", created_at=moment(now))
         self.changes.append(Change(now, state, ("model.created",)))
@@ -208,7 +208,7 @@ class World:
 
 
 def draw_world(rng: Random, *, skewed: bool = False) -> World:
-    """A world with habits of chance: each is off in many histories, so that every mixture is met.
+    """A world with random habits: each is off in many histories, so that every mixture occurs.
 
     Args:
         rng: where all chance comes from.

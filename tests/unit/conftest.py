@@ -1,4 +1,4 @@
-"""Unit tests run without servers, so that `make test-fast` stays fast: who asks for one is told where to go."""
+"""Unit tests run without servers, so that `make test-fast` stays fast: a test that needs one fails with a hint."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ QUIET = AlertFacts(now=NOW, observing_since=NOW - timedelta(days=30), last_compl
 
 
 def model(status: str, minutes: float, **fields: Any) -> ModelFact:
-    """A model that has been in a status for so long."""
+    """A model that has been in a status for some time."""
     known = {
         "model_id": "m",
         "is_development": False,

@@ -59,7 +59,7 @@ def test_body_alone_that_is_too_much_ends_itself() -> None:
     budget = BodyBudget(100 * KB)
     with pytest.raises(TimeoutError):
         bodies(budget, 101 * KB)
-    # What a body held that ended is there again.
+    # The bytes of a body that has ended are free again.
     budget = BodyBudget(100 * KB)
     (body,) = bodies(budget, 100 * KB)
     budget.release(body)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from tests.support.searching import examples
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Every setting that a user may give, with what it is when nobody gives it.
+# Every setting that a user may give, with its default.
 DEFAULTS: dict[str, Any] = {
     "DATABASE_URL": None,
     "REDIS_URL": None,

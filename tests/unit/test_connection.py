@@ -17,7 +17,7 @@ from tests.support.processes import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What a wait without an end would exceed.
+# A bound that an endless wait would exceed.
 PATIENCE_SECONDS = 20.0
 
 

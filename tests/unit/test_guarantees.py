@@ -109,5 +109,5 @@ def test_a_run_that_does_not_show_a_guarantee_fails(checkout: Path, options: lis
     status, said = run(checkout, "--guarantees", "-n0", *options)
     assert status == 1, said
     assert why in said
-    # The closing line tells it, too.
+    # The closing line shows it, too.
     assert "1 error" in said.splitlines()[-1]

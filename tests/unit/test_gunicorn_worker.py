@@ -1,4 +1,4 @@
-"""What we change of gunicorn's worker: a new version of it has to be read before `pyproject.toml` lets it in."""
+"""Our changes of gunicorn's worker: its new version has to be read before `pyproject.toml` allows it."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_missing_worker_opens_after_60_s_and_ends_when_seen() -> None:
 def test_worker_that_stopped_cleanly_opens_60_seconds_later() -> None:
     here = Evaluator()
     here.look(0, worker=NOW)
-    # Its row is gone, so nothing says when it was seen last: the evaluator remembers.
+    # Its row is deleted, so only the evaluator knows when it was seen last.
     assert here.look(59, worker=None) == []
     assert here.look(1, worker=None) == ["worker_missing"]
 

@@ -27,14 +27,14 @@ LINK = '"https://login.example/?token=leaktoken"'
         (f'{{"a":1,"signedUrl":{LINK},"signedUrl":{LINK}}}', '{"a":1}'),
         (f'{{"a":1 , "signedUrl" : {LINK} , "b":[2]}}', '{"a":1,"b":[2]}'),
         (f'{{"a":[{{"b":{{"signedUrl":{LINK}}}}}]}}', '{"a":[{"b":{}}]}'),
-        # What the name decodes to counts.
+        # The decoded name counts.
         (f'{{"\\u0073ignedUrl":{LINK},"a":1}}', '{"a":1}'),
         (f'{{"signed\\u0055\\u0072\\u006C":{LINK},"a":1}}', '{"a":1}'),
         # Its value may be anything.
         ('{"signedUrl":{"a":[1,{"b":"}"}]},"a":1}', '{"a":1}'),
         ('{"signedUrl":[["]"],"\\"]"],"a":1}', '{"a":1}'),
         ('{"signedUrl":null,"a":1}', '{"a":1}'),
-        # It may stand in JSON that is a text of the body, once or twice.
+        # It may be in JSON that is a text of the body, encoded once or twice.
         ('{"raw":"{\\"a\\":1,\\"signedUrl\\":\\"x\\"}","b":2}', '{"raw":"{\\"a\\":1}","b":2}'),
         ('["{\\"a\\":\\"{\\\\\\"signedUrl\\\\\\":5}\\"}"]', '["{\\"a\\":\\"{}\\"}"]'),
         ('["\\u007b\\u0022signed\\u0055rl\\u0022:1}"]', '["{}"]'),

@@ -94,7 +94,7 @@ def test_page_read_before_a_webhook_never_overwrites_it() -> None:
 
 
 def test_page_read_during_a_webhook_requests_a_refetch() -> None:
-    # Which of the two is younger nobody can tell: the page may have been read before the change or after the next.
+    # It is unknown which is younger: the page may have been read before the change or after the next.
     page, webhook = row(1, 6, "waiting"), event(4, "pending")
     for order in both_ways(page, webhook):
         assert status_after(order) == "pending"
@@ -138,7 +138,7 @@ def test_live_observation_keeps_tombstone_and_requests_refetch(life: Observation
     for death in (absence(5), event(5, DELETED), replace(row(5, 6, DELETED), deletion_evidence_at=ms(5))):
         for order in both_ways(death, life):
             assert status_after(order) == DELETED
-            # Whatever is asked has to be younger than both.
+            # The refetch has to be younger than both.
             assert max(refetch_times(order)) >= max(life.until, ms(7))
 
 

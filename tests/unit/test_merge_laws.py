@@ -132,7 +132,7 @@ def test_every_doubt_is_asked_about_in_every_order(history: list[Observation], d
     order = data.draw(st.permutations(history))
     asked = max(refetch_times(order), default=LONG_AGO)
     assert asked >= max(doubtful.values(), default=LONG_AGO)
-    # And the answer settles it: a GET sent after the question wins every field in doubt that it tells.
+    # And the answer settles it: a GET sent after the question wins every field in doubt that it contains.
     sent = asked + timedelta(milliseconds=1)
     truth = dict.fromkeys((*CORE, *PROFILE, *DETAIL)) | {"status": "waiting"}
     answer = Observation(MODEL_ID, sent, sent, truth, alive=True)

@@ -1,4 +1,4 @@
-"""The search: random histories of a hostile vendor, and the mirror ends as the truth in every field that it was told.
+"""The search: random histories of a hostile vendor, and the mirror ends as the truth in every field that it received.
 
 For longer, by hand: `python -m tests.unit.test_merge_search FIRST_SEED HOW_MANY [skewed]`.
 """
@@ -50,7 +50,7 @@ class Search:
                 self.mirror.at(rng.choice(self.world.changes).at + rng.randint(-1_000, 4_000), what)
 
     def run(self) -> list[str]:
-        """Let it all happen; the differences at its ends, in words."""
+        """Run the history; descriptions of the differences at its end."""
         mirror, truth = self.mirror, self.world.truth
         calm = max(self.world.quiet_from, self.world.habits.outage[1])
         mirror.run()
@@ -83,7 +83,7 @@ class Search:
             return
         if (row["status"] == DELETED) != (row["deleted_at"] is not None):
             self.found.append(f"after {after}: {row['status']!r}, deleted at {row['deleted_at']}")
-        # Nobody reads the details of the dead, and of those that are not listed nobody can tell more.
+        # The details of deleted models are not read, and unlisted models show no more.
         if truth.status == DELETED:
             names = set(names) - set(DETAIL) if self.world.lists(self.world.truth) else set(names) & {"status"}
         expected = {name: getattr(truth, name) for name in names} | self._only_webhooks()
@@ -94,7 +94,7 @@ class Search:
         ]
 
     def _only_webhooks(self) -> dict[str, object]:
-        """What the invitation and the time of death should be: those who told are all there is to go by."""
+        """The expected invitation and time of death: only the delivered events show them."""
         deliveries = self.world.deliveries
         deaths = [d.model.deleted_at for d in deliveries if d.webhook.event == MODEL_DELETED and d.model.deleted_at]
         expected: dict[str, object] = {"deleted_at": deaths[0]} if deaths else {}
@@ -108,7 +108,7 @@ class Search:
         return expected
 
     def _told(self) -> list[str]:
-        """Fields whose last change was told by an event that was delivered, or by an answer that was merged."""
+        """Fields whose last change was in an event that was delivered, or in a response that was merged."""
         return [name for name in (*CORE, *PROFILE, *DETAIL) if self._is_told(name)]
 
     def _is_told(self, name: str) -> bool:

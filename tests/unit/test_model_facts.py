@@ -1,4 +1,4 @@
-"""Where parts of the list of model facts have to be repeated in words, they agree with it."""
+"""Texts that repeat parts of the list of model facts agree with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What notifications say."""
+"""The texts of notifications."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONSOLE = Links("https://mirror.example.com", console=True, runbook="https://wik
 
 
 def item(what: str, kind: str = "", seconds: float = 0, alert_id: int | None = None, **fields: Any) -> NotificationItem:
-    """An item of so many seconds after noon."""
+    """An item some seconds after noon."""
     return NotificationItem(what, NOON + timedelta(seconds=seconds), alert_id, kind, **fields)
 
 

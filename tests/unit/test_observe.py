@@ -1,4 +1,4 @@
-"""Observations: which fields each source tells, as of when, and what it says of life and death."""
+"""Observations: which fields each source contains, as of when, and its evidence of life and death."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def after(seconds: float) -> datetime:
 def webhook(
     event: str = "model.status.updated", created_at: datetime | None = NOON, signed_at: datetime = NOON, **changes: Any
 ) -> Observation:
-    """What is observed of a webhook; a changed field whose value is `...` is left out of its object."""
+    """The observation of a webhook; a changed field whose value is `...` is left out of its object."""
     whole = {name: value for name, value in (WEBHOOK_OBJECT | changes).items() if value is not ...}
     body: dict[str, Any] = {"event": event, "objectType": "model", "object": whole}
     if created_at:
@@ -82,7 +82,7 @@ def single(**changes: Any) -> Observation:
     return from_single(MODEL_ID, msgspec.convert(API_MODEL | changes, DetailedModel), after(0), after(3))
 
 
-# --- each source tells its own groups
+# --- each source contains its own groups
 
 
 def test_a_webhook_tells_core_and_invitation() -> None:

@@ -1,4 +1,4 @@
-"""What the vendor sends, read: both documented webhook forms, unknown fields, and bodies that nobody should send."""
+"""The decoded payloads of the vendor: both documented webhook forms, unknown fields, and malformed bodies."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ ALL = ("web", "worker", "clock")
 
 
 def seen(kind: str, seconds_ago: float, age: float = 3600) -> SeenProcess:
-    """A process that started so long ago, and when its last heartbeat came."""
+    """A process that started some seconds ago, and when its last heartbeat came."""
     return SeenProcess(kind, NOW - timedelta(seconds=age), NOW - timedelta(seconds=seconds_ago))
 
 

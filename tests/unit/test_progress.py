@@ -1,4 +1,4 @@
-"""Progress reports: what a supervisor learns of its child over a pipe, and that a full pipe holds nobody up."""
+"""Progress reports: a supervisor learns of its child over a pipe, and a full pipe delays neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a receiver says of a message that it refuses is kept without any part of its URL."""
+"""The error of a receiver that refuses a message is kept without any part of its URL."""
 
 from __future__ import annotations
 

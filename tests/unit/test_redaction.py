@@ -93,7 +93,7 @@ def test_log_line_holds_no_secret_and_no_words_of_a_library(
         structlog.get_logger().error("our_event", words=["key-of-billing", {"a": "5e" * 32}], exc_info=True)
     said = capfd.readouterr().err
     assert said.count("it said") == said.count("our_event") == 1
-    # Where it happened is told, and ours in its own words.
+    # The place of the error is kept, and our own error's message.
     assert said.count("Postgres refuses") == said.count("in fail") == 2
     for word in (person, "Key (email)", "key-of-billing", "5e5e5e"):
         assert word not in said

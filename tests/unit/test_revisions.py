@@ -17,9 +17,9 @@ with made_up_revision():
     STEPS = list(pairwise(schema.revisions()))
     PRINTED = {before: schema.script(before) for before, _ in STEPS}
 NAME = r"headshotpro\.(\w+)"
-# They are in nobody's way: settings of storage, and what is checked only of new rows.
+# They block no statement: settings of storage, and constraints that are checked on new rows only.
 HARMLESS = re.compile(rf"ALTER TABLE {NAME} (SET \(|VALIDATE )")
-# What older code would miss, or what reads or writes a whole table under a lock.
+# Columns that older code would miss, or statements that read or write a whole table under a lock.
 FORBIDDEN = re.compile(
     r"DROP (TABLE|COLUMN|VIEW|CONSTRAINT)|RENAME|SET NOT NULL|ALTER COLUMN \w+ TYPE"
     r"|ADD (CONSTRAINT|FOREIGN|CHECK)(?!.*NOT VALID)|CREATE (UNIQUE )?INDEX (?!CONCURRENTLY)"
@@ -27,7 +27,7 @@ FORBIDDEN = re.compile(
 
 
 def statements(before: str, after: str) -> list[str]:
-    """What the step to a revision does, one statement a line; those that make new tables left out."""
+    """The statements of the step to a revision, one a line; those that create tables left out."""
     printed = PRINTED[before].partition(f"{before} -> {after}")[2].partition("-- Running upgrade")[0]
     found = [" ".join(one.split()) for one in re.split(r";\n", re.sub(r"--.*", "", printed))]
     return [one for one in found if one and one != "COMMIT"]

@@ -1,4 +1,4 @@
-"""What may be done to the vendor's models, what is told of it, and what the list shows."""
+"""The changes of the vendor's models, the events about them, and the list."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def play(house: House, history: list[tuple[str, int, str, str | None]]) -> list[
 def expected(
     models: dict[str, VendorModel], switches: Switches, status: str | None, team_id: str | None
 ) -> list[VendorModel]:
-    """What the list shows, said as plainly as it can be."""
+    """The contents of the list, in the simplest form."""
     shown = [
         model
         for model in models.values()

@@ -135,5 +135,5 @@ def test_any_record_with_an_id_is_read(raw: dict[str, Any]) -> None:
     for kind in (DetailedModel, WebhookModel):
         value, unusable = read_fields(raw, kind)
         assert set(unusable) <= raw.keys()
-        # What is left is what the strict decoder takes.
+        # The rest is what the strict decoder takes.
         assert msgspec.convert({name: raw[name] for name in raw if name not in unusable}, kind) == value

@@ -52,7 +52,7 @@ SIZES = (0, 1, 9, 10, 11, 189, 190, 191, 199, 200, 201, 390, 400, 401, 777)
 @example("newest", 199, 20, 629)
 @example("newest", 201, 20, 2854)
 @example("newest", 777, 20, 67)
-# The same, and by then it has met more models than are left.
+# The same, and by then it has seen more models than are left.
 @example("newest", 390, 20, 124)
 # Fifteen models are created ahead of it between two requests, three times in a row: it goes on by ten.
 @example("newest", 777, 20, 195)
@@ -67,7 +67,7 @@ def test_proved_walk_has_seen_every_model_that_stayed(order: str, count: int, li
     # report the growth where as many models are deleted meanwhile.
     if pulled.failure_reason:
         assert vendor.kept_up_with(limit // 2)
-    # In the order of creation no second walk that meets nobody new is needed, so a busy list cannot make a pull fail.
+    # In the order of creation no second walk without a new id is needed, so a busy list cannot make a pull fail.
     elif order != "title":
         assert pulled.proved
 
@@ -96,7 +96,7 @@ def jump(seed: int) -> Callable[[Vendor], None]:
 def test_a_proof_is_true_where_the_order_does_not_hold_still(
     disorder: Callable[[int], Callable[[Vendor], None]], count: int, same_birth: bool, seed: int
 ) -> None:
-    # Models that were created in one moment say nothing of the order; there the count is what tells.
+    # Models that were created in one moment say nothing of the order; there the count decides.
     vendor = vendor_of(names(count), change=disorder(seed))
     if same_birth:
         vendor.born = dict.fromkeys(vendor.born, NOON)
@@ -176,7 +176,7 @@ def test_100000_models_take_at_most_1_06_requests_per_page() -> None:
     ("count", "requests"), [(0, 1), (1, 1), (199, 1), (200, 2), (201, 2), (389, 2), (390, 3), (400, 3), (401, 3)]
 )
 def test_the_end_is_a_short_page(count: int, requests: int) -> None:
-    # A full page may be the last one; only the page behind it tells.
+    # A full page may be the last one; only the page behind it shows that.
     vendor = vendor_of(names(count))
     pulled = pull(vendor)
     assert (pulled.proved, len(pulled.met), vendor.requests) == (True, count, requests)
@@ -202,7 +202,7 @@ def test_after_a_step_back_small_pages_still_go_on_by_half() -> None:
 
 
 def walked(count: int) -> tuple[Walk, list[str]]:
-    """A walk that has read its first page of so many models."""
+    """A walk that has read its first page."""
     ids = names(count)
     page = vendor_of(ids).page(0)
     return step_on(Walk(), page, len(page.ids)), ids
@@ -248,7 +248,7 @@ def test_each_step_back_is_twice_as_long() -> None:
 
 
 def test_walk_whose_tail_is_deleted_steps_back_to_the_start() -> None:
-    # All fifty of the tail are deleted: nothing of the last page can be met again, wherever it looks.
+    # All fifty of the tail are deleted: no id of the last page can appear again at any offset.
     walk, ids = walked(1_000)
     vendor = vendor_of([model_id for model_id in ids if model_id not in walk.tail])
     while not accepts(walk, page := vendor.page(walk.offset)):
@@ -257,7 +257,7 @@ def test_walk_whose_tail_is_deleted_steps_back_to_the_start() -> None:
     assert step_on(walk, page, 0).back == 0
 
 
-def test_newcomers_ahead_of_the_page_only_repeat_what_was_read() -> None:
+def test_new_models_ahead_of_the_page_only_repeat_what_was_read() -> None:
     walk, ids = walked(1_000)
     vendor = vendor_of(["m001001", "m001002", *ids])
     assert accepts(walk, vendor.page(walk.offset))
@@ -279,7 +279,7 @@ def test_models_seen_before_a_step_back_are_new_again() -> None:
 
 
 def test_walk_that_stalls_in_a_moving_list_is_no_proof() -> None:
-    # It met 125 models, but some were deleted since: of the 120 that are left it may have met the first hundred alone.
+    # It saw 125 models, but some were deleted since: of the 120 that are left it may have seen only the first hundred.
     walk = Walk(total=130, newest_total=120, total_moved=True, size=100, offset=270, stalled=2, ended=True)
     assert failure_reason(walk, 125) is None
     assert not proves_complete(walk, 125)
@@ -372,7 +372,7 @@ def test_list_that_begins_anew_behind_its_end_is_read_whole() -> None:
     pulled = pull(vendor)
     assert pulled.met == set(ids)
     assert pulled.proved
-    # What is shown behind the end is out of order, so a second walk has to prove it.
+    # The models behind the end are out of order, so a second walk has to prove it.
     assert vendor.requests == 22
 
 

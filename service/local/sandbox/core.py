@@ -26,7 +26,7 @@ class Sandbox:
     """The parts, and the one step that keeps them in line: `flush`.
 
     Everything runs in one thread, in greenlets that only give way where they wait for a socket or sleep. So a change
-    and its `flush` are one step to every other greenlet, and there are no locks.
+    and its `flush` are one step to every other greenlet, and need no locks.
 
     Args:
         kept: what was kept or newly made: account, models, deliveries.

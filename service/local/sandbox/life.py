@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FAVORITES_PER_BIRTH = 0.3
 DELETIONS_PER_BIRTH = 0.1
 DEVELOPMENT_SHARE = 0.5
-# Above this number of live models there is a deletion for each birth, so that a sandbox may run for weeks.
+# Above this number of live models each birth comes with a deletion, so that a sandbox may run for weeks.
 MAX_LIVE_MODELS = 20_000
 
 

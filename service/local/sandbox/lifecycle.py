@@ -47,7 +47,7 @@ def status_duration_ms(status: str, rng: Random, speed: float, *, is_development
 
 
 def next_status(status: str, rng: Random, failure_rate: float) -> str:
-    """What follows a status of `FLOW`."""
+    """The status after a status of `FLOW`."""
     if status in MAY_FAIL and rng.random() < failure_rate:
         return "failed"
     return FLOW[status]

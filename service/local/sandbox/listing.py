@@ -1,4 +1,4 @@
-"""What the API shows of the models: the order of the list, its pages, and how far a lagging replica is behind."""
+"""The models as the API shows them: the order of the list, its pages, and the lag of a replica."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class VendorListing:
             insort(self._keys.setdefault(group, []), new.key)
 
     def find(self, model_id: str, moment: int | None = None) -> VendorModel | None:
-        """What the single GET shows: now, or as of a moment (milliseconds) on a replica that lags."""
+        """The document of the single GET: now, or as of a moment (milliseconds) on a replica that lags."""
         past = {} if moment is None else self._replica.as_of(moment)
         model = past[model_id] if model_id in past else self._models.get(model_id)
         return model if model is not None and self._shows(model) else None

@@ -25,7 +25,7 @@ class Replica:
         self._notes.append((now, model_id, replaced))
 
     def as_of(self, moment: int) -> dict[str, VendorModel | None]:
-        """What has changed since, by id, each as it was at that moment (milliseconds)."""
+        """The models that have changed since, by id, each as it was at that moment (milliseconds)."""
         past: dict[str, VendorModel | None] = {}
         for changed_at, model_id, replaced in reversed(self._notes):
             if changed_at <= moment:

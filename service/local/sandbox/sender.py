@@ -61,7 +61,7 @@ class VendorSender:
     def __init__(self, account: Account, switches: Switches, rng: Random, clock: Clock) -> None:
         self.counts = Counts()
         self.waiting: dict[int, VendorDelivery] = {}
-        # What the kept state does not know yet; None is a delivery that is done with.
+        # Changes that the kept state does not have yet; None is a delivery that is finished.
         self.unsaved: dict[int, VendorDelivery | None] = {}
         self._account = account
         self._switches = switches

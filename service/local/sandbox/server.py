@@ -80,7 +80,7 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
         with_parent: end when the process that started this one does.
 
     Raises:
-        LocalServerError: the port is taken. What breaks a part of the sandbox ends it and is raised as it is.
+        LocalServerError: the port is taken. An error in a part of the sandbox ends it and is raised as it is.
     """
     over: gevent.event.AsyncResult[None] = gevent.event.AsyncResult()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -62,7 +62,7 @@ class StateFile:
         self._account = b""
 
     def load(self) -> VendorState | None:
-        """What the last process kept, or None where the file is new.
+        """The state that the last process kept, or None where the file is new.
 
         Raises:
             SettingsError: another version of the sandbox wrote it.
@@ -101,5 +101,5 @@ class StateFile:
 
     def _rows(self, table: Literal["account", "models", "deliveries"], form: type[Form]) -> list[Form]:
         decode = msgspec.json.Decoder(form).decode
-        # The name is one of three of ours.
+        # The name is one of three constants.
         return [decode(row) for (row,) in self._file.execute(f"select row from {table} order by id")]  # noqa: S608

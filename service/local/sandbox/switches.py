@@ -1,4 +1,4 @@
-"""What a sandbox begins with, and every switch that can be turned while it runs: bounds and defaults in one place."""
+"""The options of a sandbox, and every switch that can be turned while it runs: bounds and defaults in one place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Count = Annotated[float, Meta(ge=0, le=1e6)]
 
 
 class InitialState(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What a new sandbox begins with; `command.py` describes each. A key, secret or URL also replaces a kept one."""
+    """The options of a new sandbox; `command.py` describes each. A key, secret or URL also replaces a kept one."""
 
     models: Annotated[int, Meta(ge=0)] = 250
     seed: int = 1

@@ -93,7 +93,7 @@ class Server(ABC):
 
     @property
     def log(self) -> Path:
-        """What the server prints."""
+        """The output of the server."""
         return self.folder.log
 
     @property

@@ -1,4 +1,4 @@
-"""The four calls over HTTP: parameters in, documents out. What they mean is in `service.api`."""
+"""The four calls over HTTP: parameters in, documents out. `service.api` defines their meaning."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _relayed(relayed: RelayedResponse) -> Response:
 
 
 def _etag(newest_change_id: int | None) -> str | None:
-    """What every page of one moment has in common; another version of this code may write pages differently."""
+    """The ETag of all pages of one moment; another version of this code may write pages differently."""
     return None if newest_change_id is None else f"{newest_change_id}-{__version__}"
 
 

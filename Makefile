@@ -69,9 +69,9 @@ check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migratio
 audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned packages; says so where nobody can be asked
 	@$(BIN)/python -m tests.audit
 
-tools:  ## install what some tests look at deploy/ with, on Debian, as root; without it they are skipped
+tools:  ## install what some tests look at deploy/ and the console with, on Debian, as root; without it they are skipped
 	apt-get update -qq
-	apt-get install -qq -y --no-install-recommends nginx-light openssl pgbouncer prometheus systemd > /dev/null
+	apt-get install -qq -y --no-install-recommends chromium nginx-light openssl pgbouncer prometheus systemd > /dev/null
 
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .

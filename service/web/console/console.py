@@ -97,6 +97,7 @@ class Console:
             "number": presentation.number,
             "duration": presentation.duration,
             "visible": presentation.visible,
+            "backticks": presentation.backticks,
             "pretty_json": presentation.pretty_json,
             "person": self.names.person,
             "from_seconds": lambda seconds: datetime.fromtimestamp(seconds, UTC),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from flask import request
+from markupsafe import Markup
 from werkzeug.datastructures import MultiDict
 
 from service.model_fields import FIELDS, Personal
@@ -72,6 +73,14 @@ def duration(seconds: float | None) -> str:
 def visible(value: object) -> str:
     """A text from outside in one piece, control characters shown; a dash where there is none."""
     return "–" if value is None or value == "" else escape_controls(str(value))
+
+
+def backticks(text: str) -> Markup:
+    """A text of ours with what is between backquotes as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 def pretty_json(document: object) -> str:

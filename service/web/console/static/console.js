@@ -69,7 +69,7 @@
       scales: { y: { range: (_plot, _least, most) => [0, Math.max(1, most * 1.05)] }, ...(own ? { own: { range: (_p, _l, most) => [0, Math.max(1, (most || 0) * 1.05)] } } : {}) },
       series: [{}, ...data.series.map((one, place) => ({
         label: one.name, stroke: lines[place % lines.length], width: 1.5, scale: one.axis ? "own" : "y",
-        dash: one.axis ? [4, 3] : undefined, spanGaps: true, points: { show: data.times.length < 3 },
+        dash: one.axis ? [4, 3] : undefined, spanGaps: true, points: { show: one.axis ? true : data.times.length < 3, size: 4 },
       }))],
     }, [data.times, ...data.series.map((one) => one.values)], element);
   }

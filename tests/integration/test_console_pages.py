@@ -1,0 +1,156 @@
+"""The console's pages in a browser: every page, in both themes, for each role, on a phone, without JavaScript."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.config import load
+from service.web import create_app
+from tests.support.browser import (
+    CHROMIUM,
+    OPERATOR_IN_LIGHT,
+    OPERATOR_ON_A_PHONE,
+    VIEWER_WITHOUT_JAVASCRIPT,
+    VIEWINGS,
+    Viewing,
+    Visitor,
+    chromium,
+    serving,
+)  # fmt: skip
+from tests.support.console import OPERATOR, VIEWER
+from tests.support.console_pages import PAGES
+from tests.support.console_world import ATTACKS, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flask import Flask
+    from playwright.sync_api import Page
+
+    from tests.support.databases import Databases
+
+# One browser, one web process and one database for all of them.
+pytestmark = [CHROMIUM, pytest.mark.xdist_group("a browser")]
+
+# Elements that no page has, so they came out of a text.
+FOREIGN = "main script, main style, main img, main [onerror], main [onload], main a[href^='javascript:']"
+# It takes as long as all else: each theme and each width once.
+LOOKED_AT_BY_AXE = (OPERATOR_IN_LIGHT, OPERATOR_ON_A_PHONE)
+
+
+@pytest.fixture(scope="module")
+def app(postgres: Any, valkey: Any, _databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+    name = _databases.take()
+    url = postgres.url_of(name)
+    fill(url)
+    settings = {
+        "DATABASE_URL": url, "REDIS_URL": valkey.url, "CONSOLE_PASSWORD": OPERATOR, "CONSOLE_VIEWER_PASSWORD": VIEWER,
+        "ALERT_URLS": "json://192.0.2.1", "HEADSHOTPRO_WEBHOOK_SECRET": "5e" * 32,
+    }  # fmt: skip
+    yield create_app(load(environ=settings, dotenv=tmp_path_factory.mktemp("none") / ".env"))
+    _databases.release(name)
+
+
+@pytest.fixture(scope="module")
+def visit(app: Flask) -> Iterator[Callable[[Viewing], Visitor]]:
+    """A person who looks so; each logs in once."""
+    visitors: dict[Viewing, Visitor] = {}
+    with serving(app) as url, chromium() as browser:
+
+        def visitor(viewing: Viewing) -> Visitor:
+            if viewing not in visitors:
+                visitors[viewing] = Visitor(browser, url, viewing)
+            return visitors[viewing]
+
+        yield visitor
+
+
+def test_every_page_is_in_the_list(app: Flask) -> None:
+    """Without a line in the list a page would not be opened by these tests."""
+    adapter = app.url_map.bind("localhost")
+    listed = {adapter.match(path.partition("?")[0])[0] for path in PAGES.values()}
+    endpoints = {
+        rule.endpoint for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith("console.") and "GET" in (rule.methods or ())
+    }  # fmt: skip
+    no_pages = {"console.show_login", "console.static_file", "console.without_slash", "console.nowhere"}
+    assert endpoints - no_pages == listed
+
+
+@pytest.mark.parametrize("viewing", VIEWINGS, ids=lambda viewing: viewing.label)
+@pytest.mark.parametrize("path", PAGES.values(), ids=PAGES.keys())
+def test_page_can_be_read_and_runs_nothing_foreign(
+    visit: Callable[[Viewing], Visitor], axe: str, viewing: Viewing, path: str
+) -> None:
+    visitor = visit(viewing)
+    page = visitor.open(path)
+    assert page.locator("h1").inner_text()
+    # What came from outside is text: no element of it is part of the page.
+    assert page.locator(FOREIGN).count() == 0
+    if viewing.javascript:
+        scrolled, width = page.locator("html").evaluate("html => [html.scrollWidth, html.clientWidth]")
+        assert scrolled <= width, "the page is wider than the window"
+    if viewing in LOOKED_AT_BY_AXE:
+        assert violations(page, axe) == []
+    assert visitor.complaints == []
+
+
+def violations(page: Page, axe: str) -> list[tuple[str, str, list[str]]]:
+    """What people with disabilities cannot use on a page: the rule, its meaning, the first elements."""
+    page.evaluate(axe)
+    options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
+    return [(one["id"], one["help"], [node["html"][:200] for node in one["nodes"]][:3]) for one in found]
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """axe-core, to be injected: the page's policy would not let it load the file."""
+    return (files("axe_playwright_python") / "axe.min.js").read_text()
+
+
+def test_login_has_no_violation_and_keeps_its_target(visit: Callable[[Viewing], Visitor], axe: str) -> None:
+    visitor = visit(OPERATOR_ON_A_PHONE)
+    page = visitor.context.new_page()
+    visitor.context.clear_cookies()
+    page.goto("/console/alerts?kind=pull_stale")
+    assert violations(page, axe) == []
+    page.get_by_label("Password").fill("wrong")
+    page.keyboard.press("Enter")
+    assert page.get_by_role("alert").inner_text() == "That password is wrong."
+    page.get_by_label("Password").fill(VIEWER)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/console/alerts?kind=pull_stale")
+    page.close()
+
+
+def test_times_are_relative_and_exact_on_hover(visit: Callable[[Viewing], Visitor]) -> None:
+    page = visit(OPERATOR_IN_LIGHT).open("/console/alerts")
+    first = page.locator("time").first
+    assert re.search(r"(now|ago)$", first.inner_text())
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", str(first.get_attribute("title")))
+    plain = visit(VIEWER_WITHOUT_JAVASCRIPT).open("/console/alerts").locator("time").first
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", plain.inner_text())
+
+
+def test_slash_focuses_the_first_filter(visit: Callable[[Viewing], Visitor]) -> None:
+    page = visit(OPERATOR_IN_LIGHT).open("/console/alerts")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "kind"
+
+
+def test_charts_are_drawn_and_can_be_read_as_tables(visit: Callable[[Viewing], Visitor]) -> None:
+    page = visit(OPERATOR_IN_LIGHT).open("/console/")
+    assert page.locator(".uplot canvas").count() == 3
+    without = visit(VIEWER_WITHOUT_JAVASCRIPT).open("/console/")
+    without.get_by_text("As a table").first.click()
+    assert without.locator("details table tbody tr").first.is_visible()
+
+
+def test_attacks_are_shown_as_they_are(visit: Callable[[Viewing], Visitor]) -> None:
+    page = visit(OPERATOR_IN_LIGHT).open("/console/alerts")
+    assert ATTACKS[0] in page.locator("main").inner_text()

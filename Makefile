@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 EPOCH = $(addprefix SOURCE_DATE_EPOCH=,$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-long test-all fuzz storm soak docs bench bench-peers profile check audit tools format dist lock clean
+.PHONY: help run test test-fast test-long test-all fuzz storm soak docs screenshots bench bench-peers profile check audit tools format dist lock clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ docs: $(VENV)/docs.stamp  ## build docs/ into site/; a link that leads nowhere i
 	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky --fresh-env --builder html docs site
 	@echo "site/index.html"
 
+screenshots: $(VENV)/dev.stamp  ## make the pictures of the documents anew, of a system that runs meanwhile (PICTURES="up status")
+	@$(BIN)/python docs/screenshots.py $(PICTURES)
+
 bench: $(VENV)/dev.stamp  ## measure webhooks, rows, latency, pulls and growth beside floors and peers, and write bench/RESULTS.md (BENCH=webhooks)
 	@$(BIN)/python -m bench $(BENCH)
 
@@ -69,7 +72,7 @@ check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migratio
 audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned packages; says so where nobody can be asked
 	@$(BIN)/python -m tests.audit
 
-tools:  ## install what some tests look at deploy/ and the console with, on Debian, as root; without it they are skipped
+tools:  ## install what some tests and `make screenshots` use, on Debian, as root; without it these tests are skipped
 	apt-get update -qq
 	apt-get install -qq -y --no-install-recommends chromium nginx-light openssl pgbouncer prometheus systemd > /dev/null
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from service.cli.opening import NO_SYSTEM, NO_SYSTEM_ADVICE, load_settings, running_system, status_reader
-from service.cli.output import json_option, print_json, say
+from service.cli.output import json_option, print_json, say, say_in_colour
 from service.errors import (
     ClusterRefused,
     KeyRejected,
@@ -29,6 +29,7 @@ MOST_SKEW_SECONDS = 5.0
 # Shorter ones can be guessed; 16 random hex digits cannot.
 SHORTEST_SECRET = 16
 SECRET_LENGTH = 64
+MARK_COLOURS = {"ok": "green", "hint": "yellow", "BAD": "red"}
 
 
 class Finding(NamedTuple):
@@ -65,7 +66,8 @@ def doctor(*, as_json: bool) -> None:
         print_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            say(f"{finding.mark:<4} {finding.check:<26} {finding.seen}")
+            say_in_colour(f"{finding.mark:<4}", MARK_COLOURS[finding.mark])
+            say(f" {finding.check:<26} {finding.seen}")
             if finding.advice:
                 say(f"{'':<4} {'':<26} → {finding.advice}")
     if not all(finding.ok for finding in findings):
@@ -78,7 +80,8 @@ def _fit_to_up(finding: Finding, folder: Path) -> Finding:
     if log and not finding.ok:
         return finding._replace(advice=f"`up` starts it again by itself; {folder / log} says why it ended")
     if finding.advice.startswith("set "):
-        return finding._replace(advice=f"{finding.advice}; then run `up` again")
+        setting, then, rest = finding.advice.partition(", then ")
+        return finding._replace(advice=f"{setting} and run `up` again{then}{rest}")
     return finding
 
 

@@ -37,6 +37,16 @@ def say(text: str = "", *, err: bool = False, lines: bool = False) -> None:
     click.echo(escape_controls(text, lines=lines), err=err)
 
 
+def say_in_colour(text: str, colour: str) -> None:
+    """Print the beginning of a line in a colour; without it where the output is no terminal.
+
+    Args:
+        text: holds anything from outside.
+        colour: one of click's.
+    """
+    click.secho(escape_controls(text), fg=colour, bold=True, nl=False)
+
+
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--json` of a command that prints data."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.opening import SERVERS, load_settings, status_reader
-from service.cli.output import format_value, json_option, print_json, say
+from service.cli.output import format_value, json_option, print_json, say, say_in_colour
 
 if TYPE_CHECKING:
     from service.status import MirrorState
@@ -50,7 +50,8 @@ def _show(state: MirrorState, *, as_json: bool) -> None:
     if as_json:
         print_json(document(state))
         return
-    say(state.verdict)
+    say_in_colour(state.verdict, {"OK": "green", "starting": "yellow"}.get(state.verdict, "red"))
+    say()
     _print(state)
 
 
@@ -100,5 +101,6 @@ def _format_figure(name: str, value: Any, state: MirrorState) -> str:
     if name in {"last_event", "last_pull"} and value is not None:
         return " ".join(format_value(part) for part in value.values() if part is not None)
     if name == "models" and value is not None:
-        return ", ".join(f"{number} {label}" for label, number in value.items()) or "-"
+        ranked = sorted(value.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{number} {label}" for label, number in ranked) or "-"
     return format_value(round(value, 1) if isinstance(value, float) else value)

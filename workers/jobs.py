@@ -17,12 +17,12 @@ from service.broker.counters import EVENT_TO_ROW, EVENTS
 from service.broker.jobs import Job
 from service.broker.lease import Lease
 from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable, WrongKeyType
-from service.mirror import batches, detail_sweep, retention
+from service.mirror import accuracy_figures, batches, census, detail_sweep, retention
 from service.mirror import drain as mirror_drain
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
-from service.storage import idempotency, missed_webhooks, processes, pull_checkpoints, refetches, status_samples
+from service.storage import idempotency, processes, pull_checkpoints, refetches, status_samples
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
@@ -245,13 +245,25 @@ def _sweep(runtime: Runtime) -> bool:
 
 @redact_job_errors
 def count_missed() -> None:
-    """Count the changes that pulls found and no webhook announced."""
+    """Give the differences that pulls found their classes, and count the webhooks that were late or lost."""
     _run_exclusively(Job.COUNT_MISSED, _count_missed)
 
 
 def _count_missed(runtime: Runtime) -> bool:
     with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
-        missed_webhooks.count(connection)
+        census.classify_differences(connection, runtime.tolerance)
+    return False
+
+
+@redact_job_errors
+def compute_accuracy() -> None:
+    """Compute the figures of the view `accuracy`."""
+    _run_exclusively(Job.COMPUTE_ACCURACY, _compute_accuracy)
+
+
+def _compute_accuracy(runtime: Runtime) -> bool:
+    with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
+        accuracy_figures.compute(connection, runtime.settings.accuracy_slo)
     return False
 
 

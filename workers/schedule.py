@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.broker.jobs import Job
 from service.mirror.pull_slice import FULL, HOT
-from service.storage import missed_webhooks, models, pull_checkpoints, pulls, refetches, spool
+from service.storage import accuracy, models, pull_checkpoints, pulls, refetches, spool
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def _details(runtime: Runtime) -> bool:
         return since is not None and bool(models.details_to_read(connection, since, 1))
 
 
-def _unchecked_pulls(runtime: Runtime) -> bool:
+def _undecided_differences(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
-        return missed_webhooks.any_unchecked(connection)
+        return accuracy.any_undecided(connection)
 
 
 def _always(_runtime: Runtime) -> bool:
@@ -86,6 +86,7 @@ SCHEDULE = (
     ScheduledJob(Job.PULL_FULL, 2.0, _full_pull),
     ScheduledJob(Job.PULL_HOT, 2.0, _hot_pull),
     ScheduledJob(Job.SWEEP, 5.0, _details),
-    ScheduledJob(Job.COUNT_MISSED, 30.0, _unchecked_pulls),
+    ScheduledJob(Job.COUNT_MISSED, 30.0, _undecided_differences),
+    ScheduledJob(Job.COMPUTE_ACCURACY, 60.0, _always),
     ScheduledJob(Job.APPLY_RETENTION, 60.0, _always),
 )

@@ -73,6 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     hot_pull_interval_seconds: Seconds = 120
     rate_budget: PositiveShare = 0.8
     detail_budget: Share = 0.1
+    accuracy_budget: Share = 0.05
+    accuracy_slo: PositiveShare = 0.0001
     tombstone_limit: Share = 0.2
     failed_grace_seconds: Seconds = 600
     stuck_after_seconds: PositiveSeconds = 14400

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from service.mirror.census import difference_row, known_as_of
 from service.mirror.codec import decode, encode
 from service.mirror.merge import KnownState, merge, visible
 from service.model_fields import DELETED, personal_columns
-from service.storage import history, models, refetches
+from service.storage import accuracy, history, models, refetches
 from service.storage.refetches import RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from service.mirror.merge import Observation
 
 PERSONAL_COLUMNS = personal_columns()
+# What they show is compared with the row; webhooks bring news, and our own calls make it.
+COMPARING_SOURCES = ("pull", "refetch")
 # Requests for a profile wait this long, so that those of a burst are read together.
 PROFILE_REFETCH_DELAY = timedelta(seconds=1)
 
@@ -57,6 +60,7 @@ class BatchResult:
         tombstoned: models that were found deleted.
         last_shown_at: model id to the newest upstream time at which an API response had shown it before.
         requested: models for which a GET was requested.
+        differences: rows that were not what an API response showed, as rows of `accuracy_checks`.
     """
 
     contributed: list[bool]
@@ -65,12 +69,15 @@ class BatchResult:
     tombstoned: set[str] = field(default_factory=set)
     last_shown_at: dict[str, datetime | None] = field(default_factory=dict)
     requested: set[str] = field(default_factory=set)
+    differences: list[dict[str, Any]] = field(default_factory=list)
 
 
 class _Batch:
     """The models of one batch, while their observations are merged."""
 
-    def __init__(self, rows: Mapping[str, Any], clocks: Mapping[str, Any], size: int) -> None:
+    def __init__(self, rows: Mapping[str, Any], clocks: Mapping[str, Any], size: int, now: datetime) -> None:
+        self.now = now
+        self.foreign_writes = {model_id for model_id, stored in clocks.items() if stored.get("foreign_write_at")}
         self.rows: dict[str, Mapping[str, Any]] = dict(rows)
         self.clocks = clocks
         self.known: dict[str, KnownState] = {
@@ -88,7 +95,8 @@ class _Batch:
         """Merge one observation; a visible change is recorded."""
         model_id = sourced.observation.model_id
         old = self.rows.get(model_id)
-        merged = merge(self.known[model_id], _without_erased(sourced.observation, old))
+        before = self.known[model_id]
+        merged = merge(before, _without_erased(sourced.observation, old))
         self.known[model_id] = merged.known_state
         self.applied.contributed[place] = merged.contributed or old is None
         if merged.refetch_after is not None:
@@ -98,7 +106,32 @@ class _Batch:
         row = visible(merged.known_state)
         changed = _changed(old, row)
         if changed:
+            if sourced.source in COMPARING_SOURCES:
+                self._note_difference(sourced, before, old, changed)
             self._write(sourced, old, row, changed)
+
+    def _note_difference(
+        self,
+        sourced: SourcedObservation,
+        before: KnownState,
+        old: Mapping[str, Any] | None,
+        changed: Mapping[str, list[Any]],
+    ) -> None:
+        """Note that a row was not what the upstream showed; a GET for what was not known yet compares nothing."""
+        if sourced.source == "refetch":
+            changed = {name: pair for name, pair in changed.items() if name in before.fields}
+        model_id = sourced.observation.model_id
+        row = difference_row(
+            model_id,
+            old,
+            known_as_of(before, changed, self.clocks[model_id]["core_at"]),
+            changed,
+            self.now,
+            foreign=model_id in self.foreign_writes,
+            pull_id=sourced.pull_id,
+        )
+        if row is not None:
+            self.applied.differences.append(row)
 
     def _write(
         self,
@@ -176,15 +209,18 @@ def apply(
     now = now or datetime.now(UTC)
     ids = sorted({sourced.observation.model_id for sourced in observations})
     clocks = models.lock_clocks(connection, ids)
-    batch = _Batch(models.read(connection, ids), clocks, len(observations))
+    batch = _Batch(models.read(connection, ids), clocks, len(observations), now)
     # In order of time, the history has each step of a burst, and a late one is not stale because of its neighbours.
     for place, sourced in sorted(enumerate(observations), key=lambda pair: pair[1].observation.at):
         batch.take(place, sourced)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
+    if batch.foreign_writes:
+        models.forget_foreign_writes(connection, sorted(batch.foreign_writes))
     requests = _coalesce([*batch.refetch_requests(now), *requests])
     refetches.add_requests(connection, requests)
     batch.applied.requested = {request.model_id for request in requests}
     models.write(connection, list(batch.written.values()), now)
+    accuracy.record(connection, [one for one in batch.applied.differences if one["pull_id"] is not None])
     if record:
         record(batch.applied)
     history.append(connection, batch.changes, now)

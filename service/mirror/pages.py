@@ -12,9 +12,10 @@ from msgspec import UNSET, Struct
 from msgspec.structs import asdict, astuple
 
 from service.mirror.apply import BatchResult, SourcedObservation, apply
+from service.mirror.census import KnownAsOf, difference_row
 from service.mirror.observe import from_list
 from service.model_fields import DELETED
-from service.storage import history, pages, refetches
+from service.storage import accuracy, history, pages, refetches
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -69,7 +70,9 @@ def merge_pages(
         pages.save_digests(connection, _shown(fetched_pages, won))
     refetches.complete_profiles(connection, ids)
     if added:
-        history.append(connection, [_first_change(row, pull_id) for row in new_models if row["id"] in added], now)
+        inserted = [row for row in new_models if row["id"] in added]
+        accuracy.record(connection, [_missing_row(row, pull_id, now) for row in inserted])
+        history.append(connection, [_first_change(row, pull_id) for row in inserted], now)
     return PagesResult(
         confirmed.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
     )
@@ -114,6 +117,14 @@ def _first_change(row: dict[str, Any], pull_id: int) -> dict[str, Any]:
     """The first change of a model, out of its first row."""
     changed = {name: (None, row[name]) for name in pages.PAGE_COLUMNS if row[name] is not None}
     return history.change_row(row["id"], changed, "pull", row["at"], pull_id=pull_id)
+
+
+def _missing_row(row: dict[str, Any], pull_id: int, now: datetime) -> dict[str, Any]:
+    """A model that the mirror did not know, as a row of `accuracy_checks`."""
+    changed = {name: (None, row[name]) for name in pages.PAGE_COLUMNS if row[name] is not None}
+    difference = difference_row(row["id"], None, KnownAsOf(None, None), changed, now, pull_id=pull_id)
+    assert difference is not None, "a first row has a status"
+    return difference
 
 
 def _shown(fetched_pages: Sequence[FetchedPage], listed_models: Collection[_ListedModelOnPage]) -> pages.ShownModels:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.broker.inbox import MAX_READ_BYTES, Delivery
+from service.broker.inbox import MAX_READ_BYTES
 from service.errors import PostgresUnavailable
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.drain import DrainResult, apply_one_by_one, merge_events
-from service.mirror.webhooks import Event, parse_event, row
+from service.mirror.webhooks import Event, row, stored_event
 from service.storage import events
 from service.storage.database import transaction
 
@@ -61,12 +60,12 @@ def replay(engine: Engine, event_filter: events.EventFilter, tolerance: timedelt
 def _replay_batch(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[ReplayResult]:
     whole = [one for one in kept if one["payload"] is not None]
     merge = partial(_merge_again, frozenset(one["id"] for one in whole if one["status"] == "applied"))
-    batch = [_event(one, tolerance) for one in whole]
+    batch = [stored_event(one, tolerance) for one in whole]
     try:
         with transaction(engine, by_key=True) as connection:
             merge(connection, batch)
     except Exception as error:
-        batch = [_event(one, tolerance) for one in whole]
+        batch = [stored_event(one, tolerance) for one in whole]
         if apply_one_by_one(engine, batch, merge, error).left:
             raise PostgresUnavailable(
                 "a lock, or a slow server, is in the way of some events: replay them again"
@@ -88,15 +87,3 @@ def _record_again(applied: frozenset[str], connection: Connection, batch: Sequen
         if event.status == "stale" and event.event_id in applied:
             event.status = "applied"
     events.update_replayed(connection, [row(event) for event in batch])
-
-
-def _event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
-    """An event from its row. Events of before its column have no signature; they were received after it."""
-    payload = kept["payload"]
-    # A body that is no JSON, or none that Postgres takes, is kept as text.
-    body = payload if isinstance(payload, str) else json.dumps(payload)
-    signed_at = kept["signed_at"] or kept["received_at"]
-    entry = Delivery(body.encode("utf-8", "replace"), signed_at, kept["received_at"], "")
-    event = parse_event(entry, tolerance)
-    event.event_id = kept["id"]
-    return event

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, structs
 
+from service.broker.inbox import Delivery
 from service.errors import MirrorError, UpstreamMalformed
 from service.mirror.observe import event_time, from_webhook
 from service.upstream.fields import MAX_ID_BYTES, is_valid_model_id
@@ -17,10 +18,9 @@ from service.upstream.login_links import without_login_links
 from service.upstream.payloads import decode_webhook, event_id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from service.broker.inbox import Delivery
     from service.mirror.merge import Observation
     from service.upstream.payloads import WebhookBody, WebhookModel
 
@@ -103,6 +103,20 @@ def parse_event(entry: Delivery, tolerance: timedelta) -> Event:
             _observe(event, webhook, webhook.model, tolerance)
     except Exception as error:  # noqa: BLE001 - see above
         event.status, event.error = "dead", error_reason(error)
+    return event
+
+
+def stored_event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
+    """An event from its row of `webhook_events`, which holds a payload.
+
+    Events of before its column have no signature; they were received after it.
+    """
+    payload = kept["payload"]
+    # A body that is no JSON, or none that Postgres takes, is kept as text.
+    body = payload if isinstance(payload, str) else json.dumps(payload)
+    signed_at = kept["signed_at"] or kept["received_at"]
+    event = parse_event(Delivery(body.encode("utf-8", "replace"), signed_at, kept["received_at"], ""), tolerance)
+    event.event_id = kept["id"]
     return event
 
 

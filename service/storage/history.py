@@ -65,7 +65,7 @@ def change_row(
         "model_id": model_id,
         "from_status": from_status,
         "to_status": to_status,
-        "changed": {name: [_to_json(before), _to_json(after)] for name, (before, after) in changed.items()},
+        "changed": {name: [to_json(before), to_json(after)] for name, (before, after) in changed.items()},
         "source": source,
         "event_id": event_id,
         "pull_id": pull_id,
@@ -73,7 +73,7 @@ def change_row(
     }
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A column's value as JSON; times as ISO 8601 in UTC, whatever zone the connection shows them in."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 

@@ -23,8 +23,11 @@ OBSERVED_COLUMNS = (*(field.column for field in FIELDS), "deleted_at")
 
 # The columns that merges fill. `shown_at` and `shown_digest` are the pull's, and show by themselves whether they hold.
 CLOCK_COLUMNS = tuple(
-    column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "shown_digest"}
+    column.name
+    for column in model_clocks.columns
+    if column.name not in {"model_id", "shown_at", "shown_digest", "foreign_write_at"}
 )
+_READ_CLOCKS = ", ".join(("model_id", *CLOCK_COLUMNS, "foreign_write_at"))
 
 
 def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
@@ -55,9 +58,9 @@ _LOCK_CLOCKS = text(
     ), added AS (
         INSERT INTO headshotpro.model_clocks (model_id) SELECT id FROM missing ORDER BY id
         ON CONFLICT DO NOTHING
-        RETURNING model_id, {", ".join(CLOCK_COLUMNS)}
+        RETURNING {_READ_CLOCKS}
     ), locked AS MATERIALIZED (
-        SELECT model_id, {", ".join(CLOCK_COLUMNS)} FROM headshotpro.model_clocks
+        SELECT {_READ_CLOCKS} FROM headshotpro.model_clocks
         -- Counting what was added puts it first. Those that this statement cannot see yet must not be locked last.
         WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
         ORDER BY model_id FOR UPDATE
@@ -88,6 +91,14 @@ def after(connection: Connection, model_id: str, limit: int) -> list[Row]:
     statement = text("SELECT * FROM headshotpro.models WHERE id > :id ORDER BY id LIMIT :limit")
     rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
     return [dict(row) for row in rows]
+
+
+def forget_foreign_writes(connection: Connection, ids: Sequence[str]) -> None:
+    """Note that rows which another program wrote were compared with the upstream since; their clocks are locked."""
+    statement = text(
+        f"UPDATE headshotpro.model_clocks SET foreign_write_at = NULL WHERE model_id = ANY({json_rows.IDS_ARRAY})"  # noqa: S608
+    )
+    connection.execute(statement, {"ids": json_rows.encode_rows(ids)})
 
 
 def created_at(connection: Connection, model_id: str) -> datetime | None:

@@ -198,9 +198,15 @@ def finish(
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
     connection.execute(
         text(
-            "UPDATE headshotpro.pulls SET status = :status, finished_at = now(), "
+            "UPDATE headshotpro.pulls AS p SET status = :status, finished_at = now(), "
             "upstream_started_at = :began_at, error = :error, postponed = CAST(:postponed AS text[]), "
-            "set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id) WHERE id = :id"
+            "set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id), "
+            "rows_differed = (SELECT count(*) FROM headshotpro.accuracy_checks WHERE pull_id = :id), "
+            # What it found deleted was no longer on any page, and was compared, too.
+            "rows_compared = CASE WHEN EXISTS ("
+            "SELECT FROM headshotpro.pulls AS first WHERE first.kind = 'full' AND first.status = 'complete' "
+            "AND first.finished_at <= p.started_at) THEN p.models_seen + p.tombstoned ELSE 0 END "
+            "WHERE p.id = :id"
         ),
         {"id": pull_id, "status": status, "began_at": began_at, "error": error, "postponed": list(postponed)},
     )

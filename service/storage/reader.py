@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from service.storage.tables import (
+    accuracy_checks,
     alerts,
     model_changes,
     models,
@@ -38,6 +39,7 @@ READABLE_TABLES = (
     webhook_events,
     pulls,
     set_aside,
+    accuracy_checks,
     alerts,
     processes,
     subscriptions,

@@ -14,26 +14,13 @@ from tests.support.acting import TESTER
 from tests.support.cli import Cli
 from tests.support.mirror import SINGLE
 from tests.support.system import event_body
+from tests.support.time_travel import advance_time
 from workers import jobs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.mirror import Mirror, StartMirror
-
-# Every time that the counting looks at.
-TIMES = {
-    "pulls": ("started_at", "finished_at"),
-    "model_changes": ("recorded_at", "observed_at"),
-    "webhook_events": ("created_at", "received_at", "processed_at"),
-}
-
-
-def advance_time(here: Mirror, minutes: float) -> None:
-    """Let time go by, for all that has happened so far."""
-    for table, names in TIMES.items():
-        sets = ", ".join(f"{name} = {name} - interval '{minutes} min'" for name in names)
-        here.sql(f"update headshotpro.{table} set {sets}")
 
 
 def missed(here: Mirror, pull: dict[str, Any]) -> int:
@@ -84,9 +71,11 @@ def test_nothing_is_counted_before_five_minutes_are_over(mirror: StartMirror) ->
     assert missed(here, pull) == 0
     advance_time(here, 0.3)
     assert missed(here, pull) == 1
-    # Each pull is counted once: what comes later than that changes nothing.
-    advance_time(here, 60)
+    # It is late now, and lost in the end.
+    advance_time(here, 90)
     assert missed(here, pull) == 1
+    (row,) = here.sql("select late_webhooks, lost_webhooks from headshotpro.pulls where id = %s", pull["id"])
+    assert (row["late_webhooks"], row["lost_webhooks"]) == (0, 1)
 
 
 @pytest.mark.parametrize(("minutes", "count"), [(4.5, 0), (5.5, 1)])

@@ -124,7 +124,7 @@ def in_batches(batches: Iterable[Sequence[Observation]]) -> KnownState:
     rows: dict[str, Any] = {}
     clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCK_COLUMNS)}
     for seen in batches:
-        batch = _Batch(rows, clocks, len(seen))
+        batch = _Batch(rows, clocks, len(seen), NOON)
         for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
             batch.take(place, SourcedObservation(one, "test"))
         rows, clocks = {**rows, **batch.written}, {**clocks, **batch.moved_clocks()}

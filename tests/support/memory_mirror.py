@@ -93,7 +93,7 @@ class MemoryMirror:
     def apply(self, seen: list[Observation], source: str) -> None:
         if not seen:
             return
-        batch = _Batch({MODEL_ID: self.row} if self.row else {}, {MODEL_ID: self.clocks}, len(seen))
+        batch = _Batch({MODEL_ID: self.row} if self.row else {}, {MODEL_ID: self.clocks}, len(seen), moment(self.now))
         observations = [SourcedObservation(observation, source) for observation in seen]
         for place, sourced in sorted(enumerate(observations), key=lambda pair: pair[1].observation.at):
             batch.take(place, sourced)

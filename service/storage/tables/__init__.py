@@ -6,6 +6,7 @@ The migrations make them; `make check` fails where the two disagree. Why these n
 
 from __future__ import annotations
 
+from service.storage.tables.accuracy import accuracy_checks, accuracy_figures
 from service.storage.tables.alerts import alert_evaluator, alerts, notification_deliveries, notifications, receivers
 from service.storage.tables.audit import audit_log
 from service.storage.tables.columns import SCHEMA, metadata
@@ -26,6 +27,8 @@ from service.storage.tables.subscriptions import subscription_deliveries, subscr
 
 __all__ = [
     "SCHEMA",
+    "accuracy_checks",
+    "accuracy_figures",
     "alert_evaluator",
     "alerts",
     "audit_log",

@@ -100,6 +100,7 @@ model_clocks = Table(
         BigInteger,
         comment="Digest of what that page showed; while core_at and profile_at equal shown_at, it is what is known",
     ),
+    time_column("foreign_write_at", "When another program wrote the row; null once it was compared with the upstream"),
     comment="The clocks of each model: times as of which its fields are known; one narrow row for each model",
     postgresql_with={"fillfactor": "60"},
 )

@@ -21,7 +21,13 @@ pulls = Table(
     count_column("inserted", "Models that were unknown before it"),
     count_column("changed", "Models it changed"),
     count_column("tombstoned", "Models it found deleted"),
-    count_column("missed_webhooks", "Changes it found whose webhook had not arrived within five minutes"),
+    count_column("missed_webhooks", "Changes it found whose webhook was late or lost"),
+    count_column("late_webhooks", "Changes it found whose webhook was not there after five minutes, but after 90"),
+    count_column("lost_webhooks", "Changes it found whose webhook was not there after 90 minutes"),
+    count_column(
+        "rows_compared", "Rows of the mirror that it compared with the upstream; 0 before the first complete full pull"
+    ),
+    count_column("rows_differed", "Those of them that differed"),
     count_column("set_aside", "Records and fields it could not read; table set_aside lists them"),
     Column(
         "postponed",

@@ -1,0 +1,226 @@
+"""What a difference between the mirror and the upstream says about the mirror. Pure: all times are arguments.
+
+Each difference that a pull or an accuracy check finds has one class:
+
+- `in_flight`: its webhook waited, or arrived within five minutes after the difference was seen.
+- `late`: its webhook was not there after five minutes.
+- `lost`: its webhook was not there after 90 minutes. The vendor sends again after 5, 15 and 60 minutes.
+- `unannounced`: only fields differ of whose change the vendor sends no webhook.
+- `foreign_write`: another program wrote the row. The merge that repairs it sees that, so no event matters.
+- `unexplained`: the newest event that we applied contained what the upstream shows, and the row did not: our own fault.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service import model_fields
+from service.model_fields import ACTIVE, DELETED, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LATE_AFTER = timedelta(minutes=5)
+LOST_AFTER = timedelta(minutes=90)
+# The vendor's clock and ours may differ by this much.
+CLOCK_TOLERANCE = timedelta(seconds=10)
+# A webhook without a time of its own announces what was seen at most this long before it arrived.
+UNTIMED_TOLERANCE = timedelta(minutes=1)
+# A model counts as new for this long after its headshots were ready.
+NEW_FOR = timedelta(days=7)
+
+_CARRIED = frozenset(model_fields.columns_of(Source.WEBHOOK))
+
+
+class DifferenceClass(StrEnum):
+    """The classes of differences."""
+
+    IN_FLIGHT = "in_flight"
+    LATE = "late"
+    LOST = "lost"
+    UNANNOUNCED = "unannounced"
+    FOREIGN_WRITE = "foreign_write"
+    UNEXPLAINED = "unexplained"
+
+
+class Stratum(StrEnum):
+    """The parts of the mirror that are checked at the same rate, however large each is."""
+
+    MOVING = "moving"  # live and not active
+    ACTIVE_NEW = "active_new"  # for less than seven days
+    ACTIVE_OLD = "active_old"
+    TOMBSTONE = "tombstone"
+
+
+def stratum_of(status: str | None, active_since: datetime | None, now: datetime) -> Stratum:
+    """The stratum of a row.
+
+    Args:
+        status: of the model.
+        active_since: when its headshots were ready, or else when it was created.
+        now: our time.
+    """
+    if status == DELETED:
+        return Stratum.TOMBSTONE
+    if status != ACTIVE:
+        return Stratum.MOVING
+    return Stratum.ACTIVE_NEW if active_since and active_since > now - NEW_FOR else Stratum.ACTIVE_OLD
+
+
+class Difference(NamedTuple):
+    """A row that differed from what the upstream showed.
+
+    Attributes:
+        changed: each column that differed, to its value in the row and the upstream's, both as JSON.
+        seen_at: our time at which it was found.
+        last_agreed_at: upstream time as of which the row was last known to be right; None: the model was unknown.
+        known_at: upstream time of the newest observation that the row's core came from; None as above.
+    """
+
+    changed: Mapping[str, Sequence[Any]]
+    seen_at: datetime
+    last_agreed_at: datetime | None
+    known_at: datetime | None = None
+
+
+class ReceivedEvent(NamedTuple):
+    """An event about the model of a difference.
+
+    Attributes:
+        id: of the event.
+        happened_at: upstream time; None where it has none.
+        received_at: our time of its arrival.
+        applied: it was merged into the row.
+        values: the columns that it contained, as JSON.
+    """
+
+    id: str
+    happened_at: datetime | None
+    received_at: datetime
+    applied: bool
+    values: Mapping[str, Any]
+
+
+class Verdict(NamedTuple):
+    """What is known of a difference so far.
+
+    Attributes:
+        kind: its class; None while its webhook may still arrive in time.
+        final: whether no later event can change it.
+        event: the event that announced it, or that we applied wrongly.
+    """
+
+    kind: DifferenceClass | None
+    final: bool = True
+    event: ReceivedEvent | None = None
+
+
+def classify(difference: Difference, events: Sequence[ReceivedEvent], now: datetime) -> Verdict:
+    """The class of a difference.
+
+    Args:
+        difference: the difference.
+        events: events about its model, in any order.
+        now: our time.
+    """
+    carried = {name: new for name, (_old, new) in difference.changed.items() if name in _CARRIED}
+    agreeing = [event for event in events if _agrees(event, carried)]
+    if verdict := _misapplied(difference, agreeing):
+        return verdict
+    # Each webhook carries the title; none is sent because it changed.
+    if "status" not in carried:
+        return Verdict(DifferenceClass.UNANNOUNCED)
+    announcing = [event for event in events if event.values.get("status") == carried["status"]]
+    return _announced(difference, announcing) or _unannounced_yet(difference, now)
+
+
+def _misapplied(difference: Difference, events: Sequence[ReceivedEvent]) -> Verdict | None:
+    """Find an event that was merged before the difference was seen, and of which the row took over too little."""
+    if difference.last_agreed_at is None or difference.known_at is None:
+        return None
+    for event in events:
+        at = event.happened_at
+        if event.applied and at is not None and difference.last_agreed_at <= at <= difference.known_at:
+            return Verdict(DifferenceClass.UNEXPLAINED, event=event)
+    return None
+
+
+def _announced(difference: Difference, events: Sequence[ReceivedEvent]) -> Verdict | None:
+    announcements = [event for event in events if _announces(event, difference)]
+    first = min(announcements, key=lambda event: event.received_at, default=None)
+    if first is None or first.received_at > difference.seen_at + LOST_AFTER:
+        return None
+    in_time = first.received_at <= difference.seen_at + LATE_AFTER
+    return Verdict(DifferenceClass.IN_FLIGHT if in_time else DifferenceClass.LATE, event=first)
+
+
+def _unannounced_yet(difference: Difference, now: datetime) -> Verdict:
+    if now < difference.seen_at + LATE_AFTER:
+        return Verdict(None, final=False)
+    if now < difference.seen_at + LOST_AFTER:
+        return Verdict(DifferenceClass.LATE, final=False)
+    return Verdict(DifferenceClass.LOST)
+
+
+def _agrees(event: ReceivedEvent, carried: Mapping[str, Any]) -> bool:
+    """Whether an event contains what the upstream showed, in a column that differed."""
+    return any(name in event.values and event.values[name] == new for name, new in carried.items())
+
+
+def _announces(event: ReceivedEvent, difference: Difference) -> bool:
+    """Whether an event happened after the row was last right, and no later than the difference was seen."""
+    if event.happened_at is None:
+        return event.received_at > difference.seen_at - UNTIMED_TOLERANCE
+    after = difference.last_agreed_at is None or event.happened_at > difference.last_agreed_at
+    return after and event.happened_at <= difference.seen_at + CLOCK_TOLERANCE
+
+
+class Staleness(NamedTuple):
+    """How long a row was wrong.
+
+    Attributes:
+        seconds: until the difference was seen.
+        censored: only an interval is known; `seconds` is its upper end.
+    """
+
+    seconds: float
+    censored: bool
+
+
+def staleness(difference: Difference, event: ReceivedEvent | None) -> Staleness | None:
+    """How long a row was wrong; None where not even an upper end is known.
+
+    The time of the change is that of its event; or else one that the upstream itself names: the creation of a model
+    that was unknown, the readiness of one that became active; or else at the earliest the time as of which the row was
+    last known to be right.
+    """
+    changed_at = event.happened_at if event else None
+    if changed_at is None:
+        changed_at = _time_in(difference)
+    if changed_at is not None:
+        return Staleness(max(0.0, (difference.seen_at - changed_at).total_seconds()), censored=False)
+    return longest_staleness(difference)
+
+
+def longest_staleness(difference: Difference) -> Staleness | None:
+    """How long a row was wrong at most; None where it was unknown before."""
+    if difference.last_agreed_at is None:
+        return None
+    return Staleness(max(0.0, (difference.seen_at - difference.last_agreed_at).total_seconds()), censored=True)
+
+
+def _time_in(difference: Difference) -> datetime | None:
+    """The upstream's own time of the change, where the differing columns contain it and it fits."""
+    changed = {name: new for name, (_old, new) in difference.changed.items()}
+    if difference.last_agreed_at is None:
+        named = changed.get("created_at")
+    elif changed.get("status") == ACTIVE:
+        named = changed.get("finished_at")
+    else:
+        return None
+    time = datetime.fromisoformat(named) if isinstance(named, str) else None
+    if time is None or time > difference.seen_at:
+        return None
+    return time if difference.last_agreed_at is None or time > difference.last_agreed_at else None

@@ -1,0 +1,94 @@
+"""The figures of the view `accuracy`: how wrong the mirror was, for how long, and how surely."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from service import model_fields
+from service.mirror.accuracy import NEW_FOR
+from service.mirror.census import LIST_COLUMNS
+from service.mirror.error_bounds import Bounds, Counts, of_pulls, of_samples
+from service.storage import accuracy
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from service.storage.accuracy import Findings
+
+DETAIL_COLUMNS = model_fields.columns_in(model_fields.DETAIL)
+PERIODS = {"1h": "1 hour", "24h": "24 hours", "28d": "28 days"}
+# A row that was wrong for less was on its way: a webhook takes a moment.
+TOLERATED_SECONDS = 10.0
+
+
+def compute(connection: Connection, target: float, now: datetime | None = None) -> None:
+    """Compute the figures of every period and write them for the view.
+
+    Args:
+        connection: a transaction.
+        target: highest acceptable share of wrong rows, in (0, 1].
+        now: our time; the clock's by default.
+    """
+    now = now or datetime.now(UTC)
+    sizes = accuracy.stratum_sizes(connection, now - NEW_FOR)
+    rows = []
+    for period, interval in PERIODS.items():
+        for fields, columns in (("list", LIST_COLUMNS), ("detail", DETAIL_COLUMNS)):
+            found = accuracy.findings(connection, interval, columns, TOLERATED_SECONDS)
+            rows.append({"period": period, "fields": fields, **figures(found, sizes, fields, target)})
+    accuracy.write_figures(connection, rows)
+
+
+def figures(found: Findings, sizes: dict[str, int], fields: str, target: float) -> dict[str, Any]:
+    """The figures of one period, and of the list's fields or the details. Pure.
+
+    Pulls say most about the fields of the list, because they read every row; without one in the period, and for
+    details, the samples decide.
+
+    Args:
+        found: what was compared.
+        sizes: rows of each stratum of the mirror.
+        fields: `list` or `detail`.
+        target: highest acceptable share of wrong rows.
+    """
+    by_pulls = fields == "list" and bool(found.pulls)
+    if by_pulls:
+        counts = [Counts(*pull) for pull in found.pulls]
+        bounds = of_pulls(counts)
+    else:
+        counts = [
+            Counts(*(sample[:2] if fields == "list" else sample[2:]), weight=float(sizes.get(stratum, 0)))
+            for stratum, sample in found.samples.items()
+        ]
+        bounds = of_samples(counts)
+    p50, p95, p99, longest = found.staleness
+    return {
+        "compared": sum(unit.compared for unit in counts),
+        "wrong": sum(unit.wrong for unit in counts),
+        "rate": bounds and bounds.rate,
+        "lower_95": bounds and bounds.lower,
+        "upper_95": bounds and bounds.upper,
+        "bound_method": bounds and bounds.method,
+        "stale_p50": p50,
+        "stale_p95": p95,
+        "stale_p99": p99,
+        "stale_max": longest,
+        "censored_share": found.censored_share,
+        "late_webhooks": found.late,
+        "lost_webhooks": found.lost,
+        "unexplained": found.unexplained,
+        "last_check_at": found.last_check_at,
+        "slo_target": target,
+        "slo_met": _meets(bounds, target),
+        "error_budget_left": None if bounds is None else 1 - bounds.rate / target,
+    }
+
+
+def _meets(bounds: Bounds | None, target: float) -> bool | None:
+    """Whether a rate is surely within its target, or surely beyond it; None: there are too few checks to say."""
+    if bounds is None:
+        return None
+    if bounds.upper <= target:
+        return True
+    return False if bounds.lower > target else None

@@ -1,0 +1,154 @@
+"""The census: what each difference that a pull finds says about the mirror, and what the view shows of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec.structs import replace
+
+from service.mirror import accuracy_figures, census, webhooks
+from service.storage.database import transaction
+from tests.support.time_travel import advance_time
+
+if TYPE_CHECKING:
+    from service.mirror.merge import Observation
+    from tests.support.mirror import Mirror, StartMirror
+
+
+def known(here: Mirror, number: int = 4, **fields: Any) -> list[str]:
+    """Models that the first pull has found, long ago."""
+    here.enable_webhooks()
+    models = here.create(number, **{"status": "active", **fields})
+    here.pull()
+    advance_time(here, 60)
+    here.advance_vendor_clock()
+    return [model["id"] for model in models]
+
+
+def checks(here: Mirror) -> list[dict[str, Any]]:
+    """The rows of `accuracy_checks`, once they are classified as far as possible."""
+    with transaction(here.runtime.engine) as connection:
+        census.classify_differences(connection, here.runtime.tolerance)
+    return here.sql("select * from headshotpro.accuracy_checks order by model_id")
+
+
+def figures(here: Mirror, period: str = "24h", fields: str = "list") -> dict[str, Any]:
+    with transaction(here.runtime.engine) as connection:
+        accuracy_figures.compute(connection, here.settings.accuracy_slo)
+    (row,) = here.sql("select * from headshotpro.accuracy where period = %s and fields = %s", period, fields)
+    return row
+
+
+def test_first_pull_measures_nothing(mirror: StartMirror) -> None:
+    here = mirror(models=20)
+    assert here.pull()["rows_compared"] == 0
+    assert checks(here) == []
+
+
+def test_unchanged_pull_compares_every_row(mirror: StartMirror) -> None:
+    here = mirror(models=20)
+    here.pull()
+    pull = here.pull()
+    assert (pull["rows_compared"], pull["rows_differed"]) == (20, 0)
+    row = figures(here)
+    assert (row["compared"], row["wrong"], row["rate"], row["lower_95"]) == (20, 0, 0, 0)
+    assert row["upper_95"] == pytest.approx(1 - 0.05 ** (1 / 20))
+    assert row["slo_met"] is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update headshotpro.models set title = 'Mallory' where id = %s",
+        "update headshotpro.models set status = 'failed' where id = %s",
+        "update headshotpro.models set email = null where id = %s",
+        "delete from headshotpro.models where id = %s",
+    ],
+)
+def test_row_changed_behind_the_mirrors_back_is_found(mirror: StartMirror, statement: str) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    here.sql(statement, model_id)
+    pull = here.pull()
+    assert here.differences() == []
+    assert (pull["rows_compared"], pull["rows_differed"]) == (4, 1)
+    (check,) = checks(here)
+    assert (check["model_id"], check["class"], check["agreed"]) == (model_id, "foreign_write", False)
+    assert here.pull()["rows_differed"] == 0
+    assert figures(here)["wrong"] == 1
+
+
+def test_foreign_write_that_is_repaired_is_forgotten(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    here.sql("update headshotpro.models set photo_count = 7 where id = %s", model_id)
+    here.pull()
+    here.advance_vendor_clock()
+    here.change(model_id, status="failed")
+    here.pull()
+    advance_time(here, 91)
+    assert [check["class"] for check in checks(here)] == ["lost"]
+
+
+def test_lost_late_and_unannounced_changes_are_told_apart(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    lost, late, moved, same = known(here)
+    here.change(lost, status="failed")
+    here.change(late, status="failed")
+    here.change(moved, email="new@example.test")
+    here.vanish(same)
+    here.pull()
+    advance_time(here, 6)
+    here.vendor.control("POST", "/events", {"event": "model.status.updated", "modelId": late, "createdAt": None})
+    here.apply_webhooks()
+    found = {check["model_id"]: check for check in checks(here)}
+    assert {one: found[one]["class"] for one in found} == {
+        lost: "late", late: "late", moved: "unannounced", same: "late",
+    }  # fmt: skip
+    assert found[moved]["fields"] == ["email"]
+    advance_time(here, 90)
+    assert [check["class"] for check in checks(here) if check["model_id"] in {lost, same}] == ["lost", "lost"]
+
+
+def test_field_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    whole = webhooks.from_webhook
+
+    def without_status(*arguments: Any) -> Observation:
+        seen = whole(*arguments)
+        return replace(seen, fields={name: value for name, value in seen.fields.items() if name != "status"})
+
+    monkeypatch.setattr(webhooks, "from_webhook", without_status)
+    here.change(model_id, status="failed", events=True)
+    here.apply_webhooks()
+    assert here.model(model_id)["status"] == "active"
+    monkeypatch.undo()
+    here.advance_vendor_clock()
+    here.pull()
+    (check,) = checks(here)
+    assert (check["class"], check["model_id"]) == ("unexplained", model_id)
+    assert check["event_id"] is not None
+    assert figures(here)["unexplained"] == 1
+
+
+def test_applied_webhooks_leave_no_difference(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    changed, *_ = known(here)
+    here.change(changed, status="failed", events=True)
+    here.vendor.control("POST", "/models", {"n": 1, "events": True})
+    here.apply_webhooks()
+    here.advance_vendor_clock()
+    here.make_refetches_due()
+    here.refetch()
+    here.pull()
+    assert checks(here) == []
+
+
+def test_older_code_that_writes_rows_only_costs_a_comparison(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    here.sql("update headshotpro.models set updated_at = now() where id = %s", model_id)
+    assert here.pull()["rows_differed"] == 0
+    assert checks(here) == []

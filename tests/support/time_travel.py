@@ -1,0 +1,24 @@
+"""Time that goes by in a mirror: everything that has happened so far moves into the past."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.support.mirror import Mirror
+
+# Every time that the counting and the classes of differences depend on.
+TIMES = {
+    "pulls": ("started_at", "finished_at"),
+    "model_changes": ("recorded_at", "observed_at"),
+    "webhook_events": ("created_at", "received_at", "processed_at"),
+    "accuracy_checks": ("checked_at", "last_agreed_at", "core_at", "repaired_at"),
+    "model_clocks": ("core_at", "profile_at", "shown_at", "observed_until"),
+}
+
+
+def advance_time(here: Mirror, minutes: float) -> None:
+    """Let time go by, for all that has happened so far."""
+    for table, names in TIMES.items():
+        sets = ", ".join(f"{name} = {name} - interval '{minutes} min'" for name in names)
+        here.sql(f"update headshotpro.{table} set {sets}")

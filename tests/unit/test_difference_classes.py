@@ -1,0 +1,158 @@
+"""The class of a difference, and how long its row was wrong."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.mirror.accuracy import (
+    Difference,
+    DifferenceClass,
+    ReceivedEvent,
+    Staleness,
+    Stratum,
+    classify,
+    staleness,
+    stratum_of,
+)
+
+SEEN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+AGREED = SEEN - timedelta(minutes=15)
+CHANGED = SEEN - timedelta(minutes=4)
+ACTIVE: dict[str, Any] = {"status": ["waiting", "active"]}
+
+
+def minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+def difference(changed: dict[str, Any] = ACTIVE, last_agreed_at: datetime | None = AGREED) -> Difference:
+    return Difference(changed, SEEN, last_agreed_at, last_agreed_at)
+
+
+def event(
+    happened_at: datetime | None = CHANGED,
+    received_at: datetime = SEEN,
+    *,
+    applied: bool = True,
+    **values: Any,
+) -> ReceivedEvent:
+    return ReceivedEvent("e", happened_at, received_at, applied, values or {"status": "active", "title": "Ann"})
+
+
+@pytest.mark.parametrize(
+    ("after", "kind", "final"),
+    [
+        (minutes(0), None, False),
+        (minutes(4.9), None, False),
+        (minutes(5), DifferenceClass.LATE, False),
+        (minutes(89), DifferenceClass.LATE, False),
+        (minutes(90), DifferenceClass.LOST, True),
+    ],
+)
+def test_difference_without_a_webhook_becomes_late_then_lost(
+    after: timedelta, kind: DifferenceClass | None, final: bool
+) -> None:
+    assert classify(difference(), [], SEEN + after)[:2] == (kind, final)
+
+
+@pytest.mark.parametrize(
+    ("received", "kind"),
+    [
+        (minutes(-3), DifferenceClass.IN_FLIGHT),
+        (minutes(5), DifferenceClass.IN_FLIGHT),
+        (minutes(6), DifferenceClass.LATE),
+        (minutes(90), DifferenceClass.LATE),
+        (minutes(91), DifferenceClass.LOST),
+    ],
+)
+def test_arrival_of_the_webhook_decides(received: timedelta, kind: DifferenceClass) -> None:
+    verdict = classify(difference(), [event(received_at=SEEN + received)], SEEN + minutes(200))
+    assert verdict.kind is kind
+    assert verdict.final
+
+
+def test_earlier_change_of_the_same_model_announces_nothing() -> None:
+    before = event(AGREED - minutes(1), AGREED, status="waiting")
+    between = event(AGREED + minutes(1), AGREED + minutes(1), status="pending")
+    later = event(SEEN + minutes(2), SEEN + minutes(2))
+    assert classify(difference(), [before, between, later], SEEN + minutes(91)).kind is DifferenceClass.LOST
+
+
+def test_fields_that_no_webhook_carries_are_unannounced() -> None:
+    changed = {"email": ["a@x.test", "b@x.test"], "team_id": [None, "t"]}
+    assert classify(difference(changed), [], SEEN).kind is DifferenceClass.UNANNOUNCED
+
+
+def test_new_title_alone_is_unannounced() -> None:
+    renamed = difference({"title": ["Ann", "Eve"]})
+    assert classify(renamed, [event(AGREED - minutes(1), title="Ann")], SEEN).kind is DifferenceClass.UNANNOUNCED
+
+
+def test_title_that_an_applied_event_contained_is_unexplained() -> None:
+    dropped = difference({"title": ["Ann", "Eve"]})
+    applied = event(AGREED, AGREED, title="Eve", status="active")
+    assert classify(dropped, [applied], SEEN).kind is DifferenceClass.UNEXPLAINED
+
+
+def test_applied_event_that_said_otherwise_is_unexplained() -> None:
+    applied = event(AGREED, AGREED + minutes(1))
+    verdict = classify(difference(), [applied], SEEN)
+    assert verdict.kind is DifferenceClass.UNEXPLAINED
+    assert verdict.event is applied
+
+
+def test_field_that_an_applied_event_lost_is_unexplained() -> None:
+    # The field kept its older time; the rest of the row is as of the event.
+    dropped = Difference({"title": ["Ann", "Eve"]}, SEEN, AGREED, CHANGED)
+    applied = event(CHANGED, CHANGED, title="Eve", status="active")
+    assert classify(dropped, [applied], SEEN).kind is DifferenceClass.UNEXPLAINED
+
+
+def test_event_that_waits_is_no_fault_of_its_row() -> None:
+    waiting = event(CHANGED, CHANGED, title="Ann", status="active")
+    assert classify(difference(), [waiting], SEEN).kind is DifferenceClass.IN_FLIGHT
+
+
+def test_webhook_without_a_time_announces_what_it_follows() -> None:
+    untimed = event(None, SEEN + minutes(1))
+    assert classify(difference(), [untimed], SEEN + minutes(2)).kind is DifferenceClass.IN_FLIGHT
+    old = event(None, SEEN - minutes(2))
+    assert classify(difference(), [old], SEEN + minutes(91)).kind is DifferenceClass.LOST
+
+
+def test_staleness_is_exact_where_the_event_is_known() -> None:
+    assert staleness(difference(), event()) == Staleness(240.0, censored=False)
+
+
+def test_staleness_without_an_event_is_the_whole_interval() -> None:
+    assert staleness(difference(), None) == Staleness(900.0, censored=True)
+
+
+def test_upstream_itself_names_some_times() -> None:
+    ready = {**ACTIVE, "finished_at": [None, CHANGED.isoformat()]}
+    assert staleness(difference(ready), None) == Staleness(240.0, censored=False)
+    created = {"status": [None, "waiting"], "created_at": [None, CHANGED.isoformat()]}
+    assert staleness(difference(created, None), None) == Staleness(240.0, censored=False)
+
+
+def test_unknown_model_without_a_creation_time_has_no_staleness() -> None:
+    assert staleness(difference({"status": [None, "waiting"]}, None), None) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "since", "stratum"),
+    [
+        ("waiting", None, Stratum.MOVING),
+        ("failed", SEEN, Stratum.MOVING),
+        (None, SEEN, Stratum.MOVING),
+        ("active", SEEN - timedelta(days=6), Stratum.ACTIVE_NEW),
+        ("active", SEEN - timedelta(days=8), Stratum.ACTIVE_OLD),
+        ("active", None, Stratum.ACTIVE_OLD),
+        ("deleted", SEEN, Stratum.TOMBSTONE),
+    ],
+)
+def test_strata_of_rows(status: str | None, since: datetime | None, stratum: Stratum) -> None:
+    assert stratum_of(status, since, SEEN) is stratum

@@ -1,0 +1,63 @@
+"""Bounds of an error rate, beside SciPy's."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.mirror.error_bounds import Counts, clopper_pearson, of_pulls, of_samples
+
+stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
+
+
+@pytest.mark.parametrize("checks", [100, 1_000, 34_560])
+def test_bound_without_errors_has_its_closed_form(checks: int) -> None:
+    lower, upper = clopper_pearson(checks, 0)
+    assert lower == 0
+    assert upper == pytest.approx(1 - 0.05 ** (1 / checks), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("compared", "wrong"), [(10, 3), (10, 10), (1_000, 17), (5_000_000, 300), (27_000_000, 12), (812.5, 3.25)]
+)
+def test_bounds_equal_scipys(compared: float, wrong: float) -> None:
+    lower, upper = clopper_pearson(compared, wrong)
+    assert lower == pytest.approx(stats.beta.ppf(0.05, wrong, compared - wrong + 1), rel=1e-6)
+    assert upper == (
+        1.0 if wrong == compared else pytest.approx(stats.beta.ppf(0.95, wrong + 1, compared - wrong), rel=1e-6)
+    )
+
+
+def test_pulls_are_the_unit_of_variance() -> None:
+    pulls = [Counts(1_000, 0), Counts(1_000, 10), Counts(2_000, 5)]
+    bounds = of_pulls(pulls)
+    rate = 15 / 4_000
+    spread = sum((pull.wrong - rate * pull.compared) ** 2 for pull in pulls)
+    error = (3 / 2 * spread) ** 0.5 / 4_000 * stats.t.ppf(0.95, 2)
+    assert bounds is not None
+    assert bounds.method == "pulls"
+    assert bounds[:3] == pytest.approx((rate, max(0.0, rate - error), rate + error), rel=1e-9)
+
+
+def test_pulls_without_errors_have_a_bound_above_zero() -> None:
+    bounds = of_pulls([Counts(50, 0), Counts(50, 0)])
+    assert bounds is not None
+    assert bounds == (0.0, 0.0, pytest.approx(1 - 0.05 ** (1 / 100)), "clopper_pearson")
+
+
+def test_nothing_compared_has_no_bounds() -> None:
+    assert of_pulls([]) is None
+    assert of_pulls([Counts(0, 0)]) is None
+    assert of_samples([Counts(0, 0, 100.0)]) is None
+
+
+def test_samples_of_one_stratum_are_a_simple_sample() -> None:
+    bounds = of_samples([Counts(1_000, 0, 7.0), Counts(0, 0, 3.0)])
+    assert bounds is not None
+    assert bounds.upper == pytest.approx(1 - 0.05 ** (1 / 1_000), rel=1e-9)
+
+
+def test_strata_count_by_their_share_of_the_mirror() -> None:
+    bounds = of_samples([Counts(100, 10, 10.0), Counts(100, 0, 990.0)])
+    assert bounds is not None
+    assert bounds.rate == pytest.approx(0.001)
+    assert bounds.lower < 0.001 < bounds.upper < 0.03

@@ -28,6 +28,9 @@ from tests.support.system import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# They share what they build: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("dist")
+
 SOURCES = ("service", "workers", "alembic", "pyproject.toml", "README.md", "LICENSE")
 COMMIT_TIME = "1700000000"
 

@@ -164,6 +164,7 @@ def test_budget_waits_are_counted_by_purpose_of_the_request(mirror: StartMirror)
     assert counts["upstream_budget_wait_seconds", "full"] >= 0
 
 
+@pytest.mark.long
 def test_counters_sum_over_processes_and_survive_a_restart(folder: Path, database_url: str, own_valkey: Valkey) -> None:
     settings = {"DATABASE_URL": database_url, "REDIS_URL": own_valkey.url, "MIRROR_API_KEYS": "ro:look"}
     with System(folder, **settings, WEB_CONCURRENCY="2") as system:

@@ -22,7 +22,7 @@ import redis
 from service.broker.jobs import Job, JobQueue
 from service.config import environment
 from service.local.servers import Valkey, free_port
-from tests.support.processes import eventually, processes_in
+from tests.support.processes import descendants, eventually, processes_in
 from tests.support.system import WEBHOOK_PATH, System, event_body, model_row, new_id, procfile, rows, signed
 from tests.support.threads import run_concurrently
 from tests.support.vendor import SandboxClient
@@ -322,10 +322,14 @@ def test_jobs_leave_no_keys_behind(lonely_worker: System, redis_url: str) -> Non
         assert run_jobs(60) <= before
 
 
-def test_nothing_of_a_worker_is_left_when_it_is_killed(lonely_worker: System, folder: Path) -> None:
-    assert eventually(lambda: len(processes_in(folder)) == 3), lonely_worker.logs()
-    os.kill(lonely_worker.started[0].process.pid, signal.SIGKILL)
-    assert eventually(lambda: not processes_in(folder)), processes_in(folder)
+@pytest.mark.last
+def test_nothing_of_a_worker_is_left_when_it_is_killed(everything: System) -> None:
+    (worker,) = [started for started in everything.started if started.log.name.startswith("worker")]
+    assert eventually(lambda: len(descendants(worker.process.pid)) == 2), everything.logs()
+    left = {worker.process.pid, *descendants(worker.process.pid)}
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+    assert eventually(lambda: not left & processes_in(everything.folder).keys()), processes_in(everything.folder)
 
 
 def test_web_exits_when_postgres_returns_with_an_old_schema(folder: Path, own_postgres: Postgres) -> None:

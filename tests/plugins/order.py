@@ -1,4 +1,7 @@
-"""The order of a run: slow folders first, so that no process ends with a long test; within them pytest-randomly's.
+"""The order of a run: what takes long comes first, so that no process ends with it; else pytest-randomly's order.
+
+Slow folders come first, and in a folder the groups, each of which one process runs whole, then long tests and the
+files that start processes of the system.
 
 Why: `docs/decisions/0030-tests-and-ci.md`.
 """
@@ -22,8 +25,23 @@ def rank(path: Path) -> int:
     return FOLDERS.index(folder) if folder in FOLDERS else -1
 
 
+def weight(item: pytest.Item) -> int:
+    """Where the tests of a file come within its folder."""
+    if item.get_closest_marker("xdist_group"):
+        return 0
+    starts_processes = hasattr(getattr(item, "module", None), "System")
+    return 1 if starts_processes or item.get_closest_marker("long") else 2
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put slow folders first; a test that ends what its file shares comes last in that file."""
+    """Put slow tests first; a test that ends what its file shares comes last in that file."""
     files = {path: place for place, path in enumerate(dict.fromkeys(item.path for item in items))}
-    items.sort(key=lambda item: (rank(item.path), files[item.path], item.get_closest_marker("last") is not None))
+    items.sort(
+        key=lambda item: (
+            rank(item.path),
+            weight(item),
+            files[item.path],
+            item.get_closest_marker("last") is not None,
+        )
+    )

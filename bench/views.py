@@ -13,6 +13,8 @@ import click
 import psycopg
 
 from bench.setup import servers
+from service.mirror.outcomes import fold_outcomes
+from service.storage import database
 from tests.support.documents import Query, panel_queries, questions
 
 RUNS = 6
@@ -83,7 +85,7 @@ VIEWS = {
 }
 
 
-def fill(connection: psycopg.Connection, models: int, changes: int) -> None:
+def fill(connection: psycopg.Connection, url: str, models: int, changes: int) -> None:
     """Fill the tables; the indexes of the largest are made afterwards, which is quicker."""
     indexes = connection.execute(INDEXES.encode()).fetchall()
     for name, _ in indexes:
@@ -96,6 +98,9 @@ def fill(connection: psycopg.Connection, models: int, changes: int) -> None:
     for _, definition in indexes:
         connection.execute(definition.encode())
     connection.execute("vacuum analyze")
+    # A worker does so once a minute.
+    while not fold_outcomes(database.connect(url), 60):
+        connection.execute("vacuum analyze headshotpro.outcome_counts, headshotpro.model_outcomes")
 
 
 def warm_ms(connection: psycopg.Connection, sql: str) -> float:
@@ -114,7 +119,7 @@ def warm_ms(connection: psycopg.Connection, sql: str) -> float:
 @click.option("--plans", is_flag=True, help="Print the plans.")
 def main(models: int, changes: int, plans: bool) -> None:
     with servers(durable=False) as place, psycopg.connect(place.postgres.url, autocommit=True) as connection:
-        fill(connection, models, changes)
+        fill(connection, place.postgres.url, models, changes)
         print(place.postgres.name)
         views = [Query(title, sql) for title, sql in VIEWS.items()]
         for query in [*views, *questions(), *panel_queries()]:

@@ -19,6 +19,7 @@ from service.broker.lease import Lease
 from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable, WrongKeyType
 from service.mirror import accuracy_figures, batches, census, detail_sweep, retention
 from service.mirror import drain as mirror_drain
+from service.mirror.outcomes import fold_outcomes
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
@@ -269,7 +270,7 @@ def _compute_accuracy(runtime: Runtime) -> bool:
 
 @redact_job_errors
 def apply_retention() -> None:
-    """Remove what is older than its limit (dead consumers, personal data, events, history, old keys); count models."""
+    """Remove what is older than its limit (personal data, events, history, keys); count models; fold outcomes."""
     _run_exclusively(Job.APPLY_RETENTION, _apply_retention)
 
 
@@ -284,4 +285,5 @@ def _apply_retention(runtime: Runtime) -> bool:
         processes.delete_unseen(connection)
     with transaction(runtime.engine) as connection:
         status_samples.add_if_due(connection)
-    return not retention.apply_limits(runtime.engine, limits, SLICE_SECONDS)
+    left = not retention.apply_limits(runtime.engine, limits, SLICE_SECONDS)
+    return not fold_outcomes(runtime.engine, SLICE_SECONDS) or left

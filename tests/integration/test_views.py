@@ -186,7 +186,7 @@ def test_a_model_takes_its_past_along_to_another_team(drainer: Drainer) -> None:
     [
         (
             "select * from headshotpro.daily_outcomes where day > date '2026-01-01'",
-            ("models_created_day_idx", "models_finished_day_idx", "models_deleted_day_idx"),
+            ("outcome_counts_day_team_id_idx", "models_pkey", "model_changes_model_id_id_idx"),
         ),
         ("select * from headshotpro.status_durations where model_id = 'm'", ("model_changes_model_id_id_idx",)),
         (

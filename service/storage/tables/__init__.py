@@ -14,6 +14,7 @@ from service.storage.tables.console import console_secret, status_samples
 from service.storage.tables.events import event_spool, webhook_events
 from service.storage.tables.idempotency import idempotency_keys
 from service.storage.tables.models import model_changes, model_clocks, models
+from service.storage.tables.outcomes import model_outcomes, outcome_counts, outcome_progress, stale_outcomes
 from service.storage.tables.processes import processes
 from service.storage.tables.pulls import (
     held_suspects,
@@ -39,16 +40,20 @@ __all__ = [
     "metadata",
     "model_changes",
     "model_clocks",
+    "model_outcomes",
     "models",
     "notification_deliveries",
     "notifications",
     "organization",
+    "outcome_counts",
+    "outcome_progress",
     "processes",
     "pull_checkpoints",
     "pulls",
     "receivers",
     "refetch_requests",
     "set_aside",
+    "stale_outcomes",
     "status_samples",
     "subscription_deliveries",
     "subscriptions",

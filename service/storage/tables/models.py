@@ -54,24 +54,12 @@ Index(
 
 
 def _utc_day(column: str) -> TextClause:
-    """The day of a time, as the views ask for it."""
+    """The day of a time, as dashboards ask for it."""
     return text(f"(({column} AT TIME ZONE 'UTC'::text)::date)")
 
 
-# With the time itself included, a view can count by days without reading the rows.
-for _name in ("created_at", "finished_at", "deleted_at"):
-    Index(
-        f"models_{_name.removesuffix('_at')}_day_idx",
-        _utc_day(_name),
-        models.c.team_id,
-        postgresql_include=[_name],
-    )
-Index(
-    "models_unfinished_idx",
-    models.c.id,
-    postgresql_include=["team_id"],
-    postgresql_where=models.c.finished_at.is_(None),
-)
+# With the time itself included, a dashboard counts by days without reading the rows.
+Index("models_finished_day_idx", _utc_day("finished_at"), models.c.team_id, postgresql_include=["finished_at"])
 
 model_clocks = Table(
     "model_clocks",
@@ -135,14 +123,6 @@ Index(
     model_changes.c.to_status,
     model_changes.c.observed_at,
     postgresql_where=model_changes.c.to_status.is_not(None),
-)
-Index(
-    "model_changes_outcome_day_idx",
-    model_changes.c.to_status,
-    _utc_day("observed_at"),
-    model_changes.c.model_id,
-    postgresql_include=["observed_at"],
-    postgresql_where=model_changes.c.to_status.in_(["active", "failed"]),
 )
 Index(
     "model_changes_failures_idx",

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from service.cli.opening import NO_SYSTEM, NO_SYSTEM_ADVICE, load_settings, running_system, status_reader
 from service.cli.output import json_option, print_json, say, say_in_colour
-from service.errors import (
-    ClusterRefused,
-    KeyRejected,
-    PostgresUnavailable,
-    RedisUnavailable,
-    SchemaOutdated,
-    UpstreamError,
-    WrongKeyType,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from service.config import Settings
+    from service.diagnosis import Finding
 
-MOST_SKEW_SECONDS = 5.0
-# Shorter ones can be guessed; 16 random hex digits cannot.
-SHORTEST_SECRET = 16
-SECRET_LENGTH = 64
 MARK_COLOURS = {"ok": "green", "hint": "yellow", "BAD": "red"}
-
-
-class Finding(NamedTuple):
-    """A check: its name, whether it is well, what was seen, and what to do; advice about something well is a hint."""
-
-    check: str
-    ok: bool
-    seen: str
-    advice: str = ""
-
-    @property
-    def mark(self) -> str:
-        """`ok`, `hint` or `BAD`."""
-        if not self.ok:
-            return "BAD"
-        return "hint" if self.advice else "ok"
 
 
 @click.command(epilog="Example: headshot-mirror doctor")
@@ -58,8 +27,13 @@ def doctor(*, as_json: bool) -> None:
 
     Exit status 1 when anything is wrong.
     """
+    from service.diagnosis import check_secrets, diagnose
+
     settings = load_settings()
-    findings = [finding for check in CHECKS for finding in check(settings)]
+    if settings.database_url is None and settings.redis_url is None:
+        findings = [_no_system(), *check_secrets(settings)]
+    else:
+        findings = list(diagnose(settings, lambda: status_reader(settings).read(figures=False)))
     if system := running_system():
         findings = [_fit_to_up(finding, system.folder) for finding in findings]
     if as_json:
@@ -85,183 +59,9 @@ def _fit_to_up(finding: Finding, folder: Path) -> Finding:
     return finding
 
 
-def _is_system_set(settings: Settings) -> bool:
-    return settings.database_url is not None or settings.redis_url is not None
+def _no_system() -> Finding:
+    """The one finding where no system is known; a key or a secret would not help here: `up` needs neither."""
+    from service.diagnosis import Finding
 
-
-def _settings(settings: Settings) -> Iterator[Finding]:
-    if not _is_system_set(settings):
-        # A key or a secret would not help here: `up` needs neither.
-        seen = f"{NO_SYSTEM}, and DATABASE_URL and REDIS_URL are missing"
-        yield Finding("system", ok=False, seen=seen, advice=NO_SYSTEM_ADVICE)
-        return
-    for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY", "HEADSHOTPRO_WEBHOOK_SECRET"):
-        if getattr(settings, name.lower()) is None:
-            yield Finding(name, ok=False, seen="missing", advice=f"set {name} in the environment or in .env")
-        else:
-            yield Finding(name, ok=True, seen="set")
-
-
-def _postgres(settings: Settings) -> Iterator[Finding]:
-    from service.storage import database
-    from service.storage.migrations import revision
-    from service.storage.status_report import server_info
-
-    if settings.database_url is None:
-        return
-    engine = database.connect(settings.postgres_url)
-    try:
-        with database.transaction(engine) as connection:
-            version, now = server_info(connection)
-            database.require_writes(connection)
-    except PostgresUnavailable as error:
-        yield Finding(
-            "postgres", ok=False, seen=str(error), advice="start Postgres, let it write, or correct DATABASE_URL"
-        )
-        return
-    old = int(version.split(".")[0]) < 14
-    yield Finding("postgres", not old, f"version {version}", "Postgres 14 or newer is needed" if old else "")
-    yield _skew("postgres clock", now - datetime.now(UTC))
-    try:
-        yield Finding("schema", ok=True, seen=f"revision {revision.check(engine)}")
-    except SchemaOutdated as error:
-        yield Finding("schema", ok=False, seen=str(error), advice=error.action)
-
-
-def _redis(settings: Settings) -> Iterator[Finding]:
-    from service.broker import durability
-    from service.broker.client import connect_redis, translate_redis_errors
-    from service.redis_keys import wrong_keys
-
-    if settings.redis_url is None:
-        return
-    try:
-        client = connect_redis(settings.redis)
-        for wrong in wrong_keys(client):
-            yield Finding("redis key", ok=False, seen=str(wrong), advice=wrong.advice)
-        durable_settings = durability.read_durability(client)
-        capacity = durability.capacity(client, settings.inbox_limit)
-        with translate_redis_errors():
-            now: Any = client.time()
-    except ClusterRefused as error:
-        yield Finding("redis", ok=False, seen=str(error), advice="lead REDIS_URL to one primary, or to Sentinels")
-        return
-    except WrongKeyType:
-        # It was named above.
-        return
-    except RedisUnavailable as error:
-        yield Finding("redis", ok=False, seen=str(error), advice="start Redis, or correct REDIS_URL")
-        return
-    yield Finding(
-        "redis",
-        not durable_settings.misconfigurations,
-        durable_settings.summary,
-        "; ".join(durable_settings.misconfigurations),
-    )
-    yield Finding("inbox", not capacity.warning, f"{capacity.events} events wait", capacity.warning)
-    yield _skew("redis clock", datetime.fromtimestamp(now[0] + now[1] / 1e6, UTC) - datetime.now(UTC))
-
-
-def _mirror(settings: Settings) -> Iterator[Finding]:
-    """The processes, and every problem of `status` that no other check shows."""
-    from service.alerts.problems import SERVER_CODES, count_alive
-    from service.process_identity import ALIVE_SECONDS
-
-    if settings.database_url is None or settings.redis_url is None:
-        return
-    state = status_reader(settings).read(figures=False)
-    problems = [problem for problem in state.problems if problem.code not in SERVER_CODES]
-    for problem in problems:
-        yield Finding(problem.code, ok=False, seen=problem.message, advice=problem.action)
-    if state.processes is not None and not any(problem.code.endswith("_missing") for problem in problems):
-        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(count_alive(state.facts).items()))
-        yield Finding("processes", ok=True, seen=f"{counted} sent a heartbeat within {ALIVE_SECONDS:.0f} s")
-
-
-def _upstream(settings: Settings) -> Iterator[Finding]:
-    from service.alerts.problems import explain_url
-    from service.upstream.budget import Priority
-    from service.upstream.client import UpstreamClient
-    from service.upstream.sending import RequestObservers
-
-    if settings.headshotpro_api_key is None:
-        return
-    skews: list[timedelta | None] = []
-    # Without the budget: Redis may be the server that is unavailable.
-    client = UpstreamClient.from_settings(settings, None, observers=RequestObservers(clock=skews.append))
-    try:
-        response = client.organization(priority=Priority.REFETCH, max_wait=10)
-    except KeyRejected as error:
-        advice = "the key is wrong or was revoked: make a new one in HeadshotPro and set HEADSHOTPRO_API_KEY"
-        yield Finding("api key", ok=False, seen=f"refused with {error.status} {error.code}", advice=advice)
-    except UpstreamError as error:
-        url = settings.headshotpro_api_url
-        advice = f"{explain_url(url)}check that {url} can be reached from here"
-        yield Finding("upstream", ok=False, seen=str(error), advice=advice)
-    else:
-        yield Finding("api key", ok=True, seen=f"belongs to organization {response.body.uid}")
-    yield from map(_upstream_clock, skews[-1:])
-
-
-def _upstream_clock(skew: timedelta | None) -> Finding:
-    from service.upstream import headers
-
-    if skew is None:
-        return Finding("upstream clock", ok=True, seen="not known: its responses have no Date")
-    found = _skew("upstream clock", skew)
-    if abs(skew) <= headers.MAX_SKEW:
-        return found
-    advice = f"{found.advice}; the mirror goes by this machine's clock as long as they are that far apart"
-    return found._replace(advice=advice)
-
-
-def _secret(settings: Settings) -> Iterator[Finding]:
-    for place, secret in enumerate(settings.webhook_secrets, 1):
-        well = len(secret) == SECRET_LENGTH and all(letter in "0123456789abcdef" for letter in secret)
-        seen = "64 hex digits" if well else "not 64 lower-case hex digits, as HeadshotPro makes them"
-        yield Finding(f"webhook secret {place}", well, seen, "" if well else "copy it from HeadshotPro once more")
-
-
-def _short_secrets(settings: Settings) -> Iterator[Finding]:
-    """A hint, no fault: a short password may be long enough for a trial on one machine."""
-    given = [(f"key {one.name} of MIRROR_API_KEYS", one.key) for one in settings.api_keys]
-    given += [
-        (f"part {place} of HEADSHOTPRO_WEBHOOK_SECRET", one) for place, one in enumerate(settings.webhook_secrets, 1)
-    ]
-    # The vendor makes HEADSHOTPRO_API_KEY, so it cannot be made longer here.
-    given += [(name, getattr(settings, name.lower()) or "") for name in ("CONSOLE_PASSWORD", "CONSOLE_VIEWER_PASSWORD")]
-    short = [name for name, value in given if 0 < len(value) < SHORTEST_SECRET]
-    if short:
-        seen = f"under {SHORTEST_SECRET} characters: {', '.join(short)}"
-        yield Finding("secrets", ok=True, seen=seen, advice="make longer ones, for example with `openssl rand -hex 24`")
-
-
-def _unset(settings: Settings) -> Iterator[Finding]:
-    """Hints about settings that are missing more often by oversight than on purpose."""
-    if not _is_system_set(settings):
-        return
-    if not settings.alert_urls:
-        advice = "set ALERT_URLS to your chat, mail or pager, then try it with `headshot-mirror alerts test`"
-        yield Finding("ALERT_URLS", ok=True, seen="missing: alerts are stored, and sent to no person", advice=advice)
-    if not settings.mirror_api_keys:
-        advice = "set MIRROR_API_KEYS to a key, made for example with `openssl rand -hex 24`"
-        yield Finding("MIRROR_API_KEYS", ok=True, seen="missing: the API and /metrics are closed (401)", advice=advice)
-
-
-def _skew(name: str, ahead: timedelta) -> Finding:
-    seconds = ahead.total_seconds()
-    well = abs(seconds) <= MOST_SKEW_SECONDS
-    advice = "" if well else "run an NTP client on both machines: signatures and merges compare their clocks"
-    return Finding(name, well, f"{seconds:+.1f} s from this machine's", advice)
-
-
-CHECKS: tuple[Callable[[Any], Iterator[Finding]], ...] = (
-    _settings,
-    _postgres,
-    _redis,
-    _mirror,
-    _upstream,
-    _secret,
-    _short_secrets,
-    _unset,
-)
+    seen = f"{NO_SYSTEM}, and DATABASE_URL and REDIS_URL are missing"
+    return Finding("system", ok=False, seen=seen, advice=NO_SYSTEM_ADVICE)

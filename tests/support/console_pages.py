@@ -8,4 +8,5 @@ PAGES = {
     "alerts": "/console/alerts",
     "alerts-of-a-kind": "/console/alerts?kind=model_failed",
     "settings": "/console/settings",
+    "doctor": "/console/settings?doctor=1",
 }

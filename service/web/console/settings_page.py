@@ -1,17 +1,23 @@
-"""The page *Settings*: the effective values, without a secret."""
+"""The page *Settings*: the effective values, without a secret, and what `doctor` finds."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from flask import request
 
 from service.config import SECRETS, Settings
+from service.diagnosis import diagnose
+from service.status import StatusReader
+from service.web.console.limits import Cached
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
     from service.web.console.console import Console
+
+FINDINGS_SECONDS = 30.0
 
 
 class SettingRow(NamedTuple):
@@ -44,8 +50,12 @@ def _text(name: str, value: object) -> str:
 
 def register(pages: Blueprint, console: Console) -> None:
     """Add the page."""
+    reader = StatusReader(console.settings)
+    # It sends a request to the upstream, so people who look again and again share one.
+    findings = Cached(lambda: list(diagnose(console.settings, lambda: reader.read(figures=False))), FINDINGS_SECONDS)
 
     def settings() -> str:
-        return console.render("settings.html", rows=rows(console.settings))
+        found = findings.get() if "doctor" in request.args else None
+        return console.render("settings.html", rows=rows(console.settings), findings=found)
 
     pages.get("/settings")(settings)

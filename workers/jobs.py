@@ -17,7 +17,7 @@ from service.broker.counters import EVENT_TO_ROW, EVENTS
 from service.broker.jobs import Job
 from service.broker.lease import Lease
 from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable, WrongKeyType
-from service.mirror import accuracy_figures, batches, census, detail_sweep, retention
+from service.mirror import accuracy_figures, batches, census, detail_sweep, retention, sampling
 from service.mirror import drain as mirror_drain
 from service.mirror.outcomes import fold_outcomes
 from service.mirror.pull import advance
@@ -253,6 +253,17 @@ def count_missed() -> None:
 def _count_missed(runtime: Runtime) -> bool:
     with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
         census.classify_differences(connection, runtime.tolerance)
+    return False
+
+
+@redact_job_errors
+def check_accuracy() -> None:
+    """Compare one random row with the upstream."""
+    _run_exclusively(Job.CHECK_ACCURACY, _check_accuracy)
+
+
+def _check_accuracy(runtime: Runtime) -> bool:
+    sampling.check_one(runtime.engine, runtime.client)
     return False
 
 

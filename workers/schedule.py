@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.broker.jobs import Job
+from service.mirror import sampling
 from service.mirror.pull_slice import FULL, HOT
 from service.storage import accuracy, models, pull_checkpoints, pulls, refetches, spool
 from service.storage.database import transaction
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from service.runtime import Runtime
+
+
+# At most one accuracy check in this time.
+ACCURACY_CHECK_SECONDS = 1.0
 
 
 class ScheduledJob(NamedTuple):
@@ -68,6 +73,15 @@ def _details(runtime: Runtime) -> bool:
         return since is not None and bool(models.details_to_read(connection, since, 1))
 
 
+def _accuracy_check(runtime: Runtime) -> bool:
+    """Accuracy is checked once there is a mirror, at random times."""
+    settings = runtime.settings
+    if not sampling.is_due(settings.rate_budget, settings.accuracy_budget, ACCURACY_CHECK_SECONDS):
+        return False
+    with transaction(runtime.engine) as connection:
+        return pulls.any_complete(connection)
+
+
 def _undecided_differences(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
         return accuracy.any_undecided(connection)
@@ -87,6 +101,7 @@ SCHEDULE = (
     ScheduledJob(Job.PULL_HOT, 2.0, _hot_pull),
     ScheduledJob(Job.SWEEP, 5.0, _details),
     ScheduledJob(Job.COUNT_MISSED, 30.0, _undecided_differences),
+    ScheduledJob(Job.CHECK_ACCURACY, ACCURACY_CHECK_SECONDS, _accuracy_check),
     ScheduledJob(Job.COMPUTE_ACCURACY, 60.0, _always),
     ScheduledJob(Job.APPLY_RETENTION, 60.0, _always),
 )

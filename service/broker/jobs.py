@@ -46,6 +46,7 @@ class Job(Enum):
     REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, WORK_FLAG_MS)
     SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, WORK_FLAG_MS)
     COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, WORK_FLAG_MS)
+    CHECK_ACCURACY = ("workers.jobs.check_accuracy", (), WORK_QUEUE, WORK_FLAG_MS)
     COMPUTE_ACCURACY = ("workers.jobs.compute_accuracy", (), WORK_QUEUE, WORK_FLAG_MS)
     APPLY_RETENTION = ("workers.jobs.apply_retention", (), WORK_QUEUE, WORK_FLAG_MS)
 

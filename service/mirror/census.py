@@ -23,7 +23,7 @@ from service.mirror.accuracy import (
     stratum_of,
 )
 from service.mirror.webhooks import stored_event
-from service.model_fields import Source
+from service.model_fields import DELETED, Source
 from service.storage import accuracy
 from service.storage.history import to_json
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from service.mirror.merge import KnownState
 
 LIST_COLUMNS = model_fields.columns_of(Source.LIST)
+SINGLE_COLUMNS = model_fields.columns_of(Source.SINGLE)
 BATCH_SIZE = 500
 
 
@@ -84,7 +85,7 @@ def difference_row(
         foreign: another program wrote the row since it was last compared.
         pull_id: the pull that found it.
     """
-    fields = [name for name in LIST_COLUMNS if name in changed]
+    fields = [name for name in (SINGLE_COLUMNS if pull_id is None else LIST_COLUMNS) if name in changed]
     if not fields:
         return None
     seen = Difference({name: [to_json(value), to_json(shown)] for name, (value, shown) in changed.items()}, now, *known)
@@ -129,12 +130,14 @@ def classify_differences(connection: Connection, tolerance: timedelta, now: date
         pull_ids.update(one["pull_id"] for one in found if one["pull_id"] is not None)
         above, seen = found[-1]["id"], seen + len(found)
     accuracy.count_for_pulls(connection, sorted(pull_ids))
+    accuracy.note_repairs(connection)
     return seen
 
 
 def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], now: datetime) -> dict[str, Any]:
     difference = Difference(
-        found["changed"] or {"status": [None, None]},
+        # A 404 changes no row by itself.
+        found["changed"] or {"status": [None, DELETED]},
         found["checked_at"],
         found["last_agreed_at"],
         found["core_at"],

@@ -311,6 +311,48 @@ def read_figures(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(text("SELECT * FROM headshotpro.accuracy")).mappings()]
 
 
+# A random place in an index: every row of the stratum is as likely as any other.
+_CONDITIONS = {
+    "moving": "status = ANY(CAST(:moving AS text[]))",
+    "active_new": "status = 'active' AND coalesce(finished_at, created_at) > :since",
+    "active_old": "status = 'active' AND coalesce(finished_at, created_at) <= :since",
+    "tombstone": "status = 'deleted'",
+}
+
+
+def random_row(
+    connection: Connection, stratum: str, moving: Sequence[str], active_new_since: datetime
+) -> dict[str, Any] | None:
+    """A random row of a stratum, with `with_details` (its details are known); None where the stratum is empty."""
+    condition = _CONDITIONS[stratum]
+    statement = text(
+        f"""
+        WITH drawn AS MATERIALIZED (
+            SELECT id FROM headshotpro.models WHERE {condition} LIMIT 1
+            OFFSET floor(random() * (SELECT count(*) FROM headshotpro.models WHERE {condition}))
+        )
+        SELECT m.id, m.status, c.detail_at IS NOT NULL AS with_details, c.core_at
+        FROM drawn JOIN headshotpro.models AS m USING (id) JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
+        """  # noqa: S608 - constants
+    )
+    row = connection.execute(statement, {"moving": list(moving), "since": active_new_since}).mappings().one_or_none()
+    return dict(row) if row else None
+
+
+_REPAIR = text(
+    """
+    UPDATE headshotpro.accuracy_checks AS d SET repaired_at = m.updated_at
+    FROM headshotpro.models AS m
+    WHERE d.repaired_at IS NULL AND NOT d.agreed AND m.id = d.model_id AND m.status = 'deleted'
+    """
+)
+
+
+def note_repairs(connection: Connection) -> None:
+    """Note when rows that a GET found deleted became tombstones."""
+    connection.execute(_REPAIR)
+
+
 def remove_old(connection: Connection, limit: int) -> int:
     """Delete checks that no period covers any more.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Each Lua script decides in one step, so that two processes never grant the same request.
 _SCRIPTS = Path(__file__).parent / "lua"
-_KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others", "detail"))
+_KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others"))
 
 # The vendor's minute, and a second for requests that reach it late.
 WINDOW_SECONDS = 61.0
@@ -38,6 +38,7 @@ class Priority(Enum):
     HOT = "hot"
     FULL = "full"
     DETAIL = "detail"
+    ACCURACY = "accuracy"
 
 
 # The part of the budget that a request leaves to more urgent ones.
@@ -47,6 +48,7 @@ _RESERVED_FOR_URGENT = {
     Priority.HOT: 0.05,
     Priority.FULL: 0.1,
     Priority.DETAIL: 0.2,
+    Priority.ACCURACY: 0.25,
 }
 
 
@@ -84,18 +86,25 @@ class RequestBudget:
     """
 
     def __init__(
-        self, client: redis.Redis, share: float, detail_share: float, *, window: float = WINDOW_SECONDS
+        self,
+        client: redis.Redis,
+        share: float,
+        detail_share: float,
+        accuracy_share: float = 0.0,
+        *,
+        window: float = WINDOW_SECONDS,
     ) -> None:
-        """Share out `share` of the limit, and at most `detail_share` of that to `Priority.DETAIL` (0: none).
+        """Share out `share` of the limit.
 
         Args:
             client: a connection to the Redis that all processes share.
             share: in (0, 1].
-            detail_share: in [0, 1].
+            detail_share: the most of that for `Priority.DETAIL`, in [0, 1]; 0: none.
+            accuracy_share: the most of it for `Priority.ACCURACY`, in the same way.
             window: seconds over which requests are counted; a minute and a little but in tests.
         """
         self._share = share
-        self._detail_share = detail_share
+        self._own_shares = {Priority.DETAIL: detail_share, Priority.ACCURACY: accuracy_share}
         self._window = round(window * 1000)
         self._acquire = _register(client, "acquire")
         self._record = _register(client, "record_rate_limit")
@@ -108,9 +117,9 @@ class RequestBudget:
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
-        kind = priority.value if priority in (Priority.FULL, Priority.DETAIL) else "other"
-        shares = (self._share, self._detail_share, self._window)
-        wait, *counted = _run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority])
+        kind = "full" if priority is Priority.FULL else "other"
+        shares = (self._share, self._own_shares.get(priority, -1), self._window)
+        wait, *counted = _run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority], purpose=priority)
         if not counted:
             return Turn(int(wait) / 1000)
         limit, remaining, milliseconds = counted
@@ -156,6 +165,6 @@ def _milliseconds_until(then: float) -> int:
     return round((then - time.time()) * 1000)
 
 
-def _run(script: Script, *arguments: Any) -> Any:
+def _run(script: Script, *arguments: Any, purpose: Priority = Priority.DETAIL) -> Any:
     with translate_redis_errors():
-        return script(keys=_KEYS, args=arguments)
+        return script(keys=(*_KEYS, f"headshotpro:budget:{purpose.value}"), args=arguments)

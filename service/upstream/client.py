@@ -126,7 +126,9 @@ class UpstreamClient:
         return cls(
             settings.headshotpro_api_url,
             settings.api_key,
-            None if redis is None else RequestBudget(redis, settings.rate_budget, settings.detail_budget),
+            None
+            if redis is None
+            else RequestBudget(redis, settings.rate_budget, settings.detail_budget, settings.accuracy_budget),
             pause=pause,
             response_timeout=response_timeout,
             proxy=settings.proxy_for(settings.headshotpro_api_url),

@@ -21,7 +21,7 @@ from tests.support.processes import eventually
 if TYPE_CHECKING:
     from service.local.servers import Valkey
 
-REFETCH, DELETION, HOT, FULL, DETAIL = Priority
+REFETCH, DELETION, HOT, FULL, DETAIL, _ACCURACY = Priority
 
 StartBudget = Callable[..., RequestBudget]
 

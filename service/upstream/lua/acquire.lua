@@ -1,12 +1,12 @@
 -- Grant one request, or say how long to wait.
--- ARGV: share, detail share, window in ms, kind of request (full, detail, other), the part of the budget left to more
--- urgent requests. Returns milliseconds to wait, or 0 when the request may be sent and was counted. Where the vendor's
+-- ARGV: share, the purpose's own share of that (-1: it has none), window in ms, kind of request (full, other), the part
+-- of the budget left to more urgent requests. Returns milliseconds to wait, or 0 when the request may be sent and was counted. Where the vendor's
 -- reset lies ahead, its limit, what remains of it after this request, and milliseconds until the reset follow the 0.
 
-local share, detail_share, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local share, own_share, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local kind, left_part = ARGV[4], tonumber(ARGV[5])
 local most = cap(share)
-local total, others, details = used(ALL, window), used(OTHERS, window), used(DETAIL, window)
+local total, others, own = used(ALL, window), used(OTHERS, window), used(OWN, window)
 local others_most = math.max(1, math.floor(most * 3 / 4))
 
 -- When one more request fits under `limit`: at once, or when enough of the oldest have left the window.
@@ -26,9 +26,9 @@ elseif now - (state('full_asked') or -window) < window then
     at = math.max(at, turn(OTHERS, others, others_most))
 end
 at = math.max(at, turn(ALL, total, most - kept))
-if kind == 'detail' then
-    local details_most = detail_share > 0 and math.max(1, math.floor(most * detail_share + 1e-9)) or 0
-    at = math.max(at, turn(DETAIL, details, details_most))
+if own_share >= 0 then
+    local own_most = own_share > 0 and math.max(1, math.floor(most * own_share + 1e-9)) or 0
+    at = math.max(at, turn(OWN, own, own_most))
 end
 local reset = ahead('reset')
 if reset > now and (state('remaining') or 0) <= kept then at = math.max(at, reset) end
@@ -37,7 +37,7 @@ if at > now then return {math.ceil(at - now)} end
 local serial = redis.call('HINCRBY', STATE, 'serial', 1)
 local counted = {ALL}
 if kind ~= 'full' then table.insert(counted, OTHERS) end
-if kind == 'detail' then table.insert(counted, DETAIL) end
+if own_share >= 0 then table.insert(counted, OWN) end
 for _, key in ipairs(counted) do
     redis.call('ZADD', key, now, serial)
     redis.call('PEXPIRE', key, window * 2)

@@ -1,0 +1,108 @@
+"""Accuracy checks by single GETs of random rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.mirror import accuracy_figures, census, sampling
+from service.mirror.accuracy import Stratum
+from service.storage.database import transaction
+from tests.support.mirror import SINGLE
+
+if TYPE_CHECKING:
+    from tests.support.mirror import Mirror, StartMirror
+
+
+def known(here: Mirror, **fields: Any) -> str:
+    """A model that a pull and a single GET have read."""
+    (model,) = here.create(**{"status": "active", **fields})
+    here.pull()
+    here.advance_vendor_clock()
+    here.sql(
+        "insert into headshotpro.refetch_requests (model_id, reason, due_at) values (%s, 'profile', now())", model["id"]
+    )
+    here.refetch()
+    here.advance_vendor_clock()
+    here.forget_requests()
+    return str(model["id"])
+
+
+def check(here: Mirror, stratum: Stratum) -> dict[str, Any]:
+    assert sampling.check_one(here.runtime.engine, here.runtime.client, stratum)
+    (row,) = here.sql("select * from headshotpro.accuracy_checks order by id desc limit 1")
+    return row
+
+
+@pytest.mark.parametrize(
+    ("fields", "stratum"),
+    [
+        ({"status": "waiting"}, Stratum.MOVING),
+        ({"finishedAt": datetime.now(UTC).isoformat(timespec="milliseconds")}, Stratum.ACTIVE_NEW),
+        ({"createdAt": "2024-01-15T12:00:00.000Z", "finishedAt": "2024-01-15T13:00:00.000Z"}, Stratum.ACTIVE_OLD),
+    ],
+)
+def test_right_row_of_each_stratum_agrees(mirror: StartMirror, fields: dict[str, Any], stratum: Stratum) -> None:
+    here = mirror(models=0)
+    model_id = known(here, **fields)
+    row = check(here, stratum)
+    assert (row["method"], row["model_id"], row["stratum"], row["agreed"]) == ("sample", model_id, stratum, True)
+    assert row["with_details"]
+    assert here.request_counts(SINGLE) == {200: 1}
+    for other in set(Stratum) - {stratum}:
+        assert not sampling.check_one(here.runtime.engine, here.runtime.client, other)
+
+
+def test_wrong_details_are_found_and_repaired(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here, createdAt="2024-01-15T12:00:00.000Z", finishedAt="2024-01-15T13:00:00.000Z")
+    here.change(model_id, photoCount=99)
+    row = check(here, Stratum.ACTIVE_OLD)
+    assert (row["agreed"], row["fields"], row["class"]) == (False, ["photo_count"], None)
+    assert here.model(model_id)["photo_count"] == 99
+    with transaction(here.runtime.engine) as connection:
+        census.classify_differences(connection, here.runtime.tolerance)
+        accuracy_figures.compute(connection, here.settings.accuracy_slo)
+    (figures,) = here.sql("select * from headshotpro.accuracy where period = '1h' and fields = 'detail'")
+    assert (figures["compared"], figures["wrong"], figures["bound_method"]) == (1, 1, "clopper_pearson")
+    assert [one["class"] for one in here.sql("select class from headshotpro.accuracy_checks")] == ["unannounced"]
+
+
+def test_tombstone_agrees_with_a_404(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)
+    here.vanish(model_id)
+    here.pull()
+    assert here.model(model_id)["status"] == "deleted"
+    row = check(here, Stratum.TOMBSTONE)
+    assert (row["agreed"], row["with_details"]) == (True, False)
+
+
+def test_live_row_that_a_404_denies_is_wrong(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here, status="waiting")
+    here.vanish(model_id)
+    row = check(here, Stratum.MOVING)
+    assert (row["agreed"], row["fields"], row["repaired_at"]) == (False, ["status"], None)
+    assert here.refetch_requests()[model_id]["reason"] == "missing"
+    here.pull()
+    with transaction(here.runtime.engine) as connection:
+        census.classify_differences(connection, here.runtime.tolerance)
+    (row,) = here.sql("select * from headshotpro.accuracy_checks where method = 'sample'")
+    assert row["repaired_at"] is not None
+
+
+def test_checks_keep_to_their_budget(mirror: StartMirror) -> None:
+    here = mirror(models=0, rate=100, settings={"rate_budget": 0.8, "accuracy_budget": 0.05})
+    known(here, status="waiting")
+    found = [sampling.check_one(here.runtime.engine, here.runtime.client, Stratum.MOVING) for _ in range(6)]
+    assert found == [True] * 4 + [False] * 2
+
+
+def test_share_of_zero_sends_no_request(mirror: StartMirror) -> None:
+    here = mirror(models=0, settings={"accuracy_budget": 0.0})
+    known(here, status="waiting")
+    assert not sampling.check_one(here.runtime.engine, here.runtime.client, Stratum.MOVING)
+    assert not any(sampling.is_due(0.8, 0.0, 1.0) for _ in range(100))

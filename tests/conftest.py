@@ -17,7 +17,14 @@ from service.config import force_wheels
 from service.local.servers import Postgres, Valkey
 from tests.support.databases import Databases
 from tests.support.sandboxes import Sandbox, Sandboxes, StartSandbox
-from tests.support.servers import new_database, new_postgres, share_folder, temporary_folder
+from tests.support.servers import (
+    REDIS_DATABASES,
+    ManyDatabases,
+    new_database,
+    new_postgres,
+    share_folder,
+    temporary_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +106,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """This test process's Valkey. Stop or kill `own_valkey`, never this one."""
-    with temporary_folder() as path, Valkey.start(path, sync="no", force_wheels=FORCE_WHEELS) as server:
+    with temporary_folder() as path, ManyDatabases.start(path, sync="no", force_wheels=FORCE_WHEELS) as server:
         yield server
 
 
@@ -125,8 +132,8 @@ def empty_database_url(postgres: Postgres) -> Iterator[str]:
         yield url
 
 
-# Database 15 is for tests that need a second one.
-_redis_databases = cycle(range(15))
+# Those before are for tests that need a second one.
+_redis_databases = cycle(range(16, REDIS_DATABASES))
 _released_at: dict[int, float] = {}
 # Threads of a test that has ended send its last counts within a second, to the database that it had.
 _LAST_COUNTS_SECONDS = 2.0
@@ -136,7 +143,7 @@ _LAST_COUNTS_SECONDS = 2.0
 def redis_url(valkey: Valkey) -> Iterator[str]:
     """An empty database of this test process's Valkey, another one for each test.
 
-    The same one comes again after 15 tests, and not before the last counts of the test that had it have arrived.
+    The same one comes again after hundreds of tests, and after the last counts of the test that had it have arrived.
     """
     number = next(_redis_databases)
     since = time.monotonic() - _released_at.get(number, -_LAST_COUNTS_SECONDS)

@@ -18,7 +18,7 @@ def test_delivery_is_followed_into_the_table(folder: Path, database_url: str, re
             system.start(role)
         system.wait_for_web()
         cli = Cli(folder, **servers, HEADSHOTPRO_WEBHOOK_SECRET=SECRET, PUBLIC_URL=f"{system.url}/")
-        done = cli.finish(cli.start("webhook", "test", "--json"))
+        done = cli.run("webhook", "test", "--json")
         assert done.status == 0, done
         assert done.document["url"] == f"{system.url}{WEBHOOK_PATH}"
         assert (done.document["response"], done.document["event_status"]) == (202, "ignored")
@@ -26,18 +26,18 @@ def test_delivery_is_followed_into_the_table(folder: Path, database_url: str, re
         assert row == {"id": done.document["event_id"], "event": "webhook.test", "status": "ignored"}
         assert rows(database_url, "select * from headshotpro.models") == []
 
-        lines = cli.finish(cli.start("webhook", "test")).out.splitlines()
+        lines = cli.run("webhook", "test").out.splitlines()
         assert lines[1].endswith("; its status is `ignored`, as it should be: it is about no model.")
         assert lines[2:] == ["This does not show whether HeadshotPro signs with the same secret."]
 
-        elsewhere = cli.finish(cli.start("webhook", "test", "--url", f"{system.url}/hook"))
+        elsewhere = cli.run("webhook", "test", "--url", f"{system.url}/hook")
         assert elsewhere.status == 1
         assert elsewhere.err.endswith(
             f"{system.url}/hook{WEBHOOK_PATH} did not accept the delivery: web serves no such path: a webhook URL has "
             "to end in /webhooks/headshotpro\n"
         )
 
-        wrong = cli.finish(cli.start("webhook", "test", HEADSHOTPRO_WEBHOOK_SECRET="ab" * 32))
+        wrong = cli.run("webhook", "test", HEADSHOTPRO_WEBHOOK_SECRET="ab" * 32)
         assert (wrong.status, "responded 401" in wrong.out) == (1, True)
         assert "web accepts another secret" in wrong.err
 

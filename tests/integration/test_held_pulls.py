@@ -151,7 +151,7 @@ def test_reject_fails_the_pull_and_skips_its_suspects_for_a_day(mirror: StartMir
     here = mirror(models=0)
     pull, suspects = held(here)
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pulls", "reject", str(pull["id"]), LOG_LEVEL="warning"))
+    done = cli.run("pulls", "reject", str(pull["id"]), LOG_LEVEL="warning")
     words = f"Pull {pull['id']} has failed; its suspects are left alone for a day.\n"
     assert (done.status, done.out, done.err) == (0, words, "")
     row = row_of(here, pull)
@@ -211,7 +211,7 @@ def test_another_organization_is_adopted_by_its_uid_and_a_yes(
     pull = here.pull()
     cli = Cli(folder, **here.variables)
     option = ("--adopt-organization", adopted) if adopted else ()
-    done = cli.finish(cli.start("pulls", "release", str(pull["id"]), *option))
+    done = cli.run("pulls", "release", str(pull["id"]), *option)
     if adopted == "org_of_somebody_else":
         # Nobody is there to say yes.
         assert (done.status, "Hand this database over to" in done.err) == (1, True)
@@ -232,7 +232,7 @@ def test_pull_held_for_wrong_key_resumes_once_the_key_is_right(mirror: StartMirr
     pull = here.pull()
     here.vendor.control("POST", "/organization", {"uid": uid})
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pulls", "release", str(pull["id"])))
+    done = cli.run("pulls", "release", str(pull["id"]))
     assert (done.status, done.err.count("Only a backup")) == (0, 0), done
     assert here.pull()["id"] == pull["id"]
 
@@ -241,7 +241,7 @@ def test_a_pull_held_for_its_suspects_adopts_no_organization(mirror: StartMirror
     here = mirror(models=0)
     pull, suspects = held(here)
     cli = Cli(folder, **here.variables)
-    done = cli.finish(cli.start("pulls", "release", str(pull["id"]), "--adopt-organization", "org", "--yes"))
+    done = cli.run("pulls", "release", str(pull["id"]), "--adopt-organization", "org", "--yes")
     assert (done.status, "is held for its suspects" in done.err) == (2, True), done
     assert statuses(here, suspects) == {"active": VANISHED}
 

@@ -1,7 +1,6 @@
 """The order of a run: what takes long comes first, so that no process ends with it; else pytest-randomly's order.
 
-Slow folders come first, and in a folder the groups, each of which one process runs whole, then long tests and the
-files that start processes of the system.
+Slow folders come first, and in a folder the groups, each of which one process runs whole, then long tests.
 
 Why: `docs/decisions/0030-tests-and-ci.md`.
 """
@@ -29,8 +28,7 @@ def weight(item: pytest.Item) -> int:
     """Where the tests of a file come within its folder."""
     if item.get_closest_marker("xdist_group"):
         return 0
-    starts_processes = hasattr(getattr(item, "module", None), "System")
-    return 1 if starts_processes or item.get_closest_marker("long") else 2
+    return 1 if item.get_closest_marker("long") else 2
 
 
 @pytest.hookimpl(trylast=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from service.config import force_wheels
-from service.local.servers import Postgres
+from service.local.servers import Postgres, Valkey
 from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TEMPLATE = "migrated_template"
 STRATEGIES_SINCE = 15
 SCRAM_ITERATIONS_SINCE = 16
+REDIS_DATABASES = 512
 # Where the test processes of one run find what they share; the first process makes the folder and removes it.
 SHARED = "HEADSHOT_MIRROR_TESTS_SHARED"
 
@@ -48,6 +49,16 @@ def new_postgres(folder: Path, *, migrated: bool = False, durable: bool = False)
     """
     shutil.copytree(_cluster(migrated=migrated), folder)
     return Postgres.start(folder, durable=durable, force_wheels=force_wheels())
+
+
+class ManyDatabases(Valkey):
+    """A Valkey with a database for each of many tests."""
+
+    def _command(self) -> list[str]:
+        command = super()._command()
+        config = Path(command[-1])
+        config.write_text(f"{config.read_text()}databases {REDIS_DATABASES}\n")
+        return command
 
 
 @contextmanager

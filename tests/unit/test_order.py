@@ -35,19 +35,18 @@ def test_tests_of_one_group_run_in_one_process(tmp_path: Path) -> None:
 
 ORDERED = {
     "test_a_plain.py": "def test_it(): pass",
-    "test_b_starting.py": "System = object\ndef test_it(): pass",
     "test_c_long.py": "import pytest\n@pytest.mark.long\ndef test_it(): pass",
     "test_d_grouped.py": "import pytest\n@pytest.mark.xdist_group('one')\ndef test_it(): pass",
 }
 
 
-def test_groups_long_tests_and_starters_come_first(tmp_path: Path) -> None:
+def test_groups_and_long_tests_come_first(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = long\n")
     for name, text in ORDERED.items():
         (tmp_path / name).write_text(text)
     done = nested_pytest(tmp_path, "-p", "tests.plugins.order", "-n0", "-v")
     found = re.findall(r"^(test_\w+.py)::test_it", done.stdout, re.MULTILINE)
-    assert found == ["test_d_grouped.py", "test_b_starting.py", "test_c_long.py", "test_a_plain.py"], done.stdout
+    assert found == ["test_d_grouped.py", "test_c_long.py", "test_a_plain.py"], done.stdout
 
 
 def test_slow_folders_come_first() -> None:

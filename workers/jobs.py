@@ -23,7 +23,7 @@ from service.mirror.outcomes import fold_outcomes
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
-from service.storage import idempotency, processes, pull_checkpoints, refetches, status_samples
+from service.storage import pull_checkpoints, refetches, status_samples
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
@@ -291,9 +291,6 @@ def _apply_retention(runtime: Runtime) -> bool:
         settings.event_retention_days, settings.history_retention_days, settings.erase_after_days
     )
     runtime.inbox.forget_dead_consumers()
-    with transaction(runtime.engine) as connection:
-        idempotency.delete_expired(connection)
-        processes.delete_unseen(connection)
     with transaction(runtime.engine) as connection:
         status_samples.add_if_due(connection)
     left = not retention.apply_limits(runtime.engine, limits, SLICE_SECONDS)

@@ -49,7 +49,6 @@ MAX_GAP_SECONDS = 20.0
 NOTIFICATION_WINDOW_SECONDS = 26.0
 # Missed webhooks are counted over this long, or over three pull intervals where those are longer.
 MISSED_WEBHOOKS_SECONDS = 3600.0
-CLEANUP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,6 @@ class AlertEvaluator:
         self._inbox: InboxLiveness | None = None
         self._liveness = LivenessTracker()
         self._next_evaluation = 0.0
-        self._next_cleanup = 0.0
 
     def tick(self) -> None:
         """Evaluate if it is time, and release the notifications whose window has passed, right after an evaluation.
@@ -126,9 +124,6 @@ class AlertEvaluator:
                 notifications.release(connection)
             if self._config.reminder:
                 notifications.release_reminders(connection, self._config.reminder)
-            if monotonic() >= self._next_cleanup:
-                notifications.delete_old(connection)
-                self._next_cleanup = monotonic() + CLEANUP_SECONDS
         # Nothing is logged before the commit: a rollback undoes it.
         for event, fields in seen:
             log.warning(event, **fields)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from service.mirror.erasure import erase, unfinished_ids
-from service.storage import audit, erasure, retention
+from service.storage import audit, erasure, idempotency, notifications, processes, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ def apply_limits(engine: Engine, limits: RetentionLimits, seconds: float) -> boo
         Whether all is done.
     """
     deadline = monotonic() + seconds
+    with transaction(engine) as connection:
+        for delete in (idempotency.delete_expired, processes.delete_unseen, notifications.delete_old):
+            delete(connection)
     return all(_until_done(engine, name, step, deadline) for name, step in _steps(limits, deadline).items())
 
 
@@ -65,46 +69,30 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
                 ids = erasure.due(connection, now - timedelta(days=limits.personal), ERASE_BATCH_SIZE)
         return erase(engine, ids, deadline)
 
-    def purge_events(engine: Engine) -> int:
+    def purge(engine: Engine, old: retention.OldRows, days: int) -> int:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return retention.purge_events(connection, now - timedelta(days=limits.events), PURGE_BATCH_SIZE)
+            return retention.purge(connection, old, now - timedelta(days=days), PURGE_BATCH_SIZE)
 
-    def purge_history(engine: Engine) -> int:
-        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return retention.purge_changes(connection, now - timedelta(days=limits.history), PURGE_BATCH_SIZE)
-
-    def purge_set_aside(engine: Engine) -> int:
-        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return retention.purge_set_aside(connection, now - timedelta(days=limits.events), PURGE_BATCH_SIZE)
-
-    def purge_audit_log(engine: Engine) -> int:
-        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return audit.purge(connection, now - timedelta(days=audit.RETENTION_DAYS), PURGE_BATCH_SIZE)
-
-    steps: dict[str, Callable[[Engine], int | None]] = {
-        "tombstones_erased": erase_due,
-        "events_purged": purge_events,
-        "changes_purged": purge_history,
-        "set_aside_purged": purge_set_aside,
-        "acts_purged": purge_audit_log,
+    purges = {
+        "events_purged": (retention.EVENTS, limits.events),
+        "changes_purged": (retention.CHANGES, limits.history),
+        "set_aside_purged": (retention.SET_ASIDE, limits.events),
+        "acts_purged": (retention.ACTS, audit.RETENTION_DAYS),
     }
-    if limits.history == 0:
-        del steps["changes_purged"]
-    return steps
+    steps = {name: partial(purge, old=old, days=days) for name, (old, days) in purges.items() if days}
+    return {"tombstones_erased": erase_due, **steps}
 
 
 def _until_done(engine: Engine, name: str, step: Callable[[Engine], int | None], deadline: float) -> bool:
     """Repeat a step until nothing is left or the time is up: whether nothing is left."""
     done = 0
-    while monotonic() < deadline:
-        step_count = step(engine)
-        if step_count is None:
-            break
-        done += step_count
-        if not step_count:
-            if done:
-                log.info("retention.deleted", **{name: done})
-            return True
-    if done:
-        log.info("retention.deleted", **{name: done})
-    return False
+    try:
+        while monotonic() < deadline:
+            count = step(engine)
+            if not count:
+                return count == 0
+            done += count
+        return False
+    finally:
+        if done:
+            log.info("retention.deleted", **{name: done})

@@ -20,7 +20,6 @@ from service.storage.database import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
@@ -167,18 +166,4 @@ _LIST = text(
         AND (CAST(:before AS bigint) IS NULL OR id < :before)
     ORDER BY id DESC LIMIT :limit
     """  # noqa: S608 - names of our own columns
-)
-
-
-def purge(connection: Connection, before: datetime, count: int) -> int:
-    """Remove some of the acts from before a time: how many went."""
-    return connection.execute(_PURGE, {"before": before, "count": count}).rowcount
-
-
-_PURGE = text(
-    """
-    DELETE FROM headshotpro.audit_log WHERE id = ANY(ARRAY(
-        SELECT id FROM headshotpro.audit_log WHERE at < :before ORDER BY at LIMIT :count FOR UPDATE SKIP LOCKED
-    ))
-    """
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.alerts.evaluator import NOTIFICATION_WINDOW_SECONDS
+from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage.database import transaction
 from service.storage.notifications import LEASE_SECONDS, claim
 from tests.support.alerting import REMINDER, alerting_harness, end, fail, settled
@@ -273,6 +274,7 @@ def test_old_notices_are_forgotten_but_for_what_is_open(here: AlertingHarness, h
     here.advance_time(8 * 86_400)
     here.restart()
     here.look()
+    assert apply_limits(here.engine, RetentionLimits(events=36500, history=0, personal=36500), 30)
     assert [row["reason"] for row in here.sql("select reason from headshotpro.notifications order by id")] == [
         "opened",
         "reminder",

@@ -18,7 +18,6 @@ DEFAULT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
 }
 
 
@@ -26,7 +25,9 @@ def add_security_headers(response: Response) -> Response:
     """Add the headers that a response does not have."""
     # `setdefault` compares each name with all headers, then sets it by comparing again: 12 µs a response, this takes 3.
     present = {name.lower() for name, _ in response.headers}
-    for name, value in DEFAULT_HEADERS.items():
+    # A response may hold people's addresses or a login link: no shared cache keeps it, or shows it without a check.
+    cache_control = "private, no-cache" if "etag" in present else "no-store"
+    for name, value in (*DEFAULT_HEADERS.items(), ("Cache-Control", cache_control)):
         if name.lower() not in present:
             response.headers.add(name, value)
     return response

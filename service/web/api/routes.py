@@ -27,7 +27,6 @@ from service.web.api.views import ModelViews
 
 if TYPE_CHECKING:
     import redis
-    from flask import Response
 
     from service.config import Settings
     from service.web.auth import ApiKeyAuth
@@ -54,7 +53,6 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
     api = Blueprint("api", __name__)
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
-    api.after_request(_forbid_caching)
     calls = ModelViews(reader, _writer(settings), FreshReadLimiter(client))
     api.get(PREFIX)(calls.list_models)
     api.post(PREFIX)(calls.create)
@@ -84,9 +82,3 @@ def _authorize(auth: ApiKeyAuth) -> None:
     finally:
         if "caller" in g:
             bind_contextvars(key=g.caller.name)
-
-
-def _forbid_caching(response: Response) -> Response:
-    """Responses hold people's addresses, some a login link: no cache may keep them, or show them without a check."""
-    response.headers["Cache-Control"] = "private, no-cache" if "ETag" in response.headers else "no-store"
-    return response

@@ -13,10 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from service.alerts.problems import OK, STARTING, LocalUp
-from service.errors import Unavailable
+from service.broker.counters import EVENTS
 from service.plain_text import escape_controls
 from service.status import StatusReader
-from service.storage import database, status_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from service.config import Settings
+    from service.status import MirrorState
 
 INTERVAL_SECONDS = 1.0
 RATE_SECONDS = 10.0
@@ -37,7 +37,7 @@ class Reading:
 
     Attributes:
         verdict: `starting`, or the first line of `status`.
-        applied: events that were applied since the start; None while Postgres is unavailable.
+        applied: events that were applied since the start; None while Redis is unavailable.
         rate: events applied in a second, over the last `RATE_SECONDS`.
         waiting: events that wait; None while Redis is unavailable.
         lag: age of the oldest of them, in seconds.
@@ -71,8 +71,7 @@ class Gauge(threading.Thread):
         super().__init__(name="gauge", daemon=True)
         self.latest = NOT_READ
         self._status = StatusReader(settings, local)
-        self._engine = database.connect(settings.postgres_url, pool_size=1, overflow=0)
-        self._since: datetime | None = None
+        self._before: int | None = None
         self._applied: deque[tuple[float, int]] = deque()
         self._ended = threading.Event()
 
@@ -90,12 +89,11 @@ class Gauge(threading.Thread):
             self.latest = self.read()
             self._ended.wait(INTERVAL_SECONDS)
         self._status.close()
-        self._engine.dispose()
 
     def read(self) -> Reading:
         """The mirror now."""
         state = self._status.read()
-        applied = self._read_applied()
+        applied = self._read_applied(state)
         figures = state.figures
         now = state.facts.now
         ranked = sorted(figures.models.items(), key=lambda item: (-item[1], item[0])) if figures else ()
@@ -112,15 +110,14 @@ class Gauge(threading.Thread):
             else None,
         )
 
-    def _read_applied(self) -> int | None:
-        try:
-            with database.transaction(self._engine) as connection:
-                if self._since is None:
-                    # Events carry times of Postgres' clock.
-                    _version, self._since = status_report.server_info(connection)
-                return status_report.events_processed(connection, self._since)
-        except Unavailable:
+    def _read_applied(self, state: MirrorState) -> int | None:
+        if state.redis is None:
             return None
+        processed = round(sum(number for labels, number in state.redis.counts.items() if labels[0] == EVENTS))
+        if self._before is None:
+            self._before = processed
+        # Counts begin anew where Redis lost them.
+        return max(0, processed - self._before)
 
     def _rate(self, applied: int | None) -> float:
         if applied is None:

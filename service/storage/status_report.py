@@ -57,16 +57,6 @@ def snapshot(connection: Connection) -> MirrorSnapshot:
     return MirrorSnapshot(**connection.execute(_NOW).mappings().one())
 
 
-def events_processed(connection: Connection, since: datetime) -> int:
-    """How many events were processed since a time of Postgres' clock."""
-    # The index is on the time of arrival; nothing waits for a day.
-    statement = text(
-        "SELECT count(*) FROM headshotpro.webhook_events "
-        "WHERE received_at >= :since - interval '1 day' AND processed_at >= :since"
-    )
-    return int(connection.execute(statement, {"since": since}).scalar_one())
-
-
 def server_info(connection: Connection) -> tuple[str, datetime]:
     """Postgres' version and its clock."""
     row = connection.execute(text("SELECT current_setting('server_version'), clock_timestamp()")).one()

@@ -25,7 +25,7 @@ from service.errors import (
     UpstreamError,
     UpstreamRejected,
 )
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.observe import from_absence, from_created
 from service.mirror.single import merge_single
 from service.model_fields import DELETED
@@ -133,7 +133,7 @@ class UpstreamWriter:
                 raise
         try:
             with transaction(self.engine) as connection:
-                apply(connection, [SourcedObservation(from_absence(model_id, response.received_at), "api")])
+                apply(connection, [from_absence(model_id, response.received_at)], "api")
         except Exception as error:  # noqa: BLE001 - it is done upstream, so the caller gets the response
             log.error("api.delete.not_merged", model_id=model_id, reason=type(error).__name__)
             self._note_stale(model_id)
@@ -176,7 +176,7 @@ class UpstreamWriter:
         )
         try:
             with transaction(self.engine) as connection:
-                apply(connection, [SourcedObservation(seen, "api")], record=lambda _applied: record(connection, made))
+                apply(connection, [seen], "api", record=lambda _applied: record(connection, made))
             single = self.client.get_model(
                 made.model_id, priority=Priority.REFETCH, max_wait=FOLLOW_UP_DEADLINE_SECONDS
             )

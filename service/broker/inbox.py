@@ -9,7 +9,6 @@ While Redis cannot take a delivery, `service.web.delivery_store` puts it into Po
 from __future__ import annotations
 
 import secrets
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -251,7 +250,7 @@ def _delivery(entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:
 
 def _time(seconds: bytes | None, entry_id: bytes) -> datetime:
     """A time of an entry. Where it has none, the time in its id; where that is none either, now."""
-    for written in (seconds or b"", entry_id.split(b"-")[0][:-3]):
-        with suppress(ValueError, OverflowError):
-            return datetime.fromtimestamp(float(written), UTC)
-    return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(float(seconds or entry_id.partition(b"-")[0][:-3]), UTC)
+    except (ValueError, OverflowError):
+        return _time(None, entry_id) if seconds else datetime.now(UTC)

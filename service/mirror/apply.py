@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -31,22 +31,6 @@ PERSONAL_COLUMNS = personal_columns()
 COMPARING_SOURCES = ("pull", "refetch")
 # Requests for a profile wait this long, so that those of a burst are read together.
 PROFILE_REFETCH_DELAY = timedelta(seconds=1)
-
-
-class SourcedObservation(NamedTuple):
-    """An observation and where it came from.
-
-    Attributes:
-        observation: the observation.
-        source: `webhook`, `pull`, `refetch` or `api`.
-        event_id: the webhook event that contained it.
-        pull_id: the pull that found it.
-    """
-
-    observation: Observation
-    source: str
-    event_id: str | None = None
-    pull_id: int | None = None
 
 
 @dataclass(slots=True)
@@ -75,7 +59,18 @@ class BatchResult:
 class _Batch:
     """The models of one batch, while their observations are merged."""
 
-    def __init__(self, rows: Mapping[str, Any], clocks: Mapping[str, Any], size: int, now: datetime) -> None:
+    def __init__(
+        self,
+        rows: Mapping[str, Any],
+        clocks: Mapping[str, Any],
+        size: int,
+        source: str,
+        now: datetime,
+        *,
+        pull_id: int | None = None,
+    ) -> None:
+        self._source = source
+        self._pull_id = pull_id
         self.now = now
         self.foreign_writes = {model_id for model_id, stored in clocks.items() if stored.get("foreign_write_at")}
         self.rows: dict[str, Mapping[str, Any]] = dict(rows)
@@ -91,12 +86,12 @@ class _Batch:
             last_shown_at={model_id: stored["profile_at"] for model_id, stored in clocks.items()},
         )
 
-    def take(self, place: int, sourced: SourcedObservation) -> None:
+    def take(self, place: int, seen: Observation) -> None:
         """Merge one observation; a visible change is recorded."""
-        model_id = sourced.observation.model_id
+        model_id = seen.model_id
         old = self.rows.get(model_id)
         before = self.known[model_id]
-        merged = merge(before, _without_erased(sourced.observation, old))
+        merged = merge(before, _without_erased(seen, old))
         self.known[model_id] = merged.known_state
         self.applied.contributed[place] = merged.contributed or old is None
         if merged.refetch_after is not None:
@@ -106,21 +101,20 @@ class _Batch:
         row = visible(merged.known_state)
         changed = _changed(old, row)
         if changed:
-            if sourced.source in COMPARING_SOURCES:
-                self._note_difference(sourced, before, old, changed)
-            self._write(sourced, old, row, changed)
+            if self._source in COMPARING_SOURCES:
+                self._note_difference(model_id, before, old, changed)
+            self._write(seen, old, row, changed)
 
     def _note_difference(
         self,
-        sourced: SourcedObservation,
+        model_id: str,
         before: KnownState,
         old: Mapping[str, Any] | None,
         changed: Mapping[str, list[Any]],
     ) -> None:
         """Note that a row was not what the upstream showed; a GET for what was not known yet compares nothing."""
-        if sourced.source == "refetch":
+        if self._source == "refetch":
             changed = {name: pair for name, pair in changed.items() if name in before.fields}
-        model_id = sourced.observation.model_id
         row = difference_row(
             model_id,
             old,
@@ -128,22 +122,22 @@ class _Batch:
             changed,
             self.now,
             foreign=model_id in self.foreign_writes,
-            pull_id=sourced.pull_id,
+            pull_id=self._pull_id,
         )
         if row is not None:
             self.applied.differences.append(row)
 
     def _write(
         self,
-        sourced: SourcedObservation,
+        seen: Observation,
         old: Mapping[str, Any] | None,
         row: dict[str, Any],
         changed: dict[str, list[Any]],
     ) -> None:
         """Record a visible change: the new row, and its row in the history."""
-        model_id, status = sourced.observation.model_id, row["status"]
+        model_id, status = seen.model_id, row["status"]
         row["id"] = model_id
-        row["observed_at"] = observed_at = sourced.observation.deletion_evidence_at or sourced.observation.at
+        row["observed_at"] = observed_at = seen.deletion_evidence_at or seen.at
         row["erased_at"] = old and old["erased_at"]
         self.rows[model_id] = self.written[model_id] = row
         self._count(model_id, old, status)
@@ -151,10 +145,10 @@ class _Batch:
             history.change_row(
                 model_id,
                 changed,
-                sourced.source,
+                self._source,
                 observed_at,
-                event_id=sourced.event_id,
-                pull_id=sourced.pull_id,
+                event_id=seen.event_id,
+                pull_id=self._pull_id,
             )
         )
 
@@ -189,7 +183,10 @@ class _Batch:
 
 def apply(
     connection: Connection,
-    observations: Sequence[SourcedObservation],
+    observations: Sequence[Observation],
+    source: str,
+    *,
+    pull_id: int | None = None,
     now: datetime | None = None,
     record: Callable[[BatchResult], None] | None = None,
     requests: Sequence[RefetchRequest] = (),
@@ -202,17 +199,19 @@ def apply(
     Args:
         connection: a transaction; the caller commits, soon.
         observations: any number, of any models, in any order.
+        source: `webhook`, `pull`, `refetch` or `api`.
+        pull_id: the pull that found them.
         now: our time of the write; the clock's by default.
         record: writes the caller's own rows; it runs before the lock on the order of commits is taken.
         requests: refetch requests of the caller's own, for these models or others.
     """
     now = now or datetime.now(UTC)
-    ids = sorted({sourced.observation.model_id for sourced in observations})
+    ids = sorted({seen.model_id for seen in observations})
     clocks = models.lock_clocks(connection, ids)
-    batch = _Batch(models.read(connection, ids), clocks, len(observations), now)
+    batch = _Batch(models.read(connection, ids), clocks, len(observations), source, now, pull_id=pull_id)
     # In order of time, the history has each step of a burst, and a late one is not stale because of its neighbours.
-    for place, sourced in sorted(enumerate(observations), key=lambda pair: pair[1].observation.at):
-        batch.take(place, sourced)
+    for place, seen in sorted(enumerate(observations), key=lambda pair: pair[1].at):
+        batch.take(place, seen)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
     if batch.foreign_writes:
         models.forget_foreign_writes(connection, sorted(batch.foreign_writes))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.errors import ModelNotFound, UpstreamError, UpstreamFailed
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import BatchResult, apply
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.observe import from_absence
 from service.mirror.single import merge_single
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.mirror.apply import BatchResult
     from service.mirror.merge import Observation
     from service.mirror.pull_state import PullState
     from service.upstream.client import UpstreamClient
@@ -98,8 +97,8 @@ def settle(connection: Connection, check: SuspectCheck, pull_id: int) -> BatchRe
     if check.response is not None:
         return merge_single(connection, check.model_id, check.response, "pull", pull_id=pull_id)
     if check.absence is None:
-        return apply(connection, [])
-    applied = apply(connection, [SourcedObservation(check.absence, "pull", pull_id=pull_id)])
+        return BatchResult(contributed=[])
+    applied = apply(connection, [check.absence], "pull", pull_id=pull_id)
     refetches.complete(connection, [check.model_id], check.absence.at)
     return applied
 

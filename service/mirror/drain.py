@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.broker.inbox import MAX_READ_BYTES
 from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
-from service.mirror.apply import BatchResult, SourcedObservation, apply
+from service.mirror.apply import BatchResult, apply
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.observe import SIGNATURE_RESOLUTION
 from service.mirror.webhooks import Event, error_reason, read, row
@@ -180,11 +180,7 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
         record: writes the events' rows, when their statuses are known.
     """
     about_models = [event for event in batch if event.observation]
-    observations = [
-        SourcedObservation(event.observation, "webhook", event_id=event.event_id)
-        for event in about_models
-        if event.observation
-    ]
+    observations = [event.observation for event in batch if event.observation]
 
     def write_events(applied: BatchResult) -> None:
         for event, contributed in zip(about_models, applied.contributed, strict=True):
@@ -195,7 +191,7 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
         )
 
     requests = [request for event in batch if (request := _refetch_request(event))]
-    applied = apply(connection, observations, record=write_events, requests=requests)
+    applied = apply(connection, observations, "webhook", record=write_events, requests=requests)
     return DrainResult(Counter(event.status for event in batch), len(applied.requested))
 
 

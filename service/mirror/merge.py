@@ -73,6 +73,7 @@ class Observation(Struct, frozen=True):
         alive: a single GET showed it alive.
         needs_refetch: something changed that only a single GET can read.
         shows_model: it is an API response that held the model, with or without its fields.
+        event_id: the webhook event that contained it.
     """
 
     model_id: str
@@ -84,6 +85,7 @@ class Observation(Struct, frozen=True):
     alive: bool = False
     needs_refetch: bool = False
     shows_model: bool = False
+    event_id: str | None = None
 
 
 class KnownState(Struct, frozen=True):

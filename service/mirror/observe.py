@@ -36,7 +36,13 @@ def event_time(webhook: WebhookBody, signed_at: datetime, tolerance: timedelta) 
     return signed_at
 
 
-def from_webhook(webhook: WebhookBody, model: WebhookModel, signed_at: datetime, tolerance: timedelta) -> Observation:
+def from_webhook(
+    webhook: WebhookBody,
+    model: WebhookModel,
+    signed_at: datetime,
+    tolerance: timedelta,
+    event_id: str | None = None,
+) -> Observation:
     """The observation of a webhook: core and invitation.
 
     Args:
@@ -44,6 +50,7 @@ def from_webhook(webhook: WebhookBody, model: WebhookModel, signed_at: datetime,
         model: the model in it.
         signed_at: the time of its signature.
         tolerance: how far its own time may lie ahead of that.
+        event_id: our id of the event.
     """
     fields = _present_fields(model, _IN_WEBHOOK)
     happened = event_time(webhook, signed_at, tolerance)
@@ -60,6 +67,7 @@ def from_webhook(webhook: WebhookBody, model: WebhookModel, signed_at: datetime,
         deletion_evidence_at=latest if is_deletion else None,
         deleted_at=(model.deleted_at or None) if is_deletion else None,
         needs_refetch=webhook.event in REFETCH_EVENTS,
+        event_id=event_id,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import UNSET, Struct
 from msgspec.structs import asdict, astuple
 
-from service.mirror.apply import BatchResult, SourcedObservation, apply
+from service.mirror.apply import BatchResult, apply
 from service.mirror.census import KnownAsOf, difference_row
 from service.mirror.observe import from_list
 from service.model_fields import DELETED
@@ -142,11 +142,10 @@ def _apply(
     connection: Connection, listed_models: Sequence[_ListedModelOnPage], pull_id: int, now: datetime
 ) -> BatchResult:
     """Model by model."""
-    observations = [
-        SourcedObservation(from_list(one.model, one.read.page.sent_at, one.read.received_at), "pull", pull_id=pull_id)
-        for one in listed_models
-    ]
-    return apply(connection, observations, now) if observations else BatchResult(contributed=[])
+    if not listed_models:
+        return BatchResult(contributed=[])
+    observations = [from_list(one.model, one.read.page.sent_at, one.read.received_at) for one in listed_models]
+    return apply(connection, observations, "pull", pull_id=pull_id, now=now)
 
 
 def _until(read: FetchedPage) -> datetime | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.mirror import set_aside
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.observe import from_list
 from service.mirror.walk import OVERLAP, PAGE_SIZE
 from service.storage import refetches
@@ -84,14 +84,11 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
 
 
 def _merge(engine: Engine, response: UpstreamResponse[ModelPage]) -> None:
-    models = response.body.models
-    observations = [
-        SourcedObservation(from_list(model, response.sent_at, response.received_at), "refetch") for model in models
-    ]
+    observations = [from_list(model, response.sent_at, response.received_at) for model in response.body.models]
     with transaction(engine) as connection:
-        apply(connection, observations)
+        apply(connection, observations, "refetch")
         set_aside.note(connection, response.set_aside)
-        refetches.complete_profiles(connection, sorted({sourced.observation.model_id for sourced in observations}))
+        refetches.complete_profiles(connection, sorted({seen.model_id for seen in observations}))
 
 
 def _is_oldest_first(listed: Sequence[ListedModel]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.mirror import set_aside
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.observe import from_single
 from service.storage import refetches
 
@@ -34,13 +34,13 @@ def merge_single(
         connection: a transaction; the caller commits, soon.
         model_id: the model.
         response: the upstream's response about it.
-        source: `pull`, `refetch` or `api`; see `SourcedObservation`.
+        source: `pull`, `refetch` or `api`; see `apply`.
         pull_id: the pull that sent the GET, or requested it.
         settles_before: the response settles refetch requests whose upstream time is earlier; by default, those that
             are earlier than the GET was sent.
     """
     seen = from_single(model_id, response.body, response.sent_at, response.received_at)
-    applied = apply(connection, [SourcedObservation(seen, source, pull_id=pull_id)])
+    applied = apply(connection, [seen], source, pull_id=pull_id)
     set_aside.note_single(connection, model_id, response, pull_id)
     refetches.complete(connection, [model_id], settles_before or response.sent_at)
     return applied

@@ -115,9 +115,8 @@ def stored_event(kept: Mapping[str, Any], tolerance: timedelta) -> Event:
     # A body that is no JSON, or none that Postgres takes, is kept as text.
     body = payload if isinstance(payload, str) else json.dumps(payload)
     signed_at = kept["signed_at"] or kept["received_at"]
-    event = parse_event(Delivery(body.encode("utf-8", "replace"), signed_at, kept["received_at"], ""), tolerance)
-    event.event_id = kept["id"]
-    return event
+    delivery = Delivery(body.encode("utf-8", "replace"), signed_at, kept["received_at"], "", kept["id"])
+    return parse_event(delivery, tolerance)
 
 
 def error_reason(error: Exception) -> str:
@@ -134,7 +133,7 @@ def _observe(event: Event, webhook: WebhookBody, model: WebhookModel, tolerance:
     if not is_valid_model_id(model.object_id):
         raise UpstreamMalformed(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes or only dots")
     event.model_id = model.object_id
-    seen = from_webhook(webhook, model, event.deliveries[0].signed_at, tolerance)
+    seen = from_webhook(webhook, model, event.deliveries[0].signed_at, tolerance, event.event_id)
     # The status is what most depends on; where it cannot be read, a GET reads it.
     event.observation = (
         structs.replace(seen, needs_refetch=True)

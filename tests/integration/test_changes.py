@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.merge import Observation
 from service.storage.database import transaction
 from tests.support.drainer import T0, Drainer, minutes, opened
@@ -27,11 +27,9 @@ WRITERS = 4
 ROUNDS = 60
 
 
-def seen(model_id: str, number: int, **fields: Any) -> SourcedObservation:
+def seen(model_id: str, number: int, **fields: Any) -> Observation:
     at = minutes(number)
-    return SourcedObservation(
-        Observation(model_id=model_id, at=at, until=at, fields={"status": "active", **fields}), "pull"
-    )
+    return Observation(model_id=model_id, at=at, until=at, fields={"status": "active", **fields})
 
 
 def statuses(drainer: Drainer, model_id: str) -> list[tuple[str | None, str | None]]:
@@ -50,7 +48,7 @@ def test_the_first_row_of_a_model_comes_from_no_status(drainer: Drainer) -> None
 def test_model_with_unknown_status_has_no_status_in_its_changes(drainer: Drainer) -> None:
     model = new_id()
     with transaction(drainer.engine) as connection:
-        apply(connection, [SourcedObservation(Observation(model, T0, T0, {"title": "Ada"}), "pull")])
+        apply(connection, [Observation(model, T0, T0, {"title": "Ada"})], "pull")
     assert statuses(drainer, model) == [(None, None)]
     assert drainer.row(model)["status"] is None
 
@@ -86,7 +84,7 @@ def test_a_change_tells_its_source_and_its_times(drainer: Drainer) -> None:
 
 def test_a_transaction_that_fails_leaves_neither_row_nor_change(drainer: Drainer) -> None:
     def fail(connection: Connection) -> None:
-        apply(connection, [seen(new_id(), 0)])
+        apply(connection, [seen(new_id(), 0)], "pull")
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), transaction(drainer.engine) as connection:
@@ -107,7 +105,7 @@ def test_a_reader_who_remembers_the_greatest_id_misses_nothing(
             for number in range(ROUNDS):
                 models = [new_id() for _ in range(dice.randint(1, 3))]
                 with transaction(own.engine) as connection:
-                    apply(connection, [seen(model, number) for model in models])
+                    apply(connection, [seen(model, number) for model in models], "pull")
                     time.sleep(dice.random() * 0.004)
                 written.extend(models)
 

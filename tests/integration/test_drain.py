@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.broker.inbox import STREAM
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.drain import drain_batch
 from service.mirror.merge import Observation
 from service.storage.database import transaction
@@ -315,7 +315,7 @@ def test_concurrent_batches_of_new_models_do_not_deadlock(drainer: Drainer, data
                 for _ in range(3):
                     seen = [Observation(model, T0, T0, {"status": "active"}) for model in dice.sample(models, 6)]
                     with transaction(own.engine) as connection:
-                        apply(connection, [SourcedObservation(observation, "pull") for observation in seen])
+                        apply(connection, seen, "pull")
 
     run_concurrently(*[partial(write, seed) for seed in range(3)])
     assert rows(drainer.url, "select count(*) = count(distinct model_id) as once from headshotpro.model_changes") == [

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.apply import BatchResult, SourcedObservation
+    from service.mirror.apply import BatchResult
+    from service.mirror.merge import Observation
     from service.mirror.pages import PagesResult
     from service.mirror.prefetch import FetchedPage
     from tests.support.mirror import StartMirror
@@ -52,10 +53,10 @@ def fail_for(monkeypatch: pytest.MonkeyPatch, model_id: str, error: BaseExceptio
     """Let our own code fail whenever it merges a model."""
     real: Apply = drain.apply
 
-    def apply(connection: Connection, observations: Sequence[SourcedObservation], **options: Any) -> BatchResult:
-        if any(sourced.observation.model_id == model_id for sourced in observations):
+    def apply(connection: Connection, observations: Sequence[Observation], *rest: Any, **options: Any) -> BatchResult:
+        if any(seen.model_id == model_id for seen in observations):
             raise error
-        return real(connection, observations, **options)
+        return real(connection, observations, *rest, **options)
 
     monkeypatch.setattr(drain, "apply", apply)
 

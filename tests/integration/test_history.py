@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.detail_sweep import sweep
 from service.mirror.merge import Observation
 from service.storage.database import transaction
@@ -99,9 +99,8 @@ def test_any_history_can_be_looked_at_from_any_time(drainer: Drainer) -> None:
         if number > 3:
             fields["status"] = dice.choice((None, "waiting", "active"))
         at = minutes(number)
-        sourced = SourcedObservation(Observation(model, at, at, fields), "pull")
         with transaction(drainer.engine) as connection:
-            apply(connection, [sourced])
+            apply(connection, [Observation(model, at, at, fields)], "pull")
         look()
     for moment, row in seen:
         assert rows(drainer.url, AS_OF, model, moment) == row

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from msgspec import UNSET
 
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.merge import Observation
 from service.mirror.observe import from_absence, from_list
 from service.mirror.pages import PagesResult, merge_pages
@@ -50,11 +50,9 @@ def one_by_one(connection: Connection, reads: Sequence[FetchedPage]) -> None:
     """As a pull did before it knew sets."""
     apply(
         connection,
-        [
-            SourcedObservation(from_list(model, read.page.sent_at, read.received_at), "pull", pull_id=7)
-            for read in reads
-            for model in read.models
-        ],
+        [from_list(model, read.page.sent_at, read.received_at) for read in reads for model in read.models],
+        "pull",
+        pull_id=7,
     )
     refetches.complete_profiles(connection, sorted({model_id for read in reads for model_id in read.page.ids}))
 
@@ -130,7 +128,7 @@ class World:
         elif dice < 0.5:
             fields = {**seen.fields, "email": "b@example.com", "photo_count": 40}
             seen = Observation(model_id, at, at + timedelta(seconds=3), fields, alive=True)
-        return lambda connection, _: apply(connection, [SourcedObservation(seen, "webhook")])
+        return lambda connection, _: apply(connection, [seen], "webhook")
 
 
 def ended(engine: Engine, url: str, seed: int, merge: Merge) -> list[dict[str, Any]]:

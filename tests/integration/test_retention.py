@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.erasure import erase_now
 from service.mirror.merge import Observation
 from service.mirror.replay import replay
@@ -41,7 +41,7 @@ def profile(drainer: Drainer, model: str) -> None:
     """A list page that shows the address."""
     seen = Observation(model, T0, T0, {"email": "zoe@example.com", "team_id": None, "team_name": None})
     with transaction(drainer.engine) as connection:
-        apply(connection, [SourcedObservation(seen, "pull")])
+        apply(connection, [seen], "pull")
 
 
 def dead_and_gone(drainer: Drainer) -> str:
@@ -112,7 +112,7 @@ def test_nothing_personal_is_learned_again_of_an_erased_model(drainer: Drainer) 
         model, minutes(5), minutes(5), {"status": "active", "title": "Zoë Quux", "email": "zoe@example.com"}, alive=True
     )
     with transaction(drainer.engine) as connection:
-        apply(connection, [SourcedObservation(alive, "refetch")])
+        apply(connection, [alive], "refetch")
     assert [name for name in NAMES if name in everything(drainer.url)] == []
     # Its fields that are not personal are known as of any other model.
     assert drainer.row(model)["status"] == "active"

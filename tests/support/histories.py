@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from service.mirror.apply import SourcedObservation, _Batch
+from service.mirror.apply import _Batch
 from service.mirror.codec import decode
 from service.mirror.merge import (
     CORE,
@@ -124,8 +124,8 @@ def in_batches(batches: Iterable[Sequence[Observation]]) -> KnownState:
     rows: dict[str, Any] = {}
     clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCK_COLUMNS)}
     for seen in batches:
-        batch = _Batch(rows, clocks, len(seen), NOON)
+        batch = _Batch(rows, clocks, len(seen), "test", NOON)
         for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
-            batch.take(place, SourcedObservation(one, "test"))
+            batch.take(place, one)
         rows, clocks = {**rows, **batch.written}, {**clocks, **batch.moved_clocks()}
     return decode(rows.get(MODEL_ID), clocks[MODEL_ID])

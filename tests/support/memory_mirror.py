@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.apply import SourcedObservation, _Batch
+from service.mirror.apply import _Batch
 from service.mirror.deletions import proves_deletion
 from service.mirror.merge import DELETED
 from service.mirror.observe import from_absence, from_list, from_single, from_webhook
@@ -93,11 +93,11 @@ class MemoryMirror:
     def apply(self, seen: list[Observation], source: str) -> None:
         if not seen:
             return
-        batch = _Batch({MODEL_ID: self.row} if self.row else {}, {MODEL_ID: self.clocks}, len(seen), moment(self.now))
-        observations = [SourcedObservation(observation, source) for observation in seen]
-        for place, sourced in sorted(enumerate(observations), key=lambda pair: pair[1].observation.at):
-            batch.take(place, sourced)
-            self.log.append(f"{self.now:>7} {source}: {sourced.observation}")
+        rows = {MODEL_ID: self.row} if self.row else {}
+        batch = _Batch(rows, {MODEL_ID: self.clocks}, len(seen), source, moment(self.now))
+        for place, observation in sorted(enumerate(seen), key=lambda pair: pair[1].at):
+            batch.take(place, observation)
+            self.log.append(f"{self.now:>7} {source}: {observation}")
         self.clocks = batch.moved_clocks().get(MODEL_ID, self.clocks)
         self.row = batch.rows.get(MODEL_ID, self.row)
         for request in batch.refetch_requests(moment(self.now)):

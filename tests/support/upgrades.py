@@ -24,7 +24,7 @@ import pytest
 from sqlalchemy import text
 
 from service.errors import PostgresUnavailable
-from service.mirror.apply import SourcedObservation, apply
+from service.mirror.apply import apply
 from service.mirror.merge import Observation
 from service.storage import database
 from service.storage.migrations import revision, schema
@@ -150,7 +150,7 @@ class DatabaseLoad:
             def write(
                 connection: Connection, seen: list[Observation] = seen, batch: list[tuple[str, str]] = batch
             ) -> None:
-                apply(connection, [SourcedObservation(one, "webhook") for one in seen])
+                apply(connection, seen, "webhook")
                 connection.execute(EVENT, [{"id": event, "model_id": model} for event, model in batch])
 
             if self._timed(write):

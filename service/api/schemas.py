@@ -176,6 +176,29 @@ class DeletedBody(ApiSchema, frozen=True, kw_only=True):
     model_id: str
 
 
+class TeamSchema(ApiSchema, frozen=True, kw_only=True):
+    """A team of the organization."""
+
+    name: str | UnsetType | None = UNSET
+    id: str | UnsetType | None = UNSET
+
+
+class OrganizationSchema(ApiSchema, frozen=True, kw_only=True):
+    """The organization of the mirror's key."""
+
+    uid: str
+    name: str | UnsetType | None = UNSET
+    website: str | UnsetType | None = UNSET
+    teams: list[TeamSchema] | UnsetType | None = UNSET
+
+
+class OrganizationBody(ApiSchema, frozen=True, kw_only=True):
+    """The response about the organization: the upstream's own, no older than a minute."""
+
+    success: Literal[True] = True
+    organization: OrganizationSchema
+
+
 class ErrorBody(ApiSchema, frozen=True, kw_only=True):
     """Every error, the vendor's and ours."""
 

@@ -92,3 +92,26 @@ def test_the_pages_node_examples_get_the_vendors_answers(both: Both) -> None:
     assert both.mirror.differences(ids={made["modelId"]}) == []
     both.mirror.vendor.api("DELETE", f"/organization/models/{made['modelId']}")
     assert shape(page.run_node(page.NODE_CREATE, "modelId, status, signedUrl", both.vendor)) == shape(made)
+
+
+def requests_for_the_organization(both: Both) -> int:
+    rows = both.mirror.vendor.control("GET", "/requests")["requests"]
+    return sum(row["count"] for row in rows if row["route"] == "/organization")
+
+
+def test_organization_is_the_vendors_and_read_once_a_minute(both: Both) -> None:
+    curl = 'curl -X GET "https://server.headshotpro.com/api/v2/organization" -H "Authorization: Bearer YOUR_API_KEY"'
+    theirs = page.run_curl(curl, both.vendor)
+    sent = requests_for_the_organization(both)
+    assert [page.run_curl(curl, both.ours) for _ in range(3)] == [theirs] * 3
+    assert requests_for_the_organization(both) == sent + 1
+    for key in both.mirror.runtime.redis.keys("headshotpro:organization:*"):
+        assert 0 < both.mirror.runtime.redis.ttl(key) <= 60
+        both.mirror.runtime.redis.delete(key)
+    both.mirror.set_switches(errors=1)
+    failed = page.run_curl(curl, both.ours)
+    assert failed["success"] is False
+    # The vendor's own error, or ours where there was none.
+    assert failed["code"] in {"INTERNAL_SERVER_ERROR", "UPSTREAM_ERROR"}
+    both.mirror.set_switches(errors=0)
+    assert page.run_curl(curl, both.ours) == theirs

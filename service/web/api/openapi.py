@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Response, render_template, request
+from markupsafe import Markup, escape
 
 from service import __version__
 from service.api.schemas import (
@@ -19,23 +21,26 @@ from service.api.schemas import (
     ListQuery,
     ModelFeedBody,
     ModelListBody,
+    OrganizationBody,
     SingleModelBody,
     SingleQuery,
 )
+from service.web.api.examples import EXAMPLES
 from service.web.response_headers import NOTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from service.api.schemas import ApiSchema
 
+ORGANIZATION = "/organization"
 MODELS = "/organization/models"
 MODEL = "/organization/models/{modelId}"
 REFERENCE = "#/components/schemas/{name}"
 
 INTRODUCTION = (
-    "The vendor's own four calls, answered from the mirror: reads spend none of its requests. Every parameter, body, "
-    "error and shape is the vendor's; its clients ignore everything beyond that."
+    "The vendor's own calls, answered from the mirror: reads of models spend none of its requests. Every parameter, "
+    "body, error and shape is the vendor's; its clients ignore everything beyond that."
 )
 
 # Status to what it means, as the vendor's pages have them and as ours does.
@@ -60,8 +65,20 @@ STATUS_DESCRIPTIONS = {
 UPSTREAM_STATUSES = (401, 403, 429, 500, 502, 503, 504)
 
 
+# Stands in the page, which is made once, for the address of each caller.
+PLACEHOLDER = "https://base-url.invalid"
+_CODE = re.compile(r"`([^`]+)`")
+
+
 class OpenApiEndpoint:
-    """The document, made once, and the page."""
+    """The document, made once, and the page.
+
+    Args:
+        public_url: where people reach web; None: wherever a request came.
+    """
+
+    def __init__(self, public_url: str | None = None) -> None:
+        self._public_url = public_url
 
     def blueprint(self) -> Blueprint:
         """`/api/openapi.json` and `/api/docs`: they contain no secret, so they need no key."""
@@ -77,12 +94,15 @@ class OpenApiEndpoint:
     def page(self) -> Response:
         """The same for people; it loads nothing, and a browser lets it have no style but its own."""
         page, policy = self._page
-        return Response(page, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+        base = str(escape((self._public_url or request.host_url).rstrip("/")))
+        headers = {"Content-Security-Policy": policy}
+        return Response(page.replace(PLACEHOLDER, base), content_type="text/html; charset=utf-8", headers=headers)
 
     @cached_property
     def _page(self) -> tuple[str, str]:
         """The page and its policy: they take 14 ms to make, and can be read without a key."""
-        page = render_template("docs.html", api=self.document)
+        base = f"{PLACEHOLDER}/api/v2"
+        page = render_template("docs.html", api=self.document, base=base, examples=EXAMPLES, marked_up=marked_up)
         style = page.partition("<style>")[2].partition("</style>")[0]
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         return page, f"{NOTHING}; style-src 'sha256-{digest}'"
@@ -90,19 +110,50 @@ class OpenApiEndpoint:
     @cached_property
     def document(self) -> dict[str, Any]:
         """OpenAPI 3.1, whose schemas are JSON Schema 2020-12: just what msgspec makes."""
-        bodies = (ModelListBody, ModelFeedBody, SingleModelBody, CreateModelBody, CreatedBody, DeletedBody, ErrorBody)
+        bodies = (
+            ModelListBody, ModelFeedBody, SingleModelBody, CreateModelBody, CreatedBody, DeletedBody, OrganizationBody,
+            ErrorBody,
+        )  # fmt: skip
         _, schemas = msgspec.json.schema_components(bodies, ref_template=REFERENCE)
+        for schema in schemas.values():
+            _require_success(schema)
         return {
             "openapi": "3.1.0",
             "info": {"title": "headshot-mirror", "version": __version__, "description": INTRODUCTION},
             "servers": [{"url": "/api/v2"}],
             "security": [{"bearer": []}],
-            "paths": {MODELS: {"get": _list(), "post": _create()}, MODEL: {"get": _get(), "delete": _delete()}},
+            "paths": {
+                ORGANIZATION: {"get": _organization()},
+                MODELS: {"get": _list(), "post": _create()},
+                MODEL: {"get": _get(), "delete": _delete()},
+            },
             "components": {
                 "schemas": schemas,
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             },
         }
+
+
+def marked_up(text: str) -> Markup:
+    """Text of the document for a page: what is between backticks is code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
+
+
+def _require_success(schema: dict[str, Any]) -> None:
+    """Mark `success` as required: its type has a default, and yet every response contains it."""
+    success = schema["properties"].get("success")
+    if success is not None:
+        success.pop("default", None)
+        schema["required"] = ["success", *schema.get("required", ())]
+
+
+def _organization() -> dict[str, Any]:
+    return {
+        "operationId": "getOrganization",
+        "summary": "Get the organization",
+        "description": "The organization of the mirror's key, read from the upstream at most once a minute.",
+        "responses": _responses((OrganizationBody,), (400, *UPSTREAM_STATUSES), example="getOrganization"),
+    }
 
 
 def _list() -> dict[str, Any]:
@@ -115,6 +166,7 @@ def _list() -> dict[str, Any]:
             (ModelListBody, ModelFeedBody),
             (304, 400, 401, 403, 410, 429, 503),
             headers=("ETag", "Age", "X-Mirror-Cursor"),
+            example="listModels",
         ),
     }
 
@@ -130,8 +182,10 @@ def _create() -> dict[str, Any]:
         "summary": "Create a model (whitelabel only)",
         "description": "Is sent to the upstream; the mirror has merged its response when it arrives.",
         "parameters": [idempotency_key],
-        "requestBody": {"required": True, "content": _content(CreateModelBody)},
-        "responses": _responses((CreatedBody,), (400, 402, 404, 409, 413, 415, 422, *UPSTREAM_STATUSES)),
+        "requestBody": {"required": True, "content": _content(CreateModelBody, example=EXAMPLES["createModel"].body)},
+        "responses": _responses(
+            (CreatedBody,), (400, 402, 404, 409, 413, 415, 422, *UPSTREAM_STATUSES), example="createModel"
+        ),
     }
 
 
@@ -140,7 +194,9 @@ def _get() -> dict[str, Any]:
         "operationId": "getModel",
         "summary": "Get model details",
         "parameters": [_model_id(), *_parameters(SingleQuery), _header("If-None-Match", "An ETag.")],
-        "responses": _responses((SingleModelBody,), (304, 400, 404, *UPSTREAM_STATUSES), headers=("ETag", "Age")),
+        "responses": _responses(
+            (SingleModelBody,), (304, 400, 404, *UPSTREAM_STATUSES), headers=("ETag", "Age"), example="getModel"
+        ),
     }
 
 
@@ -150,7 +206,7 @@ def _delete() -> dict[str, Any]:
         "summary": "Delete a model for good",
         "description": "Is sent to the upstream; the mirror has a tombstone when the response arrives.",
         "parameters": [_model_id()],
-        "responses": _responses((DeletedBody,), (400, 404, *UPSTREAM_STATUSES)),
+        "responses": _responses((DeletedBody,), (400, 404, *UPSTREAM_STATUSES), example="deleteModel"),
     }
 
 
@@ -180,11 +236,15 @@ def _model_id() -> dict[str, Any]:
 
 
 def _responses(
-    shapes: Sequence[type[ApiSchema]], errors: Iterable[int], headers: Iterable[str] = ()
+    shapes: Sequence[type[ApiSchema]], errors: Iterable[int], headers: Iterable[str] = (), *, example: str
 ) -> dict[str, dict[str, Any]]:
     shown = {name: {"schema": {"type": "string"}} for name in headers}
     responses: dict[str, dict[str, Any]] = {
-        "200": {"description": shapes[0].__doc__ or "", "content": _content(*shapes), "headers": shown}
+        "200": {
+            "description": shapes[0].__doc__ or "",
+            "content": _content(*shapes, example=EXAMPLES[example].response),
+            "headers": shown,
+        }
     }
     for status in sorted(set(errors)):
         responses[str(status)] = {"description": STATUS_DESCRIPTIONS[status]}
@@ -193,6 +253,9 @@ def _responses(
     return responses
 
 
-def _content(*shapes: type[ApiSchema]) -> dict[str, Any]:
+def _content(*shapes: type[ApiSchema], example: Mapping[str, Any] | None = None) -> dict[str, Any]:
     references = [{"$ref": REFERENCE.format(name=shape.__name__)} for shape in shapes]
-    return {"application/json": {"schema": references[0] if len(references) == 1 else {"anyOf": references}}}
+    content: dict[str, Any] = {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
+    if example is not None:
+        content["example"] = example
+    return {"application/json": content}

@@ -11,6 +11,7 @@ from flask import Blueprint, g, request
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from service.api.fresh_reads import FreshReadLimiter
+from service.api.organization import OrganizationReader
 from service.api.reads import MirrorReader, read_only_engine
 from service.api.writes import UpstreamWriter
 from service.broker.client import connect_redis
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from service.config import Settings
     from service.web.auth import ApiKeyAuth
 
-PREFIX = "/api/v2/organization/models"
+ORGANIZATION = "/api/v2/organization"
+PREFIX = f"{ORGANIZATION}/models"
 
 # One process serves the endpoint too, on the same thread. So few reads run at a time; the others wait in a
 # queue, where they cost nothing, and are refused after a moment.
@@ -53,12 +55,15 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
     api = Blueprint("api", __name__)
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
-    calls = ModelViews(reader, _writer(settings), FreshReadLimiter(client))
+    writer = _writer(settings)
+    organization = OrganizationReader(writer.client, client, settings.api_key) if writer else None
+    calls = ModelViews(reader, writer, FreshReadLimiter(client), organization)
+    api.get(ORGANIZATION)(calls.get_organization)
     api.get(PREFIX)(calls.list_models)
     api.post(PREFIX)(calls.create)
     api.get(f"{PREFIX}/<model_id>")(calls.get_model)
     api.delete(f"{PREFIX}/<model_id>")(calls.delete)
-    return api, OpenApiEndpoint().blueprint()
+    return api, OpenApiEndpoint(settings.public_url).blueprint()
 
 
 def _writer(settings: Settings) -> UpstreamWriter | None:

@@ -1,4 +1,4 @@
-"""The four calls over HTTP: parameters in, documents out. `service.api` defines their meaning."""
+"""The calls over HTTP: parameters in, documents out. `service.api` defines their meaning."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from service.api.fresh_reads import FreshReadLimiter
+    from service.api.organization import OrganizationReader
     from service.api.reads import MirrorReader
     from service.api.writes import RelayedResponse, UpstreamWriter
 
@@ -55,12 +56,26 @@ class ModelViews:
         reader: reads from the mirror.
         writer: sends requests to the upstream; None where this process has no API key.
         fresh_reads: keeps fresh reads of one model apart.
+        organization: reads the organization; None where this process has no API key.
     """
 
-    def __init__(self, reader: MirrorReader, writer: UpstreamWriter | None, fresh_reads: FreshReadLimiter) -> None:
+    def __init__(
+        self,
+        reader: MirrorReader,
+        writer: UpstreamWriter | None,
+        fresh_reads: FreshReadLimiter,
+        organization: OrganizationReader | None,
+    ) -> None:
         self._reader = reader
+        self._organization = organization
         self._writer = writer
         self._fresh_reads = fresh_reads
+
+    def get_organization(self) -> Response:
+        """The organization of the mirror's key, from the upstream or from a response of the last minute."""
+        if self._organization is None:
+            raise _no_upstream_key()
+        return Response(self._organization.read(), content_type=JSON_CONTENT_TYPE)
 
     def list_models(self) -> Response:
         """A page of the list, or of the feed where `updatedSince` is given."""
@@ -143,8 +158,12 @@ class ModelViews:
 
     def _require_writer(self) -> UpstreamWriter:
         if self._writer is None:
-            raise ApiError(503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream")
+            raise _no_upstream_key()
         return self._writer
+
+
+def _no_upstream_key() -> ApiError:
+    return ApiError(503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream")
 
 
 def _require_id(model_id: str) -> None:

@@ -1,0 +1,94 @@
+"""An example of each call for the API's page and its OpenAPI document: a request that works, and its response."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MODEL = {
+    "id": "507f1f77bcf86cd799439011",
+    "uid": "anon_abc123",
+    "email": "john@example.com",
+    "title": "John Doe",
+    "status": "active",
+    "teamId": "team_xyz789",
+    "teamName": "Marketing",
+    "isDevelopment": False,
+    "createdAt": "2024-01-15T10:30:00.000Z",
+    "finishedAt": "2024-01-15T11:45:00.000Z",
+}
+_LINK = "https://app.headshotpro.com/auth/signed?token=…"
+
+
+class Example(NamedTuple):
+    """A request and its response.
+
+    Attributes:
+        path: below the base URL, with parameters.
+        response: the document.
+        body: of the request.
+        headers: of the request, beside the key.
+    """
+
+    path: str
+    response: Mapping[str, Any]
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = {}
+
+    def curl(self, method: str, base_url: str) -> str:
+        """The command that sends it, with the key in `$KEY`."""
+        lines = [f'curl -s "{base_url}{self.path}"', '-H "Authorization: Bearer $KEY"']
+        if method != "get":
+            lines[0] = lines[0].replace("curl -s", f"curl -s -X {method.upper()}")
+        lines += [f'-H "{name}: {value}"' for name, value in self.headers.items()]
+        if self.body is not None:
+            lines += ['-H "Content-Type: application/json"', f"-d {shlex.quote(json.dumps(self.body))}"]
+        return " \\\n  ".join(lines)
+
+
+# By the operation's id.
+EXAMPLES = {
+    "getOrganization": Example(
+        "/organization",
+        {
+            "success": True,
+            "organization": {
+                "uid": "org_abc123",
+                "name": "Initech Ltd",
+                "website": "https://initech.example",
+                "teams": [{"name": "Marketing", "id": "team_xyz789"}],
+            },
+        },
+    ),
+    "listModels": Example(
+        "/organization/models?status=active&limit=25",
+        {
+            "success": True,
+            "models": [_MODEL],
+            "pagination": {"total": 150, "limit": 25, "offset": 0, "hasMore": True},
+        },
+    ),
+    "createModel": Example(
+        "/organization/models",
+        {
+            "success": True,
+            "modelId": "507f1f77bcf86cd799439011",
+            "status": "onboarding",
+            "signedUrl": _LINK,
+        },
+        body={"email": "user@example.com", "teamId": "team_xyz789", "isDevelopment": True},
+        headers={"Idempotency-Key": "invite-user-1"},
+    ),
+    "getModel": Example(
+        "/organization/models/507f1f77bcf86cd799439011",
+        {"success": True, "model": {**_MODEL, "photoCount": 40, "favoritePhotoId": "photo_123"}},
+    ),
+    "deleteModel": Example(
+        "/organization/models/507f1f77bcf86cd799439011",
+        {"success": True, "message": "Model deleted successfully", "modelId": "507f1f77bcf86cd799439011"},
+    ),
+}

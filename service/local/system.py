@@ -1,4 +1,7 @@
-"""The system that `up` runs on this machine: servers, sandbox, migration, web, worker and clock."""
+"""The system that `up` runs on this machine: servers, sandbox, migration, web, worker and clock.
+
+Why: `docs/decisions/0037-less-machinery-to-run-here.md`.
+"""
 
 from __future__ import annotations
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
+from service import config
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -115,3 +117,13 @@ def from_settings(settings: Settings) -> list[Receiver]:
     # Some of Apprise's URLs hold commas themselves.
     given = {receiver.digest: receiver for receiver in map(Receiver, parse_urls(settings.alert_urls))}
     return list(given.values())
+
+
+if __name__ == "__main__":
+    # The check of a process that must not load Apprise itself.
+    try:
+        from_settings(config.load())
+    except SettingsError as wrong:
+        sys.exit(str(wrong))
+    except Exception as error:  # noqa: BLE001 - whatever Apprise has come upon; its message may hold a URL
+        sys.exit(f"ALERT_URLS cannot be checked: {type(error).__name__}")

@@ -3,67 +3,37 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from service import __version__, config
 from service.errors import SettingsError
 
-if TYPE_CHECKING:
-    from service.config import Settings
+
+def _check_receivers() -> subprocess.Popen[str]:
+    """Check ALERT_URLS in a process of its own: Apprise takes half a second and much memory, and goes with it."""
+    return subprocess.Popen([sys.executable, "-m", "service.alerts.receivers"], stderr=subprocess.PIPE, text=True)
 
 
-class _ReceiversCheck:
-    """Checks ALERT_URLS in a process of its own: Apprise takes half a second and much memory, and goes with it.
+def _require_receivers(check: subprocess.Popen[str]) -> None:
+    """Wait for the end of the check.
 
-    Args:
-        settings: those to check.
+    Raises:
+        SettingsError: ALERT_URLS is malformed.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._child = 0
-        if not settings.alert_urls:
-            return
-        self._verdict, verdict = os.pipe()
-        self._child = os.fork()
-        if self._child == 0:
-            _write_verdict(settings, verdict)
-        os.close(verdict)
-
-    def wait(self) -> None:
-        """Wait for the verdict.
-
-        Raises:
-            SettingsError: ALERT_URLS is malformed.
-        """
-        if not self._child:
-            return
-        with os.fdopen(self._verdict, encoding="utf-8") as verdict:
-            wrong = verdict.read()
-        os.waitpid(self._child, 0)
-        if wrong:
-            raise SettingsError(wrong)
+    _nothing, wrong = check.communicate()
+    if check.returncode:
+        raise SettingsError(wrong.strip().rpartition("\n")[2])
 
 
-def _write_verdict(settings: Settings, verdict: int) -> NoReturn:
-    """Write what is wrong with ALERT_URLS, nothing where it is fine; this process ends here."""
+def _become_background_process(role: str) -> None:
+    """Replace this process by another Python, so that signals reach it directly, once ALERT_URLS is checked."""
     from service.alerts import receivers
 
-    try:
-        receivers.from_settings(settings)
-    except SettingsError as error:
-        os.write(verdict, str(error).encode())
-    except Exception as error:  # noqa: BLE001 - whatever Apprise has come upon
-        os.write(verdict, f"ALERT_URLS cannot be checked: {type(error).__name__}".encode())
-    finally:
-        os._exit(0)
-
-
-def _become(*arguments: str) -> None:
-    """Replace this process by another Python, so that signals reach it directly."""
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - our own module
+    receivers.from_settings(config.load())
+    os.execv(sys.executable, [sys.executable, "-m", "workers", role])  # noqa: S606 - our own module
 
 
 @click.command(epilog="Example: PORT=8000 headshot-mirror web")
@@ -72,13 +42,14 @@ def web() -> None:
     from service.web import REQUIRED_SETTINGS
 
     settings = config.load(REQUIRED_SETTINGS)
-    receivers_check = _ReceiversCheck(settings)
+    receivers_check = _check_receivers() if settings.alert_urls else None
     import structlog
 
     from service.web import start
 
     prepared = start.prepare(settings)
-    receivers_check.wait()
+    if receivers_check:
+        _require_receivers(receivers_check)
     from service import log
 
     log.configure(settings)
@@ -91,12 +62,10 @@ def web() -> None:
 @click.command(epilog="Example: headshot-mirror worker")
 def worker() -> None:
     """Apply events, pull, ask the upstream: any number, on any machine."""
-    _ReceiversCheck(config.load()).wait()
-    _become("-m", "workers", "worker")
+    _become_background_process("worker")
 
 
 @click.command(epilog="Example: headshot-mirror clock")
 def clock() -> None:
     """Ask for what is due, each second: any number may run, one acts."""
-    _ReceiversCheck(config.load()).wait()
-    _become("-m", "workers", "clock")
+    _become_background_process("clock")

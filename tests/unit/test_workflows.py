@@ -10,9 +10,12 @@ import pytest
 import yaml
 
 from tests.support.system import ROOT
+from tests.support.tools import checked, found
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 COMMIT = re.compile(r"^[\w-]+/[\w/-]+@[0-9a-f]{40}$")
+# Those keys of a hook that this file may use (https://pre-commit.com/#pre-commit-configyaml---hooks).
+HOOK_KEYS = {"id", "name", "entry", "language", "files", "types", "types_or", "pass_filenames"}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -50,6 +53,39 @@ def test_every_python_of_the_package_is_tested() -> None:
     tested = [job["strategy"]["matrix"]["python"] for job in jobs() if "strategy" in job]
     assert tested == [named]
     assert project["requires-python"] == f">={named[0]}"
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        *(("vendor.github-workflows", path) for path in WORKFLOWS),
+        ("vendor.dependabot", ROOT / ".github" / "dependabot.yml"),
+    ],
+    ids=lambda given: getattr(given, "name", given),
+)
+def test_configuration_of_the_host_fits_its_schema(schema: str, path: Any) -> None:
+    assert "ok" in checked("check-jsonschema", "--builtin-schema", schema, path)
+
+
+def test_dependabot_looks_at_each_folder_of_pins() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    folders = {one["package-ecosystem"]: ROOT / one["directory"].lstrip("/") for one in updates}
+    assert folders["github-actions"] == ROOT
+    assert sorted(folders["pip"].glob("*.txt"))
+    assert (folders["docker"] / "Dockerfile").exists()
+
+
+def test_hooks_run_the_pinned_tools_and_fetch_nothing() -> None:
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repo["repo"] == "local"
+    makefile = (ROOT / "Makefile").read_text()
+    for hook in repo["hooks"]:
+        program, *words = hook["entry"].split()
+        assert (hook["language"], program.rpartition("/")[0]) == ("system", ".venv/bin")
+        assert found(program.rpartition("/")[2]), program
+        assert {"id", "name", "entry", "language"} <= hook.keys() <= HOOK_KEYS
+        if "check-jsonschema" not in program:
+            assert " ".join([f"$(BIN)/{program.rpartition('/')[2]}", *words[:1]]) in makefile
 
 
 def test_every_job_ends_by_itself() -> None:

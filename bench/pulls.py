@@ -15,7 +15,6 @@ import psycopg
 from bench.report import Report, ratio, spread
 from bench.setup import Cost, Meter, Servers, pull, run_side, sandbox, say, servers, value
 from service.storage.migrations.schema import migrate
-from service.upstream.budget import WINDOW_SECONDS
 from tests.support.sandboxes import Sandbox
 from tests.support.system import ROOT
 
@@ -113,7 +112,7 @@ def unpaced(report: Report, models: int, rounds: int) -> None:
 def paced(report: Report, models: int, limit: int, share: float) -> None:
     with servers() as place, sandbox(models, limit) as upstream:
         found = pull(place, upstream, share=share)
-    dictated = found["requests"] / (limit * share) * WINDOW_SECONDS
+    dictated = found["requests"] / (limit * share) * 60
     columns = ["requests", "seconds", "dictated by the limit", "ratio", "of one core"]
     over, core = found["seconds"] / dictated, found["cpu"] / found["seconds"]
     line = [found["requests"], f"{found['seconds']:.1f}", f"{dictated:.1f}", f"{over:.3f}", f"{core:.1%}"]

@@ -30,6 +30,7 @@ from service.mirror.walk import (
     failure_reason,
     incomplete_reason,
     next_walk,
+    pages_of,
     proves_complete,
 )
 from service.model_fields import STATUSES
@@ -126,7 +127,12 @@ class _Pull(PullSlice):
     def _fetch_page(self, offset: int) -> UpstreamResponse[ModelPage]:
         status = self.state.statuses[0] if self.state.statuses else None
         response = self.pull_context.client.list_models(
-            limit=PAGE_SIZE, offset=offset, status=status, priority=self._priority, max_wait=self.left
+            limit=PAGE_SIZE,
+            offset=offset,
+            status=status,
+            priority=self._priority,
+            max_wait=self.left,
+            expected=pages_of(self.state.walk.total),
         )
         if status is not None:
             require_status_filter(response.body.models, status)

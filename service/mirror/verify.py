@@ -23,6 +23,7 @@ from service.mirror.walk import (
     follow,
     incomplete_reason,
     next_walk,
+    pages_of,
     proves_complete,
 )
 from service.model_fields import DELETED, Source, columns_of, personal_columns
@@ -174,7 +175,9 @@ class Verifier:
         while not (walk.ended and self._is_proved(walk, len(met))):
             if walk.ended:
                 walk, met, seen = next_walk(walk), set(), set()
-            response = self._client.list_models(limit=PAGE_SIZE, offset=walk.offset, priority=Priority.FULL)
+            response = self._client.list_models(
+                limit=PAGE_SIZE, offset=walk.offset, priority=Priority.FULL, expected=pages_of(walk.total)
+            )
             page = walk_page_of(response, response.sent_at)
             new = sum(1 for model_id in page.ids if model_id not in shown)
             for model in response.body.models:

@@ -193,6 +193,11 @@ def step_on(walk: Walk, page: WalkPage, new: int, *, fresh: bool = True) -> Walk
     )
 
 
+def pages_of(total: int | None) -> int:
+    """How many pages a walk over a list of this length reads; 1 while the length is unknown."""
+    return max(1, -(-(total or 0) // (PAGE_SIZE - OVERLAP)))
+
+
 def _stride(size: int, overlap: int) -> int:
     """How far a walk goes on after a page. However short the upstream makes its pages, half of each is new."""
     return max(1, size - min(overlap, size // 2))

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 _SCRIPTS = Path(__file__).parent / "lua"
 _KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others"))
 
-# The vendor's minute, and a second for requests that reach it late.
-WINDOW_SECONDS = 61.0
+# The vendor's minute, and a moment for requests that reach it late. Where the whole limit is ours it is a second.
+MINUTE_SECONDS = 60.0
+LATE_SECONDS = 0.25
+LATE_SECONDS_OF_WHOLE_LIMIT = 1.0
+# Above this share of the limit, a few requests that are late could exceed it.
+LARGEST_LOOSE_SHARE = 0.95
 
 # Resets this close are one: `Date` is cut to seconds. Less than in `common.lua`, for the way to Redis and back.
 SAME_RESET_SECONDS = 1.5
@@ -82,7 +86,8 @@ class RequestBudget:
 
     The limit is the vendor's newest `X-RateLimit-Limit`, 300 a minute until it has said one; of it `share` is ours, at
     least one request. A full pull that asked within the last minute keeps a quarter of that, and leaves the last tenth
-    to refetches and deletion checks beyond it.
+    to refetches and deletion checks beyond it. One that needs more than a minute is spread over it, and leaves a
+    hundredth.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class RequestBudget:
         detail_share: float,
         accuracy_share: float = 0.0,
         *,
-        window: float = WINDOW_SECONDS,
+        window: float | None = None,
     ) -> None:
         """Share out `share` of the limit.
 
@@ -101,25 +106,31 @@ class RequestBudget:
             share: in (0, 1].
             detail_share: the most of that for `Priority.DETAIL`, in [0, 1]; 0: none.
             accuracy_share: the most of it for `Priority.ACCURACY`, in the same way.
-            window: seconds over which requests are counted; a minute and a little but in tests.
+            window: seconds over which requests are counted; a minute and a little if None.
         """
         self._share = share
         self._own_shares = {Priority.DETAIL: detail_share, Priority.ACCURACY: accuracy_share}
-        self._window = round(window * 1000)
+        late = LATE_SECONDS_OF_WHOLE_LIMIT if share > LARGEST_LOOSE_SHARE else LATE_SECONDS
+        self._window = round((window or MINUTE_SECONDS + late) * 1000)
         self._acquire = _register(client, "acquire")
         self._record = _register(client, "record_rate_limit")
         self._block = _register(client, "block")
         self._left = _register(client, "requests_left")
 
-    def acquire(self, priority: Priority) -> Turn:
+    def acquire(self, priority: Priority, expected: int = 1) -> Turn:
         """Ask for a request to be sent now.
+
+        Args:
+            priority: its purpose.
+            expected: how many requests its work needs in all, as far as is known.
 
         Raises:
             RedisUnavailable: Redis cannot be reached.
         """
         kind = "full" if priority is Priority.FULL else "other"
         shares = (self._share, self._own_shares.get(priority, -1), self._window)
-        wait, *counted = _run(self._acquire, *shares, kind, _RESERVED_FOR_URGENT[priority], purpose=priority)
+        asked = (kind, _RESERVED_FOR_URGENT[priority], expected)
+        wait, *counted = _run(self._acquire, *shares, *asked, purpose=priority)
         if not counted:
             return Turn(int(wait) / 1000)
         limit, remaining, milliseconds = counted

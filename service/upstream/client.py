@@ -156,12 +156,16 @@ class UpstreamClient:
         team_id: str | None = None,
         priority: Priority,
         max_wait: float | None = None,
+        expected: int = 1,
     ) -> UpstreamResponse[ModelPage]:
-        """One page of the list, at most 200 models; its order is not documented."""
+        """One page of the list, at most 200 models; its order is not documented.
+
+        A reader of the whole list names how many pages it `expected`: a long reading is spread over the limit.
+        """
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
-        response = self._send(UpstreamCall(request, _read_page, _read_page), priority, max_wait)
+        response = self._send(UpstreamCall(request, _read_page, _read_page, expected=expected), priority, max_wait)
         return _with_body(response, response.body.body)
 
     def get_model(

@@ -57,12 +57,14 @@ class UpstreamCall(Generic[T]):
         read: reads the first response.
         read_again: reads one that comes after a fault.
         repeatable: doing it twice is as good as once.
+        expected: how many requests the caller's work needs in all, as far as it knows.
     """
 
     request: UpstreamRequest
     read: Callable[[TransportResponse], UpstreamResponse[T]]
     read_again: Callable[[TransportResponse], UpstreamResponse[T]]
     repeatable: bool = True
+    expected: int = 1
 
 
 class RequestSender:
@@ -91,7 +93,7 @@ class RequestSender:
         """Try until a response is final: wait for a turn, send, then read, wait or give up."""
         policy = RetryPolicy(max_wait, self._pause)
         while True:
-            turn = self._await_turn(priority, policy)
+            turn = self._await_turn(priority, policy, call.expected)
             try:
                 response = self._exchange(call.request, turn)
                 return (call.read_again if policy.failures else call.read)(response)
@@ -113,11 +115,11 @@ class RequestSender:
         else:
             self._wait_for_upstream(policy, failure.retry_after)
 
-    def _await_turn(self, priority: Priority, policy: RetryPolicy) -> Turn | None:
+    def _await_turn(self, priority: Priority, policy: RetryPolicy, expected: int) -> Turn | None:
         """Wait until the budget grants a request; None without one."""
         if self._budget is None:
             return None
-        while (turn := self._budget.acquire(priority)).wait > 0:
+        while (turn := self._budget.acquire(priority, expected)).wait > 0:
             before = time.monotonic()
             try:
                 policy.wait_for_budget(turn.wait)

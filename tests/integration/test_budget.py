@@ -255,3 +255,25 @@ def test_a_turn_without_a_known_reset_expects_no_headers(budget: StartBudget) ->
     turn = budget(1.0).acquire(REFETCH)
     assert turn == (0.0, 0, -1, 0.0)
     assert not turn.expects(0, 0, 0.0)
+
+
+def test_a_long_full_pull_is_spread_over_the_limit(budget: StartBudget) -> None:
+    one, pages = budget(0.8), 1000
+    assert one.acquire(FULL, pages).wait == 0
+    # 240 in 61 s.
+    assert 0 < one.acquire(FULL, pages).wait <= 0.26
+    assert eventually(lambda: one.acquire(FULL, pages).wait == 0)
+
+
+def test_a_full_pull_within_one_window_is_not_spread(budget: StartBudget) -> None:
+    one = budget(0.8)
+    assert [one.acquire(FULL, 240).wait for _ in range(50)] == [0.0] * 50
+
+
+def test_refetches_find_slots_beside_a_long_full_pull(budget: StartBudget) -> None:
+    one = budget(0.8)
+    # As a long pull leaves the window after its first minute.
+    assert granted(one, FULL) == 216
+    assert granted(one, REFETCH, at_most=22) == 22
+    assert one.acquire(FULL, 1000).wait > 0
+    assert one.acquire(REFETCH).wait == 0

@@ -2,9 +2,9 @@
 -- budget.py puts this file in front of each of the others.
 --
 -- KEYS[1] is a hash: `limit`, `remaining` and `reset` of the vendor's newest rate headers, `blocked` (until when a 429
--- forbids every request), `full_asked` (when a full pull last asked), `serial`. KEYS[2..4] are sorted sets of requests
--- by the time they were granted: all, those of no full pull, those of the purpose if it has a share of its own. Times are
--- milliseconds of Redis' clock.
+-- forbids every request), `full_asked` (when a full pull last asked), `full_next` (when a long one may send its next
+-- request), `serial`. KEYS[2..4] are sorted sets of requests by the time they were granted: all, those of no full pull,
+-- those of the purpose if it has a share of its own. Times are milliseconds of Redis' clock.
 
 local STATE, ALL, OTHERS, OWN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local FURTHEST = 3600000

@@ -12,6 +12,7 @@ import json
 import os
 import pty
 import re
+import secrets
 import select
 import shutil
 import signal
@@ -73,7 +74,12 @@ TERMINALS = (
     Terminal("models", ("models", "list", "--limit", "8"), 132),
     Terminal("events", ("events", "list", "--limit", "8"), 144),
 )
-PAGES: tuple[Page, ...] = ()
+PAGES: tuple[Page, ...] = (
+    Page("api-docs", "/api/docs"),
+    Page("api-docs-phone", "/api/docs", 375, 720),
+    Page("console", "/console/", console=True),
+    Page("console-phone", "/console/", 375, 720, console=True),
+)
 # For a machine without a screen, and in a container; nothing is fetched from elsewhere.
 CHROMIUM_OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -93,7 +99,7 @@ class Recording:
     def __init__(self, arguments: tuple[str, ...], folder: Path, columns: int) -> None:
         self._reader, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
-        hidden = ("DATABASE_URL", "REDIS_URL", "NO_COLOR", "COLUMNS", "LINES")
+        hidden = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY", "NO_COLOR", "COLUMNS", "LINES")
         environment = {name: value for name, value in os.environ.items() if name not in hidden}
         environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
         self.process = subprocess.Popen(
@@ -125,12 +131,14 @@ class Recording:
 def main() -> None:
     """Make every picture, or those whose names are given."""
     wanted = set(sys.argv[1:])
-    names = {"up", "problem", *(one.name for one in (*TERMINALS, *PAGES))}
+    names = {"up", "problem", *(one.name for one in TERMINALS), *(one.name for one in PAGES)}
     if unknown := wanted - names:
         sys.exit(f"no picture has the name {', '.join(sorted(unknown))}; there are {', '.join(sorted(names))}")
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="headshot-mirror-") as name:
         folder = Path(name).resolve()
+        # Without a password the console is off.
+        os.environ.setdefault("CONSOLE_PASSWORD", secrets.token_hex(8))
         with running(folder) as up:
             make_pictures(folder, up, lambda picture: not wanted or picture in wanted)
 

@@ -33,7 +33,7 @@ class Links(NamedTuple):
     def from_settings(cls, settings: Settings) -> Self:
         """The addresses of a deployment."""
         web = settings.public_url.rstrip("/") if settings.public_url else None
-        return cls(web, settings.console_password is not None, settings.runbook_url or RUNBOOK)
+        return cls(web, settings.is_console_on, settings.runbook_url or RUNBOOK)
 
     def page(self, kind: Page, number: int | str) -> str | None:
         """The console's page about an alert, a model, a pull or an event; None without a console."""

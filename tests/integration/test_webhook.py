@@ -330,8 +330,8 @@ def test_endpoint_without_secret_is_closed_and_readyz_says_so(folder: Path, redi
     ready = door.get("/readyz")
     assert ready.status_code == 200
     assert ready.text.splitlines()[3] == "webhooks: closed, HEADSHOTPRO_WEBHOOK_SECRET is missing"
-    models = door.get("/api/v2/organization/models", headers={"Authorization": "Bearer key"})
-    assert models.status_code == 200
+    for path in ("/api/v2/organization/models", "/metrics"):
+        assert door.get(path, headers={"Authorization": "Bearer key"}).status_code == 200, path
 
 
 def test_readyz_warns_long_before_the_inbox_is_full(

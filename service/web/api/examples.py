@@ -39,6 +39,11 @@ class Example(NamedTuple):
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = {}
 
+    @property
+    def response_text(self) -> str:
+        """The document in lines, its fields in their order."""
+        return json.dumps(self.response, indent=2, ensure_ascii=False)
+
     def curl(self, method: str, base_url: str) -> str:
         """The command that sends it, with the key in `$KEY`."""
         lines = [f'curl -s "{base_url}{self.path}"', '-H "Authorization: Bearer $KEY"']

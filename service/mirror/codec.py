@@ -2,7 +2,7 @@
 
 A group is stored as one time; the profile's is that of the newest API response that showed the model at all.
 The few fields that are not known as of their group's time, because a source left them out, are kept as exceptions; the
-value of each is in the visible row.
+value of each is in the visible row. A digest is derived: it is there where a list page can confirm the whole row.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from service.mirror.digest import LIST_COLUMNS, digest_of
 from service.mirror.merge import CORE, GROUPS, NOTHING_KNOWN, PROFILE, RANKS, KnownState, Register
 from service.model_fields import DELETED
 
@@ -22,6 +23,7 @@ MICROSECOND = timedelta(microseconds=1)
 PLAIN_CLOCKS = ("alive_at", "deletion_evidence_from", "deletion_evidence_at", "deleted_at_upstream", "observed_until")
 # In the order of `KnownState`.
 _BESIDE_FIELDS = (*PLAIN_CLOCKS, "profile_at")
+_LISTED = frozenset(LIST_COLUMNS)
 # Each group's column of `model_clocks`, and its fields.
 _CLOCKED = tuple((f"{group}_at", names) for group, names in GROUPS.items())
 
@@ -70,7 +72,22 @@ def encode(known: KnownState) -> dict[str, Any]:
     core = known.fields.get("status")
     hidden = known.deleted and core is not None and core.value != DELETED
     clocks["core_status"] = (core.value or "") if hidden and core is not None else None
+    clocks["shown_digest"] = _digest(known, clocks["core_at"], exceptions)
     return clocks
+
+
+def _digest(known: KnownState, core_at: datetime | None, exceptions: Mapping[str, Any]) -> int | None:
+    """The digest of the list fields, where a later page with the same record would move nothing but their time.
+
+    So all of them are as of one time, and there never was evidence of a deletion.
+    """
+    if core_at is None or core_at != known.shown_at or known.deletion_evidence_at or not _LISTED.isdisjoint(exceptions):
+        return None
+    return digest_of(tuple(_in_utc(known.fields[name].value) for name in LIST_COLUMNS))
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
 def _newest(known: KnownState, names: tuple[str, ...]) -> datetime | None:

@@ -8,22 +8,26 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import UNSET, Struct
-from msgspec.structs import asdict, astuple
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from service.mirror.apply import BatchResult, apply
 from service.mirror.census import KnownAsOf, difference_row
+from service.mirror.digest import LIST_COLUMNS
 from service.mirror.observe import from_list
-from service.model_fields import DELETED
 from service.storage import accuracy, history, pages, refetches
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
     from service.mirror.prefetch import FetchedPage
     from service.upstream.payloads import ListedModel
+
+
+# Earlier than any page.
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class PagesResult(NamedTuple):
@@ -50,102 +54,116 @@ def merge_pages(
         began_at: upstream time of its first page.
     """
     now = datetime.now(UTC)
-    agreed, disputed = _group_by_model(fetched_pages)
-    ids = sorted({*agreed, *(listed.model.id for listed in disputed)})
-    confirmed = pages.confirm(connection, _shown(fetched_pages, agreed.values()), ids, began_at)
-    new_models = [_new_model_row(model_id, agreed.get(model_id)) for model_id in sorted(confirmed.missing)]
-    added: set[str] = set()
-    if new_models:
-        added = pages.add(connection, new_models, now)
-        known = [listed for model_id, listed in agreed.items() if model_id not in added]
-        confirmed = pages.confirm(
-            connection, _shown(fetched_pages, known), [one for one in ids if one not in added], began_at
-        )
-    left = [agreed[model_id] for model_id in confirmed.unconfirmed]
-    whole = [listed for listed in left if UNSET not in astuple(listed.model)]
-    newest = pages.surely_newest(connection, _shown(fetched_pages, whole)) if whole else set()
-    applied = _apply(connection, [*left, *disputed], pull_id, now)
-    # So the next pull need not apply them again.
-    if won := [listed for listed in whole if listed.model.id in newest]:
-        pages.save_digests(connection, _shown(fetched_pages, won))
-    refetches.complete_profiles(connection, ids)
+    shown = _by_model(fetched_pages)
+    added: list[dict[str, Any]] = []
+    known = _confirm(connection, fetched_pages, shown, began_at)
+    if known.missing:
+        new_models = [_new_model(model_id, shown[model_id], fetched_pages) for model_id in sorted(known.missing)]
+        inserted = pages.add(connection, new_models, now)
+        added = [row for row in new_models if row["id"] in inserted]
+        rest = {model_id: one for model_id, one in shown.items() if model_id not in inserted}
+        known = _confirm(connection, fetched_pages, rest, began_at)
+    # Here all clocks are locked, and `known.unconfirmed` are the models whose rows these pages may change.
+    unconfirmed = [record for model_id in known.unconfirmed for record in shown[model_id].records]
+    applied = _apply(connection, unconfirmed, pull_id, now)
+    refetches.complete_profiles(connection, sorted(shown))
     if added:
-        inserted = [row for row in new_models if row["id"] in added]
-        accuracy.record(connection, [_missing_row(row, pull_id, now) for row in inserted])
-        history.append(connection, [_first_change(row, pull_id) for row in inserted], now)
+        accuracy.record(connection, [_missing_row(row, pull_id, now) for row in added])
+        history.append(connection, [_first_change(row, pull_id) for row in added], now)
     return PagesResult(
-        confirmed.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
+        known.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
     )
 
 
-class _ListedModelOnPage(Struct, frozen=True, gc=False):
-    """A model's record on a page, the place of the page, and a digest of the record."""
+class _ShownModel(Struct, frozen=True, gc=False):
+    """A model on pages: numbers of pages, the digest that all its records share, and the records.
 
-    model: ListedModel
-    read: FetchedPage
-    place: int
-    digest: int
+    Attributes:
+        oldest: the page that holds from the earliest time.
+        newest: the page that holds from the latest time.
+        widest: the page that may have been read the latest.
+        digest: None where its records have none, or differ.
+    """
+
+    oldest: int
+    newest: int
+    widest: int
+    digest: int | None
+    records: tuple[tuple[ListedModel, FetchedPage], ...]
 
 
-def _group_by_model(
-    fetched_pages: Sequence[FetchedPage],
-) -> tuple[dict[str, _ListedModelOnPage], list[_ListedModelOnPage]]:
-    """The last record of each model whose records agree; apart, all records of models whose records do not."""
-    agreed: dict[str, _ListedModelOnPage] = {}
-    disputed: list[_ListedModelOnPage] = []
+def _by_model(fetched_pages: Sequence[FetchedPage]) -> dict[str, _ShownModel]:
+    """Each model once: pages overlap."""
+    ats = [read.page.sent_at for read in fetched_pages]
+    untils = [_until(read) or _NEVER for read in fetched_pages]
+    shown: dict[str, _ShownModel] = {}
     for place, read in enumerate(fetched_pages):
         for model, digest in zip(read.models, read.digests, strict=True):
-            before = agreed.get(model.id)
-            agreed[model.id] = listed = _ListedModelOnPage(model, read, place, digest)
-            if before is not None and before.digest != digest:
-                disputed += [before, listed]
-    for listed in disputed:
-        agreed.pop(listed.model.id, None)
-    return agreed, disputed
+            one = _ShownModel(place, place, place, digest, ((model, read),))
+            if before := shown.get(model.id):
+                one = _ShownModel(
+                    min(before.oldest, place, key=ats.__getitem__),
+                    max(before.newest, place, key=ats.__getitem__),
+                    max(before.widest, place, key=untils.__getitem__),
+                    digest if digest == before.digest else None,
+                    (*before.records, *one.records),
+                )
+            shown[model.id] = one
+    return shown
 
 
-def _new_model_row(model_id: str, listed: _ListedModelOnPage | None) -> dict[str, Any]:
+def _confirm(
+    connection: Connection, fetched_pages: Sequence[FetchedPage], shown: dict[str, _ShownModel], began_at: datetime
+) -> pages.KnownModels:
+    if not shown:
+        return pages.KnownModels(set(), 0, set())
+    found = pages.ShownModels(
+        ids=list(shown),
+        digests=[one.digest for one in shown.values()],
+        newest=[one.newest for one in shown.values()],
+        widest=[one.widest for one in shown.values()],
+        ats=[read.page.sent_at for read in fetched_pages],
+        untils=[_until(read) for read in fetched_pages],
+    )
+    return pages.confirm(connection, found, began_at)
+
+
+def _new_model(model_id: str, shown: _ShownModel, fetched_pages: Sequence[FetchedPage]) -> dict[str, Any]:
     """A first row; only the id, which makes its clocks, where `apply` has to merge the model."""
-    row = asdict(listed.model) if listed else {"status": None}
-    if listed is None or UNSET in row.values() or row["status"] in (None, "", DELETED):
+    if shown.digest is None:
         return {"id": model_id}
-    read = listed.read
-    return {**row, "at": read.page.sent_at, "until": _until(read), "digest": listed.digest}
+    oldest, newest, widest = (fetched_pages[page] for page in (shown.oldest, shown.newest, shown.widest))
+    return {
+        **asdict(shown.records[0][0]),
+        "observed_at": oldest.page.sent_at,
+        "at": newest.page.sent_at,
+        "until": _until(widest),
+        "digest": shown.digest,
+    }
 
 
 def _first_change(row: dict[str, Any], pull_id: int) -> dict[str, Any]:
     """The first change of a model, out of its first row."""
-    changed = {name: (None, row[name]) for name in pages.PAGE_COLUMNS if row[name] is not None}
-    return history.change_row(row["id"], changed, "pull", row["at"], pull_id=pull_id)
+    return history.change_row(row["id"], _first_values(row), "pull", row["observed_at"], pull_id=pull_id)
 
 
 def _missing_row(row: dict[str, Any], pull_id: int, now: datetime) -> dict[str, Any]:
     """A model that the mirror did not know, as a row of `accuracy_checks`."""
-    changed = {name: (None, row[name]) for name in pages.PAGE_COLUMNS if row[name] is not None}
-    difference = difference_row(row["id"], None, KnownAsOf(None, None), changed, now, pull_id=pull_id)
+    difference = difference_row(row["id"], None, KnownAsOf(None, None), _first_values(row), now, pull_id=pull_id)
     assert difference is not None, "a first row has a status"
     return difference
 
 
-def _shown(fetched_pages: Sequence[FetchedPage], listed_models: Collection[_ListedModelOnPage]) -> pages.ShownModels:
-    return pages.ShownModels(
-        ids=[listed.model.id for listed in listed_models],
-        digests=[listed.digest for listed in listed_models],
-        gone=[listed.model.status == DELETED for listed in listed_models],
-        pages=[listed.place for listed in listed_models],
-        ats=[read.page.sent_at for read in fetched_pages],
-        untils=[_until(read) for read in fetched_pages],
-    )
+def _first_values(row: dict[str, Any]) -> dict[str, tuple[None, Any]]:
+    return {name: (None, row[name]) for name in LIST_COLUMNS if row[name] is not None}
 
 
 def _apply(
-    connection: Connection, listed_models: Sequence[_ListedModelOnPage], pull_id: int, now: datetime
+    connection: Connection, records: Iterable[tuple[ListedModel, FetchedPage]], pull_id: int, now: datetime
 ) -> BatchResult:
     """Model by model."""
-    if not listed_models:
-        return BatchResult(contributed=[])
-    observations = [from_list(one.model, one.read.page.sent_at, one.read.received_at) for one in listed_models]
-    return apply(connection, observations, "pull", pull_id=pull_id, now=now)
+    observations = [from_list(model, read.page.sent_at, read.received_at) for model, read in records]
+    return apply(connection, observations, "pull", pull_id=pull_id, now=now) if observations else BatchResult([])
 
 
 def _until(read: FetchedPage) -> datetime | None:

@@ -10,13 +10,11 @@ import queue
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-import msgspec
 
 from service.broker.inbox import MAX_READ_BYTES
 from service.errors import ListUnusable
+from service.mirror.digest import digests_of
 from service.mirror.walk import PAGE_SIZE, Walk, WalkPage, follow
 from service.upstream.payloads import created_at_of
 
@@ -39,8 +37,6 @@ _LARGEST_COUNT = 10**15
 # Models of another status that a page of one status may show.
 MAX_STRAYS = 10
 
-_ENCODER = msgspec.json.Encoder()
-
 
 @dataclass(frozen=True, slots=True)
 class FetchedPage:
@@ -49,7 +45,7 @@ class FetchedPage:
     Attributes:
         page: the page as the walk reads it.
         models: its records.
-        digests: a digest of each model's record, to be compared with others of the same model.
+        digests: of each record; None where it is for the merge alone.
         received_at: upstream time of its response.
         joined: it joined the page before.
         walk: the walk after it, except how many of its models are new: only the merge finds that.
@@ -59,7 +55,7 @@ class FetchedPage:
 
     page: WalkPage
     models: Sequence[ListedModel]
-    digests: Sequence[int]
+    digests: Sequence[int | None]
     received_at: datetime
     joined: bool
     walk: Walk
@@ -168,12 +164,6 @@ def require_status_filter(models: Sequence[ListedModel], status: str) -> None:
         raise ListUnusable(
             f"the upstream ignores the status filter: a page of {status} models shows {strays} of another status"
         )
-
-
-def digests_of(models: Sequence[ListedModel]) -> list[int]:
-    """The digests of a page's models."""
-    lines = _ENCODER.encode_lines(models).split(b"\n")
-    return [int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True) for line in lines[: len(models)]]
 
 
 def walk_page_of(response: UpstreamResponse[ModelPage], sent_at: datetime) -> WalkPage:

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 # The columns that observations fill; the rest (observed_at, updated_at, erased_at) is our own bookkeeping.
 OBSERVED_COLUMNS = (*(field.column for field in FIELDS), "deleted_at")
 
-# The columns that merges fill. `shown_at` and `shown_digest` are the pull's, and show by themselves whether they hold.
+# The columns that merges fill.
 CLOCK_COLUMNS = tuple(
-    column.name
-    for column in model_clocks.columns
-    if column.name not in {"model_id", "shown_at", "shown_digest", "foreign_write_at"}
+    column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "foreign_write_at"}
 )
 _READ_CLOCKS = ", ".join(("model_id", *CLOCK_COLUMNS, "foreign_write_at"))
 

@@ -1,6 +1,7 @@
-"""Pages of a pull, merged by sets: most models of a page are either new or as they were.
+"""Pages of a pull by sets: unknown models are inserted, and unchanged ones confirmed.
 
-These statements do to a model what `service.mirror.apply` would do; everything else on a page goes through it.
+Nothing else of the merge is in SQL. `service.mirror.digest` decides which records these statements may take; all others
+go through `service.mirror.apply`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# The columns of a model that a list page contains.
-PAGE_COLUMNS = columns_of(Source.LIST)
-
-_NAMES = ", ".join(PAGE_COLUMNS)
+_NAMES = ", ".join(columns_of(Source.LIST))
 _NEW_MODEL_TYPES = {
-    **json_rows.column_types(models, ("id", *PAGE_COLUMNS)),
+    **json_rows.column_types(models, ("id", *columns_of(Source.LIST), "observed_at")),
     "at": "timestamptz",
     "until": "timestamptz",
     "digest": "bigint",
@@ -38,8 +36,8 @@ def add(connection: Connection, new_models: Sequence[Mapping[str, Any]], now: da
 
     Args:
         connection: a transaction that holds no clock yet.
-        new_models: each with `id`, and where the page alone holds all that is known of it, the fields of
-            `PAGE_COLUMNS`, the times `at` and `until` of the response, and the page's `digest`.
+        new_models: each with `id`. Only its clocks are made, empty, unless it has a `digest`: then it has also the
+            fields of the list, `at` and `until`, between which they hold, and `observed_at`.
         now: our time of the write.
 
     Returns:
@@ -53,49 +51,37 @@ _ADD = text(
     WITH new_model AS MATERIALIZED (
         SELECT * FROM {json_rows.table(_NEW_MODEL_TYPES)}
     ), clock AS (
-        INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, observed_until, shown_at, shown_digest)
-        SELECT id, at, at, until, at, digest FROM new_model ORDER BY id
+        INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, observed_until, shown_digest)
+        SELECT id, at, at, until, digest FROM new_model ORDER BY id
         ON CONFLICT DO NOTHING
         RETURNING model_id
     )
     INSERT INTO headshotpro.models (id, {_NAMES}, observed_at, updated_at)
-    SELECT id, {_NAMES}, at, :now FROM new_model JOIN clock ON model_id = id WHERE at IS NOT NULL ORDER BY id
+    SELECT id, {_NAMES}, observed_at, :now FROM new_model JOIN clock ON model_id = id
+    WHERE digest IS NOT NULL ORDER BY id
     RETURNING id
     """  # noqa: S608 - names of our own columns
 )
 
 
-# Models of some pages: `page` is the number of its page from 0, `gone` is whether it showed the model as deleted.
-_SHOWN = """
-    ROWS FROM (
-        json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:digests AS json)),
-        json_array_elements_text(CAST(:gone AS json)), json_array_elements_text(CAST(:pages AS json))
-    ) AS shown (id, digest, gone, page)
-"""
-_AT, _UNTIL = (f"(CAST(:{name} AS timestamptz[]))[CAST(shown.page AS int) + 1]" for name in ("ats", "untils"))
-_NO_EXCEPTIONS = f"(c.exceptions IS NULL OR NOT c.exceptions ?| CAST('{{{','.join(PAGE_COLUMNS)}}}' AS text[]))"
-
-
 class ShownModels(NamedTuple):
-    """The models on pages, each once, with a digest of its record, whether it is deleted, and its page.
+    """The models on pages, each once.
 
     Attributes:
+        ids: of all of them.
+        digests: of their records; None: the model is locked and not confirmed.
+        newest: number of the page, from 0, that holds from the latest time.
+        widest: number of the page that may have been read the latest.
         ats: of each page, the upstream time from which it holds.
         untils: of each page, the upstream time until which it may have been read, where that is later.
     """
 
     ids: Sequence[str]
-    digests: Sequence[int]
-    gone: Sequence[bool]
-    pages: Sequence[int]
+    digests: Sequence[int | None]
+    newest: Sequence[int]
+    widest: Sequence[int]
     ats: Sequence[datetime]
     untils: Sequence[datetime | None]
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """As parameters."""
-        arrays = {name: json_rows.encode_rows(getattr(self, name)) for name in ("ids", "digests", "gone", "pages")}
-        return {**arrays, "ats": self.ats, "untils": self.untils}
 
 
 class KnownModels(NamedTuple):
@@ -112,80 +98,53 @@ class KnownModels(NamedTuple):
     unconfirmed: set[str]
 
 
-def confirm(connection: Connection, shown: ShownModels, ids: Sequence[str], began_at: datetime) -> KnownModels:
-    """Move the clocks of the models whose newest known state is that of an earlier page, and which a page shows again.
+def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> KnownModels:
+    """Move the clocks of models of which later pages show what is known. All clocks stay locked, in id order.
 
-    Left alone are models that another source has changed since, with fields that are known as of times of their own, or
-    about whose life and death there is anything to decide. All clocks stay locked until the transaction ends; they are
-    locked in id order.
-
-    While one is missing, none is locked: a transaction that held locks already while it inserts could meet another one
+    While one is missing, none is locked: a transaction that held locks already while it inserts could block another one
     that does the same. `add` comes before the next try then.
 
     Args:
         connection: a transaction that holds no clock but those it has added.
         shown: the models on pages.
-        ids: of all models to be locked, those of `shown` and maybe others.
         began_at: upstream time of the pull's first page.
     """
-    values = {**shown.values, "all_ids": json_rows.encode_rows(ids), "began_at": began_at}
+    lists = {name: json_rows.encode_rows(getattr(shown, name)) for name in ("ids", "digests", "newest", "widest")}
+    values = {**lists, "ats": shown.ats, "untils": shown.untils, "began_at": began_at}
     missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
     return KnownModels(set(missing), new, set(unconfirmed))
 
 
-_ALL_IDS = json_rows.IDS_ARRAY.replace(":ids", ":all_ids")
+# The digest says that all else is as it was. Workers of the version before, which run beside this one during an
+# upgrade, leave it where they change a row: the last condition of `confirmed` finds those.
 _CONFIRM = text(
     f"""
-    WITH missing AS MATERIALIZED (
-        SELECT json_array_elements_text(CAST(:all_ids AS json)) AS model_id
-        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({_ALL_IDS})
+    WITH shown AS MATERIALIZED (
+        SELECT id, CAST(digest AS bigint) AS digest,
+            (CAST(:ats AS timestamptz[]))[CAST(newest AS int) + 1] AS at,
+            (CAST(:untils AS timestamptz[]))[CAST(widest AS int) + 1] AS until
+        FROM ROWS FROM (
+            json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:digests AS json)),
+            json_array_elements_text(CAST(:newest AS json)), json_array_elements_text(CAST(:widest AS json))
+        ) AS page (id, digest, newest, widest)
+    ), missing AS MATERIALIZED (
+        SELECT id FROM shown
+        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY})
     ), locked AS MATERIALIZED (
         SELECT model_id, profile_at FROM headshotpro.model_clocks
-        WHERE model_id = ANY({_ALL_IDS}) AND NOT EXISTS (SELECT FROM missing)
+        WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND NOT EXISTS (SELECT FROM missing)
         ORDER BY model_id FOR UPDATE
     ), confirmed AS (
         UPDATE headshotpro.model_clocks AS c
-        SET core_at = greatest(c.core_at, {_AT}), profile_at = greatest(c.profile_at, {_AT}),
-            shown_at = greatest(c.shown_at, {_AT}), observed_until = greatest(c.observed_until, {_UNTIL}),
-            deletion_evidence_at = CASE WHEN CAST(shown.gone AS boolean)
-                THEN greatest(c.deletion_evidence_at, {_AT}) ELSE c.deletion_evidence_at END
-        FROM locked JOIN {_SHOWN} ON locked.model_id = shown.id
-        WHERE c.model_id = locked.model_id AND c.shown_digest = CAST(shown.digest AS bigint)
-            AND c.core_at = c.shown_at AND c.profile_at = c.shown_at AND {_NO_EXCEPTIONS}
-            AND CASE WHEN CAST(shown.gone AS boolean) THEN c.deletion_evidence_from <= {_AT} AND c.core_status IS NULL
-                ELSE c.deletion_evidence_at IS NULL OR c.deletion_evidence_at < c.alive_at END
+        SET core_at = at, profile_at = at, observed_until = greatest(c.observed_until, until)
+        FROM locked JOIN shown ON locked.model_id = shown.id
+        WHERE c.model_id = locked.model_id AND c.shown_digest = digest AND c.profile_at < at
+            AND c.core_at = c.profile_at AND c.deletion_evidence_at IS NULL
         RETURNING c.model_id
     )
-    SELECT ARRAY(SELECT model_id FROM missing),
+    SELECT ARRAY(SELECT id FROM missing),
         (SELECT count(*) FROM locked WHERE profile_at IS NULL OR profile_at < :began_at),
-        ARRAY(SELECT json_array_elements_text(CAST(:ids AS json)) EXCEPT SELECT model_id FROM confirmed)
-    """  # noqa: S608 - names of our own columns
-)
-
-
-def surely_newest(connection: Connection, shown: ShownModels) -> set[str]:
-    """The models whose known state is older than the pages in every field: the pages win, without a tie."""
-    return set(connection.execute(_SURELY_NEWEST, shown.values).scalars())
-
-
-_SURELY_NEWEST = text(
-    f"""
-    SELECT c.model_id FROM headshotpro.model_clocks AS c JOIN {_SHOWN} ON c.model_id = shown.id
-    WHERE coalesce(c.core_at < {_AT}, true) AND coalesce(c.profile_at < {_AT}, true)
-    """  # noqa: S608 - names of our own columns
-)
-
-
-def save_digests(connection: Connection, shown: ShownModels) -> None:
-    """Save the digests of models that were applied, where the page won every field."""
-    connection.execute(_SAVE_DIGESTS, shown.values)
-
-
-_SAVE_DIGESTS = text(
-    f"""
-    UPDATE headshotpro.model_clocks AS c SET shown_at = {_AT}, shown_digest = CAST(shown.digest AS bigint)
-    FROM {_SHOWN}
-    WHERE c.model_id = shown.id AND c.core_at = {_AT} AND c.profile_at = {_AT} AND {_NO_EXCEPTIONS}
+        ARRAY(SELECT model_id FROM locked EXCEPT SELECT model_id FROM confirmed)
     """  # noqa: S608 - names of our own columns
 )
 

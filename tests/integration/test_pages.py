@@ -1,38 +1,49 @@
-"""Pages merged by sets end where `apply` ends, model by model, also with other events about their models in between."""
+"""Pages merged by sets end in the rows in which `apply` ends, whatever is stored before."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from datetime import UTC, datetime, timedelta
-from random import Random
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext, suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec import UNSET
 
 from service.mirror.apply import apply
-from service.mirror.merge import Observation
-from service.mirror.observe import from_absence, from_list
+from service.mirror.digest import digests_of
+from service.mirror.observe import from_list
 from service.mirror.pages import PagesResult, merge_pages
-from service.mirror.prefetch import FetchedPage, digests_of
+from service.mirror.prefetch import FetchedPage
 from service.mirror.walk import Walk, WalkPage
 from service.storage import database, erasure, pages, refetches
 from service.storage.database import transaction
-from service.storage.models import CLOCK_COLUMNS
+from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.payloads import ListedModel
+from tests.support.histories import NOON, ms, observed
+from tests.support.searching import examples
 from tests.support.system import new_id, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
-    Merge = Callable[[Connection, Sequence[FetchedPage]], object]
+    Merge: TypeAlias = Callable[[Connection, Sequence[FetchedPage]], object]
+    Step: TypeAlias = Callable[[Connection, Merge], object]
 
-NOON = datetime(2024, 1, 15, 12, tzinfo=UTC)
-STATUSES = ("onboarding", "pending", "active", "failed", "deleted", "zombie", None)
-TABLES = "models, model_clocks, model_changes, refetch_requests"
+# Each table of models, the order of its rows, and its columns of our own times and numbers.
+STORED = {
+    "models": ("id", ["updated_at"]),
+    "model_clocks": ("model_id", []),
+    "model_changes": ("model_id, id", ["id", "recorded_at"]),
+    "refetch_requests": ("model_id", ["due_at"]),
+    "accuracy_checks": ("model_id, id", ["id", "checked_at", "decided_at", "repaired_at", "stale_seconds"]),
+}
 
 
 @pytest.fixture
@@ -47,7 +58,7 @@ def by_sets(connection: Connection, reads: Sequence[FetchedPage]) -> PagesResult
 
 
 def one_by_one(connection: Connection, reads: Sequence[FetchedPage]) -> None:
-    """As a pull did before it knew sets."""
+    """The merge alone."""
     apply(
         connection,
         [from_list(model, read.page.sent_at, read.received_at) for read in reads for model in read.models],
@@ -73,88 +84,79 @@ def a_model(model_id: str, **fields: Any) -> ListedModel:
     return ListedModel(**{"id": model_id, **told, **fields})
 
 
-def a_page(at: datetime, *models: ListedModel) -> FetchedPage:
-    """A page that was read."""
+def a_page(at: datetime, *models: ListedModel, width: timedelta = timedelta(seconds=3)) -> FetchedPage:
+    """A page that was read at a time or up to a width later."""
     page = WalkPage([model.id for model in models], [], len(models), full=False, has_more=False, sent_at=at)
-    return FetchedPage(page, models, digests_of(models), at + timedelta(seconds=3), joined=True, walk=Walk())
+    return FetchedPage(page, models, digests_of(models), at + width, joined=True, walk=Walk())
 
 
-# --- every mixture of observations
+# --- any page, in any state
 
 
-class World:
-    """Seeded: pages of a list that hardly changes, and what webhooks, GETs and erasing do in between."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = Random(seed)
-        self._ids = [f"65a51e400000000000000{number:03x}" for number in range(8)]
-        self._listed = {model_id: self._drawn(model_id) for model_id in self._ids}
-        self._now = NOON
-
-    def steps(self) -> Iterator[Callable[[Connection, Merge], object]]:
-        """The observations, one after another."""
-        for _ in range(40):
-            self._now += timedelta(seconds=self._rng.choice((0.5, 2, 60)))
-            yield self._pages() if self._rng.random() < 0.6 else self._other()
-
-    def _drawn(self, model_id: str) -> ListedModel:
-        fields: dict[str, Any] = {"status": self._rng.choice(STATUSES), "title": self._rng.choice("ab")}
-        if self._rng.random() < 0.1:
-            fields["email"] = UNSET
-        return a_model(model_id, **fields)
-
-    def _pages(self) -> Callable[[Connection, Merge], object]:
-        """Two pages, one after the other, of which one may be older than what is known."""
-        shown = self._rng.sample(self._ids, 6)
-        for model_id in shown:
-            if self._rng.random() < 0.15:
-                self._listed[model_id] = self._drawn(model_id)
-        at = self._now - timedelta(seconds=self._rng.choice((0, 0, 1, 90)))
-        halves = (shown[:3], shown[3:])
-        reads = [
-            a_page(at + timedelta(seconds=place), *(self._listed[model_id] for model_id in half))
-            for place, half in enumerate(halves)
-        ]
-        return lambda connection, merge: merge(connection, reads)
-
-    def _other(self) -> Callable[[Connection, Merge], object]:
-        """An event, a 404 that counts, a GET that shows it alive, or erasing."""
-        model_id, at = self._rng.choice(self._ids), self._now
-        if (dice := self._rng.random()) < 0.15:
-            return lambda connection, _: erasure.erase(connection, [model_id], at)
-        seen = Observation(model_id, at, at, {"status": self._rng.choice(STATUSES[:4]), "title": "c"})
-        if dice < 0.35:
-            seen = from_absence(model_id, at)
-        elif dice < 0.5:
-            fields = {**seen.fields, "email": "b@example.com", "photo_count": 40}
-            seen = Observation(model_id, at, at + timedelta(seconds=3), fields, alive=True)
-        return lambda connection, _: apply(connection, [seen], "webhook")
+# Two models, and few moments, so that ties, overlaps and late pages are common.
+IDS = ["65a51e400000000000000001", "65a51e400000000000000002"]
+at_moments = st.integers(0, 9).map(ms)
+widths = st.integers(0, 3).map(lambda width: timedelta(milliseconds=width))
+statuses = st.sampled_from(("active", "active", "active", "pending", "deleted", "", UNSET))
+emails = st.sampled_from(("a@example.com", "a@example.com", "a@example.com", None, UNSET))
 
 
-def ended(engine: Engine, url: str, seed: int, merge: Merge) -> list[dict[str, Any]]:
-    """All that is stored when a world is over, but for our own times, numbers, and the marks of pages."""
-    with transaction(engine, by_key=True) as connection:
-        connection.exec_driver_sql("truncate " + ", ".join(f"headshotpro.{name}" for name in TABLES.split(", ")))
-    for step in World(seed).steps():
-        with transaction(engine, by_key=True) as connection:
+@st.composite
+def records(draw: st.DrawFn) -> ListedModel:
+    """A record of a list page; the lists of one history have few different ones."""
+    return a_model(draw(st.sampled_from(IDS)), status=draw(statuses), email=draw(emails))
+
+
+@st.composite
+def page_steps(draw: st.DrawFn, listed: Sequence[ListedModel]) -> Step:
+    """Some pages of one transaction; they overlap, and a page may show a model twice."""
+    shown = draw(st.lists(st.lists(st.sampled_from(listed), min_size=1, max_size=2), min_size=1, max_size=2))
+    reads = [a_page(draw(at_moments), *models, width=draw(widths)) for models in shown]
+    return lambda connection, merge: merge(connection, reads)
+
+
+@st.composite
+def other_steps(draw: st.DrawFn) -> Step:
+    """A webhook, a GET, a list page outside a pull, an absence, an erasure, or a request."""
+    model_id, at = draw(st.sampled_from(IDS)), draw(at_moments)
+    if (kind := draw(st.integers(0, 9))) == 0:
+        return lambda connection, _: erasure.erase(connection, [model_id], at)
+    if kind == 1:
+        request = RefetchRequest(model_id, draw(st.none() | st.just(at)), RefetchReason.LEFT_HOT, at)
+        return lambda connection, _: refetches.add_requests(connection, [request])
+    seen = msgspec.structs.replace(draw(observed()), model_id=model_id)
+    return lambda connection, _: apply(connection, [seen], "webhook")
+
+
+@st.composite
+def page_histories(draw: st.DrawFn) -> list[Step]:
+    """Whatever is stored of some models, and then a page about them."""
+    listed = draw(st.lists(records(), min_size=1, max_size=3))
+    steps = draw(st.lists(other_steps() | page_steps(listed), max_size=4))
+    return [*steps, draw(page_steps(listed))]
+
+
+class Undone(Exception):
+    """Ends a transaction without a trace of it."""
+
+
+def stored_after(engine: Engine, steps: Sequence[Step], merge: Merge) -> dict[str, list[dict[str, Any]]]:
+    """All rows of models after some steps, without our own times and numbers."""
+    stored: dict[str, list[dict[str, Any]]] = {}
+    with suppress(Undone), transaction(engine, by_key=True) as connection:
+        for step in steps:
             step(connection, merge)
-    return [
-        *rows(url, "select to_jsonb(m) - 'updated_at' - 'erased_at' as row from headshotpro.models as m order by id"),
-        *rows(url, f"select {', '.join(('model_id', *CLOCK_COLUMNS))} from headshotpro.model_clocks order by model_id"),
-        *rows(
-            url,
-            "select to_jsonb(c) - 'id' - 'recorded_at' as row from headshotpro.model_changes as c "
-            "order by model_id, id",
-        ),
-        *rows(url, "select model_id, after, reason from headshotpro.refetch_requests order by model_id"),
-    ]
+        for table, (order, left_out) in STORED.items():
+            query = f"select to_jsonb(t) - array{left_out}::text[] from headshotpro.{table} as t order by {order}"
+            stored[table] = list(connection.exec_driver_sql(query).scalars())
+        raise Undone
+    return stored
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_pages_by_sets_end_where_models_one_by_one_end(engine: Engine, database_url: str, seed: int) -> None:
-    expected = ended(engine, database_url, seed, one_by_one)
-    assert len(expected) > 40
-    assert ended(engine, database_url, seed, by_sets) == expected
+@settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
+@given(page_histories())
+def test_pages_by_sets_end_in_the_rows_of_the_merge(engine: Engine, steps: list[Step]) -> None:
+    assert stored_after(engine, steps, by_sets) == stored_after(engine, steps, one_by_one)
 
 
 # --- pages that overlap
@@ -165,8 +167,8 @@ def test_a_model_that_two_pages_show_alike_counts_once(engine: Engine, database_
     reads = [a_page(NOON + timedelta(seconds=place), a_model(model_id)) for place in (1, 2)]
     with transaction(engine, by_key=True) as connection:
         assert by_sets(connection, reads) == PagesResult(1, 1, 0, 0)
-    (clock,) = rows(database_url, "select core_at, shown_at from headshotpro.model_clocks")
-    assert clock["core_at"] == clock["shown_at"] == reads[1].page.sent_at
+    (clock,) = rows(database_url, "select core_at from headshotpro.model_clocks")
+    assert clock["core_at"] == reads[1].page.sent_at
     assert rows(database_url, "select count(*) as number from headshotpro.model_changes") == [{"number": 1}]
 
 
@@ -218,12 +220,11 @@ def test_while_a_model_is_unknown_none_is_locked(engine: Engine, database_url: s
     lock = "select from headshotpro.model_clocks for update nowait"
     for reads, locked in (([known, unknown], False), ([known], True)):
         ids = sorted(model_id for read in reads for model_id in read.page.ids)
-        digests = [mark for read in reads for mark in read.digests]
-        shown = pages.ShownModels(
-            ids, digests, [False] * len(ids), [*range(len(ids))], [NOON] * len(ids), [None] * len(ids)
-        )
+        digests = [digest for read in reads for digest in read.digests]
+        pages_of = [*range(len(ids))]
+        shown = pages.ShownModels(ids, digests, pages_of, pages_of, [NOON] * len(ids), [None] * len(ids))
         with transaction(engine, by_key=True) as connection, psycopg.connect(database_url) as other:
-            met = pages.confirm(connection, shown, ids, NOON)
-            assert met.missing == ({unknown.page.ids[0]} if not locked else set())
+            found = pages.confirm(connection, shown, NOON)
+            assert found.missing == ({unknown.page.ids[0]} if not locked else set())
             with pytest.raises(psycopg.errors.LockNotAvailable) if locked else nullcontext():
                 other.execute(lock)

@@ -82,11 +82,11 @@ model_clocks = Table(
         JSONB,
         comment="Fields not known as of their group's time: name to [time in µs, rank], or null where never known",
     ),
-    time_column("shown_at", "Upstream time of the newest list page that showed it; shown_digest is of that page"),
+    time_column("shown_at", "No longer used"),
     Column(
         "shown_digest",
         BigInteger,
-        comment="Digest of what that page showed; while core_at and profile_at equal shown_at, it is what is known",
+        comment="Digest of what is known of the list's fields, where one time holds for all; a page may confirm it",
     ),
     time_column("foreign_write_at", "When another program wrote the row; null once it was compared with the upstream"),
     comment="The clocks of each model: times as of which its fields are known; one narrow row for each model",

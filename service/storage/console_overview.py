@@ -52,6 +52,19 @@ _ALERTS = text(
 )
 
 
+def accuracy(connection: Connection) -> dict[str, Any] | None:
+    """The error rate of the fields of the list over 28 days, with its bound; None before it was computed."""
+    row = connection.execute(_ACCURACY).mappings().first()
+    return None if row is None else dict(row)
+
+
+_ACCURACY = text(
+    """
+    SELECT rate, upper_95, slo_target, slo_met FROM headshotpro.accuracy WHERE period = '28d' AND fields = 'list'
+    """
+)
+
+
 def running_pulls(connection: Connection) -> list[dict[str, Any]]:
     """The pulls that run or wait for a person, and how far they are: `total` is null until the first page is read."""
     return [dict(row) for row in connection.execute(_PULLS).mappings()]

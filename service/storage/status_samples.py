@@ -58,6 +58,6 @@ _SERIES = text(
     SELECT DISTINCT ON (step) to_timestamp(step * :step) AS at, models FROM (
         SELECT at, models, floor(extract(epoch FROM at) / :step) AS step FROM headshotpro.status_samples
         WHERE at > now() - make_interval(hours => :hours)
-    ) AS stepped ORDER BY step, at DESC
+    ) AS stepped ORDER BY step, stepped.at DESC
     """
 )

@@ -95,6 +95,7 @@ class Console:
             "exact_time": presentation.exact_time,
             "iso_time": presentation.iso_time,
             "number": presentation.number,
+            "percent": presentation.percent,
             "duration": presentation.duration,
             "visible": presentation.visible,
             "backticks": presentation.backticks,

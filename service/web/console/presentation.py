@@ -58,6 +58,13 @@ def number(value: float | None) -> str:
     return f"{value:,.1f}" if isinstance(value, float) and not value.is_integer() else f"{int(value):,}"
 
 
+def percent(share: float | None) -> str:
+    """A share of 1, with two figures where it is small."""
+    if share is None:
+        return "–"
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.2g} %"
+
+
 def duration(seconds: float | None) -> str:
     """A duration in the largest unit that shows two figures of it."""
     if seconds is None:

@@ -1,0 +1,112 @@
+"""What the console's overview and settings show, and where their figures come from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from service.storage import console_overview, database, status_samples
+from tests.support.console import OPERATOR, VIEWER, console, log_in
+from tests.support.console_world import ATTACKS, fill
+from tests.support.system import rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MADE = """
+    insert into headshotpro.models (id, status, observed_at, updated_at)
+    select n::text, (array['active', 'failed'])[1 + n % 2], now(), now() from generate_series(1, 10) as n
+"""
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def test_sample_is_added_every_five_minutes_and_ends_with_its_month(database_url: str) -> None:
+    execute(database_url, MADE)
+    engine = database.connect(database_url)
+
+    def sample() -> list[dict[str, int]]:
+        with database.transaction(engine) as connection:
+            status_samples.add_if_due(connection)
+        return [
+            row["models"] for row in rows(database_url, "select models from headshotpro.status_samples order by at")
+        ]
+
+    assert sample() == sample() == [{"active": 5, "failed": 5}]
+    execute(database_url, "update headshotpro.status_samples set at = at - interval '301 seconds'")
+    assert len(sample()) == 2
+    execute(database_url, "update headshotpro.status_samples set at = at - interval '31 days'")
+    assert len(sample()) == 1
+    engine.dispose()
+
+
+def test_series_has_the_last_sample_of_each_step(database_url: str) -> None:
+    execute(
+        database_url,
+        "insert into headshotpro.status_samples (at, models) select to_timestamp(3600 * n) + make_interval(mins => m), "
+        "jsonb_build_object('active', 100 * n + m) from generate_series("
+        "(extract(epoch from now())::bigint / 3600) - 3, (extract(epoch from now())::bigint / 3600) - 1) as n, "
+        "generate_series(0, 50, 10) as m",
+    )
+    engine = database.connect(database_url)
+    with database.transaction(engine) as connection:
+        found = status_samples.series(connection, hours=5, step_seconds=3600)
+    engine.dispose()
+    assert [row["at"].timestamp() % 3600 for row in found] == [0, 0, 0]
+    assert [row["models"]["active"] % 100 for row in found] == [50, 50, 50]
+    assert [row["at"] for row in found] == sorted(row["at"] for row in found)
+
+
+def test_figures_of_the_overview_read_no_row_of_models(database_url: str) -> None:
+    """A page that counted a million models would take longer than its reader waits."""
+    (plan,) = rows(database_url, f"explain (format json) {console_overview._FRESHNESS}")
+    read = set(re.findall(r"'Relation Name': '(\w+)'", str(plan)))
+    assert {"pulls", "webhook_events", "alerts"} <= read
+    assert "models" not in read
+
+
+def test_overview_shows_problems_with_what_to_do(folder: Path, database_url: str, redis_url: str) -> None:
+    browser = console(folder, database_url, redis_url)
+    log_in(browser)
+    page = browser.get("/console/").text
+    assert "no worker is running" in page
+    assert "start `headshot-mirror worker`" in page
+
+
+def test_settings_show_values_and_no_secret(folder: Path, database_url: str, redis_url: str) -> None:
+    browser = console(
+        folder, database_url, redis_url, PULL_INTERVAL_SECONDS="901", MIRROR_API_KEYS="reports=ro:hunter2hunter2"
+    )
+    log_in(browser, VIEWER)
+    page = browser.get("/console/settings?doctor=1").text
+    assert re.search(r"PULL_INTERVAL_SECONDS</code></td><td>901</td>", page)
+    for secret in (OPERATOR, VIEWER, "hunter2", "5e" * 32, database_url.partition("@")[0]):
+        assert secret not in page
+    # What doctor finds first: what is wrong.
+    assert page.index("BAD") < page.index(">ok<")
+
+
+def test_names_are_hidden_where_the_setting_says_so(folder: Path, database_url: str, redis_url: str) -> None:
+    fill(database_url)
+    browser = console(folder, database_url, redis_url, CONSOLE_SHOW_NAMES="0")
+    log_in(browser)
+    page = browser.get("/console/alerts")
+    assert page.status_code == 200
+    assert "names are hidden" in page.text
+
+
+@pytest.mark.parametrize("path", ["/console/alerts", "/console/alerts?kind=%3Cscript%3E", "/console/<b>nowhere</b>"])
+def test_text_from_outside_is_escaped(folder: Path, database_url: str, redis_url: str, path: str) -> None:
+    fill(database_url)
+    browser = console(folder, database_url, redis_url)
+    log_in(browser)
+    page = browser.get(path).text
+    assert ATTACKS[0] not in page
+    assert "<b>nowhere" not in page
+    assert "<script>" not in page

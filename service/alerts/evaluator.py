@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 EVALUATION_SECONDS = 5.0
 # Where an evaluation takes long, they are less frequent: together they take a tenth of the time at most.
 EVALUATION_TIME_SHARE = 0.1
+# But one that a server held up for minutes must not put off the next by ten times that.
+MAX_EVALUATION_PAUSE_SECONDS = 30.0
 # After a gap longer than this, what happened meanwhile is not known.
 MAX_GAP_SECONDS = 20.0
 # A notification waits for others, and is sent within 30 s: the rest is for the next tick and a slow evaluation.
@@ -128,7 +130,8 @@ class AlertEvaluator:
         for event, fields in seen:
             log.warning(event, **fields)
         now = monotonic()
-        self._next_evaluation = now + max(EVALUATION_SECONDS, (now - began) / EVALUATION_TIME_SHARE)
+        pause = min((now - began) / EVALUATION_TIME_SHARE, MAX_EVALUATION_PAUSE_SECONDS)
+        self._next_evaluation = now + max(EVALUATION_SECONDS, pause)
 
 
 def evaluate(

@@ -255,3 +255,18 @@ def test_hundreds_of_causes_open_one_alert_each_whoever_looks(watched: AlertingH
         {"count": 500, "models": 500}
     ]
     assert watched.sql("select count(*) from headshotpro.notifications") == [{"count": 500}]
+
+
+def test_evaluation_that_a_server_held_up_delays_the_next_by_30_s(
+    watched: AlertingHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+
+    def hang() -> None:
+        nonlocal now
+        now += 120
+
+    monkeypatch.setattr("service.alerts.evaluator.monotonic", lambda: now)
+    monkeypatch.setattr(watched.watch, "_read_inbox", hang)
+    watched.look()
+    assert watched.watch._next_evaluation == now + 30

@@ -79,7 +79,9 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
         "set_aside_purged": (retention.SET_ASIDE, limits.events),
         "acts_purged": (retention.ACTS, audit.RETENTION_DAYS),
     }
-    steps = {name: partial(purge, old=old, days=days) for name, (old, days) in purges.items() if days}
+    if limits.history == 0:
+        del purges["changes_purged"]
+    steps = {name: partial(purge, old=old, days=days) for name, (old, days) in purges.items()}
     return {"tombstones_erased": erase_due, **steps}
 
 

@@ -44,9 +44,10 @@ def _made_up_revision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def old_database_url(empty_database_url: str) -> str:
-    """A full database of the first revision."""
+    """A database that was filled at the first revision, and is at the one before the made-up one: this code uses it."""
     make(empty_database_url)
     fill(empty_database_url, MODELS)
+    make(empty_database_url, schema.revisions()[-2])
     return empty_database_url
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a deployment, and what to do about each thing: for `doctor` and the console."""
+"""The faults of a deployment, and the action for each: for `doctor` and the console."""
 
 from __future__ import annotations
 

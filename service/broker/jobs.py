@@ -81,7 +81,7 @@ class JobQueue:
             return self.enqueue_flagged(job)
         with translate_redis_errors():
             if self._client.pttl(job.flag) == -1:
-                # No job of ours raised it, and it would never fall.
+                # None of our jobs raised it, and it would never fall.
                 self._client.delete(job.flag)
         return False
 

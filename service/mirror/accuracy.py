@@ -1,4 +1,4 @@
-"""What a difference between the mirror and the upstream says about the mirror. Pure: all times are arguments.
+"""Classifies differences between the mirror and the upstream. Pure: all times are arguments.
 
 Each difference that a pull or an accuracy check finds has one class:
 
@@ -104,7 +104,7 @@ class ReceivedEvent(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What is known of a difference so far.
+    """The facts about a difference so far.
 
     Attributes:
         kind: its class; None while its webhook may still arrive in time.

@@ -1,7 +1,7 @@
 """Accuracy checks by single GETs: random rows at random times, the same number for each stratum.
 
 A pull reads rows in an order of its own, and never the details. A random row at a random time says how wrong any row is
-at any time. What differs is repaired by the ordinary merge.
+at any time. The ordinary merge repairs each difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _MOVING = tuple(status.name for status in STATUSES if status.hot)
-# What the vendor allows while it has not named its limit.
+# The vendor's usual limit, while it has not named its own.
 _REQUESTS_A_MINUTE = 300
 
 

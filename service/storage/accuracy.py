@@ -182,7 +182,7 @@ def any_undecided(connection: Connection) -> bool:
 
 
 class Findings(NamedTuple):
-    """What was compared in a period.
+    """The comparisons of a period.
 
     Attributes:
         pulls: of each full pull the rows that it compared, and those that were wrong for ten seconds or longer.
@@ -244,7 +244,7 @@ _DIFFERENCES = text(
 
 
 def findings(connection: Connection, period: str, fields: Sequence[str], tolerated: float) -> Findings:
-    """What was compared in the last `period`.
+    """The comparisons of the last `period`.
 
     Args:
         connection: a transaction.

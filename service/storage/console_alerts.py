@@ -1,4 +1,4 @@
-"""What the console's page of alerts reads."""
+"""Queries of the console's page of alerts."""
 
 from __future__ import annotations
 

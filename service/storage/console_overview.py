@@ -1,4 +1,4 @@
-"""What the console's overview reads, within milliseconds however many models there are."""
+"""Queries of the console's overview, which take milliseconds for any number of models."""
 
 from __future__ import annotations
 

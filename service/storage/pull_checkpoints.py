@@ -202,7 +202,7 @@ def finish(
             "upstream_started_at = :began_at, error = :error, postponed = CAST(:postponed AS text[]), "
             "set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id), "
             "rows_differed = (SELECT count(*) FROM headshotpro.accuracy_checks WHERE pull_id = :id), "
-            # What it found deleted was no longer on any page, and was compared, too.
+            # Models that it found deleted were no longer on any page, and were compared, too.
             "rows_compared = CASE WHEN EXISTS ("
             "SELECT FROM headshotpro.pulls AS first WHERE first.kind = 'full' AND first.status = 'complete' "
             "AND first.finished_at <= p.started_at) THEN p.models_seen + p.tombstoned ELSE 0 END "

@@ -1,4 +1,4 @@
-"""What the process that sends to subscriptions reads and writes: leases, changes with their rows, progress.
+"""Reads and writes of the process that sends to subscriptions: leases, changes with their rows, progress.
 
 A lease is a row's `holder` until `leased_until`. Every write of progress names the holder and the version that it was
 read with, so a process that lost its lease, or that has not seen a replay yet, writes nothing.
@@ -24,7 +24,7 @@ _COLUMNS = [column.name for column in models.columns]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one subscription has done since its last progress was written.
+    """The work of one subscription since its last progress was written.
 
     Attributes:
         subscription_id: the subscription.
@@ -128,7 +128,7 @@ _GIVEN = text(_CHANGES.format(wanted="id = ANY(CAST(:ids AS bigint[]))"))
 
 
 def waiting(connection: Connection, subscription_id: int) -> list[dict[str, Any]]:
-    """What a subscription had not acknowledged when its progress was last written, in the order of the feed.
+    """The changes that a subscription had not acknowledged when its progress was last written, in feed order.
 
     Changes that retention removed while it was disabled are left out, and forgotten.
     """

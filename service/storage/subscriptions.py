@@ -127,7 +127,7 @@ def list_deliveries(connection: Connection, subscription_id: int, limit: int) ->
 
 
 def secrets(connection: Connection, name: str) -> list[str]:
-    """The secrets that sign a subscription's requests now, the newest first; empty where there is no such one."""
+    """The secrets that sign a subscription's requests now, the newest first; empty where it does not exist."""
     row = connection.execute(_SECRETS, {"name": name}).one_or_none()
     return [secret for secret in row or () if secret]
 
@@ -183,7 +183,7 @@ def replay(connection: Connection, name: str, since: int | datetime | None) -> i
         since: the first change, or the time from which on it was recorded; None: every change that is kept.
 
     Returns:
-        The first change that is sent again; None where there is no such subscription.
+        The first change that is sent again; None where the subscription does not exist.
     """
     by_id = since if isinstance(since, int) else None
     by_time = None if isinstance(since, int) else since

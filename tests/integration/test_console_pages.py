@@ -89,7 +89,7 @@ def test_page_can_be_read_and_runs_nothing_foreign(
     visitor = visit(viewing)
     page = visitor.open(path)
     assert page.locator("h1").inner_text()
-    # What came from outside is text: no element of it is part of the page.
+    # Content from outside is text: no element of it is part of the page.
     assert page.locator(FOREIGN).count() == 0
     if viewing.javascript:
         scrolled, width = page.locator("html").evaluate("html => [html.scrollWidth, html.clientWidth]")
@@ -100,7 +100,7 @@ def test_page_can_be_read_and_runs_nothing_foreign(
 
 
 def violations(page: Page, axe: str) -> list[tuple[str, str, list[str]]]:
-    """What people with disabilities cannot use on a page: the rule, its meaning, the first elements."""
+    """The accessibility faults of a page: the rule, its meaning, the first elements."""
     page.evaluate(axe)
     options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
     found = page.evaluate("options => axe.run(document, options)", options)["violations"]

@@ -29,7 +29,7 @@ _AS_NOBODY = (
 
 
 def drop_root() -> tuple[str, ...]:
-    """What goes before a command that must not run as root; nothing where this process is another user's.
+    """The words before a command that must not run as root; none where this process is another user's.
 
     Raises:
         LocalServerError: root cannot become nobody here.

@@ -260,4 +260,6 @@ def _sqlstate(error: SQLAlchemyError) -> str:
 
 def _first_line(error: BaseException | None) -> str:
     """Messages of libpq name host and port, never the password; later lines repeat the first."""
+    if isinstance(error, PoolTimeout):
+        return "every connection of this process waits for it"
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -18,6 +18,7 @@ from service.alerts.problems import LocalUp
 from service.cli import COMMANDS
 from service.cli import cli as group
 from service.config import Settings
+from service.errors import PostgresUnavailable
 from service.local.gauge import Gauge, describe
 from service.local.running_system import SETTINGS_FILE, RunningSystem
 from service.storage import database
@@ -408,3 +409,10 @@ def test_line_of_up_survives_servers_that_are_gone(database_url: str) -> None:
     assert reading.verdict.startswith("PROBLEM: Postgres is unavailable: ")
     assert (reading.applied, reading.waiting) == (None, None)
     assert "unknown events applied" in describe(reading, {})
+
+
+def test_busy_pool_is_reported_in_our_own_words(database_url: str) -> None:
+    engine = database.connect(database_url, pool_size=1, overflow=0, pool_timeout=0.1)
+    with database.transaction(engine), pytest.raises(PostgresUnavailable) as found, database.transaction(engine):
+        pass
+    assert str(found.value) == ("Postgres cannot be reached or gave up: every connection of this process waits for it")

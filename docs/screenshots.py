@@ -78,7 +78,11 @@ PAGES: tuple[Page, ...] = (
     Page("api-docs", "/api/docs"),
     Page("api-docs-phone", "/api/docs", 375, 720),
     Page("console", "/console/", console=True),
+    Page("console-dark", "/console/", dark=True, console=True),
     Page("console-phone", "/console/", 375, 720, console=True),
+    Page("console-alerts", "/console/alerts", console=True),
+    Page("console-settings", "/console/settings?doctor=1", console=True),
+    Page("console-login", "/console/login"),
 )
 # For a machine without a screen, and in a container; nothing is fetched from elsewhere.
 CHROMIUM_OPTIONS = [

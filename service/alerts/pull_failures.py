@@ -1,4 +1,7 @@
-"""Pulls that fail: whether that lasts, and whether the API key is the reason. Pure."""
+"""Pulls that fail: whether that lasts, and whether the API key is the reason. Pure.
+
+Why: `docs/decisions/0038-failing-pulls-from-pulls.md`.
+"""
 
 from __future__ import annotations
 

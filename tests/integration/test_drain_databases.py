@@ -112,7 +112,7 @@ def test_a_title_that_a_latin1_database_has_not_blocks_no_event(
     latin_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Migrated by a release that did not look.
-    monkeypatch.setattr(schema, "_refuse_other_encodings", lambda _engine: None)
+    monkeypatch.setattr(schema, "_refuse_other_encodings", lambda _connection: None)
     migrate(latin_url)
     with opened(latin_url, redis_url) as drainer:
         good, bad, odd = new_id(), new_id(), new_id()

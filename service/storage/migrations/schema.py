@@ -97,12 +97,7 @@ def migrate(url: str, report: Callable[[str], None] = _ignore_report) -> str:
 def _migrate(engine: Engine, report: Callable[[str], None]) -> str:
     # The locks of a session do not survive transaction pooling, so a transaction holds the lock and does nothing else.
     with database.transaction(engine, None) as holder:
-        encoding = holder.execute(text("SHOW server_encoding")).scalar_one()
-        if encoding != "UTF8":
-            raise MirrorError(
-                f"the database has the encoding {encoding}, in which many names cannot be stored: "
-                "make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0` and name it in DATABASE_URL"
-            )
+        _refuse_other_encodings(holder)
         holder.execute(_DISABLE_IDLE_TIMEOUTS)
         if not holder.execute(_TRY_LOCK).scalar():
             raise LockUnavailable("Another migration is running")
@@ -118,6 +113,15 @@ def _migrate(engine: Engine, report: Callable[[str], None]) -> str:
             if skipped := reader.grant(connection):
                 report(skipped)
     return newest()
+
+
+def _refuse_other_encodings(connection: Connection) -> None:
+    encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise MirrorError(
+            f"the database has the encoding {encoding}, in which many names cannot be stored: "
+            "make one with `CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0` and name it in DATABASE_URL"
+        )
 
 
 def _engine(url: str) -> Engine:

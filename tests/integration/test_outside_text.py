@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from email import message_from_string
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +185,10 @@ def notify(database_url: str, url: str) -> str:
 def test_a_title_is_one_line_of_text_in_a_notification(database_url: str, hook: NotificationReceiver) -> None:
     model_id = notify(database_url, hook.url)
     (message,) = hook.got
-    assert f"  {model_id} ({ONE_LINE})" in message["message"].splitlines()
+    line = message["message"].splitlines()[0]
+    assert re.fullmatch(
+        rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\dZ  model failed: {re.escape(f'{model_id} ({ONE_LINE})')}", line
+    )
     assert obeyed(message["message"]) == set()
 
 

@@ -72,7 +72,7 @@ def main(url: str, key: str, database: str, folder: str, way: str, step: str) ->
         table = dlt.transformer(arrow, name="models", primary_key="id", write_disposition="replace")
         source = source.with_name("pages") | table
     if step == "prepare":
-        pipeline.run(source.add_limit(1)).raise_on_failed_jobs()
+        pipeline.run(source).raise_on_failed_jobs()
         with pipeline.sql_client() as client:
             client.execute_many([f"create index on models {columns}" for columns in INDEXES.strip().splitlines()])
             client.execute_sql("truncate models")

@@ -23,15 +23,30 @@ LIST_COLUMNS = columns_of(Source.LIST)
 _STATUS = LIST_COLUMNS.index("status")
 _values_of = attrgetter(*LIST_COLUMNS)
 _ENCODER = msgspec.json.Encoder()
+# Statuses of a record that SQL may not confirm.
+_FOR_THE_MERGE = (None, "", DELETED)
 
 
 def digests_of(models: Iterable[ListedModel]) -> list[int | None]:
-    """The digests of a page's records."""
-    return [digest_of(_values_of(model)) for model in models]
+    """The digests of a page's records, as `digest_of` makes them; all records are encoded by one call."""
+    values = [_values_of(model) for model in models]
+    try:
+        lines = _ENCODER.encode_lines(values).split(b"\n")
+    except TypeError:
+        # A field is absent from a record.
+        return [digest_of(one) for one in values]
+    return [
+        _digest_of_line(line) if one[_STATUS] not in _FOR_THE_MERGE else None
+        for one, line in zip(values, lines, strict=False)
+    ]
 
 
 def digest_of(values: tuple[Any, ...]) -> int | None:
     """The digest of the values of `LIST_COLUMNS`, times in UTC: 64 bits, signed."""
-    if UNSET in values or values[_STATUS] in (None, "", DELETED):
+    if UNSET in values or values[_STATUS] in _FOR_THE_MERGE:
         return None
-    return int.from_bytes(blake2b(_ENCODER.encode(values), digest_size=8).digest(), signed=True)
+    return _digest_of_line(_ENCODER.encode(values))
+
+
+def _digest_of_line(line: bytes) -> int:
+    return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)

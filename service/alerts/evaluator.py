@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from service.alerts.inaccuracy import MeasuredError
 from service.alerts.liveness import LivenessTracker
 from service.alerts.notification import MAX_IDS_SHOWN
 from service.alerts.rules import (
@@ -186,6 +187,7 @@ def _facts(
         skewed_at=evaluator_state["clock_skewed_at"],
         skew_seconds=evaluator_state["clock_skew_seconds"],
         agreed_at=evaluator_state["clock_agreed_at"],
+        measured=tuple(MeasuredError(*row) for row in alert_facts.measured_errors(connection)),
         open=open_causes,
         **mirror,
     )

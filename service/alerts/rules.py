@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from service.alerts.inaccuracy import inaccuracy
 from service.alerts.pull_failures import fails_for_long, refused_status
 from service.model_fields import FAILED, STATUSES
 from service.process_identity import ALIVE_SECONDS
@@ -21,6 +22,7 @@ from service.process_identity import ALIVE_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.alerts.inaccuracy import MeasuredError
     from service.storage.pulls import FailingPull
 
 MODEL_FAILED = "model_failed"
@@ -37,10 +39,12 @@ CLOCK_SKEW = "clock_skew"
 WORKER_MISSING = "worker_missing"
 INBOX_STALLED = "inbox_stalled"
 RECORDS_SET_ASIDE = "records_set_aside"
+MIRROR_INACCURATE = "mirror_inaccurate"
 MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
     *MODEL_KINDS, PULL_STALE, PULL_FAILING, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, ORGANIZATION_CHANGED,
     API_REJECTED, SIGNATURES_REFUSED, WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
+    MIRROR_INACCURATE,
 )  # fmt: skip
 
 # A kind of process is missing when none of it sent a heartbeat for this long.
@@ -117,6 +121,7 @@ class AlertFacts:
         foreign_reason: which organizations these are.
         set_aside: records and fields that could not be read and are not resolved.
         set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
+        measured: the mirror's own error, by period.
         refused_at: when the upstream last refused our key; None where it never did.
         refused_status: with which HTTP status.
         accepted_at: when it last accepted our key, as far as that was stored.
@@ -150,6 +155,7 @@ class AlertFacts:
     foreign_reason: str | None = None
     set_aside: int = 0
     set_aside_models: tuple[str, ...] = ()
+    measured: tuple[MeasuredError, ...] = ()
     refused_at: datetime | None = None
     refused_status: int | None = None
     accepted_at: datetime | None = None
@@ -253,6 +259,8 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
         yield AlertCause(SIGNATURES_REFUSED), {"within_a_minute": facts.refused_signatures}
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
         yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
+    if detail := inaccuracy(facts.measured):
+        yield AlertCause(MIRROR_INACCURATE), detail
     yield from _worker_causes(facts, limits)
 
 

@@ -10,6 +10,7 @@ from service.alerts.rules import (
     CLOCK_SKEW,
     EVENTS_DEAD,
     INBOX_STALLED,
+    MIRROR_INACCURATE,
     MODEL_FAILED,
     MODEL_STUCK,
     ORGANIZATION_CHANGED,
@@ -112,6 +113,11 @@ _ALERT_TEXTS = {
         ("HeadshotPro's clock and ours agree again",) * 2,
         "is NTP running on the workers' machines? headshot-mirror doctor",
     ),
+    MIRROR_INACCURATE: AlertTexts(
+        ("more rows of the mirror were wrong than ACCURACY_SLO allows",) * 2,
+        ("the mirror is as accurate again as ACCURACY_SLO demands",) * 2,
+        "`headshot-mirror accuracy`; late and lost webhooks are the usual reason",
+    ),
 }
 
 
@@ -159,6 +165,13 @@ def _records(detail: Mapping[str, Any]) -> str:
     return f"{detail['rows']} records or fields{', of models ' if models else ''}{_listed(models)}"
 
 
+def _inaccuracy(detail: Mapping[str, Any]) -> str:
+    unexplained = detail["unexplained"]
+    if unexplained:
+        return f"{unexplained} differences within 24 hours that an applied event does not explain"
+    return f"at least {detail['lower_95']:.4%} within 24 hours, the target is {detail['slo_target']:g}"
+
+
 def _since(value: str | None, text: str, never: str) -> str:
     return text.format(format_time(datetime.fromisoformat(value))) if value else never
 
@@ -179,5 +192,6 @@ _DETAILS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     WORKER_MISSING: lambda detail: _since(detail["seen_at"], "last seen {}", "none was seen"),
     INBOX_STALLED: lambda detail: _since(detail["waiting_since"], "the oldest waits since {}", ""),
     RECORDS_SET_ASIDE: _records,
+    MIRROR_INACCURATE: _inaccuracy,
     CLOCK_SKEW: lambda detail: f"HeadshotPro's is {detail['seconds']:+g} s ahead",
 }

@@ -234,6 +234,23 @@ def test_a_key_that_the_vendor_refuses_alerts_until_it_is_taken(mirror: StartMir
 # --- history, and several at once
 
 
+def test_inaccurate_mirror_alerts_until_the_last_hour_is_right(watched: AlertingHarness) -> None:
+    pulled(watched)
+    watched.sql(
+        "insert into headshotpro.accuracy_figures (period, fields, compared, wrong, lower_95, slo_target, computed_at, "
+        "late_webhooks, lost_webhooks, unexplained) select period, 'list', 9000, 90, 0.009, 0.0001, now(), 0, 0, 0 "
+        "from unnest(array['1h', '24h']) as period"
+    )
+    watched.look()
+    assert watched.open_kinds() == ["mirror_inaccurate"]
+    watched.sql("update headshotpro.accuracy_figures set lower_95 = 0 where period = '1h'")
+    watched.look()
+    assert watched.open_kinds() == []
+    watched.sql("update headshotpro.accuracy_figures set unexplained = 1 where period = '24h'")
+    watched.look()
+    assert watched.open_kinds() == ["mirror_inaccurate"]
+
+
 def test_deleted_history_opens_no_alert_and_closes_none(watched: AlertingHarness, drainer: Drainer) -> None:
     told, untold = new_id(), new_id()
     take(drainer, told, "failed")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.alerts.inaccuracy import MeasuredError
 from service.alerts.rules import AlertCause, AlertFacts, AlertLimits, ModelFact, causes, preexisting
 from service.storage.pulls import FailingPull
 
@@ -123,6 +124,29 @@ def test_webhooks_missing_closes_on_an_event_not_on_silence(heard: bool) -> None
     assert kinds(told) == ([] if heard else ["webhooks_missing"])
     still = replace(told, pulls_that_missed=3, missed=30, events=1)
     assert kinds(still) == ["webhooks_missing"]
+
+
+def measured(lower: float | None, period: str = "24h", unexplained: int = 0) -> MeasuredError:
+    return MeasuredError(period, lower, 0.001, unexplained)
+
+
+@pytest.mark.parametrize(
+    ("errors", "holds"),
+    [
+        ((), False),
+        ((measured(0.002), measured(0.002, "1h")), True),
+        ((measured(0.001), measured(0.002, "1h")), False),
+        ((measured(0.002), measured(0.001, "1h")), False),
+        ((measured(0.002), measured(None, "1h")), False),
+        ((measured(0.002),), False),
+        ((measured(None), measured(0.002, "1h")), False),
+        ((measured(0.0, unexplained=1), measured(0.0, "1h")), True),
+        ((measured(None, unexplained=1),), True),
+        ((measured(0.0, "28d", unexplained=1), measured(0.0)), False),
+    ],
+)
+def test_inaccuracy_alerts_by_both_windows_or_our_own_fault(errors: tuple[MeasuredError, ...], holds: bool) -> None:
+    assert kinds(replace(QUIET, measured=errors)) == (["mirror_inaccurate"] if holds else [])
 
 
 def test_preexisting_holds_problems_from_before_the_first_check() -> None:

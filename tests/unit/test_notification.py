@@ -127,6 +127,16 @@ def test_line_links_the_console_page_where_there_is_one(kind: str, fields: dict[
         ("records_set_aside", {"rows": 2, "models": ["m"]}, "2 records or fields, of models m"),
         ("clock_skew", {"seconds": -93.5}, "HeadshotPro's is -93.5 s ahead"),
         ("clock_skew", {}, ""),
+        (
+            "mirror_inaccurate",
+            {"lower_95": 0.0012, "slo_target": 0.0001, "unexplained": 0},
+            "at least 0.1200% within 24 hours, the target is 0.0001",
+        ),
+        (
+            "mirror_inaccurate",
+            {"lower_95": 0.0, "slo_target": 0.0001, "unexplained": 2},
+            "2 differences within 24 hours that an applied event does not explain",
+        ),
         ("of_tomorrow", {"x": 1}, ""),
     ],
 )

@@ -281,7 +281,7 @@ def _compute_accuracy(runtime: Runtime) -> bool:
 
 @redact_job_errors
 def apply_retention() -> None:
-    """Remove what is older than its limit (personal data, events, history, keys); count models; fold outcomes."""
+    """Remove what is older than its limit (personal data, events, history, checks); count models; fold outcomes."""
     _run_exclusively(Job.APPLY_RETENTION, _apply_retention)
 
 

@@ -1,4 +1,4 @@
-"""Retention: personal data of tombstones are erased; old events, history and acts are removed."""
+"""Retention: personal data of tombstones are erased; old events, history, acts and accuracy checks are removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.mirror.erasure import erase, unfinished_ids
-from service.storage import audit, erasure, idempotency, notifications, processes, retention
+from service.storage import accuracy, audit, erasure, idempotency, notifications, processes, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
         "changes_purged": (retention.CHANGES, limits.history),
         "set_aside_purged": (retention.SET_ASIDE, limits.events),
         "acts_purged": (retention.ACTS, audit.RETENTION_DAYS),
+        "accuracy_checks_purged": (retention.ACCURACY_CHECKS, accuracy.RETENTION_DAYS),
     }
     if limits.history == 0:
         del purges["changes_purged"]

@@ -40,6 +40,7 @@ CHANGES = OldRows(
 )
 SET_ASIDE = OldRows("set_aside", "resolved_at", "id")
 ACTS = OldRows("audit_log", "at", "at")
+ACCURACY_CHECKS = OldRows("accuracy_checks", "checked_at", "checked_at")
 
 
 def purge(connection: Connection, old: OldRows, before: datetime, count: int) -> int:

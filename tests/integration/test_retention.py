@@ -32,6 +32,17 @@ def nothing(_step: str, _done: int, _of: int) -> None:
     """Nobody looks at the progress."""
 
 
+def test_accuracy_checks_are_removed_after_29_days(drainer: Drainer) -> None:
+    with psycopg.connect(drainer.url) as connection:
+        connection.execute(
+            "insert into headshotpro.accuracy_checks (checked_at, method, model_id, agreed, fields) "
+            "select now() - make_interval(days => day), 'sample', day::text, true, '{}' "
+            "from unnest(array[0, 28, 30]) as day"
+        )
+    assert apply_limits(drainer.engine, FOREVER, 10)
+    assert [row["model_id"] for row in rows(drainer.url, "select * from headshotpro.accuracy_checks")] == ["0", "28"]
+
+
 def told(model: str, **fields: Any) -> bytes:
     """An event with a person's data."""
     return event_body(model, **{"title": "Zoë Quux", "uid": "anon_zoe", "trigger": "female", **fields})

@@ -30,6 +30,7 @@ COMMANDS = {
     "webhook": "service.cli.webhook",
     "status": "service.cli.status",
     "doctor": "service.cli.doctor",
+    "accuracy": "service.cli.accuracy",
 }
 
 

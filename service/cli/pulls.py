@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "id", "kind", "status", "started_at", "finished_at", "error", "requests", "pages", "models_seen", "inserted",
-    "changed", "tombstoned", "missed_webhooks", "set_aside",
+    "changed", "tombstoned", "missed_webhooks", "late_webhooks", "lost_webhooks", "rows_compared", "rows_differed",
+    "set_aside",
 )  # fmt: skip
 
 

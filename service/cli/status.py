@@ -72,9 +72,8 @@ def document(state: MirrorState) -> dict[str, Any]:
         "last_complete_pull_at": figures and figures.last_complete_pull_at,
         "pull_age_seconds": figures and figures.pull_age_seconds,
         "open_alerts": figures and figures.open_alerts,
-        # Which of the missed ones came late is not determined yet.
-        "late_webhooks": None,
-        "lost_webhooks": None,
+        "late_webhooks": figures and figures.late_webhooks,
+        "lost_webhooks": figures and figures.lost_webhooks,
         "missed_webhooks": figures and figures.missed_webhooks,
         "open_refetches": figures and figures.open_refetches,
         "requests_left": state.redis and state.redis.requests_left,

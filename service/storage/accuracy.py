@@ -307,8 +307,9 @@ def write_figures(connection: Connection, figures: Sequence[Mapping[str, Any]]) 
 
 
 def read_figures(connection: Connection) -> list[dict[str, Any]]:
-    """The rows of the view `accuracy`."""
-    return [dict(row) for row in connection.execute(text("SELECT * FROM headshotpro.accuracy")).mappings()]
+    """The rows of the view `accuracy`, the shortest period first."""
+    statement = text("SELECT * FROM headshotpro.accuracy ORDER BY CAST(period AS interval), fields DESC")
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 # A random place in an index: every row of the stratum is as likely as any other.
@@ -351,20 +352,3 @@ _REPAIR = text(
 def note_repairs(connection: Connection) -> None:
     """Note when rows that a GET found deleted became tombstones."""
     connection.execute(_REPAIR)
-
-
-def remove_old(connection: Connection, limit: int) -> int:
-    """Delete checks that no period covers any more.
-
-    Returns:
-        How many were deleted; fewer than `limit`: none is left.
-    """
-    statement = text(
-        """
-        DELETE FROM headshotpro.accuracy_checks WHERE id IN (
-            SELECT id FROM headshotpro.accuracy_checks WHERE checked_at < now() - make_interval(days => :days)
-            ORDER BY checked_at LIMIT :limit
-        )
-        """
-    )
-    return connection.execute(statement, {"days": RETENTION_DAYS, "limit": limit}).rowcount

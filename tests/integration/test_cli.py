@@ -38,7 +38,7 @@ NO_REDIS = "redis://:hidden@127.0.0.1:9/0"
 
 PULL_KEYS = {
     "id", "kind", "status", "started_at", "finished_at", "requests", "pages", "models_seen", "inserted", "changed",
-    "tombstoned", "missed_webhooks", "error",
+    "tombstoned", "missed_webhooks", "late_webhooks", "lost_webhooks", "rows_compared", "rows_differed", "error",
 }  # fmt: skip
 EVENT_KEYS = {
     "id", "event", "model_id", "status", "error", "created_at", "received_at", "processed_at", "deliveries",
@@ -272,7 +272,7 @@ def test_status_tells_how_fresh_the_mirror_is(cli: Cli, database_url: str, two_p
     assert datetime.fromisoformat(told["last_event_at"])
     assert told["requests_left"] == 240
     assert told["refused_deliveries"] == 0
-    assert told["late_webhooks"] is told["lost_webhooks"] is None
+    assert told["late_webhooks"] == told["lost_webhooks"] == told["missed_webhooks"] == 0
     assert told["problems"] == []
     assert told["organization"] is None
     assert (told["last_event"]["id"], told["last_event"]["status"]) == ("evt_1", "applied")

@@ -78,6 +78,20 @@ def test_nothing_is_counted_before_five_minutes_are_over(mirror: StartMirror) ->
     assert (row["late_webhooks"], row["lost_webhooks"]) == (0, 1)
 
 
+def test_status_counts_late_and_lost_webhooks_apart(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=0)
+    lost, late, _right = known(here)
+    here.change(lost, status="failed")
+    here.pull()
+    advance_time(here, 91)
+    here.change(late, status="failed")
+    pull = here.pull()
+    advance_time(here, 6)
+    assert missed(here, pull) == 1
+    status = Cli(folder, **here.variables).run("status", "--json").document
+    assert (status["late_webhooks"], status["lost_webhooks"], status["missed_webhooks"]) == (1, 1, 2)
+
+
 @pytest.mark.parametrize(("minutes", "count"), [(4.5, 0), (5.5, 1)])
 def test_a_webhook_that_comes_late_but_in_time_is_not_missed(mirror: StartMirror, minutes: float, count: int) -> None:
     here = mirror(models=0)

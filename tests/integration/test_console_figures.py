@@ -76,7 +76,7 @@ def test_overview_shows_problems_with_what_to_do(folder: Path, database_url: str
     log_in(browser)
     page = browser.get("/console/").text
     assert "no worker is running" in page
-    assert "start `headshot-mirror worker`" in page
+    assert "start <code>headshot-mirror worker</code>" in page
 
 
 def test_settings_show_values_and_no_secret(folder: Path, database_url: str, redis_url: str) -> None:
@@ -110,3 +110,17 @@ def test_text_from_outside_is_escaped(folder: Path, database_url: str, redis_url
     assert ATTACKS[0] not in page
     assert "<b>nowhere" not in page
     assert "<script>" not in page
+
+
+def test_page_without_a_change_is_not_sent_again(folder: Path, database_url: str, redis_url: str) -> None:
+    browser = console(folder, database_url, redis_url)
+    log_in(browser)
+    tag = browser.get("/console/alerts").headers["ETag"]
+    same = browser.get("/console/alerts", headers={"If-None-Match": tag})
+    assert (same.status_code, same.data) == (304, b"")
+    assert same.headers["Cache-Control"] == "no-store"
+    execute(database_url, "insert into headshotpro.alerts (kind, opened_at) values ('pull_stale', now())")
+    changed = browser.get("/console/alerts", headers={"If-None-Match": tag})
+    assert changed.status_code == 200
+    assert changed.headers["ETag"] != tag
+    assert "ETag" not in browser.get("/console/nowhere").headers

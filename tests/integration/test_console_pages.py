@@ -6,6 +6,7 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from service.config import load
@@ -43,16 +44,21 @@ LOOKED_AT_BY_AXE = (OPERATOR_IN_LIGHT, OPERATOR_ON_A_PHONE)
 
 
 @pytest.fixture(scope="module")
-def app(postgres: Any, valkey: Any, _databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
+def database(postgres: Any, _databases: Databases) -> Iterator[str]:
     name = _databases.take()
-    url = postgres.url_of(name)
-    fill(url)
+    fill(postgres.url_of(name))
+    yield postgres.url_of(name)
+    _databases.release(name)
+
+
+@pytest.fixture(scope="module")
+def app(database: str, valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Flask:
     settings = {
-        "DATABASE_URL": url, "REDIS_URL": valkey.url, "CONSOLE_PASSWORD": OPERATOR, "CONSOLE_VIEWER_PASSWORD": VIEWER,
+        "DATABASE_URL": database, "REDIS_URL": valkey.url,
+        "CONSOLE_PASSWORD": OPERATOR, "CONSOLE_VIEWER_PASSWORD": VIEWER,
         "ALERT_URLS": "json://192.0.2.1", "HEADSHOTPRO_WEBHOOK_SECRET": "5e" * 32,
     }  # fmt: skip
-    yield create_app(load(environ=settings, dotenv=tmp_path_factory.mktemp("none") / ".env"))
-    _databases.release(name)
+    return create_app(load(environ=settings, dotenv=tmp_path_factory.mktemp("none") / ".env"))
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +160,28 @@ def test_charts_are_drawn_and_can_be_read_as_tables(visit: Callable[[Viewing], V
 def test_attacks_are_shown_as_they_are(visit: Callable[[Viewing], Visitor]) -> None:
     page = visit(OPERATOR_IN_LIGHT).open("/console/alerts")
     assert ATTACKS[0] in page.locator("main").inner_text()
+
+
+def test_open_page_follows_the_mirror_until_it_is_paused(visit: Callable[[Viewing], Visitor], database: str) -> None:
+    visitor = visit(OPERATOR_IN_LIGHT)
+    page = visitor.context.new_page()
+    page.clock.install()
+    page.goto("/console/alerts")
+
+    def write(statement: str) -> None:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    opened = "insert into headshotpro.alerts (kind, opened_at) values ('inbox_stalled', now())"
+    shown = page.get_by_role("region", name="Open alerts").get_by_text("inbox_stalled")
+    write(opened)
+    page.clock.run_for(5000)
+    shown.wait_for()
+    page.get_by_role("button", name="Pause updates").click()
+    write("delete from headshotpro.alerts where kind = 'inbox_stalled'")
+    page.clock.run_for(20_000)
+    assert shown.count() == 1
+    page.get_by_role("button", name="Pause updates").click()
+    page.clock.run_for(5000)
+    shown.wait_for(state="detached")
+    page.close()

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from service.errors import MirrorError, StatementTimeout, Unavailable
 from service.storage import console_secret
-from service.web.console import alerts, overview, security, settings_page, static_files
+from service.web.console import alerts, live, overview, security, settings_page, static_files
 from service.web.console.access import Access
 from service.web.console.console import Console
 from service.web.console.sessions import SessionSigner
@@ -53,7 +53,9 @@ def register(app: Flask, settings: Settings) -> None:
 
     pages.before_request(enter)
     pages.after_request(access.keep_session)
+    # The last one that is registered runs first.
     pages.after_request(security.add_page_headers)
+    pages.after_request(live.add_tag)
     pages.teardown_request(console.slots.give_back)
     pages.context_processor(lambda: {**console.context(), "csrf_token": access.csrf_token})
     pages.register_error_handler(HTTPException, _http_error)

@@ -83,6 +83,55 @@
     offerCopies(root);
   }
 
+  // A page that is live is asked for again every few seconds; the server says 304 where nothing changed.
+  const main = document.querySelector("main[data-live]");
+  let tag = "";
+  let paused = false;
+
+  function isInUse() {
+    const focused = document.activeElement;
+    return document.hidden || (focused !== main && main.contains(focused)) || !getSelection().isCollapsed;
+  }
+
+  function replaceContent(fresh) {
+    const open = [...main.querySelectorAll("details")].map((one) => one.open);
+    fresh.querySelectorAll("details").forEach((one, place) => { one.open = open[place]; });
+    const plots = [...main.querySelectorAll("[data-chart]")];
+    for (const element of fresh.querySelectorAll("[data-chart]")) {
+      const same = plots.find((one) => one.dataset.chart === element.dataset.chart);
+      if (same) element.replaceWith(same);
+    }
+    // The heading keeps the button on which the focus may be.
+    main.replaceChildren(main.firstElementChild, ...[...fresh.children].slice(1));
+    begin(main);
+    for (const element of main.querySelectorAll("[data-chart]:empty")) draw(element);
+  }
+
+  async function refresh() {
+    if (paused || isInUse()) return;
+    const headers = { "If-None-Match": tag };
+    const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
+    // The session is over: the login comes.
+    if (response.type === "opaqueredirect") location.reload();
+    if (response.status !== 200 || paused) return;
+    tag = response.headers.get("ETag") || "";
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    if (!isInUse()) replaceContent(document.adoptNode(page.querySelector("main")));
+  }
+
+  if (main) {
+    const button = document.querySelector("[data-pause]");
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      paused = !paused;
+      button.setAttribute("aria-pressed", String(paused));
+      // The next update comes although the focus is here.
+      if (!paused) button.blur();
+    });
+    // A server that is unavailable is asked again.
+    setInterval(() => refresh().catch(() => {}), 1000 * main.dataset.live);
+  }
+
   begin(document);
   setInterval(() => showTimes(document), 10000);
   document.addEventListener("htmx:after:swap", () => begin(document));

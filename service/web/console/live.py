@@ -1,0 +1,26 @@
+"""Pages that keep themselves up to date: a page that would look the same again is a 304.
+
+A browser asks every few seconds (`static/console.js`), with the tag of what it shows. The tag is a digest of the page,
+without the nonce, which differs in each response.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from flask import request
+
+from service.web.console import security
+
+if TYPE_CHECKING:
+    from flask import Response
+
+
+def add_tag(response: Response) -> Response:
+    """Tag a page by its content, and leave out its body where the browser has it."""
+    if request.method == "GET" and response.status_code == 200 and response.mimetype == "text/html":
+        content = response.get_data().replace(security.nonce().encode(), b"")
+        response.set_etag(hashlib.sha256(content).hexdigest()[:32], weak=True)
+        response.make_conditional(request)
+    return response

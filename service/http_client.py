@@ -18,14 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from socket import socket
 
-# As many requests as one process sends at once keep their connections.
-_CONNECTIONS = 10
+# As many requests as one process sends to a host at once keep their connections, for this many hosts.
+_CONNECTIONS, _HOSTS = 10, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class HttpClient:
         connect_timeout: float,
         max_body_bytes: int,
         proxy: str | None = None,
+        resolve: Callable[[str, int], Sequence[str]] | None = None,
+        cut_body: bool = False,
     ) -> None:
         """Prepare; nothing is connected yet.
 
@@ -73,10 +75,15 @@ class HttpClient:
             connect_timeout: seconds for the connection to one address.
             max_body_bytes: bytes, after decompression.
             proxy: URL of a proxy, with user and password if it wants them; None connects directly.
+            resolve: the addresses of a host and port that may be connected to, without a proxy; None: all that it has.
+            cut_body: a longer body is cut off; else it is an error.
         """
+        self._resolve = resolve
+        self._cut_body = cut_body
         self._deadline = deadline
         self._largest_body = max_body_bytes
         options: dict[str, Any] = {
+            "num_pools": _HOSTS,
             "maxsize": _CONNECTIONS,
             "retries": False,
             "timeout": urllib3.Timeout(connect=connect_timeout, read=deadline),
@@ -112,15 +119,33 @@ class HttpClient:
         self._pools.clear()
 
     def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpResponse:
-        response = self._pools.request(method, url, headers=headers, body=body, preload_content=False, redirect=False)
+        response = self._request(method, url, headers, body=body, preload_content=False, redirect=False)
         # Closes what was not read to its end; else the connection is back in the pool by then.
         with closing(response):
             content = bytearray()
             while piece := response.read1(65536):
                 content += piece
                 if len(content) > self._largest_body:
+                    if self._cut_body:
+                        del content[self._largest_body :]
+                        break
                     raise RequestFailed(f"the body is larger than {self._largest_body} bytes", too_large=True)
             return HttpResponse(response.status, response.headers, bytes(content))
+
+    def _request(self, method: str, url: str, headers: Mapping[str, str], **options: Any) -> urllib3.BaseHTTPResponse:
+        if self._resolve is None:
+            return self._pools.request(method, url, headers=headers, **options)
+        target = urllib3.util.parse_url(url)
+        host, scheme = (target.host or "").strip("[]"), target.scheme or "http"
+        port = target.port or {"http": 80, "https": 443}[scheme]
+        # The name goes into `Host`, SNI and the check of the certificate; the connection goes to what was resolved.
+        tls = {"server_hostname": host} if scheme == "https" else {}
+        named = {**headers, "Host": target.netloc or host}
+        *pools, last = (self._pools.connection_from_host(one, port, scheme, tls) for one in self._resolve(host, port))
+        for pool in pools:
+            with suppress(NewConnectionError, ConnectTimeoutError):
+                return pool.urlopen(method, target.request_uri, headers=named, **options)
+        return last.urlopen(method, target.request_uri, headers=named, **options)
 
 
 class _Attempt(threading.Thread):
@@ -267,13 +292,8 @@ def _request_failed(error: Exception, *, may_have_arrived: bool) -> RequestFaile
     timed_out = isinstance(error, (ReadTimeoutError, TimeoutError))
     message = "no response in time" if timed_out else str(error)
     if not may_have_arrived and not timed_out:
-        message = f"cannot connect: {_connection_reason(error)}"
+        # In the system's message where it has one: urllib3's name its own objects.
+        cause = error.__cause__ or error.__context__
+        reason = isinstance(error, NewConnectionError) and isinstance(cause, OSError) and cause.strerror
+        message = f"cannot connect: {reason or error}"
     return RequestFailed(message, timed_out=timed_out, may_have_arrived=may_have_arrived)
-
-
-def _connection_reason(error: Exception) -> str:
-    """Why the connection failed, in the system's message where it has one: urllib3's name its own objects."""
-    cause = error.__cause__ or error.__context__
-    if isinstance(error, NewConnectionError) and isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return str(error)

@@ -1,6 +1,7 @@
 """The clock: checks the schedule each second and queues the jobs that are due. Any number may run; one acts.
 
-Beside it, in a thread of its own, every clock evaluates alerts (`workers.alerting`).
+Beside it, in threads of their own, every clock evaluates alerts (`workers.alerting`) and sends to subscriptions
+(`workers.subscriptions`).
 
 Why not RQ's own cron: `docs/decisions/0009-a-clock-process.md`.
 """
@@ -24,6 +25,7 @@ from workers.alerting import Alerting
 from workers.dead_mans_switch import DeadMansSwitch
 from workers.schedule import SCHEDULE
 from workers.shutdown import start_exit_watchdog
+from workers.subscriptions import SubscriptionSending
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -47,6 +49,7 @@ def run(settings: Settings) -> None:
     """
     runtime = Runtime.build(settings)
     alerting = Alerting(runtime)
+    sending = SubscriptionSending(runtime)
     log_start(CLOCK)
 
     def request_stop(_number: int, _frame: Any) -> None:
@@ -65,12 +68,14 @@ def run(settings: Settings) -> None:
             clock.tick()
             if clock.schema_checked:
                 alerting.start()
+                sending.start()
             runtime.stop.wait(TICK_SECONDS)
         heartbeat.stop()
         clock.release()
     finally:
         runtime.stop.set()
         switch.close()
+        sending.close()
         alerting.close()
         heartbeat.close()
 

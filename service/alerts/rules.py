@@ -40,11 +40,12 @@ WORKER_MISSING = "worker_missing"
 INBOX_STALLED = "inbox_stalled"
 RECORDS_SET_ASIDE = "records_set_aside"
 MIRROR_INACCURATE = "mirror_inaccurate"
+SUBSCRIPTION_FAILING = "subscription_failing"
 MODEL_KINDS = (MODEL_FAILED, MODEL_STUCK)
 KINDS = (
     *MODEL_KINDS, PULL_STALE, PULL_FAILING, WEBHOOKS_MISSING, EVENTS_DEAD, TOMBSTONES_HELD, ORGANIZATION_CHANGED,
     API_REJECTED, SIGNATURES_REFUSED, WORKER_MISSING, INBOX_STALLED, RECORDS_SET_ASIDE, CLOCK_SKEW,
-    MIRROR_INACCURATE,
+    MIRROR_INACCURATE, SUBSCRIPTION_FAILING,
 )  # fmt: skip
 
 # A kind of process is missing when none of it sent a heartbeat for this long.
@@ -122,6 +123,7 @@ class AlertFacts:
         set_aside: records and fields that could not be read and are not resolved.
         set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
         measured: the mirror's own error, by period.
+        failing_subscriptions: names of the subscriptions that are failing or disabled.
         refused_at: when the upstream last refused our key; None where it never did.
         refused_status: with which HTTP status.
         accepted_at: when it last accepted our key, as far as that was stored.
@@ -156,6 +158,7 @@ class AlertFacts:
     set_aside: int = 0
     set_aside_models: tuple[str, ...] = ()
     measured: tuple[MeasuredError, ...] = ()
+    failing_subscriptions: tuple[str, ...] = ()
     refused_at: datetime | None = None
     refused_status: int | None = None
     accepted_at: datetime | None = None
@@ -261,6 +264,8 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
         yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
     if detail := inaccuracy(facts.measured):
         yield AlertCause(MIRROR_INACCURATE), detail
+    if facts.failing_subscriptions:
+        yield AlertCause(SUBSCRIPTION_FAILING), {"subscriptions": list(facts.failing_subscriptions)}
     yield from _worker_causes(facts, limits)
 
 

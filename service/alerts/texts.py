@@ -18,6 +18,7 @@ from service.alerts.rules import (
     PULL_STALE,
     RECORDS_SET_ASIDE,
     SIGNATURES_REFUSED,
+    SUBSCRIPTION_FAILING,
     TOMBSTONES_HELD,
     WEBHOOKS_MISSING,
     WORKER_MISSING,
@@ -108,6 +109,11 @@ _ALERT_TEXTS = {
         ("all records can be read again",) * 2,
         "select * from headshotpro.set_aside where resolved_at is null",
     ),
+    SUBSCRIPTION_FAILING: AlertTexts(
+        ("a subscription cannot be delivered to",) * 2,
+        ("every subscription is delivered to again",) * 2,
+        "`headshot-mirror subscriptions show NAME` has the reason",
+    ),
     CLOCK_SKEW: AlertTexts(
         ("HeadshotPro's clock and ours are more than a minute apart",) * 2,
         ("HeadshotPro's clock and ours agree again",) * 2,
@@ -193,5 +199,6 @@ _DETAILS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     INBOX_STALLED: lambda detail: _since(detail["waiting_since"], "the oldest waits since {}", ""),
     RECORDS_SET_ASIDE: _records,
     MIRROR_INACCURATE: _inaccuracy,
+    SUBSCRIPTION_FAILING: lambda detail: _listed(detail["subscriptions"]),
     CLOCK_SKEW: lambda detail: f"HeadshotPro's is {detail['seconds']:+g} s ahead",
 }

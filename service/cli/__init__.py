@@ -28,6 +28,7 @@ COMMANDS = {
     "events": "service.cli.events",
     "alerts": "service.cli.alerts",
     "webhook": "service.cli.webhook",
+    "subscriptions": "service.cli.subscriptions",
     "status": "service.cli.status",
     "doctor": "service.cli.doctor",
     "accuracy": "service.cli.accuracy",

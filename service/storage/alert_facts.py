@@ -140,7 +140,10 @@ _MIRROR = text(
         ARRAY(
             SELECT DISTINCT model_id FROM headshotpro.set_aside WHERE resolved_at IS NULL AND model_id IS NOT NULL
             ORDER BY model_id LIMIT 5
-        ) AS set_aside_models
+        ) AS set_aside_models,
+        ARRAY(
+            SELECT name FROM headshotpro.subscriptions WHERE state IN ('failing', 'disabled') ORDER BY name
+        ) AS failing_subscriptions
     """
 )
 

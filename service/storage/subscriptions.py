@@ -48,14 +48,11 @@ class NewSubscription:
     batch: int | None = None
 
 
-def add(connection: Connection, new: NewSubscription) -> bool:
+def add(connection: Connection, new: NewSubscription) -> bool | None:
     """Add a subscription; it is sent what changes from now on.
 
     Returns:
-        False where there are as many as there may be.
-
-    Raises:
-        IntegrityError: the name is taken; `exists` says so before.
+        False where there are as many as there may be; None where the name is taken.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADD_LOCK})
     count = int(connection.execute(text("SELECT count(*) FROM headshotpro.subscriptions")).scalar_one())
@@ -70,8 +67,7 @@ def add(connection: Connection, new: NewSubscription) -> bool:
         "batch": new.batch,
         "secret": new.secret,
     }
-    connection.execute(_ADD, values)
-    return True
+    return True if connection.execute(_ADD, values).rowcount else None
 
 
 _ADD = text(
@@ -81,6 +77,7 @@ _ADD = text(
     SELECT :name, :url, CAST(:statuses AS text[]), CAST(:teams AS text[]), :with_personal_data, :batch, 'active',
         :secret, newest + 1, newest, now()
     FROM (SELECT coalesce(max(id), 0) AS newest FROM headshotpro.model_changes) AS feed
+    ON CONFLICT (name) DO NOTHING
     """
 )
 
@@ -162,7 +159,7 @@ def resume(connection: Connection, name: str) -> bool:
 _RESUME = text(
     """
     UPDATE headshotpro.subscriptions
-    SET state = 'active', reason = NULL, version = version + CAST(state = 'failing' AS integer)
+    SET state = 'active', reason = NULL, version = version + CAST(state IN ('failing', 'disabled') AS integer)
     WHERE name = :name
     """
 )
@@ -240,11 +237,3 @@ def remove(connection: Connection, name: str) -> bool:
     """Remove a subscription with all that waits for it; False where there is none of this name."""
     statement = text("DELETE FROM headshotpro.subscriptions WHERE name = :name")
     return connection.execute(statement, {"name": name}).rowcount > 0
-
-
-def unhealthy(connection: Connection) -> list[dict[str, Any]]:
-    """`name`, `state` and `reason` of the subscriptions that are failing or disabled."""
-    statement = text(
-        "SELECT name, state, reason FROM headshotpro.subscriptions WHERE state IN ('failing', 'disabled') ORDER BY name"
-    )
-    return [dict(row) for row in connection.execute(statement).mappings()]

@@ -84,7 +84,7 @@ def test_each_change_has_its_row_as_the_change_left_it(drainer: Drainer, connect
     assert subscription_feed.read(connection, [changes[1]["id"], 4711]) == [changes[1]]
 
 
-def test_rows_of_past_changes_lose_what_is_erased_and_nothing_else(drainer: Drainer) -> None:
+def test_rows_of_past_changes_lose_erased_fields_alone(drainer: Drainer) -> None:
     model = changes_of_one_model(drainer)
     drainer.take(event_body(model, at=minutes(3), event="model.deleted", title="Ada Lovelace"))
     with transaction(drainer.engine) as connection:

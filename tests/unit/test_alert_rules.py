@@ -107,6 +107,7 @@ def test_failed_alert_closes_when_active_not_at_a_new_attempt(status: str, holds
         ({"failing_pulls": (FailingPull("full", "the upstream refused: 401 UNAUTHORIZED", None, None),)}, []),
         ({"dead_events": 1}, ["events_dead"]),
         ({"set_aside": 1}, ["records_set_aside"]),
+        ({"failing_subscriptions": ("orders",)}, ["subscription_failing"]),
         ({"held_pulls": (7,)}, ["tombstones_held"]),
         ({"foreign_pulls": (7,)}, ["organization_changed"]),
         ({"refused_at": NOW, "refused_status": 403}, ["api_rejected"]),

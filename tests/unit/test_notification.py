@@ -125,6 +125,7 @@ def test_line_links_the_console_page_where_there_is_one(kind: str, fields: dict[
         ("worker_missing", {"seen_at": None}, "none was seen"),
         ("inbox_stalled", {"waiting_since": NOON.isoformat()}, "the oldest waits since 2026-03-04 12:00:00Z"),
         ("records_set_aside", {"rows": 2, "models": ["m"]}, "2 records or fields, of models m"),
+        ("subscription_failing", {"subscriptions": ["a", "b"]}, "a, b"),
         ("clock_skew", {"seconds": -93.5}, "HeadshotPro's is -93.5 s ahead"),
         ("clock_skew", {}, ""),
         (

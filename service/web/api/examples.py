@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from service.web.api.example import Example
+from service.web.api.subscription_examples import SUBSCRIPTION_EXAMPLES
 
 _MODEL = {
     "id": "507f1f77bcf86cd799439011",
@@ -22,37 +18,6 @@ _MODEL = {
     "finishedAt": "2024-01-15T11:45:00.000Z",
 }
 _LINK = "https://app.headshotpro.com/auth/signed?token=…"
-
-
-class Example(NamedTuple):
-    """A request and its response.
-
-    Attributes:
-        path: below the base URL, with parameters.
-        response: the document.
-        body: of the request.
-        headers: of the request, beside the key.
-    """
-
-    path: str
-    response: Mapping[str, Any]
-    body: Mapping[str, Any] | None = None
-    headers: Mapping[str, str] = {}
-
-    @property
-    def response_text(self) -> str:
-        """The document in lines, its fields in their order."""
-        return json.dumps(self.response, indent=2, ensure_ascii=False)
-
-    def curl(self, method: str, base_url: str) -> str:
-        """The command that sends it, with the key in `$KEY`."""
-        lines = [f'curl -s "{base_url}{self.path}"', '-H "Authorization: Bearer $KEY"']
-        if method != "get":
-            lines[0] = lines[0].replace("curl -s", f"curl -s -X {method.upper()}")
-        lines += [f'-H "{name}: {value}"' for name, value in self.headers.items()]
-        if self.body is not None:
-            lines += ['-H "Content-Type: application/json"', f"-d {shlex.quote(json.dumps(self.body))}"]
-        return " \\\n  ".join(lines)
 
 
 # By the operation's id.
@@ -96,4 +61,5 @@ EXAMPLES = {
         "/organization/models/507f1f77bcf86cd799439011",
         {"success": True, "message": "Model deleted successfully", "modelId": "507f1f77bcf86cd799439011"},
     ),
+    **SUBSCRIPTION_EXAMPLES,
 }

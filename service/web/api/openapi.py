@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, render_template, request
@@ -25,45 +25,20 @@ from service.api.schemas import (
     SingleModelBody,
     SingleQuery,
 )
+from service.web.api import openapi_subscriptions
 from service.web.api.examples import EXAMPLES
+from service.web.api.openapi_parts import REFERENCE, UPSTREAM_STATUSES, content, header, parameters, responses
 from service.web.response_headers import NOTHING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from service.api.schemas import ApiSchema
 
 ORGANIZATION = "/organization"
 MODELS = "/organization/models"
 MODEL = "/organization/models/{modelId}"
-REFERENCE = "#/components/schemas/{name}"
 
 INTRODUCTION = (
     "The vendor's own calls, answered from the mirror: reads of models spend none of its requests. Every parameter, "
-    "body, error and shape is the vendor's; its clients ignore everything beyond that."
+    "body, error and shape is the vendor's; its clients ignore everything beyond that. The calls about subscriptions "
+    "are not the vendor's."
 )
-
-# Status to what it means, as the vendor's pages have them and as ours does.
-STATUS_DESCRIPTIONS = {
-    304: "Nothing has changed since the response with this ETag",
-    400: "INVALID_REQUEST, and on writes whatever else the upstream refuses with a 400",
-    401: "UNAUTHORIZED: no bearer key of MIRROR_API_KEYS",
-    402: "INSUFFICIENT_CREDITS",
-    403: "FORBIDDEN: the key may not do this, or the organization has no whitelabel feature",
-    404: "NOT_FOUND",
-    409: "CONFLICT: another request with this Idempotency-Key is being worked on",
-    410: "GONE: changes since then are no longer kept",
-    413: "PAYLOAD_TOO_LARGE",
-    415: "UNSUPPORTED_MEDIA_TYPE",
-    422: "INVALID_REQUEST: this Idempotency-Key came with another body before",
-    429: "RATE_LIMIT_EXCEEDED: the request budget or the vendor's limit is spent, or too many wrong API keys came",
-    500: "The upstream's own failure",
-    502: "UPSTREAM_ERROR",
-    503: "UNAVAILABLE: a server of the mirror's, or its upstream key, is missing",
-    504: "UPSTREAM_TIMEOUT: what the upstream did is not known yet",
-}
-UPSTREAM_STATUSES = (401, 403, 429, 500, 502, 503, 504)
-
 
 # Stands in the page, which is made once, for the address of each caller.
 PLACEHOLDER = "https://base-url.invalid"
@@ -112,7 +87,7 @@ class OpenApiEndpoint:
         """OpenAPI 3.1, whose schemas are JSON Schema 2020-12: just what msgspec makes."""
         bodies = (
             ModelListBody, ModelFeedBody, SingleModelBody, CreateModelBody, CreatedBody, DeletedBody, OrganizationBody,
-            ErrorBody,
+            ErrorBody, *openapi_subscriptions.BODIES,
         )  # fmt: skip
         _, schemas = msgspec.json.schema_components(bodies, ref_template=REFERENCE)
         for schema in schemas.values():
@@ -126,7 +101,9 @@ class OpenApiEndpoint:
                 ORGANIZATION: {"get": _organization()},
                 MODELS: {"get": _list(), "post": _create()},
                 MODEL: {"get": _get(), "delete": _delete()},
+                **openapi_subscriptions.paths(),
             },
+            "webhooks": openapi_subscriptions.webhooks(),
             "components": {
                 "schemas": schemas,
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
@@ -152,7 +129,7 @@ def _organization() -> dict[str, Any]:
         "operationId": "getOrganization",
         "summary": "Get the organization",
         "description": "The organization of the mirror's key, read from the upstream at most once a minute.",
-        "responses": _responses((OrganizationBody,), (400, *UPSTREAM_STATUSES), example="getOrganization"),
+        "responses": responses((OrganizationBody,), (400, *UPSTREAM_STATUSES), example="getOrganization"),
     }
 
 
@@ -161,8 +138,8 @@ def _list() -> dict[str, Any]:
         "operationId": "listModels",
         "summary": "List models",
         "description": "Newest first. With `updatedSince`: the feed of changes, each model as it is now.",
-        "parameters": [*_parameters(ListQuery), _header("If-None-Match", "The ETag of an earlier response.")],
-        "responses": _responses(
+        "parameters": [*parameters(ListQuery), header("If-None-Match", "The ETag of an earlier response.")],
+        "responses": responses(
             (ModelListBody, ModelFeedBody),
             (304, 400, 401, 403, 410, 429, 503),
             headers=("ETag", "Age", "X-Mirror-Cursor"),
@@ -172,7 +149,7 @@ def _list() -> dict[str, Any]:
 
 
 def _create() -> dict[str, Any]:
-    idempotency_key = _header(
+    idempotency_key = header(
         "Idempotency-Key",
         "The same key with the same body within 24 hours creates once.",
         {"minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
@@ -182,8 +159,8 @@ def _create() -> dict[str, Any]:
         "summary": "Create a model (whitelabel only)",
         "description": "Is sent to the upstream; the mirror has merged its response when it arrives.",
         "parameters": [idempotency_key],
-        "requestBody": {"required": True, "content": _content(CreateModelBody, example=EXAMPLES["createModel"].body)},
-        "responses": _responses(
+        "requestBody": {"required": True, "content": content(CreateModelBody, example=EXAMPLES["createModel"].body)},
+        "responses": responses(
             (CreatedBody,), (400, 402, 404, 409, 413, 415, 422, *UPSTREAM_STATUSES), example="createModel"
         ),
     }
@@ -193,8 +170,8 @@ def _get() -> dict[str, Any]:
     return {
         "operationId": "getModel",
         "summary": "Get model details",
-        "parameters": [_model_id(), *_parameters(SingleQuery), _header("If-None-Match", "An ETag.")],
-        "responses": _responses(
+        "parameters": [_model_id(), *parameters(SingleQuery), header("If-None-Match", "An ETag.")],
+        "responses": responses(
             (SingleModelBody,), (304, 400, 404, *UPSTREAM_STATUSES), headers=("ETag", "Age"), example="getModel"
         ),
     }
@@ -206,56 +183,10 @@ def _delete() -> dict[str, Any]:
         "summary": "Delete a model for good",
         "description": "Is sent to the upstream; the mirror has a tombstone when the response arrives.",
         "parameters": [_model_id()],
-        "responses": _responses((DeletedBody,), (400, 404, *UPSTREAM_STATUSES), example="deleteModel"),
+        "responses": responses((DeletedBody,), (400, 404, *UPSTREAM_STATUSES), example="deleteModel"),
     }
-
-
-def _parameters(shape: type[ApiSchema]) -> list[dict[str, Any]]:
-    """The fields of a set of parameters, each with its schema, default and description."""
-    _, components = msgspec.json.schema_components([shape], ref_template=REFERENCE)
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": schema.get("description", ""),
-            "schema": {key: value for key, value in schema.items() if key != "description"},
-        }
-        for name, schema in components[shape.__name__]["properties"].items()
-    ]
-
-
-def _header(name: str, description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-    schema = {"type": "string", **(schema or {})}
-    return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
 def _model_id() -> dict[str, Any]:
     schema = {"type": "string", "minLength": 1}
     return {"name": "modelId", "in": "path", "required": True, "description": "The model's id.", "schema": schema}
-
-
-def _responses(
-    shapes: Sequence[type[ApiSchema]], errors: Iterable[int], headers: Iterable[str] = (), *, example: str
-) -> dict[str, dict[str, Any]]:
-    shown = {name: {"schema": {"type": "string"}} for name in headers}
-    responses: dict[str, dict[str, Any]] = {
-        "200": {
-            "description": shapes[0].__doc__ or "",
-            "content": _content(*shapes, example=EXAMPLES[example].response),
-            "headers": shown,
-        }
-    }
-    for status in sorted(set(errors)):
-        responses[str(status)] = {"description": STATUS_DESCRIPTIONS[status]}
-        if status != 304:
-            responses[str(status)]["content"] = _content(ErrorBody)
-    return responses
-
-
-def _content(*shapes: type[ApiSchema], example: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    references = [{"$ref": REFERENCE.format(name=shape.__name__)} for shape in shapes]
-    content: dict[str, Any] = {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
-    if example is not None:
-        content["example"] = example
-    return {"application/json": content}

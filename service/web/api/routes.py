@@ -24,6 +24,7 @@ from service.storage import database
 from service.upstream.client import UpstreamClient
 from service.upstream.sending import RequestObservers
 from service.web.api.openapi import OpenApiEndpoint
+from service.web.api.subscriptions import SubscriptionViews
 from service.web.api.views import ModelViews
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
     api.post(PREFIX)(calls.create)
     api.get(f"{PREFIX}/<model_id>")(calls.get_model)
     api.delete(f"{PREFIX}/<model_id>")(calls.delete)
+    engine = database.connect(url, pool_size=1, overflow=2, pool_timeout=POOL_TIMEOUT_SECONDS)
+    SubscriptionViews(engine, settings).register(api)
     return api, OpenApiEndpoint(settings.public_url).blueprint()
 
 

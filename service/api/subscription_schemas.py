@@ -1,0 +1,150 @@
+"""The types of the API's calls about subscriptions, and of the requests that subscriptions are sent.
+
+The API's names are in camel case, as all of its names; a request to a subscription has the names of the tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from service.api.schemas import ApiSchema, vendor_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from service.subscriptions.receiver import SendOutcome
+
+_Texts = Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(max_length=100)]
+
+
+class SubscriptionBody(ApiSchema, frozen=True, kw_only=True):
+    """The body that adds a subscription."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Unique.")]
+    url: Annotated[str, Meta(max_length=2048, description="Where requests go; http or https.")]
+    statuses: Annotated[_Texts, Meta(description="Only changes to one of these statuses.")] = ()
+    teams: Annotated[_Texts, Meta(description="Only changes of models that are then in one of these teams.")] = ()
+    with_personal_data: Annotated[bool, Meta(description="Send names, addresses and genders, too.")] = False
+    batch: Annotated[int, Meta(ge=1, le=100, description="Up to this many changes in one request.")] | None = None
+
+
+class ReplayBody(ApiSchema, frozen=True, kw_only=True):
+    """The body of a replay."""
+
+    since: Annotated[str, Meta(description="The id of the first change, or a time; else all that are kept.")] | None = (
+        None
+    )
+
+
+class SubscriptionSchema(ApiSchema, frozen=True, kw_only=True):
+    """A subscription, without its secret."""
+
+    name: str
+    url: str
+    state: str
+    reason: str | None
+    statuses: list[str] | None
+    teams: list[str] | None
+    with_personal_data: bool
+    batch: int | None
+    cursor: Annotated[int, Meta(description="The lowest change that it has not acknowledged.")]
+    waiting: Annotated[int, Meta(description="Changes that were read for it and not acknowledged.")]
+    unread: Annotated[int, Meta(description="How far its reading is behind the feed, in ids.")]
+    delivered: Annotated[int, Meta(description="Changes that it acknowledged.")]
+    delivered_at: str | None
+    failed_at: str | None
+    failed_status: int | None
+    failed_reason: str | None
+    created_at: str
+
+
+class SubscriptionListBody(ApiSchema, frozen=True, kw_only=True):
+    """All subscriptions."""
+
+    subscriptions: list[SubscriptionSchema]
+    success: Literal[True] = True
+
+
+class SingleSubscriptionBody(ApiSchema, frozen=True, kw_only=True):
+    """One subscription."""
+
+    subscription: SubscriptionSchema
+    success: Literal[True] = True
+
+
+class SubscriptionSecretBody(ApiSchema, frozen=True, kw_only=True):
+    """One subscription, and its new secret, which is shown this once."""
+
+    subscription: SubscriptionSchema
+    secret: str
+    success: Literal[True] = True
+
+
+class SubscriptionTestBody(ApiSchema, frozen=True, kw_only=True):
+    """The result of a test request."""
+
+    taken: Annotated[bool, Meta(description="The receiver responded 2xx.")]
+    status: Annotated[int | None, Meta(description="Its status; null where it did not respond.")]
+    error: str | None
+    success: Literal[True] = True
+
+
+class SubscriptionRemovedBody(ApiSchema, frozen=True, kw_only=True):
+    """A subscription was removed."""
+
+    message: str
+    success: Literal[True] = True
+
+
+class OutgoingChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change, and the row of its model as the change left it."""
+
+    id: int
+    model_id: str
+    from_status: str | None
+    to_status: str | None
+    changed: Annotated[dict[str, list[Any]], Meta(description="Each changed column, to [old, new].")]
+    source: Literal["webhook", "pull", "refetch", "api", "erase"]
+    observed_at: str
+    row: Annotated[dict[str, Any], Meta(description="The columns of `models`; personal ones only where wanted.")]
+
+
+class OutgoingBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """The changes of one request, in the order of the feed."""
+
+    changes: list[OutgoingChange]
+
+
+class OutgoingWebhook(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of an outgoing webhook, by Standard Webhooks."""
+
+    type: Literal["model.created", "model.changed", "model.deleted"]
+    timestamp: str
+    data: OutgoingChange
+
+
+class OutgoingBatchWebhook(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of an outgoing webhook of a subscription with batches."""
+
+    type: Literal["model.batch"]
+    timestamp: str
+    data: OutgoingBatch
+
+
+_TIMES = ("delivered_at", "failed_at", "created_at")
+
+
+def subscription_schema(row: Mapping[str, Any]) -> SubscriptionSchema:
+    """A row of `storage.subscriptions.list_rows`."""
+    values = {name: row[name] for name in SubscriptionSchema.__struct_fields__}
+    moments: dict[str, datetime | None] = {name: row[name] for name in _TIMES}
+    return SubscriptionSchema(**{**values, **{name: vendor_time(moment) for name, moment in moments.items()}})
+
+
+def trial_result(outcome: SendOutcome) -> SubscriptionTestBody:
+    """The result of a test request."""
+    return SubscriptionTestBody(taken=outcome.taken, status=outcome.status, error=outcome.error or None)

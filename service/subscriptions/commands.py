@@ -1,0 +1,224 @@
+"""What people and API clients do with subscriptions: each act is checked, done and recorded in one transaction."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from service.errors import MirrorError
+from service.storage import audit, subscriptions
+from service.storage.database import transaction
+from service.storage.subscriptions import MAX_SUBSCRIPTIONS, NewSubscription
+from service.subscriptions import addresses, message
+from service.subscriptions.receiver import ReceiverClient
+from service.subscriptions.signing import new_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy import Connection, Engine
+
+    from service.config import Settings
+    from service.storage.audit import Actor
+    from service.subscriptions.receiver import SendOutcome
+
+MAX_BATCH = 100
+MAX_FILTERS = 100
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
+# A test is waited for by a person.
+TEST_SECONDS = 10.0
+
+
+class SubscriptionRefused(MirrorError):
+    """An act cannot be done; the message says why."""
+
+
+class SubscriptionMissing(SubscriptionRefused):
+    """There is no subscription of this name."""
+
+
+class SubscriptionConflict(SubscriptionRefused):
+    """There is one of this name, there are too many, or its state does not allow the act."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A subscription that somebody wants; see `NewSubscription`."""
+
+    name: str
+    url: str
+    statuses: Sequence[str] = ()
+    teams: Sequence[str] = ()
+    with_personal_data: bool = False
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionCommands:
+    """The acts of one person or client.
+
+    Attributes:
+        engine: the mirror's Postgres.
+        actor: the one that acts, for the audit log.
+        make_secret: makes a signing secret.
+    """
+
+    engine: Engine
+    actor: Actor
+    make_secret: Callable[[], str] = field(default=new_secret)
+
+    def add(self, wanted: Wanted) -> str:
+        """Add a subscription: its secret, which is shown this once.
+
+        Raises:
+            SubscriptionRefused: it is not one that can be.
+            SubscriptionConflict: the name is taken, or there are too many.
+        """
+        if problem := _problem(wanted):
+            raise SubscriptionRefused(problem)
+        secret = self.make_secret()
+        new = NewSubscription(
+            wanted.name, wanted.url, secret, wanted.statuses, wanted.teams, wanted.with_personal_data, wanted.batch
+        )
+        # A path or query may hold a token.
+        detail = {"host": urlsplit(wanted.url).netloc, "with_personal_data": wanted.with_personal_data}
+        with transaction(self.engine) as connection:
+            added = subscriptions.add(connection, new)
+            if added is None:
+                raise SubscriptionConflict(f"there is a subscription {wanted.name} already")
+            if not added:
+                raise SubscriptionConflict(f"there are {MAX_SUBSCRIPTIONS} subscriptions, as many as there may be")
+            self._record(connection, "add", wanted.name, detail)
+        return secret
+
+    def pause(self, name: str) -> None:
+        """Send nothing until it is resumed.
+
+        Raises:
+            SubscriptionMissing: there is none of this name.
+            SubscriptionConflict: it is disabled.
+        """
+        with transaction(self.engine) as connection:
+            if not subscriptions.pause(connection, name):
+                self._require(connection, name)
+                raise SubscriptionConflict(f"{name} is disabled: nothing is sent to it")
+            self._record(connection, "pause", name)
+
+    def resume(self, name: str) -> None:
+        """Go on from the cursor.
+
+        Raises:
+            SubscriptionMissing: there is none of this name.
+        """
+        with transaction(self.engine) as connection:
+            if not subscriptions.resume(connection, name):
+                raise _missing(name)
+            self._record(connection, "resume", name)
+
+    def replay(self, name: str, since: str | None) -> int:
+        """Send changes again: the first that is.
+
+        Args:
+            name: of the subscription.
+            since: the id of a change, or a time in ISO 8601; None: every change that is kept.
+
+        Raises:
+            SubscriptionRefused: it is neither.
+            SubscriptionMissing: there is none of this name.
+        """
+        begin = None if since is None else _place(since)
+        with transaction(self.engine) as connection:
+            first = subscriptions.replay(connection, name, begin)
+            if first is None:
+                raise _missing(name)
+            self._record(connection, "replay", name, {"since": since, "first": first})
+        return first
+
+    def rotate(self, name: str) -> str:
+        """Make a new secret, which is shown this once; the present one signs for 24 hours, too.
+
+        Raises:
+            SubscriptionMissing: there is none of this name.
+        """
+        secret = self.make_secret()
+        with transaction(self.engine) as connection:
+            if not subscriptions.rotate(connection, name, secret):
+                raise _missing(name)
+            self._record(connection, "rotate", name)
+        return secret
+
+    def remove(self, name: str) -> None:
+        """Remove a subscription.
+
+        Raises:
+            SubscriptionMissing: there is none of this name.
+        """
+        with transaction(self.engine) as connection:
+            if not subscriptions.remove(connection, name):
+                raise _missing(name)
+            self._record(connection, "remove", name)
+
+    def send_test(self, name: str, settings: Settings) -> SendOutcome:
+        """Send a test request now, whatever the subscription's state is.
+
+        Raises:
+            SubscriptionMissing: there is none of this name.
+        """
+        with transaction(self.engine) as connection:
+            row = self._require(connection, name)
+            signing_secrets = subscriptions.secrets(connection, name)
+        client = ReceiverClient(settings, deadline=TEST_SECONDS)
+        try:
+            with audit.recorded(self.engine, self._act("test", name)) as act:
+                message_id = f"msg_{row['id']}_test_{secrets.token_hex(8)}"
+                body = message.trial_body(datetime.now(UTC))
+                outcome = client.send(row["url"], message_id, body, signing_secrets)
+                act.detail.update(status=outcome.status, error=outcome.error or None)
+        finally:
+            client.close()
+        return outcome
+
+    def _require(self, connection: Connection, name: str) -> dict[str, Any]:
+        row = subscriptions.one(connection, name)
+        if row is None:
+            raise _missing(name)
+        return row
+
+    def _act(self, action: str, name: str, detail: dict[str, Any] | None = None) -> audit.Act:
+        return audit.Act(self.actor, f"subscription.{action}", name, detail or {})
+
+    def _record(self, connection: Connection, action: str, name: str, detail: dict[str, Any] | None = None) -> None:
+        audit.record(connection, self._act(action, name, detail))
+
+
+def _problem(wanted: Wanted) -> str | None:
+    """Why a subscription cannot be added; None where it can."""
+    if not _NAME.fullmatch(wanted.name):
+        return "a name has 1 to 64 letters, digits, dots, hyphens and underscores, and begins with a letter or digit"
+    if problem := addresses.url_problem(wanted.url):
+        return f"the URL cannot be used: {problem}"
+    if wanted.batch is not None and not 1 <= wanted.batch <= MAX_BATCH:
+        return f"a batch has 1 to {MAX_BATCH} changes"
+    texts = (*wanted.statuses, *wanted.teams)
+    if len(texts) > MAX_FILTERS or not all(text and "\0" not in text for text in texts):
+        return f"statuses and teams have to be at most {MAX_FILTERS} texts that are not empty"
+    return None
+
+
+def _place(since: str) -> int | datetime:
+    if _NUMBER.fullmatch(since):
+        return int(since)
+    try:
+        moment = datetime.fromisoformat(since)
+    except ValueError:
+        raise SubscriptionRefused(f"{since!r} is neither the id of a change nor a time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _missing(name: str) -> SubscriptionMissing:
+    return SubscriptionMissing(f"there is no subscription {name}; `headshot-mirror subscriptions list` shows them")

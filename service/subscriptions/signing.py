@@ -1,0 +1,39 @@
+"""Signatures of Standard Webhooks (https://www.standardwebhooks.com), by its own library."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from typing import TYPE_CHECKING
+
+from standardwebhooks import Webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+PREFIX = "whsec_"
+# The specification asks for 24 to 64 bytes.
+SECRET_BYTES = 32
+
+
+def new_secret() -> str:
+    """A random secret in the form that receivers' libraries take."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+
+
+def signed_headers(message_id: str, at: datetime, body: bytes, signing_secrets: Sequence[str]) -> dict[str, str]:
+    """The headers of a request.
+
+    Args:
+        message_id: the same for each try.
+        at: when this try is sent, in UTC.
+        body: as it is sent.
+        signing_secrets: each signs; a receiver that knows one of them accepts the request.
+    """
+    signatures = (Webhook(secret).sign(message_id, at, body.decode()) for secret in signing_secrets)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": " ".join(signatures),
+    }

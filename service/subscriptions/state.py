@@ -1,0 +1,73 @@
+"""A subscription in the process that sends to it: its row, its changes, and what of them is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from service.storage.subscription_feed import Progress
+from service.subscriptions.message import ChangeFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.subscriptions.window import Window
+
+
+@dataclass(slots=True)
+class SubscriptionState:
+    """A subscription that this process sends to.
+
+    Attributes:
+        row: as it was last read.
+        window: its changes.
+        closing: nothing is sent any more; it is given up when no request is in flight.
+        written: cursor, position and state that were last written.
+    """
+
+    row: Mapping[str, Any]
+    window: Window
+    closing: bool = False
+    written: tuple[Any, ...] = ()
+
+    @property
+    def change_filter(self) -> ChangeFilter:
+        """Which changes it is sent."""
+        statuses, teams = self.row["statuses"], self.row["teams"]
+        return ChangeFilter(frozenset(statuses) if statuses else None, frozenset(teams) if teams else None)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What signs its requests."""
+        return [secret for secret in (self.row["secret"], self.row["previous_secret"]) if secret]
+
+    def progress(self, *, release: bool = False) -> Progress:
+        """What is to be written of it."""
+        window, row = self.window, self.row
+        acknowledged, waiting = window.unwritten()
+        changed = window.state != row["state"]
+        return Progress(
+            row["id"],
+            row["version"],
+            window.cursor,
+            window.read_to,
+            window.delivered,
+            acknowledged,
+            waiting,
+            window.failure,
+            window.state if changed else None,
+            window.reason,
+            release,
+        )
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there is something to write."""
+        window = self.window
+        facts = (window.cursor, window.read_to, window.state)
+        return bool(window.unstored or window.delivered or window.failure) or facts != self.written
+
+    def mark_written(self) -> None:
+        """It is written."""
+        self.window.written()
+        self.written = (self.window.cursor, self.window.read_to, self.window.state)

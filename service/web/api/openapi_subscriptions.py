@@ -1,0 +1,104 @@
+"""The calls about subscriptions in the OpenAPI document, and the requests that subscriptions are sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.api.subscription_schemas import (
+    OutgoingBatchWebhook,
+    OutgoingWebhook,
+    ReplayBody,
+    SingleSubscriptionBody,
+    SubscriptionBody,
+    SubscriptionListBody,
+    SubscriptionRemovedBody,
+    SubscriptionSecretBody,
+    SubscriptionTestBody,
+)
+from service.web.api.examples import EXAMPLES
+from service.web.api.openapi_parts import content, header, responses
+
+if TYPE_CHECKING:
+    import msgspec
+
+PATH = "/subscriptions"
+BODIES = (
+    SubscriptionListBody, SingleSubscriptionBody, SubscriptionBody, SubscriptionSecretBody, ReplayBody,
+    SubscriptionTestBody, SubscriptionRemovedBody, OutgoingWebhook, OutgoingBatchWebhook,
+)  # fmt: skip
+_READ_ERRORS = (401, 403, 429, 503)
+_ACTS: dict[str, tuple[str, type[msgspec.Struct], tuple[int, ...]]] = {
+    "pause": ("Send it nothing until it is resumed", SingleSubscriptionBody, (404, 409)),
+    "resume": ("Go on from its cursor, also where it is failing or disabled", SingleSubscriptionBody, (404,)),
+    "replay": ("Send it changes again, as requests with new ids", SingleSubscriptionBody, (400, 404, 413, 415)),
+    "rotate": ("Make a new secret; both sign for 24 hours", SubscriptionSecretBody, (404,)),
+    "test": ("Send it a signed test request now", SubscriptionTestBody, (404,)),
+}
+
+
+def paths() -> dict[str, Any]:
+    """The calls."""
+    one = f"{PATH}/{{name}}"
+    calls: dict[str, Any] = {
+        PATH: {
+            "get": _call("listSubscriptions", "List subscriptions", SubscriptionListBody, ()),
+            "post": {
+                **_call("addSubscription", "Add a subscription", SubscriptionSecretBody, (400, 409, 413, 415)),
+                "requestBody": {
+                    "required": True,
+                    "content": content(SubscriptionBody, example=EXAMPLES["addSubscription"].body),
+                },
+            },
+        },
+        one: {
+            "get": _named("getSubscription", "Get one subscription", SingleSubscriptionBody, (404,)),
+            "delete": _named("removeSubscription", "Remove a subscription", SubscriptionRemovedBody, (404,)),
+        },
+    }
+    for act, (summary, shape, errors) in _ACTS.items():
+        calls[f"{one}/{act}"] = {"post": _named(f"{act}Subscription", summary, shape, errors)}
+    calls[f"{one}/replay"]["post"]["requestBody"] = {
+        "required": False,
+        "content": content(ReplayBody, example=EXAMPLES["replaySubscription"].body),
+    }
+    return calls
+
+
+def webhooks() -> dict[str, Any]:
+    """The requests that a subscription is sent."""
+    return {
+        "change": {"post": _outgoing("change", "A change of a model", OutgoingWebhook)},
+        "batch": {"post": _outgoing("batch", "Several changes, for a subscription with batches", OutgoingBatchWebhook)},
+    }
+
+
+def _outgoing(name: str, summary: str, shape: type[msgspec.Struct]) -> dict[str, Any]:
+    return {
+        "operationId": f"{name}Webhook",
+        "summary": summary,
+        "description": "Sent to the URL of a subscription, signed by Standard Webhooks.",
+        "security": [],
+        "parameters": [
+            header("webhook-id", "The same on every retry.") | {"required": True},
+            header("webhook-timestamp", "Unix seconds at which this try was sent.") | {"required": True},
+            header("webhook-signature", "One signature for each valid secret, with blanks between them.")
+            | {"required": True},
+        ],
+        "requestBody": {"required": True, "content": content(shape)},
+        "responses": {"2XX": {"description": "It is acknowledged"}, "410": {"description": "Send nothing any more"}},
+    }
+
+
+def _call(name: str, summary: str, shape: type[msgspec.Struct], errors: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "description": "",
+        "responses": responses((shape,), (*_READ_ERRORS, *errors), example=name),
+    }
+
+
+def _named(name: str, summary: str, shape: type[msgspec.Struct], errors: tuple[int, ...]) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    parameter = {"name": "name", "in": "path", "required": True, "description": "Its name.", "schema": schema}
+    return {**_call(name, summary, shape, errors), "parameters": [parameter]}

@@ -1,0 +1,169 @@
+"""The API's calls about subscriptions: the same as the commands, with keys that may write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from flask import Response, request
+
+from service.api.subscription_schemas import (
+    ReplayBody,
+    SingleSubscriptionBody,
+    SubscriptionBody,
+    SubscriptionListBody,
+    SubscriptionRemovedBody,
+    SubscriptionSecretBody,
+    subscription_schema,
+    trial_result,
+)
+from service.errors import ApiError
+from service.storage import subscriptions
+from service.storage.database import transaction
+from service.subscriptions.commands import (
+    SubscriptionCommands,
+    SubscriptionConflict,
+    SubscriptionMissing,
+    SubscriptionRefused,
+    Wanted,
+)
+from service.web.api.views import caller
+from service.web.errors import JSON_CONTENT_TYPE
+from service.web.request_body import check_body_headers, read_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flask import Blueprint
+    from sqlalchemy import Engine
+
+    from service.api.schemas import ApiSchema
+    from service.config import Settings
+
+PREFIX = "/api/v2/subscriptions"
+MAX_BODY_BYTES = 64 * 1024
+B = TypeVar("B", bound="ApiSchema")
+
+
+class SubscriptionViews:
+    """The calls.
+
+    Args:
+        engine: the mirror's Postgres.
+        settings: the proxies of a test request.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+
+    def register(self, api: Blueprint) -> None:
+        """Add the routes."""
+        api.get(PREFIX)(self.list_subscriptions)
+        api.post(PREFIX)(self.add)
+        api.get(f"{PREFIX}/<name>")(self.show)
+        api.delete(f"{PREFIX}/<name>")(self.remove)
+        for view in (self.pause, self.resume, self.replay, self.rotate, self.test):
+            api.post(f"{PREFIX}/<name>/{view.__name__}")(view)
+        api.register_error_handler(SubscriptionRefused, _refused)
+
+    def list_subscriptions(self) -> Response:
+        """All subscriptions."""
+        with transaction(self._engine) as connection:
+            rows = subscriptions.list_rows(connection)
+        return _json(SubscriptionListBody(subscriptions=[subscription_schema(row) for row in rows]))
+
+    def show(self, name: str) -> Response:
+        """One subscription."""
+        return _json(SingleSubscriptionBody(subscription=self._one(name)))
+
+    def add(self) -> Response:
+        """Add one; the response has its secret."""
+        body = _body(SubscriptionBody)
+        wanted = Wanted(**{name: getattr(body, name) for name in SubscriptionBody.__struct_fields__})
+        return self._with_secret(body.name, lambda commands: commands.add(wanted))
+
+    def rotate(self, name: str) -> Response:
+        """Make a new secret; the response has it."""
+        return self._with_secret(name, lambda commands: commands.rotate(_storable(name)))
+
+    def pause(self, name: str) -> Response:
+        """Send nothing until it is resumed."""
+        self._commands().pause(_storable(name))
+        return self.show(name)
+
+    def resume(self, name: str) -> Response:
+        """Go on from the cursor."""
+        self._commands().resume(_storable(name))
+        return self.show(name)
+
+    def replay(self, name: str) -> Response:
+        """Send changes again."""
+        body = _body(ReplayBody, optional=True)
+        self._commands().replay(_storable(name), body.since)
+        return self.show(name)
+
+    def test(self, name: str) -> Response:
+        """Send a test request now."""
+        return _json(trial_result(self._commands().send_test(_storable(name), self._settings)))
+
+    def remove(self, name: str) -> Response:
+        """Remove one."""
+        self._commands().remove(_storable(name))
+        return _json(SubscriptionRemovedBody(message=f"Subscription {name} removed"))
+
+    def _commands(self) -> SubscriptionCommands:
+        return SubscriptionCommands(self._engine, caller())
+
+    def _with_secret(self, name: str, act: Callable[[SubscriptionCommands], str]) -> Response:
+        secret = act(self._commands())
+        return _json(SubscriptionSecretBody(subscription=self._one(name), secret=secret))
+
+    def _one(self, name: str) -> Any:
+        with transaction(self._engine) as connection:
+            row = subscriptions.one(connection, _storable(name))
+        if row is None:
+            raise ApiError(404, "NOT_FOUND", "Subscription not found")
+        return subscription_schema(row)
+
+
+def _storable(name: str) -> str:
+    """A name from a path; one that no subscription can have is not found.
+
+    Raises:
+        ApiError: 404.
+    """
+    if not name.isascii() or not name.isprintable():
+        raise ApiError(404, "NOT_FOUND", "Subscription not found")
+    return name
+
+
+def _body(shape: type[B], *, optional: bool = False) -> B:
+    """The JSON body of a request; one that is optional may be missing.
+
+    Raises:
+        ApiError: 400, 413 or 415.
+    """
+    check_body_headers(request, MAX_BODY_BYTES)
+    body = read_body(request, MAX_BODY_BYTES)
+    try:
+        # msgspec does not check the bytes of fields that it skips.
+        body.decode()
+        return msgspec.json.decode(body or (b"{}" if optional else b""), type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ApiError(400, "INVALID_REQUEST", f"Invalid request body: {error}") from None
+
+
+def _refused(error: SubscriptionRefused) -> Response:
+    """An act that cannot be done, in the vendor's form for errors."""
+    if isinstance(error, SubscriptionMissing):
+        refusal = ApiError(404, "NOT_FOUND", "Subscription not found")
+    elif isinstance(error, SubscriptionConflict):
+        refusal = ApiError(409, "CONFLICT", str(error))
+    else:
+        refusal = ApiError(400, "INVALID_REQUEST", str(error))
+    return Response(refusal.body(), refusal.status, content_type=JSON_CONTENT_TYPE)
+
+
+def _json(document: Any) -> Response:
+    return Response(msgspec.json.encode(document), content_type=JSON_CONTENT_TYPE)

@@ -1,0 +1,128 @@
+"""Subscriptions by the command line and by the API: the same acts, the same rows of the audit log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.subscriber import Subscriber
+from tests.support.system import rows
+from tests.support.webhook_endpoint import assert_refused, client_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flask.testing import FlaskClient
+    from werkzeug.test import TestResponse
+
+    from tests.support.cli import Cli
+
+PREFIX = "/api/v2/subscriptions"
+WRITER, READER = {"Authorization": "Bearer key-of-ours"}, {"Authorization": "Bearer key-that-reads"}
+
+
+@pytest.fixture
+def api(folder: Path, database_url: str, redis_url: str) -> FlaskClient:
+    keys = "deploys=key-of-ours,ro:key-that-reads"
+    return client_of(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, MIRROR_API_KEYS=keys)
+
+
+def actions(url: str) -> list[tuple[str, str]]:
+    acts = rows(url, "select actor_kind, action, outcome from headshotpro.audit_log order by id")
+    assert {act["outcome"] for act in acts} <= {"done"}
+    return [(act["actor_kind"], act["action"].removeprefix("subscription.")) for act in acts]
+
+
+def test_commands_show_the_secret_once_and_leave_a_row_each(cli: Cli, database_url: str) -> None:
+    with Subscriber() as subscriber:
+        added = cli.run(
+            "subscriptions", "add", "orders", subscriber.url, "--status", "active", "--batch", "10", "--json"
+        )
+        secret = added.document["secret"]
+        assert secret.startswith("whsec_")
+        subscriber.secrets = [secret]
+        assert cli.run("subscriptions", "test", "orders", "--json").document[0]["taken"] is True
+    assert cli.run("subscriptions", "test", "orders").status == 1
+    (listed,) = cli.run("subscriptions", "list", "--json").document
+    assert (listed["name"], listed["statuses"], listed["batch"], listed["state"]) == (
+        "orders",
+        ["active"],
+        10,
+        "active",
+    )
+    for act in ("pause", "resume", "replay"):
+        assert cli.run("subscriptions", act, "orders").status == 0
+    rotated = cli.run("subscriptions", "rotate", "orders", "--json").document["secret"]
+    assert rotated not in {secret, ""}
+    shown = cli.run("subscriptions", "show", "orders")
+    assert "orders" in shown.out
+    assert "whsec_" not in shown.out + cli.run("subscriptions", "list").out
+    assert cli.run("subscriptions", "remove", "orders").status == 1
+    assert cli.run("subscriptions", "remove", "orders", "--yes").status == 0
+    assert actions(database_url) == [
+        ("command_line", act) for act in ("add", "test", "test", "pause", "resume", "replay", "rotate", "remove")
+    ]
+
+
+@pytest.mark.parametrize("act", ["show", "test", "pause", "resume", "replay", "rotate", "remove --yes"])
+def test_command_about_an_unknown_name_says_so(cli: Cli, act: str) -> None:
+    verb, *options = act.split()
+    done = cli.run("subscriptions", verb, "nosuch", *options)
+    assert done.status == 1
+    assert "there is no subscription nosuch" in done.err
+
+
+def test_command_refuses_what_cannot_be(cli: Cli) -> None:
+    for url in ("http://169.254.169.254/latest", "ftp://example.com/"):
+        done = cli.run("subscriptions", "add", "orders", url)
+        assert done.status == 1
+        assert "the URL cannot be used" in done.err
+    assert cli.run("subscriptions", "add", "orders", "http://127.0.0.1/", "--batch", "101").status == 2
+
+
+def document(answer: TestResponse) -> Any:
+    assert answer.status_code == 200, answer.text
+    assert answer.json is not None
+    assert answer.json["success"] is True
+    return answer.json
+
+
+def test_api_does_what_the_commands_do(api: FlaskClient, database_url: str) -> None:
+    with Subscriber() as subscriber:
+        body = {"name": "orders", "url": subscriber.url, "teams": ["t1"], "withPersonalData": True}
+        added = document(api.post(PREFIX, json=body, headers=WRITER))
+        subscriber.secrets = [added["secret"]]
+        assert added["subscription"]["teams"] == ["t1"]
+        assert document(api.post(f"{PREFIX}/orders/test", headers=WRITER))["taken"] is True
+    assert document(api.post(f"{PREFIX}/orders/test", headers=WRITER))["taken"] is False
+    assert document(api.post(f"{PREFIX}/orders/pause", headers=WRITER))["subscription"]["state"] == "paused"
+    assert document(api.post(f"{PREFIX}/orders/resume", headers=WRITER))["subscription"]["state"] == "active"
+    replayed = document(api.post(f"{PREFIX}/orders/replay", json={"since": "2026-01-01T00:00:00Z"}, headers=WRITER))
+    assert replayed["subscription"]["cursor"] == 1
+    rotated = document(api.post(f"{PREFIX}/orders/rotate", headers=WRITER))["secret"]
+    listed = document(api.get(PREFIX, headers=READER))["subscriptions"]
+    assert [one["name"] for one in listed] == ["orders"]
+    assert rotated not in str(listed)
+    assert document(api.get(f"{PREFIX}/orders", headers=READER))["subscription"] == listed[0]
+    document(api.delete(f"{PREFIX}/orders", headers=WRITER))
+    assert_refused(api.get(f"{PREFIX}/orders", headers=READER), 404, "NOT_FOUND")
+    assert actions(database_url) == [
+        ("api", act) for act in ("add", "test", "test", "pause", "resume", "replay", "rotate", "remove")
+    ]
+
+
+def test_api_refuses_readers_strangers_and_what_cannot_be(api: FlaskClient, database_url: str) -> None:
+    body = {"name": "orders", "url": "http://127.0.0.1:9/"}
+    assert_refused(api.post(PREFIX, json=body, headers=READER), 403, "FORBIDDEN")
+    assert_refused(api.post(PREFIX, json=body), 401, "UNAUTHORIZED")
+    assert_refused(api.get(PREFIX), 401, "UNAUTHORIZED")
+    for wrong in ({}, {**body, "name": "a/b"}, {**body, "url": "http://169.254.169.254/"}, {**body, "batch": 0}):
+        assert_refused(api.post(PREFIX, json=wrong, headers=WRITER), 400, "INVALID_REQUEST")
+    document(api.post(PREFIX, json=body, headers=WRITER))
+    assert_refused(api.post(PREFIX, json=body, headers=WRITER), 409, "CONFLICT")
+    assert_refused(api.post(f"{PREFIX}/orders/replay", json={"since": "soon"}, headers=WRITER), 400, "INVALID_REQUEST")
+    for act in ("pause", "resume", "replay", "rotate", "test"):
+        assert_refused(api.post(f"{PREFIX}/nosuch/{act}", headers=WRITER), 404, "NOT_FOUND")
+    assert_refused(api.delete(f"{PREFIX}/nosuch", headers=WRITER), 404, "NOT_FOUND")
+    assert actions(database_url) == [("api", "add")]

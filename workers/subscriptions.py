@@ -1,0 +1,38 @@
+"""Outgoing webhooks in the clock process: a thread that sends to subscriptions, whatever the schedule does.
+
+It needs Postgres alone, so it runs in every clock, also while Redis is unavailable: leases decide which one sends.
+
+Why: `docs/decisions/0039-outgoing-webhooks.md`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from service.subscriptions.receiver import ReceiverClient
+from service.subscriptions.sender import SubscriptionSender
+
+if TYPE_CHECKING:
+    from service.runtime import Runtime
+
+# The thread waits four seconds for requests in flight, and then writes what it knows.
+LAST_SECONDS = 6.0
+
+
+class SubscriptionSending:
+    """The thread of one process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        sender = SubscriptionSender(runtime.engine, ReceiverClient(runtime.settings), runtime.name)
+        self._thread = threading.Thread(target=sender.run, args=(runtime.stop,), name="subscriptions", daemon=True)
+
+    def start(self) -> None:
+        """Send until the process has to stop; a second start changes nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the end of the thread; one that hangs is left alone."""
+        if self._thread.ident is not None:
+            self._thread.join(LAST_SECONDS)

@@ -59,7 +59,7 @@ bench-peers:  ## install what the benches compare with, into .bench; a peer that
 	@npm install --silent --no-audit --no-fund --no-package-lock --prefix .bench
 
 profile: $(VENV)/dev.stamp .bench/bin/py-spy  ## record flame graphs of a bench and of all that it starts, into .bench (PROFILE=webhooks, rows, pulls)
-	@.bench/bin/py-spy record --subprocesses --nonblocking --rate 200 --format speedscope \
+	@.bench/bin/py-spy record --subprocesses --nonblocking --rate 50 --format speedscope \
 	  --output .bench/$(or $(PROFILE),rows).speedscope.json -- $(BIN)/python -m bench.$(or $(PROFILE),rows) --rounds 1
 
 check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migrations against tables

@@ -90,7 +90,7 @@ class MirrorReader:
         """A page of the feed; see the function `read_feed`.
 
         Raises:
-            ApiError: changes since then are no longer kept.
+            ApiError: changes after `since` are no longer kept.
             PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
         with transaction(self._engine, STATEMENT_SECONDS) as connection:

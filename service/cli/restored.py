@@ -12,8 +12,8 @@ from service.cli.output import say
 def restored() -> None:
     """Prepare a database that was just restored from a dump.
 
-    The ids of changes, pulls, alerts and notifications continue behind every id that was in use after the dump, so that
-    readers of model_changes miss nothing. It is safe to run it again.
+    New ids of changes, pulls, alerts and notifications are then greater than every id that was given out since the
+    dump, so that readers of model_changes miss nothing. It is safe to run it again.
     """
     from service.cli.actor import current_actor
     from service.storage import audit
@@ -23,4 +23,4 @@ def restored() -> None:
     with transaction(open_engine()) as connection:
         number = advance_sequences(connection)
         audit.record(connection, audit.Act(current_actor(), "database.restored", detail={"behind": number}))
-    say(f"model_changes continues behind {number}. Start everything, then run: headshot-mirror pull, verify.")
+    say(f"model_changes continues after {number}. Start everything, then run: headshot-mirror pull, verify.")

@@ -42,7 +42,7 @@ class PagesResult(NamedTuple):
 def merge_pages(
     connection: Connection, fetched_pages: Sequence[FetchedPage], pull_id: int, began_at: datetime
 ) -> PagesResult:
-    """Merge pages into the stored rows, to the same end as `apply` would, model by model.
+    """Merge pages into the stored rows, with the same result as `apply` for each model.
 
     Steps: insert the unknown models; lock the clocks of the others in id order, and move those of unchanged models;
     apply the rest; remove the refetch requests for a profile; last, begin the histories of the inserted ones.

@@ -260,7 +260,7 @@ def proves_complete(walk: Walk, seen_count: int) -> bool:
 
 
 def incomplete_reason(walk: Walk, seen_count: int) -> str:
-    """Why a pull fails whose last walk proves nothing, in a sentence."""
+    """One sentence that says why the pull fails: its last walk does not prove that it saw the whole list."""
     return (
         f"the list did not hold still: {MAX_WALKS} walks could not prove that nothing was missed; "
         f"the last one saw {seen_count + walk.unread} models, and the upstream's total is {walk.newest_total}"

@@ -28,7 +28,7 @@ def put(connection: Connection, delivery: Delivery) -> None:
 
 
 def take(connection: Connection, count: int, size: int) -> list[Delivery]:
-    """Take the oldest deliveries out, but those that another transaction is taking; a rollback puts them back.
+    """Remove and return the oldest deliveries that no other transaction is taking; a rollback puts them back.
 
     Args:
         connection: a transaction.

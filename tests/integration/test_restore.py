@@ -101,7 +101,7 @@ def test_an_old_dump_the_inbox_and_a_pull_bring_it_level(
     settings: dict[str, Any] = {**lost.variables, "DATABASE_URL": empty_database_url}
     assert cli.run("migrate", **settings).status == 0
     schema.compare(empty_database_url)
-    assert cli.run("restored", **settings).out.startswith("model_changes continues behind 1000000000.")
+    assert cli.run("restored", **settings).out.startswith("model_changes continues after 1000000000.")
     restored = Mirror(lost.vendor._sandbox, empty_database_url, lost.settings.redis)
     try:
         settle(restored)

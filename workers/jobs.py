@@ -23,7 +23,7 @@ from service.mirror.outcomes import fold_outcomes
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
-from service.storage import pull_checkpoints, refetches, status_samples
+from service.storage import event_lags, pull_checkpoints, refetches, status_samples
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
@@ -269,13 +269,14 @@ def _check_accuracy(runtime: Runtime) -> bool:
 
 @redact_job_errors
 def compute_accuracy() -> None:
-    """Compute the figures of the view `accuracy`."""
+    """Compute the figures of the view `accuracy`, and the lags of events in `mirror_status`."""
     _run_exclusively(Job.COMPUTE_ACCURACY, _compute_accuracy)
 
 
 def _compute_accuracy(runtime: Runtime) -> bool:
     with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
         accuracy_figures.compute(connection, runtime.settings.accuracy_slo)
+        event_lags.compute(connection)
     return False
 
 

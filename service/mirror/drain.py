@@ -211,7 +211,7 @@ def _merge_new(connection: Connection, batch: Sequence[Event]) -> DrainResult:
     fresh = [event for event in batch if event.event_id not in repeated]
 
     def record() -> None:
-        events.record(connection, [row(event) for event in batch], datetime.now(UTC))
+        events.record(connection, [row(event) for event in batch])
 
     drained = merge_events(connection, fresh, record)
     return drained + DrainResult(Counter(repeated=len(repeated)), 0)

@@ -43,7 +43,7 @@ _RECORD = text(
         (id, event, model_id, status, error, payload, created_at, received_at, signed_at, delivery_ids, deliveries,
         processed_at)
     SELECT id, event, model_id, status, error, {KEPT_PAYLOAD}, created_at, received_at, signed_at, delivery_ids,
-        cardinality(delivery_ids), CAST(:now AS timestamptz)
+        cardinality(delivery_ids), clock_timestamp()
     FROM {NEW} ORDER BY id
     ON CONFLICT (id) DO UPDATE SET (deliveries, delivery_ids) = (
         SELECT webhook_events.deliveries + count(*),
@@ -65,16 +65,18 @@ def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
     return set(connection.execute(_PROCESSED, {"ids": json_rows.encode_rows(ids)}).scalars())
 
 
-def record(connection: Connection, events: Sequence[Mapping[str, Any]], now: datetime) -> None:
+def record(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     """Write events, each id once; one that is there already only counts the deliveries that are new.
+
+    `processed_at` is the time of this statement. It leaves out what follows until the row can be read: appending the
+    changes in the order of commits, and the commit. `headshotpro_event_to_row_seconds` contains both.
 
     Args:
         connection: the transaction that merged them.
         events: a mapping with the keys of `COLUMNS` for each; `payload` is a raw JSON document.
-        now: our time of the write.
     """
     if events:
-        connection.execute(_RECORD, {"rows": json_rows.encode_rows(events), "now": now})
+        connection.execute(_RECORD, {"rows": json_rows.encode_rows(events)})
 
 
 _UPDATE_REPLAYED = text(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import processes
+from service.storage import accuracy, event_lags, processes
 from service.storage.status_report import MirrorSnapshot, snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy import Connection
+
+    from service.storage.event_lags import EventLags
 
 # A scrape that takes longer than this is given up by then.
 STATEMENT_TIMEOUT_MS = 3000
@@ -26,7 +30,8 @@ class PullMetrics(NamedTuple):
         seconds: how long those took together.
         pages: pages that all of them read.
         changes: changes that all of them made: rows inserted, changed, tombstoned.
-        missed_webhooks: changes they found that no webhook announced.
+        missed_webhooks: changes they found whose webhook was late or lost.
+        lost_webhooks: those whose webhook was lost.
     """
 
     kind: str
@@ -36,6 +41,7 @@ class PullMetrics(NamedTuple):
     pages: int
     changes: int
     missed_webhooks: int
+    lost_webhooks: int
 
 
 class MetricsData(NamedTuple):
@@ -47,6 +53,8 @@ class MetricsData(NamedTuple):
         open_alerts: alerts that are not resolved, by kind.
         pulls: by kind.
         processes: those that sent a heartbeat within `process_identity.ALIVE_SECONDS`, by kind.
+        lags: how long events took.
+        accuracy: the rows of the view `accuracy`.
     """
 
     now: MirrorSnapshot
@@ -54,6 +62,8 @@ class MetricsData(NamedTuple):
     open_alerts: dict[str, int]
     pulls: list[PullMetrics]
     processes: dict[str, int]
+    lags: EventLags
+    accuracy: Sequence[Mapping[str, Any]]
 
 
 _DEAD = text("SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'")
@@ -63,11 +73,12 @@ _PULLS = text(
     SELECT kind, jsonb_object_agg(status, number) AS by_status,
         coalesce(sum(number) FILTER (WHERE status = 'complete'), 0)::bigint AS complete,
         coalesce(sum(seconds) FILTER (WHERE status = 'complete'), 0)::float8 AS seconds,
-        sum(pages)::bigint AS pages, sum(changes)::bigint AS changes, sum(missed_webhooks)::bigint AS missed_webhooks
+        sum(pages)::bigint AS pages, sum(changes)::bigint AS changes, sum(missed_webhooks)::bigint AS missed_webhooks,
+        sum(lost_webhooks)::bigint AS lost_webhooks
     FROM (
         SELECT kind, status, count(*) AS number, sum(extract(epoch FROM finished_at - started_at)) AS seconds,
             sum(pages) AS pages, sum(inserted + changed + tombstoned) AS changes,
-            sum(missed_webhooks) AS missed_webhooks
+            sum(missed_webhooks) AS missed_webhooks, sum(lost_webhooks) AS lost_webhooks
         FROM headshotpro.pulls GROUP BY kind, status
     ) AS counted GROUP BY kind
     """
@@ -84,4 +95,12 @@ def figures(connection: Connection) -> MetricsData:
     alerts = {row[0]: row[1] for row in connection.execute(_ALERTS)}
     pulls = [PullMetrics(**row) for row in connection.execute(_PULLS).mappings()]
     living = processes.count_alive(connection)
-    return MetricsData(snapshot(connection), connection.execute(_DEAD).scalar_one(), alerts, pulls, living)
+    return MetricsData(
+        snapshot(connection),
+        connection.execute(_DEAD).scalar_one(),
+        alerts,
+        pulls,
+        living,
+        event_lags.read(connection),
+        accuracy.read_figures(connection),
+    )

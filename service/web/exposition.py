@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from service.broker.redis_figures import RedisFigures
+    from service.storage.event_lags import EventLags
     from service.storage.metrics_queries import MetricsData
 
     Values = Iterable[tuple[tuple[str, ...], float]]
@@ -138,6 +139,8 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
         "dead_events", "Events that could not be applied and wait for a person", postgres.dead_events
     )
     yield from _pull_families(postgres)
+    yield from _lag_families(postgres.lags)
+    yield from _accuracy_families(postgres.accuracy)
 
 
 def _models_by_status(models: Mapping[str, int]) -> dict[tuple[str, ...], float]:
@@ -161,7 +164,45 @@ def _pull_families(postgres: MetricsData) -> Iterator[Metric]:
     changes = {(pull.kind,): pull.changes for pull in postgres.pulls}
     yield _counter("pull_changes", "Rows that pulls inserted, changed or tombstoned", changes.items(), "kind")
     missed = {(pull.kind,): pull.missed_webhooks for pull in postgres.pulls}
-    yield _counter("missed_webhooks", "Changes that pulls found and no webhook had announced", missed.items(), "kind")
+    yield _counter("missed_webhooks", "Changes that pulls found whose webhook was late or lost", missed.items(), "kind")
+    lost = {(pull.kind,): pull.lost_webhooks for pull in postgres.pulls}
+    yield _counter("lost_webhooks", "Those of them whose webhook was lost", lost.items(), "kind")
+
+
+# Each gauge of a period and of the list's fields or the details, with its column in the view `accuracy`.
+_ACCURACY_GAUGES = (
+    ("accuracy_rate", "Share of compared rows that were wrong for ten seconds or longer", "rate"),
+    ("accuracy_rate_lower", "Lower 95 % bound of it", "lower_95"),
+    ("accuracy_rate_upper", "Upper 95 % bound of it", "upper_95"),
+    ("accuracy_target", "ACCURACY_SLO: highest acceptable share", "slo_target"),
+    ("accuracy_unexplained", "Differences that are the mirror's own fault", "unexplained"),
+)
+_QUANTILES = {"0.5": "p50", "0.95": "p95", "0.99": "p99"}
+
+
+def _accuracy_families(figures: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    by_key = {(row["period"], row["fields"]): row for row in figures}
+    for name, help_text, column in _ACCURACY_GAUGES:
+        values = {key: row[column] for key, row in by_key.items() if row[column] is not None}
+        yield _gauge(name, help_text, values.items(), "period", "fields")
+    stale = {
+        (*key, label): row[f"stale_{column}"]
+        for key, row in by_key.items()
+        for label, column in {**_QUANTILES, "1": "max"}.items()
+        if row[f"stale_{column}"] is not None
+    }
+    help_text = "How long wrong rows were wrong, in seconds; quantile 1 is the longest"
+    yield _gauge("accuracy_stale_seconds", help_text, stale.items(), "period", "fields", "quantile")
+
+
+def _lag_families(lags: EventLags) -> Iterator[Metric]:
+    for name, help_text in (
+        ("event_lag", "Seconds from the receipt of an event to its row, of the last hour"),
+        ("delivery_lag", "Seconds from an event at the vendor to its receipt, of the last hour"),
+    ):
+        found = {(label,): getattr(lags, f"{name}_{column}") for label, column in _QUANTILES.items()}
+        values = {key: value for key, value in found.items() if value is not None}
+        yield _gauge(f"{name}_seconds", help_text, values.items(), "quantile")
 
 
 def _gauge(name: str, help_text: str, values: Values, *labels: str) -> GaugeMetricFamily:

@@ -110,6 +110,7 @@ def test_text_from_outside_is_escaped(folder: Path, database_url: str, redis_url
     assert ATTACKS[0] not in page
     assert "<b>nowhere" not in page
     assert "<script>" not in page
+    assert "<img" not in page
 
 
 def test_page_without_a_change_is_not_sent_again(folder: Path, database_url: str, redis_url: str) -> None:

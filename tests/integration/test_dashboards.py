@@ -10,6 +10,8 @@ import pytest
 import yaml
 from psycopg.rows import dict_row
 
+from service.mirror import accuracy_figures
+from service.storage.database import transaction
 from service.storage.reader import READER_ROLE
 from tests.support.documents import DEPLOY, Query, dashboards, panel_queries, questions
 
@@ -40,6 +42,8 @@ def filled(mirror: StartMirror) -> Mirror:
         stuck["id"],
     )
     here.sql("insert into headshotpro.alerts (kind, opened_at) values ('pull_stale', now())")
+    with transaction(here.runtime.engine) as connection:
+        accuracy_figures.compute(connection, here.settings.accuracy_slo)
     return here
 
 

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.broker import counters
 from service.broker.client import connect_redis
 from service.broker.inbox import Delivery
+from service.mirror import accuracy_figures
+from service.storage.database import transaction
 from tests.support.processes import eventually, suspended
 from tests.support.system import System, event_body, new_id, signed
 from tests.support.webhook_endpoint import assert_refused, client_of, post
@@ -112,6 +114,16 @@ def test_a_mirror_tells_what_it_holds_and_what_its_pulls_did(mirror: StartMirror
     )
     here.runtime.inbox.put(Delivery.arrived(b"{}", 0, here.sql("select now()")[0]["now"]))
     here.runtime.counters.flush()
+    here.sql(
+        "insert into headshotpro.event_lags (id, events, event_lag_p99, delivery_lag_p50, computed_at) "
+        "values (1, 7, 0.25, -3, now())"
+    )
+    with transaction(here.runtime.engine) as connection:
+        accuracy_figures.compute(connection, 0.0001)
+    here.sql(
+        "update headshotpro.accuracy_figures set rate = 0.1, upper_95 = 0.2, stale_p50 = 3, stale_max = 9, "
+        "unexplained = 1 where period = '24h' and fields = 'list'"
+    )
     variables = {name: value for name, value in here.variables.items() if value}
     told = scraped(website(folder, **variables))
     (pull,) = here.sql("select * from headshotpro.pulls")
@@ -130,7 +142,17 @@ def test_a_mirror_tells_what_it_holds_and_what_its_pulls_did(mirror: StartMirror
         (pull["finished_at"] - pull["started_at"]).total_seconds(), abs=0.001
     )
     assert told["headshotpro_pulls", "full complete"] == 1
-    assert told["headshotpro_missed_webhooks_total", "full"] == 0
+    assert told["headshotpro_missed_webhooks_total", "full"] == told["headshotpro_lost_webhooks_total", "full"] == 0
+    assert {key: value for key, value in told.items() if "_lag_seconds" in key[0]} == {
+        ("headshotpro_event_lag_seconds", "0.99"): 0.25, ("headshotpro_delivery_lag_seconds", "0.5"): -3,
+    }  # fmt: skip
+    assert told["headshotpro_accuracy_rate", "list 24h"] == 0.1
+    assert told["headshotpro_accuracy_rate_upper", "list 24h"] == 0.2
+    assert told["headshotpro_accuracy_unexplained", "list 24h"] == 1
+    assert told["headshotpro_accuracy_target", "detail 1h"] == 0.0001
+    assert told["headshotpro_accuracy_stale_seconds", "list 24h 0.5"] == 3
+    assert told["headshotpro_accuracy_stale_seconds", "list 24h 1"] == 9
+    assert ("headshotpro_accuracy_rate", "list 1h") not in told
     assert 0 <= told["headshotpro_pull_age_seconds", ""] < 60
     assert told["headshotpro_upstream_requests_total", "GET /organization/models 200"] == pull["pages"]
     assert told["headshotpro_upstream_requests_total", "GET /organization 200"] == 1

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from service.storage import event_lags
+from service.storage.database import transaction
 from tests.support.drainer import T0, Drainer, minutes
 from tests.support.servers import new_database
 from tests.support.system import event_body, rows
@@ -49,6 +51,8 @@ def execute(drainer: Drainer, *statements: str) -> list[Any]:
 
 # --- mirror_status
 
+LAGS = [f"{name}_lag_{quantile}" for name in ("event", "delivery") for quantile in ("p50", "p95", "p99")]
+
 
 def test_an_empty_mirror_has_a_status(drainer: Drainer) -> None:
     (status,) = view(drainer, "mirror_status")
@@ -60,6 +64,7 @@ def test_an_empty_mirror_has_a_status(drainer: Drainer) -> None:
         "spooled_events": 0,
         "open_alerts": 0,
         "oldest_change_id": None,
+        **dict.fromkeys(LAGS),
     }
 
 
@@ -88,6 +93,27 @@ def test_the_status_counts_models_and_tells_what_is_newest(drainer: Drainer) -> 
     assert status["last_complete_pull_at"] < datetime.now(UTC) - timedelta(minutes=59)
     assert (status["spooled_events"], status["open_alerts"]) == (1, 1)
     assert status["oldest_change_id"] == min(row["id"] for row in view(drainer, "model_changes"))
+
+
+def test_status_shows_how_long_events_of_the_last_hour_took(drainer: Drainer) -> None:
+    execute(
+        drainer,
+        """
+        insert into headshotpro.webhook_events (id, event, status, created_at, received_at, processed_at)
+        select n::text, 'model.created', 'applied', at - make_interval(secs => 2 * n), at, at + make_interval(secs => n)
+        from generate_series(1, 101) as n, lateral (select now() - make_interval(secs => 10 + n)) as received (at);
+        insert into headshotpro.webhook_events (id, event, status, created_at, received_at, processed_at)
+        values ('untimed', 'model.created', 'applied', null, now() - interval '1 s', now() + interval '50 s'),
+            ('old', 'model.created', 'applied', now() - interval '3 h', now() - interval '2 h', now())
+        """,
+    )
+    with transaction(drainer.engine) as connection:
+        event_lags.compute(connection)
+        event_lags.compute(connection)
+    (status,) = view(drainer, "mirror_status")
+    assert [round(status[name], 6) for name in LAGS] == [51, 95.95, 99.99, 102, 192, 200]
+    (row,) = view(drainer, "event_lags")
+    assert row["events"] == 102
 
 
 # --- live_models, failed_models

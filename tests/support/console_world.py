@@ -81,7 +81,7 @@ def fill(url: str) -> None:
         "object": {"_id": MODEL, "title": ATTACKS[0], "email": "ann@example.com", "status": "failed"},
     }  # fmt: skip
     changed = {"status": [None, "pending"], "title": [None, ATTACKS[1]], "email": [None, "ann@example.com"]}
-    detail = json.dumps({"<i>name</i>": ATTACKS[3]})
+    detail = json.dumps({ATTACKS[1]: ATTACKS[0]})
     values: dict[str, Any] = {"attack": ATTACKS[0], "model": MODEL, "hostile": HOSTILE_MODEL, "detail": detail}
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = psycopg.ClientCursor(connection)

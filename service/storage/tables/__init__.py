@@ -11,6 +11,7 @@ from service.storage.tables.alerts import alert_evaluator, alerts, notification_
 from service.storage.tables.audit import audit_log
 from service.storage.tables.columns import SCHEMA, metadata
 from service.storage.tables.console import console_secret, status_samples
+from service.storage.tables.event_lags import event_lags
 from service.storage.tables.events import event_spool, webhook_events
 from service.storage.tables.idempotency import idempotency_keys
 from service.storage.tables.models import model_changes, model_clocks, models
@@ -34,6 +35,7 @@ __all__ = [
     "alerts",
     "audit_log",
     "console_secret",
+    "event_lags",
     "event_spool",
     "held_suspects",
     "idempotency_keys",

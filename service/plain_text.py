@@ -15,6 +15,10 @@ UNSAFE = re.compile(f"[{_UNSAFE}]")
 UNSAFE_BUT_NEWLINE = re.compile(f"(?!\n)[{_UNSAFE}]")
 MAX_LINE_LENGTH = 200
 
+# Where spreadsheets see a formula (OWASP, CSV injection): at the beginning of a cell. In many languages they split a
+# line at semicolons and heed no quotes within it. The last four are the full-width forms of = + - @.
+_FORMULA = re.compile(r'(?:\A|(?<=[,;|\t\r\n]))(?=[ "]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])')
+
 
 def escape_controls(text: str, *, lines: bool = False) -> str:
     """The text with every character that a terminal would obey spelled out: an escape is a backslash and `x1b`.
@@ -31,3 +35,8 @@ def one_line(text: str) -> str:
     """The text as part of a line: what a terminal would obey is a space, and what is too long is cut."""
     words = " ".join(UNSAFE.sub(" ", text).split())
     return words if len(words) <= MAX_LINE_LENGTH else f"{words[: MAX_LINE_LENGTH - 1]}…"
+
+
+def guard_formulas(text: str) -> str:
+    """The text as a cell of CSV: an apostrophe is before what a spreadsheet would take for a formula."""
+    return _FORMULA.sub("'", text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,14 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.plain_text import UNSAFE_BUT_NEWLINE, escape_controls
+from service.plain_text import UNSAFE_BUT_NEWLINE, escape_controls, guard_formulas
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-# Where spreadsheets see a formula (OWASP, CSV injection): at the beginning of a cell. In many languages they split a
-# line at semicolons and heed no quotes within it. The last four are the full-width forms of = + - @.
-FORMULA = re.compile(r'(?:\A|(?<=[,;|\t\r\n]))(?=[ "]*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])')
 
 
 def say(text: str = "", *, err: bool = False, lines: bool = False) -> None:
@@ -100,7 +95,7 @@ def _cell(value: Any, *, safe: bool) -> Any:
         return _iso_time(value)
     if not isinstance(value, str):
         return value
-    guarded = FORMULA.sub("'", value) if safe else value
+    guarded = guard_formulas(value) if safe else value
     # A file gets the exact value; on a terminal each row has to be one line.
     return escape_controls(guarded) if sys.stdout.isatty() else guarded
 

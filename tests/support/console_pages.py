@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
+from tests.support.console_world import ATTACKS, EVENT, HOSTILE_EVENT, HOSTILE_MODEL, MODEL
+
 # Name to path; what they show comes from `tests.support.console_world`.
 PAGES = {
     "overview": "/console/",
+    "models": "/console/models",
+    "models-found": f"/console/models?q={quote(ATTACKS[0])}&status=failed&development=no&age=30d",
+    "model": f"/console/models/{MODEL}",
+    "model-of-the-past": f"/console/models/{quote(HOSTILE_MODEL, safe='')}?at=2020-01-01T00:00",
+    "events": "/console/events",
+    "events-found": f"/console/events?q={quote(ATTACKS[0])}&status=applied",
+    "event": f"/console/events/{EVENT}",
+    "event-that-died": f"/console/events/{quote(HOSTILE_EVENT, safe='')}",
+    "pulls": "/console/pulls",
+    "pull-that-is-held": "/console/pulls/3",
+    "pull-that-failed": "/console/pulls/2",
+    "set-aside": "/console/set-aside",
+    "accuracy": "/console/accuracy",
+    "accuracy-of-a-verdict": "/console/accuracy?verdict=in_flight",
     "alerts": "/console/alerts",
     "alerts-of-a-kind": "/console/alerts?kind=model_failed",
     "settings": "/console/settings",

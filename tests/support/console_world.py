@@ -61,6 +61,25 @@ _REST = """
     values ('0123456789abcdef01234567', true, now(), 3, %(attack)s), ('76543210', false, now(), 0, null);
     insert into headshotpro.set_aside (found_at, model_id, fields, reason)
     values (now(), %(model)s, array[%(attack)s], %(attack)s), (now(), null, '{}', 'the record has no id');
+    insert into headshotpro.set_aside (found_at, model_id, fields, reason, resolved_at)
+    values (now() - interval '1 day', %(model)s, '{title}', 'was a number', now());
+    insert into headshotpro.held_suspects (pull_id, model_id)
+    select id, model_id from headshotpro.pulls, unnest(array[%(model)s, %(hostile)s]) as model_id where status = 'held';
+    insert into headshotpro.accuracy_checks
+        (checked_at, method, pull_id, model_id, stratum, agreed, fields, class, event_id, stale_seconds, censored)
+    values (now(), 'census', 1, %(model)s, 'moving', false, array['status', %(attack)s], 'lost', null, 90, true),
+        (now(), 'sample', null, %(hostile)s, 'active_old', true, '{}', null, null, null, null),
+        (now(), 'census', 3, %(hostile)s, 'moving', false, '{title}', 'late', %(attack)s, 12, false);
+    insert into headshotpro.accuracy_figures (period, fields, compared, wrong, rate, lower_95, upper_95, late_webhooks,
+        lost_webhooks, unexplained, last_check_at, slo_target, slo_met, computed_at)
+    select period, fields, 10000, 1, 0.0001, 0.00001, 0.0005, 1, 1, 0, now(), 0.0001, met, now()
+    from unnest(array['1h', '24h', '28d'], array[null, false, true]) as periods (period, met),
+        unnest(array['list', 'detail']) as fields;
+    update headshotpro.pulls set rows_compared = 300, rows_differed = 1, lost_webhooks = 1, set_aside = 1
+    where kind = 'full';
+    insert into headshotpro.pulls (kind, status, started_at, finished_at, rows_compared, rows_differed)
+    select 'full', 'complete', at, at, 1000, extract(hour from at)::int %% 3
+    from generate_series(now() - interval '5 days', now() - interval '1 day', '4 hours') as at;
     insert into headshotpro.processes (name, kind, host, version, started_at, seen_at)
     select kind || %(attack)s, kind, %(attack)s, '0.1.0', now() - interval '1 day', now()
     from unnest(array['web', 'worker', 'clock']) as kind;

@@ -100,15 +100,18 @@ class Console:
             "visible": presentation.visible,
             "backticks": presentation.backticks,
             "pretty_json": presentation.pretty_json,
+            "highlight": presentation.highlight,
             "person": self.names.person,
+            "field_value": self.names.text,
+            "without": lambda parameters, name: {key: one for key, one in parameters.items() if key != name},
             "from_seconds": lambda seconds: datetime.fromtimestamp(seconds, UTC),
         }
         environment.globals |= {
             "url_with": presentation.url_with,
+            "page_url": presentation.page_url,
             "csp_nonce": security.nonce,
             "static_url": static_files.static_url,
             "console_version": __version__,
-            "has_page": lambda endpoint: endpoint in app.view_functions,
         }
         environment.trim_blocks = environment.lstrip_blocks = True
         self._navigation = [one for one in NAVIGATION if one.endpoint in app.view_functions]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import request
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from werkzeug.datastructures import MultiDict
 
 from service.model_fields import FIELDS, Personal
@@ -92,7 +93,26 @@ def backticks(text: str) -> Markup:
 
 def pretty_json(document: object) -> str:
     """A document as people read it; control characters are escaped."""
-    return json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    return escape_controls(json.dumps(document, ensure_ascii=False, indent=2, default=str), lines=True)
+
+
+# What a document is made of: a text, with a colon behind it a key; a number or a word.
+_JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"(:)?|[^\s"{}\[\],:]+')
+
+
+def highlight(document: str) -> Markup:
+    """A JSON document that `pretty_json` made, its keys, texts and words in colours."""
+    pieces, end = [], 0
+    for part in _JSON_PART.finditer(document):
+        kind = "key" if part[1] else "text" if part[0].startswith('"') else "word"
+        pieces += [escape(document[end : part.start()]), Markup('<span class="{}">{}</span>').format(kind, part[0])]
+        end = part.end()
+    return Markup("").join([*pieces, escape(document[end:])])
+
+
+def page_url(kind: str, key: object) -> str:
+    """The page of a model, an event or a pull; ids come from outside and may hold any character."""
+    return f"/console/{kind}/{quote(str(key), safe='')}"
 
 
 def url_with(**changes: object) -> str:
@@ -130,6 +150,13 @@ class Names:
     def field(self, column: str, value: object) -> object:
         """The value of a column of `models`; hidden where it names a person."""
         return value if self.shown or value is None or column not in self._columns else HIDDEN
+
+    def text(self, value: object, column: str) -> str:
+        """The value of a column of `models` as text, for a template."""
+        shown = self.field(column, value)
+        if isinstance(shown, datetime):
+            return exact_time(shown)
+        return str(shown).lower() if isinstance(shown, bool) else visible(shown)
 
     def document(self, value: Any) -> Any:
         """A JSON document, such as the body of an event, without the values of fields that name a person."""

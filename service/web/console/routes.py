@@ -9,7 +9,19 @@ from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from service.errors import MirrorError, StatementTimeout, Unavailable
 from service.storage import console_secret
-from service.web.console import alerts, live, overview, security, settings_page, static_files
+from service.web.console import (
+    accuracy,
+    alerts,
+    events,
+    live,
+    model,
+    models,
+    overview,
+    pulls,
+    security,
+    settings_page,
+    static_files,
+)
 from service.web.console.access import Access
 from service.web.console.console import Console
 from service.web.console.sessions import SessionSigner
@@ -23,7 +35,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/console"
 # The pages: each module adds its own.
-PAGES = (overview, alerts, settings_page)
+PAGES = (overview, models, model, events, pulls, alerts, accuracy, settings_page)
 # They need no session.
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
 # A form has a password or a few ids.

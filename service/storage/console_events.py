@@ -1,0 +1,121 @@
+"""Queries of the console's pages of events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+# Reasons are counted over this many of the newest dead events, names of events are found in this many of the newest.
+MAX_DEAD = 10_000
+MAX_NAMED = 2_000
+
+
+class EventSearch(NamedTuple):
+    """Which events a list shows; what is None does not narrow it.
+
+    Attributes:
+        event: what happened, such as model.deleted.
+        status: applied, stale, ignored or dead.
+        model_id: the model.
+        error: why they are dead.
+        words: a text in the body, in any case.
+        since: received at this time or later.
+        until: received before this time.
+    """
+
+    event: str | None = None
+    status: str | None = None
+    model_id: str | None = None
+    error: str | None = None
+    words: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class EventPlace(NamedTuple):
+    """A place in the list: the event at which a page ends."""
+
+    received_at: datetime
+    id: str
+
+
+# Each condition is written only where it is needed: so the planner sees which index fits.
+_CONDITIONS = {
+    "event": "event = :event",
+    "status": "status = :status",
+    "model_id": "model_id = :model_id",
+    "error": "error = :error",
+    "words": "position(lower(:words) IN lower(CAST(payload AS text))) > 0",
+    "since": "received_at >= :since",
+    "until": "received_at < :until",
+}
+
+
+def page(connection: Connection, search: EventSearch, before: EventPlace | None, limit: int) -> list[dict[str, Any]]:
+    """The wanted events without their bodies, the newest first.
+
+    Args:
+        connection: a transaction with a time limit: words are looked for in every body of the time.
+        search: which events.
+        before: those after this place.
+        limit: how many at most.
+    """
+    values = {name: value for name, value in search._asdict().items() if value is not None}
+    conditions = [_CONDITIONS[name] for name in values]
+    if before is not None:
+        conditions.append("(received_at, id) < (:before_at, :before_id)")
+        values |= {"before_at": before.received_at, "before_id": before.id}
+    statement = text(
+        "SELECT id, event, model_id, status, error, created_at, received_at, processed_at, deliveries "  # noqa: S608
+        f"FROM headshotpro.webhook_events WHERE {' AND '.join(conditions) or 'true'} "
+        "ORDER BY received_at DESC, id DESC LIMIT :limit"
+    )
+    rows = connection.execute(statement, {**values, "limit": limit}).mappings()
+    return [dict(row) for row in rows]
+
+
+def dead_by_reason(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Why the newest dead events are dead: `error`, `number`, `newest_at` and `newest_id`; the most frequent first."""
+    values = {"limit": limit, "dead": MAX_DEAD}
+    return [dict(row) for row in connection.execute(_DEAD, values).mappings()]
+
+
+_DEAD = text(
+    """
+    WITH dead AS MATERIALIZED (
+        SELECT id, error, received_at FROM headshotpro.webhook_events WHERE status = 'dead'
+        ORDER BY received_at DESC LIMIT :dead
+    )
+    SELECT error, count(*) AS number, max(received_at) AS newest_at,
+        (array_agg(id ORDER BY received_at DESC, id DESC))[1] AS newest_id
+    FROM dead GROUP BY error ORDER BY count(*) DESC, max(received_at) DESC LIMIT :limit
+    """
+)
+
+
+def names(connection: Connection) -> list[str]:
+    """The names that the newest events have."""
+    statement = text(
+        """
+        SELECT DISTINCT event FROM (
+            SELECT event FROM headshotpro.webhook_events ORDER BY received_at DESC LIMIT :named
+        ) AS newest ORDER BY event LIMIT 50
+        """
+    )
+    return list(connection.execute(statement, {"named": MAX_NAMED}).scalars())
+
+
+def changes_by(connection: Connection, model_id: str, event_id: str) -> list[dict[str, Any]]:
+    """What an event changed of its model, the newest change first."""
+    statement = text(
+        "SELECT * FROM headshotpro.model_changes WHERE model_id = :model_id AND event_id = :event_id "
+        "ORDER BY id DESC LIMIT 20"
+    )
+    rows = connection.execute(statement, {"model_id": model_id, "event_id": event_id}).mappings()
+    return [dict(row) for row in rows]

@@ -1,0 +1,170 @@
+"""Queries of the console's pages of models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+MAX_NOW = 20
+
+
+class ModelSearch(NamedTuple):
+    """Which models a list shows; what is None does not narrow it.
+
+    Attributes:
+        words: the id, or the beginning of the e-mail address or of the title, in any case.
+        only_id: words are an id only, because names are hidden.
+        status: the status.
+        team: id of the team.
+        is_development: of the vendor's test mode or not.
+        created_from: created at that time or later.
+        created_until: created before that time.
+    """
+
+    words: str | None = None
+    only_id: bool = False
+    status: str | None = None
+    team: str | None = None
+    is_development: bool | None = None
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+
+
+class ModelPlace(NamedTuple):
+    """A place in the list: the model at which a page ends. Models without a time of creation come first."""
+
+    created_at: datetime | None
+    id: str
+
+
+# Each condition is written only where it is needed: so the planner sees which index fits.
+_CONDITIONS = {
+    "status": "status = :status",
+    "team": "team_id = :team",
+    "is_development": "is_development = :is_development",
+    "created_from": "created_at >= :created_from",
+    "created_until": "created_at < :created_until",
+}
+_NAMED = "(id = :words OR starts_with(lower(email), lower(:words)) OR starts_with(lower(title), lower(:words)))"
+_LAST = "((created_at, id) < (:before_at, :before_id))"
+_LAST_WITHOUT_TIME = "(created_at IS NOT NULL OR id < :before_id)"
+
+
+def page(connection: Connection, search: ModelSearch, before: ModelPlace | None, limit: int) -> list[dict[str, Any]]:
+    """The wanted models, the newest first.
+
+    Args:
+        connection: a transaction with a time limit.
+        search: which models.
+        before: those after this place.
+        limit: how many at most.
+    """
+    values: dict[str, Any] = {name: getattr(search, name) for name in _CONDITIONS if getattr(search, name) is not None}
+    conditions = [_CONDITIONS[name] for name in values]
+    if search.words is not None:
+        conditions.append("id = :words" if search.only_id else _NAMED)
+        values["words"] = search.words
+    if before is not None:
+        conditions.append(_LAST if before.created_at else _LAST_WITHOUT_TIME)
+        values |= {"before_at": before.created_at} if before.created_at else {}
+        values["before_id"] = before.id
+    statement = text(
+        f"SELECT * FROM headshotpro.models WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
+        "ORDER BY created_at DESC, id DESC LIMIT :limit"
+    )
+    return [dict(row) for row in connection.execute(statement, {**values, "limit": limit}).mappings()]
+
+
+def as_of(connection: Connection, model_id: str, at: datetime) -> dict[str, Any] | None:
+    """The row of a model as it was in the mirror at a time; None where it did not exist yet."""
+    statement = text("SELECT * FROM headshotpro.model_as_of(:id, :at)")
+    row = connection.execute(statement, {"id": model_id, "at": at}).mappings().first()
+    return dict(row) if row else None
+
+
+def changes(connection: Connection, model_id: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+    """Changes of a model with smaller ids than `before`, the newest first."""
+    values = {"id": model_id, "before": before, "limit": limit}
+    return [dict(row) for row in connection.execute(_CHANGES, values).mappings()]
+
+
+_CHANGES = text(
+    """
+    SELECT * FROM headshotpro.model_changes
+    WHERE model_id = :id AND (CAST(:before AS bigint) IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit
+    """
+)
+
+
+def quiet_events(
+    connection: Connection, model_id: str, before_at: datetime | None, before_id: str, limit: int
+) -> list[dict[str, Any]]:
+    """Events about a model that changed nothing of it, the newest first; those before an event's time and id."""
+    values = {"id": model_id, "before_at": before_at, "before_id": before_id, "limit": limit}
+    return [dict(row) for row in connection.execute(_QUIET, values).mappings()]
+
+
+_QUIET = text(
+    """
+    SELECT e.id, e.event, e.status, e.error, e.created_at, e.received_at, e.deliveries
+    FROM headshotpro.webhook_events AS e
+    WHERE e.model_id = :id
+        AND (CAST(:before_at AS timestamptz) IS NULL OR (e.received_at, e.id) < (:before_at, :before_id))
+        AND NOT EXISTS (
+            SELECT FROM headshotpro.model_changes AS c WHERE c.model_id = :id AND c.event_id = e.id
+        )
+    ORDER BY e.received_at DESC, e.id DESC LIMIT :limit
+    """
+)
+
+
+class Origin(NamedTuple):
+    """The change that gave a field its value."""
+
+    field: str
+    source: str
+    event_id: str | None
+    pull_id: int | None
+    observed_at: datetime
+    recorded_at: datetime
+
+
+def origins(connection: Connection, model_id: str) -> dict[str, Origin]:
+    """For each field of a model the change that gave it its value, as `models show --explain` finds it."""
+    found = connection.execute(_ORIGINS, {"id": model_id})
+    return {origin.field: origin for origin in (Origin(*row) for row in found)}
+
+
+_ORIGINS = text(
+    """
+    SELECT DISTINCT ON (field) field, c.source, c.event_id, c.pull_id, c.observed_at, c.recorded_at
+    FROM (
+        SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT 1000
+    ) AS c, jsonb_object_keys(c.changed) AS field
+    ORDER BY field, c.id DESC
+    """
+)
+
+
+def open_matters(connection: Connection, model_id: str) -> list[dict[str, Any]]:
+    """What is open about a model: alerts, GETs that are due, and what was set aside; `kind`, `since` and `detail`."""
+    return [dict(row) for row in connection.execute(_OPEN, {"id": model_id, "limit": MAX_NOW}).mappings()]
+
+
+_OPEN = text(
+    """
+    (SELECT 'alert' AS kind, kind AS detail, opened_at AS since FROM headshotpro.alerts
+        WHERE resolved_at IS NULL AND model_id = :id ORDER BY id DESC LIMIT :limit)
+    UNION ALL
+    (SELECT 'GET', reason, due_at FROM headshotpro.refetch_requests WHERE model_id = :id)
+    UNION ALL
+    (SELECT 'set aside', array_to_string(fields, ', ') || ': ' || reason, found_at FROM headshotpro.set_aside
+        WHERE resolved_at IS NULL AND coalesce(model_id, '') = :id ORDER BY id DESC LIMIT :limit)
+    """
+)

@@ -1,0 +1,57 @@
+"""The page *Accuracy*: how wrong the mirror is, how long, and the newest checks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.storage import accuracy as storage
+from service.storage import console_pulls
+from service.web.console import arguments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from flask import Blueprint
+
+    from service.web.console.console import Console
+
+PAGE_SIZE = 50
+METHODS = ("census", "sample")
+VERDICTS = ("agreed", "in_flight", "late", "lost", "unannounced", "foreign_write", "unexplained", "undecided")
+_PERIODS = {"1h": 0, "24h": 1, "28d": 2}
+
+
+def register(pages: Blueprint, console: Console) -> None:
+    """Add the page."""
+
+    def accuracy() -> str:
+        method, verdict = arguments.choice("method", METHODS), arguments.choice("verdict", VERDICTS)
+        before = arguments.number("before")
+        with console.reading() as connection:
+            figures = storage.read_figures(connection)
+            found = console_pulls.checks(connection, method, verdict, before, PAGE_SIZE + 1)
+            steps = console_pulls.found_by_pulls(connection)
+        return console.render(
+            "accuracy.html",
+            figures=sorted(figures, key=lambda row: (row["fields"] != "list", -_PERIODS.get(row["period"], -1))),
+            chart=_chart(steps),
+            checks=found[:PAGE_SIZE],
+            older=found[PAGE_SIZE - 1]["id"] if len(found) > PAGE_SIZE else None,
+            methods=METHODS,
+            verdicts=VERDICTS,
+        )
+
+    pages.get("/accuracy")(accuracy)
+
+
+def _chart(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What full pulls found: of a million rows that they compared, those that differed; late and lost webhooks."""
+    shares = [1_000_000 * step["differed"] / step["compared"] for step in steps]
+    return {
+        "times": [int(step["at"].timestamp()) for step in steps],
+        "series": [
+            {"name": "differed, of a million rows", "values": shares},
+            {"name": "late webhooks", "values": [step["late"] for step in steps], "axis": "own"},
+            {"name": "lost webhooks", "values": [step["lost"] for step in steps], "axis": "own"},
+        ],
+    }

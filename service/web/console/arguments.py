@@ -1,0 +1,65 @@
+"""Parameters of the console's URLs; each that cannot be read is refused in words of its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flask import request
+from werkzeug.exceptions import BadRequest
+
+MAX_TEXT_LENGTH = 500
+MAX_NUMBER = 2**63 - 1
+
+
+def text(name: str) -> str | None:
+    """A text without white space around it; None where it is missing or empty.
+
+    Raises:
+        BadRequest: Postgres cannot hold it, or it is too long.
+    """
+    value = request.args.get(name, "").strip()
+    if "\0" in value or len(value) > MAX_TEXT_LENGTH:
+        raise BadRequest(f"{name} is no text that can be searched for: at most {MAX_TEXT_LENGTH} characters.")
+    return value or None
+
+
+def number(name: str) -> int | None:
+    """A whole number that fits into a column; None where it is missing or empty.
+
+    Raises:
+        BadRequest: it is something else.
+    """
+    value = text(name)
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= MAX_NUMBER):
+        raise BadRequest(f"{name} is no whole number: follow a link of the page instead.")
+    return int(value)
+
+
+def moment(name: str) -> datetime | None:
+    """A time, in UTC where it names no zone; None where it is missing or empty.
+
+    Raises:
+        BadRequest: it is no time.
+    """
+    value = text(name)
+    if value is None:
+        return None
+    try:
+        read = datetime.fromisoformat(value)
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadRequest(f"{name} is no time: write it as 2026-03-09T14:30 (UTC).") from None
+
+
+def choice(name: str, allowed: tuple[str, ...]) -> str | None:
+    """One of a few words; None where it is missing or empty.
+
+    Raises:
+        BadRequest: it is none of them.
+    """
+    value = text(name)
+    if value is not None and value not in allowed:
+        raise BadRequest(f"{name} is none of {', '.join(allowed)}.")
+    return value

@@ -1,0 +1,141 @@
+"""The page *Models*: one box and a few filters, and the whole filter as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, request, stream_with_context
+from werkzeug.exceptions import BadRequest
+
+from service.model_fields import STATUSES, Source, columns_of
+from service.plain_text import guard_formulas
+from service.storage import console_models
+from service.storage.console_models import ModelPlace, ModelSearch
+from service.web.console import arguments, copies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Blueprint
+
+    from service.web.console.console import Console
+
+PAGE_SIZE = 50
+# Rows that are read by one statement of a CSV file.
+CSV_ROWS = 2000
+_FIRST = ("id", "status", "title", "email", "team_name", "team_id")
+CSV_COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")
+# A value of the URL, its label, and the least and the greatest age in days.
+AGES: dict[str, tuple[str, int | None, int | None]] = {
+    "1d": ("24 hours or less", None, 1),
+    "7d": ("7 days or less", None, 7),
+    "30d": ("30 days or less", None, 30),
+    "old": ("more than 30 days", 30, None),
+}
+DEVELOPMENT = {"yes": True, "no": False}
+
+
+def register(pages: Blueprint, console: Console) -> None:
+    """Add the page and its CSV."""
+    web = (console.settings.public_url or "http://localhost:8000").rstrip("/")
+
+    def models() -> str:
+        search = search_of_url(only_id=not console.names.shown)
+        with console.reading() as connection:
+            found = console_models.page(connection, search, _before(), PAGE_SIZE + 1)
+        last = found[PAGE_SIZE - 1] if len(found) > PAGE_SIZE else None
+        return console.render(
+            "models.html",
+            models=found[:PAGE_SIZE],
+            older=last and _place(last),
+            search=search,
+            age=request.args.get("age"),
+            statuses=sorted({*(one.name for one in STATUSES), search.status} - {None}),
+            ages=[(value, label) for value, (label, _, _) in AGES.items()],
+            development=request.args.get("development"),
+            copies=copies.of_search(search, web),
+        )
+
+    def models_csv() -> Response:
+        search = search_of_url(only_id=not console.names.shown)
+        stream = stream_with_context(_csv(console, search))
+        headers = {"Content-Disposition": 'attachment; filename="models.csv"', "X-Accel-Buffering": "no"}
+        return Response(stream, mimetype="text/csv", headers=headers)
+
+    pages.get("/models")(models)
+    pages.get("/models.csv")(models_csv)
+
+
+def search_of_url(*, only_id: bool) -> ModelSearch:
+    """What the URL asks for.
+
+    Raises:
+        BadRequest: a parameter cannot be read.
+    """
+    age = arguments.choice("age", tuple(AGES))
+    development = arguments.choice("development", tuple(DEVELOPMENT))
+    least, greatest = AGES[age][1:] if age else (None, None)
+    # A whole minute, so that a page and the next one mean the same time.
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    return ModelSearch(
+        arguments.text("q"),
+        only_id,
+        arguments.text("status"),
+        arguments.text("team"),
+        DEVELOPMENT[development] if development else None,
+        now - timedelta(days=greatest) if greatest else None,
+        now - timedelta(days=least) if least else None,
+    )
+
+
+def _csv(console: Console, search: ModelSearch) -> Iterator[str]:
+    """The lines of the file; each statement is short, so that no transaction lasts as long as a slow download."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(CSV_COLUMNS)
+    place: ModelPlace | None = None
+    while True:
+        with console.reading() as connection:
+            rows = console_models.page(connection, search, place, CSV_ROWS)
+        for row in rows:
+            writer.writerow([_cell(console.names.field(name, row[name])) for name in CSV_COLUMNS])
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+        if len(rows) < CSV_ROWS:
+            return
+        place = ModelPlace(rows[-1]["created_at"], rows[-1]["id"])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    # People open it with a spreadsheet, which takes such a text for a formula.
+    return guard_formulas(value) if isinstance(value, str) else value
+
+
+def _place(row: dict[str, Any]) -> str:
+    at = row["created_at"]
+    return f"{at.astimezone(UTC).isoformat() if at else '-'} {row['id']}"
+
+
+def _before() -> ModelPlace | None:
+    """The place at which the page before this one ended.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    at, _, model_id = request.args.get("before", "").partition(" ")
+    if not at:
+        return None
+    if at == "-":
+        return ModelPlace(None, model_id.replace("\0", ""))
+    try:
+        return ModelPlace(datetime.fromisoformat(at).astimezone(UTC), model_id.replace("\0", ""))
+    except (ValueError, OverflowError):
+        raise BadRequest("before is no place in the list: follow a link of the page instead.") from None

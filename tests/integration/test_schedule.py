@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 from service.broker.inbox import Delivery
 from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, Job, rq_queue
 from service.config import Settings
 from service.mirror.pull_slice import FULL, HOT
 from service.runtime import Runtime
+from service.storage import pull_checkpoints
+from service.storage.database import transaction
 from tests.support.processes import eventually
 from tests.support.system import NOWHERE, System, event_body, new_id
 from workers.clock import LEASE_KEY, LEASE_SECONDS, Clock
@@ -73,13 +76,15 @@ def pulled(runtime: Runtime, kind: str, seconds_ago: float, status: str = "compl
 
 
 def test_hot_pulls_wait_for_the_first_full_one(process: Process) -> None:
-    runtime = process()
-    assert asked(runtime) == {"pull_full", "apply_retention"}
+    # Accuracy checks come at random times.
+    runtime = process(accuracy_budget=0.0)
+    always = {"apply_retention", "compute_accuracy"}
+    assert asked(runtime) == {"pull_full", *always}
     # One that failed is no reason to ask again at once, and none for a hot one.
     pulled(runtime, FULL, 1, "failed")
-    assert asked(runtime) == {"apply_retention"}
+    assert asked(runtime) == always
     pulled(runtime, FULL, 1)
-    assert asked(runtime) == {"pull_hot", "apply_retention"}
+    assert asked(runtime) == {"pull_hot", *always}
 
 
 def test_a_restart_does_not_pull_before_the_interval_is_over(process: Process) -> None:
@@ -88,8 +93,31 @@ def test_a_restart_does_not_pull_before_the_interval_is_over(process: Process) -
     pulled(runtime, HOT, 60)
     for _ in range(3):
         assert not asked(runtime) & {"pull_full", "pull_hot"}
-    execute(runtime, "update headshotpro.pulls set started_at = started_at - interval '61 seconds'")
+    execute(runtime, "update headshotpro.pulls set started_at = started_at - interval '66 seconds'")
     assert asked(runtime) >= {"pull_full", "pull_hot"}
+
+
+@pytest.mark.parametrize(("interval", "latest"), [(900, 5.0), (10, 0.2), (0, 0.0)])
+def test_pulls_start_late_by_five_seconds_at_most(process: Process, interval: float, latest: float) -> None:
+    runtime = process()
+    late = []
+    for _ in range(20):
+        execute(runtime, "delete from headshotpro.pulls")
+        pulled(runtime, FULL, interval + latest + 0.01)
+        low, high = 0.0, latest
+        with transaction(runtime.engine) as connection:
+            assert pull_checkpoints.due(connection, FULL, interval)
+            # `now()` is the same in all of a transaction.
+            while high - low > 0.01:
+                middle = (low + high) / 2
+                connection.execute(
+                    text("update headshotpro.pulls set started_at = now() - make_interval(secs => :age)"),
+                    {"age": interval + middle},
+                )
+                low, high = (low, middle) if pull_checkpoints.due(connection, FULL, interval) else (middle, high)
+        late.append(high)
+    assert max(late) <= latest
+    assert max(late) - min(late) >= latest / 3
 
 
 def test_an_interval_of_0_turns_hot_pulls_off(process: Process) -> None:

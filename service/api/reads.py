@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ApiError
-from service.storage import api_queries
+from service.storage import accuracy, api_queries
 from service.storage.database import connect, transaction
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from service.storage.accuracy import MeasuredAccuracy
     from service.storage.api_queries import ModelFilter
 
     Row = Mapping[str, Any]
@@ -29,11 +30,13 @@ class MirrorPage(NamedTuple):
         rows: of `models`, each with `seen_at` and `has_profile`.
         total: how many the filter lets through.
         newest_change_id: id of the newest change in the mirror; None where there is none.
+        accuracy: how wrong the mirror was; None while nothing was compared.
     """
 
     rows: list[Row]
     total: int
     newest_change_id: int | None
+    accuracy: MeasuredAccuracy | None
 
 
 class ChangePage(NamedTuple):
@@ -84,7 +87,7 @@ class MirrorReader:
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             total = api_queries.total(connection, wanted)
             rows = api_queries.page(connection, wanted, limit, offset, total)
-            return MirrorPage(rows, total, api_queries.newest_change(connection))
+            return MirrorPage(rows, total, api_queries.newest_change(connection), accuracy.measured(connection))
 
     def changes(self, since: int | datetime, wanted: ModelFilter, limit: int, offset: int) -> ChangePage:
         """A page of the feed; see the function `read_feed`.

@@ -3,6 +3,8 @@
 The merge itself finds the differences: a row that it changes was not what the upstream shows. A row whose digest is
 unchanged was not changed by us either; of one that another program writes, the trigger `models_changed` forgets the
 digest.
+
+Why: `docs/decisions/0040-a-mirror-that-states-its-error.md`.
 """
 
 from __future__ import annotations

@@ -312,6 +312,36 @@ def read_figures(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(statement).mappings()]
 
 
+class MeasuredAccuracy(NamedTuple):
+    """How wrong the fields of the list were.
+
+    Attributes:
+        rate: share of wrong rows.
+        upper: its upper 95 % bound.
+        period: in which it was measured.
+        at: when a row was last compared.
+    """
+
+    rate: float
+    upper: float
+    period: str
+    at: datetime
+
+
+_MEASURED = text(
+    """
+    SELECT rate, upper_95, period, last_check_at FROM headshotpro.accuracy_figures
+    WHERE period = '28d' AND fields = 'list' AND rate IS NOT NULL AND last_check_at IS NOT NULL
+    """
+)
+
+
+def measured(connection: Connection) -> MeasuredAccuracy | None:
+    """The accuracy of the longest period; None while nothing was compared. One row of a table of six."""
+    row = connection.execute(_MEASURED).one_or_none()
+    return MeasuredAccuracy(*row) if row else None
+
+
 # A random place in an index: every row of the stratum is as likely as any other.
 _CONDITIONS = {
     "moving": "status = ANY(CAST(:moving AS text[]))",

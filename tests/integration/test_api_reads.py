@@ -172,6 +172,20 @@ def test_age_tells_how_long_ago_a_model_was_observed(mirrored: Mirror, api: Api)
     assert int(api.call("GET", "?limit=3&offset=1").headers["Age"]) < 600
 
 
+def test_list_states_the_accuracy_of_28_days_once_it_is_known(mirrored: Mirror, api: Api) -> None:
+    assert "X-Mirror-Accuracy" not in api.call("GET", "?limit=1").headers
+    mirrored.sql(
+        "insert into headshotpro.accuracy_figures (period, fields, compared, wrong, rate, upper_95, slo_target, "
+        "late_webhooks, lost_webhooks, unexplained, last_check_at, computed_at) "
+        "select period, 'list', 9, 1, 0.0000119, 0.00012341, 0.0001, 0, 0, 0, '2026-11-29 10:48:00+01', now() "
+        "from unnest(array['1h', '28d']) as period"
+    )
+    assert api.call("GET", "?limit=1").headers["X-Mirror-Accuracy"] == (
+        "rate=0.000012; upper95=0.000124; period=28d; at=2026-11-29T09:48:00Z"
+    )
+    assert "X-Mirror-Accuracy" not in api.call("GET", "?updatedSince=0").headers
+
+
 def test_times_have_the_vendors_form(mirrored: Mirror, api: Api) -> None:
     one = api.ids("?limit=1")[0]
     mirrored.sql("update headshotpro.models set created_at = '2024-01-15 11:30:00.0009+01', finished_at = '9999-12-31'"

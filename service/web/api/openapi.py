@@ -142,7 +142,7 @@ def _list() -> dict[str, Any]:
         "responses": responses(
             (ModelListBody, ModelFeedBody),
             (304, 400, 401, 403, 410, 429, 503),
-            headers=("ETag", "Age", "X-Mirror-Cursor"),
+            headers=("ETag", "Age", "X-Mirror-Cursor", "X-Mirror-Accuracy"),
             example="listModels",
         ),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -42,9 +43,11 @@ if TYPE_CHECKING:
     from service.api.organization import OrganizationReader
     from service.api.reads import MirrorReader
     from service.api.writes import RelayedResponse, UpstreamWriter
+    from service.storage.accuracy import MeasuredAccuracy
 
-# Our own names: a cursor into the feed, and how long ago the oldest observation on a page was.
+# Our own names: a cursor into the feed, and how wrong the mirror was.
 CURSOR_HEADER = "X-Mirror-Cursor"
+ACCURACY_HEADER = "X-Mirror-Accuracy"
 MAX_BODY_BYTES = 64 * 1024
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
 
@@ -94,7 +97,10 @@ class ModelViews:
         more = query.offset + len(page.rows) < page.total
         pagination = PaginationSchema(total=page.total, limit=limit, offset=query.offset, has_more=more)
         document = ModelListBody(models=[model_schema(row) for row in page.rows], pagination=pagination)
-        return _page(document, page.rows, page.newest_change_id, page.newest_change_id or 0)
+        response = _page(document, page.rows, page.newest_change_id, page.newest_change_id or 0)
+        if page.accuracy is not None:
+            response.headers[ACCURACY_HEADER] = _accuracy(page.accuracy)
+        return response
 
     def _feed(self, query: ListQuery, since: int | datetime) -> Response:
         limit = parameters.limit_of(query)
@@ -196,6 +202,13 @@ def _page(
     if tag := _etag(newest_change_id):
         response.set_etag(tag)
     return response
+
+
+def _accuracy(measured: MeasuredAccuracy) -> str:
+    at = measured.at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    # Rounded up: a bound that is rounded down says too much.
+    upper = min(1.0, math.ceil(measured.upper * 1e6) / 1e6)
+    return f"rate={measured.rate:.6f}; upper95={upper:.6f}; period={measured.period}; at={at}"
 
 
 def _json(document: Any) -> Response:

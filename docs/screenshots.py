@@ -57,7 +57,8 @@ class Page(NamedTuple):
         width: of the window.
         height: of the window; what is below it is not in the picture.
         dark: whether the browser asks for the dark colours.
-        console: whether somebody has logged in to the console before.
+        console: whether a person has logged in to the console before.
+        follow: the link, as a CSS selector, that leads from the page to the one that is shown.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Page(NamedTuple):
     height: int = 800
     dark: bool = False
     console: bool = False
+    follow: str | None = None
 
 
 TERMINALS = (
@@ -80,6 +82,15 @@ PAGES: tuple[Page, ...] = (
     Page("console", "/console/", console=True),
     Page("console-dark", "/console/", dark=True, console=True),
     Page("console-phone", "/console/", 375, 720, console=True),
+    Page("console-models", "/console/models", console=True),
+    Page("console-model", "/console/models?status=failed", console=True, follow="td a[href^='/console/models/']"),
+    Page("console-model-dark", "/console/models", dark=True, console=True, follow="td a[href^='/console/models/']"),
+    Page("console-events", "/console/events", console=True),
+    Page("console-event", "/console/events", dark=True, console=True, follow="td a[href^='/console/events/']"),
+    Page("console-pulls", "/console/pulls", console=True),
+    Page("console-pull", "/console/pulls", dark=True, console=True, follow="td a[href^='/console/pulls/']"),
+    Page("console-set-aside", "/console/set-aside", console=True),
+    Page("console-accuracy", "/console/accuracy", dark=True, console=True),
     Page("console-alerts", "/console/alerts", console=True),
     Page("console-settings", "/console/settings?doctor=1", console=True),
     Page("console-login", "/console/login"),
@@ -252,6 +263,9 @@ def save_pages(pages: Sequence[Page], settings: Mapping[str, str], up: Recording
                 page.press("input[name=password]", "Enter")
                 page.wait_for_url("**/console/")
             page.goto(picture.path)
+            if picture.follow:
+                page.locator(picture.follow).first.click()
+                page.wait_for_load_state()
             path = IMAGES / f"{picture.name}.png"
             page.screenshot(path=path)
             print(path)

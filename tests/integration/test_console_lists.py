@@ -48,7 +48,7 @@ def all_pages(browser: FlaskClient, path: str) -> list[str]:
 
 def links(pages: list[str], kind: str) -> list[str]:
     """The ids of the rows, as their links have them."""
-    main = (page.partition("<h2>Dead")[0] for page in pages)
+    main = (re.sub(r'<p class="note.*?</p>', "", page.partition("<h2>Dead")[0], flags=re.DOTALL) for page in pages)
     return [found for page in main for found in re.findall(rf'href="/console/{kind}/([^"]+)"', page)]
 
 

@@ -25,7 +25,8 @@ _TONES = {
     "bad": ("failed", "dead", "open", "lost", "BAD", "missing"),
     "off": ("deleted", "ignored", "unknown", "paused", "removed", "erased"),
 }
-_TONE_OF = {word: tone for tone, words in _TONES.items() for word in words}
+# The name of a tone is a word of it: a page may name the look of a status that others have, too.
+_TONE_OF = {word: tone for tone, words in _TONES.items() for word in (tone, *words)}
 _SIGNS = {"good": "✓", "busy": "◌", "warn": "!", "bad": "✕", "off": "–"}
 
 

@@ -22,3 +22,9 @@ def advance_time(here: Mirror, minutes: float) -> None:
     for table, names in TIMES.items():
         sets = ", ".join(f"{name} = {name} - interval '{minutes} min'" for name in names)
         here.sql(f"update headshotpro.{table} set {sets}")
+    # The upstream's own time of a change, as the history shows it.
+    here.sql(
+        "update headshotpro.model_changes set changed = jsonb_set(changed, '{finished_at,1}', "
+        f"to_jsonb((changed -> 'finished_at' ->> 1)::timestamptz - interval '{minutes} min')) "
+        "where jsonb_typeof(changed -> 'finished_at' -> 1) = 'string'"
+    )

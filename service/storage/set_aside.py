@@ -104,3 +104,9 @@ _RESOLVE_DETAIL = text(
 def resolve_detail(connection: Connection, model_id: str, unusable: Sequence[str]) -> None:
     """A GET read a model: resolve what is open about photo count and favourite, except the fields still unusable."""
     connection.execute(_RESOLVE_DETAIL, {"model_id": model_id, "fields": list(unusable)})
+
+
+def resolve_one(connection: Connection, row_id: int) -> bool:
+    """A person resolved a row; False where it is not open."""
+    statement = text("UPDATE headshotpro.set_aside SET resolved_at = now() WHERE id = :id AND resolved_at IS NULL")
+    return connection.execute(statement, {"id": row_id}).rowcount > 0

@@ -25,6 +25,7 @@ PAGES = {
     "accuracy-of-a-verdict": "/console/accuracy?verdict=in_flight",
     "alerts": "/console/alerts",
     "alerts-of-a-kind": "/console/alerts?kind=model_failed",
+    "audit": "/console/audit",
     "settings": "/console/settings",
     "doctor": "/console/settings?doctor=1",
 }

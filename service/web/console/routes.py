@@ -11,7 +11,9 @@ from service.errors import MirrorError, StatementTimeout, Unavailable
 from service.storage import console_secret
 from service.web.console import (
     accuracy,
+    acts,
     alerts,
+    audit,
     events,
     live,
     model,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/console"
 # The pages: each module adds its own.
-PAGES = (overview, models, model, events, pulls, alerts, accuracy, settings_page)
+PAGES = (overview, models, model, events, pulls, alerts, accuracy, audit, settings_page, acts)
 # They need no session.
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
 # A form has a password or a few ids.

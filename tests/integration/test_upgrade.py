@@ -19,7 +19,15 @@ from tests.support.drainer import TOLERANCE
 from tests.support.processes import eventually
 from tests.support.servers import new_database
 from tests.support.system import rows
-from tests.support.upgrades import FIRST, NEWEST, DatabaseLoad, fill, made_up_revision, make
+from tests.support.upgrades import (
+    FIRST,
+    NEWEST,
+    DatabaseLoad,
+    fill,
+    made_up_revision,
+    make,
+    merge_as_first_release,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,6 +111,28 @@ def test_a_full_database_is_migrated_under_load(old_database_url: str, newest_da
     assert_nothing_lost(old_database_url, load)
     assert_new_code_applies_what_old_code_kept(old_database_url, load)
     assert picture(old_database_url) == picture(newest_database_url)
+
+
+def test_each_revision_runs_beside_the_first_release(empty_database_url: str) -> None:
+    make(empty_database_url)
+    fill(empty_database_url, MODELS)
+    reported: list[str] = []
+    load = DatabaseLoad(empty_database_url, merge_as_first_release)
+    with ThreadPoolExecutor() as pool, load.running():
+        assert eventually(lambda: len(load.written) > 100)
+        # The revision of accuracy locks it, together with other tables that the load writes.
+        with reader(empty_database_url, "select count(*) from headshotpro.model_clocks"):
+            migrated = pool.submit(upgrade, empty_database_url, reported)
+            assert eventually(lambda: reported, STAYS)
+            before = len(load.written)
+            assert eventually(lambda: len(load.written) > before + 100)
+        assert migrated.result(60) == NEWEST
+        before = len(load.written)
+        assert eventually(lambda: len(load.written) > before + 100)
+    assert set(reported) == {TRIES_AGAIN}
+    assert load.longest < HELD_UP
+    assert load.refused == []
+    assert_nothing_lost(empty_database_url, load)
 
 
 def assert_nothing_lost(url: str, load: DatabaseLoad) -> None:

@@ -69,6 +69,22 @@ EVENT = text(
     VALUES (:id, 'model.status.updated', :model_id, 'applied', '{}', now(), now())
     """
 )
+# How the first revision's code wrote a model, in this order.
+FIRST_RELEASE = (
+    text(
+        "INSERT INTO headshotpro.model_clocks (model_id, core_at) VALUES (:id, :at) "
+        "ON CONFLICT (model_id) DO UPDATE SET core_at = excluded.core_at"
+    ),
+    text(
+        "INSERT INTO headshotpro.models (id, status, title, observed_at, updated_at) "
+        "VALUES (:id, 'active', :title, :at, now()) "
+        "ON CONFLICT (id) DO UPDATE SET title = excluded.title, observed_at = excluded.observed_at, updated_at = now()"
+    ),
+    text(
+        "INSERT INTO headshotpro.model_changes (model_id, to_status, changed, source, observed_at, recorded_at) "
+        "VALUES (:id, 'active', '{}', 'webhook', :at, now())"
+    ),
+)
 SPOOL = text("INSERT INTO headshotpro.event_spool (body, signed_at, received_at) VALUES (:body, :signed_at, now())")
 READS = (
     text("SELECT count(*) FROM headshotpro.models WHERE status = 'active'"),
@@ -114,8 +130,22 @@ def printed(*options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env={"PATH": ""}).stdout
 
 
+def merge_as_now(connection: Connection, seen: list[Observation]) -> None:
+    apply(connection, seen, "webhook")
+
+
+def merge_as_first_release(connection: Connection, seen: list[Observation]) -> None:
+    values = [{"id": one.model_id, "at": one.at, "title": one.fields["title"]} for one in seen]
+    for statement in FIRST_RELEASE:
+        connection.execute(statement, values)
+
+
 class DatabaseLoad:
     """Threads that use a database without a pause.
+
+    Args:
+        url: of the database.
+        merge: writes what was observed, in a transaction.
 
     Attributes:
         written: event to its model and title, once that was committed.
@@ -125,8 +155,9 @@ class DatabaseLoad:
         reads: transactions of readers.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, merge: Callable[[Connection, list[Observation]], None] = merge_as_now) -> None:
         self._engine = database.connect(url, pool_size=6)
+        self._merge = merge
         self._over = threading.Event()
         self._lock = threading.Lock()
         self.written: dict[str, tuple[str, str]] = {}
@@ -150,7 +181,7 @@ class DatabaseLoad:
             def write(
                 connection: Connection, seen: list[Observation] = seen, batch: list[tuple[str, str]] = batch
             ) -> None:
-                apply(connection, seen, "webhook")
+                self._merge(connection, seen)
                 connection.execute(EVENT, [{"id": event, "model_id": model} for event, model in batch])
 
             if self._timed(write):

@@ -52,6 +52,14 @@ _HISTORY = text(
 )
 
 
+def one(connection: Connection, alert_id: int) -> dict[str, Any] | None:
+    """One alert, open or resolved."""
+    row = (
+        connection.execute(text("SELECT * FROM headshotpro.alerts WHERE id = :id"), {"id": alert_id}).mappings().first()
+    )
+    return dict(row) if row else None
+
+
 def receivers(connection: Connection) -> list[dict[str, Any]]:
     """Every receiver: what waits for it, when it last took a notification, and why the last attempt failed."""
     return [dict(row) for row in connection.execute(_RECEIVERS).mappings()]

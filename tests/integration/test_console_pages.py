@@ -162,6 +162,16 @@ def test_charts_are_drawn_and_can_be_read_as_tables(visit: Callable[[Viewing], V
     assert without.locator("details table tbody tr").first.is_visible()
 
 
+def test_page_of_an_act_names_its_effect_and_has_no_violation(visit: Callable[[Viewing], Visitor], axe: str) -> None:
+    visitor = visit(OPERATOR_ON_A_PHONE)
+    page = visitor.open("/console/set-aside")
+    page.get_by_role("link", name="Resolve").first.click()
+    page.wait_for_url("**/console/acts/resolve/*")
+    assert "It opens again" in page.locator("main").inner_text()
+    assert violations(page, axe) == []
+    assert visitor.complaints == []
+
+
 def test_attacks_are_shown_as_they_are(visit: Callable[[Viewing], Visitor]) -> None:
     page = visit(OPERATOR_IN_LIGHT).open("/console/alerts")
     assert ATTACKS[0] in page.locator("main").inner_text()

@@ -25,6 +25,8 @@ PAGES = {
     "accuracy-of-a-verdict": "/console/accuracy?verdict=in_flight",
     "alerts": "/console/alerts",
     "alerts-of-a-kind": "/console/alerts?kind=model_failed",
+    "alert": "/console/alerts/1",
+    "alert-that-was-resolved": "/console/alerts/3",
     "audit": "/console/audit",
     "settings": "/console/settings",
     "doctor": "/console/settings?doctor=1",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import request
+from werkzeug.exceptions import NotFound
 
 from service.alerts.rules import KINDS
 from service.alerts.texts import alert_texts
 from service.storage import console_alerts
+from service.web.console import arguments
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -22,8 +23,8 @@ def register(pages: Blueprint, console: Console) -> None:
     """Add the page."""
 
     def alerts() -> str:
-        kind = request.args.get("kind") or None
-        before = request.args.get("before", type=int)
+        kind = arguments.text("kind")
+        before = arguments.number("before")
         with console.reading() as connection:
             found = console_alerts.page(connection, kind, before, PAGE_SIZE + 1)
             open_alerts = console_alerts.list_open(connection, kind) if before is None else []
@@ -39,4 +40,15 @@ def register(pages: Blueprint, console: Console) -> None:
             hint=lambda name: alert_texts(name).hint if name in KINDS else "",
         )
 
+    def alert(alert_id: int) -> str:
+        with console.reading() as connection:
+            row = console_alerts.one(connection, alert_id) if alert_id <= arguments.MAX_NUMBER else None
+        if row is None:
+            raise NotFound(f"There is no alert {alert_id}.")
+        return console.render(
+            "alert.html", alert=row, hint=alert_texts(row["kind"]).hint if row["kind"] in KINDS else ""
+        )
+
     pages.get("/alerts")(alerts)
+    # Notifications link to it.
+    pages.get("/alerts/<int:alert_id>")(alert)

@@ -53,7 +53,7 @@ def register(pages: Blueprint, console: Console) -> None:
 
     def set_aside() -> str:
         state, model, pull_id = arguments.choice("state", STATES), arguments.text("model"), arguments.number("pull")
-        # What is open is what somebody may do something about.
+        # People come for the open rows: they may do something about those.
         is_open = {"open": True, "resolved": False}.get(state or ("" if request.args else "open"))
         with console.reading() as connection:
             found = console_pulls.set_aside(

@@ -206,11 +206,13 @@ class Findings(NamedTuple):
     last_check_at: datetime | None
 
 
+# A difference counts once it has a class. Before, its webhook may be on its way: it may be seconds old, and in a small
+# mirror one row more exceeds every target.
 _PULLS = text(
     """
     SELECT p.rows_compared, (
         SELECT count(*) FROM headshotpro.accuracy_checks AS d
-        WHERE d.pull_id = p.id AND NOT d.agreed AND coalesce(d.stale_seconds >= :tolerated, true)
+        WHERE d.pull_id = p.id AND d.class IS NOT NULL AND coalesce(d.stale_seconds >= :tolerated, true)
     )
     FROM headshotpro.pulls AS p
     WHERE p.kind = 'full' AND p.rows_compared > 0 AND p.started_at > now() - CAST(:period AS interval)
@@ -218,10 +220,10 @@ _PULLS = text(
 )
 _SAMPLES = text(
     """
-    SELECT stratum, count(*), count(*) FILTER (WHERE NOT agreed AND fields && CAST(:list_fields AS text[])
+    SELECT stratum, count(*), count(*) FILTER (WHERE class IS NOT NULL AND fields && CAST(:list_fields AS text[])
             AND coalesce(stale_seconds >= :tolerated, true)),
         count(*) FILTER (WHERE with_details),
-        count(*) FILTER (WHERE with_details AND NOT agreed AND fields && CAST(:detail_fields AS text[]))
+        count(*) FILTER (WHERE with_details AND class IS NOT NULL AND fields && CAST(:detail_fields AS text[]))
     FROM headshotpro.accuracy_checks
     WHERE method = 'sample' AND stratum IS NOT NULL AND checked_at > now() - CAST(:period AS interval)
     GROUP BY stratum
@@ -238,7 +240,7 @@ _DIFFERENCES = text(
             UNION ALL SELECT max(finished_at) FROM headshotpro.pulls WHERE kind = 'full' AND rows_compared > 0
         ) AS newest (at))
     FROM headshotpro.accuracy_checks
-    WHERE NOT agreed AND checked_at > now() - CAST(:period AS interval) AND fields && CAST(:fields AS text[])
+    WHERE class IS NOT NULL AND checked_at > now() - CAST(:period AS interval) AND fields && CAST(:fields AS text[])
     """
 )
 

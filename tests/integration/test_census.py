@@ -111,6 +111,22 @@ def test_lost_late_and_unannounced_changes_are_told_apart(mirror: StartMirror) -
     assert [check["class"] for check in checks(here) if check["model_id"] in {lost, same}] == ["lost", "lost"]
 
 
+def test_difference_counts_once_its_webhook_is_not_in_time(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    known_ids = known(here)
+    here.change(known_ids[0], status="failed")
+    pull = here.pull()
+    assert pull["rows_differed"] == 1
+    checks(here)
+    row = figures(here)
+    assert (row["compared"], row["wrong"], row["stale_max"]) == (4, 0, None)
+    advance_time(here, 6)
+    checks(here)
+    row = figures(here)
+    assert (row["compared"], row["wrong"]) == (4, 1)
+    assert row["stale_max"] > 3600
+
+
 def test_field_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
     here = mirror(models=0)
     model_id = known(here)[0]

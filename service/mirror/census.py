@@ -46,7 +46,7 @@ class KnownAsOf(NamedTuple):
     """Upstream times as of which a row was known before it was compared; None: it was unknown.
 
     Attributes:
-        fields_at: the oldest of the columns that differed.
+        fields_at: the oldest of the columns that differed; the model's creation where none of them was known.
         core_at: the newest of the core's columns.
     """
 
@@ -63,7 +63,11 @@ def known_as_of(before: KnownState, changed: Iterable[str], core_at: datetime | 
         core_at: the clock of its core.
     """
     times = [before.fields[name].at for name in changed if name in before.fields]
-    return KnownAsOf(min(times, default=None if before.fields else core_at), core_at)
+    # A column that was never known, such as the address of a model that only webhooks named, is missing since then.
+    created = before.fields.get("created_at")
+    created_at: datetime | None = created.value if created else None
+    never_known = created_at if before.fields else core_at
+    return KnownAsOf(min(times, default=never_known), core_at)
 
 
 def difference_row(

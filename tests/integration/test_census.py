@@ -111,6 +111,20 @@ def test_lost_late_and_unannounced_changes_are_told_apart(mirror: StartMirror) -
     assert [check["class"] for check in checks(here) if check["model_id"] in {lost, same}] == ["lost", "lost"]
 
 
+def test_address_of_a_new_model_was_missing_since_its_creation(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    known(here)
+    # Its webhook has no address, and a pull is quicker than the GET that has it.
+    (model,) = here.create(events=True)
+    here.apply_webhooks()
+    here.pull()
+    (check,) = checks(here)
+    assert (check["model_id"], check["class"]) == (model["id"], "unannounced")
+    assert "email" in check["fields"]
+    assert (check["censored"], 0 <= check["stale_seconds"] < 8) == (True, True)
+    assert figures(here)["wrong"] == 0
+
+
 def test_difference_counts_once_its_webhook_is_not_in_time(mirror: StartMirror) -> None:
     here = mirror(models=0)
     known_ids = known(here)

@@ -7,21 +7,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import cache
-from math import inf
-from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import (
-    ArgumentError,
-    InterfaceError,
-    InternalError,
-    InvalidatePoolError,
-    OperationalError,
-    ProgrammingError,
-)
+from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import LockUnavailable, PostgresUnavailable, SchemaOutdated, SettingsError, StatementTimeout
@@ -31,7 +22,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine, TextClause
     from sqlalchemy.exc import SQLAlchemyError
-    from sqlalchemy.pool import ConnectionPoolEntry
 
 # A dead server is detected within seconds, even where the network swallows every packet.
 CONNECT_OPTIONS = {
@@ -49,8 +39,6 @@ CONNECT_OPTIONS = {
 # The locks of a process that was cut off or stopped in mid-transaction (rows, the feed's, those of a pull's kind)
 # is free again after this. No process here pauses that long between two statements.
 IDLE_SECONDS = 10
-# A connection that was idle for longer is checked before it is used.
-PING_AFTER_SECONDS = 1.0
 # How long a statement may take: one that finds its rows by their keys, or that a person waits for.
 STATEMENT_SECONDS = 30.0
 # One in the background that may read a whole table; shorter than a worker's child may be silent.
@@ -123,12 +111,12 @@ def connect(
             pool_size=pool_size,
             max_overflow=overflow,
             pool_timeout=pool_timeout,
+            pool_pre_ping=True,
             # Under another level our statements would fail wherever two transactions meet.
             isolation_level="READ COMMITTED",
             # The values of a statement that fails are people's names and addresses: they belong into no log.
             hide_parameters=True,
         )
-        _ping_idle_connections(engine)
         # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
         for option in engine.url.query:
             make_conninfo(**{option: ""})
@@ -137,27 +125,6 @@ def connect(
     except psycopg.ProgrammingError:
         raise SettingsError(f"DATABASE_URL is malformed: Postgres knows no option {option}") from None
     return engine
-
-
-def _ping_idle_connections(engine: Engine) -> None:
-    """Check a connection that was idle before it is used: the server may have been restarted meanwhile.
-
-    `pool_pre_ping` checks each time, in three trips; a batch of one event has ten others.
-    """
-
-    @event.listens_for(engine, "checkin")
-    def note(_connection: Any, record: ConnectionPoolEntry) -> None:
-        record.info["idle_since"] = monotonic()
-
-    @event.listens_for(engine, "checkout")
-    def check(connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
-        if monotonic() - record.info.get("idle_since", inf) < PING_AFTER_SECONDS:
-            return
-        try:
-            engine.dialect.do_ping(connection)
-        except psycopg.Error as error:
-            # The pool connects anew, for all connections that are older than this moment.
-            raise InvalidatePoolError from error
 
 
 def on_statement_executed(engine: Engine, call: Callable[[], None]) -> None:

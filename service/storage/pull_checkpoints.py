@@ -79,11 +79,12 @@ _RECENT = """
         secs => :interval + least(5.0, :interval * 0.02) * (hashint8(id) & 1023) / 1024.0
     ) END
 """
+# The transaction waited for the lock of its kind: its own time may lie before the end of the last pull.
 _BEGIN = text(
     f"""
     WITH begun AS (
         INSERT INTO headshotpro.pulls (kind, status, started_at)
-        SELECT :kind, 'running', now()
+        SELECT :kind, 'running', clock_timestamp()
         WHERE NOT EXISTS (
             SELECT FROM headshotpro.pulls
             WHERE kind = :kind AND (status = 'running' OR {_RECENT})

@@ -218,7 +218,7 @@ def test_storm_that_kills_senders_and_postgres_loses_nothing(own_migrated_postgr
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kills", [None, Kills(every=5.0, most=1000)])
 def test_long_storm_loses_nothing(own_migrated_postgres: Postgres, kills: Kills | None) -> None:
-    judge(storm(own_migrated_postgres, 5000, 3, kills), duplicates_allowed=kills is not None)
+    judge(storm(own_migrated_postgres, 1000, 3, kills), duplicates_allowed=kills is not None)
 
 
 if __name__ == "__main__":

@@ -102,11 +102,15 @@ def test_checked_address_is_connected_to_under_the_name(tmp_path: Path, monkeypa
         port = server.getsockname()[1]
 
         def serve() -> None:
-            while True:
-                connection, _ = server.accept()
-                with suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
-                    inside.append(secure.recv(65536).decode())
-                    secure.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with suppress(ssl.SSLError), context.wrap_socket(connection, server_side=True) as secure:
+                        received = b""
+                        while not received.endswith(BODY) and (part := secure.recv(65536)):
+                            received += part
+                        inside.append(received.decode())
+                        secure.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
         threading.Thread(target=serve, daemon=True).start()
         client = ReceiverClient(load_alone({"DATABASE_URL": "postgresql://127.0.0.1/x"}, ()), deadline=5)

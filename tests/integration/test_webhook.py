@@ -258,7 +258,7 @@ def test_fault_of_the_view_is_a_500_and_no_log_repeats_a_body(
 
 
 def test_other_paths_are_404_in_the_same_form(door: FlaskClient) -> None:
-    for path in ("/", "/webhooks", WEBHOOK_PATH + "//", "/console"):
+    for path in ("/webhooks", WEBHOOK_PATH + "//", "/console"):
         assert_refused(door.get(path), 404, "NOT_FOUND")
 
 

@@ -15,7 +15,7 @@ from service.mirror.apply import BatchResult, apply
 from service.mirror.census import KnownAsOf, difference_row
 from service.mirror.digest import LIST_COLUMNS
 from service.mirror.observe import from_list
-from service.storage import accuracy, history, pages, refetches
+from service.storage import accuracy, history, pages, pulls, refetches
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,7 +68,9 @@ def merge_pages(
     applied = _apply(connection, unconfirmed, pull_id, now)
     refetches.complete_profiles(connection, sorted(shown))
     if added:
-        accuracy.record(connection, [_missing_row(row, pull_id, now) for row in added])
+        # Before the first complete pull everything is missing, and that is no error of the mirror.
+        if pulls.any_complete(connection):
+            accuracy.record(connection, [_missing_row(row, pull_id, now) for row in added])
         history.append(connection, [_first_change(row, pull_id) for row in added], now)
     return PagesResult(
         known.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)

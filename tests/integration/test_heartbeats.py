@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 from sqlalchemy import text
 
 from service.broker import inbox
@@ -104,6 +105,9 @@ def test_stopped_children_are_replaced_and_events_flow(folder: Path, database_ur
         system.wait_for_web()
         assert eventually(lambda: kinds(database_url) == ["clock", "web", "worker"], 60), system.logs()
         queues = ("headshotpro-drain", "headshotpro-work")
+        # A child that has not reported yet is given time to start; each reports before RQ registers it.
+        with redis.Redis.from_url(redis_url) as client:
+            assert eventually(lambda: client.scard("rq:workers") == len(queues)), system.logs()
         stopped = [child_of(worker.process.pid, queue) for queue in queues]
         for pid in stopped:
             assert pid

@@ -93,6 +93,7 @@ class LocalSystem:
             self._await_sandbox(self._sandbox)
         else:
             self._use_real_vendor()
+        self._show_console()
         self._show_api()
         self._start_processes()
         self._screen.row("logs", str(_short(self._folder / "*.log")))
@@ -198,6 +199,19 @@ class LocalSystem:
         self._screen.row("sandbox", f"{announced['url']}, key {announced['api_key']}")
         self._screen.row("", f"its webhook secret is in {_short(self._folder / 'sandbox.json')}")
         self._screen.row("web", f"{self._web_url()}{WEBHOOKS}, where the sandbox sends its webhooks")
+
+    def _show_console(self) -> None:
+        """Show the console's address; the sandbox's mirror has a password for it, unless the user set a login."""
+        if self._given.is_console_on:
+            login = "with the login of your CONSOLE_ settings"
+        elif self._sandbox:
+            password = read_or_make_secret(self._folder / "demo-console-password")
+            self._derived_settings["CONSOLE_PASSWORD"] = password
+            login = f"password {password}"
+        else:
+            self._screen.row("console", "off: set CONSOLE_PASSWORD to open it")
+            return
+        self._screen.row("console", f"{self._web_url()}/console/, {login}")
 
     def _show_api(self) -> None:
         """Show a request of the API; the sandbox's mirror has a key for it, unless the user gave some."""

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+import urllib3
 
 from service.config import SECRETS, environment
 from service.local.servers import is_port_free, locked
@@ -179,6 +180,11 @@ def test_up_mirrors_follows_webhooks_and_resumes_after_sigkill(start: Start) -> 
     assert len(json.loads(response.stdout)["models"]) == 3
     up.says("  OK | ")
     assert up.said.index("  starting | ") < up.said.index("  OK | ")
+
+    # The console opens with the password that was printed.
+    console, password = up.row("console").split(", password ")
+    login = urllib3.request("POST", f"{console}login", fields={"password": password}, redirect=False)
+    assert (login.status, "headshotpro_console" in login.headers["Set-Cookie"]) == (303, True)
 
     # The command works as it was printed, in this folder.
     command = up.row("commands").split(", ")[0]

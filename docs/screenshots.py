@@ -95,6 +95,8 @@ PAGES: tuple[Page, ...] = (
     Page("console-settings", "/console/settings?doctor=1", console=True),
     Page("console-login", "/console/login"),
 )
+# How often an empty page is read anew, with five seconds between.
+WAITS = 24
 # For a machine without a screen, and in a container; nothing is fetched from elsewhere.
 CHROMIUM_OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -264,6 +266,12 @@ def save_pages(pages: Sequence[Page], settings: Mapping[str, str], up: Recording
                 page.wait_for_url("**/console/")
             page.goto(picture.path)
             if picture.follow:
+                # The demo's models change: a page such as that of failed ones may be empty for a while.
+                for _ in range(WAITS):
+                    if page.locator(picture.follow).count():
+                        break
+                    page.wait_for_timeout(5_000)
+                    page.reload()
                 page.locator(picture.follow).first.click()
                 page.wait_for_load_state()
             path = IMAGES / f"{picture.name}.png"

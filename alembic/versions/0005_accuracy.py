@@ -23,7 +23,8 @@ SCHEMA = "headshotpro"
 
 
 def upgrade() -> None:
-    expand.lock("pulls", "models", "model_clocks")
+    # In the order in which batches take them.
+    expand.lock("model_clocks", "models", "pulls")
     for name, comment in PULL_COUNTS.items():
         op.add_column(
             "pulls",

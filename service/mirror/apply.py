@@ -213,7 +213,8 @@ def apply(
     for place, seen in sorted(enumerate(observations), key=lambda pair: pair[1].at):
         batch.take(place, seen)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
-    if batch.foreign_writes:
+    # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
+    if batch.foreign_writes and source in COMPARING_SOURCES:
         models.forget_foreign_writes(connection, sorted(batch.foreign_writes))
     requests = _coalesce([*batch.refetch_requests(now), *requests])
     refetches.add_requests(connection, requests)

@@ -129,6 +129,7 @@ _SAVE = text(
         stale_seconds = new.stale_seconds, censored = new.censored,
         decided_at = CASE WHEN new.final THEN now() END
     FROM {json_rows.table(_VERDICT_TYPES)} WHERE old.id = new.id
+        AND (new.final OR old.class IS DISTINCT FROM new.class OR old.event_id IS DISTINCT FROM new.event_id)
     """  # noqa: S608 - names of our own columns
 )
 
@@ -210,10 +211,11 @@ class Findings(NamedTuple):
 # mirror one row more exceeds every target.
 _PULLS = text(
     """
-    SELECT p.rows_compared, (
+    SELECT p.rows_compared, least(p.rows_compared, (
         SELECT count(*) FROM headshotpro.accuracy_checks AS d
         WHERE d.pull_id = p.id AND d.class IS NOT NULL AND coalesce(d.stale_seconds >= :tolerated, true)
-    )
+    -- A suspect that a GET found alive and changed was on no page, so it is not among the compared rows.
+    ))
     FROM headshotpro.pulls AS p
     WHERE p.kind = 'full' AND p.rows_compared > 0 AND p.started_at > now() - CAST(:period AS interval)
     """

@@ -91,6 +91,25 @@ def test_foreign_write_that_is_repaired_is_forgotten(mirror: StartMirror) -> Non
     assert [check["class"] for check in checks(here)] == ["lost"]
 
 
+def test_webhook_between_settles_no_foreign_write(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    here.change(model_id, title="Right", status="failed", events=True)
+    here.apply_webhooks()
+    here.sql("update headshotpro.models set title = 'Mallory' where id = %s", model_id)
+    here.vendor.control("POST", "/events", {"event": "model.status.updated", "modelId": model_id})
+    with_flag = "select foreign_write_at is not null as kept from headshotpro.model_clocks where model_id = %s"
+    assert here.sql(with_flag, model_id)[0]["kept"]
+    # A delivery that is older than the row compares nothing.
+    here.vendor.control(
+        "POST",
+        "/events",
+        {"event": "model.status.updated", "modelId": model_id, "createdAt": "2024-01-15T12:00:00.000Z"},
+    )
+    here.apply_webhooks()
+    assert here.sql(with_flag, model_id)[0]["kept"]
+
+
 def test_lost_late_and_unannounced_changes_are_told_apart(mirror: StartMirror) -> None:
     here = mirror(models=0)
     lost, late, moved, same = known(here)

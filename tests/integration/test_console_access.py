@@ -161,6 +161,24 @@ def test_guessing_is_slowed_down_even_with_the_right_password(
     assert browser.post("/console/login", data={"password": OPERATOR}, environ_base=elsewhere).status_code == 303
 
 
+def test_viewer_between_guesses_does_not_end_the_wait(browser: FlaskClient) -> None:
+    for number in range(FREE_FAILURES):
+        assert log_in(browser, f"guess {number}").status_code == 401
+        if number < FREE_FAILURES - 1:
+            assert log_in(browser, VIEWER).status_code == 303
+    assert log_in(browser, OPERATOR).status_code == 429
+
+
+def test_origin_that_is_no_url_is_refused(browser: FlaskClient) -> None:
+    page = browser.post("/console/login", data={"password": OPERATOR}, headers={"Origin": "http://[x"})
+    assert page.status_code == 403
+
+
+@pytest.mark.parametrize("name", ["nope/../console.css", "vendor/./../console.css", "nothing.css", "../console.py"])
+def test_only_files_of_the_console_are_served(browser: FlaskClient, name: str) -> None:
+    assert browser.get(f"/console/static/x/{name}").status_code == 404
+
+
 def test_each_wrong_password_doubles_the_wait_up_to_five_minutes() -> None:
     now = 0.0
     limit = LoginLimit(lambda: now)

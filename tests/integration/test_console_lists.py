@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from service.web.console.presentation import HIDDEN, Names
 from tests.support.console import console, log_in
 from tests.support.console_world import ATTACKS, EVENT, HOSTILE_EVENT, HOSTILE_MODEL, MODEL, fill
 from tests.support.system import rows
@@ -169,3 +170,22 @@ def test_accuracy_shows_figures_and_checks_of_a_verdict(browser: FlaskClient) ->
     assert len(links([page], "models")) == 3
     lost = browser.get("/console/accuracy?verdict=lost").text
     assert links([lost], "models") == [MODEL]
+
+
+def test_parameters_of_the_url_are_no_arguments_of_a_link(tmp_path: Path, database_url: str, redis_url: str) -> None:
+    browser = console(tmp_path, database_url, redis_url)
+    log_in(browser)
+    for query in ("endpoint=a", "_method=POST", "_scheme=x&_external=1"):
+        page = browser.get(f"/console/models?{query}")
+        assert page.status_code == 200
+        assert 'href="/console/models.csv?' in page.text
+    assert browser.get("/console/events?q=x&until=0001-01-01").status_code == 400
+
+
+def test_body_that_is_no_json_is_hidden_with_the_names() -> None:
+    names = Names(shown=False)
+    assert names.body('{"object": {"title": "Ann"') == HIDDEN
+    assert names.body({"note": '{"title": "Ann"}', "event": "model.deleted"}) == {
+        "note": HIDDEN,
+        "event": "model.deleted",
+    }

@@ -81,7 +81,9 @@ class Access:
         if role is None:
             log.warning("console.login_failed", address=address, failures=self._limit.note_failure(address))
             return self._login_page("That password is wrong.", 401)
-        self._limit.note_success(address)
+        # A viewer who guesses the operators' password must not begin anew by logging in between.
+        if role is Role.OPERATOR:
+            self._limit.note_success(address)
         _session, cookie = self._signer.begin(role)
         log.info("console.login", role=role.label, address=address)
         entered = redirect(safe_target(request.form.get("next")), 303)
@@ -158,5 +160,9 @@ def _refuse_other_sites() -> None:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise Forbidden("This form was sent from another site.")
     origin = request.headers.get("Origin")
-    if origin not in (None, "null") and urlsplit(str(origin)).netloc != request.host:
+    try:
+        other = origin not in (None, "null") and urlsplit(str(origin)).netloc != request.host
+    except ValueError:
+        other = True
+    if other:
         raise Forbidden("This form was sent from another site.")

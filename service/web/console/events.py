@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -58,9 +59,13 @@ def register(pages: Blueprint, console: Console) -> None:
         if row is None:
             raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
         # Events that an older release stored may hold a login link still.
-        body = console.names.document(remove_login_links(row["payload"]))
+        body = console.names.body(remove_login_links(row["payload"]))
         return console.render(
-            "event.html", event=row, changes=changes, body=None if body is None else pretty_json(body)
+            "event.html",
+            event=row,
+            changes=changes,
+            body=None if body is None else pretty_json(body),
+            replay=shlex.join(["headshot-mirror", "events", "replay", "--", event_id]),
         )
 
     pages.get("/events")(events)
@@ -78,7 +83,10 @@ def _search(*, shows_names: bool) -> EventSearch:
     if words and not shows_names:
         raise BadRequest("Bodies cannot be searched while names are hidden (CONSOLE_SHOW_NAMES=0).")
     if words and since is None:
-        since = (arguments.moment("until") or datetime.now(UTC)) - DEFAULT_SEARCH
+        try:
+            since = (arguments.moment("until") or datetime.now(UTC)) - DEFAULT_SEARCH
+        except OverflowError:
+            raise BadRequest("`until` is too early.") from None
     return EventSearch(
         arguments.text("event"),
         arguments.choice("status", STATUSES),

@@ -159,12 +159,19 @@ class Names:
             return exact_time(shown)
         return str(shown).lower() if isinstance(shown, bool) else visible(shown)
 
+    def body(self, payload: Any) -> Any:
+        """The body of an event; one that is no JSON is a text, in which a name may be anywhere."""
+        return HIDDEN if isinstance(payload, str) and not self.shown else self.document(payload)
+
     def document(self, value: Any) -> Any:
         """A JSON document, such as the body of an event, without the values of fields that name a person."""
         if self.shown:
             return value
         if isinstance(value, dict):
             return {key: self._of_key(key, inner) for key, inner in value.items()}
+        if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
+            # It may be a document of its own.
+            return HIDDEN
         return [self.document(inner) for inner in value] if isinstance(value, list) else value
 
     def _of_key(self, key: str, value: Any) -> Any:

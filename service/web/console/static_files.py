@@ -15,14 +15,18 @@ CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
 @cache
-def digest(name: str) -> str:
-    """The digest of a file in its URL."""
-    return hashlib.sha256((FOLDER / name).read_bytes()).hexdigest()[:12]
+def digests() -> dict[str, str]:
+    """The digest of each file below `static/` in its URL, by its name there."""
+    return {
+        path.relative_to(FOLDER).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for path in FOLDER.rglob("*")
+        if path.is_file()
+    }
 
 
 def static_url(name: str) -> str:
     """The URL of a file below `static/`."""
-    return url_for("console.static_file", version=digest(name), name=name)
+    return url_for("console.static_file", version=digests()[name], name=name)
 
 
 def static_file(version: str, name: str) -> Response:
@@ -31,8 +35,9 @@ def static_file(version: str, name: str) -> Response:
     Raises:
         NotFound: there is none, or another version of it.
     """
-    response = send_from_directory(FOLDER, name)
-    if version != digest(name):
+    # Before the name reaches the file system: anybody may send any.
+    if digests().get(name) != version:
         raise NotFound("This page belongs to another version of the console: reload it.")
+    response = send_from_directory(FOLDER, name)
     response.headers["Cache-Control"] = CACHE_CONTROL
     return response

@@ -170,7 +170,7 @@ def _accuracy_figures() -> None:
     )
 
 
-# A pull compares by digest. What another program writes into a row has to break the digest, or no pull would see it.
+# A pull compares digests. A write by another program has to remove the digest, or no pull would notice it.
 MODELS_CHANGED = """
 CREATE FUNCTION headshotpro.models_changed() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ApiError
-from service.storage import accuracy, api_queries
+from service.storage import accuracy_figures, api_queries
 from service.storage.database import connect, transaction
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.storage.accuracy import MeasuredAccuracy
+    from service.storage.accuracy_figures import MeasuredAccuracy
     from service.storage.api_queries import ModelFilter
 
     Row = Mapping[str, Any]
@@ -87,7 +87,7 @@ class MirrorReader:
         with transaction(self._engine, STATEMENT_SECONDS) as connection:
             total = api_queries.total(connection, wanted)
             rows = api_queries.page(connection, wanted, limit, offset, total)
-            return MirrorPage(rows, total, api_queries.newest_change(connection), accuracy.measured(connection))
+            return MirrorPage(rows, total, api_queries.newest_change(connection), accuracy_figures.measured(connection))
 
     def changes(self, since: int | datetime, wanted: ModelFilter, limit: int, offset: int) -> ChangePage:
         """A page of the feed; see the function `read_feed`.

@@ -31,7 +31,7 @@ def accuracy(*, as_json: bool) -> None:
     Each full pull and random single GETs compare rows with the upstream. There is a line for each period, for the
     fields of the list and for the details. Rates are shares of the compared rows; times are seconds.
     """
-    from service.storage.accuracy import read_figures
+    from service.storage.accuracy_figures import read_figures
 
     with reading() as connection:
         rows = read_figures(connection)

@@ -9,12 +9,12 @@ from service import model_fields
 from service.mirror.accuracy import NEW_FOR
 from service.mirror.census import LIST_COLUMNS
 from service.mirror.error_bounds import Bounds, Counts, of_pulls, of_samples
-from service.storage import accuracy
+from service.storage import accuracy_figures as storage
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from service.storage.accuracy import Findings
+    from service.storage.accuracy_figures import Findings
 
 DETAIL_COLUMNS = model_fields.columns_in(model_fields.DETAIL)
 PERIODS = {"1h": "1 hour", "24h": "24 hours", "28d": "28 days"}
@@ -31,13 +31,13 @@ def compute(connection: Connection, target: float, now: datetime | None = None) 
         now: our time; the clock's by default.
     """
     now = now or datetime.now(UTC)
-    sizes = accuracy.stratum_sizes(connection, now - NEW_FOR)
+    sizes = storage.stratum_sizes(connection, now - NEW_FOR)
     rows = []
     for period, interval in PERIODS.items():
         for fields, columns in (("list", LIST_COLUMNS), ("detail", DETAIL_COLUMNS)):
-            found = accuracy.findings(connection, interval, columns, TOLERATED_SECONDS)
+            found = storage.findings(connection, interval, columns, TOLERATED_SECONDS)
             rows.append({"period": period, "fields": fields, **figures(found, sizes, fields, target)})
-    accuracy.write_figures(connection, rows)
+    storage.write_figures(connection, rows)
 
 
 def figures(found: Findings, sizes: dict[str, int], fields: str, target: float) -> dict[str, Any]:

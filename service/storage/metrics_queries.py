@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import accuracy, event_lags, processes
+from service.storage import accuracy_figures, event_lags, processes
 from service.storage.status_report import MirrorSnapshot, snapshot
 
 if TYPE_CHECKING:
@@ -102,5 +102,5 @@ def figures(connection: Connection) -> MetricsData:
         pulls,
         living,
         event_lags.read(connection),
-        accuracy.read_figures(connection),
+        accuracy_figures.read_figures(connection),
     )

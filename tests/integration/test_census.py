@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,21 +10,11 @@ from msgspec.structs import replace
 
 from service.mirror import accuracy_figures, census, webhooks
 from service.storage.database import transaction
-from tests.support.time_travel import advance_time
+from tests.support.time_travel import advance_time, known
 
 if TYPE_CHECKING:
     from service.mirror.merge import Observation
     from tests.support.mirror import Mirror, StartMirror
-
-
-def known(here: Mirror, number: int = 4, **fields: Any) -> list[str]:
-    """Models that the first pull has found, long ago."""
-    here.enable_webhooks()
-    models = here.create(number, **{"status": "active", **fields})
-    here.pull()
-    advance_time(here, 60)
-    here.advance_vendor_clock()
-    return [model["id"] for model in models]
 
 
 def checks(here: Mirror) -> list[dict[str, Any]]:
@@ -158,6 +149,26 @@ def test_difference_counts_once_its_webhook_is_not_in_time(mirror: StartMirror) 
     row = figures(here)
     assert (row["compared"], row["wrong"]) == (4, 1)
     assert row["stale_max"] > 3600
+
+
+def test_webhook_that_a_drain_applied_late_was_in_flight(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    happened = datetime.now(UTC)
+    here.change(model_id, status="failed")
+    here.pull()
+    advance_time(here, 30)
+    assert [check["class"] for check in checks(here)] == ["late"]
+    order = {"event": "model.status.updated", "modelId": model_id, "createdAt": happened.isoformat()}
+    here.vendor.control("POST", "/events", order)
+    here.apply_webhooks()
+    # It was received in time, and waited for a drain; its own time lies as far back as the difference.
+    here.sql(
+        "update headshotpro.webhook_events set received_at = received_at - interval '28 min', "
+        "created_at = created_at - interval '30 min' where model_id = %s",
+        model_id,
+    )
+    assert [check["class"] for check in checks(here)] == ["in_flight"]
 
 
 def test_field_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tests.support.acting import TESTER
 from tests.support.cli import Cli
 from tests.support.mirror import SINGLE
 from tests.support.system import event_body
-from tests.support.time_travel import advance_time
+from tests.support.time_travel import advance_time, known
 from workers import jobs
 
 if TYPE_CHECKING:
@@ -31,16 +31,6 @@ def missed(here: Mirror, pull: dict[str, Any]) -> int:
     return int(row["missed_webhooks"])
 
 
-def known(here: Mirror, number: int = 3, **fields: Any) -> list[str]:
-    """Models that the first pull has found, long ago."""
-    here.enable_webhooks()
-    models = here.create(number, **{"status": "active", **fields})
-    here.pull()
-    advance_time(here, 60)
-    here.advance_vendor_clock()
-    return [model["id"] for model in models]
-
-
 def tell(here: Mirror, event: str, model_id: str, **order: Any) -> None:
     here.vendor.control("POST", "/events", {"event": event, "modelId": model_id, **order})
     here.apply_webhooks()
@@ -48,7 +38,7 @@ def tell(here: Mirror, event: str, model_id: str, **order: Any) -> None:
 
 def test_create_status_and_deletion_without_webhook_are_counted(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
-    changes, goes, renamed = known(here)
+    changes, goes, renamed = known(here, 3)
     here.create()
     here.change(changes, status="failed")
     here.vanish(goes)
@@ -65,7 +55,7 @@ def test_create_status_and_deletion_without_webhook_are_counted(mirror: StartMir
 
 def test_nothing_is_counted_before_five_minutes_are_over(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    here.change(known(here)[0], status="failed")
+    here.change(known(here, 3)[0], status="failed")
     pull = here.pull()
     advance_time(here, 4.8)
     assert missed(here, pull) == 0
@@ -80,7 +70,7 @@ def test_nothing_is_counted_before_five_minutes_are_over(mirror: StartMirror) ->
 
 def test_status_counts_late_and_lost_webhooks_apart(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
-    lost, late, _right = known(here)
+    lost, late, _right = known(here, 3)
     here.change(lost, status="failed")
     here.pull()
     advance_time(here, 91)
@@ -95,7 +85,7 @@ def test_status_counts_late_and_lost_webhooks_apart(mirror: StartMirror, folder:
 @pytest.mark.parametrize(("minutes", "count"), [(4.5, 0), (5.5, 1)])
 def test_a_webhook_that_comes_late_but_in_time_is_not_missed(mirror: StartMirror, minutes: float, count: int) -> None:
     here = mirror(models=0)
-    (model_id, *_) = known(here)
+    (model_id, *_) = known(here, 3)
     happened = datetime.now(UTC) - timedelta(minutes=minutes)
     here.change(model_id, status="failed")
     pull = here.pull()
@@ -108,7 +98,7 @@ def test_a_webhook_that_comes_late_but_in_time_is_not_missed(mirror: StartMirror
 
 def test_webhook_in_inbox_during_pull_does_not_count_as_missing(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    (model_id, *_) = known(here)
+    (model_id, *_) = known(here, 3)
     here.change(model_id, status="failed")
     # Received two minutes ago; since then no drain could work.
     received = datetime.now(UTC) - timedelta(minutes=2)
@@ -123,7 +113,7 @@ def test_webhook_in_inbox_during_pull_does_not_count_as_missing(mirror: StartMir
 
 def test_event_of_an_earlier_change_hides_no_missing_webhook(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    known(here)
+    known(here, 3)
     (model,) = here.create(events=True)
     here.apply_webhooks()
     here.advance_vendor_clock()
@@ -136,7 +126,7 @@ def test_event_of_an_earlier_change_hides_no_missing_webhook(mirror: StartMirror
 
 def test_event_of_a_later_change_hides_no_missing_webhook(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    (model_id, *_) = known(here)
+    (model_id, *_) = known(here, 3)
     here.change(model_id, status="failed")
     pull = here.pull()
     here.advance_vendor_clock(60)
@@ -149,7 +139,7 @@ def test_event_of_a_later_change_hides_no_missing_webhook(mirror: StartMirror) -
 def test_a_bare_webhook_counts_too(mirror: StartMirror) -> None:
     # It has no time of its own; the pull may be quicker than the GET that it asks for.
     here = mirror(models=0)
-    (model_id, *_) = known(here, status="waiting", createdAt="2024-01-15T12:00:00.000Z")
+    (model_id, *_) = known(here, 3, status="waiting", createdAt="2024-01-15T12:00:00.000Z")
     here.change(model_id, status="failed")
     tell(here, "model.status.updated", model_id, form="bare")
     pull = here.pull()
@@ -160,7 +150,7 @@ def test_a_bare_webhook_counts_too(mirror: StartMirror) -> None:
 
 def test_model_absent_from_a_hot_pull_counts_for_that_pull(mirror: StartMirror) -> None:
     here = mirror(models=0)
-    (model_id, *_) = known(here, status="pending")
+    (model_id, *_) = known(here, 3, status="pending")
     here.change(model_id, status="active")
     pull = here.pull(HOT)
     here.advance_vendor_clock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.support.mirror import Mirror
@@ -28,3 +28,13 @@ def advance_time(here: Mirror, minutes: float) -> None:
         f"to_jsonb((changed -> 'finished_at' ->> 1)::timestamptz - interval '{minutes} min')) "
         "where jsonb_typeof(changed -> 'finished_at' -> 1) = 'string'"
     )
+
+
+def known(here: Mirror, number: int = 4, **fields: Any) -> list[str]:
+    """Models that the first pull has found, long ago: their ids."""
+    here.enable_webhooks()
+    models = here.create(number, **{"status": "active", **fields})
+    here.pull()
+    advance_time(here, 60)
+    here.advance_vendor_clock()
+    return [model["id"] for model in models]

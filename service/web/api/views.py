@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from service.api.organization import OrganizationReader
     from service.api.reads import MirrorReader
     from service.api.writes import RelayedResponse, UpstreamWriter
-    from service.storage.accuracy import MeasuredAccuracy
+    from service.storage.accuracy_figures import MeasuredAccuracy
 
 # Our own names: a cursor into the feed, and how wrong the mirror was.
 CURSOR_HEADER = "X-Mirror-Cursor"

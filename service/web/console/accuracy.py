@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.storage import accuracy as storage
+from service.storage import accuracy_figures as storage
 from service.storage import console_pulls
 from service.web.console import arguments
 

@@ -99,7 +99,9 @@ class KnownModels(NamedTuple):
 
 
 def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> KnownModels:
-    """Move the clocks of models of which later pages show what is known. All clocks stay locked, in id order.
+    """Move the clocks of models of which pages show what is known. All clocks stay locked, in id order.
+
+    A page of an earlier time that shows the same moves nothing, and needs no merge either: pages of one second overlap.
 
     While one is missing, none is locked: a transaction that held locks already while it inserts could block another one
     that does the same. `add` comes before the next try then.
@@ -116,7 +118,8 @@ def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> K
 
 
 # The digest says that all else is as it was. Workers of the version before, which run beside this one during an
-# upgrade, leave it where they change a row: the last condition of `confirmed` finds those.
+# upgrade, leave it where they change a row: the condition on it in `locked` finds those. `confirmed` finds a row by its
+# place, without the index. One that another process moved while its lock was waited for is not found there, and merged.
 _CONFIRM = text(
     f"""
     WITH shown AS MATERIALIZED (
@@ -131,15 +134,17 @@ _CONFIRM = text(
         SELECT id FROM shown
         EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY})
     ), locked AS MATERIALIZED (
-        SELECT model_id, profile_at FROM headshotpro.model_clocks
+        SELECT model_id, ctid AS place, profile_at,
+            CASE WHEN core_at = profile_at AND deletion_evidence_at IS NULL THEN shown_digest END AS digest
+        FROM headshotpro.model_clocks
         WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND NOT EXISTS (SELECT FROM missing)
         ORDER BY model_id FOR UPDATE
     ), confirmed AS (
         UPDATE headshotpro.model_clocks AS c
-        SET core_at = at, profile_at = at, observed_until = greatest(c.observed_until, until)
-        FROM locked JOIN shown ON locked.model_id = shown.id
-        WHERE c.model_id = locked.model_id AND c.shown_digest = digest AND c.profile_at < at
-            AND c.core_at = c.profile_at AND c.deletion_evidence_at IS NULL
+        SET core_at = greatest(core_at, at), profile_at = greatest(c.profile_at, at),
+            observed_until = greatest(observed_until, until)
+        FROM locked JOIN shown ON locked.model_id = shown.id AND locked.digest = shown.digest
+        WHERE c.ctid = locked.place
         RETURNING c.model_id
     )
     SELECT ARRAY(SELECT id FROM missing),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -109,9 +110,6 @@ def make_storable(payload: Payload, *names: str) -> None:
     """
     for name in names:
         value = getattr(payload, name)
-        # Nearly every value passes here; a pull decodes hundreds of thousands.
-        if not value or (type(value) is str and len(value) <= _SHORT) or getattr(value, "tzinfo", None) is UTC:
-            continue
         stored = to_storable(name, value)
         if stored is not value:
             msgspec.structs.force_setattr(payload, name, stored)
@@ -127,9 +125,14 @@ def with_model_fields(source: Source) -> Callable[[type[P]], type[P]]:
 
     def make(declared: type[P]) -> type[P]:
         names = (*(name for name in ("id", "deleted_at") if name in declared.__struct_fields__), *checked)
+        values_of = attrgetter(*names)
 
         def post_init(payload: P) -> None:
-            make_storable(payload, *names)
+            # Nearly every value passes here; a pull decodes hundreds of thousands.
+            for value in values_of(payload):
+                if value and (len(value) > _SHORT if type(value) is str else value.tzinfo is not UTC):
+                    make_storable(payload, *names)
+                    break
 
         return with_fields(fields, __post_init__=post_init)(declared)
 

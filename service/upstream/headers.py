@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -156,6 +157,8 @@ def _date(response: TransportResponse) -> datetime | None:
     return _parsed(response.headers.get("Date", ""))
 
 
+# Each response's `Date` is read several times, and is that of the response before for up to a second.
+@lru_cache(maxsize=16)
 def _parsed(text: str) -> datetime | None:
     """An HTTP date in UTC; None where it is none."""
     try:

@@ -228,3 +228,16 @@ def test_while_a_model_is_unknown_none_is_locked(engine: Engine, database_url: s
             assert found.missing == ({unknown.page.ids[0]} if not locked else set())
             with pytest.raises(psycopg.errors.LockNotAvailable) if locked else nullcontext():
                 other.execute(lock)
+
+
+@pytest.mark.parametrize("minutes", [-1, 0, 1])
+def test_same_record_of_any_time_is_confirmed(engine: Engine, database_url: str, minutes: int) -> None:
+    page = a_page(NOON, a_model(new_id()))
+    with transaction(engine, by_key=True) as connection:
+        by_sets(connection, [page])
+    at, until = NOON + timedelta(minutes=minutes), NOON + timedelta(minutes=minutes + 2)
+    shown = pages.ShownModels(page.page.ids, page.digests, [0], [0], [at], [until])
+    with transaction(engine, by_key=True) as connection:
+        assert pages.confirm(connection, shown, NOON) == pages.KnownModels(set(), 0, set())
+    clocks = rows(database_url, "select core_at, profile_at, observed_until from headshotpro.model_clocks")
+    assert clocks == [{"core_at": max(at, NOON), "profile_at": max(at, NOON), "observed_until": until}]

@@ -126,7 +126,7 @@ class Recording:
         self._output = b""
 
     def read(self, seconds: float) -> str:
-        """What it printed so far, after waiting for more for some seconds."""
+        """Wait some seconds for more output, and return all of it so far."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if not select.select([self._reader], [], [], left)[0]:
@@ -139,7 +139,7 @@ class Recording:
         return self._output.decode(errors="replace").replace("\r\n", "\n")
 
     def wait(self) -> str:
-        """What it printed until its end."""
+        """Wait until the command ends, and return its output."""
         while self.process.poll() is None:
             self.read(0.2)
         return self.read(0.2)

@@ -69,7 +69,7 @@ class RestrictedJob(Job):
     def func(self) -> Any:
         """The function, when it is one of our jobs: nothing else is even imported."""
         if self.func_name not in [job.function for job in MirrorJob]:
-            raise DeserializationError("not a function of ours")
+            raise DeserializationError("not one of our functions")
         return super().func
 
     @property
@@ -98,7 +98,7 @@ class RestrictedJob(Job):
         times = (self.timeout, self.ttl, self.result_ttl, self.failure_ttl)
         if not all(time is None or 0 <= time <= LONGEST_SECONDS for time in times):
             return f"it names a time that is not within {LONGEST_SECONDS} s"
-        return "" if call in ALLOWED_CALLS else "no job of ours has this function, these arguments and this queue"
+        return "" if call in ALLOWED_CALLS else "none of our jobs has this function, these arguments and this queue"
 
     def function_name(self) -> str:
         """The name of its function, for the log."""

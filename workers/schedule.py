@@ -74,7 +74,7 @@ def _details(runtime: Runtime) -> bool:
 
 
 def _accuracy_check(runtime: Runtime) -> bool:
-    """Accuracy is checked once there is a mirror, at random times."""
+    """Accuracy is checked at random times, from the first complete pull on."""
     settings = runtime.settings
     if not sampling.is_due(settings.rate_budget, settings.accuracy_budget, ACCURACY_CHECK_SECONDS):
         return False

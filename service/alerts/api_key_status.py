@@ -88,7 +88,7 @@ class ApiKeyStatus:
         """One response's clock.
 
         Args:
-            skew: how far its clock is ahead of ours; None where the response has no `Date`, which is ignored.
+            skew: its clock minus the local one; None where the response has no `Date`, which is ignored.
         """
         if skew is None:
             return

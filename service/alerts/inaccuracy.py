@@ -13,7 +13,7 @@ LONG_WINDOW, SHORT_WINDOW = "24h", "1h"
 
 
 class MeasuredError(NamedTuple):
-    """What was measured in a period, of the fields of the list.
+    """The error that was measured in a period, of the fields of the list.
 
     Attributes:
         period: such as `24h`.

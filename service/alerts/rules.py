@@ -136,8 +136,8 @@ class AlertFacts:
         refused_signatures: deliveries with a wrong signature within the last minute.
         accepted_since_refusal: whether a delivery was accepted after the newest of these, as far as that was seen.
         skewed_at: when the upstream's clock was last seen to be off; None where it never was.
-        skew_seconds: how far it was ahead of ours then.
-        agreed_at: when it agreed with ours after that, as far as that was stored.
+        skew_seconds: how far it was ahead of the local clock then.
+        agreed_at: when the two agreed after that, as far as that was stored.
         open: the causes of the open alerts.
     """
 

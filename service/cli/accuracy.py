@@ -28,8 +28,8 @@ NO_FIGURES = "No figures yet: the clock computes them each minute."
 def accuracy(*, as_json: bool) -> None:
     """Show how many rows were wrong, within which bounds, and for how long.
 
-    Each full pull and random single GETs compare rows with the upstream. There is a line for each period, for the
-    fields of the list and for the details. Rates are shares of the compared rows; times are seconds.
+    Each full pull and random single GETs compare rows with the upstream. Each period has a line for the fields of
+    the list and one for the details. Rates are shares of the compared rows; times are seconds.
     """
     from service.storage.accuracy_figures import read_figures
 

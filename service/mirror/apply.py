@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from service.mirror.merge import Observation
 
 PERSONAL_COLUMNS = personal_columns()
-# What they show is compared with the row; webhooks bring news, and our own calls make it.
+# A pull or a GET shows state that the row should have already. A webhook or a call of our own brings a change.
 COMPARING_SOURCES = ("pull", "refetch")
 # Requests for a profile wait this long, so that those of a burst are read together.
 PROFILE_REFETCH_DELAY = timedelta(seconds=1)

@@ -37,7 +37,7 @@ class Counts(NamedTuple):
     Attributes:
         compared: rows that were compared.
         wrong: those of them that were wrong; at most `compared`.
-        weight: rows that this unit stands for; only `of_samples` reads it.
+        weight: rows that this unit represents; only `of_samples` reads it.
     """
 
     compared: int
@@ -97,7 +97,7 @@ def of_pulls(pulls: Sequence[Counts]) -> Bounds | None:
     repairs what it finds. So the pull is the unit of variance of the ratio r = Σx / Σn:
     Var(r) = k / (k - 1) · Σ(x - r n)² / (Σn)², with Student's t of k - 1 degrees of freedom.
 
-    Without any error, or from one pull alone, there is no variance to estimate: then the bounds are those of
+    Without any error, or from one pull alone, the variance cannot be estimated: then the bounds are those of
     `clopper_pearson`.
 
     Source: W. G. Cochran, "Sampling Techniques" (1977), section 2.11, the ratio estimator.

@@ -112,7 +112,7 @@ def names(connection: Connection) -> list[str]:
 
 
 def changes_by(connection: Connection, model_id: str, event_id: str) -> list[dict[str, Any]]:
-    """What an event changed of its model, the newest change first."""
+    """The changes that an event made to its model, the newest first."""
     statement = text(
         "SELECT * FROM headshotpro.model_changes WHERE model_id = :model_id AND event_id = :event_id "
         "ORDER BY id DESC LIMIT 20"

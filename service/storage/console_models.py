@@ -153,7 +153,7 @@ _ORIGINS = text(
 
 
 def open_matters(connection: Connection, model_id: str) -> list[dict[str, Any]]:
-    """What is open about a model: alerts, GETs that are due, and what was set aside; `kind`, `since` and `detail`."""
+    """The open matters of a model: alerts, GETs that are due, and what was set aside; `kind`, `since` and `detail`."""
     return [dict(row) for row in connection.execute(_OPEN, {"id": model_id, "limit": MAX_NOW}).mappings()]
 
 

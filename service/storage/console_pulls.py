@@ -89,7 +89,7 @@ def set_aside(
     connection: Connection, *, is_open: bool | None, model_id: str | None, pull_id: int | None, before: int | None,
     limit: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """What could not be used, the newest first.
+    """Records and fields that could not be used, the newest first.
 
     Args:
         connection: a transaction.

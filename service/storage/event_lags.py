@@ -14,7 +14,7 @@ MOST_EVENTS = 50_000
 
 
 class EventLags(NamedTuple):
-    """Seconds; None without any event. A lag is below 0 where the vendor's clock is ahead of ours.
+    """Seconds; None without any event. A lag is below 0 where the vendor's clock is ahead of the local one.
 
     Attributes:
         event_lag_p50: from the receipt of an event to its row, the median.

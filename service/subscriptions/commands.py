@@ -1,4 +1,4 @@
-"""What people and API clients do with subscriptions: each act is checked, done and recorded in one transaction."""
+"""The acts of people and API clients on subscriptions: each is checked, done and recorded in one transaction."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class SubscriptionRefused(MirrorError):
 
 
 class SubscriptionMissing(SubscriptionRefused):
-    """There is no subscription of this name."""
+    """No subscription has this name."""
 
 
 class SubscriptionConflict(SubscriptionRefused):
-    """There is one of this name, there are too many, or its state does not allow the act."""
+    """The name is taken, the limit of subscriptions is reached, or its state does not allow the act."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A subscription that somebody wants; see `NewSubscription`."""
+    """The arguments of a subscription to add, not yet checked; see `NewSubscription`."""
 
     name: str
     url: str

@@ -1,4 +1,4 @@
-"""What one request to a subscription carries, and its rows. Pure."""
+"""The deliveries that one request to a subscription carries, and their rows. Pure."""
 
 from __future__ import annotations
 

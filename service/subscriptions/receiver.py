@@ -26,7 +26,7 @@ GONE = 410
 
 
 class SendOutcome(NamedTuple):
-    """What came of a request.
+    """The result of one request.
 
     Attributes:
         status: HTTP status; None where there was no response.
@@ -103,7 +103,7 @@ class ReceiverClient:
 
 
 def _outcome(status: int, headers: Mapping[str, str]) -> SendOutcome:
-    """What a response means: 2xx acknowledges, and a redirect is a failure like any other status."""
+    """Judge a response: 2xx acknowledges, and a redirect is a failure like any other status."""
     if 200 <= status < 300:
         return SendOutcome(status)
     if 300 <= status < 400:

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 READ_LIMIT = 200
-# What is due and cannot be sent, because Postgres is unavailable, is not tried without end.
+# While Postgres is unavailable, requests that are due cannot be sent: the loop then waits this long, and does not spin.
 SHORTEST_WAIT = 0.005
 
 

@@ -38,11 +38,11 @@ class SubscriptionState:
 
     @property
     def secrets(self) -> list[str]:
-        """What signs its requests."""
+        """The secrets that sign its requests, the newest first."""
         return [secret for secret in (self.row["secret"], self.row["previous_secret"]) if secret]
 
     def progress(self, *, release: bool = False) -> Progress:
-        """What is to be written of it."""
+        """The progress to write."""
         window, row = self.window, self.row
         acknowledged, waiting = window.unwritten()
         changed = window.state != row["state"]

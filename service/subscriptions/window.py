@@ -180,7 +180,7 @@ class Window:
         self._failures = 0
         if self._down_until is not None:
             self._down_until = None
-            # What failed while it was down is not to blame.
+            # These failed because the receiver was down, not because of their content.
             for _, _, waiting in self._retries:
                 waiting.due_at = now
             self._retries = [(now, number, waiting) for _, number, waiting in self._retries]
@@ -236,7 +236,7 @@ class Window:
         return sorted(self._acknowledged & self._stored), rows
 
     def written(self) -> None:
-        """What `unwritten` returned, and the counts, are in Postgres."""
+        """Note that Postgres has what `unwritten` returned, and the counts."""
         self._stored = (self._stored | self.unstored) - self._acknowledged
         self.unstored.clear()
         self._acknowledged.clear()

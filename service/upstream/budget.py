@@ -62,8 +62,8 @@ class Turn(NamedTuple):
     Attributes:
         wait: seconds to wait before asking again; 0.0: the request may be sent now, and is counted.
         limit: the vendor's requests a minute, as Redis knows it.
-        remaining: how many of them Redis counts as left after this one; -1: no reset lies ahead.
-        reset_at: when they are all there again, Unix seconds of our clock.
+        remaining: how many of them Redis counts as left after this one; -1: no reset is to come.
+        reset_at: when all requests are available again, Unix seconds of the local clock.
     """
 
     wait: float

@@ -72,7 +72,7 @@ def response_interval(response: TransportResponse) -> tuple[datetime, datetime]:
 
 
 def clock_skew(response: TransportResponse) -> timedelta | None:
-    """How far the vendor's clock is ahead of ours (negative: behind), as far as it is known; None without a `Date`.
+    """The vendor's clock minus the local one, as far as it is known; None without a `Date`.
 
     The vendor wrote `Date` while we waited, so that any time from the sending to the last byte is no skew. A response
     that a cache kept was written `Age` seconds before that (RFC 9111).

@@ -38,7 +38,7 @@ class RequestObservers:
         request: called with each try: its route, its status (`unreachable` where there was no response), its seconds.
         wait: called each time that the budget was spent: what the request was for, how many seconds it waited (none
             where it was given up).
-        clock: called with each response: how far the upstream's clock is ahead of ours; None where it sent no `Date`.
+        clock: called with each response: the upstream's clock minus the local one; None where it sent no `Date`.
     """
 
     request: Callable[[str, int | str, float], None] = ignore

@@ -55,7 +55,7 @@ def _wrong_rows(url: str, caller: SandboxClient) -> Iterator[str]:
 
 
 def _wrong_fields(model: Row, row: Row, told: bool | None, *, listed: bool) -> Iterator[str]:
-    """One row against its model; `told` is whether its death was announced, or None where no event came."""
+    """Compare a row with its model. `told`: whether an event announced the deletion; None where no event came."""
     columns: dict[str, str] = {}
     lives = model["status"] != "deleted"
     if lives or (listed and not model["vanished"]):

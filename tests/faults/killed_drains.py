@@ -35,7 +35,7 @@ class Steps:
 
     Args:
         last: the number of the step at which to die.
-        told: the file descriptor to which the name of that step is written.
+        told: the file descriptor for the name of that step.
     """
 
     def __init__(self, last: int, told: int) -> None:

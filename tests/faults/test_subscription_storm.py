@@ -49,7 +49,7 @@ class Share(NamedTuple):
 
 
 class Kills(NamedTuple):
-    """One process or server is killed every so many seconds, so often at most."""
+    """How often one process or server is killed: the interval in seconds, and the most kills."""
 
     every: float
     most: int
@@ -188,7 +188,7 @@ def storm(server: Postgres, changes: int, seed: int, kills: Kills | None) -> dic
 
 
 def admitted_at_last(url: str, name: str) -> dict[str, list[int]]:
-    """What a receiver is to get; Postgres may just be down."""
+    """The changes that a receiver has to get; Postgres may be down at this moment."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(Exception):

@@ -24,7 +24,7 @@ MODELS = sum(STRATA.values())
 # Minutes between two full pulls, and after the second one until the webhooks that are late arrive.
 INTERVAL = 60.0
 DELAYS = (7.0, 30.0, 80.0)
-# What each stratum's models are before anything happens to them.
+# Each stratum's models before the first change.
 LONG_AGO = {"createdAt": "2024-01-15T12:00:00.000Z"}
 ORIGINAL = {
     Stratum.MOVING: {"status": "pending", "finishedAt": None, **LONG_AGO},
@@ -35,7 +35,7 @@ PERCENTILES = {"stale_p50": 0.5, "stale_p95": 0.95, "stale_p99": 0.99, "stale_ma
 
 @dataclass
 class Outcome:
-    """What the mirror states, beside what is true.
+    """The mirror's figures, beside the true ones.
 
     Attributes:
         rate: of wrong rows at the second pull.

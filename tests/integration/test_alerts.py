@@ -274,9 +274,7 @@ def test_hundreds_of_causes_open_one_alert_each_whoever_looks(watched: AlertingH
     assert watched.sql("select count(*) from headshotpro.notifications") == [{"count": 500}]
 
 
-def test_evaluation_that_a_server_held_up_delays_the_next_by_30_s(
-    watched: AlertingHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_held_up_evaluation_delays_the_next_by_30_s(watched: AlertingHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
 
     def hang() -> None:

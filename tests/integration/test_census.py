@@ -162,7 +162,7 @@ def test_webhook_that_a_drain_applied_late_was_in_flight(mirror: StartMirror) ->
     order = {"event": "model.status.updated", "modelId": model_id, "createdAt": happened.isoformat()}
     here.vendor.control("POST", "/events", order)
     here.apply_webhooks()
-    # It was received in time, and waited for a drain; its own time lies as far back as the difference.
+    # It was received in time, and waited for a drain; its own time is as old as the difference.
     here.sql(
         "update headshotpro.webhook_events set received_at = received_at - interval '28 min', "
         "created_at = created_at - interval '30 min' where model_id = %s",

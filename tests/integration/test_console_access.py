@@ -246,7 +246,7 @@ def test_log_of_a_failed_login_has_the_clients_address(
         assert f'"address": "{logged}"' in capsys.readouterr().err
 
 
-def test_pages_may_run_their_own_scripts_and_are_kept_by_no_cache(browser: FlaskClient) -> None:
+def test_pages_run_only_their_own_scripts_and_are_not_cached(browser: FlaskClient) -> None:
     log_in(browser)
     nonces = set()
     for path in (*PAGES, "/console/login"):

@@ -1,4 +1,4 @@
-"""What the console's overview and settings show, and where their figures come from."""
+"""The figures of the console's overview and settings, and where they come from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def execute(url: str, statement: str) -> None:
         connection.execute(statement.encode())
 
 
-def test_sample_is_added_every_five_minutes_and_ends_with_its_month(database_url: str) -> None:
+def test_sample_is_added_every_five_minutes_for_one_month(database_url: str) -> None:
     execute(database_url, MADE)
     engine = database.connect(database_url)
 
@@ -88,7 +88,7 @@ def test_settings_show_values_and_no_secret(folder: Path, database_url: str, red
     assert re.search(r"PULL_INTERVAL_SECONDS</code></td><td>901</td>", page)
     for secret in (OPERATOR, VIEWER, "hunter2", "5e" * 32, database_url.partition("@")[0]):
         assert secret not in page
-    # What doctor finds first: what is wrong.
+    # Problems come before checks that passed.
     assert page.index("BAD") < page.index(">ok<")
 
 

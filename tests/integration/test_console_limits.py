@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_requests_beyond_the_slots_are_refused_and_slots_come_back() -> None:
+def test_requests_beyond_the_slots_are_refused_until_one_is_free() -> None:
     slots = RequestSlots(slots=1, wait_seconds=0.01)
     app = Flask(__name__)
     entered, leave = threading.Event(), threading.Event()

@@ -257,7 +257,7 @@ def test_a_null_status_leaves_a_live_models_status(drainer: Drainer) -> None:
 def test_what_is_no_webhook_at_all_is_dead_and_kept_as_text(drainer: Drainer) -> None:
     # The endpoint accepts none; a person may write into Redis by hand.
     good = new_id()
-    drainer.client.xadd(STREAM, {"no": "entry of ours"})
+    drainer.client.xadd(STREAM, {"no": "delivery"})
     assert drainer.take(b"\xffnot \x00json", event_body(good, at=T0)) == {"dead": 2, "applied": 1}
     dead = rows(drainer.url, "select * from headshotpro.webhook_events where status = 'dead' order by payload::text")
     assert [event["payload"] for event in dead] == ["", "\ufffdnot \ufffdjson"]

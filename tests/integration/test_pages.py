@@ -130,7 +130,7 @@ def other_steps(draw: st.DrawFn) -> Step:
 
 @st.composite
 def page_histories(draw: st.DrawFn) -> list[Step]:
-    """Whatever is stored of some models, and then a page about them."""
+    """Any observations of some models, and then a page about them."""
     listed = draw(st.lists(records(), min_size=1, max_size=3))
     steps = draw(st.lists(other_steps() | page_steps(listed), max_size=4))
     return [*steps, draw(page_steps(listed))]

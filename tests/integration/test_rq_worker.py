@@ -85,11 +85,11 @@ def nothing_is_left(runtime: Runtime) -> bool:
 FOREIGN: dict[str, Callable[[Queue, str], Any]] = {
     "a function of the system": lambda queue, made: queue.enqueue_call("os.mkdir", args=(made,)),
     "a builtin": lambda queue, made: queue.enqueue_call("builtins.exec", args=(f"open({made!r}, 'w')",)),
-    "a function of a module of ours": lambda queue, made: queue.enqueue_call("workers.jobs.monotonic"),
-    "a job of ours with other arguments": lambda queue, made: queue.enqueue_call(
+    "another function of our modules": lambda queue, made: queue.enqueue_call("workers.jobs.monotonic"),
+    "one of our jobs with other arguments": lambda queue, made: queue.enqueue_call(
         "workers.jobs.apply_retention", args=(made,)
     ),
-    "a job of ours with named arguments": lambda queue, made: queue.enqueue_call(
+    "one of our jobs with named arguments": lambda queue, made: queue.enqueue_call(
         "workers.jobs.pull", kwargs={"kind": "full"}
     ),
     "a job of the other queue": lambda queue, made: queue.enqueue_call("workers.jobs.drain"),
@@ -239,7 +239,7 @@ def test_own_job_class_imports_and_sends_nothing(runtime: Runtime, queue: Queue,
     assert (job.success_callback, job.failure_callback, job.stopped_callback) == (None, None, None)
     job.send_webhooks("failed")
     assert httpserver.log == []
-    with pytest.raises(Exception, match="not a function of ours"):
+    with pytest.raises(Exception, match="not one of our functions"):
         job.func  # noqa: B018 - reading it is the point
 
 

@@ -303,7 +303,7 @@ def test_removed_subscription_is_sent_nothing_more(here: Sending) -> None:
 def test_refused_address_gets_no_connection(here: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
     with Subscriber() as subscriber, here.sender():
         here.add(subscriber)
-        # What the name of a rebinding attack resolves to by now.
+        # In a rebinding attack the name resolves to another address by now.
         monkeypatch.setattr(addresses, "refusal", lambda address: f"{address} is a link-local address")
         here.changes(models=1, each=1)
         assert eventually(lambda: "link-local" in (here.row()["failed_reason"] or ""))

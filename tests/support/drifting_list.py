@@ -36,7 +36,7 @@ class Vendor:
         born: creation times.
         change: what happens to the list between two requests.
         requests: how many were answered.
-        stayed: who was in the list all the time.
+        stayed: the models that were in the list all the time.
         newcomers: for each request, the number of models created since the one before.
     """
 

@@ -10,7 +10,7 @@ from psycopg.rows import namedtuple_row
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Where each reader stands, in your own schema. A new one begins after the last change: copy `models` with it.
+# The position of each reader, in your own schema. A new one begins after the last change: copy `models` with it.
 BEGIN = """
 create table if not exists readers (name text primary key, last_id bigint not null);
 insert into readers select 'billing', coalesce(max(id), 0) from headshotpro.model_changes;

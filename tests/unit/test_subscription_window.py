@@ -29,7 +29,7 @@ def ids(deliveries: list[Delivery]) -> list[list[int]]:
 
 
 class Table:
-    """What a process writes down, and the next one begins with."""
+    """The table in Postgres: one process writes it, and the next one begins with it."""
 
     def __init__(self) -> None:
         self.rows: dict[int, dict[str, Any]] = {}
@@ -128,7 +128,7 @@ def test_receiver_that_is_down_gets_one_request_at_a_time() -> None:
     assert here.wakes_at() == NOW + 3
     (probe,) = here.take_due(NOW + 3)
     here.acknowledged(probe, NOW + 3)
-    # What failed while it was down is sent at once, the lowest changes first.
+    # Requests that failed while it was down are sent at once, the lowest changes first.
     assert ids(here.take_due(NOW + 3))[:3] == [[1], [2], [3]]
 
 

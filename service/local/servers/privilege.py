@@ -1,4 +1,4 @@
-"""How root runs PostgreSQL, which refuses to run as root: as nobody, with root's right to pass closed folders.
+"""Root runs PostgreSQL, which refuses to run as root, as user `nobody` with root's right to pass closed folders.
 
 So no new user is needed, and no folder is opened to other users.
 """
@@ -32,7 +32,7 @@ def drop_root() -> tuple[str, ...]:
     """The words before a command that must not run as root; none where this process is another user's.
 
     Raises:
-        LocalServerError: root cannot become nobody here.
+        LocalServerError: root cannot change its user to `nobody` here.
     """
     if os.geteuid() != 0:
         return ()
@@ -42,7 +42,7 @@ def drop_root() -> tuple[str, ...]:
     )
     if not works:
         raise LocalServerError(
-            "PostgreSQL refuses to run as root, and here root cannot become nobody (setpriv of util-linux): "
+            "PostgreSQL refuses to run as root, and root cannot change its user here (setpriv of util-linux): "
             "run as another user, or set DATABASE_URL"
         )
     return _AS_NOBODY

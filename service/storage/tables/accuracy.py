@@ -1,4 +1,4 @@
-"""What the mirror knows of its own error."""
+"""Tables in which the mirror keeps what it knows of its own error."""
 
 from __future__ import annotations
 

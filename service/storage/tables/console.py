@@ -1,4 +1,4 @@
-"""What the web console keeps for itself."""
+"""Tables that only the web console uses."""
 
 from __future__ import annotations
 

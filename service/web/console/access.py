@@ -1,4 +1,4 @@
-"""Who may see and do what in the console: login, logout, and the check before every page."""
+"""Access to the console: login, logout, and the check of a person's role before every page."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def register(pages: Blueprint, console: Console) -> None:
 
 
 def _chart(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What full pulls found: of a million rows that they compared, those that differed; late and lost webhooks."""
+    """Rows that differed, of a million that full pulls compared; late and lost webhooks."""
     shares = [1_000_000 * step["differed"] / step["compared"] for step in steps]
     return {
         "times": [int(step["at"].timestamp()) for step in steps],

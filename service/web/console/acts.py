@@ -1,4 +1,4 @@
-"""What operators do in the console: each act has a page that says what will happen, and one row in the audit log."""
+"""The acts of operators in the console: each has a page that says what will happen, and one row in the audit log."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ ACTS = {
     ),
     "refetch": ActPage(
         "Ask the vendor now",
-        "One request of the API is spent within seconds. What it shows is merged, and its step in the timeline shows "
+        "One request of the API is spent within seconds. The response is merged, and its step in the timeline shows "
         "each field that differed.",
         _refetch, lambda target: page_url("models", target),
     ),

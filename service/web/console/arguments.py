@@ -1,4 +1,4 @@
-"""Parameters of the console's URLs; each that cannot be read is refused in words of its own."""
+"""Parameters of the console's URLs; a parameter that cannot be read is refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every page of the console uses: reads within a time limit, templates with what the base page shows, slots."""
+"""Every page of the console uses this: reads within a time limit, templates with the values of the base page, slots."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Console:
         self._navigation = [one for one in NAVIGATION if one.endpoint in app.view_functions]
 
     def context(self) -> dict[str, Any]:
-        """What the base page shows of this request: its session and the navigation."""
+        """Values of this request for the base page: its session and the navigation."""
         session = g.get("console_session")
         if session is None:
             return {"session": None, "navigation": []}

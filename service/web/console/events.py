@@ -74,7 +74,7 @@ def register(pages: Blueprint, console: Console) -> None:
 
 
 def _search(*, shows_names: bool) -> EventSearch:
-    """What the URL asks for.
+    """The search that the URL asks for.
 
     Raises:
         BadRequest: a parameter cannot be read, or the search would show whom a body names.

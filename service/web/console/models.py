@@ -70,7 +70,7 @@ def register(pages: Blueprint, console: Console) -> None:
 
 
 def search_of_url(*, only_id: bool) -> ModelSearch:
-    """What the URL asks for.
+    """The search that the URL asks for.
 
     Raises:
         BadRequest: a parameter cannot be read.

@@ -85,7 +85,7 @@ def visible(value: object) -> str:
 
 
 def backticks(text: str) -> Markup:
-    """A text of ours with what is between backquotes as code."""
+    """Render a text from this code base: the parts between backquotes become `<code>`."""
     parts = text.split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
@@ -97,7 +97,7 @@ def pretty_json(document: object) -> str:
     return escape_controls(json.dumps(document, ensure_ascii=False, indent=2, default=str), lines=True)
 
 
-# What a document is made of: a text, with a colon behind it a key; a number or a word.
+# The parts of a document: a text, which is a key if a colon follows; a number or a word.
 _JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"(:)?|[^\s"{}\[\],:]+')
 
 

@@ -1,4 +1,4 @@
-"""What a reverse proxy says of a request, where it is one of TRUSTED_PROXIES: who logged in, and from where."""
+"""Headers of a reverse proxy that is one of TRUSTED_PROXIES: the user who logged in, and the client's address."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProxyHeaders:
         return user
 
     def address(self, request: Request) -> str:
-        """The client's address: behind trusted proxies the last one of `X-Forwarded-For` that is none of theirs."""
+        """The client's address: behind trusted proxies the last one of `X-Forwarded-For` that is not theirs."""
         address = request.remote_addr or "unknown"
         forwarded = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
         while forwarded and _is_in(address, self._networks):

@@ -25,7 +25,7 @@ SESSION_SECONDS = 12 * 3600
 
 
 class Role(IntEnum):
-    """What a person may do; the greater one may do more."""
+    """The rights of a person; the greater role may do more."""
 
     VIEWER = 1
     OPERATOR = 2
@@ -75,7 +75,7 @@ class SessionSigner:
 
     @property
     def takes_passwords(self) -> bool:
-        """Whether anybody can log in with a password."""
+        """Whether a password is set with which a person can log in."""
         return bool(self._passwords)
 
     def role_of(self, password: str) -> Role | None:
@@ -99,7 +99,7 @@ class SessionSigner:
         return session, signer.dumps([session.session_id, int(role), session.user])
 
     def read(self, cookie: str | None) -> Session | None:
-        """The session of a cookie; None where it is none of ours, or over.
+        """The session of a cookie; None where this system did not sign it, or it has expired.
 
         Raises:
             PostgresUnavailable: the secret cannot be read.
@@ -116,7 +116,7 @@ class SessionSigner:
         return None
 
     def csrf_token(self, session: Session) -> str:
-        """What every form of a session carries; no other page can know it.
+        """The token that every form of a session carries; no other page can know it.
 
         Raises:
             PostgresUnavailable: the secret cannot be read.

@@ -30,12 +30,12 @@ def static_url(name: str) -> str:
 
 
 def static_file(version: str, name: str) -> Response:
-    """A file, for anybody.
+    """A file, without login.
 
     Raises:
         NotFound: there is none, or another version of it.
     """
-    # Before the name reaches the file system: anybody may send any.
+    # Checked before the name reaches the file system: no login is needed, so a client may send any name.
     if digests().get(name) != version:
         raise NotFound("This page belongs to another version of the console: reload it.")
     response = send_from_directory(FOLDER, name)

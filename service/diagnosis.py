@@ -82,10 +82,14 @@ def check_secrets(settings: Settings) -> Iterator[Finding]:
 
 def _settings(settings: Settings) -> Iterator[Finding]:
     for name in ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY", "HEADSHOTPRO_WEBHOOK_SECRET"):
-        if getattr(settings, name.lower()) is None:
-            yield Finding(name, ok=False, seen="missing", advice=f"set {name} in the environment or in .env")
-        else:
+        if getattr(settings, name.lower()) is not None:
             yield Finding(name, ok=True, seen="set")
+        elif name == "HEADSHOTPRO_WEBHOOK_SECRET":
+            # No fault: a mirror that only pulls is right, and older.
+            seen = "missing: the webhook endpoint is closed (503), and the mirror follows by pulls alone"
+            yield Finding(name, ok=True, seen=seen, advice=f"set {name} to receive webhooks")
+        else:
+            yield Finding(name, ok=False, seen="missing", advice=f"set {name} in the environment or in .env")
 
 
 def _postgres(settings: Settings) -> Iterator[Finding]:
@@ -210,6 +214,9 @@ def _unset(settings: Settings) -> Iterator[Finding]:
     if not settings.alert_urls:
         advice = "set ALERT_URLS to your chat, mail or pager, then try it with `headshot-mirror alerts test`"
         yield Finding("ALERT_URLS", ok=True, seen="missing: alerts are stored, and sent to no person", advice=advice)
+    elif settings.public_url is None:
+        advice = "set PUBLIC_URL to the address where people reach web"
+        yield Finding("PUBLIC_URL", ok=True, seen="missing: notifications have no links", advice=advice)
     if not settings.mirror_api_keys:
         advice = "set MIRROR_API_KEYS to a key, made for example with `openssl rand -hex 24`"
         yield Finding("MIRROR_API_KEYS", ok=True, seen="missing: the API and /metrics are closed (401)", advice=advice)
@@ -219,4 +226,5 @@ def _skew(name: str, ahead: timedelta) -> Finding:
     seconds = ahead.total_seconds()
     well = abs(seconds) <= MOST_SKEW_SECONDS
     advice = "" if well else "run an NTP client on both machines: signatures and merges compare their clocks"
-    return Finding(name, well, f"{seconds:+.1f} s from this machine's", advice)
+    # Adding 0.0 makes "+0.0" of "-0.0".
+    return Finding(name, well, f"{round(seconds, 1) + 0.0:+.1f} s from this machine's", advice)

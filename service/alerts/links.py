@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from service.config import Settings
 
-# Where the runbook is in the source and in every release, for deployments without RUNBOOK_URL.
+# Where the runbook is in the source, for deployments with neither RUNBOOK_URL nor PUBLIC_URL: no link can be made then.
 RUNBOOK = "docs/operations/runbook.md"
 
 Page = Literal["alerts", "models", "pulls", "events"]
@@ -33,7 +33,8 @@ class Links(NamedTuple):
     def from_settings(cls, settings: Settings) -> Self:
         """The addresses of a deployment."""
         web = settings.public_url.rstrip("/") if settings.public_url else None
-        return cls(web, settings.is_console_on, settings.runbook_url or RUNBOOK)
+        served = f"{web}/runbook" if web else RUNBOOK
+        return cls(web, settings.is_console_on, settings.runbook_url or served)
 
     def page(self, kind: Page, number: int | str) -> str | None:
         """The console's page about an alert, a model, a pull or an event; None without a console."""

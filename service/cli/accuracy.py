@@ -26,7 +26,7 @@ NO_FIGURES = "No figures yet: the clock computes them each minute."
 @click.command(epilog="Example: headshot-mirror accuracy --json | jq '.[] | select(.slo_met == false)'")
 @json_option
 def accuracy(*, as_json: bool) -> None:
-    """Show how many rows were wrong, within which bounds, and for how long.
+    """Show how many rows were wrong, and for how long.
 
     Each full pull and random single GETs compare rows with the upstream. Each period has a line for the fields of
     the list and one for the details. Rates are shares of the compared rows; times are seconds.

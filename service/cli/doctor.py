@@ -20,10 +20,11 @@ MARK_COLOURS = {"ok": "green", "hint": "yellow", "BAD": "red"}
 @click.command(epilog="Example: headshot-mirror doctor")
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Check settings, servers, schema, Redis' durability, clocks, processes, API key and webhook secret.
+    """Check the whole deployment, and say what to do.
 
-    It shows every problem that `status` reports, too. A hint is about something that may be
-    intended: it does not change the exit status.
+    It checks settings, servers, schema, Redis' durability, clocks, processes, API key and webhook secret. It shows
+    every problem that `status` reports, too. A hint is about something that may be intended: it does not change the
+    exit status.
 
     Exit status 1 when anything is wrong.
     """

@@ -36,7 +36,7 @@ TABLE_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "f
 
 @click.group(epilog="Example: headshot-mirror models list --status failed")
 def models() -> None:
-    """Show models, make and delete them, and erase the personal data of deleted ones."""
+    """Show, create, delete and erase models."""
 
 
 @models.command("list", epilog="Example: headshot-mirror models list --status active --team team_xyz789 --csv")

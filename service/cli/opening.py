@@ -49,7 +49,12 @@ def load_settings(required: Collection[str] = ()) -> Settings:
         return config.load(required)
     found = running_system()
     if found is not None:
-        return config.load_alone(found.settings, required)
+        settings = config.load_alone(found.settings)
+        for name in required:
+            if getattr(settings, name.lower()) is None:
+                # A value in this process's environment or `.env` would not reach the processes that run.
+                raise SettingsError(f"{name} is missing: set it in the environment or in .env, and run `up` again")
+        return settings
     if "DATABASE_URL" in required:
         raise SettingsError(f"DATABASE_URL is missing, and {NO_SYSTEM}: {NO_SYSTEM_ADVICE}")
     return config.load(required)

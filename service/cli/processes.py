@@ -38,7 +38,10 @@ def _become_background_process(role: str) -> None:
 
 @click.command(epilog="Example: PORT=8000 headshot-mirror web")
 def web() -> None:
-    """Listen for webhooks on $WEB_BIND:$PORT with $WEB_CONCURRENCY processes."""
+    """Receive webhooks, serve API and console.
+
+    It listens on $WEB_BIND:$PORT with $WEB_CONCURRENCY processes.
+    """
     from service.web import REQUIRED_SETTINGS
 
     settings = config.load(REQUIRED_SETTINGS)
@@ -61,11 +64,17 @@ def web() -> None:
 
 @click.command(epilog="Example: headshot-mirror worker")
 def worker() -> None:
-    """Apply events, pull, ask the upstream: any number, on any machine."""
+    """Apply events, pull, ask the upstream.
+
+    Any number may run, on any machine.
+    """
     _become_background_process("worker")
 
 
 @click.command(epilog="Example: headshot-mirror clock")
 def clock() -> None:
-    """Ask for what is due, each second: any number may run, one acts."""
+    """Start due work, evaluate alerts, send notifications.
+
+    It looks each second. Any number may run, and one acts.
+    """
     _become_background_process("clock")

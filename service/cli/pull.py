@@ -30,10 +30,10 @@ SET_ASIDE = "select * from headshotpro.set_aside where resolved_at is null"
 @click.option("--hot", "kind", flag_value="hot", help="Read the statuses that still change.")
 @json_option
 def pull(kind: str, *, as_json: bool) -> None:
-    """Pull now, in this process; a running pull of the same kind is waited for first.
+    """Pull now, in this process.
 
-    Returns when what it left open is settled: models that were not shown, and profiles that are still missing. Exit
-    status 1 when the pull did not complete.
+    It waits for a running pull of the same kind first. It returns when all that it left open is settled: models that
+    were not shown, and profiles that are still missing. Exit status 1 when the pull did not complete.
     """
     runtime = open_runtime()
     stop_on_signals(runtime, "stopped; the workers go on with the pull from its last page")

@@ -22,10 +22,11 @@ PULL_COLUMNS = ("id", "kind", "status", "started_at", "error")
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
 @json_option
 def status(*, watch: bool, as_json: bool) -> None:
-    """Show whether the mirror is well, how fresh and how complete it is, and what waits.
+    """Show whether the mirror is well, and its figures.
 
-    The first line is the verdict: OK, starting, or every problem in a few words. The figures follow; those of a
-    server that is unavailable are null. Exit status 1 while a problem is open.
+    The first line is the verdict: OK, starting, or every problem in a few words. The figures follow: how fresh and
+    how complete the mirror is, and what waits. Those of a server that is unavailable are null. Exit status 1 while a
+    problem is open.
     """
     reader = status_reader(load_settings(SERVERS))
     state = reader.read()

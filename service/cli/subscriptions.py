@@ -22,7 +22,7 @@ SHOWN_DELIVERIES = 20
 
 @click.group(epilog="Example: headshot-mirror subscriptions add orders https://orders.internal/hooks --status active")
 def subscriptions() -> None:
-    """Send the mirror's changes to services of yours, as signed webhooks."""
+    """Send changes to your services as signed webhooks."""
 
 
 @subscriptions.command(epilog="Example: headshot-mirror subscriptions add orders https://orders.internal/hooks")

@@ -26,11 +26,12 @@ HISTORY = 5
 )
 @json_option
 def verify(limit: int, *, details: bool, as_json: bool) -> None:
-    """Read the whole upstream and print the differences to the mirror, with the history of the row behind each.
+    """Compare the mirror with the whole upstream.
 
-    Changes nothing. A difference is checked again, so that events on their way are no differences: as many
-    models as --limit says by two GETs each, the others in the list. All are counted. Records and fields that cannot be
-    read are counted and not compared. Exit status 1 on a difference, or a model whose GET failed.
+    It prints each difference with the history of the row behind it, and changes nothing. Each difference is checked
+    again, so that events on their way are not reported: the first --limit models by two GETs each, the others in the
+    list. All are counted. Records and fields that cannot be read are counted and not compared. Exit status 1 on a
+    difference, or a model whose GET failed.
     """
     from service.mirror.verify import Verifier
 

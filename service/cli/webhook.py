@@ -34,7 +34,7 @@ ADVICE = {
 
 @click.group(epilog="Example: headshot-mirror webhook test")
 def webhook() -> None:
-    """Try the way of a webhook."""
+    """Send a signed test delivery and follow it."""
 
 
 @webhook.command(epilog="Example: headshot-mirror webhook test --url https://mirror.example.com/webhooks/headshotpro")

@@ -14,7 +14,7 @@ from service.broker.jobs import Job, JobQueue
 from service.broker.stale_models import StaleModels
 from service.storage import database
 from service.upstream.budget import RequestBudget
-from service.web import REQUIRED_SETTINGS, home
+from service.web import REQUIRED_SETTINGS, home, runbook
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth, ApiKeys, FailedKeyCounter
 from service.web.console import routes as console
@@ -64,6 +64,7 @@ def build(settings: Settings | None = None) -> Flask:
     for blueprint in routes.blueprints(settings, auth, client):
         app.register_blueprint(blueprint)
     home.register(app, settings)
+    runbook.register(app)
     if settings.is_console_on:
         console.register(app, settings)
     register_error_handlers(app)

@@ -41,7 +41,18 @@ def test_a_healthy_deployment_has_no_fault(mirror: StartMirror, folder: Path) ->
     assert {check for check, mark in marks.items() if mark != "ok"} == {"ALERT_URLS", "MIRROR_API_KEYS"}
     assert marks["ALERT_URLS"] == marks["MIRROR_API_KEYS"] == "hint"
     set_ones = {"ALERT_URLS": "json://127.0.0.1", "MIRROR_API_KEYS": "5e" * 16}
-    assert "hint" not in cli.run("doctor", **set_ones).out
+    assert "hint PUBLIC_URL" in cli.run("doctor", **set_ones).out
+    assert "hint" not in cli.run("doctor", **set_ones, PUBLIC_URL="https://mirror.example").out
+
+
+def test_mirror_that_only_pulls_has_a_hint_and_no_fault(mirror: StartMirror, folder: Path) -> None:
+    here = mirror()
+    insert_heartbeat(here.variables["DATABASE_URL"])
+    done = Cli(folder, **here.variables).run("doctor", HEADSHOTPRO_WEBHOOK_SECRET=None)
+    assert done.status == 0
+    (hint,) = [line for line in done.out.splitlines() if "HEADSHOTPRO_WEBHOOK_SECRET missing" in line]
+    assert hint.startswith("hint")
+    assert "follows by pulls alone" in hint
 
 
 def test_doctor_names_each_redis_key_of_a_wrong_type(mirror: StartMirror, folder: Path) -> None:
@@ -77,15 +88,13 @@ def test_what_is_missing_outdated_or_refused_is_found(
         client.config_set("maxmemory-policy", "allkeys-lru")
     cli = Cli(folder, **mirror().variables)
     faults = {
-        "HEADSHOTPRO_WEBHOOK_SECRET": None,
         "HEADSHOTPRO_API_KEY": "revoked",
         "DATABASE_URL": empty_database_url,
         "REDIS_URL": own_valkey.url,
     }
     status, found = examine(cli, **faults)
     assert status == 1
-    assert found.keys() == {"HEADSHOTPRO_WEBHOOK_SECRET", "schema", "redis", "api key"}
-    assert "HEADSHOTPRO_WEBHOOK_SECRET" in found["HEADSHOTPRO_WEBHOOK_SECRET"]["advice"]
+    assert found.keys() == {"schema", "redis", "api key"}
     assert "headshot-mirror migrate" in found["schema"]["advice"]
     assert "appendonly yes" in found["redis"]["advice"]
     assert "noeviction" in found["redis"]["advice"]
@@ -94,11 +103,10 @@ def test_what_is_missing_outdated_or_refused_is_found(
     # The same as text for people.
     plain = cli.run("doctor", **faults)
     assert plain.status == 1
-    assert [line.split()[1] for line in plain.out.splitlines() if line.startswith("BAD")] == [
-        "HEADSHOTPRO_WEBHOOK_SECRET", "schema", "redis", "api",
-    ]  # fmt: skip
+    bad = [line.split()[1] for line in plain.out.splitlines() if line.startswith("BAD")]
+    assert bad == ["schema", "redis", "api"]
     # Two more are hints.
-    assert plain.out.count("→") == 6
+    assert plain.out.count("→") == 5
 
 
 def test_doctor_finds_unavailable_servers_and_malformed_secrets(cli: Cli) -> None:

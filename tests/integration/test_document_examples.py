@@ -45,13 +45,17 @@ def test_every_request_to_web_gets_the_response_of_the_api(mirror: StartMirror, 
         block for block in blocks("sh") if re.search("^curl ", block.text, re.MULTILINE) and ADDRESS in block.text
     ]
     assert {block.document for block in examples} == {"README.md", "docs/api.md"}
+    # README takes the key from where `up` keeps it.
+    kept = folder / ".headshot-mirror" / "sandbox" / "demo-api-key"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(KEY)
     with System(folder, **here.variables | {"MIRROR_API_KEYS": KEYS}) as system:
         system.start("web")
         system.wait_for_web()
         for block in examples:
             script = block.text.replace(ADDRESS, system.url).replace("KEY=your-key", f"KEY={KEY}")
             done = subprocess.run(
-                ["sh", "-c", script],
+                ["sh", "-c", script], cwd=folder,
                 env=os.environ | {"KEY": KEY, "NO_PROXY": "127.0.0.1"}, capture_output=True, text=True, check=True,
             )  # fmt: skip
             assert done.stderr == "", block

@@ -62,6 +62,9 @@ def test_commands_use_a_running_system_and_say_so(
         assert lone_cli.run("status").out.startswith("OK\n")
         pull = lone_cli.run("pull")
         assert (pull.status, "HEADSHOTPRO_API_KEY is missing" in pull.err) == (2, True)
+        # A value in the environment of this command would reach neither it nor the processes that run.
+        tried = lone_cli.run("alerts", "test", ALERT_URLS="json://127.0.0.1:9")
+        assert (tried.status, "ALERT_URLS is missing" in tried.err, "run `up` again" in tried.err) == (2, True, True)
         assert (running / SETTINGS_FILE).stat().st_mode & 0o777 == 0o600
     assert not (running / SETTINGS_FILE).exists()
 

@@ -1,0 +1,69 @@
+"""`/runbook`: the runbook as a page, so that links in notifications lead somewhere without a wiki.
+
+It needs no key and no server: it holds no secret, and people read it while Postgres or Redis is unavailable.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import render_template
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+import service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flask import Flask
+    from markdown_it.token import Token
+
+
+def register(app: Flask) -> None:
+    """Add the page."""
+
+    def runbook() -> str:
+        return render_template("runbook.html", runbook=_page())
+
+    app.get("/runbook")(runbook)
+
+
+@cache
+def _page() -> Markup:
+    """The document as HTML. Its text is part of this release, and HTML in it is escaped all the same."""
+    parser = MarkdownIt("js-default")
+    tokens = parser.parse(_location().read_text(encoding="utf-8"))
+    for token, content in pairwise(tokens):
+        if token.type == "heading_open":
+            token.attrSet("id", _anchor(content.content))
+    for token in tokens:
+        if token.children:
+            token.children = list(_reachable(token.children))
+    return Markup(parser.renderer.render(tokens, parser.options, {}))  # noqa: S704 - js-default escapes HTML
+
+
+def _location() -> Path:
+    """Inside the package where it was installed from a wheel, in `docs/` of a checkout."""
+    package = Path(service.__file__).parent
+    packaged = package / "runbook.md"
+    return packaged if packaged.is_file() else package.parent / "docs" / "operations" / "runbook.md"
+
+
+def _anchor(heading: str) -> str:
+    """A heading's anchor, by the rule of GitHub and of the built documents."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _reachable(parts: Sequence[Token]) -> Iterator[Token]:
+    """The parts of a paragraph without pictures and without links to other documents, which web does not serve."""
+    kept = True
+    for part in parts:
+        if part.type == "link_open":
+            kept = str(part.attrGet("href")).startswith(("#", "https://"))
+        if part.type != "image" and (kept or part.type not in {"link_open", "link_close"}):
+            yield part

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # They share what they build: one worker of pytest runs them all.
 pytestmark = pytest.mark.xdist_group("dist")
 
-SOURCES = ("service", "workers", "alembic", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("service", "workers", "alembic", "docs/operations/runbook.md", "pyproject.toml", "README.md", "LICENSE")
 COMMIT_TIME = "1700000000"
 
 
@@ -41,6 +41,7 @@ def build(place: Path, output: Path, umask: int) -> Path:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, place / name, copy_function=shutil.copyfile)
         else:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, place / name)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(output)]
     subprocess.run(
@@ -96,7 +97,7 @@ def test_it_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.split("/")[0] for name in names}
     assert tops == {"service", "workers", f"headshot_mirror-{service.__version__}.dist-info"}
-    assert names >= {"service/migrations/env.py", "service/py.typed", "workers/py.typed"}
+    assert names >= {"service/migrations/env.py", "service/runbook.md", "service/py.typed", "workers/py.typed"}
     versions = sorted((ROOT / "alembic" / "versions").glob("*.py"))
     assert {f"service/migrations/versions/{path.name}" for path in versions} <= names
     assert {name for name in names if "__pycache__" in name} == set()

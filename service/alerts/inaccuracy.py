@@ -17,7 +17,7 @@ class MeasuredError(NamedTuple):
 
     Attributes:
         period: such as `24h`.
-        lower: the surely exceeded share of wrong rows; None where nothing was compared.
+        lower: lower 95 % bound of the share of wrong rows; None where nothing was compared.
         target: highest acceptable share.
         unexplained: differences that are our own fault.
     """

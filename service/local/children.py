@@ -39,7 +39,7 @@ class ManagedProcess:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def boot(self) -> Self:
-        """Start it without waiting; `pid` and the log show whether it works."""
+        """Start the process, and return before it is ready; `pid` and its log show whether it works."""
         log = open_log(self.log)
         self._since = os.fstat(log).st_size
         try:

@@ -112,7 +112,7 @@ class PagePrefetcher:
         return taken
 
     def merged(self, pages: int) -> None:
-        """Some pages were merged: as many more may be read."""
+        """Let the thread read this number of further pages, because as many were merged."""
         self._room.release(pages)
 
     def close(self) -> None:

@@ -62,7 +62,11 @@ class Event:
         return self.deliveries[0].body
 
     def store_as(self, form: str) -> None:
-        """Keep its row in another form; in ASCII, an id with other letters becomes a digest, or names no model."""
+        """Choose the form in which the event's row is stored.
+
+        A database may refuse letters beyond ASCII. In the form `ascii` an event id that has some becomes a digest,
+        and a model id that has some is left out.
+        """
         self.stored_as = form
         if form == "ascii":
             if self.event_id != _escape_to_ascii(self.event_id) or len(self.event_id) > LONGEST_ID:

@@ -1,4 +1,4 @@
-"""`accuracy_figures`: what the comparisons of a period amount to, for the view `accuracy`."""
+"""`accuracy_figures`: the sums of a period's comparisons, for the view `accuracy`."""
 
 from __future__ import annotations
 

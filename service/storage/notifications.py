@@ -217,7 +217,7 @@ def record_failure(connection: Connection, digest: str, error: str) -> int:
 
 
 def delete_old(connection: Connection) -> None:
-    """Delete notifications that were released long ago, sent or not, but for those that report an open alert."""
+    """Delete notifications that were released RETENTION_DAYS ago, sent or not. One that reports an open alert stays."""
     connection.execute(_DELETE_OLD, {"days": RETENTION_DAYS})
 
 

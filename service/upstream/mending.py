@@ -15,13 +15,13 @@ _OUTERMOST_LIST = ["{", "["]
 
 
 def repair_json(body: bytes) -> bytes:
-    """A JSON document in UTF-8 out of one in which something is no JSON.
+    """Repair a document that is not quite JSON; the result is JSON in UTF-8.
 
-    Bytes that are no UTF-8 become U+FFFD. `NaN`, `Infinity` and numbers past every range become null, and so does each
-    element of the outermost lists that is still no JSON.
+    Bytes that are not UTF-8 become U+FFFD. `NaN`, `Infinity` and numbers out of range become null. So does each element
+    of the outermost lists that cannot be read even then.
 
     Raises:
-        ValueError: that is not enough.
+        ValueError: the document cannot be read even then.
     """
     text = body.decode("utf-8-sig", "replace")
     try:

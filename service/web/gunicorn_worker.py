@@ -171,7 +171,7 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
             self.log.warning("%d connections are broken off in mid-request", len(self._connections))
 
     def _make_room(self) -> None:
-        """Where there are too many connections, close the one that keeps us waiting longest, whatever for."""
+        """Above the limit of connections, close the one whose client this process has waited for longest."""
         if len(self._connections) > self.worker_connections:
             waiting = [one for one in self._connections.values() if one.is_waiting and not one.is_aborted]
             if waiting:

@@ -145,7 +145,7 @@ class Control:
         return self.requests()
 
     def deliveries(self) -> Response:
-        """How far the webhooks have come."""
+        """Counts of the webhooks that were sent, and of those that wait."""
         sender = self._sandbox.sender
         return json_response(structs.asdict(sender.counts) | {"waiting": len(sender.waiting)})
 

@@ -76,14 +76,14 @@ def draw_trigger(rng: Random) -> str:
 def population(
     size: int, organization: VendorOrganization, rng: Random, *, now: int, speed: float
 ) -> list[VendorModel]:
-    """So many models that exist already, none of them deleted, spread over the last 400 days.
+    """Make the models that exist when a sandbox begins: none is deleted, and they are spread over the last 400 days.
 
     Args:
-        size: how many.
-        organization: whose teams they belong to.
-        rng: makes the same people of the same seed.
-        now: milliseconds; those under way began within a lifetime before it.
-        speed: how fast the lives of those under way go on.
+        size: number of models.
+        organization: its teams are theirs.
+        rng: the same seed makes the same people.
+        now: milliseconds; a model whose status still changes began at most one lifetime earlier.
+        speed: how fast the lives of such models go on.
     """
     people = PersonGenerator(rng, organization.domain)
     statuses = rng.choices(list(MIX), list(MIX.values()), k=size)

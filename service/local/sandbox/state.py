@@ -1,4 +1,4 @@
-"""The kept state: models, deliveries and the account in one SQLite file, written whole steps at a time."""
+"""The state that a sandbox keeps, in one SQLite file: models, deliveries and the account. A step is a transaction."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
+from service.daemon_threads import DaemonThreads
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from socket import socket
@@ -99,7 +101,7 @@ class HttpClient:
             RequestFailed: there was none within the deadline.
         """
         attempt = _Attempt(lambda: self._exchange(method, url, headers, body))
-        attempt.start()
+        _threads.run(attempt.run)
         try:
             in_time = attempt.finished.wait(self._deadline)
         finally:
@@ -148,8 +150,12 @@ class HttpClient:
         return last.urlopen(method, target.request_uri, headers=named, **options)
 
 
-class _Attempt(threading.Thread):
-    """One request in a thread of its own; a daemon, so that name resolution that hangs keeps no process alive.
+# For all clients: a thread whose name resolution hangs keeps no process alive.
+_threads = DaemonThreads("outgoing")
+
+
+class _Attempt:
+    """One request, which runs in a thread of its own.
 
     Attributes:
         finished: set with the response or the error.
@@ -157,7 +163,6 @@ class _Attempt(threading.Thread):
     """
 
     def __init__(self, exchange: Callable[[], HttpResponse]) -> None:
-        super().__init__(name="outgoing", daemon=True)
         self._exchange = exchange
         self._connection: HTTPConnection | None = None
         self._sockets: list[socket] = []

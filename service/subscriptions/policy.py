@@ -54,7 +54,9 @@ class SenderTiming:
     """How often and how long, in seconds.
 
     Attributes:
-        poll: pause between two checks of the feed.
+        poll: pause between two checks of the feed while nothing changes.
+        quick_poll: pause between two of them while changes come.
+        lively: for how long after a change others are expected.
         sync: pause between two renewals of the leases, each of which writes the progress, too.
         request: how long a request takes at most.
         lease: how long a lease holds. Requests begin only while it holds for longer than one of them can take.
@@ -63,6 +65,8 @@ class SenderTiming:
     """
 
     poll: float = 0.05
+    quick_poll: float = 0.01
+    lively: float = 1.0
     sync: float = 1.0
     request: float = REQUEST_SECONDS
     lease: float = REQUEST_SECONDS + 5.0

@@ -9,34 +9,31 @@ from what was last written: what was acknowledged within the last second before 
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
+from service.daemon_threads import DaemonThreads
 from service.errors import PostgresUnavailable, SchemaOutdated
-from service.storage import subscription_feed
-from service.storage.database import transaction
 from service.subscriptions import message
-from service.subscriptions.deliveries import QueuedChange
+from service.subscriptions.feed import READ_LIMIT, FeedReader
+from service.subscriptions.leases import Leases
 from service.subscriptions.policy import SenderTiming, SendingPolicy
-from service.subscriptions.state import SubscriptionState
-from service.subscriptions.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    import threading
+    from collections.abc import Mapping
 
     from sqlalchemy import Engine
 
     from service.subscriptions.deliveries import Delivery
     from service.subscriptions.receiver import ReceiverClient, SendOutcome
+    from service.subscriptions.state import SubscriptionState
 
 log = structlog.get_logger(__name__)
 
-
-READ_LIMIT = 200
 # While Postgres is unavailable, requests that are due cannot be sent: the loop then waits this long, and does not spin.
 SHORTEST_WAIT = 0.005
 
@@ -64,13 +61,17 @@ class SubscriptionSender:
     holder: str
     policy: SendingPolicy = field(default_factory=SendingPolicy)
     timing: SenderTiming = field(default_factory=SenderTiming)
-    _states: dict[int, SubscriptionState] = field(default_factory=dict)
+    _leases: Leases = field(init=False)
+    _feed: FeedReader = field(init=False)
+    _threads: DaemonThreads = field(default_factory=lambda: DaemonThreads("subscription"))
     _results: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
-    _recent: dict[int, tuple[float, Mapping[str, Any]]] = field(default_factory=dict)
-    _synced_at: float = float("-inf")
-    _next_sync: float = float("-inf")
     _next_poll: float = float("-inf")
-    _newest: int = 0
+    _quiet_from: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        """Nothing is leased yet."""
+        self._leases = Leases(self.engine, self.holder, self.policy, self.timing)
+        self._feed = FeedReader(self.engine, self.timing.fresh)
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set; then give requests in flight a moment, and write down how far each is."""
@@ -93,24 +94,31 @@ class SubscriptionSender:
             PostgresUnavailable: it is unavailable; what is known stays until the leases end.
         """
         self._wait()
-        if time.monotonic() >= self._next_sync:
-            self._sync()
-        if not self._states:
+        if time.monotonic() >= self._leases.next_sync:
+            self._leases.sync()
+        if not self._leases.states:
             return
         if time.monotonic() >= self._next_poll:
-            self._next_poll = time.monotonic() + self.timing.poll
-            with transaction(self.engine) as connection:
-                self._newest = subscription_feed.newest_change(connection)
-        self._read_feed()
-        self._send_due()
+            self._poll()
+        self._feed.read_for(self._leases.open)
+        if self._leases.hold:
+            self._send_due()
+
+    def _poll(self) -> None:
+        """Find out whether there are new changes: often while they come, less often after a quiet moment."""
+        began = time.monotonic()
+        self._next_poll = began + self.timing.poll
+        if self._feed.poll():
+            self._quiet_from = began + self.timing.lively
+        if began < self._quiet_from:
+            self._next_poll = began + self.timing.quick_poll
 
     # --- results
 
     def _wait(self) -> None:
-        """Wait for results until something else is due, and hand on those that are there."""
-        open_states = [state for state in self._states.values() if not state.closing]
-        due = min((state.window.wakes_at() for state in open_states), default=float("inf")) - time.time()
-        next_round = self._next_poll if self._states else self._next_sync
+        """Wait for results until something else is due, and take those that are there."""
+        due = min((state.window.wakes_at() for state in self._leases.open), default=float("inf")) - time.time()
+        next_round = self._next_poll if self._leases.states else self._leases.next_sync
         until = min(due, next_round - time.monotonic(), self.timing.sync)
         try:
             self._take(self._results.get(timeout=max(until, SHORTEST_WAIT)))
@@ -139,95 +147,19 @@ class SubscriptionSender:
             error=outcome.error,
         )
 
-    # --- leases and progress
-
-    def _sync(self) -> None:
-        """Write the progress, renew the leases, and take up what people changed."""
-        began, now = time.monotonic(), time.time()
-        for state in self._states.values():
-            state.window.judge(now)
-        over = [state for state in self._states.values() if state.closing and not state.window.in_flight]
-        to_write = [state for state in self._states.values() if state.dirty or state in over]
-        with transaction(self.engine) as connection:
-            written = subscription_feed.write_progress(
-                connection, self.holder, [state.progress(release=state in over) for state in to_write]
-            )
-            rows = {row["id"]: row for row in subscription_feed.lease(connection, self.holder, self.timing.lease)}
-            new = {number for number in rows if number not in self._states or self._states[number] in over}
-            waiting = {number: subscription_feed.waiting(connection, number) for number in new}
-        self._synced_at, self._next_sync = began, began + self.timing.sync
-        for state in to_write:
-            if state.row["id"] in written:
-                state.mark_written()
-        for state in over:
-            del self._states[state.row["id"]]
-        for state in self._states.values():
-            self._renew(state, rows.get(state.row["id"]))
-        for number in new:
-            self._open(rows[number], waiting[number])
-
-    def _renew(self, state: SubscriptionState, row: Mapping[str, Any] | None) -> None:
-        """Go on with a subscription as it is now; one that is paused, removed, changed or lost is closed."""
-        state.closing = row is None or row["version"] != state.row["version"]
-        if row is not None and not state.closing:
-            state.row = row
-
-    def _open(self, row: Mapping[str, Any], waiting: Sequence[Mapping[str, Any]]) -> None:
-        window = Window(self.policy, row["read_to"], row["batch"], row["state"])
-        window.load(waiting)
-        self._states[row["id"]] = SubscriptionState(row, window)
-        log.info("subscription.leased", subscription=row["name"], cursor=window.cursor)
-
-    # --- the feed
-
-    def _read_feed(self) -> None:
-        """Read what is new for each subscription that has room; those at the same place share one reading."""
-        pages: dict[int, list[dict[str, Any]]] = {}
-        for state in self._states.values():
-            window = state.window
-            if state.closing or not window.room or window.read_to >= self._newest:
-                continue
-            if window.read_to not in pages:
-                with transaction(self.engine) as connection:
-                    pages[window.read_to] = subscription_feed.read_after(connection, window.read_to, READ_LIMIT)
-                now = time.monotonic()
-                self._recent.update((change["id"], (now, change)) for change in pages[window.read_to])
-            page = pages[window.read_to][: window.room]
-            admitted = filter(state.change_filter.admits, page)
-            changes = [QueuedChange(change["id"], change["model_id"]) for change in admitted]
-            window.add(changes, page[-1]["id"] if page else self._newest)
-
-    def _changes(self, ids: Sequence[int]) -> dict[int, Mapping[str, Any]]:
-        """Changes with their rows: those read just now, and all others as they are now."""
-        oldest = time.monotonic() - self.timing.fresh
-        self._recent = {number: entry for number, entry in self._recent.items() if entry[0] >= oldest}
-        missing = sorted({number for number in ids if number not in self._recent})
-        found: dict[int, Mapping[str, Any]] = {
-            number: self._recent[number][1] for number in ids if number in self._recent
-        }
-        if missing:
-            with transaction(self.engine) as connection:
-                found.update((change["id"], change) for change in subscription_feed.read(connection, missing))
-        return found
-
     # --- requests
 
     def _send_due(self) -> None:
-        # A request that begins now must have ended when another process may have the lease.
-        if time.monotonic() - self._synced_at > self.timing.lease - self.timing.request:
-            return
-        now = time.time()
-        due = [
-            (state, delivery)
-            for state in self._states.values()
-            if not state.closing
-            for delivery in state.window.take_due(now)
-        ]
+        now, states = time.time(), self._leases.open
+        due = [(state, delivery) for state in states for delivery in state.window.take_due(now)]
         if not due:
             return
+        sending = list({id(state): state for state, _ in due}.values())
         try:
-            lost = self._store_batches([state for state, _ in due])
-            changes = self._changes([change.change_id for _, delivery in due for change in delivery.changes])
+            lost = self._leases.store_batches(sending)
+            upcoming = (number for state in sending for number in state.window.upcoming(READ_LIMIT // len(sending)))
+            wanted = [change.change_id for _, delivery in due for change in delivery.changes]
+            changes = self._feed.changes(wanted, upcoming)
         except Exception:
             for state, delivery in due:
                 state.window.put_back(delivery, now)
@@ -240,25 +172,6 @@ class SubscriptionSender:
                 self._send(state, delivery, changes)
             except Exception as error:  # noqa: BLE001 - what cannot be sent must not stay in flight for ever
                 state.window.failed(delivery, now, None, f"not sent: {type(error).__name__}")
-
-    def _store_batches(self, states: Sequence[SubscriptionState]) -> set[int]:
-        """Write down which changes a new batch carries: its next try has to carry the same.
-
-        Returns:
-            The subscriptions for which nothing was written, because their lease is lost or a person changed them.
-        """
-        batching = [state for state in {id(one): one for one in states}.values() if state.row["batch"]]
-        unstored = [state for state in batching if state.window.unstored]
-        if not unstored:
-            return set()
-        with transaction(self.engine) as connection:
-            written = subscription_feed.write_progress(
-                connection, self.holder, [state.progress() for state in unstored]
-            )
-        for state in unstored:
-            if state.row["id"] in written:
-                state.mark_written()
-        return {state.row["id"] for state in unstored} - written
 
     def _send(self, state: SubscriptionState, delivery: Delivery, changes: Mapping[int, Mapping[str, Any]]) -> None:
         """Begin the request of a delivery in a thread of its own."""
@@ -275,22 +188,20 @@ class SubscriptionSender:
             outcome = self.client.send(row["url"], message_id, body, state.secrets)
             self._results.put(_Result(state, delivery, outcome))
 
-        threading.Thread(target=send, name="subscription", daemon=True).start()
+        self._threads.run(send)
 
     # --- the end
 
     def _finish(self) -> None:
         """Wait a moment for requests in flight, then write the progress and give the leases back."""
         deadline = time.monotonic() + self.timing.last
-        for state in self._states.values():
+        states = self._leases.states.values()
+        for state in states:
             state.closing = True
         try:
-            while any(state.window.in_flight for state in self._states.values()) and time.monotonic() < deadline:
+            while any(state.window.in_flight for state in states) and time.monotonic() < deadline:
                 self._wait()
-            # A lease with a request in flight runs out by itself, after the request has ended.
-            last = [state.progress(release=not state.window.in_flight) for state in self._states.values()]
-            with transaction(self.engine) as connection:
-                subscription_feed.write_progress(connection, self.holder, last)
+            self._leases.release()
         except (PostgresUnavailable, SchemaOutdated) as error:
             log.warning("subscriptions.not_released", error=str(error))
         self.client.close()

@@ -96,6 +96,17 @@ class Window:
         """How many more changes may be read."""
         return max(0, self.policy.window - len(self._waiting))
 
+    def hungry(self, many: int) -> bool:
+        """Whether more should be read: there is room for many changes, or for some and nothing else could be sent.
+
+        A reading costs a transaction, so one for each change that was acknowledged would cost more than the requests.
+        """
+        return self.room >= many or (not self._heads and self.room > 0)
+
+    def upcoming(self, limit: int) -> list[int]:
+        """The changes that could be sent next, apart from those that were sent already."""
+        return [change.change_id for change in heapq.nsmallest(limit, self._heads)]
+
     @property
     def cursor(self) -> int:
         """The lowest change that is not acknowledged, or that was not read yet."""

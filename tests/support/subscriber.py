@@ -22,22 +22,19 @@ Row = dict[str, Any]
 
 
 class Delivered(NamedTuple):
-    """A request, as it came in; `at` is in monotonic seconds."""
+    """A request, as it came in; `document` is its body, and `at` is in monotonic seconds."""
 
     message_id: str
     headers: Mapping[str, str]
     body: bytes
+    document: Any
     at: float
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.body)
 
     @property
     def changes(self) -> list[Row]:
         """The changes that it carries; a test request carries none."""
-        data = self.document["data"]
-        return list(data["changes"]) if "changes" in data else [data] if data else []
+        data = self.document.get("data")
+        return list(data["changes"]) if data and "changes" in data else [data] if data else []
 
 
 # How it responds: a status, or what it does with the connection.
@@ -63,6 +60,7 @@ class Subscriber(AbstractContextManager["Subscriber"]):
     def __init__(self, behave: Callable[[int, Delivered], Behaviour] = lambda number, request: 204) -> None:
         self.requests: list[Delivered] = []
         self.taken: list[Delivered] = []
+        self.seen: set[int] = set()
         self.secrets: list[str] = []
         self.behave = behave
         self.released = threading.Event()
@@ -110,9 +108,10 @@ class Subscriber(AbstractContextManager["Subscriber"]):
         return found
 
     def _respond(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        request = Delivered(handler.headers["webhook-id"], dict(handler.headers), body, time.monotonic())
+        headers = dict(handler.headers)
+        request = Delivered(headers["webhook-id"], headers, body, json.loads(body), time.monotonic())
         for secret in self.secrets:
-            Webhook(secret).verify(body, dict(handler.headers))
+            Webhook(secret).verify(body, headers)
         with self._lock:
             self.requests.append(request)
             number = len(self.requests)
@@ -129,6 +128,7 @@ class Subscriber(AbstractContextManager["Subscriber"]):
         if 200 <= status < 300:
             with self._lock:
                 self.taken.append(request)
+                self.seen.update(change["id"] for change in request.changes)
         with suppress(OSError):
             handler.send_response(status)
             handler.send_header("Location", self.url)

@@ -286,3 +286,20 @@ def test_every_change_arrives_in_order_whatever_fails(seed: int, batch: int | No
     for model, got in arrived.items():
         firsts = list(dict.fromkeys(got))
         assert firsts == sorted(firsts), model
+
+
+def test_window_reads_more_for_many_or_where_nothing_else_is_due() -> None:
+    opened = window(*"abcdefgh", policy=SendingPolicy(window=10))
+    assert (opened.hungry(2), opened.hungry(3)) == (True, False)
+    opened.take_due(NOW)
+    assert opened.hungry(3)
+    opened.add([QueuedChange(9, "i"), QueuedChange(10, "j")], 10)
+    opened.take_due(NOW)
+    assert not opened.hungry(3)
+
+
+def test_window_names_the_changes_that_come_next() -> None:
+    opened = window(*"aabcdefghij")
+    assert opened.upcoming(3) == [1, 3, 4]
+    opened.take_due(NOW)
+    assert opened.upcoming(9) == [10, 11]

@@ -1,0 +1,99 @@
+"""The change feed as the sender of one process reads it, for all of its subscriptions together."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from service.storage import subscription_feed
+from service.storage.database import transaction
+from service.subscriptions.deliveries import QueuedChange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Engine
+
+    from service.subscriptions.state import SubscriptionState
+
+READ_LIMIT = 200
+
+
+@dataclass(slots=True)
+class FeedReader:
+    """Reads changes with their rows, and keeps them for a moment: most are sent, and to several, right after.
+
+    Attributes:
+        engine: the mirror's Postgres.
+        fresh: for how long a change that was read is sent without reading it again, in seconds.
+        newest: the newest id of the feed when it was last polled.
+    """
+
+    engine: Engine
+    fresh: float
+    newest: int = 0
+    _changes: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    _read: deque[tuple[float, Sequence[int]]] = field(default_factory=deque)
+
+    def poll(self) -> bool:
+        """Find out how far the feed is: whether that is farther than before.
+
+        Raises:
+            PostgresUnavailable: it is unavailable.
+        """
+        before = self.newest
+        with transaction(self.engine) as connection:
+            self.newest = subscription_feed.newest_change(connection)
+        return self.newest > before
+
+    def read_for(self, states: Iterable[SubscriptionState]) -> None:
+        """Read what is new for each subscription that wants more; those at the same place share one reading.
+
+        Raises:
+            PostgresUnavailable: it is unavailable.
+        """
+        places: dict[int, list[SubscriptionState]] = {}
+        for state in states:
+            if not state.closing and state.window.read_to < self.newest and state.window.hungry(READ_LIMIT):
+                places.setdefault(state.window.read_to, []).append(state)
+        for place, readers in places.items():
+            room = max(state.window.room for state in readers)
+            with transaction(self.engine) as connection:
+                page = subscription_feed.read_after(connection, place, min(READ_LIMIT, room))
+            self._keep(page)
+            for state in readers:
+                fits = page[: state.window.room]
+                admitted = filter(state.change_filter.admits, fits)
+                changes = [QueuedChange(change["id"], change["model_id"]) for change in admitted]
+                state.window.add(changes, fits[-1]["id"] if fits else self.newest)
+
+    def changes(self, wanted: Iterable[int], upcoming: Iterable[int]) -> Mapping[int, Mapping[str, Any]]:
+        """Changes with their rows: those read just now, and all others as they are now.
+
+        Args:
+            wanted: the changes. One that is not kept any more is left out.
+            upcoming: those that will be wanted next: where one of `wanted` has to be read, these are read with it.
+
+        Raises:
+            PostgresUnavailable: it is unavailable.
+        """
+        self._forget()
+        missing = {number for number in wanted if number not in self._changes}
+        if missing:
+            missing.update(number for number in upcoming if number not in self._changes)
+            with transaction(self.engine) as connection:
+                self._keep(subscription_feed.read(connection, sorted(missing)))
+        return self._changes
+
+    def _keep(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        self._changes.update((change["id"], change) for change in changes)
+        self._read.append((time.monotonic(), [change["id"] for change in changes]))
+
+    def _forget(self) -> None:
+        """A change may have been erased since it was read: after a moment it is read again."""
+        oldest = time.monotonic() - self.fresh
+        while self._read and self._read[0][0] < oldest:
+            for number in self._read.popleft()[1]:
+                self._changes.pop(number, None)

@@ -154,7 +154,7 @@ def pull(kind: str) -> None:
 @redact_job_errors
 def pull_now(kind: str) -> None:
     """Begin a pull of a kind, whenever the last one was, or go on with the running one for a slice."""
-    _pull(Job.PULL_HOT_NOW, kind, 0.0)
+    _pull(Job.PULL_FULL_NOW if kind == FULL else Job.PULL_HOT_NOW, kind, 0.0)
 
 
 def _pull(job: Job, kind: str, interval: float) -> None:

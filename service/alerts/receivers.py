@@ -110,12 +110,19 @@ def from_settings(settings: Settings) -> list[Receiver]:
     Raises:
         SettingsError: one of the URLs is none of Apprise's; the message does not repeat it.
     """
-    if not settings.alert_urls:
-        return []
+    return parse(settings.alert_urls) if settings.alert_urls else []
+
+
+def parse(urls: str) -> list[Receiver]:
+    """The receivers of comma-separated URLs, each once.
+
+    Raises:
+        SettingsError: one of the URLs is none of Apprise's; the message does not repeat it.
+    """
     from apprise.utils.parse import parse_urls  # noqa: PLC0415 - see the top
 
     # Some of Apprise's URLs hold commas themselves.
-    given = {receiver.digest: receiver for receiver in map(Receiver, parse_urls(settings.alert_urls))}
+    given = {receiver.digest: receiver for receiver in map(Receiver, parse_urls(urls))}
     return list(given.values())
 
 

@@ -41,7 +41,8 @@ class Job(Enum):
     DRAIN = ("workers.jobs.drain", (), DRAIN_QUEUE, 2_000)
     PULL_FULL = ("workers.jobs.pull", ("full",), WORK_QUEUE, WORK_FLAG_MS)
     PULL_HOT = ("workers.jobs.pull", ("hot",), WORK_QUEUE, WORK_FLAG_MS)
-    # Due at any interval: a create without a response may have made a model.
+    # Due at any interval: a person wants it, or a create without a response may have made a model.
+    PULL_FULL_NOW = ("workers.jobs.pull_now", ("full",), WORK_QUEUE, 2_000)
     PULL_HOT_NOW = ("workers.jobs.pull_now", ("hot",), WORK_QUEUE, 2_000)
     REFETCH = ("workers.jobs.refetch", (), WORK_QUEUE, WORK_FLAG_MS)
     SWEEP = ("workers.jobs.sweep", (), WORK_QUEUE, WORK_FLAG_MS)

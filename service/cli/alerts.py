@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import click
 
 from service.alerts.rules import KINDS
@@ -63,18 +61,16 @@ def test(*, as_json: bool) -> None:
 
     It contains alerts that are made up, in the form and with the links of real ones.
     """
-    from service.alerts import notification, receivers
-    from service.alerts.links import Links
+    from service.alerts import receivers, trial
+    from service.cli.actor import current_actor
+    from service.storage import audit
 
-    settings = load_settings(("ALERT_URLS",))
+    settings = load_settings(("ALERT_URLS", "DATABASE_URL"))
     configure_log(settings)
-    message = notification.build_test_message(
-        datetime.now(UTC), Links.from_settings(settings), show_names=settings.alert_show_names
-    )
-    rows = []
-    for place, receiver in enumerate(receivers.from_settings(settings), 1):
-        result = receiver.send(message)
-        rows.append({"place": place, "receiver": receiver.name, "taken": result.taken, "answer": result.reason})
+    targets = receivers.from_settings(settings)
+    with audit.recorded(open_engine(), audit.Act(current_actor(), trial.ACTION)) as act:
+        rows = list(trial.send_to_each(targets, trial.message_for(settings)))
+        trial.describe(act, rows)
     print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json, empty="No receivers.")
     if not all(row["taken"] for row in rows):
         raise click.exceptions.Exit(1)

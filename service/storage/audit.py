@@ -53,12 +53,14 @@ class Act:
         action: such as `model.delete`.
         target: id or name of its object; one that it makes may be set until the act ends.
         detail: what else belongs to it, without personal data and secrets; may be added to until the act ends.
+        outcome: how it ends where nothing raises.
     """
 
     actor: Actor
     action: str
     target: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+    outcome: str = DONE
 
 
 def record(connection: Connection, act: Act, outcome: str = DONE) -> int:
@@ -118,7 +120,7 @@ def recorded(engine: Engine, act: Act) -> Iterator[Act]:
         act.detail["error"] = _code_of(error)
         _complete(engine, row_id, act, _outcome_of(error))
         raise
-    _complete(engine, row_id, act, DONE)
+    _complete(engine, row_id, act, act.outcome)
 
 
 def _complete(engine: Engine, row_id: int, act: Act, outcome: str) -> None:
@@ -141,6 +143,30 @@ def _outcome_of(error: BaseException) -> str:
 def _code_of(error: BaseException) -> str:
     """The vendor's code or the error's type; the message may repeat what was sent, so it may hold an address."""
     return (isinstance(error, UpstreamRejected) and error.code) or type(error).__name__
+
+
+def one(connection: Connection, row_id: int) -> dict[str, Any] | None:
+    """One act."""
+    row = connection.execute(text("SELECT * FROM headshotpro.audit_log WHERE id = :id"), {"id": row_id}).mappings()
+    found = row.first()
+    return dict(found) if found else None
+
+
+def newest_id(connection: Connection) -> int:
+    """The id of the newest act; 0 where there was none."""
+    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.audit_log")).scalar_one())
+
+
+def newest_of(connection: Connection, actor: Actor, action: str, above: int) -> int | None:
+    """The newest act of one person by its name, where its id is greater than `above`."""
+    statement = text(
+        "SELECT max(id) FROM headshotpro.audit_log WHERE id > :above AND action = :action "
+        "AND actor = :name AND actor_kind = :kind AND address = :address"
+    )
+    found: int | None = connection.execute(
+        statement, {**actor._asdict(), "action": action, "above": above}
+    ).scalar_one()
+    return found
 
 
 def list_rows(

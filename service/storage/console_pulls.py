@@ -45,6 +45,28 @@ def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
     return next(iter(page(connection, None, None, pull_id + 1, 1)), None)
 
 
+def running(connection: Connection, kind: str) -> int | None:
+    """The running pull of a kind; None where none runs."""
+    statement = text("SELECT max(id) FROM headshotpro.pulls WHERE kind = :kind AND status = 'running'")
+    found: int | None = connection.execute(statement, {"kind": kind}).scalar_one()
+    return found
+
+
+def last_complete(connection: Connection, kind: str) -> dict[str, Any] | None:
+    """The newest complete pull of a kind."""
+    statement = text(
+        "SELECT * FROM headshotpro.pulls WHERE kind = :kind AND status = 'complete' ORDER BY id DESC LIMIT 1"
+    )
+    row = connection.execute(statement, {"kind": kind}).mappings().first()
+    return dict(row) if row else None
+
+
+def live_models(connection: Connection) -> int:
+    """How many models are not deleted."""
+    statement = text("SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted'")
+    return int(connection.execute(statement).scalar_one())
+
+
 def suspects(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     """Models that a held pull did not show, in the order of their ids: what the mirror knows, and `kept_until`."""
     return _part(connection, _SUSPECTS, pull_id)

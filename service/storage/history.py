@@ -98,3 +98,25 @@ def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> 
     statement = text("SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT :limit")
     rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
     return [dict(row) for row in rows]
+
+
+def newest_id_of(connection: Connection, model_id: str) -> int:
+    """The id of the newest change of a model; 0 where it has none."""
+    statement = text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes WHERE model_id = :id")
+    return int(connection.execute(statement, {"id": model_id}).scalar_one())
+
+
+def newest_of(connection: Connection, model_id: str, above: int) -> dict[str, Any] | None:
+    """The newest change of a model, where its id is greater than `above`."""
+    statement = text(
+        "SELECT * FROM headshotpro.model_changes WHERE model_id = :model_id AND id > :above ORDER BY id DESC LIMIT 1"
+    )
+    row = connection.execute(statement, {"model_id": model_id, "above": above}).mappings().first()
+    return dict(row) if row else None
+
+
+def one(connection: Connection, change_id: int) -> dict[str, Any] | None:
+    """One change."""
+    statement = text("SELECT * FROM headshotpro.model_changes WHERE id = :id")
+    row = connection.execute(statement, {"id": change_id}).mappings().first()
+    return dict(row) if row else None

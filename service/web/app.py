@@ -18,12 +18,14 @@ from service.web import REQUIRED_SETTINGS, home, runbook
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth, ApiKeys, FailedKeyCounter
 from service.web.console import routes as console
+from service.web.console.console import Acting, Console
 from service.web.delivery_store import DeliveryStore
 from service.web.errors import register_error_handlers
 from service.web.group_commit import GroupCommit
 from service.web.health import HealthEndpoint
 from service.web.metrics import MetricsEndpoint
 from service.web.response_headers import add_security_headers
+from service.web.upstream_access import upstream_writer
 from service.web.webhook import WebhookEndpoint
 
 if TYPE_CHECKING:
@@ -61,12 +63,13 @@ def build(settings: Settings | None = None) -> Flask:
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
     app.get("/metrics")(metrics.scrape)
-    for blueprint in routes.blueprints(settings, auth, client):
+    writer = upstream_writer(settings)
+    for blueprint in routes.blueprints(settings, auth, client, writer):
         app.register_blueprint(blueprint)
     home.register(app, settings)
     runbook.register(app)
     if settings.is_console_on:
-        console.register(app, settings)
+        console.register(app, Console(settings, Acting(writer, JobQueue(client), budget)))
     register_error_handlers(app)
     app.after_request(add_security_headers)
     return app

@@ -101,3 +101,14 @@ def test_no_page_can_be_written_to(folder: Path, database_url: str, redis_url: s
     log_in(browser)
     for path in ("/console/", "/console/alerts", "/console/settings"):
         assert getattr(browser, method)(path).status_code == 405
+
+
+def test_slow_download_leaves_its_slot_to_pages(folder: Path, database_url: str, redis_url: str) -> None:
+    browser = console(folder, database_url, redis_url)
+    log_in(browser)
+    # A client that reads nothing: the generator of each file stands still.
+    held = [browser.get("/console/models.csv", buffered=False) for _ in range(8)]
+    assert {download.status_code for download in held} == {200}
+    assert browser.get("/console/alerts").status_code == 200
+    for download in held:
+        assert download.text.startswith("id,")

@@ -28,6 +28,7 @@ PAGES = {
     "alert": "/console/alerts/1",
     "alert-that-was-resolved": "/console/alerts/3",
     "audit": "/console/audit",
+    "act": "/console/audit/1",
     "settings": "/console/settings",
     "doctor": "/console/settings?doctor=1",
 }

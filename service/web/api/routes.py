@@ -13,16 +13,8 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 from service.api.fresh_reads import FreshReadLimiter
 from service.api.organization import OrganizationReader
 from service.api.reads import MirrorReader, read_only_engine
-from service.api.writes import UpstreamWriter
-from service.broker.client import connect_redis
-from service.broker.counters import Counters
-from service.broker.jobs import JobQueue
-from service.broker.stale_models import StaleModels
 from service.config.api_keys import Scope
-from service.runtime import RequestCounter
 from service.storage import database
-from service.upstream.client import UpstreamClient
-from service.upstream.sending import RequestObservers
 from service.web.api.openapi import OpenApiEndpoint
 from service.web.api.subscriptions import SubscriptionViews
 from service.web.api.views import ModelViews
@@ -30,6 +22,7 @@ from service.web.api.views import ModelViews
 if TYPE_CHECKING:
     import redis
 
+    from service.api.writes import UpstreamWriter
     from service.config import Settings
     from service.web.auth import ApiKeyAuth
 
@@ -40,23 +33,24 @@ PREFIX = f"{ORGANIZATION}/models"
 # queue, where they cost nothing, and are refused after a moment.
 READ_CONNECTIONS = 2
 POOL_TIMEOUT_SECONDS = 2.0
-REDIS_TIMEOUT_SECONDS = 2.0
 
 
-def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tuple[Blueprint, Blueprint]:
+def blueprints(
+    settings: Settings, auth: ApiKeyAuth, client: redis.Redis, writer: UpstreamWriter | None
+) -> tuple[Blueprint, Blueprint]:
     """The calls under `/api/v2`, and what describes them under `/api`; nothing is connected yet.
 
     Args:
         settings: of this process.
         auth: lets requests in by their keys.
         client: Redis, for state that web processes share.
+        writer: sends requests to the upstream; None without an API key.
     """
     url = settings.postgres_url
     reader = MirrorReader(read_only_engine(url, connections=READ_CONNECTIONS, pool_timeout=POOL_TIMEOUT_SECONDS))
     api = Blueprint("api", __name__)
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
-    writer = _writer(settings)
     organization = OrganizationReader(writer.client, client, settings.api_key) if writer else None
     calls = ModelViews(reader, writer, FreshReadLimiter(client), organization)
     api.get(ORGANIZATION)(calls.get_organization)
@@ -67,20 +61,6 @@ def blueprints(settings: Settings, auth: ApiKeyAuth, client: redis.Redis) -> tup
     engine = database.connect(url, pool_size=1, overflow=2, pool_timeout=POOL_TIMEOUT_SECONDS)
     SubscriptionViews(engine, settings).register(api)
     return api, OpenApiEndpoint(settings.public_url).blueprint()
-
-
-def _writer(settings: Settings) -> UpstreamWriter | None:
-    """The writer of creates, deletes and fresh reads; None without an API key."""
-    if settings.headshotpro_api_key is None:
-        return None
-    redis = connect_redis(settings.redis, timeout=REDIS_TIMEOUT_SECONDS)
-    request_counter = RequestCounter(Counters(redis))
-    # Workers read the upstream all the time, and store whether it accepts the key and how far its clock is off. A call
-    # of the API must not wait for Postgres to store that again.
-    observers = RequestObservers(request=request_counter.observe, wait=request_counter.observe_wait)
-    client = UpstreamClient.from_settings(settings, redis, observers=observers)
-    engine = database.connect(settings.postgres_url, pool_size=2, overflow=2, pool_timeout=POOL_TIMEOUT_SECONDS)
-    return UpstreamWriter(engine, client, JobQueue(redis), StaleModels(redis))
 
 
 def _authorize(auth: ApiKeyAuth) -> None:

@@ -35,6 +35,7 @@ def register(pages: Blueprint, console: Console) -> None:
             history=found[:PAGE_SIZE],
             older=found[PAGE_SIZE - 1]["id"] if len(found) > PAGE_SIZE else None,
             receivers=receivers,
+            may_test=console.settings.alert_urls is not None,
             kinds=sorted(KINDS),
             kind=kind,
             hint=lambda name: alert_texts(name).hint if name in KINDS else "",

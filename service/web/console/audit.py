@@ -1,11 +1,14 @@
-"""The page *Audit*: each act of a person or an API client, the newest first."""
+"""The pages *Audit*, with each act of a person or an API client, and one act: how it ended, and what it found."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from werkzeug.exceptions import NotFound
+
 from service.storage import audit as storage
-from service.web.console import arguments
+from service.storage import history
+from service.web.console import act_results, arguments
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -39,4 +42,16 @@ def register(pages: Blueprint, console: Console) -> None:
             outcomes=OUTCOMES,
         )
 
+    def act(row_id: int) -> str:
+        with console.reading() as connection:
+            row = storage.one(connection, row_id) if row_id <= arguments.MAX_NUMBER else None
+            if row is None:
+                raise NotFound(f"There is no act {row_id}: acts are kept for {storage.RETENTION_DAYS} days.")
+            change_id = row["detail"].get("change")
+            change = history.one(connection, change_id) if isinstance(change_id, int) else None
+        return console.render(
+            "act_result.html", row=row, change=change, title=act_results.title(row), text=act_results.explain(row)
+        )
+
     pages.get("/audit")(audit)
+    pages.get("/audit/<int:row_id>")(act)

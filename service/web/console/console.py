@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import g, render_template, url_for
+from werkzeug.exceptions import ServiceUnavailable
 
 from service import __version__
 from service.storage import database
 from service.web.console import presentation, security, static_files
-from service.web.console.limits import MAX_REQUESTS, RequestSlots
+from service.web.console.limits import MAX_REQUESTS, WAIT_SECONDS, RequestSlots
 from service.web.console.sessions import Role
 
 if TYPE_CHECKING:
@@ -20,11 +21,16 @@ if TYPE_CHECKING:
     from flask import Flask
     from sqlalchemy import Connection, Engine
 
+    from service.api.writes import UpstreamWriter
+    from service.broker.jobs import JobQueue
     from service.config import Settings
+    from service.upstream.budget import RequestBudget
 
 # A page whose statements take longer is too much for the servers, and its reader waits no longer.
 READ_SECONDS = 5.0
 POOL_TIMEOUT_SECONDS = 2.0
+# Acts that wait for servers of others; pages need not wait for them.
+MAX_OUTSIDE = 2
 
 
 class NavigationItem(NamedTuple):
@@ -48,23 +54,41 @@ NAVIGATION = (
 )
 
 
+class Acting(NamedTuple):
+    """Everything beyond Postgres that acts use.
+
+    Attributes:
+        writer: the upstream; None where this process has no API key.
+        queue: takes jobs for the workers.
+        budget: the requests that all processes share.
+    """
+
+    writer: UpstreamWriter | None
+    queue: JobQueue
+    budget: RequestBudget
+
+
 class Console:
     """The console of one web process.
 
     Attributes:
         settings: of this process.
+        acting: everything beyond Postgres that acts use.
         engine: connections of the console alone, as many as it has slots.
         slots: how many of its requests work at a time.
+        outside: how many of its acts wait at a time for the upstream or for receivers.
         names: shows or hides people's names.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, acting: Acting) -> None:
         self.settings = settings
+        self.acting = acting
         self.engine: Engine = database.connect(
             settings.postgres_url, pool_size=1, overflow=MAX_REQUESTS, pool_timeout=POOL_TIMEOUT_SECONDS,
             connect_timeout=2,
         )  # fmt: skip
         self.slots = RequestSlots()
+        self.outside = RequestSlots(MAX_OUTSIDE)
         self.names = presentation.Names(shown=settings.console_show_names)
 
     @contextmanager
@@ -77,6 +101,28 @@ class Console:
         """
         with database.transaction(self.engine, seconds) as connection:
             yield connection
+
+    @property
+    def upstream(self) -> UpstreamWriter:
+        """The upstream.
+
+        Raises:
+            ServiceUnavailable: this process has no API key.
+        """
+        if self.acting.writer is None:
+            raise ServiceUnavailable("HEADSHOTPRO_API_KEY is missing: this process cannot ask the vendor.")
+        return self.acting.writer
+
+    @contextmanager
+    def waiting_outside(self) -> Iterator[None]:
+        """For the part of a request that waits for the upstream or for receivers: pages get its slot meanwhile.
+
+        Raises:
+            ServiceUnavailable: too many acts wait already.
+        """
+        self.slots.give_back()
+        with self.outside.turn(WAIT_SECONDS):
+            yield
 
     def render(self, template: str, **context: Any) -> str:
         """A page of the console.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -14,7 +15,7 @@ from service.errors import MirrorError
 from service.web.errors import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +27,12 @@ WAIT_SECONDS = 3.0
 
 
 class RequestSlots:
-    """Lets a few requests of the console work at a time; the others wait, and are refused after a moment."""
+    """Lets a few requests of the console work at a time; the others wait, and are refused after a moment.
+
+    Args:
+        slots: how many.
+        wait_seconds: how long another one waits for its turn.
+    """
 
     def __init__(self, slots: int = MAX_REQUESTS, wait_seconds: float = WAIT_SECONDS) -> None:
         self._free = threading.BoundedSemaphore(slots)
@@ -38,14 +44,30 @@ class RequestSlots:
         Raises:
             ServiceUnavailable: all slots stay taken.
         """
-        if not self._free.acquire(timeout=self._wait_seconds):
-            raise ServiceUnavailable("Too many pages are being made: try again.", retry_after=RETRY_AFTER_SECONDS)
+        self._acquire(self._wait_seconds)
         g.console_slot = True
 
     def give_back(self, _error: BaseException | None = None) -> None:
         """After its response, or after the end of a stream that keeps the request's context."""
         if g.pop("console_slot", False):
             self._free.release()
+
+    @contextmanager
+    def turn(self, wait_seconds: float) -> Iterator[None]:
+        """A slot for a part of a request that gave its own back.
+
+        Raises:
+            ServiceUnavailable: all slots stay taken.
+        """
+        self._acquire(wait_seconds)
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    def _acquire(self, wait_seconds: float) -> None:
+        if not self._free.acquire(timeout=wait_seconds):
+            raise ServiceUnavailable("Too many pages are being made: try again.", retry_after=RETRY_AFTER_SECONDS)
 
 
 class Cached(Generic[ValueT]):

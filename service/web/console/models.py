@@ -7,7 +7,7 @@ import io
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from flask import Response, request, stream_with_context
+from flask import Response, request
 from werkzeug.exceptions import BadRequest
 
 from service.model_fields import STATUSES, Source, columns_of
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PAGE_SIZE = 50
 # Rows that are read by one statement of a CSV file; few, so that deliveries need not wait while they are written.
 CSV_ROWS = 500
+# How long a file waits for its turn before it breaks off.
+CSV_WAIT_SECONDS = 60.0
 _FIRST = ("id", "status", "title", "email", "team_name", "team_id")
 CSV_COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")
 # A value of the URL, its label, and the least and the greatest age in days.
@@ -61,9 +63,9 @@ def register(pages: Blueprint, console: Console) -> None:
 
     def models_csv() -> Response:
         search = search_of_url(only_id=not console.names.shown)
-        stream = stream_with_context(_csv(console, search))
         headers = {"Content-Disposition": 'attachment; filename="models.csv"', "X-Accel-Buffering": "no"}
-        return Response(stream, mimetype="text/csv", headers=headers)
+        # Without the request's context, which has a slot: a slow client needs one only while rows are read for it.
+        return Response(_csv(console, search), mimetype="text/csv", headers=headers)
 
     pages.get("/models")(models)
     pages.get("/models.csv")(models_csv)
@@ -98,7 +100,7 @@ def _csv(console: Console, search: ModelSearch) -> Iterator[str]:
     writer.writerow(CSV_COLUMNS)
     place: ModelPlace | None = None
     while True:
-        with console.reading() as connection:
+        with console.slots.turn(CSV_WAIT_SECONDS), console.reading() as connection:
             rows = console_models.page(connection, search, place, CSV_ROWS)
         for row in rows:
             writer.writerow([_cell(console.names.field(name, row[name])) for name in CSV_COLUMNS])

@@ -25,7 +25,6 @@ from service.web.console import (
     static_files,
 )
 from service.web.console.access import Access
-from service.web.console.console import Console
 from service.web.console.sessions import SessionSigner
 from service.web.errors import RETRY_AFTER_SECONDS
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from flask import Flask, Response
     from werkzeug.wrappers import Response as BaseResponse
 
-    from service.config import Settings
+    from service.web.console.console import Console
 
 PREFIX = "/console"
 # The pages: each module adds its own.
@@ -44,9 +43,9 @@ PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "consol
 MAX_FORM_BYTES = 64 * 1024
 
 
-def register(app: Flask, settings: Settings) -> None:
+def register(app: Flask, console: Console) -> None:
     """Add the console to an application; nothing is connected yet."""
-    console = Console(settings)
+    settings = console.settings
 
     def read_secret() -> str:
         with console.reading() as connection:

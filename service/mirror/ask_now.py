@@ -1,0 +1,80 @@
+"""A person asks the upstream about one model: a single GET is sent at once and merged, and its change is recorded."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, UpstreamError, UpstreamRejected
+from service.mirror.single import merge_single
+from service.model_fields import DELETED
+from service.storage import audit, history, models, refetches
+from service.storage.database import transaction
+from service.storage.refetches import RefetchReason, RefetchRequest
+from service.upstream.budget import Priority
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from service.storage.audit import Actor
+    from service.upstream.client import UpstreamClient
+
+ACTION = "model.refetch"
+# Another writer's lock on the model is waited for this long.
+LOCK_SECONDS = 2.0
+
+
+def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor, max_wait: float) -> None:
+    """Read a model from the upstream and merge it.
+
+    The row in the audit log names the fields that differed (`differed`) and the change in `model_changes` that has
+    their values (`change`). After a 404 its `found` is `not found`: a deletion needs more evidence, which a refetch
+    request or the next pull collects.
+
+    Args:
+        engine: the mirror's Postgres.
+        client: the upstream.
+        model_id: a model that the mirror knows.
+        actor: the person, for the audit log.
+        max_wait: seconds for the request budget and for tries after faults.
+
+    Raises:
+        MirrorError: the mirror has never seen the model.
+        UpstreamError: no response about it; where another try may get one, a worker sends it.
+    """
+    with transaction(engine) as connection:
+        if model_id not in models.read(connection, [model_id]):
+            raise MirrorError(f"the mirror has never seen a model {model_id}")
+    with audit.recorded(engine, audit.Act(actor, ACTION, model_id)) as act:
+        try:
+            response = client.get_model(model_id, priority=Priority.REFETCH, max_wait=max_wait)
+        except ModelNotFound:
+            act.detail["found"] = "not found"
+            _ask_again(engine, model_id)
+            return
+        except UpstreamRejected:
+            raise
+        except UpstreamError:
+            with suppress(PostgresUnavailable):
+                _ask_again(engine, model_id)
+            raise
+        with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
+            # Locked before it is read: so the change after it is this response's.
+            models.lock_clocks(connection, [model_id])
+            before = history.newest_id_of(connection, model_id)
+            merge_single(connection, model_id, response, "refetch")
+            change = history.newest_of(connection, model_id, above=before)
+        act.detail["differed"] = sorted(change["changed"]) if change else []
+        if change:
+            act.detail["change"] = change["id"]
+
+
+def _ask_again(engine: Engine, model_id: str) -> None:
+    """Request a GET of a model that the mirror shows alive."""
+    now = datetime.now(UTC)
+    with transaction(engine) as connection:
+        row = models.read(connection, [model_id]).get(model_id)
+        if row is not None and row["status"] != DELETED:
+            request = RefetchRequest.later_than(now, model_id, RefetchReason.DISPUTE, now)
+            refetches.add_requests(connection, [request])

@@ -1,0 +1,91 @@
+"""The parts of an act of the console: the texts and figures of its page, and the function that does it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flask import url_for
+from werkzeug.exceptions import NotFound
+
+from service.errors import RedisUnavailable
+from service.web.console.arguments import MAX_NUMBER
+from service.web.console.presentation import number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from service.storage.audit import Actor
+    from service.web.console.console import Console
+
+Facts = dict[str, Any]
+
+
+class Deed(NamedTuple):
+    """An act that a person confirmed.
+
+    Attributes:
+        target: id, number or name of its object.
+        actor: the person, for the audit log.
+        form: what else the page's form held.
+    """
+
+    target: str
+    actor: Actor
+    form: Mapping[str, str]
+
+
+def no_facts(_console: Console, _target: str) -> Facts:
+    """An act whose effect says all."""
+    return {}
+
+
+class ActPage(NamedTuple):
+    """An act, as its page describes it.
+
+    Attributes:
+        title: what the button says, without the target.
+        action: its name in the audit log.
+        effect: what will happen, for the person who decides.
+        run: does it, with exactly one row in the audit log where it does anything.
+        back: the page to go to afterwards.
+        facts: reads what the page shows beside the effect: `facts` are pairs of a label and a value.
+        template: its page.
+        danger: it cannot be undone.
+        waits: it waits for the upstream or for receivers.
+    """
+
+    title: str
+    action: str
+    effect: str
+    run: Callable[[Console, Deed], None]
+    back: Callable[[str], str]
+    facts: Callable[[Console, str], Facts] = no_facts
+    template: str = "act.html"
+    danger: bool = False
+    waits: bool = False
+
+
+def to(endpoint: str) -> Callable[[str], str]:
+    """Back to a page that every target shares."""
+    return lambda _target: url_for(endpoint)
+
+
+def to_number(target: str) -> int:
+    """A target that is a number.
+
+    Raises:
+        NotFound: it is none.
+    """
+    if not (target.isascii() and target.isdigit() and len(target) < 20 and int(target) <= MAX_NUMBER):
+        raise NotFound(f"There is no number {target!r}.")
+    return int(target)
+
+
+def cost(console: Console, requests: int) -> tuple[tuple[str, str], ...]:
+    """The cost of an act in requests of the vendor's API, and how many the budget allows now."""
+    try:
+        left = f"{number(console.acting.budget.requests_left())} at this moment"
+    except RedisUnavailable:
+        left = "unknown: Redis is unavailable"
+    word = "request" if requests == 1 else "requests"
+    return ("It costs", f"{number(requests)} {word} of the vendor's API"), ("The request budget allows", left)

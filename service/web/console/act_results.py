@@ -1,0 +1,75 @@
+"""The result of an act as sentences, from its row in the audit log. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from service.mirror.ask_now import ACTION as ASK
+from service.storage.audit import BEGUN, DONE, FAILED, REFUSED, UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TITLES = {
+    "alerts.acknowledge": "Acknowledge alerts",
+    "alerts.test": "Send a test notification",
+    "events.replay": "Replay events",
+    "model.create": "Create a model",
+    "model.delete": "Delete a model",
+    "model.erase": "Erase personal data",
+    ASK: "Ask the vendor now",
+    "pull.reject": "Reject a held pull",
+    "pull.release": "Release a held pull",
+    "pull.start": "Pull now",
+    "set_aside.resolve": "Mark as resolved",
+}
+_DONE = {
+    "alerts.acknowledge": "No reminders are sent any more.",
+    "alerts.test": "Every receiver took the message.",
+    "events.replay": "The events were merged again.",
+    "model.delete": "The vendor deleted it, and the mirror has its tombstone.",
+    "model.erase": "Its personal data is erased for good.",
+    "pull.reject": "The pull has failed, and its suspects are left alone for a day.",
+    "pull.release": "The pull was released.",
+    "pull.start": "A worker begins within seconds: the page Pulls shows it.",
+    "set_aside.resolve": "It opens again if the same is found.",
+}
+_OUTCOMES = {
+    BEGUN: "It has not ended yet, or the process that did it died.",
+    REFUSED: "The vendor refused it: nothing was changed there.",
+    FAILED: "It failed.",
+    UNKNOWN: "The vendor sent no response: whether it was done is not known.",
+}
+_UNKNOWN = {
+    ASK: "The vendor sent no response. Nothing was merged; a worker asks again.",
+    "model.delete": "The vendor sent no response: whether it deleted the model is not known. A worker asks about it "
+    "within seconds, and the model's page shows what it finds.",
+}
+
+
+def title(row: Mapping[str, Any]) -> str:
+    """The name of an act for people; that of the audit log where it has no other."""
+    action: str = row["action"]
+    return TITLES.get(action, action)
+
+
+def explain(row: Mapping[str, Any]) -> str:
+    """A sentence or two about how an act ended."""
+    action, outcome, detail = row["action"], row["outcome"], row["detail"] or {}
+    if outcome == DONE and action == ASK:
+        return _explain_asking(detail)
+    if outcome == DONE:
+        return _DONE.get(action, "It was done.")
+    if outcome == UNKNOWN and action in _UNKNOWN:
+        return _UNKNOWN[action]
+    if action == "alerts.test" and "receivers" in detail:
+        return "Not every receiver took the message."
+    return _OUTCOMES.get(outcome, "")
+
+
+def _explain_asking(detail: Mapping[str, Any]) -> str:
+    if detail.get("found"):
+        return "The vendor does not know this model (404). That alone proves no deletion: the next full pull decides."
+    if not detail.get("differed"):
+        return "Nothing differed: the mirror is what the vendor shows."
+    return "The mirror differed from what the vendor shows, and is right now."

@@ -1,0 +1,64 @@
+"""Acts on the mirror's own data: each is recorded in its own transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.errors import MirrorError
+from service.mirror import held_pulls
+from service.mirror.erasure import erase_now
+from service.storage import alerts, audit, set_aside
+from service.storage.database import transaction
+from service.web.console.act_page import ActPage, to, to_number
+from service.web.console.presentation import page_url
+
+if TYPE_CHECKING:
+    from service.web.console.act_page import Deed
+    from service.web.console.console import Console
+
+
+def _acknowledge(console: Console, deed: Deed) -> None:
+    with transaction(console.engine) as connection:
+        found = alerts.acknowledge(connection, None if deed.target == "all" else [to_number(deed.target)])
+        if not found:
+            raise MirrorError(f"alert {deed.target} is not open any more")
+        audit.record(connection, audit.Act(deed.actor, "alerts.acknowledge", detail={"alerts": sorted(found)}))
+
+
+def _erase(console: Console, deed: Deed) -> None:
+    if not erase_now(console.engine, deed.target, deed.actor):
+        raise MirrorError(f"{deed.target} was erased before")
+
+
+def _reject(console: Console, deed: Deed) -> None:
+    held_pulls.reject(console.engine, to_number(deed.target), deed.actor)
+
+
+def _resolve(console: Console, deed: Deed) -> None:
+    with transaction(console.engine) as connection:
+        if not set_aside.resolve_one(connection, to_number(deed.target)):
+            raise MirrorError(f"row {deed.target} is not open any more")
+        audit.record(connection, audit.Act(deed.actor, "set_aside.resolve", deed.target))
+
+
+ACTS = {
+    "acknowledge": ActPage(
+        "Acknowledge", "alerts.acknowledge", "No reminders are sent any more; that it was resolved still is.",
+        _acknowledge, to("console.alerts"),
+    ),
+    "erase": ActPage(
+        "Erase personal data", "model.erase",
+        "Name, address, gender, the bodies of its events and its old values are erased for good. Only a deleted model "
+        "can be erased.",
+        _erase, lambda target: page_url("models", target), danger=True,
+    ),
+    "reject": ActPage(
+        "Reject the held pull", "pull.reject",
+        "The pull has failed, and no pull decides its suspects for a day: they stay as they are.",
+        _reject, lambda target: page_url("pulls", target),
+    ),
+    "resolve": ActPage(
+        "Mark as resolved", "set_aside.resolve", "It opens again if a pull, GET or event finds the same.", _resolve,
+        to("console.set_aside"),
+    ),
+}  # fmt: skip

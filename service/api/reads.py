@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ApiError
 from service.storage import accuracy_figures, api_queries
-from service.storage.database import connect, transaction
+from service.storage.database import ONE_SNAPSHOT, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, Engine
 
@@ -55,27 +56,18 @@ class ChangePage(NamedTuple):
     newest_change_id: int | None
 
 
-def read_only_engine(url: str, *, connections: int, pool_timeout: float) -> Engine:
-    """An engine for reads: each transaction sees one moment of the mirror, and writes nothing.
-
-    Args:
-        url: `postgresql://` URL of the database.
-        connections: how many reads run at the same time; the others wait.
-        pool_timeout: seconds that a read waits for a connection.
-    """
-    engine = connect(url, pool_size=connections, overflow=0, pool_timeout=pool_timeout)
-    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-
-
 class MirrorReader:
-    """Reads through one engine, made by `read_only_engine`."""
+    """Reads: each sees one moment of the mirror, and writes nothing."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    def _transaction(self) -> AbstractContextManager[Connection]:
+        return transaction(self._engine, STATEMENT_SECONDS, isolation=ONE_SNAPSHOT)
+
     def newest_change_id(self) -> int | None:
         """The id of the newest change: while it stays the same, so does every response."""
-        with transaction(self._engine, STATEMENT_SECONDS) as connection:
+        with self._transaction() as connection:
             return api_queries.newest_change(connection)
 
     def page(self, wanted: ModelFilter, limit: int, offset: int) -> MirrorPage:
@@ -84,7 +76,7 @@ class MirrorReader:
         Raises:
             PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
-        with transaction(self._engine, STATEMENT_SECONDS) as connection:
+        with self._transaction() as connection:
             total = api_queries.total(connection, wanted)
             rows = api_queries.page(connection, wanted, limit, offset, total)
             return MirrorPage(rows, total, api_queries.newest_change(connection), accuracy_figures.measured(connection))
@@ -96,7 +88,7 @@ class MirrorReader:
             ApiError: changes after `since` are no longer kept.
             PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
-        with transaction(self._engine, STATEMENT_SECONDS) as connection:
+        with self._transaction() as connection:
             return read_feed(connection, since, wanted, limit, offset)
 
     def one(self, model_id: str) -> Row | None:
@@ -105,7 +97,7 @@ class MirrorReader:
         Raises:
             PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
-        with transaction(self._engine, STATEMENT_SECONDS) as connection:
+        with self._transaction() as connection:
             return api_queries.one(connection, model_id)
 
 

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import LockUnavailable, PostgresUnavailable, SchemaOutdated, SettingsError, StatementTimeout
@@ -20,7 +27,7 @@ from service.errors import LockUnavailable, PostgresUnavailable, SchemaOutdated,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection, Engine, TextClause
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.exc import SQLAlchemyError
 
 # A dead server is detected within seconds, even where the network swallows every packet.
@@ -71,6 +78,10 @@ SETTINGS = {
     # A row of `models` that is written without this was written by another program: a trigger forgets its digest.
     "headshotpro.writer": "headshot-mirror",
 }
+# Under another level than the first our statements would fail wherever two transactions meet. The second sees one
+# moment in all of its statements, and writes nothing.
+READ_COMMITTED = "READ COMMITTED"
+ONE_SNAPSHOT = "REPEATABLE READ READ ONLY"
 # Where nothing has been analyzed yet the planner takes tables for small, and would read all of one for a few rows.
 KEY_LOOKUP_SETTINGS = {"enable_seqscan": "off"}
 
@@ -111,9 +122,8 @@ def connect(
             pool_size=pool_size,
             max_overflow=overflow,
             pool_timeout=pool_timeout,
-            pool_pre_ping=True,
-            # Under another level our statements would fail wherever two transactions meet.
-            isolation_level="READ COMMITTED",
+            # `transaction` begins and ends its own.
+            isolation_level="AUTOCOMMIT",
             # The values of a statement that fails are people's names and addresses: they belong into no log.
             hide_parameters=True,
         )
@@ -135,27 +145,42 @@ def on_statement_executed(engine: Engine, call: Callable[[], None]) -> None:
 @contextmanager
 def transaction(
     engine: Engine,
-    seconds: float | None = STATEMENT_SECONDS,
+    seconds: float = STATEMENT_SECONDS,
     lock_seconds: float = LOCK_SECONDS,
     *,
     by_key: bool = False,
+    isolation: str = READ_COMMITTED,
 ) -> Iterator[Connection]:
     """A transaction that commits when the block ends and rolls back when it raises.
 
     Args:
         engine: where.
-        seconds: how long each of its statements may take; None: migrations set limits of their own.
-        lock_seconds: how long a statement may wait for a lock, where `seconds` is a limit.
+        seconds: how long each of its statements may take.
+        lock_seconds: how long a statement may wait for a lock.
         by_key: its statements find rows by their keys; the planner may not prefer to read whole tables.
+        isolation: `READ_COMMITTED` or `ONE_SNAPSHOT`.
 
     Raises:
         PostgresUnavailable: Postgres cannot be reached, is going down, takes no writes, or broke the transaction off (a
             deadlock, a timeout): the same work may succeed later.
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
-    with translate_errors(engine), engine.begin() as connection:
-        connection.execute(_settings(seconds, lock_seconds, by_key))
+    begin = _begin(seconds, lock_seconds, by_key, isolation)
+    with translate_errors(engine), engine.connect() as connection:
+        try:
+            connection.exec_driver_sql(begin, execution_options=_SEVERAL_STATEMENTS)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # It broke while it was idle, as all do at a restart of the server: the pool connects anew.
+            connection.rollback()
+            connection.exec_driver_sql(begin, execution_options=_SEVERAL_STATEMENTS)
         yield connection
+        connection.commit()
+
+
+# psycopg sends them in one trip where no parameters come with them, not even none.
+_SEVERAL_STATEMENTS = {"no_parameters": True}
 
 
 def require_writes(connection: Connection) -> None:
@@ -173,15 +198,19 @@ def require_writes(connection: Connection) -> None:
 
 
 @cache
-def _settings(seconds: float | None, lock_seconds: float, by_key: bool) -> TextClause:
-    """A statement with the settings of the transaction that it begins.
+def _begin(seconds: float, lock_seconds: float, by_key: bool, isolation: str) -> str:
+    """Statements that begin a transaction with its settings.
 
     Not for the session: behind a pooler the next transaction on this connection may be a stranger's.
     """
-    settings = {**SETTINGS, **(KEY_LOOKUP_SETTINGS if by_key else {})}
-    if seconds is not None:
-        settings |= {"statement_timeout": _milliseconds(seconds), "lock_timeout": _milliseconds(lock_seconds)}
-    return text("SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items()))
+    settings = {
+        **SETTINGS,
+        **(KEY_LOOKUP_SETTINGS if by_key else {}),
+        "statement_timeout": _milliseconds(seconds),
+        "lock_timeout": _milliseconds(lock_seconds),
+    }
+    calls = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    return f"BEGIN ISOLATION LEVEL {isolation}; SELECT {calls}"
 
 
 def _milliseconds(seconds: float) -> str:

@@ -59,7 +59,7 @@ def asked(runtime: Runtime) -> set[str]:
 
 
 def execute(runtime: Runtime, statement: str) -> None:
-    with runtime.engine.begin() as connection:
+    with transaction(runtime.engine) as connection:
         connection.exec_driver_sql(statement)
 
 

@@ -44,7 +44,7 @@ SNAPSHOT = ("set transaction isolation level repeatable read", "select count(*) 
 @pytest.fixture(autouse=True)
 def _made_up_revision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # Short, so that the tests are.
-    monkeypatch.setattr(schema, "LOCK_TIMEOUT", "400ms")
+    monkeypatch.setattr(schema, "LOCK_SECONDS", 0.4)
     monkeypatch.setattr(schema, "PAUSE_SECONDS", 0.5)
     with made_up_revision():
         yield

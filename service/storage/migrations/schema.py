@@ -20,13 +20,14 @@ from service.storage.tables import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection, Engine
 
 # How long a migration waits for one lock; sessions behind it wait no longer. How long one of its statements may take,
 # holding such locks.
-LOCK_TIMEOUT = "2s"
-STATEMENT_TIMEOUT = "30s"
+LOCK_SECONDS = 2.0
+STATEMENT_SECONDS = 30.0
 # A lock that could not be taken is tried again after a pause, in which the sessions behind it get through.
 PAUSE_SECONDS = 4.0
 MAX_WAIT_SECONDS = 1800.0
@@ -96,12 +97,12 @@ def migrate(url: str, report: Callable[[str], None] = _ignore_report) -> str:
 
 def _migrate(engine: Engine, report: Callable[[str], None]) -> str:
     # The locks of a session do not survive transaction pooling, so a transaction holds the lock and does nothing else.
-    with database.transaction(engine, None) as holder:
+    with _transaction(engine) as holder:
         _refuse_other_encodings(holder)
         holder.execute(_DISABLE_IDLE_TIMEOUTS)
         if not holder.execute(_TRY_LOCK).scalar():
             raise LockUnavailable("Another migration is running")
-        with database.transaction(engine, None) as connection:
+        with _transaction(engine) as connection:
             found = known(connection)
             if found is None:
                 connection.execute(text(CREATE_SCHEMA))
@@ -109,10 +110,14 @@ def _migrate(engine: Engine, report: Callable[[str], None]) -> str:
             # Newer code was here, and its release was rolled back: there is nothing to do.
             return found
         upgrade(engine)
-        with database.transaction(engine, None) as connection:
+        with _transaction(engine) as connection:
             if skipped := reader.grant(connection):
                 report(skipped)
     return newest()
+
+
+def _transaction(engine: Engine) -> AbstractContextManager[Connection]:
+    return database.transaction(engine, STATEMENT_SECONDS, LOCK_SECONDS)
 
 
 def _refuse_other_encodings(connection: Connection) -> None:
@@ -125,7 +130,7 @@ def _refuse_other_encodings(connection: Connection) -> None:
 
 
 def _engine(url: str) -> Engine:
-    """An engine for migrations: each of its transactions has their limits."""
+    """An engine for migrations: each transaction that Alembic begins has their limits."""
     engine = database.connect(url)
 
     @event.listens_for(engine, "begin")
@@ -135,8 +140,8 @@ def _engine(url: str) -> Engine:
         if driver is not None and not driver.autocommit:
             # A user with the same name as the schema has it in the search path.
             connection.exec_driver_sql(
-                f"SET LOCAL search_path TO public; SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'; "
-                f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'"
+                f"SET LOCAL search_path TO public; SET LOCAL lock_timeout = '{LOCK_SECONDS}s'; "
+                f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'"
             )
 
     return engine
@@ -149,7 +154,8 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         LockUnavailable: a lock was not to be had in time. Revisions before this one stay.
         PostgresUnavailable: Postgres cannot be reached.
     """
-    with database.translate_errors(engine), engine.connect() as connection:
+    alembic_engine = engine.execution_options(isolation_level="READ COMMITTED")
+    with database.translate_errors(engine), alembic_engine.connect() as connection:
         command.upgrade(_config(connection=connection), revision)
 
 
@@ -174,7 +180,7 @@ _START = f"""\
 -- For psql, on a direct connection: pieces of it run outside of transactions.
 \\set ON_ERROR_STOP on
 SET client_min_messages = warning;
-SET lock_timeout = '{LOCK_TIMEOUT}';
+SET lock_timeout = '{LOCK_SECONDS}s';
 
 """
 # The lock of the session ends with it.
@@ -197,7 +203,7 @@ $$;
 
 def compare(url: str) -> None:
     """Compare a migrated database with `tables`; what differs is printed and ends in Alembic's own error."""
-    with database.transaction(_engine(url), None) as connection:
+    with _transaction(_engine(url)) as connection:
         command.check(_config(connection=connection))
 
 

@@ -12,7 +12,7 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from service.api.fresh_reads import FreshReadLimiter
 from service.api.organization import OrganizationReader
-from service.api.reads import MirrorReader, read_only_engine
+from service.api.reads import MirrorReader
 from service.config.api_keys import Scope
 from service.storage import database
 from service.web.api.openapi import OpenApiEndpoint
@@ -47,7 +47,9 @@ def blueprints(
         writer: sends requests to the upstream; None without an API key.
     """
     url = settings.postgres_url
-    reader = MirrorReader(read_only_engine(url, connections=READ_CONNECTIONS, pool_timeout=POOL_TIMEOUT_SECONDS))
+    reader = MirrorReader(
+        database.connect(url, pool_size=READ_CONNECTIONS, overflow=0, pool_timeout=POOL_TIMEOUT_SECONDS)
+    )
     api = Blueprint("api", __name__)
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))

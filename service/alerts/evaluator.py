@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from service.alerts.facts import AlertFacts, ModelFact
 from service.alerts.inaccuracy import MeasuredError
+from service.alerts.kinds import AlertCause
 from service.alerts.liveness import LivenessTracker
 from service.alerts.notification import MAX_IDS_SHOWN
 from service.alerts.rules import (
@@ -21,10 +23,7 @@ from service.alerts.rules import (
     MOVING,
     STALE_INTERVALS,
     TOO_MANY_FAILURES,
-    AlertCause,
-    AlertFacts,
     AlertLimits,
-    ModelFact,
     causes,
     preexisting,
 )

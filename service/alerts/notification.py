@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from service.alerts.kinds import KINDS, MODEL_FAILED, MODEL_KINDS, TOMBSTONES_HELD
 from service.alerts.links import Links
-from service.alerts.rules import KINDS, MODEL_FAILED, MODEL_KINDS, TOMBSTONES_HELD
 from service.alerts.texts import COMMAND, alert_texts, details, format_time
 from service.plain_text import one_line
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from service.alerts import texts
+from service.alerts.kinds import API_REJECTED, MODEL_KINDS, PULL_FAILING, WORKER_MISSING
 from service.alerts.pull_failures import fails_for_long, refused_status
-from service.alerts.rules import API_REJECTED, MISSING_AFTER, MODEL_KINDS, PULL_FAILING, WORKER_MISSING
+from service.alerts.rules import MISSING_AFTER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.alerts.rules import (
+from service.alerts.kinds import (
     API_REJECTED,
     CLOCK_SKEW,
     EVENTS_DEAD,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from service.alerts.rules import KINDS
+from service.alerts.kinds import KINDS
 from service.cli.opening import configure_log, load_settings, open_engine, reading
 from service.cli.output import json_option, say
 from service.cli.table import print_rows

@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 
 from service import __version__
-from service.alerts.rules import KINDS
+from service.alerts.kinds import KINDS
 from service.broker import counters
 from service.heartbeat import KINDS as PROCESSES
 from service.model_fields import STATUSES

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.alerts.facts import AlertFacts, ModelFact
 from service.alerts.inaccuracy import MeasuredError
-from service.alerts.rules import AlertCause, AlertFacts, AlertLimits, ModelFact, causes, preexisting
+from service.alerts.kinds import AlertCause
+from service.alerts.rules import AlertLimits, causes, preexisting
 from service.storage.pulls import FailingPull
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from service.alerts import problems
-from service.alerts.rules import KINDS
+from service.alerts.kinds import KINDS
 from service.cli import cli
 from service.config.settings import SECRETS, VENDOR_API_URL, Settings
 from service.storage.reader import READABLE_TABLES

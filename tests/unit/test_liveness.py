@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from service.alerts.facts import AlertFacts
+from service.alerts.kinds import AlertCause
 from service.alerts.liveness import InboxLiveness, LivenessTracker
-from service.alerts.rules import AlertCause, AlertFacts, AlertLimits, causes
+from service.alerts.rules import AlertLimits, causes
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

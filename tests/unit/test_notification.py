@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from service.alerts.kinds import KINDS, MODEL_KINDS
 from service.alerts.links import Links
 from service.alerts.notification import Context, Message, NotificationItem, build_test_message, compose
-from service.alerts.rules import KINDS, MODEL_KINDS
 from service.alerts.texts import details
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)

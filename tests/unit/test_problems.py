@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from service.alerts.kinds import KINDS, MODEL_KINDS, WORKER_MISSING
 from service.alerts.problems import LocalUp, ProblemFacts, SeenProcess, count_alive, problems, verdict
-from service.alerts.rules import KINDS, MODEL_KINDS, WORKER_MISSING
 from service.errors import SchemaOutdated
 from service.storage.pulls import FailingPull
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import NotFound
 
-from service.alerts.rules import KINDS
+from service.alerts.kinds import KINDS
 from service.alerts.texts import alert_texts
 from service.storage import console_alerts
 from service.web.console import arguments

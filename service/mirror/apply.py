@@ -20,7 +20,7 @@ from service.storage import accuracy, history, models, refetches
 from service.storage.refetches import RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -68,11 +68,13 @@ class _Batch:
         now: datetime,
         *,
         pull_id: int | None = None,
+        foreign_writes: Collection[str] = (),
     ) -> None:
         self._source = source
         self._pull_id = pull_id
         self.now = now
-        self.foreign_writes = {model_id for model_id, stored in clocks.items() if stored.get("foreign_write_at")}
+        self._foreign_writes = foreign_writes
+        self._compared: set[str] = set()
         self.rows: dict[str, Mapping[str, Any]] = dict(rows)
         self.clocks = clocks
         self.known: dict[str, KnownState] = {
@@ -101,8 +103,10 @@ class _Batch:
         row = visible(merged.known_state)
         changed = _changed(old, row)
         if changed:
-            if self._source in COMPARING_SOURCES:
+            # Where pages overlap, a second record of a model compares what the first one left.
+            if self._source in COMPARING_SOURCES and model_id not in self._compared:
                 self._note_difference(model_id, before, old, changed)
+                self._compared.add(model_id)
             self._write(seen, old, row, changed)
 
     def _note_difference(
@@ -121,7 +125,7 @@ class _Batch:
             known_as_of(before, changed, self.clocks[model_id]["core_at"]),
             changed,
             self.now,
-            foreign=model_id in self.foreign_writes,
+            foreign=model_id in self._foreign_writes,
             pull_id=self._pull_id,
         )
         if row is not None:
@@ -208,14 +212,14 @@ def apply(
     now = now or datetime.now(UTC)
     ids = sorted({seen.model_id for seen in observations})
     clocks = models.lock_clocks(connection, ids)
-    batch = _Batch(models.read(connection, ids), clocks, len(observations), source, now, pull_id=pull_id)
+    # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
+    foreign = models.take_foreign_writes(connection, ids) if source in COMPARING_SOURCES else ()
+    rows = models.read(connection, ids)
+    batch = _Batch(rows, clocks, len(observations), source, now, pull_id=pull_id, foreign_writes=foreign)
     # In order of time, the history has each step of a burst, and a late one is not stale because of its neighbours.
     for place, seen in sorted(enumerate(observations), key=lambda pair: pair[1].at):
         batch.take(place, seen)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
-    # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
-    if batch.foreign_writes and source in COMPARING_SOURCES:
-        models.forget_foreign_writes(connection, sorted(batch.foreign_writes))
     requests = _coalesce([*batch.refetch_requests(now), *requests])
     refetches.add_requests(connection, requests)
     batch.applied.requested = {request.model_id for request in requests}

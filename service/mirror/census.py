@@ -1,8 +1,8 @@
 """The census: every pull compares the rows that it reads with the mirror's, and each difference gets a class later.
 
 The merge itself finds the differences: a row that it changes was not what the upstream shows. A row whose digest is
-unchanged was not changed by us either; of one that another program writes, the trigger `models_changed` forgets the
-digest.
+unchanged was not changed by us either; of one that another program writes, the trigger `models_changed` makes a note in
+`foreign_writes`, and no page confirms it.
 
 Why: `docs/decisions/0040-a-mirror-that-states-its-error.md`.
 """

@@ -79,6 +79,8 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
         "set_aside_purged": (retention.SET_ASIDE, limits.events),
         "acts_purged": (retention.ACTS, audit.RETENTION_DAYS),
         "accuracy_checks_purged": (retention.ACCURACY_CHECKS, accuracy.RETENTION_DAYS),
+        # No pull compares a tombstone.
+        "foreign_writes_purged": (retention.FOREIGN_WRITES, accuracy.RETENTION_DAYS),
     }
     if limits.history == 0:
         del purges["changes_purged"]

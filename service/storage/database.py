@@ -75,7 +75,7 @@ SETTINGS = {
     "standard_conforming_strings": "on",
     # Our statements name their schema; what else they name is Postgres' own.
     "search_path": "pg_catalog",
-    # A row of `models` that is written without this was written by another program: a trigger forgets its digest.
+    # A row of `models` that is written without this was written by another program: a trigger notes it.
     "headshotpro.writer": "headshot-mirror",
 }
 # Under another level than the first our statements would fail wherever two transactions meet. The second sees one

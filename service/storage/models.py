@@ -25,7 +25,7 @@ OBSERVED_COLUMNS = (*(field.column for field in FIELDS), "deleted_at")
 CLOCK_COLUMNS = tuple(
     column.name for column in model_clocks.columns if column.name not in {"model_id", "shown_at", "foreign_write_at"}
 )
-_READ_CLOCKS = ", ".join(("model_id", *CLOCK_COLUMNS, "foreign_write_at"))
+_READ_CLOCKS = ", ".join(("model_id", *CLOCK_COLUMNS))
 
 
 def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
@@ -91,12 +91,20 @@ def after(connection: Connection, model_id: str, limit: int) -> list[Row]:
     return [dict(row) for row in rows]
 
 
-def forget_foreign_writes(connection: Connection, ids: Sequence[str]) -> None:
-    """Note that rows which another program wrote were compared with the upstream since; their clocks are locked."""
+def take_foreign_writes(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """The models whose rows another program wrote since they were last compared with the upstream; they are forgotten.
+
+    Rows that are read after this hold what was written, as the trigger `models_changed` noted it in one transaction.
+
+    Args:
+        connection: a transaction that holds the models' clocks, and compares their rows.
+        ids: of the models.
+    """
     statement = text(
-        f"UPDATE headshotpro.model_clocks SET foreign_write_at = NULL WHERE model_id = ANY({json_rows.IDS_ARRAY})"  # noqa: S608
+        "DELETE FROM headshotpro.foreign_writes "  # noqa: S608 - constant
+        f"WHERE model_id = ANY({json_rows.IDS_ARRAY}) RETURNING model_id"
     )
-    connection.execute(statement, {"ids": json_rows.encode_rows(ids)})
+    return set(connection.execute(statement, {"ids": json_rows.encode_rows(ids)}).scalars())
 
 
 def created_at(connection: Connection, model_id: str) -> datetime | None:

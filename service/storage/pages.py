@@ -145,6 +145,7 @@ _CONFIRM = text(
             observed_until = greatest(observed_until, until)
         FROM locked JOIN shown ON locked.model_id = shown.id AND locked.digest = shown.digest
         WHERE c.ctid = locked.place
+            AND NOT EXISTS (SELECT FROM headshotpro.foreign_writes AS f WHERE f.model_id = locked.model_id)
         RETURNING c.model_id
     )
     SELECT ARRAY(SELECT id FROM missing),

@@ -89,7 +89,7 @@ def test_webhook_between_settles_no_foreign_write(mirror: StartMirror) -> None:
     here.apply_webhooks()
     here.sql("update headshotpro.models set title = 'Mallory' where id = %s", model_id)
     here.vendor.control("POST", "/events", {"event": "model.status.updated", "modelId": model_id})
-    with_flag = "select foreign_write_at is not null as kept from headshotpro.model_clocks where model_id = %s"
+    with_flag = "select count(*) = 1 as kept from headshotpro.foreign_writes where model_id = %s"
     assert here.sql(with_flag, model_id)[0]["kept"]
     # A delivery that is older than the row compares nothing.
     here.vendor.control(

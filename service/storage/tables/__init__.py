@@ -14,7 +14,7 @@ from service.storage.tables.console import console_secret, status_samples
 from service.storage.tables.event_lags import event_lags
 from service.storage.tables.events import event_spool, webhook_events
 from service.storage.tables.idempotency import idempotency_keys
-from service.storage.tables.models import model_changes, model_clocks, models
+from service.storage.tables.models import foreign_writes, model_changes, model_clocks, models
 from service.storage.tables.outcomes import model_outcomes, outcome_counts, outcome_progress, stale_outcomes
 from service.storage.tables.processes import processes
 from service.storage.tables.pulls import (
@@ -37,6 +37,7 @@ __all__ = [
     "console_secret",
     "event_lags",
     "event_spool",
+    "foreign_writes",
     "held_suspects",
     "idempotency_keys",
     "metadata",

@@ -12,8 +12,12 @@ accuracy_checks = Table(
     metadata,
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order in which they were written"),
     time_column("checked_at", "When the row was compared with the upstream", nullable=False),
-    text_column("method", "census (a pull compared it) or sample (a single GET did)", nullable=False),
-    Column("pull_id", BigInteger, comment="The pull that compared it; null for a sample"),
+    text_column(
+        "method",
+        "census (a pull compared it), sample (a random single GET did) or sweep (one that read details)",
+        nullable=False,
+    ),
+    Column("pull_id", BigInteger, comment="The pull that compared it; null without one"),
     text_column("model_id", "The model", nullable=False),
     text_column("stratum", "moving, active_new, active_old or tombstone; null where it was unknown"),
     Column("agreed", Boolean, nullable=False, comment="Whether the row was right"),
@@ -36,6 +40,7 @@ accuracy_checks = Table(
         server_default=text("false"),
         comment="Whether photo count and favourite were compared, too",
     ),
+    time_column("looked_at", "When the events about a difference were last read; null before the first time"),
     comment="One row for each difference that a pull found and for each sample; retained for 28 days and a little",
 )
 Index(None, accuracy_checks.c.checked_at)

@@ -88,11 +88,21 @@ model_clocks = Table(
         BigInteger,
         comment="Digest of what is known of the list's fields, where one time holds for all; a page may confirm it",
     ),
-    time_column("foreign_write_at", "When another program wrote the row; null once it was compared with the upstream"),
+    time_column("foreign_write_at", "No longer used"),
     comment="The clocks of each model: times as of which its fields are known; one narrow row for each model",
     postgresql_with={"fillfactor": "60"},
 )
 Index(None, model_clocks.c.detail_at)
+
+foreign_writes = Table(
+    "foreign_writes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the row"),
+    text_column("model_id", "The model whose row another program wrote", nullable=False),
+    time_column("written_at", "When it did", nullable=False, server_default=text("now()")),
+    comment="Rows of models that another program wrote, until they are compared with the upstream",
+)
+Index(None, foreign_writes.c.model_id)
 
 model_changes = Table(
     "model_changes",

@@ -251,9 +251,8 @@ def count_missed() -> None:
 
 
 def _count_missed(runtime: Runtime) -> bool:
-    with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
-        census.classify_differences(connection, runtime.tolerance)
-    return False
+    known_to = census.deliveries_known_to(runtime.engine, runtime.inbox)
+    return not census.classify_differences(runtime.engine, runtime.tolerance, known_to, SLICE_SECONDS)
 
 
 @redact_job_errors

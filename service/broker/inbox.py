@@ -172,6 +172,12 @@ class Inbox:
         arrived = int(first[0][0].split(b"-")[0]) / 1000
         return InboxDepth(int(length), max(0.0, seconds + microseconds / 1e6 - arrived))
 
+    def oldest_received_at(self) -> datetime | None:
+        """When the oldest delivery that is not applied yet came, by our clock; None where none waits."""
+        with translate_redis_errors():
+            first = self._client.xrange(STREAM, count=1)
+        return _delivery(*first[0]).received_at if first else None
+
     def forget_dead_consumers(self, unseen_ms: int = FORGET_CONSUMER_AFTER_MS) -> None:
         """Remove consumers that have no entries in flight and were not seen for `unseen_ms`."""
         with translate_redis_errors():

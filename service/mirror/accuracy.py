@@ -31,7 +31,8 @@ UNTIMED_TOLERANCE = timedelta(minutes=1)
 # A model counts as new for this long after its headshots were ready.
 NEW_FOR = timedelta(days=7)
 
-_CARRIED = frozenset(model_fields.columns_of(Source.WEBHOOK))
+# The columns that webhooks carry.
+CARRIED = frozenset(model_fields.columns_of(Source.WEBHOOK))
 
 
 class DifferenceClass(StrEnum):
@@ -75,7 +76,8 @@ class Difference(NamedTuple):
     Attributes:
         changed: each column that differed, to its value in the row and the upstream's, both as JSON.
         seen_at: our time at which it was found.
-        last_agreed_at: upstream time as of which the row was last known to be right; None: the model was unknown.
+        last_agreed_at: upstream time as of which the row was last known to be right, in the columns that webhooks
+            carry where some of them differed; None: the model was unknown.
         known_at: upstream time of the newest observation that the row's core came from; None as above.
     """
 
@@ -117,33 +119,44 @@ class Verdict(NamedTuple):
     event: ReceivedEvent | None = None
 
 
-def classify(difference: Difference, events: Sequence[ReceivedEvent], now: datetime) -> Verdict:
+def classify(difference: Difference, events: Sequence[ReceivedEvent], known_to: datetime) -> Verdict:
     """The class of a difference.
 
     Args:
         difference: the difference.
         events: events about its model, in any order.
-        now: our time.
+        known_to: every event that was received before this, our time, is among them; now, unless some wait.
     """
-    carried = {name: new for name, (_old, new) in difference.changed.items() if name in _CARRIED}
-    agreeing = [event for event in events if _agrees(event, carried)]
-    if verdict := _misapplied(difference, agreeing):
+    carried = {name: new for name, (_old, new) in difference.changed.items() if name in CARRIED}
+    if verdict := _misapplied(difference, carried, events):
         return verdict
     # Each webhook carries the title; none is sent because it changed.
     if "status" not in carried:
         return Verdict(DifferenceClass.UNANNOUNCED)
     announcing = [event for event in events if event.values.get("status") == carried["status"]]
-    return _announced(difference, announcing) or _unannounced_yet(difference, now)
+    return _announced(difference, announcing) or _unannounced_yet(difference, known_to)
 
 
-def _misapplied(difference: Difference, events: Sequence[ReceivedEvent]) -> Verdict | None:
-    """Find an event that was merged before the difference was seen, and of which the row took over too little."""
-    if difference.last_agreed_at is None or difference.known_at is None:
+def _misapplied(difference: Difference, carried: Mapping[str, Any], events: Sequence[ReceivedEvent]) -> Verdict | None:
+    """Find an event that was merged before the difference was seen, and of which the row took over too little.
+
+    It is the newest of those with the column: an older one may rightly have another value.
+    """
+    last_agreed_at, known_at = difference.last_agreed_at, difference.known_at
+    if last_agreed_at is None or known_at is None:
         return None
-    for event in events:
-        at = event.happened_at
-        if event.applied and at is not None and difference.last_agreed_at <= at <= difference.known_at:
-            return Verdict(DifferenceClass.UNEXPLAINED, event=event)
+    merged = [
+        (event.happened_at, event)
+        for event in events
+        if event.applied and event.happened_at is not None and last_agreed_at <= event.happened_at <= known_at
+    ]
+    for name, shown in carried.items():
+        containing = [(at, event) for at, event in merged if name in event.values]
+        newest_at = max((at for at, _event in containing), default=None)
+        newest = [event for at, event in containing if at == newest_at]
+        # Of two values of one moment the merge takes either, and requests a GET.
+        if newest and all(event.values[name] == shown for event in newest):
+            return Verdict(DifferenceClass.UNEXPLAINED, event=newest[0])
     return None
 
 
@@ -156,17 +169,12 @@ def _announced(difference: Difference, events: Sequence[ReceivedEvent]) -> Verdi
     return Verdict(DifferenceClass.IN_FLIGHT if in_time else DifferenceClass.LATE, event=first)
 
 
-def _unannounced_yet(difference: Difference, now: datetime) -> Verdict:
-    if now < difference.seen_at + LATE_AFTER:
+def _unannounced_yet(difference: Difference, known_to: datetime) -> Verdict:
+    if known_to < difference.seen_at + LATE_AFTER:
         return Verdict(None, final=False)
-    if now < difference.seen_at + LOST_AFTER:
+    if known_to < difference.seen_at + LOST_AFTER:
         return Verdict(DifferenceClass.LATE, final=False)
     return Verdict(DifferenceClass.LOST)
-
-
-def _agrees(event: ReceivedEvent, carried: Mapping[str, Any]) -> bool:
-    """Whether an event contains what the upstream showed, in a column that differed."""
-    return any(name in event.values and event.values[name] == new for name, new in carried.items())
 
 
 def _announces(event: ReceivedEvent, difference: Difference) -> bool:

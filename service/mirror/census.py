@@ -10,11 +10,15 @@ Why: `docs/decisions/0040-a-mirror-that-states-its-error.md`.
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service import model_fields
 from service.mirror.accuracy import (
+    CARRIED,
+    LATE_AFTER,
+    LOST_AFTER,
     Difference,
     DifferenceClass,
     ReceivedEvent,
@@ -26,27 +30,33 @@ from service.mirror.accuracy import (
 )
 from service.mirror.webhooks import stored_event
 from service.model_fields import DELETED, Source
-from service.storage import accuracy
+from service.storage import accuracy, spool
+from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.history import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from datetime import timedelta
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
+    from service.broker.inbox import Inbox
     from service.mirror.merge import KnownState
+    from service.storage.accuracy import ClassifyingTimes
 
 LIST_COLUMNS = model_fields.columns_of(Source.LIST)
 SINGLE_COLUMNS = model_fields.columns_of(Source.SINGLE)
 BATCH_SIZE = 500
+SLICE_SECONDS = 5.0
+AGAIN_AFTER = timedelta(seconds=20)
+LONGEST_WAIT = timedelta(days=1)
 
 
 class KnownAsOf(NamedTuple):
     """Upstream times as of which a row was known before it was compared; None: it was unknown.
 
     Attributes:
-        fields_at: the oldest of the columns that differed; the model's creation where none of them was known.
+        fields_at: the oldest of the columns that differed, those alone that webhooks carry where there are any; the
+            model's creation where none of them was known.
         core_at: the newest of the core's columns.
     """
 
@@ -62,7 +72,9 @@ def known_as_of(before: KnownState, changed: Iterable[str], core_at: datetime | 
         changed: the columns that differed.
         core_at: the clock of its core.
     """
-    times = [before.fields[name].at for name in changed if name in before.fields]
+    differing = list(changed)
+    carried = [name for name in differing if name in CARRIED]
+    times = [before.fields[name].at for name in carried or differing if name in before.fields]
     # A column that was never known, such as the address of a model that only webhooks named, is missing since then.
     created = before.fields.get("created_at")
     created_at: datetime | None = created.value if created else None
@@ -116,31 +128,75 @@ def difference_row(
     }
 
 
-def classify_differences(connection: Connection, tolerance: timedelta, now: datetime | None = None) -> int:
-    """Give every difference its class, as far as it can be known now, and count the webhooks of the pulls.
+def deliveries_known_to(engine: Engine, inbox: Inbox, now: datetime | None = None) -> datetime:
+    """Our time before which every delivery that was received is applied: now, or when the oldest that waits came.
 
     Args:
-        connection: a transaction.
-        tolerance: how far an event's own time may lie ahead of its signature.
+        engine: the mirror's Postgres, with the spool.
+        inbox: the deliveries in Redis.
         now: our time; the clock's by default.
 
-    Returns:
-        How many differences were looked at.
+    Raises:
+        RedisUnavailable: nothing is known of the inbox.
     """
+    # Before the inbox is read: what comes after that is younger.
     now = now or datetime.now(UTC)
-    above = seen = 0
-    pull_ids: set[int] = set()
-    while found := accuracy.undecided(connection, above, BATCH_SIZE):
-        events = _events(connection, [one["id"] for one in found], tolerance)
-        accuracy.save(connection, [_verdict_row(one, events[one["id"]], now) for one in found])
-        pull_ids.update(one["pull_id"] for one in found if one["pull_id"] is not None)
-        above, seen = found[-1]["id"], seen + len(found)
-    accuracy.count_for_pulls(connection, sorted(pull_ids))
+    waiting = [inbox.oldest_received_at()]
+    with transaction(engine) as connection:
+        waiting.append(spool.oldest_received_at(connection))
+    oldest = min((at for at in waiting if at is not None), default=now)
+    # A delivery that only a person can remove must not keep all differences undecided.
+    return max(min(oldest, now), now - LONGEST_WAIT)
+
+
+def classify_differences(
+    engine: Engine,
+    tolerance: timedelta,
+    known_to: datetime | None = None,
+    seconds: float = SLICE_SECONDS,
+    again_after: timedelta = AGAIN_AFTER,
+) -> bool:
+    """Give differences their classes, as far as they can be known, and count the webhooks of the pulls.
+
+    Each batch is a transaction of its own, so that others get their turn.
+
+    Args:
+        engine: the mirror's Postgres.
+        tolerance: how far an event's own time may lie ahead of its signature.
+        known_to: as `deliveries_known_to` returns it; now by default.
+        seconds: begin no second batch after this.
+        again_after: a difference that stays undecided is not looked at again before this has passed.
+
+    Returns:
+        Whether none is left for now.
+    """
+    deadline, now = monotonic() + seconds, datetime.now(UTC)
+    times = accuracy.ClassifyingTimes(now - again_after, (known_to or now) - LATE_AFTER, (known_to or now) - LOST_AFTER)
+    above = 0
+    while True:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+            last = _classify_batch(connection, above, times, tolerance, known_to or now)
+        if last is None or monotonic() >= deadline:
+            return last is None
+        above = last
+
+
+def _classify_batch(
+    connection: Connection, above: int, times: ClassifyingTimes, tolerance: timedelta, known_to: datetime
+) -> int | None:
+    """Classify the next few differences: the id of the last; None where there was none."""
+    found = accuracy.undecided(connection, above, BATCH_SIZE, times)
+    events = _events(connection, [one["id"] for one in found], tolerance)
+    accuracy.save(connection, [_verdict_row(one, events[one["id"]], known_to) for one in found], datetime.now(UTC))
+    # With the classes: so no count is ever older than they are.
+    accuracy.count_for_pulls(connection, sorted({one["pull_id"] for one in found if one["pull_id"] is not None}))
+    if found:
+        return int(found[-1]["id"])
     accuracy.note_repairs(connection)
-    return seen
+    return None
 
 
-def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], now: datetime) -> dict[str, Any]:
+def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], known_to: datetime) -> dict[str, Any]:
     difference = Difference(
         # A 404 changes no row by itself.
         found["changed"] or {"status": [None, DELETED]},
@@ -148,7 +204,7 @@ def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], now:
         found["last_agreed_at"],
         found["core_at"],
     )
-    verdict: Verdict = classify(difference, events, now)
+    verdict: Verdict = classify(difference, events, known_to)
     stale = staleness(difference, verdict.event)
     return {
         "id": found["id"],

@@ -16,7 +16,7 @@ from service.errors import MirrorError, ModelNotFound
 from service.log import format_without_messages
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.single import merge_single
-from service.storage import models, pulls, refetches
+from service.storage import accuracy, models, pulls, refetches
 from service.storage.database import transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
@@ -86,7 +86,9 @@ def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime
         return
     sent_at = _no_older(response.sent_at, since)
     with transaction(engine) as connection:
-        merge_single(connection, model_id, replace(response, sent_at=sent_at), "refetch")
+        applied = merge_single(connection, model_id, replace(response, sent_at=sent_at), "refetch")
+        # What it repairs no pull and no sample finds any more.
+        accuracy.record(connection, [{**one, "method": "sweep", "with_details": True} for one in applied.differences])
         # Without this, a model whose response has none of these fields would be read again at once.
         models.record_details_read(connection, model_id, sent_at)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 CONFIDENCE = 0.95
+_NORMAL_QUANTILE = 1.6448536269514722
 # Halvings of an interval of length one: past the precision of a float.
 _HALVINGS = 60
 # Terms of the continued fraction; it needs about the square root of the larger argument.
@@ -22,7 +23,7 @@ class Bounds(NamedTuple):
     """A rate between 0 and 1, its lower and upper bound, and how they were computed.
 
     Attributes:
-        method: `clopper_pearson`, or `pulls` where each pull was one unit of variance.
+        method: `clopper_pearson`, or `pulls` where pulls found errors and each was one unit of variance.
     """
 
     rate: float
@@ -90,17 +91,24 @@ def of_samples(strata: Sequence[Counts]) -> Bounds | None:
     return Bounds(rate, *clopper_pearson(size, rate * size), "clopper_pearson")
 
 
-def of_pulls(pulls: Sequence[Counts]) -> Bounds | None:
+def of_pulls(pulls: Sequence[Counts], burst: float = 1.0) -> Bounds | None:
     """The error rate that full pulls found; None where nothing was compared.
 
     Errors come in bursts (webhooks are lost together), so rows of one pull are not independent; pulls are, because each
-    repairs what it finds. So the pull is the unit of variance of the ratio r = Σx / Σn:
-    Var(r) = k / (k - 1) · Σ(x - r n)² / (Σn)², with Student's t of k - 1 degrees of freedom.
+    repairs what it finds. So the pull is the unit of variance of the ratio r = Σx / Σn, of k pulls:
+    Var(r) = k / (k - 1) · Σ(x - r n)² / (Σn)². The bounds are those of `clopper_pearson` for the effective sample size
+    n = r (1 - r) / Var(r) · (z / t)², with the 95 % quantiles of the normal distribution and of Student's t with k - 1
+    degrees of freedom; x = r n.
 
-    Without any error, or from one pull alone, the variance cannot be estimated: then the bounds are those of
-    `clopper_pearson`.
+    Where the variance cannot be estimated (no error, the same share in each pull, or one pull alone), each error counts
+    for as many rows as a burst has: the effective sample size is Σn / burst.
 
-    Source: W. G. Cochran, "Sampling Techniques" (1977), section 2.11, the ratio estimator.
+    Source: W. G. Cochran, "Sampling Techniques" (1977), section 2.11, the ratio estimator; E. L. Korn, B. I. Graubard
+    as in `of_samples`, who add (z / t)².
+
+    Args:
+        pulls: what each of them compared and found.
+        burst: the design effect, rows that are wrong for one reason; see `burst_size`.
     """
     read = [pull for pull in pulls if pull.compared]
     if not read:
@@ -109,9 +117,23 @@ def of_pulls(pulls: Sequence[Counts]) -> Bounds | None:
     rate = wrong / compared
     spread = sum((pull.wrong - rate * pull.compared) ** 2 for pull in read)
     if count < 2 or spread == 0:
-        return Bounds(rate, *clopper_pearson(compared, wrong), "clopper_pearson")
-    error = math.sqrt(count / (count - 1) * spread) / compared * _t_quantile(CONFIDENCE, count - 1)
-    return Bounds(rate, max(0.0, rate - error), min(1.0, rate + error), "pulls")
+        size = compared / max(1.0, burst)
+    else:
+        variance = count / (count - 1) * spread / compared**2
+        size = rate * (1 - rate) / variance * (_NORMAL_QUANTILE / _t_quantile(CONFIDENCE, count - 1)) ** 2
+    size = min(size, float(compared))
+    return Bounds(rate, *clopper_pearson(size, rate * size), "pulls" if wrong else "clopper_pearson")
+
+
+def burst_size(pulls: Sequence[Counts]) -> float:
+    """How many rows are wrong for one reason, by what pulls found: Σx² / Σx, the mean over wrong rows; 1 without any.
+
+    Of m rows of which each belongs to such a burst, Kish's design effect 1 + (m - 1) ρ is the size of the burst.
+
+    Source: L. Kish, "Survey Sampling" (1965), section 5.4.
+    """
+    wrong = sum(pull.wrong for pull in pulls)
+    return sum(pull.wrong**2 for pull in pulls) / wrong if wrong else 1.0
 
 
 def _beta_quantile(probability: float, a: float, b: float) -> float:

@@ -16,7 +16,7 @@ from service.errors import ModelNotFound, Throttled, UpstreamError
 from service.mirror.accuracy import NEW_FOR, Stratum
 from service.mirror.single import merge_single
 from service.model_fields import DELETED, STATUSES
-from service.storage import accuracy, refetches
+from service.storage import accuracy, models, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
@@ -102,7 +102,9 @@ def _note_absence(engine: Engine, row: dict[str, Any], stratum: Stratum, error: 
     now = datetime.now(UTC)
     found: dict[str, Any] = _agreement(now)
     with transaction(engine) as connection:
-        if row["status"] != DELETED:
+        # A webhook may have deleted it since it was drawn.
+        mirrored = models.read(connection, [row["id"]]).get(row["id"])
+        if mirrored is not None and mirrored["status"] != DELETED:
             found = {"checked_at": now, "agreed": False, "fields": ["status"], "core_at": row["core_at"]}
             request = RefetchRequest(row["id"], error.sent_at, RefetchReason.MISSING, error.received_at)
             refetches.add_requests(connection, [request])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
@@ -61,7 +61,22 @@ def record(connection: Connection, checks: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(_RECORD, {"rows": json_rows.encode_rows(checks)})
 
 
-# Of a difference that counts as late, only an event of the last minutes or the end of the 90 minutes changes anything.
+class ClassifyingTimes(NamedTuple):
+    """Times by which differences are chosen.
+
+    Attributes:
+        looked_before: those that were looked at later than this wait.
+        late: those that were seen before this are late at least.
+        lost: those that were seen before this get their class for good.
+    """
+
+    looked_before: datetime
+    late: datetime
+    lost: datetime
+
+
+# Nothing changes about a difference but by its age, or by an event; an event that was processed in a transaction which
+# committed a little later was not seen at the last look.
 _UNDECIDED = text(
     """
     SELECT d.id, d.pull_id, d.model_id, d.checked_at, d.last_agreed_at, d.core_at, d.class, c.changed
@@ -71,25 +86,27 @@ _UNDECIDED = text(
         WHERE model_id = d.model_id AND recorded_at = d.checked_at AND source <> 'webhook' ORDER BY id LIMIT 1
     ) AS c ON true
     WHERE NOT d.agreed AND d.decided_at IS NULL AND d.id > :above AND (
-        d.class IS NULL OR d.checked_at < now() - make_interval(mins => :lost_minutes) OR EXISTS (
+        d.looked_at IS NULL OR d.checked_at <= :lost OR (d.class IS NULL AND d.checked_at <= :late)
+        OR (d.looked_at < :looked_before AND EXISTS (
             SELECT FROM headshotpro.webhook_events AS e
-            WHERE e.model_id = d.model_id AND e.processed_at > now() - interval '5 minutes'
-        )
+            WHERE e.model_id = d.model_id AND e.processed_at > d.looked_at - interval '1 minute'
+        ))
     )
     ORDER BY d.id LIMIT :limit
     """
 )
 
 
-def undecided(connection: Connection, above: int, limit: int) -> list[dict[str, Any]]:
+def undecided(connection: Connection, above: int, limit: int, times: ClassifyingTimes) -> list[dict[str, Any]]:
     """Differences whose class may be found or may change now, in the order of their ids.
 
     Args:
         connection: a transaction.
         above: the id after which they begin.
         limit: how many at most.
+        times: which of them.
     """
-    values = {"above": above, "limit": limit, "lost_minutes": LOST_MINUTES}
+    values = {"above": above, "limit": limit, **times._asdict()}
     return [dict(row) for row in connection.execute(_UNDECIDED, values).mappings()]
 
 
@@ -101,7 +118,9 @@ _EVENTS = text(
         WHERE model_id = d.model_id AND payload IS NOT NULL
             AND received_at > coalesce(d.last_agreed_at, d.checked_at - interval '1 day') - interval '2 minutes'
             AND received_at <= d.checked_at + make_interval(mins => :lost_minutes)
-        ORDER BY received_at DESC LIMIT 20
+            -- What happened after the row was compared says nothing of it.
+            AND (created_at IS NULL OR created_at <= d.checked_at + interval '10 seconds')
+        ORDER BY coalesce(created_at, received_at) DESC LIMIT 20
     ) AS e
     WHERE d.id = ANY(CAST(:ids AS bigint[]))
     """
@@ -125,18 +144,17 @@ _VERDICT_TYPES = {
 _SAVE = text(
     f"""
     UPDATE headshotpro.accuracy_checks AS old SET class = new.class, event_id = new.event_id,
-        stale_seconds = new.stale_seconds, censored = new.censored,
-        decided_at = CASE WHEN new.final THEN now() END
+        stale_seconds = new.stale_seconds, censored = new.censored, looked_at = :now,
+        decided_at = CASE WHEN new.final THEN :now END
     FROM {json_rows.table(_VERDICT_TYPES)} WHERE old.id = new.id
-        AND (new.final OR old.class IS DISTINCT FROM new.class OR old.event_id IS DISTINCT FROM new.event_id)
     """  # noqa: S608 - names of our own columns
 )
 
 
-def save(connection: Connection, verdicts: Sequence[Mapping[str, Any]]) -> None:
-    """Write what was found of differences; takes mappings with the keys of `_VERDICT_TYPES`."""
+def save(connection: Connection, verdicts: Sequence[Mapping[str, Any]], now: datetime) -> None:
+    """Write what was found of differences at a time; takes mappings with the keys of `_VERDICT_TYPES`."""
     if verdicts:
-        connection.execute(_SAVE, {"rows": json_rows.encode_rows(verdicts)})
+        connection.execute(_SAVE, {"rows": json_rows.encode_rows(verdicts), "now": now})
 
 
 _COUNT = text(

@@ -40,32 +40,33 @@ class Findings(NamedTuple):
     last_check_at: datetime | None
 
 
-# A difference counts once it has a class. Before, its webhook may be on its way: it may be seconds old, and in a small
-# mirror one row more exceeds every target.
+# A difference counts once it has a class, or after five minutes: before, its webhook may be on its way, it may be
+# seconds old, and in a small mirror one row more exceeds every target. Longer it has no class only while events wait.
+_COUNTS = "(class IS NOT NULL OR checked_at < now() - interval '5 minutes')"
 _PULLS = text(
-    """
+    f"""
     SELECT p.rows_compared, least(p.rows_compared, (
         SELECT count(*) FROM headshotpro.accuracy_checks AS d
-        WHERE d.pull_id = p.id AND d.class IS NOT NULL AND coalesce(d.stale_seconds >= :tolerated, true)
+        WHERE d.pull_id = p.id AND {_COUNTS} AND coalesce(d.stale_seconds >= :tolerated, true)
     -- A suspect that a GET found alive and changed was on no page, so it is not among the compared rows.
     ))
     FROM headshotpro.pulls AS p
     WHERE p.kind = 'full' AND p.rows_compared > 0 AND p.started_at > now() - CAST(:period AS interval)
-    """
+    """  # noqa: S608 - constant
 )
 _SAMPLES = text(
-    """
-    SELECT stratum, count(*), count(*) FILTER (WHERE class IS NOT NULL AND fields && CAST(:list_fields AS text[])
+    f"""
+    SELECT stratum, count(*), count(*) FILTER (WHERE {_COUNTS} AND fields && CAST(:list_fields AS text[])
             AND coalesce(stale_seconds >= :tolerated, true)),
         count(*) FILTER (WHERE with_details),
-        count(*) FILTER (WHERE with_details AND class IS NOT NULL AND fields && CAST(:detail_fields AS text[]))
+        count(*) FILTER (WHERE with_details AND {_COUNTS} AND fields && CAST(:detail_fields AS text[]))
     FROM headshotpro.accuracy_checks
     WHERE method = 'sample' AND stratum IS NOT NULL AND checked_at > now() - CAST(:period AS interval)
     GROUP BY stratum
-    """
+    """  # noqa: S608 - constant
 )
 _DIFFERENCES = text(
-    """
+    f"""
     SELECT percentile_cont(ARRAY[0.5, 0.95, 0.99, 1.0]) WITHIN GROUP (ORDER BY stale_seconds),
         avg(CASE WHEN censored THEN 1.0 ELSE 0.0 END) FILTER (WHERE stale_seconds IS NOT NULL),
         count(*) FILTER (WHERE class = 'late'), count(*) FILTER (WHERE class = 'lost'),
@@ -75,8 +76,8 @@ _DIFFERENCES = text(
             UNION ALL SELECT max(finished_at) FROM headshotpro.pulls WHERE kind = 'full' AND rows_compared > 0
         ) AS newest (at))
     FROM headshotpro.accuracy_checks
-    WHERE class IS NOT NULL AND checked_at > now() - CAST(:period AS interval) AND fields && CAST(:fields AS text[])
-    """
+    WHERE {_COUNTS} AND checked_at > now() - CAST(:period AS interval) AND fields && CAST(:fields AS text[])
+    """  # noqa: S608 - constant
 )
 
 

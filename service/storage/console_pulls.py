@@ -144,7 +144,7 @@ def checks(
 
     Args:
         connection: a transaction.
-        method: `census` or `sample`.
+        method: `census`, `sample` or `sweep`.
         verdict: `agreed`, or a class of differences.
         before: those with smaller ids.
         limit: how many at most.

@@ -75,6 +75,12 @@ def remove(connection: Connection, ids: Sequence[int]) -> int:
     return connection.execute(statement, {"ids": list(ids)}).rowcount
 
 
+def oldest_received_at(connection: Connection) -> datetime | None:
+    """When the oldest delivery that waits here came; None where none waits."""
+    found: datetime | None = connection.execute(text("SELECT min(received_at) FROM headshotpro.event_spool")).scalar()
+    return found
+
+
 def any_waiting(connection: Connection) -> bool:
     """Whether a delivery waits here."""
     return bool(connection.execute(text("SELECT EXISTS (SELECT FROM headshotpro.event_spool)")).scalar_one())

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.mirror import accuracy_figures, census, sampling
+from service.mirror import accuracy_figures, sampling
 from service.mirror.accuracy import Stratum
 from service.storage.database import transaction
+from tests.support.classifying import classify
 from tests.support.time_travel import advance_time
 
 if TYPE_CHECKING:
@@ -157,8 +158,7 @@ class Population:
         self._classify()
 
     def _classify(self) -> None:
-        with transaction(self.here.runtime.engine) as connection:
-            census.classify_differences(connection, self.here.runtime.tolerance)
+        classify(self.here)
 
     def _sample_details(self, rng: random.Random) -> float:
         """Falsify photo counts behind the mirror's back, and check random rows: the true share of false ones.

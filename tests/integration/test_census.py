@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
 
+from service.broker.inbox import Delivery
 from service.mirror import accuracy_figures, census, webhooks
+from service.mirror import drain as draining
+from service.storage import spool
 from service.storage.database import transaction
+from tests.support.classifying import classify
+from tests.support.system import event_body
 from tests.support.time_travel import advance_time, known
 
 if TYPE_CHECKING:
@@ -19,8 +24,7 @@ if TYPE_CHECKING:
 
 def checks(here: Mirror) -> list[dict[str, Any]]:
     """The rows of `accuracy_checks`, once they are classified as far as possible."""
-    with transaction(here.runtime.engine) as connection:
-        census.classify_differences(connection, here.runtime.tolerance)
+    classify(here)
     return here.sql("select * from headshotpro.accuracy_checks order by model_id")
 
 
@@ -191,6 +195,87 @@ def test_field_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypa
     assert (check["class"], check["model_id"]) == ("unexplained", model_id)
     assert check["event_id"] is not None
     assert figures(here)["unexplained"] == 1
+
+
+@pytest.mark.parametrize("kept", ["inbox", "spool"])
+def test_difference_is_not_lost_while_deliveries_wait(mirror: StartMirror, kept: str) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    here.change(model_id, status="failed")
+    here.pull()
+    advance_time(here, 91)
+    # It came a minute later, and since then no drain could work.
+    now = datetime.now(UTC)
+    received = now - timedelta(minutes=90)
+    body = event_body(model_id, status="failed", at=now - timedelta(minutes=91, seconds=10))
+    delivery = Delivery.arrived(body, int(received.timestamp()), received)
+    if kept == "inbox":
+        here.runtime.inbox.put(delivery)
+    else:
+        with transaction(here.runtime.engine) as connection:
+            spool.put(connection, delivery)
+    assert [check["class"] for check in checks(here)] == [None]
+    # The row was wrong all the same.
+    assert figures(here)["wrong"] == 1
+    here.apply_webhooks()
+    draining.drain_spool(here.runtime.engine, here.runtime.tolerance)
+    assert [check["class"] for check in checks(here)] == ["in_flight"]
+
+
+def test_delivery_that_waits_for_days_delays_classes_by_one(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    now = datetime.now(UTC)
+    here.runtime.inbox.put(Delivery.arrived(b"{}", 0, now - timedelta(days=3)))
+    assert census.deliveries_known_to(here.runtime.engine, here.runtime.inbox, now) == now - timedelta(days=1)
+
+
+def test_differences_are_classified_in_batches(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=0)
+    for model_id in known(here, 5):
+        here.change(model_id, email=f"{model_id}@example.test")
+    here.pull()
+    monkeypatch.setattr(census, "BATCH_SIZE", 2)
+    decided = "select count(*)::int as n from headshotpro.accuracy_checks where class = 'unannounced'"
+    for done, count in ((False, 2), (False, 4), (False, 5), (True, 5)):
+        assert census.classify_differences(here.runtime.engine, here.runtime.tolerance, seconds=0) is done
+        assert here.sql(decided) == [{"n": count}]
+
+
+def test_many_later_events_hide_no_webhook(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    here.change(model_id, status="failed")
+    here.pull()
+    now = datetime.now(UTC)
+    for place in range(25):
+        at = (now + timedelta(seconds=20 + place if place else 0)).isoformat(timespec="milliseconds")
+        here.vendor.control("POST", "/events", {"event": "model.status.updated", "modelId": model_id, "createdAt": at})
+        here.change(model_id, status=("pending", "waiting")[place % 2])
+    here.apply_webhooks()
+    assert [check["class"] for check in checks(here)] == ["in_flight"]
+
+
+def test_one_wrong_row_of_the_only_pull_is_no_verdict(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    ids = known(here, 10)
+    for model_id, met in zip(ids, (None, False), strict=False):
+        advance_time(here, 1)
+        here.sql("update headshotpro.models set title = 'Mallory' where id = %s", model_id)
+        here.pull()
+        row = figures(here)
+        assert row["lower_95"] > row["slo_target"]
+        assert row["slo_met"] is met
+
+
+def test_figures_that_are_old_give_no_verdict(mirror: StartMirror) -> None:
+    here = mirror(models=10, settings={"accuracy_slo": 0.9})
+    here.pull()
+    here.pull()
+    assert figures(here)["slo_met"] is True
+    here.sql("update headshotpro.accuracy_figures set computed_at = now() - interval '6 min'")
+    (row,) = here.sql("select * from headshotpro.accuracy where period = '28d' and fields = 'list'")
+    assert (row["slo_met"], row["rate"]) == (None, 0)
+    assert (datetime.now(UTC) - row["computed_at"]).total_seconds() > 300
 
 
 def test_applied_webhooks_leave_no_difference(mirror: StartMirror) -> None:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.mirror import accuracy_figures, census, sampling
+from service.mirror import accuracy_figures, detail_sweep, sampling
 from service.mirror.accuracy import Stratum
+from service.storage.accuracy_figures import Findings
 from service.storage.database import transaction
+from tests.support.classifying import classify
 from tests.support.mirror import SINGLE
 
 if TYPE_CHECKING:
+    from service.upstream.client import UpstreamClient
     from tests.support.mirror import Mirror, StartMirror
 
 
@@ -62,8 +65,8 @@ def test_wrong_details_are_found_and_repaired(mirror: StartMirror) -> None:
     row = check(here, Stratum.ACTIVE_OLD)
     assert (row["agreed"], row["fields"], row["class"]) == (False, ["photo_count"], None)
     assert here.model(model_id)["photo_count"] == 99
+    classify(here)
     with transaction(here.runtime.engine) as connection:
-        census.classify_differences(connection, here.runtime.tolerance)
         accuracy_figures.compute(connection, here.settings.accuracy_slo)
     (figures,) = here.sql("select * from headshotpro.accuracy where period = '1h' and fields = 'detail'")
     assert (figures["compared"], figures["wrong"], figures["bound_method"]) == (1, 1, "clopper_pearson")
@@ -88,10 +91,45 @@ def test_live_row_that_a_404_denies_is_wrong(mirror: StartMirror) -> None:
     assert (row["agreed"], row["fields"], row["repaired_at"]) == (False, ["status"], None)
     assert here.refetch_requests()[model_id]["reason"] == "missing"
     here.pull()
-    with transaction(here.runtime.engine) as connection:
-        census.classify_differences(connection, here.runtime.tolerance)
+    classify(here)
     (row,) = here.sql("select * from headshotpro.accuracy_checks where method = 'sample'")
     assert row["repaired_at"] is not None
+
+
+def test_row_deleted_while_a_404_comes_is_right(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=0)
+    model_id = known(here, status="waiting")
+    here.vanish(model_id)
+    client = here.runtime.client
+    whole = type(client).get_model
+
+    def after_a_webhook(self: UpstreamClient, *arguments: Any, **options: Any) -> Any:
+        here.sql("update headshotpro.models set status = 'deleted', deleted_at = now() where id = %s", model_id)
+        return whole(self, *arguments, **options)
+
+    monkeypatch.setattr(type(client), "get_model", after_a_webhook)
+    row = check(here, Stratum.MOVING)
+    assert (row["agreed"], row["fields"]) == (True, [])
+
+
+def test_difference_that_the_detail_sweep_repairs_is_kept(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)
+    here.change(model_id, photoCount=99)
+    here.pull()
+    here.advance_vendor_clock()
+    assert detail_sweep.sweep(here.runtime.engine, here.runtime.client, 5) == 1
+    assert here.model(model_id)["photo_count"] == 99
+    classify(here)
+    (row,) = here.sql("select * from headshotpro.accuracy_checks")
+    assert (row["method"], row["fields"], row["class"]) == ("sweep", ["photo_count"], "unannounced")
+
+
+def test_sampled_tombstones_are_no_live_rows() -> None:
+    samples = {"moving": (100, 0, 100, 0), "tombstone": (100, 50, 0, 0)}
+    found = Findings([], samples, (None,) * 4, None, 0, 0, 0, None)
+    row = accuracy_figures.figures(found, {"moving": 100, "tombstone": 10_000}, "list", 0.1)
+    assert (row["compared"], row["wrong"], row["rate"], row["slo_met"]) == (100, 0, 0, True)
 
 
 def test_checks_keep_to_their_budget(mirror: StartMirror) -> None:

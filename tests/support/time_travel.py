@@ -12,7 +12,7 @@ TIMES = {
     "pulls": ("started_at", "finished_at"),
     "model_changes": ("recorded_at", "observed_at"),
     "webhook_events": ("created_at", "received_at", "processed_at"),
-    "accuracy_checks": ("checked_at", "last_agreed_at", "core_at", "repaired_at"),
+    "accuracy_checks": ("checked_at", "last_agreed_at", "core_at", "repaired_at", "looked_at"),
     "model_clocks": ("core_at", "profile_at", "shown_at", "observed_until"),
 }
 

@@ -17,6 +17,8 @@ from service.mirror.accuracy import (
     staleness,
     stratum_of,
 )
+from service.mirror.census import known_as_of
+from service.mirror.merge import KnownState, Register
 
 SEEN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 AGREED = SEEN - timedelta(minutes=15)
@@ -109,6 +111,34 @@ def test_field_that_an_applied_event_lost_is_unexplained() -> None:
     dropped = Difference({"title": ["Ann", "Eve"]}, SEEN, AGREED, CHANGED)
     applied = event(CHANGED, CHANGED, title="Eve", status="active")
     assert classify(dropped, [applied], SEEN).kind is DifferenceClass.UNEXPLAINED
+
+
+def test_older_event_with_the_same_value_explains_nothing() -> None:
+    # Active, then failed, then active again, of which the webhook is lost; the title was known before all that.
+    changed = {"status": ["failed", "active"], "title": ["Ann", "Eve"]}
+    again = Difference(changed, SEEN, AGREED, AGREED + minutes(2))
+    first = event(AGREED + minutes(1), AGREED + minutes(1), status="active")
+    second = event(AGREED + minutes(2), AGREED + minutes(2), status="failed")
+    assert classify(again, [first, second], SEEN + minutes(4)).kind is not DifferenceClass.UNEXPLAINED
+
+
+def test_row_is_known_as_of_what_webhooks_carry() -> None:
+    registers = {"status": Register(CHANGED, 0, "failed"), "email": Register(AGREED, 0, "a@x.test")}
+    before = KnownState(registers)
+    assert known_as_of(before, ["email", "status"], CHANGED).fields_at == CHANGED
+    assert known_as_of(before, ["email"], CHANGED).fields_at == AGREED
+
+
+def test_two_events_of_one_moment_explain_nothing() -> None:
+    changed = {"status": ["failed", "active"]}
+    tied = Difference(changed, SEEN, AGREED, CHANGED)
+    events = [event(CHANGED, CHANGED, status=status) for status in ("active", "failed")]
+    assert classify(tied, events, SEEN + minutes(4)).kind is not DifferenceClass.UNEXPLAINED
+
+
+def test_difference_is_not_late_while_older_deliveries_wait() -> None:
+    # It is an hour later, and the oldest delivery that waits came four minutes after the difference was seen.
+    assert classify(difference(), [], SEEN + minutes(4))[:2] == (None, False)
 
 
 def test_event_that_waits_is_no_fault_of_its_row() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.mirror.error_bounds import Counts, clopper_pearson, of_pulls, of_samples
+from service.mirror.error_bounds import Counts, burst_size, clopper_pearson, of_pulls, of_samples
 
 stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed")
 
@@ -32,16 +32,48 @@ def test_pulls_are_the_unit_of_variance() -> None:
     bounds = of_pulls(pulls)
     rate = 15 / 4_000
     spread = sum((pull.wrong - rate * pull.compared) ** 2 for pull in pulls)
-    error = (3 / 2 * spread) ** 0.5 / 4_000 * stats.t.ppf(0.95, 2)
+    variance = 3 / 2 * spread / 4_000**2
+    size = rate * (1 - rate) / variance * (stats.norm.ppf(0.95) / stats.t.ppf(0.95, 2)) ** 2
+    wrong = rate * size
+    lower, upper = stats.beta.ppf(0.05, wrong, size - wrong + 1), stats.beta.ppf(0.95, wrong + 1, size - wrong)
     assert bounds is not None
     assert bounds.method == "pulls"
-    assert bounds[:3] == pytest.approx((rate, max(0.0, rate - error), rate + error), rel=1e-9)
+    assert bounds[:3] == pytest.approx((rate, lower, upper), rel=1e-6)
+
+
+def test_errors_of_many_pulls_are_bounded_like_single_checks() -> None:
+    # Each error comes alone, so the pulls add nothing to the variance of a simple sample.
+    bounds = of_pulls([Counts(10_000, int(place % 30 == 0)) for place in range(2_700)])
+    assert bounds is not None
+    assert bounds[1:3] == pytest.approx(clopper_pearson(27_000_000, 90), rel=0.02)
+
+
+def test_burst_in_one_of_many_pulls_is_one_accident() -> None:
+    bounds = of_pulls([Counts(1_000, 50), *[Counts(1_000, 0)] * 999])
+    assert bounds is not None
+    assert bounds[1:3] == pytest.approx(clopper_pearson(1_000_000 / 50, 1), rel=0.05)
 
 
 def test_pulls_without_errors_have_a_bound_above_zero() -> None:
     bounds = of_pulls([Counts(50, 0), Counts(50, 0)])
     assert bounds is not None
     assert bounds == (0.0, 0.0, pytest.approx(1 - 0.05 ** (1 / 100)), "clopper_pearson")
+
+
+def test_pulls_without_errors_count_by_the_bursts_of_before() -> None:
+    burst = burst_size([Counts(1_000, 30), Counts(1_000, 10), Counts(1_000, 0)])
+    assert burst == (30**2 + 10**2) / 40
+    bounds = of_pulls([Counts(5_000, 0), Counts(5_000, 0)], burst)
+    assert bounds is not None
+    assert bounds.upper == pytest.approx(1 - 0.05 ** (burst / 10_000))
+    assert burst_size([Counts(1_000, 0)]) == 1
+
+
+def test_rows_of_one_pull_are_one_accident() -> None:
+    pull = Counts(1_000, 20)
+    bounds = of_pulls([pull], burst_size([pull]))
+    assert bounds is not None
+    assert bounds[1:3] == pytest.approx(clopper_pearson(50, 1))
 
 
 def test_nothing_compared_has_no_bounds() -> None:

@@ -7,8 +7,8 @@ import re
 import pytest
 from flask import Flask
 
-from service.alerts.links import Links
 from service.alerts.kinds import KINDS
+from service.alerts.links import Links
 from service.config import load
 from service.web import runbook
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from service.web.console.console import Console
 
 PAGE_SIZE = 50
-METHODS = ("census", "sample")
+METHODS = ("census", "sample", "sweep")
 VERDICTS = ("agreed", "in_flight", "late", "lost", "unannounced", "foreign_write", "unexplained", "undecided")
 _PERIODS = {"1h": 0, "24h": 1, "28d": 2}
 

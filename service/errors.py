@@ -14,6 +14,7 @@ MirrorError
 │   └── SchemaUnreleased     it is older than the first release: nothing migrates it
 ├── ApiError                 web refuses an HTTP request with a status and a code
 ├── LeaseLost                another process has taken over this pull
+├── PreviewOutdated          something else would happen by now than a person confirmed
 ├── LocalServerError         a local server could not be started
 └── UpstreamError            the upstream did not do what was requested
     ├── UpstreamUnreachable  no response: refused, reset, cut short
@@ -129,6 +130,10 @@ class ApiError(MirrorError):
 
 class LeaseLost(MirrorError):
     """Another process has taken over this pull."""
+
+
+class PreviewOutdated(MirrorError):
+    """Something else would happen by now than the preview that a person confirmed says; nothing was done."""
 
 
 class LocalServerError(MirrorError):

@@ -101,6 +101,7 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
     It is safe: newer values stay. Exit status 1 when an event is still dead.
     """
     from service.cli.actor import current_actor
+    from service.mirror.replay import ACTION
     from service.mirror.replay import replay as merge_again
     from service.storage import audit
 
@@ -108,7 +109,7 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
         raise click.UsageError("name the events by ids, or by options such as --status dead")
     tolerance = timedelta(seconds=load_settings(("DATABASE_URL",)).webhook_tolerance_seconds)
     event_filter = event_filter._replace(ids=list(event_ids) or None)
-    engine, act = open_engine(), audit.Act(current_actor(), "events.replay", detail=_describe(event_filter))
+    engine, act = open_engine(), audit.Act(current_actor(), ACTION, detail=_describe(event_filter))
     with audit.recorded(engine, act):
         rows = [one._asdict() for one in merge_again(engine, event_filter, tolerance)]
         act.detail["replayed"] = len(rows)

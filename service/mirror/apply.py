@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -87,6 +87,11 @@ class _Batch:
             contributed=[False] * size,
             last_shown_at={model_id: stored["profile_at"] for model_id, stored in clocks.items()},
         )
+
+    def take_all(self, observations: Sequence[Observation]) -> None:
+        """Merge observations in order of time: so the history has each step of a burst, and none is stale by chance."""
+        for place, seen in sorted(enumerate(observations), key=lambda pair: pair[1].at):
+            self.take(place, seen)
 
     def take(self, place: int, seen: Observation) -> None:
         """Merge one observation; a visible change is recorded."""
@@ -210,15 +215,13 @@ def apply(
         requests: refetch requests of the caller's own, for these models or others.
     """
     now = now or datetime.now(UTC)
-    ids = sorted({seen.model_id for seen in observations})
+    ids = _ids(observations)
     clocks = models.lock_clocks(connection, ids)
     # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
     foreign = models.take_foreign_writes(connection, ids) if source in COMPARING_SOURCES else ()
     rows = models.read(connection, ids)
     batch = _Batch(rows, clocks, len(observations), source, now, pull_id=pull_id, foreign_writes=foreign)
-    # In order of time, the history has each step of a burst, and a late one is not stale because of its neighbours.
-    for place, seen in sorted(enumerate(observations), key=lambda pair: pair[1].at):
-        batch.take(place, seen)
+    batch.take_all(observations)
     models.write_clocks(connection, list(batch.moved_clocks().values()))
     requests = _coalesce([*batch.refetch_requests(now), *requests])
     refetches.add_requests(connection, requests)
@@ -229,6 +232,35 @@ def apply(
         record(batch.applied)
     history.append(connection, batch.changes, now)
     return batch.applied
+
+
+class Foreseen(NamedTuple):
+    """The result of a batch that is not applied.
+
+    Attributes:
+        changes: the rows of `model_changes` that it would write.
+        requests: the GETs that it would request.
+        applied: its result.
+    """
+
+    changes: Sequence[Mapping[str, Any]]
+    requests: Sequence[RefetchRequest]
+    applied: BatchResult
+
+
+def foresee(
+    connection: Connection, observations: Sequence[Observation], source: str, requests: Sequence[RefetchRequest] = ()
+) -> Foreseen:
+    """The result that `apply` would have now, without a lock and without a write; it takes the same arguments."""
+    now = datetime.now(UTC)
+    ids = _ids(observations)
+    batch = _Batch(models.read(connection, ids), models.read_clocks(connection, ids), len(observations), source, now)
+    batch.take_all(observations)
+    return Foreseen(batch.changes, _coalesce([*batch.refetch_requests(now), *requests]), batch.applied)
+
+
+def _ids(observations: Sequence[Observation]) -> list[str]:
+    return sorted({seen.model_id for seen in observations})
 
 
 def _coalesce(requests: Sequence[RefetchRequest]) -> list[RefetchRequest]:

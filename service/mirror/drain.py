@@ -190,12 +190,12 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
             connection, [SetAsideRecord(event.model_id, event.unusable, UNUSABLE) for event in batch if event.unusable]
         )
 
-    requests = [request for event in batch if (request := _refetch_request(event))]
+    requests = [request for event in batch if (request := refetch_request_of(event))]
     applied = apply(connection, observations, "webhook", record=write_events, requests=requests)
     return DrainResult(Counter(event.status for event in batch), len(applied.requested))
 
 
-def _refetch_request(event: Event) -> RefetchRequest | None:
+def refetch_request_of(event: Event) -> RefetchRequest | None:
     """A refetch request for a dead event about a model: a GET sent after it was signed shows what happened."""
     if event.status != "dead" or event.model_id is None:
         return None

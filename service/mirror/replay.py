@@ -6,11 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.broker.inbox import MAX_READ_BYTES
-from service.errors import PostgresUnavailable
+from service.errors import MirrorError, PostgresUnavailable, PreviewOutdated
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.drain import DrainResult, apply_one_by_one, merge_events
-from service.mirror.webhooks import Event, row, stored_event
-from service.storage import events
+from service.mirror.preview import preview
+from service.mirror.webhooks import Event, error_reason, row, stored_event
+from service.storage import audit, events, history
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from sqlalchemy import Connection, Engine
+
+
+ACTION = "events.replay"
 
 
 class ReplayResult(NamedTuple):
@@ -55,6 +59,50 @@ def replay(engine: Engine, event_filter: events.EventFilter, tolerance: timedelt
             return
         yield from _replay_batch(engine, kept, tolerance)
         above = kept[-1]["id"]
+
+
+def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, token: str, actor: audit.Actor) -> None:
+    """Merge one kept event again, if that does what a person confirmed; its row in the audit log is written with it.
+
+    Args:
+        engine: the mirror's Postgres.
+        event_id: the event.
+        tolerance: how far an event's own time may lie ahead of its signature.
+        token: of the preview that the person confirmed.
+        actor: the person.
+
+    Raises:
+        PreviewOutdated: something else would happen by now.
+        MirrorError: there is no such event, its body is no longer kept, or Postgres refuses what it reports.
+        PostgresUnavailable: nothing was applied.
+    """
+    try:
+        with transaction(engine, by_key=True) as connection:
+            _apply_as_previewed(connection, event_id, tolerance, token, actor)
+    except MirrorError:
+        raise
+    except Exception as error:
+        # Its message may hold values.
+        raise MirrorError(error_reason(error)) from error
+
+
+def _apply_as_previewed(
+    connection: Connection, event_id: str, tolerance: timedelta, token: str, actor: audit.Actor
+) -> None:
+    kept = events.one(connection, event_id)
+    if kept is None:
+        raise MirrorError(f"there is no event {event_id} any more")
+    foreseen = preview(connection, kept, tolerance, locks=True)
+    if foreseen.token != token:
+        raise PreviewOutdated("the model or the event has changed since this page was made")
+    if not foreseen.is_possible:
+        raise MirrorError(foreseen.reason)
+    event = stored_event(kept, tolerance)
+    _merge_again(frozenset([event_id] if kept["status"] == "applied" else []), connection, [event])
+    detail = {"before": kept["status"], "after": event.status}
+    if foreseen.changed and event.model_id:
+        detail["change"] = history.newest_by_event(connection, event.model_id, event_id)
+    audit.record(connection, audit.Act(actor, ACTION, event_id, detail))
 
 
 def _replay_batch(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[ReplayResult]:

@@ -115,6 +115,15 @@ def newest_of(connection: Connection, model_id: str, above: int) -> dict[str, An
     return dict(row) if row else None
 
 
+def newest_by_event(connection: Connection, model_id: str, event_id: str) -> int | None:
+    """The id of the newest change that an event made of its model; None where it made none."""
+    statement = text(
+        "SELECT max(id) FROM headshotpro.model_changes WHERE model_id = :model_id AND event_id = :event_id"
+    )
+    found: int | None = connection.execute(statement, {"model_id": model_id, "event_id": event_id}).scalar_one()
+    return found
+
+
 def one(connection: Connection, change_id: int) -> dict[str, Any] | None:
     """One change."""
     statement = text("SELECT * FROM headshotpro.model_changes WHERE id = :id")

@@ -48,6 +48,16 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     return locked
 
 
+def read_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
+    """The clocks of models, without a lock; a model never seen gets empty ones."""
+    statement = text(
+        f"SELECT {_READ_CLOCKS} FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY})"  # noqa: S608
+    )
+    found = _by_key(connection.execute(statement, {"ids": json_rows.encode_rows(ids)}), "model_id")
+    empty = dict.fromkeys(CLOCK_COLUMNS)
+    return {model_id: found.get(model_id) or {"model_id": model_id, **empty} for model_id in ids}
+
+
 _LOCK_CLOCKS = text(
     f"""
     WITH missing AS MATERIALIZED (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service.mirror.ask_now import ACTION as ASK
+from service.mirror.replay import ACTION as REPLAY
 from service.storage.audit import BEGUN, DONE, FAILED, REFUSED, UNKNOWN
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 TITLES = {
     "alerts.acknowledge": "Acknowledge alerts",
     "alerts.test": "Send a test notification",
-    "events.replay": "Replay events",
+    REPLAY: "Replay events",
     "model.create": "Create a model",
     "model.delete": "Delete a model",
     "model.erase": "Erase personal data",
@@ -26,7 +27,7 @@ TITLES = {
 _DONE = {
     "alerts.acknowledge": "No reminders are sent any more.",
     "alerts.test": "Every receiver took the message.",
-    "events.replay": "The events were merged again.",
+    REPLAY: "The events were merged again.",
     "model.delete": "The vendor deleted it, and the mirror has its tombstone.",
     "model.erase": "Its personal data is erased for good.",
     "pull.reject": "The pull has failed, and its suspects are left alone for a day.",
@@ -58,6 +59,9 @@ def explain(row: Mapping[str, Any]) -> str:
     action, outcome, detail = row["action"], row["outcome"], row["detail"] or {}
     if outcome == DONE and action == ASK:
         return _explain_asking(detail)
+    if outcome == DONE and action == REPLAY and "after" in detail:
+        changed = "" if "change" in detail else " No row was changed."
+        return f"The event was merged again, and is {detail['after']}.{changed}"
     if outcome == DONE:
         return _DONE.get(action, "It was done.")
     if outcome == UNKNOWN and action in _UNKNOWN:

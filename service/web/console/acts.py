@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from flask import g, redirect, request, url_for
+from flask import g, make_response, redirect, request, url_for
 from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
-from service.errors import MirrorError, Unavailable
+from service.errors import MirrorError, PreviewOutdated, Unavailable
 from service.storage import audit
 from service.web.console import acts_here, acts_outside
 from service.web.console.act_page import ActPage, Deed
@@ -34,7 +34,11 @@ def register(pages: Blueprint, console: Console) -> None:
         # Sending the form is refused anyway; so is the page that offers it.
         if g.console_session.role < Role.OPERATOR:
             raise Forbidden("Viewers may look and change nothing: log in with the operators' password.")
-        return console.render(act.template, act=act, target=target, back=act.back(target), **act.facts(console, target))
+        return show(act, target)
+
+    def show(act: ActPage, target: str, outdated: str = "") -> str:
+        facts = act.facts(console, target)
+        return console.render(act.template, act=act, target=target, back=act.back(target), outdated=outdated, **facts)
 
     def do_act(name: str, target: str) -> Response:
         act = _find(name, target)
@@ -47,6 +51,8 @@ def register(pages: Blueprint, console: Console) -> None:
                 act.run(console, deed)
         except Unavailable:
             raise
+        except PreviewOutdated as error:
+            return make_response(show(act, target, f"Nothing was done: {error}. This is what would happen now."), 409)
         except MirrorError as error:
             refusal = error
         with console.reading() as connection:

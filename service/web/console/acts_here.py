@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from werkzeug.exceptions import NotFound
 
 from service.errors import MirrorError
 from service.mirror import held_pulls
 from service.mirror.erasure import erase_now
-from service.storage import alerts, audit, set_aside
+from service.mirror.preview import preview
+from service.mirror.replay import ACTION, replay_as_previewed
+from service.storage import alerts, audit, events, set_aside
 from service.storage.database import transaction
 from service.web.console.act_page import ActPage, to, to_number
 from service.web.console.presentation import page_url
 
 if TYPE_CHECKING:
-    from service.web.console.act_page import Deed
+    from service.web.console.act_page import Deed, Facts
     from service.web.console.console import Console
 
 
@@ -41,7 +46,31 @@ def _resolve(console: Console, deed: Deed) -> None:
         audit.record(connection, audit.Act(deed.actor, "set_aside.resolve", deed.target))
 
 
+def _replay_facts(console: Console, event_id: str) -> Facts:
+    with console.reading() as connection:
+        kept = events.one(connection, event_id)
+        if kept is None:
+            raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
+        foreseen = preview(connection, kept, tolerance_of(console))
+    return {"preview": foreseen, "refusal": "" if foreseen.is_possible else f"Nothing can be done: {foreseen.reason}."}
+
+
+def _replay(console: Console, deed: Deed) -> None:
+    replay_as_previewed(console.engine, deed.target, tolerance_of(console), deed.form.get("token", ""), deed.actor)
+
+
+def tolerance_of(console: Console) -> timedelta:
+    """How far an event's own time may lie ahead of its signature."""
+    return timedelta(seconds=console.settings.webhook_tolerance_seconds)
+
+
 ACTS = {
+    "replay": ActPage(
+        "Replay the event", ACTION,
+        "The event is merged once more, by the rules of every event: newer values stay. If the preview is no longer "
+        "true by then, nothing is done and you see a new one.",
+        _replay, lambda target: page_url("events", target), _replay_facts, template="act_replay.html",
+    ),
     "acknowledge": ActPage(
         "Acknowledge", "alerts.acknowledge", "No reminders are sent any more; that it was resolved still is.",
         _acknowledge, to("console.alerts"),

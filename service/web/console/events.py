@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
+from service.mirror.preview import preview
 from service.storage import console_events
 from service.storage import events as storage
 from service.storage.console_events import EventPlace, EventSearch
 from service.upstream.login_links import remove_login_links
 from service.web.console import arguments
+from service.web.console.acts_here import tolerance_of
 from service.web.console.presentation import pretty_json
 
 if TYPE_CHECKING:
@@ -53,17 +55,17 @@ def register(pages: Blueprint, console: Console) -> None:
     def event(event_id: str) -> str:
         with console.reading() as connection:
             row = storage.one(connection, event_id) if "\0" not in event_id else None
-            changes = (
-                console_events.changes_by(connection, row["model_id"], event_id) if row and row["model_id"] else []
-            )
-        if row is None:
-            raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
+            if row is None:
+                raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
+            changes = console_events.changes_by(connection, row["model_id"], event_id) if row["model_id"] else []
+            foreseen = preview(connection, row, tolerance_of(console))
         # Events that an older release stored may hold a login link still.
         body = console.names.body(remove_login_links(row["payload"]))
         return console.render(
             "event.html",
             event=row,
             changes=changes,
+            preview=foreseen,
             body=None if body is None else pretty_json(body),
             replay=shlex.join(["headshot-mirror", "events", "replay", "--", event_id]),
         )

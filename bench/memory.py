@@ -1,6 +1,7 @@
 """Memory of every process while a million events go through: `python -m bench.memory --events 1000000`.
 
-Prints a line with the resident MB of the largest process of each kind after each part of the events is applied.
+After each part of the events is applied, a line has the resident MB of each process, and its share of what processes
+have in common (PSS). The upstream is unreachable, so that its requests fail all the time.
 """
 
 import time
@@ -11,32 +12,42 @@ import psutil
 
 from bench.deliveries import Organization
 from bench.load import send
-from bench.setup import by_kind, servers, value
+from bench.processes import pss_mb
+from bench.setup import kind_of, servers, value
 from service.broker.inbox import Inbox
-from tests.support.processes import eventually
+from tests.support.processes import eventually, processes_in
+from tests.support.system import System
+
+PART = 10_000
 
 
-def resident_mb(pid: int) -> float:
-    return psutil.Process(pid).memory_info().rss / 2**20
+def memory_of(system: System) -> list[str]:
+    """Each process of the product: its kind, resident MB, and PSS in MB."""
+    found = []
+    for pid, command in processes_in(system.folder).items():
+        if kind := kind_of(command):
+            found.append(f"{kind} {psutil.Process(pid).memory_info().rss / 2**20:.2f} ({pss_mb(pid):.1f})")
+    return sorted(found)
 
 
 @click.command()
 @click.option("--events", default=1_000_000)
-@click.option("--every", default=50_000, help="Events between two lines.")
+@click.option("--every", default=100_000, help="Events between two lines.")
 @click.option("--models", default=5_000, help="Models that the events are about.")
 def main(events: int, every: int, models: int) -> None:
     with servers(sync="everysec", durable=False) as place, ExitStack() as stack:
         system = place.started(stack, "worker", "clock", "web")
         organization, began = Organization(models), time.monotonic()
         for sent in range(0, events + 1, every):
-            if sent:
-                send(system.port, organization.stream(every))
+            # A signature holds for five minutes.
+            for _ in range(0, every if sent else 0, PART):
+                send(system.port, organization.stream(PART))
                 assert eventually(lambda: Inbox(place.redis).depth().events == 0, 600), system.logs()
             redis = place.redis.info("memory")["used_memory"] / 1_000_000
-            found = ", ".join(f"{kind} {mb:.2f}" for kind, mb in sorted(by_kind(system.folder, resident_mb).items()))
-            print(f"{sent:>9} events, MB: {found}; Redis holds {redis:.1f}", flush=True)
+            held = f"{', '.join(memory_of(system))}, Redis {redis:.1f}"
+            print(f"{sent:>9} events, {time.monotonic() - began:.0f} s: {held}", flush=True)
         kept = value(place.postgres.url, "select count(*) from headshotpro.webhook_events")
-        print(f"{kept} events kept, in {time.monotonic() - began:.0f} s")
+        print(f"{kept} events kept")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import signal
 import sys
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import redis
@@ -45,6 +46,8 @@ WORKER_TTL_SECONDS = 20
 RECONNECT_SECONDS = 1.0
 # A batch makes tens of thousands of objects and hardly a cycle: Python's search for cycles took a seventh of its CPU.
 GC_THRESHOLD = 50_000
+# So few cycles come from jobs in between that the threshold is reached after an hour: until then they hold megabytes.
+GC_SECONDS = 60.0
 
 
 class Worker(SimpleWorker):
@@ -57,6 +60,7 @@ class Worker(SimpleWorker):
     job_class = RestrictedJob
     max_connection_wait_time = 1.0
     log_result_lifespan = False
+    _collected_at = 0.0
 
     def _install_signal_handlers(self) -> None:
         """After an earlier signal, stop at once: RQ would first wait for a job."""
@@ -90,6 +94,10 @@ class Worker(SimpleWorker):
             finally:
                 # Each of RQ's calls of a Redis that hangs takes its time, and several may follow a job.
                 self.runtime.progress()
+        if monotonic() - self._collected_at > GC_SECONDS:
+            # What the process loaded is frozen, so this takes a millisecond.
+            gc.collect()
+            self._collected_at = monotonic()
 
     def dequeue_job_and_maintain_ttl(self, *arguments: Any, **options: Any) -> tuple[Job, Queue] | None:
         """The next job; one that RQ cannot fetch is refused, and does not end the loop."""

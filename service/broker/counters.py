@@ -62,6 +62,7 @@ class Counters:
         self._lock = threading.Lock()
         self._pending: defaultdict[str, float] = defaultdict(float)
         self._timer: threading.Timer | None = None
+        self._registered = False
 
     def add(self, name: str, *labels: str, amount: float = 1) -> None:
         """Count something.
@@ -113,8 +114,10 @@ class Counters:
                 self._timer = threading.Timer(FLUSH_SECONDS, self._flush_or_log)
                 self._timer.daemon = True
                 self._timer.start()
-                atexit.unregister(self._flush_at_exit)
-                atexit.register(self._flush_at_exit)
+                # Once: up to Python 3.13 each registration takes a place for good, also one that was taken back.
+                if not self._registered:
+                    atexit.register(self._flush_at_exit)
+                    self._registered = True
 
     def _flush_or_log(self) -> None:
         try:

@@ -57,6 +57,17 @@ def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:
             assert eventually(lambda: not [one for one in threading.enumerate() if sends(one, counters)], 10)
 
 
+def test_each_second_of_counts_adds_no_exit_handler(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: list[object] = []
+    monkeypatch.setattr("atexit.register", handlers.append)
+    with connect_redis(redis_url) as client:
+        counters = Counters(client)
+        for _ in range(3):
+            counters.add("deliveries", "accepted")
+            counters.flush()
+    assert len(handlers) == 1
+
+
 def test_a_process_that_ends_sends_its_last_counts(redis_url: str) -> None:
     program = (
         "import sys; from service.broker.client import connect_redis; from service.broker.counters import Counters; "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import signal
 import sys
+import weakref
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -250,6 +252,22 @@ def test_every_job_of_ours_is_taken_for_one(ours: MirrorJob, runtime: Runtime) -
     job = RestrictedJob.fetch(job_id, connection=runtime.redis, serializer=JSONSerializer)
     assert job.reason_to_refuse(ours.queue) == ""
     assert job.reason_to_refuse(WORK_QUEUE if ours.queue == DRAIN_QUEUE else DRAIN_QUEUE)
+
+
+def test_cycles_are_collected_after_a_job(runtime: Runtime, queue: Queue) -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    gc.disable()
+    try:
+        left = weakref.ref(Cycle())
+        queue.enqueue_call("workers.jobs.apply_retention", result_ttl=0)
+        assert left() is not None
+        assert work(runtime) == []
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_own_job_runs_and_leaves_nothing(runtime: Runtime) -> None:

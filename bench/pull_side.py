@@ -1,5 +1,6 @@
 """A full pull as a worker does it, without the imports: `python -m bench.pull_side URL KEY DATABASE REDIS SHARE`."""
 
+import gc
 import json
 import resource
 import sys
@@ -12,6 +13,7 @@ from service.mirror.pull_slice import FULL
 from service.runtime import Runtime
 from service.storage import pulls
 from service.storage.database import transaction
+from workers.rq_worker import GC_THRESHOLD
 
 LONGEST_SECONDS = 3600.0
 
@@ -22,6 +24,8 @@ def main(url: str, key: str, database: str, redis: str, share: str) -> None:
     log.configure(settings)
     began, cpu = time.perf_counter(), time.process_time()
     runtime = Runtime.build(settings)
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     pull_id = advance(runtime.pull_context(), FULL, 0, LONGEST_SECONDS)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     assert pull_id is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 from operator import attrgetter
+from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,7 @@ from msgspec import UNSET
 from service.model_fields import DELETED, Source, columns_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from service.upstream.payloads import ListedModel
 
@@ -36,8 +37,8 @@ def digests_of(models: Iterable[ListedModel]) -> list[int | None]:
         # A field is absent from a record.
         return [digest_of(one) for one in values]
     return [
-        _digest_of_line(line) if one[_STATUS] not in _FOR_THE_MERGE else None
-        for one, line in zip(values, lines, strict=False)
+        digest if one[_STATUS] not in _FOR_THE_MERGE else None
+        for one, digest in zip(values, _digests_of_lines(lines[: len(values)]), strict=True)
     ]
 
 
@@ -45,8 +46,9 @@ def digest_of(values: tuple[Any, ...]) -> int | None:
     """The digest of the values of `LIST_COLUMNS`, times in UTC: 64 bits, signed."""
     if UNSET in values or values[_STATUS] in _FOR_THE_MERGE:
         return None
-    return _digest_of_line(_ENCODER.encode(values))
+    (digest,) = _digests_of_lines([_ENCODER.encode(values)])
+    return digest
 
 
-def _digest_of_line(line: bytes) -> int:
-    return int.from_bytes(blake2b(line, digest_size=8).digest(), signed=True)
+def _digests_of_lines(lines: Sequence[bytes]) -> tuple[int, ...]:
+    return unpack(f">{len(lines)}q", b"".join([blake2b(line, digest_size=8).digest() for line in lines]))

@@ -21,8 +21,6 @@ Flag: TypeAlias = bool | UnsetType | None
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None
 Time: TypeAlias = datetime | UnsetType | None
 NonEmptyText: TypeAlias = Annotated[str, Meta(min_length=1)]
-# See `is_valid_model_id`: an id of dots alone is refused by its type, one that is too long by `to_storable`.
-ModelId: TypeAlias = Annotated[str, Meta(pattern="[^.]")]
 
 _TYPES: dict[Kind, Any] = {
     Kind.TEXT: Text,
@@ -45,8 +43,8 @@ _SHORT = MAX_ID_BYTES // 4
 _HIDDEN = frozenset({"signed_url", *(field.column for field in FIELDS if field.personal)})
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Base of everything the vendor sends."""
+class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Base of everything the vendor sends; trees of values, in which Python has no cycle to look for."""
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         values = [(name, getattr(self, name)) for name in self.__struct_fields__]
@@ -84,7 +82,7 @@ def is_valid_model_id(model_id: str) -> bool:
 
 
 def to_storable(name: str, value: Any) -> Any:
-    """A field's value as it is stored: times in UTC, texts as long as their index allows.
+    """A field's value as it is stored: times in UTC, texts as long as their index allows, ids not of dots alone.
 
     Args:
         name: our name of the field, such as `team_id`.
@@ -99,6 +97,8 @@ def to_storable(name: str, value: Any) -> Any:
     # A character takes four bytes at most: nearly every text is short enough without being encoded.
     if longest and isinstance(value, str) and 4 * len(value) > longest and len(value.encode()) > longest:
         raise ValueError(f"`{name}` is longer than {longest} bytes")
+    if name in IDS and isinstance(value, str) and not value.strip("."):
+        raise ValueError(f"`{name}` is only dots")
     return value
 
 
@@ -125,10 +125,12 @@ def with_model_fields(source: Source) -> Callable[[type[P]], type[P]]:
 
     def make(declared: type[P]) -> type[P]:
         names = (*(name for name in ("id", "deleted_at") if name in declared.__struct_fields__), *checked)
-        values_of = attrgetter(*names)
+        values_of, has_id = attrgetter(*names), "id" in names
 
-        def post_init(payload: P) -> None:
-            # Nearly every value passes here; a pull decodes hundreds of thousands.
+        def post_init(payload: Any) -> None:
+            # Nearly every value passes here; a pull decodes hundreds of thousands. A pattern would cost as much as all.
+            if has_id and payload.id.startswith("."):
+                make_storable(payload, "id")
             for value in values_of(payload):
                 if value and (len(value) > _SHORT if type(value) is str else value.tzinfo is not UTC):
                     make_storable(payload, *names)

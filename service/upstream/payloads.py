@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service.errors import ApiError
 from service.model_fields import Source
-from service.upstream.fields import ModelId, NonEmptyText, Payload, Text, Time, make_storable, with_model_fields
+from service.upstream.fields import NonEmptyText, Payload, Text, Time, make_storable, with_model_fields
 from service.upstream.json_text import REPLACEMENT, decode, loads
 from service.upstream.tolerant import PartialRecord, read_fields
 
@@ -27,7 +27,7 @@ _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 class ListedModel(Payload, frozen=True, kw_only=True):
     """A model as the list shows it."""
 
-    id: ModelId
+    id: NonEmptyText
     email: Text = UNSET
     status: Text = UNSET
     created_at: Time = UNSET
@@ -65,7 +65,7 @@ class ModelPage(Payload, frozen=True, kw_only=True):
 class CreatedModel(Payload, frozen=True, kw_only=True):
     """The response to a create; `signed_url` is a login link, a secret."""
 
-    model_id: ModelId
+    model_id: NonEmptyText
     status: Text = UNSET
     signed_url: Text = UNSET
 

@@ -20,14 +20,12 @@ class MeasuredError(NamedTuple):
         lower: lower 95 % bound of the share of wrong rows; None where nothing was compared.
         target: highest acceptable share.
         unexplained: differences that are our own fault.
-        met: whether the share is surely within the target (True) or surely above it (False); None: too few checks.
     """
 
     period: str
     lower: float | None
     target: float
     unexplained: int
-    met: bool | None
 
 
 def inaccuracy(measured: Sequence[MeasuredError]) -> dict[str, Any] | None:
@@ -36,6 +34,10 @@ def inaccuracy(measured: Sequence[MeasuredError]) -> dict[str, Any] | None:
     long, short = by_period.get(LONG_WINDOW), by_period.get(SHORT_WINDOW)
     if long is None:
         return None
-    if long.unexplained or (long.met is False and short is not None and short.met is False):
+    if long.unexplained or (_exceeds(long) and short is not None and _exceeds(short)):
         return {"lower_95": long.lower, "slo_target": long.target, "unexplained": long.unexplained}
     return None
+
+
+def _exceeds(measured: MeasuredError) -> bool:
+    return measured.lower is not None and measured.lower > measured.target

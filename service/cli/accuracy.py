@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 COLUMNS = (
     "period", "fields", "slo_met", "rate", "lower_95", "upper_95", "compared", "wrong", "unexplained", "late_webhooks",
     "lost_webhooks", "stale_p50", "stale_p95", "stale_p99", "stale_max", "slo_target", "error_budget_left",
-    "censored_share", "bound_method", "last_check_at",
+    "censored_share", "bound_method", "last_check_at", "computed_at",
 )  # fmt: skip
 RATES = ("rate", "lower_95", "upper_95")
-NO_FIGURES = "No figures yet: the clock computes them each minute."
+NO_FIGURES = "No figures yet: a worker computes them each minute."
 
 
 @click.command(epilog="Example: headshot-mirror accuracy --json | jq '.[] | select(.slo_met == false)'")
@@ -42,5 +43,12 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
     shown.update({name: f"{row[name]:.6f}" for name in RATES if row[name] is not None})
     shown["slo_target"] = f"{row['slo_target']:g}"
-    shown["slo_met"] = "too few checks" if row["slo_met"] is None else format_value(row["slo_met"])
+    shown["slo_met"] = _undecided(row) if row["slo_met"] is None else format_value(row["slo_met"])
     return shown
+
+
+def _undecided(row: Mapping[str, Any]) -> str:
+    """Why there is no verdict."""
+    from service.storage.accuracy_figures import FRESH_FOR
+
+    return "out of date" if datetime.now(UTC) - row["computed_at"] > FRESH_FOR else "too few checks"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
@@ -142,6 +143,10 @@ def write_figures(connection: Connection, figures: Sequence[Mapping[str, Any]]) 
     """Replace the figures of periods; takes mappings with the keys of `FIGURES`."""
     for row in figures:
         connection.execute(_WRITE, row)
+
+
+# The view gives no verdict on figures that are older.
+FRESH_FOR = timedelta(minutes=5)
 
 
 def read_figures(connection: Connection) -> list[dict[str, Any]]:

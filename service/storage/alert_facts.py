@@ -148,18 +148,16 @@ _MIRROR = text(
 )
 
 
-def measured_errors(connection: Connection) -> list[tuple[str, float | None, float, int, bool | None]]:
+def measured_errors(connection: Connection) -> list[tuple[str, float | None, float, int]]:
     """The mirror's own error in the fields of the list, for each period.
 
     Returns:
-        For each: the period, the lower bound of the share of wrong rows, its target, how many are our own fault, and
-        whether the target was met when that was last computed.
+        For each: the period, the lower bound of the share of wrong rows, its target, and how many are our own fault.
     """
     statement = text(
-        "SELECT period, lower_95, slo_target, unexplained, slo_met FROM headshotpro.accuracy_figures "
-        "WHERE fields = 'list'"
+        "SELECT period, lower_95, slo_target, unexplained FROM headshotpro.accuracy_figures WHERE fields = 'list'"
     )
-    return [(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(statement)]
+    return [(row[0], row[1], row[2], row[3]) for row in connection.execute(statement)]
 
 
 def record_key_response(connection: Connection, status: int, *, refused: bool) -> None:

@@ -238,13 +238,12 @@ def test_inaccurate_mirror_alerts_until_the_last_hour_is_right(watched: Alerting
     pulled(watched)
     watched.sql(
         "insert into headshotpro.accuracy_figures (period, fields, compared, wrong, lower_95, slo_target, computed_at, "
-        "late_webhooks, lost_webhooks, unexplained, slo_met) "
-        "select period, 'list', 9000, 90, 0.009, 0.0001, now(), 0, 0, 0, false "
+        "late_webhooks, lost_webhooks, unexplained) select period, 'list', 9000, 90, 0.009, 0.0001, now(), 0, 0, 0 "
         "from unnest(array['1h', '24h']) as period"
     )
     watched.look()
     assert watched.open_kinds() == ["mirror_inaccurate"]
-    watched.sql("update headshotpro.accuracy_figures set slo_met = null where period = '1h'")
+    watched.sql("update headshotpro.accuracy_figures set lower_95 = 0 where period = '1h'")
     watched.look()
     assert watched.open_kinds() == []
     watched.sql("update headshotpro.accuracy_figures set unexplained = 1 where period = '24h'")

@@ -263,8 +263,8 @@ def test_one_wrong_row_of_the_only_pull_is_no_verdict(mirror: StartMirror) -> No
         here.sql("update headshotpro.models set title = 'Mallory' where id = %s", model_id)
         here.pull()
         row = figures(here)
-        assert row["lower_95"] > row["slo_target"]
-        assert row["slo_met"] is met
+        assert row["rate"] > row["slo_target"]
+        assert (row["lower_95"] > row["slo_target"], row["slo_met"]) == (met is False, met)
 
 
 def test_figures_that_are_old_give_no_verdict(mirror: StartMirror) -> None:

@@ -35,4 +35,6 @@ def test_mirror_of_ten_models_has_too_few_checks(mirror: StartMirror, folder: Pa
     assert found[0]["upper_95"] == pytest.approx(1 - 0.05**0.1)
     header, first, *_ = cli.run("accuracy").out.splitlines()
     assert header.split()[:6] == ["period", "fields", "slo_met", "rate", "lower_95", "upper_95"]
+    here.sql("update headshotpro.accuracy_figures set computed_at = now() - interval '6 min' where fields = 'detail'")
+    assert re.match(r"1h +detail +out of date ", cli.run("accuracy").out.splitlines()[2])
     assert re.match(r"1h +list +too few checks +0\.000000 +0\.000000 +0\.258866 +10 +0 ", first)

@@ -129,9 +129,8 @@ def test_webhooks_missing_closes_on_an_event_not_on_silence(heard: bool) -> None
     assert kinds(still) == ["webhooks_missing"]
 
 
-def measured(lower: float | None, period: str = "24h", unexplained: int = 0, *, sure: bool = True) -> MeasuredError:
-    exceeds = lower is not None and lower > 0.001
-    return MeasuredError(period, lower, 0.001, unexplained, False if exceeds and sure else None)
+def measured(lower: float | None, period: str = "24h", unexplained: int = 0) -> MeasuredError:
+    return MeasuredError(period, lower, 0.001, unexplained)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +142,6 @@ def measured(lower: float | None, period: str = "24h", unexplained: int = 0, *, 
         ((measured(0.002), measured(0.001, "1h")), False),
         ((measured(0.002), measured(None, "1h")), False),
         ((measured(0.002),), False),
-        # The one pull of a new mirror is in both windows.
-        ((measured(0.002, sure=False), measured(0.002, "1h", sure=False)), False),
         ((measured(None), measured(0.002, "1h")), False),
         ((measured(0.0, unexplained=1), measured(0.0, "1h")), True),
         ((measured(None, unexplained=1),), True),

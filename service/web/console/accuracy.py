@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from service.storage import accuracy_figures as storage
@@ -33,6 +34,7 @@ def register(pages: Blueprint, console: Console) -> None:
             steps = console_pulls.found_by_pulls(connection)
         return console.render(
             "accuracy.html",
+            out_of_date=any(datetime.now(UTC) - row["computed_at"] > storage.FRESH_FOR for row in figures),
             figures=sorted(figures, key=lambda row: (row["fields"] != "list", -_PERIODS.get(row["period"], -1))),
             chart=_chart(steps),
             checks=found[:PAGE_SIZE],

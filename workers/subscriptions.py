@@ -10,10 +10,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from service.broker.counters import SUBSCRIPTION_LATENCY, SUBSCRIPTION_REQUESTS
 from service.subscriptions.receiver import ReceiverClient
 from service.subscriptions.sender import SubscriptionSender
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.runtime import Runtime
 
 # The thread waits four seconds for requests in flight, and then writes what it knows.
@@ -24,7 +27,12 @@ class SubscriptionSending:
     """The thread of one process."""
 
     def __init__(self, runtime: Runtime) -> None:
-        sender = SubscriptionSender(runtime.engine, ReceiverClient(runtime.settings), runtime.name)
+        def observe(outcome: str, latencies: Sequence[float]) -> None:
+            runtime.counters.add(SUBSCRIPTION_REQUESTS, outcome)
+            runtime.counters.observe(SUBSCRIPTION_LATENCY, latencies)
+
+        client = ReceiverClient(runtime.settings)
+        sender = SubscriptionSender(runtime.engine, client, runtime.name, observe=observe)
         self._thread = threading.Thread(target=sender.run, args=(runtime.stop,), name="subscriptions", daemon=True)
 
     def start(self) -> None:

@@ -37,6 +37,8 @@ UPSTREAM_REQUESTS = "upstream_requests"
 BUDGET_WAITS = "upstream_budget_waits"
 BUDGET_WAIT_SECONDS = "upstream_budget_wait_seconds"
 REFUSED_KEYS = "refused_keys"
+SUBSCRIPTION_REQUESTS = "subscription_requests"
+SUBSCRIPTION_LATENCY = "subscription_latency_seconds"
 
 KEY = "headshotpro:counters"
 FLUSH_SECONDS = 1.0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("name", "state", "url", "cursor", "waiting", "unread", "delivered", "delivered_at", "failed_at", "reason")
 DELIVERY_COLUMNS = ("change_id", "model_id", "attempts", "first_failed_at", "due_at", "status", "error")
+REQUEST_COLUMNS = ("at", "change_id", "changes", "attempt", "status", "ms", "error")
 SHOWN_DELIVERIES = 20
 
 
@@ -66,21 +67,24 @@ def list_(*, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, *, as_json: bool) -> None:
-    """One subscription, and the first changes that it has not acknowledged."""
+    """One subscription, the first changes that it has not acknowledged, and its newest requests."""
     from service.storage import subscriptions as storage
 
     with reading() as connection:
         row = storage.one(connection, name)
         deliveries = storage.list_deliveries(connection, row["id"], SHOWN_DELIVERIES) if row else []
+        requests = storage.list_recent_requests(connection, row["id"]) if row else []
     if row is None:
         raise MirrorError(f"there is no subscription {name}; `headshot-mirror subscriptions list` shows them")
     if as_json:
-        print_json({**row, "deliveries": deliveries})
+        print_json({**row, "deliveries": deliveries, "recent_requests": requests})
         return
     for column, value in row.items():
         say(f"{column:<22} {format_value(value)}".rstrip())
     say()
     print_rows(deliveries, DELIVERY_COLUMNS, as_json=False, empty="No change waits for an acknowledgement.")
+    say()
+    print_rows(requests, REQUEST_COLUMNS, as_json=False, empty="No request was sent yet.")
 
 
 @subscriptions.command(epilog="Example: headshot-mirror subscriptions test orders")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import accuracy_figures, event_lags, processes
+from service.storage import accuracy_figures, event_lags, processes, subscription_figures
 from service.storage.status_report import MirrorSnapshot, snapshot
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from service.storage.event_lags import EventLags
+    from service.storage.subscription_figures import SubscriptionFigures
 
 # A scrape that takes longer than this is given up by then.
 STATEMENT_TIMEOUT_MS = 3000
@@ -55,6 +56,7 @@ class MetricsData(NamedTuple):
         processes: those that sent a heartbeat within `process_identity.ALIVE_SECONDS`, by kind.
         lags: how long events took.
         accuracy: the rows of the view `accuracy`.
+        subscriptions: how far each is.
     """
 
     now: MirrorSnapshot
@@ -64,6 +66,7 @@ class MetricsData(NamedTuple):
     processes: dict[str, int]
     lags: EventLags
     accuracy: Sequence[Mapping[str, Any]]
+    subscriptions: Sequence[SubscriptionFigures]
 
 
 _DEAD = text("SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'")
@@ -103,4 +106,5 @@ def figures(connection: Connection) -> MetricsData:
         living,
         event_lags.read(connection),
         accuracy_figures.read_figures(connection),
+        subscription_figures.read(connection),
     )

@@ -38,6 +38,7 @@ class Progress:
         state: `failing`, `active` or `disabled` where it changed; None where it did not.
         reason: why.
         release: another process may take it over at once.
+        recent: its newest requests; see the column `recent_requests`.
     """
 
     subscription_id: int
@@ -51,6 +52,7 @@ class Progress:
     state: str | None = None
     reason: str | None = None
     release: bool = False
+    recent: Sequence[Mapping[str, Any]] = ()
 
 
 def lease(connection: Connection, holder: str, seconds: float) -> list[dict[str, Any]]:
@@ -72,8 +74,8 @@ _LEASE = text(
         WHERE state IN ('active', 'failing') AND (holder IS NULL OR holder = :holder OR leased_until <= now())
         ORDER BY id FOR UPDATE SKIP LOCKED
     ))
-    RETURNING id, name, url, statuses, teams, with_personal_data, batch, state, read_to, replays, version, secret,
-        CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret
+    RETURNING id, name, url, statuses, teams, with_personal_data, batch, state, read_to, replays, version,
+        recent_requests, secret, CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret
     """
 )
 
@@ -172,6 +174,7 @@ def write_progress(connection: Connection, holder: str, all_progress: Sequence[P
             "state": progress.state,
             "reason": progress.reason,
             "release": progress.release,
+            "recent": json_rows.encode_rows(progress.recent),
         }
         if not connection.execute(_WRITE, values).rowcount:
             continue
@@ -196,6 +199,7 @@ _WRITE = text(
         failed_at = CASE WHEN :failed THEN now() ELSE failed_at END,
         failed_status = CASE WHEN :failed THEN CAST(:failed_status AS smallint) ELSE failed_status END,
         failed_reason = CASE WHEN :failed THEN CAST(:failed_reason AS text) ELSE failed_reason END,
+        recent_requests = CAST(:recent AS jsonb),
         reason = CASE
             WHEN CAST(:state AS text) IS NOT NULL AND state IN ('active', 'failing') THEN CAST(:reason AS text)
             ELSE reason END,

@@ -123,6 +123,12 @@ def list_deliveries(connection: Connection, subscription_id: int, limit: int) ->
     return [dict(row) for row in rows]
 
 
+def list_recent_requests(connection: Connection, subscription_id: int) -> list[dict[str, Any]]:
+    """The newest requests of a subscription, the newest first: see the column `recent_requests`."""
+    statement = text("SELECT recent_requests FROM headshotpro.subscriptions WHERE id = :id")
+    return list(connection.execute(statement, {"id": subscription_id}).scalar_one_or_none() or ())
+
+
 def secrets(connection: Connection, name: str) -> list[str]:
     """The secrets that sign a subscription's requests now, the newest first; empty where it does not exist."""
     row = connection.execute(_SECRETS, {"name": name}).one_or_none()

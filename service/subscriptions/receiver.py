@@ -49,6 +49,16 @@ class SendOutcome(NamedTuple):
         return self.status == GONE
 
 
+OUTCOMES = ("acknowledged", "redirect", "client_error", "server_error", "no_response")
+
+
+def outcome_name(outcome: SendOutcome) -> str:
+    """The one of `OUTCOMES` that a request had, for metrics."""
+    if outcome.taken:
+        return "acknowledged"
+    return {3: "redirect", 4: "client_error", 5: "server_error"}.get((outcome.status or 0) // 100, "no_response")
+
+
 class ReceiverClient:
     """Sends requests to receivers. Safe to share between threads.
 

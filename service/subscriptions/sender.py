@@ -21,10 +21,11 @@ from service.subscriptions import message
 from service.subscriptions.feed import READ_LIMIT, FeedReader
 from service.subscriptions.leases import Leases
 from service.subscriptions.policy import SenderTiming, SendingPolicy
+from service.subscriptions.receiver import outcome_name
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Engine
 
@@ -42,6 +43,9 @@ class _Result(NamedTuple):
     state: SubscriptionState
     delivery: Delivery
     outcome: SendOutcome
+    began: float
+    seconds: float
+    recorded_at: Sequence[float]
 
 
 @dataclass(slots=True)
@@ -54,6 +58,8 @@ class SubscriptionSender:
         holder: this process, in leases.
         policy: limits of each subscription.
         timing: how often and how long.
+        observe: called with the outcome of each request (`receiver.OUTCOMES`) and, where it was acknowledged, with the
+            seconds from the row of each of its changes to the response.
     """
 
     engine: Engine
@@ -61,6 +67,7 @@ class SubscriptionSender:
     holder: str
     policy: SendingPolicy = field(default_factory=SendingPolicy)
     timing: SenderTiming = field(default_factory=SenderTiming)
+    observe: Callable[[str, Sequence[float]], None] = lambda _outcome, _seconds: None
     _leases: Leases = field(init=False)
     _feed: FeedReader = field(init=False)
     _threads: DaemonThreads = field(default_factory=lambda: DaemonThreads("subscription"))
@@ -128,8 +135,12 @@ class SubscriptionSender:
             return
 
     def _take(self, result: _Result) -> None:
-        state, delivery, outcome = result
+        state, delivery, outcome, began, seconds, recorded_at = result
         name, now = state.row["name"], time.time()
+        state.record_request(delivery, began, seconds, outcome)
+        ended = began + seconds
+        latencies = [max(0.0, ended - recorded) for recorded in recorded_at] if outcome.taken else []
+        self.observe(outcome_name(outcome), latencies)
         if outcome.taken:
             state.window.acknowledged(delivery, now)
             return
@@ -183,10 +194,13 @@ class SubscriptionSender:
             return
         body = message.body(carried, batch=bool(row["batch"]), personal=row["with_personal_data"])
         message_id = message.message_id(row["id"], row["replays"], delivery.first)
+        recorded_at = [change["recorded_at"].timestamp() for change in carried]
 
         def send() -> None:
+            began, clock = time.time(), time.monotonic()
             outcome = self.client.send(row["url"], message_id, body, state.secrets)
-            self._results.put(_Result(state, delivery, outcome))
+            seconds = time.monotonic() - clock
+            self._results.put(_Result(state, delivery, outcome, began, seconds, recorded_at))
 
         self._threads.run(send)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from service.storage.subscription_feed import Progress
@@ -11,7 +13,12 @@ from service.subscriptions.message import ChangeFilter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from service.subscriptions.deliveries import Delivery
+    from service.subscriptions.receiver import SendOutcome
     from service.subscriptions.window import Window
+
+# As many requests of a subscription are kept for people.
+RECENT_REQUESTS = 20
 
 
 @dataclass(slots=True)
@@ -23,12 +30,18 @@ class SubscriptionState:
         window: its changes.
         closing: nothing is sent any more; it is given up when no request is in flight.
         written: cursor, position and state that were last written.
+        recent: its newest requests, the newest first, as the column `recent_requests` has them.
     """
 
     row: Mapping[str, Any]
     window: Window
     closing: bool = False
     written: tuple[Any, ...] = ()
+    recent: deque[dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Go on with the requests of the process before."""
+        self.recent = deque(self.row["recent_requests"], RECENT_REQUESTS)
 
     @property
     def change_filter(self) -> ChangeFilter:
@@ -40,6 +53,26 @@ class SubscriptionState:
     def secrets(self) -> list[str]:
         """The secrets that sign its requests, the newest first."""
         return [secret for secret in (self.row["secret"], self.row["previous_secret"]) if secret]
+
+    def record_request(self, delivery: Delivery, began: float, seconds: float, outcome: SendOutcome) -> None:
+        """Keep a request for people.
+
+        Args:
+            delivery: what it carried, before its result is counted.
+            began: when, Unix seconds.
+            seconds: how long it took.
+            outcome: its result.
+        """
+        request = {
+            "at": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
+            "change_id": delivery.first,
+            "changes": len(delivery.changes),
+            "attempt": delivery.attempts + 1,
+            "status": outcome.status,
+            "ms": round(seconds * 1000, 1),
+            "error": outcome.error or None,
+        }
+        self.recent.appendleft(request)
 
     def progress(self, *, release: bool = False) -> Progress:
         """The progress to write."""
@@ -58,6 +91,7 @@ class SubscriptionState:
             window.state if changed else None,
             window.reason,
             release,
+            list(self.recent),
         )
 
     @property

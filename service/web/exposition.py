@@ -19,6 +19,8 @@ from service.broker import counters
 from service.heartbeat import KINDS as PROCESSES
 from service.model_fields import STATUSES
 from service.process_identity import ALIVE_SECONDS
+from service.subscriptions.receiver import OUTCOMES
+from service.web import subscription_exposition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -95,6 +97,12 @@ _COUNTERS = (
         ("reason",),
         ("missing", "wrong", "limited"),
     ),
+    _CounterSpec(
+        counters.SUBSCRIPTION_REQUESTS,
+        "Requests to subscriptions, by outcome (no_response: none within 15 s, or no connection)",
+        ("outcome",),
+        OUTCOMES,
+    ),
 )
 
 
@@ -104,6 +112,9 @@ def _redis_families(redis: RedisFigures) -> Iterator[Metric]:
         values |= {key[1:]: value for key, value in redis.counts.items() if key[0] == counted.name}
         yield _counter(counted.name, counted.help_text, values.items(), *counted.labels)
     yield _histogram(redis.counts, counters.EVENT_TO_ROW, "From the endpoint to the row, in seconds")
+    yield _histogram(
+        redis.counts, counters.SUBSCRIPTION_LATENCY, "From the row to a subscription's acknowledgement, in seconds"
+    )
     yield _unlabelled_gauge("inbox_events", "Events in the inbox that are not applied yet", redis.capacity.depth.events)
     yield _unlabelled_gauge(
         "inbox_limit_events", "From this number on, deliveries go to Postgres", redis.capacity.limit
@@ -141,6 +152,7 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
     yield from _pull_families(postgres)
     yield from _lag_families(postgres.lags)
     yield from _accuracy_families(postgres.accuracy)
+    yield from subscription_exposition.families(postgres.subscriptions)
 
 
 def _models_by_status(models: Mapping[str, int]) -> dict[tuple[str, ...], float]:

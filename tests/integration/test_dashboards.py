@@ -42,6 +42,10 @@ def filled(mirror: StartMirror) -> Mirror:
         stuck["id"],
     )
     here.sql("insert into headshotpro.alerts (kind, opened_at) values ('pull_stale', now())")
+    here.sql(
+        "insert into headshotpro.subscriptions (name, url, with_personal_data, state, cursor, read_to, secret, "
+        "created_at) values ('orders', 'http://127.0.0.1:9/', false, 'active', 1, 0, 'whsec_none', now())"
+    )
     with transaction(here.runtime.engine) as connection:
         accuracy_figures.compute(connection, here.settings.accuracy_slo)
     return here

@@ -86,6 +86,17 @@ _REST = """
     insert into headshotpro.status_samples (at, models)
     select at, jsonb_build_object('active', 200 + extract(epoch from at)::bigint %% 50, 'failed', 3, %(attack)s, 7)
     from generate_series(now() - interval '30 days', now(), '1 hour') as at;
+    insert into headshotpro.subscriptions (name, url, statuses, teams, with_personal_data, batch, state, reason, cursor,
+        read_to, delivered, created_at, delivered_at, failed_at, failed_status, failed_reason, secret, recent_requests)
+    values ('orders', 'https://orders.internal/' || repeat('a-long-path/', 9), array['active', %(attack)s],
+        array[%(attack)s], true, null, 'active', null, 1, 3, 4711, now() - interval '9 days', now(), now(), 503,
+        %(attack)s, 'whsec_none', %(requests)s),
+        ('billing', 'http://127.0.0.1:9/', null, null, false, 25, 'disabled', %(attack)s, 3, 2, 0, now(), null, now(),
+        410, 'the receiver wants no more', 'whsec_none', '[]');
+    insert into headshotpro.subscription_deliveries
+        (subscription_id, change_id, model_id, attempts, first_failed_at, due_at, status, error)
+    values (1, 1, %(model)s, 3, now() - interval '1 hour', now() + interval '1 minute', 503, %(attack)s),
+        (1, 2, %(hostile)s, 0, null, null, null, null);
     insert into headshotpro.audit_log (at, actor, actor_kind, address, action, target, outcome, detail)
     values (now(), %(attack)s, 'api', '192.0.2.1', 'model.delete', %(hostile)s, 'done', %(detail)s)
 """
@@ -101,7 +112,17 @@ def fill(url: str) -> None:
     }  # fmt: skip
     changed = {"status": [None, "pending"], "title": [None, ATTACKS[1]], "email": [None, "ann@example.com"]}
     detail = json.dumps({ATTACKS[1]: ATTACKS[0]})
-    values: dict[str, Any] = {"attack": ATTACKS[0], "model": MODEL, "hostile": HOSTILE_MODEL, "detail": detail}
+    sent = {"at": "2026-03-09T14:30:00.000+00:00", "change_id": 1, "changes": 1, "attempt": 3, "ms": 15000.0}
+    requests = json.dumps(
+        [{**sent, "status": None, "error": ATTACKS[0]}, {**sent, "status": 204, "ms": 12.5, "error": None}]
+    )
+    values: dict[str, Any] = {
+        "attack": ATTACKS[0],
+        "model": MODEL,
+        "hostile": HOSTILE_MODEL,
+        "detail": detail,
+        "requests": requests,
+    }
     with psycopg.connect(url, autocommit=True) as connection:
         cursor = psycopg.ClientCursor(connection)
         cursor.execute(_MODELS, [ids, titles, list(range(len(ids)))])

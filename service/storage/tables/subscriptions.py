@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Identity, Integer, SmallInteger, Table, Text, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from service.storage.tables.columns import count_column, metadata, text_column, time_column
 
@@ -41,6 +41,14 @@ subscriptions = Table(
     count_column("version", "Counts what makes its sender begin anew"),
     text_column("holder", "The process that sends to it"),
     time_column("leased_until", "When the lease of that process ends"),
+    Column(
+        "recent_requests",
+        JSONB,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="Its newest requests, the newest first, 20 at most: time, first change, number of changes, status, "
+        "duration, number of the attempt, error",
+    ),
     comment="Services that are sent changes as outgoing webhooks",
 )
 

@@ -47,6 +47,7 @@ NAVIGATION = (
     NavigationItem("Events", "console.events"),
     NavigationItem("Pulls", "console.pulls"),
     NavigationItem("Alerts", "console.alerts"),
+    NavigationItem("Subscriptions", "console.subscriptions"),
     NavigationItem("Set aside", "console.set_aside"),
     NavigationItem("Accuracy", "console.accuracy"),
     NavigationItem("Audit", "console.audit"),

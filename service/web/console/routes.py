@@ -23,6 +23,8 @@ from service.web.console import (
     security,
     settings_page,
     static_files,
+    subscription_acts,
+    subscriptions,
 )
 from service.web.console.access import Access
 from service.web.console.sessions import SessionSigner
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 
 PREFIX = "/console"
 # The pages: each module adds its own.
-PAGES = (overview, models, model, events, pulls, alerts, accuracy, audit, settings_page, acts)
+PAGES = (
+    overview, models, model, events, pulls, alerts, subscriptions, accuracy, audit, settings_page, acts,
+    subscription_acts,
+)  # fmt: skip
 # They need no session.
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
 # A form has a password or a few ids.

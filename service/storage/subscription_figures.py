@@ -1,0 +1,51 @@
+"""The figures of subscriptions for `/metrics`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class SubscriptionFigures(NamedTuple):
+    """One subscription.
+
+    Attributes:
+        name: its name.
+        state: `active`, `paused`, `failing` or `disabled`.
+        delivered: changes that it acknowledged.
+        waiting: changes that were read for it and not acknowledged.
+        unread: how far its reading is behind the feed, in ids.
+        oldest_seconds: age of the first change that it has not acknowledged; 0 where there is none.
+    """
+
+    name: str
+    state: str
+    delivered: int
+    waiting: int
+    unread: int
+    oldest_seconds: float
+
+
+def read(connection: Connection) -> list[SubscriptionFigures]:
+    """All subscriptions, `subscriptions.MAX_SUBSCRIPTIONS` at most."""
+    return [SubscriptionFigures(**row) for row in connection.execute(_FIGURES).mappings()]
+
+
+# The cursor is the first change that is not acknowledged, or that was not read yet: its age is an index lookup.
+_FIGURES = text(
+    """
+    SELECT s.name, s.state, s.delivered,
+        (SELECT count(*) FROM headshotpro.subscription_deliveries AS d WHERE d.subscription_id = s.id) AS waiting,
+        greatest(0, newest.id - s.read_to) AS unread,
+        coalesce(greatest(0, extract(epoch FROM now() - oldest.recorded_at)), 0)::float8 AS oldest_seconds
+    FROM headshotpro.subscriptions AS s
+    CROSS JOIN (SELECT coalesce(max(id), 0) AS id FROM headshotpro.model_changes) AS newest
+    LEFT JOIN LATERAL (
+        SELECT recorded_at FROM headshotpro.model_changes WHERE id >= s.cursor ORDER BY id LIMIT 1
+    ) AS oldest ON true
+    """
+)

@@ -1,0 +1,117 @@
+"""Subscriptions as operators see them: metrics, the newest requests, and delivery by a clock without Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.config import load
+from service.mirror.apply import apply
+from service.mirror.merge import Observation
+from service.runtime import Runtime
+from service.storage import database
+from service.storage.database import transaction
+from service.subscriptions.commands import SubscriptionCommands, Wanted
+from tests.support.acting import TESTER
+from tests.support.drainer import T0
+from tests.support.processes import eventually
+from tests.support.subscriber import Subscriber
+from tests.support.system import API_KEY, NOWHERE, System, new_id, rows
+from tests.support.webhook_endpoint import client_of
+from workers.subscriptions import SubscriptionSending
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.local.servers import Valkey
+    from tests.support.cli import Cli
+
+KEYS = {"MIRROR_API_KEYS": "ro:look"}
+
+
+def add(url: str, subscriber: Subscriber, name: str = "orders") -> SubscriptionCommands:
+    commands = SubscriptionCommands(database.connect(url), TESTER)
+    subscriber.secrets = [commands.add(Wanted(name, subscriber.url))]
+    return commands
+
+
+def change(url: str, models: int) -> None:
+    engine = database.connect(url)
+    with transaction(engine) as connection:
+        apply(connection, [Observation(new_id(), T0, T0, {"status": "waiting"}) for _ in range(models)], "webhook")
+    engine.dispose()
+
+
+def samples(folder: Path, url: str, redis_url: str) -> dict[tuple[str, ...], float]:
+    """The samples of subscriptions, by name and the values of their labels."""
+    web = client_of(folder, DATABASE_URL=url, REDIS_URL=redis_url, **KEYS)
+    page = web.get("/metrics", headers={"Authorization": "Bearer look"}).text
+    return {
+        (sample.name.removeprefix("headshotpro_subscription_"), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name.startswith("headshotpro_subscription_")
+    }
+
+
+def test_metrics_show_each_subscription_and_its_requests(folder: Path, database_url: str, redis_url: str) -> None:
+    environ = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "HEADSHOTPRO_API_URL": NOWHERE}
+    runtime = Runtime.build(load(environ={**environ, "HEADSHOTPRO_API_KEY": API_KEY}, dotenv=folder / ".env"))
+    with Subscriber(lambda number, _request: 503 if number == 1 else 204) as subscriber, Subscriber() as idle:
+        add(database_url, subscriber)
+        add(database_url, idle, "waits").pause("waits")
+        change(database_url, 3)
+        sending = SubscriptionSending(runtime)
+        sending.start()
+        assert eventually(lambda: len(subscriber.seen) == 3)
+        runtime.stop.set()
+        sending.close()
+    runtime.counters.flush()
+    found = samples(folder, database_url, redis_url)
+    assert (found["requests_total", "acknowledged"], found["requests_total", "server_error"]) == (3, 1)
+    assert found["requests_total", "no_response"] == 0
+    assert found["latency_seconds_count",] == 3
+    assert (found["changes_total", "orders"], found["changes_total", "waits"]) == (3, 0)
+    assert (found["changes_waiting", "orders"], found["changes_waiting", "waits"]) == (0, 3)
+    assert found["oldest_seconds", "orders"] == 0 < found["oldest_seconds", "waits"] < 600
+    states = {key[1:]: value for key, value in found.items() if key[0] == "state"}
+    assert {key for key, value in states.items() if value} == {("active", "orders"), ("paused", "waits")}
+    assert len(states) == 8
+    runtime.engine.dispose()
+    runtime.redis.close()
+
+
+def test_newest_requests_are_kept_with_status_and_duration(cli: Cli, database_url: str, folder: Path) -> None:
+    environ = {"DATABASE_URL": database_url, "REDIS_URL": "redis://127.0.0.1:9", "HEADSHOTPRO_API_URL": NOWHERE}
+    runtime = Runtime.build(load(environ={**environ, "HEADSHOTPRO_API_KEY": API_KEY}, dotenv=folder / ".env"))
+    with Subscriber(lambda number, _request: 503 if number == 1 else 204) as subscriber:
+        add(database_url, subscriber)
+        change(database_url, 24)
+        sending = SubscriptionSending(runtime)
+        sending.start()
+        assert eventually(lambda: len(subscriber.seen) == 24)
+        runtime.stop.set()
+        sending.close()
+    (row,) = rows(database_url, "select recent_requests from headshotpro.subscriptions")
+    kept = row["recent_requests"]
+    assert len(kept) == 20
+    retried = kept[0]
+    assert (retried["attempt"], retried["status"], retried["error"], retried["changes"]) == (2, 204, None, 1)
+    assert 0 < retried["ms"] < 15_000
+    assert retried["at"] >= kept[-1]["at"]
+    shown = cli.run("subscriptions", "show", "orders", "--json").document
+    assert shown["recent_requests"] == kept
+    runtime.engine.dispose()
+    runtime.redis.close()
+
+
+def test_clock_delivers_while_redis_is_stopped(folder: Path, database_url: str, own_valkey: Valkey) -> None:
+    own_valkey.kill()
+    with Subscriber() as subscriber, System(folder, DATABASE_URL=database_url, REDIS_URL=own_valkey.url) as system:
+        add(database_url, subscriber)
+        system.start("clock")
+        change(database_url, 5)
+        assert eventually(lambda: len(subscriber.seen) == 5, 30), system.logs()
+        written = "select from headshotpro.subscriptions where delivered = 5"
+        assert eventually(lambda: rows(database_url, written))

@@ -16,7 +16,8 @@ from service.mirror.census import difference_row, known_as_of
 from service.mirror.codec import decode, encode
 from service.mirror.merge import KnownState, merge, visible
 from service.model_fields import DELETED, personal_columns
-from service.storage import accuracy, history, models, refetches
+from service.storage import accuracy, history, models
+from service.storage.merged import MergedRows, write
 from service.storage.refetches import RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
@@ -202,8 +203,8 @@ def apply(
 ) -> BatchResult:
     """Merge a batch of observations into the stored rows.
 
-    Steps: lock the clocks in id order; read the rows; merge in order of upstream time; write the moved clocks, the
-    refetch requests, the changed rows; let the caller write its own rows; last, append the changes in commit order.
+    Steps: lock the clocks in id order; read the rows; merge in order of upstream time; let the caller write its own
+    rows; write the moved clocks, the refetch requests, the changed rows; last, append the changes in commit order.
 
     Args:
         connection: a transaction; the caller commits, soon.
@@ -222,15 +223,13 @@ def apply(
     rows = models.read(connection, ids)
     batch = _Batch(rows, clocks, len(observations), source, now, pull_id=pull_id, foreign_writes=foreign)
     batch.take_all(observations)
-    models.write_clocks(connection, list(batch.moved_clocks().values()))
     requests = _coalesce([*batch.refetch_requests(now), *requests])
-    refetches.add_requests(connection, requests)
     batch.applied.requested = {request.model_id for request in requests}
-    models.write(connection, list(batch.written.values()), now)
     accuracy.record(connection, [one for one in batch.applied.differences if one["pull_id"] is not None])
     if record:
         record(batch.applied)
-    history.append(connection, batch.changes, now)
+    moved, written = list(batch.moved_clocks().values()), list(batch.written.values())
+    write(connection, MergedRows(moved, requests, written, batch.changes), now)
     return batch.applied
 
 

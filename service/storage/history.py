@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Held from the giving out of ids to the commit, so that ids become visible in their order. A row that is joined to it
 # is inserted after the lock was taken, and so gets its id then.
-_COMMIT_ORDER_LOCK = 0x48534343
+COMMIT_ORDER_LOCK = 0x48534343
 
 _TYPES = {
     "model_id": "text",
@@ -28,17 +28,30 @@ _TYPES = {
     "pull_id": "bigint",
     "observed_at": "timestamptz",
 }
-_APPEND = text(
-    f"""
-    WITH commit_order AS MATERIALIZED (SELECT pg_advisory_xact_lock({_COMMIT_ORDER_LOCK})), added AS (
-        INSERT INTO headshotpro.model_changes ({", ".join(_TYPES)}, recorded_at)
-        SELECT {", ".join(_TYPES)}, CAST(:now AS timestamptz)
-        FROM {json_rows.table(_TYPES)}, commit_order ORDER BY place
-        RETURNING id
-    )
-    SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
+
+
+def appending(after: str = "true") -> str:
+    """The end of a statement that begins with WITH: parameters `changes`, and `now`, our time of the write.
+
+    Args:
+        after: a condition that is true, once what has to come before the lock on the order of commits is done.
+    """
+    columns = ", ".join(_TYPES)
+    return f"""
+        commit_order AS MATERIALIZED (
+            SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK})
+            WHERE json_array_length(CAST(:changes AS json)) > 0 AND {after}
+        ), added AS (
+            INSERT INTO headshotpro.model_changes ({columns}, recorded_at)
+            SELECT {columns}, CAST(:now AS timestamptz)
+            FROM {json_rows.table(_TYPES, "changes")}, commit_order ORDER BY place
+            RETURNING id
+        )
+        SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added HAVING count(*) > 0
     """  # noqa: S608 - names of our own columns
-)
+
+
+_APPEND = text(f"WITH {appending()}")
 
 
 def change_row(
@@ -90,7 +103,7 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
     """
     if not changes:
         return
-    connection.execute(_APPEND, {"rows": json_rows.encode_rows(changes), "now": now})
+    connection.execute(_APPEND, {"changes": json_rows.encode_rows(changes), "now": now})
 
 
 def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:

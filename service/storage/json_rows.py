@@ -21,21 +21,27 @@ _ENCODER = msgspec.json.Encoder()
 _TYPES = {"DATETIME": "timestamptz", "TIMESTAMP": "timestamptz", "JSON": "jsonb"}
 
 
-def table(types: Mapping[str, str]) -> str:
-    """An item of a FROM: the parameter `rows` as a table `new`, with `place` as the number of each row.
+def table(types: Mapping[str, str], rows: str = "rows") -> str:
+    """An item of a FROM: a parameter as a table `new`, with `place` as the number of each row.
 
     Args:
         types: each column and its type; the names are our own.
+        rows: name of the parameter.
     """
     columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
     return (
-        f"ROWS FROM (json_to_recordset(CAST(:rows AS json)) AS ({columns})) WITH ORDINALITY "
+        f"ROWS FROM (json_to_recordset(CAST(:{rows} AS json)) AS ({columns})) WITH ORDINALITY "
         f"AS new ({', '.join(types)}, place)"
     )
 
 
+def array(ids: str) -> str:
+    """A parameter as an array of texts."""
+    return f"ARRAY(SELECT json_array_elements_text(CAST(:{ids} AS json)))"
+
+
 # The parameter `ids` as an array of texts.
-IDS_ARRAY = "ARRAY(SELECT json_array_elements_text(CAST(:ids AS json)))"
+IDS_ARRAY = array("ids")
 
 
 def column_types(known: Table, names: Sequence[str]) -> dict[str, str]:
@@ -44,7 +50,7 @@ def column_types(known: Table, names: Sequence[str]) -> dict[str, str]:
 
 
 def encode_rows(rows: Sequence[Mapping[str, Any]] | Sequence[str]) -> str:
-    """The parameter `rows`, or `ids`.
+    """The parameter of `table` or `array`.
 
     Args:
         rows: names may be missing (null) or be more than the columns; a mapping or a `msgspec.Raw` fits into `jsonb`.

@@ -159,41 +159,20 @@ _LONGEST_UNREAD = text(
 
 
 _WRITTEN = json_rows.column_types(models, ("id", *OBSERVED_COLUMNS, "observed_at"))
-_WRITE = text(
-    f"""
+# Insert or replace rows of different models: parameter `models`, each with `id`, every observed column and
+# `observed_at`; parameter `now`, our time of the write. For a transaction that holds the clocks' locks.
+WRITE = f"""
     INSERT INTO headshotpro.models ({", ".join(_WRITTEN)}, updated_at)
-    SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {json_rows.table(_WRITTEN)}
+    SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {json_rows.table(_WRITTEN, "models")}
     ON CONFLICT (id) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in (*OBSERVED_COLUMNS, "observed_at", "updated_at"))}
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
-
-def write(connection: Connection, rows: Sequence[Row], now: datetime) -> None:
-    """Insert or replace rows; each holds `id`, every observed column and `observed_at`.
-
-    Args:
-        connection: the transaction that holds the clocks' locks.
-        rows: of different models.
-        now: our time of the write.
-    """
-    if rows:
-        connection.execute(_WRITE, {"rows": json_rows.encode_rows(rows), "now": now})
-
-
-_WRITE_CLOCKS = text(
-    f"""
+# Replace clocks: parameter `clocks`, each with `model_id`; parameter `clock_ids`, those ids. Likewise.
+WRITE_CLOCKS = f"""
     UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCK_COLUMNS)}
-    FROM {json_rows.table(json_rows.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS)))}
+    FROM {json_rows.table(json_rows.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS)), "clocks")}
     WHERE old.model_id = new.model_id
         -- Without their ids the planner reads the whole table where it is of middling size.
-        AND old.model_id = ANY({json_rows.IDS_ARRAY})
-    """  # noqa: S608 - names of our own columns
-)
-
-
-def write_clocks(connection: Connection, clocks: Sequence[Row]) -> None:
-    """Replace the clocks of models whose locks this transaction holds; each row holds `model_id`."""
-    if clocks:
-        ids = json_rows.encode_rows([row["model_id"] for row in clocks])
-        connection.execute(_WRITE_CLOCKS, {"rows": json_rows.encode_rows(clocks), "ids": ids})
+        AND old.model_id = ANY({json_rows.array("clock_ids")})
+"""  # noqa: S608 - names of our own columns

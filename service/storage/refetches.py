@@ -71,18 +71,17 @@ _REQUEST_TYPES = {
     "due_at": "timestamptz",
     "pull_id": "bigint",
 }
-_ADD = text(
-    f"""
+# Add requests: parameter `requests`.
+ADD = f"""
     INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
-    SELECT model_id, after, reason, due_at, pull_id FROM {json_rows.table(_REQUEST_TYPES)} ORDER BY model_id
+    SELECT model_id, after, reason, due_at, pull_id FROM {json_rows.table(_REQUEST_TYPES, "requests")} ORDER BY model_id
     ON CONFLICT (model_id) DO UPDATE SET
         after = greatest(old.after, excluded.after),
         pull_id = coalesce(excluded.pull_id, old.pull_id),
         reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
         due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
     WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 _CLAIM = text(
     """
@@ -100,8 +99,12 @@ _CLAIM = text(
 def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
     """Add requests, one for each model at most; those of one model coalesce to the newest time."""
     if requests:
-        values = {"rows": json_rows.encode_rows([request._asdict() for request in requests])}
-        connection.execute(_ADD, values)
+        connection.execute(text(ADD), {"requests": encode_requests(requests)})
+
+
+def encode_requests(requests: Sequence[RefetchRequest]) -> str:
+    """The parameter of `ADD`."""
+    return json_rows.encode_rows([request._asdict() for request in requests])
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[RefetchRequest]:

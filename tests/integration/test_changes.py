@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -16,7 +17,9 @@ import pytest
 from service.mirror.apply import apply
 from service.mirror.merge import Observation
 from service.storage.database import transaction
+from service.storage.history import COMMIT_ORDER_LOCK
 from tests.support.drainer import T0, Drainer, minutes, opened
+from tests.support.processes import eventually
 from tests.support.system import event_body, new_id, rows
 from tests.support.threads import run_concurrently
 
@@ -71,6 +74,26 @@ def test_a_change_of_other_fields_has_no_statuses(drainer: Drainer) -> None:
     _, change = drainer.changes(model)
     assert (change["from_status"], change["to_status"]) == (None, None)
     assert change["changed"] == {"title": ["Ada", "Grace"], "finished_at": [None, "2026-01-02T03:04:05+00:00"]}
+
+
+def test_change_waits_for_its_turn_after_its_model_was_written(drainer: Drainer) -> None:
+    # Whatever takes long comes before the lock on the order of commits, which every writer of changes needs.
+    model = new_id()
+    drainer.put(event_body(model, at=T0, status="waiting"))
+    copy = "insert into headshotpro.models (id, observed_at, updated_at) values (%s, now(), now())"
+    waiting = """
+        select from pg_locks join pg_database on pg_database.oid = database
+        where datname = current_database() and locktype = 'advisory' and not granted
+    """
+    with psycopg.connect(drainer.url) as other, ThreadPoolExecutor() as pool:
+        other.execute("select pg_advisory_xact_lock(%s)", [COMMIT_ORDER_LOCK])
+        drain = pool.submit(drainer.drain)
+        assert eventually(lambda: rows(drainer.url, waiting))
+        other.execute("set local lock_timeout = '50ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable), other.transaction():
+            other.execute(copy, [model])
+        other.rollback()
+        assert drain.result(30).results == {"applied": 1}
 
 
 def test_a_change_tells_its_source_and_its_times(drainer: Drainer) -> None:

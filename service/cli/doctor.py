@@ -53,7 +53,7 @@ def _fit_to_up(finding: Finding, folder: Path) -> Finding:
     """A finding about a system that `up` runs: it has started the servers, and reads settings only when it starts."""
     log = {"postgres": "postgres/log", "redis": "valkey/log"}.get(finding.check)
     if log and not finding.ok:
-        return finding._replace(advice=f"`up` starts it again by itself; {folder / log} says why it ended")
+        return finding._replace(advice=f"end `up` and run it again; {folder / log} says why it ended")
     if finding.advice.startswith("set "):
         setting, then, rest = finding.advice.partition(", then ")
         return finding._replace(advice=f"{setting} and run `up` again{then}{rest}")

@@ -75,7 +75,7 @@ def diagnose(settings: Settings, read_state: Callable[[], MirrorState]) -> Itera
 
 def check_secrets(settings: Settings) -> Iterator[Finding]:
     """Check the API key against the upstream, and the form of the other secrets."""
-    yield from _upstream(settings)
+    yield from check_upstream(settings)
     yield from _secret(settings)
     yield from _short_secrets(settings)
 
@@ -158,7 +158,8 @@ def _mirror(state: MirrorState) -> Iterator[Finding]:
         yield Finding("processes", ok=True, seen=f"{counted} sent a heartbeat within {ALIVE_SECONDS:.0f} s")
 
 
-def _upstream(settings: Settings) -> Iterator[Finding]:
+def check_upstream(settings: Settings) -> Iterator[Finding]:
+    """Check URL, API key and clock by one request, outside of the request budget."""
     if settings.headshotpro_api_key is None:
         return
     skews: list[timedelta | None] = []

@@ -20,7 +20,7 @@ from service.cli.output import (
     yes_option,
 )
 from service.cli.table import print_rows
-from service.errors import ApiError, MirrorError
+from service.errors import ApiError, MirrorError, ModelNotFound
 from service.model_fields import Source, columns_of
 
 if TYPE_CHECKING:
@@ -192,7 +192,11 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
             row = storage.read(connection, [model_id]).get(model_id)
         known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
         confirm(f"Delete {model_id} ({known}) for good?", yes=yes)
-    _print_response(_writer(runtime).delete(model_id, current_actor()), as_json=as_json)
+    try:
+        response = _writer(runtime).delete(model_id, current_actor())
+    except ModelNotFound:
+        raise MirrorError(f"HeadshotPro has no model {model_id}") from None
+    _print_response(response, as_json=as_json)
 
 
 def _writer(runtime: Runtime) -> UpstreamWriter:

@@ -97,7 +97,8 @@ def _print_count(verifier: Verifier, differences: list[Difference], limit: int, 
             say("No difference.")
         return
     models = len({difference.model_id for difference in differences})
-    say(f"{len(differences)} differences in {models} models.", err=as_json)
+    counted = f"{len(differences)} difference{'' if len(differences) == 1 else 's'}"
+    say(f"{counted} in {models} model{'' if models == 1 else 's'}.", err=as_json)
     if len(differences) > limit:
         say(f"{limit} are shown; `--limit {len(differences)}` shows all.", err=as_json)
     if verifier.listed_only:

@@ -30,6 +30,7 @@ from service.local.servers import (
     write_private,
 )
 from service.local.servers.folder import log_tail
+from service.local.vendor_check import VendorCheck
 from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class LocalSystem:
         self._processes: dict[str, ManagedProcess | Postgres | Valkey] = {}
         self._ended: set[str] = set()
         self._sandbox: ManagedProcess | None = None
+        self._vendor_check: VendorCheck | None = None
 
     def start(self, sandbox_options: tuple[str, ...]) -> None:
         """Start servers, vendor and processes, in the order in which they need each other.
@@ -114,6 +116,8 @@ class LocalSystem:
         self._stack.callback(self._screen.say, "Stopping …")
         self._stack.enter_context(self._screen)
         while True:
+            for problem in self._vendor_check.problems() if self._vendor_check else ():
+                self._screen.say(problem)
             for name, process in self._processes.items():
                 if process.pid is None and name not in self._ended:
                     self._ended.add(name)
@@ -169,6 +173,7 @@ class LocalSystem:
     def _use_real_vendor(self) -> None:
         given = self._given
         self._screen.row("vendor", given.headshotpro_api_url)
+        self._vendor_check = VendorCheck(given)
         port = self._derived_settings["PORT"]
         if given.headshotpro_webhook_secret is None:
             closed = "without HEADSHOTPRO_WEBHOOK_SECRET its webhook endpoint is closed, so the mirror only pulls"

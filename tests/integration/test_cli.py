@@ -21,6 +21,7 @@ from service.config import Settings
 from service.errors import PostgresUnavailable
 from service.local.gauge import Gauge, describe
 from service.local.running_system import SETTINGS_FILE, RunningSystem
+from service.local.servers import free_port
 from service.storage import database
 from service.storage.migrations import revision, schema
 from tests.integration.test_schema import set_revision
@@ -142,7 +143,8 @@ def test_schema_never_released_ends_with_1_and_says_what_to_do(cli: Cli, databas
     )
     for command in ("migrate", "pulls list"):
         one_line(cli.run(*command.split(), DATABASE_URL=database_url), 1, message)
-    processes = [cli.start(command, DATABASE_URL=database_url) for command in ("web", "worker", "clock", "pull")]
+    given = {"DATABASE_URL": database_url, "PORT": str(free_port())}
+    processes = [cli.start(command, **given) for command in ("web", "worker", "clock", "pull")]
     for process in processes:
         done = cli.finish(process)
         assert (done.status, message in done.err) == (1, True), done

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 GROUPS = {group.name: model_fields.columns_in(group) for group in model_fields.GROUPS}
 CORE, INVITATION, PROFILE, DETAIL = GROUPS.values()
+_CORE = frozenset(CORE)
 _PROFILE = frozenset(PROFILE)
 FIELDS = tuple(field.column for field in model_fields.FIELDS)
 
@@ -171,7 +172,7 @@ def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bo
         old = fields.get(name)
         # Times decide nearly always; the whole order is compared only where they do not.
         if old is None or at >= old.at:
-            new = Register(at, rank if name in CORE else 0, value)
+            new = Register(at, rank if name in _CORE else 0, value)
             if old is None or at > old.at or new.order() >= old.order():
                 fields[name] = new
                 contributed = True

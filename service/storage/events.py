@@ -31,11 +31,12 @@ COLUMNS = {
 MAX_DELIVERY_IDS = 50
 
 NEW = json_rows.table(COLUMNS)
-# Of a model whose personal data was erased no payload is kept any more. A scalar subquery: with EXISTS the planner
-# reads the whole table at once where it is of middling size.
-KEPT_PAYLOAD = """
-    CASE WHEN (SELECT m.erased_at FROM headshotpro.models AS m WHERE m.id = new.model_id) IS NULL THEN new.payload END
-"""
+# Of a model whose personal data was erased no payload is kept any more. Parameter `ids`: the models.
+KEPT_PAYLOAD = f"""
+    CASE WHEN model_id = ANY(ARRAY(
+        SELECT m.id FROM headshotpro.models AS m WHERE m.id = ANY({json_rows.IDS_ARRAY}) AND m.erased_at IS NOT NULL
+    )) THEN NULL ELSE payload END
+"""  # noqa: S608 - our own words
 
 _RECORD = text(
     f"""
@@ -76,7 +77,8 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
         events: a mapping with the keys of `COLUMNS` for each; `payload` is a raw JSON document.
     """
     if events:
-        connection.execute(_RECORD, {"rows": json_rows.encode_rows(events)})
+        ids = json_rows.encode_rows([event["model_id"] for event in events])
+        connection.execute(_RECORD, {"rows": json_rows.encode_rows(events), "ids": ids})
 
 
 _UPDATE_REPLAYED = text(

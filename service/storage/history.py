@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from service.model_fields import FIELDS, Kind
 from service.storage import json_rows
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def appending(after: str = "true") -> str:
 _APPEND = text(f"WITH {appending()}")
 
 
+# Values of the other columns are JSON as they are.
+_TIME_COLUMNS = frozenset({field.column for field in FIELDS if field.kind is Kind.TIME} | {"deleted_at", "erased_at"})
+
+
 def change_row(
     model_id: str,
     changed: Mapping[str, Sequence[Any]],
@@ -78,7 +83,7 @@ def change_row(
         "model_id": model_id,
         "from_status": from_status,
         "to_status": to_status,
-        "changed": {name: [to_json(before), to_json(after)] for name, (before, after) in changed.items()},
+        "changed": {name: [*map(to_json, pair)] if name in _TIME_COLUMNS else pair for name, pair in changed.items()},
         "source": source,
         "event_id": event_id,
         "pull_id": pull_id,

@@ -188,6 +188,25 @@ def test_page_of_an_act_names_its_effect_and_has_no_violation(visit: Callable[[V
     assert visitor.complaints == []
 
 
+def test_acts_on_subscriptions_have_no_violation(visit: Callable[[Viewing], Visitor], axe: str) -> None:
+    visitor = visit(OPERATOR_ON_A_PHONE)
+    page = visitor.open("/console/subscriptions")
+    page.get_by_role("link", name="Add a subscription").click()
+    page.wait_for_url("**/console/subscription-acts/add")
+    assert violations(page, axe) == []
+    # A page whose URL is refused keeps the form, and changes nothing.
+    page.get_by_label("Name", exact=True).fill("metadata")
+    page.get_by_label("URL").fill("http://169.254.169.254/")
+    page.get_by_role("button", name="Add it").click()
+    assert "link-local" in page.get_by_role("alert").inner_text()
+    assert violations(page, axe) == []
+    page = visitor.open("/console/subscriptions/orders")
+    page.get_by_role("link", name="Replay").click()
+    page.wait_for_url("**/console/subscription-acts/replay/orders")
+    assert "processes them a second time" in page.locator("main").inner_text()
+    assert violations(page, axe) == []
+
+
 def test_attacks_are_shown_as_they_are(visit: Callable[[Viewing], Visitor]) -> None:
     page = visit(OPERATOR_IN_LIGHT).open("/console/alerts")
     assert ATTACKS[0] in page.locator("main").inner_text()

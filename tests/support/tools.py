@@ -22,6 +22,8 @@ WHERE = {
     "openssl": "on Debian: apt install openssl",
     "pgbouncer": "on Debian: apt install pgbouncer",
     "systemd-analyze": "on Debian: apt install systemd",
+    "node": "on Debian: apt install nodejs",
+    "npm": "on Debian: apt install npm",
     "kubectl": "it is Kubernetes' own",
     "hadolint": "its package has no build for this machine",
 }

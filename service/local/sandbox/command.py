@@ -93,7 +93,7 @@ def sandbox(
     state: Path | None,
     **switches: Any,
 ) -> None:
-    """Run the vendor's API v2 and its webhooks, for trials and tests.
+    """Run the vendor's API and webhooks, for trials and tests.
 
     The first line on stdout is JSON: url, api_key, webhook_secret. SIGTERM and Ctrl-C end it, with its state kept.
     A state file that exists already has its own models, seed and credits: --models, --seed and --credits are for new

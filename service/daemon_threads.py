@@ -56,7 +56,7 @@ class DaemonThreads:
                 # It was just taken from the list: its task is there, or about to be.
                 continue
             task()
-            # What a task holds is not kept for as long as its thread is idle.
+            # An idle thread must not keep alive the objects that its last task held.
             del task
             with self._turn:
                 self._idle.append(tasks)

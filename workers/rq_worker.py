@@ -95,7 +95,7 @@ class Worker(SimpleWorker):
                 # Each of RQ's calls of a Redis that hangs takes its time, and several may follow a job.
                 self.runtime.progress()
         if monotonic() - self._collected_at > GC_SECONDS:
-            # What the process loaded is frozen, so this takes a millisecond.
+            # Objects from the start of the process are frozen, so a collection takes a millisecond.
             gc.collect()
             self._collected_at = monotonic()
 

@@ -48,7 +48,7 @@ def _for_people(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _undecided(row: Mapping[str, Any]) -> str:
-    """Why there is no verdict."""
+    """The reason in place of a verdict."""
     from service.storage.accuracy_figures import FRESH_FOR
 
     return "out of date" if datetime.now(UTC) - row["computed_at"] > FRESH_FOR else "too few checks"

@@ -87,7 +87,7 @@ def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime
     sent_at = _no_older(response.sent_at, since)
     with transaction(engine) as connection:
         applied = merge_single(connection, model_id, replace(response, sent_at=sent_at), "refetch")
-        # What it repairs no pull and no sample finds any more.
+        # A difference that the sweep repairs is counted here: no pull or sample can find it afterwards.
         accuracy.record(connection, [{**one, "method": "sweep", "with_details": True} for one in applied.differences])
         # Without this, a model whose response has none of these fields would be read again at once.
         models.record_details_read(connection, model_id, sent_at)

@@ -166,7 +166,7 @@ _CHECKS = text(
 
 
 def found_by_pulls(connection: Connection) -> list[dict[str, Any]]:
-    """What full pulls of 28 days compared and found, in steps of four hours: `at` and the sums; the oldest first."""
+    """Sums of what full pulls of 28 days compared and found, in steps of four hours (`at`); the oldest first."""
     return [dict(row) for row in connection.execute(_FOUND).mappings()]
 
 

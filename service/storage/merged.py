@@ -31,7 +31,7 @@ _WRITE = text(
 
 
 class MergedRows(NamedTuple):
-    """What a merge writes.
+    """The rows that a merge writes.
 
     Attributes:
         clocks: rows of `model_clocks` that exist already.

@@ -77,7 +77,7 @@ def test_a_change_of_other_fields_has_no_statuses(drainer: Drainer) -> None:
 
 
 def test_change_waits_for_its_turn_after_its_model_was_written(drainer: Drainer) -> None:
-    # Whatever takes long comes before the lock on the order of commits, which every writer of changes needs.
+    # Slow work comes before the lock on the order of commits, which every writer of changes needs.
     model = new_id()
     drainer.put(event_body(model, at=T0, status="waiting"))
     copy = "insert into headshotpro.models (id, observed_at, updated_at) values (%s, now(), now())"

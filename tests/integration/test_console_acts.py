@@ -176,7 +176,7 @@ def test_act_whose_upstream_hangs_leaves_one_row_and_says_so(
     act = one_act(mirrored)
     assert (act["target"], act["outcome"], act["detail"]) == (model, "unknown", {"error": "UpstreamTimeout"})
     assert "sent no response" in shown.text
-    # Whatever was done there, a GET finds out.
+    # A GET finds out what the upstream did.
     assert model in mirrored.refetch_requests()
 
 

@@ -106,7 +106,7 @@ def test_no_page_can_be_written_to(folder: Path, database_url: str, redis_url: s
 def test_slow_download_leaves_its_slot_to_pages(folder: Path, database_url: str, redis_url: str) -> None:
     browser = console(folder, database_url, redis_url)
     log_in(browser)
-    # A client that reads nothing: the generator of each file stands still.
+    # The client reads nothing, so the generator of each file pauses.
     held = [browser.get("/console/models.csv", buffered=False) for _ in range(8)]
     assert {download.status_code for download in held} == {200}
     assert browser.get("/console/alerts").status_code == 200

@@ -44,7 +44,7 @@ def test_transaction_that_breaks_later_fails(drainer: Drainer) -> None:
             end(drainer, backend(connection))
             backend(connection)
 
-    # What it did before is lost, so it may not go on with the rest on another connection.
+    # Its earlier statements are lost, so it may not continue on another connection.
     with pytest.raises(PostgresUnavailable):
         break_and_go_on()
 

@@ -67,7 +67,7 @@ def test_subscriptions_at_one_place_share_a_reading(drainer: Drainer, reading: R
     reading.feed.read_for([wide, narrow])
     assert (wide.window.read_to, narrow.window.read_to) == (5, 2)
     assert reading.transactions == 2
-    # What was just read is sent as it is.
+    # Changes that were just read are sent from memory.
     assert set(reading.feed.changes([1, 5], [])) >= {1, 5}
     # The narrow one has no room, and the wide one nothing new.
     reading.feed.read_for([wide, narrow])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BODY = '{"type":"model.changed","timestamp":"2026-03-04T12:00:00+00:00","data":{"id":7,"row":{"title":"Zoë"}}}'.encode()
 NPM_FILES = ROOT / "tests" / "npm"
-# What npm reports where it cannot reach the packages.
+# The errors of npm when it cannot reach the packages.
 OFFLINE = re.compile("ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH")
 NPM_RECEIVER = """
 import { createRequire } from "node:module";

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def classify(here: Mirror) -> None:
-    """What the workers' job does, without its pauses."""
+    """Classify differences as the workers' job does, without its pauses."""
     known_to = census.deliveries_known_to(here.runtime.engine, here.runtime.inbox)
     assert census.classify_differences(
         here.runtime.engine, here.runtime.tolerance, known_to, again_after=timedelta(seconds=-1)

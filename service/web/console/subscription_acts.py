@@ -197,7 +197,7 @@ def _find(act: str) -> SubscriptionAct:
 
 
 def _wanted(form: MultiDict[str, str]) -> Wanted:
-    """What the form asks for.
+    """The subscription that the form describes.
 
     Raises:
         SubscriptionRefused: the batch is no number.

@@ -23,7 +23,8 @@ from service.mirror.outcomes import fold_outcomes
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
-from service.storage import event_lags, pull_checkpoints, refetches, status_samples
+from service.mirror.tasks import TaskContext, run_slice
+from service.storage import event_lags, pull_checkpoints, refetches, status_samples, tasks
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
@@ -45,6 +46,8 @@ LINGER_MS = 1000
 SLICE_SECONDS = 5.0
 # `pull_now` goes on with its pull for this long at most, and begins no second one.
 LONGEST_PULL_SECONDS = 3600.0
+# A task waits while this many events wait.
+MAX_EVENTS_AHEAD = 500
 # While Postgres is unavailable a drain tries again after this.
 STORAGE_PAUSE_SECONDS = 1.0
 
@@ -277,6 +280,26 @@ def _compute_accuracy(runtime: Runtime) -> bool:
         accuracy_figures.compute(connection, runtime.settings.accuracy_slo)
         event_lags.compute(connection)
     return False
+
+
+@redact_job_errors
+def run_tasks() -> None:
+    """Do a part of what operators began in the console."""
+    _run_exclusively(Job.RUN_TASKS, _run_tasks)
+
+
+def _run_tasks(runtime: Runtime) -> bool:
+    def may_go_on() -> bool:
+        runtime.progress()
+        # Webhooks first: while many of them wait, the clock queues the job again each second.
+        return not runtime.stop.is_set() and runtime.inbox.depth().events < MAX_EVENTS_AHEAD
+
+    context = TaskContext(runtime.engine, runtime.client, runtime.requests_sent, runtime.tolerance, may_go_on)
+    run_slice(context, SLICE_SECONDS)
+    if not may_go_on():
+        return False
+    with transaction(runtime.engine) as connection:
+        return tasks.any_running(connection)
 
 
 @redact_job_errors

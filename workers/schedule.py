@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from service.broker.jobs import Job
 from service.mirror import sampling
 from service.mirror.pull_slice import FULL, HOT
-from service.storage import accuracy, models, pull_checkpoints, pulls, refetches, spool
+from service.storage import accuracy, models, pull_checkpoints, pulls, refetches, spool, tasks
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ def _undecided_differences(runtime: Runtime) -> bool:
         return accuracy.any_undecided(connection)
 
 
+def _tasks_run(runtime: Runtime) -> bool:
+    with transaction(runtime.engine) as connection:
+        return tasks.any_running(connection)
+
+
 def _always(_runtime: Runtime) -> bool:
     return True
 
@@ -99,6 +104,7 @@ SCHEDULE = (
     ScheduledJob(Job.REFETCH, 1.0, _stale_models),
     ScheduledJob(Job.PULL_FULL, 2.0, _full_pull),
     ScheduledJob(Job.PULL_HOT, 2.0, _hot_pull),
+    ScheduledJob(Job.RUN_TASKS, 1.0, _tasks_run),
     ScheduledJob(Job.SWEEP, 5.0, _details),
     ScheduledJob(Job.COUNT_MISSED, 30.0, _undecided_differences),
     ScheduledJob(Job.CHECK_ACCURACY, ACCURACY_CHECK_SECONDS, _accuracy_check),

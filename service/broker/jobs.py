@@ -49,6 +49,7 @@ class Job(Enum):
     COUNT_MISSED = ("workers.jobs.count_missed", (), WORK_QUEUE, WORK_FLAG_MS)
     CHECK_ACCURACY = ("workers.jobs.check_accuracy", (), WORK_QUEUE, WORK_FLAG_MS)
     COMPUTE_ACCURACY = ("workers.jobs.compute_accuracy", (), WORK_QUEUE, WORK_FLAG_MS)
+    RUN_TASKS = ("workers.jobs.run_tasks", (), WORK_QUEUE, WORK_FLAG_MS)
     APPLY_RETENTION = ("workers.jobs.apply_retention", (), WORK_QUEUE, WORK_FLAG_MS)
 
     def __init__(self, function: str, arguments: tuple[str, ...], queue: str, flag_ms: int) -> None:

@@ -5,7 +5,7 @@ Why: `docs/decisions/0007-deletion-by-evidence.md`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -16,16 +16,18 @@ from service.storage import audit, organization, pulls, suspects
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Engine
 
+    from service.storage.organization import MirroredOrganization
     from service.upstream.client import UpstreamClient
 
 log = structlog.get_logger(__name__)
 
 BATCH_SIZE = 50
 REJECTED_FOR_SECONDS = 86_400.0
+RELEASE = "pull.release"
 
 
 def release(
@@ -44,35 +46,60 @@ def release(
         UpstreamError: the upstream is unavailable; the rest stays held.
     """
     require_held(engine, pull_id)
-    with audit.recorded(engine, audit.Act(actor, "pull.release", str(pull_id))) as act:
-        tombstoned = _decide(engine, client, counted, pull_id)
+    with audit.recorded(engine, audit.Act(actor, RELEASE, str(pull_id))) as act:
+        tombstoned = 0
+        for decision in decide(engine, client, counted, pull_id, PullState()):
+            tombstoned += decision.tombstoned
         act.detail["tombstoned"] = tombstoned
     return tombstoned
 
 
-def _decide(engine: Engine, client: UpstreamClient, counted: Callable[[], int], pull_id: int) -> int:
-    """Decide each suspect of a held pull, and complete it: how many became tombstones."""
-    state, tombstoned, sent = PullState(), 0, counted()
+class Decision(NamedTuple):
+    """The result of one GET of a suspect.
+
+    Attributes:
+        decided: False where the GET failed, and the suspect is asked about again.
+        tombstoned: how many models became tombstones by it: one or none.
+    """
+
+    decided: bool
+    tombstoned: int
+
+
+def decide(
+    engine: Engine,
+    client: UpstreamClient,
+    counted: Callable[[], int],
+    pull_id: int,
+    state: PullState,
+    *,
+    max_wait: float | None = None,
+) -> Iterator[Decision]:
+    """Decide each suspect of a held pull by a single GET; after the last one the pull is complete.
+
+    The caller may stop between two of them, and go on later with the same `state`. It yields after each GET.
+    """
+    sent = counted()
     while True:
         with transaction(engine) as connection:
             some = suspects.held(connection, pull_id, state.checked, BATCH_SIZE)
         for model_id in some or state.to_check_again:
-            suspect = check_or_record_failure(engine, client, state, model_id, None)
+            suspect = check_or_record_failure(engine, client, state, model_id, max_wait)
             if suspect is None:
+                yield Decision(decided=False, tombstoned=0)
                 continue
             with transaction(engine) as connection:
                 applied = settle(connection, suspect, pull_id)
                 before, sent = sent, counted()
                 found = len(applied.tombstoned)
                 pulls.add(connection, pull_id, requests=sent - before, tombstoned=found, changed=len(applied.changed))
-            tombstoned += found
+            yield Decision(decided=True, tombstoned=found)
         if not some and not state.to_check_again:
             break
     with transaction(engine) as connection:
         suspects.release(connection, pull_id)
         pulls.close_held(connection, pull_id, "complete", postponed=state.postponed)
-    log.info("pull.released", pull_id=pull_id, tombstoned=tombstoned, postponed=len(state.postponed))
-    return tombstoned
+    log.info("pull.released", pull_id=pull_id, postponed=len(state.postponed))
 
 
 def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> None:
@@ -89,7 +116,7 @@ def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> None:
     log.info("pull.rejected", pull_id=pull_id)
 
 
-def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audit.Actor) -> bool:
+def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audit.Actor | None) -> bool:
     """A person accepted the key's organization: the pull that was held for it begins anew.
 
     Args:
@@ -97,7 +124,7 @@ def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audi
         pull_id: the held pull.
         uid: the organization that is the mirrored one from now on.
         name: its name, where the vendor gives one.
-        actor: the person, for the audit log.
+        actor: the person, for the audit log; None where the caller records the act.
 
     Returns:
         False while another full pull is running: then it has to be tried again.
@@ -106,8 +133,29 @@ def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audi
         if not pulls.reopen(connection, pull_id):
             return False
         organization.accept(connection, uid, name)
-        audit.record(connection, audit.Act(actor, "pull.release", str(pull_id), {"organization": uid}))
+        if actor is not None:
+            audit.record(connection, audit.Act(actor, RELEASE, str(pull_id), {"organization": uid}))
     return True
+
+
+def switch_organization(engine: Engine, pull_id: int, of_key: MirroredOrganization, typed: str) -> None:
+    """Go on with a pull that was held for its organization; the caller records the act.
+
+    Args:
+        engine: the mirror's Postgres.
+        pull_id: the held pull.
+        of_key: the organization of the API key.
+        typed: the uid that a person named; it counts only where the key's organization is not the mirrored one.
+
+    Raises:
+        MirrorError: the person named another one, or another full pull is running.
+    """
+    with transaction(engine) as connection:
+        mirrored = organization.read(connection)
+    if (mirrored is None or mirrored.uid != of_key.uid) and typed != of_key.uid:
+        raise MirrorError(f"the API key belongs to organization {of_key}, not to {typed or 'the one that is mirrored'}")
+    if not reopen(engine, pull_id, of_key.uid, of_key.name, None):
+        raise MirrorError("another full pull is running: try again when it has ended")
 
 
 def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def replay(engine: Engine, event_filter: events.EventFilter, tolerance: timedelt
             kept = events.list_after(connection, event_filter, above, BATCH_SIZE, MAX_READ_BYTES)
         if not kept:
             return
-        yield from _replay_batch(engine, kept, tolerance)
+        yield from replay_batch(engine, kept, tolerance)
         above = kept[-1]["id"]
 
 
@@ -105,7 +105,12 @@ def _apply_as_previewed(
     audit.record(connection, audit.Act(actor, ACTION, event_id, detail))
 
 
-def _replay_batch(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[ReplayResult]:
+def replay_batch(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[ReplayResult]:
+    """Merge rows of `webhook_events` again, in one transaction where none of them fails.
+
+    Raises:
+        PostgresUnavailable: some were not replayed.
+    """
     whole = [one for one in kept if one["payload"] is not None]
     merge = partial(_merge_again, frozenset(one["id"] for one in whole if one["status"] == "applied"))
     batch = [stored_event(one, tolerance) for one in whole]

@@ -78,6 +78,7 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
         "changes_purged": (retention.CHANGES, limits.history),
         "set_aside_purged": (retention.SET_ASIDE, limits.events),
         "acts_purged": (retention.ACTS, audit.RETENTION_DAYS),
+        "tasks_purged": (retention.TASKS, audit.RETENTION_DAYS),
         "accuracy_checks_purged": (retention.ACCURACY_CHECKS, accuracy.RETENTION_DAYS),
         # No pull compares a tombstone.
         "foreign_writes_purged": (retention.FOREIGN_WRITES, accuracy.RETENTION_DAYS),

@@ -103,6 +103,14 @@ _COMPLETE = text(
 )
 
 
+def end(connection: Connection, row_id: int, outcome: str, detail: Mapping[str, Any]) -> None:
+    """Write how an act of many transactions ended, in the transaction that ends it; `detail` is added."""
+    statement = text(
+        "UPDATE headshotpro.audit_log SET outcome = :outcome, detail = detail || CAST(:detail AS jsonb) WHERE id = :id"
+    )
+    connection.execute(statement, {"id": row_id, "outcome": outcome, "detail": json.dumps(detail)})
+
+
 @contextmanager
 def recorded(engine: Engine, act: Act) -> Iterator[Act]:
     """Record an act on the upstream, or one of many transactions: before the block, and how it ended after it.

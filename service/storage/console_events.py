@@ -80,6 +80,54 @@ def page(connection: Connection, search: EventSearch, before: EventPlace | None,
     return [dict(row) for row in rows]
 
 
+def count(connection: Connection, search: EventSearch, most: int) -> int:
+    """How many events are wanted, counted to `most` + 1."""
+    values, conditions = _conditions(search)
+    statement = text(
+        f"SELECT count(*) FROM (SELECT FROM headshotpro.webhook_events WHERE {conditions} LIMIT :limit) AS found"  # noqa: S608
+    )
+    return int(connection.execute(statement, {**values, "limit": most + 1}).scalar_one())
+
+
+def next_batch(
+    connection: Connection, search: EventSearch, after: EventPlace | None, limit: int, size: int
+) -> list[dict[str, Any]]:
+    """The next of the wanted events with their bodies, the oldest first.
+
+    Args:
+        connection: a transaction.
+        search: which events.
+        after: those behind this place.
+        limit: how many at most.
+        size: their bodies' bytes at most; the first one comes whatever its size.
+    """
+    values, conditions = _conditions(search)
+    if after is not None:
+        conditions += " AND (received_at, id) > (:after_at, :after_id)"
+        values |= {"after_at": after.received_at, "after_id": after.id}
+    statement = text(
+        f"""
+        WITH found AS MATERIALIZED (
+            SELECT * FROM headshotpro.webhook_events WHERE {conditions} ORDER BY received_at, id LIMIT :limit
+        ), summed AS (
+            SELECT id AS summed_id,
+                sum(coalesce(octet_length(CAST(payload AS text)), 0)) OVER (ORDER BY received_at, id) AS so_far,
+                row_number() OVER (ORDER BY received_at, id) AS place
+            FROM found
+        )
+        SELECT found.* FROM found JOIN summed ON summed_id = id
+        WHERE so_far <= :size OR place = 1 ORDER BY received_at, id
+        """  # noqa: S608 - our own words
+    )
+    rows = connection.execute(statement, {**values, "limit": limit, "size": size}).mappings()
+    return [dict(row) for row in rows]
+
+
+def _conditions(search: EventSearch) -> tuple[dict[str, Any], str]:
+    values = {name: value for name, value in search._asdict().items() if value is not None}
+    return values, " AND ".join(_CONDITIONS[name] for name in values) or "true"
+
+
 def dead_by_reason(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Why the newest dead events are dead: `error`, `number`, `newest_at` and `newest_id`; the most frequent first."""
     values = {"limit": limit, "dead": MAX_DEAD}

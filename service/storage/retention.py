@@ -40,6 +40,7 @@ CHANGES = OldRows(
 )
 SET_ASIDE = OldRows("set_aside", "resolved_at", "id")
 ACTS = OldRows("audit_log", "at", "at")
+TASKS = OldRows("tasks", "finished_at", "id")
 FOREIGN_WRITES = OldRows("foreign_writes", "written_at", "id")
 ACCURACY_CHECKS = OldRows("accuracy_checks", "checked_at", "checked_at")
 

@@ -72,6 +72,15 @@ def held(connection: Connection, pull_id: int, above: str, limit: int) -> list[s
     return list(connection.execute(statement, {"pull_id": pull_id, "above": above, "limit": limit}).scalars())
 
 
+def count_held(connection: Connection, pull_id: int) -> int:
+    """How many suspects of a held pull are still alive in the mirror."""
+    statement = text(
+        "SELECT count(*) FROM headshotpro.held_suspects AS h JOIN headshotpro.models AS m ON m.id = h.model_id "
+        "WHERE h.pull_id = :pull_id AND m.status IS DISTINCT FROM 'deleted'"
+    )
+    return int(connection.execute(statement, {"pull_id": pull_id}).scalar_one())
+
+
 def release(connection: Connection, pull_id: int) -> None:
     """Nobody has to decide about the suspects of a pull any more."""
     connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE pull_id = :id"), {"id": pull_id})

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-import msgspec
 import pytest
 
 from service.broker.jobs import WORK_QUEUE, rq_queue
 from service.upstream.client import UpstreamClient
-from service.web import create_app
 from tests.support.alerting import NotificationReceiver
 from tests.support.console import OPERATOR, console, log_in, token
 from tests.support.console_world import MODEL, fill
 from tests.support.mirror import SINGLE
 from tests.support.odd_vendor import odd_vendor
+from tests.support.operator import Operator, path_of
 from tests.support.system import rows
 from workers import jobs
 
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
 
     from flask.testing import FlaskClient
     from pytest_httpserver import HTTPServer
-    from werkzeug.test import TestResponse
 
     from tests.support.mirror import Mirror
 
@@ -56,10 +53,6 @@ def browser_of(tmp_path: Path, url: str, redis_url: str, password: str) -> Flask
     browser = console(tmp_path, url, redis_url)
     log_in(browser, password)
     return browser
-
-
-def path_of(name: str, target: str) -> str:
-    return f"/console/acts/{name}/{quote(target, safe='')}"
 
 
 def test_operator_does_each_act_once_with_one_audit_row(tmp_path: Path, url: str, redis_url: str) -> None:
@@ -93,23 +86,6 @@ def test_act_that_cannot_be_done_changes_nothing_and_says_so(
     response = browser.post(path_of(name, target), data={"csrf_token": token(browser.get("/console/"))})
     assert response.status_code == status
     assert rows(url, AUDITED) == []
-
-
-class Operator:
-    """A person in the console of a mirror's deployment."""
-
-    def __init__(self, mirror: Mirror, **changes: Any) -> None:
-        settings = msgspec.structs.replace(mirror.settings, console_password=OPERATOR, **changes)
-        self.browser = create_app(settings).test_client()
-        log_in(self.browser)
-
-    def do(self, name: str, target: str, **form: str) -> TestResponse:
-        """Open an act's page, send its form, and open the page that follows."""
-        page = self.browser.get(path_of(name, target))
-        assert page.status_code == 200, page.text
-        sent = self.browser.post(path_of(name, target), data={"csrf_token": token(page), **form})
-        assert sent.status_code == 303, sent.text
-        return self.browser.get(sent.headers["Location"])
 
 
 def one_act(mirror: Mirror) -> dict[str, Any]:

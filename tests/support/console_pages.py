@@ -32,6 +32,7 @@ PAGES = {
     "subscription-that-is-disabled": "/console/subscriptions/billing",
     "audit": "/console/audit",
     "act": "/console/audit/1",
+    "task": "/console/tasks/1",
     "settings": "/console/settings",
     "doctor": "/console/settings?doctor=1",
 }

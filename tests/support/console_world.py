@@ -97,6 +97,8 @@ _REST = """
         (subscription_id, change_id, model_id, attempts, first_failed_at, due_at, status, error)
     values (1, 1, %(model)s, 3, now() - interval '1 hour', now() + interval '1 minute', 503, %(attack)s),
         (1, 2, %(hostile)s, 0, null, null, null, null);
+    insert into headshotpro.tasks (kind, status, search, total, done, failed, audit_id, created_at, moved_at, error)
+    values ('replay', 'running', %(detail)s, 5000, 1200, 3, 1, now() - interval '1 minute', now(), null);
     insert into headshotpro.audit_log (at, actor, actor_kind, address, action, target, outcome, detail)
     values (now(), %(attack)s, 'api', '192.0.2.1', 'model.delete', %(hostile)s, 'done', %(detail)s)
 """

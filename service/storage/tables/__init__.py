@@ -26,6 +26,7 @@ from service.storage.tables.pulls import (
     set_aside,
 )
 from service.storage.tables.subscriptions import subscription_deliveries, subscriptions
+from service.storage.tables.tasks import tasks
 
 __all__ = [
     "SCHEMA",
@@ -60,5 +61,6 @@ __all__ = [
     "status_samples",
     "subscription_deliveries",
     "subscriptions",
+    "tasks",
     "webhook_events",
 ]

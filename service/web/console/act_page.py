@@ -46,7 +46,7 @@ class ActPage(NamedTuple):
         title: what the button says, without the target.
         action: its name in the audit log.
         effect: what will happen, for the person who decides.
-        run: does it, with exactly one row in the audit log where it does anything.
+        run: does it, with exactly one row in the audit log where it does anything; may name the page to go to then.
         back: the page to go to afterwards.
         facts: reads what the page shows beside the effect: `facts` are pairs of a label and a value.
         template: its page.
@@ -57,7 +57,7 @@ class ActPage(NamedTuple):
     title: str
     action: str
     effect: str
-    run: Callable[[Console, Deed], None]
+    run: Callable[[Console, Deed], str | None]
     back: Callable[[str], str]
     facts: Callable[[Console, str], Facts] = no_facts
     template: str = "act.html"

@@ -22,6 +22,7 @@ TITLES = {
     "pull.reject": "Reject a held pull",
     "pull.release": "Release a held pull",
     "pull.start": "Pull now",
+    "task.cancel": "Cancel a task",
     "set_aside.resolve": "Mark as resolved",
 }
 _DONE = {
@@ -32,6 +33,7 @@ _DONE = {
     "model.erase": "Its personal data is erased for good.",
     "pull.reject": "The pull has failed, and its suspects are left alone for a day.",
     "pull.release": "The pull was released.",
+    "task.cancel": "What was done stays done.",
     "pull.start": "A worker begins within seconds: the page Pulls shows it.",
     "set_aside.resolve": "It opens again if the same is found.",
 }
@@ -57,18 +59,26 @@ def title(row: Mapping[str, Any]) -> str:
 def explain(row: Mapping[str, Any]) -> str:
     """A sentence or two about how an act ended."""
     action, outcome, detail = row["action"], row["outcome"], row["detail"] or {}
-    if outcome == DONE and action == ASK:
-        return _explain_asking(detail)
-    if outcome == DONE and action == REPLAY and "after" in detail:
-        changed = "" if "change" in detail else " No row was changed."
-        return f"The event was merged again, and is {detail['after']}.{changed}"
     if outcome == DONE:
-        return _DONE.get(action, "It was done.")
+        return _explain_done(action, detail)
+    if outcome == BEGUN and "task" in detail:
+        return "Workers do it: its page shows how far it is."
     if outcome == UNKNOWN and action in _UNKNOWN:
         return _UNKNOWN[action]
     if action == "alerts.test" and "receivers" in detail:
         return "Not every receiver took the message."
     return _OUTCOMES.get(outcome, "")
+
+
+def _explain_done(action: str, detail: Mapping[str, Any]) -> str:
+    if action == ASK:
+        return _explain_asking(detail)
+    if detail.get("cancelled"):
+        return "It was cancelled. What was done stays done."
+    if action == REPLAY and "after" in detail:
+        changed = "" if "change" in detail else " No row was changed."
+        return f"The event was merged again, and is {detail['after']}.{changed}"
+    return _DONE.get(action, "It was done.")
 
 
 def _explain_asking(detail: Mapping[str, Any]) -> str:

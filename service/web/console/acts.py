@@ -10,7 +10,7 @@ from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
 from service.errors import MirrorError, PreviewOutdated, Unavailable
 from service.storage import audit
-from service.web.console import acts_here, acts_outside
+from service.web.console import acts_here, acts_of_tasks, acts_outside
 from service.web.console.act_page import ActPage, Deed
 from service.web.console.proxies import ProxyHeaders
 from service.web.console.sessions import Role
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from service.web.console.console import Console
 
-ACTS = {**acts_here.ACTS, **acts_outside.ACTS}
+ACTS = {**acts_here.ACTS, **acts_outside.ACTS, **acts_of_tasks.ACTS}
 PATH = "/acts/<name>/<path:target>"
 
 
@@ -46,9 +46,10 @@ def register(pages: Blueprint, console: Console) -> None:
         with console.reading() as connection:
             newest = audit.newest_id(connection)
         refusal: MirrorError | None = None
+        result: str | None = None
         try:
             with console.waiting_outside() if act.waits else nullcontext():
-                act.run(console, deed)
+                result = act.run(console, deed)
         except Unavailable:
             raise
         except PreviewOutdated as error:
@@ -59,7 +60,7 @@ def register(pages: Blueprint, console: Console) -> None:
             row_id = audit.newest_of(connection, deed.actor, act.action, newest)
         if row_id is None:
             raise Conflict(f"Nothing was changed: {refusal}.")
-        return redirect(url_for("console.act", row_id=row_id), 303)
+        return redirect(result or url_for("console.act", row_id=row_id), 303)
 
     pages.get(PATH, merge_slashes=False)(confirm_act)
     pages.post(PATH, merge_slashes=False)(do_act)

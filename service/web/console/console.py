@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +10,8 @@ from flask import g, render_template, url_for
 from werkzeug.exceptions import ServiceUnavailable
 
 from service import __version__
+from service.broker.jobs import Job
+from service.errors import RedisUnavailable
 from service.storage import database
 from service.web.console import presentation, security, static_files
 from service.web.console.limits import MAX_REQUESTS, WAIT_SECONDS, RequestSlots
@@ -113,6 +115,11 @@ class Console:
         if self.acting.writer is None:
             raise ServiceUnavailable("HEADSHOTPRO_API_KEY is missing: this process cannot ask the vendor.")
         return self.acting.writer
+
+    def queue_tasks(self) -> None:
+        """Wake a worker for a task that has just begun; without Redis the clock does so once it is back."""
+        with suppress(RedisUnavailable):
+            self.acting.queue.enqueue(Job.RUN_TASKS)
 
     @contextmanager
     def waiting_outside(self) -> Iterator[None]:

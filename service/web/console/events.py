@@ -16,6 +16,7 @@ from service.storage.console_events import EventPlace, EventSearch
 from service.upstream.login_links import remove_login_links
 from service.web.console import arguments
 from service.web.console.acts_here import tolerance_of
+from service.web.console.acts_of_tasks import query_of
 from service.web.console.presentation import pretty_json
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def register(pages: Blueprint, console: Console) -> None:
             names=sorted({*names, search.event} - {None}),
             statuses=STATUSES,
             search=search,
+            matching=query_of(search),
             is_search_limited=search.words is not None and arguments.moment("since") is None,
         )
 

@@ -25,6 +25,7 @@ from service.web.console import (
     static_files,
     subscription_acts,
     subscriptions,
+    tasks,
 )
 from service.web.console.access import Access
 from service.web.console.sessions import SessionSigner
@@ -40,7 +41,7 @@ PREFIX = "/console"
 # The pages: each module adds its own.
 PAGES = (
     overview, models, model, events, pulls, alerts, subscriptions, accuracy, audit, settings_page, acts,
-    subscription_acts,
+    subscription_acts, tasks,
 )  # fmt: skip
 # They need no session.
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")

@@ -1,0 +1,112 @@
+"""`tasks`: work of many transactions that operators begin in the console, and workers do in slices."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+REPLAY, RELEASE = "replay", "release"
+RUNNING, DONE, CANCELLED, FAILED = "running", "done", "cancelled", "failed"
+
+
+def begin(
+    connection: Connection,
+    kind: str,
+    audit_id: int,
+    total: int,
+    *,
+    target: str | None = None,
+    search: Mapping[str, Any] | None = None,
+) -> int | None:
+    """Begin a task, for any worker to do: its id; None while another one of its kind runs.
+
+    Args:
+        connection: the transaction that wrote its row in the audit log.
+        kind: `REPLAY` or `RELEASE`.
+        audit_id: that row.
+        total: how many events or suspects there are.
+        target: the pull that is released.
+        search: which events are replayed.
+    """
+    values = {
+        "kind": kind,
+        "audit_id": audit_id,
+        "total": total,
+        "target": target,
+        "search": None if search is None else json.dumps(search),
+    }
+    found: int | None = connection.execute(_BEGIN, values).scalar()
+    return found
+
+
+_BEGIN = text(
+    """
+    INSERT INTO headshotpro.tasks (kind, status, target, search, total, audit_id, created_at)
+    VALUES (:kind, 'running', :target, CAST(:search AS jsonb), :total, :audit_id, now())
+    ON CONFLICT (kind) WHERE status = 'running' DO NOTHING
+    RETURNING id
+    """
+)
+
+
+def one(connection: Connection, task_id: int) -> dict[str, Any] | None:
+    """One task."""
+    row = connection.execute(text("SELECT * FROM headshotpro.tasks WHERE id = :id"), {"id": task_id}).mappings().first()
+    return dict(row) if row else None
+
+
+def list_running(connection: Connection) -> list[dict[str, Any]]:
+    """The running tasks, one of each kind at most; the oldest first."""
+    rows = connection.execute(text("SELECT * FROM headshotpro.tasks WHERE status = 'running' ORDER BY id")).mappings()
+    return [dict(row) for row in rows]
+
+
+def any_running(connection: Connection) -> bool:
+    """Whether there is work for a worker."""
+    return bool(
+        connection.execute(text("SELECT EXISTS (SELECT FROM headshotpro.tasks WHERE status = 'running')")).scalar()
+    )
+
+
+def advance(connection: Connection, task_id: int, state: Mapping[str, Any], *, done: int = 0, failed: int = 0) -> bool:
+    """Write how far a task is; False where it does not run any more. Its counts are right all the same."""
+    values = {"id": task_id, "state": json.dumps(state), "done": done, "failed": failed}
+    return connection.execute(_ADVANCE, values).scalar() == RUNNING
+
+
+_ADVANCE = text(
+    """
+    UPDATE headshotpro.tasks SET state = CAST(:state AS jsonb), moved_at = now(), done = done + :done,
+        failed = failed + :failed
+    WHERE id = :id RETURNING status
+    """
+)
+
+
+def count_failure(connection: Connection, task_id: int) -> int:
+    """Count a slice that failed: how many did so in a row; `advance` forgets them."""
+    statement = text(
+        """
+        UPDATE headshotpro.tasks SET state = state || jsonb_build_object(
+            'failures', coalesce(CAST(state ->> 'failures' AS integer), 0) + 1
+        ) WHERE id = :id RETURNING CAST(state ->> 'failures' AS integer)
+        """
+    )
+    return int(connection.execute(statement, {"id": task_id}).scalar_one())
+
+
+def end(connection: Connection, task_id: int, status: str, error: str | None = None) -> dict[str, Any] | None:
+    """End a running task: its row; None where it had ended already."""
+    statement = text(
+        "UPDATE headshotpro.tasks SET status = :status, error = :error, finished_at = now() "
+        "WHERE id = :id AND status = 'running' RETURNING *"
+    )
+    row = connection.execute(statement, {"id": task_id, "status": status, "error": error}).mappings().first()
+    return dict(row) if row else None

@@ -1,0 +1,287 @@
+"""Tasks that operators begin in the console: replays of many events, and releases of held pulls, done by workers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.broker.inbox import Delivery
+from service.errors import MirrorError
+from service.mirror import tasks
+from service.storage import events
+from service.storage.console_events import EventSearch
+from service.storage.database import transaction
+from service.upstream.budget import Priority
+from service.upstream.client import UpstreamClient
+from tests.support.acting import TESTER
+from tests.support.drainer import T0, TOLERANCE
+from tests.support.odd_vendor import client_of, odd_vendor, refusal
+from tests.support.operator import Operator
+from tests.support.system import event_document, new_id
+from workers import jobs
+from workers.schedule import SCHEDULE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.mirror import Mirror, StartMirror
+
+DEAD = EventSearch(status="dead")
+
+
+def keep_dead(mirror: Mirror, number: int) -> list[str]:
+    """Events that died, though each can be applied now: the ids of their models."""
+    models = [new_id() for _ in range(number)]
+    rows = []
+    for place, model in enumerate(models):
+        at = T0 + timedelta(seconds=place)
+        document = event_document(model, at=at, event_id=f"evt_{place}", status="active")
+        rows.append({
+            "id": document["id"], "event": document["event"], "model_id": model, "status": "dead", "error": "a fault",
+            "payload": document, "created_at": at, "received_at": at, "signed_at": at, "delivery_ids": ["d"],
+        })  # fmt: skip
+    with transaction(mirror.runtime.engine) as connection:
+        events.record(connection, rows)
+    return models
+
+
+def context_of(
+    mirror: Mirror, may_go_on: Callable[[], bool], client: UpstreamClient | None = None
+) -> tasks.TaskContext:
+    runtime = mirror.runtime
+    return tasks.TaskContext(runtime.engine, client or runtime.client, runtime.requests_sent, TOLERANCE, may_go_on)
+
+
+def times(number: int, then: Callable[[], object] = lambda: None) -> Callable[[], bool]:
+    """True this often; then something happens, and it is False."""
+    left = iter(range(number))
+
+    def may_go_on() -> bool:
+        if next(left, None) is not None:
+            return True
+        then()
+        return False
+
+    return may_go_on
+
+
+def run_tasks(mirror: Mirror) -> None:
+    jobs.install(mirror.runtime)
+    jobs.run_tasks()
+
+
+def task(mirror: Mirror) -> dict[str, Any]:
+    (found,) = mirror.sql("select * from headshotpro.tasks")
+    return found
+
+
+def acts(mirror: Mirror) -> list[dict[str, Any]]:
+    return mirror.sql("select * from headshotpro.audit_log order by id")
+
+
+def statuses(mirror: Mirror) -> dict[str, int]:
+    found = mirror.sql("select status, count(*) as number from headshotpro.webhook_events group by status")
+    return {row["status"]: row["number"] for row in found}
+
+
+def held_mirror(mirror: StartMirror) -> tuple[Mirror, int]:
+    """A mirror with a pull that is held for thirty models, of which the vendor knows none."""
+    here = mirror(models=60)
+    here.pull()
+    here.vanish(*sorted(here.live_ids())[:30])
+    here.advance_vendor_clock()
+    pull = here.pull()
+    assert pull["status"] == "held"
+    return here, int(pull["id"])
+
+
+def test_replay_of_all_that_match_is_done_by_a_worker(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    models = keep_dead(here, 250)
+    operator = Operator(here)
+    assert "250" in operator.page("replay-all", "status=dead").text
+    shown = operator.do("replay-all", "status=dead")
+    assert "0 of 250" in shown.text
+    (begun,) = acts(here)
+    assert (begun["action"], begun["outcome"], begun["detail"]["total"]) == ("events.replay", "begun", 250)
+
+    run_tasks(here)
+
+    assert statuses(here) == {"applied": 250}
+    assert here.sql("select count(*) as n from headshotpro.models where id = any(%s)", models) == [{"n": 250}]
+    assert (task(here)["status"], task(here)["done"], task(here)["failed"]) == ("done", 250, 0)
+    (act,) = acts(here)
+    assert (act["outcome"], act["detail"]["done"], act["detail"]["task"]) == ("done", 250, task(here)["id"])
+    assert "It is done." in operator.open(f"/console/tasks/{task(here)['id']}").text
+
+
+def test_task_survives_the_worker_that_did_a_part_of_it(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 250)
+    tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+    tasks.run_slice(context_of(here, times(1)), 30)
+    assert (task(here)["status"], task(here)["done"], statuses(here)) == ("running", 100, {"applied": 100, "dead": 150})
+    # Another worker, as the schedule finds it.
+    (due,) = [line.due for line in SCHEDULE if line.job is jobs.Job.RUN_TASKS]
+    assert due(here.another())
+    run_tasks(here)
+    assert (task(here)["status"], task(here)["done"], statuses(here)) == ("done", 250, {"applied": 250})
+    assert not due(here.another())
+
+
+def test_cancelled_task_stops_after_its_batch(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 250)
+    operator = Operator(here)
+    operator.do("replay-all", "status=dead")
+    number = str(task(here)["id"])
+    context = context_of(here, times(1, lambda: operator.do("cancel", number)))
+    tasks.run_slice(context, 30)
+    run_tasks(here)
+    assert statuses(here) == {"applied": 100, "dead": 150}
+    assert (task(here)["status"], task(here)["done"]) == ("cancelled", 100)
+    replay, cancel = acts(here)
+    assert (replay["outcome"], replay["detail"]["cancelled"], replay["detail"]["done"]) == ("done", True, 100)
+    assert (cancel["action"], cancel["target"], cancel["outcome"]) == ("task.cancel", number, "done")
+    assert operator.page("cancel", number).text.count("cancelled already") == 1
+
+
+def test_batch_in_flight_of_a_cancelled_task_is_counted(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 150)
+    number = tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+    merged = tasks.replay_batch
+
+    def cancel_meanwhile(*given: Any) -> Any:
+        results = list(merged(*given))
+        tasks.cancel(here.runtime.engine, number, TESTER)
+        return results
+
+    monkeypatch.setattr(tasks, "replay_batch", cancel_meanwhile)
+    tasks.run_slice(context_of(here, times(9)), 30)
+    assert (task(here)["status"], task(here)["done"]) == ("cancelled", 100)
+    assert acts(here)[0]["detail"]["done"] == 100
+
+
+def test_one_replay_runs_at_a_time(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 2)
+    tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+    with pytest.raises(MirrorError, match="another one runs"):
+        tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+    assert "replays events already" in Operator(here).page("replay-all", "status=dead").text
+    assert len(acts(here)) == 1
+
+
+def test_replay_is_bounded(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 5)
+    monkeypatch.setattr(tasks, "MAX_EVENTS", 4)
+    with pytest.raises(MirrorError, match="more than 4"):
+        tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+    with pytest.raises(MirrorError, match="no event"):
+        tasks.begin_replay(here.runtime.engine, EventSearch(status="stale"), TESTER)
+    assert "choose a narrower filter" in Operator(here).page("replay-all", "status=dead").text
+    assert acts(here) == []
+
+
+def test_webhooks_that_wait_go_before_a_task(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 5)
+    tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+    monkeypatch.setattr(jobs, "MAX_EVENTS_AHEAD", 1)
+    here.runtime.inbox.put(Delivery.arrived(b"{}", int(T0.timestamp()), T0))
+    run_tasks(here)
+    assert statuses(here) == {"dead": 5}
+    here.apply_webhooks()
+    run_tasks(here)
+    assert task(here)["status"] == "done"
+
+
+def test_task_that_our_code_cannot_do_fails_once(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 5)
+    tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+
+    def crash(*_given: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tasks, "replay_batch", crash)
+    tasks.run_slice(context_of(here, times(9)), 30)
+    assert (task(here)["status"], acts(here)[0]["outcome"]) == ("failed", "failed")
+
+
+def test_release_decides_every_suspect_and_leaves_one_row(mirror: StartMirror) -> None:
+    here, pull = held_mirror(mirror)
+    operator = Operator(here)
+    page = operator.page("release", str(pull)).text
+    assert "30 requests of the vendor" in page
+    assert "0 of 30" in operator.do("release", str(pull)).text
+    run_tasks(here)
+    assert here.sql("select status, tombstoned from headshotpro.pulls where id = %s", pull) == [
+        {"status": "complete", "tombstoned": 30}
+    ]
+    assert (task(here)["status"], task(here)["done"]) == ("done", 30)
+    (act,) = acts(here)
+    assert (act["action"], act["target"], act["outcome"]) == ("pull.release", str(pull), "done")
+    assert act["detail"]["tombstoned"] == 30
+    assert here.differences() == []
+
+
+def test_release_goes_on_where_a_worker_ended(mirror: StartMirror) -> None:
+    here, _pull = held_mirror(mirror)
+    tasks.begin_release(here.runtime.engine, _pull, TESTER)
+    tasks.run_slice(context_of(here, times(9)), 30)
+    assert task(here)["done"] == 10
+    here.forget_requests()
+    run_tasks(here)
+    assert (task(here)["status"], task(here)["done"], task(here)["state"]["tombstoned"]) == ("done", 30, 30)
+    assert here.request_counts("/organization/models/:modelId").total() == 20
+
+
+def test_release_without_an_upstream_fails_and_stays_held(mirror: StartMirror) -> None:
+    here, pull = held_mirror(mirror)
+    tasks.begin_release(here.runtime.engine, pull, TESTER)
+    with odd_vendor(refusal(401, "UNAUTHORIZED")) as vendor:
+        tasks.run_slice(context_of(here, times(99), client_of(vendor)), 30)
+    assert here.sql("select status from headshotpro.pulls where id = %s", pull) == [{"status": "held"}]
+    (act,) = acts(here)
+    assert (act["outcome"], task(here)["status"], task(here)["done"]) == ("failed", "failed", 0)
+    # A person may begin again.
+    tasks.begin_release(here.runtime.engine, pull, TESTER)
+
+
+def test_adopting_an_organization_needs_its_uid(mirror: StartMirror) -> None:
+    here = mirror(models=10)
+    here.pull()
+    here.sql("update headshotpro.organization set uid = 'another', name = 'Another'")
+    held = here.pull()
+    assert (held["status"], held["pages"]) == ("held", 0)
+    operator, uid = Operator(here), here.runtime.client.organization(priority=Priority.REFETCH).body.uid
+    page = operator.page("release", str(held["id"])).text
+    assert "those of the 10 live models" in page
+    assert uid in page
+    shown = operator.do("release", str(held["id"]), uid="another")
+    assert "the API key belongs to organization" in shown.text
+    assert here.sql("select status from headshotpro.pulls where id = %s", held["id"]) == [{"status": "held"}]
+    operator.do("release", str(held["id"]), uid=uid)
+    assert here.sql("select uid from headshotpro.organization") == [{"uid": uid}]
+    assert [(act["action"], act["outcome"]) for act in acts(here)] == [
+        ("pull.release", "failed"), ("pull.release", "done"),
+    ]  # fmt: skip
+    assert here.sql("select status from headshotpro.pulls where id = %s", held["id"]) == [{"status": "running"}]
+
+
+def test_adoption_whose_upstream_hangs_leaves_one_row(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=10)
+    here.pull()
+    here.sql("update headshotpro.organization set uid = 'another', name = 'Another'")
+    held = here.pull()
+    monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.5)
+    with odd_vendor(lambda _connection: None) as vendor:
+        Operator(here, headshotpro_api_url=vendor.url).do("release", str(held["id"]), uid="x")
+    (act,) = acts(here)
+    assert (act["action"], act["outcome"], act["detail"]["error"]) == ("pull.release", "unknown", "UpstreamTimeout")
+    assert here.sql("select status from headshotpro.pulls where id = %s", held["id"]) == [{"status": "held"}]

@@ -6,6 +6,7 @@ have in common (PSS). The upstream is unreachable, so that its requests fail all
 
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 import click
 import psutil
@@ -14,7 +15,7 @@ from bench.deliveries import Organization
 from bench.load import send
 from bench.processes import pss_mb
 from bench.setup import kind_of, servers, value
-from service.broker.inbox import Inbox
+from service.broker.inbox import Delivery, Inbox
 from tests.support.processes import eventually, processes_in
 from tests.support.system import System
 
@@ -34,14 +35,20 @@ def memory_of(system: System) -> list[str]:
 @click.option("--events", default=1_000_000)
 @click.option("--every", default=100_000, help="Events between two lines.")
 @click.option("--models", default=5_000, help="Models that the events are about.")
-def main(events: int, every: int, models: int) -> None:
+@click.option("--direct", is_flag=True, help="Put events into Redis without web, which takes most of the time.")
+def main(events: int, every: int, models: int, direct: bool) -> None:
     with servers(sync="everysec", durable=False) as place, ExitStack() as stack:
         system = place.started(stack, "worker", "clock", "web")
         organization, began = Organization(models), time.monotonic()
         for sent in range(0, events + 1, every):
             # A signature holds for five minutes.
             for _ in range(0, every if sent else 0, PART):
-                send(system.port, organization.stream(PART))
+                bodies = organization.stream(PART)
+                if direct:
+                    now = datetime.now(UTC)
+                    Inbox(place.redis).put(*(Delivery.arrived(body, int(now.timestamp()), now) for body in bodies))
+                else:
+                    send(system.port, bodies)
                 assert eventually(lambda: Inbox(place.redis).depth().events == 0, 600), system.logs()
             redis = place.redis.info("memory")["used_memory"] / 1_000_000
             held = f"{', '.join(memory_of(system))}, Redis {redis:.1f}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     FetchPage: TypeAlias = Callable[[int], UpstreamResponse[ModelPage]]
 
 # Another page that comes within this is merged with the one before: a transaction costs as much as a page.
-LINGER_SECONDS = 0.02
+LINGER_SECONDS = 0.1
 
 # A checkpoint is JSON: larger numbers do not come back out of it.
 _LARGEST_COUNT = 10**15

@@ -56,3 +56,8 @@ def encode_rows(rows: Sequence[Mapping[str, Any]] | Sequence[str]) -> str:
         rows: names may be missing (null) or be more than the columns; a mapping or a `msgspec.Raw` fits into `jsonb`.
     """
     return _ENCODER.encode(rows).decode()
+
+
+def encode_numbers(numbers: Sequence[int | None]) -> str:
+    """Whole numbers as the text of an array of Postgres."""
+    return "{" + _ENCODER.encode(numbers).decode()[1:-1] + "}"

@@ -111,8 +111,9 @@ def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> K
         shown: the models on pages.
         began_at: upstream time of the pull's first page.
     """
-    lists = {name: json_rows.encode_rows(getattr(shown, name)) for name in ("ids", "digests", "newest", "widest")}
-    values = {**lists, "ats": shown.ats, "untils": shown.untils, "began_at": began_at}
+    numbers = {name: json_rows.encode_numbers(getattr(shown, name)) for name in ("digests", "newest", "widest")}
+    times = {"ats": shown.ats, "untils": shown.untils, "began_at": began_at}
+    values = {"ids": json_rows.encode_rows(shown.ids), **numbers, **times}
     missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
     return KnownModels(set(missing), new, set(unconfirmed))
 
@@ -123,15 +124,17 @@ def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> K
 _CONFIRM = text(
     f"""
     WITH shown AS MATERIALIZED (
-        SELECT id, CAST(digest AS bigint) AS digest,
-            (CAST(:ats AS timestamptz[]))[CAST(newest AS int) + 1] AS at,
-            (CAST(:untils AS timestamptz[]))[CAST(widest AS int) + 1] AS until
+        SELECT id, digest,
+            (CAST(:ats AS timestamptz[]))[newest + 1] AS at,
+            (CAST(:untils AS timestamptz[]))[widest + 1] AS until
         FROM ROWS FROM (
-            json_array_elements_text(CAST(:ids AS json)), json_array_elements_text(CAST(:digests AS json)),
-            json_array_elements_text(CAST(:newest AS json)), json_array_elements_text(CAST(:widest AS json))
+            json_array_elements_text(CAST(:ids AS json)), unnest(CAST(:digests AS bigint[])),
+            unnest(CAST(:newest AS int[])), unnest(CAST(:widest AS int[]))
         ) AS page (id, digest, newest, widest)
     ), missing AS MATERIALIZED (
         SELECT id FROM shown
+        WHERE (SELECT count(*) FROM shown)
+            > (SELECT count(*) FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY}))
         EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY})
     ), locked AS MATERIALIZED (
         SELECT model_id, ctid AS place, profile_at,

@@ -205,6 +205,8 @@ def _accuracy_families(figures: Iterable[Mapping[str, Any]]) -> Iterator[Metric]
     }
     help_text = "How long wrong rows were wrong, in seconds; quantile 1 is the longest"
     yield _gauge("accuracy_stale_seconds", help_text, stale.items(), "period", "fields", "quantile")
+    times = {key: row["computed_at"].timestamp() for key, row in by_key.items()}
+    yield _gauge("accuracy_computed_timestamp_seconds", "When these were computed", times.items(), "period", "fields")
 
 
 def _lag_families(lags: EventLags) -> Iterator[Metric]:

@@ -152,6 +152,8 @@ def test_a_mirror_tells_what_it_holds_and_what_its_pulls_did(mirror: StartMirror
     assert told["headshotpro_accuracy_target", "detail 1h"] == 0.0001
     assert told["headshotpro_accuracy_stale_seconds", "list 24h 0.5"] == 3
     assert told["headshotpro_accuracy_stale_seconds", "list 24h 1"] == 9
+    computed_at = here.sql("select computed_at as at from headshotpro.accuracy limit 1")[0]["at"].timestamp()
+    assert told["headshotpro_accuracy_computed_timestamp_seconds", "list 1h"] == pytest.approx(computed_at, abs=1)
     assert ("headshotpro_accuracy_rate", "list 1h") not in told
     assert 0 <= told["headshotpro_pull_age_seconds", ""] < 60
     assert told["headshotpro_upstream_requests_total", "GET /organization/models 200"] == pull["pages"]

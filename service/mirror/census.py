@@ -172,28 +172,30 @@ def classify_differences(
     """
     deadline, now = monotonic() + seconds, datetime.now(UTC)
     times = accuracy.ClassifyingTimes(now - again_after, (known_to or now) - LATE_AFTER, (known_to or now) - LOST_AFTER)
-    above = 0
+    above, pull_ids = 0, set[int]()
     while True:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            last = _classify_batch(connection, above, times, tolerance, known_to or now)
-        if last is None or monotonic() >= deadline:
-            return last is None
-        above = last
+            found = _classify_batch(connection, above, times, tolerance, known_to or now)
+        pull_ids.update(one["pull_id"] for one in found if one["pull_id"] is not None)
+        if not found or monotonic() >= deadline:
+            break
+        above = found[-1]["id"]
+    with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+        accuracy.count_for_pulls(connection, sorted(pull_ids))
+        accuracy.note_repairs(connection)
+    return not found
 
 
 def _classify_batch(
     connection: Connection, above: int, times: ClassifyingTimes, tolerance: timedelta, known_to: datetime
-) -> int | None:
-    """Classify the next few differences: the id of the last; None where there was none."""
+) -> list[dict[str, Any]]:
+    """Classify the next few differences, and return them."""
     found = accuracy.undecided(connection, above, BATCH_SIZE, times)
     events = _events(connection, [one["id"] for one in found], tolerance)
     accuracy.save(connection, [_verdict_row(one, events[one["id"]], known_to) for one in found], datetime.now(UTC))
-    # With the classes: so no count is ever older than they are.
-    accuracy.count_for_pulls(connection, sorted({one["pull_id"] for one in found if one["pull_id"] is not None}))
-    if found:
-        return int(found[-1]["id"])
-    accuracy.note_repairs(connection)
-    return None
+    # To count a large pull takes long, so that comes last. Until then the pull is one that was not counted.
+    accuracy.forget_counts(connection, sorted({one["pull_id"] for one in found if one["pull_id"] is not None}))
+    return found
 
 
 def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], known_to: datetime) -> dict[str, Any]:

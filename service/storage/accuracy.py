@@ -185,6 +185,15 @@ def count_for_pulls(connection: Connection, pull_ids: Sequence[int]) -> int:
     return connection.execute(_COUNT, {"ids": list(pull_ids)}).rowcount
 
 
+def forget_counts(connection: Connection, pull_ids: Sequence[int]) -> None:
+    """Note that the differences of some pulls have other classes than when they were counted."""
+    statement = text(
+        "UPDATE headshotpro.pulls SET webhooks_checked_at = NULL "
+        "WHERE id = ANY(CAST(:ids AS bigint[])) AND webhooks_checked_at IS NOT NULL"
+    )
+    connection.execute(statement, {"ids": list(pull_ids)})
+
+
 def any_undecided(connection: Connection) -> bool:
     """Whether a difference waits for its class, or a pull for the count of its webhooks."""
     statement = text(

@@ -220,6 +220,7 @@ def test_mirror_states_what_is_true_of_itself(population: Population) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_intervals_hold_the_truth_in_27_of_30_seeds(population: Population) -> None:
     covered = []
     for seed in range(30):

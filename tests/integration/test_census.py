@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from service.broker.inbox import Delivery
 from service.mirror import accuracy_figures, census, webhooks
 from service.mirror import drain as draining
-from service.storage import spool
+from service.storage import accuracy, spool
 from service.storage.database import transaction
 from tests.support.classifying import classify
 from tests.support.system import event_body
@@ -239,6 +239,27 @@ def test_differences_are_classified_in_batches(mirror: StartMirror, monkeypatch:
     for done, count in ((False, 2), (False, 4), (False, 5), (True, 5)):
         assert census.classify_differences(here.runtime.engine, here.runtime.tolerance, seconds=0) is done
         assert here.sql(decided) == [{"n": count}]
+
+
+def test_pulls_are_counted_by_the_next_job_after_a_crash(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=0)
+    here.change(known(here)[0], status="failed")
+    here.pull()
+    counts = "select late_webhooks, lost_webhooks from headshotpro.pulls order by id desc limit 1"
+    advance_time(here, 6)
+    checks(here)
+    assert here.sql(counts) == [{"late_webhooks": 1, "lost_webhooks": 0}]
+    advance_time(here, 90)
+    monkeypatch.setattr(accuracy, "count_for_pulls", crash)
+    with pytest.raises(ZeroDivisionError):
+        checks(here)
+    monkeypatch.undo()
+    checks(here)
+    assert here.sql(counts) == [{"late_webhooks": 0, "lost_webhooks": 1}]
+
+
+def crash(*_arguments: Any) -> None:
+    raise ZeroDivisionError
 
 
 def test_many_later_events_hide_no_webhook(mirror: StartMirror) -> None:

@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
     from tests.support.mirror import Mirror
 
-PAGES = ("/livez", "/readyz", "/metrics", "/api/docs", "/api/openapi.json", "/nowhere", MODELS, f"{MODELS}/%00")
+PAGES = (
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/runbook",
+    "/api/docs",
+    "/api/openapi.json",
+    "/nowhere",
+    MODELS,
+    f"{MODELS}/%00",
+)
 
 
 def test_every_response_says_what_a_browser_may_do_with_it(mirrored: Mirror) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.broker import counters, durability
+from service.broker import counters, durability, open_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,11 +21,13 @@ class RedisFigures(NamedTuple):
         capacity: how full the inbox is.
         requests_left: how many requests the request budget allows now.
         counts: the counters of all processes; see `counters.read`.
+        open_streams: how many streams of the console are open in all processes.
     """
 
     capacity: InboxCapacity
     requests_left: int
     counts: Mapping[tuple[str, ...], float]
+    open_streams: int
 
 
 def read(client: redis.Redis, requests_left: Callable[[], int], inbox_limit: int) -> RedisFigures:
@@ -39,4 +41,6 @@ def read(client: redis.Redis, requests_left: Callable[[], int], inbox_limit: int
     Raises:
         RedisUnavailable: Redis cannot be reached.
     """
-    return RedisFigures(durability.capacity(client, inbox_limit), requests_left(), counters.read(client))
+    return RedisFigures(
+        durability.capacity(client, inbox_limit), requests_left(), counters.read(client), open_streams.read(client)
+    )

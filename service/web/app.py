@@ -11,6 +11,7 @@ from service.broker.client import connect_redis
 from service.broker.counters import Counters
 from service.broker.inbox import Inbox, WakeFlag
 from service.broker.jobs import Job, JobQueue
+from service.broker.open_streams import OpenStreams
 from service.broker.stale_models import StaleModels
 from service.storage import database
 from service.upstream.budget import RequestBudget
@@ -69,7 +70,8 @@ def build(settings: Settings | None = None) -> Flask:
     home.register(app, settings)
     runbook.register(app)
     if settings.is_console_on:
-        console.register(app, Console(settings, Acting(writer, JobQueue(client), budget)))
+        acting = Acting(writer, JobQueue(client), budget)
+        console.register(app, Console(settings, acting, OpenStreams(client)))
     register_error_handlers(app)
     app.after_request(add_security_headers)
     return app

@@ -84,6 +84,7 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
                 for server in servers:
                     server.max_accept = accepts_per_turn(lag_seconds)
         deadline = monotonic() + self.cfg.graceful_timeout - KILL_MARGIN_SECONDS
+        self._end_streams()
         self._close_listeners(servers)
         self._finish_in_flight(deadline)
 
@@ -146,6 +147,12 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
             server.max_accept = accepts_per_turn(0)
         server.start()
         return server
+
+    def _end_streams(self) -> None:
+        """End the console's streams, which would last for minutes; their clients come back to the next worker."""
+        streams = getattr(self.wsgi, "extensions", {}).get("console_streams")
+        if streams is not None:
+            streams.stop()
 
     def _close_listeners(self, servers: list[StreamServer]) -> None:
         """Accept until the listen queues are empty, then close: the kernel resets whatever waits in a closed queue.

@@ -94,6 +94,7 @@ def test_every_page_is_in_the_list(app: Flask) -> None:
     }  # fmt: skip
     no_pages = {
         "console.show_login", "console.static_file", "console.without_slash", "console.nowhere", "console.models_csv",
+        "console.stream",
         # Viewers may not open it: `test_console_acts.py` does.
         "console.confirm_act", "console.offer_subscription", "console.confirm_subscription_act",
     }  # fmt: skip

@@ -13,6 +13,8 @@ PAGES = {
     "models-found": f"/console/models?q={quote(ATTACKS[0])}&status=failed&development=no&age=30d",
     "model": f"/console/models/{MODEL}",
     "model-of-the-past": f"/console/models/{quote(HOSTILE_MODEL, safe='')}?at=2020-01-01T00:00",
+    "changes": "/console/changes",
+    "changes-found": f"/console/changes?model={quote(HOSTILE_MODEL, safe='')}&source=pull&status=failed",
     "events": "/console/events",
     "events-found": f"/console/events?q={quote(ATTACKS[0])}&status=applied",
     "event": f"/console/events/{EVENT}",

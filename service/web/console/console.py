@@ -16,6 +16,8 @@ from service.storage import database
 from service.web.console import presentation, security, static_files
 from service.web.console.limits import MAX_REQUESTS, WAIT_SECONDS, RequestSlots
 from service.web.console.sessions import Role
+from service.web.console.streams import Streams
+from service.web.console.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,11 +27,14 @@ if TYPE_CHECKING:
 
     from service.api.writes import UpstreamWriter
     from service.broker.jobs import JobQueue
+    from service.broker.open_streams import OpenStreams
     from service.config import Settings
     from service.upstream.budget import RequestBudget
 
 # A page whose statements take longer is too much for the servers, and its reader waits no longer.
 READ_SECONDS = 5.0
+# What is new is read once a second.
+TAIL_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
 # Acts that wait for servers of others; pages need not wait for them.
 MAX_OUTSIDE = 2
@@ -46,6 +51,7 @@ class NavigationItem(NamedTuple):
 NAVIGATION = (
     NavigationItem("Overview", "console.overview"),
     NavigationItem("Models", "console.models"),
+    NavigationItem("Changes", "console.changes"),
     NavigationItem("Events", "console.events"),
     NavigationItem("Pulls", "console.pulls"),
     NavigationItem("Alerts", "console.alerts"),
@@ -74,24 +80,32 @@ class Acting(NamedTuple):
 class Console:
     """The console of one web process.
 
+    Args:
+        settings: of this process.
+        acting: see there.
+        open_streams: where their number is noted.
+
     Attributes:
         settings: of this process.
         acting: everything beyond Postgres that acts use.
-        engine: connections of the console alone, as many as it has slots.
+        engine: connections of the console alone: one for each slot, and one for the streams.
         slots: how many of its requests work at a time.
         outside: how many of its acts wait at a time for the upstream or for receivers.
+        streams: those that are open.
         names: shows or hides people's names.
     """
 
-    def __init__(self, settings: Settings, acting: Acting) -> None:
+    def __init__(self, settings: Settings, acting: Acting, open_streams: OpenStreams) -> None:
         self.settings = settings
         self.acting = acting
         self.engine: Engine = database.connect(
+            # One more than requests: the streams read, too.
             settings.postgres_url, pool_size=1, overflow=MAX_REQUESTS, pool_timeout=POOL_TIMEOUT_SECONDS,
             connect_timeout=2,
         )  # fmt: skip
         self.slots = RequestSlots()
         self.outside = RequestSlots(MAX_OUTSIDE)
+        self.streams = Streams(lambda: Tail(lambda: self.reading(TAIL_SECONDS)), open_streams.note)
         self.names = presentation.Names(shown=settings.console_show_names)
 
     @contextmanager

@@ -12,6 +12,7 @@ from service.storage import console_models
 from service.storage import events as event_storage
 from service.storage import models as storage
 from service.web.console import arguments, copies
+from service.web.console.tail import change_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,8 +74,11 @@ def _timeline(connection: Connection, model_id: str) -> tuple[list[dict[str, Any
         event_at = last_event["received_at"]
     changes = console_models.changes(connection, model_id, change_id, PAGE_SIZE + 1)
     events = console_models.quiet_events(connection, model_id, event_at, event_id, PAGE_SIZE + 1)
-    both = [{"at": one["recorded_at"], "change": one, "event": None} for one in changes]
-    both += [{"at": one["received_at"], "change": None, "event": one} for one in events]
+    both = [
+        {"at": one["recorded_at"], "key": change_key(one["id"], one["event_id"]), "change": one, "event": None}
+        for one in changes
+    ]
+    both += [{"at": one["received_at"], "key": one["id"], "change": None, "event": one} for one in events]
     both.sort(key=lambda step: step["at"], reverse=True)
     steps = both[:PAGE_SIZE]
     if len(both) <= PAGE_SIZE:

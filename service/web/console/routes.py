@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flask import Blueprint, make_response, redirect, render_template, request
+from flask import Blueprint, g, make_response, redirect, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError, NotFound
 
 from service.errors import MirrorError, StatementTimeout, Unavailable
@@ -14,6 +14,7 @@ from service.web.console import (
     acts,
     alerts,
     audit,
+    changes,
     events,
     live,
     model,
@@ -23,6 +24,7 @@ from service.web.console import (
     security,
     settings_page,
     static_files,
+    stream,
     subscription_acts,
     subscriptions,
     tasks,
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
     from service.web.console.console import Console
 
 PREFIX = "/console"
+# The name of the streams among the extensions of the application.
+STREAMS = "console_streams"
 # The pages: each module adds its own.
 PAGES = (
-    overview, models, model, events, pulls, alerts, subscriptions, accuracy, audit, settings_page, acts,
-    subscription_acts, tasks,
+    overview, models, model, changes, events, pulls, alerts, subscriptions, accuracy, audit, settings_page, acts,
+    subscription_acts, tasks, stream,
 )  # fmt: skip
 # They need no session.
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
@@ -52,6 +56,8 @@ MAX_FORM_BYTES = 64 * 1024
 def register(app: Flask, console: Console) -> None:
     """Add the console to an application; nothing is connected yet."""
     settings = console.settings
+    # Where the server finds what it has to end when it stops.
+    app.extensions[STREAMS] = console.streams
 
     def read_secret() -> str:
         with console.reading() as connection:
@@ -66,9 +72,14 @@ def register(app: Flask, console: Console) -> None:
         if request.endpoint in PUBLIC:
             return None
         refusal = access.require_session()
-        if refusal is None:
+        # A stream waits most of its time: they have a limit of their own.
+        if refusal is None and request.endpoint != "console.stream":
             console.slots.take()
         return refusal
+
+    def log_out() -> BaseResponse:
+        console.streams.end_session(g.console_session.session_id)
+        return access.log_out()
 
     pages.before_request(enter)
     pages.after_request(access.keep_session)
@@ -82,7 +93,7 @@ def register(app: Flask, console: Console) -> None:
     pages.get("", endpoint="without_slash")(lambda: redirect(f"{PREFIX}/", 302))
     pages.get("/login")(access.show_login)
     pages.post("/login")(access.log_in)
-    pages.post("/logout")(access.log_out)
+    pages.post("/logout")(log_out)
     pages.get("/static/<version>/<path:name>")(static_files.static_file)
     for module in PAGES:
         module.register(pages, console)

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 from enum import IntEnum
+from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from itsdangerous import BadData, URLSafeTimedSerializer
@@ -44,12 +45,14 @@ class Session(NamedTuple):
         role: what the person may do.
         user: the name that a proxy gave; else the role's.
         by_proxy: a reverse proxy named the user.
+        ends_at: when it is over, in Unix seconds.
     """
 
     session_id: str
     role: Role
     user: str
     by_proxy: bool = False
+    ends_at: float = 0.0
 
 
 class SessionSigner:
@@ -94,7 +97,9 @@ class SessionSigner:
         Raises:
             PostgresUnavailable: the secret cannot be read.
         """
-        session = Session(secrets.token_urlsafe(24), role, user or role.label, by_proxy=user is not None)
+        session = Session(
+            secrets.token_urlsafe(24), role, user or role.label, user is not None, ends_at=time() + SESSION_SECONDS
+        )
         signer = self._signers()[_kind(session)]
         return session, signer.dumps([session.session_id, int(role), session.user])
 
@@ -108,10 +113,12 @@ class SessionSigner:
             return None
         for kind, signer in self._signers().items():
             try:
-                session_id, role, user = signer.loads(cookie, max_age=SESSION_SECONDS)
+                (session_id, role, user), began = signer.loads(cookie, max_age=SESSION_SECONDS, return_timestamp=True)
             except BadData:
                 continue
-            session = Session(session_id, Role(role), user, by_proxy=kind == "proxy")
+            session = Session(
+                session_id, Role(role), user, kind == "proxy", ends_at=began.timestamp() + SESSION_SECONDS
+            )
             return session if _kind(session) == kind else None
         return None
 

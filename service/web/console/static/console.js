@@ -83,40 +83,161 @@
     offerCopies(root);
   }
 
-  // A page that is live is asked for again every few seconds; the server says 304 where nothing changed.
+  // A page that is live asks for itself again every few seconds; the server says 304 where nothing changed. A page with
+  // a tail of rows asks when a stream says that a row is new, and every half minute; every few seconds without a stream.
   const main = document.querySelector("main[data-live]");
+  const STREAMED_MS = 30000;
+  const MAX_KNOWN = 5000;
+  const TOP = 120;
   let tag = "";
   let paused = false;
+  let asked = 0;
+  // The newest page that was not shown, because its reader is busy.
+  let pending = null;
+  // Keys of rows that are not shown yet; `more`: there are others.
+  const fresh = new Set();
+  const known = new Set();
+  let more = false;
+  let counted = 0;
 
   function isInUse() {
     const focused = document.activeElement;
     return document.hidden || (focused !== main && main.contains(focused)) || !getSelection().isCollapsed;
   }
 
-  function replaceContent(fresh) {
+  // New rows would move what people read further down.
+  const isReading = () => paused || isInUse() || (main.dataset.stream && scrollY > TOP);
+  const keysOf = (root) => [...root.querySelectorAll("tr[data-key]")].map((row) => row.dataset.key);
+
+  function replaceContent(page) {
     const open = [...main.querySelectorAll("details")].map((one) => one.open);
-    fresh.querySelectorAll("details").forEach((one, place) => { one.open = open[place]; });
+    page.querySelectorAll("details").forEach((one, place) => { one.open = open[place]; });
     const plots = [...main.querySelectorAll("[data-chart]")];
-    for (const element of fresh.querySelectorAll("[data-chart]")) {
+    for (const element of page.querySelectorAll("[data-chart]")) {
       const same = plots.find((one) => one.dataset.chart === element.dataset.chart);
       if (same) element.replaceWith(same);
     }
-    // The heading keeps the button on which the focus may be.
-    main.replaceChildren(main.firstElementChild, ...[...fresh.children].slice(1));
+    // The heading keeps the button on which the focus may be, and the bar is an announcement.
+    main.replaceChildren(...[...main.children].slice(0, 2), ...[...page.children].slice(2));
     begin(main);
     for (const element of main.querySelectorAll("[data-chart]:empty")) draw(element);
   }
 
-  async function refresh() {
-    if (paused || isInUse()) return;
+  function showNews() {
+    const bar = main.querySelector(".news");
+    if (!fresh.size && !more) return bar.replaceChildren();
+    // Each text is announced: a stream of rows may not talk without a pause.
+    if (bar.firstChild && Date.now() - counted < 1000 * main.dataset.live) return;
+    counted = Date.now();
+    const text = `↑ ${fresh.size ? fresh.size + (more ? "+" : "") : "More"} new: show`;
+    if (bar.textContent === text) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "primary";
+    button.textContent = text;
+    button.addEventListener("click", () => {
+      // The button goes, and the focus with it.
+      main.focus({ preventScroll: true });
+      scrollTo(0, 0);
+      refresh(true);
+    });
+    bar.replaceChildren(button);
+  }
+
+  function note(keys, others) {
+    for (const key of keys) if (!known.has(key)) { known.add(key); fresh.add(key); }
+    more = more || others;
+    for (const key of known) if (known.size > MAX_KNOWN) known.delete(key);
+  }
+
+  // Show what came, or count it while its reader is busy; `asking` are the rows that were new when it was asked for.
+  function take(wanted, asking) {
+    if (pending && !wanted && isReading()) {
+      note(keysOf(pending), asking.more);
+      return showNews();
+    }
+    if (pending) {
+      replaceContent(document.adoptNode(pending));
+      pending = null;
+      note(keysOf(main), false);
+    }
+    for (const key of [...asking.keys, ...keysOf(main)]) fresh.delete(key);
+    showNews();
+  }
+
+  async function refresh(wanted = false) {
+    if (!wanted && (main.dataset.stream ? document.hidden : isReading())) return;
+    asked = Date.now();
+    const asking = { keys: [...fresh], more };
+    more = false;
+    try {
+      if (await load()) return take(wanted, asking);
+    } catch {
+      // A server that is unavailable is asked again.
+    }
+    more = more || asking.more;
+  }
+
+  // Whether the newest page is known: it is `pending`, or shown.
+  async function load() {
     const headers = { "If-None-Match": tag };
     const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
     // The session is over: the login comes.
     if (response.type === "opaqueredirect") location.reload();
-    if (response.status !== 200 || paused) return;
-    tag = response.headers.get("ETag") || "";
-    const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    if (!isInUse()) replaceContent(document.adoptNode(page.querySelector("main")));
+    if (response.status === 200) {
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      pending = page.querySelector("main[data-live]");
+      tag = pending ? response.headers.get("ETag") || "" : tag;
+    }
+    return response.status === 200 || response.status === 304;
+  }
+
+  let stream = null;
+  let place = "";
+  let due = 0;
+  const FIRST_STEP_MS = 500;
+  const RESTED_MS = 10000;
+  let shown = 0;
+  let step = 0;
+
+  function setMode() {
+    const live = stream && stream.readyState === EventSource.OPEN;
+    main.querySelector("[data-mode]").textContent = paused ? "Paused" : live ? "Live" : `Every ${main.dataset.live} s`;
+  }
+
+  // A new row is shown at once. While rows go on coming the page asks less and less often.
+  function refreshSoon() {
+    const now = Date.now();
+    if (now - shown > RESTED_MS) step = 0;
+    const wait = Math.max(0, shown + step - now);
+    if (isReading() || wait) showNews();
+    if (due || isReading()) return;
+    step = Math.min(1000 * main.dataset.live, Math.max(FIRST_STEP_MS, 2 * step));
+    due = setTimeout(() => { due = 0; shown = Date.now(); refresh(); }, wait);
+  }
+
+  function listen() {
+    if (stream || document.hidden) return;
+    const after = place ? `&after=${place}` : "";
+    stream = new EventSource(main.dataset.stream + after);
+    stream.addEventListener("open", setMode);
+    stream.addEventListener("ready", (event) => { place = event.lastEventId; refresh(); });
+    stream.addEventListener("message", (event) => {
+      place = event.lastEventId;
+      const news = JSON.parse(event.data);
+      note(news.keys, news.more);
+      refreshSoon();
+    });
+    stream.addEventListener("error", () => {
+      // Refused: there are too many, or web stops. Meanwhile the page asks for itself.
+      if (stream.readyState === EventSource.CLOSED) { stop(); setTimeout(listen, STREAMED_MS); }
+      setMode();
+    });
+  }
+
+  function stop() {
+    if (stream) stream.close();
+    stream = null;
   }
 
   if (main) {
@@ -125,11 +246,23 @@
     button.addEventListener("click", () => {
       paused = !paused;
       button.setAttribute("aria-pressed", String(paused));
+      setMode();
       // The next update comes although the focus is here.
-      if (!paused) button.blur();
+      if (!paused) { button.blur(); refresh(); }
     });
-    // A server that is unavailable is asked again.
-    setInterval(() => refresh().catch(() => {}), 1000 * main.dataset.live);
+    note(keysOf(main), false);
+    fresh.clear();
+    setMode();
+    setInterval(() => {
+      const isStreamed = stream && stream.readyState === EventSource.OPEN && Date.now() - asked < STREAMED_MS;
+      if (!isStreamed) refresh();
+    }, 1000 * main.dataset.live);
+    if (main.dataset.stream) {
+      listen();
+      // A browser has six connections to a server for all its tabs: those that nobody sees need none.
+      document.addEventListener("visibilitychange", () => { if (document.hidden) stop(); else listen(); setMode(); });
+      window.addEventListener("pagehide", stop);
+    }
   }
 
   begin(document);

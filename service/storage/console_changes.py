@@ -1,0 +1,32 @@
+"""The query of the console's page of changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+def page(connection: Connection, before: int | None, limit: int, **facts: str | None) -> list[dict[str, Any]]:
+    """The changes with smaller ids than `before`, the newest first.
+
+    Args:
+        connection: a transaction with a time limit: a rare source or status is looked for in all of them.
+        before: an id; None: all.
+        limit: how many at most.
+        **facts: values of `model_id`, `source` and `to_status`; None does not narrow it.
+    """
+    values: dict[str, Any] = {name: value for name, value in facts.items() if value is not None}
+    # Each condition is written only where it is needed: so the planner sees which index fits.
+    conditions = [f"{name} = :{name}" for name in ("model_id", "source", "to_status") if name in values]
+    if before is not None:
+        conditions.append("id < :before")
+        values["before"] = before
+    statement = text(
+        f"SELECT * FROM headshotpro.model_changes WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
+        "ORDER BY id DESC LIMIT :limit"
+    )
+    return [dict(row) for row in connection.execute(statement, {**values, "limit": limit}).mappings()]

@@ -1,0 +1,92 @@
+"""What is new in `model_changes` and `webhook_events`, for pages of the console that are open.
+
+Changes have ids in the order of their commits, as for every reader of the feed. Events have none: several workers
+commit them in any order. So the newest ones by their receipt are compared with those of the last time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+# Two batches of a drain: an event that is committed later than this many newer ones is not seen.
+EVENT_WINDOW = 2_000
+
+
+class ChangeNews(NamedTuple):
+    """Some changes in the order of their ids.
+
+    Attributes:
+        rows: `id`, `model_id`, `to_status`, `source` and `event_id` of each.
+        newest: the newest id of the feed that is theirs, or was left out.
+        more: some were left out.
+    """
+
+    rows: list[dict[str, Any]]
+    newest: int
+    more: bool
+
+
+def changes_after(connection: Connection, after: int, until: int | None, limit: int) -> ChangeNews:
+    """The changes after an id.
+
+    Args:
+        connection: a transaction.
+        after: the id.
+        until: the last id; None: the newest of the feed.
+        limit: how many at most.
+    """
+    values = {"after": after, "until": until, "limit": limit + 1}
+    rows = [dict(row) for row in connection.execute(_CHANGES, values).mappings()]
+    if len(rows) <= limit:
+        return ChangeNews(rows, rows[-1]["id"] if rows else after, more=False)
+    return ChangeNews(rows[:limit], newest_change(connection) if until is None else until, more=True)
+
+
+_CHANGES = text(
+    """
+    SELECT id, model_id, to_status, source, event_id FROM headshotpro.model_changes
+    WHERE id > :after AND (CAST(:until AS bigint) IS NULL OR id <= :until) ORDER BY id LIMIT :limit
+    """
+)
+
+
+def newest_change(connection: Connection) -> int:
+    """The newest id of the feed; 0 where it is empty."""
+    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes")).scalar_one())
+
+
+def newest_events(connection: Connection) -> dict[str, int]:
+    """The ids of the newest events, to when each was received in microseconds of Unix time; the newest first."""
+    ids, times = connection.execute(_NEWEST_EVENTS, {"limit": EVENT_WINDOW}).one()
+    return dict(zip(ids or (), times or (), strict=True))
+
+
+# As two arrays: rows would take ten times as long to read.
+_NEWEST_EVENTS = text(
+    """
+    SELECT array_agg(id), array_agg(CAST(extract(epoch FROM received_at) * 1000000 AS bigint)) FROM (
+        SELECT id, received_at FROM headshotpro.webhook_events ORDER BY received_at DESC LIMIT :limit
+    ) AS newest
+    """
+)
+
+
+def events(connection: Connection, ids: Iterable[str]) -> list[dict[str, Any]]:
+    """`id`, `event`, `model_id`, `status` and `error` of some events, the oldest first."""
+    rows = connection.execute(_EVENTS, {"ids": list(ids)}).mappings()
+    return [dict(row) for row in rows]
+
+
+_EVENTS = text(
+    """
+    SELECT id, event, model_id, status, error FROM headshotpro.webhook_events
+    WHERE id = ANY(CAST(:ids AS text[])) ORDER BY received_at, id
+    """
+)

@@ -1,0 +1,293 @@
+"""Open streams of one web process: one thread reads what is new, once a second, and hands it to all of them.
+
+The thread runs while a stream is open. Under gunicorn it and each stream are greenlets, so a stream that waits takes
+nothing from deliveries but its connection.
+
+Why: `docs/decisions/0043-streams-by-polling.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import select
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
+from gevent import monkey
+
+from service.errors import MirrorError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from service.web.console.tail import Item, News, Place, Tail
+
+log = structlog.get_logger(__name__)
+
+MAX_STREAMS = 50
+POLL_SECONDS = 1.0
+HEARTBEAT_SECONDS = 15.0
+# The browser comes back at once, and its session is checked anew.
+STREAM_SECONDS = 300.0
+RECONNECT_MS = 1000
+# Messages that wait for a client that does not read; with one more its stream ends.
+MAX_WAITING = 30
+# Keys of one message; a page has fewer rows.
+MAX_KEYS = 100
+
+
+class Wanted(NamedTuple):
+    """What a page shows.
+
+    Attributes:
+        topics: changes, events or both.
+        facts: its filters, names and values; an item has to have all of them.
+    """
+
+    topics: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...] = ()
+
+    def fits(self, item: Item) -> bool:
+        """Whether an item belongs on the page."""
+        return item.topic in self.topics and all(item.facts.get(name) == value for name, value in self.facts)
+
+    def data(self, news: News) -> str | None:
+        """The part of the news that the page needs, as its message has it; None where there is none."""
+        keys = list(dict.fromkeys(item.key for item in news.items if self.fits(item)))
+        if not keys and not news.more:
+            return None
+        return json.dumps({"keys": keys[-MAX_KEYS:], "more": news.more or len(keys) > MAX_KEYS})
+
+
+class Client(NamedTuple):
+    """The page that opens a stream.
+
+    Attributes:
+        session_id: its session.
+        session_seconds: how long that lasts.
+        after: how far the page is; None where it begins.
+        socket: of its connection, where the server gives it.
+    """
+
+    session_id: str
+    session_seconds: float
+    after: Place | None = None
+    socket: Any = None
+
+
+class Stream:
+    """One open stream.
+
+    Attributes:
+        wanted: what it is sent.
+        client: to whom.
+        is_ready: the client was sent how far it is.
+
+    Args:
+        wanted: see there.
+        client: see there.
+        seconds: how long it may last.
+        heartbeat_seconds: how long it may be silent.
+    """
+
+    def __init__(self, wanted: Wanted, client: Client, seconds: float, heartbeat_seconds: float) -> None:
+        self.wanted = wanted
+        self.client = client
+        self.is_ready = False
+        # How far the client is once it has read what waits.
+        self._place = client.after
+        self._deadline = monotonic() + seconds
+        self._heartbeat_seconds = heartbeat_seconds
+        self._changed = threading.Condition()
+        self._waiting: deque[str] = deque()
+        self._has_ended = False
+
+    def begin(self, missed: str | None, place: Place) -> None:
+        """Send what the client has missed, and how far it is now."""
+        self.put(missed, place)
+        self._send(f"id: {place}\nevent: ready\ndata: \n\n", place)
+        self.is_ready = True
+
+    def put(self, data: str | None, place: Place) -> None:
+        """Send some data; without any, the client is nevertheless at that place."""
+        if data is None:
+            self._place = place
+        else:
+            self._send(f"id: {place}\ndata: {data}\n\n", place)
+
+    def end(self) -> None:
+        """End it; the client comes back with the place of the last message that it has read."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    def messages(self) -> Iterator[str]:
+        """The body of the response."""
+        yield f"retry: {RECONNECT_MS}\n\n"
+        while (left := self._deadline - monotonic()) > 0:
+            message = self._next(min(self._heartbeat_seconds, left))
+            if message is None:
+                return
+            yield message
+
+    def _send(self, message: str, place: Place) -> None:
+        with self._changed:
+            self._waiting.append(message)
+            self._has_ended = self._has_ended or len(self._waiting) > MAX_WAITING
+            self._place = place
+            self._changed.notify_all()
+
+    def _next(self, seconds: float) -> str | None:
+        """The next message; a heartbeat where none comes in time, None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._has_ended, seconds)
+            if self._has_ended:
+                return None
+            if self._waiting:
+                return self._waiting.popleft()
+            # A block without data makes no message in the browser, and moves the place at which it comes back.
+            return f": heartbeat\nid: {self._place}\n\n" if self.is_ready else ": heartbeat\n\n"
+
+
+class Streams:
+    """All open streams of a process.
+
+    Attributes:
+        number: how many are open.
+
+    Args:
+        new_tail: makes what reads the news; called whenever the first stream opens.
+        report: called with their number now and then, and at their end with 0.
+        most: how many may be open.
+        poll_seconds: time between two readings.
+        heartbeat_seconds: how long a stream may be silent.
+        stream_seconds: how long one lasts at most.
+    """
+
+    def __init__(
+        self,
+        new_tail: Callable[[], Tail],
+        report: Callable[[int], None] = lambda _number: None,
+        *,
+        most: int = MAX_STREAMS,
+        poll_seconds: float = POLL_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        stream_seconds: float = STREAM_SECONDS,
+    ) -> None:
+        self.most = most
+        self.poll_seconds = poll_seconds
+        self.heartbeat_seconds = heartbeat_seconds
+        self.stream_seconds = stream_seconds
+        self._new_tail = new_tail
+        self._report = report
+        # Guards the three below.
+        self._lock = threading.Lock()
+        self._open: set[Stream] = set()
+        self._reader: threading.Thread | None = None
+        self._is_stopping = False
+        self._stopped = threading.Event()
+
+    @property
+    def number(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def open(self, wanted: Wanted, client: Client) -> Stream | None:
+        """Open a stream; the caller closes it. None: there are too many, or this process is stopping."""
+        stream = Stream(wanted, client, min(self.stream_seconds, client.session_seconds), self.heartbeat_seconds)
+        with self._lock:
+            if self._is_stopping or len(self._open) >= self.most:
+                return None
+            self._open.add(stream)
+            if self._reader is None:
+                self._reader = threading.Thread(target=self._read, daemon=True, name="console streams")
+                self._reader.start()
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """Forget a stream whose response has ended."""
+        with self._lock:
+            self._open.discard(stream)
+
+    def end_session(self, session_id: str) -> None:
+        """End the streams of a session in this process."""
+        for stream in self._now_open():
+            if stream.client.session_id == session_id:
+                stream.end()
+
+    def stop(self) -> None:
+        """End all of them, and open none any more: the process stops."""
+        with self._lock:
+            self._is_stopping = True
+        self._stopped.set()
+        for stream in self._now_open():
+            stream.end()
+
+    def _now_open(self) -> list[Stream]:
+        with self._lock:
+            return list(self._open)
+
+    def _read(self) -> None:
+        """Read and hand out while a stream is open."""
+        tail, is_failing = self._new_tail(), False
+        try:
+            while streams := self._streams_or_end():
+                _end_left(streams)
+                self._report(len(streams))
+                try:
+                    _hand_out(tail, streams)
+                    is_failing = False
+                except MirrorError as error:
+                    # Streams go on with heartbeats; the next reading that succeeds finds what was missed.
+                    if not is_failing:
+                        log.warning("console.stream_reading_failed", reason=str(error))
+                    is_failing = True
+                self._stopped.wait(self.poll_seconds)
+        except Exception:
+            log.exception("console.streams_failed")
+            # Without a reader they would stay silent: their clients come back, and begin another one.
+            with self._lock:
+                self._reader = None
+            for stream in self._now_open():
+                stream.end()
+        finally:
+            self._report(0)
+
+    def _streams_or_end(self) -> list[Stream]:
+        """The open streams; none: this thread ends, and the next stream begins another one."""
+        with self._lock:
+            if not self._open or self._is_stopping:
+                self._reader = None
+                return []
+            return list(self._open)
+
+
+def _hand_out(tail: Tail, streams: Collection[Stream]) -> None:
+    """Read what is new, and give each stream its part."""
+    place, news, missed = tail.read({one.client.after for one in streams if one.client.after and not one.is_ready})
+    # Most pages show the same.
+    data = {wanted: wanted.data(news) for wanted in {one.wanted for one in streams}}
+    for stream in streams:
+        if stream.is_ready:
+            stream.put(data[stream.wanted], place)
+        else:
+            after = stream.client.after
+            stream.begin(stream.wanted.data(missed[after]) if after else None, place)
+
+
+def _end_left(streams: Collection[Stream]) -> None:
+    """End the streams whose clients have left: else each would count until two heartbeats have failed.
+
+    A client sends nothing while it reads a stream, so a connection from which one could read has ended.
+    """
+    # gevent's own waits for the loop; this one only asks the kernel.
+    poll = monkey.get_original("select", "poll")()
+    by_file = {stream.client.socket.fileno(): stream for stream in streams if stream.client.socket is not None}
+    for file in by_file:
+        if file >= 0:
+            poll.register(file, getattr(select, "POLLRDHUP", select.POLLIN))
+    for file, _event in poll.poll(0):
+        by_file[file].end()

@@ -1,0 +1,147 @@
+"""The tail of changes and events: what became visible since the last reading, whatever the order of commits.
+
+Why: `docs/decisions/0043-streams-by-polling.md`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.storage import console_tail
+from service.storage.console_tail import EVENT_WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+    from sqlalchemy import Connection
+
+CHANGES, EVENTS = "changes", "events"
+# Beyond this many, a reading says only that there are more.
+MAX_NEWS = 500
+# A reader that comes back gets the events of these microseconds again: some of them may have been committed late.
+EVENT_OVERLAP = 10_000_000
+_PLACE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
+
+
+class Item(NamedTuple):
+    """One row that is new.
+
+    Attributes:
+        topic: `changes` or `events`.
+        key: as `data-key` of its row on a page has it. A change that an event caused has the event's, so that a
+            timeline of both counts it once.
+        facts: the values that pages filter by.
+    """
+
+    topic: str
+    key: str
+    facts: Mapping[str, str | None]
+
+
+class News(NamedTuple):
+    """What is new.
+
+    Attributes:
+        items: the changes, then the events, the oldest first.
+        more: there are more than these.
+    """
+
+    items: Sequence[Item]
+    more: bool
+
+
+class Place(NamedTuple):
+    """How far a reader is.
+
+    Attributes:
+        change: the last change.
+        received: when the newest event was received, in microseconds of Unix time.
+    """
+
+    change: int
+    received: int
+
+    def __str__(self) -> str:
+        return f"{self.change}.{self.received}"
+
+    @classmethod
+    def parse(cls, written: str | None) -> Place | None:
+        """The place as `str` wrote it; None where it is none."""
+        found = _PLACE.fullmatch(written or "")
+        return cls(int(found[1]), int(found[2])) if found else None
+
+
+def change_key(change_id: int, event_id: str | None) -> str:
+    """The key of a change's row."""
+    return event_id or f"c{change_id}"
+
+
+class Tail:
+    """Reads what is new, again and again; the first reading begins at the end and finds nothing.
+
+    Args:
+        reading: begins a transaction.
+    """
+
+    def __init__(self, reading: Callable[[], AbstractContextManager[Connection]]) -> None:
+        self._reading = reading
+        self._place: Place | None = None
+        self._seen: Mapping[str, int] = {}
+
+    def read(self, places: Collection[Place]) -> tuple[Place, News, dict[Place, News]]:
+        """Read what is new since the last reading; where it fails, the next one finds it.
+
+        Args:
+            places: of readers that come back.
+
+        Returns:
+            How far this is, what is new, and what each of those readers has missed.
+
+        Raises:
+            PostgresUnavailable: Postgres cannot be reached.
+            StatementTimeout: a statement took too long.
+        """
+        with self._reading() as connection:
+            old = self._place or Place(console_tail.newest_change(connection), 0)
+            changes = console_tail.changes_after(connection, old.change, None, MAX_NEWS)
+            seen = console_tail.newest_events(connection)
+            place = Place(changes.newest, max(old.received, next(iter(seen.values()), 0)))
+            # An older event comes back into a full window where newer ones were deleted.
+            oldest = min(self._seen.values()) if len(self._seen) == EVENT_WINDOW else 0
+            fresh = [event_id for event_id, at in seen.items() if event_id not in self._seen and at >= oldest]
+            is_first = self._place is None
+            news = News((), more=False) if is_first else _news(connection, changes, fresh)
+            missed = {one: _missed(connection, one, place, seen) for one in places}
+        self._place, self._seen = place, seen
+        return place, news, missed
+
+
+def _missed(connection: Connection, place: Place, until: Place, seen: Mapping[str, int]) -> News:
+    """What became visible between two places."""
+    changes = console_tail.changes_after(connection, place.change, until.change, MAX_NEWS)
+    since = place.received - EVENT_OVERLAP
+    news = _news(connection, changes, [event_id for event_id, at in seen.items() if at > since])
+    is_beyond_window = len(seen) == EVENT_WINDOW and min(seen.values()) > since
+    return News(news.items, news.more or is_beyond_window)
+
+
+def _news(connection: Connection, changes: console_tail.ChangeNews, event_ids: Sequence[str]) -> News:
+    items = [
+        Item(
+            CHANGES,
+            change_key(row["id"], row["event_id"]),
+            {"model": row["model_id"], "source": row["source"], "status": row["to_status"]},
+        )
+        for row in changes.rows
+    ]
+    if event_ids:
+        items += [
+            Item(EVENTS, row["id"], {"model": row["model_id"], **{name: row[name] for name in _EVENT_FACTS}})
+            for row in console_tail.events(connection, event_ids[:MAX_NEWS])
+        ]
+    return News(items, changes.more or len(event_ids) > MAX_NEWS)
+
+
+_EVENT_FACTS = ("event", "status", "error")

@@ -1,0 +1,259 @@
+"""Open pages of the console in a browser: a webhook's change appears by itself, or is counted for a reader."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from service.config import load
+from service.local.servers import Valkey
+from service.web import create_app
+from tests.support.browser import CHROMIUM, OPERATOR_IN_LIGHT, Visitor, chromium, serving
+from tests.support.console import OPERATOR, VIEWER
+from tests.support.processes import eventually
+from tests.support.servers import temporary_folder
+from tests.support.system import System, new_id
+from tests.support.vendor import SandboxClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flask import Flask
+    from playwright.sync_api import Browser, Page
+
+    from service.web.console.streams import Streams
+    from tests.support.databases import Databases
+    from tests.support.sandboxes import StartSandbox
+
+# One browser for all of them.
+pytestmark = [CHROMIUM, pytest.mark.xdist_group("a browser of live pages")]
+
+LIVE_SECONDS = 2.0
+STATUSES = ("waiting", "pending", "generatingHeadshots")
+CHANGE = """
+    insert into headshotpro.model_changes (model_id, to_status, changed, source, observed_at, recorded_at)
+    values (%s, 'active', '{"photo_count": [1, 2]}', 'pull', now(), now())
+"""
+MANY = "insert into headshotpro.model_changes (model_id, changed, source, observed_at, recorded_at) \
+    select 'old' || n, '{\"photo_count\": [1, 2]}', 'pull', now(), now() from generate_series(1, 60) as n"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Any, _databases: Databases) -> Iterator[str]:
+    name = _databases.take()
+    yield postgres.url_of(name)
+    _databases.release(name)
+
+
+@pytest.fixture(scope="module")
+def app(database: str, valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    settings = {
+        "DATABASE_URL": database, "REDIS_URL": valkey.url,
+        "CONSOLE_PASSWORD": OPERATOR, "CONSOLE_VIEWER_PASSWORD": VIEWER,
+    }  # fmt: skip
+    made = create_app(load(environ=settings, dotenv=tmp_path_factory.mktemp("none") / ".env"))
+    made.extensions["console_streams"].poll_seconds = 0.1
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(MANY.encode())
+    return made
+
+
+@pytest.fixture(scope="module")
+def visitor(app: Flask, browser: Browser) -> Iterator[Visitor]:
+    with serving(app) as url:
+        found = Visitor(browser, url, OPERATOR_IN_LIGHT)
+        yield found
+        found.context.close()
+
+
+@pytest.fixture
+def streams(app: Flask) -> Streams:
+    found: Streams = app.extensions["console_streams"]
+    return found
+
+
+def change(database: str, model: str) -> str:
+    """Write a change of a model: its id."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(CHANGE, [model])
+    return model
+
+
+def mode(page: Page, expected: str) -> None:
+    """Wait until the heading says so."""
+    page.locator("[data-mode]").get_by_text(expected, exact=True).wait_for()
+
+
+@contextmanager
+def changed(streams: Streams, **limits: Any) -> Iterator[None]:
+    before = {name: getattr(streams, name) for name in limits}
+    for name, value in limits.items():
+        setattr(streams, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(streams, name, value)
+
+
+def test_change_at_the_vendor_appears_within_two_seconds(
+    browser: Browser, database_url: str, sandbox: StartSandbox
+) -> None:
+    running = sandbox(models=1, quiet=True, rate=0)
+    vendor = SandboxClient(running)
+    with (
+        temporary_folder() as folder,
+        Valkey.start(folder / "valkey", sync="no") as valkey,
+        System(
+            folder, DATABASE_URL=database_url, REDIS_URL=valkey.url, HEADSHOTPRO_API_URL=running.url,
+            HEADSHOTPRO_API_KEY=running.api_key, HEADSHOTPRO_WEBHOOK_SECRET=running.webhook_secret,
+            CONSOLE_PASSWORD=OPERATOR, WEB_CONCURRENCY="2",
+        ) as system,
+    ):  # fmt: skip
+        system.start("worker")
+        system.start("web")
+        system.wait_for_web()
+        vendor.control("POST", "/webhook", {"url": f"{system.url}/webhooks/headshotpro"})
+        visitor = Visitor(browser, system.url, OPERATOR_IN_LIGHT)
+        model = vendor.control("POST", "/models", {"id": new_id(), "status": "onboarding", "events": True})[0]["id"]
+        visitor.page.get_by_role("heading", name="Overview").wait_for()
+        assert eventually(lambda: _opens(visitor.page, f"/console/models/{model}"), 20), system.logs()
+        pages = {"timeline": visitor.page, "changes": visitor.context.new_page(), "events": visitor.context.new_page()}
+        pages["changes"].goto("/console/changes")
+        pages["events"].goto("/console/events")
+        for page in pages.values():
+            mode(page, "Live")
+            page.evaluate("window.isOld = true")
+        # A machine that does other work may be late, but not each time.
+        took = (_seconds_to_appear(vendor, model, status, list(pages.values())) for status in 2 * STATUSES)
+        assert any(one < LIVE_SECONDS for one in took), system.logs()
+        assert [page.evaluate("window.isOld") for page in pages.values()] == [True] * 3
+        visitor.context.close()
+
+
+def _seconds_to_appear(vendor: SandboxClient, model: str, status: str, pages: list[Page]) -> float:
+    """Change the status of a model at the vendor: how long it takes until all pages have another row."""
+    rows = [page.locator("tr[data-key]").count() for page in pages]
+    began = time.monotonic()
+    vendor.control("PATCH", f"/models/{model}", {"status": status, "events": True})
+    for page, before in zip(pages, rows, strict=True):
+        page.locator("tr[data-key]").nth(before).wait_for()
+    return time.monotonic() - began
+
+
+def _opens(page: Page, path: str) -> bool:
+    response = page.goto(path)
+    return response is not None and response.status == 200
+
+
+def test_paused_page_counts_new_rows_and_shows_them_when_asked(visitor: Visitor, database: str) -> None:
+    page = visitor.open("/console/changes")
+    mode(page, "Live")
+    page.get_by_role("button", name="Pause updates").click()
+    mode(page, "Paused")
+    first = change(database, "paused-1")
+    bar = page.get_by_role("status").get_by_role("button")
+    bar.get_by_text("↑ 1 new: show").wait_for()
+    assert page.get_by_text(first).count() == 0
+    bar.click()
+    page.get_by_text(first).wait_for()
+    bar.wait_for(state="detached")
+    # It is paused still.
+    second = change(database, "paused-2")
+    bar.get_by_text("↑ 1 new: show").wait_for()
+    page.get_by_role("button", name="Pause updates").click()
+    page.get_by_text(second).wait_for()
+    bar.wait_for(state="detached")
+    assert visitor.complaints == []
+
+
+def test_reader_further_down_keeps_the_place(visitor: Visitor, database: str) -> None:
+    page = visitor.open("/console/changes")
+    mode(page, "Live")
+    page.mouse.wheel(0, 900)
+    assert eventually(lambda: page.evaluate("scrollY") > 500)
+    place = page.evaluate("scrollY")
+    new = change(database, "further-up")
+    bar = page.get_by_role("status").get_by_role("button")
+    bar.wait_for()
+    assert page.get_by_text(new).count() == 0
+    assert page.evaluate("scrollY") == place
+    page.keyboard.press("Tab")
+    bar.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text(new).wait_for()
+    assert page.evaluate("[scrollY, document.activeElement.id]") == [0, "main"]
+
+
+def test_page_beyond_the_limit_polls(visitor: Visitor, database: str, streams: Streams) -> None:
+    with changed(streams, most=0):
+        page = visitor.context.new_page()
+        page.clock.install()
+        page.goto("/console/changes")
+        mode(page, "Every 5 s")
+        new = change(database, "polled")
+        page.clock.run_for(6000)
+        page.get_by_text(new).wait_for()
+    # Half a minute later there is room.
+    page.clock.run_for(31_000)
+    mode(page, "Live")
+    page.close()
+
+
+def test_page_whose_stream_ends_comes_back_and_misses_nothing(
+    visitor: Visitor, database: str, streams: Streams
+) -> None:
+    with changed(streams, stream_seconds=0.3):
+        page = visitor.open("/console/changes")
+        page.get_by_role("button", name="Pause updates").click()
+        bar = page.get_by_role("status").get_by_role("button")
+        for number in range(3):
+            # Until the stream was opened anew, something came meanwhile.
+            with page.expect_request("**/console/stream*", timeout=10_000):
+                change(database, f"again-{number}")
+        change(database, "again-3")
+        bar.get_by_text("↑ 4 new: show").wait_for()
+        bar.click()
+        page.get_by_text("again-3").wait_for()
+        assert [page.get_by_text(f"again-{number}").count() for number in range(4)] == [1] * 4
+
+
+def test_hidden_page_has_no_stream(visitor: Visitor, streams: Streams) -> None:
+    page = visitor.open("/console/changes")
+    mode(page, "Live")
+    page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", { value: true, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    assert eventually(lambda: streams.number == 0)
+    page.evaluate("""() => {
+        Object.defineProperty(document, "hidden", { value: false });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }""")
+    mode(page, "Live")
+
+
+def test_page_whose_session_is_over_leads_to_the_login(visitor: Visitor) -> None:
+    context = visitor.context
+    page = context.new_page()
+    page.clock.install()
+    page.goto("/console/changes")
+    mode(page, "Live")
+    cookies = context.cookies()
+    context.clear_cookies()
+    try:
+        page.clock.run_for(35_000)
+        page.wait_for_url("**/console/login?next=/console/changes")
+    finally:
+        context.add_cookies([{**one} for one in cookies])  # type: ignore[typeddict-item]
+    page.close()

@@ -1,0 +1,92 @@
+"""Streams of the console as a browser reads them, over a socket of its own each."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Self
+from urllib.parse import urlencode, urlsplit
+
+from tests.support.console import OPERATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STREAM = "/console/stream?of="
+
+
+class Message(NamedTuple):
+    """A block of a stream; `data` is None where it is a heartbeat."""
+
+    id: str
+    event: str
+    data: str | None
+
+    @property
+    def keys(self) -> list[str]:
+        """The rows that it names."""
+        return list(json.loads(self.data)["keys"]) if self.data else []
+
+
+class StreamReader:
+    """One stream; `status` is of its response, and nothing is read of it before it is asked for."""
+
+    def __init__(self, url: str, cookie: str, of: str, **headers: str) -> None:
+        parts = urlsplit(url)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+        self._connection.request("GET", STREAM + of, headers={"Cookie": cookie, **headers})
+        self.response = self._connection.getresponse()
+        self.status = self.response.status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # Without this the socket stays open for the response.
+        self.response.close()
+        self._connection.close()
+
+    def messages(self) -> Iterator[Message]:
+        """Each block, until the stream ends."""
+        fields: dict[str, str] = {}
+        for line in self.response:
+            name, colon, value = line.decode().rstrip("\n").partition(": ")
+            if name or colon:
+                fields[name] = value
+            elif fields:
+                yield Message(fields.get("id", ""), fields.get("event", ""), fields.get("data"))
+                fields = {}
+
+    def ready(self) -> Message:
+        """The message by which the stream begins."""
+        return next(one for one in self.messages() if one.event == "ready")
+
+    def keys(self) -> list[str]:
+        """The rows of the next message that names some."""
+        return next(one.keys for one in self.messages() if one.keys)
+
+
+def session_cookie(url: str, password: str = OPERATOR) -> str:
+    """Log in: the header `Cookie` of the session."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=20)
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Connection": "close"}
+    connection.request("POST", "/console/login", urlencode({"password": password}), form)
+    response = connection.getresponse()
+    connection.close()
+    return (response.headers["Set-Cookie"] or "").partition(";")[0]
+
+
+@contextmanager
+def many_streams(url: str, cookie: str, number: int) -> Iterator[list[StreamReader]]:
+    """Some streams, all of them ready."""
+    readers: list[StreamReader] = []
+    try:
+        readers.extend(StreamReader(url, cookie, "changes") for _ in range(number))
+        for reader in readers:
+            reader.ready()
+        yield readers
+    finally:
+        for reader in readers:
+            reader.__exit__()

@@ -1,0 +1,209 @@
+"""Streams of the console without servers: limits, ends, readers that are slow or have left, and a tail that fails."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.errors import PostgresUnavailable
+from service.web.console.streams import MAX_KEYS, MAX_WAITING, Client, Streams, Wanted
+from service.web.console.tail import CHANGES, EVENTS, Item, News, Place, Tail
+from tests.support.processes import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+ALL = Wanted((CHANGES, EVENTS))
+CLIENT = Client("a session", 3600.0)
+
+
+def change(key: str, **facts: str) -> Item:
+    return Item(CHANGES, key, facts)
+
+
+class WrittenTail(Tail):
+    """A tail whose readings are given: news, or the error that each fails with."""
+
+    def __init__(self, *readings: News | BaseException) -> None:
+        self.left = deque(readings)
+        self.reads = 0
+
+    def read(self, places: Collection[Place]) -> tuple[Place, News, dict[Place, News]]:
+        self.reads += 1
+        reading = self.left.popleft() if self.left else News((), more=False)
+        if isinstance(reading, BaseException):
+            raise reading
+        return Place(self.reads, 0), reading, {place: News((change("missed"),), more=False) for place in places}
+
+
+def streams_of(tail: WrittenTail, **limits: Any) -> Streams:
+    return Streams(lambda: tail, **{"poll_seconds": 0.01, "heartbeat_seconds": 0.05, **limits})
+
+
+def sent(messages: Iterator[str], number: int) -> list[list[str]]:
+    """The keys of the next messages that have some."""
+    found = (json.loads(one.partition("data: ")[2]) for one in messages if "data: {" in one)
+    return [one["keys"] for one in islice(found, number)]
+
+
+NOTHING = News((), more=False)
+
+
+def test_stream_gets_the_rows_that_its_page_shows() -> None:
+    news = News((change("c1", model="a"), change("c2", model="b"), Item(EVENTS, "e1", {"model": "a"})), more=False)
+    tail = WrittenTail()
+    streams = streams_of(tail)
+    both, one_model, changes = (
+        streams.open(wanted, CLIENT) for wanted in (ALL, Wanted(ALL.topics, (("model", "a"),)), Wanted((CHANGES,)))
+    )
+    assert both
+    assert one_model
+    assert changes
+    bodies = [stream.messages() for stream in (both, one_model, changes)]
+    assert ["ready" in list(islice(body, 2))[1] for body in bodies] == [True] * 3
+    tail.left.append(news)
+    assert [sent(body, 1) for body in bodies] == [[["c1", "c2", "e1"]], [["c1", "e1"]], [["c1", "c2"]]]
+    streams.stop()
+
+
+def test_stream_names_its_place_first_and_in_each_heartbeat() -> None:
+    streams = streams_of(WrittenTail())
+    stream = streams.open(ALL, CLIENT)
+    assert stream
+    messages = stream.messages()
+    assert next(messages) == "retry: 1000\n\n"
+    assert next(messages) == "id: 1.0\nevent: ready\ndata: \n\n"
+    assert next(messages).startswith(": heartbeat\nid: ")
+    streams.stop()
+
+
+def test_client_that_comes_back_gets_what_it_missed() -> None:
+    streams = streams_of(WrittenTail())
+    stream = streams.open(ALL, CLIENT._replace(after=Place(7, 0)))
+    assert stream
+    assert sent(stream.messages(), 1) == [["missed"]]
+    streams.stop()
+
+
+def test_message_has_few_keys_and_says_that_there_are_more() -> None:
+    data = ALL.data(News([change(f"c{number}") for number in range(MAX_KEYS + 1)], more=False))
+    assert data
+    found = json.loads(data)
+    assert (len(found["keys"]), found["keys"][-1], found["more"]) == (MAX_KEYS, f"c{MAX_KEYS}", True)
+    # Nothing is named, and something is left out: each page has to ask.
+    assert Wanted((EVENTS,)).data(News((change("c1"),), more=True)) == '{"keys": [], "more": true}'
+    assert Wanted((EVENTS,)).data(News((change("c1"),), more=False)) is None
+
+
+def test_streams_beyond_the_limit_are_refused_until_one_closes() -> None:
+    streams = streams_of(WrittenTail(), most=2)
+    first, second = streams.open(ALL, CLIENT), streams.open(ALL, CLIENT)
+    assert first
+    assert second
+    assert streams.open(ALL, CLIENT) is None
+    streams.close(first)
+    assert streams.open(ALL, CLIENT)
+    streams.stop()
+
+
+def test_tail_is_read_only_while_a_stream_is_open() -> None:
+    tail, noted = WrittenTail(), deque[int]()
+    streams = Streams(lambda: tail, noted.append, poll_seconds=0.01)
+    assert tail.reads == 0
+    stream = streams.open(ALL, CLIENT)
+    assert stream
+    assert eventually(lambda: tail.reads > 2)
+    streams.close(stream)
+    # Its thread reports 0 as its last act.
+    assert eventually(lambda: noted[-1] == 0)
+    reads = tail.reads
+    again = streams.open(ALL, CLIENT)
+    assert again
+    assert eventually(lambda: tail.reads > reads)
+    streams.stop()
+
+
+def test_stream_ends_after_its_time_and_with_its_session() -> None:
+    streams = streams_of(WrittenTail(), stream_seconds=0.1)
+    for client in (CLIENT, CLIENT._replace(session_seconds=0.05)):
+        stream = streams.open(ALL, client)
+        assert stream
+        # It would go on without end.
+        assert list(stream.messages())[-1].startswith(": heartbeat")
+    streams.stop()
+
+
+@pytest.mark.parametrize("how", ["logout", "stop"])
+def test_stream_ends_at_once(how: str) -> None:
+    streams = streams_of(WrittenTail(), heartbeat_seconds=600)
+    stream, other = streams.open(ALL, CLIENT), streams.open(ALL, CLIENT._replace(session_id="another"))
+    assert stream
+    assert other
+    messages = stream.messages()
+    assert [next(messages), next(messages)][1].startswith("id: ")
+    if how == "logout":
+        streams.end_session("a session")
+        assert len(list(islice(other.messages(), 2))) == 2
+        streams.stop()
+    streams.stop()
+    assert list(messages) == []
+    assert streams.open(ALL, CLIENT) is None
+
+
+def test_client_that_does_not_read_is_dropped() -> None:
+    tail = WrittenTail(NOTHING, *(News((change(f"c{number}"),), more=False) for number in range(MAX_WAITING + 2)))
+    streams = streams_of(tail)
+    slow = streams.open(ALL, CLIENT)
+    assert slow
+    messages = slow.messages()
+    next(messages)
+    assert eventually(lambda: not tail.left)
+    assert list(messages) == []
+    streams.stop()
+
+
+def test_stream_whose_client_has_left_ends_without_a_heartbeat() -> None:
+    ours, theirs = socket.socketpair()
+    streams = streams_of(WrittenTail(), heartbeat_seconds=600)
+    stream = streams.open(ALL, CLIENT._replace(socket=ours))
+    assert stream
+    messages = stream.messages()
+    assert [next(messages), next(messages)][1].startswith("id: ")
+    theirs.close()
+    assert list(messages) == []
+    ours.close()
+    streams.stop()
+
+
+def test_streams_go_on_while_postgres_is_unavailable() -> None:
+    down = PostgresUnavailable("no")
+    streams = streams_of(WrittenTail(NOTHING, *[down] * 20, News((change("c1"),), more=False)))
+    stream = streams.open(ALL, CLIENT)
+    assert stream
+    messages = stream.messages()
+    assert "ready" in [next(messages), next(messages)][1]
+    assert next(messages).startswith(": heartbeat")
+    assert sent(messages, 1) == [["c1"]]
+    streams.stop()
+
+
+def test_streams_end_where_their_reader_breaks() -> None:
+    streams = streams_of(WrittenTail(NOTHING, ZeroDivisionError()), heartbeat_seconds=600)
+    stream = streams.open(ALL, CLIENT)
+    assert stream
+    assert len(list(stream.messages())) <= 2
+    streams.close(stream)
+    again = streams.open(ALL, CLIENT)
+    assert again
+    assert "ready" in list(islice(again.messages(), 2))[1]
+    streams.stop()
+
+
+def test_place_is_read_only_as_it_was_written() -> None:
+    assert Place.parse(str(Place(12, 34))) == Place(12, 34)
+    assert [Place.parse(text) for text in (None, "", "12", "12.", "1" * 19 + ".1", "1.1 or 1=1", "١.١")] == [None] * 7

@@ -11,6 +11,7 @@ import ssl
 import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPException
 from socket import SHUT_RDWR
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ class HttpClient:
             "maxsize": _CONNECTIONS,
             "retries": False,
             "timeout": urllib3.Timeout(connect=connect_timeout, read=deadline),
-            "ssl_context": _tls_context(),
+            "ssl_context": _tls_context(ssl.get_default_verify_paths()),
         }
         self._pools = _proxy_manager(proxy, options) if proxy else urllib3.PoolManager(**options)
         self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
@@ -273,8 +274,12 @@ class _Tls(ssl.SSLContext):
         return super().wrap_socket(sock, *args, **kwargs)
 
 
-def _tls_context() -> ssl.SSLContext:
-    """Certificates and host names are checked: `PROTOCOL_TLS_CLIENT` says both."""
+@cache
+def _tls_context(_trusted: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
+    """The context of all clients that trust these files: reading them takes as long as a hundred requests.
+
+    Certificates and host names are checked: `PROTOCOL_TLS_CLIENT` says both.
+    """
     context = _Tls(ssl.PROTOCOL_TLS_CLIENT)
     context.load_default_certs()
     return context

@@ -111,6 +111,12 @@ def valkey() -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="session")
+def _valkey_client(valkey: Valkey) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
 def _databases(postgres: Postgres) -> Iterator[Databases]:
     pool = Databases(postgres)
     yield pool
@@ -140,7 +146,7 @@ _LAST_COUNTS_SECONDS = 2.0
 
 
 @pytest.fixture
-def redis_url(valkey: Valkey) -> Iterator[str]:
+def redis_url(valkey: Valkey, _valkey_client: redis.Redis) -> Iterator[str]:
     """An empty database of this test process's Valkey, another one for each test.
 
     The same one comes again after hundreds of tests, and after the last counts of the test that had it have arrived.
@@ -148,8 +154,7 @@ def redis_url(valkey: Valkey) -> Iterator[str]:
     number = next(_redis_databases)
     since = time.monotonic() - _released_at.get(number, -_LAST_COUNTS_SECONDS)
     time.sleep(max(0.0, _LAST_COUNTS_SECONDS - since))
-    with redis.Redis.from_url(valkey.url) as client:
-        client.flushall()
+    _valkey_client.flushall()
     yield f"{valkey.url.removesuffix('/0')}/{number}"
     _released_at[number] = time.monotonic()
 

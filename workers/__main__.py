@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from service import config, log
-from service.broker.client import require_usable_redis
-from service.errors import SchemaOutdated, SettingsError
+from service.garbage import collect_as_usual, collect_rarely
+
+collect_rarely()
+from service import config, log  # noqa: E402 - after that
+from service.broker.client import require_usable_redis  # noqa: E402
+from service.errors import SchemaOutdated, SettingsError  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +27,9 @@ def main(process: str) -> int:
         log.configure(settings)
         log.log_crashes_without_messages()
         require_usable_redis(settings.redis)
-        _entry(process)(settings)
+        run = _entry(process)
+        collect_as_usual()
+        run(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON
         return 2

@@ -24,6 +24,7 @@ from service import config
 from service import log as logging
 from service.broker.client import connect_redis
 from service.broker.jobs import DRAIN_QUEUE, rq_queue
+from service.garbage import GC_THRESHOLD
 from service.runtime import Runtime
 from service.storage.database import on_statement_executed
 
@@ -44,8 +45,6 @@ log = structlog.get_logger(__name__)
 # each time: `alive` of `supervisor.SilenceLimits` is longer than both.
 WORKER_TTL_SECONDS = 20
 RECONNECT_SECONDS = 1.0
-# A batch makes tens of thousands of objects and hardly a cycle: Python's search for cycles took a seventh of its CPU.
-GC_THRESHOLD = 50_000
 # So few cycles come from jobs in between that the threshold is reached after an hour: until then they hold megabytes.
 GC_SECONDS = 60.0
 

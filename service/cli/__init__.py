@@ -11,6 +11,7 @@ import click
 from service import __version__
 from service.cli.output import say
 from service.errors import ClusterRefused, LocalServerError, MirrorError, SettingsError
+from service.garbage import collect_rarely
 
 # Command to the module that holds it: `--help` must not load servers and databases.
 COMMANDS = {
@@ -65,6 +66,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; every `MirrorError` becomes one line and an exit status (2: settings or usage, 1: the rest)."""
+    if arguments is None:
+        # It is the process's own command.
+        collect_rarely()
     given = sys.argv[1:] if arguments is None else arguments
     if not all(_is_text(argument) for argument in given):
         _fail("an argument is not UTF-8: nothing in the mirror can have such a name", 2)

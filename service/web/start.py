@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from gevent import monkey
 from gunicorn.app.base import Application
 
+from service.garbage import collect_as_usual
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -54,7 +56,7 @@ def prepare(settings: Settings) -> GunicornApplication:
     from service.broker.client import require_usable_redis  # noqa: PLC0415 - see the top
     from service.web import app  # noqa: F401, PLC0415 - for the workers
 
-    gc.freeze()
+    collect_as_usual()
     gc.enable()
     require_usable_redis(settings.redis)
     return GunicornApplication()

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     StartOdd = Callable[..., tuple[ListVendor, Mirror]]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _templates_compiled_once() -> None:
+    """Keep compiled templates for the whole run: each test has an application of its own, which compiles them anew."""
+    from flask import Flask
+    from jinja2 import FileSystemBytecodeCache
+
+    from tests.support.servers import share_folder
+
+    Flask.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(share_folder()))}
+
+
 @pytest.fixture
 def mirror(sandbox: StartSandbox, database_url: str, redis_url: str) -> Iterator[StartMirror]:
     """Starts a mirror of a new sandbox in which nothing happens by itself: `mirror(models=50, settings={…})`."""

@@ -118,7 +118,8 @@ class Mirror:
         self._connection.close()
         for runtime in self._runtimes:
             runtime.engine.dispose()
-            runtime.redis.close()
+            # A timer may send counts at this moment: its connection stays open.
+            runtime.redis.connection_pool.disconnect(inuse_connections=False)
 
     # --- our side
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import json_rows
+from service.storage.tables import webhook_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ _RECORD = text(
 
 _PROCESSED = text(
     f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({json_rows.IDS_ARRAY})"  # noqa: S608 - our own words
-)
+).columns(webhook_events.columns.id)
 
 
 def processed(connection: Connection, ids: Sequence[str]) -> set[str]:

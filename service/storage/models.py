@@ -58,6 +58,7 @@ def read_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     return {model_id: found.get(model_id) or {"model_id": model_id, **empty} for model_id in ids}
 
 
+# With their columns named, SQLAlchemy prepares for the results of a statement once, not each time.
 _LOCK_CLOCKS = text(
     f"""
     WITH missing AS MATERIALIZED (
@@ -75,11 +76,11 @@ _LOCK_CLOCKS = text(
     )
     SELECT * FROM added UNION ALL SELECT * FROM locked
     """  # noqa: S608 - names of our own columns
-)
+).columns(*(model_clocks.columns[name] for name in ("model_id", *CLOCK_COLUMNS)))
 _READ = text(
     f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
     f"WHERE id = ANY({json_rows.IDS_ARRAY})"
-)
+).columns(*models.columns)
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:

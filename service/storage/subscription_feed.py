@@ -82,7 +82,10 @@ _LEASE = text(
 
 def newest_change(connection: Connection) -> int:
     """The newest id of the feed; 0 where it is empty."""
-    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes")).scalar_one())
+    return int(connection.execute(_NEWEST).scalar_one())
+
+
+_NEWEST = text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes")
 
 
 def read_after(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:

@@ -12,9 +12,9 @@ from service.storage.database import transaction
 from service.subscriptions.deliveries import QueuedChange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from service.subscriptions.state import SubscriptionState
 
@@ -37,8 +37,8 @@ class FeedReader:
     _changes: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _read: deque[tuple[float, Sequence[int]]] = field(default_factory=deque)
 
-    def poll(self) -> bool:
-        """Find out how far the feed is: whether that is farther than before.
+    def poll(self, states: Collection[SubscriptionState]) -> bool:
+        """Find out whether the feed is farther than before, and if so read what is new, in the same transaction.
 
         Raises:
             PostgresUnavailable: it is unavailable.
@@ -46,28 +46,37 @@ class FeedReader:
         before = self.newest
         with transaction(self.engine) as connection:
             self.newest = subscription_feed.newest_change(connection)
+            for place, readers in self._hungry(states).items():
+                self._read_page(connection, place, readers)
         return self.newest > before
 
-    def read_for(self, states: Iterable[SubscriptionState]) -> None:
-        """Read what is new for each subscription that wants more; those at the same place share one reading.
+    def read_for(self, states: Collection[SubscriptionState]) -> None:
+        """Read what is left of the feed for each subscription that wants more.
 
         Raises:
             PostgresUnavailable: it is unavailable.
         """
+        for place, readers in self._hungry(states).items():
+            with transaction(self.engine) as connection:
+                self._read_page(connection, place, readers)
+
+    def _hungry(self, states: Collection[SubscriptionState]) -> dict[int, list[SubscriptionState]]:
+        """The subscriptions that want more, by their places in the feed: those at one place share a reading."""
         places: dict[int, list[SubscriptionState]] = {}
         for state in states:
             if not state.closing and state.window.read_to < self.newest and state.window.hungry(READ_LIMIT):
                 places.setdefault(state.window.read_to, []).append(state)
-        for place, readers in places.items():
-            room = max(state.window.room for state in readers)
-            with transaction(self.engine) as connection:
-                page = subscription_feed.read_after(connection, place, min(READ_LIMIT, room))
-            self._keep(page)
-            for state in readers:
-                fits = page[: state.window.room]
-                admitted = filter(state.change_filter.admits, fits)
-                changes = [QueuedChange(change["id"], change["model_id"]) for change in admitted]
-                state.window.add(changes, fits[-1]["id"] if fits else self.newest)
+        return places
+
+    def _read_page(self, connection: Connection, place: int, readers: Sequence[SubscriptionState]) -> None:
+        room = max(state.window.room for state in readers)
+        page = subscription_feed.read_after(connection, place, min(READ_LIMIT, room))
+        self._keep(page)
+        for state in readers:
+            fits = page[: state.window.room]
+            admitted = filter(state.change_filter.admits, fits)
+            changes = [QueuedChange(change["id"], change["model_id"]) for change in admitted]
+            state.window.add(changes, fits[-1]["id"] if fits else self.newest)
 
     def changes(self, wanted: Iterable[int], upcoming: Iterable[int]) -> Mapping[int, Mapping[str, Any]]:
         """Changes with their rows: those read just now, and all others as they are now.

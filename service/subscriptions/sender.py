@@ -115,7 +115,7 @@ class SubscriptionSender:
         """Find out whether there are new changes: often while they come, less often after a quiet moment."""
         began = time.monotonic()
         self._next_poll = began + self.timing.poll
-        if self._feed.poll():
+        if self._feed.poll(self._leases.open):
             self._quiet_from = began + self.timing.lively
         if began < self._quiet_from:
             self._next_poll = began + self.timing.quick_poll

@@ -2,6 +2,7 @@
 
 `python -m tests.faults.subscription_latency` starts a deployment on this machine and prints one JSON line for each
 phase. The forwarder passes each webhook's bytes on and does nothing else: no check, no storage, no order, no retry.
+`to_row` is the part of the time until the change was recorded.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,15 +78,28 @@ def send(url: str, rate: float, seconds: float) -> dict[str, float]:
     return sent
 
 
+def percentiles(seconds: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile, in milliseconds."""
+    cuts = statistics.quantiles(seconds, n=100)
+    return round(cuts[49] * 1000, 1), round(cuts[98] * 1000, 1)
+
+
 def measure(name: str, sent: dict[str, float], receivers: list[Subscriber], model_of: Callable[[Any], str]) -> None:
     """Wait until each receiver has got each model, and print the latencies."""
     deadline = time.monotonic() + 60
     while any(len(one.taken) < len(sent) for one in receivers) and time.monotonic() < deadline:
         time.sleep(0.05)
-    got = [(model_of(request.document), request.at) for one in receivers for request in one.taken]
-    late = sorted((at - sent[model]) * 1000 for model, at in got if model in sent)
-    cuts = statistics.quantiles(late, n=100)
-    figures = {"requests": len(late), "p50_ms": round(cuts[49], 1), "p99_ms": round(cuts[98], 1)}
+    got = [(model_of(request.document), request) for one in receivers for request in one.taken]
+    late = [request.at - sent[model] for model, request in got if model in sent]
+    p50, p99 = percentiles(late)
+    figures: dict[str, float] = {"requests": len(late), "p50_ms": p50, "p99_ms": p99}
+    # Both clocks are of this machine.
+    ahead = time.time() - time.monotonic()
+    rows = {model: request.document["timestamp"] for model, request in got if "timestamp" in request.document}
+    recorded = {model: datetime.fromisoformat(at).timestamp() - ahead for model, at in rows.items()}
+    until_row = [at - sent[model] for model, at in recorded.items() if model in sent]
+    if until_row:
+        figures["to_row_p50_ms"], figures["to_row_p99_ms"] = percentiles(until_row)
     LINE(json.dumps({"phase": name, **figures, "missing": len(sent) * len(receivers) - len(late)}) + "\n")
     for one in receivers:
         one.taken.clear()

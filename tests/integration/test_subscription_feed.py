@@ -37,11 +37,6 @@ class Reading:
     def _count(self) -> None:
         self.statements += 1
 
-    @property
-    def transactions(self) -> int:
-        """Each has its settings and one statement."""
-        return self.statements // 2
-
     def state(self, name: str, window: int = 1000) -> SubscriptionState:
         with transaction(self._drainer.engine) as connection:
             assert subscriptions.add(connection, NewSubscription(name, "http://127.0.0.1:9/", "whsec_none"))
@@ -63,23 +58,23 @@ def take_models(drainer: Drainer, count: int) -> None:
 def test_subscriptions_at_one_place_share_a_reading(drainer: Drainer, reading: Reading) -> None:
     wide, narrow = reading.state("wide"), reading.state("narrow", window=2)
     take_models(drainer, 5)
-    assert reading.feed.poll()
-    reading.feed.read_for([wide, narrow])
+    assert reading.feed.poll([wide, narrow])
     assert (wide.window.read_to, narrow.window.read_to) == (5, 2)
-    assert reading.transactions == 2
+    # The settings of the transaction, the newest change, and one page for both.
+    assert reading.statements == 3
     # Changes that were just read are sent from memory.
     assert set(reading.feed.changes([1, 5], [])) >= {1, 5}
     # The narrow one has no room, and the wide one nothing new.
     reading.feed.read_for([wide, narrow])
-    assert reading.transactions == 2
-    assert not reading.feed.poll()
+    assert reading.statements == 3
+    assert not reading.feed.poll([wide, narrow])
 
 
 @pytest.mark.parametrize("reading", [0.0], indirect=True)
 def test_changes_that_come_next_are_read_with_those_that_are_due(drainer: Drainer, reading: Reading) -> None:
     take_models(drainer, 5)
     found = reading.feed.changes([1], [2, 3])
-    assert (sorted(found), reading.transactions) == ([1, 2, 3], 1)
+    assert (sorted(found), reading.statements) == ([1, 2, 3], 2)
 
 
 @pytest.mark.parametrize("reading", [0.0], indirect=True)

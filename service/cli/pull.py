@@ -35,12 +35,22 @@ def pull(kind: str, *, as_json: bool) -> None:
     It waits for a running pull of the same kind first. It returns when all that it left open is settled: models that
     were not shown, and profiles that are still missing. Exit status 1 when the pull did not complete.
     """
+    from service.cli.actor import current_actor
+    from service.mirror.pull_slice import START_ACTION
+    from service.storage import audit
+
     runtime = open_runtime()
     stop_on_signals(runtime, "stopped; the workers go on with the pull from its last page")
-    with progress_bar() as progress:
+    with (
+        audit.recorded(runtime.engine, audit.Act(current_actor(), START_ACTION, kind)) as act,
+        progress_bar() as progress,
+    ):
         row = _run(runtime, kind, partial(progress, "models"))
+        act.detail |= {"pull": row["id"], "status": row["status"], "requests": row["requests"]}
         if row["status"] == "complete":
             _run_due_refetches(runtime)
+        else:
+            act.outcome = audit.FAILED
     _report(row, as_json=as_json)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 FULL = "full"
+# The act of a person who begins one, in the audit log.
+START_ACTION = "pull.start"
 HOT = "hot"
 
 MAX_FAILURES = 5

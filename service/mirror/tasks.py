@@ -8,7 +8,7 @@ Why: `docs/decisions/0042-tasks-in-slices.md`.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,6 +69,9 @@ def begin_replay(engine: Engine, search: EventSearch, actor: Actor) -> int:
     Raises:
         MirrorError: there is none, there are too many, or another replay runs.
     """
+    # Those that come meanwhile are new, and applied by themselves.
+    now = datetime.now(UTC)
+    search = search._replace(until=min(search.until or now, now))
     with transaction(engine) as connection:
         total = console_events.count(connection, search, MAX_EVENTS)
         if not 0 < total <= MAX_EVENTS:

@@ -8,14 +8,18 @@ import socket
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import click
 import psycopg
 import pytest
 
 from service.api.writes import UpstreamWriter
+from service.cli import cli as commands
 from service.errors import UpstreamTimeout
+from service.mirror import pull_slice
 from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import audit
 from service.storage.database import transaction
+from service.upstream.client import UpstreamClient
 from tests.support.acting import TESTER
 from tests.support.api import Api
 from tests.support.drainer import T0, minutes
@@ -23,6 +27,8 @@ from tests.support.odd_vendor import client_of, odd_vendor
 from tests.support.system import event_body, new_id, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.cli import Cli
     from tests.support.drainer import Drainer
     from tests.support.mirror import Mirror, StartMirror
@@ -138,3 +144,66 @@ def test_acts_are_listed_newest_first_by_filter_and_page(drainer: Drainer) -> No
         assert [row["id"] for row in audit.list_rows(connection, {}, 2, None)] == [third, second]
         assert [row["id"] for row in audit.list_rows(connection, {}, 2, second)] == [first]
         assert [row["id"] for row in audit.list_rows(connection, {"action": "a"}, 9, None)] == [third, first]
+
+
+# Commands that change nothing, or only this machine, its schema or a process; a test delivery is an event of its own.
+NO_ACTS = {
+    "up", "sandbox", "migrate", "web", "worker", "clock", "verify", "status", "doctor", "accuracy", "webhook test",
+    "events list", "events show", "models list", "models show", "alerts list", "pulls list", "subscriptions list",
+    "subscriptions show",
+}  # fmt: skip
+# Acts that other tests of this file, or `test_subscription_commands.py` and `test_restore.py`, look at.
+TESTED_ELSEWHERE = {
+    "models erase", "events replay", "alerts ack", "pulls reject", "pulls release", "restored", "subscriptions add",
+    "subscriptions test", "subscriptions pause", "subscriptions resume", "subscriptions replay", "subscriptions rotate",
+    "subscriptions remove",
+}  # fmt: skip
+# What is typed, the act and its outcome while the upstream sends nothing.
+WITHOUT_A_RESPONSE = {
+    "models create": (("ada@example.com",), "model.create", "unknown"),
+    "models delete": ((f"{1:024x}", "--yes"), "model.delete", "unknown"),
+    "pull": ((), "pull.start", "failed"),
+    "alerts test": ((), "alerts.test", "failed"),
+}
+
+
+def leaves(group: click.Group, before: str = "") -> Iterator[str]:
+    """The commands of a group, with their groups' names."""
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from leaves(command, f"{before}{name} ")
+            else:
+                yield f"{before}{name}"
+
+
+def test_every_command_changes_nothing_or_is_tested_for_its_row() -> None:
+    assert sorted(leaves(commands)) == sorted({*NO_ACTS, *TESTED_ELSEWHERE, *WITHOUT_A_RESPONSE})
+
+
+@pytest.mark.parametrize("command", WITHOUT_A_RESPONSE)
+def test_command_leaves_one_row_though_the_upstream_sends_nothing(
+    cli: Cli, drainer: Drainer, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.3)
+    monkeypatch.setattr(pull_slice, "MAX_FAILURES", 1)
+    arguments, action, outcome = WITHOUT_A_RESPONSE[command]
+    with odd_vendor(lambda _connection: None) as vendor:
+        urls = {"HEADSHOTPRO_API_URL": vendor.url, "ALERT_URLS": "json://127.0.0.1:9/?cto=0.3"}
+        assert cli.run(*command.split(), *arguments, **urls).status == 1
+    act = one_act(drainer.url)
+    assert (act["action"], act["outcome"], act["actor_kind"]) == (action, outcome, "command_line")
+
+
+@pytest.mark.parametrize(("method", "action"), [("POST", "model.create"), ("DELETE", "model.delete")])
+def test_call_leaves_one_row_though_the_upstream_sends_nothing(
+    mirrored: Mirror, monkeypatch: pytest.MonkeyPatch, method: str, action: str
+) -> None:
+    monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.3)
+    with odd_vendor(lambda _connection: None) as vendor:
+        api = Api.of(mirrored, headshotpro_api_url=vendor.url)
+        sent = api.call(method, "" if method == "POST" else f"/{new_id()}", {"email": "ada@example.com"})
+    assert sent.status_code >= 500
+    act = one_act(mirrored.settings.postgres_url)
+    assert (act["action"], act["outcome"], act["detail"]) == (action, "unknown", {"error": "UpstreamTimeout"})

@@ -11,6 +11,7 @@ from flask import g, make_response, redirect, render_template, request, url_for
 from werkzeug.exceptions import Forbidden
 
 from service.web.console.login_limit import LoginLimit
+from service.web.console.presentation import url_with
 from service.web.console.proxies import ProxyHeaders
 from service.web.console.sessions import COOKIE, COOKIE_PATH, SESSION_SECONDS, Role
 
@@ -114,7 +115,7 @@ class Access:
         return session
 
     def _ask_to_log_in(self) -> BaseResponse:
-        wanted = request.full_path.rstrip("?") if request.method in SAFE_METHODS else HOME
+        wanted = url_with() if request.method in SAFE_METHODS else HOME
         login = url_for("console.show_login", next=None if wanted == HOME else wanted)
         if "HX-Request" in request.headers:
             # A redirect would put the form where a part of a page is meant to be.

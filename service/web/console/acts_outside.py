@@ -12,7 +12,7 @@ from service.api.writes import UPSTREAM_DEADLINE_SECONDS
 from service.broker.jobs import Job
 from service.errors import MirrorError
 from service.mirror import ask_now
-from service.mirror.pull_slice import FULL, HOT
+from service.mirror.pull_slice import FULL, HOT, START_ACTION
 from service.mirror.walk import pages_of
 from service.model_fields import DELETED
 from service.storage import audit, console_alerts, console_pulls, models
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from service.web.console.console import Console
 
-START_PULL = "pull.start"
 PULL_JOBS = {FULL: Job.PULL_FULL_NOW, HOT: Job.PULL_HOT_NOW}
 
 
@@ -86,7 +85,7 @@ def _pull(console: Console, deed: Deed) -> None:
     facts = _pull_facts(console, kind)
     if facts["refusal"]:
         raise MirrorError(f"a {kind} pull runs already")
-    with audit.recorded(console.engine, audit.Act(deed.actor, START_PULL, kind)) as act:
+    with audit.recorded(console.engine, audit.Act(deed.actor, START_ACTION, kind)) as act:
         if not console.acting.queue.enqueue(PULL_JOBS[kind]):
             act.detail["error"], act.outcome = "a pull waits already for a worker", audit.FAILED
 
@@ -110,7 +109,7 @@ ACTS = {
         _test, to("console.alerts"), _test_facts, waits=True,
     ),
     "pull": ActPage(
-        "Pull now", START_PULL,
+        "Pull now", START_ACTION,
         "A worker begins a pull within seconds. Webhooks are applied meanwhile, and the request budget holds for it as "
         "for any other.",
         _pull, lambda _target: url_for("console.pulls"), _pull_facts,

@@ -124,7 +124,12 @@ def url_with(**changes: object) -> str:
         if value is not None:
             parameters[name] = value
     query = urlencode(list(parameters.items(multi=True)))
-    return f"{request.path}?{query}" if query else request.path
+    return f"{this_path()}?{query}" if query else this_path()
+
+
+def this_path() -> str:
+    """This page's path as a URL has it: ids in it may hold `?` and `#`."""
+    return quote(request.path)
 
 
 class Names:

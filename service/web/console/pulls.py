@@ -51,6 +51,12 @@ def register(pages: Blueprint, console: Console) -> None:
                 most=console_pulls.MAX_PART,
             )
 
+    pages.get("/pulls")(pulls)
+    pages.get("/pulls/<int:pull_id>")(pull)
+    _register_set_aside(pages, console)
+
+
+def _register_set_aside(pages: Blueprint, console: Console) -> None:
     def set_aside() -> str:
         state, model, pull_id = arguments.choice("state", STATES), arguments.text("model"), arguments.number("pull")
         # People come for the open rows: they may do something about those.
@@ -70,6 +76,4 @@ def register(pages: Blueprint, console: Console) -> None:
             pull=pull_id,
         )
 
-    pages.get("/pulls")(pulls)
-    pages.get("/pulls/<int:pull_id>")(pull)
     pages.get("/set-aside")(set_aside)

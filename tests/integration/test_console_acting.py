@@ -1,0 +1,162 @@
+"""Acts of the console in a browser: an operator does each of them, and a viewer finds none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+import pytest
+
+from service.storage import events
+from service.storage.database import transaction
+from service.web import create_app
+from tests.support.browser import (
+    CHROMIUM,
+    OPERATOR_ON_A_PHONE,
+    VIEWER_WITHOUT_JAVASCRIPT,
+    Viewing,
+    Visitor,
+    chromium,
+    serving,
+)  # fmt: skip
+from tests.support.console import OPERATOR, VIEWER
+from tests.support.drainer import T0
+from tests.support.system import event_document
+from workers import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Page
+
+    from tests.support.mirror import Mirror, StartMirror
+
+pytestmark = [CHROMIUM, pytest.mark.xdist_group("a browser")]
+
+WITHOUT_JAVASCRIPT = Viewing("light", OPERATOR, javascript=False)
+AUDIT = "select action, target, outcome from headshotpro.audit_log order by id"
+
+
+@pytest.fixture
+def here(mirror: StartMirror) -> Mirror:
+    """A mirror with a pull that is held for thirty models, an alert, and something that was set aside."""
+    started = mirror(models=60)
+    started.pull()
+    started.vanish(*sorted(started.live_ids())[:30])
+    started.advance_vendor_clock()
+    assert started.pull()["status"] == "held"
+    started.sql("insert into headshotpro.alerts (kind, opened_at, detail) values ('pull_stale', now(), '{}')")
+    started.sql(
+        "insert into headshotpro.set_aside (found_at, model_id, fields, reason) "
+        "values (now(), 'm', '{title}', 'was a number')"
+    )
+    return started
+
+
+@pytest.fixture
+def web(here: Mirror) -> Iterator[str]:
+    settings = msgspec.structs.replace(
+        here.settings, console_password=OPERATOR, console_viewer_password=VIEWER, alert_urls="json://127.0.0.1:9/?cto=1"
+    )
+    with serving(create_app(settings)) as url:
+        yield url
+
+
+def keep_dead(here: Mirror, model: str, event_id: str, **fields: Any) -> str:
+    """An event that died though it can be applied, about a model: its id."""
+    # Later than what the vendor's clock, which was moved ahead, has shown.
+    at = datetime.now(UTC) + timedelta(minutes=1)
+    document = event_document(model, event_id=event_id, at=at, **fields)
+    row = {
+        "id": event_id, "event": document["event"], "model_id": model, "status": "dead", "error": "a fault",
+        "payload": document, "created_at": at, "received_at": T0, "signed_at": at, "delivery_ids": ["d"],
+    }  # fmt: skip
+    with transaction(here.runtime.engine) as connection:
+        events.record(connection, [row])
+    return event_id
+
+
+def act(visitor: Visitor, path: str, button: str) -> Page:
+    """Go to a page, choose its act, read what will happen, and confirm it."""
+    page = visitor.open(path)
+    page.locator("main").get_by_role("link", name=button).first.click()
+    assert page.locator("main .note").first.inner_text()
+    page.locator("main form.confirm button").click()
+    page.wait_for_url(lambda url: "/console/acts/" not in url)
+    assert visitor.complaints == []
+    return page
+
+
+@pytest.mark.parametrize("viewing", [OPERATOR_ON_A_PHONE, WITHOUT_JAVASCRIPT], ids=lambda one: one.label)
+def test_operator_does_every_act(here: Mirror, web: str, viewing: Viewing) -> None:
+    asked, deleted, replayed = sorted(here.live_ids())[:3]
+    here.change(asked, title="A new title")
+    event = keep_dead(here, replayed, "evt_1", status="failed", title="From the event")
+    jobs.install(here.runtime)
+    with chromium() as browser:
+        operator = Visitor(browser, web, viewing)
+        page = act(operator, f"/console/models/{asked}", "Ask the vendor now")
+        assert "A new title" in page.locator("ins").all_inner_texts()
+        act(operator, f"/console/models/{deleted}", "Delete")
+        act(operator, f"/console/models/{deleted}", "Erase personal data")
+        act(operator, "/console/alerts", "Acknowledge")
+        assert "not taken" in act(operator, "/console/alerts", "Send a test notification").locator("main").inner_text()
+        act(operator, "/console/set-aside", "Resolve")
+        act(operator, "/console/pulls", "Pull all now")
+
+        # What the preview says is what then happens.
+        said = operator.open(f"/console/events/{event}").locator("main .note .diff").inner_text()
+        done = act(operator, f"/console/events/{event}", "Replay it").locator("main .diff").inner_text()
+        assert "From the event" in said
+        assert done == said
+
+        keep_dead(here, replayed, "evt_2", status="waiting")
+        page = act(operator, "/console/events?status=dead", "Replay all that match")
+        assert "0 of 1" in page.locator("main").inner_text()
+        page = act(operator, page.url.removeprefix(web), "Cancel it")
+        assert "cancelled" in page.locator("main").inner_text()
+        act(operator, "/console/pulls/2", "Release it")
+        jobs.run_tasks()
+        page = operator.open("/console/tasks/2")
+        assert "30 of 30" in page.locator("main").inner_text()
+        assert page.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")
+    written = [(row["action"], row["outcome"]) for row in here.sql(AUDIT)]
+    assert written == [
+        ("model.refetch", "done"), ("model.delete", "done"), ("model.erase", "done"), ("alerts.acknowledge", "done"),
+        ("alerts.test", "failed"), ("set_aside.resolve", "done"), ("pull.start", "done"), ("events.replay", "done"),
+        ("events.replay", "done"), ("task.cancel", "done"), ("pull.release", "done"),
+    ]  # fmt: skip
+
+
+def test_viewer_finds_no_act(here: Mirror, web: str) -> None:
+    model = min(here.live_ids())
+    keep_dead(here, model, "evt_1")
+    pages = (
+        f"/console/models/{model}", "/console/alerts", "/console/set-aside", "/console/pulls", "/console/pulls/2",
+        "/console/events?status=dead", "/console/events/evt_1",
+    )  # fmt: skip
+    acts = (
+        "refetch",
+        "delete",
+        "erase",
+        "acknowledge",
+        "test",
+        "resolve",
+        "pull",
+        "replay",
+        "replay-all",
+        "release",
+        "cancel",
+    )
+    with chromium() as browser:
+        viewer = Visitor(browser, web, VIEWER_WITHOUT_JAVASCRIPT)
+        for path in pages:
+            page = viewer.open(path)
+            assert page.locator("main a[href*='/acts/'], main form[method=post]").count() == 0
+        for name in acts:
+            refused = viewer.page.goto(f"/console/acts/{name}/{quote(model)}")
+            assert refused is not None
+            assert refused.status == 403
+    assert here.sql(AUDIT) == []

@@ -80,25 +80,30 @@ _MODELS = text(
         SELECT id, status, is_development, created_at, updated_at
         FROM headshotpro.models JOIN relevant ON relevant.model_id = models.id
     )
-    SELECT m.id AS model_id, m.status, coalesce(m.is_development, false) AS is_development, m.created_at,
-        coalesce(least(entered.observed_at, entered.recorded_at), m.updated_at) AS since,
-        entered.recorded_at IS NULL OR (
-            entered.recorded_at <= coalesce(w.first_pull_finished_at, 'infinity')
-            AND CASE WHEN entered.source = 'webhook' THEN entered.observed_at < w.observing_since
-                ELSE entered.from_status IS NULL END
-        ) AS found_at_first_check,
-        CASE WHEN failing.last_id > coalesce(well.last_id, 0) THEN failing.failures ELSE 0 END AS failures
-    FROM m
-    CROSS JOIN headshotpro.alert_evaluator AS w
-    LEFT JOIN LATERAL (
-        SELECT c.observed_at, c.recorded_at, c.from_status, c.source FROM headshotpro.model_changes AS c
-        WHERE c.model_id = m.id AND c.to_status IS NOT NULL ORDER BY c.id DESC LIMIT 1
-    ) AS entered ON true
-    LEFT JOIN failing ON failing.model_id = m.id
-    LEFT JOIN LATERAL (
-        SELECT max(c.id) AS last_id FROM headshotpro.model_changes AS c
-        WHERE failing.failures >= :too_many AND c.model_id = m.id AND c.to_status IN ('active', 'deleted')
-    ) AS well ON true
+    SELECT * FROM (
+        SELECT m.id AS model_id, m.status, coalesce(m.is_development, false) AS is_development, m.created_at,
+            coalesce(least(entered.observed_at, entered.recorded_at), m.updated_at) AS since,
+            entered.recorded_at IS NULL OR (
+                entered.recorded_at <= coalesce(w.first_pull_finished_at, 'infinity')
+                AND CASE WHEN entered.source = 'webhook' THEN entered.observed_at < w.observing_since
+                    ELSE entered.from_status IS NULL END
+            ) AS found_at_first_check,
+            CASE WHEN failing.last_id > coalesce(well.last_id, 0) THEN failing.failures ELSE 0 END AS failures
+        FROM m
+        CROSS JOIN headshotpro.alert_evaluator AS w
+        LEFT JOIN LATERAL (
+            SELECT c.observed_at, c.recorded_at, c.from_status, c.source FROM headshotpro.model_changes AS c
+            WHERE c.model_id = m.id AND c.to_status IS NOT NULL ORDER BY c.id DESC LIMIT 1
+        ) AS entered ON true
+        LEFT JOIN failing ON failing.model_id = m.id
+        LEFT JOIN LATERAL (
+            SELECT max(c.id) AS last_id FROM headshotpro.model_changes AS c
+            WHERE failing.failures >= :too_many AND c.model_id = m.id AND c.to_status IN ('active', 'deleted')
+        ) AS well ON true
+    ) AS fact
+    -- Most models that move did so a moment ago: there may be tens of thousands, and none of them is stuck.
+    WHERE status <> ALL(CAST(:moving AS text[])) OR found_at_first_check
+        OR since <= now() - make_interval(secs => :youngest_stuck) OR model_id IN (SELECT model_id FROM relevant)
     """
 )
 

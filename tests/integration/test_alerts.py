@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 
+from service.alerts.rules import DEVELOPMENT_SHARE, MOVING
 from service.mirror.pull_slice import HOT
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
+from service.storage import alert_facts
+from service.storage.database import transaction
 from tests.support.alerting import AlertingHarness, alerting_harness, pulled, take
 from tests.support.system import event_body, new_id
 from tests.support.threads import run_concurrently
@@ -43,6 +46,16 @@ def with_key(here: Mirror, key: str) -> Iterator[Runtime]:
     finally:
         runtime.engine.dispose()
         runtime.redis.close()
+
+
+def test_models_that_moved_a_moment_ago_are_no_facts(watched: AlertingHarness, drainer: Drainer) -> None:
+    stuck = new_id()
+    take(drainer, stuck, "pending")
+    watched.advance_time(STUCK)
+    take(drainer, new_id(), "pending")
+    with transaction(watched.engine) as connection:
+        found = alert_facts.models(connection, MOVING, STUCK * DEVELOPMENT_SHARE, 3)
+    assert [row["model_id"] for row in found] == [stuck]
 
 
 # --- model_failed

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.api.subscription_schemas import OutgoingBatchWebhook, OutgoingWebhook
 from service.config import load
 from service.mirror.apply import apply
 from service.mirror.merge import Observation
 from service.runtime import Runtime
 from service.storage import database
 from service.storage.database import transaction
+from service.storage.tables import models
+from service.subscriptions import message
 from service.subscriptions.commands import SubscriptionCommands, Wanted
 from tests.support.acting import TESTER
 from tests.support.drainer import T0
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.local.servers import Valkey
+    from tests.support.alerting import AlertingHarness
     from tests.support.cli import Cli
 
 KEYS = {"MIRROR_API_KEYS": "ro:look"}
@@ -115,3 +122,41 @@ def test_clock_delivers_while_redis_is_stopped(folder: Path, database_url: str, 
         assert eventually(lambda: len(subscriber.seen) == 5, 30), system.logs()
         written = "select from headshotpro.subscriptions where delivered = 5"
         assert eventually(lambda: rows(database_url, written))
+
+
+def test_failing_subscription_opens_an_alert_until_it_is_well(here: AlertingHarness, database_url: str) -> None:
+    with Subscriber() as subscriber:
+        commands = add(database_url, subscriber)
+        here.look()
+        rows(database_url, "update headshotpro.subscriptions set state = 'failing', reason = 'it fails' returning id")
+        here.look()
+        (alert,) = open_alerts(database_url)
+        assert alert["detail"]["subscriptions"] == ["orders"]
+        commands.resume("orders")
+        here.look()
+        assert open_alerts(database_url) == []
+
+
+def open_alerts(url: str) -> list[dict[str, Any]]:
+    query = "select detail from headshotpro.alerts where kind = 'subscription_failing' and resolved_at is null"
+    return rows(url, query)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("change", OutgoingWebhook), ("batch", OutgoingBatchWebhook)])
+def test_openapi_document_describes_the_bodies_that_are_sent(
+    folder: Path, name: str, shape: type[msgspec.Struct]
+) -> None:
+    document = client_of(folder, **KEYS).get("/api/openapi.json").json
+    assert document is not None
+    content = document["webhooks"][name]["post"]["requestBody"]["content"]["application/json"]
+    assert content["schema"] == {"$ref": f"#/components/schemas/{shape.__name__}"}
+    at = datetime(2026, 3, 4, tzinfo=UTC)
+    row = {column.name: None for column in models.columns} | {"id": "m", "status": "active", "is_development": False}
+    change = {
+        "id": 7, "model_id": "m", "from_status": None, "to_status": "active", "changed": {"status": [None, "active"]},
+        "source": "webhook", "observed_at": at, "recorded_at": at, "row": {**row, "observed_at": at, "updated_at": at},
+    }  # fmt: skip
+    # The schema is made of these types: what they can read is what it describes.
+    msgspec.json.decode(message.body([change], batch=name == "batch", personal=True), type=shape)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(b'{"type": "model.other"}', type=shape)

@@ -319,6 +319,17 @@ def test_requests_go_through_the_proxy_unless_to_loopback(here: Sending) -> None
         arrives(here, other)
 
 
+def test_proxy_gets_no_request_for_a_refused_literal_address(here: Sending) -> None:
+    here.commands.add(Wanted("orders", "http://receiver.invalid/hooks"))
+    # `add` refuses it; a row that was written before such a rule does not.
+    with psycopg.connect(here.drainer.url, autocommit=True) as connection:
+        connection.execute("update headshotpro.subscriptions set url = 'http://169.254.43518/latest/'")
+    with Subscriber() as proxy, here.sender(HTTP_PROXY=proxy.url.removesuffix("/hooks")):
+        here.changes(models=1, each=1)
+        assert eventually(lambda: "link-local" in (here.row()["failed_reason"] or ""))
+        assert proxy.requests == []
+
+
 def test_subscription_that_fails_for_three_days_is_failing(here: Sending) -> None:
     policy = SendingPolicy(first_retry=0.05, longest_probe=0.1, failing_after=0.5, disabled_after=1.5)
     with Subscriber(lambda *_: 500) as subscriber, here.sender(policy=policy):

@@ -13,7 +13,7 @@ from service import __version__
 from service.broker.jobs import Job
 from service.errors import RedisUnavailable
 from service.storage import database
-from service.web.console import presentation, security, static_files
+from service.web.console import limits, presentation, security, static_files
 from service.web.console.limits import MAX_REQUESTS, WAIT_SECONDS, RequestSlots
 from service.web.console.sessions import Role
 from service.web.console.streams import Streams
@@ -177,6 +177,7 @@ class Console:
         environment.globals |= {
             "url_with": presentation.url_with,
             "page_url": presentation.page_url,
+            "give_way": limits.give_way,
             "csp_nonce": security.nonce,
             "static_url": static_files.static_url,
             "console_version": __version__,

@@ -20,6 +20,7 @@ from service.web.console import (
     model,
     models,
     overview,
+    parts,
     pulls,
     security,
     settings_page,
@@ -30,6 +31,7 @@ from service.web.console import (
     tasks,
 )
 from service.web.console.access import Access
+from service.web.console.parts import Parts
 from service.web.console.sessions import SessionSigner
 from service.web.errors import RETRY_AFTER_SECONDS
 
@@ -64,6 +66,7 @@ def register(app: Flask, console: Console) -> None:
             return console_secret.read_or_create(connection)
 
     access = Access(settings, SessionSigner(settings, read_secret))
+    known_parts = Parts(console.streams)
     pages = Blueprint("console", __name__, url_prefix=PREFIX, template_folder="templates")
 
     def enter() -> BaseResponse | None:
@@ -73,9 +76,16 @@ def register(app: Flask, console: Console) -> None:
             return None
         refusal = access.require_session()
         # A stream waits most of its time: they have a limit of their own.
-        if refusal is None and request.endpoint != "console.stream":
-            console.slots.take()
-        return refusal
+        if refusal is not None or request.endpoint == "console.stream":
+            return refusal
+        if parts.is_wanted() and (found := known_parts.find(g.console_session.role)):
+            return found
+        console.slots.take()
+        return None
+
+    def csrf_token() -> str:
+        g.console_personal = True
+        return access.csrf_token()
 
     def log_out() -> BaseResponse:
         console.streams.end_session(g.console_session.session_id)
@@ -86,8 +96,10 @@ def register(app: Flask, console: Console) -> None:
     # The last one that is registered runs first.
     pages.after_request(security.add_page_headers)
     pages.after_request(live.add_tag)
+    pages.after_request(known_parts.keep)
+    pages.teardown_request(known_parts.release)
     pages.teardown_request(console.slots.give_back)
-    pages.context_processor(lambda: {**console.context(), "csrf_token": access.csrf_token})
+    pages.context_processor(lambda: {**console.context(), "csrf_token": csrf_token, "is_part": parts.is_wanted()})
     pages.register_error_handler(HTTPException, _http_error)
     pages.register_error_handler(MirrorError, _mirror_error)
     pages.get("", endpoint="without_slash")(lambda: redirect(f"{PREFIX}/", 302))

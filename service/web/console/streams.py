@@ -157,6 +157,7 @@ class Streams:
 
     Attributes:
         number: how many are open.
+        news: how many readings found something.
 
     Args:
         new_tail: makes what reads the news; called whenever the first stream opens.
@@ -181,6 +182,7 @@ class Streams:
         self.poll_seconds = poll_seconds
         self.heartbeat_seconds = heartbeat_seconds
         self.stream_seconds = stream_seconds
+        self.news = 0
         self._new_tail = new_tail
         self._report = report
         # Guards the three below.
@@ -238,7 +240,7 @@ class Streams:
                 _end_left(streams)
                 self._report(len(streams))
                 try:
-                    _hand_out(tail, streams)
+                    self._hand_out(tail, streams)
                     is_failing = False
                 except MirrorError as error:
                     # Streams go on with heartbeats; the next reading that succeeds finds what was missed.
@@ -256,6 +258,21 @@ class Streams:
         finally:
             self._report(0)
 
+    def _hand_out(self, tail: Tail, streams: Collection[Stream]) -> None:
+        """Read what is new, and give each stream its part."""
+        place, news, missed = tail.read({one.client.after for one in streams if one.client.after and not one.is_ready})
+        if news.items or news.more:
+            # Before a page is sent to ask: what was made for it until now may lack a row.
+            self.news += 1
+        # Most pages show the same.
+        data = {wanted: wanted.data(news) for wanted in {one.wanted for one in streams}}
+        for stream in streams:
+            if stream.is_ready:
+                stream.put(data[stream.wanted], place)
+            else:
+                after = stream.client.after
+                stream.begin(stream.wanted.data(missed[after]) if after else None, place)
+
     def _streams_or_end(self) -> list[Stream]:
         """The open streams; none: this thread ends, and the next stream begins another one."""
         with self._lock:
@@ -263,19 +280,6 @@ class Streams:
                 self._reader = None
                 return []
             return list(self._open)
-
-
-def _hand_out(tail: Tail, streams: Collection[Stream]) -> None:
-    """Read what is new, and give each stream its part."""
-    place, news, missed = tail.read({one.client.after for one in streams if one.client.after and not one.is_ready})
-    # Most pages show the same.
-    data = {wanted: wanted.data(news) for wanted in {one.wanted for one in streams}}
-    for stream in streams:
-        if stream.is_ready:
-            stream.put(data[stream.wanted], place)
-        else:
-            after = stream.client.after
-            stream.begin(stream.wanted.data(missed[after]) if after else None, place)
 
 
 def _end_left(streams: Collection[Stream]) -> None:

@@ -180,7 +180,7 @@
 
   // Whether the newest page is known: it is `pending`, or shown.
   async function load() {
-    const headers = { "If-None-Match": tag };
+    const headers = { "If-None-Match": tag, "Console-Part": "main" };
     const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
     // The session is over: the login comes.
     if (response.type === "opaqueredirect") location.reload();

@@ -1,0 +1,108 @@
+"""What open pages ask for again: made once for all who would see the same, and nothing of one session."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.storage import console_alerts, console_changes
+from service.web.console import parts
+from tests.support.console import OPERATOR, VIEWER, console, log_in
+from tests.support.console_world import fill
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flask.testing import FlaskClient
+    from werkzeug.test import TestResponse
+
+HEADERS = {"Console-Part": "main"}
+
+
+@pytest.fixture
+def browser(folder: Path, database_url: str, redis_url: str) -> FlaskClient:
+    fill(database_url)
+    found = console(folder, database_url, redis_url)
+    log_in(found)
+    return found
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A number for each time that the page of changes is made; a part is kept without end."""
+    monkeypatch.setattr(parts, "KEPT_SECONDS", 600.0)
+    calls: list[int] = []
+    read = console_changes.page
+
+    def count(*arguments: object, **facts: object) -> object:
+        calls.append(len(calls))
+        return read(*arguments, **facts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(console_changes, "page", count)
+    return calls
+
+
+def part(browser: FlaskClient, path: str = "/console/changes", **headers: str) -> TestResponse:
+    return browser.get(path, headers={**HEADERS, **headers})
+
+
+def other(browser: FlaskClient, password: str = OPERATOR) -> FlaskClient:
+    visitor = browser.application.test_client()
+    log_in(visitor, password)
+    return visitor
+
+
+def test_part_is_the_content_of_the_page_without_a_token(browser: FlaskClient) -> None:
+    found, page = part(browser), browser.get("/console/changes")
+    assert found.text.strip().startswith("<main")
+    assert found.text.strip().endswith("</main>")
+    assert found.text.strip() in page.text
+    assert "csrf_token" in page.text
+    assert "csrf_token" not in found.text
+    assert part(browser, **{"If-None-Match": found.headers["ETag"]}).status_code == 304
+
+
+def test_part_is_made_once_for_all_who_see_the_same(browser: FlaskClient, made: list[int]) -> None:
+    visitors = [other(browser) for _ in range(8)]
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda one=one: found.append(part(one).text)) for one in visitors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(found), len(set(found)), made) == (8, 1, [0])
+    # Another filter, another role, and the page itself are made for themselves.
+    part(browser, "/console/changes?source=pull")
+    part(other(browser, VIEWER))
+    browser.get("/console/changes")
+    assert made == [0, 1, 2, 3]
+
+
+def test_viewer_gets_no_part_of_an_operator(browser: FlaskClient) -> None:
+    path = "/console/alerts"
+    assert "/console/acts/" in part(browser, path).text
+    assert "/console/acts/" not in part(other(browser, VIEWER), path).text
+
+
+def test_part_is_made_again_after_news(browser: FlaskClient, made: list[int]) -> None:
+    part(browser)
+    browser.application.extensions["console_streams"].news += 1
+    part(browser)
+    part(browser)
+    assert made == [0, 1]
+
+
+def test_part_that_failed_is_made_again(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(console_alerts, "page", None)
+        assert part(browser, "/console/alerts").status_code == 500
+    assert part(browser, "/console/alerts").status_code == 200
+
+
+def test_part_with_a_token_is_kept_for_nobody(browser: FlaskClient) -> None:
+    path = "/console/acts/acknowledge/1"
+    first, second = part(browser, path).text, part(other(browser), path).text
+    assert "csrf_token" in first
+    assert first != second

@@ -50,6 +50,7 @@ class ActPage(NamedTuple):
         back: the page to go to afterwards.
         facts: reads what the page shows beside the effect: `facts` are pairs of a label and a value.
         template: its page.
+        named: how the page names the target, as a format.
         danger: it cannot be undone.
         waits: it waits for the upstream or for receivers.
     """
@@ -61,6 +62,7 @@ class ActPage(NamedTuple):
     back: Callable[[str], str]
     facts: Callable[[Console, str], Facts] = no_facts
     template: str = "act.html"
+    named: str = "{}"
     danger: bool = False
     waits: bool = False
 

@@ -11,6 +11,8 @@ from service.storage.audit import BEGUN, DONE, FAILED, REFUSED, UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Parts of the detail that the page of an act shows in a form of their own.
+SHOWN = ("change", "differed", "error", "receivers", "reason", "task")
 TITLES = {
     "alerts.acknowledge": "Acknowledge alerts",
     "alerts.test": "Send a test notification",

@@ -73,7 +73,7 @@ ACTS = {
     ),
     "acknowledge": ActPage(
         "Acknowledge", "alerts.acknowledge", "No reminders are sent any more; that it was resolved still is.",
-        _acknowledge, to("console.alerts"),
+        _acknowledge, to("console.alerts"), named="Alert {}",
     ),
     "erase": ActPage(
         "Erase personal data", "model.erase",
@@ -84,10 +84,10 @@ ACTS = {
     "reject": ActPage(
         "Reject the held pull", "pull.reject",
         "The pull has failed, and no pull decides its suspects for a day: they stay as they are.",
-        _reject, lambda target: page_url("pulls", target),
+        _reject, lambda target: page_url("pulls", target), named="Pull {}",
     ),
     "resolve": ActPage(
         "Mark as resolved", "set_aside.resolve", "It opens again if a pull, GET or event finds the same.", _resolve,
-        to("console.set_aside"),
+        to("console.set_aside"), named="Row {}",
     ),
 }  # fmt: skip

@@ -58,7 +58,7 @@ def _replay_facts(console: Console, target: str) -> Facts:
     elif found > tasks.MAX_EVENTS:
         refusal = f"More than {number(tasks.MAX_EVENTS)} events match: choose a narrower filter."
     shown = [(name, str(value)) for name, value in search._asdict().items() if value is not None]
-    return {"facts": (("Events that match", number(found)), *shown), "refusal": refusal, "label": "Events by a filter"}
+    return {"facts": (("Events that match", number(found)), *shown), "refusal": refusal}
 
 
 def _replay_all(console: Console, deed: Deed) -> str:
@@ -140,17 +140,17 @@ ACTS = {
         "Replay all that match", REPLAY,
         "A worker merges each of these events once more, the oldest first, by the rules of every event: newer values "
         "stay. Webhooks go first. Its page shows how far it is, and cancels it.",
-        _replay_all, _events, _replay_facts,
+        _replay_all, _events, _replay_facts, named="Events by a filter",
     ),
     "release": ActPage(
         "Release the held pull", held_pulls.RELEASE,
         "The pull is decided, and nothing but a backup undoes it.",
-        _release, lambda target: page_url("pulls", target), _release_facts, template="act_release.html", danger=True,
-        waits=True,
+        _release, lambda target: page_url("pulls", target), _release_facts, template="act_release.html",
+        named="Pull {}", danger=True, waits=True,
     ),
     "cancel": ActPage(
         "Cancel the task", tasks.CANCEL_ACTION,
         "It stops after the batch that is in flight. What it did stays done.",
-        _cancel, lambda target: page_url("tasks", target), _cancel_facts,
+        _cancel, lambda target: page_url("tasks", target), _cancel_facts, named="Task {}",
     ),
 }  # fmt: skip

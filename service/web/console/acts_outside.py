@@ -75,7 +75,7 @@ def _pull_facts(console: Console, kind: str) -> Facts:
     requests = last["requests"] if last else pages_of(live)
     known = "as the last one did" if last else "as far as the mirror knows the number of models"
     return {
-        "facts": (("Kind", kind), *cost(console, max(1, requests)), ("Estimated", known)),
+        "facts": (*cost(console, max(1, requests)), ("Estimated", known)),
         "refusal": running and f"Pull {running} of this kind runs already: wait for its end.",
     }
 
@@ -106,12 +106,12 @@ ACTS = {
     "test": ActPage(
         "Send a test notification", trial.ACTION,
         "A message with alerts that are made up goes to each receiver of ALERT_URLS, now. It says that it is a test.",
-        _test, to("console.alerts"), _test_facts, waits=True,
+        _test, to("console.alerts"), _test_facts, named="All {}", waits=True,
     ),
     "pull": ActPage(
         "Pull now", START_ACTION,
         "A worker begins a pull within seconds. Webhooks are applied meanwhile, and the request budget holds for it as "
         "for any other.",
-        _pull, lambda _target: url_for("console.pulls"), _pull_facts,
+        _pull, lambda _target: url_for("console.pulls"), _pull_facts, named="A {} pull",
     ),
 }  # fmt: skip

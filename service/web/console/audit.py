@@ -50,7 +50,12 @@ def register(pages: Blueprint, console: Console) -> None:
             change_id = row["detail"].get("change")
             change = history.one(connection, change_id) if isinstance(change_id, int) else None
         return console.render(
-            "act_result.html", row=row, change=change, title=act_results.title(row), text=act_results.explain(row)
+            "act_result.html",
+            row=row,
+            change=change,
+            title=act_results.title(row),
+            text=act_results.explain(row),
+            detail={name: value for name, value in row["detail"].items() if name not in act_results.SHOWN},
         )
 
     pages.get("/audit")(audit)

@@ -25,6 +25,7 @@ TEMPLATE = "migrated_template"
 STRATEGIES_SINCE = 15
 SCRAM_ITERATIONS_SINCE = 16
 REDIS_DATABASES = 512
+DROP_ATTEMPTS = 5
 # Where the test processes of one run find what they share; the first process makes the folder and removes it.
 SHARED = "HEADSHOT_MIRROR_TESTS_SHARED"
 
@@ -83,7 +84,15 @@ def create_database(server: Postgres, connection: psycopg.Connection, name: str,
 
 def drop_database(connection: psycopg.Connection, name: str) -> None:
     """Remove a database, in use or not."""
-    connection.execute(f"drop database {name} with (force)".encode())
+    for attempt in range(DROP_ATTEMPTS):
+        try:
+            connection.execute(f"drop database {name} with (force)".encode())
+        except psycopg.errors.ObjectInUse:
+            # Postgres waits five seconds for the sessions that it ends; on a busy machine one needs longer.
+            if attempt + 1 == DROP_ATTEMPTS:
+                raise
+        else:
+            return
 
 
 @contextmanager

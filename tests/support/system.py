@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SECRET = "5e" * 32
 API_KEY = "key-of-the-tests"
 WEBHOOK_PATH = "/webhooks/headshotpro"
+# A busy machine takes this long to load the code of a process.
+START_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 
@@ -131,7 +133,7 @@ class System(AbstractContextManager["System"]):
 
     def wait_for_web(self) -> None:
         """Wait until the endpoint's process answers."""
-        assert eventually(lambda: self.get("/livez").status == 200, 30), self.logs()
+        assert eventually(lambda: self.get("/livez").status == 200, START_SECONDS), self.logs()
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
         """A GET of the web process; status 0 where no process listens."""

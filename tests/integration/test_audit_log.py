@@ -17,7 +17,7 @@ from service.cli import cli as commands
 from service.errors import UpstreamTimeout
 from service.mirror import pull_slice
 from service.mirror.retention import RetentionLimits, apply_limits
-from service.storage import audit
+from service.storage import audit, tasks
 from service.storage.database import transaction
 from service.upstream.client import UpstreamClient
 from tests.support.acting import TESTER
@@ -136,6 +136,21 @@ def test_acts_are_removed_after_400_days(drainer: Drainer) -> None:
         connection.execute("update headshotpro.audit_log set at = now() - interval '401 days' where action = 'old'")
     assert apply_limits(drainer.engine, FOREVER, 10)
     assert one_act(drainer.url)["action"] == "young"
+
+
+def test_tasks_are_removed_with_their_acts(drainer: Drainer) -> None:
+    with transaction(drainer.engine) as writing:
+        old = tasks.begin(writing, tasks.REPLAY, 1, 5, search={})
+        assert old is not None
+        tasks.end(writing, old, tasks.DONE)
+        tasks.begin(writing, tasks.REPLAY, 2, 5, search={})
+    with psycopg.connect(drainer.url, autocommit=True) as connection:
+        connection.execute(
+            "update headshotpro.tasks set finished_at = now() - interval '401 days' where id = %s", [old]
+        )
+    assert apply_limits(drainer.engine, FOREVER, 10)
+    # One that runs has no end yet.
+    assert [row["audit_id"] for row in rows(drainer.url, "select audit_id from headshotpro.tasks")] == [2]
 
 
 def test_acts_are_listed_newest_first_by_filter_and_page(drainer: Drainer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from itsdangerous import TimestampSigner
@@ -271,3 +272,10 @@ def test_console_without_postgres_says_so(folder: Path, redis_url: str) -> None:
     assert response.status_code == 503
     assert "Postgres" in response.text
     assert browser.get("/console/login").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/console/models/a%3Fb%23c%25d", "/console/events/evt%3F1?page=a%26b"])
+def test_login_leads_to_the_page_of_an_id_with_any_character(browser: FlaskClient, path: str) -> None:
+    asked = browser.get(path).headers["Location"]
+    target = parse_qs(urlsplit(asked).query)["next"][0]
+    assert log_in(browser, next=target).headers["Location"] == path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -10,6 +11,9 @@ if TYPE_CHECKING:
 # An alert by one window alone would be late (a long one), or open for each small burst (a short one).
 # Source: Google, "The Site Reliability Workbook" (2018), chapter 5, multiwindow alerts.
 LONG_WINDOW, SHORT_WINDOW = "24h", "1h"
+# An hour with less than three full pulls may never have the two that a lower bound needs.
+MAX_HOURLY_INTERVAL = timedelta(minutes=20)
+LONG_WINDOW_OF_RARE_PULLS, SHORT_WINDOW_OF_RARE_PULLS = "28d", "24h"
 
 
 class MeasuredError(NamedTuple):
@@ -28,15 +32,30 @@ class MeasuredError(NamedTuple):
     unexplained: int
 
 
-def inaccuracy(measured: Sequence[MeasuredError]) -> dict[str, Any] | None:
-    """The details of an alert about the mirror's own error; None where none holds."""
+def inaccuracy(measured: Sequence[MeasuredError], pull_interval: timedelta) -> dict[str, Any] | None:
+    """The details of an alert about the mirror's own error; None where none holds.
+
+    Args:
+        measured: the errors of all periods.
+        pull_interval: between the starts of two full pulls.
+    """
     by_period = {one.period: one for one in measured}
-    long, short = by_period.get(LONG_WINDOW), by_period.get(SHORT_WINDOW)
-    if long is None:
-        return None
-    if long.unexplained or (_exceeds(long) and short is not None and _exceeds(short)):
-        return {"lower_95": long.lower, "slo_target": long.target, "unexplained": long.unexplained}
-    return None
+    if (day := by_period.get(LONG_WINDOW)) and day.unexplained:
+        return _detail(day)
+    windows = (LONG_WINDOW, SHORT_WINDOW)
+    if pull_interval > MAX_HOURLY_INTERVAL:
+        windows = (LONG_WINDOW_OF_RARE_PULLS, SHORT_WINDOW_OF_RARE_PULLS)
+    long, short = (by_period.get(window) for window in windows)
+    return _detail(long) if long and short and _exceeds(long) and _exceeds(short) else None
+
+
+def _detail(measured: MeasuredError) -> dict[str, Any]:
+    return {
+        "period": measured.period,
+        "lower_95": measured.lower,
+        "slo_target": measured.target,
+        "unexplained": measured.unexplained,
+    }
 
 
 def _exceeds(measured: MeasuredError) -> bool:

@@ -153,7 +153,7 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
         yield AlertCause(SIGNATURES_REFUSED), {"within_a_minute": facts.refused_signatures}
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
         yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
-    if detail := inaccuracy(facts.measured):
+    if detail := inaccuracy(facts.measured, limits.pull_interval):
         yield AlertCause(MIRROR_INACCURATE), detail
     if facts.failing_subscriptions:
         yield AlertCause(SUBSCRIPTION_FAILING), {"subscriptions": list(facts.failing_subscriptions)}

@@ -175,7 +175,9 @@ def _inaccuracy(detail: Mapping[str, Any]) -> str:
     unexplained = detail["unexplained"]
     if unexplained:
         return f"{unexplained} differences within 24 hours that an applied event does not explain"
-    return f"at least {detail['lower_95']:.4%} within 24 hours, the target is {detail['slo_target']:g}"
+    # An alert that an older version opened has no period.
+    period = "28 days" if detail.get("period") == "28d" else "24 hours"
+    return f"at least {detail['lower_95']:.4%} within {period}, the target is {detail['slo_target']:g}"
 
 
 def _since(value: str | None, text: str, never: str) -> str:

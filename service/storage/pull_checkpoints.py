@@ -110,13 +110,22 @@ _FORGET_ABANDONED = text(
     "DELETE FROM headshotpro.pull_checkpoints "
     "WHERE kind = :kind AND leased_until < now() - make_interval(secs => :resumable)"
 )
+# The rows of `models` that a pull `p` compared. Before the first complete full pull there are none to compare. Models
+# that it found deleted were no longer on any page, and were compared, too.
+_ROWS_COMPARED = """
+    CASE WHEN EXISTS (
+        SELECT FROM headshotpro.pulls AS first
+        WHERE first.kind = 'full' AND first.status = 'complete' AND first.finished_at <= p.started_at
+    ) THEN p.models_seen + p.tombstoned ELSE 0 END
+"""
+# It repaired what it found, so no later pull can count that.
 _FAIL_ABANDONED = text(
-    """
+    f"""
     UPDATE headshotpro.pulls AS p SET status = 'failed', finished_at = now(),
-        error = 'interrupted, and not taken up again in time'
+        error = 'interrupted, and not taken up again in time', rows_compared = {_ROWS_COMPARED}
     WHERE kind = :kind AND status = 'running'
         AND NOT EXISTS (SELECT FROM headshotpro.pull_checkpoints AS c WHERE c.pull_id = p.id)
-    """
+    """  # noqa: S608 - constant
 )
 
 
@@ -201,20 +210,20 @@ def finish(
     statement = text("DELETE FROM headshotpro.pull_checkpoints WHERE pull_id = :id AND holder = :holder")
     if connection.execute(statement, {"id": pull_id, "holder": holder}).rowcount == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
-    connection.execute(
-        text(
-            "UPDATE headshotpro.pulls AS p SET status = :status, finished_at = now(), "
-            "upstream_started_at = :began_at, error = :error, postponed = CAST(:postponed AS text[]), "
-            "set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id), "
-            "rows_differed = (SELECT count(*) FROM headshotpro.accuracy_checks WHERE pull_id = :id), "
-            # Models that it found deleted were no longer on any page, and were compared, too.
-            "rows_compared = CASE WHEN EXISTS ("
-            "SELECT FROM headshotpro.pulls AS first WHERE first.kind = 'full' AND first.status = 'complete' "
-            "AND first.finished_at <= p.started_at) THEN p.models_seen + p.tombstoned ELSE 0 END "
-            "WHERE p.id = :id"
-        ),
-        {"id": pull_id, "status": status, "began_at": began_at, "error": error, "postponed": list(postponed)},
-    )
+    values = {"id": pull_id, "status": status, "began_at": began_at, "error": error, "postponed": list(postponed)}
+    connection.execute(_FINISH, values)
+
+
+_FINISH = text(
+    f"""
+    UPDATE headshotpro.pulls AS p SET status = :status, finished_at = now(), upstream_started_at = :began_at,
+        error = :error, postponed = CAST(:postponed AS text[]),
+        set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id),
+        rows_differed = (SELECT count(*) FROM headshotpro.accuracy_checks WHERE pull_id = :id),
+        rows_compared = {_ROWS_COMPARED}
+    WHERE p.id = :id
+    """  # noqa: S608 - constant
+)
 
 
 def due(connection: Connection, kind: str, interval: float) -> bool:

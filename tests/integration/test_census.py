@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from service.broker.inbox import Delivery
 from service.mirror import accuracy_figures, census, webhooks
 from service.mirror import drain as draining
-from service.storage import accuracy, spool
+from service.storage import accuracy, pull_checkpoints, spool
 from service.storage.database import transaction
 from tests.support.classifying import classify
 from tests.support.system import event_body
@@ -297,6 +297,22 @@ def test_figures_that_are_old_give_no_verdict(mirror: StartMirror) -> None:
     (row,) = here.sql("select * from headshotpro.accuracy where period = '28d' and fields = 'list'")
     assert (row["slo_met"], row["rate"]) == (None, 0)
     assert (datetime.now(UTC) - row["computed_at"]).total_seconds() > 300
+
+
+def test_pull_that_no_process_goes_on_with_counts_its_rows(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    oldest, *_, newest = known(here, 450)
+    for model_id in (oldest, newest):
+        here.change(model_id, status="failed")
+    here.read_pages(2)
+    idle = pull_checkpoints.RESUMABLE_SECONDS + 1
+    here.sql("update headshotpro.pull_checkpoints set leased_until = now() - make_interval(secs => %s)", idle)
+    read = here.sql("select models_seen from headshotpro.pulls order by id desc limit 1")[0]["models_seen"]
+    here.pull()
+    advance_time(here, 6)
+    checks(here)
+    row = figures(here)
+    assert (row["compared"], row["wrong"]) == (read + 450, 2)
 
 
 def test_applied_webhooks_leave_no_difference(mirror: StartMirror) -> None:

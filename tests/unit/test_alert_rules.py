@@ -152,6 +152,13 @@ def test_inaccuracy_alerts_by_both_windows_or_our_own_fault(errors: tuple[Measur
     assert kinds(replace(QUIET, measured=errors)) == (["mirror_inaccurate"] if holds else [])
 
 
+@pytest.mark.parametrize(("interval", "holds"), [(20, False), (21, True)])
+def test_hour_with_too_few_pulls_gives_way_to_the_day(interval: int, holds: bool) -> None:
+    errors = (measured(0.0, "1h"), measured(0.002), measured(0.002, "28d"))
+    found = causes(replace(QUIET, measured=errors), replace(LIMITS, pull_interval=interval * MINUTE))
+    assert [cause.kind for cause in found] == (["mirror_inaccurate"] if holds else [])
+
+
 def test_preexisting_holds_problems_from_before_the_first_check() -> None:
     old = NOW - timedelta(days=40)
     facts = replace(

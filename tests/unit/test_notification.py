@@ -135,6 +135,11 @@ def test_line_links_the_console_page_where_there_is_one(kind: str, fields: dict[
         ),
         (
             "mirror_inaccurate",
+            {"period": "28d", "lower_95": 0.0012, "slo_target": 0.0001, "unexplained": 0},
+            "at least 0.1200% within 28 days, the target is 0.0001",
+        ),
+        (
+            "mirror_inaccurate",
             {"lower_95": 0.0, "slo_target": 0.0001, "unexplained": 2},
             "2 differences within 24 hours that an applied event does not explain",
         ),

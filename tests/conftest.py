@@ -66,6 +66,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Search for no garbage once more at the end of each test process, which takes it half a second."""
+    gc.freeze()
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """A long text is no name: it may hold an id of this moment, and all test processes must name tests alike."""
     return argname if isinstance(val, str | bytes) and len(val) > LONGEST_NAME else None

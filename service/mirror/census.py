@@ -56,7 +56,7 @@ class KnownAsOf(NamedTuple):
 
     Attributes:
         fields_at: the oldest of the columns that differed, those alone that webhooks carry where there are any; the
-            model's creation where none of them was known.
+            model's creation where none of them was known; the deletion of a tombstone that should live.
         core_at: the newest of the core's columns.
     """
 
@@ -73,6 +73,9 @@ def known_as_of(before: KnownState, changed: Iterable[str], core_at: datetime | 
         core_at: the clock of its core.
     """
     differing = list(changed)
+    if before.deleted and "status" in differing:
+        # Until the evidence of a deletion that did not happen, the row was right.
+        return KnownAsOf(before.deletion_evidence_at, core_at)
     carried = [name for name in differing if name in CARRIED]
     times = [before.fields[name].at for name in carried or differing if name in before.fields]
     # A column that was never known, such as the address of a model that only webhooks named, is missing since then.
@@ -182,7 +185,7 @@ def classify_differences(
         above = found[-1]["id"]
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         accuracy.count_for_pulls(connection, sorted(pull_ids))
-        accuracy.note_repairs(connection)
+        accuracy.settle_denied(connection)
     return not found
 
 

@@ -105,7 +105,8 @@ def _note_absence(engine: Engine, row: dict[str, Any], stratum: Stratum, error: 
         # A webhook may have deleted it since it was drawn.
         mirrored = models.read(connection, [row["id"]]).get(row["id"])
         if mirrored is not None and mirrored["status"] != DELETED:
-            found = {"checked_at": now, "agreed": False, "fields": ["status"], "core_at": row["core_at"]}
+            as_of = {"last_agreed_at": row["core_at"], "core_at": row["core_at"]}
+            found = {"checked_at": now, "agreed": False, "fields": ["status"], **as_of}
             request = RefetchRequest(row["id"], error.sent_at, RefetchReason.MISSING, error.received_at)
             refetches.add_requests(connection, [request])
         accuracy.record(connection, [_check(row, stratum, found)])

@@ -236,15 +236,26 @@ def random_row(
     return dict(row) if row else None
 
 
-_REPAIR = text(
+# Each other difference is repaired when it is written. A page of the same seconds may still hold a deleted model.
+_SETTLE_DENIED = text(
     """
-    UPDATE headshotpro.accuracy_checks AS d SET repaired_at = m.updated_at
-    FROM headshotpro.models AS m
-    WHERE d.repaired_at IS NULL AND NOT d.agreed AND m.id = d.model_id AND m.status = 'deleted'
+    WITH denied AS MATERIALIZED (
+        SELECT d.id, m.status = 'deleted' AS deleted, m.updated_at
+        FROM headshotpro.accuracy_checks AS d JOIN headshotpro.models AS m ON m.id = d.model_id
+        JOIN headshotpro.model_clocks AS c ON c.model_id = d.model_id
+        WHERE d.repaired_at IS NULL AND NOT d.agreed
+            AND (m.status = 'deleted' OR c.profile_at > d.checked_at + interval '10 seconds')
+    ), repaired AS (
+        UPDATE headshotpro.accuracy_checks AS d SET repaired_at = denied.updated_at
+        FROM denied WHERE d.id = denied.id AND deleted
+    )
+    UPDATE headshotpro.accuracy_checks AS d SET agreed = true, fields = '{}', class = NULL, event_id = NULL,
+        stale_seconds = NULL, censored = NULL, decided_at = now()
+    FROM denied WHERE d.id = denied.id AND deleted IS NOT true
     """
 )
 
 
-def note_repairs(connection: Connection) -> None:
-    """Note when rows that a GET found deleted became tombstones."""
-    connection.execute(_REPAIR)
+def settle_denied(connection: Connection) -> None:
+    """Settle the samples whose live row a 404 denied: it is repaired once it is a tombstone, or was right all along."""
+    connection.execute(_SETTLE_DENIED)

@@ -299,6 +299,26 @@ def test_figures_that_are_old_give_no_verdict(mirror: StartMirror) -> None:
     assert (datetime.now(UTC) - row["computed_at"]).total_seconds() > 300
 
 
+def test_tombstone_that_should_live_was_wrong_since_it_was_made(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+    here.vanish(model_id)
+    here.pull()
+    assert here.model(model_id)["status"] == "deleted"
+    advance_time(here, 30)
+    here.change(model_id, vanished=False, status="active", deletedAt=None)
+    here.advance_vendor_clock()
+    here.pull()
+    here.advance_vendor_clock()
+    here.make_refetches_due()
+    here.refetch()
+    assert here.model(model_id)["status"] == "active"
+    pull_id, old = (row["id"] for row in here.sql("select id from headshotpro.pulls order by id desc limit 2"))
+    found = {check["pull_id"]: check for check in checks(here) if "status" in check["fields"]}
+    assert found.keys() == {pull_id, old}
+    assert 1700 < found[pull_id]["stale_seconds"] < 1900
+
+
 def test_pull_that_no_process_goes_on_with_counts_its_rows(mirror: StartMirror) -> None:
     here = mirror(models=0)
     oldest, *_, newest = known(here, 450)

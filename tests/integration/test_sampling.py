@@ -13,6 +13,7 @@ from service.storage.accuracy_figures import Findings
 from service.storage.database import transaction
 from tests.support.classifying import classify
 from tests.support.mirror import SINGLE
+from tests.support.time_travel import advance_time
 
 if TYPE_CHECKING:
     from service.upstream.client import UpstreamClient
@@ -94,6 +95,32 @@ def test_live_row_that_a_404_denies_is_wrong(mirror: StartMirror) -> None:
     classify(here)
     (row,) = here.sql("select * from headshotpro.accuracy_checks where method = 'sample'")
     assert row["repaired_at"] is not None
+
+
+def test_row_that_a_404_denies_is_wrong_since_it_was_shown(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here, status="waiting")
+    advance_time(here, 60)
+    here.vanish(model_id)
+    check(here, Stratum.MOVING)
+    classify(here)
+    (row,) = here.sql("select * from headshotpro.accuracy_checks")
+    assert row["censored"]
+    assert 3500 < row["stale_seconds"] < 3700
+
+
+def test_404_that_a_later_page_refutes_is_no_error(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    model_id = known(here, status="waiting")
+    here.vanish(model_id)
+    assert not check(here, Stratum.MOVING)["agreed"]
+    here.change(model_id, vanished=False, status="waiting", deletedAt=None)
+    here.advance_vendor_clock(60)
+    here.pull()
+    classify(here)
+    (row,) = here.sql("select * from headshotpro.accuracy_checks")
+    assert (row["agreed"], row["fields"], row["class"], row["stale_seconds"]) == (True, [], None, None)
+    assert row["decided_at"] is not None
 
 
 def test_row_deleted_while_a_404_comes_is_right(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,14 @@ TIMES = {
     "model_changes": ("recorded_at", "observed_at"),
     "webhook_events": ("created_at", "received_at", "processed_at"),
     "accuracy_checks": ("checked_at", "last_agreed_at", "core_at", "repaired_at", "looked_at"),
-    "model_clocks": ("core_at", "profile_at", "shown_at", "observed_until"),
+    "model_clocks": (
+        "core_at",
+        "profile_at",
+        "shown_at",
+        "observed_until",
+        "deletion_evidence_from",
+        "deletion_evidence_at",
+    ),
 }
 
 

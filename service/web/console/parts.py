@@ -1,7 +1,7 @@
 """What open pages ask for again and again: the content of a page, made once for all who would see the same.
 
-A script asks with the header `Console-Part`. The response is the page's `main` element, which holds nothing of one
-session: a part with a token of its forms is not kept.
+A script asks with the header `Console-Part`, whose value is the last message that it got of a stream. The response is
+the page's `main` element, which holds nothing of one session: a part with a token of its forms is not kept.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from flask import Response
 
     from service.web.console.sessions import Role
-    from service.web.console.streams import Streams
 
 HEADER = "Console-Part"
-# A part that is older is made again; so is one from before the last news of the streams, which send pages to ask.
+# A part that is older is made again. One that was made for another message is another part: it may lack a row, as each
+# process reads what is new for itself.
 KEPT_SECONDS = 1.0
 MAX_PARTS = 64
 
@@ -34,25 +34,19 @@ def is_wanted() -> bool:
 
 
 class _Part:
-    """One part: `body` was begun at `at`, when the streams had had so many news; one request at a time makes it."""
+    """One part: `body` was begun at `at`; one request at a time makes it."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.body: bytes | None = None
         self.at = 0.0
-        self.news = -1
 
 
 class Parts:
-    """The newest parts of a process.
+    """The newest parts of a process."""
 
-    Args:
-        streams: they count their news.
-    """
-
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
-        self._parts: dict[tuple[str, Role], _Part] = {}
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, Role, str], _Part] = {}
 
     def find(self, role: Role) -> Response | None:
         """Before a request works: the part that it asks for; None: this request makes the next one.
@@ -60,16 +54,16 @@ class Parts:
         Raises:
             ServiceUnavailable: another request takes too long to make it.
         """
-        key = (request.full_path, role)
+        key = (request.full_path, role, request.headers[HEADER])
         part = self._parts.setdefault(key, _Part())
         if len(self._parts) > MAX_PARTS:
             self._parts.pop(next(iter(self._parts)), None)
         if not part.lock.acquire(timeout=WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
-        if part.body is not None and part.news == self._streams.news and monotonic() - part.at < KEPT_SECONDS:
+        if part.body is not None and monotonic() - part.at < KEPT_SECONDS:
             part.lock.release()
             return make_response(part.body)
-        part.body, part.at, part.news = None, monotonic(), self._streams.news
+        part.body, part.at = None, monotonic()
         g.console_part = part
         return None
 

@@ -66,7 +66,7 @@ def register(app: Flask, console: Console) -> None:
             return console_secret.read_or_create(connection)
 
     access = Access(settings, SessionSigner(settings, read_secret))
-    known_parts = Parts(console.streams)
+    known_parts = Parts()
     pages = Blueprint("console", __name__, url_prefix=PREFIX, template_folder="templates")
 
     def enter() -> BaseResponse | None:

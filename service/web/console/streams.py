@@ -19,6 +19,7 @@ import structlog
 from gevent import monkey
 
 from service.errors import MirrorError
+from service.web.console.limits import give_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -35,6 +36,8 @@ STREAM_SECONDS = 300.0
 RECONNECT_MS = 1000
 # Messages that wait for a client that does not read; with one more its stream ends.
 MAX_WAITING = 30
+# Streams that a message wakes before others have their turn.
+WOKEN_AT_ONCE = 5
 # Keys of one message; a page has fewer rows.
 MAX_KEYS = 100
 
@@ -157,7 +160,6 @@ class Streams:
 
     Attributes:
         number: how many are open.
-        news: how many readings found something.
 
     Args:
         new_tail: makes what reads the news; called whenever the first stream opens.
@@ -182,7 +184,6 @@ class Streams:
         self.poll_seconds = poll_seconds
         self.heartbeat_seconds = heartbeat_seconds
         self.stream_seconds = stream_seconds
-        self.news = 0
         self._new_tail = new_tail
         self._report = report
         # Guards the three below.
@@ -258,15 +259,16 @@ class Streams:
         finally:
             self._report(0)
 
-    def _hand_out(self, tail: Tail, streams: Collection[Stream]) -> None:
+    @staticmethod
+    def _hand_out(tail: Tail, streams: Collection[Stream]) -> None:
         """Read what is new, and give each stream its part."""
         place, news, missed = tail.read({one.client.after for one in streams if one.client.after and not one.is_ready})
-        if news.items or news.more:
-            # Before a page is sent to ask: what was made for it until now may lack a row.
-            self.news += 1
         # Most pages show the same.
         data = {wanted: wanted.data(news) for wanted in {one.wanted for one in streams}}
-        for stream in streams:
+        for number, stream in enumerate(streams):
+            if number % WOKEN_AT_ONCE == 0:
+                # Each is woken to send: deliveries go in between.
+                give_way()
             if stream.is_ready:
                 stream.put(data[stream.wanted], place)
             else:

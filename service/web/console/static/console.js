@@ -98,6 +98,8 @@
   const fresh = new Set();
   const known = new Set();
   let more = false;
+  // The last message of the stream: what was made before it, in any process, may lack its rows.
+  let place = "";
   let counted = 0;
 
   function isInUse() {
@@ -180,7 +182,7 @@
 
   // Whether the newest page is known: it is `pending`, or shown.
   async function load() {
-    const headers = { "If-None-Match": tag, "Console-Part": "main" };
+    const headers = { "If-None-Match": tag, "Console-Part": place || "main" };
     const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
     // The session is over: the login comes.
     if (response.type === "opaqueredirect") location.reload();
@@ -193,7 +195,6 @@
   }
 
   let stream = null;
-  let place = "";
   let due = 0;
   const FIRST_STEP_MS = 500;
   const RESTED_MS = 10000;

@@ -80,6 +80,7 @@ def _steps(limits: RetentionLimits, deadline: float) -> dict[str, Callable[[Engi
         "acts_purged": (retention.ACTS, audit.RETENTION_DAYS),
         "tasks_purged": (retention.TASKS, audit.RETENTION_DAYS),
         "accuracy_checks_purged": (retention.ACCURACY_CHECKS, accuracy.RETENTION_DAYS),
+        "repeated_foreign_writes_purged": (retention.REPEATED_FOREIGN_WRITES, 0),
         # No pull compares a tombstone.
         "foreign_writes_purged": (retention.FOREIGN_WRITES, accuracy.RETENTION_DAYS),
     }

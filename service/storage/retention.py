@@ -42,6 +42,15 @@ SET_ASIDE = OldRows("set_aside", "resolved_at", "id")
 ACTS = OldRows("audit_log", "at", "at")
 TASKS = OldRows("tasks", "finished_at", "id")
 FOREIGN_WRITES = OldRows("foreign_writes", "written_at", "id")
+# One note is enough to have a row compared; a program that writes rows often would leave many. The newest stays: ids of
+# one model are in the order of commits, because the trigger draws them under the lock of its row.
+REPEATED_FOREIGN_WRITES = OldRows(
+    "foreign_writes",
+    "written_at",
+    "id",
+    "EXISTS (SELECT FROM headshotpro.foreign_writes AS newer "
+    "WHERE newer.model_id = foreign_writes.model_id AND newer.id > foreign_writes.id)",
+)
 ACCURACY_CHECKS = OldRows("accuracy_checks", "checked_at", "checked_at")
 
 

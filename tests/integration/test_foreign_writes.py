@@ -12,6 +12,7 @@ from service.mirror import drain as draining
 from service.mirror.apply import apply
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.merge import Observation
+from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import models
 from service.storage.database import transaction
 from tests.support.processes import eventually
@@ -44,6 +45,18 @@ def test_foreign_write_during_a_pull_is_found_by_the_next(mirror: StartMirror) -
         other.execute("update headshotpro.models set title = 'Mallory' where id = %s", [model_id])
         assert here.pull()["rows_differed"] == 0
     assert here.pull()["rows_differed"] == 1
+    assert here.differences() == []
+
+
+def test_retention_keeps_one_note_of_a_row_written_often(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    first, second, *_ = known(here)
+    for place in range(3):
+        here.sql("update headshotpro.models set title = %s where id = any(%s)", str(place), [first, second])
+    assert apply_limits(here.runtime.engine, RetentionLimits(events=30, history=0, personal=30), 10)
+    assert {row["model_id"] for row in here.sql("select model_id from headshotpro.foreign_writes")} == {first, second}
+    assert here.sql("select count(*) as number from headshotpro.foreign_writes") == [{"number": 2}]
+    assert here.pull()["rows_differed"] == 2
     assert here.differences() == []
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
 import click
 
 from service.alerts.kinds import KINDS
@@ -9,6 +12,11 @@ from service.cli.opening import configure_log, load_settings, open_engine, readi
 from service.cli.output import json_option, say
 from service.cli.table import print_rows
 from service.errors import MirrorError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.storage.audit import Act
 
 COLUMNS = ("id", "kind", "model_id", "opened_at", "detail", "resolved_at", "acknowledged_at")
 
@@ -59,18 +67,33 @@ def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
 def test(*, as_json: bool) -> None:
     """Send a message to each URL of ALERT_URLS, and say what came back; exit 1 if one did not take it.
 
-    It contains alerts that are made up, in the form and with the links of real ones.
+    It contains alerts that are made up, in the form and with the links of real ones. It needs no server of the mirror:
+    without Postgres only the row in the audit log is missing.
     """
     from service.alerts import receivers, trial
     from service.cli.actor import current_actor
     from service.storage import audit
 
-    settings = load_settings(("ALERT_URLS", "DATABASE_URL"))
+    settings = load_settings(("ALERT_URLS",))
     configure_log(settings)
     targets = receivers.from_settings(settings)
-    with audit.recorded(open_engine(), audit.Act(current_actor(), trial.ACTION)) as act:
+    act = audit.Act(current_actor(), trial.ACTION)
+    with _recorded_if_possible(act):
         rows = list(trial.send_to_each(targets, trial.message_for(settings)))
         trial.describe(act, rows)
     print_rows(rows, ("place", "receiver", "taken", "answer"), as_json=as_json, empty="No receivers.")
     if not all(row["taken"] for row in rows):
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _recorded_if_possible(act: Act) -> Iterator[None]:
+    """Record an act where Postgres takes its row: receivers are tried above all while something is unavailable."""
+    from service.storage import audit
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(audit.recorded(open_engine(), act))
+        except MirrorError as error:
+            say(f"headshot-mirror: the audit log has no row of this test: {error}", err=True)
+        yield

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.alerting import NotificationReceiver, alerting_harness, smtp_server
+from tests.support.system import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +90,28 @@ def test_test_sends_to_each_receiver_and_says_what_came_back(cli: Cli, httpserve
     done = cli.run("alerts", "test", ALERT_URLS=well.url)
     assert done.status == 0
     assert done.out.splitlines()[-1].split()[-2:] == ["yes", "sent"]
+
+
+@pytest.mark.parametrize("without", ["postgresql://me@127.0.0.1:9/mirror", None])
+def test_test_sends_without_postgres_and_says_it_is_unrecorded(
+    cli: Cli, httpserver: HTTPServer, without: str | None
+) -> None:
+    well, broken = NotificationReceiver(httpserver, "/token-one"), NotificationReceiver(httpserver, "/token-two")
+    broken.status = 500
+    for urls, status in ((well.url, 0), (f"{well.url},{broken.url}", 1)):
+        done = cli.run("alerts", "test", "--json", ALERT_URLS=urls, DATABASE_URL=without)
+        assert (done.status, done.document[0]["taken"]) == (status, True)
+        (line,) = [line for line in done.err.splitlines() if "audit log" in line]
+        assert ("DATABASE_URL is missing" if without is None else "Postgres cannot be reached") in line
+    assert len(well.titles) == 2
+
+
+def test_test_leaves_one_row_in_the_audit_log(cli: Cli, database_url: str, httpserver: HTTPServer) -> None:
+    done = cli.run("alerts", "test", ALERT_URLS=NotificationReceiver(httpserver, "/x").url)
+    assert (done.status, done.err) == (0, "")
+    assert [(row["action"], row["outcome"]) for row in rows(database_url, "select * from headshotpro.audit_log")] == [
+        ("alerts.test", "done")
+    ]
 
 
 def test_test_prints_no_secret_whatever_comes_back(cli: Cli, httpserver: HTTPServer) -> None:

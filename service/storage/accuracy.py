@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import json_rows
+from service.storage import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ _CHECK_TYPES = {
 _RECORD = text(
     f"""
     INSERT INTO headshotpro.accuracy_checks ({", ".join(_CHECK_TYPES)})
-    SELECT {", ".join(_CHECK_TYPES)} FROM {json_rows.table(_CHECK_TYPES)}
+    SELECT {", ".join(_CHECK_TYPES)} FROM {arrays.table(_CHECK_TYPES)}
     WHERE pull_id IS NULL OR EXISTS (
         SELECT FROM headshotpro.pulls AS p JOIN headshotpro.pulls AS first
             ON first.kind = 'full' AND first.status = 'complete' AND first.finished_at <= p.started_at
@@ -58,7 +58,7 @@ def record(connection: Connection, checks: Sequence[Mapping[str, Any]]) -> None:
         checks: a mapping with the keys of `_CHECK_TYPES` for each.
     """
     if checks:
-        connection.execute(_RECORD, {"rows": json_rows.encode_rows(checks)})
+        connection.execute(_RECORD, arrays.columns(_CHECK_TYPES, checks))
 
 
 class ClassifyingTimes(NamedTuple):
@@ -146,7 +146,7 @@ _SAVE = text(
     UPDATE headshotpro.accuracy_checks AS old SET class = new.class, event_id = new.event_id,
         stale_seconds = new.stale_seconds, censored = new.censored, looked_at = :now,
         decided_at = CASE WHEN new.final THEN :now END
-    FROM {json_rows.table(_VERDICT_TYPES)} WHERE old.id = new.id
+    FROM {arrays.table(_VERDICT_TYPES)} WHERE old.id = new.id
     """  # noqa: S608 - names of our own columns
 )
 
@@ -154,7 +154,7 @@ _SAVE = text(
 def save(connection: Connection, verdicts: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Write what was found of differences at a time; takes mappings with the keys of `_VERDICT_TYPES`."""
     if verdicts:
-        connection.execute(_SAVE, {"rows": json_rows.encode_rows(verdicts), "now": now})
+        connection.execute(_SAVE, {**arrays.columns(_VERDICT_TYPES, verdicts), "now": now})
 
 
 _COUNT = text(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import json_rows
+from service.storage import arrays
 from service.storage.tables import webhook_events
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ COLUMNS = {
 # This many deliveries of an event are known by their ids; one that is read again after more of them counts twice.
 MAX_DELIVERY_IDS = 50
 
-NEW = json_rows.table(COLUMNS)
+NEW = arrays.table(COLUMNS)
 # Of a model whose personal data was erased no payload is kept any more. Parameter `ids`: the models.
 KEPT_PAYLOAD = f"""
     CASE WHEN model_id = ANY(ARRAY(
-        SELECT m.id FROM headshotpro.models AS m WHERE m.id = ANY({json_rows.IDS_ARRAY}) AND m.erased_at IS NOT NULL
+        SELECT m.id FROM headshotpro.models AS m WHERE m.id = ANY({arrays.IDS_ARRAY}) AND m.erased_at IS NOT NULL
     )) THEN NULL ELSE payload END
 """  # noqa: S608 - our own words
 
@@ -58,13 +58,13 @@ _RECORD = text(
 
 
 _PROCESSED = text(
-    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({json_rows.IDS_ARRAY})"  # noqa: S608 - our own words
+    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({arrays.IDS_ARRAY})"  # noqa: S608 - our own words
 ).columns(webhook_events.columns.id)
 
 
 def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Those of the events that were processed before."""
-    return set(connection.execute(_PROCESSED, {"ids": json_rows.encode_rows(ids)}).scalars())
+    return set(connection.execute(_PROCESSED, {"ids": arrays.encode(ids)}).scalars())
 
 
 def record(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
@@ -78,8 +78,8 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
         events: a mapping with the keys of `COLUMNS` for each; `payload` is a raw JSON document.
     """
     if events:
-        ids = json_rows.encode_rows([event["model_id"] for event in events])
-        connection.execute(_RECORD, {"rows": json_rows.encode_rows(events), "ids": ids})
+        ids = arrays.encode([event["model_id"] for event in events])
+        connection.execute(_RECORD, {**arrays.columns(COLUMNS, events), "ids": ids})
 
 
 _UPDATE_REPLAYED = text(
@@ -94,7 +94,7 @@ _UPDATE_REPLAYED = text(
 def update_replayed(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     """Write what became of events that were merged again; takes the same mappings as `record`."""
     if events:
-        connection.execute(_UPDATE_REPLAYED, {"rows": json_rows.encode_rows(events)})
+        connection.execute(_UPDATE_REPLAYED, arrays.columns(COLUMNS, events))
 
 
 class EventFilter(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.model_fields import FIELDS, Kind
-from service.storage import json_rows
+from service.storage import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ _TYPES = {
 
 
 def appending(after: str = "true") -> str:
-    """The end of a statement that begins with WITH: parameters `changes`, and `now`, our time of the write.
+    """The end of a statement that begins with WITH: parameters of `encode_changes`, and `now`, our time of the write.
 
     Args:
         after: a condition that is true, once what has to come before the lock on the order of commits is done.
@@ -41,11 +41,11 @@ def appending(after: str = "true") -> str:
     return f"""
         commit_order AS MATERIALIZED (
             SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK})
-            WHERE json_array_length(CAST(:changes AS json)) > 0 AND {after}
+            WHERE cardinality(CAST(:changes_model_id AS text[])) > 0 AND {after}
         ), added AS (
             INSERT INTO headshotpro.model_changes ({columns}, recorded_at)
             SELECT {columns}, CAST(:now AS timestamptz)
-            FROM {json_rows.table(_TYPES, "changes")}, commit_order ORDER BY place
+            FROM {arrays.table(_TYPES, "changes")}, commit_order ORDER BY place
             RETURNING id
         )
         SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added HAVING count(*) > 0
@@ -96,6 +96,11 @@ def to_json(value: Any) -> Any:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
+def encode_changes(changes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The parameters of `appending` but `now`: rows that `change_row` made."""
+    return arrays.columns(_TYPES, changes, "changes")
+
+
 def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Write changes in the order given, as the last statements of their transaction.
 
@@ -108,7 +113,7 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
     """
     if not changes:
         return
-    connection.execute(_APPEND, {"changes": json_rows.encode_rows(changes), "now": now})
+    connection.execute(_APPEND, {**encode_changes(changes), "now": now})
 
 
 def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:

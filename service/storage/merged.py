@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import history, models, refetches
-from service.storage.json_rows import encode_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,11 +56,10 @@ def write(connection: Connection, rows: MergedRows, now: datetime) -> None:
     if not any(rows):
         return
     values = {
-        "clocks": encode_rows(rows.clocks),
-        "clock_ids": encode_rows([row["model_id"] for row in rows.clocks]),
-        "requests": refetches.encode_requests(rows.requests),
-        "models": encode_rows(rows.models),
-        "changes": encode_rows(rows.changes),
+        **models.encode_clocks(rows.clocks),
+        **refetches.encode_requests(rows.requests),
+        **models.encode_models(rows.models),
+        **history.encode_changes(rows.changes),
         "now": now,
     }
     connection.execute(_WRITE, values)

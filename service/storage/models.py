@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.model_fields import FIELDS
-from service.storage import json_rows
+from service.storage import arrays
 from service.storage.tables import model_clocks, models
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
         connection: a transaction that holds no clock yet.
         ids: of the models, each once.
     """
-    values = {"ids": json_rows.encode_rows(ids)}
+    values = {"ids": arrays.encode(ids)}
     locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
     if len(locked) < len(ids):
         # Another transaction inserted one of them meanwhile, so none was locked: the next statement sees all of them.
@@ -51,9 +51,9 @@ def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
 def read_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """The clocks of models, without a lock; a model never seen gets empty ones."""
     statement = text(
-        f"SELECT {_READ_CLOCKS} FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY})"  # noqa: S608
+        f"SELECT {_READ_CLOCKS} FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY})"  # noqa: S608
     )
-    found = _by_key(connection.execute(statement, {"ids": json_rows.encode_rows(ids)}), "model_id")
+    found = _by_key(connection.execute(statement, {"ids": arrays.encode(ids)}), "model_id")
     empty = dict.fromkeys(CLOCK_COLUMNS)
     return {model_id: found.get(model_id) or {"model_id": model_id, **empty} for model_id in ids}
 
@@ -62,8 +62,8 @@ def read_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
 _LOCK_CLOCKS = text(
     f"""
     WITH missing AS MATERIALIZED (
-        SELECT id FROM json_array_elements_text(CAST(:ids AS json)) AS id
-        WHERE NOT EXISTS (SELECT FROM headshotpro.model_clocks WHERE model_id = id)
+        SELECT id FROM unnest(CAST(:ids AS text[])) AS id
+        EXCEPT SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY})
     ), added AS (
         INSERT INTO headshotpro.model_clocks (model_id) SELECT id FROM missing ORDER BY id
         ON CONFLICT DO NOTHING
@@ -71,7 +71,7 @@ _LOCK_CLOCKS = text(
     ), locked AS MATERIALIZED (
         SELECT {_READ_CLOCKS} FROM headshotpro.model_clocks
         -- Counting what was added puts it first. Those that this statement cannot see yet must not be locked last.
-        WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
+        WHERE model_id = ANY({arrays.IDS_ARRAY}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
         ORDER BY model_id FOR UPDATE
     )
     SELECT * FROM added UNION ALL SELECT * FROM locked
@@ -79,13 +79,13 @@ _LOCK_CLOCKS = text(
 ).columns(*(model_clocks.columns[name] for name in ("model_id", *CLOCK_COLUMNS)))
 _READ = text(
     f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
-    f"WHERE id = ANY({json_rows.IDS_ARRAY})"
+    f"WHERE id = ANY({arrays.IDS_ARRAY})"
 ).columns(*models.columns)
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """The rows of those models that have one."""
-    return _by_key(connection.execute(_READ, {"ids": json_rows.encode_rows(ids)}), "id")
+    return _by_key(connection.execute(_READ, {"ids": arrays.encode(ids)}), "id")
 
 
 def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:
@@ -113,9 +113,9 @@ def take_foreign_writes(connection: Connection, ids: Sequence[str]) -> set[str]:
     """
     statement = text(
         "DELETE FROM headshotpro.foreign_writes "  # noqa: S608 - constant
-        f"WHERE model_id = ANY({json_rows.IDS_ARRAY}) RETURNING model_id"
+        f"WHERE model_id = ANY({arrays.IDS_ARRAY}) RETURNING model_id"
     )
-    return set(connection.execute(statement, {"ids": json_rows.encode_rows(ids)}).scalars())
+    return set(connection.execute(statement, {"ids": arrays.encode(ids)}).scalars())
 
 
 def created_at(connection: Connection, model_id: str) -> datetime | None:
@@ -159,21 +159,32 @@ _LONGEST_UNREAD = text(
 )
 
 
-_WRITTEN = json_rows.column_types(models, ("id", *OBSERVED_COLUMNS, "observed_at"))
-# Insert or replace rows of different models: parameter `models`, each with `id`, every observed column and
-# `observed_at`; parameter `now`, our time of the write. For a transaction that holds the clocks' locks.
+_WRITTEN = arrays.column_types(models, ("id", *OBSERVED_COLUMNS, "observed_at"))
+# Insert or replace rows of different models: parameters of `encode_models`; parameter `now`, our time of the write. For
+# a transaction that holds the clocks' locks.
 WRITE = f"""
     INSERT INTO headshotpro.models ({", ".join(_WRITTEN)}, updated_at)
-    SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {json_rows.table(_WRITTEN, "models")}
+    SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {arrays.table(_WRITTEN, "models")}
     ON CONFLICT (id) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in (*OBSERVED_COLUMNS, "observed_at", "updated_at"))}
 """  # noqa: S608 - names of our own columns
 
-# Replace clocks: parameter `clocks`, each with `model_id`; parameter `clock_ids`, those ids. Likewise.
+_CLOCKS_WRITTEN = arrays.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS))
+# Replace clocks: parameters of `encode_clocks`. Likewise.
 WRITE_CLOCKS = f"""
     UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCK_COLUMNS)}
-    FROM {json_rows.table(json_rows.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS)), "clocks")}
+    FROM {arrays.table(_CLOCKS_WRITTEN, "clocks")}
     WHERE old.model_id = new.model_id
         -- Without their ids the planner reads the whole table where it is of middling size.
-        AND old.model_id = ANY({json_rows.array("clock_ids")})
+        AND old.model_id = ANY({arrays.array("clocks_model_id")})
 """  # noqa: S608 - names of our own columns
+
+
+def encode_models(rows: Sequence[Row]) -> dict[str, str]:
+    """The parameters of `WRITE`: rows, each with `id`, every observed column and `observed_at`."""
+    return arrays.columns(_WRITTEN, rows, "models")
+
+
+def encode_clocks(rows: Sequence[Row]) -> dict[str, str]:
+    """The parameters of `WRITE_CLOCKS`: rows, each with `model_id`."""
+    return arrays.columns(_CLOCKS_WRITTEN, rows, "clocks")

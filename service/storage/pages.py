@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.model_fields import Source, columns_of
-from service.storage import json_rows
+from service.storage import arrays
 from service.storage.tables import models
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NAMES = ", ".join(columns_of(Source.LIST))
 _NEW_MODEL_TYPES = {
-    **json_rows.column_types(models, ("id", *columns_of(Source.LIST), "observed_at")),
+    **arrays.column_types(models, ("id", *columns_of(Source.LIST), "observed_at")),
     "at": "timestamptz",
     "until": "timestamptz",
     "digest": "bigint",
@@ -43,13 +43,13 @@ def add(connection: Connection, new_models: Sequence[Mapping[str, Any]], now: da
     Returns:
         The ids of the models that were inserted.
     """
-    return set(connection.execute(_ADD, {"rows": json_rows.encode_rows(new_models), "now": now}).scalars())
+    return set(connection.execute(_ADD, {**arrays.columns(_NEW_MODEL_TYPES, new_models), "now": now}).scalars())
 
 
 _ADD = text(
     f"""
     WITH new_model AS MATERIALIZED (
-        SELECT * FROM {json_rows.table(_NEW_MODEL_TYPES)}
+        SELECT * FROM {arrays.table(_NEW_MODEL_TYPES)}
     ), clock AS (
         INSERT INTO headshotpro.model_clocks (model_id, core_at, profile_at, observed_until, shown_digest)
         SELECT id, at, at, until, digest FROM new_model ORDER BY id
@@ -111,9 +111,9 @@ def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> K
         shown: the models on pages.
         began_at: upstream time of the pull's first page.
     """
-    numbers = {name: json_rows.encode_numbers(getattr(shown, name)) for name in ("digests", "newest", "widest")}
+    numbers = {name: arrays.encode(getattr(shown, name)) for name in ("digests", "newest", "widest")}
     times = {"ats": shown.ats, "untils": shown.untils, "began_at": began_at}
-    values = {"ids": json_rows.encode_rows(shown.ids), **numbers, **times}
+    values = {"ids": arrays.encode(shown.ids), **numbers, **times}
     missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
     return KnownModels(set(missing), new, set(unconfirmed))
 
@@ -128,19 +128,19 @@ _CONFIRM = text(
             (CAST(:ats AS timestamptz[]))[newest + 1] AS at,
             (CAST(:untils AS timestamptz[]))[widest + 1] AS until
         FROM ROWS FROM (
-            json_array_elements_text(CAST(:ids AS json)), unnest(CAST(:digests AS bigint[])),
+            unnest(CAST(:ids AS text[])), unnest(CAST(:digests AS bigint[])),
             unnest(CAST(:newest AS int[])), unnest(CAST(:widest AS int[]))
         ) AS page (id, digest, newest, widest)
     ), missing AS MATERIALIZED (
         SELECT id FROM shown
         WHERE (SELECT count(*) FROM shown)
-            > (SELECT count(*) FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY}))
-        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({json_rows.IDS_ARRAY})
+            > (SELECT count(*) FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY}))
+        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY})
     ), locked AS MATERIALIZED (
         SELECT model_id, ctid AS place, profile_at,
             CASE WHEN core_at = profile_at AND deletion_evidence_at IS NULL THEN shown_digest END AS digest
         FROM headshotpro.model_clocks
-        WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND NOT EXISTS (SELECT FROM missing)
+        WHERE model_id = ANY({arrays.IDS_ARRAY}) AND NOT EXISTS (SELECT FROM missing)
         ORDER BY model_id FOR UPDATE
     ), confirmed AS (
         UPDATE headshotpro.model_clocks AS c

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import json_rows
+from service.storage import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,10 +71,10 @@ _REQUEST_TYPES = {
     "due_at": "timestamptz",
     "pull_id": "bigint",
 }
-# Add requests: parameter `requests`.
+# Add requests: parameters of `encode_requests`.
 ADD = f"""
     INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
-    SELECT model_id, after, reason, due_at, pull_id FROM {json_rows.table(_REQUEST_TYPES, "requests")} ORDER BY model_id
+    SELECT model_id, after, reason, due_at, pull_id FROM {arrays.table(_REQUEST_TYPES, "requests")} ORDER BY model_id
     ON CONFLICT (model_id) DO UPDATE SET
         after = greatest(old.after, excluded.after),
         pull_id = coalesce(excluded.pull_id, old.pull_id),
@@ -99,12 +99,12 @@ _CLAIM = text(
 def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
     """Add requests, one for each model at most; those of one model coalesce to the newest time."""
     if requests:
-        connection.execute(text(ADD), {"requests": encode_requests(requests)})
+        connection.execute(text(ADD), encode_requests(requests))
 
 
-def encode_requests(requests: Sequence[RefetchRequest]) -> str:
-    """The parameter of `ADD`."""
-    return json_rows.encode_rows([request._asdict() for request in requests])
+def encode_requests(requests: Sequence[RefetchRequest]) -> dict[str, str]:
+    """The parameters of `ADD`."""
+    return arrays.columns(_REQUEST_TYPES, [request._asdict() for request in requests], "requests")
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[RefetchRequest]:
@@ -125,9 +125,9 @@ def complete(connection: Connection, ids: Sequence[str], sent_at: datetime) -> N
 def complete_profiles(connection: Connection, ids: Sequence[str]) -> None:
     """Remove the requests that a list page settles too: those for a profile."""
     statement = text(
-        f"DELETE FROM headshotpro.refetch_requests WHERE model_id = ANY({json_rows.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
+        f"DELETE FROM headshotpro.refetch_requests WHERE model_id = ANY({arrays.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
     )
-    connection.execute(statement, {"ids": json_rows.encode_rows(ids)})
+    connection.execute(statement, {"ids": arrays.encode(ids)})
 
 
 def release(connection: Connection, ids: Sequence[str], seconds: float) -> None:

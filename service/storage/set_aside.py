@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from service.model_fields import DETAIL, FIELDS
-from service.storage import json_rows
+from service.storage import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ _NOTE = text(
     f"""
     INSERT INTO headshotpro.set_aside AS old (found_at, pull_id, last_pull_id, model_id, fields, reason)
     SELECT now(), pull_id, pull_id, model_id, ARRAY(SELECT json_array_elements_text(fields)), reason
-    FROM {json_rows.table(_NOTED)} ORDER BY place
+    FROM {arrays.table(_NOTED)} ORDER BY place
     ON CONFLICT (coalesce(model_id, ''), fields, reason) WHERE resolved_at IS NULL
     DO UPDATE SET last_pull_id = excluded.last_pull_id
     WHERE coalesce(old.last_pull_id, 0) < excluded.last_pull_id
@@ -57,7 +57,7 @@ def note(connection: Connection, found: Sequence[SetAsideRecord]) -> None:
     unique = {(one.model_id or "", one.fields, one.reason): one for one in found}
     if unique:
         rows = [one._asdict() for _, one in sorted(unique.items())]
-        connection.execute(_NOTE, {"rows": json_rows.encode_rows(rows)})
+        connection.execute(_NOTE, arrays.columns(_NOTED, rows))
 
 
 # A row that was found after the pull began may be younger than the page that showed the model.

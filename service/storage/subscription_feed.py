@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from sqlalchemy import text
 
-from service.storage import json_rows
+from service.storage import arrays
 from service.storage.tables import models
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def write_progress(connection: Connection, holder: str, all_progress: Sequence[P
             "state": progress.state,
             "reason": progress.reason,
             "release": progress.release,
-            "recent": json_rows.encode_rows(progress.recent),
+            "recent": msgspec.json.encode(progress.recent).decode(),
         }
         if not connection.execute(_WRITE, values).rowcount:
             continue
@@ -186,8 +187,8 @@ def write_progress(connection: Connection, holder: str, all_progress: Sequence[P
             gone = {"id": progress.subscription_id, "changes": list(progress.acknowledged)}
             connection.execute(_ACKNOWLEDGE, gone)
         if progress.waiting:
-            rows = json_rows.encode_rows(progress.waiting)
-            connection.execute(_WAIT, {"id": progress.subscription_id, "rows": rows})
+            rows = arrays.columns(_TYPES, progress.waiting)
+            connection.execute(_WAIT, {"id": progress.subscription_id, **rows})
     return written
 
 
@@ -231,7 +232,7 @@ _TYPES = {
 _WAIT = text(
     f"""
     INSERT INTO headshotpro.subscription_deliveries (subscription_id, {", ".join(_TYPES)})
-    SELECT :id, {", ".join(_TYPES)} FROM {json_rows.table(_TYPES)}
+    SELECT :id, {", ".join(_TYPES)} FROM {arrays.table(_TYPES)}
     ON CONFLICT (subscription_id, change_id) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in _TYPES if name not in ("change_id", "model_id"))}
     """  # noqa: S608 - names of our own columns

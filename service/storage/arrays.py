@@ -1,0 +1,94 @@
+"""Many rows as parameters: an array for each column, which Postgres reads as a table.
+
+psycopg writes an array item by item in Python, which took half of a drain's time. msgspec writes a list as JSON in a
+fraction of that, and but for its brackets and some escapes that is an array as Postgres reads it. Postgres reads arrays
+in a half to a fifth of the time that it takes for the same rows as one JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import Table
+
+_ENCODER = msgspec.json.Encoder()
+
+# The names of the types that our tables use, where SQLAlchemy's own differ from Postgres'.
+_TYPES = {"DATETIME": "timestamptz", "TIMESTAMP": "timestamptz", "JSON": "jsonb"}
+
+# An escape of JSON. In an array a backslash stands before a character that means itself.
+_ESCAPE = re.compile(r"\\(?:u....|.)")
+_OTHER_ESCAPE = re.compile(r'\\[^"\\]')
+# What is left of control characters in a JSON document is white space between its parts.
+_SPACES = bytes(range(256)).translate(bytes.maketrans(bytes(range(32)), b" " * 32))
+
+
+def table(types: Mapping[str, str], rows: str = "rows") -> str:
+    """An item of a FROM: parameters as a table `new`, with `place` as the number of each row.
+
+    Args:
+        types: each column and its type; the names are our own.
+        rows: name of the rows, as in `columns`.
+    """
+    # Arrays in an array would all need one length.
+    given = ", ".join(
+        f"CAST(:{rows}_{name} AS {'text' if kind.endswith('[]') else kind}[])" for name, kind in types.items()
+    )
+    names = ", ".join(f"CAST({name} AS {kind})" if kind.endswith("[]") else name for name, kind in types.items())
+    return f"""(
+        SELECT {names}, place FROM unnest({given}) WITH ORDINALITY AS given ({", ".join(types)}, place)
+    ) AS new ({", ".join(types)}, place)"""  # noqa: S608 - names of our own columns
+
+
+def columns(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], name: str = "rows") -> dict[str, str]:
+    """The parameters of `table`.
+
+    Args:
+        types: those of `table`.
+        rows: names may be missing (null) or be more than the columns; what msgspec can write fits into `jsonb`, a
+            `msgspec.Raw` as it is.
+        name: name of the rows.
+    """
+    return {f"{name}_{column}": _column(kind, [row.get(column) for row in rows]) for column, kind in types.items()}
+
+
+def array(ids: str) -> str:
+    """A parameter as an array of texts, whose values the planner does not see: it would look at each of them."""
+    return f"ARRAY(SELECT unnest(CAST(:{ids} AS text[])))"
+
+
+# The parameter `ids` as an array of texts.
+IDS_ARRAY = array("ids")
+
+
+def column_types(known: Table, names: Sequence[str]) -> dict[str, str]:
+    """The types of a table's columns."""
+    return {name: _TYPES.get(kind := str(known.columns[name].type), kind.lower()) for name in names}
+
+
+def encode(values: Sequence[Any]) -> str:
+    """Texts, numbers, times or null as the text of an array of Postgres."""
+    items = _ENCODER.encode(values)[1:-1].decode()
+    return "{" + (_ESCAPE.sub(_unescape, items) if _OTHER_ESCAPE.search(items) else items) + "}"
+
+
+def _column(kind: str, values: Iterable[Any]) -> str:
+    if kind in ("json", "jsonb"):
+        documents = [None if value is None else _ENCODER.encode(value).translate(_SPACES).decode() for value in values]
+        # Nothing in them needs the escapes of a text.
+        return "{" + _ENCODER.encode(documents)[1:-1].decode() + "}"
+    if kind.endswith("[]"):
+        return encode([None if value is None else encode(value) for value in values])
+    return encode([*values])
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    """An escape as it is where arrays have the same, else the character that it means."""
+    return escape[0] if escape[0][1] in '"\\' else json.loads(f'"{escape[0]}"')

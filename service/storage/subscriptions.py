@@ -162,10 +162,11 @@ def resume(connection: Connection, name: str) -> bool:
     return found
 
 
+# The sender has given up a paused one; of any other it has to forget the failures, too.
 _RESUME = text(
     """
     UPDATE headshotpro.subscriptions
-    SET state = 'active', reason = NULL, version = version + CAST(state IN ('failing', 'disabled') AS integer)
+    SET state = 'active', reason = NULL, version = version + CAST(state <> 'paused' AS integer)
     WHERE name = :name
     """
 )

@@ -7,15 +7,28 @@ was checked.
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 MAX_URL_LENGTH = 2048
-# Metadata services that no range below includes: AWS over IPv6, Alibaba Cloud, Oracle Cloud.
-_METADATA = frozenset(map(ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
-# IPv6 addresses that hold an IPv4 address in their last 32 bits: NAT64 (RFC 6052), and IPv4-compatible ones.
-_EMBEDDING = tuple(map(ip_network, ("64:ff9b::/96", "::/96")))
+# Services that hand out credentials or settings of the machine, and that no range below includes: AWS over IPv6
+# (metadata, EKS Pod Identity), Google Cloud over IPv6, Scaleway over IPv6, Azure, Alibaba Cloud, Oracle Cloud.
+_METADATA = frozenset(
+    map(
+        ip_address,
+        (
+            "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42", "168.63.129.16", "100.100.100.200",
+            "192.0.0.192",
+        ),
+    )
+)  # fmt: skip
+# IPv6 addresses that hold an IPv4 address in their last 32 bits: NAT64 (RFC 6052, RFC 8215), translated (RFC 2765) and
+# IPv4-compatible ones.
+_EMBEDDING = tuple(map(ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")))
+# Other characters are read in several ways: some clients and proxies decode `%2e`, some end a host at a backslash.
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
 
 
 class AddressRefused(OSError):
@@ -53,7 +66,8 @@ def refusal_of_literal(host: str) -> str | None:
     try:
         return refusal(host)
     except ValueError:
-        pass
+        if not _HOST.fullmatch(host):
+            return "a host may have letters, digits, dots, hyphens and underscores alone"
     try:
         return refusal(socket.inet_ntoa(socket.inet_aton(host.rstrip("."))))
     except OSError:

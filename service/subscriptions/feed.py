@@ -29,12 +29,13 @@ class FeedReader:
         engine: the mirror's Postgres.
         fresh: for how long a change that was read is sent without reading it again, in seconds.
         newest: the newest id of the feed when it was last polled.
+        kept: changes that were read a moment ago, by their ids.
     """
 
     engine: Engine
     fresh: float
     newest: int = 0
-    _changes: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    kept: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _read: deque[tuple[float, Sequence[int]]] = field(default_factory=deque)
 
     def poll(self, states: Collection[SubscriptionState]) -> bool:
@@ -70,13 +71,17 @@ class FeedReader:
 
     def _read_page(self, connection: Connection, place: int, readers: Sequence[SubscriptionState]) -> None:
         room = max(state.window.room for state in readers)
+        # Here too: where the filters admit nothing for a long time, nothing is sent, and all would stay.
+        self._forget()
         page = subscription_feed.read_after(connection, place, min(READ_LIMIT, room))
-        self._keep(page)
+        wanted: dict[int, Mapping[str, Any]] = {}
         for state in readers:
             fits = page[: state.window.room]
-            admitted = filter(state.change_filter.admits, fits)
+            admitted = [change for change in fits if state.change_filter.admits(change)]
+            wanted.update((change["id"], change) for change in admitted)
             changes = [QueuedChange(change["id"], change["model_id"]) for change in admitted]
             state.window.add(changes, fits[-1]["id"] if fits else self.newest)
+        self._keep(list(wanted.values()))
 
     def changes(self, wanted: Iterable[int], upcoming: Iterable[int]) -> Mapping[int, Mapping[str, Any]]:
         """Changes with their rows: those read just now, and all others as they are now.
@@ -89,15 +94,15 @@ class FeedReader:
             PostgresUnavailable: it is unavailable.
         """
         self._forget()
-        missing = {number for number in wanted if number not in self._changes}
+        missing = {number for number in wanted if number not in self.kept}
         if missing:
-            missing.update(number for number in upcoming if number not in self._changes)
+            missing.update(number for number in upcoming if number not in self.kept)
             with transaction(self.engine) as connection:
                 self._keep(subscription_feed.read(connection, sorted(missing)))
-        return self._changes
+        return self.kept
 
     def _keep(self, changes: Sequence[Mapping[str, Any]]) -> None:
-        self._changes.update((change["id"], change) for change in changes)
+        self.kept.update((change["id"], change) for change in changes)
         self._read.append((time.monotonic(), [change["id"] for change in changes]))
 
     def _forget(self) -> None:
@@ -105,4 +110,4 @@ class FeedReader:
         oldest = time.monotonic() - self.fresh
         while self._read and self._read[0][0] < oldest:
             for number in self._read.popleft()[1]:
-                self._changes.pop(number, None)
+                self.kept.pop(number, None)

@@ -74,7 +74,15 @@ class ReceiverClient:
         self._turn = Lock()
 
     def send(self, url: str, message_id: str, body: bytes, signing_secrets: Sequence[str]) -> SendOutcome:
-        """Sign a request and send it once."""
+        """Sign a request and send it once. Each failure is an outcome: without one its changes would stay in flight."""
+        try:
+            return self._send(url, message_id, body, signing_secrets)
+        except RequestFailed as error:
+            return SendOutcome(None, str(error)[:MAX_ERROR_LENGTH])
+        except Exception as error:  # noqa: BLE001 - a URL or secret that a library refuses is a failure like any other
+            return SendOutcome(None, f"not sent: {type(error).__name__}")
+
+    def _send(self, url: str, message_id: str, body: bytes, signing_secrets: Sequence[str]) -> SendOutcome:
         proxy = self._settings.proxy_for(url)
         # A proxy resolves names itself, so only a host that is written as an address can be checked.
         refused = addresses.refusal_of_literal(urlsplit(url).hostname or "")
@@ -85,12 +93,7 @@ class ReceiverClient:
             "User-Agent": f"headshot-mirror/{__version__}",
             **signed_headers(message_id, datetime.now(UTC), body, signing_secrets),
         }
-        try:
-            response = self._client(proxy).send("POST", url, headers, body)
-        except RequestFailed as error:
-            return SendOutcome(None, str(error)[:MAX_ERROR_LENGTH])
-        except Exception as error:  # noqa: BLE001 - a URL that a library refuses is a failure like any other
-            return SendOutcome(None, f"not sent: {type(error).__name__}")
+        response = self._client(proxy).send("POST", url, headers, body)
         return _outcome(response.status, response.headers)
 
     def close(self) -> None:

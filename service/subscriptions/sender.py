@@ -175,8 +175,10 @@ class SubscriptionSender:
             for state, delivery in due:
                 state.window.put_back(delivery, now)
             raise
+        # Postgres may have taken its time: requests begin only while the lease outlasts them.
+        held = self._leases.hold
         for state, delivery in due:
-            if state.row["id"] in lost:
+            if not held or state.row["id"] in lost:
                 state.window.put_back(delivery, now)
                 continue
             try:

@@ -243,12 +243,14 @@ class Window:
 
     def unwritten(self) -> tuple[list[int], list[dict[str, Any]]]:
         """Acknowledged changes whose rows are to be deleted, and rows of `subscription_deliveries` to be written."""
-        rows = [self._row(change_id) for change_id in sorted(self.unstored)]
-        return sorted(self._acknowledged & self._stored), rows
+        gone = sorted(self._acknowledged & self._stored)
+        # From here on: if the connection breaks on commit, these rows may exist although `written` is not called.
+        self._stored |= self.unstored
+        return gone, [self._row(change_id) for change_id in sorted(self.unstored)]
 
     def written(self) -> None:
         """Note that Postgres has what `unwritten` returned, and the counts."""
-        self._stored = (self._stored | self.unstored) - self._acknowledged
+        self._stored -= self._acknowledged
         self.unstored.clear()
         self._acknowledged.clear()
         self.delivered, self.failure = 0, None

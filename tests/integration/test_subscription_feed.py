@@ -19,7 +19,7 @@ from tests.support.drainer import T0, minutes
 from tests.support.system import event_body, new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.support.drainer import Drainer
 
@@ -37,9 +37,9 @@ class Reading:
     def _count(self) -> None:
         self.statements += 1
 
-    def state(self, name: str, window: int = 1000) -> SubscriptionState:
+    def state(self, name: str, window: int = 1000, statuses: Sequence[str] = ()) -> SubscriptionState:
         with transaction(self._drainer.engine) as connection:
-            assert subscriptions.add(connection, NewSubscription(name, "http://127.0.0.1:9/", "whsec_none"))
+            assert subscriptions.add(connection, NewSubscription(name, "http://127.0.0.1:9/", "whsec_none", statuses))
             rows = {row["name"]: row for row in subscription_feed.lease(connection, "a", 60)}
         return SubscriptionState(rows[name], Window(SendingPolicy(window=window), 0))
 
@@ -51,8 +51,8 @@ def reading(drainer: Drainer, request: pytest.FixtureRequest) -> Iterator[Readin
     made.engine.dispose()
 
 
-def take_models(drainer: Drainer, count: int) -> None:
-    drainer.take(*(event_body(new_id(), at=T0, status="waiting") for _ in range(count)))
+def take_models(drainer: Drainer, count: int, status: str = "waiting") -> None:
+    drainer.take(*(event_body(new_id(), at=T0, status=status) for _ in range(count)))
 
 
 def test_subscriptions_at_one_place_share_a_reading(drainer: Drainer, reading: Reading) -> None:
@@ -68,6 +68,25 @@ def test_subscriptions_at_one_place_share_a_reading(drainer: Drainer, reading: R
     reading.feed.read_for([wide, narrow])
     assert reading.statements == 3
     assert not reading.feed.poll([wide, narrow])
+
+
+def test_changes_that_no_filter_admits_are_not_kept(drainer: Drainer, reading: Reading) -> None:
+    narrow = reading.state("narrow", statuses=["waiting"])
+    take_models(drainer, 3, status="active")
+    take_models(drainer, 1)
+    reading.feed.poll([narrow])
+    assert narrow.window.read_to == 4
+    assert list(reading.feed.changes([4], [])) == [4]
+
+
+@pytest.mark.parametrize("reading", [0.0], indirect=True)
+def test_kept_changes_are_forgotten_though_none_is_due(drainer: Drainer, reading: Reading) -> None:
+    wide = reading.state("wide")
+    for _ in range(2):
+        take_models(drainer, 2)
+        reading.feed.poll([wide])
+    assert wide.window.read_to == 4
+    assert sorted(reading.feed.kept) == [3, 4]
 
 
 @pytest.mark.parametrize("reading", [0.0], indirect=True)

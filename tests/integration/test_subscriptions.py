@@ -22,8 +22,9 @@ from service.subscriptions.commands import (
     SubscriptionRefused,
     Wanted,
 )
+from service.subscriptions.leases import Leases
 from service.subscriptions.policy import SenderTiming, SendingPolicy
-from service.subscriptions.receiver import ReceiverClient
+from service.subscriptions.receiver import ReceiverClient, SendOutcome
 from service.subscriptions.sender import SubscriptionSender
 from tests.support.acting import TESTER
 from tests.support.drainer import T0, minutes
@@ -31,7 +32,7 @@ from tests.support.subscriber import HANG, RESET, SLOW, Subscriber, admitted
 from tests.support.system import event_body, eventually, new_id, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.support.drainer import Drainer
 
@@ -254,6 +255,21 @@ def test_paused_subscription_is_sent_nothing_until_resumed(here: Sending) -> Non
         assert len(subscriber.change_ids) == 15
 
 
+def test_resume_tries_at_once_what_waits_for_its_retry(here: Sending) -> None:
+    well = threading.Event()
+    with (
+        Subscriber(lambda *_: 204 if well.is_set() else 503) as subscriber,
+        here.sender(policy=SendingPolicy(first_retry=3600.0)),
+    ):
+        here.add(subscriber)
+        here.changes(models=1, each=1)
+        assert eventually(lambda: here.row()["failed_status"] == 503)
+        well.set()
+        assert here.row()["state"] == "active"
+        here.commands.resume("orders")
+        arrives(here, subscriber)
+
+
 def test_replay_sends_again_under_new_ids(here: Sending) -> None:
     with Subscriber() as subscriber, here.sender():
         here.add(subscriber)
@@ -354,6 +370,33 @@ def test_lost_lease_stops_the_sender_and_its_writing(here: Sending) -> None:
         assert eventually(lambda: not threading.Event().wait(1.0))
         assert (here.row()["holder"], here.row()["read_to"]) == ("b", before)
         assert len(subscriber.requests) <= 1
+
+
+def test_request_does_not_begin_where_reads_outlast_the_lease(here: Sending, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+
+    class Client(ReceiverClient):
+        def send(self, url: str, message_id: str, body: bytes, signing_secrets: Sequence[str]) -> SendOutcome:
+            sent.append(message_id)
+            return SendOutcome(204)
+
+    held = iter([True, False, *[True] * 1000])
+    monkeypatch.setattr(Leases, "hold", property(lambda _leases: next(held)))
+    here.commands.add(Wanted("orders", "http://127.0.0.1:9/"))
+    here.changes(models=1, each=1)
+    sender = SubscriptionSender(here.drainer.engine, Client(load_alone({"DATABASE_URL": here.drainer.url}, ())), "a")
+    sender.tick()
+    assert sent == []
+    assert eventually(lambda: sender.tick() or sent)
+
+
+def test_damaged_secret_is_a_failure_with_its_reason(here: Sending) -> None:
+    here.commands.add(Wanted("orders", "http://127.0.0.1:9/"))
+    with psycopg.connect(here.drainer.url, autocommit=True) as connection:
+        connection.execute("update headshotpro.subscriptions set secret = 'whsec_x'")
+    with here.sender():
+        here.changes(models=1, each=1)
+        assert eventually(lambda: "not sent" in (here.row()["failed_reason"] or ""))
 
 
 # --- people

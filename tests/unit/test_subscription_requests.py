@@ -144,7 +144,8 @@ def test_secrets_have_the_prefix_and_differ() -> None:
 REFUSED = (
     "169.254.169.254", "169.254.0.1", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200", "192.0.0.192",
     "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::a9fe:a9fe", "0.0.0.0", "::", "224.0.0.1",
-    "ff02::1", "255.255.255.255",
+    "ff02::1", "255.255.255.255", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42", "168.63.129.16",
+    "64:ff9b:1::a9fe:a9fe", "::ffff:0:a9fe:a9fe",
 )  # fmt: skip
 ALLOWED = (
     "127.0.0.1", "::1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "fd12::1", "93.184.216.34",
@@ -178,6 +179,8 @@ def test_names_and_allowed_addresses_pass_as_literals(host: str) -> None:
         "ftp://example.com/", "example.com", "http:///path", "http://u:p@example.com/", "http://example.com/#f",
         "http://exa mple.com/", "http://example.com:0/", "http://example.com:99999/", "http://[::1/", "http://zoë.de/",
         "http://169.254.169.254/latest", "http://[fe80::1]/", "http://0xA9FEA9FE/", "https://example.com/" + "x" * 2048,
+        # HTTP clients and proxies decode the one, and end the host at the other: both are 169.254.169.254.
+        "http://169%2e254.169.254/", "http://169.254.169.254\\/../latest", "http://exa%6dple.com/",
     ],
 )  # fmt: skip
 def test_urls_that_no_subscription_may_have(url: str) -> None:

@@ -246,6 +246,14 @@ def test_only_what_differs_is_written() -> None:
     assert here.delivered == 1
 
 
+def test_row_of_a_write_with_unknown_outcome_is_deleted() -> None:
+    """The connection broke on commit: Postgres may have the rows, so an acknowledgement has to delete them."""
+    here = window("a")
+    here.unwritten()
+    here.acknowledged(*here.take_due(NOW), NOW)
+    assert here.unwritten() == ([1], [])
+
+
 @given(st.integers(0, 2**32), st.sampled_from([None, 1, 3, 10]), st.floats(0, 0.9))
 @settings(max_examples=examples(150), deadline=None)
 def test_every_change_arrives_in_order_whatever_fails(seed: int, batch: int | None, failures: float) -> None:

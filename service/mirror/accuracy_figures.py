@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from service.storage.accuracy_figures import Findings
 
-DETAIL_COLUMNS = model_fields.columns_in(model_fields.DETAIL)
+# The columns of which the view has figures.
+COLUMNS = {"list": LIST_COLUMNS, "detail": model_fields.columns_in(model_fields.DETAIL)}
 PERIODS = {"1h": "1 hour", "24h": "24 hours", "28d": "28 days"}
 LONGEST_PERIOD = "28d"
 # A row that was wrong for less was on its way: a webhook takes a moment.
@@ -33,17 +34,16 @@ def compute(connection: Connection, target: float, now: datetime | None = None) 
     """
     now = now or datetime.now(UTC)
     sizes = storage.stratum_sizes(connection, now - NEW_FOR)
-    rows = []
-    for fields, columns in (("list", LIST_COLUMNS), ("detail", DETAIL_COLUMNS)):
-        by_period = {
-            period: storage.findings(connection, interval, columns, TOLERATED_SECONDS)
-            for period, interval in PERIODS.items()
-        }
-        burst = burst_size([Counts(*pull) for pull in by_period[LONGEST_PERIOD].pulls])
-        rows += [
-            {"period": period, "fields": fields, **figures(found, sizes, fields, target, burst)}
-            for period, found in by_period.items()
-        ]
+    found = {
+        period: storage.findings(connection, interval, COLUMNS, TOLERATED_SECONDS)
+        for period, interval in PERIODS.items()
+    }
+    burst = burst_size([Counts(*pull) for pull in found[LONGEST_PERIOD]["list"].pulls])
+    rows = [
+        {"period": period, "fields": fields, **figures(by_fields[fields], sizes, fields, target, burst)}
+        for fields in COLUMNS
+        for period, by_fields in found.items()
+    ]
     storage.write_figures(connection, rows)
 
 

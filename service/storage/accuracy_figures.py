@@ -82,33 +82,33 @@ _DIFFERENCES = text(
 )
 
 
-def findings(connection: Connection, period: str, fields: Sequence[str], tolerated: float) -> Findings:
-    """The comparisons of the last `period`.
+def findings(
+    connection: Connection, period: str, columns: Mapping[str, Sequence[str]], tolerated: float
+) -> dict[str, Findings]:
+    """The comparisons of the last `period`, by the keys of `columns`.
 
     Args:
         connection: a transaction.
         period: an interval of Postgres, such as `28 days`.
-        fields: the columns whose differences count for staleness and webhooks.
+        columns: for each key, the columns whose differences count for staleness and webhooks.
         tolerated: differences younger than this, in seconds, are no error.
     """
     values = {
         "period": period,
-        "fields": list(fields),
         "list_fields": list(columns_of(Source.LIST)),
         "detail_fields": list(columns_in(DETAIL)),
         "tolerated": tolerated,
     }
-    stale, censored, late, lost, unexplained, last_check_at = connection.execute(_DIFFERENCES, values).one()
-    return Findings(
-        [(compared, wrong) for compared, wrong in connection.execute(_PULLS, values)],
-        {row[0]: (row[1], row[2], row[3], row[4]) for row in connection.execute(_SAMPLES, values)},
-        tuple(stale) if stale else (None, None, None, None),
-        None if censored is None else float(censored),
-        late,
-        lost,
-        unexplained,
-        last_check_at,
-    )
+    pulls = [(compared, wrong) for compared, wrong in connection.execute(_PULLS, values)]
+    samples = {row[0]: (row[1], row[2], row[3], row[4]) for row in connection.execute(_SAMPLES, values)}
+    found: dict[str, Findings] = {}
+    for key, names in columns.items():
+        row = connection.execute(_DIFFERENCES, values | {"fields": list(names)}).one()
+        stale, censored, late, lost, unexplained, last_check_at = row
+        staleness = tuple(stale) if stale else (None, None, None, None)
+        censored_share = None if censored is None else float(censored)
+        found[key] = Findings(pulls, samples, staleness, censored_share, late, lost, unexplained, last_check_at)
+    return found
 
 
 def stratum_sizes(connection: Connection, active_new_since: datetime) -> dict[str, int]:

@@ -5,6 +5,7 @@ The API's names are in camel case, as all of its names; a request to a subscript
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +15,6 @@ from service.api.schemas import ApiSchema, vendor_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from service.subscriptions.receiver import SendOutcome
 
@@ -74,6 +74,37 @@ class SingleSubscriptionBody(ApiSchema, frozen=True, kw_only=True):
 
     subscription: SubscriptionSchema
     success: Literal[True] = True
+
+
+class WaitingChangeSchema(ApiSchema, frozen=True, kw_only=True):
+    """A change that a subscription has not acknowledged."""
+
+    change_id: int
+    model_id: str
+    attempts: Annotated[int, Meta(description="How many requests that carried it have failed.")]
+    first_failed_at: str | None
+    due_at: Annotated[str | None, Meta(description="When it may be sent again; null: as soon as its turn comes.")]
+    status: Annotated[int | None, Meta(description="HTTP status of the last of them; null where there was none.")]
+    error: str | None
+
+
+class RecentRequestSchema(ApiSchema, frozen=True, kw_only=True):
+    """One of the newest requests to a subscription."""
+
+    at: str
+    change_id: Annotated[int, Meta(description="The first change that it carried.")]
+    changes: Annotated[int, Meta(description="How many it carried.")]
+    attempt: int
+    status: Annotated[int | None, Meta(description="HTTP status; null where there was no response.")]
+    ms: Annotated[float, Meta(description="How long it took, in milliseconds.")]
+    error: str | None
+
+
+class SubscriptionDetailBody(SingleSubscriptionBody, frozen=True, kw_only=True):
+    """One subscription, the first changes that it has not acknowledged, and its newest requests."""
+
+    deliveries: list[WaitingChangeSchema]
+    recent_requests: list[RecentRequestSchema]
 
 
 class SubscriptionSecretBody(ApiSchema, frozen=True, kw_only=True):
@@ -143,6 +174,19 @@ def subscription_schema(row: Mapping[str, Any]) -> SubscriptionSchema:
     values = {name: row[name] for name in SubscriptionSchema.__struct_fields__}
     moments: dict[str, datetime | None] = {name: row[name] for name in _TIMES}
     return SubscriptionSchema(**{**values, **{name: vendor_time(moment) for name, moment in moments.items()}})
+
+
+def waiting_change(row: Mapping[str, Any]) -> WaitingChangeSchema:
+    """A row of `storage.subscriptions.list_deliveries`."""
+    values = {name: row[name] for name in WaitingChangeSchema.__struct_fields__}
+    moments = {name: vendor_time(row[name]) for name in ("first_failed_at", "due_at")}
+    return WaitingChangeSchema(**{**values, **moments})
+
+
+def recent_request(request: Mapping[str, Any]) -> RecentRequestSchema:
+    """A request of `storage.subscriptions.list_recent_requests`."""
+    values = {name: request[name] for name in RecentRequestSchema.__struct_fields__}
+    return RecentRequestSchema(**{**values, "at": vendor_time(datetime.fromisoformat(request["at"]))})
 
 
 def trial_result(outcome: SendOutcome) -> SubscriptionTestBody:

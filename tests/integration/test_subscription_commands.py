@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from tests.support.subscriber import Subscriber
@@ -109,6 +111,28 @@ def test_api_does_what_the_commands_do(api: FlaskClient, database_url: str) -> N
     assert_refused(api.get(f"{PREFIX}/orders", headers=READER), 404, "NOT_FOUND")
     assert actions(database_url) == [
         ("api", act) for act in ("add", "test", "test", "pause", "resume", "replay", "rotate", "remove")
+    ]
+
+
+def test_api_shows_what_waits_and_the_newest_requests(api: FlaskClient, database_url: str) -> None:
+    document(api.post(PREFIX, json={"name": "orders", "url": "http://127.0.0.1:9/"}, headers=WRITER))
+    result = {"status": 503, "error": "the receiver responded 503"}
+    request = {"at": "2026-03-04T12:00:01.250+00:00", "change_id": 7, "changes": 1, "attempt": 2, "ms": 3.5, **result}
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("update headshotpro.subscriptions set recent_requests = %s", (json.dumps([request]),))
+        connection.execute(
+            "insert into headshotpro.subscription_deliveries "
+            "(subscription_id, change_id, model_id, attempts, first_failed_at, status, error) "
+            "select id, 7, 'm1', 2, '2026-03-04T12:00:00Z', 503, %s from headshotpro.subscriptions",
+            (result["error"],),
+        )
+    shown = document(api.get(f"{PREFIX}/orders", headers=READER))
+    assert shown["deliveries"] == [
+        {"changeId": 7, "modelId": "m1", "attempts": 2, "firstFailedAt": "2026-03-04T12:00:00.000Z", "dueAt": None}
+        | result
+    ]
+    assert shown["recentRequests"] == [
+        {"at": "2026-03-04T12:00:01.250Z", "changeId": 7, "changes": 1, "attempt": 2, "ms": 3.5} | result
     ]
 
 

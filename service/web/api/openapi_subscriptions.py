@@ -10,6 +10,7 @@ from service.api.subscription_schemas import (
     ReplayBody,
     SingleSubscriptionBody,
     SubscriptionBody,
+    SubscriptionDetailBody,
     SubscriptionListBody,
     SubscriptionRemovedBody,
     SubscriptionSecretBody,
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 PATH = "/subscriptions"
 BODIES = (
-    SubscriptionListBody, SingleSubscriptionBody, SubscriptionBody, SubscriptionSecretBody, ReplayBody,
-    SubscriptionTestBody, SubscriptionRemovedBody, OutgoingWebhook, OutgoingBatchWebhook,
+    SubscriptionListBody, SingleSubscriptionBody, SubscriptionDetailBody, SubscriptionBody, SubscriptionSecretBody,
+    ReplayBody, SubscriptionTestBody, SubscriptionRemovedBody, OutgoingWebhook, OutgoingBatchWebhook,
 )  # fmt: skip
 _READ_ERRORS = (401, 403, 429, 503)
 _ACTS: dict[str, tuple[str, type[msgspec.Struct], tuple[int, ...]]] = {
@@ -51,7 +52,7 @@ def paths() -> dict[str, Any]:
             },
         },
         one: {
-            "get": _named("getSubscription", "Get one subscription", SingleSubscriptionBody, (404,)),
+            "get": _named("getSubscription", "Get one subscription", SubscriptionDetailBody, (404,)),
             "delete": _named("removeSubscription", "Remove a subscription", SubscriptionRemovedBody, (404,)),
         },
     }

@@ -25,6 +25,31 @@ _SUBSCRIPTION = {
 }
 _SHOWN_ONCE = "whsec_…"
 _ONE = {"success": True, "subscription": _SUBSCRIPTION}
+_WITH_DETAIL = {
+    **_ONE,
+    "deliveries": [
+        {
+            "changeId": 4711,
+            "modelId": "507f1f77bcf86cd799439011",
+            "attempts": 1,
+            "firstFailedAt": "2026-03-04T12:00:02.250Z",
+            "dueAt": "2026-03-04T12:00:03.250Z",
+            "status": 503,
+            "error": "the receiver responded 503",
+        }
+    ],
+    "recentRequests": [
+        {
+            "at": "2026-03-04T12:00:02.210Z",
+            "changeId": 4711,
+            "changes": 1,
+            "attempt": 1,
+            "status": 503,
+            "ms": 38.5,
+            "error": "the receiver responded 503",
+        }
+    ],
+}
 _WITH_SECRET = {**_ONE, "secret": _SHOWN_ONCE}
 
 # By the operation's id.
@@ -35,7 +60,7 @@ SUBSCRIPTION_EXAMPLES = {
         _WITH_SECRET,
         body={"name": "orders", "url": "https://orders.internal/hooks", "statuses": ["active", "failed"]},
     ),
-    "getSubscription": Example("/subscriptions/orders", _ONE),
+    "getSubscription": Example("/subscriptions/orders", _WITH_DETAIL),
     "removeSubscription": Example("/subscriptions/orders", {"success": True, "message": "Subscription orders removed"}),
     "pauseSubscription": Example("/subscriptions/orders/pause", _ONE),
     "resumeSubscription": Example("/subscriptions/orders/resume", _ONE),

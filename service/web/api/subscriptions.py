@@ -11,11 +11,14 @@ from service.api.subscription_schemas import (
     ReplayBody,
     SingleSubscriptionBody,
     SubscriptionBody,
+    SubscriptionDetailBody,
     SubscriptionListBody,
     SubscriptionRemovedBody,
     SubscriptionSecretBody,
+    recent_request,
     subscription_schema,
     trial_result,
+    waiting_change,
 )
 from service.errors import ApiError
 from service.storage import subscriptions
@@ -35,13 +38,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Blueprint
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from service.api.schemas import ApiSchema
+    from service.api.subscription_schemas import SubscriptionSchema
     from service.config import Settings
 
 PREFIX = "/api/v2/subscriptions"
 MAX_BODY_BYTES = 64 * 1024
+SHOWN_DELIVERIES = 20
 B = TypeVar("B", bound="ApiSchema")
 
 
@@ -74,8 +79,17 @@ class SubscriptionViews:
         return _json(SubscriptionListBody(subscriptions=[subscription_schema(row) for row in rows]))
 
     def show(self, name: str) -> Response:
-        """One subscription."""
-        return _json(SingleSubscriptionBody(subscription=self._one(name)))
+        """One subscription, the first changes that it has not acknowledged, and its newest requests."""
+        with transaction(self._engine) as connection:
+            row = _find(connection, name)
+            deliveries = subscriptions.list_deliveries(connection, row["id"], SHOWN_DELIVERIES)
+            requests = subscriptions.list_recent_requests(connection, row["id"])
+        body = SubscriptionDetailBody(
+            subscription=subscription_schema(row),
+            deliveries=[waiting_change(one) for one in deliveries],
+            recent_requests=[recent_request(one) for one in requests],
+        )
+        return _json(body)
 
     def add(self) -> Response:
         """Add one; the response has its secret."""
@@ -90,18 +104,18 @@ class SubscriptionViews:
     def pause(self, name: str) -> Response:
         """Send nothing until it is resumed."""
         self._commands().pause(_storable(name))
-        return self.show(name)
+        return self._after_act(name)
 
     def resume(self, name: str) -> Response:
         """Go on from the cursor."""
         self._commands().resume(_storable(name))
-        return self.show(name)
+        return self._after_act(name)
 
     def replay(self, name: str) -> Response:
         """Send changes again."""
         body = _body(ReplayBody, optional=True)
         self._commands().replay(_storable(name), body.since)
-        return self.show(name)
+        return self._after_act(name)
 
     def test(self, name: str) -> Response:
         """Send a test request now."""
@@ -119,12 +133,24 @@ class SubscriptionViews:
         secret = act(self._commands())
         return _json(SubscriptionSecretBody(subscription=self._one(name), secret=secret))
 
-    def _one(self, name: str) -> Any:
+    def _after_act(self, name: str) -> Response:
+        return _json(SingleSubscriptionBody(subscription=self._one(name)))
+
+    def _one(self, name: str) -> SubscriptionSchema:
         with transaction(self._engine) as connection:
-            row = subscriptions.one(connection, _storable(name))
-        if row is None:
-            raise ApiError(404, "NOT_FOUND", "Subscription not found")
-        return subscription_schema(row)
+            return subscription_schema(_find(connection, name))
+
+
+def _find(connection: Connection, name: str) -> dict[str, Any]:
+    """A subscription's row.
+
+    Raises:
+        ApiError: 404.
+    """
+    row = subscriptions.one(connection, _storable(name))
+    if row is None:
+        raise ApiError(404, "NOT_FOUND", "Subscription not found")
+    return row
 
 
 def _storable(name: str) -> str:

@@ -13,6 +13,7 @@ Why: `docs/decisions/0006-a-walk-that-proves-itself.md`.
 
 from __future__ import annotations
 
+import operator
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NamedTuple
@@ -277,9 +278,8 @@ def _order(walk: Walk, page: WalkPage) -> tuple[bool | None, bool]:
     # Without every model's time the order is not known.
     rising, monotone = walk.rising, walk.monotone and len(page.created) == len(page.ids)
     times = page.created if walk.head is None or walk.back else [walk.head, *page.created]
-    for one, other in pairwise(times):
+    if rising is None:
         # Models created in the same moment say nothing about the order.
-        if one != other:
-            rising = other > one if rising is None else rising
-            monotone = monotone and (other > one) == rising
-    return rising, monotone
+        rising = next((other > one for one, other in pairwise(times) if one != other), None)
+    keeps_order = operator.le if rising else operator.ge
+    return rising, monotone and all(map(keeps_order, times, times[1:]))

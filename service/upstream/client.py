@@ -27,7 +27,7 @@ from service.upstream.payloads import (
     ModelPage,
     Organization,
 )
-from service.upstream.records import ParsedBody, read_organization, read_page, read_single
+from service.upstream.records import ParsedBody, read_organization, read_page, read_single, successful_page
 from service.upstream.responses import (
     UpstreamResponse,
     body_decoder,
@@ -57,7 +57,15 @@ RESPONSE_TIMEOUT_SECONDS = 10.0
 _MODELS = "/organization/models"
 _MODEL = "/organization/models/:modelId"
 
-_read_page = response_reader(read_page)
+
+def _read_page(response: TransportResponse) -> UpstreamResponse[ParsedBody[ModelPage]]:
+    page = successful_page(response.body) if 200 <= response.status <= 299 else None
+    if page is None:
+        return _read_any_page(response)
+    return UpstreamResponse(ParsedBody(page), *response_interval(response), response.status, response.body)
+
+
+_read_any_page = response_reader(read_page)
 _read_model = response_reader(read_single)
 _read_created = response_reader(body_decoder(CreatedModel))
 _read_deleted = response_reader(body_decoder(DeletedModel))

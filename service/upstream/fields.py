@@ -22,6 +22,11 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)] | UnsetType | None
 Time: TypeAlias = datetime | UnsetType | None
 NonEmptyText: TypeAlias = Annotated[str, Meta(min_length=1)]
 
+# Texts of up to this many characters fit wherever a text is indexed: a character takes four bytes at most.
+MAX_ID_BYTES = 255
+_SHORT = MAX_ID_BYTES // 4
+ShortId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=_SHORT)]
+
 _TYPES: dict[Kind, Any] = {
     Kind.TEXT: Text,
     Kind.ID: Text,
@@ -33,11 +38,8 @@ _TYPES: dict[Kind, Any] = {
 
 # A key of Postgres' indexes holds 2,700 bytes. An index may hold an id, a team and a status together.
 MAX_INDEXED_BYTES = 1000
-MAX_ID_BYTES = 255
 INDEXED = frozenset(field.column for field in FIELDS if field.indexed)
 IDS = frozenset({"id", "model_id"})
-# Texts of up to this many characters fit wherever a text is indexed: a character takes four bytes at most.
-_SHORT = MAX_ID_BYTES // 4
 
 # Personal data, and a link that logs its holder in: shown by no repr, and so by no traceback or log line.
 _HIDDEN = frozenset({"signed_url", *(field.column for field in FIELDS if field.personal)})
@@ -113,6 +115,24 @@ def make_storable(payload: Payload, *names: str) -> None:
         stored = to_storable(name, value)
         if stored is not value:
             msgspec.structs.force_setattr(payload, name, stored)
+
+
+def with_short_fields(source: Source) -> Callable[[type[P]], type[P]]:
+    """Class decorator: a payload with each field of a model that a source sends; texts that an index holds are short.
+
+    msgspec checks the lengths. Ids of dots alone and times in other zones are left to check.
+    """
+    short = Annotated[str, Meta(max_length=_SHORT)] | UnsetType | None
+    return with_fields(
+        [
+            (
+                field.column,
+                short if field.indexed else _TYPES[field.kind],
+                msgspec.field(default=UNSET, name=field.name_in(source)),
+            )
+            for field in fields_of(source)
+        ]
+    )
 
 
 def with_model_fields(source: Source) -> Callable[[type[P]], type[P]]:

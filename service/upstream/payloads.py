@@ -16,7 +16,16 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service.errors import ApiError
 from service.model_fields import Source
-from service.upstream.fields import NonEmptyText, Payload, Text, Time, make_storable, with_model_fields
+from service.upstream.fields import (
+    NonEmptyText,
+    Payload,
+    ShortId,
+    Text,
+    Time,
+    make_storable,
+    with_model_fields,
+    with_short_fields,
+)
 from service.upstream.json_text import REPLACEMENT, decode, loads
 from service.upstream.tolerant import PartialRecord, read_fields
 
@@ -59,6 +68,23 @@ class ModelPage(Payload, frozen=True, kw_only=True):
     """One page of the list."""
 
     models: tuple[ListedModel, ...]
+    pagination: Pagination
+
+
+@with_short_fields(Source.LIST)
+class ShortModel(Payload, frozen=True, kw_only=True):
+    """A model as nearly every record of the list shows it: the fields of `ListedModel`, without its slower checks."""
+
+    id: ShortId
+    created_at: Time = UNSET
+    finished_at: Time = UNSET
+
+
+class ShortPage(Payload, frozen=True, kw_only=True):
+    """One page of the list, as nearly all are."""
+
+    success: Any
+    models: tuple[ShortModel, ...]
     pagination: Pagination
 
 

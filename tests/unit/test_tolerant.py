@@ -15,6 +15,7 @@ from service.storage import tables
 from service.upstream.fields import INDEXED, MAX_ID_BYTES, MAX_INDEXED_BYTES, Payload
 from service.upstream.json_text import loads
 from service.upstream.payloads import DetailedModel, ListedModel, WebhookModel
+from service.upstream.records import read_page, successful_page
 from service.upstream.tolerant import PartialRecord, read_fields
 
 WHOLE: dict[str, Any] = {
@@ -53,6 +54,13 @@ ODD: list[tuple[str, Any]] = [
     ("photoCount", "40"),
     ("photoCount", 1.5),
     ("photoCount", True),
+]
+# What has to be converted or measured before it is stored.
+SLOW: list[tuple[str, Any]] = [
+    ("createdAt", "2024-01-15T14:00:00+02:00"),
+    ("finishedAt", "2024-01-15T14:00:00"),
+    ("email", "e" * 64),
+    ("status", "é" * 64),
 ]
 
 
@@ -137,3 +145,30 @@ def test_any_record_with_an_id_is_read(raw: dict[str, Any]) -> None:
         assert set(unusable) <= raw.keys()
         # The rest is what the strict decoder takes.
         assert msgspec.convert({name: raw[name] for name in raw if name not in unusable}, kind) == value
+
+
+def a_list_page(*records: dict[str, Any], **more: Any) -> bytes:
+    pagination = {"total": 9, "limit": 200, "offset": 0, "hasMore": False}
+    return msgspec.json.encode({"success": True, "models": records, "pagination": pagination, **more})
+
+
+@given(st.lists(st.sampled_from([("teamId", None), ("status", ""), ("title", "t" * 5000), *SLOW, *ODD]), max_size=3))
+def test_page_read_in_one_step_is_read_as_in_many(changes: list[tuple[str, Any]]) -> None:
+    body = a_list_page(WHOLE, WHOLE | dict(changes) | {"id": "m2"})
+    page, careful = successful_page(body), read_page(body)
+    if page is not None:
+        assert [msgspec.structs.asdict(one) for one in page.models] == [
+            msgspec.structs.asdict(one) for one in careful.body.models
+        ]
+        assert (page.pagination, careful.set_aside) == (careful.body.pagination, ())
+
+
+@pytest.mark.parametrize("change", [*SLOW, ("id", ".."), ("id", "i" * 64)])
+def test_page_with_a_value_to_convert_is_left_to_careful(change: tuple[str, Any]) -> None:
+    assert successful_page(a_list_page(WHOLE)) is not None
+    assert successful_page(a_list_page(WHOLE, WHOLE | dict([change]))) is None
+
+
+@pytest.mark.parametrize("success", [False, None, 1, "true"])
+def test_page_without_success_is_left_to_careful(success: Any) -> None:
+    assert successful_page(a_list_page(WHOLE, success=success)) is None

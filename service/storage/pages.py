@@ -91,11 +91,13 @@ class KnownModels(NamedTuple):
         missing: those of which nothing is known, not even a clock; where there are any, no other was checked.
         new: how many of the others no API response had shown since the pull began.
         unconfirmed: those of the others of which a page may show something new.
+        profiles: whether the profile of any model, on a page or not, was requested.
     """
 
     missing: set[str]
     new: int
     unconfirmed: set[str]
+    profiles: bool = False
 
 
 def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> KnownModels:
@@ -111,18 +113,36 @@ def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> K
         shown: the models on pages.
         began_at: upstream time of the pull's first page.
     """
-    numbers = {name: arrays.encode(getattr(shown, name)) for name in ("digests", "newest", "widest")}
-    times = {"ats": shown.ats, "untils": shown.untils, "began_at": began_at}
-    values = {"ids": arrays.encode(shown.ids), **numbers, **times}
-    missing, new, unconfirmed = connection.execute(_CONFIRM, values).one()
-    return KnownModels(set(missing), new, set(unconfirmed))
+    values = {"ids": arrays.encode(shown.ids)}
+    missing, new = connection.execute(_LOCK, values | {"began_at": began_at}).one()
+    if missing:
+        return KnownModels(set(missing), 0, set())
+    for name in ("digests", "newest", "widest"):
+        values[name] = arrays.encode(getattr(shown, name))
+    unconfirmed, profiles = connection.execute(_CONFIRM, {**values, "ats": shown.ats, "untils": shown.untils}).one()
+    return KnownModels(set(), new, set(unconfirmed), profiles)
 
 
-# The digest says that all else is as it was. Workers of the version before, which run beside this one during an
-# upgrade, leave it where they change a row: the condition on it in `locked` finds those. `confirmed` finds a row by its
-# place, without the index. One that another process moved while its lock was waited for is not found there, and merged.
-_CONFIRM = text(
+_LOCK = text(
     f"""
+    WITH missing AS MATERIALIZED (
+        SELECT unnest({arrays.IDS_ARRAY}) AS id
+        WHERE cardinality({arrays.IDS_ARRAY})
+            > (SELECT count(*) FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY}))
+        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY})
+    ), locked AS MATERIALIZED (
+        SELECT profile_at FROM headshotpro.model_clocks
+        WHERE model_id = ANY({arrays.IDS_ARRAY}) AND NOT EXISTS (SELECT FROM missing)
+        ORDER BY model_id FOR UPDATE
+    )
+    SELECT ARRAY(SELECT id FROM missing),
+        (SELECT count(*) FROM locked WHERE profile_at IS NULL OR profile_at < :began_at)
+    """  # noqa: S608 - names of our own columns
+)
+# The digest says that all else is as it was. Workers of the version before, which run beside this one during an
+# upgrade, leave it where they change a row: the two conditions after it find those.
+_CONFIRM = text(
+    """
     WITH shown AS MATERIALIZED (
         SELECT id, digest,
             (CAST(:ats AS timestamptz[]))[newest + 1] AS at,
@@ -131,30 +151,23 @@ _CONFIRM = text(
             unnest(CAST(:ids AS text[])), unnest(CAST(:digests AS bigint[])),
             unnest(CAST(:newest AS int[])), unnest(CAST(:widest AS int[]))
         ) AS page (id, digest, newest, widest)
-    ), missing AS MATERIALIZED (
-        SELECT id FROM shown
-        WHERE (SELECT count(*) FROM shown)
-            > (SELECT count(*) FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY}))
-        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY})
-    ), locked AS MATERIALIZED (
-        SELECT model_id, ctid AS place, profile_at,
-            CASE WHEN core_at = profile_at AND deletion_evidence_at IS NULL THEN shown_digest END AS digest
-        FROM headshotpro.model_clocks
-        WHERE model_id = ANY({arrays.IDS_ARRAY}) AND NOT EXISTS (SELECT FROM missing)
-        ORDER BY model_id FOR UPDATE
     ), confirmed AS (
         UPDATE headshotpro.model_clocks AS c
-        SET core_at = greatest(core_at, at), profile_at = greatest(c.profile_at, at),
+        SET core_at = greatest(core_at, at), profile_at = greatest(profile_at, at),
             observed_until = greatest(observed_until, until)
-        FROM locked JOIN shown ON locked.model_id = shown.id AND locked.digest = shown.digest
-        WHERE c.ctid = locked.place
-            AND NOT EXISTS (SELECT FROM headshotpro.foreign_writes AS f WHERE f.model_id = locked.model_id)
+        FROM shown
+        WHERE c.model_id = id AND c.model_id = ANY(ARRAY(SELECT id FROM shown))
+            AND shown_digest = digest AND core_at = profile_at AND deletion_evidence_at IS NULL
+            AND (
+                NOT EXISTS (SELECT FROM headshotpro.foreign_writes)
+                OR NOT EXISTS (SELECT FROM headshotpro.foreign_writes AS f WHERE f.model_id = c.model_id)
+            )
         RETURNING c.model_id
     )
-    SELECT ARRAY(SELECT id FROM missing),
-        (SELECT count(*) FROM locked WHERE profile_at IS NULL OR profile_at < :began_at),
-        ARRAY(SELECT model_id FROM locked EXCEPT SELECT model_id FROM confirmed)
-    """  # noqa: S608 - names of our own columns
+    SELECT CASE WHEN (SELECT count(*) FROM confirmed) < (SELECT count(*) FROM shown)
+            THEN ARRAY(SELECT id FROM shown EXCEPT SELECT model_id FROM confirmed) ELSE '{}' END,
+        EXISTS (SELECT FROM headshotpro.refetch_requests WHERE after IS NULL)
+    """
 )
 
 

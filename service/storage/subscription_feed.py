@@ -67,9 +67,11 @@ def lease(connection: Connection, holder: str, seconds: float) -> list[dict[str,
     return [dict(row) for row in connection.execute(_LEASE, {"holder": holder, "seconds": seconds}).mappings()]
 
 
+# A process whose lease another one had meanwhile must see that on its return: what it knows is out of date.
 _LEASE = text(
     """
-    UPDATE headshotpro.subscriptions SET holder = :holder, leased_until = now() + make_interval(secs => :seconds)
+    UPDATE headshotpro.subscriptions SET holder = :holder, leased_until = now() + make_interval(secs => :seconds),
+        version = version + CAST(holder IS DISTINCT FROM :holder AS integer)
     WHERE id = ANY(ARRAY(
         SELECT id FROM headshotpro.subscriptions
         WHERE state IN ('active', 'failing') AND (holder IS NULL OR holder = :holder OR leased_until <= now())

@@ -86,7 +86,7 @@ def list_rows(connection: Connection) -> list[dict[str, Any]]:
     """All subscriptions in the order of their names, without secrets.
 
     Besides the columns: `waiting`, how many changes were read for it and not acknowledged, and `unread`, how far its
-    reading is behind the feed, in ids.
+    reading is behind the feed, in ids. `previous_secret_until` is null once that secret signs no more.
     """
     return [dict(row) for row in connection.execute(_LIST, {"name": None}).mappings()]
 
@@ -101,7 +101,8 @@ _LIST = text(
     """
     SELECT s.id, s.name, s.url, s.state, s.reason, s.statuses, s.teams, s.with_personal_data, s.batch, s.cursor,
         s.delivered, s.delivered_at, s.failed_at, s.failed_status, s.failed_reason, s.created_at, s.replays,
-        s.holder, s.leased_until, s.previous_secret_until,
+        s.holder, s.leased_until,
+        CASE WHEN s.previous_secret_until > now() THEN s.previous_secret_until END AS previous_secret_until,
         (SELECT count(*) FROM headshotpro.subscription_deliveries AS d WHERE d.subscription_id = s.id) AS waiting,
         greatest(0, (SELECT coalesce(max(id), 0) FROM headshotpro.model_changes) - s.read_to) AS unread
     FROM headshotpro.subscriptions AS s

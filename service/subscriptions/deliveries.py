@@ -1,4 +1,4 @@
-"""The deliveries that one request to a subscription carries, and their rows. Pure."""
+"""The changes that one request to a subscription carries each time it is sent, and their rows. Pure."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import re
 from html import unescape
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
 from service.storage import database
@@ -139,6 +140,19 @@ def test_operator_does_each_act_with_one_audit_row(
     written = rows(database_url, AUDITED)
     assert [act["action"] for act in written] == [f"subscription.{act}" for act in ACTS]
     assert {(act["target"], act["outcome"], act["actor"]) for act in written} == {("orders", "done", "operator")}
+
+
+def test_page_offers_resume_where_a_retry_waits(
+    operator: FlaskClient, database_url: str, subscriber: Subscriber
+) -> None:
+    add(database_url, subscriber)
+    assert path_of("resume") not in operator.get(PAGE).text
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "insert into headshotpro.subscription_deliveries (subscription_id, change_id, model_id, attempts) "
+            "select id, 7, 'm1', 2 from headshotpro.subscriptions"
+        )
+    assert path_of("resume") in operator.get(PAGE).text
 
 
 def test_viewer_and_forged_forms_change_nothing(

@@ -127,28 +127,30 @@ def waiting_row(change_id: int, **fields: Any) -> dict[str, Any]:
 def test_progress_is_written_by_the_holder_of_this_version_alone(drainer: Drainer) -> None:
     changes_of_one_model(drainer)
     number = add(drainer)["id"]
-    lease(drainer)
-    first = Progress(number, 0, 1, 3, delivered=1, waiting=[waiting_row(1), waiting_row(2, attempts=2, status=500)])
+    (version,) = (row["version"] for row in lease(drainer))
+    first = Progress(
+        number, version, 1, 3, delivered=1, waiting=[waiting_row(1), waiting_row(2, attempts=2, status=500)]
+    )
     assert write(drainer, first)
     shown = one(drainer)
     assert (shown["cursor"], shown["waiting"], shown["delivered"], shown["unread"]) == (1, 2, 1, 0)
-    assert write(drainer, Progress(number, 0, 2, 3, delivered=1, acknowledged=[1], failure=(500, "no")))
+    assert write(drainer, Progress(number, version, 2, 3, delivered=1, acknowledged=[1], failure=(500, "no")))
     shown = one(drainer)
     assert (shown["cursor"], shown["waiting"], shown["delivered"], shown["failed_status"]) == (2, 1, 2, 500)
-    assert not write(drainer, Progress(number, 0, 4, 3, acknowledged=[2]), "b")
+    assert not write(drainer, Progress(number, version, 4, 3, acknowledged=[2]), "b")
     with transaction(drainer.engine) as connection:
         assert subscriptions.replay(connection, "orders", 2) == 2
-    assert not write(drainer, Progress(number, 0, 4, 3, acknowledged=[2]))
+    assert not write(drainer, Progress(number, version, 4, 3, acknowledged=[2]))
     shown = one(drainer)
     assert (shown["cursor"], shown["waiting"], shown["unread"]) == (2, 0, 2)
 
 
 def test_state_that_a_person_sets_stays(drainer: Drainer) -> None:
     number = add(drainer)["id"]
-    lease(drainer)
+    (version,) = (row["version"] for row in lease(drainer))
     with transaction(drainer.engine) as connection:
         subscriptions.pause(connection, "orders")
-    assert write(drainer, Progress(number, 0, 1, 0, state="failing", reason="500", release=True))
+    assert write(drainer, Progress(number, version, 1, 0, state="failing", reason="500", release=True))
     assert (one(drainer)["state"], one(drainer)["reason"], one(drainer)["holder"]) == ("paused", None, None)
 
 
@@ -179,10 +181,12 @@ def test_two_secrets_sign_for_a_day_after_a_rotation(drainer: Drainer, connectio
         assert subscriptions.rotate(other, "orders", "whsec_new")
         assert not subscriptions.rotate(other, "nosuch", "whsec_new")
     assert subscriptions.secrets(connection, "orders") == ["whsec_new", SECRET]
+    assert one(drainer)["previous_secret_until"]
     with psycopg.connect(drainer.url, autocommit=True) as other:
         other.execute("update headshotpro.subscriptions set previous_secret_until = now()")
     with transaction(drainer.engine) as later:
         assert subscriptions.secrets(later, "orders") == ["whsec_new"]
+    assert one(drainer)["previous_secret_until"] is None
 
 
 def test_retention_keeps_undelivered_changes_until_disabled(drainer: Drainer) -> None:
@@ -190,8 +194,8 @@ def test_retention_keeps_undelivered_changes_until_disabled(drainer: Drainer) ->
     changes_of_one_model(drainer)
     changes_of_one_model(drainer)
     number = one(drainer)["id"]
-    lease(drainer)
-    assert write(drainer, Progress(number, 0, 3, 6, waiting=[waiting_row(3), waiting_row(4)]))
+    (version,) = (row["version"] for row in lease(drainer))
+    assert write(drainer, Progress(number, version, 3, 6, waiting=[waiting_row(3), waiting_row(4)]))
     limits = RetentionLimits(events=36500, history=1, personal=36500)
     with psycopg.connect(drainer.url, autocommit=True) as other:
         other.execute("update headshotpro.model_changes set recorded_at = now() - interval '2 days'")

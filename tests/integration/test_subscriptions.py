@@ -399,6 +399,24 @@ def test_damaged_secret_is_a_failure_with_its_reason(here: Sending) -> None:
         assert eventually(lambda: "not sent" in (here.row()["failed_reason"] or ""))
 
 
+def test_lease_that_was_lost_and_regained_begins_anew(here: Sending) -> None:
+    """Another process may have sent and acknowledged meanwhile: what this one knows is out of date."""
+    here.commands.add(Wanted("orders", "http://127.0.0.1:9/"))
+    first, second = (Leases(here.drainer.engine, name, SendingPolicy(), SenderTiming()) for name in "ab")
+    first.sync()
+    (stale,) = first.open
+    with psycopg.connect(here.drainer.url, autocommit=True) as connection:
+        connection.execute("update headshotpro.subscriptions set leased_until = now()")
+        second.sync()
+        second.release()
+        connection.execute("update headshotpro.subscriptions set read_to = 7, cursor = 8")
+    first.sync()
+    assert first.open == []
+    first.sync()
+    (fresh,) = first.open
+    assert (fresh is not stale, fresh.window.read_to) == (True, 7)
+
+
 # --- people
 
 

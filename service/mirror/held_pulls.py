@@ -18,7 +18,7 @@ from service.storage.database import transaction
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
     from service.storage.organization import MirroredOrganization
     from service.upstream.client import UpstreamClient
@@ -78,6 +78,10 @@ def decide(
     """Decide each suspect of a held pull by a single GET; after the last one the pull is complete.
 
     The caller may stop between two of them, and go on later with the same `state`. It yields after each GET.
+
+    Raises:
+        MirrorError: the pull is not held any more: another person rejected it, or another process released it.
+        UpstreamError: the upstream is unavailable; the rest stays held.
     """
     sent = counted()
     while True:
@@ -89,6 +93,8 @@ def decide(
                 yield Decision(decided=False, tombstoned=0)
                 continue
             with transaction(engine) as connection:
+                # Another person may have rejected it meanwhile.
+                _lock_held(connection, pull_id)
                 applied = settle(connection, suspect, pull_id)
                 before, sent = sent, counted()
                 found = len(applied.tombstoned)
@@ -97,6 +103,7 @@ def decide(
         if not some and not state.to_check_again:
             break
     with transaction(engine) as connection:
+        _lock_held(connection, pull_id)
         suspects.release(connection, pull_id)
         pulls.close_held(connection, pull_id, "complete", postponed=state.postponed)
     log.info("pull.released", pull_id=pull_id, postponed=len(state.postponed))
@@ -108,8 +115,8 @@ def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> None:
     Raises:
         MirrorError: no such pull is held.
     """
-    require_held(engine, pull_id)
     with transaction(engine) as connection:
+        _lock_held(connection, pull_id)
         suspects.exempt_for(connection, pull_id, REJECTED_FOR_SECONDS)
         pulls.close_held(connection, pull_id, "failed", "rejected by a person")
         audit.record(connection, audit.Act(actor, "pull.reject", str(pull_id)))
@@ -167,6 +174,16 @@ def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:
     with transaction(engine) as connection:
         row = pulls.one(connection, pull_id)
     if row is None or row["status"] != "held":
-        state = f"is {row['status']}" if row else "does not exist"
-        raise MirrorError(f"pull {pull_id} {state}, not held; `headshot-mirror pulls list` shows those that are")
+        raise _not_held(pull_id, row and row["status"])
     return row
+
+
+def _lock_held(connection: Connection, pull_id: int) -> None:
+    status = pulls.lock(connection, pull_id)
+    if status != "held":
+        raise _not_held(pull_id, status)
+
+
+def _not_held(pull_id: int, status: str | None) -> MirrorError:
+    state = f"is {status}" if status else "does not exist"
+    return MirrorError(f"pull {pull_id} {state}, not held; `headshot-mirror pulls list` shows those that are")

@@ -211,13 +211,14 @@ def _release(context: TaskContext, task: Mapping[str, Any], deadline: float) -> 
 
 
 def _advance(engine: Engine, task: Mapping[str, Any], state: Mapping[str, Any], *, done: int, failed: int = 0) -> bool:
-    """Write how far a task is: whether it goes on. One that was cancelled meanwhile gets its last counts."""
+    """Write how far a task is: whether it goes on. One that ended meanwhile gets its last counts."""
     with transaction(engine) as connection:
         if tasks.advance(connection, task["id"], state, done=done, failed=failed):
             return True
         ended = tasks.one(connection, task["id"])
         if ended is not None:
-            audit.end(connection, task["audit_id"], audit.DONE, _counts(ended))
+            outcome = audit.FAILED if ended["status"] == tasks.FAILED else audit.DONE
+            audit.end(connection, task["audit_id"], outcome, _counts(ended))
         return False
 
 

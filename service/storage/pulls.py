@@ -39,6 +39,13 @@ def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
     return dict(row) if row else None
 
 
+def lock(connection: Connection, pull_id: int) -> str | None:
+    """Keep a pull's status as it is until the transaction ends: the status; None where there is no such pull."""
+    statement = text("SELECT status FROM headshotpro.pulls WHERE id = :id FOR NO KEY UPDATE")
+    found: str | None = connection.execute(statement, {"id": pull_id}).scalar()
+    return found
+
+
 def list_rows(connection: Connection, *, kind: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
     """The newest pulls first."""
     statement = text(

@@ -10,7 +10,8 @@ import pytest
 from service.broker.inbox import Delivery
 from service.errors import MirrorError
 from service.mirror import tasks
-from service.storage import events
+from service.storage import audit, events
+from service.storage import tasks as storage
 from service.storage.console_events import EventSearch
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -240,6 +241,22 @@ def test_release_goes_on_where_a_worker_ended(mirror: StartMirror) -> None:
     run_tasks(here)
     assert (task(here)["status"], task(here)["done"], task(here)["state"]["tombstoned"]) == ("done", 30, 30)
     assert here.request_counts("/organization/models/:modelId").total() == 20
+
+
+def test_task_that_failed_meanwhile_stays_failed(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 150)
+    number = tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+
+    def fail() -> None:
+        with transaction(here.runtime.engine) as connection:
+            storage.end(connection, number, storage.FAILED, "another worker's 20 slices failed")
+            audit.end(connection, task(here)["audit_id"], audit.FAILED, {"reason": "20 slices failed"})
+
+    calls = times(0, fail)
+    tasks.run_slice(context_of(here, lambda: calls() or True), 30)
+    (act,) = acts(here)
+    assert (act["outcome"], act["detail"]["done"], task(here)["status"]) == ("failed", 100, "failed")
 
 
 def test_release_without_an_upstream_fails_and_stays_held(mirror: StartMirror) -> None:

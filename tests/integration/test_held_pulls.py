@@ -175,6 +175,26 @@ def test_reject_fails_the_pull_and_skips_its_suspects_for_a_day(mirror: StartMir
     assert len(here.sql("select * from headshotpro.held_suspects")) == VANISHED
 
 
+def test_reject_stops_a_release_that_is_in_flight(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    runtime = here.runtime
+    decisions = held_pulls.decide(
+        runtime.engine, runtime.client, runtime.requests_sent, pull["id"], held_pulls.PullState()
+    )
+    for _ in range(7):
+        next(decisions)
+    held_pulls.reject(runtime.engine, pull["id"], TESTER)
+    with pytest.raises(MirrorError, match="is failed, not held"):
+        next(decisions)
+    assert statuses(here, suspects) == {"deleted": 7, "active": 8}
+    assert (row_of(here, pull)["status"], row_of(here, pull)["error"]) == ("failed", "rejected by a person")
+    # The next pull leaves them alone.
+    assert len(here.sql("select * from headshotpro.held_suspects where kept_until > now()")) == VANISHED
+    with pytest.raises(MirrorError, match="is failed, not held"):
+        held_pulls.reject(runtime.engine, pull["id"], TESTER)
+
+
 # --- wrong organization
 
 

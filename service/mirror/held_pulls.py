@@ -174,7 +174,7 @@ def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:
     with transaction(engine) as connection:
         row = pulls.one(connection, pull_id)
     if row is None or row["status"] != "held":
-        raise _not_held(pull_id, row and row["status"])
+        raise _not_held(pull_id, row["status"] if row else None)
     return row
 
 

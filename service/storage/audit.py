@@ -165,14 +165,14 @@ def newest_id(connection: Connection) -> int:
     return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.audit_log")).scalar_one())
 
 
-def newest_of(connection: Connection, actor: Actor, action: str, above: int) -> int | None:
-    """The newest act of one person by its name, where its id is greater than `above`."""
+def newest_of(connection: Connection, actor: Actor, action: str, target: str, above: int) -> int | None:
+    """The newest act of one person by its name and target, if its row has one, where its id is greater than `above`."""
     statement = text(
         "SELECT max(id) FROM headshotpro.audit_log WHERE id > :above AND action = :action "
-        "AND actor = :name AND actor_kind = :kind AND address = :address"
+        "AND actor = :name AND actor_kind = :kind AND address = :address AND (target = :target OR target IS NULL)"
     )
     found: int | None = connection.execute(
-        statement, {**actor._asdict(), "action": action, "above": above}
+        statement, {**actor._asdict(), "action": action, "target": target, "above": above}
     ).scalar_one()
     return found
 

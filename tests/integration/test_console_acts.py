@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.broker.jobs import WORK_QUEUE, rq_queue
+from service.errors import PostgresUnavailable
+from service.storage import audit
 from service.upstream.client import UpstreamClient
 from tests.support.alerting import NotificationReceiver
 from tests.support.console import OPERATOR, console, log_in, token
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from flask.testing import FlaskClient
     from pytest_httpserver import HTTPServer
+    from sqlalchemy import Connection
 
     from tests.support.mirror import Mirror
 
@@ -73,9 +76,9 @@ def test_operator_does_each_act_once_with_one_audit_row(tmp_path: Path, url: str
 @pytest.mark.parametrize(
     "case",
     [
-        ("acknowledge", "4711", 409), ("acknowledge", "x", 404), ("refetch", "unknown", 503),
-        ("delete", "unknown", 404), ("erase", MODEL, 409), ("reject", "1", 409), ("resolve", "9" * 19, 404),
-        ("pull", "cold", 404), ("unknown", "1", 404),
+        ("acknowledge", "4711", 409), ("acknowledge", "x", 404), ("acknowledge", "all", 404),
+        ("refetch", "unknown", 503), ("delete", "unknown", 404), ("erase", MODEL, 409), ("reject", "1", 409),
+        ("resolve", "9" * 19, 404), ("pull", "cold", 404), ("unknown", "1", 404),
     ],
 )  # fmt: skip
 def test_act_that_cannot_be_done_changes_nothing_and_says_so(
@@ -141,6 +144,39 @@ def test_deleting_a_model_deletes_it_at_the_vendor(mirrored: Mirror) -> None:
     assert (again.status_code, one_act(mirrored)["target"]) == (409, model)
 
 
+def test_act_during_which_postgres_fails_refers_to_the_audit_log(
+    mirrored: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator, model = Operator(mirrored), min(mirrored.live_ids())
+    page = operator.page("delete", model)
+
+    def fail(*_arguments: object) -> None:
+        raise PostgresUnavailable("Postgres cannot be reached")
+
+    monkeypatch.setattr(audit, "newest_of", fail)
+    sent = operator.browser.post(path_of("delete", model), data={"csrf_token": token(page)})
+    assert model not in mirrored.live_ids()
+    assert sent.status_code == 503
+    assert "The page Audit then shows whether the act was done" in sent.text
+
+
+def test_refused_act_shows_no_row_of_another_target(mirrored: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, (model, other) = Operator(mirrored), sorted(mirrored.live_ids())[:2]
+    operator.do("delete", model)
+    actor = audit.Actor("operator", audit.CONSOLE, "127.0.0.1")
+    find_newest = audit.newest_id
+
+    def act_meanwhile(connection: Connection) -> int:
+        found = find_newest(connection)
+        audit.record(connection, audit.Act(actor, "model.delete", other))
+        return found
+
+    monkeypatch.setattr(audit, "newest_id", act_meanwhile)
+    home = operator.browser.get("/console/")
+    again = operator.browser.post(path_of("delete", model), data={"csrf_token": token(home)})
+    assert (again.status_code, "deleted already" in again.text) == (409, True)
+
+
 @pytest.mark.parametrize("name", ["refetch", "delete"])
 def test_act_whose_upstream_hangs_leaves_one_row_and_says_so(
     mirrored: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
@@ -151,7 +187,7 @@ def test_act_whose_upstream_hangs_leaves_one_row_and_says_so(
         shown = Operator(mirrored, headshotpro_api_url=vendor.url).do(name, model)
     act = one_act(mirrored)
     assert (act["target"], act["outcome"], act["detail"]) == (model, "unknown", {"error": "UpstreamTimeout"})
-    assert "sent no response" in shown.text
+    assert ("sent no response" if name == "refetch" else "No response shows") in shown.text
     # A GET finds out what the upstream did.
     assert model in mirrored.refetch_requests()
 

@@ -40,15 +40,16 @@ _DONE = {
     "set_aside.resolve": "It opens again if the same is found.",
 }
 _OUTCOMES = {
-    BEGUN: "It has not ended yet, or the process that did it died.",
+    BEGUN: "It has not ended yet; or its process died, or could not reach Postgres any more: then it is not known "
+    "whether it was done.",
     REFUSED: "The vendor refused it: nothing was changed there.",
     FAILED: "It failed.",
-    UNKNOWN: "The vendor sent no response: whether it was done is not known.",
+    UNKNOWN: "It was interrupted, or no response shows whether it was done: that is not known.",
 }
 _UNKNOWN = {
-    ASK: "The vendor sent no response. Nothing was merged; a worker asks again.",
-    "model.delete": "The vendor sent no response: whether it deleted the model is not known. A worker asks about it "
-    "within seconds, and the model's page shows what it finds.",
+    ASK: "The vendor sent no response that can be used. Nothing was merged; a worker asks again.",
+    "model.delete": "No response shows whether the vendor deleted the model. A worker asks about it within seconds, "
+    "and the model's page shows what it finds.",
 }
 
 

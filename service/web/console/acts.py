@@ -57,7 +57,7 @@ def register(pages: Blueprint, console: Console) -> None:
         except MirrorError as error:
             refusal = error
         with console.reading() as connection:
-            row_id = audit.newest_of(connection, deed.actor, act.action, newest)
+            row_id = audit.newest_of(connection, deed.actor, act.action, target, newest)
         if row_id is None:
             raise Conflict(f"Nothing was changed: {refusal}.")
         return redirect(result or url_for("console.act", row_id=row_id), 303)

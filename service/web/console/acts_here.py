@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def _acknowledge(console: Console, deed: Deed) -> None:
     with transaction(console.engine) as connection:
-        found = alerts.acknowledge(connection, None if deed.target == "all" else [to_number(deed.target)])
+        found = alerts.acknowledge(connection, [to_number(deed.target)])
         if not found:
             raise MirrorError(f"alert {deed.target} is not open any more")
         audit.record(connection, audit.Act(deed.actor, "alerts.acknowledge", detail={"alerts": sorted(found)}))
@@ -72,7 +72,8 @@ ACTS = {
         _replay, lambda target: page_url("events", target), _replay_facts, template="act_replay.html",
     ),
     "acknowledge": ActPage(
-        "Acknowledge", "alerts.acknowledge", "No reminders are sent any more; that it was resolved still is.",
+        "Acknowledge", "alerts.acknowledge",
+        "No reminder of it is sent any more. The notification that it was resolved still is.",
         _acknowledge, to("console.alerts"), named="Alert {}",
     ),
     "erase": ActPage(

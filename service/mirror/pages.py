@@ -66,7 +66,7 @@ def merge_pages(
     # Here all clocks are locked, and `known.unconfirmed` are the models whose rows these pages may change.
     unconfirmed = [record for model_id in known.unconfirmed for record in shown[model_id].records]
     applied = _apply(connection, unconfirmed, pull_id, now)
-    if known.profiles or known.unconfirmed:
+    if added or known.unconfirmed or known.profiles:
         refetches.complete_profiles(connection, sorted(shown))
     if added:
         # Before the first complete pull everything is missing, and that is no error of the mirror.

@@ -34,7 +34,7 @@ from service.mirror.walk import (
     proves_complete,
 )
 from service.model_fields import STATUSES
-from service.storage import organization, pages, pull_checkpoints, refetches, suspects
+from service.storage import organization, pull_checkpoints, refetches, suspects
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import REFETCH_DELAY, RefetchReason, RefetchRequest
 
@@ -143,7 +143,7 @@ class _Pull(PullSlice):
         if walk.total is not None:
             return walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            newest = pages.newest_shown_at(connection)
+            newest = suspects.newest_shown_at(connection)
         after = newest + timedelta(microseconds=1) if newest else walk.began_at
         return msgspec.structs.replace(walk, began_at=max(after, self.state.began_at or after))
 
@@ -187,7 +187,7 @@ class _Pull(PullSlice):
         """After a walk's end: another status, another walk, the suspects, or the end."""
         walk = self.state.walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            seen_count = pages.shown_since(connection, walk.began_at)
+            seen_count = suspects.shown_since(connection, walk.began_at)
         if reason := failure_reason(walk, seen_count):
             self._finish("failed", reason)
         elif self.kind == HOT:

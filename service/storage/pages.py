@@ -169,15 +169,3 @@ _CONFIRM = text(
         EXISTS (SELECT FROM headshotpro.refetch_requests WHERE after IS NULL)
     """
 )
-
-
-def newest_shown_at(connection: Connection) -> datetime | None:
-    """The newest upstream time as of which an API response showed any model; read before the next request is sent."""
-    found: datetime | None = connection.execute(text("SELECT max(profile_at) FROM headshotpro.model_clocks")).scalar()
-    return found
-
-
-def shown_since(connection: Connection, began_at: datetime) -> int:
-    """How many models an API response showed since an upstream time."""
-    statement = text("SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at")
-    return int(connection.execute(statement, {"began_at": began_at}).scalar_one())

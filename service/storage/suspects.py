@@ -1,4 +1,4 @@
-"""Suspects: live models that a pull did not show, and those of them that a person decides about."""
+"""Suspects: live models that no API response showed since a pull began; a person decides about some of them."""
 
 from __future__ import annotations
 
@@ -102,3 +102,15 @@ def left_hot(connection: Connection, began_at: datetime, statuses: tuple[str, ..
     )
     values = {"began_at": began_at, "statuses": list(statuses), "limit": limit}
     return list(connection.execute(statement, values).scalars())
+
+
+def newest_shown_at(connection: Connection) -> datetime | None:
+    """The newest upstream time as of which an API response showed any model; read before the next request is sent."""
+    found: datetime | None = connection.execute(text("SELECT max(profile_at) FROM headshotpro.model_clocks")).scalar()
+    return found
+
+
+def shown_since(connection: Connection, began_at: datetime) -> int:
+    """How many models an API response showed since an upstream time."""
+    statement = text("SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at")
+    return int(connection.execute(statement, {"began_at": began_at}).scalar_one())

@@ -197,6 +197,20 @@ def test_a_page_that_shows_a_model_twice_is_settled_like_a_tie(engine: Engine, d
     assert rows(database_url, "select reason from headshotpro.refetch_requests") == [{"reason": "dispute"}]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_page_settles_requests_for_the_profiles_it_shows(engine: Engine, database_url: str, known: bool) -> None:
+    page = a_page(NOON, a_model(IDS[0]))
+    with transaction(engine, by_key=True) as connection:
+        if known:
+            by_sets(connection, [page])
+        ids = (IDS[0], None), (IDS[1], None), (new_id(), NOON)
+        requests = [RefetchRequest(one, after, RefetchReason.PROFILE, NOON) for one, after in ids]
+        refetches.add_requests(connection, requests)
+        by_sets(connection, [page])
+    left = rows(database_url, "select model_id from headshotpro.refetch_requests order by after nulls first")
+    assert [row["model_id"] for row in left] == [ids[1][0], ids[2][0]]
+
+
 # --- what it writes
 
 

@@ -7,7 +7,8 @@ Each difference that a pull or an accuracy check finds has one class:
 - `lost`: its webhook was not there after 90 minutes. The vendor sends again after 5, 15 and 60 minutes.
 - `unannounced`: only fields differ of whose change the vendor sends no webhook.
 - `foreign_write`: another program wrote the row. The merge that repairs it sees that, so no event matters.
-- `unexplained`: the newest event that we applied contained what the upstream shows, and the row did not: our own fault.
+- `unexplained`: the newest event that was merged, or had to be, contained what the upstream shows, and the row did not:
+  our own fault.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class ReceivedEvent(NamedTuple):
         received_at: our time of its arrival.
         applied: it was merged into the row.
         values: the columns that it contained, as JSON.
+        processed_at: our time at which a drain was done with it, however it judged it; None where it is not known.
     """
 
     id: str
@@ -103,6 +105,7 @@ class ReceivedEvent(NamedTuple):
     received_at: datetime
     applied: bool
     values: Mapping[str, Any]
+    processed_at: datetime | None = None
 
 
 class Verdict(NamedTuple):
@@ -138,26 +141,41 @@ def classify(difference: Difference, events: Sequence[ReceivedEvent], known_to: 
 
 
 def _misapplied(difference: Difference, carried: Mapping[str, Any], events: Sequence[ReceivedEvent]) -> Verdict | None:
-    """Find an event that was merged before the difference was seen, and of which the row took over too little.
+    """Find an event that had to be in the row before the difference was seen, and of which it took over too little.
 
     It is the newest of those with the column: an older one may rightly have another value.
     """
-    last_agreed_at, known_at = difference.last_agreed_at, difference.known_at
-    if last_agreed_at is None or known_at is None:
+    if "status" in carried and difference.changed["status"][0] == DELETED:
+        # Only a GET lifts a tombstone: an event that reports life rightly leaves it.
         return None
-    merged = [
+    due = [
         (event.happened_at, event)
         for event in events
-        if event.applied and event.happened_at is not None and last_agreed_at <= event.happened_at <= known_at
+        if event.happened_at is not None and _had_to_be_merged(event, event.happened_at, difference)
     ]
     for name, shown in carried.items():
-        containing = [(at, event) for at, event in merged if name in event.values]
+        containing = [(at, event) for at, event in due if name in event.values]
         newest_at = max((at for at, _event in containing), default=None)
         newest = [event for at, event in containing if at == newest_at]
         # Of two values of one moment the merge takes either, and requests a GET.
         if newest and all(event.values[name] == shown for event in newest):
             return Verdict(DifferenceClass.UNEXPLAINED, event=newest[0])
     return None
+
+
+def _had_to_be_merged(event: ReceivedEvent, happened_at: datetime, difference: Difference) -> bool:
+    """Whether an event's values had to be in the row, unless a newer event had others.
+
+    A row with evidence that is newer than the event rightly ignores it: then only an event that was merged counts. One
+    that is newer than all evidence had to be merged, whatever the drain called it.
+    """
+    last_agreed_at, known_at = difference.last_agreed_at, difference.known_at
+    if last_agreed_at is not None and happened_at < last_agreed_at:
+        return False
+    if known_at is not None and happened_at <= known_at:
+        return event.applied and last_agreed_at is not None
+    # Postgres' clock and the worker's may differ, and the drain's transaction ends a little later.
+    return event.processed_at is not None and event.processed_at < difference.seen_at - CLOCK_TOLERANCE
 
 
 def _announced(difference: Difference, events: Sequence[ReceivedEvent]) -> Verdict | None:

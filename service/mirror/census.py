@@ -228,6 +228,14 @@ def _events(connection: Connection, check_ids: list[int], tolerance: timedelta) 
         observation = stored_event(row, tolerance).observation
         if observation is not None:
             values = {name: to_json(value) for name, value in observation.fields.items()}
-            event = ReceivedEvent(row["id"], row["created_at"], row["received_at"], row["status"] == "applied", values)
-            found[row["check_id"]].append(event)
+            found[row["check_id"]].append(
+                ReceivedEvent(
+                    row["id"],
+                    row["created_at"],
+                    row["received_at"],
+                    row["status"] == "applied",
+                    values,
+                    row["processed_at"],
+                )
+            )
     return found

@@ -112,7 +112,8 @@ def undecided(connection: Connection, above: int, limit: int, times: Classifying
 
 _EVENTS = text(
     """
-    SELECT d.id AS check_id, e.id, e.payload, e.created_at, e.received_at, e.signed_at, e.status
+    SELECT d.id AS check_id, e.id, e.payload, e.created_at, e.received_at, e.processed_at, e.signed_at,
+        e.status
     FROM headshotpro.accuracy_checks AS d CROSS JOIN LATERAL (
         SELECT * FROM headshotpro.webhook_events
         WHERE model_id = d.model_id AND payload IS NOT NULL

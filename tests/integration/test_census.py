@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from service.broker.inbox import Delivery
 from service.mirror import accuracy_figures, census, webhooks
 from service.mirror import drain as draining
+from service.mirror.apply import BatchResult
 from service.storage import accuracy, pull_checkpoints, spool
 from service.storage.database import transaction
 from tests.support.classifying import classify
@@ -194,6 +195,28 @@ def test_field_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypa
     (check,) = checks(here)
     assert (check["class"], check["model_id"]) == ("unexplained", model_id)
     assert check["event_id"] is not None
+    assert figures(here)["unexplained"] == 1
+
+
+def test_event_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = mirror(models=0)
+    model_id = known(here)[0]
+
+    def merge_nothing(_connection: Any, observations: Any, _source: str, **wanted: Any) -> BatchResult:
+        result = BatchResult([False] * len(observations))
+        wanted["record"](result)
+        return result
+
+    monkeypatch.setattr(draining, "apply", merge_nothing)
+    here.change(model_id, status="failed", events=True)
+    here.apply_webhooks()
+    monkeypatch.undo()
+    assert here.sql("select status from headshotpro.webhook_events") == [{"status": "stale"}]
+    advance_time(here, 1)
+    here.advance_vendor_clock()
+    here.pull()
+    (check,) = checks(here)
+    assert (check["class"], check["model_id"]) == ("unexplained", model_id)
     assert figures(here)["unexplained"] == 1
 
 

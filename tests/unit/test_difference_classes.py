@@ -39,9 +39,11 @@ def event(
     received_at: datetime = SEEN,
     *,
     applied: bool = True,
+    processed_at: datetime | None = None,
     **values: Any,
 ) -> ReceivedEvent:
-    return ReceivedEvent("e", happened_at, received_at, applied, values or {"status": "active", "title": "Ann"})
+    contained = values or {"status": "active", "title": "Ann"}
+    return ReceivedEvent("e", happened_at, received_at, applied, contained, processed_at)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,42 @@ def test_difference_is_not_late_while_older_deliveries_wait() -> None:
 def test_event_that_waits_is_no_fault_of_its_row() -> None:
     waiting = event(CHANGED, CHANGED, title="Ann", status="active")
     assert classify(difference(), [waiting], SEEN).kind is DifferenceClass.IN_FLIGHT
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("last_agreed_at", [AGREED, None])
+def test_processed_event_that_is_not_in_its_row_is_unexplained(applied: bool, last_agreed_at: datetime | None) -> None:
+    dropped = event(CHANGED, CHANGED, applied=applied, processed_at=CHANGED)
+    verdict = classify(difference(last_agreed_at=last_agreed_at), [dropped], SEEN)
+    assert (verdict.kind, verdict.event) == (DifferenceClass.UNEXPLAINED, dropped)
+
+
+@pytest.mark.parametrize("processed", [timedelta(seconds=-9), timedelta(seconds=20)])
+def test_event_processed_with_the_difference_is_no_fault(processed: timedelta) -> None:
+    meanwhile = event(CHANGED, CHANGED, applied=False, processed_at=SEEN + processed)
+    assert classify(difference(), [meanwhile], SEEN).kind is DifferenceClass.IN_FLIGHT
+
+
+def test_event_that_newer_evidence_outdated_is_no_fault() -> None:
+    # The title is known as of an older time than the status, which something newer than the event reported.
+    changed = {"status": ["failed", "active"], "title": ["Ann", "Eve"]}
+    outdated = Difference(changed, SEEN, AGREED, CHANGED + minutes(1))
+    stale = event(CHANGED, CHANGED, applied=False, processed_at=CHANGED)
+    assert classify(outdated, [stale], SEEN).kind is not DifferenceClass.UNEXPLAINED
+
+
+def test_newer_processed_event_with_another_value_is_no_fault() -> None:
+    again = difference({"status": ["waiting", "active"]})
+    first = event(CHANGED - minutes(1), CHANGED, processed_at=CHANGED)
+    second = event(CHANGED, CHANGED, status="failed", processed_at=CHANGED)
+    assert classify(again, [first, second], SEEN).kind is not DifferenceClass.UNEXPLAINED
+
+
+@pytest.mark.parametrize("known_at", [AGREED, CHANGED])
+def test_event_that_lifts_no_tombstone_is_no_fault(known_at: datetime) -> None:
+    tombstone = Difference({"status": ["deleted", "active"]}, SEEN, AGREED, known_at)
+    sign_of_life = event(CHANGED, CHANGED, processed_at=CHANGED)
+    assert classify(tombstone, [sign_of_life], SEEN).kind is DifferenceClass.IN_FLIGHT
 
 
 def test_webhook_without_a_time_announces_what_it_follows() -> None:

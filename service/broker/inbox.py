@@ -28,8 +28,10 @@ GROUP = "drain"
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
 
-# One read brings this into memory: entries of one trip; and bytes of bodies, after which no further trip is made.
+# One read brings this into memory: entries of its first trip, and at most of a later one, after small bodies; and bytes
+# of bodies, after which no further trip is made.
 READ_BATCH_SIZE = 128
+MAX_TRIP_SIZE = 512
 MAX_READ_BYTES = 4 * 1024 * 1024
 
 
@@ -217,13 +219,17 @@ class Inbox:
 def _read_trips(take: Callable[[int, int], list[Delivery]], count: int, wait_ms: int = 0) -> list[Delivery]:
     """Entries of several trips; only the first one waits."""
     found: list[Delivery] = []
-    room = MAX_READ_BYTES
-    while room > 0 and (wanted := min(count - len(found), READ_BATCH_SIZE)):
+    room, trip = MAX_READ_BYTES, READ_BATCH_SIZE
+    while room > 0 and (wanted := min(count - len(found), trip)):
         some = take(wanted, 0 if found else wait_ms)
         found += some
-        room -= sum(len(entry.body) for entry in some)
+        size = sum(len(entry.body) for entry in some)
+        room -= size
         if len(some) < wanted:
             break
+        # A read is a write for Redis: with `appendfsync always` each trip waits for its disk.
+        fitting = room * len(some) // max(size, 1)
+        trip = max(READ_BATCH_SIZE, min(MAX_TRIP_SIZE, fitting))
     return found
 
 

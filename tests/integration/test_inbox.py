@@ -62,6 +62,21 @@ def test_entries_come_in_order_and_not_more_than_asked_for(box: Inbox) -> None:
     assert box.read(2, 0) == []
 
 
+@pytest.mark.parametrize(
+    ("size", "trips"), [(2, [128, 512, 512, 512, 336]), (20_000, [128, 128])], ids=["small", "large"]
+)
+def test_later_trips_bring_more_where_bodies_are_small(
+    box: Inbox, client: Any, monkeypatch: pytest.MonkeyPatch, size: int, trips: list[int]
+) -> None:
+    box.put(*[Delivery.arrived(b" " * size, 1767322800, NOW) for _ in range(2000)])
+    read, taken = client.xreadgroup, []
+    monkeypatch.setattr(
+        client, "xreadgroup", lambda *given, **rest: taken.append(rest["count"]) or read(*given, **rest)
+    )
+    assert len(box.read(2000, 0)) == sum(trips)
+    assert taken == trips
+
+
 def test_nothing_is_left_in_the_stream_after_done(box: Inbox, client: Any) -> None:
     put(box, b"1", b"2")
     box.done(box.read(10, 0))

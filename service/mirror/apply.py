@@ -45,6 +45,7 @@ class BatchResult:
         tombstoned: models that were found deleted.
         last_shown_at: model id to the newest upstream time at which an API response had shown it before.
         requested: models for which a GET was requested.
+        erased: models whose personal data was erased.
         differences: rows that were not what an API response showed, as rows of `accuracy_checks`.
     """
 
@@ -54,6 +55,7 @@ class BatchResult:
     tombstoned: set[str] = field(default_factory=set)
     last_shown_at: dict[str, datetime | None] = field(default_factory=dict)
     requested: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
     differences: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -87,6 +89,7 @@ class _Batch:
         self.applied = BatchResult(
             contributed=[False] * size,
             last_shown_at={model_id: stored["profile_at"] for model_id, stored in clocks.items()},
+            erased={model_id for model_id, row in rows.items() if row["erased_at"] is not None},
         )
 
     def take_all(self, observations: Sequence[Observation]) -> None:
@@ -176,7 +179,8 @@ class _Batch:
         for model_id, known in self.known.items():
             clocks = encode(known)
             if not clocks.items() <= self.clocks[model_id].items():
-                moved[model_id] = {"model_id": model_id, **clocks}
+                clocks["model_id"] = model_id
+                moved[model_id] = clocks
         return moved
 
     def refetch_requests(self, now: datetime) -> list[RefetchRequest]:

@@ -58,18 +58,19 @@ def encode(known: KnownState) -> dict[str, Any]:
     """The columns of `model_clocks`; those of `models` are what is visible."""
     clocks: dict[str, Any] = {name: getattr(known, name) for name in PLAIN_CLOCKS}
     exceptions: dict[str, Any] = {}
+    fields = known.fields
     for clock, names in _CLOCKED:
-        clocks[clock] = at = known.shown_at if names is PROFILE else _newest(known, names)
+        clocks[clock] = at = known.shown_at if names is PROFILE else _newest(fields, names)
         if at is not None:
-            rank = _rank(known.fields.get("status"), at) if names is CORE else 0
+            rank = _rank(fields.get("status"), at) if names is CORE else 0
             for name in names:
-                register = known.fields.get(name)
+                register = fields.get(name)
                 if register is None:
                     exceptions[name] = None
                 elif register.rank != rank or (register.at is not at and register.at != at):
                     exceptions[name] = [(register.at - EPOCH) // MICROSECOND, register.rank]
     clocks["exceptions"] = exceptions or None
-    core = known.fields.get("status")
+    core = fields.get("status")
     hidden = known.deleted and core is not None and core.value != DELETED
     clocks["core_status"] = (core.value or "") if hidden and core is not None else None
     clocks["shown_digest"] = _digest(known, clocks["core_at"], exceptions)
@@ -90,12 +91,12 @@ def _in_utc(value: Any) -> Any:
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
-def _newest(known: KnownState, names: tuple[str, ...]) -> datetime | None:
+def _newest(fields: Mapping[str, Register], names: tuple[str, ...]) -> datetime | None:
     """The newest time of some fields; mostly they share one, which is then one object."""
     newest = None
     for name in names:
-        register = known.fields.get(name)
-        if register and register.at is not newest and (newest is None or register.at > newest):
+        register = fields.get(name)
+        if register is not None and register.at is not newest and (newest is None or register.at > newest):
             newest = register.at
     return newest
 

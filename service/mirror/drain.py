@@ -171,13 +171,13 @@ def _is_transient(error: Exception) -> bool:
     )
 
 
-def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[], None]) -> DrainResult:
+def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[BatchResult], None]) -> DrainResult:
     """Merge the observations of events, and set their statuses.
 
     Args:
         connection: a transaction.
         batch: events, each once.
-        record: writes the events' rows, when their statuses are known.
+        record: writes the events' rows, when their statuses are known; it takes the result so far.
     """
     about_models = [event for event in batch if event.observation]
     observations = [event.observation for event in batch if event.observation]
@@ -185,7 +185,7 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
     def write_events(applied: BatchResult) -> None:
         for event, contributed in zip(about_models, applied.contributed, strict=True):
             event.status = "applied" if contributed else "stale"
-        record()
+        record(applied)
         set_aside.note(
             connection, [SetAsideRecord(event.model_id, event.unusable, UNUSABLE) for event in batch if event.unusable]
         )
@@ -210,8 +210,11 @@ def _merge_new(connection: Connection, batch: Sequence[Event]) -> DrainResult:
     repeated = events.processed(connection, [event.event_id for event in batch])
     fresh = [event for event in batch if event.event_id not in repeated]
 
-    def record() -> None:
-        events.record(connection, [row(event) for event in batch])
+    def record(applied: BatchResult) -> None:
+        # Whether the model of another event was erased, only the table says.
+        unread = {event.model_id for event in batch if event.model_id and not event.observation}
+        unread |= {event.model_id for event in batch if event.model_id and event.event_id in repeated}
+        events.record(connection, [row(event) for event in batch], [*(applied.erased | unread)])
 
     drained = merge_events(connection, fresh, record)
     return drained + DrainResult(Counter(repeated=len(repeated)), 0)

@@ -170,13 +170,13 @@ def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bo
     contributed = disputed = False
     for name, value in seen.fields.items():
         old = fields.get(name)
+        new = Register(at, rank if name in _CORE else 0, value)
         # Times decide nearly always; the whole order is compared only where they do not.
-        if old is None or at >= old.at:
-            new = Register(at, rank if name in _CORE else 0, value)
-            if old is None or at > old.at or new.order() >= old.order():
-                fields[name] = new
-                contributed = True
-        disputed = disputed or (old is not None and old.value != value and _overlap(old.at, known.observed_until, seen))
+        if old is None or at > old.at or new.order() >= old.order():
+            fields[name] = new
+            contributed = True
+        if old is not None and old.value != value and _overlap(old.at, known.observed_until, seen):
+            disputed = True
     return fields, contributed, disputed
 
 
@@ -191,7 +191,8 @@ def _life_and_death(known: KnownState) -> tuple[datetime | None, ...]:
 
 def visible(known: KnownState) -> dict[str, Any]:
     """The visible columns of `models`, as they follow from the known state."""
-    row = {name: None if (register := known.fields.get(name)) is None else register.value for name in FIELDS}
+    fields = known.fields
+    row = {name: None if (register := fields.get(name)) is None else register.value for name in FIELDS}
     row["deleted_at"] = None
     if known.deleted:
         row["status"] = DELETED

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+    from service.mirror.apply import BatchResult
+
 
 ACTION = "events.replay"
 
@@ -134,7 +136,9 @@ def _merge_again(applied: frozenset[str], connection: Connection, batch: Sequenc
     return merge_events(connection, batch, partial(_record_again, applied, connection, batch))
 
 
-def _record_again(applied: frozenset[str], connection: Connection, batch: Sequence[Event]) -> None:
+def _record_again(
+    applied: frozenset[str], connection: Connection, batch: Sequence[Event], _result: BatchResult
+) -> None:
     """Write what became of the events now; one that was applied before stays so, though it is older than the row."""
     for event in batch:
         if event.status == "stale" and event.event_id in applied:

@@ -32,7 +32,7 @@ COLUMNS = {
 MAX_DELIVERY_IDS = 50
 
 NEW = arrays.table(COLUMNS)
-# Of a model whose personal data was erased no payload is kept any more. Parameter `ids`: the models.
+# Of a model whose personal data was erased no payload is kept any more. Parameter `ids`: models that may be erased.
 KEPT_PAYLOAD = f"""
     CASE WHEN model_id = ANY(ARRAY(
         SELECT m.id FROM headshotpro.models AS m WHERE m.id = ANY({arrays.IDS_ARRAY}) AND m.erased_at IS NOT NULL
@@ -67,7 +67,9 @@ def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
     return set(connection.execute(_PROCESSED, {"ids": arrays.encode(ids)}).scalars())
 
 
-def record(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
+def record(
+    connection: Connection, events: Sequence[Mapping[str, Any]], maybe_erased: Sequence[str] | None = None
+) -> None:
     """Write events, each id once; one that is there already only counts the deliveries that are new.
 
     `processed_at` is the time of this statement. It leaves out what follows until the row can be read: appending the
@@ -76,10 +78,11 @@ def record(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     Args:
         connection: the transaction that merged them.
         events: a mapping with the keys of `COLUMNS` for each; `payload` is a raw JSON document.
+        maybe_erased: those of their models that the transaction has not locked and found not to be erased; all if None.
     """
     if events:
-        ids = arrays.encode([event["model_id"] for event in events])
-        connection.execute(_RECORD, {**arrays.columns(COLUMNS, events), "ids": ids})
+        ids = [event["model_id"] for event in events] if maybe_erased is None else maybe_erased
+        connection.execute(_RECORD, {**arrays.columns(COLUMNS, events), "ids": arrays.encode(ids)})
 
 
 _UPDATE_REPLAYED = text(

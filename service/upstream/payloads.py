@@ -166,7 +166,8 @@ class WebhookBody(Payload, frozen=True, kw_only=True):
     model: WebhookModel | None = msgspec.field(default=None, name="object")
 
     def __post_init__(self) -> None:
-        make_storable(self, "created_at")
+        if self.created_at and self.created_at.tzinfo is not UTC:
+            make_storable(self, "created_at")
         if self.event_id and REPLACEMENT in self.event_id:
             msgspec.structs.force_setattr(self, "event_id", None)
 

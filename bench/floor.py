@@ -19,6 +19,8 @@ import psycopg
 
 BATCH = 500
 JOB = "bench.floor.apply_event"
+# As the worker does: a row of `models` that another program writes is noted by a trigger.
+WRITER = "-c headshotpro.writer=headshot-mirror"
 TIMES = ("createdAt", "finishedAt", "deletedAt", "inviteExpiresAt")
 TYPES = {"uid": "text", "title": "text", "trigger": "text", "status": "text", "organization": "text"}
 TYPES |= {"isDevelopment": "boolean", **dict.fromkeys(TIMES, "timestamptz")}
@@ -68,7 +70,7 @@ def apply(connection: psycopg.Connection[Any], bodies: Sequence[bytes]) -> None:
 
 @functools.cache
 def _connection(url: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(url)
+    return psycopg.connect(url, options=WRITER)
 
 
 def apply_event(url: str, body: str) -> None:
@@ -79,7 +81,7 @@ def apply_event(url: str, body: str) -> None:
 def main(url: str, path: str) -> None:
     """Apply the bodies of a file, one a line, and print the rate."""
     bodies = Path(path).read_bytes().splitlines()
-    with psycopg.connect(url) as connection:
+    with psycopg.connect(url, options=WRITER) as connection:
         began = time.perf_counter()
         for begin in range(0, len(bodies), BATCH):
             apply(connection, bodies[begin : begin + BATCH])

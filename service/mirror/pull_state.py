@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from service.upstream.client import UpstreamClient
 
-# Pages that are read during a merge are merged together, in halves of this: as many models as a large batch.
-PREFETCH_PAGES = 16
+# Pages that are read during a merge are merged together, in halves of this: a transaction costs as much as some pages.
+PREFETCH_PAGES = 24
 
 # After this many failed GETs of one suspect, the next full pull decides about it.
 MAX_FAILED_GETS = 3

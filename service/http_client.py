@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from socket import socket
 
+# A body that breaks off, or that does not decode.
+_DAMAGED = (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError)
 # As many requests as one process sends to a host at once keep their connections, for this many hosts.
 _CONNECTIONS, _HOSTS = 10, 100
 
@@ -79,7 +81,7 @@ class HttpClient:
             max_body_bytes: bytes, after decompression.
             proxy: URL of a proxy, with user and password if it wants them; None connects directly.
             resolve: the addresses of a host and port that may be connected to, without a proxy; None: all that it has.
-            cut_body: a longer body is cut off; else it is an error.
+            cut_body: a longer body is cut off, and a damaged one ends there; else each is an error.
         """
         self._resolve = resolve
         self._cut_body = cut_body
@@ -126,14 +128,14 @@ class HttpClient:
         # Closes what was not read to its end; else the connection is back in the pool by then.
         with closing(response):
             content = bytearray()
-            while piece := response.read1(65536):
-                content += piece
-                if len(content) > self._largest_body:
-                    if self._cut_body:
-                        del content[self._largest_body :]
-                        break
-                    raise RequestFailed(f"the body is larger than {self._largest_body} bytes", too_large=True)
-            return HttpResponse(response.status, response.headers, bytes(content))
+            with suppress(*(_DAMAGED if self._cut_body else ())):
+                while piece := response.read1(65536):
+                    content += piece
+                    if len(content) > self._largest_body:
+                        if self._cut_body:
+                            break
+                        raise RequestFailed(f"the body is larger than {self._largest_body} bytes", too_large=True)
+            return HttpResponse(response.status, response.headers, bytes(content[: self._largest_body]))
 
     def _request(self, method: str, url: str, headers: Mapping[str, str], **options: Any) -> urllib3.BaseHTTPResponse:
         if self._resolve is None:

@@ -98,6 +98,31 @@ def test_receiver_with_the_npm_library_accepts_our_requests(npm_library: Path) -
     assert json.loads(done.stdout) == ["model.changed", "model.changed", "No matching signature found"]
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 10\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\nab",
+    ],
+)  # fmt: skip
+def test_status_acknowledges_though_the_body_is_damaged(rest: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                received = b""
+                while not received.endswith(BODY) and (part := connection.recv(65536)):
+                    received += part
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + rest)
+
+        threading.Thread(target=serve, daemon=True).start()
+        client = ReceiverClient(load_alone({"DATABASE_URL": "postgresql://127.0.0.1/x"}, ()), deadline=5)
+        outcome = client.send(f"http://127.0.0.1:{server.getsockname()[1]}/", "msg_1", BODY, [new_secret()])
+        client.close()
+    assert outcome == (200, "", None)
+
+
 @needs("openssl")
 def test_checked_address_is_connected_to_under_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"

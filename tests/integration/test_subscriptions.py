@@ -308,6 +308,7 @@ def test_removed_subscription_is_sent_nothing_more(here: Sending) -> None:
         arrives(here, subscriber)
         here.commands.remove("orders")
         # The sender notices when it renews its leases.
+        assert eventually(lambda: here.row("other")["leased_until"])
         for _ in range(2):
             renewed = here.row("other")["leased_until"]
             assert eventually(lambda before=renewed: here.row("other")["leased_until"] > before)

@@ -276,9 +276,13 @@ def compute_accuracy() -> None:
 
 
 def _compute_accuracy(runtime: Runtime) -> bool:
-    with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
-        accuracy_figures.compute(connection, runtime.settings.accuracy_slo)
-        event_lags.compute(connection)
+    # Each in a transaction of its own, so that a failure of one does not freeze the other.
+    try:
+        with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
+            accuracy_figures.compute(connection, runtime.settings.accuracy_slo)
+    finally:
+        with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
+            event_lags.compute(connection)
     return False
 
 

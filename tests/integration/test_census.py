@@ -9,16 +9,20 @@ import pytest
 from msgspec.structs import replace
 
 from service.broker.inbox import Delivery
+from service.errors import MirrorError
 from service.mirror import accuracy_figures, census, webhooks
 from service.mirror import drain as draining
 from service.mirror.apply import BatchResult
-from service.storage import accuracy, pull_checkpoints, spool
+from service.storage import accuracy, event_lags, pull_checkpoints, spool
 from service.storage.database import transaction
 from tests.support.classifying import classify
 from tests.support.system import event_body
 from tests.support.time_travel import advance_time, known
+from workers import jobs
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from service.mirror.merge import Observation
     from tests.support.mirror import Mirror, StartMirror
 
@@ -320,6 +324,18 @@ def test_figures_that_are_old_give_no_verdict(mirror: StartMirror) -> None:
     (row,) = here.sql("select * from headshotpro.accuracy where period = '28d' and fields = 'list'")
     assert (row["slo_met"], row["rate"]) == (None, 0)
     assert (datetime.now(UTC) - row["computed_at"]).total_seconds() > 300
+
+
+@pytest.mark.parametrize(("failing", "goes_on"), [(event_lags, "accuracy_figures"), (accuracy_figures, "event_lags")])
+def test_figures_and_lags_survive_each_others_failure(
+    mirror: StartMirror, monkeypatch: pytest.MonkeyPatch, failing: ModuleType, goes_on: str
+) -> None:
+    here = mirror(models=0)
+    jobs.install(here.runtime)
+    monkeypatch.setattr(failing, "compute", crash)
+    with pytest.raises(MirrorError):
+        jobs.compute_accuracy()
+    assert here.sql(f"select count(*) > 0 as computed from headshotpro.{goes_on}") == [{"computed": True}]
 
 
 def test_tombstone_that_should_live_was_wrong_since_it_was_made(mirror: StartMirror) -> None:

@@ -179,6 +179,7 @@ class SubscriptionCommands:
                 body = message.trial_body(datetime.now(UTC))
                 outcome = client.send(row["url"], message_id, body, signing_secrets)
                 act.detail.update(status=outcome.status, error=outcome.error or None)
+                act.outcome = audit.DONE if outcome.taken else audit.FAILED
         finally:
             client.close()
         return outcome

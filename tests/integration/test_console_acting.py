@@ -130,6 +130,22 @@ def test_operator_does_every_act(here: Mirror, web: str, viewing: Viewing) -> No
     ]  # fmt: skip
 
 
+# Whether the browser would send the form, for each of two clicks.
+CLICK_TWICE = """form => {
+    const sent = [];
+    addEventListener("submit", (event) => { sent.push(!event.defaultPrevented); event.preventDefault(); });
+    form.requestSubmit();
+    form.requestSubmit();
+    return sent;
+}"""
+
+
+def test_double_click_sends_an_act_once(here: Mirror, web: str) -> None:
+    with chromium() as browser:
+        page = Visitor(browser, web, OPERATOR_ON_A_PHONE).open(f"/console/acts/delete/{min(here.live_ids())}")
+        assert page.locator("main form.confirm").evaluate(CLICK_TWICE) == [True, False]
+
+
 def test_viewer_finds_no_act(here: Mirror, web: str) -> None:
     model = min(here.live_ids())
     keep_dead(here, model, "evt_1")

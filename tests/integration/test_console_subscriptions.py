@@ -199,4 +199,4 @@ def test_failed_test_request_is_shown_with_its_reason(
     subscriber.behave = lambda _number, _request: 302
     assert "redirects are not followed" in send(operator, path_of("test")).text
     (act,) = rows(database_url, AUDITED)
-    assert act["action"] == "subscription.test"
+    assert (act["action"], act["outcome"]) == ("subscription.test", "failed")

@@ -30,9 +30,10 @@ def api(folder: Path, database_url: str, redis_url: str) -> FlaskClient:
     return client_of(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, MIRROR_API_KEYS=keys)
 
 
-def actions(url: str) -> list[tuple[str, str]]:
+def actions(url: str, *, failed: int = 0) -> list[tuple[str, str]]:
     acts = rows(url, "select actor_kind, action, outcome from headshotpro.audit_log order by id")
-    assert {act["outcome"] for act in acts} <= {"done"}
+    others = [(act["action"], act["outcome"]) for act in acts if act["outcome"] != "done"]
+    assert others == [("subscription.test", "failed")] * failed
     return [(act["actor_kind"], act["action"].removeprefix("subscription.")) for act in acts]
 
 
@@ -62,7 +63,7 @@ def test_commands_show_the_secret_once_and_leave_a_row_each(cli: Cli, database_u
     assert "whsec_" not in shown.out + cli.run("subscriptions", "list").out
     assert cli.run("subscriptions", "remove", "orders").status == 1
     assert cli.run("subscriptions", "remove", "orders", "--yes").status == 0
-    assert actions(database_url) == [
+    assert actions(database_url, failed=1) == [
         ("command_line", act) for act in ("add", "test", "test", "pause", "resume", "replay", "rotate", "remove")
     ]
 
@@ -109,7 +110,7 @@ def test_api_does_what_the_commands_do(api: FlaskClient, database_url: str) -> N
     assert document(api.get(f"{PREFIX}/orders", headers=READER))["subscription"] == listed[0]
     document(api.delete(f"{PREFIX}/orders", headers=WRITER))
     assert_refused(api.get(f"{PREFIX}/orders", headers=READER), 404, "NOT_FOUND")
-    assert actions(database_url) == [
+    assert actions(database_url, failed=1) == [
         ("api", act) for act in ("add", "test", "test", "pause", "resume", "replay", "rotate", "remove")
     ]
 

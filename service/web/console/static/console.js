@@ -48,6 +48,15 @@
     search.focus();
   });
 
+  // A second click would do an act twice; a page that a person comes back to may send its form again.
+  let sent = new WeakSet();
+  document.addEventListener("submit", (event) => {
+    if (event.target.method !== "post") return;
+    if (sent.has(event.target)) event.preventDefault();
+    sent.add(event.target);
+  });
+  window.addEventListener("pageshow", () => { sent = new WeakSet(); });
+
   // Colours that differ in lightness too; each line of a chart has its name in the legend.
   const LINES = ["#0b8a86", "#c25e00", "#3f6fd1", "#a3318f", "#6b7a00", "#8a5a3c", "#5b6770", "#d0342c"];
   const DARK_LINES = ["#5cc8c0", "#f3a556", "#8fb4ff", "#e59bd8", "#c5d35c", "#d3a585", "#b3bfc6", "#ff9d97"];

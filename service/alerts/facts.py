@@ -57,7 +57,7 @@ class AlertFacts:
         foreign_reason: which organizations these are.
         set_aside: records and fields that could not be read and are not resolved.
         set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
-        measured: the mirror's own error, by period.
+        measured: the mirror's own error, by period; none where the figures are old.
         failing_subscriptions: names of the subscriptions that are failing or disabled.
         refused_at: when the upstream last refused our key; None where it never did.
         refused_status: with which HTTP status.

@@ -153,8 +153,12 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
         yield AlertCause(SIGNATURES_REFUSED), {"within_a_minute": facts.refused_signatures}
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
         yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
+    inaccurate = AlertCause(MIRROR_INACCURATE)
     if detail := inaccuracy(facts.measured, limits.pull_interval):
-        yield AlertCause(MIRROR_INACCURATE), detail
+        yield inaccurate, detail
+    elif inaccurate in facts.open and not facts.measured:
+        # Nothing is known while no worker computes the figures.
+        yield inaccurate, {}
     if facts.failing_subscriptions:
         yield AlertCause(SUBSCRIPTION_FAILING), {"subscriptions": list(facts.failing_subscriptions)}
     yield from _worker_causes(facts, limits)

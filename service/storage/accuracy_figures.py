@@ -145,7 +145,7 @@ def write_figures(connection: Connection, figures: Sequence[Mapping[str, Any]]) 
         connection.execute(_WRITE, row)
 
 
-# The view gives no verdict on figures that are older.
+# The view gives no verdict on figures that are older; the API and the alerts do not use them.
 FRESH_FOR = timedelta(minutes=5)
 
 
@@ -175,11 +175,15 @@ _MEASURED = text(
     """
     SELECT rate, upper_95, period, last_check_at FROM headshotpro.accuracy_figures
     WHERE period = '28d' AND fields = 'list' AND rate IS NOT NULL AND last_check_at IS NOT NULL
+        AND computed_at >= now() - CAST(:fresh_for AS interval)
     """
 )
 
 
 def measured(connection: Connection) -> MeasuredAccuracy | None:
-    """The accuracy of the longest period; None while nothing was compared. One row of a table of six."""
-    row = connection.execute(_MEASURED).one_or_none()
+    """The accuracy of the longest period; None while nothing was compared, and where the figures are old.
+
+    It reads one row of a table of six.
+    """
+    row = connection.execute(_MEASURED, {"fresh_for": FRESH_FOR}).one_or_none()
     return MeasuredAccuracy(*row) if row else None

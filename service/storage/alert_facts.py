@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.storage import pulls
+from service.storage.accuracy_figures import FRESH_FOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,15 +155,17 @@ _MIRROR = text(
 
 
 def measured_errors(connection: Connection) -> list[tuple[str, float | None, float, int]]:
-    """The mirror's own error in the fields of the list, for each period.
+    """The mirror's own error in the fields of the list, for each period; nothing where no worker computes it any more.
 
     Returns:
         For each: the period, the lower bound of the share of wrong rows, its target, and how many are our own fault.
     """
     statement = text(
-        "SELECT period, lower_95, slo_target, unexplained FROM headshotpro.accuracy_figures WHERE fields = 'list'"
+        "SELECT period, lower_95, slo_target, unexplained FROM headshotpro.accuracy_figures "
+        "WHERE fields = 'list' AND computed_at >= now() - CAST(:fresh_for AS interval)"
     )
-    return [(row[0], row[1], row[2], row[3]) for row in connection.execute(statement)]
+    found = connection.execute(statement, {"fresh_for": FRESH_FOR})
+    return [(row[0], row[1], row[2], row[3]) for row in found]
 
 
 def record_key_response(connection: Connection, status: int, *, refused: bool) -> None:

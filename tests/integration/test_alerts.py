@@ -264,6 +264,26 @@ def test_inaccurate_mirror_alerts_until_the_last_hour_is_right(watched: Alerting
     assert watched.open_kinds() == ["mirror_inaccurate"]
 
 
+def test_old_figures_open_no_alert_and_close_none(watched: AlertingHarness) -> None:
+    pulled(watched)
+    watched.sql(
+        "insert into headshotpro.accuracy_figures (period, fields, compared, wrong, lower_95, slo_target, computed_at, "
+        "late_webhooks, lost_webhooks, unexplained) values "
+        "('24h', 'list', 9000, 1, 0, 0.0001, now() - interval '301 s', 0, 0, 1)"
+    )
+    watched.look()
+    assert watched.open_kinds() == []
+    watched.sql("update headshotpro.accuracy_figures set computed_at = now()")
+    watched.look()
+    assert watched.open_kinds() == ["mirror_inaccurate"]
+    watched.sql("update headshotpro.accuracy_figures set unexplained = 0, computed_at = now() - interval '301 s'")
+    watched.look()
+    assert watched.open_kinds() == ["mirror_inaccurate"]
+    watched.sql("update headshotpro.accuracy_figures set computed_at = now()")
+    watched.look()
+    assert watched.open_kinds() == []
+
+
 def test_deleted_history_opens_no_alert_and_closes_none(watched: AlertingHarness, drainer: Drainer) -> None:
     told, untold = new_id(), new_id()
     take(drainer, told, "failed")

@@ -184,6 +184,8 @@ def test_list_states_the_accuracy_of_28_days_once_it_is_known(mirrored: Mirror, 
         "rate=0.000012; upper95=0.000124; period=28d; at=2026-11-29T09:48:00Z"
     )
     assert "X-Mirror-Accuracy" not in api.call("GET", "?updatedSince=0").headers
+    mirrored.sql("update headshotpro.accuracy_figures set computed_at = now() - interval '301 s'")
+    assert "X-Mirror-Accuracy" not in api.call("GET", "?limit=1").headers
 
 
 def test_times_have_the_vendors_form(mirrored: Mirror, api: Api) -> None:

@@ -224,7 +224,7 @@ def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], know
 def _events(connection: Connection, check_ids: list[int], tolerance: timedelta) -> dict[int, list[ReceivedEvent]]:
     """The events about the models of some differences, by the difference."""
     found: dict[int, list[ReceivedEvent]] = defaultdict(list)
-    for row in accuracy.events_about(connection, check_ids):
+    for row in accuracy.events_about(connection, check_ids, LOST_AFTER):
         observation = stored_event(row, tolerance).observation
         if observation is not None:
             values = {name: to_json(value) for name, value in observation.fields.items()}

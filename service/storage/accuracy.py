@@ -10,14 +10,12 @@ from service.storage import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from sqlalchemy import Connection
 
 # The longest period of the figures, and a day for the last of its checks to be decided.
 RETENTION_DAYS = 29
-# An event about a difference arrives at most this long after the difference was seen.
-LOST_MINUTES = 90
 
 _CHECK_TYPES = {
     "checked_at": "timestamptz",
@@ -118,7 +116,7 @@ _EVENTS = text(
         SELECT * FROM headshotpro.webhook_events
         WHERE model_id = d.model_id AND payload IS NOT NULL
             AND received_at > coalesce(d.last_agreed_at, d.checked_at - interval '1 day') - interval '2 minutes'
-            AND received_at <= d.checked_at + make_interval(mins => :lost_minutes)
+            AND received_at <= d.checked_at + CAST(:lost_after AS interval)
             -- What happened after the row was compared says nothing of it.
             AND (created_at IS NULL OR created_at <= d.checked_at + interval '10 seconds')
         ORDER BY coalesce(created_at, received_at) DESC LIMIT 20
@@ -128,9 +126,15 @@ _EVENTS = text(
 )
 
 
-def events_about(connection: Connection, check_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The newest events about the models of some differences, with `check_id`, from before each difference on."""
-    values = {"ids": list(check_ids), "lost_minutes": LOST_MINUTES}
+def events_about(connection: Connection, check_ids: Sequence[int], lost_after: timedelta) -> list[dict[str, Any]]:
+    """The newest events about the models of some differences, with `check_id`, from before each difference on.
+
+    Args:
+        connection: a transaction.
+        check_ids: the differences.
+        lost_after: an event that arrived longer than this after its difference was seen is left out.
+    """
+    values = {"ids": list(check_ids), "lost_after": lost_after}
     return [dict(row) for row in connection.execute(_EVENTS, values).mappings()]
 
 

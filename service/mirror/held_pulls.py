@@ -14,6 +14,7 @@ from service.mirror.deletions import check_or_record_failure, settle
 from service.mirror.pull_state import PullState
 from service.storage import audit, organization, pulls, suspects
 from service.storage.database import transaction
+from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,9 +81,11 @@ def decide(
     The caller may stop between two of them, and go on later with the same `state`. It yields after each GET.
 
     Raises:
-        MirrorError: the pull is not held any more: another person rejected it, or another process released it.
+        MirrorError: the pull is not held any more: another person rejected it, or another process released it; or the
+            API key belongs to another organization, to which every suspect is a 404.
         UpstreamError: the upstream is unavailable; the rest stays held.
     """
+    _require_mirrored_organization(engine, client, max_wait)
     sent = counted()
     while True:
         with transaction(engine) as connection:
@@ -176,6 +179,16 @@ def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:
     if row is None or row["status"] != "held":
         raise _not_held(pull_id, row["status"] if row else None)
     return row
+
+
+def _require_mirrored_organization(engine: Engine, client: UpstreamClient, max_wait: float | None) -> None:
+    of_key = client.organization(priority=Priority.DELETION, max_wait=max_wait).body.uid
+    with transaction(engine) as connection:
+        mirrored = organization.read(connection)
+    if mirrored is not None and mirrored.uid != of_key:
+        raise MirrorError(
+            f"the API key belongs to organization {of_key}; this database mirrors {mirrored}: no suspect was decided"
+        )
 
 
 def _lock_held(connection: Connection, pull_id: int) -> None:

@@ -198,6 +198,19 @@ def test_reject_stops_a_release_that_is_in_flight(mirror: StartMirror) -> None:
 # --- wrong organization
 
 
+def test_release_with_another_organizations_key_decides_nothing(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
+    here.forget_requests()
+    runtime = here.runtime
+    with pytest.raises(MirrorError, match="org_of_somebody_else; this database mirrors"):
+        held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, pull["id"], TESTER)
+    assert here.request_counts(SINGLE) == {}
+    assert statuses(here, suspects) == {"active": VANISHED}
+    assert row_of(here, pull)["status"] == "held"
+
+
 def test_pull_held_for_organization_restarts_after_adoption(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
     models = [model["id"] for model in here.create(20, status="active")]

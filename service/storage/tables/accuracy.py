@@ -74,6 +74,6 @@ accuracy_figures = Table(
     Column("slo_target", Float, nullable=False, comment="ACCURACY_SLO: highest acceptable rate"),
     Column("slo_met", Boolean, comment="Whether the rate is within the target; null while undecided"),
     Column("error_budget_left", Float, comment="Share of the acceptable errors that is left; negative once overspent"),
-    time_column("computed_at", "When the acting clock computed it", nullable=False),
-    comment="The figures of the view accuracy; the acting clock computes them each minute",
+    time_column("computed_at", "When a worker computed it", nullable=False),
+    comment="The figures of the view accuracy; a worker computes them each minute",
 )

@@ -26,5 +26,5 @@ event_lags = Table(
     Column("delivery_lag_p95", Float, comment="95th percentile of it"),
     Column("delivery_lag_p99", Float, comment="99th percentile of it"),
     time_column("computed_at", "When it was computed", nullable=False),
-    comment="How long the newest events of the last hour took; the acting clock computes it each minute",
+    comment="How long the newest events of the last hour took; a worker computes it each minute",
 )

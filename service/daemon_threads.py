@@ -45,6 +45,7 @@ class DaemonThreads:
         threading.Thread(target=self._work, args=(tasks,), name=self._name, daemon=True).start()
 
     def _work(self, tasks: queue.SimpleQueue[Callable[[], None]]) -> None:
+        thread = threading.current_thread()
         while True:
             try:
                 task = tasks.get(timeout=IDLE_SECONDS)
@@ -55,7 +56,10 @@ class DaemonThreads:
                         return
                 # It was just taken from the list: its task is there, or about to be.
                 continue
+            thread.name = self._name
             task()
+            # In a list of threads one that hangs differs from one that waits for work.
+            thread.name = f"{self._name}, idle"
             # An idle thread must not keep alive the objects that its last task held.
             del task
             with self._turn:

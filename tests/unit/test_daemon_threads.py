@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def named(name: str) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == name]
+    return [thread for thread in threading.enumerate() if thread.name in (name, f"{name}, idle")]
 
 
 def test_idle_thread_runs_the_next_task() -> None:

@@ -198,7 +198,7 @@ def test_every_command_changes_nothing_or_is_tested_for_its_row() -> None:
 
 
 @pytest.mark.parametrize("command", WITHOUT_A_RESPONSE)
-def test_command_leaves_one_row_though_the_upstream_sends_nothing(
+def test_command_leaves_one_row_though_the_upstream_hangs(
     cli: Cli, drainer: Drainer, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.3)

@@ -68,8 +68,28 @@ def register(app: Flask, console: Console) -> None:
             return console_secret.read_or_create(connection)
 
     access = Access(settings, SessionSigner(settings, read_secret))
-    known_parts = Parts()
     pages = Blueprint("console", __name__, url_prefix=PREFIX, template_folder="templates")
+    _add_hooks(pages, console, access)
+
+    def log_out() -> BaseResponse:
+        console.streams.end_session(g.console_session.session_id)
+        return access.log_out()
+
+    pages.get("", endpoint="without_slash")(lambda: redirect(f"{PREFIX}/", 302))
+    pages.get("/login")(access.show_login)
+    pages.post("/login")(access.log_in)
+    pages.post("/logout")(log_out)
+    pages.get("/static/<version>/<path:name>")(static_files.static_file)
+    for module in PAGES:
+        module.register(pages, console)
+    pages.get("/<path:path>", endpoint="nowhere")(_nowhere)
+    app.register_blueprint(pages)
+    console.prepare(app)
+
+
+def _add_hooks(pages: Blueprint, console: Console, access: Access) -> None:
+    """What happens before and after each request of a page."""
+    known_parts = Parts()
 
     def enter() -> BaseResponse | None:
         """Before each request: the session first, because it costs nothing; then a slot."""
@@ -89,10 +109,6 @@ def register(app: Flask, console: Console) -> None:
         g.console_personal = True
         return access.csrf_token()
 
-    def log_out() -> BaseResponse:
-        console.streams.end_session(g.console_session.session_id)
-        return access.log_out()
-
     pages.before_request(enter)
     pages.after_request(access.keep_session)
     # The last one that is registered runs first.
@@ -104,16 +120,6 @@ def register(app: Flask, console: Console) -> None:
     pages.context_processor(lambda: {**console.context(), "csrf_token": csrf_token, "is_part": parts.is_wanted()})
     pages.register_error_handler(HTTPException, _http_error)
     pages.register_error_handler(MirrorError, _mirror_error)
-    pages.get("", endpoint="without_slash")(lambda: redirect(f"{PREFIX}/", 302))
-    pages.get("/login")(access.show_login)
-    pages.post("/login")(access.log_in)
-    pages.post("/logout")(log_out)
-    pages.get("/static/<version>/<path:name>")(static_files.static_file)
-    for module in PAGES:
-        module.register(pages, console)
-    pages.get("/<path:path>", endpoint="nowhere")(_nowhere)
-    app.register_blueprint(pages)
-    console.prepare(app)
 
 
 def _nowhere(path: str) -> Response:

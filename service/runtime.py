@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from service.upstream.sending import RequestObservers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     import redis
     from sqlalchemy import Engine
@@ -106,7 +106,7 @@ class Runtime:
     @property
     def tolerance(self) -> timedelta:
         """How far an event's own time may lie ahead of its signature."""
-        return timedelta(seconds=self.settings.webhook_tolerance_seconds)
+        return self.settings.webhook_tolerance
 
     @property
     def client(self) -> UpstreamClient:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +107,7 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
 
     if not event_ids and not any(event_filter):
         raise click.UsageError("name the events by ids, or by options such as --status dead")
-    tolerance = timedelta(seconds=load_settings(("DATABASE_URL",)).webhook_tolerance_seconds)
+    tolerance = load_settings(("DATABASE_URL",)).webhook_tolerance
     event_filter = event_filter._replace(ids=list(event_ids) or None)
     engine, act = open_engine(), audit.Act(current_actor(), ACTION, detail=_describe(event_filter))
     with audit.recorded(engine, act):

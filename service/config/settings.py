@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -184,6 +185,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     def api_key(self) -> str:
         """HEADSHOTPRO_API_KEY of a process that needs it."""
         return self.require("HEADSHOTPRO_API_KEY")
+
+    @property
+    def webhook_tolerance(self) -> timedelta:
+        """WEBHOOK_TOLERANCE_SECONDS: how far an event's own time may lie ahead of its signature."""
+        return timedelta(seconds=self.webhook_tolerance_seconds)
 
     def proxy_for(self, url: str) -> str | None:
         """URL of the proxy through which a request to `url` goes, with its user and password; None: directly."""

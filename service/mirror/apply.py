@@ -47,6 +47,8 @@ class BatchResult:
         requested: models for which a GET was requested.
         erased: models whose personal data was erased.
         differences: rows that were not what an API response showed, as rows of `accuracy_checks`.
+        changes: the rows of `model_changes`.
+        last_change_id: the id of the last of them, once they are written.
     """
 
     contributed: list[bool]
@@ -57,6 +59,8 @@ class BatchResult:
     requested: set[str] = field(default_factory=set)
     erased: set[str] = field(default_factory=set)
     differences: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    last_change_id: int | None = None
 
 
 class _Batch:
@@ -83,7 +87,6 @@ class _Batch:
         self.known: dict[str, KnownState] = {
             model_id: decode(rows.get(model_id), stored) for model_id, stored in clocks.items()
         }
-        self.changes: list[dict[str, Any]] = []
         self.written: dict[str, Mapping[str, Any]] = {}
         self.refetch_after: dict[str, datetime] = {}
         self.applied = BatchResult(
@@ -154,7 +157,7 @@ class _Batch:
         row["erased_at"] = old and old["erased_at"]
         self.rows[model_id] = self.written[model_id] = row
         self._count(model_id, old, status)
-        self.changes.append(
+        self.applied.changes.append(
             history.change_row(
                 model_id,
                 changed,
@@ -235,7 +238,8 @@ def apply(
     if record:
         record(batch.applied)
     moved, written = list(batch.moved_clocks().values()), list(batch.written.values())
-    write(connection, MergedRows(moved, requests, written, batch.changes), now)
+    rows_to_write = MergedRows(moved, requests, written, batch.applied.changes)
+    batch.applied.last_change_id = write(connection, rows_to_write, now)
     return batch.applied
 
 
@@ -243,12 +247,10 @@ class Foreseen(NamedTuple):
     """The result of a batch that is not applied.
 
     Attributes:
-        changes: the rows of `model_changes` that it would write.
         requests: the GETs that it would request.
-        applied: its result.
+        applied: its result, with the changes that it would write.
     """
 
-    changes: Sequence[Mapping[str, Any]]
     requests: Sequence[RefetchRequest]
     applied: BatchResult
 
@@ -261,7 +263,7 @@ def foresee(
     ids = _ids(observations)
     batch = _Batch(models.read(connection, ids), models.read_clocks(connection, ids), len(observations), source, now)
     batch.take_all(observations)
-    return Foreseen(batch.changes, _coalesce([*batch.refetch_requests(now), *requests]), batch.applied)
+    return Foreseen(_coalesce([*batch.refetch_requests(now), *requests]), batch.applied)
 
 
 def _ids(observations: Sequence[Observation]) -> list[str]:

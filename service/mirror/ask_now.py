@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, UpstreamError, UpstreamRejected
 from service.mirror.single import merge_single
 from service.model_fields import DELETED
-from service.storage import audit, history, models, refetches
+from service.storage import audit, models, refetches
 from service.storage.database import transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
@@ -60,14 +60,10 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
                 _ask_again(engine, model_id)
             raise
         with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
-            # Locked before it is read: so the change after it is this response's.
-            models.lock_clocks(connection, [model_id])
-            before = history.newest_id_of(connection, model_id)
-            merge_single(connection, model_id, response, "refetch")
-            change = history.newest_of(connection, model_id, above=before)
-        act.detail["differed"] = sorted(change["changed"]) if change else []
-        if change:
-            act.detail["change"] = change["id"]
+            applied = merge_single(connection, model_id, response, "refetch")
+        act.detail["differed"] = sorted(name for change in applied.changes for name in change["changed"])
+        if applied.last_change_id:
+            act.detail["change"] = applied.last_change_id
 
 
 def _ask_again(engine: Engine, model_id: str) -> None:

@@ -64,12 +64,14 @@ class DrainResult(NamedTuple):
         requested: for how many models a GET was requested.
         entries: the deliveries that were applied.
         left: events that were not applied, because of a lock or because the time was up.
+        last_change_id: the last change that one transaction wrote; None where it wrote none.
     """
 
     results: Counter[str]
     requested: int
     entries: Sequence[Delivery] = ()
     left: Sequence[Event] = ()
+    last_change_id: int | None = None
 
     def __add__(self, other: Any) -> DrainResult:
         """The result of both."""
@@ -192,7 +194,8 @@ def merge_events(connection: Connection, batch: Sequence[Event], record: Callabl
 
     requests = [request for event in batch if (request := refetch_request_of(event))]
     applied = apply(connection, observations, "webhook", record=write_events, requests=requests)
-    return DrainResult(Counter(event.status for event in batch), len(applied.requested))
+    results = Counter(event.status for event in batch)
+    return DrainResult(results, len(applied.requested), last_change_id=applied.last_change_id)
 
 
 def refetch_request_of(event: Event) -> RefetchRequest | None:

@@ -1,14 +1,15 @@
 """The preview of a replay: the changes that merging a kept event again would make, by the same merge, without a write.
 
 A person confirms a preview. `Preview.token` is a digest of the row and of all that the preview says, so that an act
-can find out whether something else would happen by now.
+can find out whether something else would happen by now. It is keyed: a page may hide names that the digest covers, and
+without a key a guess of one could be tried against it.
 
 Why: `docs/decisions/0041-previews-of-replays.md`.
 """
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +17,7 @@ from service.mirror.apply import foresee
 from service.mirror.drain import refetch_request_of
 from service.mirror.webhooks import stored_event
 from service.model_fields import DELETED
-from service.storage import history, models
+from service.storage import console_secret, history, models
 from service.storage.refetches import RefetchReason
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Preview(NamedTuple):
         after: its outcome after the replay.
         reason: why nothing would change; empty where something would.
         consequences: what else would happen, a sentence each.
-        token: digest of the model's row and of all of this.
+        token: keyed digest of the event's id, the model's row and all of this.
         is_possible: False where no body is kept.
     """
 
@@ -79,7 +80,7 @@ def preview(connection: Connection, kept: Mapping[str, Any], tolerance: timedelt
     request = refetch_request_of(event)
     foreseen = foresee(connection, seen, "webhook", requests=[request] if request else [])
     found = _describe(kept, event, row, foreseen)
-    return found._replace(token=_token(found, row))
+    return found._replace(token=_token(connection, kept["id"], found, row))
 
 
 def _describe(kept: Mapping[str, Any], event: Event, row: Mapping[str, Any] | None, foreseen: Foreseen) -> Preview:
@@ -88,7 +89,8 @@ def _describe(kept: Mapping[str, Any], event: Event, row: Mapping[str, Any] | No
     if event.observation:
         # An event that was applied stays so, though it is older than the row by now.
         after = "applied" if contributes or kept["status"] == "applied" else "stale"
-    changed = foreseen.changes[0]["changed"] if foreseen.changes else {}
+    changes = foreseen.applied.changes
+    changed = changes[0]["changed"] if changes else {}
     reason = "" if changed else _why_nothing(event, row, contributes=contributes)
     return Preview(changed, kept["status"], after, reason, tuple(_consequences(event, row, foreseen)))
 
@@ -120,8 +122,18 @@ def _consequences(event: Event, row: Mapping[str, Any] | None, foreseen: Foresee
     return found
 
 
-def _token(found: Preview, row: Mapping[str, Any] | None) -> str:
-    """A digest; clocks that moved and changed nothing of the preview leave it as it is."""
+def _token(connection: Connection, event_id: str, found: Preview, row: Mapping[str, Any] | None) -> str:
+    """A digest with a key; clocks that moved and changed nothing of the preview leave it as it is."""
     visible = {name: history.to_json(value) for name, value in (row or {}).items()}
-    document = [visible, found.changed, found.before, found.after, found.reason, found.consequences]
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    document = [
+        "preview",
+        event_id,
+        visible,
+        found.changed,
+        found.before,
+        found.after,
+        found.reason,
+        found.consequences,
+    ]
+    secret = console_secret.read_or_create(connection).encode()
+    return hmac.new(secret, json.dumps(document, sort_keys=True).encode(), "sha256").hexdigest()

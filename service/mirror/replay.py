@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from service.mirror.batches import BATCH_SIZE
 from service.mirror.drain import DrainResult, apply_one_by_one, merge_events
 from service.mirror.preview import preview
 from service.mirror.webhooks import Event, error_reason, row, stored_event
-from service.storage import audit, events, history
+from service.storage import audit, events
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -95,15 +96,15 @@ def _apply_as_previewed(
     if kept is None:
         raise MirrorError(f"there is no event {event_id} any more")
     foreseen = preview(connection, kept, tolerance, locks=True)
-    if foreseen.token != token:
+    if not hmac.compare_digest(foreseen.token.encode(), token.encode()):
         raise PreviewOutdated("the model or the event has changed since this page was made")
     if not foreseen.is_possible:
         raise MirrorError(foreseen.reason)
     event = stored_event(kept, tolerance)
-    _merge_again(frozenset([event_id] if kept["status"] == "applied" else []), connection, [event])
+    merged = _merge_again(frozenset([event_id] if kept["status"] == "applied" else []), connection, [event])
     detail = {"before": kept["status"], "after": event.status}
-    if foreseen.changed and event.model_id:
-        detail["change"] = history.newest_by_event(connection, event.model_id, event_id)
+    if merged.last_change_id:
+        detail["change"] = merged.last_change_id
     audit.record(connection, audit.Act(actor, ACTION, event_id, detail))
 
 

@@ -76,8 +76,7 @@ def begin_replay(engine: Engine, search: EventSearch, actor: Actor) -> int:
         total = console_events.count(connection, search, MAX_EVENTS)
         if not 0 < total <= MAX_EVENTS:
             raise MirrorError(f"more than {MAX_EVENTS:,} events match" if total else "no event matches")
-        given = {name: value for name, value in search._asdict().items() if value is not None}
-        document: dict[str, Any] = msgspec.to_builtins(given)
+        document = search.document
         audit_id = audit.begin(connection, audit.Act(actor, REPLAY_ACTION, detail={**document, "total": total}))
         task_id = tasks.begin(connection, tasks.REPLAY, audit_id, total, search=document)
         return _require_begun(connection, task_id, audit_id)
@@ -146,7 +145,7 @@ def run_slice(context: TaskContext, seconds: float) -> None:
 
 
 def _replay(context: TaskContext, task: Mapping[str, Any], deadline: float) -> None:
-    search = search_of(task["search"])
+    search = EventSearch.of_document(task["search"])
     state = dict(task["state"])
     while monotonic() < deadline and context.may_go_on():
         place = EventPlace(datetime.fromisoformat(state["at"]), state["id"]) if "at" in state else None
@@ -161,19 +160,6 @@ def _replay(context: TaskContext, task: Mapping[str, Any], deadline: float) -> N
         failed = sum(result.after in ("dead", "erased") for result in results)
         if not _advance(context.engine, task, state, done=len(kept), failed=failed):
             return
-
-
-def search_of(document: Mapping[str, Any]) -> EventSearch:
-    """A search as JSON or a URL holds it.
-
-    Raises:
-        ValueError: a time in it is none.
-        TypeError: it holds something that no search has.
-    """
-    given: dict[str, Any] = {
-        name: datetime.fromisoformat(value) if name in ("since", "until") else value for name, value in document.items()
-    }
-    return EventSearch(**given)
 
 
 def _release(context: TaskContext, task: Mapping[str, Any], deadline: float) -> None:

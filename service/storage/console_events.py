@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlencode
 
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Mapping
 
     from sqlalchemy import Connection
 
@@ -36,6 +38,32 @@ class EventSearch(NamedTuple):
     words: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    @property
+    def document(self) -> dict[str, str]:
+        """What narrows it, as JSON or a URL holds it."""
+        given = {name: value for name, value in self._asdict().items() if value is not None}
+        return {name: value if isinstance(value, str) else value.isoformat() for name, value in given.items()}
+
+    @classmethod
+    def of_document(cls, document: Mapping[str, Any]) -> EventSearch:
+        """The search of a `document`.
+
+        Raises:
+            ValueError: a time in it is none.
+            TypeError: it holds something that no search has.
+        """
+        times = {name: datetime.fromisoformat(document[name]) for name in ("since", "until") if name in document}
+        return cls(**{**document, **times})
+
+    @property
+    def replay_query(self) -> str | None:
+        """The target of the act that replays all that it finds; None where no act can.
+
+        A text that is looked for in bodies may be a person's name, which belongs into no audit log.
+        """
+        document = self.document
+        return urlencode(document) if document and "words" not in document else None
 
 
 class EventPlace(NamedTuple):

@@ -1,4 +1,4 @@
-"""`console_secret`: the random secret with which every web process signs the console's sessions."""
+"""`console_secret`: the random secret with which web signs the console's sessions, and its previews."""
 
 from __future__ import annotations
 

@@ -32,7 +32,9 @@ _TYPES = {
 
 
 def appending(after: str = "true") -> str:
-    """The end of a statement that begins with WITH: parameters of `encode_changes`, and `now`, our time of the write.
+    """The end of a statement that begins with WITH; it returns the id of the last change.
+
+    Its parameters are those of `encode_changes`, and `now`, our time of the write.
 
     Args:
         after: a condition that is true, once what has to come before the lock on the order of commits is done.
@@ -48,7 +50,7 @@ def appending(after: str = "true") -> str:
             FROM {arrays.table(_TYPES, "changes")}, commit_order ORDER BY place
             RETURNING id
         )
-        SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added HAVING count(*) > 0
+        SELECT max(id), pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added HAVING count(*) > 0
     """  # noqa: S608 - names of our own columns
 
 
@@ -121,30 +123,6 @@ def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> 
     statement = text("SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT :limit")
     rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
     return [dict(row) for row in rows]
-
-
-def newest_id_of(connection: Connection, model_id: str) -> int:
-    """The id of the newest change of a model; 0 where it has none."""
-    statement = text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes WHERE model_id = :id")
-    return int(connection.execute(statement, {"id": model_id}).scalar_one())
-
-
-def newest_of(connection: Connection, model_id: str, above: int) -> dict[str, Any] | None:
-    """The newest change of a model, where its id is greater than `above`."""
-    statement = text(
-        "SELECT * FROM headshotpro.model_changes WHERE model_id = :model_id AND id > :above ORDER BY id DESC LIMIT 1"
-    )
-    row = connection.execute(statement, {"model_id": model_id, "above": above}).mappings().first()
-    return dict(row) if row else None
-
-
-def newest_by_event(connection: Connection, model_id: str, event_id: str) -> int | None:
-    """The id of the newest change that an event made of its model; None where it made none."""
-    statement = text(
-        "SELECT max(id) FROM headshotpro.model_changes WHERE model_id = :model_id AND event_id = :event_id"
-    )
-    found: int | None = connection.execute(statement, {"model_id": model_id, "event_id": event_id}).scalar_one()
-    return found
 
 
 def one(connection: Connection, change_id: int) -> dict[str, Any] | None:

@@ -45,8 +45,11 @@ class MergedRows(NamedTuple):
     changes: Rows
 
 
-def write(connection: Connection, rows: MergedRows, now: datetime) -> None:
+def write(connection: Connection, rows: MergedRows, now: datetime) -> int | None:
     """Write clocks, refetch requests, models, and last their changes in commit order, see `history.append`.
+
+    Returns:
+        The id of the last change; None where nothing changed.
 
     Args:
         connection: the transaction that holds the clocks' locks; it commits next.
@@ -54,7 +57,7 @@ def write(connection: Connection, rows: MergedRows, now: datetime) -> None:
         now: our time of the write.
     """
     if not any(rows):
-        return
+        return None
     values = {
         **models.encode_clocks(rows.clocks),
         **refetches.encode_requests(rows.requests),
@@ -62,4 +65,5 @@ def write(connection: Connection, rows: MergedRows, now: datetime) -> None:
         **history.encode_changes(rows.changes),
         "now": now,
     }
-    connection.execute(_WRITE, values)
+    found: int | None = connection.execute(_WRITE, values).scalar()
+    return found

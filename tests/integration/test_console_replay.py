@@ -121,6 +121,17 @@ def test_nothing_happens_once_the_row_has_changed(drainer: Drainer) -> None:
     assert acts(drainer) == []
 
 
+def test_token_of_a_preview_needs_the_secret(drainer: Drainer) -> None:
+    keep_dead(drainer, event_document(new_id(), at=T0, event_id="evt_kept"), T0)
+    said = foreseen(drainer, "evt_kept")
+    assert foreseen(drainer, "evt_kept").token == said.token
+    rows(drainer.url, "update headshotpro.console_secret set secret = 'another' returning id")
+    assert foreseen(drainer, "evt_kept")._replace(token=said.token) == said
+    with pytest.raises(PreviewOutdated):
+        replay_as_previewed(drainer.engine, "evt_kept", TOLERANCE, said.token, TESTER)
+    assert acts(drainer) == []
+
+
 def test_event_that_postgres_refuses_again_leaves_nothing_behind(drainer: Drainer) -> None:
     model = new_id()
     keep_dead(drainer, event_document(model, at=T0, title="poison", event_id="evt_kept"), T0)

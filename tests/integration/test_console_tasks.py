@@ -17,6 +17,7 @@ from service.storage.database import transaction
 from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
 from tests.support.acting import TESTER
+from tests.support.console import hidden_fields
 from tests.support.drainer import T0, TOLERANCE
 from tests.support.odd_vendor import client_of, odd_vendor, refusal
 from tests.support.operator import Operator
@@ -175,6 +176,28 @@ def test_one_replay_runs_at_a_time(mirror: StartMirror) -> None:
         tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
     assert "replays events already" in Operator(here).page("replay-all", "status=dead").text
     assert len(acts(here)) == 1
+
+
+def test_replay_of_all_leaves_out_what_came_after_its_page(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 2)
+    operator = Operator(here)
+    page = operator.page("replay-all", "status=dead")
+    here.sql("update headshotpro.webhook_events set received_at = now() where id = 'evt_1'")
+    sent = operator.browser.post(page.request.path, data=hidden_fields(page))
+    assert "0 of 1" in operator.open(sent.headers["Location"]).text
+    run_tasks(here)
+    assert statuses(here) == {"applied": 1, "dead": 1}
+
+
+def test_replay_of_all_without_the_time_of_its_page_is_refused(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 1)
+    operator = Operator(here)
+    page = operator.page("replay-all", "status=dead")
+    form = {**hidden_fields(page), "previewed_at": "soon"}
+    assert operator.browser.post(page.request.path, data=form).status_code == 400
+    assert (acts(here), statuses(here)) == ([], {"dead": 1})
 
 
 def test_replay_is_bounded(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:

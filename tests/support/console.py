@@ -29,8 +29,12 @@ def log_in(browser: FlaskClient, password: str = OPERATOR, **form: str) -> TestR
     return browser.post("/console/login", data={"password": password, **form})
 
 
+def hidden_fields(page: TestResponse) -> dict[str, str]:
+    """The hidden fields of the forms of a page."""
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page.text)
+    return {name: unescape(value) for name, value in found}
+
+
 def token(page: TestResponse) -> str:
     """The token of the forms of a page."""
-    found = re.search(r'name="csrf_token" value="([^"]+)"', page.text)
-    assert found, page.text
-    return unescape(found[1])
+    return hidden_fields(page)["csrf_token"]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from service.web import create_app
-from tests.support.console import OPERATOR, log_in, token
+from tests.support.console import OPERATOR, hidden_fields, log_in
 
 if TYPE_CHECKING:
     from werkzeug.test import TestResponse
@@ -47,6 +47,6 @@ class Operator:
     def do(self, name: str, target: str, **form: str) -> TestResponse:
         """Open an act's page, send its form, and open the page that follows."""
         page = self.page(name, target)
-        sent = self.browser.post(path_of(name, target), data={"csrf_token": token(page), **form})
+        sent = self.browser.post(path_of(name, target), data={**hidden_fields(page), **form})
         assert sent.status_code == 303, sent.text
         return self.open(sent.headers["Location"])

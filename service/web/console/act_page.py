@@ -48,7 +48,8 @@ class ActPage(NamedTuple):
         effect: what will happen, for the person who decides.
         run: does it, with exactly one row in the audit log where it does anything; may name the page to go to then.
         back: the page to go to afterwards.
-        facts: reads what the page shows beside the effect: `facts` are pairs of a label and a value.
+        facts: reads what the page shows beside the effect: `facts` are pairs of a label and a value,
+            `hidden` is what the form sends back unseen, `refusal` why the act cannot be done.
         template: its page.
         named: how the page names the target, as a format.
         danger: it cannot be undone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from werkzeug.exceptions import NotFound
@@ -51,17 +50,15 @@ def _replay_facts(console: Console, event_id: str) -> Facts:
         kept = events.one(connection, event_id)
         if kept is None:
             raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
-        foreseen = preview(connection, kept, tolerance_of(console))
-    return {"preview": foreseen, "refusal": "" if foreseen.is_possible else f"Nothing can be done: {foreseen.reason}."}
+        foreseen = preview(connection, kept, console.settings.webhook_tolerance)
+    refusal = "" if foreseen.is_possible else f"Nothing can be done: {foreseen.reason}."
+    return {"preview": foreseen, "refusal": refusal, "hidden": {"token": foreseen.token}}
 
 
 def _replay(console: Console, deed: Deed) -> None:
-    replay_as_previewed(console.engine, deed.target, tolerance_of(console), deed.form.get("token", ""), deed.actor)
-
-
-def tolerance_of(console: Console) -> timedelta:
-    """How far an event's own time may lie ahead of its signature."""
-    return timedelta(seconds=console.settings.webhook_tolerance_seconds)
+    replay_as_previewed(
+        console.engine, deed.target, console.settings.webhook_tolerance, deed.form.get("token", ""), deed.actor
+    )
 
 
 ACTS = {

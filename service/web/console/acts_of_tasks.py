@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 from flask import url_for
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import BadRequest, NotFound
 
 from service.api.writes import UPSTREAM_DEADLINE_SECONDS
 from service.errors import MirrorError
@@ -14,39 +15,34 @@ from service.mirror import held_pulls, tasks
 from service.mirror.replay import ACTION as REPLAY
 from service.storage import audit, console_events, console_pulls, organization, pulls, suspects
 from service.storage import tasks as storage
+from service.storage.console_events import EventSearch
 from service.storage.organization import MirroredOrganization
 from service.upstream.budget import Priority
 from service.web.console.act_page import ActPage, Deed, Facts, cost, to_number
 from service.web.console.presentation import number, page_url
 
 if TYPE_CHECKING:
-    from service.storage.console_events import EventSearch
     from service.web.console.console import Console
-
-
-def query_of(search: EventSearch) -> str | None:
-    """A search as the target of the act that replays all that it finds; None where no act can.
-
-    A text that is looked for in bodies may be a person's name, which belongs into no audit log.
-    """
-    given = {name: value for name, value in search._asdict().items() if value is not None}
-    if not given or "words" in given:
-        return None
-    return urlencode({name: value if isinstance(value, str) else value.isoformat() for name, value in given.items()})
 
 
 def _search(target: str) -> EventSearch:
     try:
-        search = tasks.search_of(dict(parse_qsl(target, strict_parsing=True)))
+        search = EventSearch.of_document(dict(parse_qsl(target, strict_parsing=True)))
     except (ValueError, TypeError):
         raise NotFound("No filter of events looks like this: begin on the page Events.") from None
-    if query_of(search) is None or "\0" in target:
+    if search.replay_query is None or "\0" in target:
         raise NotFound("No filter of events looks like this: begin on the page Events.")
     return search
 
 
+def _until(search: EventSearch, previewed_at: datetime) -> EventSearch:
+    """Without the events that arrive after the page which a person confirms."""
+    return search._replace(until=min(search.until or previewed_at, previewed_at))
+
+
 def _replay_facts(console: Console, target: str) -> Facts:
-    search = _search(target)
+    now = datetime.now(UTC)
+    search = _until(_search(target), now)
     with console.reading() as connection:
         found = console_events.count(connection, search, tasks.MAX_EVENTS)
         running = [one for one in storage.list_running(connection) if one["kind"] == storage.REPLAY]
@@ -58,11 +54,19 @@ def _replay_facts(console: Console, target: str) -> Facts:
     elif found > tasks.MAX_EVENTS:
         refusal = f"More than {number(tasks.MAX_EVENTS)} events match: choose a narrower filter."
     shown = [(name, str(value)) for name, value in search._asdict().items() if value is not None]
-    return {"facts": (("Events that match", number(found)), *shown), "refusal": refusal}
+    return {
+        "facts": (("Events that match", number(found)), *shown),
+        "refusal": refusal,
+        "hidden": {"previewed_at": now.isoformat()},
+    }
 
 
 def _replay_all(console: Console, deed: Deed) -> str:
-    return _begun(console, tasks.begin_replay(console.engine, _search(deed.target), deed.actor))
+    try:
+        previewed_at = datetime.fromisoformat(deed.form.get("previewed_at", "")).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadRequest("The form does not hold the time of its page: open the page again.") from None
+    return _begun(console, tasks.begin_replay(console.engine, _until(_search(deed.target), previewed_at), deed.actor))
 
 
 def _begun(console: Console, task_id: int) -> str:

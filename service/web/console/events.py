@@ -15,8 +15,6 @@ from service.storage import events as storage
 from service.storage.console_events import EventPlace, EventSearch
 from service.upstream.login_links import remove_login_links
 from service.web.console import arguments
-from service.web.console.acts_here import tolerance_of
-from service.web.console.acts_of_tasks import query_of
 from service.web.console.presentation import pretty_json
 
 if TYPE_CHECKING:
@@ -50,7 +48,7 @@ def register(pages: Blueprint, console: Console) -> None:
             names=sorted({*names, search.event} - {None}),
             statuses=STATUSES,
             search=search,
-            matching=query_of(search),
+            matching=search.replay_query,
             is_search_limited=search.words is not None and arguments.moment("since") is None,
         )
 
@@ -60,7 +58,7 @@ def register(pages: Blueprint, console: Console) -> None:
             if row is None:
                 raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
             changes = console_events.changes_by(connection, row["model_id"], event_id) if row["model_id"] else []
-            foreseen = preview(connection, row, tolerance_of(console))
+            foreseen = preview(connection, row, console.settings.webhook_tolerance)
         # Events that an older release stored may hold a login link still.
         body = console.names.body(remove_login_links(row["payload"]))
         return console.render(

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ApiError
-from service.storage import accuracy_figures, api_queries
+from service.storage import accuracy_figures, api_queries, history
 from service.storage.database import ONE_SNAPSHOT, transaction
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ def _start(connection: Connection, since: int | datetime, newest_change_id: int 
     """The change after which the feed begins."""
     if not isinstance(since, datetime):
         return since
-    start = api_queries.change_before(connection, since - api_queries.MAX_COMMIT_DISORDER)
-    return (newest_change_id or 0) if start is None else start
+    first = history.first_since(connection, since - history.MAX_COMMIT_DISORDER)
+    return (newest_change_id or 0) if first is None else first - 1
 
 
 def _require_retained(connection: Connection, since: int | datetime) -> None:

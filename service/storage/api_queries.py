@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, TextClause
 
     Row = Mapping[str, Any]
-
-# How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
-MAX_COMMIT_DISORDER = timedelta(minutes=1)
 
 # The columns of the API, the newest observation of a model (upstream time), and whether its profile is known.
 _COLUMNS = f"""
@@ -156,27 +152,6 @@ def oldest_change(connection: Connection) -> tuple[int, datetime] | None:
     """Id and time of the oldest change that is kept."""
     row = connection.execute(text("SELECT id, recorded_at FROM headshotpro.model_changes ORDER BY id LIMIT 1")).first()
     return (row[0], row[1]) if row else None
-
-
-def change_before(connection: Connection, moment: datetime) -> int | None:
-    """A change's id behind which is everything that was committed since a time (ours); None: nothing was.
-
-    Times are not quite in the order of ids. So it goes back a little, and takes the least id of those near by.
-    """
-    statement = text(
-        """
-        WITH first AS (
-            SELECT recorded_at FROM headshotpro.model_changes
-            WHERE recorded_at >= :moment ORDER BY recorded_at LIMIT 1
-        ), near AS MATERIALIZED (
-            SELECT c.id FROM headshotpro.model_changes AS c, first
-            WHERE c.recorded_at BETWEEN first.recorded_at AND first.recorded_at + :disorder
-        )
-        SELECT min(id) - 1 FROM near
-        """
-    )
-    found: int | None = connection.execute(statement, {"moment": moment, "disorder": MAX_COMMIT_DISORDER}).scalar()
-    return found
 
 
 def any_unchanged_since(connection: Connection, moment: datetime) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Held from the giving out of ids to the commit, so that ids become visible in their order. A row that is joined to it
 # is inserted after the lock was taken, and so gets its id then.
 COMMIT_ORDER_LOCK = 0x48534343
+# How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
+MAX_COMMIT_DISORDER = timedelta(minutes=1)
 
 _TYPES = {
     "model_id": "text",
@@ -130,3 +132,27 @@ def one(connection: Connection, change_id: int) -> dict[str, Any] | None:
     statement = text("SELECT * FROM headshotpro.model_changes WHERE id = :id")
     row = connection.execute(statement, {"id": change_id}).mappings().first()
     return dict(row) if row else None
+
+
+def first_since(connection: Connection, moment: datetime) -> int | None:
+    """The least id of the changes that were recorded at a time (ours) or later; None where there is none.
+
+    Times are not quite in the order of ids: after the first of them it reads on for as long as they may be out of it.
+    """
+    found: int | None = connection.execute(_FIRST_SINCE, {"moment": moment, "disorder": MAX_COMMIT_DISORDER}).scalar()
+    return found
+
+
+# Materialized: for the least id Postgres would else walk all ids from the first.
+_FIRST_SINCE = text(
+    """
+    WITH first AS (
+        SELECT recorded_at FROM headshotpro.model_changes
+        WHERE recorded_at >= :moment ORDER BY recorded_at LIMIT 1
+    ), near AS MATERIALIZED (
+        SELECT c.id FROM headshotpro.model_changes AS c, first
+        WHERE c.recorded_at BETWEEN first.recorded_at AND first.recorded_at + :disorder
+    )
+    SELECT min(id) FROM near
+    """
+)

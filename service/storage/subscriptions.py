@@ -7,13 +7,15 @@ the rows each second: it sees what was changed here within that time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from service.storage import history
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -190,9 +192,8 @@ def replay(connection: Connection, name: str, since: int | datetime | None) -> i
     Returns:
         The first change that is sent again; None where the subscription does not exist.
     """
-    by_id = since if isinstance(since, int) else None
-    by_time = None if isinstance(since, int) else since
-    first = connection.execute(_REPLAY, {"name": name, "id": by_id, "time": by_time}).scalar_one_or_none()
+    begin = history.first_since(connection, since) if isinstance(since, datetime) else since or 0
+    first = connection.execute(_REPLAY, {"name": name, "begin": begin}).scalar_one_or_none()
     if first is not None:
         connection.execute(_DROP_DELIVERIES, {"name": name})
     return first
@@ -205,9 +206,7 @@ _REPLAY = text(
         state = CASE WHEN state = 'paused' THEN 'paused' ELSE 'active' END
     FROM (
         SELECT coalesce(
-            (SELECT min(id) FROM headshotpro.model_changes
-                WHERE (CAST(:id AS bigint) IS NULL OR id >= :id)
-                    AND (CAST(:time AS timestamptz) IS NULL OR recorded_at >= :time)),
+            (SELECT min(id) FROM headshotpro.model_changes WHERE id >= CAST(:begin AS bigint)),
             (SELECT coalesce(max(id), 0) + 1 FROM headshotpro.model_changes)
         ) AS first
     ) AS feed

@@ -175,6 +175,30 @@ def test_replay_begins_at_a_change_or_a_time(drainer: Drainer, since: Any, first
     assert (shown["cursor"], shown["state"], shown["reason"], shown["replays"]) == (first, "active", None, 1)
 
 
+def test_replay_from_a_time_reads_few_changes(drainer: Drainer) -> None:
+    """Of a million changes, a walk in the order of ids would read most."""
+    add(drainer)
+    with psycopg.connect(drainer.url, autocommit=True) as other:
+        # One a minute, in turn by two machines; one of their clocks is 90 seconds ahead.
+        other.execute(
+            "insert into headshotpro.model_changes (model_id, changed, source, observed_at, recorded_at) "
+            "select 'm', '{}', 'pull', now(), now() - make_interval(mins => 6000 - n, secs => -90 * (n % 2)) "
+            "from generate_series(1, 6000) as n"
+        )
+        other.execute("analyze headshotpro.model_changes")
+    (wanted,) = rows(
+        drainer.url,
+        "select min(id) as id, now() - interval '1 hour' as since from headshotpro.model_changes "
+        "where recorded_at >= now() - interval '1 hour'",
+    )
+    with transaction(drainer.engine) as connection:
+        assert subscriptions.replay(connection, "orders", wanted["since"]) == wanted["id"]
+        (read,) = connection.exec_driver_sql(
+            "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relname = 'model_changes'"
+        ).scalars()
+    assert read < 20
+
+
 def test_two_secrets_sign_for_a_day_after_a_rotation(drainer: Drainer, connection: Connection) -> None:
     add(drainer)
     with transaction(drainer.engine) as other:

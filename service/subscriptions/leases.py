@@ -11,7 +11,7 @@ import structlog
 from service.storage import subscription_feed
 from service.storage.database import transaction
 from service.subscriptions.state import SubscriptionState
-from service.subscriptions.window import Window
+from service.subscriptions.window import ACTIVE, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ class Leases:
         """
         began, now = time.monotonic(), time.time()
         for state in self.states.values():
-            state.window.judge(now)
+            _judge(state, now)
         over = [state for state in self.states.values() if state.closing and not state.window.in_flight]
         to_write = [state for state in self.states.values() if state.dirty or state in over]
         with transaction(self.engine) as connection:
@@ -117,6 +117,14 @@ class Leases:
         window.load(waiting)
         self.states[row["id"]] = SubscriptionState(row, window)
         log.info("subscription.leased", subscription=row["name"], cursor=window.cursor)
+
+
+def _judge(state: SubscriptionState, now: float) -> None:
+    window, before = state.window, state.window.state
+    window.judge(now)
+    if window.state != before:
+        write = log.info if window.state == ACTIVE else log.warning
+        write(f"subscription.{window.state}", subscription=state.row["name"], reason=window.reason)
 
 
 def _mark_written(states: Sequence[SubscriptionState], written: set[int]) -> None:

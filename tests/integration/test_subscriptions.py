@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from standardwebhooks import Webhook
+from structlog.testing import capture_logs
 
 from service.config import load_alone
 from service.mirror.erasure import erase_now
@@ -349,13 +350,18 @@ def test_proxy_gets_no_request_for_a_refused_literal_address(here: Sending) -> N
 
 def test_subscription_that_fails_for_three_days_is_failing(here: Sending) -> None:
     policy = SendingPolicy(first_retry=0.05, longest_probe=0.1, failing_after=0.5, disabled_after=1.5)
-    with Subscriber(lambda *_: 500) as subscriber, here.sender(policy=policy):
+    with capture_logs() as logs, Subscriber(lambda *_: 500) as subscriber, here.sender(policy=policy):
         here.add(subscriber)
         here.changes(models=1, each=1)
         assert eventually(lambda: here.row()["state"] == "failing")
         assert "the receiver responded 500" in here.row()["reason"]
         assert eventually(lambda: here.row()["state"] == "disabled")
         assert here.row()["cursor"] == 1
+    changes = [line for line in logs if line["event"] in ("subscription.failing", "subscription.disabled")]
+    assert [(line["event"], line["log_level"], line["subscription"]) for line in changes] == [
+        ("subscription.failing", "warning", "orders"), ("subscription.disabled", "warning", "orders"),
+    ]  # fmt: skip
+    assert all("the receiver responded 500" in line["reason"] for line in changes)
 
 
 def test_lost_lease_stops_the_sender_and_its_writing(here: Sending) -> None:

@@ -211,7 +211,9 @@ class Connection:
         try:
             data = self._receive(size)
         except TimeoutError:
-            return b""
+            data = self._receive_overdue(size)
+            if not data:
+                return b""
         if self.requests and not self._header_bytes:
             # It was idle until now.
             self._deadline = monotonic() + HEADERS_TIMEOUT_SECONDS
@@ -219,6 +221,19 @@ class Connection:
         if self._header_bytes > MAX_HEADER_BYTES:
             raise LimitRequestHeaders(f"more than {MAX_HEADER_BYTES} bytes")
         return data
+
+    def _receive_overdue(self, size: int) -> bytes:
+        """Receive the first bytes of a request that arrived while this process stood still; none where none did.
+
+        A process that was stopped past the end of an idle connection finds both at once: to close it would reset it.
+        """
+        if self.is_aborted or not self.requests or self._header_bytes:
+            return b""
+        self._socket.settimeout(0.0)
+        with suppress(BlockingIOError):
+            data: bytes = self._socket.recv(min(size, READ_BYTES))
+            return data
+        return b""
 
     def _receive(self, size: int) -> bytes:
         """Receive what is there, or wait for it until the deadline."""

@@ -97,6 +97,17 @@ def test_idle_time_ends_with_the_first_byte_of_a_request(pair: Pair) -> None:
     assert pair.ours.recv(100) == b""
 
 
+def test_request_that_waits_after_a_standstill_is_received(pair: Pair) -> None:
+    pair.body()
+    assert pair.ours.expect_request(0.1)
+    pair.client.sendall(b"GET ")
+    # No greenlet runs meanwhile, as in a process that is stopped.
+    time.sleep(0.2)
+    assert pair.ours.recv(100) == b"GET "
+    pair.client.sendall(b"/livez")
+    assert pair.ours.recv(100) == b"/livez"
+
+
 @pytest.mark.usefixtures("quick")
 def test_client_that_does_not_read_is_disconnected(pair: Pair) -> None:
     with pytest.raises(ConnectionResetError):

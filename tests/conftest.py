@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import sys
 import time
 from itertools import cycle
@@ -42,6 +43,10 @@ LONGEST_NAME = 80
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=1000, deadline=None, database=None, print_blob=True)
 settings.load_profile("steady")
+
+
+# A shell without job control starts `make test &` with SIGINT ignored, and each command of a test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:

@@ -17,7 +17,7 @@ from service.mirror.codec import decode, encode
 from service.mirror.merge import KnownState, merge, visible
 from service.model_fields import DELETED, personal_columns
 from service.storage import accuracy, history, models
-from service.storage.merged import MergedRows, write
+from service.storage.merged import MergedRows, read, write
 from service.storage.refetches import RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class BatchResult:
         differences: rows that were not what an API response showed, as rows of `accuracy_checks`.
         changes: the rows of `model_changes`.
         last_change_id: the id of the last of them, once they are written.
+        repeated: events that were processed before; their observations were left out.
     """
 
     contributed: list[bool]
@@ -61,6 +62,7 @@ class BatchResult:
     differences: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     last_change_id: int | None = None
+    repeated: Collection[str] = ()
 
 
 class _Batch:
@@ -108,10 +110,8 @@ class _Batch:
         merged = merge(before, _without_erased(seen, old))
         self.known[model_id] = merged.known_state
         self.applied.contributed[place] = merged.contributed or old is None
-        if merged.refetch_after is not None:
-            self.refetch_after[model_id] = max(
-                merged.refetch_after, self.refetch_after.get(model_id, merged.refetch_after)
-            )
+        if (after := merged.refetch_after) is not None:
+            self.refetch_after[model_id] = max(after, self.refetch_after.get(model_id, after))
         row = visible(merged.known_state)
         changed = _changed(old, row)
         if changed:
@@ -207,13 +207,13 @@ def apply(
     *,
     pull_id: int | None = None,
     now: datetime | None = None,
-    record: Callable[[BatchResult], None] | None = None,
-    requests: Sequence[RefetchRequest] = (),
+    event_ids: Sequence[str] = (),
+    record: Callable[[BatchResult], MergedRows | None] | None = None,
 ) -> BatchResult:
     """Merge a batch of observations into the stored rows.
 
     Steps: lock the clocks in id order; read the rows; merge in order of upstream time; let the caller write its own
-    rows; write the moved clocks, the refetch requests, the changed rows; last, append the changes in commit order.
+    rows; write what moved or changed, and requests; last, append the changes in commit order.
 
     Args:
         connection: a transaction; the caller commits, soon.
@@ -221,24 +221,27 @@ def apply(
         source: `webhook`, `pull`, `refetch` or `api`.
         pull_id: the pull that found them.
         now: our time of the write; the clock's by default.
-        record: writes the caller's own rows; it runs before the lock on the order of commits is taken.
-        requests: refetch requests of the caller's own, for these models or others.
+        event_ids: observations of those that were processed before are left out.
+        record: writes the caller's own rows, or returns events and refetch requests to be written with the rest.
     """
     now = now or datetime.now(UTC)
     ids = _ids(observations)
     clocks = models.lock_clocks(connection, ids)
     # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
     foreign = models.take_foreign_writes(connection, ids) if source in COMPARING_SOURCES else ()
-    rows = models.read(connection, ids)
+    rows, repeated = read(connection, ids, event_ids)
+    if repeated:
+        observations = [seen for seen in observations if seen.event_id not in repeated]
+        clocks = {model_id: clocks[model_id] for model_id in _ids(observations)}
     batch = _Batch(rows, clocks, len(observations), source, now, pull_id=pull_id, foreign_writes=foreign)
+    batch.applied.repeated = repeated
     batch.take_all(observations)
-    requests = _coalesce([*batch.refetch_requests(now), *requests])
-    batch.applied.requested = {request.model_id for request in requests}
     accuracy.record(connection, [one for one in batch.applied.differences if one["pull_id"] is not None])
-    if record:
-        record(batch.applied)
+    own = (record(batch.applied) if record else None) or MergedRows()
+    requests = _coalesce([*batch.refetch_requests(now), *own.requests])
+    batch.applied.requested = {request.model_id for request in requests}
     moved, written = list(batch.moved_clocks().values()), list(batch.written.values())
-    rows_to_write = MergedRows(moved, requests, written, batch.applied.changes)
+    rows_to_write = own._replace(clocks=moved, requests=requests, models=written, changes=batch.applied.changes)
     batch.applied.last_change_id = write(connection, rows_to_write, now)
     return batch.applied
 

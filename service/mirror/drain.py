@@ -24,8 +24,9 @@ from service.mirror.apply import BatchResult, apply
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.observe import SIGNATURE_RESOLUTION
 from service.mirror.webhooks import Event, error_reason, read, row
-from service.storage import events, set_aside, spool
+from service.storage import set_aside, spool
 from service.storage.database import transaction
+from service.storage.merged import MergedRows
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.storage.set_aside import SetAsideRecord
 
@@ -173,28 +174,35 @@ def _is_transient(error: Exception) -> bool:
     )
 
 
-def merge_events(connection: Connection, batch: Sequence[Event], record: Callable[[BatchResult], None]) -> DrainResult:
+def merge_events(
+    connection: Connection,
+    batch: Sequence[Event],
+    record: Callable[[BatchResult], MergedRows | None],
+    event_ids: Sequence[str] = (),
+) -> DrainResult:
     """Merge the observations of events, and set their statuses.
 
     Args:
         connection: a transaction.
         batch: events, each once.
-        record: writes the events' rows, when their statuses are known; it takes the result so far.
+        record: writes the events' rows or returns them, when their statuses are known; it takes the result so far.
+        event_ids: those of the events that may have been processed before; then they change nothing.
     """
-    about_models = [event for event in batch if event.observation]
-    observations = [event.observation for event in batch if event.observation]
 
-    def write_events(applied: BatchResult) -> None:
+    def write_events(applied: BatchResult) -> MergedRows:
+        fresh = [event for event in batch if event.event_id not in applied.repeated]
+        about_models = [event for event in fresh if event.observation]
         for event, contributed in zip(about_models, applied.contributed, strict=True):
             event.status = "applied" if contributed else "stale"
-        record(applied)
         set_aside.note(
-            connection, [SetAsideRecord(event.model_id, event.unusable, UNUSABLE) for event in batch if event.unusable]
+            connection, [SetAsideRecord(event.model_id, event.unusable, UNUSABLE) for event in fresh if event.unusable]
         )
+        requests = [request for event in fresh if (request := refetch_request_of(event))]
+        return (record(applied) or MergedRows())._replace(requests=requests)
 
-    requests = [request for event in batch if (request := refetch_request_of(event))]
-    applied = apply(connection, observations, "webhook", record=write_events, requests=requests)
-    results = Counter(event.status for event in batch)
+    observations = [event.observation for event in batch if event.observation]
+    applied = apply(connection, observations, "webhook", event_ids=event_ids, record=write_events)
+    results = Counter("repeated" if event.event_id in applied.repeated else event.status for event in batch)
     return DrainResult(results, len(applied.requested), last_change_id=applied.last_change_id)
 
 
@@ -210,17 +218,13 @@ def refetch_request_of(event: Event) -> RefetchRequest | None:
 
 def _merge_new(connection: Connection, batch: Sequence[Event]) -> DrainResult:
     """Merge those events that were not processed before, and record every delivery."""
-    repeated = events.processed(connection, [event.event_id for event in batch])
-    fresh = [event for event in batch if event.event_id not in repeated]
 
-    def record(applied: BatchResult) -> None:
+    def record(applied: BatchResult) -> MergedRows:
         # Whether the model of another event was erased, only the table says.
         unread = {event.model_id for event in batch if event.model_id and not event.observation}
-        unread |= {event.model_id for event in batch if event.model_id and event.event_id in repeated}
-        events.record(connection, [row(event) for event in batch], [*(applied.erased | unread)])
+        return MergedRows(events=[row(event) for event in batch], maybe_erased=[*(applied.erased | unread)])
 
-    drained = merge_events(connection, fresh, record)
-    return drained + DrainResult(Counter(repeated=len(repeated)), 0)
+    return merge_events(connection, batch, record, [event.event_id for event in batch])
 
 
 def _merge_spooled(connection: Connection, batch: Sequence[Event]) -> DrainResult:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import arrays
-from service.storage.tables import webhook_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,8 +38,10 @@ KEPT_PAYLOAD = f"""
     )) THEN NULL ELSE payload END
 """  # noqa: S608 - our own words
 
-_RECORD = text(
-    f"""
+# Write events, each id once; one that is there already only counts the deliveries that are new. Parameters of
+# `encode_events`. `processed_at` is the time of this statement. It leaves out what follows until the row can be read:
+# the rest of the merge's rows, and the commit. `headshotpro_event_to_row_seconds` contains both.
+RECORD = f"""
     INSERT INTO headshotpro.webhook_events
         (id, event, model_id, status, error, payload, created_at, received_at, signed_at, delivery_ids, deliveries,
         processed_at)
@@ -53,36 +54,17 @@ _RECORD = text(
         FROM unnest(excluded.delivery_ids) AS new_id
         WHERE NOT new_id = ANY(coalesce(webhook_events.delivery_ids, '{{}}'))
     )
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
-_PROCESSED = text(
-    f"SELECT id FROM headshotpro.webhook_events WHERE id = ANY({arrays.IDS_ARRAY})"  # noqa: S608 - our own words
-).columns(webhook_events.columns.id)
-
-
-def processed(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Those of the events that were processed before."""
-    return set(connection.execute(_PROCESSED, {"ids": arrays.encode(ids)}).scalars())
-
-
-def record(
-    connection: Connection, events: Sequence[Mapping[str, Any]], maybe_erased: Sequence[str] | None = None
-) -> None:
-    """Write events, each id once; one that is there already only counts the deliveries that are new.
-
-    `processed_at` is the time of this statement. It leaves out what follows until the row can be read: appending the
-    changes in the order of commits, and the commit. `headshotpro_event_to_row_seconds` contains both.
+def encode_events(events: Sequence[Mapping[str, Any]], maybe_erased: Sequence[str]) -> dict[str, str]:
+    """The parameters of `RECORD`.
 
     Args:
-        connection: the transaction that merged them.
         events: a mapping with the keys of `COLUMNS` for each; `payload` is a raw JSON document.
-        maybe_erased: those of their models that the transaction has not locked and found not to be erased; all if None.
+        maybe_erased: those of their models that the transaction has not locked and found not to be erased.
     """
-    if events:
-        ids = [event["model_id"] for event in events] if maybe_erased is None else maybe_erased
-        connection.execute(_RECORD, {**arrays.columns(COLUMNS, events), "ids": arrays.encode(ids)})
+    return {**arrays.columns(COLUMNS, events), "ids": arrays.encode(maybe_erased)}
 
 
 _UPDATE_REPLAYED = text(

@@ -71,17 +71,28 @@ _REQUEST_TYPES = {
     "due_at": "timestamptz",
     "pull_id": "bigint",
 }
-# Add requests: parameters of `encode_requests`.
-ADD = f"""
-    INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
-    SELECT model_id, after, reason, due_at, pull_id FROM {arrays.table(_REQUEST_TYPES, "requests")} ORDER BY model_id
-    ON CONFLICT (model_id) DO UPDATE SET
-        after = greatest(old.after, excluded.after),
-        pull_id = coalesce(excluded.pull_id, old.pull_id),
-        reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
-        due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
-    WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
-"""  # noqa: S608 - names of our own columns
+
+
+def adding(after: str = "true") -> str:
+    """The statement that adds requests: parameters of `encode_requests`.
+
+    Args:
+        after: a condition that is true, once the locks that come before these rows' are taken.
+    """
+    return f"""
+        INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
+        SELECT model_id, after, reason, due_at, pull_id FROM {arrays.table(_REQUEST_TYPES, "requests")}
+        WHERE {after} ORDER BY model_id
+        ON CONFLICT (model_id) DO UPDATE SET
+            after = greatest(old.after, excluded.after),
+            pull_id = coalesce(excluded.pull_id, old.pull_id),
+            reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
+            due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
+        WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
+    """  # noqa: S608 - names of our own columns
+
+
+_ADD = text(adding())
 
 _CLAIM = text(
     """
@@ -99,11 +110,11 @@ _CLAIM = text(
 def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
     """Add requests, one for each model at most; those of one model coalesce to the newest time."""
     if requests:
-        connection.execute(text(ADD), encode_requests(requests))
+        connection.execute(_ADD, encode_requests(requests))
 
 
 def encode_requests(requests: Sequence[RefetchRequest]) -> dict[str, str]:
-    """The parameters of `ADD`."""
+    """The parameters of `adding`."""
     return arrays.columns(_REQUEST_TYPES, [request._asdict() for request in requests], "requests")
 
 

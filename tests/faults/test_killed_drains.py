@@ -20,11 +20,9 @@ EXACT = {
 # The trips of a batch, by the first three words of each statement; a drain of the spool takes its deliveries, too.
 BATCH = [
     "BEGIN ISOLATION LEVEL",
-    "SELECT id FROM",
     "WITH missing AS",
     "SELECT id, uid,",
-    "INSERT INTO headshotpro.webhook_events",
-    "WITH moved AS",
+    "WITH recorded AS",
     "the commit",
 ]
 SPOOLED = [*BATCH[:1], "WITH oldest AS", *BATCH[1:]]

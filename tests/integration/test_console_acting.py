@@ -9,8 +9,8 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from service.storage import events
 from service.storage.database import transaction
+from service.storage.merged import MergedRows, write
 from service.web import create_app
 from tests.support.browser import (
     CHROMIUM,
@@ -74,7 +74,7 @@ def keep_dead(here: Mirror, model: str, event_id: str, **fields: Any) -> str:
         "payload": document, "created_at": at, "received_at": T0, "signed_at": at, "delivery_ids": ["d"],
     }  # fmt: skip
     with transaction(here.runtime.engine) as connection:
-        events.record(connection, [row])
+        write(connection, MergedRows(events=[row]), T0)
     return event_id
 
 

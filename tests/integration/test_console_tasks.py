@@ -10,10 +10,11 @@ import pytest
 from service.broker.inbox import Delivery
 from service.errors import MirrorError
 from service.mirror import tasks
-from service.storage import audit, events
+from service.storage import audit
 from service.storage import tasks as storage
 from service.storage.console_events import EventSearch
 from service.storage.database import transaction
+from service.storage.merged import MergedRows, write
 from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
 from tests.support.acting import TESTER
@@ -45,7 +46,7 @@ def keep_dead(mirror: Mirror, number: int) -> list[str]:
             "payload": document, "created_at": at, "received_at": at, "signed_at": at, "delivery_ids": ["d"],
         })  # fmt: skip
     with transaction(mirror.runtime.engine) as connection:
-        events.record(connection, rows)
+        write(connection, MergedRows(events=rows), T0)
     return models
 
 

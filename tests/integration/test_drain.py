@@ -16,7 +16,7 @@ from service.mirror.drain import drain_batch
 from service.mirror.merge import Observation
 from service.storage.database import transaction
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened, raw
-from tests.support.system import event_body, event_document, new_id, rows
+from tests.support.system import event_body, event_document, model_row, new_id, rows
 from tests.support.threads import run_concurrently
 
 
@@ -149,6 +149,24 @@ def test_duplicate_id_with_other_content_counts_as_repeated(drainer: Drainer) ->
     assert drainer.take(event_body(model, at=minutes(1), event_id="evt_one", status="active")) == {"repeated": 1}
     assert drainer.row(model)["status"] == "pending"
     assert drainer.event("evt_one")["payload"]["object"]["status"] == "pending"
+
+
+def test_repeated_event_changes_no_other_model(drainer: Drainer) -> None:
+    known, named_later, new = new_id(), new_id(), new_id()
+    drainer.take(event_body(known, at=T0, event_id="evt_one"))
+    repeated = event_body(named_later, "model.photos_ready", at=minutes(1), event_id="evt_one")
+    assert drainer.take(repeated, event_body(new, at=T0)) == {"repeated": 1, "applied": 1}
+    assert model_row(drainer.url, named_later) is None
+    requested = {row["model_id"] for row in rows(drainer.url, "select model_id from headshotpro.refetch_requests")}
+    assert requested == {known, new}
+
+
+def test_event_with_the_id_of_its_model_is_applied_once(drainer: Drainer) -> None:
+    model = new_id()
+    assert drainer.take(event_body(model, at=T0, event_id=model)) == {"applied": 1}
+    again, next_one = event_body(model, at=T0, event_id=model), event_body(model, at=minutes(1), status="failed")
+    assert drainer.take(again, next_one) == {"repeated": 1, "applied": 1}
+    assert [change["to_status"] for change in drainer.changes(model)] == ["active", "failed"]
 
 
 def test_an_event_that_confirms_is_applied_and_writes_no_change(drainer: Drainer) -> None:

@@ -29,7 +29,7 @@ from workers import jobs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
     from tests.support.mirror import Mirror, StartMirror
 
@@ -37,6 +37,12 @@ pytestmark = [CHROMIUM, pytest.mark.xdist_group("a browser")]
 
 WITHOUT_JAVASCRIPT = Viewing("light", OPERATOR, javascript=False)
 AUDIT = "select action, target, outcome from headshotpro.audit_log order by id"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -89,39 +95,42 @@ def act(visitor: Visitor, path: str, button: str) -> Page:
     return page
 
 
-@pytest.mark.parametrize("viewing", [OPERATOR_ON_A_PHONE, WITHOUT_JAVASCRIPT], ids=lambda one: one.label)
-def test_operator_does_every_act(here: Mirror, web: str, viewing: Viewing) -> None:
+@pytest.mark.parametrize(
+    "viewing",
+    [OPERATOR_ON_A_PHONE, pytest.param(WITHOUT_JAVASCRIPT, marks=pytest.mark.long)],
+    ids=lambda one: one.label,
+)
+def test_operator_does_every_act(here: Mirror, web: str, browser: Browser, viewing: Viewing) -> None:
     asked, deleted, replayed = sorted(here.live_ids())[:3]
     here.change(asked, title="A new title")
     event = keep_dead(here, replayed, "evt_1", status="failed", title="From the event")
     jobs.install(here.runtime)
-    with chromium() as browser:
-        operator = Visitor(browser, web, viewing)
-        page = act(operator, f"/console/models/{asked}", "Ask the vendor now")
-        assert "A new title" in page.locator("ins").all_inner_texts()
-        act(operator, f"/console/models/{deleted}", "Delete")
-        act(operator, f"/console/models/{deleted}", "Erase personal data")
-        act(operator, "/console/alerts", "Acknowledge")
-        assert "not taken" in act(operator, "/console/alerts", "Send a test notification").locator("main").inner_text()
-        act(operator, "/console/set-aside", "Resolve")
-        act(operator, "/console/pulls", "Pull all now")
+    operator = Visitor(browser, web, viewing)
+    page = act(operator, f"/console/models/{asked}", "Ask the vendor now")
+    assert "A new title" in page.locator("ins").all_inner_texts()
+    act(operator, f"/console/models/{deleted}", "Delete")
+    act(operator, f"/console/models/{deleted}", "Erase personal data")
+    act(operator, "/console/alerts", "Acknowledge")
+    assert "not taken" in act(operator, "/console/alerts", "Send a test notification").locator("main").inner_text()
+    act(operator, "/console/set-aside", "Resolve")
+    act(operator, "/console/pulls", "Pull all now")
 
-        # What the preview says is what then happens.
-        said = operator.open(f"/console/events/{event}").locator("main .note .diff").inner_text()
-        done = act(operator, f"/console/events/{event}", "Replay it").locator("main .diff").inner_text()
-        assert "From the event" in said
-        assert done == said
+    # What the preview says is what then happens.
+    said = operator.open(f"/console/events/{event}").locator("main .note .diff").inner_text()
+    done = act(operator, f"/console/events/{event}", "Replay it").locator("main .diff").inner_text()
+    assert "From the event" in said
+    assert done == said
 
-        keep_dead(here, replayed, "evt_2", status="waiting")
-        page = act(operator, "/console/events?status=dead", "Replay all that match")
-        assert "0 of 1" in page.locator("main").inner_text()
-        page = act(operator, page.url.removeprefix(web), "Cancel it")
-        assert "cancelled" in page.locator("main").inner_text()
-        act(operator, "/console/pulls/2", "Release it")
-        jobs.run_tasks()
-        page = operator.open("/console/tasks/2")
-        assert "30 of 30" in page.locator("main").inner_text()
-        assert page.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")
+    keep_dead(here, replayed, "evt_2", status="waiting")
+    page = act(operator, "/console/events?status=dead", "Replay all that match")
+    assert "0 of 1" in page.locator("main").inner_text()
+    page = act(operator, page.url.removeprefix(web), "Cancel it")
+    assert "cancelled" in page.locator("main").inner_text()
+    act(operator, "/console/pulls/2", "Release it")
+    jobs.run_tasks()
+    page = operator.open("/console/tasks/2")
+    assert "30 of 30" in page.locator("main").inner_text()
+    assert page.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")
     written = [(row["action"], row["outcome"]) for row in here.sql(AUDIT)]
     assert written == [
         ("model.refetch", "done"), ("model.delete", "done"), ("model.erase", "done"), ("alerts.acknowledge", "done"),
@@ -140,13 +149,12 @@ CLICK_TWICE = """form => {
 }"""
 
 
-def test_double_click_sends_an_act_once(here: Mirror, web: str) -> None:
-    with chromium() as browser:
-        page = Visitor(browser, web, OPERATOR_ON_A_PHONE).open(f"/console/acts/delete/{min(here.live_ids())}")
-        assert page.locator("main form.confirm").evaluate(CLICK_TWICE) == [True, False]
+def test_double_click_sends_an_act_once(here: Mirror, web: str, browser: Browser) -> None:
+    page = Visitor(browser, web, OPERATOR_ON_A_PHONE).open(f"/console/acts/delete/{min(here.live_ids())}")
+    assert page.locator("main form.confirm").evaluate(CLICK_TWICE) == [True, False]
 
 
-def test_viewer_finds_no_act(here: Mirror, web: str) -> None:
+def test_viewer_finds_no_act(here: Mirror, web: str, browser: Browser) -> None:
     model = min(here.live_ids())
     keep_dead(here, model, "evt_1")
     pages = (
@@ -166,13 +174,12 @@ def test_viewer_finds_no_act(here: Mirror, web: str) -> None:
         "release",
         "cancel",
     )
-    with chromium() as browser:
-        viewer = Visitor(browser, web, VIEWER_WITHOUT_JAVASCRIPT)
-        for path in pages:
-            page = viewer.open(path)
-            assert page.locator("main a[href*='/acts/'], main form[method=post]").count() == 0
-        for name in acts:
-            refused = viewer.page.goto(f"/console/acts/{name}/{quote(model)}")
-            assert refused is not None
-            assert refused.status == 403
+    viewer = Visitor(browser, web, VIEWER_WITHOUT_JAVASCRIPT)
+    for path in pages:
+        page = viewer.open(path)
+        assert page.locator("main a[href*='/acts/'], main form[method=post]").count() == 0
+    for name in acts:
+        refused = viewer.page.goto(f"/console/acts/{name}/{quote(model)}")
+        assert refused is not None
+        assert refused.status == 403
     assert here.sql(AUDIT) == []

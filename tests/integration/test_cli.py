@@ -135,18 +135,19 @@ def test_database_without_schema_exits_1_and_says_to_migrate(cli: Cli, empty_dat
     one_line(pull, 1, "run `headshot-mirror migrate`")
 
 
+NEVER_RELEASED = (
+    "the schema is at revision 0010, which was never released: drop it (`DROP SCHEMA headshotpro CASCADE`; "
+    "of `up`: delete its folder), then run `headshot-mirror migrate` and `headshot-mirror pull --full`"
+)
+
+
 def test_schema_never_released_ends_with_1_and_says_what_to_do(cli: Cli, database_url: str) -> None:
     set_revision(database_url, "0010")
-    message = (
-        "the schema is at revision 0010, which was never released: drop it (`DROP SCHEMA headshotpro CASCADE`; "
-        "of `up`: delete its folder), then run `headshot-mirror migrate` and `headshot-mirror pull --full`"
-    )
+    message = NEVER_RELEASED
     for command in ("migrate", "pulls list"):
         one_line(cli.run(*command.split(), DATABASE_URL=database_url), 1, message)
-    given = {"DATABASE_URL": database_url, "PORT": str(free_port())}
-    processes = [cli.start(command, **given) for command in ("web", "worker", "clock", "pull")]
-    for process in processes:
-        done = cli.finish(process)
+    for command in ("web", "pull"):
+        done = cli.run(command, DATABASE_URL=database_url, PORT=str(free_port()))
         assert (done.status, message in done.err) == (1, True), done
     status = cli.run("status", DATABASE_URL=database_url)
     assert (status.status, status.out.startswith(f"PROBLEM: {message}")) == (1, True), status.out
@@ -154,6 +155,14 @@ def test_schema_never_released_ends_with_1_and_says_what_to_do(cli: Cli, databas
     assert doctor.status == 1
     assert f"BAD  schema                     {message}" in doctor.out
     assert "→ drop it (`DROP SCHEMA headshotpro CASCADE`; of `up`: delete its folder), then run" in doctor.out
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", ["worker", "clock"])
+def test_schema_never_released_ends_each_process(cli: Cli, database_url: str, command: str) -> None:
+    set_revision(database_url, "0010")
+    done = cli.finish(cli.start(command, DATABASE_URL=database_url))
+    assert (done.status, NEVER_RELEASED in done.err) == (1, True), done
 
 
 # --- migrate

@@ -15,13 +15,11 @@ from urllib.parse import quote
 
 import pytest
 
-from service.local.servers import Postgres
 from service.local.servers import postgres as embedded_postgres
 from service.mirror.drain import drain_batch
-from service.storage.migrations.schema import migrate
-from tests.conftest import FORCE_WHEELS
 from tests.support.drainer import T0, TOLERANCE, Drainer, opened
 from tests.support.mirror import Mirror
+from tests.support.servers import new_postgres
 from tests.support.system import event_body, new_id, rows
 from tests.support.threads import run_concurrently
 
@@ -41,8 +39,7 @@ def socket_url() -> Iterator[str]:
         # The server may run as another user.
         sockets.chmod(0o777)
         patch.setitem(embedded_postgres.SETTINGS, "unix_socket_directories", str(sockets))
-        with Postgres.start(data, durable=False, force_wheels=FORCE_WHEELS) as server:
-            migrate(server.url)
+        with new_postgres(data / "postgres", migrated=True) as server:
             address = f"127.0.0.1:{server.port}"
             assert address in server.url
             yield server.url.replace(address, "") + f"?host={quote(str(sockets))}&port={server.port}"
@@ -85,7 +82,7 @@ def test_400_events_of_60_kb_are_applied_over_tcp(drainer: Drainer) -> None:
     drainer.assert_empty()
 
 
-@pytest.mark.parametrize(("number", "size"), [(500, 20_000), (500, 5_000)])
+@pytest.mark.parametrize(("number", "size"), [(500, 20_000), pytest.param(500, 5_000, marks=pytest.mark.long)])
 def test_events_larger_than_a_unix_sockets_buffer_are_applied(
     socket_url: str, redis_url: str, number: int, size: int
 ) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -18,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+import urllib3
 
 from service.broker.jobs import Job, JobQueue
-from service.config import environment
-from service.local.servers import Valkey, free_port
+from service.local.servers import Valkey
+from tests.support.cli import Cli
 from tests.support.processes import descendants, eventually, processes_in
-from tests.support.system import WEBHOOK_PATH, System, event_body, model_row, new_id, procfile, rows, signed
+from tests.support.system import SECRET, WEBHOOK_PATH, System, event_body, model_row, new_id, rows, signed
 from tests.support.threads import run_concurrently
 from tests.support.vendor import SandboxClient
 
@@ -35,14 +35,6 @@ if TYPE_CHECKING:
 
 # They share what they start: one worker of pytest runs them all.
 pytestmark = pytest.mark.xdist_group("processes")
-
-ROLES = ("web", "worker", "clock")
-SERVERS = {
-    "DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d",
-    "REDIS_URL": "redis://:hunter2@127.0.0.1:9/0",
-    "HEADSHOTPRO_API_KEY": "hunter2",
-    "HEADSHOTPRO_WEBHOOK_SECRET": "hunter2",
-}
 
 
 @pytest.fixture(scope="module")
@@ -176,68 +168,43 @@ def test_unreadable_request_gets_an_error_in_the_common_format(
     )  # fmt: skip
 
 
-# Settings.
+def test_header_of_a_client_moves_no_path(everything: System) -> None:
+    for name in ("SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Prefix"):
+        answer = urllib3.request("GET", f"{everything.url}/webhooks/livez", headers={name: "/webhooks"}, retries=False)
+        assert answer.status == 404, name
 
 
-def run(role: str, folder: Path, **settings: str | None) -> subprocess.CompletedProcess[str]:
-    """A process that is expected to end by itself."""
-    everything_else: dict[str, str | None] = {f"{name}_FILE": None for name in SERVERS}
-    return subprocess.run(
-        procfile()[role],
-        env=environment(**{**everything_else, **SERVERS, "PORT": None, **settings}),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+def test_test_delivery_is_followed_into_the_table(everything: System, folder: Path) -> None:
+    servers = {name: everything.settings[name] for name in ("DATABASE_URL", "REDIS_URL")}
+    cli = Cli(folder, **servers, HEADSHOTPRO_WEBHOOK_SECRET=SECRET, PUBLIC_URL=f"{everything.url}/")
+    done = cli.run("webhook", "test", "--json")
+    assert done.status == 0, done
+    assert done.document["url"] == f"{everything.url}{WEBHOOK_PATH}"
+    assert (done.document["response"], done.document["event_status"]) == (202, "ignored")
+    event, query = (
+        done.document["event_id"],
+        "select event, status, model_id from headshotpro.webhook_events where id = %s",
+    )
+    assert rows(database_of(everything), query, event) == [
+        {"event": "webhook.test", "status": "ignored", "model_id": None}
+    ]
+    # Each row of a model has a change.
+    assert rows(database_of(everything), "select * from headshotpro.model_changes where event_id = %s", event) == []
+
+    lines = cli.run("webhook", "test").out.splitlines()
+    assert lines[1].endswith("; its status is `ignored`, as it should be: it is about no model.")
+    assert lines[2:] == ["This does not show whether HeadshotPro signs with the same secret."]
+
+    elsewhere = cli.run("webhook", "test", "--url", f"{everything.url}/hook")
+    assert elsewhere.status == 1
+    assert elsewhere.err.endswith(
+        f"{everything.url}/hook{WEBHOOK_PATH} did not accept the delivery: web serves no such path: a webhook URL has "
+        "to end in /webhooks/headshotpro\n"
     )
 
-
-@pytest.mark.parametrize(
-    ("role", "name", "value"),
-    [
-        ("web", "HEADSHOTPRO_WEBHOOK_SECRET", ","),
-        ("web", "REDIS_URL", "http://:hunter2@h"),
-        ("worker", "HEADSHOTPRO_API_KEY", None),
-        ("worker", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?pgbouncer=true"),
-        ("web", "REDIS_URL", "redis://:hunter2@127.0.0.1:9/0?socket_timeout=soon"),
-        ("worker", "REDIS_URL", "rediss://:hunter2@127.0.0.1:9/0?ssl_cert_reqs=maybe"),
-        ("clock", "REDIS_URL", "redis://:hunter2@127.0.0.1:9/0?hunter2=1"),
-        ("clock", "REDIS_URL", ""),
-        ("clock", "PULL_INTERVAL_SECONDS", "soon"),
-        ("release", "DATABASE_URL", None),
-    ],
-)
-def test_wrong_setting_ends_a_process_with_one_line_naming_it(
-    folder: Path, role: str, name: str, value: str | None
-) -> None:
-    done = run(role, folder, **{name: value})
-    assert done.returncode == 2
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert name in line
-    assert "hunter2" not in line
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_a_schema_that_is_too_old_ends_a_process(folder: Path, role: str, empty_database_url: str) -> None:
-    # web listens for a moment before it knows the schema.
-    done = run(role, folder, DATABASE_URL=empty_database_url, PORT=str(free_port()))
-    assert done.returncode == 1
-    start, line = done.stderr.splitlines()
-    assert json.loads(start)["event"] == f"{role}.starts"
-    assert "headshot-mirror migrate" in line
-
-
-def test_release_can_repeat_and_reports_failure_in_one_line(folder: Path, empty_database_url: str) -> None:
-    first, second = [run("release", folder, DATABASE_URL=empty_database_url) for _ in range(2)]
-    assert first.returncode == second.returncode == 0
-    assert first.stdout == second.stdout != ""
-    refused = run("release", folder)
-    assert refused.returncode == 1
-    (line,) = refused.stderr.splitlines()
-    assert "Postgres" in line
-    assert "hunter2" not in line
+    wrong = cli.run("webhook", "test", HEADSHOTPRO_WEBHOOK_SECRET="ab" * 32)
+    assert (wrong.status, "responded 401" in wrong.out) == (1, True)
+    assert "web accepts another secret" in wrong.err
 
 
 # Against a vendor, and to the end.
@@ -335,7 +302,7 @@ def test_nothing_of_a_worker_is_left_when_it_is_killed(everything: System) -> No
 def test_web_exits_when_postgres_returns_with_an_old_schema(folder: Path, own_postgres: Postgres) -> None:
     url = own_postgres.url
     own_postgres.stop()
-    with System(folder, DATABASE_URL=url, REDIS_URL=SERVERS["REDIS_URL"]) as system:
+    with System(folder, DATABASE_URL=url, REDIS_URL="redis://127.0.0.1:9/0") as system:
         web = system.start("web")
         system.wait_for_web()
         own_postgres.boot()

@@ -19,7 +19,7 @@ from service.local.servers import free_port
 from service.parent_death import die_with_parent
 from tests.support.api import KEY, MODELS, Api
 from tests.support.processes import eventually
-from tests.support.system import SECRET, WEBHOOK_PATH, System
+from tests.support.system import SECRET, WEBHOOK_PATH
 from tests.support.webhook_endpoint import client_of, post
 
 if TYPE_CHECKING:
@@ -129,12 +129,3 @@ def test_web_listens_on_the_one_address_that_is_set(
         finally:
             web.terminate()
             web.wait(15)
-
-
-def test_header_of_a_client_moves_no_path(folder: Path, redis_url: str, database_url: str) -> None:
-    with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
-        system.start("web")
-        system.wait_for_web()
-        for name in ("SCRIPT_NAME", "PATH_INFO", "X-Forwarded-Prefix"):
-            answer = urllib3.request("GET", f"{system.url}/webhooks/livez", headers={name: "/webhooks"}, retries=False)
-            assert answer.status == 404, name

@@ -50,20 +50,29 @@ def _made_up_revision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def templates(postgres: Postgres) -> Iterator[dict[str, str]]:
+    """Databases that each test copies: `old` was filled at the first revision, `newest` was made at once."""
+    with new_database(postgres, "template0") as old, new_database(postgres, "template0") as newest:
+        make(old)
+        fill(old, MODELS)
+        with made_up_revision():
+            make(old, schema.revisions()[-2])
+            upgrade(newest, [])
+        yield {name: url.rpartition("/")[2] for name, url in (("old", old), ("newest", newest))}
+
+
 @pytest.fixture
-def old_database_url(empty_database_url: str) -> str:
+def old_database_url(postgres: Postgres, templates: dict[str, str]) -> Iterator[str]:
     """A database that was filled at the first revision, and is at the one before the made-up one: this code uses it."""
-    make(empty_database_url)
-    fill(empty_database_url, MODELS)
-    make(empty_database_url, schema.revisions()[-2])
-    return empty_database_url
+    with new_database(postgres, templates["old"]) as url:
+        yield url
 
 
 @pytest.fixture
-def newest_database_url(postgres: Postgres) -> Iterator[str]:
+def newest_database_url(postgres: Postgres, templates: dict[str, str]) -> Iterator[str]:
     """An empty database of the newest revision, made at once."""
-    with new_database(postgres, "template0") as url:
-        upgrade(url, [])
+    with new_database(postgres, templates["newest"]) as url:
         yield url
 
 

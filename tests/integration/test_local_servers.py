@@ -162,7 +162,7 @@ def test_valkey_refuses_to_forget(own_valkey: Valkey) -> None:
     assert settings["maxmemory-policy"] == "noeviction"
 
 
-@pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("last", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_no_server_outlives_who_started_it(folder: Path, last: signal.Signals) -> None:
     command = [sys.executable, "-c", START_AND_WAIT, str(folder)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

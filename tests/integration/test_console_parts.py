@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from service.storage import console_alerts, console_changes
 from service.web.console import parts
 from tests.support.console import OPERATOR, VIEWER, console, log_in
 from tests.support.console_world import fill
+from tests.support.processes import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +48,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def part(browser: FlaskClient, path: str = "/console/changes", **headers: str) -> TestResponse:
     return browser.get(path, headers={**HEADERS, **headers})
+
+
+def waits_for_lock(database_url: str) -> bool:
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute("select from pg_locks where not granted").fetchone()
+    return row is not None
 
 
 def other(browser: FlaskClient, password: str = OPERATOR) -> FlaskClient:
@@ -91,6 +99,36 @@ def test_part_is_made_again_after_a_message(browser: FlaskClient, made: list[int
     part(browser, **{"Console-Part": "7.1"})
     part(browser, **{"Console-Part": "7.1"})
     assert made == [0, 1]
+
+
+def test_part_of_a_message_is_shared_by_earlier_readers(
+    browser: FlaskClient, database_url: str, made: list[int]
+) -> None:
+    first = part(browser)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("delete from headshotpro.model_changes")
+    second = part(browser, **{"Console-Part": "7.1"})
+    assert part(browser).headers["ETag"] == second.headers["ETag"] != first.headers["ETag"]
+    assert made == [0, 1]
+
+
+def test_last_part_is_shown_while_the_next_is_made(
+    browser: FlaskClient, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "KEPT_SECONDS", 0.0)
+    last = part(browser)
+    statuses: list[int] = []
+    maker = other(browser)
+    with psycopg.connect(database_url) as blocker:
+        blocker.execute("lock table headshotpro.model_changes in access exclusive mode")
+        thread = threading.Thread(target=lambda: statuses.append(part(maker).status_code))
+        thread.start()
+        assert eventually(lambda: waits_for_lock(database_url), 10)
+        # It waits for no lock: it has the last part, which is tagged as it was.
+        found = part(browser, **{"If-None-Match": last.headers["ETag"]})
+        assert (found.status_code, statuses) == (304, [])
+    thread.join()
+    assert statuses == [200]
 
 
 def test_part_that_failed_is_made_again(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,8 +99,9 @@ class Console:
         self.settings = settings
         self.acting = acting
         self.engine: Engine = database.connect(
-            # One more than requests: the streams read, too.
-            settings.postgres_url, pool_size=1, overflow=MAX_REQUESTS, pool_timeout=POOL_TIMEOUT_SECONDS,
+            # One more than requests: the streams read, too. Two are kept: beside the reading of the streams a page that
+            # is made would connect each time, which costs more than the page.
+            settings.postgres_url, pool_size=2, overflow=MAX_REQUESTS - 1, pool_timeout=POOL_TIMEOUT_SECONDS,
             connect_timeout=2,
         )  # fmt: skip
         self.slots = RequestSlots()

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from flask import Response
 
 
+def is_tagged(response: Response) -> bool:
+    """Whether it is a page, which has a tag."""
+    return request.method == "GET" and response.status_code == 200 and response.mimetype == "text/html"
+
+
+def tag_of(response: Response) -> str:
+    """The tag of a page."""
+    content = response.get_data().replace(security.nonce().encode(), b"")
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
 def add_tag(response: Response) -> Response:
     """Tag a page by its content, and leave out its body where the browser has it."""
-    if request.method == "GET" and response.status_code == 200 and response.mimetype == "text/html":
-        content = response.get_data().replace(security.nonce().encode(), b"")
-        response.set_etag(hashlib.sha256(content).hexdigest()[:32], weak=True)
+    if is_tagged(response):
+        # A part that was kept has its tag.
+        if "ETag" not in response.headers:
+            response.set_etag(tag_of(response), weak=True)
         response.make_conditional(request)
     return response

@@ -2,6 +2,8 @@
 
 A script asks with the header `Console-Part`, whose value is the last message that it got of a stream. The response is
 the page's `main` element, which holds nothing of one session: a part with a token of its forms is not kept.
+
+Why: `docs/decisions/0043-streams-by-polling.md`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 from flask import g, make_response, request
 from werkzeug.exceptions import ServiceUnavailable
 
+from service.web.console import live
 from service.web.console.limits import WAIT_SECONDS
 from service.web.errors import RETRY_AFTER_SECONDS
 
@@ -22,10 +25,11 @@ if TYPE_CHECKING:
     from service.web.console.sessions import Role
 
 HEADER = "Console-Part"
-# A part that is older is made again. One that was made for another message is another part: it may lack a row, as each
-# process reads what is new for itself.
+# A part that is older is made again.
 KEPT_SECONDS = 1.0
 MAX_PARTS = 64
+# Messages that a part remembers; a stream sends one a second.
+MAX_MESSAGES = 8
 
 
 def is_wanted() -> bool:
@@ -34,45 +38,71 @@ def is_wanted() -> bool:
 
 
 class _Part:
-    """One part: `body` was begun at `at`; one request at a time makes it."""
+    """One part.
+
+    Attributes:
+        lock: held by the request that makes the next body.
+        body: the newest one.
+        tag: of the body.
+        begun: when a request began to make it, by `time.monotonic`.
+        made: when it was ready.
+        asked: when a request first asked with each message.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.body: bytes | None = None
-        self.at = 0.0
+        self.tag = ""
+        self.begun = self.made = 0.0
+        self.asked: dict[str, float] = {}
+
+    def response(self, asked: float, seconds: float) -> Response | None:
+        """The newest body; None where it is older than that, or was begun before `asked`."""
+        if self.body is None or self.begun < asked or monotonic() - self.made > seconds:
+            return None
+        response = make_response(self.body)
+        response.set_etag(self.tag, weak=True)
+        return response
 
 
 class Parts:
     """The newest parts of a process."""
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, Role, str], _Part] = {}
+        self._parts: dict[tuple[str, Role], _Part] = {}
 
     def find(self, role: Role) -> Response | None:
         """Before a request works: the part that it asks for; None: this request makes the next one.
 
+        A part that was begun before a message may lack its row, as each process reads what is new for itself.
+
         Raises:
             ServiceUnavailable: another request takes too long to make it.
         """
-        key = (request.full_path, role, request.headers[HEADER])
-        part = self._parts.setdefault(key, _Part())
+        part = self._parts.setdefault((request.full_path, role), _Part())
         if len(self._parts) > MAX_PARTS:
             self._parts.pop(next(iter(self._parts)), None)
+        asked = part.asked.setdefault(request.headers[HEADER], monotonic())
+        if len(part.asked) > MAX_MESSAGES:
+            part.asked.pop(next(iter(part.asked)), None)
+        # While the next one is made others have the last one: they would wait for it, and then all go on at once.
+        seconds = KEPT_SECONDS + WAIT_SECONDS if part.lock.locked() else KEPT_SECONDS
+        if (found := part.response(asked, seconds)) is not None:
+            return found
         if not part.lock.acquire(timeout=WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
-        if part.body is not None and monotonic() - part.at < KEPT_SECONDS:
-            part.lock.release()
-            return make_response(part.body)
-        part.body, part.at = None, monotonic()
-        g.console_part = part
-        return None
+        g.console_part, g.console_part_begun = part, monotonic()
+        return part.response(asked, KEPT_SECONDS)
 
     def keep(self, response: Response) -> Response:
         """After the view: keep what it made."""
         part: _Part | None = g.get("console_part")
-        is_page = response.status_code == 200 and response.mimetype == "text/html"
-        if part is not None and is_page and not g.get("console_personal", False):
-            part.body = response.get_data()
+        # One that was made meanwhile has its tag already.
+        if part is not None and "ETag" not in response.headers:
+            is_kept = live.is_tagged(response) and not g.get("console_personal", False)
+            part.body = response.get_data() if is_kept else None
+            part.tag = live.tag_of(response) if is_kept else ""
+            part.begun, part.made = g.console_part_begun, monotonic()
         return response
 
     def release(self, _error: BaseException | None = None) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import secrets
 from enum import IntEnum
+from functools import cached_property
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -65,7 +66,6 @@ class SessionSigner:
 
     def __init__(self, settings: Settings, read_secret: Callable[[], str]) -> None:
         self._read_secret = read_secret
-        self._secret: str | None = None
         self._passwords = {
             role: password
             for role, password in (
@@ -100,7 +100,7 @@ class SessionSigner:
         session = Session(
             secrets.token_urlsafe(24), role, user or role.label, user is not None, ends_at=time() + SESSION_SECONDS
         )
-        signer = self._signers()[_kind(session)]
+        signer = self._signers[_kind(session)]
         return session, signer.dumps([session.session_id, int(role), session.user])
 
     def read(self, cookie: str | None) -> Session | None:
@@ -111,7 +111,7 @@ class SessionSigner:
         """
         if not cookie:
             return None
-        for kind, signer in self._signers().items():
+        for kind, signer in self._signers.items():
             try:
                 (session_id, role, user), began = signer.loads(cookie, max_age=SESSION_SECONDS, return_timestamp=True)
             except BadData:
@@ -128,29 +128,27 @@ class SessionSigner:
         Raises:
             PostgresUnavailable: the secret cannot be read.
         """
-        return hmac.new(self._keys()[_kind(session)], f"csrf {session.session_id}".encode(), "sha256").hexdigest()
+        return hmac.new(self._keys[_kind(session)], f"csrf {session.session_id}".encode(), "sha256").hexdigest()
 
     def is_csrf_token(self, session: Session, given: str | None) -> bool:
         """Whether a form carries the token of its session."""
         return hmac.compare_digest(self.csrf_token(session).encode(), (given or "").encode())
 
+    @cached_property
     def _keys(self) -> Mapping[str, bytes]:
-        if self._secret is None:
-            self._secret = self._read_secret()
+        secret = self._read_secret().encode()
         parts = {role.label: password for role, password in self._passwords.items()}
         if self._proxy_header:
             parts["proxy"] = self._proxy_header.lower()
-        return {
-            kind: hmac.new(self._secret.encode(), f"{kind} {part}".encode(), "sha256").digest()
-            for kind, part in parts.items()
-        }
+        return {kind: hmac.new(secret, f"{kind} {part}".encode(), "sha256").digest() for kind, part in parts.items()}
 
+    @cached_property
     def _signers(self) -> Mapping[str, URLSafeTimedSerializer]:
         return {
             kind: URLSafeTimedSerializer(
                 key, salt="console session", signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256}
             )
-            for kind, key in self._keys().items()
+            for kind, key in self._keys.items()
         }
 
 

@@ -245,6 +245,45 @@ def test_two_processes_share_no_subscription(here: Sending) -> None:
         assert len(subscriber.change_ids) == 40
 
 
+def test_second_process_gets_its_share_and_loses_nothing(here: Sending) -> None:
+    def held() -> list[str]:
+        query = "select coalesce(holder, '') as holder from headshotpro.subscriptions order by 1"
+        return [row["holder"] for row in rows(here.drainer.url, query)]
+
+    with Subscriber() as subscriber, here.sender("a"):
+        here.add(subscriber)
+        for number in range(4):
+            here.commands.add(Wanted(f"other{number}", subscriber.url, statuses=["none"]))
+        assert eventually(lambda: held() == ["a"] * 5)
+        with here.sender("b"):
+            here.changes(models=10, each=2)
+            assert eventually(lambda: held() == ["a", "a", "a", "b", "b"])
+            here.changes(models=10, each=2)
+            arrives(here, subscriber)
+        assert len(subscriber.change_ids) == 40
+        assert eventually(lambda: held() == ["a"] * 5)
+
+
+def test_processes_come_to_even_shares_and_keep_them(here: Sending) -> None:
+    for number in range(5):
+        here.commands.add(Wanted(f"s{number}", "http://127.0.0.1:9/"))
+    leases = {name: Leases(here.drainer.engine, name, SendingPolicy(), SenderTiming()) for name in "abc"}
+
+    def after_rounds(names: str) -> list[set[int]]:
+        for _ in range(4):
+            for name in names:
+                leases[name].sync()
+        return [{state.row["id"] for state in leases[name].open} for name in names]
+
+    assert [len(held) for held in after_rounds("a")] == [5]
+    assert [len(held) for held in after_rounds("ab")] == [3, 2]
+    shared = after_rounds("abc")
+    assert ([len(held) for held in shared], len(set.union(*shared))) == ([2, 2, 1], 5)
+    assert after_rounds("abc") == shared
+    leases["b"].release()
+    assert sorted(len(held) for held in after_rounds("ac")) == [2, 3]
+
+
 def test_paused_subscription_is_sent_nothing_until_resumed(here: Sending) -> None:
     with Subscriber() as subscriber, here.sender():
         here.add(subscriber)

@@ -10,7 +10,7 @@ import click
 
 from service.cli.moments import TIME_HELP, Moment
 from service.cli.opening import load_settings, open_engine, reading
-from service.cli.output import format_value, json_option, print_json, say
+from service.cli.output import format_value, json_option, print_json, say, warn_if_unknown
 from service.cli.table import print_rows
 from service.errors import MirrorError
 
@@ -65,6 +65,8 @@ def list_(event_filter: EventFilter, limit: int, *, as_json: bool) -> None:
 
     with reading() as connection:
         rows = storage.list_rows(connection, event_filter, limit)
+    if not rows:
+        _warn_if_unknown(event_filter)
     print_rows(rows, COLUMNS, as_json=as_json, empty="No events.")
 
 
@@ -113,12 +115,20 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
     with audit.recorded(engine, act):
         rows = [one._asdict() for one in merge_again(engine, event_filter, tolerance)]
         act.detail["replayed"] = len(rows)
+    if not rows:
+        _warn_if_unknown(event_filter)
     print_rows(rows, REPLAY_COLUMNS, as_json=as_json, empty="No events.")
     missing = sorted(set(event_ids) - {row["id"] for row in rows})
     for event_id in missing:
         say(f"headshot-mirror: there is no event {event_id}, or the options leave it out", err=True)
     if missing or any(row["after"] == "dead" for row in rows):
         raise click.exceptions.Exit(1)
+
+
+def _warn_if_unknown(event_filter: EventFilter) -> None:
+    from service.mirror.observe import EVENTS
+
+    warn_if_unknown("event", event_filter.event, EVENTS)
 
 
 def _describe(event_filter: EventFilter) -> dict[str, Any]:

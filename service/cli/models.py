@@ -17,11 +17,12 @@ from service.cli.output import (
     print_csv,
     print_json,
     say,
+    warn_if_unknown,
     yes_option,
 )
 from service.cli.table import print_rows
 from service.errors import ApiError, MirrorError, ModelNotFound
-from service.model_fields import Source, columns_of
+from service.model_fields import STATUSES, Source, columns_of
 
 if TYPE_CHECKING:
     from service.api.writes import RelayedResponse, UpstreamWriter
@@ -74,6 +75,8 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
             rows = list_rows(connection, wanted, limit, query.offset)
         else:
             rows = read_feed(connection, since, wanted, limit, query.offset).rows
+    if not rows:
+        warn_if_unknown("status", wanted.status, [status.name for status in STATUSES])
     if as_csv or csv_safe:
         print_csv(rows, COLUMNS, safe=csv_safe)
         return

@@ -32,6 +32,18 @@ def say(text: str = "", *, err: bool = False, lines: bool = False) -> None:
     click.echo(escape_controls(text, lines=lines), err=err)
 
 
+def warn_if_unknown(noun: str, word: str | None, documented: Sequence[str]) -> None:
+    """Say on stderr that a filter which found nothing may be misspelt; no error, as the vendor may add such words.
+
+    Args:
+        noun: what the filter is, such as `status`.
+        word: what was given; None: nothing was.
+        documented: the words that the vendor documents.
+    """
+    if word and word not in documented:
+        say(f"headshot-mirror: the vendor documents no {noun} {word}; it has {', '.join(documented)}", err=True)
+
+
 def say_in_colour(text: str, colour: str) -> None:
     """Print the beginning of a line in a colour; without it where the output is no terminal.
 

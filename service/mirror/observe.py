@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from service.upstream.payloads import CreatedModel, DetailedModel, ListedModel, WebhookBody, WebhookModel
 
 MODEL_DELETED = "model.deleted"
+# Those that the vendor documents; any other is accepted and kept, too.
+EVENTS = ("model.created", "model.status.updated", "model.photos_ready", "model.favorite_selected", MODEL_DELETED)
 _LISTED, _SINGLE, _IN_WEBHOOK = map(columns_of, (Source.LIST, Source.SINGLE, Source.WEBHOOK))
 
 # The signature's time is cut to whole seconds.

@@ -188,3 +188,12 @@ def encode_models(rows: Sequence[Row]) -> dict[str, str]:
 def encode_clocks(rows: Sequence[Row]) -> dict[str, str]:
     """The parameters of `WRITE_CLOCKS`: rows, each with `model_id`."""
     return arrays.columns(_CLOCKS_WRITTEN, rows, "clocks")
+
+
+def statuses_of_none(connection: Connection, statuses: Sequence[str]) -> list[str]:
+    """Those of some statuses that no model has."""
+    statement = text(
+        "SELECT name FROM unnest(CAST(:statuses AS text[])) AS given (name) "
+        "WHERE NOT EXISTS (SELECT FROM headshotpro.models WHERE status = name)"
+    )
+    return list(connection.execute(statement, {"statuses": list(statuses)}).scalars())

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from service.errors import MirrorError
-from service.storage import audit, subscriptions
+from service.model_fields import STATUSES
+from service.storage import audit, models, subscriptions
 from service.storage.database import transaction
 from service.storage.subscriptions import MAX_SUBSCRIPTIONS, NewSubscription
 from service.subscriptions import addresses, message
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 100
 MAX_FILTERS = 100
+STATUS_NAMES = tuple(status.name for status in STATUSES)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 # A test is waited for by a person.
@@ -87,7 +89,13 @@ class SubscriptionCommands:
         )
         # A path or query may hold a token.
         detail = {"host": urlsplit(wanted.url).netloc, "with_personal_data": wanted.with_personal_data}
+        undocumented = sorted(set(wanted.statuses) - set(STATUS_NAMES))
         with transaction(self.engine) as connection:
+            # The vendor may add a status, but one that is misspelt would never be sent anything.
+            if unknown := models.statuses_of_none(connection, undocumented):
+                raise SubscriptionRefused(
+                    f"no model has the status {', '.join(unknown)}; the vendor documents {', '.join(STATUS_NAMES)}"
+                )
             added = subscriptions.add(connection, new)
             if added is None:
                 raise SubscriptionConflict(f"there is a subscription {wanted.name} already")

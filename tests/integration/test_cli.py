@@ -241,6 +241,10 @@ def test_events_are_chosen_by_how_long_ago_they_came(cli: Cli, two_events: None,
     assert [row["id"] for row in cli.run("events", "list", "--json", "--since", "1h").document] == ["evt_1"]
     assert [row["id"] for row in cli.run("events", "list", "--json", "--until", "90m").document] == ["evt_2"]
     assert cli.run("events", "list", "--until", "2020-01-01").out == "No events.\n"
+    for act in ("list", "replay"):
+        misspelt = cli.run("events", act, "--event", "model.delted")
+        assert (misspelt.status, misspelt.out) == (0, "No events.\n")
+        assert "no event model.delted; it has model.created" in misspelt.err
     for wrong in ("soon", "999999999w"):
         refused = cli.run("events", "list", "--since", wrong)
         assert (refused.status, "or how long ago: 90s, 15m, 1h, 2d" in refused.err) == (2, True)

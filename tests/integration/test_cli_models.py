@@ -54,6 +54,16 @@ def test_list_as_csv(mirrored: Mirror, run: Cli) -> None:
     assert {row["is_development"] for row in rows} <= {"true", "false"}
 
 
+def test_misspelt_status_that_finds_nothing_is_named(mirrored: Mirror, run: Cli) -> None:
+    done = run.run("models", "list", "--json", "--status", "actve")
+    assert (done.status, done.document) == (0, [])
+    assert "no status actve; it has onboarding, waiting" in done.err
+    assert run.run("models", "list", "--status", "onboarding", "--team", "nosuch").err == ""
+    # The vendor may add a status: then it finds models, and is no mistake.
+    mirrored.sql("update headshotpro.models set status = 'archived' where status = 'waiting'")
+    assert run.run("models", "list", "--status", "archived").err == ""
+
+
 def test_wrong_filters_are_wrong_usage(run: Cli) -> None:
     for options in (("--created-after", "yesterday"), ("--updated-since", "soon")):
         done = run.run("models", "list", *options)

@@ -253,7 +253,7 @@ def test_second_process_gets_its_share_and_loses_nothing(here: Sending) -> None:
     with Subscriber() as subscriber, here.sender("a"):
         here.add(subscriber)
         for number in range(4):
-            here.commands.add(Wanted(f"other{number}", subscriber.url, statuses=["none"]))
+            here.commands.add(Wanted(f"other{number}", subscriber.url, statuses=["onboarding"]))
         assert eventually(lambda: held() == ["a"] * 5)
         with here.sender("b"):
             here.changes(models=10, each=2)
@@ -475,12 +475,21 @@ def test_lease_that_was_lost_and_regained_begins_anew(here: Sending) -> None:
         Wanted("a", "ftp://127.0.0.1/"),
         Wanted("a", "http://127.0.0.1/", batch=101),
         Wanted("a", "http://127.0.0.1/", statuses=[""]),
+        Wanted("a", "http://127.0.0.1/", statuses=["active", "actve"]),
     ],
 )
 def test_subscription_that_cannot_be_is_refused(here: Sending, wanted: Wanted) -> None:
     with pytest.raises(SubscriptionRefused):
         here.commands.add(wanted)
     assert rows(here.drainer.url, "select * from headshotpro.subscriptions") == []
+
+
+def test_status_that_only_models_have_can_be_subscribed_to(here: Sending) -> None:
+    wanted = Wanted("orders", "http://127.0.0.1/", statuses=["archived"])
+    with pytest.raises(SubscriptionRefused, match="no model has the status archived; the vendor documents onboarding"):
+        here.commands.add(wanted)
+    here.drainer.take(event_body(new_id(), at=T0, status="archived"))
+    here.commands.add(wanted)
 
 
 def test_acts_on_missing_or_taken_names_are_refused(here: Sending) -> None:

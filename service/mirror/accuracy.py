@@ -56,6 +56,7 @@ class Stratum(StrEnum):
     TOMBSTONE = "tombstone"
 
 
+# `service.storage.strata` has the same in SQL.
 def stratum_of(status: str | None, active_since: datetime | None, now: datetime) -> Stratum:
     """The stratum of a row.
 
@@ -98,6 +99,7 @@ class ReceivedEvent(NamedTuple):
         applied: it was merged into the row.
         values: the columns that it contained, as JSON.
         processed_at: our time at which a drain was done with it, however it judged it; None where it is not known.
+        ahead: by how much the upstream's clock was ahead of ours at least: no delivery arrives before it is signed.
     """
 
     id: str
@@ -106,6 +108,7 @@ class ReceivedEvent(NamedTuple):
     applied: bool
     values: Mapping[str, Any]
     processed_at: datetime | None = None
+    ahead: timedelta = timedelta(0)
 
 
 class Verdict(NamedTuple):
@@ -200,7 +203,7 @@ def _announces(event: ReceivedEvent, difference: Difference) -> bool:
     if event.happened_at is None:
         return event.received_at > difference.seen_at - UNTIMED_TOLERANCE
     after = difference.last_agreed_at is None or event.happened_at > difference.last_agreed_at
-    return after and event.happened_at <= difference.seen_at + CLOCK_TOLERANCE
+    return after and event.happened_at - event.ahead <= difference.seen_at + CLOCK_TOLERANCE
 
 
 class Staleness(NamedTuple):
@@ -222,7 +225,7 @@ def staleness(difference: Difference, event: ReceivedEvent | None) -> Staleness 
     that was unknown, the readiness of one that became active; or else at the earliest the time as of which the row was
     last known to be right.
     """
-    changed_at = event.happened_at if event else None
+    changed_at = event.happened_at - event.ahead if event and event.happened_at else None
     if changed_at is None:
         changed_at = _time_in(difference)
     if changed_at is not None:

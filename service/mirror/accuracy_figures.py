@@ -10,6 +10,7 @@ from service.mirror.accuracy import NEW_FOR, Stratum
 from service.mirror.census import LIST_COLUMNS
 from service.mirror.error_bounds import Bounds, Counts, burst_size, of_pulls, of_samples
 from service.storage import accuracy_figures as storage
+from service.storage import strata
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -33,7 +34,7 @@ def compute(connection: Connection, target: float, now: datetime | None = None) 
         now: our time; the clock's by default.
     """
     now = now or datetime.now(UTC)
-    sizes = storage.stratum_sizes(connection, now - NEW_FOR)
+    sizes = strata.sizes(connection, now - NEW_FOR)
     found = {
         period: storage.findings(connection, interval, COLUMNS, TOLERATED_SECONDS)
         for period, interval in PERIODS.items()

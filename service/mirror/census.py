@@ -236,6 +236,7 @@ def _events(connection: Connection, check_ids: list[int], tolerance: timedelta) 
                     row["status"] == "applied",
                     values,
                     row["processed_at"],
+                    max((row["signed_at"] or row["received_at"]) - row["received_at"], timedelta(0)),
                 )
             )
     return found

@@ -15,7 +15,7 @@ import structlog
 from service.errors import ModelNotFound, Throttled, UpstreamError
 from service.mirror.accuracy import NEW_FOR, Stratum
 from service.mirror.single import merge_single
-from service.model_fields import DELETED, STATUSES
+from service.model_fields import DELETED
 from service.storage import accuracy, models, refetches
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_MOVING = tuple(status.name for status in STATUSES if status.hot)
 # The vendor's usual limit, while it has not named its own.
 _REQUESTS_A_MINUTE = 300
 
@@ -62,7 +61,7 @@ def check_one(engine: Engine, client: UpstreamClient, stratum: Stratum | None = 
     """
     stratum = stratum or random.choice(list(Stratum))  # noqa: S311 - no secret
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-        row = accuracy.random_row(connection, stratum, _MOVING, datetime.now(UTC) - NEW_FOR)
+        row = accuracy.random_row(connection, stratum, datetime.now(UTC) - NEW_FOR)
     if row is None:
         return False
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
-from service.storage import arrays
+from service.storage import arrays, strata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,8 @@ _EVENTS = text(
             AND received_at > coalesce(d.last_agreed_at, d.checked_at - interval '1 day') - interval '2 minutes'
             AND received_at <= d.checked_at + CAST(:lost_after AS interval)
             -- What happened after the row was compared says nothing of it.
-            AND (created_at IS NULL OR created_at <= d.checked_at + interval '10 seconds')
+            AND (created_at IS NULL OR created_at - greatest(signed_at - received_at, interval '0 seconds')
+                <= d.checked_at + interval '10 seconds')
         ORDER BY coalesce(created_at, received_at) DESC LIMIT 20
     ) AS e
     WHERE d.id = ANY(CAST(:ids AS bigint[]))
@@ -213,20 +214,12 @@ def any_undecided(connection: Connection) -> bool:
     return bool(connection.execute(statement).scalar())
 
 
-# A random place in an index: every row of the stratum is as likely as any other.
-_CONDITIONS = {
-    "moving": "status = ANY(CAST(:moving AS text[]))",
-    "active_new": "status = 'active' AND coalesce(finished_at, created_at) > :since",
-    "active_old": "status = 'active' AND coalesce(finished_at, created_at) <= :since",
-    "tombstone": "status = 'deleted'",
-}
+def random_row(connection: Connection, stratum: str, active_new_since: datetime) -> dict[str, Any] | None:
+    """A random row of a stratum, with `with_details` (its details are known); None where the stratum is empty.
 
-
-def random_row(
-    connection: Connection, stratum: str, moving: Sequence[str], active_new_since: datetime
-) -> dict[str, Any] | None:
-    """A random row of a stratum, with `with_details` (its details are known); None where the stratum is empty."""
-    condition = _CONDITIONS[stratum]
+    A random place in an index: every row of the stratum is as likely as any other.
+    """
+    condition = strata.CONDITIONS[stratum]
     statement = text(
         f"""
         WITH drawn AS MATERIALIZED (
@@ -237,7 +230,7 @@ def random_row(
         FROM drawn JOIN headshotpro.models AS m USING (id) JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
         """  # noqa: S608 - constants
     )
-    row = connection.execute(statement, {"moving": list(moving), "since": active_new_since}).mappings().one_or_none()
+    row = connection.execute(statement, {"since": active_new_since}).mappings().one_or_none()
     return dict(row) if row else None
 
 

@@ -111,19 +111,6 @@ def findings(
     return found
 
 
-def stratum_sizes(connection: Connection, active_new_since: datetime) -> dict[str, int]:
-    """How many rows of the mirror each stratum has."""
-    statement = text(
-        """
-        SELECT CASE WHEN status = 'deleted' THEN 'tombstone' WHEN status = 'active' THEN
-                CASE WHEN coalesce(finished_at, created_at) > :since THEN 'active_new' ELSE 'active_old' END
-            ELSE 'moving' END AS stratum, count(*)
-        FROM headshotpro.models GROUP BY 1
-        """
-    )
-    return {row[0]: row[1] for row in connection.execute(statement, {"since": active_new_since})}
-
-
 FIGURES = (
     "period", "fields", "compared", "wrong", "rate", "lower_95", "upper_95", "bound_method", "stale_p50", "stale_p95",
     "stale_p99", "stale_max", "censored_share", "late_webhooks", "lost_webhooks", "unexplained", "last_check_at",

@@ -79,6 +79,17 @@ def test_row_changed_behind_the_mirrors_back_is_found(mirror: StartMirror, state
     assert figures(here)["wrong"] == 1
 
 
+def test_truncation_of_the_mirror_is_a_foreign_write(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    here.change(known(here)[0], status="failed", events=True)
+    here.apply_webhooks()
+    here.sql("update headshotpro.webhook_events set processed_at = processed_at - interval '1 minute'")
+    here.sql("truncate headshotpro.models")
+    assert here.pull()["rows_differed"] == 4
+    assert here.differences() == []
+    assert {check["class"] for check in checks(here)} == {"foreign_write"}
+
+
 def test_foreign_write_that_is_repaired_is_forgotten(mirror: StartMirror) -> None:
     here = mirror(models=0)
     model_id = known(here)[0]

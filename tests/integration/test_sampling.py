@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import itertools
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 from service.mirror import accuracy_figures, detail_sweep, sampling
-from service.mirror.accuracy import Stratum
+from service.mirror.accuracy import NEW_FOR, Stratum, stratum_of
+from service.model_fields import STATUSES
+from service.storage import accuracy, strata
 from service.storage.accuracy_figures import Findings
 from service.storage.database import transaction
 from tests.support.classifying import classify
@@ -57,6 +62,31 @@ def test_right_row_of_each_stratum_agrees(mirror: StartMirror, fields: dict[str,
     assert here.request_counts(SINGLE) == {200: 1}
     for other in set(Stratum) - {stratum}:
         assert not sampling.check_one(here.runtime.engine, here.runtime.client, other)
+
+
+def test_strata_in_sql_are_those_of_the_rules(mirror: StartMirror) -> None:
+    """Also where a status is unknown or new, and where no time is known: each row can be drawn, from one stratum."""
+    here = mirror(models=0)
+    now = datetime.now(UTC)
+    times = (None, now - timedelta(days=8), now - timedelta(days=6))
+    statuses = (None, "", "aardvark", "archived", *(status.name for status in STATUSES), "zebra")
+    expected: dict[str, Stratum] = {}
+    for number, (status, finished, created) in enumerate(itertools.product(statuses, times, times)):
+        here.sql(
+            "insert into headshotpro.models (id, status, finished_at, created_at, observed_at, updated_at) "
+            "values (%s, %s, %s, %s, now(), now())",
+            str(number), status, finished, created,
+        )  # fmt: skip
+        expected[str(number)] = stratum_of(status, finished or created, now)
+    here.sql("insert into headshotpro.model_clocks (model_id) select id from headshotpro.models")
+    with transaction(here.runtime.engine) as connection:
+        assert strata.sizes(connection, now - NEW_FOR) == Counter(expected.values())
+        for stratum in Stratum:
+            drawn = {accuracy.random_row(connection, stratum, now - NEW_FOR)["id"] for _ in range(50)}
+            assert {expected[model_id] for model_id in drawn} == {stratum}
+            matching = f"select id from headshotpro.models where {strata.CONDITIONS[stratum]}"
+            rows = connection.execute(text(matching), {"since": now - NEW_FOR})
+            assert {row.id for row in rows} == {key for key, value in expected.items() if value == stratum}
 
 
 def test_wrong_details_are_found_and_repaired(mirror: StartMirror) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.mirror.accuracy import (
+    CARRIED,
     Difference,
     DifferenceClass,
     ReceivedEvent,
@@ -19,6 +20,7 @@ from service.mirror.accuracy import (
 )
 from service.mirror.census import known_as_of
 from service.mirror.merge import KnownState, Register
+from service.model_fields import CORE, Source, fields_of
 
 SEEN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 AGREED = SEEN - timedelta(minutes=15)
@@ -40,10 +42,11 @@ def event(
     *,
     applied: bool = True,
     processed_at: datetime | None = None,
+    ahead: timedelta = timedelta(0),
     **values: Any,
 ) -> ReceivedEvent:
     contained = values or {"status": "active", "title": "Ann"}
-    return ReceivedEvent("e", happened_at, received_at, applied, contained, processed_at)
+    return ReceivedEvent("e", happened_at, received_at, applied, contained, processed_at, ahead)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +192,22 @@ def test_webhook_without_a_time_announces_what_it_follows() -> None:
     assert classify(difference(), [untimed], SEEN + minutes(2)).kind is DifferenceClass.IN_FLIGHT
     old = event(None, SEEN - minutes(2))
     assert classify(difference(), [old], SEEN + minutes(91)).kind is DifferenceClass.LOST
+
+
+def test_clock_behind_the_upstreams_loses_no_webhook() -> None:
+    """The event seems to have happened after the row was compared; its signature shows that it did not."""
+    ahead = minutes(2)
+    came = event(SEEN + minutes(1), SEEN + minutes(0.1), ahead=ahead)
+    assert classify(difference(), [came], SEEN + minutes(91)) == (DifferenceClass.IN_FLIGHT, True, came)
+    assert staleness(difference(), came) == Staleness(60, censored=False)
+    later = event(SEEN + minutes(3), SEEN + minutes(1.1), ahead=ahead)
+    assert classify(difference(), [later], SEEN + minutes(91)).kind is DifferenceClass.LOST
+
+
+def test_columns_of_webhooks_and_responses_share_one_clock() -> None:
+    """One time as of which a row was right is enough to judge an event, whichever columns differed."""
+    shown = {field.group for field in (*fields_of(Source.LIST), *fields_of(Source.SINGLE)) if field.column in CARRIED}
+    assert shown == {CORE}
 
 
 def test_staleness_is_exact_where_the_event_is_known() -> None:

@@ -50,6 +50,11 @@ Index(
     accuracy_checks.c.id,
     postgresql_where=text("NOT agreed AND decided_at IS NULL"),
 )
+Index(
+    "accuracy_checks_unrepaired_idx",
+    accuracy_checks.c.id,
+    postgresql_where=text("NOT agreed AND repaired_at IS NULL"),
+)
 
 accuracy_figures = Table(
     "accuracy_figures",

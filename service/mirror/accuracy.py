@@ -99,7 +99,7 @@ class ReceivedEvent(NamedTuple):
         applied: it was merged into the row.
         values: the columns that it contained, as JSON.
         processed_at: our time at which a drain was done with it, however it judged it; None where it is not known.
-        ahead: by how much the upstream's clock was ahead of ours at least: no delivery arrives before it is signed.
+        ahead: the least by which the upstream's clock was ahead of ours; no delivery arrives before it is signed.
     """
 
     id: str

@@ -61,7 +61,8 @@ def check_one(engine: Engine, client: UpstreamClient, stratum: Stratum | None = 
     """
     stratum = stratum or random.choice(list(Stratum))  # noqa: S311 - no secret
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-        row = accuracy.random_row(connection, stratum, datetime.now(UTC) - NEW_FOR)
+        place = random.random()  # noqa: S311 - no secret
+        row = accuracy.drawn_row(connection, stratum, datetime.now(UTC) - NEW_FOR, place)
     if row is None:
         return False
     try:

@@ -214,23 +214,28 @@ def any_undecided(connection: Connection) -> bool:
     return bool(connection.execute(statement).scalar())
 
 
-def random_row(connection: Connection, stratum: str, active_new_since: datetime) -> dict[str, Any] | None:
-    """A random row of a stratum, with `with_details` (its details are known); None where the stratum is empty.
+def drawn_row(connection: Connection, stratum: str, active_new_since: datetime, place: float) -> dict[str, Any] | None:
+    """A row of a stratum, with `with_details` (its details are known); None where the stratum is empty.
 
-    A random place in an index: every row of the stratum is as likely as any other.
+    Args:
+        connection: a transaction.
+        stratum: a key of `strata.CONDITIONS`.
+        active_new_since: the time after which a model that became active is new.
+        place: of the row among all of the stratum, in [0, 1): a random one makes each row as likely as any other.
     """
     condition = strata.CONDITIONS[stratum]
     statement = text(
         f"""
         WITH drawn AS MATERIALIZED (
             SELECT id FROM headshotpro.models WHERE {condition} LIMIT 1
-            OFFSET floor(random() * (SELECT count(*) FROM headshotpro.models WHERE {condition}))
+            OFFSET floor(:place * (SELECT count(*) FROM headshotpro.models WHERE {condition}))
         )
         SELECT m.id, m.status, c.detail_at IS NOT NULL AS with_details, c.core_at
         FROM drawn JOIN headshotpro.models AS m USING (id) JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
         """  # noqa: S608 - constants
     )
-    row = connection.execute(statement, {"since": active_new_since}).mappings().one_or_none()
+    values = {"since": active_new_since, "place": place}
+    row = connection.execute(statement, values).mappings().one_or_none()
     return dict(row) if row else None
 
 

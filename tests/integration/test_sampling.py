@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
 
 from service.mirror import accuracy_figures, detail_sweep, sampling
 from service.mirror.accuracy import NEW_FOR, Stratum, stratum_of
@@ -82,11 +81,10 @@ def test_strata_in_sql_are_those_of_the_rules(mirror: StartMirror) -> None:
     with transaction(here.runtime.engine) as connection:
         assert strata.sizes(connection, now - NEW_FOR) == Counter(expected.values())
         for stratum in Stratum:
-            drawn = {accuracy.random_row(connection, stratum, now - NEW_FOR)["id"] for _ in range(50)}
-            assert {expected[model_id] for model_id in drawn} == {stratum}
-            matching = f"select id from headshotpro.models where {strata.CONDITIONS[stratum]}"
-            rows = connection.execute(text(matching), {"since": now - NEW_FOR})
-            assert {row.id for row in rows} == {key for key, value in expected.items() if value == stratum}
+            wanted = {model_id for model_id, own in expected.items() if own == stratum}
+            places = [(number + 0.5) / len(wanted) for number in range(len(wanted))]
+            drawn = [accuracy.drawn_row(connection, stratum, now - NEW_FOR, place) for place in places]
+            assert {row["id"] for row in drawn if row} == wanted
 
 
 def test_wrong_details_are_found_and_repaired(mirror: StartMirror) -> None:

@@ -42,15 +42,21 @@ class DeliveryLoad:
         answers: how many deliveries ended how: a status, or the name of an error.
         resets: how many connections were reset.
         secret: what deliveries are signed with from now on.
+
+    Args:
+        urls: of the web processes.
+        secret: as the attribute.
+        pause: seconds between a response and the next delivery of a thread.
     """
 
-    def __init__(self, urls: Sequence[str], secret: str) -> None:
+    def __init__(self, urls: Sequence[str], secret: str, *, pause: float = PAUSE_SECONDS) -> None:
         self.accepted: list[str] = []
         self.refused: list[RefusedDelivery] = []
         self.answers: Counter[int | str] = Counter()
         self.resets = 0
         self.secret = secret
         self._urls = urls
+        self._pause = pause
         self._enough = threading.Event()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -87,7 +93,7 @@ class DeliveryLoad:
 
     def _work(self, keep: bool) -> None:
         with urllib3.PoolManager(retries=False, timeout=15, maxsize=1) as http:
-            while not self._enough.wait(PAUSE_SECONDS):
+            while not self._enough.wait(self._pause):
                 body, headers = self._next()
                 self._deliver(http, body, headers if keep else {**headers, "Connection": "close"})
 

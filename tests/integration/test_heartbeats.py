@@ -78,6 +78,7 @@ def beating(url: str, name: str | None = None, **options: Any) -> Iterator[Heart
         heartbeat.close()
 
 
+@pytest.mark.long
 def test_each_process_has_one_row_until_it_is_stopped(folder: Path, database_url: str, redis_url: str) -> None:
     with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, WEB_CONCURRENCY="2") as system:
         started = system.start_all()

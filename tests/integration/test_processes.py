@@ -228,6 +228,10 @@ def test_processes_mirror_upstream_and_stop_in_time_under_load(
         caller.control("POST", "/webhook", {"url": system.url + WEBHOOK_PATH})
         count = "select count(*) from headshotpro.models"
         assert eventually(lambda: rows(database_url, count) == [{"count": 400}], 30), system.logs()
+        # `test_heartbeats.py` has more about the row of each process.
+        kinds = "select kind from headshotpro.processes order by kind"
+        alive = [{"kind": kind} for kind in ("clock", "web", "worker")]
+        assert eventually(lambda: rows(database_url, kinds) == alive, 30), system.logs()
 
         # From here on an answer takes up to a minute: a pull is stuck, and never delays a drain.
         caller.control("POST", "/hostile", {"slow": 60})
@@ -243,6 +247,8 @@ def test_processes_mirror_upstream_and_stop_in_time_under_load(
             before = time.monotonic()
             assert started[role].stop() == 0, system.logs()
             assert time.monotonic() - before < 10, role
+            alive.remove({"kind": role})
+            assert rows(database_url, kinds) == alive, (role, system.logs())
         flooding.join(30)
         assert eventually(lambda: not processes_in(folder), 5), processes_in(folder)
 

@@ -64,23 +64,21 @@ def test_an_empty_database_gets_every_table(empty_database_url: str) -> None:
     assert {row["tablename"] for row in found} >= TABLES
 
 
-def test_nothing_is_made_outside_the_schema(empty_database_url: str) -> None:
+def test_nothing_is_made_outside_the_schema(database_url: str) -> None:
     query = (
         "select nspname, relname from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = 'public'"
     )
-    schema.migrate(empty_database_url)
-    assert rows(empty_database_url, query) == []
+    assert rows(database_url, query) == []
 
 
-def test_migrating_twice_changes_nothing_and_keeps_the_rows(empty_database_url: str) -> None:
-    schema.migrate(empty_database_url)
-    before = picture(empty_database_url)
+def test_migrating_twice_changes_nothing_and_keeps_the_rows(database_url: str) -> None:
+    before = picture(database_url)
     insert = "insert into headshotpro.models (id, observed_at, updated_at) values (%s, now(), now())"
-    with psycopg.connect(empty_database_url, autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute(insert, [new_id()])
-    assert schema.migrate(empty_database_url) == schema.newest()
-    assert picture(empty_database_url) == before
-    assert len(rows(empty_database_url, "select id from headshotpro.models")) == 1
+    assert schema.migrate(database_url) == schema.newest()
+    assert picture(database_url) == before
+    assert len(rows(database_url, "select id from headshotpro.models")) == 1
 
 
 def test_several_migrators_at_once_take_turns(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +88,8 @@ def test_several_migrators_at_once_take_turns(empty_database_url: str, monkeypat
     assert found == [schema.newest()] * 3
 
 
-def test_tables_and_migrations_agree(empty_database_url: str) -> None:
-    schema.migrate(empty_database_url)
-    schema.compare(empty_database_url)
+def test_tables_and_migrations_agree(database_url: str) -> None:
+    schema.compare(database_url)
 
 
 def test_every_table_and_every_column_has_a_comment(database_url: str) -> None:
@@ -123,18 +120,17 @@ def test_older_revision_is_refused(empty_database_url: str, engine: Engine, olde
 
 
 @pytest.mark.parametrize("unreleased", ["0001", "0010"])
-def test_schema_from_before_the_first_release_is_refused(
-    empty_database_url: str, engine: Engine, unreleased: str
-) -> None:
-    schema.migrate(empty_database_url)
-    set_revision(empty_database_url, unreleased)
-    before = picture(empty_database_url)
+def test_schema_from_before_the_first_release_is_refused(database_url: str, unreleased: str) -> None:
+    engine = database.connect(database_url)
+    set_revision(database_url, unreleased)
+    before = picture(database_url)
     message = rf"^the schema is at revision {unreleased}, which was never released: drop it \(`DROP SCHEMA headshotpro "
     with pytest.raises(SchemaUnreleased, match=message):
         revision.check(engine)
     with pytest.raises(SchemaUnreleased, match=message):
-        schema.migrate(empty_database_url)
-    assert picture(empty_database_url) == before
+        schema.migrate(database_url)
+    assert picture(database_url) == before
+    engine.dispose()
 
 
 def test_a_newer_revision_is_fine_for_the_code_before_it(empty_database_url: str, engine: Engine) -> None:

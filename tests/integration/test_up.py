@@ -211,6 +211,7 @@ def test_up_mirrors_follows_webhooks_and_resumes_after_sigkill(start: Start) -> 
     assert not processes_in(again.folder)
 
 
+@pytest.mark.long
 def test_kept_folder_never_released_is_refused_with_what_to_do(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)
     up.query("update headshotpro.alembic_version set version_num = '0010' returning 1")

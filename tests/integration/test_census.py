@@ -13,7 +13,7 @@ from service.errors import MirrorError
 from service.mirror import accuracy_figures, census, webhooks
 from service.mirror import drain as draining
 from service.mirror.apply import BatchResult
-from service.storage import accuracy, event_lags, pull_checkpoints, spool
+from service.storage import accuracy, event_lags, merged, pull_checkpoints, spool
 from service.storage.database import transaction
 from tests.support.classifying import classify
 from tests.support.system import event_body
@@ -22,6 +22,8 @@ from workers import jobs
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from sqlalchemy import Connection
 
     from service.mirror.merge import Observation
     from tests.support.mirror import Mirror, StartMirror
@@ -217,9 +219,9 @@ def test_event_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypa
     here = mirror(models=0)
     model_id = known(here)[0]
 
-    def merge_nothing(_connection: Any, observations: Any, _source: str, **wanted: Any) -> BatchResult:
+    def merge_nothing(connection: Connection, observations: Any, _source: str, **wanted: Any) -> BatchResult:
         result = BatchResult([False] * len(observations))
-        wanted["record"](result)
+        merged.write(connection, wanted["record"](result), datetime.now(UTC))
         return result
 
     monkeypatch.setattr(draining, "apply", merge_nothing)

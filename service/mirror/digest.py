@@ -26,6 +26,8 @@ _values_of = attrgetter(*LIST_COLUMNS)
 _ENCODER = msgspec.json.Encoder()
 # Statuses of a record that SQL may not confirm.
 _FOR_THE_MERGE = (None, "", DELETED)
+# A copy costs a quarter less than a new one with this option.
+_EMPTY = blake2b(digest_size=8)
 
 
 def digests_of(models: Iterable[ListedModel]) -> list[int | None]:
@@ -51,4 +53,9 @@ def digest_of(values: tuple[Any, ...]) -> int | None:
 
 
 def _digests_of_lines(lines: Sequence[bytes]) -> tuple[int, ...]:
-    return unpack(f">{len(lines)}q", b"".join([blake2b(line, digest_size=8).digest() for line in lines]))
+    digests: list[bytes] = []
+    for line in lines:
+        digest = _EMPTY.copy()
+        digest.update(line)
+        digests.append(digest.digest())
+    return unpack(f">{len(lines)}q", b"".join(digests))

@@ -135,9 +135,9 @@ def follow(walk: Walk, page: WalkPage, seen: set[str], new: int = 0) -> Walk:
     if not accepts(walk, page):
         seen.clear()
         return step_back(walk)
-    fresh = bool(page.unread) or not seen.issuperset(page.ids)
+    before = len(seen)
     seen.update(page.ids)
-    return step_on(walk, page, new, fresh=fresh)
+    return step_on(walk, page, new, fresh=bool(page.unread) or len(seen) > before)
 
 
 def step_back(walk: Walk) -> Walk:

@@ -65,23 +65,17 @@ _ADD = text(
 
 
 class ShownModels(NamedTuple):
-    """The models on pages, each once.
+    """The models on pages, each once, and the intervals of upstream time in which they were read.
 
     Attributes:
-        ids: of all of them.
-        digests: of their records; None: the model is locked and not confirmed.
-        newest: number of the page, from 0, that holds from the latest time.
-        widest: number of the page that may have been read the latest.
-        ats: of each page, the upstream time from which it holds.
-        untils: of each page, the upstream time until which it may have been read, where that is later.
+        digests: model id to the digest of its records; None: the model is locked and not confirmed.
+        intervals: model id to the number of its interval, from 0; in the order of `digests`.
+        times: of each interval, from when it holds, and until when it may have been read, where that is later.
     """
 
-    ids: Sequence[str]
-    digests: Sequence[int | None]
-    newest: Sequence[int]
-    widest: Sequence[int]
-    ats: Sequence[datetime]
-    untils: Sequence[datetime | None]
+    digests: Mapping[str, int | None]
+    intervals: Mapping[str, int]
+    times: Sequence[tuple[datetime, datetime | None]]
 
 
 class KnownModels(NamedTuple):
@@ -105,58 +99,56 @@ def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> K
 
     A page of an earlier time that shows the same moves nothing, and needs no merge either: pages of one second overlap.
 
-    While one is missing, none is locked: a transaction that held locks already while it inserts could block another one
-    that does the same. `add` comes before the next try then.
+    While one is missing, none stays locked: a transaction that held locks already while it inserts could block another
+    one that does the same. `add` comes before the next try then.
 
     Args:
         connection: a transaction that holds no clock but those it has added.
         shown: the models on pages.
         began_at: upstream time of the pull's first page.
     """
-    values = {"ids": arrays.encode(shown.ids)}
-    missing, new = connection.execute(_LOCK, values | {"began_at": began_at}).one()
-    if missing:
-        return KnownModels(set(missing), 0, set())
-    for name in ("digests", "newest", "widest"):
-        values[name] = arrays.encode(getattr(shown, name))
-    unconfirmed, profiles = connection.execute(_CONFIRM, {**values, "ats": shown.ats, "untils": shown.untils}).one()
-    return KnownModels(set(), new, set(unconfirmed), profiles)
+    if not shown.digests:
+        return KnownModels(set(), 0, set())
+    ats, untils = zip(*shown.times, strict=True)
+    columns: dict[str, Sequence[Any]] = {
+        "ids": [*shown.digests],
+        "digests": [*shown.digests.values()],
+        "intervals": [*shown.intervals.values()],
+        "ats": ats,
+        "untils": untils,
+    }
+    values = {name: arrays.encode(column) for name, column in columns.items()}
+    connection.exec_driver_sql("SAVEPOINT unlocked")
+    found = connection.execute(_CONFIRM, {**values, "began_at": began_at}).one()
+    if found.missing:
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT unlocked")
+        return KnownModels(set(found.missing), 0, set())
+    return KnownModels(set(), found.new, set(found.unconfirmed), found.profiles)
 
 
-_LOCK = text(
-    f"""
-    WITH missing AS MATERIALIZED (
-        SELECT unnest({arrays.IDS_ARRAY}) AS id
-        WHERE cardinality({arrays.IDS_ARRAY})
-            > (SELECT count(*) FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY}))
-        EXCEPT ALL SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY})
-    ), locked AS MATERIALIZED (
-        SELECT profile_at FROM headshotpro.model_clocks
-        WHERE model_id = ANY({arrays.IDS_ARRAY}) AND NOT EXISTS (SELECT FROM missing)
-        ORDER BY model_id FOR UPDATE
-    )
-    SELECT ARRAY(SELECT id FROM missing),
-        (SELECT count(*) FROM locked WHERE profile_at IS NULL OR profile_at < :began_at)
-    """  # noqa: S608 - names of our own columns
-)
 # The digest says that all else is as it was. Workers of the version before, which run beside this one during an
-# upgrade, leave it where they change a row: the two conditions after it find those.
+# upgrade, leave it where they change a row: the two conditions after it find those. A row that another transaction
+# changed while this one waited for its lock is compared again, as it is now.
 _CONFIRM = text(
     """
     WITH shown AS MATERIALIZED (
         SELECT id, digest,
-            (CAST(:ats AS timestamptz[]))[newest + 1] AS at,
-            (CAST(:untils AS timestamptz[]))[widest + 1] AS until
+            (CAST(:ats AS timestamptz[]))[number + 1] AS at,
+            (CAST(:untils AS timestamptz[]))[number + 1] AS until
         FROM ROWS FROM (
-            unnest(CAST(:ids AS text[])), unnest(CAST(:digests AS bigint[])),
-            unnest(CAST(:newest AS int[])), unnest(CAST(:widest AS int[]))
-        ) AS page (id, digest, newest, widest)
+            unnest(CAST(:ids AS text[])), unnest(CAST(:digests AS bigint[])), unnest(CAST(:intervals AS int[]))
+        ) AS page (id, digest, number)
+    ), locked AS MATERIALIZED (
+        SELECT model_id, profile_at FROM headshotpro.model_clocks
+        WHERE model_id = ANY(ARRAY(SELECT id FROM shown))
+        ORDER BY model_id FOR UPDATE
     ), confirmed AS (
         UPDATE headshotpro.model_clocks AS c
         SET core_at = greatest(core_at, at), profile_at = greatest(profile_at, at),
             observed_until = greatest(observed_until, until)
         FROM shown
-        WHERE c.model_id = id AND c.model_id = ANY(ARRAY(SELECT id FROM shown))
+        WHERE c.model_id = id AND c.model_id = ANY(ARRAY(SELECT model_id FROM locked))
+            AND (SELECT count(*) FROM locked) = (SELECT count(*) FROM shown)
             AND shown_digest = digest AND core_at = profile_at AND deletion_evidence_at IS NULL
             AND (
                 NOT EXISTS (SELECT FROM headshotpro.foreign_writes)
@@ -164,8 +156,12 @@ _CONFIRM = text(
             )
         RETURNING c.model_id
     )
-    SELECT CASE WHEN (SELECT count(*) FROM confirmed) < (SELECT count(*) FROM shown)
-            THEN ARRAY(SELECT id FROM shown EXCEPT SELECT model_id FROM confirmed) ELSE '{}' END,
-        EXISTS (SELECT FROM headshotpro.refetch_requests WHERE after IS NULL)
+    SELECT
+        CASE WHEN (SELECT count(*) FROM locked) < (SELECT count(*) FROM shown)
+            THEN ARRAY(SELECT id FROM shown EXCEPT SELECT model_id FROM locked) ELSE '{}' END AS missing,
+        (SELECT count(*) FROM locked WHERE profile_at IS NULL OR profile_at < :began_at) AS new,
+        CASE WHEN (SELECT count(*) FROM confirmed) < (SELECT count(*) FROM shown)
+            THEN ARRAY(SELECT id FROM shown EXCEPT SELECT model_id FROM confirmed) ELSE '{}' END AS unconfirmed,
+        EXISTS (SELECT FROM headshotpro.refetch_requests WHERE after IS NULL) AS profiles
     """
 )

@@ -153,7 +153,8 @@ def read_organization(body: bytes) -> ParsedBody[OrganizationResponse]:
 
 def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
     """The body, where all of it is as documented; None where it has to be read record by record."""
-    if b"\\u0000" in body:
+    # One byte is found several times as fast as six, and most bodies have no escape.
+    if b"\\" in body and b"\\u0000" in body:
         return None
     try:
         return decoder.decode(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext, suppress
 from datetime import timedelta
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec import UNSET
 
 from service.mirror.apply import apply
 from service.mirror.digest import digests_of
+from service.mirror.merge import Observation
 from service.mirror.observe import from_list
 from service.mirror.pages import PagesResult, merge_pages
 from service.mirror.prefetch import FetchedPage
@@ -24,6 +26,7 @@ from service.storage.database import transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.payloads import ListedModel
 from tests.support.histories import NOON, ms, observed
+from tests.support.processes import eventually
 from tests.support.searching import examples
 from tests.support.system import new_id, rows
 
@@ -44,6 +47,7 @@ STORED = {
     "refetch_requests": ("model_id", ["due_at"]),
     "accuracy_checks": ("model_id, id", ["id", "checked_at", "decided_at", "repaired_at", "stale_seconds"]),
 }
+WAITING = "select pid from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
 
 
 @pytest.fixture
@@ -233,15 +237,34 @@ def test_while_a_model_is_unknown_none_is_locked(engine: Engine, database_url: s
         by_sets(connection, [known])
     lock = "select from headshotpro.model_clocks for update nowait"
     for reads, locked in (([known, unknown], False), ([known], True)):
-        ids = sorted(model_id for read in reads for model_id in read.page.ids)
-        digests = [digest for read in reads for digest in read.digests]
-        pages_of = [*range(len(ids))]
-        shown = pages.ShownModels(ids, digests, pages_of, pages_of, [NOON] * len(ids), [None] * len(ids))
+        digests = {read.page.ids[0]: read.digests[0] for read in reads}
+        shown = pages.ShownModels(digests, dict.fromkeys(digests, 0), [(NOON, None)])
         with transaction(engine, by_key=True) as connection, psycopg.connect(database_url) as other:
             found = pages.confirm(connection, shown, NOON)
             assert found.missing == ({unknown.page.ids[0]} if not locked else set())
             with pytest.raises(psycopg.errors.LockNotAvailable) if locked else nullcontext():
                 other.execute(lock)
+
+
+def test_model_that_changes_while_a_page_waits_is_merged(engine: Engine, database_url: str) -> None:
+    model_id = new_id()
+    first, later = (a_page(NOON + timedelta(minutes=place), a_model(model_id)) for place in (0, 2))
+    between = NOON + timedelta(minutes=1)
+    failed = Observation(model_id, between, between, {"status": "failed"})
+
+    def merge(read: FetchedPage) -> None:
+        with transaction(engine, by_key=True) as connection:
+            by_sets(connection, [read])
+
+    merge(first)
+    waiting = Thread(target=merge, args=(later,))
+    with transaction(engine) as connection:
+        apply(connection, [failed], "webhook")
+        waiting.start()
+        assert eventually(lambda: rows(database_url, WAITING))
+    waiting.join(20)
+    # Confirmed as it was before, it would stay as the webhook left it.
+    assert rows(database_url, "select status from headshotpro.models") == [{"status": "active"}]
 
 
 @pytest.mark.parametrize("minutes", [-1, 0, 1])
@@ -250,7 +273,7 @@ def test_same_record_of_any_time_is_confirmed(engine: Engine, database_url: str,
     with transaction(engine, by_key=True) as connection:
         by_sets(connection, [page])
     at, until = NOON + timedelta(minutes=minutes), NOON + timedelta(minutes=minutes + 2)
-    shown = pages.ShownModels(page.page.ids, page.digests, [0], [0], [at], [until])
+    shown = pages.ShownModels(dict(zip(page.page.ids, page.digests, strict=True)), {page.page.ids[0]: 0}, [(at, until)])
     with transaction(engine, by_key=True) as connection:
         assert pages.confirm(connection, shown, NOON) == pages.KnownModels(set(), 0, set())
     clocks = rows(database_url, "select core_at, profile_at, observed_until from headshotpro.model_clocks")

@@ -173,6 +173,20 @@ def test_difference_counts_once_its_webhook_is_not_in_time(mirror: StartMirror) 
     assert row["stale_max"] > 3600
 
 
+def test_clock_behind_the_vendors_loses_no_webhook(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    here.change(known(here)[0], status="failed", events=True)
+    here.pull()
+    here.apply_webhooks()
+    # As if our clock were two minutes behind.
+    here.sql(
+        "update headshotpro.webhook_events "
+        "set created_at = created_at + interval '2 minutes', signed_at = received_at + interval '2 minutes'"
+    )
+    advance_time(here, 91)
+    assert [check["class"] for check in checks(here)] == ["in_flight"]
+
+
 def test_webhook_that_a_drain_applied_late_was_in_flight(mirror: StartMirror) -> None:
     here = mirror(models=0)
     model_id = known(here)[0]

@@ -8,9 +8,8 @@ Why not RQ's own cron: `docs/decisions/0009-a-clock-process.md`.
 
 from __future__ import annotations
 
-import signal
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -24,7 +23,7 @@ from service.storage.migrations import revision
 from workers.alerting import Alerting
 from workers.dead_mans_switch import DeadMansSwitch
 from workers.schedule import SCHEDULE
-from workers.shutdown import start_exit_watchdog
+from workers.shutdown import start_exit_watchdog, stop_on_signals
 from workers.subscriptions import SubscriptionSending
 
 if TYPE_CHECKING:
@@ -51,12 +50,7 @@ def run(settings: Settings) -> None:
     alerting = Alerting(runtime)
     sending = SubscriptionSending(runtime)
     log_start(CLOCK)
-
-    def request_stop(_number: int, _frame: Any) -> None:
-        runtime.stop.set()
-
-    signal.signal(signal.SIGTERM, request_stop)
-    signal.signal(signal.SIGINT, request_stop)
+    stop_on_signals(runtime.stop)
     start_exit_watchdog(runtime.stop)
     clock = Clock(runtime)
     heartbeat = Heartbeat(settings.postgres_url, CLOCK, runtime.name, clock.alive)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import wraps
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,10 @@ from service.mirror.outcomes import fold_outcomes
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
+from service.mirror.refetch import request_stale_models
 from service.mirror.tasks import TaskContext, run_slice
 from service.storage import event_lags, pull_checkpoints, refetches, status_samples, tasks
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
-from service.storage.refetches import RefetchReason, RefetchRequest
 from workers.job_errors import redact_job_errors
 
 if TYPE_CHECKING:
@@ -148,10 +149,11 @@ def _count(runtime: Runtime, drained: DrainResult) -> None:
 @redact_job_errors
 def pull(kind: str) -> None:
     """Go on with a pull of a kind for a slice, if one is due."""
-    job = Job.PULL_FULL if kind == FULL else Job.PULL_HOT
     settings = current().settings
-    interval = settings.pull_interval_seconds if kind == FULL else settings.hot_pull_interval_seconds
-    _pull(job, kind, interval)
+    if kind == FULL:
+        _pull(Job.PULL_FULL, kind, settings.pull_interval_seconds)
+    else:
+        _pull(Job.PULL_HOT, kind, settings.hot_pull_interval_seconds)
 
 
 @redact_job_errors
@@ -177,43 +179,44 @@ def _pull(job: Job, kind: str, interval: float) -> None:
         runtime.queue.enqueue(job)
 
 
-def _run_exclusively(job: Job, work: Callable[[Runtime], bool]) -> None:
-    """Do a slice of a kind of work, unless another process does it: then that one finds all that is to do.
+def _exclusive(job: Job) -> Callable[[Callable[[Runtime], bool]], Callable[[], None]]:
+    """Decorator of a slice of a kind of work; where another process does it, that one finds all that is to do.
 
-    Not for drains, which share events out among all workers, nor for pulls, whose lease is in Postgres.
-
-    Args:
-        job: the kind.
-        work: the slice; whether some is left.
+    The slice returns whether some is left, and then it is queued again. Not for drains, which share events out among
+    all workers, nor for pulls, whose lease is in Postgres.
     """
-    runtime = current()
-    runtime.queue.clear_flag(job)
-    name = job.name.lower()
-    lease = Lease(runtime.redis, f"headshotpro:running:{name}", runtime.name, EXCLUSIVE_LEASE_SECONDS)
-    try:
-        if not lease.acquire():
-            return
-        try:
-            more = work(runtime)
-        finally:
-            with suppress(RedisUnavailable):
-                lease.release()
-    except (Unavailable, Stopping) as error:
-        log.warning("work.interrupted", kind=name, reason=str(error))
-        return
-    if more:
-        runtime.queue.enqueue(job)
+
+    def decorate(work: Callable[[Runtime], bool]) -> Callable[[], None]:
+        @redact_job_errors
+        @wraps(work)
+        def run() -> None:
+            runtime, name = current(), job.name.lower()
+            runtime.queue.clear_flag(job)
+            lease = Lease(runtime.redis, f"headshotpro:running:{name}", runtime.name, EXCLUSIVE_LEASE_SECONDS)
+            try:
+                if not lease.acquire():
+                    return
+                try:
+                    more = work(runtime)
+                finally:
+                    with suppress(RedisUnavailable):
+                        lease.release()
+            except (Unavailable, Stopping) as error:
+                log.warning("work.interrupted", kind=name, reason=str(error))
+                return
+            if more:
+                runtime.queue.enqueue(job)
+
+        return run
+
+    return decorate
 
 
-@redact_job_errors
-def refetch() -> None:
+@_exclusive(Job.REFETCH)
+def refetch(runtime: Runtime) -> bool:
     """Read the models whose refetch requests are due, for a slice."""
-    _run_exclusively(Job.REFETCH, _refetch)
-
-
-def _refetch(runtime: Runtime) -> bool:
     try:
-        _request_refetch_of_stale_models(runtime)
+        request_stale_models(runtime.engine, runtime.stale_models)
     except WrongKeyType as error:
         # The requests in Postgres need not wait for that key.
         log.error("refetch.stale_models_unreadable", error=str(error))
@@ -222,60 +225,31 @@ def _refetch(runtime: Runtime) -> bool:
         return refetches.due(connection)
 
 
-def _request_refetch_of_stale_models(runtime: Runtime) -> None:
-    """Make refetch requests for models with deliveries that came too late."""
-    noted = runtime.stale_models.waiting()
-    if noted:
-        now = datetime.now(UTC)
-        with transaction(runtime.engine) as connection:
-            refetches.add_requests(
-                connection,
-                [RefetchRequest.later_than(now, model_id, RefetchReason.STALE_DELIVERY, now) for model_id in noted],
-            )
-        runtime.stale_models.remove(noted)
-
-
-@redact_job_errors
-def sweep() -> None:
+@_exclusive(Job.SWEEP)
+def sweep(runtime: Runtime) -> bool:
     """Read photo counts and favourites in the background, for a slice."""
-    _run_exclusively(Job.SWEEP, _sweep)
-
-
-def _sweep(runtime: Runtime) -> bool:
     detail_sweep.sweep(runtime.engine, runtime.client, SLICE_SECONDS)
     # The clock queues the rest: it has the smallest share of the budget.
     return False
 
 
-@redact_job_errors
-def count_missed() -> None:
+@_exclusive(Job.COUNT_MISSED)
+def count_missed(runtime: Runtime) -> bool:
     """Give the differences that pulls found their classes, and count the webhooks that were late or lost."""
-    _run_exclusively(Job.COUNT_MISSED, _count_missed)
-
-
-def _count_missed(runtime: Runtime) -> bool:
     known_to = census.deliveries_known_to(runtime.engine, runtime.inbox)
     return not census.classify_differences(runtime.engine, runtime.tolerance, known_to, SLICE_SECONDS)
 
 
-@redact_job_errors
-def check_accuracy() -> None:
+@_exclusive(Job.CHECK_ACCURACY)
+def check_accuracy(runtime: Runtime) -> bool:
     """Compare one random row with the upstream."""
-    _run_exclusively(Job.CHECK_ACCURACY, _check_accuracy)
-
-
-def _check_accuracy(runtime: Runtime) -> bool:
     sampling.check_one(runtime.engine, runtime.client)
     return False
 
 
-@redact_job_errors
-def compute_accuracy() -> None:
+@_exclusive(Job.COMPUTE_ACCURACY)
+def compute_accuracy(runtime: Runtime) -> bool:
     """Compute the figures of the view `accuracy`, and the lags of events in `mirror_status`."""
-    _run_exclusively(Job.COMPUTE_ACCURACY, _compute_accuracy)
-
-
-def _compute_accuracy(runtime: Runtime) -> bool:
     # Each in a transaction of its own, so that a failure of one does not freeze the other.
     try:
         with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
@@ -286,13 +260,10 @@ def _compute_accuracy(runtime: Runtime) -> bool:
     return False
 
 
-@redact_job_errors
-def run_tasks() -> None:
+@_exclusive(Job.RUN_TASKS)
+def run_tasks(runtime: Runtime) -> bool:
     """Do a part of what operators began in the console."""
-    _run_exclusively(Job.RUN_TASKS, _run_tasks)
 
-
-def _run_tasks(runtime: Runtime) -> bool:
     def may_go_on() -> bool:
         runtime.progress()
         # Webhooks first: while many of them wait, the clock queues the job again each second.
@@ -306,13 +277,9 @@ def _run_tasks(runtime: Runtime) -> bool:
         return tasks.any_running(connection)
 
 
-@redact_job_errors
-def apply_retention() -> None:
+@_exclusive(Job.APPLY_RETENTION)
+def apply_retention(runtime: Runtime) -> bool:
     """Remove what is older than its limit (personal data, events, history, checks); count models; fold outcomes."""
-    _run_exclusively(Job.APPLY_RETENTION, _apply_retention)
-
-
-def _apply_retention(runtime: Runtime) -> bool:
     settings = runtime.settings
     limits = retention.RetentionLimits(
         settings.event_retention_days, settings.history_retention_days, settings.erase_after_days

@@ -7,7 +7,6 @@ does, stops between two batches, and runs our own jobs alone (`workers.own_jobs`
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -32,7 +31,7 @@ from service.storage.database import on_statement_executed
 from workers import jobs
 from workers.own_jobs import RestrictedJob
 from workers.progress import ProgressReporter
-from workers.shutdown import start_exit_watchdog
+from workers.shutdown import start_exit_watchdog, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,7 +155,8 @@ def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) ->
     client = connect_redis(runtime.settings.redis, timeout=None)
     while not runtime.stop.is_set():
         runtime.progress()
-        _install_stop_handlers(runtime)
+        # RQ sets its own handlers while its loop runs.
+        stop_on_signals(runtime.stop)
         try:
             worker = Worker(
                 [rq_queue(client, queue, RestrictedJob)],
@@ -171,20 +171,10 @@ def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) ->
         except (redis.exceptions.RedisError, OSError) as error:
             runtime.progress()
             log.warning("worker.waits", queue=queue, error=str(error))
-            _install_stop_handlers(runtime)
+            stop_on_signals(runtime.stop)
             while_unavailable()
-        _install_stop_handlers(runtime)
+        stop_on_signals(runtime.stop)
         runtime.stop.wait(RECONNECT_SECONDS)
-
-
-def _install_stop_handlers(runtime: Runtime) -> None:
-    """Handle signals between two of RQ's loops."""
-
-    def stop(_number: int, _frame: Any) -> None:
-        runtime.stop.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
 
 
 def main(queue: str, pipe: int | None = None) -> None:

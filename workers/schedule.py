@@ -13,6 +13,8 @@ from service.storage.database import transaction
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Connection
+
     from service.runtime import Runtime
 
 
@@ -34,13 +36,18 @@ class ScheduledJob(NamedTuple):
     due: Callable[[Runtime], bool]
 
 
+def _in_postgres(check: Callable[[Connection], bool]) -> Callable[[Runtime], bool]:
+    """A check of Postgres alone."""
+
+    def due(runtime: Runtime) -> bool:
+        with transaction(runtime.engine) as connection:
+            return check(connection)
+
+    return due
+
+
 def _events_wait(runtime: Runtime) -> bool:
     return runtime.inbox.depth().events > 0
-
-
-def _spooled_events_wait(runtime: Runtime) -> bool:
-    with transaction(runtime.engine) as connection:
-        return spool.any_waiting(connection)
 
 
 def _full_pull(runtime: Runtime) -> bool:
@@ -53,11 +60,6 @@ def _hot_pull(runtime: Runtime) -> bool:
     interval = runtime.settings.hot_pull_interval_seconds
     with transaction(runtime.engine) as connection:
         return interval > 0 and pulls.any_complete(connection) and pull_checkpoints.due(connection, HOT, interval)
-
-
-def _refetches_due(runtime: Runtime) -> bool:
-    with transaction(runtime.engine) as connection:
-        return refetches.due(connection)
 
 
 def _stale_models(runtime: Runtime) -> bool:
@@ -82,16 +84,6 @@ def _accuracy_check(runtime: Runtime) -> bool:
         return pulls.any_complete(connection)
 
 
-def _undecided_differences(runtime: Runtime) -> bool:
-    with transaction(runtime.engine) as connection:
-        return accuracy.any_undecided(connection)
-
-
-def _tasks_run(runtime: Runtime) -> bool:
-    with transaction(runtime.engine) as connection:
-        return tasks.any_running(connection)
-
-
 def _always(_runtime: Runtime) -> bool:
     return True
 
@@ -99,14 +91,14 @@ def _always(_runtime: Runtime) -> bool:
 SCHEDULE = (
     # A wake-up that was lost costs a second or two.
     ScheduledJob(Job.DRAIN, 1.0, _events_wait),
-    ScheduledJob(Job.DRAIN, 1.0, _spooled_events_wait),
-    ScheduledJob(Job.REFETCH, 1.0, _refetches_due),
+    ScheduledJob(Job.DRAIN, 1.0, _in_postgres(spool.any_waiting)),
+    ScheduledJob(Job.REFETCH, 1.0, _in_postgres(refetches.due)),
     ScheduledJob(Job.REFETCH, 1.0, _stale_models),
     ScheduledJob(Job.PULL_FULL, 2.0, _full_pull),
     ScheduledJob(Job.PULL_HOT, 2.0, _hot_pull),
-    ScheduledJob(Job.RUN_TASKS, 1.0, _tasks_run),
+    ScheduledJob(Job.RUN_TASKS, 1.0, _in_postgres(tasks.any_running)),
     ScheduledJob(Job.SWEEP, 5.0, _details),
-    ScheduledJob(Job.COUNT_MISSED, 30.0, _undecided_differences),
+    ScheduledJob(Job.COUNT_MISSED, 30.0, _in_postgres(accuracy.any_undecided)),
     ScheduledJob(Job.CHECK_ACCURACY, ACCURACY_CHECK_SECONDS, _accuracy_check),
     ScheduledJob(Job.COMPUTE_ACCURACY, 60.0, _always),
     ScheduledJob(Job.APPLY_RETENTION, 60.0, _always),

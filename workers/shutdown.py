@@ -7,9 +7,10 @@ the middle of it: what was not committed is done again, and what is done twice c
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 EXIT_TIMEOUT_SECONDS = 8.0
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Set `stop` on SIGTERM and on SIGINT."""
+
+    def request_stop(_number: int, _frame: Any) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, request_stop)
+    signal.signal(signal.SIGINT, request_stop)
 
 
 def start_exit_watchdog(stop: threading.Event, before_exit: Callable[[], None] = lambda: None) -> None:

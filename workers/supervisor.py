@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -22,7 +22,7 @@ from service.storage import database
 from service.storage.deadline import BackgroundCall
 from service.storage.migrations import revision
 from workers.progress import ProgressMonitor
-from workers.shutdown import start_exit_watchdog
+from workers.shutdown import start_exit_watchdog, stop_on_signals
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -163,12 +163,7 @@ def run(settings: Settings, limits: SilenceLimits | None = None) -> None:
         SchemaOutdated: the database is older than the code.
     """
     stop = threading.Event()
-
-    def request_stop(_number: int, _frame: Any) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, request_stop)
-    signal.signal(signal.SIGINT, request_stop)
+    stop_on_signals(stop)
     supervisor = Supervisor(settings, limits or SilenceLimits())
     heartbeat = Heartbeat(settings.postgres_url, WORKER, new_process_name(), supervisor.alive)
     # Every setting is checked by now: a wrong one ends the process with one line.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
+from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,13 @@ from service.mirror.single import merge_single
 from service.model_fields import DELETED
 from service.storage import models, refetches
 from service.storage.database import transaction
+from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from service.storage.refetches import RefetchRequest
+    from service.broker.stale_models import StaleModels
     from service.upstream.client import UpstreamClient
 
 log = structlog.get_logger(__name__)
@@ -39,6 +41,21 @@ UNREACHABLE_PAUSE_SECONDS = 5.0
 # A lock on one model is waited for this long; then the others are read.
 LOCK_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 900.0
+
+
+def request_stale_models(engine: Engine, stale_models: StaleModels) -> None:
+    """Make refetch requests for models with deliveries that came too late, and take them out of Redis.
+
+    Raises:
+        PostgresUnavailable: Postgres is unavailable.
+        RedisUnavailable: Redis is unavailable.
+    """
+    if noted := stale_models.waiting():
+        now, reason = datetime.now(UTC), RefetchReason.STALE_DELIVERY
+        requests = [RefetchRequest.later_than(now, model_id, reason, now) for model_id in noted]
+        with transaction(engine) as connection:
+            refetches.add_requests(connection, requests)
+        stale_models.remove(noted)
 
 
 def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:

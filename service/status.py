@@ -14,9 +14,9 @@ from service.broker import redis_figures
 from service.broker.client import connect_redis
 from service.broker.counters import DELIVERIES
 from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
-from service.storage import alerts, database, events, organization, processes, pulls
+from service.storage import alerts, console_events, database, organization, processes, pulls
+from service.storage.console_events import EventSearch
 from service.storage.deadline import BackgroundCall
-from service.storage.events import EventFilter
 from service.storage.migrations import revision
 from service.storage.status_report import server_info, snapshot
 from service.upstream.budget import RequestBudget
@@ -194,7 +194,7 @@ class StatusReader:
 
 
 def _read_newest(connection: Connection) -> NewestRecords:
-    newest_event = events.list_rows(connection, EventFilter(None, None, None, None, None, None), 1)
+    newest_event = console_events.page(connection, EventSearch(), None, 1)
     newest_pull = pulls.list_rows(connection, kind=None, limit=1)
     return NewestRecords(
         organization.read(connection),

@@ -17,7 +17,7 @@ from service.errors import MirrorError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from service.storage.events import EventFilter
+    from service.storage.console_events import EventSearch
 
 COLUMNS = ("id", "event", "status", "model_id", "received_at", "deliveries", "error")
 REPLAY_COLUMNS = ("id", "before", "after", "error")
@@ -29,16 +29,16 @@ def events() -> None:
 
 
 def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that select events; the command gets an `EventFilter`."""
+    """The options that select events; the command gets an `EventSearch`."""
 
     @wraps(command)
     def chosen(
         status: str | None, event: str | None, model_id: str | None, since: datetime | None, until: datetime | None,
         **rest: Any,
     ) -> None:  # fmt: skip
-        from service.storage.events import EventFilter
+        from service.storage.console_events import EventSearch
 
-        command(event_filter=EventFilter(None, status, event, model_id, since, until), **rest)
+        command(search=EventSearch(event, status, model_id, since=since, until=until), **rest)
 
     for option in reversed(
         (
@@ -59,14 +59,14 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @selection_options
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="How many at most.")
 @json_option
-def list_(event_filter: EventFilter, limit: int, *, as_json: bool) -> None:
+def list_(search: EventSearch, limit: int, *, as_json: bool) -> None:
     """The newest events and their status."""
-    from service.storage import events as storage
+    from service.storage import console_events as storage
 
     with reading() as connection:
-        rows = storage.list_rows(connection, event_filter, limit)
+        rows = storage.page(connection, search, None, limit)
     if not rows:
-        _warn_if_unknown(event_filter)
+        _warn_if_unknown(search)
     print_rows(rows, COLUMNS, as_json=as_json, empty="No events.")
 
 
@@ -97,7 +97,7 @@ def show(event_id: str, *, as_json: bool) -> None:
 @click.argument("event_ids", nargs=-1, metavar="[EVENT_ID]...")
 @selection_options
 @json_option
-def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bool) -> None:
+def replay(event_ids: tuple[str, ...], search: EventSearch, *, as_json: bool) -> None:
     """Merge kept events again, by the same rules: the given ones, or all that the options select.
 
     It is safe: newer values stay. Exit status 1 when an event is still dead.
@@ -107,16 +107,17 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
     from service.mirror.replay import replay as merge_again
     from service.storage import audit
 
-    if not event_ids and not any(event_filter):
+    if not event_ids and not any(search):
         raise click.UsageError("name the events by ids, or by options such as --status dead")
     tolerance = load_settings(("DATABASE_URL",)).webhook_tolerance
-    event_filter = event_filter._replace(ids=list(event_ids) or None)
-    engine, act = open_engine(), audit.Act(current_actor(), ACTION, detail=_describe(event_filter))
+    engine, act = open_engine(), audit.Act(current_actor(), ACTION, detail=_describe(search))
+    if event_ids:
+        act.detail["ids"] = list(event_ids)
     with audit.recorded(engine, act):
-        rows = [one._asdict() for one in merge_again(engine, event_filter, tolerance)]
+        rows = [one._asdict() for one in merge_again(engine, search, tolerance, event_ids or None)]
         act.detail["replayed"] = len(rows)
     if not rows:
-        _warn_if_unknown(event_filter)
+        _warn_if_unknown(search)
     print_rows(rows, REPLAY_COLUMNS, as_json=as_json, empty="No events.")
     missing = sorted(set(event_ids) - {row["id"] for row in rows})
     for event_id in missing:
@@ -125,13 +126,13 @@ def replay(event_ids: tuple[str, ...], event_filter: EventFilter, *, as_json: bo
         raise click.exceptions.Exit(1)
 
 
-def _warn_if_unknown(event_filter: EventFilter) -> None:
+def _warn_if_unknown(search: EventSearch) -> None:
     from service.mirror.observe import EVENTS
 
-    warn_if_unknown("event", event_filter.event, EVENTS)
+    warn_if_unknown("event", search.event, EVENTS)
 
 
-def _describe(event_filter: EventFilter) -> dict[str, Any]:
+def _describe(search: EventSearch) -> dict[str, Any]:
     """The selection, for the audit log."""
-    given = {name: value for name, value in event_filter._asdict().items() if value is not None}
+    given = {name: value for name, value in search._asdict().items() if value is not None}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}

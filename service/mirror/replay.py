@@ -12,7 +12,8 @@ from service.mirror.batches import BATCH_SIZE
 from service.mirror.drain import DrainResult, apply_one_by_one, merge_events
 from service.mirror.preview import preview
 from service.mirror.webhooks import Event, error_reason, row, stored_event
-from service.storage import audit, events
+from service.storage import audit, console_events, events
+from service.storage.console_events import EventPlace
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from service.mirror.apply import BatchResult
+    from service.storage.console_events import EventSearch
 
 
 ACTION = "events.replay"
@@ -43,25 +45,28 @@ class ReplayResult(NamedTuple):
     error: str | None
 
 
-def replay(engine: Engine, event_filter: events.EventFilter, tolerance: timedelta) -> Iterator[ReplayResult]:
+def replay(
+    engine: Engine, search: EventSearch, tolerance: timedelta, ids: Sequence[str] | None = None
+) -> Iterator[ReplayResult]:
     """Merge kept events again and say what became of each; one that cannot be applied is dead still, alone.
 
     Args:
         engine: the mirror's Postgres.
-        event_filter: which events.
+        search: which events.
         tolerance: how far an event's own time may lie ahead of its signature.
+        ids: those with these ids alone.
 
     Raises:
         PostgresUnavailable: the rest was not replayed; what was replayed already does no harm a second time.
     """
-    above = ""
+    place: EventPlace | None = None
     while True:
         with transaction(engine) as connection:
-            kept = events.list_after(connection, event_filter, above, BATCH_SIZE, MAX_READ_BYTES)
+            kept = console_events.next_batch(connection, search, place, BATCH_SIZE, MAX_READ_BYTES, ids=ids)
         if not kept:
             return
         yield from replay_batch(engine, kept, tolerance)
-        above = kept[-1]["id"]
+        place = EventPlace(kept[-1]["received_at"], kept[-1]["id"])
 
 
 def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, token: str, actor: audit.Actor) -> None:

@@ -1,4 +1,4 @@
-"""Queries of the console's pages of events."""
+"""Events as people search them: for the console's pages, for commands, and to replay what was found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from sqlalchemy import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -94,14 +94,13 @@ def page(connection: Connection, search: EventSearch, before: EventPlace | None,
         before: those after this place.
         limit: how many at most.
     """
-    values = {name: value for name, value in search._asdict().items() if value is not None}
-    conditions = [_CONDITIONS[name] for name in values]
+    values, conditions = _conditions(search)
     if before is not None:
-        conditions.append("(received_at, id) < (:before_at, :before_id)")
+        conditions += " AND (received_at, id) < (:before_at, :before_id)"
         values |= {"before_at": before.received_at, "before_id": before.id}
     statement = text(
         "SELECT id, event, model_id, status, error, created_at, received_at, processed_at, deliveries "  # noqa: S608
-        f"FROM headshotpro.webhook_events WHERE {' AND '.join(conditions) or 'true'} "
+        f"FROM headshotpro.webhook_events WHERE {conditions} "
         "ORDER BY received_at DESC, id DESC LIMIT :limit"
     )
     rows = connection.execute(statement, {**values, "limit": limit}).mappings()
@@ -118,7 +117,13 @@ def count(connection: Connection, search: EventSearch, most: int) -> int:
 
 
 def next_batch(
-    connection: Connection, search: EventSearch, after: EventPlace | None, limit: int, size: int
+    connection: Connection,
+    search: EventSearch,
+    after: EventPlace | None,
+    limit: int,
+    size: int,
+    *,
+    ids: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """The next of the wanted events with their bodies, the oldest first.
 
@@ -128,8 +133,12 @@ def next_batch(
         after: those behind this place.
         limit: how many at most.
         size: their bodies' bytes at most; the first one comes whatever its size.
+        ids: those with these ids alone.
     """
     values, conditions = _conditions(search)
+    if ids is not None:
+        conditions += " AND id = ANY(CAST(:ids AS text[]))"
+        values["ids"] = list(ids)
     if after is not None:
         conditions += " AND (received_at, id) > (:after_at, :after_id)"
         values |= {"after_at": after.received_at, "after_id": after.id}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -10,7 +10,6 @@ from service.storage import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -80,75 +79,6 @@ def update_replayed(connection: Connection, events: Sequence[Mapping[str, Any]])
     """Write what became of events that were merged again; takes the same mappings as `record`."""
     if events:
         connection.execute(_UPDATE_REPLAYED, arrays.columns(COLUMNS, events))
-
-
-class EventFilter(NamedTuple):
-    """Which events are meant; what is None does not narrow them.
-
-    Attributes:
-        ids: these.
-        status: applied, stale, ignored or dead.
-        event: what happened, such as model.deleted.
-        model_id: the model.
-        since: received at this time or later.
-        until: received before this time.
-    """
-
-    ids: Sequence[str] | None = None
-    status: str | None = None
-    event: str | None = None
-    model_id: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-_FILTER_SQL = """
-    (CAST(:ids AS text[]) IS NULL OR id = ANY(CAST(:ids AS text[])))
-    AND (CAST(:status AS text) IS NULL OR status = :status)
-    AND (CAST(:event AS text) IS NULL OR event = :event)
-    AND (CAST(:model_id AS text) IS NULL OR model_id = :model_id)
-    AND (CAST(:since AS timestamptz) IS NULL OR received_at >= :since)
-    AND (CAST(:until AS timestamptz) IS NULL OR received_at < :until)
-"""
-
-
-def list_after(
-    connection: Connection, event_filter: EventFilter, above: str, limit: int, size: int
-) -> list[dict[str, Any]]:
-    """The next of the wanted events in the order of their ids, with their payloads.
-
-    Args:
-        connection: a transaction.
-        event_filter: which events.
-        above: the id after which they begin.
-        limit: how many at most.
-        size: their payloads' bytes at most; the first one comes whatever its size.
-    """
-    statement = text(
-        f"""
-        WITH found AS MATERIALIZED (
-            SELECT * FROM headshotpro.webhook_events WHERE id > :above AND {_FILTER_SQL} ORDER BY id LIMIT :limit
-        ), counted AS (
-            SELECT id AS counted_id, coalesce(octet_length(CAST(payload AS text)), 0) AS size FROM found
-        ), summed AS (
-            SELECT counted_id, size, sum(size) OVER (ORDER BY counted_id) AS so_far FROM counted
-        )
-        SELECT found.* FROM found JOIN summed ON counted_id = id
-        WHERE so_far <= :size OR so_far = size ORDER BY id
-        """  # noqa: S608 - our own words
-    )
-    values = {**event_filter._asdict(), "above": above, "limit": limit, "size": size}
-    return [dict(row) for row in connection.execute(statement, values).mappings()]
-
-
-def list_rows(connection: Connection, event_filter: EventFilter, limit: int) -> list[dict[str, Any]]:
-    """The newest of the wanted events, without their payloads."""
-    statement = text(
-        "SELECT id, event, model_id, status, error, created_at, received_at, processed_at, deliveries "  # noqa: S608
-        f"FROM headshotpro.webhook_events WHERE {_FILTER_SQL} ORDER BY received_at DESC, id LIMIT :limit"
-    )
-    found = connection.execute(statement, {**event_filter._asdict(), "limit": limit}).mappings()
-    return [dict(row) for row in found]
 
 
 def one(connection: Connection, event_id: str) -> dict[str, Any] | None:

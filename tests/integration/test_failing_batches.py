@@ -16,8 +16,8 @@ from service.mirror.drain import drain_spool
 from service.mirror.pages import merge_pages
 from service.mirror.replay import replay
 from service.storage import spool
+from service.storage.console_events import EventSearch
 from service.storage.database import transaction
-from service.storage.events import EventFilter
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes
 from tests.support.mirror import LIST
 from tests.support.system import event_body, model_row, new_id, rows
@@ -115,9 +115,9 @@ def test_replay_applies_a_dead_event_after_its_cause_is_fixed(
     with monkeypatch.context() as patch:
         fail_for(patch, model, KeyError("email"))
         assert drainer.take(event_body(model, "model.deleted", at=T0)) == {"dead": 1}
-        (still,) = replay(drainer.engine, EventFilter(status="dead"), TOLERANCE)
+        (still,) = replay(drainer.engine, EventSearch(status="dead"), TOLERANCE)
         assert still.after == "dead"
-    (replayed,) = replay(drainer.engine, EventFilter(status="dead"), TOLERANCE)
+    (replayed,) = replay(drainer.engine, EventSearch(status="dead"), TOLERANCE)
     assert replayed.after == "applied"
     assert drainer.row(model)["status"] == "deleted"
 
@@ -292,8 +292,8 @@ def test_a_replay_reads_payloads_bounded_in_bytes(drainer: Drainer) -> None:
     title = "t" * 240_000
     drainer.put(*[event_body(new_id(), at=T0, title=title) for _ in range(20)])
     drainer.drain()
-    run_concurrently(lambda: list(replay(drainer.engine, EventFilter(), TOLERANCE)))
-    assert len(list(replay(drainer.engine, EventFilter(), TOLERANCE))) == 20
+    run_concurrently(lambda: list(replay(drainer.engine, EventSearch(), TOLERANCE)))
+    assert len(list(replay(drainer.engine, EventSearch(), TOLERANCE))) == 20
 
 
 def test_pages_that_take_too_long_together_are_merged_one_by_one(

@@ -100,7 +100,7 @@ def test_command_that_fails_prints_no_row(cli: Cli, monkeypatch: pytest.MonkeyPa
     def fail(*_arguments: Any) -> None:
         raise psycopg.errors.UniqueViolation(WORDS)
 
-    monkeypatch.setattr("service.storage.events.list_rows", fail)
+    monkeypatch.setattr("service.storage.console_events.page", fail)
     done = cli.run("events", "list")
     assert done.status == 1
     assert "UniqueViolation" in done.err

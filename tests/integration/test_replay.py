@@ -8,17 +8,19 @@ import psycopg
 import pytest
 
 from service.mirror.replay import ReplayResult, replay
-from service.storage.events import EventFilter
+from service.storage.console_events import EventSearch
 from tests.support.drainer import T0, TOLERANCE, minutes, raw
 from tests.support.system import event_body, event_document, new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.support.cli import Cli
     from tests.support.drainer import Drainer
 
 
-def replayed(drainer: Drainer, **wanted: Any) -> list[ReplayResult]:
-    return list(replay(drainer.engine, EventFilter(**wanted), TOLERANCE))
+def replayed(drainer: Drainer, ids: Sequence[str] | None = None, **wanted: Any) -> list[ReplayResult]:
+    return list(replay(drainer.engine, EventSearch(**wanted), TOLERANCE, ids))
 
 
 def poison(drainer: Drainer, *, on: bool) -> None:

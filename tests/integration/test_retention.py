@@ -13,8 +13,8 @@ from service.mirror.merge import Observation
 from service.mirror.replay import replay
 from service.mirror.retention import RetentionLimits, apply_limits
 from service.mirror.verify import Verifier
+from service.storage.console_events import EventSearch
 from service.storage.database import transaction
-from service.storage.events import EventFilter
 from tests.support.acting import TESTER
 from tests.support.drainer import T0, TOLERANCE, minutes
 from tests.support.system import event_body, new_id, rows
@@ -128,7 +128,7 @@ def test_nothing_personal_is_learned_again_of_an_erased_model(drainer: Drainer) 
     # Its fields that are not personal are known as of any other model.
     assert drainer.row(model)["status"] == "active"
     assert drainer.event("evt_late")["payload"] is None
-    assert [one.after for one in replay(drainer.engine, EventFilter(ids=["evt_late"]), TOLERANCE)] == ["erased"]
+    assert [one.after for one in replay(drainer.engine, EventSearch(), TOLERANCE, ["evt_late"])] == ["erased"]
 
 
 def test_verify_passes_over_what_was_erased(mirror: StartMirror) -> None:

@@ -14,26 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from service.alerts import kinds
 from service.alerts.inaccuracy import inaccuracy
-from service.alerts.kinds import (
-    API_REJECTED,
-    CLOCK_SKEW,
-    EVENTS_DEAD,
-    INBOX_STALLED,
-    MIRROR_INACCURATE,
-    MODEL_FAILED,
-    MODEL_STUCK,
-    ORGANIZATION_CHANGED,
-    PULL_FAILING,
-    PULL_STALE,
-    RECORDS_SET_ASIDE,
-    SIGNATURES_REFUSED,
-    SUBSCRIPTION_FAILING,
-    TOMBSTONES_HELD,
-    WEBHOOKS_MISSING,
-    WORKER_MISSING,
-    AlertCause,
-)
+from service.alerts.kinds import AlertCause
 from service.alerts.pull_failures import fails_for_long, refused_status
 from service.model_fields import FAILED, STATUSES
 from service.process_identity import ALIVE_SECONDS
@@ -122,7 +105,7 @@ def _model_causes(
     model: ModelFact, facts: AlertFacts, limits: AlertLimits
 ) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     lasted = facts.now - model.since
-    failed = AlertCause(MODEL_FAILED, model.model_id)
+    failed = AlertCause(kinds.MODEL_FAILED, model.model_id)
     if failed in facts.open or model.failures >= TOO_MANY_FAILURES:
         holds = model.status in NOT_RECOVERED
     else:
@@ -131,7 +114,7 @@ def _model_causes(
         )
     if holds:
         yield failed, {"since": model.since.isoformat(), "failures": model.failures}
-    stuck = AlertCause(MODEL_STUCK, model.model_id)
+    stuck = AlertCause(kinds.MODEL_STUCK, model.model_id)
     allowed = limits.allowed_in_moving_status(is_development=model.is_development)
     if (
         model.status in MOVING
@@ -144,45 +127,48 @@ def _model_causes(
 def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     yield from _pull_causes(facts, limits)
     if _webhooks_are_missing(facts):
-        yield AlertCause(WEBHOOKS_MISSING), {"missed": facts.missed, "events": facts.events}
+        yield AlertCause(kinds.WEBHOOKS_MISSING), {"missed": facts.missed, "events": facts.events}
     if facts.dead_events:
-        yield AlertCause(EVENTS_DEAD), {"events": facts.dead_events, "event_ids": list(facts.dead_event_ids)}
+        yield AlertCause(kinds.EVENTS_DEAD), {"events": facts.dead_events, "event_ids": list(facts.dead_event_ids)}
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
-        yield AlertCause(API_REJECTED), {"status": facts.refused_status}
+        yield AlertCause(kinds.API_REJECTED), {"status": facts.refused_status}
     if _signatures_are_refused(facts):
-        yield AlertCause(SIGNATURES_REFUSED), {"within_a_minute": facts.refused_signatures}
+        yield AlertCause(kinds.SIGNATURES_REFUSED), {"within_a_minute": facts.refused_signatures}
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
-        yield AlertCause(CLOCK_SKEW), {"seconds": facts.skew_seconds}
-    inaccurate = AlertCause(MIRROR_INACCURATE)
+        yield AlertCause(kinds.CLOCK_SKEW), {"seconds": facts.skew_seconds}
+    inaccurate = AlertCause(kinds.MIRROR_INACCURATE)
     if detail := inaccuracy(facts.measured, limits.pull_interval):
         yield inaccurate, detail
     elif inaccurate in facts.open and not facts.measured:
         # Nothing is known while no worker computes the figures.
         yield inaccurate, {}
     if facts.failing_subscriptions:
-        yield AlertCause(SUBSCRIPTION_FAILING), {"subscriptions": list(facts.failing_subscriptions)}
+        yield AlertCause(kinds.SUBSCRIPTION_FAILING), {"subscriptions": list(facts.failing_subscriptions)}
     yield from _worker_causes(facts, limits)
 
 
 def _pull_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     complete_at = facts.last_complete_at
     if facts.now - (complete_at or facts.observing_since) >= STALE_INTERVALS * limits.pull_interval:
-        yield AlertCause(PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
+        yield AlertCause(kinds.PULL_STALE), {"last_complete_at": complete_at and complete_at.isoformat()}
     # A refused key has an alert of its own.
     failing = [pull for pull in facts.failing_pulls if fails_for_long(pull) and refused_status(pull) is None]
     for pull in failing[:1]:
-        yield AlertCause(PULL_FAILING), {"pull_kind": pull.kind, "error": pull.error}
+        yield AlertCause(kinds.PULL_FAILING), {"pull_kind": pull.kind, "error": pull.error}
     if facts.held_pulls:
-        yield AlertCause(TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
+        yield AlertCause(kinds.TOMBSTONES_HELD), {"pulls": list(facts.held_pulls)}
     if facts.foreign_pulls:
-        yield AlertCause(ORGANIZATION_CHANGED), {"pulls": list(facts.foreign_pulls), "reason": facts.foreign_reason}
+        yield (
+            AlertCause(kinds.ORGANIZATION_CHANGED),
+            {"pulls": list(facts.foreign_pulls), "reason": facts.foreign_reason},
+        )
     if facts.set_aside:
-        yield AlertCause(RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
+        yield AlertCause(kinds.RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
 
 
 def _worker_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     """Only a heartbeat ends a missing worker, only an event that is applied a stalled inbox: a restart ends neither."""
-    missing, stalled = AlertCause(WORKER_MISSING), AlertCause(INBOX_STALLED)
+    missing, stalled = AlertCause(kinds.WORKER_MISSING), AlertCause(kinds.INBOX_STALLED)
     if missing in facts.open:
         holds = facts.now - (facts.worker_seen_at or _LONG_AGO) >= MISSING_AFTER
     else:
@@ -194,7 +180,7 @@ def _worker_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
 
 
 def _inbox_is_stalled(facts: AlertFacts, limits: AlertLimits) -> bool:
-    is_open = AlertCause(INBOX_STALLED) in facts.open
+    is_open = AlertCause(kinds.INBOX_STALLED) in facts.open
     if facts.applied_at is None:
         # Nothing is known while Redis is unavailable.
         return is_open
@@ -206,11 +192,11 @@ def _signatures_are_refused(facts: AlertFacts) -> bool:
     """Deliveries keep coming with wrong signatures; once said, only a delivery that is accepted takes it back."""
     if facts.refused_signatures >= TOO_MANY_REFUSED_SIGNATURES:
         return True
-    return AlertCause(SIGNATURES_REFUSED) in facts.open and not facts.accepted_since_refusal
+    return AlertCause(kinds.SIGNATURES_REFUSED) in facts.open and not facts.accepted_since_refusal
 
 
 def _webhooks_are_missing(facts: AlertFacts) -> bool:
     """Pulls keep finding changes without a webhook; once the alert is open, only a webhook resolves it."""
-    if AlertCause(WEBHOOKS_MISSING) in facts.open and not facts.event_since_opened:
+    if AlertCause(kinds.WEBHOOKS_MISSING) in facts.open and not facts.event_since_opened:
         return True
     return facts.pulls_that_missed >= PULLS_THAT_MISS and facts.missed > facts.events

@@ -5,24 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.alerts.kinds import (
-    API_REJECTED,
-    CLOCK_SKEW,
-    EVENTS_DEAD,
-    INBOX_STALLED,
-    MIRROR_INACCURATE,
-    MODEL_FAILED,
-    MODEL_STUCK,
-    ORGANIZATION_CHANGED,
-    PULL_FAILING,
-    PULL_STALE,
-    RECORDS_SET_ASIDE,
-    SIGNATURES_REFUSED,
-    SUBSCRIPTION_FAILING,
-    TOMBSTONES_HELD,
-    WEBHOOKS_MISSING,
-    WORKER_MISSING,
-)
+from service.alerts import kinds
 from service.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -44,82 +27,82 @@ class AlertTexts(NamedTuple):
 
 
 _ALERT_TEXTS = {
-    MODEL_FAILED: AlertTexts(
+    kinds.MODEL_FAILED: AlertTexts(
         ("1 model failed", "{} models failed"),
         ("1 failed model is well again", "{} failed models are well again"),
         "the vendor did not get it running by itself; `headshot-mirror models show ID --explain`",
     ),
-    MODEL_STUCK: AlertTexts(
+    kinds.MODEL_STUCK: AlertTexts(
         ("1 model is stuck", "{} models are stuck"),
         ("1 stuck model has moved on", "{} stuck models have moved on"),
         "it has been in one status for too long; `headshot-mirror models show ID --explain`",
     ),
-    PULL_STALE: AlertTexts(
+    kinds.PULL_STALE: AlertTexts(
         ("no full pull has been complete for a while",) * 2,
         ("a full pull is complete again",) * 2,
         "headshot-mirror pulls list",
     ),
-    PULL_FAILING: AlertTexts(
+    kinds.PULL_FAILING: AlertTexts(
         ("pulls fail",) * 2,
         ("pulls succeed again",) * 2,
         "`headshot-mirror doctor` tries HEADSHOTPRO_API_URL and the key",
     ),
-    WEBHOOKS_MISSING: AlertTexts(
+    kinds.WEBHOOKS_MISSING: AlertTexts(
         ("webhooks are missing",) * 2,
         ("webhooks come again",) * 2,
         "pulls find changes without a webhook: are URL and secret in HeadshotPro right?",
     ),
-    EVENTS_DEAD: AlertTexts(
+    kinds.EVENTS_DEAD: AlertTexts(
         ("events could not be applied",) * 2,
         ("no event is dead any more",) * 2,
         "headshot-mirror events list --status dead",
     ),
-    TOMBSTONES_HELD: AlertTexts(
+    kinds.TOMBSTONES_HELD: AlertTexts(
         ("a pull waits for a person",) * 2,
         ("the pull no longer waits for a person",) * 2,
         "headshot-mirror pulls list",
     ),
-    ORGANIZATION_CHANGED: AlertTexts(
+    kinds.ORGANIZATION_CHANGED: AlertTexts(
         ("the API key belongs to another organization, and no full pull runs",) * 2,
         ("the API key belongs to the mirrored organization again",) * 2,
         "put the right HEADSHOTPRO_API_KEY back; headshot-mirror pulls list names both organizations",
     ),
-    API_REJECTED: AlertTexts(
+    kinds.API_REJECTED: AlertTexts(
         ("HeadshotPro refuses the API key",) * 2,
         ("HeadshotPro takes the API key again",) * 2,
         "headshot-mirror doctor",
     ),
-    SIGNATURES_REFUSED: AlertTexts(
+    kinds.SIGNATURES_REFUSED: AlertTexts(
         ("deliveries are refused, because their signature is wrong",) * 2,
         ("a delivery with a right signature came",) * 2,
         f"set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's admin pages, and {RESTART_WEB}",
     ),
-    WORKER_MISSING: AlertTexts(
+    kinds.WORKER_MISSING: AlertTexts(
         ("no worker is running",) * 2,
         ("a worker is running again",) * 2,
         "start `headshot-mirror worker`; events wait and nothing is lost",
     ),
-    INBOX_STALLED: AlertTexts(
+    kinds.INBOX_STALLED: AlertTexts(
         ("events wait and none is applied",) * 2,
         ("events are applied again",) * 2,
         "headshot-mirror status, then the worker's log",
     ),
-    RECORDS_SET_ASIDE: AlertTexts(
+    kinds.RECORDS_SET_ASIDE: AlertTexts(
         ("records of HeadshotPro could not be read",) * 2,
         ("all records can be read again",) * 2,
         "select * from headshotpro.set_aside where resolved_at is null",
     ),
-    SUBSCRIPTION_FAILING: AlertTexts(
+    kinds.SUBSCRIPTION_FAILING: AlertTexts(
         ("a subscription cannot be delivered to",) * 2,
         ("every subscription is delivered to again",) * 2,
         "`headshot-mirror subscriptions show NAME` has the reason",
     ),
-    CLOCK_SKEW: AlertTexts(
+    kinds.CLOCK_SKEW: AlertTexts(
         ("HeadshotPro's clock and ours are more than a minute apart",) * 2,
         ("HeadshotPro's clock and ours agree again",) * 2,
         "is NTP running on the workers' machines? headshot-mirror doctor",
     ),
-    MIRROR_INACCURATE: AlertTexts(
+    kinds.MIRROR_INACCURATE: AlertTexts(
         ("more rows of the mirror were wrong than ACCURACY_SLO allows",) * 2,
         ("the mirror is as accurate again as ACCURACY_SLO demands",) * 2,
         "`headshot-mirror accuracy`; late and lost webhooks are the usual reason",
@@ -189,18 +172,20 @@ def _listed(values: Sequence[object]) -> str:
 
 
 _DETAILS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    PULL_STALE: lambda detail: _since(detail["last_complete_at"], "the last one ended {}", "none was ever complete"),
-    PULL_FAILING: lambda detail: f"{detail['pull_kind']} pull, {detail['error']}",
-    WEBHOOKS_MISSING: lambda detail: f"{detail['missed']} changes came without one, {detail['events']} with one",
-    EVENTS_DEAD: _events,
-    TOMBSTONES_HELD: _pulls,
-    ORGANIZATION_CHANGED: _organization,
-    API_REJECTED: lambda detail: f"status {detail['status']}",
-    SIGNATURES_REFUSED: lambda detail: f"{detail['within_a_minute']} within a minute",
-    WORKER_MISSING: lambda detail: _since(detail["seen_at"], "last seen {}", "none was seen"),
-    INBOX_STALLED: lambda detail: _since(detail["waiting_since"], "the oldest waits since {}", ""),
-    RECORDS_SET_ASIDE: _records,
-    MIRROR_INACCURATE: _inaccuracy,
-    SUBSCRIPTION_FAILING: lambda detail: _listed(detail["subscriptions"]),
-    CLOCK_SKEW: lambda detail: f"HeadshotPro's is {detail['seconds']:+g} s ahead",
+    kinds.PULL_STALE: lambda detail: _since(
+        detail["last_complete_at"], "the last one ended {}", "none was ever complete"
+    ),
+    kinds.PULL_FAILING: lambda detail: f"{detail['pull_kind']} pull, {detail['error']}",
+    kinds.WEBHOOKS_MISSING: lambda detail: f"{detail['missed']} changes came without one, {detail['events']} with one",
+    kinds.EVENTS_DEAD: _events,
+    kinds.TOMBSTONES_HELD: _pulls,
+    kinds.ORGANIZATION_CHANGED: _organization,
+    kinds.API_REJECTED: lambda detail: f"status {detail['status']}",
+    kinds.SIGNATURES_REFUSED: lambda detail: f"{detail['within_a_minute']} within a minute",
+    kinds.WORKER_MISSING: lambda detail: _since(detail["seen_at"], "last seen {}", "none was seen"),
+    kinds.INBOX_STALLED: lambda detail: _since(detail["waiting_since"], "the oldest waits since {}", ""),
+    kinds.RECORDS_SET_ASIDE: _records,
+    kinds.MIRROR_INACCURATE: _inaccuracy,
+    kinds.SUBSCRIPTION_FAILING: lambda detail: _listed(detail["subscriptions"]),
+    kinds.CLOCK_SKEW: lambda detail: f"HeadshotPro's is {detail['seconds']:+g} s ahead",
 }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.api.writes import UPSTREAM_DEADLINE_SECONDS
-from service.broker.kept_value import KeptValue
+from service.broker.client import translate_redis_errors
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -27,15 +27,17 @@ class OrganizationReader:
     """
 
     def __init__(self, client: UpstreamClient, kept: redis.Redis, api_key: str) -> None:
-        digest = sha256(api_key.encode()).hexdigest()[:16]
         self._client = client
-        self._kept = KeptValue(kept, f"headshotpro:organization:{digest}", KEPT_SECONDS)
+        self._kept: Any = kept
+        self._key = f"headshotpro:organization:{sha256(api_key.encode()).hexdigest()[:16]}"
 
     def read(self) -> bytes:
         """The upstream's own response, no older than a minute; raises what the client raises."""
-        kept = self._kept.read()
+        with translate_redis_errors():
+            kept: bytes | None = self._kept.get(self._key)
         if kept is not None:
             return kept
         response = self._client.organization(priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
-        self._kept.keep(response.raw)
+        with translate_redis_errors():
+            self._kept.set(self._key, response.raw, ex=KEPT_SECONDS)
         return response.raw

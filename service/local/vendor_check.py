@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -18,22 +18,11 @@ class VendorCheck:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._found: SimpleQueue[str] = SimpleQueue()
-        self._thread = Thread(target=self._check, name="vendor-check", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the response is still awaited."""
-        return self._thread.is_alive()
+        Thread(target=self._check, name="vendor-check", daemon=True).start()
 
     def problems(self) -> list[str]:
         """Lines about what was found wrong since the last call."""
-        found = []
-        while True:
-            try:
-                found.append(self._found.get_nowait())
-            except Empty:
-                return found
+        return [self._found.get_nowait() for _ in range(self._found.qsize())]
 
     def _check(self) -> None:
         for finding in check_upstream(self._settings):

@@ -58,8 +58,11 @@ _CONDITIONS = {
 
 def newest_change(connection: Connection) -> int | None:
     """The id of the newest change; None where there is none, or none is kept."""
-    found: int | None = connection.execute(text("SELECT max(id) FROM headshotpro.model_changes")).scalar()
+    found: int | None = connection.execute(_NEWEST).scalar()
     return found
+
+
+_NEWEST = text("SELECT max(id) FROM headshotpro.model_changes")
 
 
 def total(connection: Connection, model_filter: ModelFilter) -> int:

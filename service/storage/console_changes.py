@@ -1,4 +1,4 @@
-"""The query of the console's page of changes."""
+"""Changes as people search them, for the console's pages."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def page(connection: Connection, before: int | None, limit: int, **facts: str | 
         connection: a transaction with a time limit: a rare source or status is looked for in all of them.
         before: an id; None: all.
         limit: how many at most.
-        **facts: values of `model_id`, `source` and `to_status`; None does not narrow it.
+        **facts: values of `model_id`, `event_id`, `source` and `to_status`; None does not narrow it.
     """
     values: dict[str, Any] = {name: value for name, value in facts.items() if value is not None}
     # Each condition is written only where it is needed: so the planner sees which index fits.
-    conditions = [f"{name} = :{name}" for name in ("model_id", "source", "to_status") if name in values]
+    conditions = [f"{name} = :{name}" for name in ("model_id", "event_id", "source", "to_status") if name in values]
     if before is not None:
         conditions.append("id < :before")
         values["before"] = before

@@ -194,13 +194,3 @@ def names(connection: Connection) -> list[str]:
         """
     )
     return list(connection.execute(statement, {"named": MAX_NAMED}).scalars())
-
-
-def changes_by(connection: Connection, model_id: str, event_id: str) -> list[dict[str, Any]]:
-    """The changes that an event made to its model, the newest first."""
-    statement = text(
-        "SELECT * FROM headshotpro.model_changes WHERE model_id = :model_id AND event_id = :event_id "
-        "ORDER BY id DESC LIMIT 20"
-    )
-    rows = connection.execute(statement, {"model_id": model_id, "event_id": event_id}).mappings()
-    return [dict(row) for row in rows]

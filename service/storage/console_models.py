@@ -88,20 +88,6 @@ def as_of(connection: Connection, model_id: str, at: datetime) -> dict[str, Any]
     return dict(row) if row else None
 
 
-def changes(connection: Connection, model_id: str, before: int | None, limit: int) -> list[dict[str, Any]]:
-    """Changes of a model with smaller ids than `before`, the newest first."""
-    values = {"id": model_id, "before": before, "limit": limit}
-    return [dict(row) for row in connection.execute(_CHANGES, values).mappings()]
-
-
-_CHANGES = text(
-    """
-    SELECT * FROM headshotpro.model_changes
-    WHERE model_id = :id AND (CAST(:before AS bigint) IS NULL OR id < :before) ORDER BY id DESC LIMIT :limit
-    """
-)
-
-
 def quiet_events(
     connection: Connection, model_id: str, before_at: datetime | None, before_id: str, limit: int
 ) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
+from service.storage import api_queries
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -46,7 +48,8 @@ def changes_after(connection: Connection, after: int, until: int | None, limit: 
     rows = [dict(row) for row in connection.execute(_CHANGES, values).mappings()]
     if len(rows) <= limit:
         return ChangeNews(rows, rows[-1]["id"] if rows else after, more=False)
-    return ChangeNews(rows[:limit], newest_change(connection) if until is None else until, more=True)
+    newest = api_queries.newest_change(connection) or 0 if until is None else until
+    return ChangeNews(rows[:limit], newest, more=True)
 
 
 _CHANGES = text(
@@ -55,11 +58,6 @@ _CHANGES = text(
     WHERE id > :after AND (CAST(:until AS bigint) IS NULL OR id <= :until) ORDER BY id LIMIT :limit
     """
 )
-
-
-def newest_change(connection: Connection) -> int:
-    """The newest id of the feed; 0 where it is empty."""
-    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes")).scalar_one())
 
 
 def newest_events(connection: Connection) -> dict[str, int]:

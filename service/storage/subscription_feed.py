@@ -121,14 +121,6 @@ _REQUEST_SHARE = text(
 )
 
 
-def newest_change(connection: Connection) -> int:
-    """The newest id of the feed; 0 where it is empty."""
-    return int(connection.execute(_NEWEST).scalar_one())
-
-
-_NEWEST = text("SELECT coalesce(max(id), 0) FROM headshotpro.model_changes")
-
-
 def read_after(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:
     """The next changes of the feed, each with `row`: its model as the change left it."""
     return _with_rows(connection, _AFTER, {"after": after, "limit": limit})

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from service.storage import subscription_feed
+from service.storage import api_queries, subscription_feed
 from service.storage.database import transaction
 from service.subscriptions.deliveries import QueuedChange
 
@@ -46,7 +46,7 @@ class FeedReader:
         """
         before = self.newest
         with transaction(self.engine) as connection:
-            self.newest = subscription_feed.newest_change(connection)
+            self.newest = api_queries.newest_change(connection) or 0
             for place, readers in self._hungry(states).items():
                 self._read_page(connection, place, readers)
         return self.newest > before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING
 
 from service.config import load
@@ -30,5 +31,5 @@ def test_right_settings_print_nothing(httpserver: HTTPServer) -> None:
     body = {"success": True, "organization": {"uid": "org_1", "name": "Initech Ltd", "teams": []}}
     httpserver.expect_request("/organization").respond_with_data(json.dumps(body), content_type="application/json")
     check = VendorCheck(load(environ=settings_of(httpserver)))
-    assert eventually(lambda: not check.is_running, 30)
+    assert eventually(lambda: "vendor-check" not in {thread.name for thread in threading.enumerate()}, 30)
     assert check.problems() == []

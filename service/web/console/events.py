@@ -10,7 +10,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from service.mirror.preview import preview
-from service.storage import console_events
+from service.storage import console_changes, console_events
 from service.storage import events as storage
 from service.storage.console_events import EventPlace, EventSearch
 from service.upstream.login_links import remove_login_links
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from service.web.console.console import Console
 
+MAX_CHANGES = 20
 PAGE_SIZE = 50
 MAX_REASONS = 20
 STATUSES = ("applied", "stale", "ignored", "dead")
@@ -57,7 +58,8 @@ def register(pages: Blueprint, console: Console) -> None:
             row = storage.one(connection, event_id) if "\0" not in event_id else None
             if row is None:
                 raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
-            changes = console_events.changes_by(connection, row["model_id"], event_id) if row["model_id"] else []
+            cause = {"model_id": row["model_id"], "event_id": event_id}
+            changes = console_changes.page(connection, None, MAX_CHANGES, **cause) if row["model_id"] else []
             foreseen = preview(connection, row, console.settings.webhook_tolerance)
         # Events that an older release stored may hold a login link still.
         body = console.names.body(remove_login_links(row["payload"]))

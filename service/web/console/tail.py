@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.storage import console_tail
+from service.storage import api_queries, console_tail
 from service.storage.console_tail import EVENT_WINDOW
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Tail:
             StatementTimeout: a statement took too long.
         """
         with self._reading() as connection:
-            old = self._place or Place(console_tail.newest_change(connection), 0)
+            old = self._place or Place(api_queries.newest_change(connection) or 0, 0)
             changes = console_tail.changes_after(connection, old.change, None, MAX_NEWS)
             seen = console_tail.newest_events(connection)
             place = Place(changes.newest, max(old.received, next(iter(seen.values()), 0)))

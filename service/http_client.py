@@ -105,19 +105,16 @@ class HttpClient:
         """
         attempt = _Attempt(lambda: self._exchange(method, url, headers, body))
         _threads.run(attempt.run)
+        # A result after the deadline is not used: a socket that was shut down looks like the end of a response.
+        late = RequestFailed(f"no whole response within {self._deadline:g} s", timed_out=True)
         try:
-            in_time = attempt.finished.wait(self._deadline)
+            result = attempt.result if attempt.finished.wait(self._deadline) else late
         finally:
             # Also where the caller is interrupted while it waits.
             attempt.abandon()
-        if not in_time:
-            # Its result since then is not used: a socket that was shut down looks like the end of a response.
-            message = f"no whole response within {self._deadline:g} s"
-            raise RequestFailed(message, timed_out=True, may_have_arrived=attempt.connected)
-        if attempt.error is not None:
-            raise _request_failed(attempt.error, may_have_arrived=attempt.connected) from None
-        assert attempt.response is not None, "an attempt that is over has a response or an error"
-        return attempt.response
+        if isinstance(result, HttpResponse):
+            return result
+        raise _request_failed(result, may_have_arrived=attempt.connected) from None
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -161,28 +158,27 @@ class _Attempt:
     """One request, which runs in a thread of its own.
 
     Attributes:
-        finished: set with the response or the error.
+        connection: the one that is used, perhaps a kept one.
+        finished: set with the result.
         connected: the connection stood, TLS and proxy included, so the server may have read the request.
     """
 
     def __init__(self, exchange: Callable[[], HttpResponse]) -> None:
         self._exchange = exchange
-        self._connection: HTTPConnection | None = None
+        self.connection: HTTPConnection | None = None
         self._sockets: list[socket] = []
         self._raw: socket | None = None
         self._turn = threading.Lock()
-        self._abandoned = False
+        self._abandoned = self.connected = False
         self.finished = threading.Event()
-        self.connected = False
-        self.response: HttpResponse | None = None
-        self.error: Exception | None = None
+        self.result: HttpResponse | Exception = RequestFailed("not begun")
 
     def run(self) -> None:
         _current.attempt = self
         try:
-            self.response = self._exchange()
+            self.result = self._exchange()
         except Exception as error:  # noqa: BLE001 - raised by `HttpClient.send`, where it is waited for
-            self.error = error
+            self.result = error
         finally:
             self.finished.set()
             if self._raw is not None:
@@ -194,13 +190,8 @@ class _Attempt:
             self._abandoned = True
         if self.finished.is_set():
             return
-        connection = self._connection
-        for used in (*self._sockets, self._raw, connection and connection.sock):
+        for used in (*self._sockets, self._raw, self.connection and self.connection.sock):
             _shut_down_socket(used)
-
-    def on_connecting(self, connection: HTTPConnection) -> None:
-        """A connection is used, perhaps a kept one."""
-        self._connection = connection
 
     def on_sending(self) -> None:
         """The connection is made; what is sent from here on may arrive.
@@ -230,24 +221,21 @@ def _shut_down_socket(used: Any) -> None:
         used.shutdown(SHUT_RDWR)
 
 
-class _Current(threading.local):
-    attempt: _Attempt
-
-
-_current = _Current()
+# `attempt`: the one that a thread works on.
+_current = threading.local()
 
 
 class _WatchedConnection(HTTPConnection):
     """A connection whose socket the attempt knows; each method is http.client's."""
 
     def connect(self) -> None:
-        _current.attempt.on_connecting(self)
+        _current.attempt.connection = self
         super().connect()
         _current.attempt.on_sending()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
-            _current.attempt.on_connecting(self)
+            _current.attempt.connection = self
             _current.attempt.on_sending()
         super().request(*args, **kwargs)
 
@@ -298,6 +286,7 @@ def _proxy_manager(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
 def _request_failed(error: Exception, *, may_have_arrived: bool) -> RequestFailed:
     """An error of urllib3's as ours; anything else is a fault of the program, and stays what it is."""
     if isinstance(error, RequestFailed):
+        error.may_have_arrived = may_have_arrived
         return error
     if not isinstance(error, (HTTPError, HTTPException, OSError)):
         raise error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -27,16 +27,16 @@ from service.errors import (
 )
 from service.mirror.apply import apply
 from service.mirror.observe import from_absence, from_created
+from service.mirror.refetch import request_if_alive
 from service.mirror.single import merge_single
-from service.model_fields import DELETED
-from service.storage import audit, models, refetches
+from service.storage import audit
 from service.storage.audit import Act
 from service.storage.database import transaction
-from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
@@ -198,14 +198,8 @@ class UpstreamWriter:
             merge_single(connection, model_id, response, source, settles_before=settles)
 
     def _request_refetch(self, model_id: str) -> None:
-        """Request a GET of a model that the mirror shows alive: it shows what became of it."""
-        now = datetime.now(UTC)
         try:
-            with transaction(self.engine) as connection:
-                row = models.read(connection, [model_id]).get(model_id)
-                if row is not None and row["status"] != DELETED:
-                    request = RefetchRequest.later_than(now, model_id, RefetchReason.DISPUTE, now)
-                    refetches.add_requests(connection, [request])
+            request_if_alive(self.engine, model_id)
         except PostgresUnavailable:
             self._note_stale(model_id)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, UpstreamError, UpstreamRejected
+from service.mirror.refetch import request_if_alive
 from service.mirror.single import merge_single
-from service.model_fields import DELETED
-from service.storage import audit, models, refetches
+from service.storage import audit, models
 from service.storage.database import transaction
-from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -51,26 +49,16 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
             response = client.get_model(model_id, priority=Priority.REFETCH, max_wait=max_wait)
         except ModelNotFound:
             act.detail["found"] = "not found"
-            _ask_again(engine, model_id)
+            request_if_alive(engine, model_id)
             return
         except UpstreamRejected:
             raise
         except UpstreamError:
             with suppress(PostgresUnavailable):
-                _ask_again(engine, model_id)
+                request_if_alive(engine, model_id)
             raise
         with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
             applied = merge_single(connection, model_id, response, "refetch")
         act.detail["differed"] = sorted(name for change in applied.changes for name in change["changed"])
         if applied.last_change_id:
             act.detail["change"] = applied.last_change_id
-
-
-def _ask_again(engine: Engine, model_id: str) -> None:
-    """Request a GET of a model that the mirror shows alive."""
-    now = datetime.now(UTC)
-    with transaction(engine) as connection:
-        row = models.read(connection, [model_id]).get(model_id)
-        if row is not None and row["status"] != DELETED:
-            request = RefetchRequest.later_than(now, model_id, RefetchReason.DISPUTE, now)
-            refetches.add_requests(connection, [request])

@@ -58,6 +58,20 @@ def request_stale_models(engine: Engine, stale_models: StaleModels) -> None:
         stale_models.remove(noted)
 
 
+def request_if_alive(engine: Engine, model_id: str) -> None:
+    """Request a GET of a model that the mirror shows alive: it shows what became of it.
+
+    Raises:
+        PostgresUnavailable: Postgres is unavailable.
+    """
+    now = datetime.now(UTC)
+    with transaction(engine) as connection:
+        row = models.read(connection, [model_id]).get(model_id)
+        if row is not None and row["status"] != DELETED:
+            request = RefetchRequest.later_than(now, model_id, RefetchReason.DISPUTE, now)
+            refetches.add_requests(connection, [request])
+
+
 def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
     """Read the models whose refetch requests are due, for about `seconds`.
 

@@ -6,7 +6,6 @@ the rows each second: it sees what was changed here within that time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ from sqlalchemy import text
 from service.storage import history
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy import Connection
 
 MAX_SUBSCRIPTIONS = 100
@@ -27,31 +24,13 @@ OLD_SECRET_HOURS = 24
 _ADD_LOCK = 0x48535355
 
 
-@dataclass(frozen=True, slots=True)
-class NewSubscription:
-    """A subscription to be added.
-
-    Attributes:
-        name: by which people find it; unique.
-        url: where requests go.
-        statuses: only changes to one of these; none: all.
-        teams: only changes of models that are then in one of these teams; none: all.
-        with_personal_data: whether requests hold personal data.
-        batch: how many changes a request holds at most; None: one, and no list.
-        secret: signs its requests.
-    """
-
-    name: str
-    url: str
-    secret: str
-    statuses: Sequence[str] = ()
-    teams: Sequence[str] = ()
-    with_personal_data: bool = False
-    batch: int | None = None
-
-
-def add(connection: Connection, new: NewSubscription) -> bool | None:
+def add(connection: Connection, secret: str, **wanted: Any) -> bool | None:
     """Add a subscription; it is sent what changes from now on.
+
+    Args:
+        connection: a transaction.
+        secret: signs its requests.
+        **wanted: its columns; `statuses` and `teams` may be empty.
 
     Returns:
         False where there are as many as there may be; None where the name is taken.
@@ -60,16 +39,8 @@ def add(connection: Connection, new: NewSubscription) -> bool | None:
     count = int(connection.execute(text("SELECT count(*) FROM headshotpro.subscriptions")).scalar_one())
     if count >= MAX_SUBSCRIPTIONS:
         return False
-    values = {
-        "name": new.name,
-        "url": new.url,
-        "statuses": list(new.statuses) or None,
-        "teams": list(new.teams) or None,
-        "with_personal_data": new.with_personal_data,
-        "batch": new.batch,
-        "secret": new.secret,
-    }
-    return True if connection.execute(_ADD, values).rowcount else None
+    lists = {name: list(wanted[name]) or None for name in ("statuses", "teams")}
+    return True if connection.execute(_ADD, {**wanted, **lists, "secret": secret}).rowcount else None
 
 
 _ADD = text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from service.errors import MirrorError
 from service.model_fields import STATUSES
 from service.storage import audit, models, subscriptions
 from service.storage.database import transaction
-from service.storage.subscriptions import MAX_SUBSCRIPTIONS, NewSubscription
+from service.storage.subscriptions import MAX_SUBSCRIPTIONS
 from service.subscriptions import addresses, message
 from service.subscriptions.receiver import ReceiverClient
 from service.subscriptions.signing import new_secret
@@ -50,7 +50,16 @@ class SubscriptionConflict(SubscriptionRefused):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The arguments of a subscription to add, not yet checked; see `NewSubscription`."""
+    """A subscription to add, not yet checked.
+
+    Attributes:
+        name: by which people find it; unique.
+        url: where requests go.
+        statuses: only changes to one of these; none: all.
+        teams: only changes of models that are then in one of these teams; none: all.
+        with_personal_data: whether requests hold personal data.
+        batch: how many changes a request holds at most; None: one, and no list.
+    """
 
     name: str
     url: str
@@ -84,9 +93,6 @@ class SubscriptionCommands:
         if problem := _problem(wanted):
             raise SubscriptionRefused(problem)
         secret = self.make_secret()
-        new = NewSubscription(
-            wanted.name, wanted.url, secret, wanted.statuses, wanted.teams, wanted.with_personal_data, wanted.batch
-        )
         # A path or query may hold a token.
         detail = {"host": urlsplit(wanted.url).netloc, "with_personal_data": wanted.with_personal_data}
         undocumented = sorted(set(wanted.statuses) - set(STATUS_NAMES))
@@ -96,7 +102,7 @@ class SubscriptionCommands:
                 raise SubscriptionRefused(
                     f"no model has the status {', '.join(unknown)}; the vendor documents {', '.join(STATUS_NAMES)}"
                 )
-            added = subscriptions.add(connection, new)
+            added = subscriptions.add(connection, secret, **asdict(wanted))
             if added is None:
                 raise SubscriptionConflict(f"there is a subscription {wanted.name} already")
             if not added:

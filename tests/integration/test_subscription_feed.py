@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from service.mirror.erasure import erase_now
 from service.storage import database, subscription_feed, subscriptions
 from service.storage.database import transaction
-from service.storage.subscriptions import NewSubscription
+from service.subscriptions.commands import Wanted
 from service.subscriptions.feed import FeedReader
 from service.subscriptions.policy import SendingPolicy
 from service.subscriptions.state import SubscriptionState
@@ -39,7 +40,7 @@ class Reading:
 
     def state(self, name: str, window: int = 1000, statuses: Sequence[str] = ()) -> SubscriptionState:
         with transaction(self._drainer.engine) as connection:
-            assert subscriptions.add(connection, NewSubscription(name, "http://127.0.0.1:9/", "whsec_none", statuses))
+            assert subscriptions.add(connection, "whsec_none", **asdict(Wanted(name, "http://127.0.0.1:9/", statuses)))
             rows = {row["name"]: row for row in subscription_feed.lease(connection, "a", 60)}
         return SubscriptionState(rows[name], Window(SendingPolicy(window=window), 0))
 

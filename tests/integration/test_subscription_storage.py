@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import subscription_feed, subscriptions
 from service.storage.database import transaction
 from service.storage.subscription_feed import Progress
-from service.storage.subscriptions import NewSubscription
+from service.subscriptions.commands import Wanted
 from tests.support.acting import TESTER
 from tests.support.drainer import T0, minutes
 from tests.support.system import event_body, new_id, rows
@@ -36,7 +37,7 @@ def connection(drainer: Drainer) -> Iterator[Connection]:
 
 def add(drainer: Drainer, name: str = "orders", **options: Any) -> dict[str, Any]:
     with transaction(drainer.engine) as connection:
-        assert subscriptions.add(connection, NewSubscription(name, "http://127.0.0.1:9/", SECRET, **options))
+        assert subscriptions.add(connection, SECRET, **asdict(Wanted(name, "http://127.0.0.1:9/", **options)))
     return one(drainer, name)
 
 
@@ -251,8 +252,8 @@ def test_retention_keeps_undelivered_changes_until_disabled(drainer: Drainer) ->
 
 def test_no_more_than_a_hundred_subscriptions_are_added(drainer: Drainer, connection: Connection) -> None:
     for number in range(subscriptions.MAX_SUBSCRIPTIONS):
-        assert subscriptions.add(connection, NewSubscription(f"s{number}", "http://127.0.0.1/", SECRET))
-    assert not subscriptions.add(connection, NewSubscription("one more", "http://127.0.0.1/", SECRET))
+        assert subscriptions.add(connection, SECRET, **asdict(Wanted(f"s{number}", "http://127.0.0.1/")))
+    assert not subscriptions.add(connection, SECRET, **asdict(Wanted("one more", "http://127.0.0.1/")))
     assert len(subscriptions.list_rows(connection)) == subscriptions.MAX_SUBSCRIPTIONS
     assert subscriptions.remove(connection, "s1")
     assert not subscriptions.remove(connection, "s1")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.alerts import receivers
-from service.alerts.evaluator import AlertEvaluator, EvaluatorConfig
+from service.alerts.evaluator import AlertEvaluator
 from service.alerts.links import Links
 from service.alerts.liveness import read_inbox_liveness
 from service.alerts.outbox_sender import OutboxSender
@@ -41,9 +41,7 @@ class Alerting:
         """
         settings = runtime.settings
         self._stop = runtime.stop
-        self._evaluator = AlertEvaluator(
-            runtime.engine, EvaluatorConfig.from_settings(settings), lambda: read_inbox_liveness(runtime.redis)
-        )
+        self._evaluator = AlertEvaluator(runtime.engine, settings, lambda: read_inbox_liveness(runtime.redis))
         self._outbox_sender = OutboxSender(
             runtime.engine,
             receivers.from_settings(settings),

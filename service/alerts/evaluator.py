@@ -6,8 +6,6 @@ evaluation of the same facts changes nothing. An alert and its notification are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +19,6 @@ from service.alerts.notification import MAX_IDS_SHOWN
 from service.alerts.rules import (
     DEVELOPMENT_SHARE,
     MOVING,
-    STALE_INTERVALS,
     TOO_MANY_FAILURES,
     AlertLimits,
     causes,
@@ -49,34 +46,6 @@ MAX_EVALUATION_PAUSE_SECONDS = 30.0
 MAX_GAP_SECONDS = 20.0
 # A notification waits for others, and is sent within 30 s: the rest is for the next tick and a slow evaluation.
 NOTIFICATION_WINDOW_SECONDS = 26.0
-# Missed webhooks are counted over this long, or over three pull intervals where those are longer.
-MISSED_WEBHOOKS_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluatorConfig:
-    """The limits of an evaluator.
-
-    Attributes:
-        limits: how long things may last.
-        reminder: seconds between reminders; 0: none.
-        missed: seconds over which missed webhooks are counted.
-    """
-
-    limits: AlertLimits
-    reminder: float
-    missed: float
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> EvaluatorConfig:
-        """The limits from the settings."""
-        limits = AlertLimits(
-            failed_grace=timedelta(seconds=settings.failed_grace_seconds),
-            stuck_after=timedelta(seconds=settings.stuck_after_seconds),
-            pull_interval=timedelta(seconds=settings.pull_interval_seconds),
-        )
-        missed = max(MISSED_WEBHOOKS_SECONDS, STALE_INTERVALS * settings.pull_interval_seconds)
-        return cls(limits, settings.alert_reminder_seconds, missed)
 
 
 class AlertEvaluator:
@@ -84,15 +53,16 @@ class AlertEvaluator:
 
     Args:
         engine: the mirror's Postgres.
-        config: its limits.
+        settings: limits of alerts, and how often reminders are sent.
         inbox: reads the state of the inbox from Redis; None while Redis is unavailable.
     """
 
     def __init__(
-        self, engine: Engine, config: EvaluatorConfig, inbox: Callable[[], InboxLiveness | None] = lambda: None
+        self, engine: Engine, settings: Settings, inbox: Callable[[], InboxLiveness | None] = lambda: None
     ) -> None:
         self._engine = engine
-        self._config = config
+        self._limits = AlertLimits.from_settings(settings)
+        self._reminder = settings.alert_reminder_seconds
         self._read_inbox = inbox
         self._inbox: InboxLiveness | None = None
         self._liveness = LivenessTracker()
@@ -121,11 +91,11 @@ class AlertEvaluator:
             window_passed = notifications.window_passed(connection, NOTIFICATION_WINDOW_SECONDS)
             if (not window_passed and monotonic() < self._next_evaluation) or not alerts.try_lock_evaluator(connection):
                 return
-            seen = evaluate(connection, self._config, self._liveness, self._inbox)
+            seen = evaluate(connection, self._limits, self._liveness, self._inbox)
             if window_passed:
                 notifications.release(connection)
-            if self._config.reminder:
-                notifications.release_reminders(connection, self._config.reminder)
+            if self._reminder:
+                notifications.release_reminders(connection, self._reminder)
         # Nothing is logged before the commit: a rollback undoes it.
         for event, fields in seen:
             log.warning(event, **fields)
@@ -135,13 +105,13 @@ class AlertEvaluator:
 
 
 def evaluate(
-    connection: Connection, config: EvaluatorConfig, liveness: LivenessTracker, inbox: InboxLiveness | None
+    connection: Connection, limits: AlertLimits, liveness: LivenessTracker, inbox: InboxLiveness | None
 ) -> list[tuple[str, dict[str, Any]]]:
     """Open an alert for each cause that has none, resolve those whose cause has ended, write the first summary once.
 
     Args:
         connection: a transaction that holds the lock of the evaluator.
-        config: the limits.
+        limits: how long things may last.
         liveness: what the evaluations before this one saw.
         inbox: the state of the inbox; None while Redis is unavailable.
 
@@ -151,19 +121,19 @@ def evaluate(
     evaluator_state = alert_facts.evaluator_state(connection)
     open_alerts = alerts.list_open(connection)
     ids = {AlertCause(row["kind"], row["model_id"]): row["id"] for row in open_alerts}
-    mirror = alert_facts.mirror(connection, config.missed)
+    mirror = alert_facts.mirror(connection, limits.missed_within.total_seconds())
     signs_of_life = liveness.update(
         evaluator_state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox
     )
-    facts = _facts(connection, evaluator_state, frozenset(ids), config, {**mirror, **signs_of_life})
-    holding = causes(facts, config.limits)
+    facts = _facts(connection, evaluator_state, frozenset(ids), limits, {**mirror, **signs_of_life})
+    holding = causes(facts, limits)
     new = [(cause.kind, cause.model_id, detail) for cause, detail in holding.items() if cause not in ids]
     opened = alerts.open_new(connection, new) if new else []
     ended = [number for cause, number in ids.items() if cause not in holding]
     resolved = alerts.resolve(connection, ended) if ended else []
     seen = [("alert.opened", row) for row in opened] + [("alert.resolved", row) for row in resolved]
     if evaluator_state["first_pull_finished_at"] is not None and evaluator_state["first_summary_at"] is None:
-        seen.append(("alerts.past", _summarize_past(connection, *preexisting(facts, config.limits))))
+        seen.append(("alerts.past", _summarize_past(connection, *preexisting(facts, limits))))
     return seen
 
 
@@ -171,10 +141,10 @@ def _facts(
     connection: Connection,
     evaluator_state: Mapping[str, Any],
     open_causes: frozenset[AlertCause],
-    config: EvaluatorConfig,
+    limits: AlertLimits,
     mirror: Mapping[str, Any],
 ) -> AlertFacts:
-    youngest_stuck = config.limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
+    youngest_stuck = limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
     models = alert_facts.models(connection, MOVING, youngest_stuck, TOO_MANY_FAILURES)
     return AlertFacts(
         now=evaluator_state["now"],

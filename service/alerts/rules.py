@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.alerts.facts import AlertFacts, ModelFact
+    from service.config import Settings
 
 # A kind of process is missing when none of it sent a heartbeat for this long.
 MISSING_AFTER = timedelta(seconds=ALIVE_SECONDS)
@@ -41,6 +42,8 @@ NOT_RECOVERED = tuple(status.name for status in STATUSES if status.hot)
 DEVELOPMENT_SHARE = 1 / 16
 TOO_MANY_FAILURES = 3
 STALE_INTERVALS = 3
+# Missed webhooks are counted over this long, or over three pull intervals where those are longer.
+MISSED_WEBHOOKS_WITHIN = timedelta(hours=1)
 # Within a minute.
 TOO_MANY_REFUSED_SIGNATURES = 10
 # One pull that finds what no webhook announced is a lost webhook or two.
@@ -57,15 +60,25 @@ class AlertLimits:
         failed_grace: how long a model may stay failed: the vendor restarts it.
         stuck_after: how long it may stay in a status of `MOVING`.
         pull_interval: between the starts of two full pulls.
-        worker_missing: how long no worker may be seen.
-        stalled: how long events may wait while none is applied.
     """
 
     failed_grace: timedelta
     stuck_after: timedelta
     pull_interval: timedelta
-    worker_missing: timedelta = WORKER_MISSING_AFTER
-    stalled: timedelta = STALLED_AFTER
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> AlertLimits:
+        """The limits of a deployment."""
+        return cls(
+            failed_grace=timedelta(seconds=settings.failed_grace_seconds),
+            stuck_after=timedelta(seconds=settings.stuck_after_seconds),
+            pull_interval=timedelta(seconds=settings.pull_interval_seconds),
+        )
+
+    @property
+    def missed_within(self) -> timedelta:
+        """The time over which missed webhooks are counted."""
+        return max(MISSED_WEBHOOKS_WITHIN, STALE_INTERVALS * self.pull_interval)
 
     def allowed_in_moving_status(self, *, is_development: bool) -> timedelta:
         """How long a model may stay in a status of `MOVING`."""
@@ -144,7 +157,7 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
         yield inaccurate, {}
     if facts.failing_subscriptions:
         yield AlertCause(kinds.SUBSCRIPTION_FAILING), {"subscriptions": list(facts.failing_subscriptions)}
-    yield from _worker_causes(facts, limits)
+    yield from _worker_causes(facts)
 
 
 def _pull_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
@@ -166,26 +179,26 @@ def _pull_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Alert
         yield AlertCause(kinds.RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
 
 
-def _worker_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
+def _worker_causes(facts: AlertFacts) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
     """Only a heartbeat ends a missing worker, only an event that is applied a stalled inbox: a restart ends neither."""
     missing, stalled = AlertCause(kinds.WORKER_MISSING), AlertCause(kinds.INBOX_STALLED)
     if missing in facts.open:
         holds = facts.now - (facts.worker_seen_at or _LONG_AGO) >= MISSING_AFTER
     else:
-        holds = facts.now - (facts.worker_missed_since or facts.now) >= limits.worker_missing
+        holds = facts.now - (facts.worker_missed_since or facts.now) >= WORKER_MISSING_AFTER
     if holds:
         yield missing, {"seen_at": facts.worker_seen_at and facts.worker_seen_at.isoformat()}
-    if _inbox_is_stalled(facts, limits):
+    if _inbox_is_stalled(facts):
         yield stalled, {"waiting_since": facts.waiting_since and facts.waiting_since.isoformat()}
 
 
-def _inbox_is_stalled(facts: AlertFacts, limits: AlertLimits) -> bool:
+def _inbox_is_stalled(facts: AlertFacts) -> bool:
     is_open = AlertCause(kinds.INBOX_STALLED) in facts.open
     if facts.applied_at is None:
         # Nothing is known while Redis is unavailable.
         return is_open
-    waited = facts.waiting_since is not None and facts.now - facts.waiting_since >= limits.stalled
-    return waited and not facts.applying and (is_open or facts.now - facts.applied_at >= limits.stalled)
+    waited = facts.waiting_since is not None and facts.now - facts.waiting_since >= STALLED_AFTER
+    return waited and not facts.applying and (is_open or facts.now - facts.applied_at >= STALLED_AFTER)
 
 
 def _signatures_are_refused(facts: AlertFacts) -> bool:

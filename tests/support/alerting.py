@@ -9,7 +9,7 @@ import psycopg
 from aiosmtpd.controller import Controller
 from psycopg.rows import dict_row
 
-from service.alerts.evaluator import NOTIFICATION_WINDOW_SECONDS, AlertEvaluator, EvaluatorConfig
+from service.alerts.evaluator import NOTIFICATION_WINDOW_SECONDS, AlertEvaluator
 from service.alerts.links import Links
 from service.alerts.outbox_sender import OutboxSender
 from service.alerts.receivers import from_settings
@@ -65,8 +65,7 @@ class AlertingHarness:
 
     def restart(self) -> None:
         """As if the process had died and started again: the messages in flight are given up."""
-        plan = EvaluatorConfig.from_settings(self.settings)
-        self.watch = AlertEvaluator(self.engine, plan)
+        self.watch = AlertEvaluator(self.engine, self.settings)
         self.desk = OutboxSender(
             self.engine,
             from_settings(self.settings),

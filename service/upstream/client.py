@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -27,12 +28,12 @@ from service.upstream.payloads import (
     ModelPage,
     Organization,
 )
-from service.upstream.records import ParsedBody, read_organization, read_page, read_single, successful_page
+from service.upstream.records import read_organization, read_page, read_single, successful_page
 from service.upstream.responses import (
     UpstreamResponse,
     body_decoder,
+    read,
     require_success,
-    response_reader,
     vendor_error_code,
 )
 from service.upstream.sending import NO_OBSERVERS, RequestObservers, RequestSender, UpstreamCall
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
     from service.upstream.budget import Priority
     from service.upstream.transport import TransportResponse
 
-T = TypeVar("T")
-
 # Below the lease of a pull, so that a slow response does not cost it.
 RESPONSE_TIMEOUT_SECONDS = 10.0
 
@@ -58,18 +57,18 @@ _MODELS = "/organization/models"
 _MODEL = "/organization/models/:modelId"
 
 
-def _read_page(response: TransportResponse) -> UpstreamResponse[ParsedBody[ModelPage]]:
+def _read_page(response: TransportResponse) -> UpstreamResponse[ModelPage]:
     page = successful_page(response.body) if 200 <= response.status <= 299 else None
     if page is None:
         return _read_any_page(response)
-    return UpstreamResponse(ParsedBody(page), *response_interval(response), response.status, response.body)
+    return UpstreamResponse(page, *response_interval(response), response.status, response.body)
 
 
-_read_any_page = response_reader(read_page)
-_read_model = response_reader(read_single)
-_read_created = response_reader(body_decoder(CreatedModel))
-_read_deleted = response_reader(body_decoder(DeletedModel))
-_read_organization = response_reader(read_organization)
+_read_any_page = partial(read, decode_body=read_page)
+_read_model = partial(read, decode_body=read_single)
+_read_created = partial(read, decode_body=body_decoder(CreatedModel))
+_read_deleted = partial(read, decode_body=body_decoder(DeletedModel))
+_read_organization = partial(read, decode_body=read_organization)
 
 
 class UpstreamClient:
@@ -173,8 +172,7 @@ class UpstreamClient:
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
-        response = self._send(UpstreamCall(request, _read_page, _read_page, expected=expected), priority, max_wait)
-        return _with_body(response, response.body.body)
+        return self._send(UpstreamCall(request, _read_page, expected=expected), priority, max_wait)
 
     def get_model(
         self, model_id: str, *, priority: Priority, max_wait: float | None = None
@@ -186,10 +184,10 @@ class UpstreamClient:
             UpstreamMalformed: it is another model than the one that was requested.
         """
         request = UpstreamRequest("GET", _MODEL, _path_of(model_id), about_model=True)
-        response = self._send(UpstreamCall(request, _read_model, _read_model), priority, max_wait)
-        if response.body.body.model.id != model_id:
+        response = self._send(UpstreamCall(request, _read_model), priority, max_wait)
+        if response.body.id != model_id:
             raise _another_model(request)
-        return _with_body(response, response.body.body.model)
+        return response
 
     def create_model(
         self,
@@ -208,7 +206,7 @@ class UpstreamClient:
         given = {"email": email, "teamId": team_id, "isDevelopment": is_development}
         body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("POST", _MODELS, _MODELS, body)
-        response = self._send(UpstreamCall(request, _read_created, _read_created, repeatable=False), priority, max_wait)
+        response = self._send(UpstreamCall(request, _read_created, repeatable=False), priority, max_wait)
         _require_usable_id(request, response.body.model_id)
         return response
 
@@ -249,15 +247,7 @@ class UpstreamClient:
     def organization(self, *, priority: Priority, max_wait: float | None = None) -> UpstreamResponse[Organization]:
         """The organization that the key belongs to."""
         request = UpstreamRequest("GET", "/organization", "/organization")
-        response = self._send(UpstreamCall(request, _read_organization, _read_organization), priority, max_wait)
-        return _with_body(response, response.body.body.found)
-
-
-def _with_body(response: UpstreamResponse[ParsedBody[Any]], body: T) -> UpstreamResponse[T]:
-    """The same response with what callers want of its body, and what of it could not be used."""
-    return UpstreamResponse(
-        body, response.sent_at, response.received_at, response.status, response.raw, response.body.set_aside
-    )
+        return self._send(UpstreamCall(request, _read_organization), priority, max_wait)
 
 
 def _path_of(model_id: str) -> str:

@@ -113,8 +113,8 @@ def read_page(body: bytes) -> ParsedBody[ModelPage]:
     return ParsedBody(ModelPage(models=tuple(models), pagination=_pagination(document)), tuple(set_aside))
 
 
-def read_single(body: bytes) -> ParsedBody[ModelResponse]:
-    """Read the response about one model.
+def read_single(body: bytes) -> ParsedBody[DetailedModel]:
+    """Read the model in the response about one.
 
     Raises:
         msgspec.ValidationError: it is JSON, but no model with a usable id; the message holds no value.
@@ -122,18 +122,18 @@ def read_single(body: bytes) -> ParsedBody[ModelResponse]:
     """
     response = _whole(_SINGLE, body)
     if response is not None:
-        return ParsedBody(response)
+        return ParsedBody(response.model)
     record = _object(_loads(body)).get("model")
     try:
         model, unusable = _record(record, DetailedModel)
     except ValueError as error:
         raise msgspec.ValidationError(str(error)) from None
     set_aside = (UnusableRecord(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
-    return ParsedBody(ModelResponse(model=model), set_aside)
+    return ParsedBody(model, set_aside)
 
 
-def read_organization(body: bytes) -> ParsedBody[OrganizationResponse]:
-    """Read the response about the organization; only its uid is needed.
+def read_organization(body: bytes) -> ParsedBody[Organization]:
+    """Read the organization in the response about it; only its uid is needed.
 
     Raises:
         msgspec.ValidationError: it is JSON, but names no organization with a usable uid.
@@ -141,14 +141,14 @@ def read_organization(body: bytes) -> ParsedBody[OrganizationResponse]:
     """
     response = _whole(_ORGANIZATION, body)
     if response is not None:
-        return ParsedBody(response)
+        return ParsedBody(response.found)
     document = _object(_loads(body))
     record = document.get("organization", document.get("data"))
     try:
         organization, _ = read_fields(record, Organization)
     except ValueError as error:
         raise msgspec.ValidationError(str(error)) from None
-    return ParsedBody(OrganizationResponse(organization=organization))
+    return ParsedBody(organization)
 
 
 def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:

@@ -27,6 +27,7 @@ from service.redaction import redact, redact_bytes
 from service.upstream.headers import rate_limit_wait, response_interval, retry_after
 from service.upstream.json_text import decode
 from service.upstream.mending import repair_json
+from service.upstream.records import ParsedBody
 from service.upstream.transport import RetryableError
 
 if TYPE_CHECKING:
@@ -108,18 +109,13 @@ class _ErrorBody(msgspec.Struct):
 _ERROR_BODY_DECODER = msgspec.json.Decoder(_ErrorBody)
 
 
-def body_decoder(shape: type[T]) -> Callable[[bytes], T]:
-    """A function that decodes bodies of one shape, for `response_reader`."""
+def body_decoder(shape: type[T]) -> Callable[[bytes], ParsedBody[T]]:
+    """A function that decodes bodies of one shape, for `read`."""
     decoder = msgspec.json.Decoder(shape)
-    return lambda body: decode(decoder, body)
+    return lambda body: ParsedBody(decode(decoder, body))
 
 
-def response_reader(decode_body: Callable[[bytes], T]) -> Callable[[TransportResponse], UpstreamResponse[T]]:
-    """A function that reads responses by a function that decodes their bodies; it raises what `read` raises."""
-    return lambda response: read(response, decode_body)
-
-
-def read(response: TransportResponse, decode_body: Callable[[bytes], T]) -> UpstreamResponse[T]:
+def read(response: TransportResponse, decode_body: Callable[[bytes], ParsedBody[T]]) -> UpstreamResponse[T]:
     """Read a response.
 
     Args:
@@ -136,17 +132,17 @@ def read(response: TransportResponse, decode_body: Callable[[bytes], T]) -> Upst
     require_success(response)
     try:
         try:
-            body = decode_body(response.body)
+            parsed = decode_body(response.body)
         except msgspec.ValidationError:
             raise
         except ValueError:
             # One odd byte or piece in a page is no reason to lose the page.
-            body = decode_body(repair_json(response.body))
+            parsed = decode_body(repair_json(response.body))
     except msgspec.ValidationError as error:
         raise UpstreamMalformed(f"{response.request}: {error}") from None
     except ValueError as error:
         raise RetryableError(UpstreamMalformed(f"{response.request}: the response is not JSON: {error}")) from None
-    return UpstreamResponse(body, *response_interval(response), response.status, response.body)
+    return UpstreamResponse(parsed.body, *response_interval(response), response.status, response.body, parsed.set_aside)
 
 
 def require_success(response: TransportResponse) -> bool:

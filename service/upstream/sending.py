@@ -55,14 +55,14 @@ class UpstreamCall(Generic[T]):
 
     Attributes:
         read: reads the first response.
-        read_again: reads one that comes after a fault.
+        read_again: reads one that comes after a fault; None: as the first one.
         repeatable: doing it twice is as good as once.
         expected: how many requests the caller's work needs in all, as far as it knows.
     """
 
     request: UpstreamRequest
     read: Callable[[TransportResponse], UpstreamResponse[T]]
-    read_again: Callable[[TransportResponse], UpstreamResponse[T]]
+    read_again: Callable[[TransportResponse], UpstreamResponse[T]] | None = None
     repeatable: bool = True
     expected: int = 1
 
@@ -96,7 +96,7 @@ class RequestSender:
             turn = self._await_turn(priority, policy, call.expected)
             try:
                 response = self._exchange(call.request, turn)
-                return (call.read_again if policy.failures else call.read)(response)
+                return ((policy.failures and call.read_again) or call.read)(response)
             except RateLimited as limited:
                 self._wait_for_upstream(policy, policy.rate_limit_delay(limited.seconds))
             except RetryableError as failure:

@@ -79,18 +79,27 @@ def since_of(query: ListQuery) -> int | datetime | None:
     return _moment(since) if isinstance(since, datetime) else since
 
 
+def decode_body(body: bytes, shape: type[Q]) -> Q:
+    """The JSON body of a request.
+
+    Raises:
+        ApiError: 400, it has another shape, or is no JSON.
+    """
+    try:
+        # msgspec does not check the bytes of fields that it skips.
+        body.decode()
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _invalid(f"Invalid request body: {error}") from None
+
+
 def create_model_body(body: bytes) -> CreateModelBody:
     """The body of a create.
 
     Raises:
         ApiError: 400, it is not one.
     """
-    try:
-        wanted = msgspec.json.decode(body, type=CreateModelBody)
-        # msgspec does not check the bytes of fields that it skips.
-        body.decode()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid(f"Invalid request body: {error}") from None
+    wanted = decode_body(body, CreateModelBody)
     if "\0" in wanted.email or "\0" in (wanted.team_id or ""):
         raise _invalid("Invalid request body: a text holds a NUL")
     return wanted

@@ -33,6 +33,12 @@ class ApiSchema(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of every body and every set of parameters."""
 
 
+class SuccessBody(ApiSchema, frozen=True, kw_only=True):
+    """Base of every body of a response that is no error."""
+
+    success: Literal[True] = True
+
+
 class ListQuery(ApiSchema, frozen=True, kw_only=True):
     """The parameters of the list: the vendor's four, then ours."""
 
@@ -136,42 +142,37 @@ class FeedPaginationSchema(ApiSchema, frozen=True, kw_only=True):
     cursor: Annotated[ChangeId, Meta(description="The `updatedSince` of the next call.")]
 
 
-class ModelListBody(ApiSchema, frozen=True, kw_only=True):
+class ModelListBody(SuccessBody, frozen=True, kw_only=True):
     """A page of the list."""
 
-    success: Literal[True] = True
     models: list[ModelSchema]
     pagination: PaginationSchema
 
 
-class ModelFeedBody(ApiSchema, frozen=True, kw_only=True):
+class ModelFeedBody(SuccessBody, frozen=True, kw_only=True):
     """A page of the feed: what `updatedSince` asks for."""
 
-    success: Literal[True] = True
     models: list[ModelSchema]
     pagination: FeedPaginationSchema
 
 
-class SingleModelBody(ApiSchema, frozen=True, kw_only=True):
+class SingleModelBody(SuccessBody, frozen=True, kw_only=True):
     """The response about one model."""
 
-    success: Literal[True] = True
     model: DetailedModelSchema
 
 
-class CreatedBody(ApiSchema, frozen=True, kw_only=True):
+class CreatedBody(SuccessBody, frozen=True, kw_only=True):
     """The response to a create; `signedUrl` logs its holder in."""
 
-    success: Literal[True] = True
     model_id: str
     status: str | UnsetType | None = UNSET
     signed_url: str | UnsetType | None = UNSET
 
 
-class DeletedBody(ApiSchema, frozen=True, kw_only=True):
+class DeletedBody(SuccessBody, frozen=True, kw_only=True):
     """The response to a delete."""
 
-    success: Literal[True] = True
     message: str
     model_id: str
 
@@ -192,10 +193,9 @@ class OrganizationSchema(ApiSchema, frozen=True, kw_only=True):
     teams: list[TeamSchema] | UnsetType | None = UNSET
 
 
-class OrganizationBody(ApiSchema, frozen=True, kw_only=True):
+class OrganizationBody(SuccessBody, frozen=True, kw_only=True):
     """The response about the organization: the upstream's own, no older than a minute."""
 
-    success: Literal[True] = True
     organization: OrganizationSchema
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from service.api.schemas import ApiSchema, vendor_time
+from service.api.schemas import ApiSchema, SuccessBody, vendor_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,18 +62,16 @@ class SubscriptionSchema(ApiSchema, frozen=True, kw_only=True):
     created_at: str
 
 
-class SubscriptionListBody(ApiSchema, frozen=True, kw_only=True):
+class SubscriptionListBody(SuccessBody, frozen=True, kw_only=True):
     """All subscriptions."""
 
     subscriptions: list[SubscriptionSchema]
-    success: Literal[True] = True
 
 
-class SingleSubscriptionBody(ApiSchema, frozen=True, kw_only=True):
+class SingleSubscriptionBody(SuccessBody, frozen=True, kw_only=True):
     """One subscription."""
 
     subscription: SubscriptionSchema
-    success: Literal[True] = True
 
 
 class WaitingChangeSchema(ApiSchema, frozen=True, kw_only=True):
@@ -107,28 +105,25 @@ class SubscriptionDetailBody(SingleSubscriptionBody, frozen=True, kw_only=True):
     recent_requests: list[RecentRequestSchema]
 
 
-class SubscriptionSecretBody(ApiSchema, frozen=True, kw_only=True):
+class SubscriptionSecretBody(SuccessBody, frozen=True, kw_only=True):
     """One subscription, and its new secret, which is shown this once."""
 
     subscription: SubscriptionSchema
     secret: str
-    success: Literal[True] = True
 
 
-class SubscriptionTestBody(ApiSchema, frozen=True, kw_only=True):
+class SubscriptionTestBody(SuccessBody, frozen=True, kw_only=True):
     """The result of a test request."""
 
     taken: Annotated[bool, Meta(description="The receiver responded 2xx.")]
     status: Annotated[int | None, Meta(description="Its status; null where it did not respond.")]
     error: str | None
-    success: Literal[True] = True
 
 
-class SubscriptionRemovedBody(ApiSchema, frozen=True, kw_only=True):
+class SubscriptionRemovedBody(SuccessBody, frozen=True, kw_only=True):
     """A subscription was removed."""
 
     message: str
-    success: Literal[True] = True
 
 
 class OutgoingChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
 from flask import Response, request
 
+from service.api.parameters import decode_body
 from service.api.subscription_schemas import (
     ReplayBody,
     SingleSubscriptionBody,
@@ -30,7 +30,7 @@ from service.subscriptions.commands import (
     SubscriptionRefused,
     Wanted,
 )
-from service.web.api.views import caller
+from service.web.api.views import caller, json_response
 from service.web.errors import JSON_CONTENT_TYPE
 from service.web.request_body import check_body_headers, read_body
 
@@ -76,7 +76,7 @@ class SubscriptionViews:
         """All subscriptions."""
         with transaction(self._engine) as connection:
             rows = subscriptions.list_rows(connection)
-        return _json(SubscriptionListBody(subscriptions=[subscription_schema(row) for row in rows]))
+        return json_response(SubscriptionListBody(subscriptions=[subscription_schema(row) for row in rows]))
 
     def show(self, name: str) -> Response:
         """One subscription, the first changes that it has not acknowledged, and its newest requests."""
@@ -89,7 +89,7 @@ class SubscriptionViews:
             deliveries=[waiting_change(one) for one in deliveries],
             recent_requests=[recent_request(one) for one in requests],
         )
-        return _json(body)
+        return json_response(body)
 
     def add(self) -> Response:
         """Add one; the response has its secret."""
@@ -119,22 +119,22 @@ class SubscriptionViews:
 
     def test(self, name: str) -> Response:
         """Send a test request now."""
-        return _json(trial_result(self._commands().send_test(_storable(name), self._settings)))
+        return json_response(trial_result(self._commands().send_test(_storable(name), self._settings)))
 
     def remove(self, name: str) -> Response:
         """Remove one."""
         self._commands().remove(_storable(name))
-        return _json(SubscriptionRemovedBody(message=f"Subscription {name} removed"))
+        return json_response(SubscriptionRemovedBody(message=f"Subscription {name} removed"))
 
     def _commands(self) -> SubscriptionCommands:
         return SubscriptionCommands(self._engine, caller())
 
     def _with_secret(self, name: str, act: Callable[[SubscriptionCommands], str]) -> Response:
         secret = act(self._commands())
-        return _json(SubscriptionSecretBody(subscription=self._one(name), secret=secret))
+        return json_response(SubscriptionSecretBody(subscription=self._one(name), secret=secret))
 
     def _after_act(self, name: str) -> Response:
-        return _json(SingleSubscriptionBody(subscription=self._one(name)))
+        return json_response(SingleSubscriptionBody(subscription=self._one(name)))
 
     def _one(self, name: str) -> SubscriptionSchema:
         with transaction(self._engine) as connection:
@@ -172,12 +172,7 @@ def _body(shape: type[B], *, optional: bool = False) -> B:
     """
     check_body_headers(request, MAX_BODY_BYTES)
     body = read_body(request, MAX_BODY_BYTES)
-    try:
-        # msgspec does not check the bytes of fields that it skips.
-        body.decode()
-        return msgspec.json.decode(body or (b"{}" if optional else b""), type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(400, "INVALID_REQUEST", f"Invalid request body: {error}") from None
+    return decode_body(body or (b"{}" if optional else b""), shape)
 
 
 def _refused(error: SubscriptionRefused) -> Response:
@@ -189,7 +184,3 @@ def _refused(error: SubscriptionRefused) -> Response:
     else:
         refusal = ApiError(400, "INVALID_REQUEST", str(error))
     return Response(refusal.body(), refusal.status, content_type=JSON_CONTENT_TYPE)
-
-
-def _json(document: Any) -> Response:
-    return Response(msgspec.json.encode(document), content_type=JSON_CONTENT_TYPE)

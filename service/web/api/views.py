@@ -122,7 +122,7 @@ class ModelViews:
         row = self._reader.one(model_id)
         if row is None or row["status"] == DELETED:
             raise ApiError(404, "NOT_FOUND", "Model not found")
-        response = _json(SingleModelBody(model=detailed_model_schema(row)))
+        response = json_response(SingleModelBody(model=detailed_model_schema(row)))
         _set_age_header(response, [row])
         response.add_etag()
         response.make_conditional(request)
@@ -196,7 +196,7 @@ def _caller_digest() -> str:
 def _page(
     document: ModelListBody | ModelFeedBody, rows: list[Mapping[str, Any]], newest_change_id: int | None, cursor: int
 ) -> Response:
-    response = _json(document)
+    response = json_response(document)
     response.headers[CURSOR_HEADER] = str(cursor)
     _set_age_header(response, rows)
     if tag := _etag(newest_change_id):
@@ -211,7 +211,8 @@ def _accuracy(measured: MeasuredAccuracy) -> str:
     return f"rate={measured.rate:.6f}; upper95={upper:.6f}; period={measured.period}; at={at}"
 
 
-def _json(document: Any) -> Response:
+def json_response(document: Any) -> Response:
+    """A document as the body of a success."""
     return Response(msgspec.json.encode(document), content_type=JSON_CONTENT_TYPE)
 
 

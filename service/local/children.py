@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Self
 
-from service.local.servers.folder import open_log
+from service.local.servers.process import LoggedProcess
 from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ManagedProcess:
+class ManagedProcess(LoggedProcess):
     """A command that runs until it is ended; it is ended too when this process is.
 
     Args:
@@ -27,33 +27,14 @@ class ManagedProcess:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self.log = log
+        super().__init__(log)
         self._command = command
         self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
         self._since = 0
-
-    @property
-    def pid(self) -> int | None:
-        """Process id while it runs."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def boot(self) -> Self:
         """Start the process, and return before it is ready; `pid` and its log show whether it works."""
-        log = open_log(self.log)
-        self._since = os.fstat(log).st_size
-        try:
-            # A session of its own: Ctrl-C at the terminal reaches us alone, and we end the children in order.
-            self._process = subprocess.Popen(
-                die_with_parent(self._command, signal.SIGTERM),
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        finally:
-            os.close(log)
+        self._since = self._spawn(die_with_parent(self._command, signal.SIGTERM), env=self._environment)
         return self
 
     def output(self) -> bytes:

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from service.errors import LocalServerError
 from service.local.servers.folder import acquire_lock, log_tail, open_log, write_private
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Sequence
     from pathlib import Path
 
     from service.local.servers.binaries import Binary
@@ -45,7 +46,37 @@ def free_port() -> int:
         return port
 
 
-class Server(ABC):
+class LoggedProcess:
+    """A process whose output goes to a log; nothing runs yet.
+
+    Attributes:
+        log: file that gets what it prints.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def _spawn(self, command: Sequence[str], **options: Any) -> int:
+        """Start it: where its output begins in the log."""
+        log = open_log(self.log)
+        try:
+            since = os.fstat(log).st_size
+            # A session of its own: Ctrl-C at the terminal reaches us alone, and we end the children in order.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **options
+            )
+            return since
+        finally:
+            os.close(log)
+
+
+class Server(LoggedProcess, ABC):
     """A server over a data folder, from its start until `stop`.
 
     Its life: take the folder's lock, prepare the data, choose a port, start, wait until it responds, remember the port.
@@ -63,11 +94,11 @@ class Server(ABC):
     parent_death_signal: ClassVar[signal.Signals]
 
     def __init__(self, folder: ServerFolder, binary: Binary, port: int | None) -> None:
+        super().__init__(folder.log)
         self.folder = folder
         self.binary = binary
         self._wanted = port
         self.port = 0
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     @abstractmethod
@@ -90,16 +121,6 @@ class Server(ABC):
     @abstractmethod
     def _is_ready(self) -> bool:
         """Whether the server takes requests, with our password."""
-
-    @property
-    def log(self) -> Path:
-        """The output of the server."""
-        return self.folder.log
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of a running server."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def boot(self) -> Self:
         """Start it and wait until it responds.
@@ -160,12 +181,7 @@ class Server(ABC):
         lock = acquire_lock(self.folder.path)
         try:
             self._prepare()
-            log = open_log(self.folder.log)
-            try:
-                since = os.fstat(log).st_size
-                self._process = self._spawn(log, lock)
-            finally:
-                os.close(log)
+            since = self._spawn(self._command(), cwd=self.folder.path, pass_fds=(lock,))
         finally:
             # From here on only the server holds the lock.
             os.close(lock)
@@ -175,18 +191,6 @@ class Server(ABC):
             # A signal that ends us while we wait.
             self.stop()
             raise
-
-    def _spawn(self, log: int, lock: int) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C at the terminal reaches us alone, and we end the servers in order.
-        return subprocess.Popen(
-            self._command(),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=self.folder.path,
-            pass_fds=(lock,),
-            start_new_session=True,
-        )
 
     def _await(self, since: int) -> str | None:
         process = self._process

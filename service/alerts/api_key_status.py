@@ -31,11 +31,7 @@ SKEW_CLEAR_SECONDS = 60.0
 
 
 class _SavedFlag:
-    """A flag, as this process stored it last.
-
-    Args:
-        engine: the mirror's Postgres.
-    """
+    """A flag, as this process stored it last."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -57,11 +53,7 @@ class _SavedFlag:
 
 
 class ApiKeyStatus:
-    """The last responses to one process: whether the key was accepted, and the clock.
-
-    Args:
-        engine: the mirror's Postgres.
-    """
+    """The last responses to one process: whether the key was accepted, and the clock."""
 
     def __init__(self, engine: Engine) -> None:
         self._refused = _SavedFlag(engine)

@@ -15,11 +15,7 @@ FRESH_MS = 5_000
 
 
 class FreshReadLimiter:
-    """Which models were read fresh just now, by all web processes together.
-
-    Args:
-        client: a connection to Redis.
-    """
+    """Which models were read fresh just now, by all web processes together."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client

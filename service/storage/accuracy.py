@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import arrays, strata
+from service.storage.tables import accuracy_checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,23 +18,11 @@ if TYPE_CHECKING:
 # The longest period of the figures, and a day for the last of its checks to be decided.
 RETENTION_DAYS = 29
 
-_CHECK_TYPES = {
-    "checked_at": "timestamptz",
-    "method": "text",
-    "pull_id": "bigint",
-    "model_id": "text",
-    "stratum": "text",
-    "agreed": "boolean",
-    "fields": "text[]",
-    "last_agreed_at": "timestamptz",
-    "core_at": "timestamptz",
-    "class": "text",
-    "decided_at": "timestamptz",
-    "repaired_at": "timestamptz",
-    "with_details": "boolean",
-    "stale_seconds": "float",
-    "censored": "boolean",
-}
+# Postgres gives the id; the others are found later.
+_LATER = {"id", "event_id", "looked_at"}
+_CHECK_TYPES = arrays.column_types(
+    accuracy_checks, [column.name for column in accuracy_checks.columns if column.name not in _LATER]
+)
 _RECORD = text(
     f"""
     INSERT INTO headshotpro.accuracy_checks ({", ".join(_CHECK_TYPES)})

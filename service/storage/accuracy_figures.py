@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.model_fields import DETAIL, Source, columns_in, columns_of
+from service.storage.tables import accuracy_figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,11 +112,7 @@ def findings(
     return found
 
 
-FIGURES = (
-    "period", "fields", "compared", "wrong", "rate", "lower_95", "upper_95", "bound_method", "stale_p50", "stale_p95",
-    "stale_p99", "stale_max", "censored_share", "late_webhooks", "lost_webhooks", "unexplained", "last_check_at",
-    "slo_target", "slo_met", "error_budget_left",
-)  # fmt: skip
+FIGURES = tuple(column.name for column in accuracy_figures.columns if column.name != "computed_at")
 _WRITE = text(
     f"""
     INSERT INTO headshotpro.accuracy_figures ({", ".join(FIGURES)}, computed_at)

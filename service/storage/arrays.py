@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ENCODER = msgspec.json.Encoder()
 
 # The names of the types that our tables use, where SQLAlchemy's own differ from Postgres'.
-_TYPES = {"DATETIME": "timestamptz", "TIMESTAMP": "timestamptz", "JSON": "jsonb"}
+_TYPES = {"DATETIME": "timestamptz", "TIMESTAMP": "timestamptz", "JSON": "jsonb", "ARRAY": "text[]"}
 
 # An escape of JSON. In an array a backslash stands before a character that means itself.
 _ESCAPE = re.compile(r"\\(?:u....|.)")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sqlalchemy import text
 
 from service.storage import arrays
+from service.storage.tables import refetch_requests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,13 +65,7 @@ class RefetchRequest(NamedTuple):
         return cls(model_id, after, reason, max(now, after + REFETCH_DELAY))
 
 
-_REQUEST_TYPES = {
-    "model_id": "text",
-    "after": "timestamptz",
-    "reason": "text",
-    "due_at": "timestamptz",
-    "pull_id": "bigint",
-}
+_REQUEST_TYPES = arrays.column_types(refetch_requests, ("model_id", "after", "reason", "due_at", "pull_id"))
 
 
 def adding(after: str = "true") -> str:

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import text
 
 from service.storage import arrays
-from service.storage.tables import models
+from service.storage.tables import models, subscription_deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -251,16 +251,7 @@ _ACKNOWLEDGE = text(
     WHERE subscription_id = :id AND change_id = ANY(CAST(:changes AS bigint[]))
     """
 )
-_TYPES = {
-    "change_id": "bigint",
-    "model_id": "text",
-    "batch": "bigint",
-    "attempts": "integer",
-    "first_failed_at": "timestamptz",
-    "due_at": "timestamptz",
-    "status": "smallint",
-    "error": "text",
-}
+_TYPES = arrays.column_types(subscription_deliveries, subscription_deliveries.columns.keys()[1:])
 _WAIT = text(
     f"""
     INSERT INTO headshotpro.subscription_deliveries (subscription_id, {", ".join(_TYPES)})

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from structlog.typing import ExcInfo
-
     from service.config import Settings
 
 
@@ -59,13 +57,13 @@ def configure(settings: Settings) -> None:
         _cut,
     ]
     redaction.register_secrets(settings.secrets)
-    exceptions = structlog.processors.ExceptionRenderer(_traceback)
+    exceptions = structlog.processors.ExceptionRenderer(lambda raised: format_without_messages(raised[1]))
     last: list[Any] = (
         [exceptions, structlog.processors.JSONRenderer(default=repr)]
         if settings.log_format == "json"
         else [_visible_values, exceptions, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
-    last.append(_without_secrets)
+    last.append(lambda _logger, _method, line: redaction.redact(line))
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -111,14 +109,6 @@ def log_crashes_without_messages() -> None:
 
     sys.excepthook = crash
     threading.excepthook = lambda ended: crash(ended.exc_type, ended.exc_value, ended.exc_traceback)
-
-
-def _traceback(exc_info: ExcInfo) -> str:
-    return format_without_messages(exc_info[1])
-
-
-def _without_secrets(_logger: Any, _method: str, line: str) -> str:
-    return redaction.redact(line)
 
 
 def _cut(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

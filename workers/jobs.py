@@ -6,6 +6,7 @@ Why: `docs/decisions/0003-an-inbox-and-few-jobs.md`.
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import wraps
@@ -32,6 +33,7 @@ from workers.job_errors import redact_job_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from service.broker.inbox import Delivery
     from service.mirror.drain import DrainResult
@@ -71,21 +73,30 @@ def current() -> Runtime:
 
 @redact_job_errors
 def drain() -> None:
-    """Apply what the spool and the inbox hold, until both are empty or the slice is over."""
+    """Apply what the spool and the inbox hold, until both are empty or the slice is over.
+
+    While a full batch is applied, a thread reads the next one. What it has read when the drain ends in another way is
+    taken over by a later read, as is what was read and not applied at all.
+
+    Why: `docs/decisions/0044-the-next-batch-is-read-ahead.md`.
+    """
     runtime = current()
     runtime.queue.clear_flag(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
     spooled, left, size = True, False, batches.BATCH_SIZE
-    while not runtime.stop.is_set() and monotonic() < deadline:
-        spooled = spooled and _apply_spooled(runtime)
-        entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
-        runtime.progress()
-        # Events that were left can be read again after a few seconds.
-        if not entries and not spooled and not left:
-            return
-        for batch in batches.split(entries):
-            left = _apply(runtime, batch, deadline) or left
-        size = batches.next_size(entries, size)
+    ahead: Future[list[Delivery]] | None = None
+    with ThreadPoolExecutor(1, "read-ahead") as reader:
+        while not runtime.stop.is_set() and (ahead or monotonic() < deadline):
+            spooled = spooled and _apply_spooled(runtime)
+            entries = (ahead and ahead.result()) or runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+            runtime.progress()
+            # Events that were left can be read again after a few seconds.
+            if not entries and not spooled and not left:
+                return
+            full, size = len(entries) == size, batches.next_size(entries, size)
+            ahead = reader.submit(runtime.inbox.read, size, 0) if full and monotonic() < deadline else None
+            for batch in batches.split(entries):
+                left = _apply(runtime, batch, deadline) or left
     if not runtime.stop.is_set():
         runtime.queue.enqueue(Job.DRAIN)
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import redis
+import structlog
 from hypothesis import settings
 
+from service import redaction
 from service.config import force_wheels
 from service.local.servers import Postgres, Valkey
 from tests.support.databases import Databases
@@ -37,6 +39,8 @@ __all__ = ["Sandbox", "StartSandbox"]
 
 FORCE_WHEELS = force_wheels()
 LONGEST_NAME = 80
+# Those whose level `service.log` sets; the first is the root.
+CONFIGURED_LOGGERS = (None, "apprise", "psycopg", "urllib3", "rq", "rq.worker", "rq.job", "alembic", "gunicorn.access")
 
 
 # Every run of the tests meets the same examples, on a busy machine too; `make fuzz` searches for others.
@@ -50,8 +54,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure() -> None:
-    """Make what the test processes of this run share before they are started, and silence servers of the tests."""
+    """Make what the test processes of this run share before they are started, and set up their logging."""
     share_folder()
+    # By default structlog prints to stdout, debug lines as well: those of a thread that an earlier test left would be
+    # taken for the output of a command.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
     # Each logs requests, as lines among those of the code under test: their paths may be its secrets.
     for name in ("werkzeug", "mail.log"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -91,12 +102,19 @@ def _unpatched_by_gevent() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logging_restored() -> Iterator[None]:
-    """Removes the log handlers that a test adds: they write to a stderr that ends with it, and fail in later tests."""
+    """Undoes the logging of a test's settings: its handlers write to a stderr that ends with it, and fail later.
+
+    Its secrets are forgotten, too: a later test that logs them would pass because of this one.
+    """
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in CONFIGURED_LOGGERS}
+    config, secrets = structlog.get_config(), redaction._variants
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    structlog.configure(**config)
+    redaction._variants = secrets
 
 
 @pytest.fixture

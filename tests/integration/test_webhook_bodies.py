@@ -42,7 +42,7 @@ def without(*names: str) -> dict[str, Any]:
         json.dumps(GOOD).encode("utf-16"),
         json.dumps(GOOD).encode() + b"{}",
         b"[" * 100_000,
-        b'{"event": "model.created", "object": {"_id": "1"}, "x": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"event": "model.created", "object": {"_id": "1"}, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         [],
         "model.deleted",
         1,

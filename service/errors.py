@@ -14,6 +14,7 @@ MirrorError
 │   └── SchemaUnreleased     it is older than the first release: nothing migrates it
 ├── ApiError                 web refuses an HTTP request with a status and a code
 ├── LeaseLost                another process has taken over this pull
+├── ActInFlight              another person does the same at this moment
 ├── PreviewOutdated          something else would happen by now than a person confirmed
 ├── LocalServerError         a local server could not be started
 └── UpstreamError            the upstream did not do what was requested
@@ -42,7 +43,13 @@ if TYPE_CHECKING:
 
 
 class MirrorError(Exception):
-    """Root of every error that this project raises; its message never holds a secret of this process's settings."""
+    """Root of every error that this project raises; its message never holds a secret of this process's settings.
+
+    Attributes:
+        act_row_id: the row in the audit log of the act that it ended; None where no act had begun.
+    """
+
+    act_row_id: int | None = None
 
     def __str__(self) -> str:
         """The message, which may repeat what a server said, without secrets."""
@@ -130,6 +137,10 @@ class ApiError(MirrorError):
 
 class LeaseLost(MirrorError):
     """Another process has taken over this pull."""
+
+
+class ActInFlight(MirrorError):
+    """Another person does the same at this moment; nothing was done."""
 
 
 class PreviewOutdated(MirrorError):

@@ -73,7 +73,7 @@ class Receiver:
         Apprise turns it into each receiver's own format, so that nothing in a title becomes markup there.
         The plugin is made anew each time: one that is kept holds the next message back for seconds.
         """
-        from apprise import Apprise, NotifyFormat, NotifyType  # noqa: PLC0415 - see the top
+        from apprise import Apprise, AppriseResultStatus, NotifyFormat, NotifyType  # noqa: PLC0415 - see the top
         from apprise.conversion import text_to_markdown  # noqa: PLC0415
 
         apprise = Apprise()
@@ -90,7 +90,9 @@ class Receiver:
         if result:
             return SendResult(taken=True, reason="sent")
         # Secrets go before it is cut: the first half of one is a secret, too.
-        log_messages = [entry.message for entry in result.logs()] or [f"no response within {seconds:g} s"]
+        log_messages = [entry.message for entry in result.logs()]
+        if not log_messages or result.status == AppriseResultStatus.TIMEOUT:
+            log_messages = [f"no response within {seconds:g} s"]
         return SendResult(
             taken=False, reason=self._redact(" ".join(" ".join(log_messages).split()))[:_MAX_REASON_LENGTH]
         )

@@ -18,6 +18,8 @@ import structlog
 from service.api.schemas import DeletedBody
 from service.broker.jobs import Job
 from service.errors import (
+    ActInFlight,
+    ApiError,
     PostgresUnavailable,
     RedisUnavailable,
     Throttled,
@@ -45,13 +47,15 @@ if TYPE_CHECKING:
     from service.broker.stale_models import StaleModels
     from service.storage.audit import Actor
     from service.upstream.client import UpstreamClient
-    from service.upstream.payloads import CreatedModel, DetailedModel
+    from service.upstream.payloads import CreatedModel, DeletedModel, DetailedModel
     from service.upstream.responses import UpstreamResponse
 
 log = structlog.get_logger(__name__)
 
 # How long a caller waits for the budget and for tries after faults, in seconds.
 UPSTREAM_DEADLINE_SECONDS = 5.0
+# After this another caller's delete may have ended.
+RETRY_AFTER_SECONDS = 1
 # A GET of a model that was just made is worth less: without it a refetch request reads the rest.
 FOLLOW_UP_DEADLINE_SECONDS = 1.0
 MICROSECOND = timedelta(microseconds=1)
@@ -64,11 +68,13 @@ class RelayedResponse(NamedTuple):
         status: the HTTP status.
         body: the upstream's own bytes; they may hold a login link, and are neither kept nor logged.
         replayed: the create was done before, under the same idempotency key.
+        act_row_id: the row of a delete in the audit log.
     """
 
     status: int
     body: bytes
     replayed: bool = False
+    act_row_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,29 +126,39 @@ class UpstreamWriter:
         return RelayedResponse(response.status, response.raw)
 
     def delete(self, model_id: str, actor: Actor) -> RelayedResponse:
-        """Delete a model, and make it a tombstone in the mirror as of the upstream's response."""
-        with audit.recorded(self.engine, Act(actor, "model.delete", model_id)):
-            try:
-                response = self.client.delete_model(
-                    model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS
-                )
-            except UpstreamError as error:
-                # Done or not, or long ago: a GET shows which.
-                if is_in_doubt(error) or isinstance(error, UpstreamRejected):
-                    self._request_refetch(model_id)
-                raise
+        """Delete a model, and make it a tombstone in the mirror as of the upstream's response.
+
+        Raises:
+            ApiError: 409 while another caller deletes it.
+        """
+        try:
+            with audit.recorded(self.engine, Act(actor, "model.delete", model_id), alone="deleted") as act:
+                response = self._delete(model_id)
+        except ActInFlight as error:
+            raise ApiError(409, "CONFLICT", str(error), headers={"Retry-After": str(RETRY_AFTER_SECONDS)}) from None
+        log.info("api.deleted", model_id=model_id)
+        if response.raw:
+            return RelayedResponse(response.status, response.raw, act_row_id=act.row_id)
+        # A 204, or a deletion that an earlier try had done: the caller gets the body that the vendor documents.
+        deleted = DeletedBody(message="Model deleted successfully", model_id=model_id)
+        return RelayedResponse(200, msgspec.json.encode(deleted), act_row_id=act.row_id)
+
+    def _delete(self, model_id: str) -> UpstreamResponse[DeletedModel]:
+        """Delete it, and merge that: the next caller to whom the act seems over finds the tombstone."""
+        try:
+            response = self.client.delete_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
+        except UpstreamError as error:
+            # Done or not, or long ago: a GET shows which.
+            if is_in_doubt(error) or isinstance(error, UpstreamRejected):
+                self._request_refetch(model_id)
+            raise
         try:
             with transaction(self.engine) as connection:
                 apply(connection, [from_absence(model_id, response.received_at)], "api")
         except Exception as error:  # noqa: BLE001 - it is done upstream, so the caller gets the response
             log.error("api.delete.not_merged", model_id=model_id, reason=type(error).__name__)
             self._note_stale(model_id)
-        log.info("api.deleted", model_id=model_id)
-        if response.raw:
-            return RelayedResponse(response.status, response.raw)
-        # A 204, or a deletion that an earlier try had done: the caller gets the body that the vendor documents.
-        deleted = DeletedBody(message="Model deleted successfully", model_id=model_id)
-        return RelayedResponse(200, msgspec.json.encode(deleted))
+        return response
 
     def read_fresh(self, model_id: str) -> RelayedResponse:
         """Read one model from the upstream and merge it; without Postgres the caller gets the response all the same."""

@@ -23,7 +23,7 @@ ACTION = "model.refetch"
 LOCK_SECONDS = 2.0
 
 
-def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor, max_wait: float) -> None:
+def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor, max_wait: float) -> int:
     """Read a model from the upstream and merge it.
 
     The row in the audit log names the fields that differed (`differed`) and the change in `model_changes` that has
@@ -36,6 +36,9 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
         model_id: a model that the mirror knows.
         actor: the person, for the audit log.
         max_wait: seconds for the request budget and for tries after faults.
+
+    Returns:
+        The act's row in the audit log.
 
     Raises:
         MirrorError: the mirror has never seen the model.
@@ -50,7 +53,7 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
         except ModelNotFound:
             act.detail["found"] = "not found"
             request_if_alive(engine, model_id)
-            return
+            return act.row_id
         except UpstreamRejected:
             raise
         except UpstreamError:
@@ -62,3 +65,4 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
         act.detail["differed"] = sorted(name for change in applied.changes for name in change["changed"])
         if applied.last_change_id:
             act.detail["change"] = applied.last_change_id
+    return act.row_id

@@ -2,7 +2,8 @@
 
 Events about another model, or about none, can hold a name or an address too. They are found by a search, which takes
 minutes where a million events are kept. So the search comes before the transaction that locks the models, takes a slice
-of events at a time, and may stop between two slices and go on later. It begins anew where a process ends in between.
+of events at a time, and may stop between two slices and go on later: a task (`service.mirror.tasks`) where its row
+says, retention where its process remembers.
 
 Why: `docs/decisions/0021-personal-data.md`.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from service.storage.audit import Actor
 
+ACTION = "model.erase"
 PERSONAL_COLUMNS = personal_columns()
 # With bodies of 20 KB and a hundred persons to search for, a slice takes some seconds.
 EVENT_BATCH_SIZE = 500
@@ -39,7 +41,7 @@ def erase(
     engine: Engine,
     ids: Sequence[str],
     deadline: float = inf,
-    record: Callable[[Connection], object] = lambda _connection: None,
+    record: Callable[[Connection, int], object] = lambda _connection, _erased: None,
 ) -> int | None:
     """Erase the personal data of tombstones everywhere; those that are alive or were erased before are left alone.
 
@@ -47,7 +49,7 @@ def erase(
         engine: the mirror's Postgres.
         ids: some models.
         deadline: when to stop searching, on the monotonic clock; at least one slice of events is searched.
-        record: writes the caller's own rows in the transaction that erases.
+        record: see `erase_rows`.
 
     Returns:
         How many were erased. None where the search stopped at the deadline: no model is erased yet, and the
@@ -55,33 +57,71 @@ def erase(
     """
     if not ids:
         return 0
+    tombstones = frozenset(ids)
+    above: str | None = _unfinished_searches.get(tombstones, "")
+    _unfinished_searches.clear()
+    while above is not None:
+        above = search_slice(engine, ids, above)
+        if above is not None and monotonic() > deadline:
+            _unfinished_searches[tombstones] = above
+            return None
+    return erase_rows(engine, ids, record)
+
+
+def search_slice(engine: Engine, ids: Sequence[str], above: str) -> str | None:
+    """Remove the bodies of events that name the person of a tombstone, among the next of the events.
+
+    Returns:
+        The last event of this slice, after which the next one begins; None where none is left to search.
+    """
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-        personal_values = erasure.personal_values(connection, ids)
-    if not _erase_in_events(engine, personal_values, frozenset(ids), deadline):
-        return None
+        values = erasure.personal_values(connection, ids)
+        return erasure.erase_payloads(connection, values, above, EVENT_BATCH_SIZE) if values else None
+
+
+def erase_rows(engine: Engine, ids: Sequence[str], record: Callable[[Connection, int], object]) -> int:
+    """Erase tombstones in all other tables, once the events are searched: how many were not erased before.
+
+    Args:
+        engine: the mirror's Postgres.
+        ids: some models.
+        record: writes the caller's own rows in the transaction that erases; it takes the number, too.
+    """
     now = datetime.now(UTC)
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+        values = erasure.personal_values(connection, ids)
         # In the order of locks that all writers keep.
         models.lock_clocks(connection, ids)
-        erasure.erase_idempotency_keys(connection, personal_values)
+        erasure.erase_idempotency_keys(connection, values)
         erased = erasure.erase(connection, ids, now)
-        record(connection)
+        record(connection, len(erased))
         history.append(connection, [_change_row(row, now) for row in erased], now)
     return len(erased)
 
 
 def erase_now(engine: Engine, model_id: str, actor: Actor) -> bool:
-    """Erase the personal data of one tombstone.
+    """Erase the personal data of one tombstone. Its row in the audit log is written before: a process may die midway.
 
     Returns:
-        False where it was erased before.
+        False where it was erased before; then no row is written.
 
     Raises:
         MirrorError: the model does not exist, or is alive.
     """
-    require_deleted(engine, model_id)
-    act = audit.Act(actor, "model.erase", model_id)
-    return bool(erase(engine, [model_id], record=lambda connection: audit.record(connection, act)))
+    if require_deleted(engine, model_id)["erased_at"] is not None:
+        return False
+    with audit.recorded(engine, audit.Act(actor, ACTION, model_id)) as act:
+
+        def record(connection: Connection, erased: int) -> None:
+            act.detail |= detail_of(erased)
+            audit.complete(connection, act, audit.DONE)
+
+        return bool(erase(engine, [model_id], record=record))
+
+
+def detail_of(erased: int) -> dict[str, Any]:
+    """The detail of an act that erased one model, or found it erased by another act meanwhile."""
+    return {} if erased else {"nothing_left": True}
 
 
 def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:
@@ -102,21 +142,6 @@ def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:
 def unfinished_ids() -> list[str]:
     """The tombstones of a search that stopped at its deadline; none where none did."""
     return [model_id for tombstones in _unfinished_searches for model_id in sorted(tombstones)]
-
-
-def _erase_in_events(
-    engine: Engine, personal_values: Sequence[erasure.PersonalValue], tombstones: frozenset[str], deadline: float
-) -> bool:
-    """Remove the bodies of events that name one of the persons; False where the time was up before the end."""
-    above = _unfinished_searches.get(tombstones, "") if personal_values else None
-    _unfinished_searches.clear()
-    while above is not None:
-        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            above = erasure.erase_payloads(connection, personal_values, above, EVENT_BATCH_SIZE)
-        if above is not None and monotonic() > deadline:
-            _unfinished_searches[tombstones] = above
-            return False
-    return True
 
 
 def _change_row(row: dict[str, Any], now: datetime) -> dict[str, Any]:

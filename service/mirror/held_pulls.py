@@ -112,8 +112,11 @@ def decide(
     log.info("pull.released", pull_id=pull_id, postponed=len(state.postponed))
 
 
-def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> None:
+def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> int:
     """A person rejected a held pull: it has failed, and no pull decides its suspects for a day.
+
+    Returns:
+        The act's row in the audit log.
 
     Raises:
         MirrorError: no such pull is held.
@@ -122,8 +125,9 @@ def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> None:
         _lock_held(connection, pull_id)
         suspects.exempt_for(connection, pull_id, REJECTED_FOR_SECONDS)
         pulls.close_held(connection, pull_id, "failed", "rejected by a person")
-        audit.record(connection, audit.Act(actor, "pull.reject", str(pull_id)))
+        row_id = audit.record(connection, audit.Act(actor, "pull.reject", str(pull_id)))
     log.info("pull.rejected", pull_id=pull_id)
+    return row_id
 
 
 def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audit.Actor | None) -> bool:

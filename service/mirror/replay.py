@@ -69,7 +69,7 @@ def replay(
         place = EventPlace(kept[-1]["received_at"], kept[-1]["id"])
 
 
-def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, token: str, actor: audit.Actor) -> None:
+def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, token: str, actor: audit.Actor) -> int:
     """Merge one kept event again, if that does what a person confirmed; its row in the audit log is written with it.
 
     Args:
@@ -79,6 +79,9 @@ def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, tok
         token: of the preview that the person confirmed.
         actor: the person.
 
+    Returns:
+        The act's row in the audit log.
+
     Raises:
         PreviewOutdated: something else would happen by now.
         MirrorError: there is no such event, its body is no longer kept, or Postgres refuses what it reports.
@@ -86,7 +89,7 @@ def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, tok
     """
     try:
         with transaction(engine, by_key=True) as connection:
-            _apply_as_previewed(connection, event_id, tolerance, token, actor)
+            return _apply_as_previewed(connection, event_id, tolerance, token, actor)
     except MirrorError:
         raise
     except Exception as error:
@@ -96,13 +99,15 @@ def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, tok
 
 def _apply_as_previewed(
     connection: Connection, event_id: str, tolerance: timedelta, token: str, actor: audit.Actor
-) -> None:
+) -> int:
     kept = events.one(connection, event_id)
     if kept is None:
         raise MirrorError(f"there is no event {event_id} any more")
     foreseen = preview(connection, kept, tolerance, locks=True)
     if not hmac.compare_digest(foreseen.token.encode(), token.encode()):
-        raise PreviewOutdated("the model or the event has changed since this page was made")
+        raise PreviewOutdated(
+            "the model or the event has changed since this page was made; it shows what would happen now"
+        )
     if not foreseen.is_possible:
         raise MirrorError(foreseen.reason)
     event = stored_event(kept, tolerance)
@@ -110,7 +115,7 @@ def _apply_as_previewed(
     detail = {"before": kept["status"], "after": event.status}
     if merged.last_change_id:
         detail["change"] = merged.last_change_id
-    audit.record(connection, audit.Act(actor, ACTION, event_id, detail))
+    return audit.record(connection, audit.Act(actor, ACTION, event_id, detail))
 
 
 def replay_batch(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: timedelta) -> Iterator[ReplayResult]:

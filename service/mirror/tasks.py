@@ -8,6 +8,7 @@ Why: `docs/decisions/0042-tasks-in-slices.md`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ import structlog
 
 from service.errors import MirrorError, PostgresUnavailable, SchemaOutdated, Stopping, Throttled, Unavailable
 from service.log import format_without_messages
-from service.mirror import held_pulls
+from service.mirror import erasure, held_pulls
 from service.mirror.pull_state import PullState
 from service.mirror.replay import ACTION as REPLAY_ACTION
 from service.mirror.replay import replay_batch
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MAX_EVENTS = 100_000
+# An erasure searches all that are kept, and counts no further.
+MAX_COUNTED = 10_000_000
 # Few, so that a webhook about the same models waits for some milliseconds only.
 BATCH_SIZE = 100
 BATCH_BYTES = 1_000_000
@@ -97,6 +100,23 @@ def begin_release(engine: Engine, pull_id: int, actor: Actor) -> int:
         return _require_begun(connection, task_id, audit_id)
 
 
+def begin_erasure(engine: Engine, model_id: str, actor: Actor) -> int:
+    """Begin to erase the personal data of a tombstone: the task's id.
+
+    Raises:
+        MirrorError: the model does not exist, is alive, was erased before, or another task erases it.
+    """
+    if erasure.require_deleted(engine, model_id)["erased_at"] is not None:
+        raise MirrorError(f"{model_id} was erased before")
+    with transaction(engine) as connection:
+        if other := tasks.open_erasure(connection, model_id):
+            raise MirrorError(f"task {other} erases {model_id} already")
+        total = console_events.count(connection, EventSearch(), MAX_COUNTED)
+        audit_id = audit.begin(connection, audit.Act(actor, erasure.ACTION, model_id))
+        task_id = tasks.begin(connection, tasks.ERASE, audit_id, total, target=model_id)
+        return _require_begun(connection, task_id, audit_id)
+
+
 def _require_begun(connection: Connection, task_id: int | None, audit_id: int) -> int:
     if task_id is None:
         raise MirrorError("another one runs already: wait for its end, or cancel it")
@@ -119,18 +139,20 @@ def cancel(engine: Engine, task_id: int, actor: Actor) -> None:
 
 
 def run_slice(context: TaskContext, seconds: float) -> None:
-    """Do a part of each running task.
+    """Do a part of each running task, all of them in `seconds`.
 
     Raises:
         PostgresUnavailable: Postgres is unavailable; the next slice goes on.
         Stopping: the process has to stop.
     """
     with transaction(context.engine) as connection:
+        tasks.start_waiting(connection)
         running = tasks.list_running(connection)
     for task in running:
-        deadline = monotonic() + seconds
+        # Together they have to end within the lease of this job.
+        deadline = monotonic() + seconds / len(running)
         try:
-            (_replay if task["kind"] == tasks.REPLAY else _release)(context, task, deadline)
+            _STEPS[task["kind"]](context, task, deadline)
         except PostgresUnavailable as error:
             _count_failure(context.engine, task, error)
             raise
@@ -196,6 +218,41 @@ def _release(context: TaskContext, task: Mapping[str, Any], deadline: float) -> 
         _end(connection, task["id"], tasks.DONE)
 
 
+def _erase(context: TaskContext, task: Mapping[str, Any], deadline: float) -> None:
+    engine, ids, left = context.engine, [task["target"]], task["total"] - task["done"]
+    above: str | None = task["state"].get("above", "")
+    try:
+        erasure.require_deleted(engine, task["target"])
+    except PostgresUnavailable:
+        raise
+    except MirrorError as error:
+        with transaction(engine) as connection:
+            _end(connection, task["id"], tasks.FAILED, str(error))
+        return
+    while above is not None:
+        if monotonic() > deadline or not context.may_go_on():
+            return
+        above = erasure.search_slice(engine, ids, above)
+        searched = left if above is None else min(left, erasure.EVENT_BATCH_SIZE)
+        left -= searched
+        if not _advance(engine, task, {"above": above}, done=searched):
+            return
+
+    def record(connection: Connection, erased: int) -> None:
+        if not _end(connection, task["id"], tasks.DONE, detail=erasure.detail_of(erased)):
+            raise _Cancelled
+
+    with suppress(_Cancelled):
+        erasure.erase_rows(engine, ids, record)
+
+
+class _Cancelled(Exception):
+    """A task was cancelled before its last transaction, which is undone."""
+
+
+_STEPS = {tasks.REPLAY: _replay, tasks.RELEASE: _release, tasks.ERASE: _erase}
+
+
 def _advance(engine: Engine, task: Mapping[str, Any], state: Mapping[str, Any], *, done: int, failed: int = 0) -> bool:
     """Write how far a task is: whether it goes on. One that ended meanwhile gets its last counts."""
     with transaction(engine) as connection:
@@ -215,18 +272,23 @@ def _count_failure(engine: Engine, task: Mapping[str, Any], error: Exception) ->
             _end(connection, task["id"], tasks.FAILED, str(error))
 
 
-def _end(connection: Connection, task_id: int, status: str, error: str | None = None) -> None:
-    """End a task, and its act."""
+def _end(
+    connection: Connection, task_id: int, status: str, error: str | None = None, detail: Mapping[str, Any] | None = None
+) -> bool:
+    """End a task, and its act; False where it had ended already."""
     task = tasks.end(connection, task_id, status, error)
     if task is None:
-        return
+        return False
     outcome = audit.DONE if status == tasks.DONE else audit.FAILED
     reason = {} if error is None else {"reason": error}
-    audit.end(connection, task["audit_id"], outcome, {**_counts(task), **reason})
+    audit.end(connection, task["audit_id"], outcome, {**_counts(task), **reason, **(detail or {})})
     log.info("task.ended", task_id=task_id, kind=task["kind"], status=status)
+    return True
 
 
 def _counts(task: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of a task, for its act."""
+    if task["kind"] == tasks.ERASE:
+        return {"searched": task["done"]}
     counts = {"done": task["done"], "failed": task["failed"]}
     return counts | {"tombstoned": task["state"]["tombstoned"]} if "tombstoned" in task["state"] else counts

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 from sqlalchemy import text
 
-from service.errors import Throttled, UpstreamError, UpstreamRejected
+from service.errors import ActInFlight, MirrorError, Throttled, UpstreamError, UpstreamRejected
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ log = structlog.get_logger(__name__)
 
 RETENTION_DAYS = 400
 CONSOLE, API, COMMAND_LINE = "console", "api", "command_line"
+# No request to the upstream takes longer: an act that began before is over, or its process died.
+LONGEST_ACT_SECONDS = 30.0
+# Held while an act looks whether another one is in flight, together with a number of its action and target.
+ALONE_LOCK = 0x48534143
 BEGUN, DONE, REFUSED, FAILED, UNKNOWN = "begun", "done", "refused", "failed", "unknown"
 
 
@@ -54,6 +58,7 @@ class Act:
         target: id or name of its object; one that it makes may be set until the act ends.
         detail: what else belongs to it, without personal data and secrets; may be added to until the act ends.
         outcome: how it ends where nothing raises.
+        row_id: its row, once that is written.
     """
 
     actor: Actor
@@ -61,6 +66,7 @@ class Act:
     target: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     outcome: str = DONE
+    row_id: int = 0
 
 
 def record(connection: Connection, act: Act, outcome: str = DONE) -> int:
@@ -72,7 +78,8 @@ def record(connection: Connection, act: Act, outcome: str = DONE) -> int:
         "outcome": outcome,
         "detail": json.dumps(act.detail),
     }
-    return int(connection.execute(_RECORD, values).scalar_one())
+    act.row_id = int(connection.execute(_RECORD, values).scalar_one())
+    return act.row_id
 
 
 _RECORD = text(
@@ -85,13 +92,13 @@ _RECORD = text(
 
 
 def begin(connection: Connection, act: Act) -> int:
-    """Write an act's row before the act, in a transaction of its own: its id, for `complete`."""
+    """Write an act's row before the act, in a transaction of its own: its id."""
     return record(connection, act, BEGUN)
 
 
-def complete(connection: Connection, row_id: int, act: Act, outcome: str) -> None:
+def complete(connection: Connection, act: Act, outcome: str) -> None:
     """Write how an act ended; the row that `begin` wrote shows its target and detail as they are now."""
-    values = {"id": row_id, "target": act.target, "outcome": outcome, "detail": json.dumps(act.detail)}
+    values = {"id": act.row_id, "target": act.target, "outcome": outcome, "detail": json.dumps(act.detail)}
     connection.execute(_COMPLETE, values)
 
 
@@ -112,31 +119,76 @@ def end(connection: Connection, row_id: int, outcome: str, detail: Mapping[str, 
 
 
 @contextmanager
-def recorded(engine: Engine, act: Act) -> Iterator[Act]:
+def recorded(engine: Engine, act: Act, *, alone: str = "") -> Iterator[Act]:
     """Record an act on the upstream, or one of many transactions: before the block, and how it ended after it.
 
-    Where Postgres cannot take the outcome, the row stays `begun`: what the upstream did is not undone for it.
+    Where Postgres cannot take the outcome, the row stays `begun`: what the upstream did is not undone for it. A
+    `MirrorError` of the block leaves with the row's id.
+
+    Args:
+        engine: the mirror's Postgres.
+        act: the act.
+        alone: what is done to the target, such as `deleted`, where two at a time may not do it.
 
     Raises:
         PostgresUnavailable: before anything was done.
+        ActInFlight: another one does it; nothing was done.
     """
     with transaction(engine) as connection:
-        row_id = begin(connection, act)
+        if alone:
+            _require_alone(connection, act, alone)
+        begin(connection, act)
     try:
         yield act
     except BaseException as error:
         act.detail["error"] = _code_of(error)
-        _complete(engine, row_id, act, _outcome_of(error))
+        _complete(engine, act, _outcome_of(error))
+        if isinstance(error, MirrorError):
+            error.act_row_id = act.row_id
         raise
-    _complete(engine, row_id, act, act.outcome)
+    _complete(engine, act, act.outcome)
 
 
-def _complete(engine: Engine, row_id: int, act: Act, outcome: str) -> None:
+def _require_alone(connection: Connection, act: Act, done: str) -> None:
+    # Until the commit, so that a second one sees the row of the first.
+    key = {"lock": ALONE_LOCK, "target": f"{act.action} {act.target}"}
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock, hashtext(:target))"), key)
+    if other := in_flight(connection, act.action, act.target or "", done):
+        raise ActInFlight(other)
+
+
+def in_flight(connection: Connection, action: str, target: str, done: str) -> str:
+    """A sentence, without its full stop, about the act that does the same at this moment; empty where none does.
+
+    Args:
+        connection: any transaction.
+        action: such as `model.delete`.
+        target: id or name of its object.
+        done: what is done to the target, such as `deleted`.
+    """
+    values = {"action": action, "target": target, "seconds": LONGEST_ACT_SECONDS}
+    other = connection.execute(_IN_FLIGHT, values).mappings().first()
+    if other is None:
+        return ""
+    return f"{target} is being {done} by {other['actor']} ({other['actor_kind']}) since {other['at']:%H:%M:%S} UTC"
+
+
+_IN_FLIGHT = text(
+    """
+    SELECT actor, actor_kind, at FROM headshotpro.audit_log
+    WHERE action = :action AND target = :target AND outcome = 'begun' AND at > now() - make_interval(secs => :seconds)
+    ORDER BY id LIMIT 1
+    """
+)
+
+
+def _complete(engine: Engine, act: Act, outcome: str) -> None:
     try:
         with transaction(engine) as connection:
-            complete(connection, row_id, act, outcome)
+            complete(connection, act, outcome)
     except Exception as error:  # noqa: BLE001 - the act is over, and the caller gets its result
-        log.error("audit.not_completed", row_id=row_id, action=act.action, outcome=outcome, reason=type(error).__name__)
+        reason = type(error).__name__
+        log.error("audit.not_completed", row_id=act.row_id, action=act.action, outcome=outcome, reason=reason)
 
 
 def _outcome_of(error: BaseException) -> str:
@@ -158,23 +210,6 @@ def one(connection: Connection, row_id: int) -> dict[str, Any] | None:
     row = connection.execute(text("SELECT * FROM headshotpro.audit_log WHERE id = :id"), {"id": row_id}).mappings()
     found = row.first()
     return dict(found) if found else None
-
-
-def newest_id(connection: Connection) -> int:
-    """The id of the newest act; 0 where there was none."""
-    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.audit_log")).scalar_one())
-
-
-def newest_of(connection: Connection, actor: Actor, action: str, target: str, above: int) -> int | None:
-    """The newest act of one person by its name and target, if its row has one, where its id is greater than `above`."""
-    statement = text(
-        "SELECT max(id) FROM headshotpro.audit_log WHERE id > :above AND action = :action "
-        "AND actor = :name AND actor_kind = :kind AND address = :address AND (target = :target OR target IS NULL)"
-    )
-    found: int | None = connection.execute(
-        statement, {**actor._asdict(), "action": action, "target": target, "above": above}
-    ).scalar_one()
-    return found
 
 
 def list_rows(

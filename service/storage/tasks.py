@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-REPLAY, RELEASE = "replay", "release"
-RUNNING, DONE, CANCELLED, FAILED = "running", "done", "cancelled", "failed"
+REPLAY, RELEASE, ERASE = "replay", "release", "erase"
+WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 
 
 def begin(
@@ -27,16 +27,19 @@ def begin(
 ) -> int | None:
     """Begin a task, for any worker to do: its id; None while another one of its kind runs.
 
+    An erasure is begun in any case: it waits for its turn.
+
     Args:
         connection: the transaction that wrote its row in the audit log.
-        kind: `REPLAY` or `RELEASE`.
+        kind: `REPLAY`, `RELEASE` or `ERASE`.
         audit_id: that row.
         total: how many events or suspects there are.
-        target: the pull that is released.
+        target: the pull that is released, or the model that is erased.
         search: which events are replayed.
     """
     values = {
         "kind": kind,
+        "status": WAITING if kind == ERASE else RUNNING,
         "audit_id": audit_id,
         "total": total,
         "target": target,
@@ -49,7 +52,7 @@ def begin(
 _BEGIN = text(
     """
     INSERT INTO headshotpro.tasks (kind, status, target, search, total, audit_id, created_at)
-    VALUES (:kind, 'running', :target, CAST(:search AS jsonb), :total, :audit_id, now())
+    VALUES (:kind, :status, :target, CAST(:search AS jsonb), :total, :audit_id, now())
     ON CONFLICT (kind) WHERE status = 'running' DO NOTHING
     RETURNING id
     """
@@ -62,6 +65,32 @@ def one(connection: Connection, task_id: int) -> dict[str, Any] | None:
     return dict(row) if row else None
 
 
+def open_erasure(connection: Connection, model_id: str) -> int | None:
+    """The task that erases a model, or waits for its turn to do so."""
+    statement = text(
+        "SELECT min(id) FROM headshotpro.tasks "
+        "WHERE kind = 'erase' AND target = :target AND status IN ('waiting', 'running')"
+    )
+    found: int | None = connection.execute(statement, {"target": model_id}).scalar()
+    return found
+
+
+def start_waiting(connection: Connection) -> None:
+    """Let the oldest task that waits run, where none of its kind does."""
+    connection.execute(_START)
+
+
+_START = text(
+    """
+    UPDATE headshotpro.tasks SET status = 'running' WHERE id IN (
+        SELECT min(id) FROM headshotpro.tasks AS waiting WHERE status = 'waiting' AND NOT EXISTS (
+            SELECT FROM headshotpro.tasks AS other WHERE other.kind = waiting.kind AND other.status = 'running'
+        ) GROUP BY kind
+    )
+    """
+)
+
+
 def list_running(connection: Connection) -> list[dict[str, Any]]:
     """The running tasks, one of each kind at most; the oldest first."""
     rows = connection.execute(text("SELECT * FROM headshotpro.tasks WHERE status = 'running' ORDER BY id")).mappings()
@@ -70,9 +99,8 @@ def list_running(connection: Connection) -> list[dict[str, Any]]:
 
 def any_running(connection: Connection) -> bool:
     """Whether there is work for a worker."""
-    return bool(
-        connection.execute(text("SELECT EXISTS (SELECT FROM headshotpro.tasks WHERE status = 'running')")).scalar()
-    )
+    statement = text("SELECT EXISTS (SELECT FROM headshotpro.tasks WHERE status IN ('waiting', 'running'))")
+    return bool(connection.execute(statement).scalar())
 
 
 def advance(connection: Connection, task_id: int, state: Mapping[str, Any], *, done: int = 0, failed: int = 0) -> bool:
@@ -103,10 +131,10 @@ def count_failure(connection: Connection, task_id: int) -> int:
 
 
 def end(connection: Connection, task_id: int, status: str, error: str | None = None) -> dict[str, Any] | None:
-    """End a running task: its row; None where it had ended already."""
+    """End a task that runs or waits: its row; None where it had ended already."""
     statement = text(
         "UPDATE headshotpro.tasks SET status = :status, error = :error, finished_at = now() "
-        "WHERE id = :id AND status = 'running' RETURNING *"
+        "WHERE id = :id AND status IN ('waiting', 'running') RETURNING *"
     )
     row = connection.execute(statement, {"id": task_id, "status": status, "error": error}).mappings().first()
     return dict(row) if row else None

@@ -77,11 +77,13 @@ class SubscriptionCommands:
         engine: the mirror's Postgres.
         actor: the one that acts, for the audit log.
         make_secret: makes a signing secret.
+        noted: called with the id of the row in the audit log that an act has written.
     """
 
     engine: Engine
     actor: Actor
     make_secret: Callable[[], str] = field(default=new_secret)
+    noted: Callable[[int], object] = lambda _row_id: None
 
     def add(self, wanted: Wanted) -> str:
         """Add a subscription: its secret, which is shown this once.
@@ -194,6 +196,7 @@ class SubscriptionCommands:
                 outcome = client.send(row["url"], message_id, body, signing_secrets)
                 act.detail.update(status=outcome.status, error=outcome.error or None)
                 act.outcome = audit.DONE if outcome.taken else audit.FAILED
+                self.noted(act.row_id)
         finally:
             client.close()
         return outcome
@@ -208,7 +211,7 @@ class SubscriptionCommands:
         return audit.Act(self.actor, f"subscription.{action}", name, detail or {})
 
     def _record(self, connection: Connection, action: str, name: str, detail: dict[str, Any] | None = None) -> None:
-        audit.record(connection, self._act(action, name, detail))
+        self.noted(audit.record(connection, self._act(action, name, detail)))
 
 
 def _problem(wanted: Wanted) -> str | None:

@@ -99,7 +99,10 @@ class RetryPolicy:
     def _require(self, seconds: float) -> None:
         if not self._allows(seconds):
             retry_at = datetime.now(UTC) + timedelta(seconds=seconds)
-            raise Throttled(f"no request may be sent for {seconds:.1f} s", retry_at)
+            raise Throttled(
+                f"the request budget, or the vendor's limit, is spent: the next request may be sent in {seconds:.1f} s",
+                retry_at,
+            )
 
     def _allows(self, seconds: float) -> bool:
         return self._deadline is None or time.monotonic() + seconds <= self._deadline

@@ -128,7 +128,7 @@ def test_operator_does_every_act(here: Mirror, web: str, browser: Browser, viewi
     assert "cancelled" in page.locator("main").inner_text()
     act(operator, "/console/pulls/2", "Release it")
     jobs.run_tasks()
-    page = operator.open("/console/tasks/2")
+    page = operator.open("/console/tasks/3")
     assert "30 of 30" in page.locator("main").inner_text()
     assert page.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")
     written = [(row["action"], row["outcome"]) for row in here.sql(AUDIT)]
@@ -137,6 +137,19 @@ def test_operator_does_every_act(here: Mirror, web: str, browser: Browser, viewi
         ("alerts.test", "failed"), ("set_aside.resolve", "done"), ("pull.start", "done"), ("events.replay", "done"),
         ("events.replay", "done"), ("task.cancel", "done"), ("pull.release", "done"),
     ]  # fmt: skip
+
+
+def test_open_page_of_a_task_shows_its_end(here: Mirror, web: str, browser: Browser) -> None:
+    keep_dead(here, min(here.live_ids()), "evt_1", status="failed")
+    jobs.install(here.runtime)
+    operator = Visitor(browser, web, OPERATOR_ON_A_PHONE)
+    operator.page.clock.install()
+    page = act(operator, "/console/events?status=dead", "Replay all that match")
+    assert page.get_by_role("link", name="Cancel it").count() == 1
+    jobs.run_tasks()
+    page.clock.run_for(5000)
+    page.get_by_text("It is done.").wait_for()
+    assert page.get_by_role("link", name="Cancel it").count() == 0
 
 
 # Whether the browser would send the form, for each of two clicks.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from html import escape
+from datetime import UTC, datetime
+from html import escape, unescape
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.alerts import trial
+from service.api.writes import UpstreamWriter
 from service.broker.jobs import WORK_QUEUE, rq_queue
-from service.errors import PostgresUnavailable
-from service.storage import audit
+from service.errors import PostgresUnavailable, Throttled
 from service.upstream.client import UpstreamClient
 from tests.support.alerting import NotificationReceiver
 from tests.support.console import OPERATOR, console, log_in, token
@@ -25,11 +28,9 @@ if TYPE_CHECKING:
 
     from flask.testing import FlaskClient
     from pytest_httpserver import HTTPServer
-    from sqlalchemy import Connection
 
     from tests.support.mirror import Mirror
 
-TOMBSTONE = f"{1:024x}"
 AUDITED = (
     "select actor, actor_kind, address, action, target, outcome from headshotpro.audit_log where actor_kind = 'console'"
 )
@@ -38,8 +39,6 @@ AUDITED = (
 ACTS = (
     ("acknowledge", "1", "alerts.acknowledge", None,
      "select acknowledged_at is not null as done from headshotpro.alerts where id = 1"),
-    ("erase", TOMBSTONE, "model.erase", TOMBSTONE,
-     f"select erased_at is not null and title is null as done from headshotpro.models where id = '{TOMBSTONE}'"),
     ("reject", "3", "pull.reject", "3", "select status = 'failed' as done from headshotpro.pulls where id = 3"),
     ("resolve", "1", "set_aside.resolve", "1",
      "select resolved_at is not null as done from headshotpro.set_aside where id = 1"),
@@ -150,31 +149,17 @@ def test_act_during_which_postgres_fails_refers_to_the_audit_log(
     operator, model = Operator(mirrored), min(mirrored.live_ids())
     page = operator.page("delete", model)
 
-    def fail(*_arguments: object) -> None:
+    delete = UpstreamWriter.delete
+
+    def fail(*given: Any) -> None:
+        delete(*given)
         raise PostgresUnavailable("Postgres cannot be reached")
 
-    monkeypatch.setattr(audit, "newest_of", fail)
+    monkeypatch.setattr(UpstreamWriter, "delete", fail)
     sent = operator.browser.post(path_of("delete", model), data={"csrf_token": token(page)})
     assert model not in mirrored.live_ids()
     assert sent.status_code == 503
     assert "The page Audit then shows whether the act was done" in sent.text
-
-
-def test_refused_act_shows_no_row_of_another_target(mirrored: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator, (model, other) = Operator(mirrored), sorted(mirrored.live_ids())[:2]
-    operator.do("delete", model)
-    actor = audit.Actor("operator", audit.CONSOLE, "127.0.0.1")
-    find_newest = audit.newest_id
-
-    def act_meanwhile(connection: Connection) -> int:
-        found = find_newest(connection)
-        audit.record(connection, audit.Act(actor, "model.delete", other))
-        return found
-
-    monkeypatch.setattr(audit, "newest_id", act_meanwhile)
-    home = operator.browser.get("/console/")
-    again = operator.browser.post(path_of("delete", model), data={"csrf_token": token(home)})
-    assert (again.status_code, "deleted already" in again.text) == (409, True)
 
 
 @pytest.mark.parametrize("name", ["refetch", "delete"])
@@ -231,3 +216,30 @@ def test_test_notification_shows_each_receiver_without_secrets(mirrored: Mirror,
     assert [one["taken"] for one in act["detail"]["receivers"]] == [True, False]
     for secret in ("T0PSECRET", "T1PSECRET"):
         assert secret not in shown.text + str(act)
+
+
+def test_receivers_that_hang_are_given_up_in_time(mirrored: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "PROCESS_SECONDS", 10.0)
+    begun = monotonic()
+    with odd_vendor(lambda _connection: None) as first, odd_vendor(lambda _connection: None) as second:
+        urls = ",".join(one.url.replace("http", "json") + "?cto=60&rto=60" for one in (first, second))
+        shown = Operator(mirrored, alert_urls=urls).do("test", "receivers").text
+    assert monotonic() - begun < trial.PERSON_SECONDS * 2
+    assert [one["answer"] for one in one_act(mirrored)["detail"]["receivers"]] == [
+        "no response within 6 s", "not tried: the receivers before it took all the time",
+    ]  # fmt: skip
+    assert "Not every receiver took the message" in shown
+    assert "no response within" in shown
+    assert one_act(mirrored)["outcome"] == "failed"
+
+
+def test_act_without_a_request_left_says_that_nothing_was_done(
+    mirrored: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_given: object, **_named: object) -> None:
+        raise Throttled("the request budget is spent", datetime.now(UTC))
+
+    monkeypatch.setattr(UpstreamClient, "delete_model", refuse)
+    shown = Operator(mirrored).do("delete", min(mirrored.live_ids()))
+    assert "Nothing was done: the request budget" in unescape(shown.text)
+    assert one_act(mirrored)["outcome"] == "failed"

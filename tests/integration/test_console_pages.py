@@ -96,7 +96,7 @@ def test_every_page_is_in_the_list(app: Flask) -> None:
         "console.show_login", "console.static_file", "console.without_slash", "console.nowhere", "console.models_csv",
         "console.stream",
         # Viewers may not open it: `test_console_acts.py` does.
-        "console.confirm_act", "console.offer_subscription", "console.confirm_subscription_act",
+        "console.confirm_act",
     }  # fmt: skip
     assert endpoints - no_pages == listed
 
@@ -195,17 +195,17 @@ def test_acts_on_subscriptions_have_no_violation(visit: Callable[[Viewing], Visi
     visitor = visit(OPERATOR_ON_A_PHONE)
     page = visitor.open("/console/subscriptions")
     page.get_by_role("link", name="Add a subscription").click()
-    page.wait_for_url("**/console/subscription-acts/add")
+    page.wait_for_url("**/console/acts/add-subscription/new")
     assert violations(page, axe) == []
     # A page whose URL is refused keeps the form, and changes nothing.
     page.get_by_label("Name", exact=True).fill("metadata")
     page.get_by_label("URL").fill("http://169.254.169.254/")
-    page.get_by_role("button", name="Add it").click()
+    page.get_by_role("button", name="Add the subscription").click()
     assert "link-local" in page.get_by_role("alert").inner_text()
     assert violations(page, axe) == []
     page = visitor.open("/console/subscriptions/orders")
     page.get_by_role("link", name="Replay").click()
-    page.wait_for_url("**/console/subscription-acts/replay/orders")
+    page.wait_for_url("**/console/acts/replay-subscription/orders")
     assert "processes them a second time" in page.locator("main").inner_text()
     assert violations(page, axe) == []
 

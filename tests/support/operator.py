@@ -8,7 +8,7 @@ from urllib.parse import quote
 import msgspec
 
 from service.web import create_app
-from tests.support.console import OPERATOR, hidden_fields, log_in
+from tests.support.console import OPERATOR, hidden_fields, log_in, token
 
 if TYPE_CHECKING:
     from werkzeug.test import TestResponse
@@ -43,6 +43,10 @@ class Operator:
     def page(self, name: str, target: str) -> TestResponse:
         """The page of an act."""
         return self.open(path_of(name, target))
+
+    def csrf(self) -> str:
+        """The token of this person's forms."""
+        return token(self.open("/console/"))
 
     def do(self, name: str, target: str, **form: str) -> TestResponse:
         """Open an act's page, send its form, and open the page that follows."""

@@ -18,6 +18,8 @@ def test_secret_is_gone_wherever_long_words_are_cut(monkeypatch: pytest.MonkeyPa
     said = SimpleNamespace(message=f"{'x' * before} {SECRET}")
 
     class Result:
+        status = apprise.AppriseResultStatus.FAILURE
+
         def __bool__(self) -> bool:
             return False
 

@@ -183,7 +183,7 @@ def _delete() -> dict[str, Any]:
         "summary": "Delete a model for good",
         "description": "Is sent to the upstream; the mirror has a tombstone when the response arrives.",
         "parameters": [_model_id()],
-        "responses": responses((DeletedBody,), (400, 404, *UPSTREAM_STATUSES), example="deleteModel"),
+        "responses": responses((DeletedBody,), (400, 404, 409, *UPSTREAM_STATUSES), example="deleteModel"),
     }
 
 

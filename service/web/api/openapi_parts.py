@@ -22,7 +22,8 @@ STATUS_DESCRIPTIONS = {
     402: "INSUFFICIENT_CREDITS",
     403: "FORBIDDEN: the key may not do this, or the organization has no whitelabel feature",
     404: "NOT_FOUND",
-    409: "CONFLICT: another request with this Idempotency-Key runs, a name is taken, or a state does not allow it",
+    409: "CONFLICT: another request with this Idempotency-Key runs, another caller deletes the model, a name is taken, "
+    "or a state does not allow it",
     410: "GONE: changes since then are no longer kept",
     413: "PAYLOAD_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",

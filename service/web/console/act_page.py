@@ -14,6 +14,8 @@ from service.web.console.presentation import number
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from werkzeug.wrappers import Response
+
     from service.storage.audit import Actor
     from service.web.console.console import Console
 
@@ -46,7 +48,7 @@ class ActPage(NamedTuple):
         title: what the button says, without the target.
         action: its name in the audit log.
         effect: what will happen, for the person who decides.
-        run: does it, with exactly one row in the audit log where it does anything; may name the page to go to then.
+        run: does it, with exactly one row in the audit log where it does anything: that row's id, or another page.
         back: the page to go to afterwards.
         facts: reads what the page shows beside the effect: `facts` are pairs of a label and a value,
             `hidden` is what the form sends back unseen, `refusal` why the act cannot be done.
@@ -54,18 +56,20 @@ class ActPage(NamedTuple):
         named: how the page names the target, as a format.
         danger: it cannot be undone.
         waits: it waits for the upstream or for receivers.
+        asks: its page has fields; it is shown again, with what was typed, where the act is refused.
     """
 
     title: str
     action: str
     effect: str
-    run: Callable[[Console, Deed], str | None]
+    run: Callable[[Console, Deed], int | Response]
     back: Callable[[str], str]
     facts: Callable[[Console, str], Facts] = no_facts
     template: str = "act.html"
     named: str = "{}"
     danger: bool = False
     waits: bool = False
+    asks: bool = False
 
 
 def to(endpoint: str) -> Callable[[str], str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from flask import g, make_response, redirect, request, url_for
+from flask import g, make_response, redirect, request
 from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
-from service.errors import MirrorError, PreviewOutdated, Unavailable
+from service.errors import MirrorError, Unavailable
 from service.storage import audit
-from service.web.console import acts_here, acts_of_tasks, acts_outside
+from service.web.console import acts_here, acts_of_subscriptions, acts_of_tasks, acts_outside
 from service.web.console.act_page import ActPage, Deed
+from service.web.console.presentation import page_url
 from service.web.console.proxies import ProxyHeaders
 from service.web.console.sessions import Role
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from service.web.console.console import Console
 
-ACTS = {**acts_here.ACTS, **acts_outside.ACTS, **acts_of_tasks.ACTS}
+ACTS = {**acts_here.ACTS, **acts_outside.ACTS, **acts_of_tasks.ACTS, **acts_of_subscriptions.ACTS}
 PATH = "/acts/<name>/<path:target>"
 
 
@@ -36,31 +37,29 @@ def register(pages: Blueprint, console: Console) -> None:
             raise Forbidden("Viewers may look and change nothing: log in with the operators' password.")
         return show(act, target)
 
-    def show(act: ActPage, target: str, outdated: str = "") -> str:
+    def show(act: ActPage, target: str, error: str = "") -> str:
         facts = act.facts(console, target)
-        return console.render(act.template, act=act, target=target, back=act.back(target), outdated=outdated, **facts)
+        shown = {"act": act, "target": target, "back": act.back(target), "error": error, "form": request.form}
+        return console.render(act.template, **shown, **facts)
 
     def do_act(name: str, target: str) -> Response:
         act = _find(name, target)
         deed = Deed(target, audit.Actor(g.console_session.user, audit.CONSOLE, proxies.address(request)), request.form)
-        with console.reading() as connection:
-            newest = audit.newest_id(connection)
-        refusal: MirrorError | None = None
-        result: str | None = None
         try:
             with console.waiting_outside() if act.waits else nullcontext():
-                result = act.run(console, deed)
+                done = act.run(console, deed)
         except Unavailable:
             raise
-        except PreviewOutdated as error:
-            return make_response(show(act, target, f"Nothing was done: {error}. This is what would happen now."), 409)
         except MirrorError as error:
-            refusal = error
-        with console.reading() as connection:
-            row_id = audit.newest_of(connection, deed.actor, act.action, target, newest)
-        if row_id is None:
-            raise Conflict(f"Nothing was changed: {refusal}.")
-        return redirect(result or url_for("console.act", row_id=row_id), 303)
+            if error.act_row_id is None:
+                return refuse(act, target, f"Nothing was changed: {error}.")
+            done = error.act_row_id
+        return redirect(page_url("audit", done), 303) if isinstance(done, int) else done
+
+    def refuse(act: ActPage, target: str, reason: str) -> Response:
+        if not act.asks:
+            raise Conflict(reason)
+        return make_response(show(act, target, reason), 409)
 
     pages.get(PATH, merge_slashes=False)(confirm_act)
     pages.post(PATH, merge_slashes=False)(do_act)

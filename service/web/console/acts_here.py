@@ -8,7 +8,6 @@ from werkzeug.exceptions import NotFound
 
 from service.errors import MirrorError
 from service.mirror import held_pulls
-from service.mirror.erasure import erase_now
 from service.mirror.preview import preview
 from service.mirror.replay import ACTION, replay_as_previewed
 from service.storage import alerts, audit, events, set_aside
@@ -21,28 +20,23 @@ if TYPE_CHECKING:
     from service.web.console.console import Console
 
 
-def _acknowledge(console: Console, deed: Deed) -> None:
+def _acknowledge(console: Console, deed: Deed) -> int:
     with transaction(console.engine) as connection:
         found = alerts.acknowledge(connection, [to_number(deed.target)])
         if not found:
             raise MirrorError(f"alert {deed.target} is not open any more")
-        audit.record(connection, audit.Act(deed.actor, "alerts.acknowledge", detail={"alerts": sorted(found)}))
+        return audit.record(connection, audit.Act(deed.actor, "alerts.acknowledge", detail={"alerts": sorted(found)}))
 
 
-def _erase(console: Console, deed: Deed) -> None:
-    if not erase_now(console.engine, deed.target, deed.actor):
-        raise MirrorError(f"{deed.target} was erased before")
+def _reject(console: Console, deed: Deed) -> int:
+    return held_pulls.reject(console.engine, to_number(deed.target), deed.actor)
 
 
-def _reject(console: Console, deed: Deed) -> None:
-    held_pulls.reject(console.engine, to_number(deed.target), deed.actor)
-
-
-def _resolve(console: Console, deed: Deed) -> None:
+def _resolve(console: Console, deed: Deed) -> int:
     with transaction(console.engine) as connection:
         if not set_aside.resolve_one(connection, to_number(deed.target)):
             raise MirrorError(f"row {deed.target} is not open any more")
-        audit.record(connection, audit.Act(deed.actor, "set_aside.resolve", deed.target))
+        return audit.record(connection, audit.Act(deed.actor, "set_aside.resolve", deed.target))
 
 
 def _replay_facts(console: Console, event_id: str) -> Facts:
@@ -55,8 +49,8 @@ def _replay_facts(console: Console, event_id: str) -> Facts:
     return {"preview": foreseen, "refusal": refusal, "hidden": {"token": foreseen.token}}
 
 
-def _replay(console: Console, deed: Deed) -> None:
-    replay_as_previewed(
+def _replay(console: Console, deed: Deed) -> int:
+    return replay_as_previewed(
         console.engine, deed.target, console.settings.webhook_tolerance, deed.form.get("token", ""), deed.actor
     )
 
@@ -66,18 +60,12 @@ ACTS = {
         "Replay the event", ACTION,
         "The event is merged once more, by the rules of every event: newer values stay. If the preview is no longer "
         "true by then, nothing is done and you see a new one.",
-        _replay, lambda target: page_url("events", target), _replay_facts, template="act_replay.html",
+        _replay, lambda target: page_url("events", target), _replay_facts, template="act_replay.html", asks=True,
     ),
     "acknowledge": ActPage(
         "Acknowledge", "alerts.acknowledge",
         "No reminder of it is sent any more. The notification that it was resolved still is.",
         _acknowledge, to("console.alerts"), named="Alert {}",
-    ),
-    "erase": ActPage(
-        "Erase personal data", "model.erase",
-        "Name, address, gender, the bodies of its events and its old values are erased for good. Only a deleted model "
-        "can be erased.",
-        _erase, lambda target: page_url("models", target), danger=True,
     ),
     "reject": ActPage(
         "Reject the held pull", "pull.reject",

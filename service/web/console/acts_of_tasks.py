@@ -1,4 +1,4 @@
-"""Acts that begin or cancel a task, which workers do in slices: replays of many events, releases of held pulls."""
+"""Acts that begin or cancel a task, which workers do in slices: replays, releases of held pulls, erasures."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from flask import url_for
+from flask import redirect, url_for
 from werkzeug.exceptions import BadRequest, NotFound
 
 from service.api.writes import UPSTREAM_DEADLINE_SECONDS
 from service.errors import MirrorError
-from service.mirror import held_pulls, tasks
+from service.mirror import erasure, held_pulls, tasks
 from service.mirror.replay import ACTION as REPLAY
-from service.storage import audit, console_events, console_pulls, organization, pulls, suspects
+from service.model_fields import DELETED
+from service.storage import audit, console_events, console_pulls, models, organization, pulls, suspects
 from service.storage import tasks as storage
 from service.storage.console_events import EventSearch
 from service.storage.organization import MirroredOrganization
 from service.upstream.budget import Priority
 from service.web.console.act_page import ActPage, Deed, Facts, cost, to_number
-from service.web.console.presentation import number, page_url
+from service.web.console.presentation import exact_time, number, page_url
 
 if TYPE_CHECKING:
+    from werkzeug.wrappers import Response
+
     from service.web.console.console import Console
 
 
@@ -53,7 +56,8 @@ def _replay_facts(console: Console, target: str) -> Facts:
         refusal = "No event matches."
     elif found > tasks.MAX_EVENTS:
         refusal = f"More than {number(tasks.MAX_EVENTS)} events match: choose a narrower filter."
-    shown = [(name, str(value)) for name, value in search._asdict().items() if value is not None]
+    given = {name: value for name, value in search._asdict().items() if value is not None}
+    shown = [(name, exact_time(one) if isinstance(one, datetime) else one) for name, one in given.items()]
     return {
         "facts": (("Events that match", number(found)), *shown),
         "refusal": refusal,
@@ -61,7 +65,7 @@ def _replay_facts(console: Console, target: str) -> Facts:
     }
 
 
-def _replay_all(console: Console, deed: Deed) -> str:
+def _replay_all(console: Console, deed: Deed) -> Response:
     try:
         previewed_at = datetime.fromisoformat(deed.form.get("previewed_at", "")).astimezone(UTC)
     except (ValueError, OverflowError):
@@ -69,9 +73,9 @@ def _replay_all(console: Console, deed: Deed) -> str:
     return _begun(console, tasks.begin_replay(console.engine, _until(_search(deed.target), previewed_at), deed.actor))
 
 
-def _begun(console: Console, task_id: int) -> str:
+def _begun(console: Console, task_id: int) -> Response:
     console.queue_tasks()
-    return page_url("tasks", task_id)
+    return redirect(page_url("tasks", task_id), 303)
 
 
 def _release_facts(console: Console, target: str) -> Facts:
@@ -98,7 +102,7 @@ def _release_facts(console: Console, target: str) -> Facts:
     }
 
 
-def _release(console: Console, deed: Deed) -> str | None:
+def _release(console: Console, deed: Deed) -> int | Response:
     pull_id = to_number(deed.target)
     pull = held_pulls.require_held(console.engine, pull_id)
     if pull["pages"]:
@@ -113,7 +117,7 @@ def _release(console: Console, deed: Deed) -> str | None:
             act.detail["reason"] = str(error)
             raise
         act.detail["organization"] = of_key.uid
-    return None
+    return act.row_id
 
 
 def _cancel_facts(console: Console, target: str) -> Facts:
@@ -122,13 +126,13 @@ def _cancel_facts(console: Console, target: str) -> Facts:
     if task is None:
         raise NotFound(f"There is no task {target}.")
     done = f"{number(task['done'])} of {number(task['total'])}"
-    refusal = "" if task["status"] == storage.RUNNING else f"The task is {task['status']} already."
+    refusal = "" if task["finished_at"] is None else f"The task is {task['status']} already."
     return {"facts": (("Handled so far", done),), "refusal": refusal}
 
 
-def _cancel(console: Console, deed: Deed) -> str:
+def _cancel(console: Console, deed: Deed) -> Response:
     tasks.cancel(console.engine, to_number(deed.target), deed.actor)
-    return page_url("tasks", deed.target)
+    return redirect(page_url("tasks", deed.target), 303)
 
 
 def _events(target: str) -> str:
@@ -139,7 +143,34 @@ def _events(target: str) -> str:
 
 _SHOWN = ("event", "status", "model", "error", "since", "until")
 
+
+def _erase_facts(console: Console, model_id: str) -> Facts:
+    with console.reading() as connection:
+        row = models.read(connection, [model_id]).get(model_id)
+        other = storage.open_erasure(connection, model_id)
+    if row is None:
+        raise NotFound(f"The mirror has never seen a model {model_id!r}.")
+    refusal = ""
+    if row["status"] != DELETED:
+        refusal = f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first."
+    elif row["erased_at"] is not None:
+        refusal = f"{model_id} was erased before: nothing is left to erase."
+    elif other:
+        refusal = f"Task {other} erases it already."
+    return {"facts": (("Name", console.names.person(row["title"])),), "refusal": refusal}
+
+
+def _erase(console: Console, deed: Deed) -> Response:
+    return _begun(console, tasks.begin_erasure(console.engine, deed.target, deed.actor))
+
+
 ACTS = {
+    "erase": ActPage(
+        "Erase personal data", erasure.ACTION,
+        "Name, address, gender, the bodies of its events and its old values are erased for good. A worker does it: it "
+        "searches all events for the person first, and a page shows how far it is.",
+        _erase, lambda target: page_url("models", target), _erase_facts, danger=True,
+    ),
     "replay-all": ActPage(
         "Replay all that match", REPLAY,
         "A worker merges each of these events once more, the oldest first, by the rules of every event: newer values "

@@ -41,14 +41,21 @@ def _model_facts(console: Console, model_id: str) -> Facts:
     return {"facts": (*about, *cost(console, 1))}
 
 
-def _refetch(console: Console, deed: Deed) -> None:
-    ask_now.ask_now(console.engine, console.upstream.client, deed.target, deed.actor, UPSTREAM_DEADLINE_SECONDS)
+def _refetch(console: Console, deed: Deed) -> int:
+    return ask_now.ask_now(console.engine, console.upstream.client, deed.target, deed.actor, UPSTREAM_DEADLINE_SECONDS)
 
 
-def _delete(console: Console, deed: Deed) -> None:
+def _delete_facts(console: Console, model_id: str) -> Facts:
+    refusal = f"{model_id} is deleted already." if _model(console, model_id)["status"] == DELETED else ""
+    with console.reading() as connection:
+        other = audit.in_flight(connection, "model.delete", model_id, "deleted")
+    return {**_model_facts(console, model_id), "refusal": refusal or (f"{other}: wait for its end." if other else "")}
+
+
+def _delete(console: Console, deed: Deed) -> int:
     if _model(console, deed.target)["status"] == DELETED:
         raise MirrorError(f"{deed.target} is deleted already")
-    console.upstream.delete(deed.target, deed.actor)
+    return console.upstream.delete(deed.target, deed.actor).act_row_id
 
 
 def _test_facts(console: Console, _target: str) -> Facts:
@@ -57,11 +64,12 @@ def _test_facts(console: Console, _target: str) -> Facts:
     return {"facts": (("Receivers that were notified before", number(len(known))),)}
 
 
-def _test(console: Console, deed: Deed) -> None:
+def _test(console: Console, deed: Deed) -> int:
     if not console.settings.alert_urls:
         raise MirrorError("there is no receiver: ALERT_URLS is not set for web")
     with audit.recorded(console.engine, audit.Act(deed.actor, trial.ACTION)) as act:
         trial.describe(act, trial.send_from_process(console.settings))
+    return act.row_id
 
 
 def _pull_facts(console: Console, kind: str) -> Facts:
@@ -80,7 +88,7 @@ def _pull_facts(console: Console, kind: str) -> Facts:
     }
 
 
-def _pull(console: Console, deed: Deed) -> None:
+def _pull(console: Console, deed: Deed) -> int:
     kind = deed.target
     facts = _pull_facts(console, kind)
     if facts["refusal"]:
@@ -88,6 +96,7 @@ def _pull(console: Console, deed: Deed) -> None:
     with audit.recorded(console.engine, audit.Act(deed.actor, START_ACTION, kind)) as act:
         if not console.acting.queue.enqueue(PULL_JOBS[kind]):
             act.detail["error"], act.outcome = "a pull waits already for a worker", audit.FAILED
+    return act.row_id
 
 
 ACTS = {
@@ -101,7 +110,7 @@ ACTS = {
         "Delete the model", "model.delete",
         "The vendor deletes the model with its photos. This cannot be undone, by the vendor neither. The mirror keeps "
         "a tombstone.",
-        _delete, lambda target: page_url("models", target), _model_facts, danger=True, waits=True,
+        _delete, lambda target: page_url("models", target), _delete_facts, danger=True, waits=True,
     ),
     "test": ActPage(
         "Send a test notification", trial.ACTION,

@@ -38,6 +38,10 @@ TAIL_SECONDS = 2.0
 POOL_TIMEOUT_SECONDS = 2.0
 # Acts that wait for servers of others; pages need not wait for them.
 MAX_OUTSIDE = 2
+OUTSIDE_REFUSAL = (
+    f"Nothing was done: {MAX_OUTSIDE} other acts wait for the vendor or for receivers at this moment. Each ends within "
+    "half a minute: send the form again then."
+)
 
 
 class NavigationItem(NamedTuple):
@@ -105,7 +109,7 @@ class Console:
             connect_timeout=2,
         )  # fmt: skip
         self.slots = RequestSlots()
-        self.outside = RequestSlots(MAX_OUTSIDE)
+        self.outside = RequestSlots(MAX_OUTSIDE, refusal=OUTSIDE_REFUSAL)
         self.streams = Streams(lambda: Tail(lambda: self.reading(TAIL_SECONDS)), open_streams.note)
         self.names = presentation.Names(shown=settings.console_show_names)
 

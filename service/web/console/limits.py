@@ -44,9 +44,16 @@ class RequestSlots:
     Args:
         slots: how many.
         wait_seconds: how long another one waits for its turn.
+        refusal: the message for one that gets none.
     """
 
-    def __init__(self, slots: int = MAX_REQUESTS, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        slots: int = MAX_REQUESTS,
+        wait_seconds: float = WAIT_SECONDS,
+        refusal: str = "Too many pages are being made: try again.",
+    ) -> None:
+        self._refusal = refusal
         self._free = threading.BoundedSemaphore(slots)
         self._wait_seconds = wait_seconds
 
@@ -79,7 +86,7 @@ class RequestSlots:
 
     def _acquire(self, wait_seconds: float) -> None:
         if not self._free.acquire(timeout=wait_seconds):
-            raise ServiceUnavailable("Too many pages are being made: try again.", retry_after=RETRY_AFTER_SECONDS)
+            raise ServiceUnavailable(self._refusal, retry_after=RETRY_AFTER_SECONDS)
 
 
 class Cached(Generic[ValueT]):

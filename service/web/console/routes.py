@@ -26,7 +26,6 @@ from service.web.console import (
     settings_page,
     static_files,
     stream,
-    subscription_acts,
     subscriptions,
     tasks,
 )
@@ -47,12 +46,10 @@ STREAMS = "console_streams"
 # The pages: each module adds its own.
 PAGES = (
     overview, models, model, changes, events, pulls, alerts, subscriptions, accuracy, audit, settings_page, acts,
-    subscription_acts, tasks, stream,
+    tasks, stream,
 )  # fmt: skip
 # They need no session.
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
-# They act; the rest of what is sent are logins and logouts.
-ACT_ENDPOINTS = ("console.do_act", "console.add_subscription", "console.do_subscription_act")
 # A form has a password or a few ids.
 MAX_FORM_BYTES = 64 * 1024
 
@@ -147,7 +144,7 @@ def _mirror_error(error: MirrorError) -> Response:
         title, status, action = "A server is unavailable", 503, "The console goes on by itself once it is back."
     else:
         title, status, action = InternalServerError().name, 500, getattr(error, "action", "")
-    if status == 503 and request.endpoint in ACT_ENDPOINTS:
+    if status == 503 and request.endpoint == "console.do_act":
         action = "The page Audit then shows whether the act was done: read it there before you send the form again."
     page = render_template("console/error.html", title=title, message=str(error), action=action)
     response = make_response(page, status)

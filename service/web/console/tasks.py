@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from service.web.console.console import Console
 
-TITLES = {storage.REPLAY: "Replay of events", storage.RELEASE: "Release of a held pull"}
+TITLES = {storage.REPLAY: "Replay of events", storage.RELEASE: "Release of a held pull", storage.ERASE: "Erasure"}
 
 
 def register(pages: Blueprint, console: Console) -> None:

@@ -116,11 +116,7 @@ class Access:
 
     def _ask_to_log_in(self) -> BaseResponse:
         wanted = url_with() if request.method in SAFE_METHODS else HOME
-        login = url_for("console.show_login", next=None if wanted == HOME else wanted)
-        if "HX-Request" in request.headers:
-            # A redirect would put the form where a part of a page is meant to be.
-            return make_response("", 401, {"HX-Redirect": login})
-        return redirect(login, 303)
+        return redirect(url_for("console.show_login", next=None if wanted == HOME else wanted), 303)
 
     def _require_write(self, session: Session) -> None:
         _refuse_other_sites()

@@ -277,7 +277,6 @@
 
   begin(document);
   setInterval(() => showTimes(document), 10000);
-  document.addEventListener("htmx:after:swap", () => begin(document));
   window.addEventListener("load", drawAll);
   dark.addEventListener("change", drawAll);
   let width = innerWidth;

@@ -53,7 +53,6 @@ LONGEST_PULL_SECONDS = 3600.0
 MAX_EVENTS_AHEAD = 500
 # While Postgres is unavailable a drain tries again after this.
 STORAGE_PAUSE_SECONDS = 1.0
-
 # The process that holds the lease of a kind of work keeps it for this long: a slice and its last request.
 EXCLUSIVE_LEASE_SECONDS = 20.0
 
@@ -75,8 +74,7 @@ def current() -> Runtime:
 def drain() -> None:
     """Apply what the spool and the inbox hold, until both are empty or the slice is over.
 
-    While a full batch is applied, a thread reads the next one. What it has read when the drain ends in another way is
-    taken over by a later read, as is what was read and not applied at all.
+    While a full batch is applied, a thread reads the next one. A later read takes over what was read and not applied.
 
     Why: `docs/decisions/0044-the-next-batch-is-read-ahead.md`.
     """
@@ -84,11 +82,14 @@ def drain() -> None:
     runtime.queue.clear_flag(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
     spooled, left, size = True, False, batches.BATCH_SIZE
+    entries: list[Delivery] = []
     ahead: Future[list[Delivery]] | None = None
     with ThreadPoolExecutor(1, "read-ahead") as reader:
         while not runtime.stop.is_set() and (ahead or monotonic() < deadline):
             spooled = spooled and _apply_spooled(runtime)
-            entries = (ahead and ahead.result()) or runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+            # After a slow batch the thread has taken over the batch that followed it, and that one is applied by now.
+            entries = batches.without(entries, ahead.result()) if ahead else []
+            entries = entries or runtime.inbox.read(size, 0 if spooled else LINGER_MS)
             runtime.progress()
             # Events that were left can be read again after a few seconds.
             if not entries and not spooled and not left:
@@ -160,11 +161,10 @@ def _count(runtime: Runtime, drained: DrainResult) -> None:
 @redact_job_errors
 def pull(kind: str) -> None:
     """Go on with a pull of a kind for a slice, if one is due."""
-    settings = current().settings
     if kind == FULL:
-        _pull(Job.PULL_FULL, kind, settings.pull_interval_seconds)
+        _pull(Job.PULL_FULL, kind, current().settings.pull_interval_seconds)
     else:
-        _pull(Job.PULL_HOT, kind, settings.hot_pull_interval_seconds)
+        _pull(Job.PULL_HOT, kind, current().settings.hot_pull_interval_seconds)
 
 
 @redact_job_errors

@@ -130,6 +130,27 @@ def test_batch_that_was_read_ahead_is_applied_after_the_time(
     assert drainer.box.depth().events == BATCH_SIZE
 
 
+def test_slow_drain_applies_what_it_read_ahead_once(
+    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, number, statuses = drain.drain_batch, 3 * BATCH_SIZE, Counter[str]()
+
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
+        if not statuses:
+            assert eventually(lambda: drainer.client.xpending(STREAM, GROUP)["pending"] == number)
+            # As if this batch took so long that the next read takes over what was read ahead of it.
+            monkeypatch.setattr(inbox, "RECLAIM_AFTER_MS", 0)
+        drained = real(engine, box, entries, tolerance)
+        statuses.update(drained.results)
+        return drained
+
+    monkeypatch.setattr(drain, "drain_batch", drain_batch)
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(number)])
+    jobs.drain()
+    drainer.assert_empty()
+    assert statuses == {"applied": number}
+
+
 def test_aborted_batch_is_halved_until_it_is_applied(
     drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

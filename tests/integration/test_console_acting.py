@@ -23,6 +23,7 @@ from tests.support.browser import (
 )  # fmt: skip
 from tests.support.console import OPERATOR, VIEWER
 from tests.support.drainer import T0
+from tests.support.processes import eventually
 from tests.support.system import event_document
 from workers import jobs
 
@@ -127,7 +128,13 @@ def test_operator_does_every_act(here: Mirror, web: str, browser: Browser, viewi
     page = act(operator, page.url.removeprefix(web), "Cancel it")
     assert "cancelled" in page.locator("main").inner_text()
     act(operator, "/console/pulls/2", "Release it")
-    jobs.run_tasks()
+
+    def released() -> list[dict[str, Any]]:
+        # A busy machine needs several slices.
+        jobs.run_tasks()
+        return here.sql("select id from headshotpro.tasks where id = 3 and status = 'done'")
+
+    assert eventually(released, 60)
     page = operator.open("/console/tasks/3")
     assert "30 of 30" in page.locator("main").inner_text()
     assert page.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -47,14 +47,15 @@ class EventSearch(NamedTuple):
 
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> EventSearch:
-        """The search of a `document`.
+        """The search of a `document`; a time is in UTC where it names no zone.
 
         Raises:
             ValueError: a time in it is none.
             TypeError: it holds something that no search has.
         """
         times = {name: datetime.fromisoformat(document[name]) for name in ("since", "until") if name in document}
-        return cls(**{**document, **times})
+        zoned = {name: at if at.tzinfo else at.replace(tzinfo=UTC) for name, at in times.items()}
+        return cls(**{**document, **zoned})
 
     @property
     def replay_query(self) -> str | None:

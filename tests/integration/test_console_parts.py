@@ -94,6 +94,11 @@ def test_viewer_gets_no_part_of_an_operator(browser: FlaskClient) -> None:
     assert "/console/acts/" not in part(other(browser, VIEWER), path).text
 
 
+def test_part_of_another_address_is_not_shown(browser: FlaskClient) -> None:
+    assert part(browser, "/console/changes?x=?").status_code == 200
+    assert part(browser, "/console/changes%3Fx=").status_code == 404
+
+
 def test_part_is_made_again_after_a_message(browser: FlaskClient, made: list[int]) -> None:
     part(browser)
     part(browser, **{"Console-Part": "7.1"})

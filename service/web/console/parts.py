@@ -69,7 +69,7 @@ class Parts:
     """The newest parts of a process."""
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[str, Role], _Part] = {}
+        self._parts: dict[tuple[str, bytes, Role], _Part] = {}
 
     def find(self, role: Role) -> Response | None:
         """Before a request works: the part that it asks for; None: this request makes the next one.
@@ -79,7 +79,8 @@ class Parts:
         Raises:
             ServiceUnavailable: another request takes too long to make it.
         """
-        part = self._parts.setdefault((request.full_path, role), _Part())
+        # A path may hold a question mark, so the two are kept apart.
+        part = self._parts.setdefault((request.path, request.query_string, role), _Part())
         if len(self._parts) > MAX_PARTS:
             self._parts.pop(next(iter(self._parts)), None)
         asked = part.asked.setdefault(request.headers[HEADER], monotonic())

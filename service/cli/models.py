@@ -118,9 +118,11 @@ def erase(model_id: str, *, yes: bool) -> None:
     """Erase the personal data of a deleted model now: its name, address, gender, events and old values, for ever."""
     from service.cli.actor import current_actor
     from service.mirror.erasure import erase_now, require_deleted
+    from service.storage.database import transaction
 
     engine = open_engine()
-    row = require_deleted(engine, model_id)
+    with transaction(engine) as connection:
+        row = require_deleted(connection, model_id)
     confirm(
         f"Erase the personal data of {model_id} ({row['title'] or 'no title'}) for good: name, address, gender, the "
         "bodies of its events and its old values?",

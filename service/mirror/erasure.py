@@ -108,34 +108,41 @@ def erase_now(engine: Engine, model_id: str, actor: Actor) -> bool:
     Raises:
         MirrorError: the model does not exist, or is alive.
     """
-    if require_deleted(engine, model_id)["erased_at"] is not None:
-        return False
+    with transaction(engine) as connection:
+        if require_deleted(connection, model_id)["erased_at"] is not None:
+            return False
     with audit.recorded(engine, audit.Act(actor, ACTION, model_id)) as act:
 
         def record(connection: Connection, erased: int) -> None:
-            act.detail |= detail_of(erased)
+            act.detail |= detail_of(connection, model_id, erased)
             audit.complete(connection, act, audit.DONE)
 
         return bool(erase(engine, [model_id], record=record))
 
 
-def detail_of(erased: int) -> dict[str, Any]:
-    """The detail of an act that erased one model, or found it erased by another act meanwhile."""
-    return {} if erased else {"nothing_left": True}
+def detail_of(connection: Connection, model_id: str, erased: int) -> dict[str, Any]:
+    """The detail of an act that erased one model, or found it erased by another act meanwhile.
+
+    Raises:
+        MirrorError: it erased none, because the model lives again.
+    """
+    if erased:
+        return {}
+    require_deleted(connection, model_id)
+    return {"nothing_left": True}
 
 
-def require_deleted(engine: Engine, model_id: str) -> Mapping[str, Any]:
+def require_deleted(connection: Connection, model_id: str) -> Mapping[str, Any]:
     """The row of a model that may be erased.
 
     Raises:
         MirrorError: the model does not exist, or is alive.
     """
-    with transaction(engine) as connection:
-        row = models.read(connection, [model_id]).get(model_id)
-        if row is None:
-            raise MirrorError(f"the mirror has never seen a model {model_id}")
-        if row["status"] != DELETED:
-            raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
+    row = models.read(connection, [model_id]).get(model_id)
+    if row is None:
+        raise MirrorError(f"the mirror has never seen a model {model_id}")
+    if row["status"] != DELETED:
+        raise MirrorError(f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first")
     return row
 
 

@@ -106,9 +106,10 @@ def begin_erasure(engine: Engine, model_id: str, actor: Actor) -> int:
     Raises:
         MirrorError: the model does not exist, is alive, was erased before, or another task erases it.
     """
-    if erasure.require_deleted(engine, model_id)["erased_at"] is not None:
-        raise MirrorError(f"{model_id} was erased before")
     with transaction(engine) as connection:
+        audit.take_turn(connection, erasure.ACTION, model_id)
+        if erasure.require_deleted(connection, model_id)["erased_at"] is not None:
+            raise MirrorError(f"{model_id} was erased before")
         if other := tasks.open_erasure(connection, model_id):
             raise MirrorError(f"task {other} erases {model_id} already")
         total = console_events.count(connection, EventSearch(), MAX_COUNTED)
@@ -147,7 +148,8 @@ def run_slice(context: TaskContext, seconds: float) -> None:
     """
     with transaction(context.engine) as connection:
         tasks.start_waiting(connection)
-        running = tasks.list_running(connection)
+        # Those of a newer release are left to its workers.
+        running = [task for task in tasks.list_running(connection) if task["kind"] in _STEPS]
     for task in running:
         # Together they have to end within the lease of this job.
         deadline = monotonic() + seconds / len(running)
@@ -156,14 +158,18 @@ def run_slice(context: TaskContext, seconds: float) -> None:
         except PostgresUnavailable as error:
             _count_failure(context.engine, task, error)
             raise
-        except MirrorError:
+        except (Unavailable, SchemaOutdated, Stopping):
             raise
+        except MirrorError as error:
+            _fail(context.engine, task, str(error))
         except Exception as error:  # noqa: BLE001 - a task that does not end would fail at the same place for ever
             log.error("task.crashed", task_id=task["id"], trace=format_without_messages(error))
-            with transaction(context.engine) as connection:
-                _end(
-                    connection, task["id"], tasks.FAILED, f"unexpected error, please report it: {type(error).__name__}"
-                )
+            _fail(context.engine, task, f"unexpected error, please report it: {type(error).__name__}")
+
+
+def _fail(engine: Engine, task: Mapping[str, Any], reason: str) -> None:
+    with transaction(engine) as connection:
+        _end(connection, task["id"], tasks.FAILED, reason)
 
 
 def _replay(context: TaskContext, task: Mapping[str, Any], deadline: float) -> None:
@@ -207,12 +213,6 @@ def _release(context: TaskContext, task: Mapping[str, Any], deadline: float) -> 
     except Throttled as error:
         log.info("task.waits", task_id=task["id"], reason=str(error))
         return
-    except (Unavailable, SchemaOutdated, Stopping):
-        raise
-    except MirrorError as error:
-        with transaction(engine) as connection:
-            _end(connection, task["id"], tasks.FAILED, str(error))
-        return
     with transaction(engine) as connection:
         tasks.advance(connection, task["id"], {"tombstoned": tombstoned}, failed=len(state.postponed))
         _end(connection, task["id"], tasks.DONE)
@@ -221,14 +221,8 @@ def _release(context: TaskContext, task: Mapping[str, Any], deadline: float) -> 
 def _erase(context: TaskContext, task: Mapping[str, Any], deadline: float) -> None:
     engine, ids, left = context.engine, [task["target"]], task["total"] - task["done"]
     above: str | None = task["state"].get("above", "")
-    try:
-        erasure.require_deleted(engine, task["target"])
-    except PostgresUnavailable:
-        raise
-    except MirrorError as error:
-        with transaction(engine) as connection:
-            _end(connection, task["id"], tasks.FAILED, str(error))
-        return
+    with transaction(engine) as connection:
+        erasure.require_deleted(connection, task["target"])
     while above is not None:
         if monotonic() > deadline or not context.may_go_on():
             return
@@ -239,7 +233,8 @@ def _erase(context: TaskContext, task: Mapping[str, Any], deadline: float) -> No
             return
 
     def record(connection: Connection, erased: int) -> None:
-        if not _end(connection, task["id"], tasks.DONE, detail=erasure.detail_of(erased)):
+        detail = erasure.detail_of(connection, task["target"], erased)
+        if not _end(connection, task["id"], tasks.DONE, detail=detail):
             raise _Cancelled
 
     with suppress(_Cancelled):

@@ -150,11 +150,15 @@ def recorded(engine: Engine, act: Act, *, alone: str = "") -> Iterator[Act]:
 
 
 def _require_alone(connection: Connection, act: Act, done: str) -> None:
-    # Until the commit, so that a second one sees the row of the first.
-    key = {"lock": ALONE_LOCK, "target": f"{act.action} {act.target}"}
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock, hashtext(:target))"), key)
+    take_turn(connection, act.action, act.target or "")
     if other := in_flight(connection, act.action, act.target or "", done):
         raise ActInFlight(other)
+
+
+def take_turn(connection: Connection, action: str, target: str) -> None:
+    """Let the same act on the same target wait until the commit: it then sees the row of this one."""
+    key = {"lock": ALONE_LOCK, "target": f"{action} {target}"}
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock, hashtext(:target))"), key)
 
 
 def in_flight(connection: Connection, action: str, target: str, done: str) -> str:

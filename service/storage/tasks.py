@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-REPLAY, RELEASE, ERASE = "replay", "release", "erase"
+KINDS = REPLAY, RELEASE, ERASE = "replay", "release", "erase"
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 
 
@@ -98,9 +98,11 @@ def list_running(connection: Connection) -> list[dict[str, Any]]:
 
 
 def any_running(connection: Connection) -> bool:
-    """Whether there is work for a worker."""
-    statement = text("SELECT EXISTS (SELECT FROM headshotpro.tasks WHERE status IN ('waiting', 'running'))")
-    return bool(connection.execute(statement).scalar())
+    """Whether there is work for a worker of this release."""
+    statement = text(
+        "SELECT EXISTS (SELECT FROM headshotpro.tasks WHERE status IN ('waiting', 'running') AND kind = ANY(:kinds))"
+    )
+    return bool(connection.execute(statement, {"kinds": list(KINDS)}).scalar())
 
 
 def advance(connection: Connection, task_id: int, state: Mapping[str, Any], *, done: int = 0, failed: int = 0) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from service.errors import MirrorError
 from service.mirror import erasure, tasks
+from service.storage import console_events
 from service.storage import erasure as storage
 from service.storage.database import transaction
 from service.storage.merged import MergedRows, write
@@ -17,6 +20,7 @@ from tests.support.acting import TESTER
 from tests.support.cli import Cli
 from tests.support.drainer import T0
 from tests.support.operator import Operator, path_of
+from tests.support.processes import eventually
 from tests.support.system import event_document
 
 if TYPE_CHECKING:
@@ -152,6 +156,49 @@ def test_model_that_lives_again_is_not_erased(here: Mirror) -> None:
     assert "only a deleted model can be erased" in act["detail"]["reason"]
     with pytest.raises(MirrorError, match="only a deleted model"):
         tasks.begin_erasure(here.runtime.engine, model, TESTER)
+
+
+def test_model_that_lives_again_in_mid_search_is_not_erased(here: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tombstone(here)
+    search = erasure.search_slice
+
+    def revive(*given: Any) -> Any:
+        here.sql("update headshotpro.models set status = 'active', deleted_at = null where id = %s", model)
+        return search(*given)
+
+    monkeypatch.setattr(erasure, "search_slice", revive)
+    tasks.begin_erasure(here.runtime.engine, model, TESTER)
+    run_tasks(here)
+    here.sql("update headshotpro.models set status = 'deleted', deleted_at = now() where id = %s", model)
+    with pytest.raises(MirrorError, match="only a deleted model"):
+        erasure.erase_now(here.runtime.engine, model, TESTER)
+    by_task, by_command = acts(here)
+    assert (all_tasks(here)[0]["status"], by_task["outcome"], by_command["outcome"]) == ("failed", "failed", "failed")
+    assert "only a deleted model can be erased" in by_task["detail"]["reason"]
+    assert here.model(model)["erased_at"] is None
+
+
+def test_one_of_two_erasures_of_a_model_at_once_begins(here: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, count, refused = tombstone(here), console_events.count, threading.Event()
+
+    def begin_again() -> None:
+        with suppress(MirrorError):
+            tasks.begin_erasure(here.runtime.engine, model, TESTER)
+            return
+        refused.set()
+
+    other = threading.Thread(target=begin_again)
+
+    def count_beside_another(*given: Any) -> int:
+        if other.ident is None:
+            other.start()
+            assert eventually(lambda: here.sql("select pid from pg_locks where not granted") or not other.is_alive())
+        return count(*given)
+
+    monkeypatch.setattr(console_events, "count", count_beside_another)
+    tasks.begin_erasure(here.runtime.engine, model, TESTER)
+    other.join(30)
+    assert (len(all_tasks(here)), len(acts(here)), refused.is_set()) == (1, 1, True)
 
 
 def test_command_that_is_interrupted_leaves_a_row(here: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,13 @@ def test_replay_of_all_without_the_time_of_its_page_is_refused(mirror: StartMirr
     assert (acts(here), statuses(here)) == ([], {"dead": 1})
 
 
+def test_filter_whose_time_names_no_zone_is_read_as_utc(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 2)
+    operator, second = Operator(here), (T0 + timedelta(seconds=1)).replace(tzinfo=None)
+    assert "0 of 1" in operator.do("replay-all", f"status=dead&until={second.isoformat()}").text
+
+
 def test_replay_is_bounded(mirror: StartMirror, monkeypatch: pytest.MonkeyPatch) -> None:
     here = mirror(models=1)
     keep_dead(here, 5)
@@ -237,6 +244,20 @@ def test_task_that_our_code_cannot_do_fails_once(mirror: StartMirror, monkeypatc
     monkeypatch.setattr(tasks, "replay_batch", crash)
     tasks.run_slice(context_of(here, times(9)), 30)
     assert (task(here)["status"], acts(here)[0]["outcome"]) == ("failed", "failed")
+
+
+def test_task_of_a_newer_release_is_left_to_its_workers(mirror: StartMirror) -> None:
+    here = mirror(models=1)
+    keep_dead(here, 1)
+    with transaction(here.runtime.engine) as connection:
+        row_id = audit.begin(connection, audit.Act(TESTER, "model.newer"))
+        storage.begin(connection, "newer", row_id, 1)
+    tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
+    run_tasks(here)
+    assert here.sql("select status from headshotpro.tasks order by id") == [{"status": "running"}, {"status": "done"}]
+    assert [act["outcome"] for act in acts(here)] == ["begun", "done"]
+    with transaction(here.runtime.engine) as connection:
+        assert not storage.any_running(connection)
 
 
 def test_release_decides_every_suspect_and_leaves_one_row(mirror: StartMirror) -> None:

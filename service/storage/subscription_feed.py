@@ -121,6 +121,14 @@ _REQUEST_SHARE = text(
 )
 
 
+def withdraw_requests(connection: Connection, holder: str) -> None:
+    """End the requests of a process that stops: their holders keep those subscriptions, or take them back at once."""
+    statement = text(
+        "UPDATE headshotpro.subscriptions SET requested_by = NULL, requested_until = NULL WHERE requested_by = :holder"
+    )
+    connection.execute(statement, {"holder": holder})
+
+
 def read_after(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:
     """The next changes of the feed, each with `row`: its model as the change left it."""
     return _with_rows(connection, _AFTER, {"after": after, "limit": limit})

@@ -102,7 +102,7 @@ class Leases:
         return {state.row["id"] for state in unstored} - written
 
     def release(self) -> None:
-        """Write the progress and give the leases back.
+        """Write the progress, give the leases back, and request no others'.
 
         Raises:
             PostgresUnavailable: it is unavailable; the leases run out by themselves.
@@ -111,6 +111,7 @@ class Leases:
         last = [state.progress(release=not state.window.in_flight) for state in self.states.values()]
         with transaction(self.engine) as connection:
             subscription_feed.write_progress(connection, self.holder, last)
+            subscription_feed.withdraw_requests(connection, self.holder)
 
     def _open(self, row: Mapping[str, Any], waiting: Sequence[Mapping[str, Any]]) -> None:
         window = Window(self.policy, row["read_to"], row["batch"], row["state"])

@@ -284,6 +284,19 @@ def test_processes_come_to_even_shares_and_keep_them(here: Sending) -> None:
     assert sorted(len(held) for held in after_rounds("ac")) == [2, 3]
 
 
+def test_request_of_a_process_that_stops_ends(here: Sending) -> None:
+    for number in range(2):
+        here.commands.add(Wanted(f"s{number}", "http://127.0.0.1:9/"))
+    first, second = (Leases(here.drainer.engine, name, SendingPolicy(), SenderTiming()) for name in "ab")
+    for leases in (first, second, first, first):
+        leases.sync()
+    # Let go, and not taken yet.
+    assert (len(first.states), len(second.states)) == (1, 0)
+    second.release()
+    first.sync()
+    assert len(first.open) == 2
+
+
 def test_paused_subscription_is_sent_nothing_until_resumed(here: Sending) -> None:
     with Subscriber() as subscriber, here.sender():
         here.add(subscriber)

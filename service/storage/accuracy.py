@@ -104,7 +104,9 @@ _EVENTS = text(
     FROM headshotpro.accuracy_checks AS d CROSS JOIN LATERAL (
         SELECT * FROM headshotpro.webhook_events
         WHERE model_id = d.model_id AND payload IS NOT NULL
-            AND received_at > coalesce(d.last_agreed_at, d.checked_at - interval '1 day') - interval '2 minutes'
+            -- No delivery arrives before it is signed: its own clock where ours is behind.
+            AND greatest(received_at, signed_at)
+                > coalesce(d.last_agreed_at, d.checked_at - interval '1 day') - interval '2 minutes'
             AND received_at <= d.checked_at + CAST(:lost_after AS interval)
             -- What happened after the row was compared says nothing of it.
             AND (created_at IS NULL OR created_at - greatest(signed_at - received_at, interval '0 seconds')

@@ -173,15 +173,22 @@ def test_difference_counts_once_its_webhook_is_not_in_time(mirror: StartMirror) 
     assert row["stale_max"] > 3600
 
 
-def test_clock_behind_the_vendors_loses_no_webhook(mirror: StartMirror) -> None:
+@pytest.mark.parametrize("behind", ["2 minutes", "4 minutes"])
+def test_clock_behind_the_vendors_loses_no_webhook(mirror: StartMirror, behind: str) -> None:
     here = mirror(models=0)
     here.change(known(here)[0], status="failed", events=True)
     here.pull()
     here.apply_webhooks()
-    # As if our clock were two minutes behind.
+    # As if our clock were behind, and the event the next one after one that the row was known by.
     here.sql(
         "update headshotpro.webhook_events "
-        "set created_at = created_at + interval '2 minutes', signed_at = received_at + interval '2 minutes'"
+        "set created_at = created_at + %s::interval, signed_at = received_at + %s::interval",
+        behind,
+        behind,
+    )
+    here.sql(
+        "update headshotpro.accuracy_checks set last_agreed_at = e.created_at - interval '1 second' "
+        "from headshotpro.webhook_events as e"
     )
     advance_time(here, 91)
     assert [check["class"] for check in checks(here)] == ["in_flight"]

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 TIMES = {
     "pulls": ("started_at", "finished_at"),
     "model_changes": ("recorded_at", "observed_at"),
-    "webhook_events": ("created_at", "received_at", "processed_at"),
+    "webhook_events": ("created_at", "signed_at", "received_at", "processed_at"),
     "accuracy_checks": ("checked_at", "last_agreed_at", "core_at", "repaired_at", "looked_at"),
     "model_clocks": (
         "core_at",
         "profile_at",
+        "detail_at",
         "shown_at",
         "observed_until",
         "deletion_evidence_from",

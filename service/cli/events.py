@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from service.errors import MirrorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from service.storage.console_events import EventSearch
 
@@ -110,7 +110,7 @@ def replay(event_ids: tuple[str, ...], search: EventSearch, *, as_json: bool) ->
     if not event_ids and not any(search):
         raise click.UsageError("name the events by ids, or by options such as --status dead")
     tolerance = load_settings(("DATABASE_URL",)).webhook_tolerance
-    engine, act = open_engine(), audit.Act(current_actor(), ACTION, detail=_describe(search))
+    engine, act = open_engine(), audit.Act(current_actor(), ACTION, detail={**search.document})
     if event_ids:
         act.detail["ids"] = list(event_ids)
     with audit.recorded(engine, act):
@@ -130,9 +130,3 @@ def _warn_if_unknown(search: EventSearch) -> None:
     from service.mirror.observe import EVENTS
 
     warn_if_unknown("event", search.event, EVENTS)
-
-
-def _describe(search: EventSearch) -> dict[str, Any]:
-    """The selection, for the audit log."""
-    given = {name: value for name, value in search._asdict().items() if value is not None}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}

@@ -60,6 +60,8 @@ def replay(
         PostgresUnavailable: the rest was not replayed; what was replayed already does no harm a second time.
     """
     place: EventPlace | None = None
+    if ids is None:
+        search = search.received_so_far()
     while True:
         with transaction(engine) as connection:
             kept = console_events.next_batch(connection, search, place, BATCH_SIZE, MAX_READ_BYTES, ids=ids)

@@ -9,7 +9,7 @@ Why: `docs/decisions/0042-tasks-in-slices.md`.
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -72,9 +72,7 @@ def begin_replay(engine: Engine, search: EventSearch, actor: Actor) -> int:
     Raises:
         MirrorError: there is none, there are too many, or another replay runs.
     """
-    # Those that come meanwhile are new, and applied by themselves.
-    now = datetime.now(UTC)
-    search = search._replace(until=min(search.until or now, now))
+    search = search.received_so_far()
     with transaction(engine) as connection:
         total = console_events.count(connection, search, MAX_EVENTS)
         if not 0 < total <= MAX_EVENTS:

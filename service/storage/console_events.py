@@ -39,6 +39,11 @@ class EventSearch(NamedTuple):
     since: datetime | None = None
     until: datetime | None = None
 
+    def received_so_far(self) -> EventSearch:
+        """The same without events that come from now on: they are applied by themselves, and need no replay."""
+        now = datetime.now(UTC)
+        return self._replace(until=min(self.until or now, now))
+
     @property
     def document(self) -> dict[str, str]:
         """What narrows it, as JSON or a URL holds it."""

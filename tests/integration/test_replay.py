@@ -46,6 +46,14 @@ def test_replay_applies_a_dead_event_once_its_cause_is_removed(drainer: Drainer)
     assert (event["status"], event["error"], event["deliveries"]) == ("applied", None, 1)
 
 
+def test_a_replay_leaves_out_events_that_come_meanwhile(drainer: Drainer) -> None:
+    drainer.take(event_body(new_id(), at=T0, event_id="evt_old"))
+    going_on = replay(drainer.engine, EventSearch(status="applied"), TOLERANCE)
+    assert next(going_on).id == "evt_old"
+    drainer.take(event_body(new_id(), at=T0, event_id="evt_new"))
+    assert list(going_on) == []
+
+
 def test_a_replay_of_everything_changes_no_model_and_no_history(drainer: Drainer) -> None:
     models = [new_id() for _ in range(3)]
     for number, model in enumerate(models):

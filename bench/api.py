@@ -1,7 +1,7 @@
 """Pages of the API beside the sandbox's: `python -m bench.api`; `bench.floods` has deliveries beside them."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 import click
@@ -14,21 +14,19 @@ KEY = "key-of-the-bench"
 PAGE = 200
 
 
-class Client:
-    """A client on one kept connection."""
+def client(base: str, key: str) -> Callable[..., Times]:
+    """Reads pages at these offsets on one kept connection."""
+    pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=30, headers={"Authorization": f"Bearer {key}"})
 
-    def __init__(self, base: str, key: str) -> None:
-        headers = {"Authorization": f"Bearer {key}"}
-        self._pool = urllib3.PoolManager(maxsize=1, retries=False, timeout=30, headers=headers)
-        self._base = f"{base}/organization/models?limit={PAGE}"
-
-    def times(self, offsets: Sequence[int], query: str = "") -> Times:
+    def read(offsets: Sequence[int], query: str = "") -> Times:
         taken = []
         for offset in offsets:
             began = time.perf_counter()
-            assert self._pool.request("GET", f"{self._base}&offset={offset}{query}").status == 200
+            assert pool.request("GET", f"{base}/organization/models?limit={PAGE}&offset={offset}{query}").status == 200
             taken.append(time.perf_counter() - began)
         return times(taken)
+
+    return read
 
 
 @click.command()
@@ -40,11 +38,11 @@ def main(models: int) -> None:
         value(place.postgres.url, "vacuum analyze")
         system = place.started(stack, "web", MIRROR_API_KEYS=KEY, LOG_LEVEL="error")
         base = f"{system.url}/api/v2"
-        ours, theirs = Client(base, KEY), Client(upstream.url, upstream.api_key)
+        ours, theirs = client(base, KEY), client(upstream.url, upstream.api_key)
         walk = range(0, models, PAGE)
         asked = {f"offset {offset}": [offset] * 60 for offset in (0, models // 2, models - PAGE)}
-        lines = [[name, ours.times(one), theirs.times(one)] for name, one in {**asked, "all pages": walk}.items()]
-        lines += [[query, ours.times([0] * 60, query), "–"] for query in ("&status=active", "&updatedSince=0")]
+        lines = [[name, ours(one), theirs(one)] for name, one in {**asked, "all pages": walk}.items()]
+        lines += [[query, ours([0] * 60, query), "–"] for query in ("&status=active", "&updatedSince=0")]
         report.table(f"A page of {PAGE} of {models:,} models:", ["", "mirror", "sandbox"], lines)
     print(report)
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from signal import SIGTERM
@@ -116,12 +116,12 @@ def peak_mb(pid: int) -> float:
     return 0.0
 
 
-def by_kind(folder: Path, figure: Callable[[int], float] = peak_mb) -> dict[str, float]:
-    """The largest figure of each kind of process that works in a folder; of their peaks, if no other is given."""
+def by_kind(folder: Path) -> dict[str, float]:
+    """The largest peak in MB of each kind of process that works in a folder."""
     found: dict[str, float] = {}
     for pid, command in processes_in(folder).items():
         if kind := kind_of(command):
-            found[kind] = max(found.get(kind, 0.0), figure(pid))
+            found[kind] = max(found.get(kind, 0.0), peak_mb(pid))
     return found
 
 

@@ -15,7 +15,7 @@ from service.broker.open_streams import OpenStreams
 from service.broker.stale_models import StaleModels
 from service.storage import database
 from service.upstream.budget import RequestBudget
-from service.web import REQUIRED_SETTINGS, home, runbook
+from service.web import REQUIRED_SETTINGS, compiled_templates, home, runbook
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth, ApiKeys, FailedKeyCounter
 from service.web.console import routes as console
@@ -44,6 +44,7 @@ def build(settings: Settings | None = None) -> Flask:
     settings = settings or config.load(REQUIRED_SETTINGS)
     log.configure(settings)
     app = Flask("service.web")
+    app.jinja_options = compiled_templates.OPTIONS
     # A method that is not documented is a 405, also OPTIONS, to which Flask would respond by itself; HEAD excepted.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # A path with two slashes is a 404: Werkzeug would redirect to the Host that the request names, over plain HTTP.

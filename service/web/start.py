@@ -40,7 +40,7 @@ class GunicornApplication(Application):  # type: ignore[misc]  # gunicorn has no
 
 
 def prepare(settings: Settings) -> GunicornApplication:
-    """Import the application, and check the settings that only the clients of Postgres and Redis can check.
+    """Import the application, compile its templates, and check what only the clients of servers can check.
 
     Raises:
         SettingsError: a URL of a server, or one of its options, is malformed, or Redis is a cluster.
@@ -54,9 +54,11 @@ def prepare(settings: Settings) -> GunicornApplication:
     # stay shared with the workers, which are forks: their collectors do not touch them.
     gc.disable()
     from service.broker.client import require_usable_redis  # noqa: PLC0415 - see the top
-    from service.web import app  # noqa: F401, PLC0415 - for the workers
+    from service.web import app, compiled_templates  # noqa: PLC0415 - for the workers
 
     collect_as_usual()
     gc.enable()
     require_usable_redis(settings.redis)
+    # This application is used for that alone, so it never connects to anything.
+    compiled_templates.compile_all(app.build(settings))
     return GunicornApplication()

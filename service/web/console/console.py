@@ -158,6 +158,8 @@ class Console:
             template: its file below `templates/console`.
             **context: what it shows.
         """
+        # Its statements are over, and their rows were read.
+        limits.give_way()
         return render_template(f"console/{template}", **context)
 
     def prepare(self, app: Flask) -> None:
@@ -176,18 +178,17 @@ class Console:
             "highlight": presentation.highlight,
             "person": self.names.person,
             "field_value": self.names.text,
+            "in_turns": limits.in_turns,
             "without": lambda parameters, name: {key: one for key, one in parameters.items() if key != name},
             "from_seconds": lambda seconds: datetime.fromtimestamp(seconds, UTC),
         }
         environment.globals |= {
             "url_with": presentation.url_with,
             "page_url": presentation.page_url,
-            "give_way": limits.give_way,
             "csp_nonce": security.nonce,
             "static_url": static_files.static_url,
             "console_version": __version__,
         }
-        environment.trim_blocks = environment.lstrip_blocks = True
         self._navigation = [one for one in NAVIGATION if one.endpoint in app.view_functions]
 
     def context(self) -> dict[str, Any]:

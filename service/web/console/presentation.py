@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from flask import request
@@ -15,7 +15,12 @@ from werkzeug.datastructures import MultiDict
 from service.model_fields import FIELDS, Personal
 from service.plain_text import escape_controls
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HIDDEN = "hidden"
+# A row of a list takes about as long.
+PARTS_OF_A_PIECE = 20
 
 # The look of each status, of models and of all else: a word, a sign and a colour say the same.
 _TONES = {
@@ -101,14 +106,17 @@ def pretty_json(document: object) -> str:
 _JSON_PART = re.compile(r'"(?:[^"\\]|\\.)*"(:)?|[^\s"{}\[\],:]+')
 
 
-def highlight(document: str) -> Markup:
-    """A JSON document that `pretty_json` made, its keys, texts and words in colours."""
-    pieces, end = [], 0
-    for part in _JSON_PART.finditer(document):
+def highlight(document: str) -> Iterator[Markup]:
+    """A JSON document that `pretty_json` made, its keys, texts and words in colours: pieces, as it may be long."""
+    piece, end = "", 0
+    for number, part in enumerate(_JSON_PART.finditer(document), 1):
         kind = "key" if part[1] else "text" if part[0].startswith('"') else "word"
-        pieces += [escape(document[end : part.start()]), Markup('<span class="{}">{}</span>').format(kind, part[0])]
+        piece += f'{escape(document[end : part.start()])}<span class="{kind}">{escape(part[0])}</span>'
         end = part.end()
-    return Markup("").join([*pieces, escape(document[end:])])
+        if number % PARTS_OF_A_PIECE == 0:
+            yield Markup(piece)  # noqa: S704 - escaped above
+            piece = ""
+    yield Markup(f"{piece}{escape(document[end:])}")  # noqa: S704 - escaped
 
 
 def page_url(kind: str, key: object) -> str:

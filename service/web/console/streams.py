@@ -19,7 +19,7 @@ import structlog
 from gevent import monkey
 
 from service.errors import MirrorError
-from service.web.console.limits import give_way
+from service.web.console.limits import in_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -36,8 +36,6 @@ STREAM_SECONDS = 300.0
 RECONNECT_MS = 1000
 # Messages that wait for a client that does not read; with one more its stream ends.
 MAX_WAITING = 30
-# Streams that a message wakes before others have their turn.
-WOKEN_AT_ONCE = 5
 # Keys of one message; a page has fewer rows.
 MAX_KEYS = 100
 
@@ -265,10 +263,8 @@ class Streams:
         place, news, missed = tail.read({one.client.after for one in streams if one.client.after and not one.is_ready})
         # Most pages show the same.
         data = {wanted: wanted.data(news) for wanted in {one.wanted for one in streams}}
-        for number, stream in enumerate(streams):
-            if number % WOKEN_AT_ONCE == 0:
-                # Each is woken to send: deliveries go in between.
-                give_way()
+        # Each is woken to send: deliveries go in between.
+        for stream in in_turns(streams):
             if stream.is_ready:
                 stream.put(data[stream.wanted], place)
             else:

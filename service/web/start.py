@@ -36,7 +36,10 @@ class GunicornApplication(Application):  # type: ignore[misc]  # gunicorn has no
         """Build a worker's application; connections belong to one process."""
         from service.web import create_app  # noqa: PLC0415 - see the top
 
-        return create_app()
+        app = create_app()
+        # It lasts as long as the process: the search for garbage took 40 ms of processor time with it, in one turn.
+        gc.freeze()
+        return app
 
 
 def prepare(settings: Settings) -> GunicornApplication:
@@ -61,4 +64,6 @@ def prepare(settings: Settings) -> GunicornApplication:
     require_usable_redis(settings.redis)
     # This application is used for that alone, so it never connects to anything.
     compiled_templates.compile_all(app.build(settings))
+    # Or each worker would find it.
+    gc.collect()
     return GunicornApplication()

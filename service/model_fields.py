@@ -137,6 +137,7 @@ STATUSES = (
     Status(FAILED, 3, hot=True),
     Status(DELETED, 7),
 )
+STATUS_NAMES = tuple(status.name for status in STATUSES)
 
 # In the order of the vendor's documents, which our API keeps.
 FIELDS = (
@@ -149,7 +150,7 @@ FIELDS = (
     Field("title", "title", CORE, Kind.TEXT, "The model's title, mostly the person's name", Personal.NAME),
     Field(
         "status", "status", CORE, Kind.WORD,
-        f"{', '.join(status.name for status in STATUSES[:-1])} or {STATUSES[-1].name}; a status that the vendor "
+        f"{', '.join(STATUS_NAMES[:-1])} or {STATUS_NAMES[-1]}; a status that the vendor "
         "adds later is stored as it was sent; null only where no observation named one",
         indexed=True,
     ),

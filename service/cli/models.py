@@ -22,7 +22,7 @@ from service.cli.output import (
 )
 from service.cli.table import print_rows
 from service.errors import ApiError, MirrorError, ModelNotFound
-from service.model_fields import STATUSES, Source, columns_of
+from service.model_fields import STATUS_NAMES, Source, columns_of
 
 if TYPE_CHECKING:
     from service.api.writes import RelayedResponse, UpstreamWriter
@@ -76,7 +76,7 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
         else:
             rows = read_feed(connection, since, wanted, limit, query.offset).rows
     if not rows:
-        warn_if_unknown("status", wanted.status, [status.name for status in STATUSES])
+        warn_if_unknown("status", wanted.status, STATUS_NAMES)
     if as_csv or csv_safe:
         print_csv(rows, COLUMNS, safe=csv_safe)
         return

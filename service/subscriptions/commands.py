@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from service.errors import MirrorError
-from service.model_fields import STATUSES
+from service.model_fields import STATUS_NAMES
 from service.storage import audit, models, subscriptions
 from service.storage.database import transaction
 from service.storage.subscriptions import MAX_SUBSCRIPTIONS
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 100
 MAX_FILTERS = 100
-STATUS_NAMES = tuple(status.name for status in STATUSES)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 # A test is waited for by a person.

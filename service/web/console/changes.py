@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.model_fields import STATUSES
+from service.model_fields import STATUS_NAMES
 from service.storage import console_changes
 from service.web.console import arguments
 from service.web.console.tail import change_key
@@ -20,7 +20,6 @@ SOURCES = (("webhook", "webhook"), ("pull", "pull"), ("refetch", "GET"), ("api",
 
 def register(pages: Blueprint, console: Console) -> None:
     """Add the page."""
-    statuses = tuple(status.name for status in STATUSES)
 
     def changes() -> str:
         # The vendor may add a status.
@@ -38,7 +37,7 @@ def register(pages: Blueprint, console: Console) -> None:
             source=source,
             status=status,
             sources=SOURCES,
-            statuses=statuses if status is None or status in statuses else (*statuses, status),
+            statuses=STATUS_NAMES if status is None or status in STATUS_NAMES else (*STATUS_NAMES, status),
         )
 
     pages.get("/changes")(changes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, request
 from werkzeug.exceptions import BadRequest
 
-from service.model_fields import STATUSES, Source, columns_of
+from service.model_fields import STATUS_NAMES, Source, columns_of
 from service.plain_text import guard_formulas
 from service.storage import console_models
 from service.storage.console_models import ModelPlace, ModelSearch
@@ -55,7 +55,7 @@ def register(pages: Blueprint, console: Console) -> None:
             older=last and _place(last),
             search=search,
             age=request.args.get("age"),
-            statuses=sorted({*(one.name for one in STATUSES), search.status} - {None}),
+            statuses=sorted({*STATUS_NAMES, search.status} - {None}),
             ages=[(value, label) for value, (label, _, _) in AGES.items()],
             development=request.args.get("development"),
             copies=copies.of_search(search, web),

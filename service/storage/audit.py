@@ -97,7 +97,10 @@ def begin(connection: Connection, act: Act) -> int:
 
 
 def complete(connection: Connection, act: Act, outcome: str) -> None:
-    """Write how an act ended; the row that `begin` wrote shows its target and detail as they are now."""
+    """Write how an act ended; the row that `begin` wrote shows its target and detail as they are now.
+
+    One that ended in the act's own transaction stays as it is, also where the response to that commit got lost.
+    """
     values = {"id": act.row_id, "target": act.target, "outcome": outcome, "detail": json.dumps(act.detail)}
     connection.execute(_COMPLETE, values)
 
@@ -105,7 +108,7 @@ def complete(connection: Connection, act: Act, outcome: str) -> None:
 _COMPLETE = text(
     """
     UPDATE headshotpro.audit_log SET target = :target, outcome = :outcome, detail = CAST(:detail AS jsonb)
-    WHERE id = :id
+    WHERE id = :id AND outcome = 'begun'
     """
 )
 

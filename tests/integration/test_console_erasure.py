@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from service.errors import MirrorError
+from service.errors import MirrorError, PostgresUnavailable
 from service.mirror import erasure, tasks
 from service.storage import console_events
 from service.storage import erasure as storage
@@ -199,6 +199,20 @@ def test_one_of_two_erasures_of_a_model_at_once_begins(here: Mirror, monkeypatch
     tasks.begin_erasure(here.runtime.engine, model, TESTER)
     other.join(30)
     assert (len(all_tasks(here)), len(acts(here)), refused.is_set()) == (1, 1, True)
+
+
+def test_erasure_whose_commit_got_no_response_stays_done(here: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, erase_rows = tombstone(here), erasure.erase_rows
+
+    def lose_the_response(*given: Any) -> int:
+        erase_rows(*given)
+        raise PostgresUnavailable("cut off")
+
+    monkeypatch.setattr(erasure, "erase_rows", lose_the_response)
+    with pytest.raises(PostgresUnavailable):
+        erasure.erase_now(here.runtime.engine, model, TESTER)
+    assert here.model(model)["erased_at"] is not None
+    assert [act["outcome"] for act in acts(here)] == ["done"]
 
 
 def test_command_that_is_interrupted_leaves_a_row(here: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -69,6 +70,7 @@ def main(arguments: list[str] | None = None) -> Any:
     if arguments is None:
         # It is the process's own command.
         collect_rarely()
+        _escape_what_cannot_be_written()
     given = sys.argv[1:] if arguments is None else arguments
     if not all(_is_text(argument) for argument in given):
         _fail("an argument is not UTF-8: nothing in the mirror can have such a name", 2)
@@ -85,6 +87,13 @@ def main(arguments: list[str] | None = None) -> Any:
         from service.log import format_without_messages
 
         _fail(f"an unexpected error; please report it:\n{format_without_messages(error)}", 1, lines=True)
+
+
+def _escape_what_cannot_be_written() -> None:
+    """Print a character that the terminal's encoding lacks as its code, where Python would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_text(argument: str) -> bool:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from service.storage.audit import Act
 
+# The largest bigint.
+MAX_ID = 2**63 - 1
+
 COLUMNS = ("id", "kind", "model_id", "opened_at", "detail", "resolved_at", "acknowledged_at")
 
 
@@ -52,8 +55,10 @@ def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
 
     if bool(alert_ids) == all_:
         raise click.UsageError("name the ids of alerts, or --all")
+    # Postgres refuses a number that no id can be.
+    possible = [alert_id for alert_id in alert_ids if alert_id <= MAX_ID]
     with transaction(open_engine()) as connection:
-        found = storage.acknowledge(connection, None if all_ else alert_ids)
+        found = storage.acknowledge(connection, None if all_ else possible)
         audit.record(connection, audit.Act(current_actor(), "alerts.acknowledge", detail={"alerts": sorted(found)}))
     say(f"{len(found)} open alert{'' if len(found) == 1 else 's'} acknowledged.")
     if missing := sorted(set(alert_ids) - found):

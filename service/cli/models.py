@@ -42,7 +42,7 @@ def models() -> None:
 
 @models.command("list", epilog="Example: headshot-mirror models list --status active --team team_xyz789 --csv")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="How many at most.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="How many newer ones to pass over.")
+@click.option("--offset", type=click.IntRange(0, 1_000_000_000), default=0, help="How many newer ones to pass over.")
 @click.option("--status", help="Only this status; `deleted` shows tombstones.")
 @click.option("--team", "teamId", help="Only the team with this id.")
 @click.option("--email", help="Only this address.")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
+from service.config.given import read_dotenv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,6 +28,6 @@ def is_any_given(names: Iterable[str], environ: Mapping[str, str] | None = None,
     path = dotenv or Path(".env")
     layers: tuple[Mapping[str, str | None], ...] = (
         os.environ if environ is None else environ,
-        dotenv_values(path) if path.is_file() else {},
+        read_dotenv(path),
     )
     return any(layer.get(variant) for name in names for variant in (name, f"{name}_FILE") for layer in layers)

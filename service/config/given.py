@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 
+def read_dotenv(path: Path) -> dict[str, str | None]:
+    """The variables of a file of settings; none where it does not exist.
+
+    Raises:
+        SettingsError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return dotenv_values(path) if path.is_file() else {}
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is malformed: it is not UTF-8 text; save it as UTF-8") from None
+
+
 def read_given(
     dotenv: Path, environ: Mapping[str, str], *, known: Collection[str], secrets: Iterable[str]
 ) -> dict[str, str]:
@@ -30,7 +44,7 @@ def read_given(
     Raises:
         SettingsError: a value is no text, or a file cannot be read.
     """
-    layers = (dotenv_values(dotenv) if dotenv.is_file() else {}, environ)
+    layers = (read_dotenv(dotenv), environ)
     given: dict[str, str] = {}
     for layer in layers:
         for name, value in _upper_case(layer):

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
-from dotenv import dotenv_values
 from msgspec import Meta
 
 from service.addresses import hosts_in_query
@@ -25,7 +24,7 @@ from service.config.api_keys import parse as parse_keys
 from service.config.checks import check_header, check_proxy, check_url
 from service.config.console import check_console, parse_networks
 from service.config.expectations import expectation
-from service.config.given import read_given
+from service.config.given import read_dotenv, read_given
 from service.config.names import find_unknown
 from service.config.proxies import bypasses_proxy, proxy_url
 from service.errors import SettingsError
@@ -259,8 +258,7 @@ def load_alone(given: Mapping[str, str], required: Iterable[str] = ()) -> Settin
 
 def unknown_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[UnknownSetting]:
     """The variables of the environment and `.env` that look like settings and are none; the arguments are `load`'s."""
-    path = dotenv or Path(".env")
-    in_file = dotenv_values(path) if path.is_file() else {}
+    in_file = read_dotenv(dotenv or Path(".env"))
     return find_unknown({*(os.environ if environ is None else environ), *in_file}, _known())
 
 

@@ -221,6 +221,7 @@ class _Pull(PullSlice):
     def _find_suspects(self) -> None:
         began_at = self._began_at
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
+            suspects.unhold_shown(connection, began_at)
             found, live = suspects.count(connection, began_at)
             held = found > max(MAX_UNREVIEWED_SUSPECTS, self.pull_context.tombstone_limit * live)
             if held:

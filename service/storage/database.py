@@ -25,7 +25,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from service.errors import LockUnavailable, PostgresUnavailable, SchemaOutdated, SettingsError, StatementTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.exc import SQLAlchemyError
@@ -100,6 +100,16 @@ READ_ONLY = "25006"
 UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
 
+# Values of libpq's options: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_CHOICES = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "sslnegotiation": ("postgres", "direct"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer", "require"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+}
+
+
 def connect(
     url: str, *, pool_size: int = 5, overflow: int = 10, pool_timeout: float = 10, connect_timeout: int = 5
 ) -> Engine:
@@ -113,7 +123,7 @@ def connect(
         connect_timeout: seconds until a server that does not respond counts as unavailable.
 
     Raises:
-        SettingsError: libpq does not understand the URL, or not one of its options.
+        SettingsError: libpq does not understand the URL, or one of its options or of their values.
     """
     try:
         engine = create_engine(
@@ -130,11 +140,19 @@ def connect(
         # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
         for option in engine.url.query:
             make_conninfo(**{option: ""})
+        _check_choices(engine.url.query)
     except ArgumentError:
         raise SettingsError("DATABASE_URL is malformed: it is no URL of a database") from None
     except psycopg.ProgrammingError:
         raise SettingsError(f"DATABASE_URL is malformed: Postgres knows no option {option}") from None
     return engine
+
+
+def _check_choices(options: Mapping[str, str | tuple[str, ...]]) -> None:
+    """Check options that have few values: libpq checks them at each connection, so a process would wait without end."""
+    for name, choices in _CHOICES.items():
+        if options.get(name, choices[0]) not in choices:
+            raise SettingsError(f"DATABASE_URL is malformed: {name} is one of {', '.join(choices)}")
 
 
 def on_statement_executed(engine: Engine, call: Callable[[], None]) -> None:

@@ -60,6 +60,18 @@ def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:
     connection.execute(statement, {"pull_id": pull_id, "began_at": began_at})
 
 
+def unhold_shown(connection: Connection, began_at: datetime) -> None:
+    """Take from held pulls the models that a full pull showed which began at an upstream time.
+
+    They exist, so no person decides about them. While they were held, no pull could find that they were deleted later.
+    """
+    statement = text(
+        "DELETE FROM headshotpro.held_suspects AS h USING headshotpro.model_clocks AS c "
+        "WHERE c.model_id = h.model_id AND c.profile_at >= :began_at AND h.kept_until IS NULL"
+    )
+    connection.execute(statement, {"began_at": began_at})
+
+
 def held(connection: Connection, pull_id: int, above: str, limit: int) -> list[str]:
     """The suspects of a held pull that are still alive in the mirror; in id order, above an id."""
     statement = text(

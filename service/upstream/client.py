@@ -28,7 +28,7 @@ from service.upstream.payloads import (
     ModelPage,
     Organization,
 )
-from service.upstream.records import read_organization, read_page, read_single, successful_page
+from service.upstream.records import read_created, read_organization, read_page, read_single, successful_page
 from service.upstream.responses import (
     UpstreamResponse,
     body_decoder,
@@ -66,7 +66,7 @@ def _read_page(response: TransportResponse) -> UpstreamResponse[ModelPage]:
 
 _read_any_page = partial(read, decode_body=read_page)
 _read_model = partial(read, decode_body=read_single)
-_read_created = partial(read, decode_body=body_decoder(CreatedModel))
+_read_created = partial(read, decode_body=read_created)
 _read_deleted = partial(read, decode_body=body_decoder(DeletedModel))
 _read_organization = partial(read, decode_body=read_organization)
 

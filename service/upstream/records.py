@@ -16,6 +16,7 @@ import msgspec
 from service.upstream.fields import Payload, Time
 from service.upstream.json_text import REPLACEMENT, loads
 from service.upstream.payloads import (
+    CreatedModel,
     DetailedModel,
     ListedModel,
     ModelPage,
@@ -66,6 +67,7 @@ _id_of = attrgetter("id")
 _times_of = [attrgetter(field.name) for field in msgspec.structs.fields(ShortModel) if field.type == Time]
 _PAGE = msgspec.json.Decoder(ModelPage)
 _SINGLE = msgspec.json.Decoder(ModelResponse)
+_CREATED = msgspec.json.Decoder(CreatedModel)
 _ORGANIZATION = msgspec.json.Decoder(OrganizationResponse)
 
 
@@ -130,6 +132,23 @@ def read_single(body: bytes) -> ParsedBody[DetailedModel]:
         raise msgspec.ValidationError(str(error)) from None
     set_aside = (UnusableRecord(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
     return ParsedBody(model, set_aside)
+
+
+def read_created(body: bytes) -> ParsedBody[CreatedModel]:
+    """Read the response to a create; only the new model's id is needed.
+
+    Raises:
+        msgspec.ValidationError: it is JSON, but names no model; the message holds no value.
+        ValueError: it is not JSON.
+    """
+    response = _whole(_CREATED, body)
+    if response is not None:
+        return ParsedBody(response)
+    document = {name: [] if _not_text(value) else value for name, value in _object(_loads(body)).items()}
+    try:
+        return ParsedBody(read_fields(document, CreatedModel).value)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from None
 
 
 def read_organization(body: bytes) -> ParsedBody[Organization]:

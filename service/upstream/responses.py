@@ -212,10 +212,24 @@ def _rejection(response: TransportResponse) -> UpstreamError:
 
 def _with_vendor_response(error: UpstreamError, response: TransportResponse, status: int) -> UpstreamError:
     """An error with the vendor's own response for API clients, where it is an error in the vendor's form."""
-    if _vendor_error(response) is not None:
+    error_body = _vendor_error(response)
+    if error_body is not None:
         headers = {name: value for name, value in response.headers.items() if name.lower() in _FORWARDED_HEADERS}
-        error.vendor_response = VendorErrorResponse(status, redact_bytes(response.body), headers)
+        body = response.body if _is_whole(error_body) else _whole_error(error_body, status)
+        error.vendor_response = VendorErrorResponse(status, redact_bytes(body), headers)
     return error
+
+
+def _is_whole(error_body: _ErrorBody) -> bool:
+    return error_body.success is False and isinstance(error_body.error, str) and isinstance(error_body.code, str)
+
+
+def _whole_error(error_body: _ErrorBody, status: int) -> bytes:
+    """An error body with the three members that each error of the API has, for one that lacks some."""
+    message = error_body.error if isinstance(error_body.error, str) else "The upstream refuses the request"
+    by_status = next((code for code, of_code in _STATUS_OF_CODE.items() if of_code == status), "UPSTREAM_ERROR")
+    code = error_body.code if isinstance(error_body.code, str) else by_status
+    return msgspec.json.encode({"success": False, "error": message, "code": code})
 
 
 def _vendor_error(response: TransportResponse) -> _ErrorBody | None:

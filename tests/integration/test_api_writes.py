@@ -152,6 +152,26 @@ def test_an_upstream_that_fails_or_is_gone(mirrored: Mirror, api: Api) -> None:
     assert one in mirrored.refetch_requests()
 
 
+def test_create_whose_status_is_no_text_has_made_its_model(mirrored: Mirror) -> None:
+    with odd_vendor(http(200, {"success": True, "modelId": "5" * 24, "status": 5})) as vendor:
+        made = Api.of(mirrored, headshotpro_api_url=vendor.url).call("POST", "", SOMEBODY)
+    assert (made.status_code, made.json["modelId"]) == (200, "5" * 24)
+    assert mirrored.model("5" * 24)["email"] == SOMEBODY["email"]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"success": False, "error": "No."}, "INVALID_REQUEST"),
+        ({"success": False, "error": 5, "code": 5}, "INVALID_REQUEST"),
+        ({"error": "No.", "code": "ODD"}, "ODD"),
+    ],
+)
+def test_incomplete_error_of_the_vendor_is_passed_on_whole(mirrored: Mirror, body: Any, code: str) -> None:
+    with odd_vendor(http(400, body)) as vendor:
+        assert_refused(Api.of(mirrored, headshotpro_api_url=vendor.url).call("POST", "", SOMEBODY), 400, code)
+
+
 def test_model_of_a_create_without_response_is_found_by_pull(mirrored: Mirror, api: Api) -> None:
     def done_unsaid(connection: socket.socket) -> None:
         mirrored.vendor.api("POST", "/organization/models", SOMEBODY)

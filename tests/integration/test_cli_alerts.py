@@ -50,14 +50,21 @@ def test_list_shows_open_ones_first(cli: Cli, alerts: AlertingHarness) -> None:
     assert cli.run("status", "--json").document["open_alerts"] == 2
 
 
+def test_character_that_the_encoding_lacks_is_shown_as_code(cli: Cli, alerts: AlertingHarness) -> None:
+    alerts.sql("update headshotpro.alerts set model_id = 'Zo\u00eb' where model_id = 'a'")
+    done = cli.finish(cli.start("alerts", "list", PYTHONIOENCODING="ascii"))
+    assert (done.status, done.err) == (0, "")
+    assert r"Zo\xeb" in done.out
+
+
 def test_ack_takes_ids_or_all(cli: Cli, alerts: AlertingHarness) -> None:
     first, second, third = (row["id"] for row in alerts.alerts(only_open=False))
     done = cli.run("alerts", "ack", str(first))
     assert (done.status, done.out) == (0, "1 open alert acknowledged.\n")
     (before,) = [row["acknowledged_at"] for row in alerts.alerts() if row["id"] == first]
-    done = cli.run("alerts", "ack", str(first), str(second), "4711")
+    done = cli.run("alerts", "ack", str(first), str(second), "4711", str(2**63))
     assert done.status == 1
-    assert f"not open: {second}, 4711" in done.err
+    assert f"not open: {second}, 4711, {2**63}" in done.err
     done = cli.run("alerts", "ack", "--all")
     assert (done.status, done.out) == (0, "2 open alerts acknowledged.\n")
     noted = {row["id"]: row["acknowledged_at"] for row in alerts.alerts(only_open=False)}

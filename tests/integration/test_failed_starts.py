@@ -53,6 +53,7 @@ def run(role: str, folder: Path, **settings: str | None) -> subprocess.Completed
         pytest.param("clock", "REDIS_URL", "", marks=pytest.mark.long),
         ("clock", "PULL_INTERVAL_SECONDS", "soon"),
         ("release", "DATABASE_URL", None),
+        ("release", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?sslmode=always"),
     ],
 )
 def test_wrong_setting_ends_a_process_with_one_line_naming_it(

@@ -130,6 +130,23 @@ def test_reappeared_suspects_stay_live_when_pull_is_released(mirror: StartMirror
     assert here.differences() == []
 
 
+def test_reappeared_suspect_deleted_later_becomes_a_tombstone(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    for model_id in suspects[1:]:
+        here.change(model_id, vanished=False, status="active", deletedAt=None)
+    here.advance_vendor_clock()
+    assert here.pull()["status"] == "complete"
+    here.vanish(suspects[1])
+    here.advance_vendor_clock()
+    following = here.pull()
+    assert (following["status"], following["tombstoned"]) == ("complete", 1)
+    assert here.model(suspects[1])["status"] == "deleted"
+    # This one was never shown again: a person decides about it.
+    assert here.model(suspects[0])["status"] == "active"
+    assert row_of(here, pull)["status"] == "held"
+
+
 def test_new_suspects_during_a_held_pull_hold_their_own_pull(mirror: StartMirror) -> None:
     here = mirror(models=0)
     first, _ = held(here)

@@ -374,6 +374,17 @@ def test_settings_as_environment_load_as_they_were() -> None:
     assert Settings().as_environment() == {}
 
 
+@pytest.mark.parametrize("content", ["PUBLIC_URL=http://b\u00fccher/\n".encode("latin-1"), "PORT=1\n".encode("utf-16")])
+def test_dotenv_that_is_not_utf_8_is_one_line_that_names_it(tmp_path: Path, content: bytes) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_bytes(content)
+    for read in (lambda: load(environ={}, dotenv=dotenv), lambda: is_any_given(("PORT",), {}, dotenv)):
+        with pytest.raises(SettingsError, match=r"\.env is malformed: it is not UTF-8 text"):
+            read()
+    with pytest.raises(SettingsError, match="is not UTF-8"):
+        config.unknown_settings({}, dotenv)
+
+
 def test_settings_are_given_by_environment_file_or_dotenv(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     names = ("DATABASE_URL", "REDIS_URL")

@@ -80,9 +80,10 @@ def start_waiting(connection: Connection) -> None:
     connection.execute(_START)
 
 
+# Checked again after a wait for the row: a person may have cancelled it meanwhile.
 _START = text(
     """
-    UPDATE headshotpro.tasks SET status = 'running' WHERE id IN (
+    UPDATE headshotpro.tasks SET status = 'running' WHERE status = 'waiting' AND id IN (
         SELECT min(id) FROM headshotpro.tasks AS waiting WHERE status = 'waiting' AND NOT EXISTS (
             SELECT FROM headshotpro.tasks AS other WHERE other.kind = waiting.kind AND other.status = 'running'
         ) GROUP BY kind

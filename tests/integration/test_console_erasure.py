@@ -13,6 +13,7 @@ from service.errors import MirrorError, PostgresUnavailable
 from service.mirror import erasure, tasks
 from service.storage import console_events
 from service.storage import erasure as storage
+from service.storage import tasks as task_storage
 from service.storage.database import transaction
 from service.storage.merged import MergedRows, write
 from tests.integration.test_console_tasks import acts, context_of, run_tasks, times
@@ -144,6 +145,18 @@ def test_cancelled_erasure_leaves_the_personal_data(here: Mirror, monkeypatch: p
     act = acts(here)[0]
     assert (act["outcome"], act["detail"]["cancelled"]) == ("done", True)
     assert "the model keeps its personal data" in Operator(here).open(f"/console/audit/{act['id']}").text
+
+
+def test_erasure_that_is_cancelled_as_its_turn_comes_stays_so(here: Mirror) -> None:
+    engine = here.runtime.engine
+    number = tasks.begin_erasure(engine, tombstone(here), TESTER)
+    worker = threading.Thread(target=tasks.run_slice, args=(context_of(here, times(99)), 30))
+    with transaction(engine) as connection:
+        task_storage.end(connection, number, task_storage.CANCELLED)
+        worker.start()
+        assert eventually(lambda: here.sql("select pid from pg_locks where not granted"))
+    worker.join(30)
+    assert (all_tasks(here)[0]["status"], bodies(here)) == ("cancelled", EVENTS)
 
 
 def test_model_that_lives_again_is_not_erased(here: Mirror) -> None:

@@ -15,6 +15,7 @@ from service.errors import MirrorError
 from service.storage import alert_facts
 from service.storage.database import transaction
 from service.upstream import headers
+from service.upstream.client import MODEL_ROUTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,13 +64,16 @@ class ApiKeyStatus:
     def observe(self, route: str, status: int | str) -> None:
         """Take one try of a request; only responses of the vendor's own show anything of the key.
 
-        A refusal to create or delete may be meant for that alone, so only reading counts.
+        A refusal to create or delete may be meant for that alone, so only reading counts. So may a 403 to the GET of
+        one model.
 
         Args:
             route: method and path of the request.
             status: the HTTP status of the response; `unreachable` without one.
         """
         if not route.startswith("GET ") or not isinstance(status, int) or status >= 500 or status == 429:
+            return
+        if status == 403 and route.endswith(MODEL_ROUTE):
             return
         refused = status in KEY_REFUSED_STATUSES
         self._refused.save(

@@ -109,7 +109,7 @@ def check_or_record_failure(
     """Read a suspect; None where its GET failed, which is counted: the others are read meanwhile.
 
     Raises:
-        KeyRejected: the upstream refuses our key.
+        KeyRejected: the upstream refuses our key, with 401.
         Throttled: no request may be sent now.
         UpstreamFailed: the GETs of several suspects in a row failed: the upstream is unavailable.
     """

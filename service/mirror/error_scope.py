@@ -16,6 +16,7 @@ from service.errors import (
 
 # One model's GET may fail by itself. Where those of this many models in a row fail, the upstream is unavailable.
 MAX_CONSECUTIVE_FAILURES = 5
+KEY_REFUSED = 401
 
 
 class ErrorScope(Enum):
@@ -33,7 +34,8 @@ class ErrorScope(Enum):
 
 def scope_of(error: Exception) -> ErrorScope:
     """The scope of an error that reading or merging one model raised."""
-    if isinstance(error, KeyRejected | Throttled):
+    # A key that may read the list may read its models: a 403 is about this one. Only a 401 is about the key.
+    if isinstance(error, Throttled) or (isinstance(error, KeyRejected) and error.status == KEY_REFUSED):
         return ErrorScope.UPSTREAM
     if isinstance(error, UpstreamUnreachable):
         return ErrorScope.UNCLEAR

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 RESPONSE_TIMEOUT_SECONDS = 10.0
 
 _MODELS = "/organization/models"
-_MODEL = "/organization/models/:modelId"
+MODEL_ROUTE = "/organization/models/:modelId"
 
 
 def _read_page(response: TransportResponse) -> UpstreamResponse[ModelPage]:
@@ -183,7 +183,7 @@ class UpstreamClient:
             ModelNotFound: 404 with the vendor's code, with the times between which that was true.
             UpstreamMalformed: it is another model than the one that was requested.
         """
-        request = UpstreamRequest("GET", _MODEL, _path_of(model_id), about_model=True)
+        request = UpstreamRequest("GET", MODEL_ROUTE, _path_of(model_id), about_model=True)
         response = self._send(UpstreamCall(request, _read_model), priority, max_wait)
         if response.body.id != model_id:
             raise _another_model(request)
@@ -241,7 +241,7 @@ class UpstreamClient:
                 return UpstreamResponse(deleted, *response_interval(raw_response))
             return read_first(raw_response)
 
-        request = UpstreamRequest("DELETE", _MODEL, _path_of(model_id), about_model=True)
+        request = UpstreamRequest("DELETE", MODEL_ROUTE, _path_of(model_id), about_model=True)
         return self._send(UpstreamCall(request, read_first, read_again), priority, max_wait)
 
     def organization(self, *, priority: Priority, max_wait: float | None = None) -> UpstreamResponse[Organization]:

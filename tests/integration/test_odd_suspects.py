@@ -59,6 +59,11 @@ BROKEN: list[tuple[int, Any]] = [
     (200, {"success": False, "error": "Oops"}),
     (400, {"success": False, "error": "no", "code": "INVALID_REQUEST"}),
     (410, {}),
+    (403, {"success": False, "error": "no", "code": "FORBIDDEN"}),
+    (403, "<h1>Forbidden</h1>"),
+    (200, {"success": False, "error": "no", "code": "FORBIDDEN"}),
+    (200, []),
+    (200, {"success": True, "data": {"model": model(1)}}),
 ]
 
 
@@ -99,6 +104,13 @@ def test_key_that_is_refused_for_a_suspect_fails_the_pull(odd: StartOdd) -> None
     vendor, here, (gone,) = vanished(odd, 1)
     vendor.singles[gone] = (401, {"success": False, "error": "no", "code": "UNAUTHORIZED"})
     assert here.pull()["error"] == "the upstream refused: 401 UNAUTHORIZED"
+
+
+def test_get_forbidden_for_one_model_says_nothing_of_the_key(odd: StartOdd) -> None:
+    vendor, here, (gone,) = vanished(odd, 1)
+    vendor.singles[gone] = (403, {"success": False, "error": "no", "code": "FORBIDDEN"})
+    assert here.pull()["postponed"] == [gone]
+    assert here.sql("select 1 from headshotpro.alert_evaluator where key_refused_at is not null") == []
 
 
 def test_suspect_of_a_slice_without_time_is_not_passed_over(odd: StartOdd) -> None:

@@ -31,6 +31,7 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
     ("error", "scope"),
     [
         (KeyRejected(401, "UNAUTHORIZED", ""), ErrorScope.UPSTREAM),
+        (KeyRejected(403, "FORBIDDEN", ""), ErrorScope.MODEL),
         (Throttled("", NOW), ErrorScope.UPSTREAM),
         (UpstreamUnreachable(""), ErrorScope.UNCLEAR),
         (UpstreamTimeout(""), ErrorScope.UNCLEAR),

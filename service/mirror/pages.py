@@ -5,6 +5,7 @@ Why: `docs/decisions/0015-pulls-by-sets.md`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,6 +67,18 @@ def merge_pages(
     return PagesResult(
         known.new + len(added), len(applied.inserted) + len(added), len(applied.changed), len(applied.tombstoned)
     )
+
+
+def halves_of(read: FetchedPage) -> list[FetchedPage]:
+    """The models of a page as two pages, to find those that cannot be merged."""
+    middle = len(read.models) // 2
+    return [with_models(read, slice(middle)), with_models(read, slice(middle, None))]
+
+
+def with_models(read: FetchedPage, some: slice) -> FetchedPage:
+    """A page with some of its models."""
+    page = read.page._replace(ids=read.page.ids[some])
+    return replace(read, page=page, models=read.models[some], digests=read.digests[some])
 
 
 def _shown(fetched_pages: Sequence[FetchedPage]) -> ShownModels:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from service.errors import StatementTimeout
+from service.errors import MirrorError, StatementTimeout
 from service.mirror import deletions, set_aside
-from service.mirror.pages import merge_pages
+from service.mirror.pages import halves_of, merge_pages, with_models
 from service.mirror.prefetch import PagePrefetcher, require_status_filter
 from service.mirror.pull_slice import FULL, HOT, PullSlice
 from service.mirror.pull_state import PullContext, PullState
@@ -148,46 +148,70 @@ class _Pull(PullSlice):
         return msgspec.structs.replace(walk, began_at=max(after, self.state.began_at or after))
 
     def _commit(self, fetched_pages: Sequence[FetchedPage]) -> None:
-        """Merge pages in one transaction, or page by page where that takes too long."""
-        walk, requests = self.state.walk, self.requests
+        """Merge pages in one transaction; where that fails, page by page, and a page that fails alone in parts."""
         try:
-            self._merge(fetched_pages)
-        except StatementTimeout:
-            if len(fetched_pages) == 1:
+            self._merge(fetched_pages, fetched_pages[-1].walk, pages=len(fetched_pages))
+        except Exception as error:
+            several = len(fetched_pages) > 1
+            if isinstance(error, MirrorError) and not (several and isinstance(error, StatementTimeout)):
                 raise
-            self.state.walk, self.requests = walk, requests
-            for read in fetched_pages:
-                self._merge([read])
-
-    def _merge(self, fetched_pages: Sequence[FetchedPage]) -> None:
-        """One transaction: the pages, even one that did not join, and the state of the walk after them."""
-        self.state.began_at = began_at = self.state.began_at or fetched_pages[0].page.sent_at
-        walk = fetched_pages[-1].walk
-        with transaction(self.pull_context.engine, by_key=True) as connection:
-            found = merge_pages(connection, fetched_pages, self.pull_id, began_at)
-            set_aside.note(connection, [one for read in fetched_pages for one in read.set_aside], self.pull_id)
-            self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
-            if self.state.failures:
-                pull_checkpoints.record_error(connection, self.pull_id, None)
-            self.state.failures = 0
-            self._save_checkpoint(
-                connection,
-                pages=len(fetched_pages),
-                models_seen=found.new,
-                inserted=found.inserted,
-                changed=found.changed,
-                tombstoned=found.tombstoned,
-            )
+            if several:
+                for read in fetched_pages:
+                    self._commit([read])
+                return
+            self._merge_parts(fetched_pages[0])
         for read in fetched_pages:
             log.info("page", kind=self.kind, models=len(read.models), joined=read.joined, next=read.walk.offset)
-        total = fetched_pages[-1].page.total
+        walk, total = fetched_pages[-1].walk, fetched_pages[-1].page.total
         self.pull_context.progress(total if walk.ended else min(walk.offset, total), total)
+
+    def _merge(self, fetched_pages: Sequence[FetchedPage], walk: Walk, *, pages: int) -> None:
+        """One transaction: the pages, even one that did not join, and the state of the walk after them."""
+        before = self.state.walk, self.requests
+        self.state.began_at = began_at = self.state.began_at or fetched_pages[0].page.sent_at
+        try:
+            with transaction(self.pull_context.engine, by_key=True) as connection:
+                found = merge_pages(connection, fetched_pages, self.pull_id, began_at)
+                set_aside.note(connection, [one for read in fetched_pages for one in read.set_aside], self.pull_id)
+                self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
+                if self.state.failures:
+                    pull_checkpoints.record_error(connection, self.pull_id, None)
+                self.state.failures = 0
+                self._save_checkpoint(
+                    connection,
+                    pages=pages,
+                    models_seen=found.new,
+                    inserted=found.inserted,
+                    changed=found.changed,
+                    tombstoned=found.tombstoned,
+                )
+        except Exception:
+            self.state.walk, self.requests = before
+            raise
+
+    def _merge_parts(self, read: FetchedPage) -> None:
+        """Merge a page in halves, and set aside each model that fails alone; last, move the walk."""
+        parts = halves_of(read)
+        while parts:
+            part = parts.pop()
+            try:
+                self._merge([part], self.state.walk, pages=0)
+            except MirrorError:
+                raise
+            except Exception as error:
+                if len(part.models) > 1:
+                    parts.extend(halves_of(part))
+                elif part.models:
+                    self._set_aside(part.models[0].id, error)
+                else:
+                    raise
+        self._merge([with_models(read, slice(0))], read.walk, pages=1)
 
     def _finish_walk(self) -> None:
         """After a walk's end: another status, another walk, the suspects, or the end."""
         walk = self.state.walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            seen_count = suspects.shown_since(connection, walk.began_at)
+            seen_count = suspects.shown_since(connection, self.pull_id, walk.began_at)
         if reason := failure_reason(walk, seen_count):
             self._finish("failed", reason)
         elif self.kind == HOT:
@@ -207,7 +231,7 @@ class _Pull(PullSlice):
             return
         began_at = self._began_at
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            left = suspects.left_hot(connection, began_at, HOT_STATUSES, MAX_LEFT_HOT)
+            left = suspects.left_hot(connection, self.pull_id, began_at, HOT_STATUSES, MAX_LEFT_HOT)
             due_at = datetime.now(UTC) + REFETCH_DELAY
             refetches.add_requests(
                 connection,
@@ -222,7 +246,7 @@ class _Pull(PullSlice):
         began_at = self._began_at
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             suspects.unhold_shown(connection, began_at)
-            found, live = suspects.count(connection, began_at)
+            found, live = suspects.count(connection, self.pull_id, began_at)
             held = found > max(MAX_UNREVIEWED_SUSPECTS, self.pull_context.tombstone_limit * live)
             if held:
                 suspects.hold(connection, self.pull_id, began_at)
@@ -236,7 +260,7 @@ class _Pull(PullSlice):
     def _suspects(self) -> None:
         """Decide some suspects by single GETs; when none is left, the pull is complete."""
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
-            some = suspects.list_above(connection, self._began_at, self.state.checked, SUSPECT_BATCH_SIZE)
+            some = suspects.list_above(connection, self.pull_id, self._began_at, self.state.checked, SUSPECT_BATCH_SIZE)
         for model_id in some:
             if not self.left:
                 return
@@ -260,6 +284,14 @@ class _Pull(PullSlice):
         )
         if suspect is None:
             return
-        with transaction(pull_context.engine) as connection:
-            applied = deletions.settle(connection, suspect, self.pull_id)
-            self._save_checkpoint(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
+        requests = self.requests
+        try:
+            with transaction(pull_context.engine) as connection:
+                applied = deletions.settle(connection, suspect, self.pull_id)
+                self._save_checkpoint(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
+        except MirrorError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever one row makes of our code, the others are decided
+            self.requests = requests
+            self.state.postpone(model_id)
+            self._set_aside(model_id, error)

@@ -14,6 +14,7 @@ from service.errors import ListUnusable, MirrorError, Stopping, Throttled, Upstr
 from service.log import format_without_messages
 from service.storage import pull_checkpoints, set_aside
 from service.storage.database import transaction
+from service.storage.set_aside import SetAsideRecord
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -129,6 +130,13 @@ class PullSlice(ABC):
             )
         self.ended = True
         log.info("pull.ended", kind=self.kind, status=status, error=error)
+
+    def _set_aside(self, model_id: str, error: Exception) -> None:
+        """Set aside a model that cannot be written. The error's message may hold its values: they are not kept."""
+        reason = f"its row cannot be written: {_kind_of(error)}"
+        log.error("model.refused", model_id=model_id, reason=reason, trace=format_without_messages(error))
+        with transaction(self.pull_context.engine) as connection:
+            set_aside.note(connection, [SetAsideRecord(model_id, (), reason, self.pull_id)])
 
     @property
     def _began_at(self) -> datetime:

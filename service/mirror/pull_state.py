@@ -64,6 +64,10 @@ class PullState(msgspec.Struct, kw_only=True):
         self.failed_gets.pop(model_id, None)
         self.failed_in_a_row = self.failures = 0
 
+    def postpone(self, model_id: str) -> None:
+        """Leave a suspect to the next full pull at once."""
+        self.failed_gets[model_id] = MAX_FAILED_GETS
+
     def failed(self, model_id: str) -> bool:
         """Count a failed GET of a suspect; True where the number in a row shows that the upstream is unavailable."""
         self.checked = max(self.checked, model_id)

@@ -11,13 +11,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+# Models whose row Postgres refused: that moves no clock. The pull set them aside, or a hot one that ran meanwhile.
+_REFUSED = """
+    FROM headshotpro.set_aside AS s
+    WHERE s.last_pull_id >= :pull_id AND s.model_id IS NOT NULL AND cardinality(s.fields) = 0
+"""
 # An API response moves `profile_at` whenever it shows a model; one created since the pull began need not be in it. A
 # creation time in the future is no time: it would keep a model that does not exist from ever being read.
-_NOT_SHOWN = """
+_NOT_SHOWN = f"""
     FROM headshotpro.models AS m JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
     WHERE (c.profile_at IS NULL OR c.profile_at < :began_at)
         AND (m.created_at IS NULL OR m.created_at < :began_at
             OR m.created_at > greatest(now(), :began_at) + interval '5 minutes')
+        AND m.id NOT IN (SELECT s.model_id {_REFUSED})
 """
 _SUSPECT = f"""
     {_NOT_SHOWN} AND m.status IS DISTINCT FROM 'deleted' AND NOT EXISTS (
@@ -34,20 +40,20 @@ class SuspectCount(NamedTuple):
     live: int
 
 
-def list_above(connection: Connection, began_at: datetime, above: str, limit: int) -> list[str]:
+def list_above(connection: Connection, pull_id: int, began_at: datetime, above: str, limit: int) -> list[str]:
     """Suspects of a pull whose first page was sent at an upstream time; in id order, above an id."""
     statement = text(f"SELECT m.id {_SUSPECT} AND m.id > :above ORDER BY m.id LIMIT :limit")
-    rows = connection.execute(statement, {"began_at": began_at, "above": above, "limit": limit})
+    rows = connection.execute(statement, {"pull_id": pull_id, "began_at": began_at, "above": above, "limit": limit})
     return list(rows.scalars())
 
 
-def count(connection: Connection, began_at: datetime) -> SuspectCount:
+def count(connection: Connection, pull_id: int, began_at: datetime) -> SuspectCount:
     """How many there are, to be held against the whole mirror."""
     statement = text(
         f"SELECT (SELECT count(*) {_SUSPECT}), "  # noqa: S608 - constant
         "(SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted')"
     )
-    return SuspectCount(*connection.execute(statement, {"began_at": began_at}).one())
+    return SuspectCount(*connection.execute(statement, {"pull_id": pull_id, "began_at": began_at}).one())
 
 
 def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:
@@ -106,13 +112,15 @@ def exempt_for(connection: Connection, pull_id: int, seconds: float) -> None:
     connection.execute(statement, {"id": pull_id, "seconds": seconds})
 
 
-def left_hot(connection: Connection, began_at: datetime, statuses: tuple[str, ...], limit: int) -> list[str]:
+def left_hot(
+    connection: Connection, pull_id: int, began_at: datetime, statuses: tuple[str, ...], limit: int
+) -> list[str]:
     """Models that were in a hot status, and that a hot pull which began at an upstream time did not show."""
     statement = text(
         f"SELECT m.id {_NOT_SHOWN} AND m.status = ANY(CAST(:statuses AS text[])) "
         "AND c.core_at < :began_at ORDER BY m.id LIMIT :limit"
     )
-    values = {"began_at": began_at, "statuses": list(statuses), "limit": limit}
+    values = {"pull_id": pull_id, "began_at": began_at, "statuses": list(statuses), "limit": limit}
     return list(connection.execute(statement, values).scalars())
 
 
@@ -122,7 +130,15 @@ def newest_shown_at(connection: Connection) -> datetime | None:
     return found
 
 
-def shown_since(connection: Connection, began_at: datetime) -> int:
-    """How many models an API response showed since an upstream time."""
-    statement = text("SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at")
-    return int(connection.execute(statement, {"began_at": began_at}).scalar_one())
+def shown_since(connection: Connection, pull_id: int, began_at: datetime) -> int:
+    """How many models an API response showed since an upstream time, with those of a pull whose row was refused."""
+    statement = text(
+        f"""
+        SELECT (SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at) + (
+            SELECT count(DISTINCT s.model_id) {_REFUSED} AND NOT EXISTS (
+                SELECT FROM headshotpro.model_clocks AS c WHERE c.model_id = s.model_id AND c.profile_at >= :began_at
+            )
+        )
+        """  # noqa: S608 - constant
+    )
+    return int(connection.execute(statement, {"pull_id": pull_id, "began_at": began_at}).scalar_one())

@@ -140,6 +140,15 @@ def test_pull_command_names_what_it_postponed(odd: StartOdd, folder: Path) -> No
     assert f"1 model is not in the list, and its GET failed three times: {gone}. " in done.out
 
 
+def test_suspect_whose_row_postgres_refuses_is_postponed(odd: StartOdd) -> None:
+    _, here, gone = vanished(odd, 3)
+    refused, *decided = gone
+    here.sql(f"alter table headshotpro.models add check (id <> '{refused}' or status <> 'deleted') not valid")
+    row = here.pull()
+    assert (row["status"], row["tombstoned"], row["postponed"], row["set_aside"]) == ("complete", 2, [refused], 1)
+    assert [here.model(one)["status"] for one in (refused, *decided)] == ["active", "deleted", "deleted"]
+
+
 # --- models that never were
 
 

@@ -6,7 +6,6 @@ Why: `docs/decisions/0003-an-inbox-and-few-jobs.md`.
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import wraps
@@ -33,7 +32,6 @@ from workers.job_errors import redact_job_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from service.broker.inbox import Delivery
     from service.mirror.drain import DrainResult
@@ -53,6 +51,7 @@ LONGEST_PULL_SECONDS = 3600.0
 MAX_EVENTS_AHEAD = 500
 # While Postgres is unavailable a drain tries again after this.
 STORAGE_PAUSE_SECONDS = 1.0
+
 # The process that holds the lease of a kind of work keeps it for this long: a slice and its last request.
 EXCLUSIVE_LEASE_SECONDS = 20.0
 
@@ -72,32 +71,21 @@ def current() -> Runtime:
 
 @redact_job_errors
 def drain() -> None:
-    """Apply what the spool and the inbox hold, until both are empty or the slice is over.
-
-    While a full batch is applied, a thread reads the next one. A later read takes over what was read and not applied.
-
-    Why: `docs/decisions/0044-the-next-batch-is-read-ahead.md`.
-    """
+    """Apply what the spool and the inbox hold, until both are empty or the slice is over."""
     runtime = current()
     runtime.queue.clear_flag(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
     spooled, left, size = True, False, batches.BATCH_SIZE
-    entries: list[Delivery] = []
-    ahead: Future[list[Delivery]] | None = None
-    with ThreadPoolExecutor(1, "read-ahead") as reader:
-        while not runtime.stop.is_set() and (ahead or monotonic() < deadline):
-            spooled = spooled and _apply_spooled(runtime)
-            # After a slow batch the thread has taken over the batch that followed it, and that one is applied by now.
-            entries = batches.without(entries, ahead.result()) if ahead else []
-            entries = entries or runtime.inbox.read(size, 0 if spooled else LINGER_MS)
-            runtime.progress()
-            # Events that were left can be read again after a few seconds.
-            if not entries and not spooled and not left:
-                return
-            full, size = len(entries) == size, batches.next_size(entries, size)
-            ahead = reader.submit(runtime.inbox.read, size, 0) if full and monotonic() < deadline else None
-            for batch in batches.split(entries):
-                left = _apply(runtime, batch, deadline) or left
+    while not runtime.stop.is_set() and monotonic() < deadline:
+        spooled = spooled and _apply_spooled(runtime)
+        entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+        runtime.progress()
+        # Events that were left can be read again after a few seconds.
+        if not entries and not spooled and not left:
+            return
+        for batch in batches.split(entries):
+            left = _apply(runtime, batch, deadline) or left
+        size = batches.next_size(entries, size)
     if not runtime.stop.is_set():
         runtime.queue.enqueue(Job.DRAIN)
 
@@ -161,10 +149,11 @@ def _count(runtime: Runtime, drained: DrainResult) -> None:
 @redact_job_errors
 def pull(kind: str) -> None:
     """Go on with a pull of a kind for a slice, if one is due."""
+    settings = current().settings
     if kind == FULL:
-        _pull(Job.PULL_FULL, kind, current().settings.pull_interval_seconds)
+        _pull(Job.PULL_FULL, kind, settings.pull_interval_seconds)
     else:
-        _pull(Job.PULL_HOT, kind, current().settings.hot_pull_interval_seconds)
+        _pull(Job.PULL_HOT, kind, settings.hot_pull_interval_seconds)
 
 
 @redact_job_errors

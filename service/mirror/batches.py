@@ -45,12 +45,6 @@ def split(entries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
         yield part
 
 
-def without(last: Sequence[Delivery], entries: Sequence[Delivery]) -> list[Delivery]:
-    """Entries without those of the last batch, in their order."""
-    ids = {entry.entry_id for entry in last}
-    return [entry for entry in entries if entry.entry_id not in ids]
-
-
 def halves(entries: list[Delivery]) -> list[list[Delivery]]:
     """The two halves of a batch that was broken off, in their order; a small one stays whole."""
     middle = len(entries) // 2

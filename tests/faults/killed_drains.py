@@ -1,6 +1,4 @@
-"""Drains that are killed at every step: `python -m tests.faults.killed_drains SOURCE DATABASE_URL REDIS_URL`.
-
-SOURCE is inbox, spool, or deep: the job over an inbox with more than a batch, of which it reads the next one ahead.
+"""Drains that are killed at every step: `python -m tests.faults.killed_drains inbox|spool DATABASE_URL REDIS_URL`.
 
 A step is each moment before and after a call of Postgres or Redis. For each one a child of this program drains a batch
 of its own and is killed there; then this program drains what is left, and prints what the database holds of that batch.
@@ -19,16 +17,12 @@ import redis
 from sqlalchemy import event
 
 from service.broker.inbox import Delivery, Inbox
-from service.config import Settings
-from service.mirror import batches
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.drain import drain_batch, drain_spool
-from service.runtime import Runtime
 from service.storage import spool
 from service.storage.database import transaction
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened
 from tests.support.system import event_body, new_id
-from workers import jobs
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -98,7 +92,7 @@ def give(drainer: Drainer, source: str, number: int) -> dict[str, str]:
         event_body(one, at=T0, status="waiting", event_id=f"evt_{number}_1"),
         event_body(other, "model.deleted", at=T0, status="active", event_id=f"evt_{number}_3"),
     ]
-    if source != "spool":
+    if source == "inbox":
         drainer.put(*told)
     else:
         now = datetime.now(UTC)
@@ -106,14 +100,6 @@ def give(drainer: Drainer, source: str, number: int) -> dict[str, str]:
             with transaction(drainer.engine) as connection:
                 spool.put(connection, Delivery.arrived(body, int(now.timestamp()), now))
     return {"one": one, "other": other}
-
-
-def drain_deep(engine: Engine, client: redis.Redis) -> None:
-    """The job that drains, with batches of two: a thread reads the rest while the first one is applied."""
-    batches.BATCH_SIZE = 2
-    jobs.LINGER_MS = 1
-    jobs.install(Runtime(Settings(), engine, client))
-    jobs.drain()
 
 
 def killed(source: str, url: str, redis_url: str, number: int) -> str | None:
@@ -127,8 +113,6 @@ def killed(source: str, url: str, redis_url: str, number: int) -> str | None:
             if source == "inbox":
                 box = Inbox(watched_redis(redis_url, step))
                 drain_batch(drainer.engine, box, box.read(BATCH_SIZE, 0), TOLERANCE)
-            elif source == "deep":
-                drain_deep(drainer.engine, watched_redis(redis_url, step))
             else:
                 drain_spool(drainer.engine, TOLERANCE)
         os._exit(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
@@ -29,18 +28,13 @@ BATCH = [
 SPOOLED = [*BATCH[:1], "WITH oldest AS", *BATCH[1:]]
 
 
-def drains_killed(source: str, database_url: str, redis_url: str) -> list[dict[str, Any]]:
-    """The rows after each drain that was killed, with its step; those of the last one, which was not, have none."""
+@pytest.mark.parametrize("source", ["inbox", pytest.param("spool", marks=pytest.mark.long)])
+def test_a_drain_that_is_killed_at_any_step_is_applied_once(source: str, database_url: str, redis_url: str) -> None:
     command = [sys.executable, "-m", "tests.faults.killed_drains", source, database_url, redis_url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stderr
     # The other lines are logs.
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
-@pytest.mark.parametrize("source", ["inbox", pytest.param("spool", marks=pytest.mark.long)])
-def test_a_drain_that_is_killed_at_any_step_is_applied_once(source: str, database_url: str, redis_url: str) -> None:
-    drains = drains_killed(source, database_url, redis_url)
+    drains = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     steps = [drain.pop("step") for drain in drains]
     assert [drain for drain in drains if drain != EXACT] == []
     assert steps[-1] is None, "the last drain was not killed: no step is left"
@@ -50,12 +44,3 @@ def test_a_drain_that_is_killed_at_any_step_is_applied_once(source: str, databas
         f"{side} {trip}" for trip in trips for side in ("before", "after")
     ]
     assert ("before a command of Redis" in steps) == (source == "inbox")
-
-
-@pytest.mark.long
-def test_a_drain_killed_while_it_reads_ahead_is_applied_once(database_url: str, redis_url: str) -> None:
-    drains = drains_killed("deep", database_url, redis_url)
-    steps = [drain.pop("step") for drain in drains]
-    assert [drain for drain in drains if drain != EXACT] == []
-    assert steps[-1] is None, "the last drain was not killed: no step is left"
-    assert steps.count("after the commit") > 1, "a second batch was applied"

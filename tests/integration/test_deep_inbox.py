@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from contextlib import nullcontext
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ import pytest
 
 from service.broker import inbox
 from service.broker.counters import EVENTS, read
-from service.broker.inbox import GROUP, STREAM
 from service.config import Settings
 from service.errors import PostgresUnavailable, RedisUnavailable
 from service.mirror import drain
@@ -83,72 +81,6 @@ def test_batch_that_fails_ends_the_drain(drainer: Drainer, worker: Runtime, monk
     with pytest.raises(RedisUnavailable):
         jobs.drain()
     assert applied == [BATCH_SIZE, 2 * BATCH_SIZE]
-
-
-@pytest.mark.parametrize("end", ["SIGTERM", "an error"])
-def test_batch_that_was_read_ahead_is_taken_over(
-    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
-    real, number = drain.drain_batch, 2 * BATCH_SIZE + 10
-
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
-        drained = real(engine, box, entries, tolerance)
-        assert eventually(lambda: drainer.client.xpending(STREAM, GROUP)["pending"] == number - BATCH_SIZE)
-        if end == "an error":
-            raise RedisUnavailable("made up")
-        worker.stop.set()
-        return drained
-
-    with monkeypatch.context() as patched:
-        patched.setattr(drain, "drain_batch", drain_batch)
-        drainer.put(*[event_body(new_id(), at=T0) for _ in range(number)])
-        with pytest.raises(RedisUnavailable) if end == "an error" else nullcontext():
-            jobs.drain()
-    count = "select count(*) as events, sum(deliveries) as deliveries from headshotpro.webhook_events"
-    assert rows(drainer.url, count) == [{"events": BATCH_SIZE, "deliveries": BATCH_SIZE}]
-    worker.stop.clear()
-    drainer.age_pending_entries()
-    jobs.drain()
-    drainer.assert_empty()
-    assert rows(drainer.url, count) == [{"events": number, "deliveries": number}]
-
-
-def test_batch_that_was_read_ahead_is_applied_after_the_time(
-    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, now = drain.drain_batch, [0.0]
-
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
-        now[0] = jobs.DRAIN_SECONDS + 1
-        return real(engine, box, entries, tolerance)
-
-    monkeypatch.setattr(drain, "drain_batch", drain_batch)
-    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
-    drainer.put(*[event_body(new_id(), at=T0) for _ in range(4 * BATCH_SIZE)])
-    jobs.drain()
-    assert drainer.client.xpending(STREAM, GROUP)["pending"] == 0
-    assert drainer.box.depth().events == BATCH_SIZE
-
-
-def test_slow_drain_applies_what_it_read_ahead_once(
-    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, number, statuses = drain.drain_batch, 3 * BATCH_SIZE, Counter[str]()
-
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
-        if not statuses:
-            assert eventually(lambda: drainer.client.xpending(STREAM, GROUP)["pending"] == number)
-            # As if this batch took so long that the next read takes over what was read ahead of it.
-            monkeypatch.setattr(inbox, "RECLAIM_AFTER_MS", 0)
-        drained = real(engine, box, entries, tolerance)
-        statuses.update(drained.results)
-        return drained
-
-    monkeypatch.setattr(drain, "drain_batch", drain_batch)
-    drainer.put(*[event_body(new_id(), at=T0) for _ in range(number)])
-    jobs.drain()
-    drainer.assert_empty()
-    assert statuses == {"applied": number}
 
 
 def test_aborted_batch_is_halved_until_it_is_applied(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import wraps
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -187,8 +186,6 @@ def _exclusive(job: Job) -> Callable[[Callable[[Runtime], bool]], Callable[[], N
     """
 
     def decorate(work: Callable[[Runtime], bool]) -> Callable[[], None]:
-        @redact_job_errors
-        @wraps(work)
         def run() -> None:
             runtime, name = current(), job.name.lower()
             runtime.queue.clear_flag(job)
@@ -207,7 +204,9 @@ def _exclusive(job: Job) -> Callable[[Callable[[Runtime], bool]], Callable[[], N
             if more:
                 runtime.queue.enqueue(job)
 
-        return run
+        # `wraps` would give it the argument of the work, too: RQ calls it without one.
+        run.__name__, run.__doc__ = work.__name__, work.__doc__
+        return redact_job_errors(run)
 
     return decorate
 

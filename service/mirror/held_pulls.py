@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from service.errors import MirrorError
+from service.mirror import set_aside
 from service.mirror.deletions import check_or_record_failure, settle
 from service.mirror.pull_state import PullState
 from service.storage import audit, organization, pulls, suspects
@@ -95,13 +96,21 @@ def decide(
             if suspect is None:
                 yield Decision(decided=False, tombstoned=0)
                 continue
-            with transaction(engine) as connection:
-                # Another person may have rejected it meanwhile.
-                _lock_held(connection, pull_id)
-                applied = settle(connection, suspect, pull_id)
-                before, sent = sent, counted()
-                found = len(applied.tombstoned)
-                pulls.add(connection, pull_id, requests=sent - before, tombstoned=found, changed=len(applied.changed))
+            before, found = sent, 0
+            try:
+                with transaction(engine) as connection:
+                    # Another person may have rejected it meanwhile.
+                    _lock_held(connection, pull_id)
+                    applied = settle(connection, suspect, pull_id)
+                    sent, found = counted(), len(applied.tombstoned)
+                    changed = len(applied.changed)
+                    pulls.add(connection, pull_id, requests=sent - before, tombstoned=found, changed=changed)
+            except MirrorError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever one row makes of our code, the others are decided
+                sent, found = before, 0
+                state.postpone(model_id)
+                set_aside.note_refused(engine, model_id, pull_id, error)
             yield Decision(decided=True, tombstoned=found)
         if not some and not state.to_check_again:
             break

@@ -202,7 +202,7 @@ class _Pull(PullSlice):
                 if len(part.models) > 1:
                     parts.extend(halves_of(part))
                 elif part.models:
-                    self._set_aside(part.models[0].id, error)
+                    set_aside.note_refused(self.pull_context.engine, part.models[0].id, self.pull_id, error)
                 else:
                     raise
         self._merge([with_models(read, slice(0))], read.walk, pages=1)
@@ -294,4 +294,4 @@ class _Pull(PullSlice):
         except Exception as error:  # noqa: BLE001 - whatever one row makes of our code, the others are decided
             self.requests = requests
             self.state.postpone(model_id)
-            self._set_aside(model_id, error)
+            set_aside.note_refused(pull_context.engine, model_id, self.pull_id, error)

@@ -12,9 +12,9 @@ import structlog
 
 from service.errors import ListUnusable, MirrorError, Stopping, Throttled, UpstreamError, UpstreamRejected
 from service.log import format_without_messages
+from service.mirror.set_aside import kind_of
 from service.storage import pull_checkpoints, set_aside
 from service.storage.database import transaction
-from service.storage.set_aside import SetAsideRecord
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class PullSlice(ABC):
         except Exception as error:  # noqa: BLE001 - see below
             # A pull that does not end would be resumed again and again, and fail at the same place. Its values may be
             # personal data: they belong neither into the row nor into the log.
-            log.error("pull.crashed", kind=self.kind, error=_kind_of(error), trace=format_without_messages(error))
-            self._finish("failed", f"unexpected error, please report it: {_kind_of(error)}")
+            log.error("pull.crashed", kind=self.kind, error=kind_of(error), trace=format_without_messages(error))
+            self._finish("failed", f"unexpected error, please report it: {kind_of(error)}")
         else:
             if not self.ended:
                 self._release_lease(self.pause)
@@ -131,13 +131,6 @@ class PullSlice(ABC):
         self.ended = True
         log.info("pull.ended", kind=self.kind, status=status, error=error)
 
-    def _set_aside(self, model_id: str, error: Exception) -> None:
-        """Set aside a model that cannot be written. The error's message may hold its values: they are not kept."""
-        reason = f"its row cannot be written: {_kind_of(error)}"
-        log.error("model.refused", model_id=model_id, reason=reason, trace=format_without_messages(error))
-        with transaction(self.pull_context.engine) as connection:
-            set_aside.note(connection, [SetAsideRecord(model_id, (), reason, self.pull_id)])
-
     @property
     def _began_at(self) -> datetime:
         assert self.state.began_at is not None, "only called after a page was read"
@@ -146,9 +139,3 @@ class PullSlice(ABC):
     @property
     def _priority(self) -> Priority:
         return Priority.FULL if self.kind == FULL else Priority.HOT
-
-
-def _kind_of(error: Exception) -> str:
-    """The kind of an error, without its message: that may hold a person's data."""
-    cause = getattr(error, "orig", None)
-    return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__

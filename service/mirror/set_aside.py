@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from service.log import format_without_messages
 from service.storage import set_aside
+from service.storage.database import transaction
 from service.storage.set_aside import DETAIL_FIELDS, SetAsideRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from service.upstream.records import UnusableRecord
     from service.upstream.responses import UpstreamResponse
+
+log = structlog.get_logger(__name__)
 
 
 def note(connection: Connection, unusable: Iterable[UnusableRecord], pull_id: int | None = None) -> None:
@@ -35,6 +41,20 @@ def note_single(
     note(connection, response.set_aside, pull_id)
     still = sorted(DETAIL_FIELDS.intersection(name for one in response.set_aside for name in one.fields))
     set_aside.resolve_detail(connection, model_id, still)
+
+
+def note_refused(engine: Engine, model_id: str, pull_id: int, error: Exception) -> None:
+    """Set aside a model that a pull cannot write. The error's message may hold its values: they are not kept."""
+    reason = f"its row cannot be written: {kind_of(error)}"
+    log.error("model.refused", model_id=model_id, reason=reason, trace=format_without_messages(error))
+    with transaction(engine) as connection:
+        set_aside.note(connection, [SetAsideRecord(model_id, (), reason, pull_id)])
+
+
+def kind_of(error: Exception) -> str:
+    """The kind of an error, without its message: that may hold a person's data."""
+    cause = getattr(error, "orig", None)
+    return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__
 
 
 def _rows(one: UnusableRecord, pull_id: int | None) -> Iterator[SetAsideRecord]:

@@ -131,6 +131,17 @@ def test_released_pull_decides_the_others(odd: StartOdd) -> None:
     assert row == {"status": "complete", "postponed": [gone[0]]}
 
 
+def test_released_pull_postpones_a_suspect_whose_row_is_refused(odd: StartOdd) -> None:
+    _, here, gone = vanished(odd, 15)
+    row = here.pull()
+    here.sql(f"alter table headshotpro.models add check (id <> '{gone[0]}' or status <> 'deleted') not valid")
+    runtime = here.runtime
+    assert held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, row["id"], TESTER) == 14
+    (row,) = here.sql("select status, postponed from headshotpro.pulls where id = %s", row["id"])
+    assert row == {"status": "complete", "postponed": [gone[0]]}
+    assert here.sql("select model_id from headshotpro.set_aside") == [{"model_id": gone[0]}]
+
+
 def test_pull_command_names_what_it_postponed(odd: StartOdd, folder: Path) -> None:
     vendor, here, (gone,) = vanished(odd, 1)
     vendor.singles[gone] = (404, "<h1>Not found</h1>")

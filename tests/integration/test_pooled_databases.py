@@ -74,6 +74,13 @@ def test_connection_of_an_earlier_test_reaches_no_database(postgres: Postgres, d
         psycopg.connect(postgres.url_of(name))
 
 
+def test_database_that_is_kept_has_a_name_of_its_own(postgres: Postgres, databases: Databases) -> None:
+    name = databases.take()
+    databases.release(name)
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(postgres.url_of(name))
+
+
 @pytest.mark.parametrize(
     "change",
     [

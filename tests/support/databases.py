@@ -85,17 +85,20 @@ class Databases:
 
     def take(self) -> str:
         """The name of a database without rows."""
-        name = f"test_{uuid.uuid4().hex}"
         if self._idle:
-            self._execute("alter database {} rename to {}", self._idle.pop(), name)
-        else:
-            create_database(self._server, self._admin, name, TEMPLATE)
+            return self._idle.pop()
+        name = _new_name()
+        create_database(self._server, self._admin, name, TEMPLATE)
         return name
 
     def release(self, name: str) -> None:
         """The test is over: keep its database for the next one, unless the test changed more than rows."""
         with suppress(psycopg.Error, TimeoutError):
             self._disconnect_all(name)
+            # What the test left running does not know this name, so it can neither write rows nor stay connected.
+            new_name = _new_name()
+            self._execute("alter database {} rename to {}", name, new_name)
+            name = new_name
             if self._empty(name):
                 self._idle.append(name)
                 return
@@ -153,3 +156,7 @@ class Databases:
                         rows[table] = b"".join(copy)
             self._schema = _Schema(objects, sequences, {table: text for table, text in rows.items() if text})
         return self._schema
+
+
+def _new_name() -> str:
+    return f"test_{uuid.uuid4().hex}"

@@ -72,6 +72,7 @@ def writes(mirrored: Mirror) -> list[dict[str, Any]]:
     return [row for row in mirrored.vendor.control("GET", "/requests")["requests"] if row["method"] != "GET"]
 
 
+@pytest.mark.long
 def test_reads_as_described(web: System) -> None:
     assert not findings(web, READ_KEY, "--include-method", "GET", "--max-examples", "20")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, TextClause
 
     from service.storage.refetches import RefetchRequest
 
@@ -27,7 +27,7 @@ _OBSERVED_AT = _COLUMNS.index("observed_at")
 # An event is a row without `observed_at`, which every model has.
 _READ = text(
     f"""
-    SELECT {", ".join(_COLUMNS)} FROM headshotpro.models WHERE id = ANY({arrays.IDS_ARRAY})
+    {models.READ}
     UNION ALL
     SELECT id{", NULL" * (len(_COLUMNS) - 1)} FROM headshotpro.webhook_events
     WHERE id = ANY({arrays.array("event_ids")})
@@ -38,19 +38,21 @@ _READ = text(
 # and that on the order of commits is the last one, after all that takes long.
 _RECORDED = "(SELECT count(*) FROM recorded) >= 0"
 _DONE = "(SELECT count(*) FROM moved) + (SELECT count(*) FROM requested) + (SELECT count(*) FROM written) >= 0"
-_WRITE = text(
-    f"""
-    WITH moved AS ({models.WRITE_CLOCKS} RETURNING 1), requested AS ({refetches.adding()} RETURNING 1),
-    written AS ({models.WRITE} RETURNING 1), {history.appending(_DONE)}
-    """
-)
-_WRITE_WITH_EVENTS = text(
-    f"""
-    WITH recorded AS ({events.RECORD} RETURNING 1), moved AS ({models.WRITE_CLOCKS} RETURNING 1),
-    requested AS ({refetches.adding(_RECORDED)} RETURNING 1), written AS ({models.WRITE} RETURNING 1),
-    {history.appending(f"{_RECORDED} AND {_DONE}")}
-    """
-)
+
+
+def _writing(recording: str = "", recorded: str = "true") -> TextClause:
+    """The statement that writes a merge's rows, after a part that records its events, where it has some."""
+    return text(
+        f"""
+        WITH {recording} moved AS ({models.WRITE_CLOCKS} RETURNING 1),
+        requested AS ({refetches.adding(recorded)} RETURNING 1), written AS ({models.WRITE} RETURNING 1),
+        {history.appending(f"{recorded} AND {_DONE}")}
+        """
+    )
+
+
+_WRITE = _writing()
+_WRITE_WITH_EVENTS = _writing(f"recorded AS ({events.RECORD} RETURNING 1),", _RECORDED)
 
 
 class StoredRows(NamedTuple):

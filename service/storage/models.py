@@ -77,10 +77,12 @@ _LOCK_CLOCKS = text(
     SELECT * FROM added UNION ALL SELECT * FROM locked
     """  # noqa: S608 - names of our own columns
 ).columns(*(model_clocks.columns[name] for name in ("model_id", *CLOCK_COLUMNS)))
-_READ = text(
+# The rows of models: parameter `ids`.
+READ = (
     f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
     f"WHERE id = ANY({arrays.IDS_ARRAY})"
-).columns(*models.columns)
+)
+_READ = text(READ).columns(*models.columns)
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:

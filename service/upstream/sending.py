@@ -96,7 +96,8 @@ class RequestSender:
             turn = self._await_turn(priority, policy, call.expected)
             try:
                 response = self._exchange(call.request, turn)
-                return ((policy.failures and call.read_again) or call.read)(response)
+                read = call.read_again if policy.failures and call.read_again else call.read
+                return read(response)
             except RateLimited as limited:
                 self._wait_for_upstream(policy, policy.rate_limit_delay(limited.seconds))
             except RetryableError as failure:

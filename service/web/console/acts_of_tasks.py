@@ -14,12 +14,13 @@ from service.errors import MirrorError
 from service.mirror import erasure, held_pulls, tasks
 from service.mirror.replay import ACTION as REPLAY
 from service.model_fields import DELETED
-from service.storage import audit, console_events, console_pulls, models, organization, pulls, suspects
+from service.storage import audit, console_events, console_pulls, organization, pulls, suspects
 from service.storage import tasks as storage
 from service.storage.console_events import EventSearch
 from service.storage.organization import MirroredOrganization
 from service.upstream.budget import Priority
 from service.web.console.act_page import ActPage, Deed, Facts, cost, to_number
+from service.web.console.model import find
 from service.web.console.presentation import exact_time, number, page_url
 
 if TYPE_CHECKING:
@@ -146,10 +147,8 @@ _SHOWN = ("event", "status", "model", "error", "since", "until")
 
 def _erase_facts(console: Console, model_id: str) -> Facts:
     with console.reading() as connection:
-        row = models.read(connection, [model_id]).get(model_id)
+        row = find(connection, model_id)
         other = storage.open_erasure(connection, model_id)
-    if row is None:
-        raise NotFound(f"The mirror has never seen a model {model_id!r}.")
     refusal = ""
     if row["status"] != DELETED:
         refusal = f"{model_id} is {row['status']}: only a deleted model can be erased; delete it first."

@@ -15,8 +15,9 @@ from service.mirror import ask_now
 from service.mirror.pull_slice import FULL, HOT, START_ACTION
 from service.mirror.walk import pages_of
 from service.model_fields import DELETED
-from service.storage import audit, console_alerts, console_pulls, models
+from service.storage import audit, console_alerts, console_pulls
 from service.web.console.act_page import ActPage, Deed, Facts, cost, to
+from service.web.console.model import find
 from service.web.console.presentation import number, page_url
 
 if TYPE_CHECKING:
@@ -29,10 +30,7 @@ PULL_JOBS = {FULL: Job.PULL_FULL_NOW, HOT: Job.PULL_HOT_NOW}
 
 def _model(console: Console, model_id: str) -> Mapping[str, Any]:
     with console.reading() as connection:
-        row = models.read(connection, [model_id]).get(model_id)
-    if row is None:
-        raise NotFound(f"The mirror has never seen a model {model_id!r}.")
-    return row
+        return find(connection, model_id)
 
 
 def _model_facts(console: Console, model_id: str) -> Facts:

@@ -26,18 +26,27 @@ PAGE_SIZE = 50
 COLUMNS = ("id", *(field.column for field in FIELDS), "deleted_at", "observed_at", "updated_at", "erased_at")
 
 
+def find(connection: Connection, model_id: str) -> Mapping[str, Any]:
+    """The row of a model.
+
+    Raises:
+        NotFound: it has none.
+    """
+    # Postgres takes no text with a NUL.
+    row = None if "\0" in model_id else storage.read(connection, [model_id]).get(model_id)
+    if row is None:
+        raise NotFound(f"The mirror has never seen a model {model_id!r}. The page Models finds it by its name.")
+    return row
+
+
 def register(pages: Blueprint, console: Console) -> None:
     """Add the page."""
     web = (console.settings.public_url or "http://localhost:8000").rstrip("/")
 
     def model(model_id: str) -> str:
         at = arguments.moment("at")
-        if "\0" in model_id:
-            raise NotFound("There is no such model.")
         with console.reading() as connection:
-            row = storage.read(connection, [model_id]).get(model_id)
-            if row is None:
-                raise NotFound(f"The mirror has never seen a model {model_id!r}. The page Models finds it by its name.")
+            row = find(connection, model_id)
             steps, older = _timeline(connection, model_id)
             origins = console_models.origins(connection, model_id)
             past = console_models.as_of(connection, model_id, at) if at else None

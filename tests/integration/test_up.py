@@ -116,7 +116,9 @@ Start = Callable[..., Up]
 
 def quiet_port() -> int:
     """A port that is free, with the nine after it."""
-    return next(port for port in random.sample(PORTS, len(PORTS)) if all(map(is_port_free, range(port, port + 10))))
+    # Not by the generator that each test begins anew with the run's seed: tests beside each other would take the same.
+    ports = random.SystemRandom().sample(PORTS, len(PORTS))
+    return next(port for port in ports if all(map(is_port_free, range(port, port + 10))))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from werkzeug.exceptions import Conflict, Forbidden, NotFound
 
 from service.errors import MirrorError, Unavailable
 from service.storage import audit
-from service.web.console import acts_here, acts_of_subscriptions, acts_of_tasks, acts_outside
+from service.web.console import acts_of_subscriptions, acts_of_tasks, acts_on_data, acts_outside
 from service.web.console.act_page import ActPage, Deed
 from service.web.console.presentation import page_url
 from service.web.console.proxies import ProxyHeaders
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from service.web.console.console import Console
 
-ACTS = {**acts_here.ACTS, **acts_outside.ACTS, **acts_of_tasks.ACTS, **acts_of_subscriptions.ACTS}
+ACTS = {**acts_on_data.ACTS, **acts_outside.ACTS, **acts_of_tasks.ACTS, **acts_of_subscriptions.ACTS}
 PATH = "/acts/<name>/<path:target>"
 
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from tests.support.cli import Cli
+from tests.support.system import event_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
     from pytest_httpserver import HTTPServer
 
+    from service.local.servers import Postgres
     from tests.conftest import StartSandbox
     from tests.support.alerting import AlertingHarness, NotificationReceiver
+    from tests.support.databases import Databases
+    from tests.support.drainer import Drainer
     from tests.support.list_vendor import ListVendor
     from tests.support.mirror import Mirror, StartMirror
+    from tests.support.sending import Sending
 
     StartOdd = Callable[..., tuple[ListVendor, Mirror]]
 
@@ -124,3 +129,54 @@ def odd(database_url: str, redis_url: str) -> Iterator[StartOdd]:
             return vendor, here
 
         yield start
+
+
+@pytest.fixture
+def two_pulls(database_url: str) -> None:
+    """A full pull that is complete, and a hot one that failed."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.pulls (kind, status, started_at, finished_at, requests, error) values "
+            "('full', 'complete', now() - interval '90 s', now() - interval '60 s', 54, null), "
+            "('hot', 'failed', now(), null, 5, 'the upstream refused: 401 UNAUTHORIZED')"
+        )
+
+
+@pytest.fixture
+def two_events(database_url: str) -> None:
+    """An event that was applied, and one that is dead."""
+    body = event_body("507f1f77bcf86cd799439011", title="Zoë").decode()
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.webhook_events "
+            "(id, event, model_id, status, error, payload, created_at, received_at, processed_at, deliveries) values "
+            "('evt_1', 'model.created', '507f1f77bcf86cd799439011', 'applied', null, %s, now(), now(), now(), 2), "
+            "('evt_2', 'model.created', null, 'dead', 'no time', '{}', null, now() - interval '1 s', now(), 1)",
+            [body],
+        )
+
+
+@pytest.fixture
+def sending(drainer: Drainer) -> Sending:
+    """Senders of changes over this test's database."""
+    from tests.support.sending import Sending
+
+    return Sending(drainer)
+
+
+@pytest.fixture(scope="module")
+def database(postgres: Postgres, _databases: Databases) -> Iterator[str]:
+    """One database for all tests of a file, which change nothing in it that another one looks at."""
+    name = _databases.take()
+    yield postgres.url_of(name)
+    _databases.release(name)
+
+
+@pytest.fixture
+def browser(tmp_path: Path, database: str, redis_url: str) -> FlaskClient:
+    """An operator who has logged in to the console of `database`."""
+    from tests.support.console import console, log_in
+
+    found = console(tmp_path, database, redis_url)
+    log_in(found)
+    return found

@@ -20,22 +20,11 @@ if TYPE_CHECKING:
 
     from flask.testing import FlaskClient
 
-    from tests.support.databases import Databases
-
 
 @pytest.fixture(scope="module")
-def database(postgres: object, _databases: Databases) -> str:
-    """One filled database for all of these tests: they change nothing."""
-    url: str = postgres.url_of(_databases.take())  # type: ignore[attr-defined]
-    fill(url)
-    return url
-
-
-@pytest.fixture
-def browser(tmp_path: Path, database: str, redis_url: str) -> FlaskClient:
-    found = console(tmp_path, database, redis_url)
-    log_in(found)
-    return found
+def database(database: str) -> str:
+    fill(database)
+    return database
 
 
 def all_pages(browser: FlaskClient, path: str) -> list[str]:

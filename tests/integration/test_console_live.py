@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
     from service.web.console.streams import Streams
-    from tests.support.databases import Databases
     from tests.support.sandboxes import StartSandbox
 
 # One browser for all of them.
@@ -46,13 +45,6 @@ MANY = "insert into headshotpro.model_changes (model_id, changed, source, observ
 def browser() -> Iterator[Browser]:
     with chromium() as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def database(postgres: Any, _databases: Databases) -> Iterator[str]:
-    name = _databases.take()
-    yield postgres.url_of(name)
-    _databases.release(name)
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from flask import Flask
     from playwright.sync_api import Page
 
-    from tests.support.databases import Databases
 
 # One browser, one web process and one database for all of them.
 pytestmark = [CHROMIUM, pytest.mark.xdist_group("a browser")]
@@ -53,11 +52,9 @@ AXE_OPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def database(postgres: Any, _databases: Databases) -> Iterator[str]:
-    name = _databases.take()
-    fill(postgres.url_of(name))
-    yield postgres.url_of(name)
-    _databases.release(name)
+def database(database: str) -> str:
+    fill(database)
+    return database
 
 
 @pytest.fixture(scope="module")

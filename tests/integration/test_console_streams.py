@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from service.web.console.streams import Streams
-    from tests.support.databases import Databases
 
 CHANGE = """
     insert into headshotpro.model_changes (model_id, to_status, changed, source, event_id, observed_at, recorded_at)
@@ -32,13 +31,6 @@ EVENT = """
     insert into headshotpro.webhook_events (id, event, model_id, status, received_at, processed_at)
     values (%s, 'model.status.updated', %s, 'applied', now() - make_interval(secs => %s), now())
 """
-
-
-@pytest.fixture(scope="module")
-def database(postgres: Any, _databases: Databases) -> Iterator[str]:
-    name = _databases.take()
-    yield postgres.url_of(name)
-    _databases.release(name)
 
 
 @pytest.fixture(scope="module")

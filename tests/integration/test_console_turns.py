@@ -14,14 +14,11 @@ from service.config import environment
 from service.web.console import limits
 from service.web.console.limits import ROWS_IN_A_TURN, in_turns
 from service.web.console.presentation import PARTS_OF_A_PIECE
-from tests.support.console import OPERATOR, console, log_in
+from tests.support.console import OPERATOR
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flask.testing import FlaskClient
 
-    from tests.support.databases import Databases
 
 ROWS, PARTS = 50, 2000
 FILL = """
@@ -49,21 +46,12 @@ print(create_app(settings).test_client().get("/console/login").status_code)
 
 
 @pytest.fixture(scope="module")
-def database(postgres: object, _databases: Databases) -> str:
-    """One filled database for all of these tests: they change nothing."""
-    url: str = postgres.url_of(_databases.take())  # type: ignore[attr-defined]
-    with psycopg.connect(url) as connection:
+def database(database: str) -> str:
+    with psycopg.connect(database) as connection:
         connection.execute(FILL)
         body = json.dumps({str(n): n for n in range(PARTS // 2)})
         connection.execute("update headshotpro.webhook_events set payload = %s where id = 'evt_1'", [body])
-    return url
-
-
-@pytest.fixture
-def browser(tmp_path: Path, database: str, redis_url: str) -> FlaskClient:
-    found = console(tmp_path, database, redis_url)
-    log_in(found)
-    return found
+    return database
 
 
 @pytest.fixture

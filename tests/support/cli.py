@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from contextlib import chdir, contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Where no server listens.
+NO_POSTGRES = "postgresql://somebody:hidden@127.0.0.1:9/nothing"
+NO_REDIS = "redis://:hidden@127.0.0.1:9/0"
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 
 
@@ -104,3 +108,23 @@ class Cli:
         given = [value for name, value in self._settings.items() if name in SECRETS and value]
         passwords = [urlsplit(value).password for value in given]
         return [secret for secret in (*given, *passwords) if secret and secret in printed] + ADDRESS.findall(printed)
+
+
+def one_line(done: CommandResult, status: int, *words: str) -> None:
+    """Assert that a command ended with a status and one line that says why."""
+    assert done.status == status, done
+    assert done.out == ""
+    assert len(done.err.splitlines()) == 1, done.err
+    for word in ("headshot-mirror: ", *words):
+        assert word in done.err
+
+
+def assert_times(document: Any) -> None:
+    """Assert that every time in a document is ISO 8601 with its zone, or null."""
+    if isinstance(document, list):
+        for part in document:
+            assert_times(part)
+    elif isinstance(document, dict):
+        for name, value in document.items():
+            if name.endswith("_at") and value is not None:
+                assert datetime.fromisoformat(value).utcoffset() == timedelta(0)

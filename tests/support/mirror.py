@@ -297,3 +297,8 @@ def _value(column: str, model: Row) -> Any:
     head, *tail = column.split("_")
     value = model[head + "".join(word.capitalize() for word in tail)]
     return datetime.fromisoformat(value) if value and column.endswith("_at") else value
+
+
+def open_rows(here: Mirror) -> list[Row]:
+    """What is set aside and not well again, oldest first."""
+    return here.sql("select * from headshotpro.set_aside where resolved_at is null order by id")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REASON = "tests in tests/unit start no servers: this one belongs into tests/integration"
 
@@ -20,3 +25,9 @@ def valkey() -> None:
 @pytest.fixture
 def sandbox() -> None:
     pytest.fail(REASON)
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    """A `.env` that is not there."""
+    return tmp_path / ".env"

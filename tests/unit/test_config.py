@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service import config
-from service.config import SECRETS, Settings, is_any_given, load, load_alone
+from service.config import SECRETS, Settings, load, load_alone
 from service.config.api_keys import Scope
 from service.errors import SettingsError
 from tests.support.searching import examples
@@ -144,12 +144,6 @@ MALFORMED = [
 ]
 
 
-@pytest.fixture
-def nowhere(tmp_path: Path) -> Path:
-    """A `.env` that is not there."""
-    return tmp_path / ".env"
-
-
 def test_every_setting_has_the_default_that_users_are_told(nowhere: Path) -> None:
     settings = load(environ={}, dotenv=nowhere)
     assert {name.upper(): getattr(settings, name) for name in settings.__struct_fields__} == DEFAULTS
@@ -215,66 +209,6 @@ def test_all_settings_are_checked_not_only_the_needed_ones(nowhere: Path) -> Non
         load(("DATABASE_URL",), environ={"DATABASE_URL": "postgres://h/d", "PUBLIC_URL": "x"}, dotenv=nowhere)
 
 
-@pytest.mark.parametrize("name", SECRETS)
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-def test_a_secret_comes_from_a_file_without_its_last_line_end(tmp_path: Path, name: str, ending: str) -> None:
-    proxies = {"HTTPS_PROXY": "http://u:p@proxy:3128", "HTTP_PROXY": "proxy:3128", "HEADSHOTPRO_API_KEY": "a b"}
-    urls = {
-        "DATABASE_URL": "postgresql://h/d",
-        "REDIS_URL": "redis://h",
-        "ALERT_URLS": "json://h, json://i ",
-        "HEARTBEAT_URL": "https://h/secret",
-        **proxies,
-    }
-    value = urls.get(name, "a b ")
-    (tmp_path / "secret").write_bytes((value + ending).encode())
-    settings = load((name,), {f"{name}_FILE": str(tmp_path / "secret")}, tmp_path / ".env")
-    assert settings.require(name) == value
-
-
-def test_an_empty_file_is_a_missing_setting(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("\n")
-    with pytest.raises(SettingsError, match=r"^REDIS_URL is missing"):
-        load(("REDIS_URL",), {"REDIS_URL_FILE": str(tmp_path / "secret")}, tmp_path / ".env")
-
-
-def test_a_setting_together_with_its_file_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("redis://hunter2")
-    given = {"REDIS_URL": "redis://hunter2", "REDIS_URL_FILE": str(tmp_path / "secret")}
-    with pytest.raises(SettingsError, match="REDIS_URL and REDIS_URL_FILE are both set") as caught:
-        load(environ=given, dotenv=tmp_path / ".env")
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "secret").write_bytes(content)
-    with pytest.raises(SettingsError, match=r"^HEADSHOTPRO_API_KEY_FILE cannot be read"):
-        load(environ={"HEADSHOTPRO_API_KEY_FILE": str(tmp_path / "secret")}, dotenv=tmp_path / ".env")
-
-
-def test_the_environment_wins_over_the_dotenv_file(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("PORT=1000\nWEB_CONCURRENCY=7\nLOG_LEVEL=\n")
-    settings = load(environ={"PORT": "2000"}, dotenv=tmp_path / ".env")
-    assert (settings.port, settings.web_concurrency, settings.log_level) == (2000, 7, "info")
-
-
-def test_environment_secret_overrides_file_named_in_dotenv(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_text("redis://file")
-    (tmp_path / ".env").write_text(f"REDIS_URL_FILE={tmp_path / 'secret'}\nHEADSHOTPRO_API_KEY=plain\n")
-    given = {"REDIS_URL": "redis://environment", "HEADSHOTPRO_API_KEY_FILE": str(tmp_path / "secret")}
-    settings = load(environ=given, dotenv=tmp_path / ".env")
-    assert settings.redis == "redis://environment"
-    assert settings.api_key == "redis://file"
-
-
-def test_both_forms_in_the_dotenv_file_are_an_error(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(f"REDIS_URL=redis://h\nREDIS_URL_FILE={tmp_path / 'secret'}\n")
-    with pytest.raises(SettingsError, match="both set"):
-        load(environ={}, dotenv=tmp_path / ".env")
-
-
 def test_settings_never_show_themselves(nowhere: Path) -> None:
     settings = load(environ={"HEADSHOTPRO_API_KEY": "hunter2"}, dotenv=nowhere)
     assert "hunter2" not in f"{settings} {settings!r}"
@@ -310,88 +244,12 @@ def test_any_value_is_taken_or_refused_in_one_line(nowhere: Path, name: str, val
         assert isinstance(found, Settings)
 
 
-# --- proxies
-
-VENDOR = "https://server.headshotpro.com/api/v2"
-
-
-@pytest.mark.parametrize(
-    ("given_", "url", "proxy"),
-    [
-        ({"HTTPS_PROXY": "http://proxy:3128"}, VENDOR, "http://proxy:3128"),
-        ({"https_proxy": "http://proxy:3128/"}, VENDOR, "http://proxy:3128"),
-        ({"HTTPS_PROXY": "http://upper:1", "https_proxy": "http://lower:1"}, VENDOR, "http://lower:1"),
-        ({"HTTPS_PROXY": "proxy:3128"}, VENDOR, "http://proxy:3128"),
-        ({"HTTPS_PROXY": "https://u:p%40@proxy:3128"}, VENDOR, "https://u:p%40@proxy:3128"),
-        ({"HTTP_PROXY": "http://proxy:3128"}, VENDOR, None),
-        ({"HTTP_PROXY": "http://proxy:3128"}, "http://vendor.example/api", "http://proxy:3128"),
-        ({"HTTPS_PROXY": "", "https_proxy": "http://proxy:3128"}, VENDOR, "http://proxy:3128"),
-    ],
-)
-def test_a_proxy_is_the_one_of_the_urls_scheme(
-    nowhere: Path, given_: dict[str, str], url: str, proxy: str | None
-) -> None:
-    assert load(environ=given_, dotenv=nowhere).proxy_for(url) == proxy
-
-
-def test_a_loopback_address_is_never_proxied(nowhere: Path) -> None:
-    settings = load(environ={"HTTP_PROXY": "http://proxy:3128", "HTTPS_PROXY": "http://proxy:3128"}, dotenv=nowhere)
-    for host in ("localhost", "LOCALHOST:8000", "api.localhost", "127.0.0.1:1", "127.8.9.1", "[::1]:80"):
-        assert settings.proxy_for(f"http://{host}/api") is None
-        assert settings.proxy_for(f"https://{host}/api") is None
-
-
-@pytest.mark.parametrize(
-    ("no_proxy", "direct", "proxied"),
-    [
-        ("example.com", ["example.com", "a.example.com", "EXAMPLE.com:8000"], ["badexample.com", "example.com.evil"]),
-        (".example.com", ["a.example.com", "example.com"], ["badexample.com"]),
-        ("*.example.com", ["a.example.com"], ["badexample.com"]),
-        ("a.example, b.example c.example", ["a.example", "b.example", "c.example"], ["d.example"]),
-        ("example.com:8000", ["example.com:8000"], ["example.com", "example.com:8001"]),
-        ("10.0.0.0/8,2001:db8::/32", ["10.1.2.3", "[2001:db8::7]"], ["11.1.2.3", "[2001:db9::7]"]),
-        ("10.1.2.3,[2001:db8::7]:80", ["10.1.2.3:9", "[2001:db8::7]"], ["10.1.2.4", "[2001:db8::7]:81"]),
-        ("*", ["anything.example"], []),
-        (",, ,.", [], ["example.com"]),
-    ],
-)
-def test_no_proxy_names_what_is_reached_directly(
-    nowhere: Path, no_proxy: str, direct: list[str], proxied: list[str]
-) -> None:
-    for name in ("NO_PROXY", "no_proxy"):
-        settings = load(environ={"HTTP_PROXY": "http://proxy:3128", name: no_proxy}, dotenv=nowhere)
-        for host in direct:
-            assert settings.proxy_for(f"http://{host}/api") is None, host
-        for host in proxied:
-            assert settings.proxy_for(f"http://{host}/api") == "http://proxy:3128", host
-
-
 def test_settings_as_environment_load_as_they_were() -> None:
     values = {"DATABASE_URL": "postgresql://here/db", "RATE_BUDGET": "0.5", "ALERT_SHOW_NAMES": "1", "PORT": "81"}
     loaded = load(environ=values)
     assert loaded.as_environment() == values
     assert load_alone(loaded.as_environment()) == loaded
     assert Settings().as_environment() == {}
-
-
-@pytest.mark.parametrize("content", ["PUBLIC_URL=http://b\u00fccher/\n".encode("latin-1"), "PORT=1\n".encode("utf-16")])
-def test_dotenv_that_is_not_utf_8_is_one_line_that_names_it(tmp_path: Path, content: bytes) -> None:
-    dotenv = tmp_path / ".env"
-    dotenv.write_bytes(content)
-    for read in (lambda: load(environ={}, dotenv=dotenv), lambda: is_any_given(("PORT",), {}, dotenv)):
-        with pytest.raises(SettingsError, match=r"\.env is malformed: it is not UTF-8 text"):
-            read()
-    with pytest.raises(SettingsError, match="is not UTF-8"):
-        config.unknown_settings({}, dotenv)
-
-
-def test_settings_are_given_by_environment_file_or_dotenv(tmp_path: Path) -> None:
-    dotenv = tmp_path / ".env"
-    names = ("DATABASE_URL", "REDIS_URL")
-    assert not is_any_given(names, {"PORT": "1", "REDIS_URL": ""}, dotenv)
-    assert is_any_given(names, {"REDIS_URL_FILE": "/here"}, dotenv)
-    dotenv.write_text("DATABASE_URL=postgresql://here/db\n")
-    assert is_any_given(names, {}, dotenv)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class PullSlice(ABC):
         """Give the lease back; no process goes on before `seconds` are over."""
         with transaction(self.pull_context.engine) as connection:
             self._save_checkpoint(connection)
-            pull_checkpoints.suspend(connection, self.pull_id, self.pull_context.holder, seconds)
+            pull_checkpoints.suspend(connection, self.pull_id, seconds)
 
     def _retry_later(self, error: UpstreamError) -> None:
         """The upstream gave nothing, again after its retries: try later, a few times."""
@@ -122,7 +122,6 @@ class PullSlice(ABC):
             pull_checkpoints.finish(
                 connection,
                 self.pull_id,
-                self.pull_context.holder,
                 status,
                 began_at=self.state.began_at,
                 error=error,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
-
-from service.storage import arrays, strata
+from service.storage import arrays, queries, strata
 from service.storage.tables import accuracy_checks
 
 if TYPE_CHECKING:
@@ -23,8 +21,7 @@ _LATER = {"id", "event_id", "looked_at"}
 _CHECK_TYPES = arrays.column_types(
     accuracy_checks, [column.name for column in accuracy_checks.columns if column.name not in _LATER]
 )
-_RECORD = text(
-    f"""
+_RECORD = f"""
     INSERT INTO headshotpro.accuracy_checks ({", ".join(_CHECK_TYPES)})
     SELECT {", ".join(_CHECK_TYPES)} FROM {arrays.table(_CHECK_TYPES)}
     WHERE pull_id IS NULL OR EXISTS (
@@ -33,8 +30,7 @@ _RECORD = text(
         WHERE p.id = new.pull_id
     )
     ORDER BY place
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
 def record(connection: Connection, checks: Sequence[Mapping[str, Any]]) -> None:
@@ -45,7 +41,7 @@ def record(connection: Connection, checks: Sequence[Mapping[str, Any]]) -> None:
         checks: a mapping with the keys of `_CHECK_TYPES` for each.
     """
     if checks:
-        connection.execute(_RECORD, arrays.columns(_CHECK_TYPES, checks))
+        queries.run(connection, _RECORD, **arrays.columns(_CHECK_TYPES, checks))
 
 
 class ClassifyingTimes(NamedTuple):
@@ -64,8 +60,7 @@ class ClassifyingTimes(NamedTuple):
 
 # Nothing changes about a difference but by its age, or by an event; an event that was processed in a transaction which
 # committed a little later was not seen at the last look.
-_UNDECIDED = text(
-    """
+_UNDECIDED = """
     SELECT d.id, d.pull_id, d.model_id, d.checked_at, d.last_agreed_at, d.core_at, d.class, c.changed
     FROM headshotpro.accuracy_checks AS d
     LEFT JOIN LATERAL (
@@ -80,8 +75,7 @@ _UNDECIDED = text(
         ))
     )
     ORDER BY d.id LIMIT :limit
-    """
-)
+"""
 
 
 def undecided(connection: Connection, above: int, limit: int, times: ClassifyingTimes) -> list[dict[str, Any]]:
@@ -93,12 +87,10 @@ def undecided(connection: Connection, above: int, limit: int, times: Classifying
         limit: how many at most.
         times: which of them.
     """
-    values = {"above": above, "limit": limit, **times._asdict()}
-    return [dict(row) for row in connection.execute(_UNDECIDED, values).mappings()]
+    return queries.rows(connection, _UNDECIDED, above=above, limit=limit, **times._asdict())
 
 
-_EVENTS = text(
-    """
+_EVENTS = """
     SELECT d.id AS check_id, e.id, e.payload, e.created_at, e.received_at, e.processed_at, e.signed_at,
         e.status
     FROM headshotpro.accuracy_checks AS d CROSS JOIN LATERAL (
@@ -114,8 +106,7 @@ _EVENTS = text(
         ORDER BY coalesce(created_at, received_at) DESC LIMIT 20
     ) AS e
     WHERE d.id = ANY(CAST(:ids AS bigint[]))
-    """
-)
+"""
 
 
 def events_about(connection: Connection, check_ids: Sequence[int], lost_after: timedelta) -> list[dict[str, Any]]:
@@ -126,8 +117,7 @@ def events_about(connection: Connection, check_ids: Sequence[int], lost_after: t
         check_ids: the differences.
         lost_after: an event that arrived longer than this after its difference was seen is left out.
     """
-    values = {"ids": list(check_ids), "lost_after": lost_after}
-    return [dict(row) for row in connection.execute(_EVENTS, values).mappings()]
+    return queries.rows(connection, _EVENTS, ids=list(check_ids), lost_after=lost_after)
 
 
 _VERDICT_TYPES = {
@@ -138,24 +128,21 @@ _VERDICT_TYPES = {
     "stale_seconds": "float",
     "censored": "boolean",
 }
-_SAVE = text(
-    f"""
+_SAVE = f"""
     UPDATE headshotpro.accuracy_checks AS old SET class = new.class, event_id = new.event_id,
         stale_seconds = new.stale_seconds, censored = new.censored, looked_at = :now,
         decided_at = CASE WHEN new.final THEN :now END
     FROM {arrays.table(_VERDICT_TYPES)} WHERE old.id = new.id
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
 def save(connection: Connection, verdicts: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Write what was found of differences at a time; takes mappings with the keys of `_VERDICT_TYPES`."""
     if verdicts:
-        connection.execute(_SAVE, {**arrays.columns(_VERDICT_TYPES, verdicts), "now": now})
+        queries.run(connection, _SAVE, **arrays.columns(_VERDICT_TYPES, verdicts), now=now)
 
 
-_COUNT = text(
-    """
+_COUNT = """
     UPDATE headshotpro.pulls AS p SET rows_differed = found.differed, late_webhooks = found.late,
         lost_webhooks = found.lost, missed_webhooks = found.late + found.lost,
         webhooks_checked_at = CASE WHEN p.finished_at < now() - interval '5 minutes' THEN now() END
@@ -169,8 +156,7 @@ _COUNT = text(
         GROUP BY one.id
     ) AS found
     WHERE p.id = found.id
-    """
-)
+"""
 
 
 def count_for_pulls(connection: Connection, pull_ids: Sequence[int]) -> int:
@@ -179,30 +165,28 @@ def count_for_pulls(connection: Connection, pull_ids: Sequence[int]) -> int:
     Returns:
         How many pulls were counted.
     """
-    return connection.execute(_COUNT, {"ids": list(pull_ids)}).rowcount
+    return queries.run(connection, _COUNT, ids=list(pull_ids))
 
 
 def forget_counts(connection: Connection, pull_ids: Sequence[int]) -> None:
     """Note that the differences of some pulls have other classes than when they were counted."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.pulls SET webhooks_checked_at = NULL "
         "WHERE id = ANY(CAST(:ids AS bigint[])) AND webhooks_checked_at IS NOT NULL"
     )
-    connection.execute(statement, {"ids": list(pull_ids)})
+    queries.run(connection, statement, ids=list(pull_ids))
 
 
 def any_undecided(connection: Connection) -> bool:
     """Whether a difference waits for its class, or a pull for the count of its webhooks."""
-    statement = text(
-        """
+    statement = """
         SELECT EXISTS (SELECT FROM headshotpro.accuracy_checks WHERE NOT agreed AND decided_at IS NULL)
             OR EXISTS (
                 SELECT FROM headshotpro.pulls
                 WHERE webhooks_checked_at IS NULL AND finished_at < now() - interval '5 minutes'
             )
-        """
-    )
-    return bool(connection.execute(statement).scalar())
+    """
+    return bool(queries.value(connection, statement))
 
 
 def drawn_row(connection: Connection, stratum: str, active_new_since: datetime, place: float) -> dict[str, Any] | None:
@@ -215,24 +199,19 @@ def drawn_row(connection: Connection, stratum: str, active_new_since: datetime, 
         place: of the row among all of the stratum, in [0, 1): a random one makes each row as likely as any other.
     """
     condition = strata.CONDITIONS[stratum]
-    statement = text(
-        f"""
+    statement = f"""
         WITH drawn AS MATERIALIZED (
             SELECT id FROM headshotpro.models WHERE {condition} LIMIT 1
             OFFSET floor(:place * (SELECT count(*) FROM headshotpro.models WHERE {condition}))
         )
         SELECT m.id, m.status, c.detail_at IS NOT NULL AS with_details, c.core_at
         FROM drawn JOIN headshotpro.models AS m USING (id) JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
-        """  # noqa: S608 - constants
-    )
-    values = {"since": active_new_since, "place": place}
-    row = connection.execute(statement, values).mappings().one_or_none()
-    return dict(row) if row else None
+    """  # noqa: S608 - constants
+    return queries.row(connection, statement, since=active_new_since, place=place)
 
 
 # Each other difference is repaired when it is written. A page of the same seconds may still hold a deleted model.
-_SETTLE_DENIED = text(
-    """
+_SETTLE_DENIED = """
     WITH denied AS MATERIALIZED (
         SELECT d.id, m.status = 'deleted' AS deleted, m.updated_at
         FROM headshotpro.accuracy_checks AS d JOIN headshotpro.models AS m ON m.id = d.model_id
@@ -246,10 +225,9 @@ _SETTLE_DENIED = text(
     UPDATE headshotpro.accuracy_checks AS d SET agreed = true, fields = '{}', class = NULL, event_id = NULL,
         stale_seconds = NULL, censored = NULL, decided_at = now()
     FROM denied WHERE d.id = denied.id AND deleted IS NOT true
-    """
-)
+"""
 
 
 def settle_denied(connection: Connection) -> None:
     """Settle the samples whose live row a 404 denied: it is repaired once it is a tombstone, or was right all along."""
-    connection.execute(_SETTLE_DENIED)
+    queries.run(connection, _SETTLE_DENIED)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
-
 from service.model_fields import DETAIL, Source, columns_in, columns_of
+from service.storage import queries
 from service.storage.tables import accuracy_figures
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ class Findings(NamedTuple):
 # A difference counts once it has a class, or after five minutes: before, its webhook may be on its way, it may be
 # seconds old, and in a small mirror one row more exceeds every target. Longer it has no class only while events wait.
 _COUNTS = "(class IS NOT NULL OR checked_at < now() - interval '5 minutes')"
-_PULLS = text(
-    f"""
+_PULLS = f"""
     SELECT p.rows_compared, least(p.rows_compared, (
         SELECT count(*) FROM headshotpro.accuracy_checks AS d
         WHERE d.pull_id = p.id AND {_COUNTS} AND coalesce(d.stale_seconds >= :tolerated, true)
@@ -54,10 +52,8 @@ _PULLS = text(
     ))
     FROM headshotpro.pulls AS p
     WHERE p.kind = 'full' AND p.rows_compared > 0 AND p.started_at > now() - CAST(:period AS interval)
-    """  # noqa: S608 - constant
-)
-_SAMPLES = text(
-    f"""
+"""  # noqa: S608 - constant
+_SAMPLES = f"""
     SELECT stratum, count(*), count(*) FILTER (WHERE {_COUNTS} AND fields && CAST(:list_fields AS text[])
             AND coalesce(stale_seconds >= :tolerated, true)),
         count(*) FILTER (WHERE with_details),
@@ -65,10 +61,8 @@ _SAMPLES = text(
     FROM headshotpro.accuracy_checks
     WHERE method = 'sample' AND stratum IS NOT NULL AND checked_at > now() - CAST(:period AS interval)
     GROUP BY stratum
-    """  # noqa: S608 - constant
-)
-_DIFFERENCES = text(
-    f"""
+"""  # noqa: S608 - constant
+_DIFFERENCES = f"""
     SELECT percentile_cont(ARRAY[0.5, 0.95, 0.99, 1.0]) WITHIN GROUP (ORDER BY stale_seconds),
         avg(CASE WHEN censored THEN 1.0 ELSE 0.0 END) FILTER (WHERE stale_seconds IS NOT NULL),
         count(*) FILTER (WHERE class = 'late'), count(*) FILTER (WHERE class = 'lost'),
@@ -79,8 +73,7 @@ _DIFFERENCES = text(
         ) AS newest (at))
     FROM headshotpro.accuracy_checks
     WHERE {_COUNTS} AND checked_at > now() - CAST(:period AS interval) AND fields && CAST(:fields AS text[])
-    """  # noqa: S608 - constant
-)
+"""  # noqa: S608 - constant
 
 
 def findings(
@@ -94,17 +87,14 @@ def findings(
         columns: for each key, the columns whose differences count for staleness and webhooks.
         tolerated: differences younger than this, in seconds, are no error.
     """
-    values = {
-        "period": period,
-        "list_fields": list(columns_of(Source.LIST)),
-        "detail_fields": list(columns_in(DETAIL)),
-        "tolerated": tolerated,
-    }
-    pulls = [(compared, wrong) for compared, wrong in connection.execute(_PULLS, values)]
-    samples = {row[0]: (row[1], row[2], row[3], row[4]) for row in connection.execute(_SAMPLES, values)}
+    limits = {"period": period, "tolerated": tolerated}
+    given = {"list_fields": list(columns_of(Source.LIST)), "detail_fields": list(columns_in(DETAIL))}
+    pulls = [(compared, wrong) for compared, wrong in queries.execute(connection, _PULLS, **limits)]
+    found_samples = queries.execute(connection, _SAMPLES, **limits, **given)
+    samples = {row[0]: (row[1], row[2], row[3], row[4]) for row in found_samples}
     found: dict[str, Findings] = {}
     for key, names in columns.items():
-        row = connection.execute(_DIFFERENCES, values | {"fields": list(names)}).one()
+        row = queries.execute(connection, _DIFFERENCES, period=period, fields=list(names)).one()
         stale, censored, late, lost, unexplained, last_check_at = row
         staleness = tuple(stale) if stale else (None, None, None, None)
         censored_share = None if censored is None else float(censored)
@@ -113,20 +103,18 @@ def findings(
 
 
 FIGURES = tuple(column.name for column in accuracy_figures.columns if column.name != "computed_at")
-_WRITE = text(
-    f"""
+_WRITE = f"""
     INSERT INTO headshotpro.accuracy_figures ({", ".join(FIGURES)}, computed_at)
     VALUES ({", ".join(f":{name}" for name in FIGURES)}, now())
     ON CONFLICT (period, fields) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in (*FIGURES[2:], "computed_at"))}
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
 def write_figures(connection: Connection, figures: Sequence[Mapping[str, Any]]) -> None:
     """Replace the figures of periods; takes mappings with the keys of `FIGURES`."""
     for row in figures:
-        connection.execute(_WRITE, row)
+        queries.run(connection, _WRITE, **row)
 
 
 # The view gives no verdict on figures that are older; the API and the alerts do not use them.
@@ -135,8 +123,7 @@ FRESH_FOR = timedelta(minutes=5)
 
 def read_figures(connection: Connection) -> list[dict[str, Any]]:
     """The rows of the view `accuracy`, the shortest period first."""
-    statement = text("SELECT * FROM headshotpro.accuracy ORDER BY CAST(period AS interval), fields DESC")
-    return [dict(row) for row in connection.execute(statement).mappings()]
+    return queries.rows(connection, "SELECT * FROM headshotpro.accuracy ORDER BY CAST(period AS interval), fields DESC")
 
 
 class MeasuredAccuracy(NamedTuple):
@@ -155,13 +142,11 @@ class MeasuredAccuracy(NamedTuple):
     at: datetime
 
 
-_MEASURED = text(
-    """
+_MEASURED = """
     SELECT rate, upper_95, period, last_check_at FROM headshotpro.accuracy_figures
     WHERE period = '28d' AND fields = 'list' AND rate IS NOT NULL AND last_check_at IS NOT NULL
         AND computed_at >= now() - CAST(:fresh_for AS interval)
-    """
-)
+"""
 
 
 def measured(connection: Connection) -> MeasuredAccuracy | None:
@@ -169,5 +154,5 @@ def measured(connection: Connection) -> MeasuredAccuracy | None:
 
     It reads one row of a table of six.
     """
-    row = connection.execute(_MEASURED, {"fresh_for": FRESH_FOR}).one_or_none()
+    row = queries.execute(connection, _MEASURED, fresh_for=FRESH_FOR).one_or_none()
     return MeasuredAccuracy(*row) if row else None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
-from service.storage import pulls
+from service.storage import pulls, queries
 from service.storage.accuracy_figures import FRESH_FOR
 
 if TYPE_CHECKING:
@@ -20,12 +18,11 @@ def evaluator_state(connection: Connection) -> dict[str, Any]:
 
     The minute is for deliveries on their way: the first one is about something that has just happened.
     """
-    connection.execute(_UPDATE_STATE)
-    return dict(connection.execute(text("SELECT *, now() AS now FROM headshotpro.alert_evaluator")).mappings().one())
+    queries.run(connection, _UPDATE_STATE)
+    return queries.rows(connection, "SELECT *, now() AS now FROM headshotpro.alert_evaluator")[0]
 
 
-_UPDATE_STATE = text(
-    """
+_UPDATE_STATE = """
     UPDATE headshotpro.alert_evaluator SET
         observing_since = coalesce(observing_since, least(
             now(),
@@ -39,8 +36,7 @@ _UPDATE_STATE = text(
         observing_since IS NULL
         OR EXISTS (SELECT FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')
     )
-    """
-)
+"""
 
 
 def models(connection: Connection, moving: Sequence[str], youngest_stuck: float, too_many: int) -> list[dict[str, Any]]:
@@ -55,14 +51,12 @@ def models(connection: Connection, moving: Sequence[str], youngest_stuck: float,
     Returns:
         For each: `model_id`, `status`, `is_development`, `created_at`, `since`, `found_at_first_check`, `failures`.
     """
-    values = {"moving": list(moving), "youngest_stuck": youngest_stuck, "too_many": too_many}
-    return [dict(row) for row in connection.execute(_MODELS, values).mappings()]
+    return queries.rows(connection, _MODELS, moving=list(moving), youngest_stuck=youngest_stuck, too_many=too_many)
 
 
 # `entered` is the change that brought the model into its status; where history no longer has it, the status is older
 # than all that is kept. A failure that the first pull found is not one that happened within the day.
-_MODELS = text(
-    """
+_MODELS = """
     WITH failing AS MATERIALIZED (
         SELECT model_id, count(*) AS failures, max(id) AS last_id FROM headshotpro.model_changes
         WHERE to_status = 'failed' AND observed_at > now() - interval '1 day'
@@ -105,19 +99,17 @@ _MODELS = text(
     -- Most models that move did so a moment ago: there may be tens of thousands, and none of them is stuck.
     WHERE status <> ALL(CAST(:moving AS text[])) OR found_at_first_check
         OR since <= now() - make_interval(secs => :youngest_stuck) OR model_id IN (SELECT model_id FROM relevant)
-    """
-)
+"""
 
 
 def mirror(connection: Connection, seconds: float) -> dict[str, Any]:
     """The facts about the mirror as a whole; missed webhooks are those of pulls of the last `seconds`."""
-    found = connection.execute(_MIRROR, {"seconds": seconds}).mappings().one()
+    (found,) = queries.rows(connection, _MIRROR, seconds=seconds)
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     return {**values, "failing_pulls": tuple(pulls.failing(connection))}
 
 
-_MIRROR = text(
-    """
+_MIRROR = """
     WITH missing AS (
         SELECT missed_webhooks FROM headshotpro.pulls
         WHERE kind IN ('full', 'hot') AND started_at > now() - make_interval(secs => :seconds) AND missed_webhooks > 0
@@ -150,8 +142,7 @@ _MIRROR = text(
         ARRAY(
             SELECT name FROM headshotpro.subscriptions WHERE state IN ('failing', 'disabled') ORDER BY name
         ) AS failing_subscriptions
-    """
-)
+"""
 
 
 def measured_errors(connection: Connection) -> list[tuple[str, float | None, float, int]]:
@@ -160,21 +151,21 @@ def measured_errors(connection: Connection) -> list[tuple[str, float | None, flo
     Returns:
         For each: the period, the lower bound of the share of wrong rows, its target, and how many are our own fault.
     """
-    statement = text(
+    statement = (
         "SELECT period, lower_95, slo_target, unexplained FROM headshotpro.accuracy_figures "
         "WHERE fields = 'list' AND computed_at >= now() - CAST(:fresh_for AS interval)"
     )
-    found = connection.execute(statement, {"fresh_for": FRESH_FOR})
+    found = queries.execute(connection, statement, fresh_for=FRESH_FOR)
     return [(row[0], row[1], row[2], row[3]) for row in found]
 
 
 def record_key_response(connection: Connection, status: int, *, refused: bool) -> None:
     """Store whether the upstream accepted our key; an acceptance only after a refusal."""
-    connection.execute(_REFUSED if refused else _ACCEPTED, {"status": status})
+    queries.run(connection, _REFUSED if refused else _ACCEPTED, status=status)
 
 
-_REFUSED = text("UPDATE headshotpro.alert_evaluator SET key_refused_at = now(), key_refused_status = :status")
-_ACCEPTED = text(
+_REFUSED = "UPDATE headshotpro.alert_evaluator SET key_refused_at = now(), key_refused_status = :status"
+_ACCEPTED = (
     "UPDATE headshotpro.alert_evaluator SET key_accepted_at = now() "
     "WHERE key_refused_at > coalesce(key_accepted_at, '-infinity')"
 )
@@ -182,11 +173,11 @@ _ACCEPTED = text(
 
 def record_clock_skew(connection: Connection, seconds: float | None) -> None:
     """Note how far the upstream's clock is off, or (None) that it agrees again."""
-    connection.execute(_AGREED if seconds is None else _SKEWED, {"seconds": seconds})
+    queries.run(connection, _AGREED if seconds is None else _SKEWED, seconds=seconds)
 
 
-_SKEWED = text("UPDATE headshotpro.alert_evaluator SET clock_skewed_at = now(), clock_skew_seconds = :seconds")
-_AGREED = text(
+_SKEWED = "UPDATE headshotpro.alert_evaluator SET clock_skewed_at = now(), clock_skew_seconds = :seconds"
+_AGREED = (
     "UPDATE headshotpro.alert_evaluator SET clock_agreed_at = now() "
     "WHERE clock_skewed_at > coalesce(clock_agreed_at, '-infinity')"
 )

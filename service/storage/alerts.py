@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,23 +18,21 @@ EVALUATOR_LOCK = 0x4853414C
 
 def try_lock_evaluator(connection: Connection) -> bool:
     """Whether this transaction may evaluate alerts; no other one does until it ends."""
-    statement = text("SELECT pg_try_advisory_xact_lock(:lock)")
-    return bool(connection.execute(statement, {"lock": EVALUATOR_LOCK}).scalar_one())
+    return bool(queries.value(connection, "SELECT pg_try_advisory_xact_lock(:lock)", lock=EVALUATOR_LOCK))
 
 
 def list_open(connection: Connection) -> list[dict[str, Any]]:
     """`id`, `kind` and `model_id` of every open alert."""
-    statement = text("SELECT id, kind, model_id FROM headshotpro.alerts WHERE resolved_at IS NULL")
-    return [dict(row) for row in connection.execute(statement).mappings()]
+    return queries.rows(connection, "SELECT id, kind, model_id FROM headshotpro.alerts WHERE resolved_at IS NULL")
 
 
 def unacknowledged_kinds(connection: Connection) -> list[str]:
     """The kinds of open alerts about the mirror (not about a model) that are not acknowledged."""
-    statement = text(
+    statement = (
         "SELECT kind FROM headshotpro.alerts "
         "WHERE resolved_at IS NULL AND acknowledged_at IS NULL AND model_id IS NULL ORDER BY kind"
     )
-    return list(connection.execute(statement).scalars())
+    return queries.column(connection, statement)
 
 
 def open_new(
@@ -45,16 +43,12 @@ def open_new(
     Returns:
         `alert_id`, `kind` and `model_id` of those that were opened.
     """
-    values = {
-        "kinds": [kind for kind, _, _ in found],
-        "models": [model_id for _, model_id, _ in found],
-        "details": [json.dumps(detail) for _, _, detail in found],
-    }
-    return [dict(row) for row in connection.execute(_OPEN, values).mappings()]
+    kinds, models = [kind for kind, _, _ in found], [model_id for _, model_id, _ in found]
+    details = [json.dumps(detail) for _, _, detail in found]
+    return queries.rows(connection, _OPEN, kinds=kinds, models=models, details=details)
 
 
-_OPEN = text(
-    """
+_OPEN = """
     WITH opened AS (
         INSERT INTO headshotpro.alerts (kind, model_id, opened_at, detail)
         SELECT kind, model_id, now(), CAST(detail AS jsonb)
@@ -68,17 +62,15 @@ _OPEN = text(
         SELECT 'opened', id, now() FROM opened ORDER BY id
     )
     SELECT id AS alert_id, kind, model_id FROM opened
-    """
-)
+"""
 
 
 def resolve(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Resolve open alerts: `alert_id`, `kind` and `model_id` of those that were open."""
-    return [dict(row) for row in connection.execute(_RESOLVE, {"ids": list(ids)}).mappings()]
+    return queries.rows(connection, _RESOLVE, ids=list(ids))
 
 
-_RESOLVE = text(
-    """
+_RESOLVE = """
     WITH resolved AS (
         UPDATE headshotpro.alerts SET resolved_at = now()
         WHERE id = ANY(CAST(:ids AS bigint[])) AND resolved_at IS NULL
@@ -88,8 +80,7 @@ _RESOLVE = text(
         SELECT 'resolved', id, now() FROM resolved ORDER BY id
     )
     SELECT id AS alert_id, kind, model_id FROM resolved
-    """
-)
+"""
 
 
 def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
@@ -99,29 +90,24 @@ def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
         The ids of those that are open, also where they were acknowledged before.
     """
     # Wait for a running evaluation: two transactions that write the same alerts in another order would stop each other.
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": EVALUATOR_LOCK})
-    return set(connection.execute(_ACKNOWLEDGE, {"ids": None if ids is None else list(ids)}).scalars())
+    queries.run(connection, "SELECT pg_advisory_xact_lock(:lock)", lock=EVALUATOR_LOCK)
+    return set(queries.column(connection, _ACKNOWLEDGE, ids=None if ids is None else list(ids)))
 
 
-_ACKNOWLEDGE = text(
-    """
+_ACKNOWLEDGE = """
     UPDATE headshotpro.alerts SET acknowledged_at = coalesce(acknowledged_at, now())
     WHERE resolved_at IS NULL AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(CAST(:ids AS bigint[])))
     RETURNING id
-    """
-)
+"""
 
 
 def list_rows(
     connection: Connection, *, only_open: bool = False, kind: str | None = None, limit: int = 50
 ) -> list[dict[str, Any]]:
     """Alerts, open ones first, then the newest."""
-    statement = text(
-        """
+    statement = """
         SELECT id, kind, model_id, opened_at, resolved_at, acknowledged_at, detail FROM headshotpro.alerts
         WHERE (CAST(:kind AS text) IS NULL OR kind = :kind) AND (resolved_at IS NULL OR NOT :only_open)
         ORDER BY resolved_at IS NULL DESC, id DESC LIMIT :limit
-        """
-    )
-    rows = connection.execute(statement, {"only_open": only_open, "kind": kind, "limit": limit}).mappings()
-    return [dict(row) for row in rows]
+    """
+    return queries.rows(connection, statement, only_open=only_open, kind=kind, limit=limit)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
-
 from service.model_fields import GROUPS, PROFILE, Source, columns_of
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, CursorResult, TextClause
+    from sqlalchemy import Connection
 
     Row = Mapping[str, Any]
 
@@ -58,26 +57,26 @@ _CONDITIONS = {
 
 def newest_change(connection: Connection) -> int | None:
     """The id of the newest change; None where there is none, or none is kept."""
-    found: int | None = connection.execute(_NEWEST).scalar()
+    found: int | None = queries.value(connection, _NEWEST)
     return found
 
 
-_NEWEST = text("SELECT max(id) FROM headshotpro.model_changes")
+_NEWEST = "SELECT max(id) FROM headshotpro.model_changes"
 
 
 def total(connection: Connection, model_filter: ModelFilter) -> int:
     """How many models a filter lets through."""
     if model_filter == ModelFilter():
         # Twice as quick as looking at each row's status: nearly all rows count, and the few others have an index.
-        both = text(
+        both = (
             "SELECT (SELECT count(*) FROM headshotpro.models)"
             " - (SELECT count(*) FROM headshotpro.models WHERE status = 'deleted')"
         )
-        return int(connection.execute(both).scalar_one())
+        return int(queries.value(connection, both))
     where, values = _where(model_filter)
     # The condition holds names of our own columns alone; values of the request are parameters.
-    statement = text(f"SELECT count(*) FROM headshotpro.models WHERE {where}")  # noqa: S608
-    return int(connection.execute(statement, values).scalar_one())
+    statement = f"SELECT count(*) FROM headshotpro.models WHERE {where}"  # noqa: S608
+    return int(queries.value(connection, statement, **values))
 
 
 def page(connection: Connection, model_filter: ModelFilter, limit: int, offset: int, matching: int) -> list[Row]:
@@ -97,14 +96,13 @@ def page(connection: Connection, model_filter: ModelFilter, limit: int, offset: 
     from_end = offset > matching // 2
     skipped = matching - offset - limit if from_end else offset
     statement = _page_of(where, "ASC" if from_end else "DESC")
-    return _rows(connection.execute(statement, {**values, "limit": limit, "skipped": skipped}))
+    return [*queries.rows(connection, statement, **values, limit=limit, skipped=skipped)]
 
 
-def _page_of(where: str, direction: str) -> TextClause:
+def _page_of(where: str, direction: str) -> str:
     # The inner query needs nothing but an index; the outer one reads the rows of one page. The condition holds names of
     # our own columns alone; values of the request are parameters.
-    return text(
-        f"""
+    return f"""
         SELECT {_COLUMNS}
         FROM (
             SELECT id FROM headshotpro.models WHERE {where}
@@ -113,72 +111,60 @@ def _page_of(where: str, direction: str) -> TextClause:
         JOIN headshotpro.models AS m ON m.id = page.id
         LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
         ORDER BY m.created_at DESC, m.id DESC
-        """  # noqa: S608 - see above
-    )
+    """  # noqa: S608 - see above
 
 
 def one(connection: Connection, model_id: str) -> Row | None:
     """One model, a tombstone too."""
-    statement = text(
-        f"""
+    statement = f"""
         SELECT {_COLUMNS} FROM headshotpro.models AS m
         LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id WHERE m.id = :id
-        """  # noqa: S608 - constant
-    )
-    found = _rows(connection.execute(statement, {"id": model_id}))
-    return found[0] if found else None
+    """  # noqa: S608 - constant
+    return queries.row(connection, statement, id=model_id)
 
 
 def changes_after(connection: Connection, change_id: int, limit: int, offset: int) -> list[tuple[int, str]]:
     """The next changes in the order of commits, behind some that are passed over: their ids and models."""
-    statement = text(
+    statement = (
         "SELECT id, model_id FROM headshotpro.model_changes WHERE id > :id ORDER BY id LIMIT :limit OFFSET :offset"
     )
-    values = {"id": change_id, "limit": limit, "offset": offset}
-    return [(row[0], row[1]) for row in connection.execute(statement, values)]
+    found = queries.execute(connection, statement, id=change_id, limit=limit, offset=offset)
+    return [(row[0], row[1]) for row in found]
 
 
 def list_matching(connection: Connection, ids: Sequence[str], model_filter: ModelFilter) -> list[Row]:
     """Those of some models that a filter lets through, and all of them that are tombstones."""
     where, values = _where(model_filter)
-    statement = text(
-        f"""
+    statement = f"""
         SELECT {_COLUMNS} FROM headshotpro.models AS m
         LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
         WHERE m.id = ANY(CAST(:ids AS text[])) AND (m.status = 'deleted' OR ({where}))
-        """  # noqa: S608 - see above
-    )
-    return _rows(connection.execute(statement, {**values, "ids": list(ids)}))
+    """  # noqa: S608 - see above
+    return [*queries.rows(connection, statement, **values, ids=list(ids))]
 
 
 def oldest_change(connection: Connection) -> tuple[int, datetime] | None:
     """Id and time of the oldest change that is kept."""
-    row = connection.execute(text("SELECT id, recorded_at FROM headshotpro.model_changes ORDER BY id LIMIT 1")).first()
+    statement = "SELECT id, recorded_at FROM headshotpro.model_changes ORDER BY id LIMIT 1"
+    row = queries.execute(connection, statement).first()
     return (row[0], row[1]) if row else None
 
 
 def any_unchanged_since(connection: Connection, moment: datetime) -> bool:
     """Whether some model's last change is older than a time (ours)."""
-    statement = text("SELECT EXISTS (SELECT FROM headshotpro.models WHERE updated_at < :moment)")
-    return bool(connection.execute(statement, {"moment": moment}).scalar())
+    statement = "SELECT EXISTS (SELECT FROM headshotpro.models WHERE updated_at < :moment)"
+    return bool(queries.value(connection, statement, moment=moment))
 
 
 def newest_with_email(connection: Connection, email: str, since: datetime) -> str | None:
     """The newest live model of an address that was created at an upstream time or later."""
-    statement = text(
-        """
+    statement = """
         SELECT id FROM headshotpro.models
         WHERE email IN (:email, lower(:email)) AND created_at >= :since AND status IS DISTINCT FROM 'deleted'
         ORDER BY created_at DESC LIMIT 1
-        """
-    )
-    found: str | None = connection.execute(statement, {"email": email, "since": since}).scalar()
+    """
+    found: str | None = queries.value(connection, statement, email=email, since=since)
     return found
-
-
-def _rows(result: CursorResult[Any]) -> list[Row]:
-    names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result.all()]
 
 
 def _where(model_filter: ModelFilter) -> tuple[str, dict[str, Any]]:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy import text
 
 from service.errors import ActInFlight, MirrorError, Throttled, UpstreamError, UpstreamRejected
+from service.storage import queries
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
@@ -71,24 +71,16 @@ class Act:
 
 def record(connection: Connection, act: Act, outcome: str = DONE) -> int:
     """Write an act's row, in the transaction of the act itself: its id."""
-    values = {
-        **act.actor._asdict(),
-        "action": act.action,
-        "target": act.target,
-        "outcome": outcome,
-        "detail": json.dumps(act.detail),
-    }
-    act.row_id = int(connection.execute(_RECORD, values).scalar_one())
+    of_act = {"action": act.action, "target": act.target, "detail": json.dumps(act.detail)}
+    act.row_id = int(queries.value(connection, _RECORD, **act.actor._asdict(), **of_act, outcome=outcome))
     return act.row_id
 
 
-_RECORD = text(
-    """
+_RECORD = """
     INSERT INTO headshotpro.audit_log (at, actor, actor_kind, address, action, target, outcome, detail)
     VALUES (now(), :name, :kind, :address, :action, :target, :outcome, CAST(:detail AS jsonb))
     RETURNING id
-    """
-)
+"""
 
 
 def begin(connection: Connection, act: Act) -> int:
@@ -101,24 +93,21 @@ def complete(connection: Connection, act: Act, outcome: str) -> None:
 
     One that ended in the act's own transaction stays as it is, also where the response to that commit got lost.
     """
-    values = {"id": act.row_id, "target": act.target, "outcome": outcome, "detail": json.dumps(act.detail)}
-    connection.execute(_COMPLETE, values)
+    queries.run(connection, _COMPLETE, id=act.row_id, target=act.target, outcome=outcome, detail=json.dumps(act.detail))
 
 
-_COMPLETE = text(
-    """
+_COMPLETE = """
     UPDATE headshotpro.audit_log SET target = :target, outcome = :outcome, detail = CAST(:detail AS jsonb)
     WHERE id = :id AND outcome = 'begun'
-    """
-)
+"""
 
 
 def end(connection: Connection, row_id: int, outcome: str, detail: Mapping[str, Any]) -> None:
     """Write how an act of many transactions ended, in the transaction that ends it; `detail` is added."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.audit_log SET outcome = :outcome, detail = detail || CAST(:detail AS jsonb) WHERE id = :id"
     )
-    connection.execute(statement, {"id": row_id, "outcome": outcome, "detail": json.dumps(detail)})
+    queries.run(connection, statement, id=row_id, outcome=outcome, detail=json.dumps(detail))
 
 
 @contextmanager
@@ -160,8 +149,8 @@ def _require_alone(connection: Connection, act: Act, done: str) -> None:
 
 def take_turn(connection: Connection, action: str, target: str) -> None:
     """Let the same act on the same target wait until the commit: it then sees the row of this one."""
-    key = {"lock": ALONE_LOCK, "target": f"{action} {target}"}
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock, hashtext(:target))"), key)
+    statement = "SELECT pg_advisory_xact_lock(:lock, hashtext(:target))"
+    queries.run(connection, statement, lock=ALONE_LOCK, target=f"{action} {target}")
 
 
 def in_flight(connection: Connection, action: str, target: str, done: str) -> str:
@@ -173,20 +162,17 @@ def in_flight(connection: Connection, action: str, target: str, done: str) -> st
         target: id or name of its object.
         done: what is done to the target, such as `deleted`.
     """
-    values = {"action": action, "target": target, "seconds": LONGEST_ACT_SECONDS}
-    other = connection.execute(_IN_FLIGHT, values).mappings().first()
+    other = queries.row(connection, _IN_FLIGHT, action=action, target=target, seconds=LONGEST_ACT_SECONDS)
     if other is None:
         return ""
     return f"{target} is being {done} by {other['actor']} ({other['actor_kind']}) since {other['at']:%H:%M:%S} UTC"
 
 
-_IN_FLIGHT = text(
-    """
+_IN_FLIGHT = """
     SELECT actor, actor_kind, at FROM headshotpro.audit_log
     WHERE action = :action AND target = :target AND outcome = 'begun' AND at > now() - make_interval(secs => :seconds)
     ORDER BY id LIMIT 1
-    """
-)
+"""
 
 
 def _complete(engine: Engine, act: Act, outcome: str) -> None:
@@ -214,9 +200,7 @@ def _code_of(error: BaseException) -> str:
 
 def one(connection: Connection, row_id: int) -> dict[str, Any] | None:
     """One act."""
-    row = connection.execute(text("SELECT * FROM headshotpro.audit_log WHERE id = :id"), {"id": row_id}).mappings()
-    found = row.first()
-    return dict(found) if found else None
+    return queries.row(connection, "SELECT * FROM headshotpro.audit_log WHERE id = :id", id=row_id)
 
 
 def list_rows(
@@ -231,15 +215,13 @@ def list_rows(
         before: only acts with smaller ids, for the next page.
     """
     values = {name: filters.get(name) for name in _FILTERED} | {"limit": limit, "before": before}
-    return [dict(row) for row in connection.execute(_LIST, values).mappings()]
+    return queries.rows(connection, _LIST, **values)
 
 
 _FILTERED = ("actor", "actor_kind", "action", "target", "outcome")
-_LIST = text(
-    f"""
+_LIST = f"""
     SELECT * FROM headshotpro.audit_log
     WHERE {" AND ".join(f"(CAST(:{name} AS text) IS NULL OR {name} = :{name})" for name in _FILTERED)}
         AND (CAST(:before AS bigint) IS NULL OR id < :before)
     ORDER BY id DESC LIMIT :limit
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns

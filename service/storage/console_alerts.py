@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -15,18 +15,15 @@ MAX_OPEN = 200
 
 def list_open(connection: Connection, kind: str | None) -> list[dict[str, Any]]:
     """Open alerts, those about the mirror first, then the newest."""
-    rows = connection.execute(_OPEN, {"kind": kind, "limit": MAX_OPEN}).mappings()
-    return [dict(row) for row in rows]
+    return queries.rows(connection, _OPEN, kind=kind, limit=MAX_OPEN)
 
 
-_OPEN = text(
-    """
+_OPEN = """
     SELECT a.id, a.kind, a.model_id, a.opened_at, a.acknowledged_at, a.last_notified_at, a.detail
     FROM headshotpro.alerts AS a
     WHERE a.resolved_at IS NULL AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
     ORDER BY a.model_id IS NOT NULL, a.id DESC LIMIT :limit
-    """
-)
+"""
 
 
 def page(connection: Connection, kind: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
@@ -38,35 +35,28 @@ def page(connection: Connection, kind: str | None, before: int | None, limit: in
         before: those with smaller ids.
         limit: how many at most.
     """
-    rows = connection.execute(_HISTORY, {"kind": kind, "before": before, "limit": limit}).mappings()
-    return [dict(row) for row in rows]
+    return queries.rows(connection, _HISTORY, kind=kind, before=before, limit=limit)
 
 
-_HISTORY = text(
-    """
+_HISTORY = """
     SELECT id, kind, model_id, opened_at, resolved_at, acknowledged_at, detail FROM headshotpro.alerts
     WHERE resolved_at IS NOT NULL AND (CAST(:kind AS text) IS NULL OR kind = :kind)
         AND (CAST(:before AS bigint) IS NULL OR id < :before)
     ORDER BY id DESC LIMIT :limit
-    """
-)
+"""
 
 
 def one(connection: Connection, alert_id: int) -> dict[str, Any] | None:
     """One alert, open or resolved."""
-    row = (
-        connection.execute(text("SELECT * FROM headshotpro.alerts WHERE id = :id"), {"id": alert_id}).mappings().first()
-    )
-    return dict(row) if row else None
+    return queries.row(connection, "SELECT * FROM headshotpro.alerts WHERE id = :id", id=alert_id)
 
 
 def receivers(connection: Connection) -> list[dict[str, Any]]:
     """Every receiver: what waits for it, when it last took a notification, and why the last attempt failed."""
-    return [dict(row) for row in connection.execute(_RECEIVERS).mappings()]
+    return queries.rows(connection, _RECEIVERS)
 
 
-_RECEIVERS = text(
-    """
+_RECEIVERS = """
     SELECT r.digest, r.is_configured, r.failures, r.error, r.retry_at, sent.sent_at, waiting.waiting
     FROM headshotpro.receivers AS r
     LEFT JOIN LATERAL (
@@ -77,5 +67,4 @@ _RECEIVERS = text(
         WHERE d.receiver = r.digest AND d.sent_at IS NULL
     ) AS waiting
     ORDER BY r.is_configured DESC, r.digest
-    """
-)
+"""

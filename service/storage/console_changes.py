@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,8 +25,8 @@ def page(connection: Connection, before: int | None, limit: int, **facts: str | 
     if before is not None:
         conditions.append("id < :before")
         values["before"] = before
-    statement = text(
+    statement = (
         f"SELECT * FROM headshotpro.model_changes WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
         "ORDER BY id DESC LIMIT :limit"
     )
-    return [dict(row) for row in connection.execute(statement, {**values, "limit": limit}).mappings()]
+    return queries.rows(connection, statement, **values, limit=limit)

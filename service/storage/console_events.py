@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,22 +104,21 @@ def page(connection: Connection, search: EventSearch, before: EventPlace | None,
     if before is not None:
         conditions += " AND (received_at, id) < (:before_at, :before_id)"
         values |= {"before_at": before.received_at, "before_id": before.id}
-    statement = text(
+    statement = (
         "SELECT id, event, model_id, status, error, created_at, received_at, processed_at, deliveries "  # noqa: S608
         f"FROM headshotpro.webhook_events WHERE {conditions} "
         "ORDER BY received_at DESC, id DESC LIMIT :limit"
     )
-    rows = connection.execute(statement, {**values, "limit": limit}).mappings()
-    return [dict(row) for row in rows]
+    return queries.rows(connection, statement, **values, limit=limit)
 
 
 def count(connection: Connection, search: EventSearch, most: int) -> int:
     """How many events are wanted, counted to `most` + 1."""
     values, conditions = _conditions(search)
-    statement = text(
+    statement = (
         f"SELECT count(*) FROM (SELECT FROM headshotpro.webhook_events WHERE {conditions} LIMIT :limit) AS found"  # noqa: S608
     )
-    return int(connection.execute(statement, {**values, "limit": most + 1}).scalar_one())
+    return int(queries.value(connection, statement, **values, limit=most + 1))
 
 
 def next_batch(
@@ -148,8 +147,7 @@ def next_batch(
     if after is not None:
         conditions += " AND (received_at, id) > (:after_at, :after_id)"
         values |= {"after_at": after.received_at, "after_id": after.id}
-    statement = text(
-        f"""
+    statement = f"""
         WITH found AS MATERIALIZED (
             SELECT * FROM headshotpro.webhook_events WHERE {conditions} ORDER BY received_at, id LIMIT :limit
         ), summed AS (
@@ -160,10 +158,8 @@ def next_batch(
         )
         SELECT found.* FROM found JOIN summed ON summed_id = id
         WHERE so_far <= :size OR place = 1 ORDER BY received_at, id
-        """  # noqa: S608 - our own words
-    )
-    rows = connection.execute(statement, {**values, "limit": limit, "size": size}).mappings()
-    return [dict(row) for row in rows]
+    """  # noqa: S608 - our own words
+    return queries.rows(connection, statement, **values, limit=limit, size=size)
 
 
 def _conditions(search: EventSearch) -> tuple[dict[str, Any], str]:
@@ -173,12 +169,10 @@ def _conditions(search: EventSearch) -> tuple[dict[str, Any], str]:
 
 def dead_by_reason(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Why the newest dead events are dead: `error`, `number`, `newest_at` and `newest_id`; the most frequent first."""
-    values = {"limit": limit, "dead": MAX_DEAD}
-    return [dict(row) for row in connection.execute(_DEAD, values).mappings()]
+    return queries.rows(connection, _DEAD, limit=limit, dead=MAX_DEAD)
 
 
-_DEAD = text(
-    """
+_DEAD = """
     WITH dead AS MATERIALIZED (
         SELECT id, error, received_at FROM headshotpro.webhook_events WHERE status = 'dead'
         ORDER BY received_at DESC LIMIT :dead
@@ -186,17 +180,14 @@ _DEAD = text(
     SELECT error, count(*) AS number, max(received_at) AS newest_at,
         (array_agg(id ORDER BY received_at DESC, id DESC))[1] AS newest_id
     FROM dead GROUP BY error ORDER BY count(*) DESC, max(received_at) DESC LIMIT :limit
-    """
-)
+"""
 
 
 def names(connection: Connection) -> list[str]:
     """The names that the newest events have."""
-    statement = text(
-        """
+    statement = """
         SELECT DISTINCT event FROM (
             SELECT event FROM headshotpro.webhook_events ORDER BY received_at DESC LIMIT :named
         ) AS newest ORDER BY event LIMIT 50
-        """
-    )
-    return list(connection.execute(statement, {"named": MAX_NAMED}).scalars())
+    """
+    return queries.column(connection, statement, named=MAX_NAMED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -74,30 +74,26 @@ def page(connection: Connection, search: ModelSearch, before: ModelPlace | None,
         conditions.append(_LAST if before.created_at else _LAST_WITHOUT_TIME)
         values |= {"before_at": before.created_at} if before.created_at else {}
         values["before_id"] = before.id
-    statement = text(
+    statement = (
         f"SELECT * FROM headshotpro.models WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
         "ORDER BY created_at DESC, id DESC LIMIT :limit"
     )
-    return [dict(row) for row in connection.execute(statement, {**values, "limit": limit}).mappings()]
+    return queries.rows(connection, statement, **values, limit=limit)
 
 
 def as_of(connection: Connection, model_id: str, at: datetime) -> dict[str, Any] | None:
     """The row of a model as it was in the mirror at a time; None where it did not exist yet."""
-    statement = text("SELECT * FROM headshotpro.model_as_of(:id, :at)")
-    row = connection.execute(statement, {"id": model_id, "at": at}).mappings().first()
-    return dict(row) if row else None
+    return queries.row(connection, "SELECT * FROM headshotpro.model_as_of(:id, :at)", id=model_id, at=at)
 
 
 def quiet_events(
     connection: Connection, model_id: str, before_at: datetime | None, before_id: str, limit: int
 ) -> list[dict[str, Any]]:
     """Events about a model that changed nothing of it, the newest first; those before an event's time and id."""
-    values = {"id": model_id, "before_at": before_at, "before_id": before_id, "limit": limit}
-    return [dict(row) for row in connection.execute(_QUIET, values).mappings()]
+    return queries.rows(connection, _QUIET, id=model_id, before_at=before_at, before_id=before_id, limit=limit)
 
 
-_QUIET = text(
-    """
+_QUIET = """
     SELECT e.id, e.event, e.status, e.error, e.created_at, e.received_at, e.deliveries
     FROM headshotpro.webhook_events AS e
     WHERE e.model_id = :id
@@ -106,8 +102,7 @@ _QUIET = text(
             SELECT FROM headshotpro.model_changes AS c WHERE c.model_id = :id AND c.event_id = e.id
         )
     ORDER BY e.received_at DESC, e.id DESC LIMIT :limit
-    """
-)
+"""
 
 
 class Origin(NamedTuple):
@@ -123,28 +118,25 @@ class Origin(NamedTuple):
 
 def origins(connection: Connection, model_id: str) -> dict[str, Origin]:
     """For each field of a model the change that gave it its value, as `models show --explain` finds it."""
-    found = connection.execute(_ORIGINS, {"id": model_id})
+    found = queries.execute(connection, _ORIGINS, id=model_id)
     return {origin.field: origin for origin in (Origin(*row) for row in found)}
 
 
-_ORIGINS = text(
-    """
+_ORIGINS = """
     SELECT DISTINCT ON (field) field, c.source, c.event_id, c.pull_id, c.observed_at, c.recorded_at
     FROM (
         SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT 1000
     ) AS c, jsonb_object_keys(c.changed) AS field
     ORDER BY field, c.id DESC
-    """
-)
+"""
 
 
 def open_matters(connection: Connection, model_id: str) -> list[dict[str, Any]]:
     """The open matters of a model: alerts, GETs that are due, and what was set aside; `kind`, `since` and `detail`."""
-    return [dict(row) for row in connection.execute(_OPEN, {"id": model_id, "limit": MAX_NOW}).mappings()]
+    return queries.rows(connection, _OPEN, id=model_id, limit=MAX_NOW)
 
 
-_OPEN = text(
-    """
+_OPEN = """
     (SELECT 'alert' AS kind, kind AS detail, opened_at AS since FROM headshotpro.alerts
         WHERE resolved_at IS NULL AND model_id = :id ORDER BY id DESC LIMIT :limit)
     UNION ALL
@@ -152,5 +144,4 @@ _OPEN = text(
     UNION ALL
     (SELECT 'set aside', array_to_string(fields, ', ') || ': ' || reason, found_at FROM headshotpro.set_aside
         WHERE resolved_at IS NULL AND coalesce(model_id, '') = :id ORDER BY id DESC LIMIT :limit)
-    """
-)
+"""

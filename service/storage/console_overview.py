@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -24,69 +24,59 @@ class Freshness(NamedTuple):
 
 def freshness(connection: Connection) -> Freshness:
     """The figures that need no count of models."""
-    return Freshness(**connection.execute(_FRESHNESS).mappings().one())
+    return Freshness(**queries.rows(connection, _FRESHNESS)[0])
 
 
 # Columns of the view that are not named here cost nothing: the count of models is one of them.
-_FRESHNESS = text(
-    """
+_FRESHNESS = """
     SELECT newest_event_at AS last_event_at, last_complete_pull_at, pull_age_seconds, spooled_events, open_alerts,
         (SELECT coalesce(sum(missed_webhooks), 0)::bigint FROM headshotpro.pulls
             WHERE started_at > now() - interval '1 day') AS missed_webhooks,
         (SELECT count(*) FROM headshotpro.refetch_requests) AS open_refetches
     FROM headshotpro.mirror_status
-    """
-)
+"""
 
 
 def open_alerts(connection: Connection) -> list[dict[str, Any]]:
     """How many alerts of each kind are open, and since when; the newest kind first."""
-    return [dict(row) for row in connection.execute(_ALERTS).mappings()]
+    return queries.rows(connection, _ALERTS)
 
 
-_ALERTS = text(
-    """
+_ALERTS = """
     SELECT kind, count(*) AS number, count(acknowledged_at) AS acknowledged, max(opened_at) AS opened_at
     FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind ORDER BY max(opened_at) DESC
-    """
-)
+"""
 
 
 def accuracy(connection: Connection) -> dict[str, Any] | None:
     """The error rate of the fields of the list over 28 days, with its bound; None before it was computed."""
-    row = connection.execute(_ACCURACY).mappings().first()
-    return None if row is None else dict(row)
+    return queries.row(connection, _ACCURACY)
 
 
-_ACCURACY = text(
-    """
+_ACCURACY = """
     SELECT rate, upper_95, slo_target, slo_met FROM headshotpro.accuracy WHERE period = '28d' AND fields = 'list'
-    """
-)
+"""
 
 
 def running_pulls(connection: Connection) -> list[dict[str, Any]]:
     """The pulls that run or wait for a person, and how far they are: `total` is null until the first page is read."""
-    return [dict(row) for row in connection.execute(_PULLS).mappings()]
+    return queries.rows(connection, _PULLS)
 
 
-_PULLS = text(
-    """
+_PULLS = """
     SELECT p.id, p.kind, p.status, p.started_at, p.pages, p.models_seen, p.requests, p.error,
         (c.state #>> '{walk,total}')::bigint AS total
     FROM headshotpro.pulls AS p LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = p.id
     WHERE p.status IN ('running', 'held') ORDER BY p.id DESC LIMIT 5
-    """
-)
+"""
 
 
 def events_by_minute(connection: Connection, minutes: int) -> list[dict[str, Any]]:
     """Of each minute how many events came, and in how many seconds 95 of 100 were in the mirror; the oldest first."""
-    return [dict(row) for row in connection.execute(_EVENTS, {"minutes": minutes}).mappings()]
+    return queries.rows(connection, _EVENTS, minutes=minutes)
 
 
-_EVENTS = text(
-    """
+_EVENTS = """
     WITH minutes AS (
         SELECT generate_series(
             date_trunc('minute', now()) - make_interval(mins => :minutes - 1), date_trunc('minute', now()), '1 minute'
@@ -100,5 +90,4 @@ _EVENTS = text(
     )
     SELECT minutes.at, coalesce(counted.events, 0) AS events, counted.lag FROM minutes LEFT JOIN counted USING (at)
     ORDER BY minutes.at
-    """
-)
+"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,19 +25,16 @@ def page(
         before: those with smaller ids.
         limit: how many at most.
     """
-    values = {"kind": kind, "status": status, "before": before, "limit": limit}
-    return [dict(row) for row in connection.execute(_PAGE, values).mappings()]
+    return queries.rows(connection, _PAGE, kind=kind, status=status, before=before, limit=limit)
 
 
-_PAGE = text(
-    """
+_PAGE = """
     SELECT p.*, (c.state #>> '{walk,total}')::bigint AS total
     FROM headshotpro.pulls AS p LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = p.id
     WHERE (CAST(:kind AS text) IS NULL OR p.kind = :kind) AND (CAST(:status AS text) IS NULL OR p.status = :status)
         AND (CAST(:before AS bigint) IS NULL OR p.id < :before)
     ORDER BY p.id DESC LIMIT :limit
-    """
-)
+"""
 
 
 def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
@@ -47,24 +44,21 @@ def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
 
 def running(connection: Connection, kind: str) -> int | None:
     """The running pull of a kind; None where none runs."""
-    statement = text("SELECT max(id) FROM headshotpro.pulls WHERE kind = :kind AND status = 'running'")
-    found: int | None = connection.execute(statement, {"kind": kind}).scalar_one()
+    statement = "SELECT max(id) FROM headshotpro.pulls WHERE kind = :kind AND status = 'running'"
+    found: int | None = queries.value(connection, statement, kind=kind)
     return found
 
 
 def last_complete(connection: Connection, kind: str) -> dict[str, Any] | None:
     """The newest complete pull of a kind."""
-    statement = text(
-        "SELECT * FROM headshotpro.pulls WHERE kind = :kind AND status = 'complete' ORDER BY id DESC LIMIT 1"
-    )
-    row = connection.execute(statement, {"kind": kind}).mappings().first()
-    return dict(row) if row else None
+    statement = "SELECT * FROM headshotpro.pulls WHERE kind = :kind AND status = 'complete' ORDER BY id DESC LIMIT 1"
+    return queries.row(connection, statement, kind=kind)
 
 
 def live_models(connection: Connection) -> int:
     """How many models are not deleted."""
-    statement = text("SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted'")
-    return int(connection.execute(statement).scalar_one())
+    statement = "SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted'"
+    return int(queries.value(connection, statement))
 
 
 def suspects(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
@@ -72,13 +66,11 @@ def suspects(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     return _part(connection, _SUSPECTS, pull_id)
 
 
-_SUSPECTS = text(
-    """
+_SUSPECTS = """
     SELECT h.model_id, h.kept_until, m.title, m.status, m.created_at, m.observed_at
     FROM headshotpro.held_suspects AS h LEFT JOIN headshotpro.models AS m ON m.id = h.model_id
     WHERE h.pull_id = :pull_id ORDER BY h.model_id LIMIT :limit
-    """
-)
+"""
 
 
 def changes(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
@@ -86,7 +78,7 @@ def changes(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     return _part(connection, _CHANGES, pull_id)
 
 
-_CHANGES = text(
+_CHANGES = (
     "SELECT * FROM headshotpro.model_changes WHERE pull_id IS NOT NULL AND pull_id = :pull_id "
     "ORDER BY id DESC LIMIT :limit"
 )
@@ -97,14 +89,13 @@ def differences(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     return _part(connection, _DIFFERENCES, pull_id)
 
 
-_DIFFERENCES = text(
+_DIFFERENCES = (
     "SELECT * FROM headshotpro.accuracy_checks WHERE pull_id = :pull_id AND NOT agreed ORDER BY id DESC LIMIT :limit"
 )
 
 
 def _part(connection: Connection, statement: Any, pull_id: int) -> list[dict[str, Any]]:
-    rows = connection.execute(statement, {"pull_id": pull_id, "limit": MAX_PART}).mappings()
-    return [dict(row) for row in rows]
+    return queries.rows(connection, statement, pull_id=pull_id, limit=MAX_PART)
 
 
 def set_aside(
@@ -121,20 +112,19 @@ def set_aside(
         before: those with smaller ids.
         limit: how many at most.
     """
-    values = {"is_open": is_open, "model_id": model_id, "pull_id": pull_id, "before": before, "limit": limit}
-    return [dict(row) for row in connection.execute(_SET_ASIDE, values).mappings()]
+    return queries.rows(
+        connection, _SET_ASIDE, is_open=is_open, model_id=model_id, pull_id=pull_id, before=before, limit=limit
+    )
 
 
-_SET_ASIDE = text(
-    """
+_SET_ASIDE = """
     SELECT * FROM headshotpro.set_aside
     WHERE (CAST(:is_open AS boolean) IS NULL OR (resolved_at IS NULL) = :is_open)
         AND (CAST(:model_id AS text) IS NULL OR model_id = :model_id)
         AND (CAST(:pull_id AS bigint) IS NULL OR pull_id = :pull_id OR last_pull_id = :pull_id)
         AND (CAST(:before AS bigint) IS NULL OR id < :before)
     ORDER BY id DESC LIMIT :limit
-    """
-)
+"""
 
 
 def checks(
@@ -149,34 +139,29 @@ def checks(
         before: those with smaller ids.
         limit: how many at most.
     """
-    values = {"method": method, "verdict": verdict, "before": before, "limit": limit}
-    return [dict(row) for row in connection.execute(_CHECKS, values).mappings()]
+    return queries.rows(connection, _CHECKS, method=method, verdict=verdict, before=before, limit=limit)
 
 
-_CHECKS = text(
-    """
+_CHECKS = """
     SELECT * FROM headshotpro.accuracy_checks
     WHERE (CAST(:method AS text) IS NULL OR method = :method)
         AND (CAST(:verdict AS text) IS NULL
             OR CASE WHEN agreed THEN 'agreed' ELSE coalesce(class, 'undecided') END = :verdict)
         AND (CAST(:before AS bigint) IS NULL OR id < :before)
     ORDER BY id DESC LIMIT :limit
-    """
-)
+"""
 
 
 def found_by_pulls(connection: Connection) -> list[dict[str, Any]]:
     """Sums of what full pulls of 28 days compared and found, in steps of four hours (`at`); the oldest first."""
-    return [dict(row) for row in connection.execute(_FOUND).mappings()]
+    return queries.rows(connection, _FOUND)
 
 
-_FOUND = text(
-    """
+_FOUND = """
     SELECT to_timestamp(floor(extract(epoch FROM started_at) / 14400) * 14400) AS at,
         sum(rows_compared)::bigint AS compared,
         sum(rows_differed)::bigint AS differed, sum(late_webhooks)::bigint AS late, sum(lost_webhooks)::bigint AS lost
     FROM headshotpro.pulls
     WHERE kind = 'full' AND started_at > now() - interval '28 days' AND rows_compared > 0
     GROUP BY 1 ORDER BY 1
-    """
-)
+"""

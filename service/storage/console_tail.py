@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
-
-from service.storage import api_queries
+from service.storage import api_queries, queries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,47 +42,39 @@ def changes_after(connection: Connection, after: int, until: int | None, limit: 
         until: the last id; None: the newest of the feed.
         limit: how many at most.
     """
-    values = {"after": after, "until": until, "limit": limit + 1}
-    rows = [dict(row) for row in connection.execute(_CHANGES, values).mappings()]
+    rows = queries.rows(connection, _CHANGES, after=after, until=until, limit=limit + 1)
     if len(rows) <= limit:
         return ChangeNews(rows, rows[-1]["id"] if rows else after, more=False)
     newest = api_queries.newest_change(connection) or 0 if until is None else until
     return ChangeNews(rows[:limit], newest, more=True)
 
 
-_CHANGES = text(
-    """
+_CHANGES = """
     SELECT id, model_id, to_status, source, event_id FROM headshotpro.model_changes
     WHERE id > :after AND (CAST(:until AS bigint) IS NULL OR id <= :until) ORDER BY id LIMIT :limit
-    """
-)
+"""
 
 
 def newest_events(connection: Connection) -> dict[str, int]:
     """The ids of the newest events, to when each was received in microseconds of Unix time; the newest first."""
-    ids, times = connection.execute(_NEWEST_EVENTS, {"limit": EVENT_WINDOW}).one()
+    ids, times = queries.execute(connection, _NEWEST_EVENTS, limit=EVENT_WINDOW).one()
     return dict(zip(ids or (), times or (), strict=True))
 
 
 # As two arrays: rows would take ten times as long to read.
-_NEWEST_EVENTS = text(
-    """
+_NEWEST_EVENTS = """
     SELECT array_agg(id), array_agg(CAST(extract(epoch FROM received_at) * 1000000 AS bigint)) FROM (
         SELECT id, received_at FROM headshotpro.webhook_events ORDER BY received_at DESC LIMIT :limit
     ) AS newest
-    """
-)
+"""
 
 
 def events(connection: Connection, ids: Iterable[str]) -> list[dict[str, Any]]:
     """`id`, `event`, `model_id`, `status` and `error` of some events, the oldest first."""
-    rows = connection.execute(_EVENTS, {"ids": list(ids)}).mappings()
-    return [dict(row) for row in rows]
+    return queries.rows(connection, _EVENTS, ids=list(ids))
 
 
-_EVENTS = text(
-    """
+_EVENTS = """
     SELECT id, event, model_id, status, error FROM headshotpro.webhook_events
     WHERE id = ANY(CAST(:ids AS text[])) ORDER BY received_at, id
-    """
-)
+"""

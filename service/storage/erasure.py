@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from sqlalchemy import text
-
 from service.model_fields import DELETED, FIELDS, Kind, Personal, Source, fields_of, personal_columns
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,11 +30,11 @@ MIN_SUBSTRING_LENGTH = 8
 
 def due(connection: Connection, deleted_before: datetime, limit: int) -> list[str]:
     """Tombstones that were deleted before a time and still have their personal data, the oldest first."""
-    statement = text(
+    statement = (
         "SELECT id FROM headshotpro.models WHERE status = 'deleted' AND erased_at IS NULL "
         "AND deleted_at < :deleted_before ORDER BY deleted_at LIMIT :limit"
     )
-    return list(connection.execute(statement, {"deleted_before": deleted_before, "limit": limit}).scalars())
+    return queries.column(connection, statement, deleted_before=deleted_before, limit=limit)
 
 
 class PersonalValue(NamedTuple):
@@ -64,11 +63,10 @@ class PersonalValue(NamedTuple):
 
 def personal_values(connection: Connection, ids: Sequence[str]) -> list[PersonalValue]:
     """The present and earlier names of the persons of tombstones that are not erased yet."""
-    return [PersonalValue(*row) for row in connection.execute(_NAMES, {"ids": list(ids)})]
+    return [PersonalValue(*row) for row in queries.execute(connection, _NAMES, ids=list(ids))]
 
 
-_NAMES = text(
-    f"""
+_NAMES = f"""
     WITH due AS (
         SELECT * FROM headshotpro.models
         WHERE id = ANY(CAST(:ids AS text[])) AND status = 'deleted' AND erased_at IS NULL
@@ -85,8 +83,7 @@ _NAMES = text(
     CROSS JOIN LATERAL jsonb_each(past.changed) AS change (kind, pair)
     CROSS JOIN generate_series(0, 1) AS place
     WHERE change.kind IN ({", ".join(f"'{name}'" for name in _NAME_COLUMNS)}) AND change.pair ->> place <> ''
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
 def erase_payloads(
@@ -106,28 +103,25 @@ def erase_payloads(
     Returns:
         The last id of this slice; None where there was none.
     """
-    until = connection.execute(_SLICE, {"above": above, "count": count}).scalar()
+    until = queries.value(connection, _SLICE, above=above, count=count)
     if until is None:
         return None
     searched = [(*value, part) for value in personal_values for part in value.search_texts]
     kinds, values, parts = (list(column) for column in zip(*searched, strict=True))
     found = {"above": above, "until": until, "kinds": kinds, "values": values, "parts": parts}
-    connection.execute(_ERASE_PAYLOADS, found)
+    queries.run(connection, _ERASE_PAYLOADS, **found)
     return str(until)
 
 
-_SLICE = text(
-    """
+_SLICE = """
     SELECT max(id) FROM (
         SELECT id FROM headshotpro.webhook_events WHERE id > :above ORDER BY id LIMIT :count
     ) AS slice
-    """
-)
+"""
 # A title may be any word, such as `active` or the name of an event, so it is looked for in the texts that people write
 # alone: not in names of fields, nor in those fields whose texts are the vendor's. Locked in the order of ids, as the
 # drain does it.
-_ERASE_PAYLOADS = text(
-    f"""
+_ERASE_PAYLOADS = f"""
     WITH named AS MATERIALIZED (
         SELECT kind, value, lower(value) AS whole, lower(part) AS part
         FROM unnest(CAST(:kinds AS text[]), CAST(:values AS text[]), CAST(:parts AS text[]))
@@ -159,28 +153,23 @@ _ERASE_PAYLOADS = text(
         ORDER BY event.id FOR UPDATE OF event
     )
     UPDATE headshotpro.webhook_events AS event SET payload = NULL FROM found WHERE event.id = found.id
-    """  # noqa: S608 - names of the vendor's fields
-)
+"""  # noqa: S608 - names of the vendor's fields
 
 
 def erase_idempotency_keys(connection: Connection, personal_values: Sequence[PersonalValue]) -> None:
     """Remove the keys by which these models were created, and those that hold an address; one in use is left alone."""
     addresses = [one.value for one in personal_values if one.kind == "email"]
-    values = {
-        "ids": [one.value for one in personal_values if one.kind == "id"],
-        "addresses": sorted({form for value in addresses for form in (value, quote(value), quote(value, safe=""))}),
-    }
-    connection.execute(_ERASE_KEYS, values)
+    forms = {form for value in addresses for form in (value, quote(value), quote(value, safe=""))}
+    ids = [one.value for one in personal_values if one.kind == "id"]
+    queries.run(connection, _ERASE_KEYS, ids=ids, addresses=sorted(forms))
 
 
-_ERASE_KEYS = text(
-    """
+_ERASE_KEYS = """
     DELETE FROM headshotpro.idempotency_keys AS created
     WHERE model_id = ANY(CAST(:ids AS text[])) OR (leased_until <= now() AND EXISTS (
         SELECT FROM unnest(CAST(:addresses AS text[])) AS address WHERE strpos(lower(created.key), lower(address)) > 0
     ))
-    """
-)
+"""
 
 
 def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dict[str, Any]]:
@@ -194,9 +183,9 @@ def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dic
     Returns:
         The rows as they were.
     """
-    statement = text("SELECT * FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[]))")
-    rows = connection.execute(statement, {"ids": list(ids)}).mappings()
-    erased = [dict(row) for row in rows if row["status"] == DELETED and row["erased_at"] is None]
+    statement = "SELECT * FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[]))"
+    rows = queries.rows(connection, statement, ids=list(ids))
+    erased = [row for row in rows if row["status"] == DELETED and row["erased_at"] is None]
     values = {
         "ids": [row["id"] for row in erased],
         "now": now,
@@ -204,33 +193,29 @@ def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dic
         "nothing": json.dumps([None, None]),
     }
     for step in _STEPS if erased else ():
-        connection.execute(step, values)
+        queries.run(connection, step, **values)
     return erased
 
 
 _STEPS = (
     # A digest of personal data can be held against a guess; and no page may confirm what was erased.
-    text("UPDATE headshotpro.model_clocks SET shown_digest = NULL WHERE model_id = ANY(CAST(:ids AS text[]))"),
-    text(
-        f"""
-        UPDATE headshotpro.models SET {", ".join(f"{name} = NULL" for name in PERSONAL_COLUMNS)}, erased_at = :now,
-            updated_at = :now
-        WHERE id = ANY(CAST(:ids AS text[]))
-        """  # noqa: S608 - names of our own columns
-    ),
+    "UPDATE headshotpro.model_clocks SET shown_digest = NULL WHERE model_id = ANY(CAST(:ids AS text[]))",
+    f"""
+    UPDATE headshotpro.models SET {", ".join(f"{name} = NULL" for name in PERSONAL_COLUMNS)}, erased_at = :now,
+        updated_at = :now
+    WHERE id = ANY(CAST(:ids AS text[]))
+    """,  # noqa: S608 - names of our own columns
     # A column that changed is still seen to have changed, from nothing to nothing.
-    text(
-        """
-        UPDATE headshotpro.model_changes SET changed = changed || (
-            SELECT jsonb_object_agg(key, CAST(:nothing AS jsonb))
-            FROM jsonb_object_keys(changed) AS key WHERE key = ANY(CAST(:personal AS text[]))
-        )
-        WHERE model_id = ANY(CAST(:ids AS text[])) AND jsonb_exists_any(changed, CAST(:personal AS text[]))
-        """
-    ),
-    text(
+    """
+    UPDATE headshotpro.model_changes SET changed = changed || (
+        SELECT jsonb_object_agg(key, CAST(:nothing AS jsonb))
+        FROM jsonb_object_keys(changed) AS key WHERE key = ANY(CAST(:personal AS text[]))
+    )
+    WHERE model_id = ANY(CAST(:ids AS text[])) AND jsonb_exists_any(changed, CAST(:personal AS text[]))
+    """,
+    (
         "UPDATE headshotpro.webhook_events SET payload = NULL "
         "WHERE model_id = ANY(CAST(:ids AS text[])) AND payload IS NOT NULL"
     ),
-    text("UPDATE headshotpro.alerts SET detail = '{}' WHERE model_id = ANY(CAST(:ids AS text[])) AND detail <> '{}'"),
+    "UPDATE headshotpro.alerts SET detail = '{}' WHERE model_id = ANY(CAST(:ids AS text[])) AND detail <> '{}'",
 )

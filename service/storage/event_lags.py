@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,8 +34,7 @@ class EventLags(NamedTuple):
 
 
 _NAMES = ", ".join(EventLags._fields)
-_COMPUTE = text(
-    f"""
+_COMPUTE = f"""
     INSERT INTO headshotpro.event_lags (id, events, {_NAMES}, computed_at)
     SELECT 1, events, ours[1], ours[2], ours[3], vendors[1], vendors[2], vendors[3], now() FROM (
         SELECT count(*) AS events,
@@ -50,8 +49,7 @@ _COMPUTE = text(
     ) AS counted
     ON CONFLICT (id) DO UPDATE SET (events, {_NAMES}, computed_at)
         = ROW (excluded.events, {", ".join(f"excluded.{name}" for name in EventLags._fields)}, excluded.computed_at)
-    """  # noqa: S608 - our own names
-)
+"""  # noqa: S608 - our own names
 
 
 def compute(connection: Connection) -> None:
@@ -59,11 +57,11 @@ def compute(connection: Connection) -> None:
 
     An event that was merged again counts by the last time: `headshotpro_event_to_row_seconds` counts the first.
     """
-    connection.execute(_COMPUTE, {"most": MOST_EVENTS})
+    queries.run(connection, _COMPUTE, most=MOST_EVENTS)
 
 
 def read(connection: Connection) -> EventLags:
     """The lags as they were last computed."""
-    statement = text(f"SELECT {_NAMES} FROM headshotpro.event_lags")  # noqa: S608 - our own names
-    row = connection.execute(statement).mappings().one_or_none()
+    statement = f"SELECT {_NAMES} FROM headshotpro.event_lags"  # noqa: S608 - our own names
+    row = queries.row(connection, statement)
     return EventLags(**row) if row else EventLags()

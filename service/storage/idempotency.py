@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,8 +50,7 @@ _COLUMNS = "fingerprint, holder, claimed_at, attempts, model_id, status"
 _EXPIRED = f"old.claimed_at < now() - interval '{RETENTION_HOURS} hours'"
 
 # A key that is new, expired, or was left by a process that died, is claimed; then a row is returned.
-_CLAIM = text(
-    f"""
+_CLAIM = f"""
     INSERT INTO headshotpro.idempotency_keys AS old
         (scope, key, fingerprint, holder, claimed_at, leased_until, attempts)
     VALUES (:scope, :key, :fingerprint, :holder, now(), now() + make_interval(secs => :lease), 1)
@@ -63,8 +62,7 @@ _CLAIM = text(
     WHERE old.leased_until <= now()
         AND ({_EXPIRED} OR (old.model_id IS NULL AND old.fingerprint = excluded.fingerprint))
     RETURNING {_COLUMNS}
-    """  # noqa: S608 - constants
-)
+"""  # noqa: S608 - constants
 
 
 def claim(
@@ -82,11 +80,12 @@ def claim(
     Returns:
         None where the key was released between two statements.
     """
-    values = {**idempotency_key._asdict(), "fingerprint": fingerprint, "holder": holder, "lease": lease}
-    row = connection.execute(_CLAIM, values).first()
+    row = queries.execute(
+        connection, _CLAIM, **idempotency_key._asdict(), fingerprint=fingerprint, holder=holder, lease=lease
+    ).first()
     if row is None:
-        seen = text(f"SELECT {_COLUMNS} FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key")  # noqa: S608 - constant
-        row = connection.execute(seen, idempotency_key._asdict()).first()
+        seen = f"SELECT {_COLUMNS} FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key"  # noqa: S608 - constant
+        row = queries.execute(connection, seen, **idempotency_key._asdict()).first()
     return IdempotencyClaim(*row) if row else None
 
 
@@ -94,40 +93,31 @@ def finish(
     connection: Connection, idempotency_key: IdempotencyKey, holder: str, model_id: str, status: str | None
 ) -> None:
     """The create has happened: from now on the key means this model."""
-    statement = text(
-        """
+    statement = """
         UPDATE headshotpro.idempotency_keys SET model_id = :model_id, status = :status, leased_until = now()
         WHERE scope = :scope AND key = :key AND holder = :holder
-        """
-    )
-    values = {**idempotency_key._asdict(), "holder": holder, "model_id": model_id, "status": status}
-    connection.execute(statement, values)
+    """
+    queries.run(connection, statement, **idempotency_key._asdict(), holder=holder, model_id=model_id, status=status)
 
 
 def release(connection: Connection, idempotency_key: IdempotencyKey, holder: str) -> None:
     """The create was refused, so nothing was made: the key is free again."""
-    statement = text(
-        "DELETE FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key AND holder = :holder"
-    )
-    connection.execute(statement, {**idempotency_key._asdict(), "holder": holder})
+    statement = "DELETE FROM headshotpro.idempotency_keys WHERE scope = :scope AND key = :key AND holder = :holder"
+    queries.run(connection, statement, **idempotency_key._asdict(), holder=holder)
 
 
 def mark_unknown(connection: Connection, idempotency_key: IdempotencyKey, holder: str) -> None:
     """Nobody knows whether the create has happened: the next request with the key finds out."""
-    statement = text(
-        """
+    statement = """
         UPDATE headshotpro.idempotency_keys SET leased_until = now()
         WHERE scope = :scope AND key = :key AND holder = :holder
-        """
-    )
-    connection.execute(statement, {**idempotency_key._asdict(), "holder": holder})
+    """
+    queries.run(connection, statement, **idempotency_key._asdict(), holder=holder)
 
 
 def delete_expired(connection: Connection) -> None:
     """Remove keys that have expired."""
-    statement = text(
-        f"""
+    statement = f"""
         DELETE FROM headshotpro.idempotency_keys AS old WHERE {_EXPIRED} AND leased_until <= now()
-        """  # noqa: S608 - constant
-    )
-    connection.execute(statement)
+    """  # noqa: S608 - constant
+    queries.run(connection, statement)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
-
-from service.storage import accuracy_figures, event_lags, processes, subscription_figures
+from service.storage import accuracy_figures, event_lags, processes, queries, subscription_figures
 from service.storage.status_report import MirrorSnapshot, snapshot
 
 if TYPE_CHECKING:
@@ -69,10 +67,9 @@ class MetricsData(NamedTuple):
     subscriptions: Sequence[SubscriptionFigures]
 
 
-_DEAD = text("SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'")
-_ALERTS = text("SELECT kind, count(*) FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind")
-_PULLS = text(
-    """
+_DEAD = "SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'"
+_ALERTS = "SELECT kind, count(*) FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind"
+_PULLS = """
     SELECT kind, jsonb_object_agg(status, number) AS by_status,
         coalesce(sum(number) FILTER (WHERE status = 'complete'), 0)::bigint AS complete,
         coalesce(sum(seconds) FILTER (WHERE status = 'complete'), 0)::float8 AS seconds,
@@ -84,8 +81,7 @@ _PULLS = text(
             sum(missed_webhooks) AS missed_webhooks, sum(lost_webhooks) AS lost_webhooks
         FROM headshotpro.pulls GROUP BY kind, status
     ) AS counted GROUP BY kind
-    """
-)
+"""
 
 
 def figures(connection: Connection) -> MetricsData:
@@ -94,13 +90,13 @@ def figures(connection: Connection) -> MetricsData:
     Args:
         connection: a transaction of this alone.
     """
-    connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
-    alerts = {row[0]: row[1] for row in connection.execute(_ALERTS)}
-    pulls = [PullMetrics(**row) for row in connection.execute(_PULLS).mappings()]
+    queries.run(connection, f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+    alerts = {row[0]: row[1] for row in queries.execute(connection, _ALERTS)}
+    pulls = [PullMetrics(**row) for row in queries.rows(connection, _PULLS)]
     living = processes.count_alive(connection)
     return MetricsData(
         snapshot(connection),
-        connection.execute(_DEAD).scalar_one(),
+        queries.value(connection, _DEAD),
         alerts,
         pulls,
         living,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,42 +26,37 @@ RETENTION_DAYS = 7
 
 def record_past_summary(connection: Connection, detail: Mapping[str, Any] | None) -> None:
     """Note that the first summary is made, and add a notification where there is something to report."""
-    connection.execute(text("UPDATE headshotpro.alert_evaluator SET first_summary_at = now()"))
+    queries.run(connection, "UPDATE headshotpro.alert_evaluator SET first_summary_at = now()")
     if detail is not None:
-        connection.execute(
-            text(
-                "INSERT INTO headshotpro.notifications (reason, created_at, detail) "
-                "VALUES ('first_summary', now(), CAST(:detail AS jsonb))"
-            ),
-            {"detail": json.dumps(detail)},
-        )
+        statement = """
+            INSERT INTO headshotpro.notifications (reason, created_at, detail)
+            VALUES ('first_summary', now(), CAST(:detail AS jsonb))
+        """
+        queries.run(connection, statement, detail=json.dumps(detail))
 
 
 def window_passed(connection: Connection, window: float) -> bool:
     """Whether the oldest notification that is not released has waited for `window` seconds."""
-    statement = text(
+    statement = (
         "SELECT EXISTS (SELECT FROM headshotpro.notifications "
         "WHERE released_at IS NULL AND created_at <= now() - make_interval(secs => :window))"
     )
-    return bool(connection.execute(statement, {"window": window}).scalar())
+    return bool(queries.value(connection, statement, window=window))
 
 
 def release(connection: Connection) -> None:
     """Release every notification that waits, but for alerts that opened and were resolved meanwhile."""
-    connection.execute(_FORGET_BLIPS)
-    connection.execute(_RELEASE)
+    queries.run(connection, _FORGET_BLIPS)
+    queries.run(connection, _RELEASE)
 
 
-_FORGET_BLIPS = text(
-    """
+_FORGET_BLIPS = """
     DELETE FROM headshotpro.notifications WHERE released_at IS NULL AND alert_id IN (
         SELECT alert_id FROM headshotpro.notifications WHERE released_at IS NULL AND reason IN ('opened', 'resolved')
         GROUP BY alert_id HAVING count(*) = 2
     )
-    """
-)
-_RELEASE = text(
-    """
+"""
+_RELEASE = """
     WITH released AS (
         UPDATE headshotpro.notifications SET released_at = now() WHERE released_at IS NULL
         RETURNING id, reason, alert_id
@@ -71,8 +66,7 @@ _RELEASE = text(
     )
     INSERT INTO headshotpro.notification_deliveries (receiver, notification_id)
     SELECT r.digest, released.id FROM released CROSS JOIN headshotpro.receivers AS r WHERE r.is_configured
-    """
-)
+"""
 
 
 def release_reminders(connection: Connection, interval: float) -> None:
@@ -81,11 +75,10 @@ def release_reminders(connection: Connection, interval: float) -> None:
     Alerts that were notified in the younger half of the interval wait for the next time. While other notifications
     wait for their window, reminders wait with them.
     """
-    connection.execute(_REMIND, {"interval": interval})
+    queries.run(connection, _REMIND, interval=interval)
 
 
-_REMIND = text(
-    """
+_REMIND = """
     WITH due AS (
         UPDATE headshotpro.alerts SET last_notified_at = now()
         WHERE resolved_at IS NULL AND acknowledged_at IS NULL
@@ -102,19 +95,16 @@ _REMIND = text(
     )
     INSERT INTO headshotpro.notification_deliveries (receiver, notification_id)
     SELECT r.digest, made.id FROM made CROSS JOIN headshotpro.receivers AS r WHERE r.is_configured
-    """
-)
+"""
 
 
 def set_receivers(connection: Connection, digests: Sequence[str]) -> None:
     """Make these the receivers; a new one gets the open alerts, and the first summary if no receiver has got it."""
-    values = {"digests": list(digests)}
-    connection.execute(_ADD_RECEIVERS, values)
-    connection.execute(_SET_RECEIVERS, values)
+    for statement in (_ADD_RECEIVERS, _SET_RECEIVERS):
+        queries.run(connection, statement, digests=list(digests))
 
 
-_ADD_RECEIVERS = text(
-    """
+_ADD_RECEIVERS = """
     WITH added AS (
         INSERT INTO headshotpro.receivers (digest, is_configured, retry_at)
         SELECT DISTINCT digest, true, now() FROM unnest(CAST(:digests AS text[])) AS given (digest)
@@ -131,36 +121,31 @@ _ADD_RECEIVERS = text(
             WHERE d.notification_id = n.id AND d.sent_at IS NOT NULL
         ))
     )
-    """
-)
-_SET_RECEIVERS = text(
-    """
+"""
+_SET_RECEIVERS = """
     UPDATE headshotpro.receivers SET is_configured = digest = ANY(CAST(:digests AS text[]))
     WHERE is_configured <> (digest = ANY(CAST(:digests AS text[])))
-    """
-)
+"""
 
 
 def due_receivers(connection: Connection, digests: Sequence[str]) -> list[str]:
     """The receivers that have unsent notifications and may be tried now."""
-    statement = text(
-        """
+    statement = """
         SELECT digest FROM headshotpro.receivers AS r
         WHERE digest = ANY(CAST(:digests AS text[])) AND retry_at <= now() AND EXISTS (
             SELECT FROM headshotpro.notification_deliveries AS d WHERE d.receiver = r.digest AND d.sent_at IS NULL
         )
-        """
-    )
-    return list(connection.execute(statement, {"digests": list(digests)}).scalars())
+    """
+    return queries.column(connection, statement, digests=list(digests))
 
 
 def claim(connection: Connection, digest: str) -> bool:
     """Claim a receiver, unless another process has claimed it."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.receivers SET retry_at = now() + make_interval(secs => :lease) "
         "WHERE digest = :digest AND retry_at <= now()"
     )
-    return connection.execute(statement, {"digest": digest, "lease": LEASE_SECONDS}).rowcount == 1
+    return queries.run(connection, statement, digest=digest, lease=LEASE_SECONDS) == 1
 
 
 def unsent(connection: Connection, digest: str) -> list[dict[str, Any]]:
@@ -168,64 +153,52 @@ def unsent(connection: Connection, digest: str) -> list[dict[str, Any]]:
 
     `detail` is the notification's own, else that of its alert.
     """
-    statement = text(
-        """
+    statement = """
         SELECT n.id, n.reason, n.created_at, coalesce(n.detail, a.detail) AS detail, n.alert_id, a.kind, a.model_id,
             a.opened_at, a.resolved_at, a.acknowledged_at
         FROM headshotpro.notification_deliveries AS d JOIN headshotpro.notifications AS n ON n.id = d.notification_id
         LEFT JOIN headshotpro.alerts AS a ON a.id = n.alert_id
         WHERE d.receiver = :digest AND d.sent_at IS NULL ORDER BY n.id
-        """
-    )
-    return [dict(row) for row in connection.execute(statement, {"digest": digest}).mappings()]
+    """
+    return queries.rows(connection, statement, digest=digest)
 
 
 def titles(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     """The titles of models, where they have one."""
-    statement = text(
-        "SELECT id, title FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[])) AND title IS NOT NULL"
-    )
-    return {row.id: row.title for row in connection.execute(statement, {"ids": list(ids)})}
+    statement = "SELECT id, title FROM headshotpro.models WHERE id = ANY(CAST(:ids AS text[])) AND title IS NOT NULL"
+    return {row.id: row.title for row in queries.execute(connection, statement, ids=list(ids))}
 
 
 def mark_sent(connection: Connection, digest: str, ids: Sequence[int]) -> None:
     """The receiver took these notifications."""
-    connection.execute(
-        text(
-            "UPDATE headshotpro.notification_deliveries SET sent_at = now() "
-            "WHERE receiver = :digest AND notification_id = ANY(CAST(:ids AS bigint[]))"
-        ),
-        {"digest": digest, "ids": list(ids)},
-    )
-    connection.execute(
-        text("UPDATE headshotpro.receivers SET retry_at = now(), failures = 0, error = NULL WHERE digest = :digest"),
-        {"digest": digest},
-    )
+    sent = """
+        UPDATE headshotpro.notification_deliveries SET sent_at = now()
+        WHERE receiver = :digest AND notification_id = ANY(CAST(:ids AS bigint[]))
+    """
+    queries.run(connection, sent, digest=digest, ids=list(ids))
+    well = "UPDATE headshotpro.receivers SET retry_at = now(), failures = 0, error = NULL WHERE digest = :digest"
+    queries.run(connection, well, digest=digest)
 
 
 def record_failure(connection: Connection, digest: str, error: str) -> int:
     """The receiver took nothing: it is tried again after a pause that doubles. Returns the failures in a row."""
-    statement = text(
-        """
+    statement = """
         UPDATE headshotpro.receivers SET failures = failures + 1, error = :error,
             retry_at = now() + make_interval(secs => least(:first * 2.0 ^ least(failures, 20), :longest))
         WHERE digest = :digest RETURNING failures
-        """
-    )
-    values = {"digest": digest, "error": error, "first": FIRST_RETRY_SECONDS, "longest": MAX_RETRY_SECONDS}
-    return int(connection.execute(statement, values).scalar_one())
+    """
+    pauses = {"first": FIRST_RETRY_SECONDS, "longest": MAX_RETRY_SECONDS}
+    return int(queries.value(connection, statement, digest=digest, error=error, **pauses))
 
 
 def delete_old(connection: Connection) -> None:
     """Delete notifications that were released RETENTION_DAYS ago, sent or not. One that reports an open alert stays."""
-    connection.execute(_DELETE_OLD, {"days": RETENTION_DAYS})
+    queries.run(connection, _DELETE_OLD, days=RETENTION_DAYS)
 
 
-_DELETE_OLD = text(
-    """
+_DELETE_OLD = """
     DELETE FROM headshotpro.notifications AS n WHERE released_at < now() - make_interval(days => :days)
         AND (reason = 'reminder' OR NOT EXISTS (
             SELECT FROM headshotpro.alerts AS a WHERE a.id = n.alert_id AND a.resolved_at IS NULL
         ))
-    """
-)
+"""

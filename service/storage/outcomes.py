@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,13 +27,13 @@ def fold(connection: Connection, count: int) -> int:
         The number of changes and stale rows that are done; 0 if nothing is left, or if another process folds.
     """
     # A statement of its own, so that the next one sees what an earlier fold wrote.
-    folded_to = connection.execute(_LOCK).scalar()
+    folded_to = queries.value(connection, _LOCK)
     if folded_to is None:
         return 0
-    return int(connection.execute(_FOLD, {"folded_to": folded_to, "count": count}).scalar_one())
+    return int(queries.value(connection, _FOLD, folded_to=folded_to, count=count))
 
 
-_LOCK = text("SELECT folded_to FROM headshotpro.outcome_progress FOR UPDATE SKIP LOCKED")
+_LOCK = "SELECT folded_to FROM headshotpro.outcome_progress FOR UPDATE SKIP LOCKED"
 
 # The outcomes of a model as the view has them, and the counts of one model.
 _OUTCOMES = """
@@ -58,8 +58,7 @@ _COUNTS = """
     UNION ALL SELECT unnest(failed_on), 0, 0, 1, 0
     UNION ALL SELECT deleted_on, 0, 0, 0, 1 WHERE deleted_on IS NOT NULL
 """
-_FOLD = text(
-    f"""
+_FOLD = f"""
     WITH changed AS MATERIALIZED (
         SELECT id, model_id FROM headshotpro.model_changes WHERE id > :folded_to ORDER BY id LIMIT :count
     ), stale AS (
@@ -98,5 +97,4 @@ _FOLD = text(
         UPDATE headshotpro.outcome_progress SET folded_to = coalesce((SELECT max(id) FROM changed), folded_to)
     )
     SELECT (SELECT count(*) FROM changed) + (SELECT count(*) FROM stale)
-    """  # noqa: S608 - parts of our own statements
-)
+"""  # noqa: S608 - parts of our own statements

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
-
 from service.process_identity import ALIVE_SECONDS
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,41 +31,37 @@ class ProcessRow(NamedTuple):
 
 def beat(connection: Connection, process: ProcessRow, age: float) -> None:
     """Note that a process lives now; `age` is the seconds since it started."""
-    connection.execute(_BEAT, {**process._asdict(), "age": age})
+    queries.run(connection, _BEAT, **process._asdict(), age=age)
 
 
-_BEAT = text(
-    """
+_BEAT = """
     INSERT INTO headshotpro.processes (name, kind, host, version, started_at, seen_at)
     VALUES (:name, :kind, :host, :version, now() - make_interval(secs => :age), now())
     ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
-    """
-)
+"""
 
 
 def remove(connection: Connection, name: str) -> None:
     """Remove a process that stops."""
-    connection.execute(text("DELETE FROM headshotpro.processes WHERE name = :name"), {"name": name})
+    queries.run(connection, "DELETE FROM headshotpro.processes WHERE name = :name", name=name)
 
 
 def delete_unseen(connection: Connection) -> None:
     """Remove the rows of processes that died without a word a day ago."""
-    statement = text("DELETE FROM headshotpro.processes WHERE seen_at < now() - make_interval(days => :days)")
-    connection.execute(statement, {"days": RETENTION_DAYS})
+    statement = "DELETE FROM headshotpro.processes WHERE seen_at < now() - make_interval(days => :days)"
+    queries.run(connection, statement, days=RETENTION_DAYS)
 
 
 def list_rows(connection: Connection) -> list[dict[str, Any]]:
     """Every row, by kind and name."""
-    statement = text(
-        "SELECT name, kind, host, version, started_at, seen_at FROM headshotpro.processes ORDER BY kind, name"
-    )
-    return [dict(row) for row in connection.execute(statement).mappings()]
+    statement = "SELECT name, kind, host, version, started_at, seen_at FROM headshotpro.processes ORDER BY kind, name"
+    return queries.rows(connection, statement)
 
 
 def count_alive(connection: Connection) -> dict[str, int]:
     """How many processes of each kind sent a heartbeat within `ALIVE_SECONDS`."""
-    statement = text(
+    statement = (
         "SELECT kind, count(*) FROM headshotpro.processes "
         "WHERE seen_at > now() - make_interval(secs => :seconds) GROUP BY kind"
     )
-    return {row[0]: row[1] for row in connection.execute(statement, {"seconds": ALIVE_SECONDS})}
+    return {row[0]: row[1] for row in queries.execute(connection, statement, seconds=ALIVE_SECONDS)}

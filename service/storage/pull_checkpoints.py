@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
-
 from service.errors import LeaseLost
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,33 +41,28 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Pu
         None where another process is at it, or none is due.
     """
     # Two processes that both find no checkpoint take turns; the second one then finds the first one's.
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('headshotpro pull ' || :kind))"), {"kind": kind})
-    _fail_abandoned(connection, kind)
-    taken = connection.execute(_TAKE_OVER, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS}).one_or_none()
-    if taken is not None:
-        return PullClaim(*taken)
-    begun = connection.execute(
-        _BEGIN, {"kind": kind, "holder": holder, "lease": LEASE_SECONDS, "interval": interval}
-    ).one_or_none()
-    return PullClaim(*begun) if begun else None
+    queries.run(connection, "SELECT pg_advisory_xact_lock(hashtext('headshotpro pull ' || :kind))", kind=kind)
+    queries.run(connection, _FORGET_ABANDONED, kind=kind, resumable=RESUMABLE_SECONDS)
+    queries.run(connection, _FAIL_ABANDONED, kind=kind)
+    ours = {"kind": kind, "holder": holder, "lease": LEASE_SECONDS}
+    taken = queries.row(connection, _TAKE_OVER, **ours) or queries.row(connection, _BEGIN, **ours, interval=interval)
+    return PullClaim(**taken) if taken else None
 
 
 def end_rest(connection: Connection, kind: str) -> None:
     """Let any process go on at once with a pull that rests; one that a process works on is left to it."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.pull_checkpoints SET leased_until = now() WHERE kind = :kind AND holder = :no_holder"
     )
-    connection.execute(statement, {"kind": kind, "no_holder": NO_HOLDER})
+    queries.run(connection, statement, kind=kind, no_holder=NO_HOLDER)
 
 
-_TAKE_OVER = text(
-    """
+_TAKE_OVER = """
     UPDATE headshotpro.pull_checkpoints
     SET holder = :holder, leased_until = now() + make_interval(secs => :lease)
     WHERE kind = :kind AND leased_until <= now()
     RETURNING pull_id, state
-    """
-)
+"""
 
 # After a pull that failed the next one is due sooner, because the cause may be over. Otherwise pulls start up to five
 # seconds late, at no multiple of the interval: what the upstream does every 15 minutes is seen at all its moments. The
@@ -80,8 +74,7 @@ _RECENT = """
     ) END
 """
 # The transaction waited for the lock of its kind: its own time may lie before the end of the last pull.
-_BEGIN = text(
-    f"""
+_BEGIN = f"""
     WITH begun AS (
         INSERT INTO headshotpro.pulls (kind, status, started_at)
         SELECT :kind, 'running', clock_timestamp()
@@ -95,18 +88,10 @@ _BEGIN = text(
     SELECT id, :kind, :holder, now() + make_interval(secs => :lease), '{{}}' FROM begun
     ON CONFLICT (kind) DO NOTHING
     RETURNING pull_id, state
-    """  # noqa: S608 - constant
-)
+"""  # noqa: S608 - constant
 
 
-def _fail_abandoned(connection: Connection, kind: str) -> None:
-    """End what no process goes on with; the caller holds the lock of the kind."""
-    values = {"kind": kind, "resumable": RESUMABLE_SECONDS}
-    connection.execute(_FORGET_ABANDONED, values)
-    connection.execute(_FAIL_ABANDONED, values)
-
-
-_FORGET_ABANDONED = text(
+_FORGET_ABANDONED = (
     "DELETE FROM headshotpro.pull_checkpoints "
     "WHERE kind = :kind AND leased_until < now() - make_interval(secs => :resumable)"
 )
@@ -119,14 +104,12 @@ _ROWS_COMPARED = """
     ) THEN p.models_seen + p.tombstoned ELSE 0 END
 """
 # It repaired what it found, so no later pull can count that.
-_FAIL_ABANDONED = text(
-    f"""
+_FAIL_ABANDONED = f"""
     UPDATE headshotpro.pulls AS p SET status = 'failed', finished_at = now(),
         error = 'interrupted, and not taken up again in time', rows_compared = {_ROWS_COMPARED}
     WHERE kind = :kind AND status = 'running'
         AND NOT EXISTS (SELECT FROM headshotpro.pull_checkpoints AS c WHERE c.pull_id = p.id)
-    """  # noqa: S608 - constant
-)
+"""  # noqa: S608 - constant
 
 
 def save_checkpoint(
@@ -139,12 +122,11 @@ def save_checkpoint(
     """
     values = {"id": pull_id, "holder": holder, "lease": LEASE_SECONDS, "state": json.dumps(state)}
     counts = {name: counted.get(name, 0) for name in COUNTERS}
-    if connection.execute(_SAVE_CHECKPOINT, values | counts).rowcount == 0:
+    if queries.run(connection, _SAVE_CHECKPOINT, **values, **counts) == 0:
         raise LeaseLost(f"pull {pull_id} was taken over by another process")
 
 
-_SAVE_CHECKPOINT = text(
-    f"""
+_SAVE_CHECKPOINT = f"""
     WITH kept AS (
         UPDATE headshotpro.pull_checkpoints
         SET leased_until = now() + make_interval(secs => :lease), state = CAST(:state AS jsonb)
@@ -153,83 +135,64 @@ _SAVE_CHECKPOINT = text(
     )
     UPDATE headshotpro.pulls SET {", ".join(f"{name} = {name} + :{name}" for name in COUNTERS)}
     WHERE id IN (SELECT pull_id FROM kept)
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
-def suspend(connection: Connection, pull_id: int, holder: str, seconds: float) -> None:
-    """Give the lease back; no process goes on before `seconds` are over, unless a person starts the pull.
+def suspend(connection: Connection, pull_id: int, seconds: float) -> None:
+    """Give the lease back, in a transaction that has saved the checkpoint: so it is this process's.
 
-    Raises:
-        LeaseLost: another process has taken over.
+    No process goes on before `seconds` are over, unless a person starts the pull.
     """
-    statement = text(
-        """
+    statement = """
         UPDATE headshotpro.pull_checkpoints
-        SET holder = :no_holder, leased_until = now() + make_interval(secs => :seconds)
-        WHERE pull_id = :id AND holder = :holder
-        """
-    )
-    values = {"id": pull_id, "holder": holder, "no_holder": NO_HOLDER, "seconds": seconds}
-    if connection.execute(statement, values).rowcount == 0:
-        raise LeaseLost(f"pull {pull_id} was taken over by another process")
+        SET holder = :no_holder, leased_until = now() + make_interval(secs => :seconds) WHERE pull_id = :id
+    """
+    queries.run(connection, statement, id=pull_id, no_holder=NO_HOLDER, seconds=seconds)
 
 
 def record_error(connection: Connection, pull_id: int, error: str | None) -> None:
     """Say in the row of a running pull why it rests, or that it goes on."""
-    connection.execute(
-        text("UPDATE headshotpro.pulls SET error = :error WHERE id = :id AND status = 'running'"),
-        {"id": pull_id, "error": error},
-    )
+    statement = "UPDATE headshotpro.pulls SET error = :error WHERE id = :id AND status = 'running'"
+    queries.run(connection, statement, id=pull_id, error=error)
 
 
 def finish(
     connection: Connection,
     pull_id: int,
-    holder: str,
     status: str,
     *,
     began_at: datetime | None,
     error: str | None,
     postponed: Sequence[str] = (),
 ) -> None:
-    """End a pull.
+    """End a pull, in a transaction that has saved its checkpoint: so the lease is this process's.
 
     Args:
-        connection: a transaction.
+        connection: the transaction.
         pull_id: the pull.
-        holder: the process that has its lease.
         status: how it ends.
         began_at: upstream time at which its first page was sent.
         error: why it failed or is held.
         postponed: suspects that the next full pull decides about.
-
-    Raises:
-        LeaseLost: another process has taken over.
     """
-    statement = text("DELETE FROM headshotpro.pull_checkpoints WHERE pull_id = :id AND holder = :holder")
-    if connection.execute(statement, {"id": pull_id, "holder": holder}).rowcount == 0:
-        raise LeaseLost(f"pull {pull_id} was taken over by another process")
-    values = {"id": pull_id, "status": status, "began_at": began_at, "error": error, "postponed": list(postponed)}
-    connection.execute(_FINISH, values)
+    queries.run(connection, "DELETE FROM headshotpro.pull_checkpoints WHERE pull_id = :id", id=pull_id)
+    ended = {"status": status, "began_at": began_at, "error": error, "postponed": list(postponed)}
+    queries.run(connection, _FINISH, id=pull_id, **ended)
 
 
-_FINISH = text(
-    f"""
+_FINISH = f"""
     UPDATE headshotpro.pulls AS p SET status = :status, finished_at = now(), upstream_started_at = :began_at,
         error = :error, postponed = CAST(:postponed AS text[]),
         set_aside = (SELECT count(*) FROM headshotpro.set_aside WHERE last_pull_id >= :id),
         rows_differed = (SELECT count(*) FROM headshotpro.accuracy_checks WHERE pull_id = :id),
         rows_compared = {_ROWS_COMPARED}
     WHERE p.id = :id
-    """  # noqa: S608 - constant
-)
+"""  # noqa: S608 - constant
 
 
 def due(connection: Connection, kind: str, interval: float) -> bool:
     """Whether a pull of a kind may begin or be taken up now."""
-    statement = text(
-        f"""
+    statement = f"""
         SELECT CASE
             WHEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind)
             THEN EXISTS (SELECT FROM headshotpro.pull_checkpoints WHERE kind = :kind AND leased_until <= now())
@@ -238,6 +201,5 @@ def due(connection: Connection, kind: str, interval: float) -> bool:
                 WHERE kind = :kind AND {_RECENT}
             )
         END
-        """  # noqa: S608 - constant
-    )
-    return bool(connection.execute(statement, {"kind": kind, "interval": interval}).scalar_one())
+    """  # noqa: S608 - constant
+    return bool(queries.value(connection, statement, kind=kind, interval=interval))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,46 +15,41 @@ if TYPE_CHECKING:
 
 def newest_id(connection: Connection) -> int:
     """The number of the newest pull; 0 where there was none."""
-    return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM headshotpro.pulls")).scalar_one())
+    return int(queries.value(connection, "SELECT coalesce(max(id), 0) FROM headshotpro.pulls"))
 
 
 def any_complete(connection: Connection) -> bool:
     """Whether a full pull was ever complete."""
-    statement = text("SELECT EXISTS (SELECT FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')")
-    return bool(connection.execute(statement).scalar())
+    statement = "SELECT EXISTS (SELECT FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete')"
+    return bool(queries.value(connection, statement))
 
 
 def newest_began_at(connection: Connection) -> datetime | None:
     """Upstream time of the first page of the newest complete full pull; None before the first one."""
-    statement = text(
-        "SELECT max(upstream_started_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'"
-    )
-    found: datetime | None = connection.execute(statement).scalar()
+    statement = "SELECT max(upstream_started_at) FROM headshotpro.pulls WHERE kind = 'full' AND status = 'complete'"
+    found: datetime | None = queries.value(connection, statement)
     return found
 
 
 def one(connection: Connection, pull_id: int) -> dict[str, Any] | None:
     """One pull's row."""
-    row = connection.execute(text("SELECT * FROM headshotpro.pulls WHERE id = :id"), {"id": pull_id}).mappings().first()
-    return dict(row) if row else None
+    return queries.row(connection, "SELECT * FROM headshotpro.pulls WHERE id = :id", id=pull_id)
 
 
 def lock(connection: Connection, pull_id: int) -> str | None:
     """Keep a pull's status as it is until the transaction ends: the status; None where there is no such pull."""
-    statement = text("SELECT status FROM headshotpro.pulls WHERE id = :id FOR NO KEY UPDATE")
-    found: str | None = connection.execute(statement, {"id": pull_id}).scalar()
+    statement = "SELECT status FROM headshotpro.pulls WHERE id = :id FOR NO KEY UPDATE"
+    found: str | None = queries.value(connection, statement, id=pull_id)
     return found
 
 
 def list_rows(connection: Connection, *, kind: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
     """The newest pulls first."""
-    statement = text(
-        """
+    statement = """
         SELECT * FROM headshotpro.pulls WHERE CAST(:kind AS text) IS NULL OR kind = :kind
         ORDER BY id DESC LIMIT :limit
-        """
-    )
-    return [dict(row) for row in connection.execute(statement, {"kind": kind, "limit": limit}).mappings()]
+    """
+    return queries.rows(connection, statement, kind=kind, limit=limit)
 
 
 class FailingPull(NamedTuple):
@@ -75,11 +70,10 @@ class FailingPull(NamedTuple):
 
 def failing(connection: Connection) -> list[FailingPull]:
     """The pulls that fail, a full one first; a held pull and one that a person rejected are decisions, no failures."""
-    return [FailingPull(*row) for row in connection.execute(_FAILING)]
+    return [FailingPull(*row) for row in queries.execute(connection, _FAILING)]
 
 
-_FAILING = text(
-    """
+_FAILING = """
     SELECT kinds.kind, coalesce(newest.error, before.error) AS error,
         CASE WHEN newest.error IS NOT NULL AND newest.status = 'running'
             THEN coalesce(CAST(c.state ->> 'failures' AS integer), 0) END AS failures,
@@ -100,14 +94,12 @@ _FAILING = text(
         AND coalesce(newest.error, before.error)
             NOT IN ('rejected by a person', 'interrupted, and not taken up again in time')
     ORDER BY kinds.kind
-    """
-)
+"""
 
 
 def reopen(connection: Connection, pull_id: int) -> bool:
     """Let a held pull begin anew; False while another one of its kind is running."""
-    statement = text(
-        """
+    statement = """
         WITH opened AS (
             INSERT INTO headshotpro.pull_checkpoints (pull_id, kind, holder, leased_until, state)
             SELECT id, kind, '', now(), '{}' FROM headshotpro.pulls WHERE id = :id AND status = 'held'
@@ -116,24 +108,23 @@ def reopen(connection: Connection, pull_id: int) -> bool:
         )
         UPDATE headshotpro.pulls SET status = 'running', finished_at = NULL, error = NULL
         WHERE id IN (SELECT pull_id FROM opened)
-        """
-    )
-    return connection.execute(statement, {"id": pull_id}).rowcount == 1
+    """
+    return queries.run(connection, statement, id=pull_id) == 1
 
 
 def close_held(
     connection: Connection, pull_id: int, status: str, error: str | None = None, postponed: Sequence[str] = ()
 ) -> None:
     """End a held pull as a person decided."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.pulls SET status = :status, error = :error, finished_at = now(), "
         "postponed = CAST(:postponed AS text[]), webhooks_checked_at = NULL WHERE id = :id AND status = 'held'"
     )
-    connection.execute(statement, {"id": pull_id, "status": status, "error": error, "postponed": list(postponed)})
+    queries.run(connection, statement, id=pull_id, status=status, error=error, postponed=list(postponed))
 
 
 def add(connection: Connection, pull_id: int, **counted: int) -> None:
     """Count what was done for a pull that is not running."""
     sets = ", ".join(f"{name} = {name} + :{name}" for name in counted)
-    statement = text(f"UPDATE headshotpro.pulls SET {sets} WHERE id = :id")  # noqa: S608 - names of our own columns
-    connection.execute(statement, {"id": pull_id, **counted})
+    statement = f"UPDATE headshotpro.pulls SET {sets} WHERE id = :id"  # noqa: S608 - names of our own columns
+    queries.run(connection, statement, id=pull_id, **counted)

@@ -6,9 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
-
-from service.storage import arrays
+from service.storage import arrays, queries
 from service.storage.tables import refetch_requests
 
 if TYPE_CHECKING:
@@ -87,10 +85,9 @@ def adding(after: str = "true") -> str:
     """  # noqa: S608 - names of our own columns
 
 
-_ADD = text(adding())
+_ADD = adding()
 
-_CLAIM = text(
-    """
+_CLAIM = """
     UPDATE headshotpro.refetch_requests AS w SET due_at = now() + make_interval(secs => :hold), attempts = attempts + 1
     FROM (
         SELECT model_id FROM headshotpro.refetch_requests WHERE due_at <= now()
@@ -98,14 +95,13 @@ _CLAIM = text(
     ) AS due
     WHERE w.model_id = due.model_id
     RETURNING w.model_id, w.after, w.reason, w.due_at, w.attempts, w.pull_id
-    """
-)
+"""
 
 
 def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
     """Add requests, one for each model at most; those of one model coalesce to the newest time."""
     if requests:
-        connection.execute(_ADD, encode_requests(requests))
+        queries.run(connection, _ADD, **encode_requests(requests))
 
 
 def encode_requests(requests: Sequence[RefetchRequest]) -> dict[str, str]:
@@ -115,76 +111,70 @@ def encode_requests(requests: Sequence[RefetchRequest]) -> dict[str, str]:
 
 def claim(connection: Connection, limit: int, hold: float) -> list[RefetchRequest]:
     """Claim due requests; one that is not settled comes due again after `hold` seconds."""
-    rows = connection.execute(_CLAIM, {"limit": limit, "hold": hold}).all()
+    rows = queries.execute(connection, _CLAIM, limit=limit, hold=hold).all()
     return [RefetchRequest(*row) for row in rows]
 
 
 def complete(connection: Connection, ids: Sequence[str], sent_at: datetime) -> None:
     """Remove the requests that a single GET settles, or a 404 about a tombstone, sent at an upstream time."""
-    statement = text(
+    statement = (
         "DELETE FROM headshotpro.refetch_requests "
         "WHERE model_id = ANY(CAST(:ids AS text[])) AND (after IS NULL OR after < :sent_at)"
     )
-    connection.execute(statement, {"ids": list(ids), "sent_at": sent_at})
+    queries.run(connection, statement, ids=list(ids), sent_at=sent_at)
 
 
 def complete_profiles(connection: Connection, ids: Sequence[str]) -> None:
     """Remove the requests that a list page settles too: those for a profile."""
-    statement = text(
-        f"DELETE FROM headshotpro.refetch_requests WHERE model_id = ANY({arrays.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
-    )
-    connection.execute(statement, {"ids": arrays.encode(ids)})
+    statement = f"DELETE FROM headshotpro.refetch_requests WHERE model_id = ANY({arrays.IDS_ARRAY}) AND after IS NULL"  # noqa: S608 - our words
+    queries.run(connection, statement, ids=arrays.encode(ids))
 
 
 def release(connection: Connection, ids: Sequence[str], seconds: float) -> None:
     """Return claimed requests whose GET was not sent; they come due after `seconds`."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.refetch_requests SET due_at = now() + make_interval(secs => :seconds), "
         "attempts = attempts - 1 WHERE model_id = ANY(CAST(:ids AS text[])) AND attempts > 0"
     )
-    connection.execute(statement, {"ids": list(ids), "seconds": seconds})
+    queries.run(connection, statement, ids=list(ids), seconds=seconds)
 
 
 def postpone(connection: Connection, model_id: str, seconds: float, missing_at: datetime | None = None) -> None:
     """Try again later; a 404 that a full pull has still to confirm is kept with its upstream time."""
-    statement = text(
-        """
+    statement = """
         UPDATE headshotpro.refetch_requests
         SET due_at = now() + make_interval(secs => :seconds), missing_at = coalesce(:missing_at, missing_at)
         WHERE model_id = :model_id
-        """
-    )
-    connection.execute(statement, {"model_id": model_id, "seconds": seconds, "missing_at": missing_at})
+    """
+    queries.run(connection, statement, model_id=model_id, seconds=seconds, missing_at=missing_at)
 
 
 def due_profiles(connection: Connection, limit: int) -> list[str]:
     """Models whose profile is requested, and for which no list page was read yet; at most `limit`."""
-    statement = text(
+    statement = (
         "SELECT model_id FROM headshotpro.refetch_requests "
         "WHERE due_at <= now() AND after IS NULL AND attempts = 0 ORDER BY due_at LIMIT :limit"
     )
-    return list(connection.execute(statement, {"limit": limit}).scalars())
+    return queries.column(connection, statement, limit=limit)
 
 
 def count_page_read(connection: Connection, ids: Sequence[str]) -> None:
     """Note that a list page was read for these, whether it showed them or not."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.refetch_requests SET attempts = attempts + 1 WHERE model_id = ANY(CAST(:ids AS text[]))"
     )
-    connection.execute(statement, {"ids": list(ids)})
+    queries.run(connection, statement, ids=list(ids))
 
 
 def due(connection: Connection) -> bool:
     """Whether any request is due."""
     return bool(
-        connection.execute(
-            text("SELECT EXISTS (SELECT FROM headshotpro.refetch_requests WHERE due_at <= now())")
-        ).scalar()
+        queries.value(connection, "SELECT EXISTS (SELECT FROM headshotpro.refetch_requests WHERE due_at <= now())")
     )
 
 
 def next_due(connection: Connection) -> datetime | None:
     """When the next request with fewer than three failed GETs and no 404 comes due; None where there is none."""
-    statement = text("SELECT min(due_at) FROM headshotpro.refetch_requests WHERE missing_at IS NULL AND attempts < 3")
-    found: datetime | None = connection.execute(statement).scalar()
+    statement = "SELECT min(due_at) FROM headshotpro.refetch_requests WHERE missing_at IS NULL AND attempts < 3"
+    found: datetime | None = queries.value(connection, statement)
     return found

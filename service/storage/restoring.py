@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from service.errors import SettingsError
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -14,20 +13,16 @@ if TYPE_CHECKING:
 # More ids than are used between a dump and its restoring; nine thousand million such steps fit.
 STEP = 1_000_000_000
 
-_REFUSED = text(
-    """
+_REFUSED = """
     SELECT sequencename FROM pg_sequences WHERE schemaname = 'headshotpro'
         AND NOT has_sequence_privilege(format('%I.%I', schemaname, sequencename), 'UPDATE')
-    """
-)
-_ADVANCE = text(
-    """
+"""
+_ADVANCE = """
     SELECT sequencename, setval(
         format('%I.%I', schemaname, sequencename)::regclass, (coalesce(last_value, 0) / :step + 1) * :step
     )
     FROM pg_sequences WHERE schemaname = 'headshotpro'
-    """
-)
+"""
 
 
 def advance_sequences(connection: Connection) -> int:
@@ -42,9 +37,9 @@ def advance_sequences(connection: Connection) -> int:
     Raises:
         SettingsError: this user may not do it.
     """
-    if refused := connection.execute(_REFUSED).scalars().all():
+    if refused := queries.column(connection, _REFUSED):
         raise SettingsError(
             f"the user of DATABASE_URL may not change {refused[0]}: run this as the user that runs `migrate`"
         )
-    moved = {row.sequencename: row.setval for row in connection.execute(_ADVANCE, {"step": STEP})}
+    moved = {row.sequencename: row.setval for row in queries.execute(connection, _ADVANCE, step=STEP)}
     return int(moved["model_changes_id_seq"])

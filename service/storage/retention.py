@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,12 +57,10 @@ ACCURACY_CHECKS = OldRows("accuracy_checks", "checked_at", "checked_at")
 def purge(connection: Connection, old: OldRows, before: datetime, count: int) -> int:
     """Remove at most `count` of the rows from before a time: how many went."""
     table, time, order, condition = old
-    statement = text(
-        f"""
+    statement = f"""
         DELETE FROM headshotpro.{table} WHERE id = ANY(ARRAY(
             SELECT id FROM headshotpro.{table} WHERE {time} < :before AND {condition}
             ORDER BY {order} LIMIT :count FOR UPDATE SKIP LOCKED
         ))
-        """  # noqa: S608 - constants of this module
-    )
-    return connection.execute(statement, {"before": before, "count": count}).rowcount
+    """  # noqa: S608 - constants of this module
+    return queries.run(connection, statement, before=before, count=count)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
-
 from service.model_fields import DETAIL, FIELDS
-from service.storage import arrays
+from service.storage import arrays, queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,16 +35,14 @@ class SetAsideRecord(NamedTuple):
 
 
 _NOTED = {"model_id": "text", "fields": "json", "reason": "text", "pull_id": "bigint"}
-_NOTE = text(
-    f"""
+_NOTE = f"""
     INSERT INTO headshotpro.set_aside AS old (found_at, pull_id, last_pull_id, model_id, fields, reason)
     SELECT now(), pull_id, pull_id, model_id, ARRAY(SELECT json_array_elements_text(fields)), reason
     FROM {arrays.table(_NOTED)} ORDER BY place
     ON CONFLICT (coalesce(model_id, ''), fields, reason) WHERE resolved_at IS NULL
     DO UPDATE SET last_pull_id = excluded.last_pull_id
     WHERE coalesce(old.last_pull_id, 0) < excluded.last_pull_id
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
 def note(connection: Connection, found: Sequence[SetAsideRecord]) -> None:
@@ -57,12 +53,11 @@ def note(connection: Connection, found: Sequence[SetAsideRecord]) -> None:
     unique = {(one.model_id or "", one.fields, one.reason): one for one in found}
     if unique:
         rows = [one._asdict() for _, one in sorted(unique.items())]
-        connection.execute(_NOTE, arrays.columns(_NOTED, rows))
+        queries.run(connection, _NOTE, **arrays.columns(_NOTED, rows))
 
 
 # A row that was found after the pull began may be younger than the page that showed the model.
-_RESOLVE = text(
-    f"""
+_RESOLVE = f"""
     UPDATE headshotpro.set_aside AS s SET resolved_at = now()
     FROM headshotpro.pulls AS p
     WHERE p.id = :pull_id AND s.resolved_at IS NULL
@@ -77,8 +72,7 @@ _RESOLVE = text(
             )
             ELSE true
         END
-    """  # noqa: S608 - constants
-)
+"""  # noqa: S608 - constants
 
 
 def resolve(connection: Connection, pull_id: int, began_at: datetime) -> None:
@@ -89,24 +83,22 @@ def resolve(connection: Connection, pull_id: int, began_at: datetime) -> None:
         pull_id: the pull.
         began_at: upstream time of its first page.
     """
-    connection.execute(_RESOLVE, {"pull_id": pull_id, "began_at": began_at})
+    queries.run(connection, _RESOLVE, pull_id=pull_id, began_at=began_at)
 
 
-_RESOLVE_DETAIL = text(
-    f"""
+_RESOLVE_DETAIL = f"""
     UPDATE headshotpro.set_aside SET resolved_at = now()
     WHERE resolved_at IS NULL AND coalesce(model_id, '') = :model_id AND cardinality(fields) > 0 AND fields <@ {_DETAIL}
         AND fields <> CAST(:fields AS text[])
-    """  # noqa: S608 - constants
-)
+"""  # noqa: S608 - constants
 
 
 def resolve_detail(connection: Connection, model_id: str, unusable: Sequence[str]) -> None:
     """A GET read a model: resolve what is open about photo count and favourite, except the fields still unusable."""
-    connection.execute(_RESOLVE_DETAIL, {"model_id": model_id, "fields": list(unusable)})
+    queries.run(connection, _RESOLVE_DETAIL, model_id=model_id, fields=list(unusable))
 
 
 def resolve_one(connection: Connection, row_id: int) -> bool:
     """A person resolved a row; False where it is not open."""
-    statement = text("UPDATE headshotpro.set_aside SET resolved_at = now() WHERE id = :id AND resolved_at IS NULL")
-    return connection.execute(statement, {"id": row_id}).rowcount > 0
+    statement = "UPDATE headshotpro.set_aside SET resolved_at = now() WHERE id = :id AND resolved_at IS NULL"
+    return queries.run(connection, statement, id=row_id) > 0

@@ -8,9 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
 from service.broker.inbox import Delivery
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 
 def put(connection: Connection, delivery: Delivery) -> None:
     """Keep a delivery; it is safe when the transaction, one of its own, has committed."""
-    statement = text(
+    statement = (
         "INSERT INTO headshotpro.event_spool (body, signed_at, received_at, delivery_id, event_id) "
         "VALUES (:body, :signed_at, :received_at, :delivery_id, :event_id)"
     )
-    connection.execute(statement, {**delivery._asdict(), "signed_at": int(delivery.signed_at.timestamp())})
+    queries.run(connection, statement, **(delivery._asdict() | {"signed_at": int(delivery.signed_at.timestamp())}))
 
 
 def take(connection: Connection, count: int, size: int) -> list[Delivery]:
@@ -35,7 +34,7 @@ def take(connection: Connection, count: int, size: int) -> list[Delivery]:
         count: how many at most.
         size: their bodies' bytes at most; the oldest one is taken whatever its size.
     """
-    taken = connection.execute(_TAKE, {"count": count, "size": size}).all()
+    taken = queries.execute(connection, _TAKE, count=count, size=size).all()
     return [
         Delivery(
             row.body, _signed_at(row), row.received_at, row.delivery_id or f"spool-{row.id}", row.event_id, str(row.id)
@@ -53,8 +52,7 @@ def _signed_at(row: Any) -> datetime:
         return received
 
 
-_TAKE = text(
-    """
+_TAKE = """
     WITH oldest AS MATERIALIZED (
         SELECT id, octet_length(body) AS size FROM headshotpro.event_spool
         ORDER BY id LIMIT :count FOR UPDATE SKIP LOCKED
@@ -65,22 +63,21 @@ _TAKE = text(
     WHERE id = ANY(ARRAY(SELECT id FROM counted WHERE so_far <= :size OR so_far = size))
     -- It arrived before now, whatever a person may have written.
     RETURNING id, body, signed_at, greatest(least(received_at, now()), 'epoch') AS received_at, delivery_id, event_id
-    """
-)
+"""
 
 
 def remove(connection: Connection, ids: Sequence[int]) -> int:
     """Take certain deliveries out: how many of them were still there."""
-    statement = text("DELETE FROM headshotpro.event_spool WHERE id = ANY(CAST(:ids AS bigint[]))")
-    return connection.execute(statement, {"ids": list(ids)}).rowcount
+    statement = "DELETE FROM headshotpro.event_spool WHERE id = ANY(CAST(:ids AS bigint[]))"
+    return queries.run(connection, statement, ids=list(ids))
 
 
 def oldest_received_at(connection: Connection) -> datetime | None:
     """When the oldest delivery that waits here came; None where none waits."""
-    found: datetime | None = connection.execute(text("SELECT min(received_at) FROM headshotpro.event_spool")).scalar()
+    found: datetime | None = queries.value(connection, "SELECT min(received_at) FROM headshotpro.event_spool")
     return found
 
 
 def any_waiting(connection: Connection) -> bool:
     """Whether a delivery waits here."""
-    return bool(connection.execute(text("SELECT EXISTS (SELECT FROM headshotpro.event_spool)")).scalar_one())
+    return bool(queries.value(connection, "SELECT EXISTS (SELECT FROM headshotpro.event_spool)"))

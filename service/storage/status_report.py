@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,8 +42,7 @@ class MirrorSnapshot(NamedTuple):
     last_event_at: datetime | None = None
 
 
-_NOW = text(
-    """
+_NOW = """
     SELECT models, newest_event_at AS last_event_at, last_complete_pull_at, pull_age_seconds, open_alerts,
         spooled_events, late_webhooks, lost_webhooks, missed_webhooks,
         (SELECT extract(epoch FROM now() - min(received_at))::float FROM headshotpro.event_spool)
@@ -55,16 +54,15 @@ _NOW = text(
             coalesce(sum(missed_webhooks), 0)::bigint AS missed_webhooks
         FROM headshotpro.pulls WHERE started_at > now() - interval '1 day'
     ) AS missed
-    """
-)
+"""
 
 
 def snapshot(connection: Connection) -> MirrorSnapshot:
     """The mirror as it is now."""
-    return MirrorSnapshot(**connection.execute(_NOW).mappings().one())
+    return MirrorSnapshot(**queries.rows(connection, _NOW)[0])
 
 
 def server_info(connection: Connection) -> tuple[str, datetime]:
     """Postgres' version and its clock."""
-    row = connection.execute(text("SELECT current_setting('server_version'), clock_timestamp()")).one()
+    row = queries.execute(connection, "SELECT current_setting('server_version'), clock_timestamp()").one()
     return str(row[0]), row[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,9 +21,9 @@ CONDITIONS = {
     " OR status IS NULL)",
 }
 _CASES = " ".join(f"WHEN {condition} THEN '{stratum}'" for stratum, condition in CONDITIONS.items())
-_SIZES = text(f"SELECT CASE {_CASES} END AS stratum, count(*) FROM headshotpro.models GROUP BY 1")  # noqa: S608 - constants
+_SIZES = f"SELECT CASE {_CASES} END AS stratum, count(*) FROM headshotpro.models GROUP BY 1"  # noqa: S608 - constants
 
 
 def sizes(connection: Connection, active_new_since: datetime) -> dict[str, int]:
     """How many rows of the mirror each stratum has."""
-    return {row[0]: row[1] for row in connection.execute(_SIZES, {"since": active_new_since})}
+    return {row[0]: row[1] for row in queries.execute(connection, _SIZES, since=active_new_since)}

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import text
 
-from service.storage import arrays
+from service.storage import arrays, queries
 from service.storage.tables import models, subscription_deliveries
 
 if TYPE_CHECKING:
@@ -70,15 +69,13 @@ def lease(connection: Connection, holder: str, seconds: float) -> list[dict[str,
         holder: the process.
         seconds: how long the leases hold from now on.
     """
-    values = {"holder": holder, "seconds": seconds}
-    leased = [dict(row) for row in connection.execute(_LEASE, values).mappings()]
-    connection.execute(_REQUEST_SHARE, values)
+    leased = queries.rows(connection, _LEASE, holder=holder, seconds=seconds)
+    queries.run(connection, _REQUEST_SHARE, holder=holder, seconds=seconds)
     return leased
 
 
 # A process whose lease another one had meanwhile must see that on its return: what it knows is out of date.
-_LEASE = text(
-    """
+_LEASE = """
     UPDATE headshotpro.subscriptions SET holder = :holder, leased_until = now() + make_interval(secs => :seconds),
         version = version + CAST(holder IS DISTINCT FROM :holder AS integer),
         requested_by = NULL, requested_until = NULL
@@ -90,12 +87,10 @@ _LEASE = text(
     ))
     RETURNING id, name, url, statuses, teams, with_personal_data, batch, state, read_to, replays, version,
         recent_requests, secret, CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret
-    """
-)
+"""
 
 # A request counts as if it were granted. Locked rows are skipped: their holder is writing, and the next round is soon.
-_REQUEST_SHARE = text(
-    """
+_REQUEST_SHARE = """
     WITH owned AS (
         SELECT id, coalesce(
             CASE WHEN requested_until > now() THEN requested_by END,
@@ -117,16 +112,15 @@ _REQUEST_SHARE = text(
             AND (requested_until IS NULL OR requested_until <= now())
         ORDER BY id LIMIT (SELECT greatest(0, fair - own) FROM share) FOR UPDATE SKIP LOCKED
     ))
-    """
-)
+"""
 
 
 def withdraw_requests(connection: Connection, holder: str) -> None:
     """End the requests of a process that stops: their holders keep those subscriptions, or take them back at once."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.subscriptions SET requested_by = NULL, requested_until = NULL WHERE requested_by = :holder"
     )
-    connection.execute(statement, {"holder": holder})
+    queries.run(connection, statement, holder=holder)
 
 
 def read_after(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:
@@ -141,8 +135,7 @@ def read(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
 
 def _with_rows(connection: Connection, statement: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     changes = []
-    for found in connection.execute(statement, values).mappings():
-        change = dict(found)
+    for change in queries.rows(connection, statement, **values):
         row = {name: change.pop(f"row_{name}") for name in _COLUMNS}
         # As in `model_as_of`: these two belong to the change that wrote the row.
         row |= {"observed_at": change["observed_at"], "updated_at": change["recorded_at"]}
@@ -169,8 +162,8 @@ _CHANGES = f"""
     CROSS JOIN LATERAL jsonb_populate_record(m, undone.columns) AS past
     ORDER BY c.id
 """  # noqa: S608 - names of our own columns
-_AFTER = text(_CHANGES.format(wanted="id > :after ORDER BY id LIMIT :limit"))
-_GIVEN = text(_CHANGES.format(wanted="id = ANY(CAST(:ids AS bigint[]))"))
+_AFTER = _CHANGES.format(wanted="id > :after ORDER BY id LIMIT :limit")
+_GIVEN = _CHANGES.format(wanted="id = ANY(CAST(:ids AS bigint[]))")
 
 
 def waiting(connection: Connection, subscription_id: int) -> list[dict[str, Any]]:
@@ -178,22 +171,18 @@ def waiting(connection: Connection, subscription_id: int) -> list[dict[str, Any]
 
     Changes that retention removed while it was disabled are left out, and forgotten.
     """
-    connection.execute(_FORGET_PURGED, {"id": subscription_id})
-    return [dict(row) for row in connection.execute(_WAITING, {"id": subscription_id}).mappings()]
+    queries.run(connection, _FORGET_PURGED, id=subscription_id)
+    return queries.rows(connection, _WAITING, id=subscription_id)
 
 
-_FORGET_PURGED = text(
-    """
+_FORGET_PURGED = """
     DELETE FROM headshotpro.subscription_deliveries AS d
     WHERE subscription_id = :id AND NOT EXISTS (SELECT FROM headshotpro.model_changes AS c WHERE c.id = d.change_id)
-    """
-)
-_WAITING = text(
-    """
+"""
+_WAITING = """
     SELECT change_id, model_id, batch, attempts, first_failed_at, due_at, status, error
     FROM headshotpro.subscription_deliveries WHERE subscription_id = :id ORDER BY change_id
-    """
-)
+"""
 
 
 def write_progress(connection: Connection, holder: str, all_progress: Sequence[Progress]) -> set[int]:
@@ -205,36 +194,36 @@ def write_progress(connection: Connection, holder: str, all_progress: Sequence[P
     written: set[int] = set()
     # In the order of ids, as every transaction that locks several of them.
     for progress in sorted(all_progress, key=lambda one: one.subscription_id):
-        values = {
-            "holder": holder,
-            "id": progress.subscription_id,
-            "version": progress.version,
-            "cursor": progress.cursor,
-            "read_to": progress.read_to,
-            "delivered": progress.delivered,
-            "failed": progress.failure is not None,
-            "failed_status": progress.failure[0] if progress.failure else None,
-            "failed_reason": progress.failure[1] if progress.failure else None,
-            "state": progress.state,
-            "reason": progress.reason,
-            "release": progress.release,
-            "recent": msgspec.json.encode(progress.recent).decode(),
-        }
-        if not connection.execute(_WRITE, values).rowcount:
+        if not queries.run(
+            connection,
+            _WRITE,
+            holder=holder,
+            id=progress.subscription_id,
+            version=progress.version,
+            cursor=progress.cursor,
+            read_to=progress.read_to,
+            delivered=progress.delivered,
+            failed=progress.failure is not None,
+            failed_status=progress.failure[0] if progress.failure else None,
+            failed_reason=progress.failure[1] if progress.failure else None,
+            state=progress.state,
+            reason=progress.reason,
+            release=progress.release,
+            recent=msgspec.json.encode(progress.recent).decode(),
+        ):
             continue
         written.add(progress.subscription_id)
         if progress.acknowledged:
-            gone = {"id": progress.subscription_id, "changes": list(progress.acknowledged)}
-            connection.execute(_ACKNOWLEDGE, gone)
+            changes = list(progress.acknowledged)
+            queries.run(connection, _ACKNOWLEDGE, id=progress.subscription_id, changes=changes)
         if progress.waiting:
             rows = arrays.columns(_TYPES, progress.waiting)
-            connection.execute(_WAIT, {"id": progress.subscription_id, **rows})
+            queries.run(connection, _WAIT, id=progress.subscription_id, **rows)
     return written
 
 
 # A state that a person set meanwhile stays: only these two are the sender's to change.
-_WRITE = text(
-    """
+_WRITE = """
     UPDATE headshotpro.subscriptions SET
         cursor = :cursor,
         read_to = :read_to,
@@ -251,20 +240,15 @@ _WRITE = text(
         holder = CASE WHEN :release THEN NULL ELSE holder END,
         leased_until = CASE WHEN :release THEN NULL ELSE leased_until END
     WHERE id = :id AND holder = :holder AND version = :version
-    """
-)
-_ACKNOWLEDGE = text(
-    """
+"""
+_ACKNOWLEDGE = """
     DELETE FROM headshotpro.subscription_deliveries
     WHERE subscription_id = :id AND change_id = ANY(CAST(:changes AS bigint[]))
-    """
-)
+"""
 _TYPES = arrays.column_types(subscription_deliveries, subscription_deliveries.columns.keys()[1:])
-_WAIT = text(
-    f"""
+_WAIT = f"""
     INSERT INTO headshotpro.subscription_deliveries (subscription_id, {", ".join(_TYPES)})
     SELECT :id, {", ".join(_TYPES)} FROM {arrays.table(_TYPES)}
     ON CONFLICT (subscription_id, change_id) DO UPDATE SET
         {", ".join(f"{name} = excluded.{name}" for name in _TYPES if name not in ("change_id", "model_id"))}
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns

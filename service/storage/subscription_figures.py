@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -32,12 +32,11 @@ class SubscriptionFigures(NamedTuple):
 
 def read(connection: Connection) -> list[SubscriptionFigures]:
     """All subscriptions, `subscriptions.MAX_SUBSCRIPTIONS` at most."""
-    return [SubscriptionFigures(**row) for row in connection.execute(_FIGURES).mappings()]
+    return [SubscriptionFigures(**row) for row in queries.rows(connection, _FIGURES)]
 
 
 # The cursor is the first change that is not acknowledged, or that was not read yet: its age is an index lookup.
-_FIGURES = text(
-    """
+_FIGURES = """
     SELECT s.name, s.state, s.delivered,
         (SELECT count(*) FROM headshotpro.subscription_deliveries AS d WHERE d.subscription_id = s.id) AS waiting,
         greatest(0, newest.id - s.read_to) AS unread,
@@ -47,5 +46,4 @@ _FIGURES = text(
     LEFT JOIN LATERAL (
         SELECT recorded_at FROM headshotpro.model_changes WHERE id >= s.cursor ORDER BY id LIMIT 1
     ) AS oldest ON true
-    """
-)
+"""

@@ -9,9 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
-from service.storage import history
+from service.storage import history, queries
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -35,24 +33,22 @@ def add(connection: Connection, secret: str, **wanted: Any) -> bool | None:
     Returns:
         False where there are as many as there may be; None where the name is taken.
     """
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADD_LOCK})
-    count = int(connection.execute(text("SELECT count(*) FROM headshotpro.subscriptions")).scalar_one())
+    queries.run(connection, "SELECT pg_advisory_xact_lock(:lock)", lock=_ADD_LOCK)
+    count = int(queries.value(connection, "SELECT count(*) FROM headshotpro.subscriptions"))
     if count >= MAX_SUBSCRIPTIONS:
         return False
     lists = {name: list(wanted[name]) or None for name in ("statuses", "teams")}
-    return True if connection.execute(_ADD, {**wanted, **lists, "secret": secret}).rowcount else None
+    return True if queries.run(connection, _ADD, **(wanted | lists), secret=secret) else None
 
 
-_ADD = text(
-    """
+_ADD = """
     INSERT INTO headshotpro.subscriptions
         (name, url, statuses, teams, with_personal_data, batch, state, secret, cursor, read_to, created_at)
     SELECT :name, :url, CAST(:statuses AS text[]), CAST(:teams AS text[]), :with_personal_data, :batch, 'active',
         :secret, newest + 1, newest, now()
     FROM (SELECT coalesce(max(id), 0) AS newest FROM headshotpro.model_changes) AS feed
     ON CONFLICT (name) DO NOTHING
-    """
-)
+"""
 
 
 def list_rows(connection: Connection) -> list[dict[str, Any]]:
@@ -61,17 +57,15 @@ def list_rows(connection: Connection) -> list[dict[str, Any]]:
     Besides the columns: `waiting`, how many changes were read for it and not acknowledged, and `unread`, how far its
     reading is behind the feed, in ids. `previous_secret_until` is null once that secret signs no more.
     """
-    return [dict(row) for row in connection.execute(_LIST, {"name": None}).mappings()]
+    return queries.rows(connection, _LIST, name=None)
 
 
 def one(connection: Connection, name: str) -> dict[str, Any] | None:
     """A subscription as `list_rows` has it; None where there is none of this name."""
-    row = connection.execute(_LIST, {"name": name}).mappings().one_or_none()
-    return dict(row) if row else None
+    return queries.row(connection, _LIST, name=name)
 
 
-_LIST = text(
-    """
+_LIST = """
     SELECT s.id, s.name, s.url, s.state, s.reason, s.statuses, s.teams, s.with_personal_data, s.batch, s.cursor,
         s.delivered, s.delivered_at, s.failed_at, s.failed_status, s.failed_reason, s.created_at, s.replays,
         s.holder, s.leased_until,
@@ -81,75 +75,63 @@ _LIST = text(
     FROM headshotpro.subscriptions AS s
     WHERE CAST(:name AS text) IS NULL OR s.name = :name
     ORDER BY s.name
-    """
-)
+"""
 
 
 def list_deliveries(connection: Connection, subscription_id: int, limit: int) -> list[dict[str, Any]]:
     """The changes that a subscription has not acknowledged, in the order of the feed."""
-    statement = text(
-        """
+    statement = """
         SELECT change_id, model_id, batch, attempts, first_failed_at, due_at, status, error
         FROM headshotpro.subscription_deliveries WHERE subscription_id = :id ORDER BY change_id LIMIT :limit
-        """
-    )
-    rows = connection.execute(statement, {"id": subscription_id, "limit": limit}).mappings()
-    return [dict(row) for row in rows]
+    """
+    return queries.rows(connection, statement, id=subscription_id, limit=limit)
 
 
 def list_recent_requests(connection: Connection, subscription_id: int) -> list[dict[str, Any]]:
     """The newest requests of a subscription, the newest first: see the column `recent_requests`."""
-    statement = text("SELECT recent_requests FROM headshotpro.subscriptions WHERE id = :id")
-    return list(connection.execute(statement, {"id": subscription_id}).scalar_one_or_none() or ())
+    statement = "SELECT recent_requests FROM headshotpro.subscriptions WHERE id = :id"
+    return list(queries.value(connection, statement, id=subscription_id) or ())
 
 
 def secrets(connection: Connection, name: str) -> list[str]:
     """The secrets that sign a subscription's requests now, the newest first; empty where it does not exist."""
-    row = connection.execute(_SECRETS, {"name": name}).one_or_none()
+    row = queries.execute(connection, _SECRETS, name=name).one_or_none()
     return [secret for secret in row or () if secret]
 
 
-_SECRETS = text(
-    """
+_SECRETS = """
     SELECT secret, CASE WHEN previous_secret_until > now() THEN previous_secret END
     FROM headshotpro.subscriptions WHERE name = :name
-    """
-)
+"""
 
 
 def pause(connection: Connection, name: str) -> bool:
     """Send nothing until it is resumed; False where it is disabled or there is none."""
-    statement = text(
-        """
+    statement = """
         UPDATE headshotpro.subscriptions SET state = 'paused', reason = NULL
         WHERE name = :name AND state <> 'disabled'
-        """
-    )
-    return connection.execute(statement, {"name": name}).rowcount > 0
+    """
+    return queries.run(connection, statement, name=name) > 0
 
 
 def resume(connection: Connection, name: str) -> bool:
     """Go on from the cursor at once, as if nothing had failed; False where there is none of this name."""
-    found = connection.execute(_RESUME, {"name": name}).rowcount > 0
+    found = queries.run(connection, _RESUME, name=name) > 0
     if found:
-        connection.execute(_FORGET_FAILURES, {"name": name})
+        queries.run(connection, _FORGET_FAILURES, name=name)
     return found
 
 
 # The sender has given up a paused one; of any other it has to forget the failures, too.
-_RESUME = text(
-    """
+_RESUME = """
     UPDATE headshotpro.subscriptions
     SET state = 'active', reason = NULL, version = version + CAST(state <> 'paused' AS integer)
     WHERE name = :name
-    """
-)
-_FORGET_FAILURES = text(
-    """
+"""
+_FORGET_FAILURES = """
     UPDATE headshotpro.subscription_deliveries SET attempts = 0, first_failed_at = NULL, due_at = NULL
     WHERE subscription_id = (SELECT id FROM headshotpro.subscriptions WHERE name = :name)
-    """
-)
+"""
 
 
 def replay(connection: Connection, name: str, since: int | datetime | None) -> int | None:
@@ -164,14 +146,13 @@ def replay(connection: Connection, name: str, since: int | datetime | None) -> i
         The first change that is sent again; None where the subscription does not exist.
     """
     begin = history.first_since(connection, since) if isinstance(since, datetime) else since or 0
-    first = connection.execute(_REPLAY, {"name": name, "begin": begin}).scalar_one_or_none()
+    first: int | None = queries.value(connection, _REPLAY, name=name, begin=begin)
     if first is not None:
-        connection.execute(_DROP_DELIVERIES, {"name": name})
+        queries.run(connection, _DROP_DELIVERIES, name=name)
     return first
 
 
-_REPLAY = text(
-    """
+_REPLAY = """
     UPDATE headshotpro.subscriptions
     SET cursor = first, read_to = first - 1, replays = replays + 1, version = version + 1, reason = NULL,
         state = CASE WHEN state = 'paused' THEN 'paused' ELSE 'active' END
@@ -183,14 +164,11 @@ _REPLAY = text(
     ) AS feed
     WHERE name = :name
     RETURNING cursor
-    """
-)
-_DROP_DELIVERIES = text(
-    """
+"""
+_DROP_DELIVERIES = """
     DELETE FROM headshotpro.subscription_deliveries
     WHERE subscription_id = (SELECT id FROM headshotpro.subscriptions WHERE name = :name)
-    """
-)
+"""
 
 
 def rotate(connection: Connection, name: str, secret: str) -> bool:
@@ -198,20 +176,16 @@ def rotate(connection: Connection, name: str, secret: str) -> bool:
 
     After a second rotation within that time the present secret and the new one sign: two at most.
     """
-    values = {"name": name, "secret": secret, "hours": OLD_SECRET_HOURS}
-    return connection.execute(_ROTATE, values).rowcount > 0
+    return queries.run(connection, _ROTATE, name=name, secret=secret, hours=OLD_SECRET_HOURS) > 0
 
 
-_ROTATE = text(
-    """
+_ROTATE = """
     UPDATE headshotpro.subscriptions SET previous_secret = secret, secret = :secret,
         previous_secret_until = now() + make_interval(hours => :hours)
     WHERE name = :name
-    """
-)
+"""
 
 
 def remove(connection: Connection, name: str) -> bool:
     """Remove a subscription with all that waits for it; False where there is none of this name."""
-    statement = text("DELETE FROM headshotpro.subscriptions WHERE name = :name")
-    return connection.execute(statement, {"name": name}).rowcount > 0
+    return queries.run(connection, "DELETE FROM headshotpro.subscriptions WHERE name = :name", name=name) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,28 +42,27 @@ class SuspectCount(NamedTuple):
 
 def list_above(connection: Connection, pull_id: int, began_at: datetime, above: str, limit: int) -> list[str]:
     """Suspects of a pull whose first page was sent at an upstream time; in id order, above an id."""
-    statement = text(f"SELECT m.id {_SUSPECT} AND m.id > :above ORDER BY m.id LIMIT :limit")
-    rows = connection.execute(statement, {"pull_id": pull_id, "began_at": began_at, "above": above, "limit": limit})
-    return list(rows.scalars())
+    statement = f"SELECT m.id {_SUSPECT} AND m.id > :above ORDER BY m.id LIMIT :limit"
+    return queries.column(connection, statement, pull_id=pull_id, began_at=began_at, above=above, limit=limit)
 
 
 def count(connection: Connection, pull_id: int, began_at: datetime) -> SuspectCount:
     """How many there are, to be held against the whole mirror."""
-    statement = text(
+    statement = (
         f"SELECT (SELECT count(*) {_SUSPECT}), "  # noqa: S608 - constant
         "(SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted')"
     )
-    return SuspectCount(*connection.execute(statement, {"pull_id": pull_id, "began_at": began_at}).one())
+    return SuspectCount(*queries.execute(connection, statement, pull_id=pull_id, began_at=began_at).one())
 
 
 def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:
     """Leave all suspects of a pull to a person; those that were left alone long enough are forgotten."""
-    connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE kept_until <= now()"))
-    statement = text(
+    queries.run(connection, "DELETE FROM headshotpro.held_suspects WHERE kept_until <= now()")
+    statement = (
         "INSERT INTO headshotpro.held_suspects (pull_id, model_id) "
         f"SELECT :pull_id, m.id {_SUSPECT} ON CONFLICT DO NOTHING"
     )
-    connection.execute(statement, {"pull_id": pull_id, "began_at": began_at})
+    queries.run(connection, statement, pull_id=pull_id, began_at=began_at)
 
 
 def unhold_shown(connection: Connection, began_at: datetime) -> None:
@@ -71,74 +70,70 @@ def unhold_shown(connection: Connection, began_at: datetime) -> None:
 
     They exist, so no person decides about them. While they were held, no pull could find that they were deleted later.
     """
-    statement = text(
+    statement = (
         "DELETE FROM headshotpro.held_suspects AS h USING headshotpro.model_clocks AS c "
         "WHERE c.model_id = h.model_id AND c.profile_at >= :began_at AND h.kept_until IS NULL"
     )
-    connection.execute(statement, {"began_at": began_at})
+    queries.run(connection, statement, began_at=began_at)
 
 
 def held(connection: Connection, pull_id: int, above: str, limit: int) -> list[str]:
     """The suspects of a held pull that are still alive in the mirror; in id order, above an id."""
-    statement = text(
-        """
+    statement = """
         SELECT h.model_id FROM headshotpro.held_suspects AS h JOIN headshotpro.models AS m ON m.id = h.model_id
         WHERE h.pull_id = :pull_id AND h.model_id > :above AND m.status IS DISTINCT FROM 'deleted'
         ORDER BY h.model_id LIMIT :limit
-        """
-    )
-    return list(connection.execute(statement, {"pull_id": pull_id, "above": above, "limit": limit}).scalars())
+    """
+    return queries.column(connection, statement, pull_id=pull_id, above=above, limit=limit)
 
 
 def count_held(connection: Connection, pull_id: int) -> int:
     """How many suspects of a held pull are still alive in the mirror."""
-    statement = text(
+    statement = (
         "SELECT count(*) FROM headshotpro.held_suspects AS h JOIN headshotpro.models AS m ON m.id = h.model_id "
         "WHERE h.pull_id = :pull_id AND m.status IS DISTINCT FROM 'deleted'"
     )
-    return int(connection.execute(statement, {"pull_id": pull_id}).scalar_one())
+    return int(queries.value(connection, statement, pull_id=pull_id))
 
 
 def release(connection: Connection, pull_id: int) -> None:
     """Nobody has to decide about the suspects of a pull any more."""
-    connection.execute(text("DELETE FROM headshotpro.held_suspects WHERE pull_id = :id"), {"id": pull_id})
+    queries.run(connection, "DELETE FROM headshotpro.held_suspects WHERE pull_id = :id", id=pull_id)
 
 
 def exempt_for(connection: Connection, pull_id: int, seconds: float) -> None:
     """No pull decides the suspects of this one for some time."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.held_suspects SET kept_until = now() + make_interval(secs => :seconds) WHERE pull_id = :id"
     )
-    connection.execute(statement, {"id": pull_id, "seconds": seconds})
+    queries.run(connection, statement, id=pull_id, seconds=seconds)
 
 
 def left_hot(
     connection: Connection, pull_id: int, began_at: datetime, statuses: tuple[str, ...], limit: int
 ) -> list[str]:
     """Models that were in a hot status, and that a hot pull which began at an upstream time did not show."""
-    statement = text(
+    statement = (
         f"SELECT m.id {_NOT_SHOWN} AND m.status = ANY(CAST(:statuses AS text[])) "
         "AND c.core_at < :began_at ORDER BY m.id LIMIT :limit"
     )
     values = {"pull_id": pull_id, "began_at": began_at, "statuses": list(statuses), "limit": limit}
-    return list(connection.execute(statement, values).scalars())
+    return queries.column(connection, statement, **values)
 
 
 def newest_shown_at(connection: Connection) -> datetime | None:
     """The newest upstream time as of which an API response showed any model; read before the next request is sent."""
-    found: datetime | None = connection.execute(text("SELECT max(profile_at) FROM headshotpro.model_clocks")).scalar()
+    found: datetime | None = queries.value(connection, "SELECT max(profile_at) FROM headshotpro.model_clocks")
     return found
 
 
 def shown_since(connection: Connection, pull_id: int, began_at: datetime) -> int:
     """How many models an API response showed since an upstream time, with those of a pull whose row was refused."""
-    statement = text(
-        f"""
+    statement = f"""
         SELECT (SELECT count(*) FROM headshotpro.model_clocks WHERE profile_at >= :began_at) + (
             SELECT count(DISTINCT s.model_id) {_REFUSED} AND NOT EXISTS (
                 SELECT FROM headshotpro.model_clocks AS c WHERE c.model_id = s.model_id AND c.profile_at >= :began_at
             )
         )
-        """  # noqa: S608 - constant
-    )
-    return int(connection.execute(statement, {"pull_id": pull_id, "began_at": began_at}).scalar_one())
+    """  # noqa: S608 - constant
+    return int(queries.value(connection, statement, pull_id=pull_id, began_at=began_at))

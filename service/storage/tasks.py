@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,107 +37,91 @@ def begin(
         target: the pull that is released, or the model that is erased.
         search: which events are replayed.
     """
-    values = {
-        "kind": kind,
-        "status": WAITING if kind == ERASE else RUNNING,
-        "audit_id": audit_id,
-        "total": total,
-        "target": target,
-        "search": None if search is None else json.dumps(search),
-    }
-    found: int | None = connection.execute(_BEGIN, values).scalar()
+    status = WAITING if kind == ERASE else RUNNING
+    values = {"kind": kind, "status": status, "audit_id": audit_id, "total": total, "target": target}
+    document = None if search is None else json.dumps(search)
+    found: int | None = queries.value(connection, _BEGIN, **values, search=document)
     return found
 
 
-_BEGIN = text(
-    """
+_BEGIN = """
     INSERT INTO headshotpro.tasks (kind, status, target, search, total, audit_id, created_at)
     VALUES (:kind, :status, :target, CAST(:search AS jsonb), :total, :audit_id, now())
     ON CONFLICT (kind) WHERE status = 'running' DO NOTHING
     RETURNING id
-    """
-)
+"""
 
 
 def one(connection: Connection, task_id: int) -> dict[str, Any] | None:
     """One task."""
-    row = connection.execute(text("SELECT * FROM headshotpro.tasks WHERE id = :id"), {"id": task_id}).mappings().first()
-    return dict(row) if row else None
+    return queries.row(connection, "SELECT * FROM headshotpro.tasks WHERE id = :id", id=task_id)
 
 
 def open_erasure(connection: Connection, model_id: str) -> int | None:
     """The task that erases a model, or waits for its turn to do so."""
-    statement = text(
+    statement = (
         "SELECT min(id) FROM headshotpro.tasks "
         "WHERE kind = 'erase' AND target = :target AND status IN ('waiting', 'running')"
     )
-    found: int | None = connection.execute(statement, {"target": model_id}).scalar()
+    found: int | None = queries.value(connection, statement, target=model_id)
     return found
 
 
 def start_waiting(connection: Connection) -> None:
     """Let the oldest task that waits run, where none of its kind does."""
-    connection.execute(_START)
+    queries.run(connection, _START)
 
 
 # Checked again after a wait for the row: a person may have cancelled it meanwhile.
-_START = text(
-    """
+_START = """
     UPDATE headshotpro.tasks SET status = 'running' WHERE status = 'waiting' AND id IN (
         SELECT min(id) FROM headshotpro.tasks AS waiting WHERE status = 'waiting' AND NOT EXISTS (
             SELECT FROM headshotpro.tasks AS other WHERE other.kind = waiting.kind AND other.status = 'running'
         ) GROUP BY kind
     )
-    """
-)
+"""
 
 
 def list_running(connection: Connection) -> list[dict[str, Any]]:
     """The running tasks, one of each kind at most; the oldest first."""
-    rows = connection.execute(text("SELECT * FROM headshotpro.tasks WHERE status = 'running' ORDER BY id")).mappings()
-    return [dict(row) for row in rows]
+    return queries.rows(connection, "SELECT * FROM headshotpro.tasks WHERE status = 'running' ORDER BY id")
 
 
 def any_running(connection: Connection) -> bool:
     """Whether there is work for a worker of this release."""
-    statement = text(
+    statement = (
         "SELECT EXISTS (SELECT FROM headshotpro.tasks WHERE status IN ('waiting', 'running') AND kind = ANY(:kinds))"
     )
-    return bool(connection.execute(statement, {"kinds": list(KINDS)}).scalar())
+    return bool(queries.value(connection, statement, kinds=list(KINDS)))
 
 
 def advance(connection: Connection, task_id: int, state: Mapping[str, Any], *, done: int = 0, failed: int = 0) -> bool:
     """Write how far a task is; False where it does not run any more. Its counts are right all the same."""
-    values = {"id": task_id, "state": json.dumps(state), "done": done, "failed": failed}
-    return connection.execute(_ADVANCE, values).scalar() == RUNNING
+    values = {"state": json.dumps(state), "done": done, "failed": failed}
+    return bool(queries.value(connection, _ADVANCE, id=task_id, **values) == RUNNING)
 
 
-_ADVANCE = text(
-    """
+_ADVANCE = """
     UPDATE headshotpro.tasks SET state = CAST(:state AS jsonb), moved_at = now(), done = done + :done,
         failed = failed + :failed
     WHERE id = :id RETURNING status
-    """
-)
+"""
 
 
 def count_failure(connection: Connection, task_id: int) -> int:
     """Count a slice that failed: how many did so in a row; `advance` forgets them."""
-    statement = text(
-        """
+    statement = """
         UPDATE headshotpro.tasks SET state = state || jsonb_build_object(
             'failures', coalesce(CAST(state ->> 'failures' AS integer), 0) + 1
         ) WHERE id = :id RETURNING CAST(state ->> 'failures' AS integer)
-        """
-    )
-    return int(connection.execute(statement, {"id": task_id}).scalar_one())
+    """
+    return int(queries.value(connection, statement, id=task_id))
 
 
 def end(connection: Connection, task_id: int, status: str, error: str | None = None) -> dict[str, Any] | None:
     """End a task that runs or waits: its row; None where it had ended already."""
-    statement = text(
+    statement = (
         "UPDATE headshotpro.tasks SET status = :status, error = :error, finished_at = now() "
         "WHERE id = :id AND status IN ('waiting', 'running') RETURNING *"
     )
-    row = connection.execute(statement, {"id": task_id, "status": status, "error": error}).mappings().first()
-    return dict(row) if row else None
+    return queries.row(connection, statement, id=task_id, status=status, error=error)

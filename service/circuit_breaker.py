@@ -19,9 +19,7 @@ SLOW_FAILURE_FACTOR = 2.0
 class CircuitBreaker:
     """Guards calls of one server, in all threads of a process.
 
-    Args:
-        unavailable: the error of a call that is refused.
-        server: its name, for the error message.
+    A call that is refused raises `unavailable`, which names the server.
     """
 
     def __init__(self, unavailable: type[Unavailable], server: str) -> None:

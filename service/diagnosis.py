@@ -58,11 +58,8 @@ class Finding(NamedTuple):
 def diagnose(settings: Settings, read_state: Callable[[], MirrorState]) -> Iterator[Finding]:
     """Check settings, servers, schema, Redis' durability, clocks, processes, API key and webhook secret.
 
-    It sends one request to the upstream, outside of the request budget: Redis may be the server that is unavailable.
-
-    Args:
-        settings: of the deployment.
-        read_state: reads the state of its mirror, where both servers are set.
+    It sends one request to the upstream, outside of the request budget: Redis may be the server that is
+    unavailable. The state of the mirror is read where both servers are set.
     """
     yield from _settings(settings)
     yield from _postgres(settings)

@@ -23,9 +23,7 @@ _FORMULA = re.compile(r'(?:\A|(?<=[,;|\t\r\n]))(?=[ "]*[=+\-@\t\r\n\uff1d\uff0b\
 def escape_controls(text: str, *, lines: bool = False) -> str:
     """The text with every character that a terminal would obey spelled out: an escape is a backslash and `x1b`.
 
-    Args:
-        text: from anywhere.
-        lines: whether its line breaks are ours, and stay.
+    With `lines`, its line breaks are ours, and stay.
     """
     unsafe = UNSAFE_BUT_NEWLINE if lines else UNSAFE
     return unsafe.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

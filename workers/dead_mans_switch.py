@@ -34,14 +34,7 @@ CLOSE_SECONDS = 1.0
 
 
 class DeadMansSwitch:
-    """The thread of one clock; without HEARTBEAT_URL it does nothing.
-
-    Args:
-        settings: of the process.
-        acting: whether this clock acts.
-        every: seconds between two requests.
-        check_interval: seconds between two checks.
-    """
+    """The thread of one clock; without HEARTBEAT_URL it does nothing. Times are in seconds."""
 
     def __init__(
         self,

@@ -35,9 +35,7 @@ def stop_on_signals(stop: threading.Event) -> None:
 def start_exit_watchdog(stop: threading.Event, before_exit: Callable[[], None] = lambda: None) -> None:
     """End this process when it still runs some seconds after `stop` was set.
 
-    Args:
-        stop: set when the process has to stop.
-        before_exit: what has to be done then, without waiting for anything.
+    `before_exit` is called then, and must not wait for anything.
     """
     threading.Thread(target=_exit_after_timeout, args=(stop, before_exit), daemon=True).start()
 

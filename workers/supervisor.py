@@ -59,10 +59,6 @@ class WorkerChild:
 
     Attributes:
         seen_at: when it last reported, on the monotonic clock; None before its first report.
-
-    Args:
-        queue: RQ's name of it.
-        limit: its longest silence in seconds.
     """
 
     def __init__(self, queue: str, limit: float) -> None:
@@ -96,12 +92,7 @@ class WorkerChild:
 
 
 class Supervisor:
-    """The children of one worker process.
-
-    Args:
-        settings: of the process.
-        limits: when a child counts as stuck.
-    """
+    """The children of one worker process."""
 
     def __init__(self, settings: Settings, limits: SilenceLimits) -> None:
         self._engine = database.connect(settings.postgres_url, pool_size=1)
@@ -154,10 +145,6 @@ class Supervisor:
 
 def run(settings: Settings, limits: SilenceLimits | None = None) -> None:
     """Keep both children running until SIGTERM or SIGINT, then stop them.
-
-    Args:
-        settings: of this process.
-        limits: when a child counts as stuck; tests have little time.
 
     Raises:
         SchemaOutdated: the database is older than the code.

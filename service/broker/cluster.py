@@ -22,9 +22,6 @@ class ClusterFound(redis.exceptions.ConnectionError):
 def refuse_cluster(connection: Any) -> None:
     """Greet a server as redis-py does, and refuse one in cluster mode; redis-py's `redis_connect_func`.
 
-    Args:
-        connection: a connection whose socket is open.
-
     Raises:
         ClusterFound: it is one.
     """

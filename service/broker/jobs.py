@@ -113,11 +113,5 @@ class JobQueue:
 
 
 def rq_queue(client: redis.Redis, name: str, job_class: type[RqJob] | None = None) -> Queue:
-    """One of the two queues; jobs are JSON, so that no pickle gets into a worker.
-
-    Args:
-        client: of its Redis.
-        name: RQ's name of it.
-        job_class: how jobs that are read from it behave; RQ's own where none is given.
-    """
+    """One of the two queues; jobs are JSON, so that no pickle gets into a worker."""
     return Queue(name, connection=client, serializer=JSONSerializer, job_class=job_class)

@@ -33,11 +33,6 @@ class RedisFigures(NamedTuple):
 def read(client: redis.Redis, requests_left: Callable[[], int], inbox_limit: int) -> RedisFigures:
     """Read the figures.
 
-    Args:
-        client: the inbox's Redis.
-        requests_left: reads the request budget, which is in the same Redis.
-        inbox_limit: how many events the inbox takes.
-
     Raises:
         RedisUnavailable: Redis cannot be reached.
     """

@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 def client(group: SentinelGroup, connecting: Mapping[str, Any], options: Mapping[str, Any]) -> redis.Redis:
     """A client of the primary that a group of Sentinels knows; nothing is connected yet.
 
-    Args:
-        group: the Sentinels, and the name of the primary.
-        connecting: redis-py's options for every connection, to Sentinels and to Redis.
-        options: those for Redis alone.
+    `connecting` is for every connection, to Sentinels and to Redis; `options` for Redis alone.
     """
     given = parse_url(group.url)
     given["ssl"] = given.pop("connection_class", None) is not None

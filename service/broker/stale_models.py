@@ -17,11 +17,7 @@ NOTE_INTERVAL_MS = 60_000
 
 
 class StaleModels:
-    """Models that a single GET has to read: their rightly signed delivery came too late, or Postgres was unavailable.
-
-    Args:
-        client: a connection to Redis.
-    """
+    """Models that a single GET has to read: their signed delivery came too late, or Postgres was unavailable."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client

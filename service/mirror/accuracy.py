@@ -58,13 +58,7 @@ class Stratum(StrEnum):
 
 # `service.storage.strata` has the same in SQL.
 def stratum_of(status: str | None, active_since: datetime | None, now: datetime) -> Stratum:
-    """The stratum of a row.
-
-    Args:
-        status: of the model.
-        active_since: when its headshots were ready, or else when it was created.
-        now: our time.
-    """
+    """The stratum of a row. `active_since`: when its headshots were ready, or else when it was created."""
     if status == DELETED:
         return Stratum.TOMBSTONE
     if status != ACTIVE:

@@ -28,10 +28,7 @@ TOLERATED_SECONDS = 10.0
 def compute(connection: Connection, target: float, now: datetime | None = None) -> None:
     """Compute the figures of every period and write them for the view.
 
-    Args:
-        connection: a transaction.
-        target: highest acceptable share of wrong rows, in (0, 1].
-        now: our time; the clock's by default.
+    `target` is the highest acceptable share of wrong rows, in (0, 1].
     """
     now = now or datetime.now(UTC)
     sizes = strata.sizes(connection, now - NEW_FOR)

@@ -65,13 +65,7 @@ class KnownAsOf(NamedTuple):
 
 
 def known_as_of(before: KnownState, changed: Iterable[str], core_at: datetime | None) -> KnownAsOf:
-    """As of when a row was known.
-
-    Args:
-        before: its known state; none where another program deleted the row.
-        changed: the columns that differed.
-        core_at: the clock of its core.
-    """
+    """As of when a row was known."""
     differing = list(changed)
     if before.deleted and "status" in differing:
         # Until the evidence of a deletion that did not happen, the row was right.
@@ -133,11 +127,6 @@ def difference_row(
 
 def deliveries_known_to(engine: Engine, inbox: Inbox, now: datetime | None = None) -> datetime:
     """Our time before which every delivery that was received is applied: now, or when the oldest that waits came.
-
-    Args:
-        engine: the mirror's Postgres, with the spool.
-        inbox: the deliveries in Redis.
-        now: our time; the clock's by default.
 
     Raises:
         RedisUnavailable: nothing is known of the inbox.

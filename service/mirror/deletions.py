@@ -46,13 +46,8 @@ MAX_FUTURE = timedelta(minutes=5)
 def proves_deletion(model_id: str, created_at: datetime | None, sent_at: datetime, received_at: datetime) -> bool:
     """Whether a 404 to a GET is evidence of a deletion: for a model created after the GET was sent it is not.
 
-    A creation time in the future is no time: it would shield a model that never was from every 404.
-
-    Args:
-        model_id: the model; its ObjectId holds a creation time too.
-        created_at: its creation time, where one is known.
-        sent_at: lower end of the response's interval, upstream time.
-        received_at: upper end of it.
+    A creation time in the future is no time: it would shield a model that never was from every 404. `sent_at` and
+    `received_at` are the ends of the response's interval, upstream time.
     """
     future = received_at + MAX_FUTURE
     if created_at is not None:

@@ -45,11 +45,8 @@ def erase(
 ) -> int | None:
     """Erase the personal data of tombstones everywhere; those that are alive or were erased before are left alone.
 
-    Args:
-        engine: the mirror's Postgres.
-        ids: some models.
-        deadline: when to stop searching, on the monotonic clock; at least one slice of events is searched.
-        record: see `erase_rows`.
+    It stops searching at `deadline`, on the monotonic clock, after one slice of events at least. `record`: see
+    `erase_rows`.
 
     Returns:
         How many were erased. None where the search stopped at the deadline: no model is erased yet, and the
@@ -82,10 +79,7 @@ def search_slice(engine: Engine, ids: Sequence[str], above: str) -> str | None:
 def erase_rows(engine: Engine, ids: Sequence[str], record: Callable[[Connection, int], object]) -> int:
     """Erase tombstones in all other tables, once the events are searched: how many were not erased before.
 
-    Args:
-        engine: the mirror's Postgres.
-        ids: some models.
-        record: writes the caller's own rows in the transaction that erases; it takes the number, too.
+    `record` writes the caller's own rows in the transaction that erases; it takes the number, too.
     """
     now = datetime.now(UTC)
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:

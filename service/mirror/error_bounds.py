@@ -53,11 +53,8 @@ def clopper_pearson(compared: float, wrong: float) -> tuple[float, float]:
     an error, the upper one is 1 - 0.05^(1/n).
 
     Source: C. J. Clopper, E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the
-    binomial", Biometrika 26 (1934).
-
-    Args:
-        compared: n, above 0. It need not be whole: see `of_samples`.
-        wrong: x, from 0 to n.
+    binomial", Biometrika 26 (1934). `compared` is n, above 0, and need not be whole: see `of_samples`; `wrong` is
+    x, from 0 to n.
     """
     lower = _beta_quantile(1 - CONFIDENCE, wrong, compared - wrong + 1) if wrong > 0 else 0.0
     upper = _beta_quantile(CONFIDENCE, wrong + 1, compared - wrong) if wrong < compared else 1.0

@@ -142,12 +142,7 @@ def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> int:
 def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audit.Actor | None) -> bool:
     """A person accepted the key's organization: the pull that was held for it begins anew.
 
-    Args:
-        engine: the mirror's Postgres.
-        pull_id: the held pull.
-        uid: the organization that is the mirrored one from now on.
-        name: its name, where the vendor gives one.
-        actor: the person, for the audit log; None where the caller records the act.
+    The act is recorded where `actor` names the person; else the caller records it.
 
     Returns:
         False while another full pull is running: then it has to be tried again.
@@ -164,11 +159,7 @@ def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audi
 def switch_organization(engine: Engine, pull_id: int, of_key: MirroredOrganization, typed: str) -> None:
     """Go on with a pull that was held for its organization; the caller records the act.
 
-    Args:
-        engine: the mirror's Postgres.
-        pull_id: the held pull.
-        of_key: the organization of the API key.
-        typed: the uid that a person named; it counts only where the key's organization is not the mirrored one.
+    `typed` is the uid that a person named; it counts only where the key's organization is not the mirrored one.
 
     Raises:
         MirrorError: the person named another one, or another full pull is running.

@@ -62,11 +62,7 @@ class Preview(NamedTuple):
 def preview(connection: Connection, kept: Mapping[str, Any], tolerance: timedelta, *, locks: bool = False) -> Preview:
     """The effect that a replay of an event would have.
 
-    Args:
-        connection: a transaction.
-        kept: the event's row of `webhook_events`.
-        tolerance: how far an event's own time may lie ahead of its signature.
-        locks: lock the model, so that the preview stays true until the transaction ends.
+    With `locks` its model is locked, so that the preview stays true until the transaction ends.
     """
     if kept["payload"] is None:
         reason = "no body is kept: the personal data of its model was erased"

@@ -44,10 +44,7 @@ CREATION_TIME_SLACK = timedelta(minutes=1)
 def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
     """Read list pages for the models whose profile is requested, while that is cheaper than single GETs.
 
-    Args:
-        engine: the mirror's Postgres.
-        client: the upstream.
-        deadline: monotonic time after which no further page is read.
+    No further page is read after `deadline`, on the monotonic clock.
 
     Returns:
         How many pages were read.

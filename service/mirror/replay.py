@@ -50,11 +50,7 @@ def replay(
 ) -> Iterator[ReplayResult]:
     """Merge kept events again and say what became of each; one that cannot be applied is dead still, alone.
 
-    Args:
-        engine: the mirror's Postgres.
-        search: which events.
-        tolerance: how far an event's own time may lie ahead of its signature.
-        ids: those with these ids alone.
+    With `ids`, of those events alone.
 
     Raises:
         PostgresUnavailable: the rest was not replayed; what was replayed already does no harm a second time.
@@ -74,12 +70,7 @@ def replay(
 def replay_as_previewed(engine: Engine, event_id: str, tolerance: timedelta, token: str, actor: audit.Actor) -> int:
     """Merge one kept event again, if that does what a person confirmed; its row in the audit log is written with it.
 
-    Args:
-        engine: the mirror's Postgres.
-        event_id: the event.
-        tolerance: how far an event's own time may lie ahead of its signature.
-        token: of the preview that the person confirmed.
-        actor: the person.
+    `token` is that of the preview that the person confirmed.
 
     Returns:
         The act's row in the audit log.

@@ -40,12 +40,7 @@ class RetentionLimits(NamedTuple):
 
 
 def apply_limits(engine: Engine, limits: RetentionLimits, seconds: float) -> bool:
-    """Erase and remove what is due, a small transaction at a time.
-
-    Args:
-        engine: the mirror's Postgres.
-        limits: how long each thing is kept.
-        seconds: when it stops.
+    """Erase and remove what is due, a small transaction at a time. It stops after some seconds.
 
     Returns:
         Whether all is done.

@@ -35,21 +35,13 @@ _REQUESTS_A_MINUTE = 300
 def is_due(rate_budget: float, accuracy_budget: float, seconds: float) -> bool:
     """Draw whether a check is due, so that checks come at random times (a Poisson process) within their budget.
 
-    Args:
-        rate_budget: share of the vendor's limit that is ours.
-        accuracy_budget: share of that for accuracy checks.
-        seconds: since the last draw.
+    `accuracy_budget` is a share of `rate_budget`; `seconds` have passed since the last draw.
     """
     return random.random() < _REQUESTS_A_MINUTE / 60 * rate_budget * accuracy_budget * seconds  # noqa: S311 - no secret
 
 
 def check_one(engine: Engine, client: UpstreamClient, stratum: Stratum | None = None) -> bool:
-    """Compare one random row with the upstream.
-
-    Args:
-        engine: the mirror's Postgres.
-        client: of the upstream.
-        stratum: of the row; a random one by default.
+    """Compare one random row with the upstream, of any stratum by default.
 
     Returns:
         Whether a row was compared; not where the stratum is empty, the budget is spent, or the GET failed.

@@ -25,10 +25,7 @@ log = structlog.get_logger(__name__)
 def note(connection: Connection, unusable: Iterable[UnusableRecord], pull_id: int | None = None) -> None:
     """Set aside the records and fields of list pages or of a GET that could not be used.
 
-    Args:
-        connection: a transaction that has its locks on the models already.
-        unusable: records and fields.
-        pull_id: the pull that found them.
+    The transaction has its locks on the models already.
     """
     if found := [row for one in unusable for row in _rows(one, pull_id)]:
         set_aside.note(connection, found)

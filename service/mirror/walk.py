@@ -158,11 +158,7 @@ def step_back(walk: Walk) -> Walk:
 def step_on(walk: Walk, page: WalkPage, new: int, *, fresh: bool = True) -> Walk:
     """After a page that joined.
 
-    Args:
-        walk: the walk before the page.
-        page: an accepted page.
-        new: how many of its models this pull had not seen before.
-        fresh: whether any of its models is new to this walk since its last step back.
+    Of its models, `new` are new to the pull; `fresh`: some are new to this walk since its last step back.
     """
     first = walk.total is None
     total = page.total if walk.total is None else walk.total
@@ -227,12 +223,7 @@ def _is_last(walk: Walk, page: WalkPage, *, fresh: bool) -> bool:
 
 
 def failure_reason(walk: Walk, seen_count: int) -> str | None:
-    """Why an ended walk fails its pull, in a sentence; None where it does not.
-
-    Args:
-        walk: it has ended.
-        seen_count: how many different models it saw.
-    """
+    """Why an ended walk fails its pull, in a sentence; None where it does not. It saw `seen_count` different models."""
     # A total that is less than one page shows is no measure.
     if walk.stalled >= MAX_STALLED_PAGES and not walk.size <= walk.newest_total <= seen_count + walk.unread:
         return (
@@ -245,12 +236,7 @@ def failure_reason(walk: Walk, seen_count: int) -> str | None:
 
 
 def proves_complete(walk: Walk, seen_count: int) -> bool:
-    """Whether an ended walk leaves no doubt that the whole list was seen.
-
-    Args:
-        walk: it has ended.
-        seen_count: how many different models it saw.
-    """
+    """Whether an ended walk leaves no doubt that the whole list was seen. It saw `seen_count` different models."""
     total = walk.total or 0
     counted = walk.total_moved or seen_count + walk.unread >= total
     if walk.stalled >= MAX_STALLED_PAGES:

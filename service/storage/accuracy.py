@@ -36,9 +36,7 @@ _RECORD = f"""
 def record(connection: Connection, checks: Sequence[Mapping[str, Any]]) -> None:
     """Write checks; the findings of pulls before the first complete full pull are not about the mirror's error.
 
-    Args:
-        connection: the transaction that merges what was compared.
-        checks: a mapping with the keys of `_CHECK_TYPES` for each.
+    In the transaction that merges what was compared; takes mappings with the keys of `_CHECK_TYPES`.
     """
     if checks:
         queries.run(connection, _RECORD, **arrays.columns(_CHECK_TYPES, checks))
@@ -79,14 +77,7 @@ _UNDECIDED = """
 
 
 def undecided(connection: Connection, above: int, limit: int, times: ClassifyingTimes) -> list[dict[str, Any]]:
-    """Differences whose class may be found or may change now, in the order of their ids.
-
-    Args:
-        connection: a transaction.
-        above: the id after which they begin.
-        limit: how many at most.
-        times: which of them.
-    """
+    """Differences whose class may be found or may change now, in the order of their ids."""
     return queries.rows(connection, _UNDECIDED, above=above, limit=limit, **times._asdict())
 
 
@@ -112,10 +103,7 @@ _EVENTS = """
 def events_about(connection: Connection, check_ids: Sequence[int], lost_after: timedelta) -> list[dict[str, Any]]:
     """The newest events about the models of some differences, with `check_id`, from before each difference on.
 
-    Args:
-        connection: a transaction.
-        check_ids: the differences.
-        lost_after: an event that arrived longer than this after its difference was seen is left out.
+    One that arrived longer than `lost_after` after its difference was seen is left out.
     """
     return queries.rows(connection, _EVENTS, ids=list(check_ids), lost_after=lost_after)
 
@@ -192,11 +180,8 @@ def any_undecided(connection: Connection) -> bool:
 def drawn_row(connection: Connection, stratum: str, active_new_since: datetime, place: float) -> dict[str, Any] | None:
     """A row of a stratum, with `with_details` (its details are known); None where the stratum is empty.
 
-    Args:
-        connection: a transaction.
-        stratum: a key of `strata.CONDITIONS`.
-        active_new_since: the time after which a model that became active is new.
-        place: of the row among all of the stratum, in [0, 1): a random one makes each row as likely as any other.
+    `place` is that of the row among all of the stratum, in [0, 1): a random one makes each row as likely as any
+    other.
     """
     condition = strata.CONDITIONS[stratum]
     statement = f"""

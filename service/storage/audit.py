@@ -156,11 +156,7 @@ def take_turn(connection: Connection, action: str, target: str) -> None:
 def in_flight(connection: Connection, action: str, target: str, done: str) -> str:
     """A sentence, without its full stop, about the act that does the same at this moment; empty where none does.
 
-    Args:
-        connection: any transaction.
-        action: such as `model.delete`.
-        target: id or name of its object.
-        done: what is done to the target, such as `deleted`.
+    `done` is what is done to the target, such as `deleted`.
     """
     other = queries.row(connection, _IN_FLIGHT, action=action, target=target, seconds=LONGEST_ACT_SECONDS)
     if other is None:
@@ -208,11 +204,7 @@ def list_rows(
 ) -> list[dict[str, Any]]:
     """Acts, the newest first.
 
-    Args:
-        connection: any transaction.
-        filters: column (`actor`, `actor_kind`, `action`, `target`, `outcome`) to the one value wanted.
-        limit: how many at most.
-        before: only acts with smaller ids, for the next page.
+    `filters`: a column of `_FILTERED` to the one value wanted; `before`: those with smaller ids, for the next page.
     """
     values = {name: filters.get(name) for name in _FILTERED} | {"limit": limit, "before": before}
     return queries.rows(connection, _LIST, **values)

@@ -27,14 +27,7 @@ _OPEN = """
 
 
 def page(connection: Connection, kind: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
-    """Resolved alerts, the newest first.
-
-    Args:
-        connection: a transaction.
-        kind: of this kind alone.
-        before: those with smaller ids.
-        limit: how many at most.
-    """
+    """Resolved alerts, the newest first. `before`: those with smaller ids."""
     return queries.rows(connection, _HISTORY, kind=kind, before=before, limit=limit)
 
 

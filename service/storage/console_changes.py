@@ -13,11 +13,8 @@ if TYPE_CHECKING:
 def page(connection: Connection, before: int | None, limit: int, **facts: str | None) -> list[dict[str, Any]]:
     """The changes with smaller ids than `before`, the newest first.
 
-    Args:
-        connection: a transaction with a time limit: a rare source or status is looked for in all of them.
-        before: an id; None: all.
-        limit: how many at most.
-        **facts: values of `model_id`, `event_id`, `source` and `to_status`; None does not narrow it.
+    Facts that are None narrow nothing. A rare source or status is looked for in all changes: the transaction has a
+    time limit.
     """
     values: dict[str, Any] = {name: value for name, value in facts.items() if value is not None}
     # Each condition is written only where it is needed: so the planner sees which index fits.

@@ -94,11 +94,7 @@ _CONDITIONS = {
 def page(connection: Connection, search: EventSearch, before: EventPlace | None, limit: int) -> list[dict[str, Any]]:
     """The wanted events without their bodies, the newest first.
 
-    Args:
-        connection: a transaction with a time limit: words are looked for in every body of the time.
-        search: which events.
-        before: those after this place.
-        limit: how many at most.
+    Words are looked for in every body of the time: the transaction has a time limit.
     """
     values, conditions = _conditions(search)
     if before is not None:

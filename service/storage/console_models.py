@@ -57,14 +57,7 @@ _LAST_WITHOUT_TIME = "(created_at IS NOT NULL OR id < :before_id)"
 
 
 def page(connection: Connection, search: ModelSearch, before: ModelPlace | None, limit: int) -> list[dict[str, Any]]:
-    """The wanted models, the newest first.
-
-    Args:
-        connection: a transaction with a time limit.
-        search: which models.
-        before: those after this place.
-        limit: how many at most.
-    """
+    """The wanted models, the newest first. `before`: those after this place."""
     values: dict[str, Any] = {name: getattr(search, name) for name in _CONDITIONS if getattr(search, name) is not None}
     conditions = [_CONDITIONS[name] for name in values]
     if search.words is not None:

@@ -18,12 +18,7 @@ def page(
 ) -> list[dict[str, Any]]:
     """Pulls, the newest first; `total` is how many models the list has, null until a page was read or after the end.
 
-    Args:
-        connection: a transaction.
-        kind: `full` or `hot`.
-        status: of the pull.
-        before: those with smaller ids.
-        limit: how many at most.
+    `before`: those with smaller ids.
     """
     return queries.rows(connection, _PAGE, kind=kind, status=status, before=before, limit=limit)
 
@@ -102,16 +97,7 @@ def set_aside(
     connection: Connection, *, is_open: bool | None, model_id: str | None, pull_id: int | None, before: int | None,
     limit: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Records and fields that could not be used, the newest first.
-
-    Args:
-        connection: a transaction.
-        is_open: open or resolved ones alone.
-        model_id: about this model.
-        pull_id: found by this pull.
-        before: those with smaller ids.
-        limit: how many at most.
-    """
+    """Records and fields that could not be used, the newest first. `before`: those with smaller ids."""
     return queries.rows(
         connection, _SET_ASIDE, is_open=is_open, model_id=model_id, pull_id=pull_id, before=before, limit=limit
     )
@@ -132,12 +118,7 @@ def checks(
 ) -> list[dict[str, Any]]:
     """Accuracy checks, the newest first.
 
-    Args:
-        connection: a transaction.
-        method: `census`, `sample` or `sweep`.
-        verdict: `agreed`, or a class of differences.
-        before: those with smaller ids.
-        limit: how many at most.
+    The verdict is `agreed` or a class of differences; `before`: those with smaller ids.
     """
     return queries.rows(connection, _CHECKS, method=method, verdict=verdict, before=before, limit=limit)
 

@@ -34,14 +34,7 @@ class ChangeNews(NamedTuple):
 
 
 def changes_after(connection: Connection, after: int, until: int | None, limit: int) -> ChangeNews:
-    """The changes after an id.
-
-    Args:
-        connection: a transaction.
-        after: the id.
-        until: the last id; None: the newest of the feed.
-        limit: how many at most.
-    """
+    """The changes after an id. They go to `until`, by default to the newest of the feed."""
     rows = queries.rows(connection, _CHANGES, after=after, until=until, limit=limit + 1)
     if len(rows) <= limit:
         return ChangeNews(rows, rows[-1]["id"] if rows else after, more=False)

@@ -18,9 +18,6 @@ class BackgroundCall(Generic[ResultT]):
     """A call of a server in a thread of its own, from now on.
 
     No timeout of libpq ends a statement that a stopped server has taken; the pool bounds how many hang so.
-
-    Args:
-        call: calls the server.
     """
 
     def __init__(self, call: Callable[[], ResultT]) -> None:

@@ -175,10 +175,7 @@ _ERASE_KEYS = """
 def erase(connection: Connection, ids: Sequence[str], now: datetime) -> list[dict[str, Any]]:
     """Take the personal data of tombstones out of every table.
 
-    Args:
-        connection: the transaction that holds the locks of their clocks.
-        ids: models; one that is alive or was erased before is left alone.
-        now: our time of it.
+    The transaction holds the locks of their clocks; one that is alive or was erased before is left alone.
 
     Returns:
         The rows as they were.

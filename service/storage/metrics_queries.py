@@ -85,11 +85,7 @@ _PULLS = """
 
 
 def figures(connection: Connection) -> MetricsData:
-    """The mirror as it is now.
-
-    Args:
-        connection: a transaction of this alone.
-    """
+    """The mirror as it is now. For a transaction of this alone."""
     queries.run(connection, f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
     alerts = {row[0]: row[1] for row in queries.execute(connection, _ALERTS)}
     pulls = [PullMetrics(**row) for row in queries.rows(connection, _PULLS)]

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def fold(connection: Connection, count: int) -> int:
     """Fold the models of the next changes, and as many others whose outcomes are stale.
 
-    Args:
-        connection: a transaction of its own.
-        count: the most of each.
+    For a transaction of its own; at most `count` of each.
 
     Returns:
         The number of changes and stale rows that are done; 0 if nothing is left, or if another process folds.

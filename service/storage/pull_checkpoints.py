@@ -167,13 +167,8 @@ def finish(
 ) -> None:
     """End a pull, in a transaction that has saved its checkpoint: so the lease is this process's.
 
-    Args:
-        connection: the transaction.
-        pull_id: the pull.
-        status: how it ends.
-        began_at: upstream time at which its first page was sent.
-        error: why it failed or is held.
-        postponed: suspects that the next full pull decides about.
+    `began_at` is the upstream time at which its first page was sent, `postponed` are suspects left to the next full
+    pull.
     """
     queries.run(connection, "DELETE FROM headshotpro.pull_checkpoints WHERE pull_id = :id", id=pull_id)
     ended = {"status": status, "began_at": began_at, "error": error, "postponed": list(postponed)}

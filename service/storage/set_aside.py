@@ -78,10 +78,7 @@ _RESOLVE = f"""
 def resolve(connection: Connection, pull_id: int, began_at: datetime) -> None:
     """A full pull is complete: resolve what it read well, and what is about models that do not exist any more.
 
-    Args:
-        connection: the transaction that ends the pull.
-        pull_id: the pull.
-        began_at: upstream time of its first page.
+    In the transaction that ends the pull; `began_at` is the upstream time of its first page.
     """
     queries.run(connection, _RESOLVE, pull_id=pull_id, began_at=began_at)
 

@@ -29,10 +29,7 @@ def put(connection: Connection, delivery: Delivery) -> None:
 def take(connection: Connection, count: int, size: int) -> list[Delivery]:
     """Remove and return the oldest deliveries that no other transaction is taking; a rollback puts them back.
 
-    Args:
-        connection: a transaction.
-        count: how many at most.
-        size: their bodies' bytes at most; the oldest one is taken whatever its size.
+    At most `count`, and `size` bytes of bodies; the oldest one is taken whatever its size.
     """
     taken = queries.execute(connection, _TAKE, count=count, size=size).all()
     return [

@@ -60,14 +60,10 @@ class Progress:
 def lease(connection: Connection, holder: str, seconds: float) -> list[dict[str, Any]]:
     """Renew a process's leases and take those that are free: the rows of all subscriptions that it may send to.
 
-    What another process requested is not renewed. This one's share is the number of subscriptions divided by that of
-    the processes that hold or requested some, itself included, rounded down. While it has less, it requests the rest
-    from those that have more than theirs; so none is handed back and forth.
-
-    Args:
-        connection: a transaction; the rows are locked in the order of their ids.
-        holder: the process.
-        seconds: how long the leases hold from now on.
+    What another process requested is not renewed. This one's share is the number of subscriptions divided by that
+    of the processes that hold or requested some, itself included, rounded down. While it has less, it requests the
+    rest from those that have more than theirs; so none is handed back and forth. The leases hold for `seconds`; the
+    rows are locked in the order of their ids.
     """
     leased = queries.rows(connection, _LEASE, holder=holder, seconds=seconds)
     queries.run(connection, _REQUEST_SHARE, holder=holder, seconds=seconds)

@@ -25,10 +25,7 @@ _ADD_LOCK = 0x48535355
 def add(connection: Connection, secret: str, **wanted: Any) -> bool | None:
     """Add a subscription; it is sent what changes from now on.
 
-    Args:
-        connection: a transaction.
-        secret: signs its requests.
-        **wanted: its columns; `statuses` and `teams` may be empty.
+    `wanted` holds its columns; `statuses` and `teams` may be empty.
 
     Returns:
         False where there are as many as there may be; None where the name is taken.
@@ -137,10 +134,7 @@ _FORGET_FAILURES = """
 def replay(connection: Connection, name: str, since: int | datetime | None) -> int | None:
     """Send changes again, as new requests, from a change or time on; a disabled or failing subscription goes on.
 
-    Args:
-        connection: any transaction.
-        name: of the subscription.
-        since: the first change, or the time from which on it was recorded; None: every change that is kept.
+    `since` is the first change, or the time from which on it was recorded; None: every change that is kept.
 
     Returns:
         The first change that is sent again; None where the subscription does not exist.

@@ -27,15 +27,8 @@ def begin(
 ) -> int | None:
     """Begin a task, for any worker to do: its id; None while another one of its kind runs.
 
-    An erasure is begun in any case: it waits for its turn.
-
-    Args:
-        connection: the transaction that wrote its row in the audit log.
-        kind: `REPLAY`, `RELEASE` or `ERASE`.
-        audit_id: that row.
-        total: how many events or suspects there are.
-        target: the pull that is released, or the model that is erased.
-        search: which events are replayed.
+    An erasure is begun in any case: it waits for its turn. `audit_id` is the row in the audit log that the transaction
+    has written, `target` the pull or model, `search` says which events.
     """
     status = WAITING if kind == ERASE else RUNNING
     values = {"kind": kind, "status": status, "audit_id": audit_id, "total": total, "target": target}

@@ -28,14 +28,9 @@ def lock(*tables: str) -> None:
 def create_index(name: str, table: str, columns: Sequence[Any], **options: Any) -> None:
     """Make an index on a table that was there before this revision; its readers and writers go on meanwhile.
 
-    It cannot be part of a transaction: it commits what came before, and is still there when the revision fails later.
-    So it comes before everything else in its revision, which then may be run again.
-
-    Args:
-        name: of the index.
-        table: its table.
-        columns: names or expressions.
-        **options: of Alembic's `op.create_index`.
+    It cannot be part of a transaction: it commits what came before, and is still there when the revision fails
+    later. So it comes before everything else in its revision, which then may be run again. `options` are those of
+    Alembic's `op.create_index`.
     """
     with op.get_context().autocommit_block():
         # An index whose build was broken off costs every write, and no query uses it.

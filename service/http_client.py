@@ -21,8 +21,6 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError
 
-from service.daemon_threads import DaemonThreads
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from socket import socket
@@ -104,7 +102,8 @@ class HttpClient:
             RequestFailed: there was none within the deadline.
         """
         attempt = _Attempt(lambda: self._exchange(method, url, headers, body))
-        _threads.run(attempt.run)
+        # A daemon: `concurrent.futures` waits at exit for its threads, also for one that hangs in a name's resolution.
+        threading.Thread(target=attempt.run, name="outgoing", daemon=True).start()
         # A result after the deadline is not used: a socket that was shut down looks like the end of a response.
         late = RequestFailed(f"no whole response within {self._deadline:g} s", timed_out=True)
         try:
@@ -148,10 +147,6 @@ class HttpClient:
             with suppress(NewConnectionError, ConnectTimeoutError):
                 return pool.urlopen(method, target.request_uri, headers=named, **options)
         return last.urlopen(method, target.request_uri, headers=named, **options)
-
-
-# For all clients: a thread whose name resolution hangs keeps no process alive.
-_threads = DaemonThreads("outgoing")
 
 
 class _Attempt:

@@ -9,13 +9,13 @@ from what was last written: what was acknowledged within the last second before 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from service.daemon_threads import DaemonThreads
 from service.errors import PostgresUnavailable, SchemaOutdated
 from service.subscriptions import message
 from service.subscriptions.feed import READ_LIMIT, FeedReader
@@ -24,7 +24,6 @@ from service.subscriptions.policy import SenderTiming, SendingPolicy
 from service.subscriptions.receiver import outcome_name
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Engine
@@ -70,7 +69,6 @@ class SubscriptionSender:
     observe: Callable[[str, Sequence[float]], None] = lambda _outcome, _seconds: None
     _leases: Leases = field(init=False)
     _feed: FeedReader = field(init=False)
-    _threads: DaemonThreads = field(default_factory=lambda: DaemonThreads("subscription"))
     _results: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
     _next_poll: float = float("-inf")
     _quiet_from: float = float("-inf")
@@ -204,7 +202,7 @@ class SubscriptionSender:
             seconds = time.monotonic() - clock
             self._results.put(_Result(state, delivery, outcome, began, seconds, recorded_at))
 
-        self._threads.run(send)
+        threading.Thread(target=send, name="subscription", daemon=True).start()
 
     # --- the end
 

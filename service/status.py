@@ -52,10 +52,7 @@ class _PostgresState(NamedTuple):
 class NewestRecords(NamedTuple):
     """Whom the database mirrors, and what came last.
 
-    Attributes:
-        organization: the mirrored one; None before the first full pull.
-        event: the columns of the newest event, by name.
-        pull: the columns of the newest pull.
+    The organization is None before the first full pull; events and pulls are columns by name.
     """
 
     organization: MirroredOrganization | None

@@ -23,13 +23,7 @@ ACCURACY_CHECK_SECONDS = 1.0
 
 
 class ScheduledJob(NamedTuple):
-    """A line of the schedule.
-
-    Attributes:
-        job: the job.
-        every: seconds between two checks.
-        due: whether the job is due.
-    """
+    """A line of the schedule. `every` is the seconds between two checks whether it is due."""
 
     job: Job
     every: float

@@ -17,9 +17,7 @@ MEMORY_WARNING = 0.8
 class Durability(NamedTuple):
     """The guarantee of Redis' settings for an accepted event.
 
-    Attributes:
-        summary: the guarantee, for people.
-        misconfigurations: what is wrong with the settings, each with what to do.
+    `summary` is for people; each of `misconfigurations` says what is wrong, and what to do.
     """
 
     summary: str

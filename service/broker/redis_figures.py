@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 
 class RedisFigures(NamedTuple):
-    """The figures at one moment.
-
-    Attributes:
-        capacity: how full the inbox is.
-        requests_left: how many requests the request budget allows now.
-        counts: the counters of all processes; see `counters.read`.
-        open_streams: how many streams of the console are open in all processes.
-    """
+    """The figures at one moment."""
 
     capacity: InboxCapacity
     requests_left: int

@@ -203,9 +203,7 @@ def _announces(event: ReceivedEvent, difference: Difference) -> bool:
 class Staleness(NamedTuple):
     """How long a row was wrong.
 
-    Attributes:
-        seconds: until the difference was seen.
-        censored: only an interval is known; `seconds` is its upper end.
+    `seconds` until the difference was seen; `censored`: only an interval is known, and they are its upper end.
     """
 
     seconds: float

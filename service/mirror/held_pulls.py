@@ -59,9 +59,7 @@ def release(
 class Decision(NamedTuple):
     """The result of one GET of a suspect.
 
-    Attributes:
-        decided: False where the GET failed, and the suspect is asked about again.
-        tombstoned: how many models became tombstones by it: one or none.
+    It is decided unless the GET failed: then it is asked about again. `tombstoned` is 1 or 0.
     """
 
     decided: bool

@@ -32,11 +32,7 @@ ACTION = "events.replay"
 class ReplayResult(NamedTuple):
     """The result of replaying one event.
 
-    Attributes:
-        id: the event.
-        before: its status before.
-        after: its status now; `erased` where its body is no longer kept.
-        error: why it is dead.
+    `before` and `after` are its statuses, `erased` where its body is no longer kept; `error` is why it is dead.
     """
 
     id: str

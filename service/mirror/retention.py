@@ -26,13 +26,7 @@ PURGE_BATCH_SIZE = 1000
 
 
 class RetentionLimits(NamedTuple):
-    """For how many days each thing is kept.
-
-    Attributes:
-        events: webhook events.
-        history: rows of `model_changes`; 0: for ever.
-        personal: personal data of a tombstone.
-    """
+    """For how many days each thing is kept. `history` of 0 is for ever; `personal` is about tombstones."""
 
     events: int
     history: int

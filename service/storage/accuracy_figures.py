@@ -129,11 +129,7 @@ def read_figures(connection: Connection) -> list[dict[str, Any]]:
 class MeasuredAccuracy(NamedTuple):
     """How wrong the fields of the list were.
 
-    Attributes:
-        rate: share of wrong rows.
-        upper: its upper 95 % bound.
-        period: in which it was measured.
-        at: when a row was last compared.
+    Share of wrong rows and its upper 95 % bound, in which period, and when a row was last compared.
     """
 
     rate: float

@@ -37,10 +37,7 @@ BEGUN, DONE, REFUSED, FAILED, UNKNOWN = "begun", "done", "refused", "failed", "u
 class Actor(NamedTuple):
     """The person or client that acts.
 
-    Attributes:
-        name: of the console user, the API key or the system user.
-        kind: `console`, `api` or `command_line`.
-        address: that the request came from; for a command the name of its machine.
+    `kind` is `console`, `api` or `command_line`; `address` for a command is the name of its machine.
     """
 
     name: str

@@ -22,10 +22,7 @@ EVENT_WINDOW = 2_000
 class ChangeNews(NamedTuple):
     """Some changes in the order of their ids.
 
-    Attributes:
-        rows: `id`, `model_id`, `to_status`, `source` and `event_id` of each.
-        newest: the newest id of the feed that is theirs, or was left out.
-        more: some were left out.
+    `newest` is the newest id of the feed that is theirs or was left out; `more`: some were left out.
     """
 
     rows: list[dict[str, Any]]

@@ -16,13 +16,7 @@ MOST_EVENTS = 50_000
 class EventLags(NamedTuple):
     """Seconds; None without any event. A lag is below 0 where the vendor's clock is ahead of the local one.
 
-    Attributes:
-        event_lag_p50: from the receipt of an event to its row, the median.
-        event_lag_p95: the 95th percentile of it.
-        event_lag_p99: the 99th percentile of it.
-        delivery_lag_p50: from an event at the vendor to its receipt, the median.
-        delivery_lag_p95: the 95th percentile of it.
-        delivery_lag_p99: the 99th percentile of it.
+    `event_lag` is the time from an event's receipt to its row, `delivery_lag` from the vendor to its receipt.
     """
 
     event_lag_p50: float | None = None

@@ -17,9 +17,7 @@ RETENTION_HOURS = 24
 class IdempotencyKey(NamedTuple):
     """Where a key belongs.
 
-    Attributes:
-        scope: digest of the caller's key of MIRROR_API_KEYS; callers cannot use each other's keys.
-        key: the caller's `Idempotency-Key`.
+    `scope` is a digest of the caller's key of MIRROR_API_KEYS: callers cannot use each other's keys.
     """
 
     scope: str

@@ -22,15 +22,8 @@ STATEMENT_TIMEOUT_MS = 3000
 class PullMetrics(NamedTuple):
     """All pulls of a kind.
 
-    Attributes:
-        kind: `full` or `hot`.
-        by_status: how many there are in each status.
-        complete: how many were complete.
-        seconds: how long those took together.
-        pages: pages that all of them read.
-        changes: changes that all of them made: rows inserted, changed, tombstoned.
-        missed_webhooks: changes they found whose webhook was late or lost.
-        lost_webhooks: those whose webhook was lost.
+    `seconds` is how long the complete ones took together, `changes` how many rows they inserted, changed or
+    tombstoned.
     """
 
     kind: str
@@ -44,18 +37,7 @@ class PullMetrics(NamedTuple):
 
 
 class MetricsData(NamedTuple):
-    """The mirror at one moment.
-
-    Attributes:
-        now: what people ask about it, too.
-        dead_events: events that could not be applied.
-        open_alerts: alerts that are not resolved, by kind.
-        pulls: by kind.
-        processes: those that sent a heartbeat within `process_identity.ALIVE_SECONDS`, by kind.
-        lags: how long events took.
-        accuracy: the rows of the view `accuracy`.
-        subscriptions: how far each is.
-    """
+    """The mirror at one moment."""
 
     now: MirrorSnapshot
     dead_events: int

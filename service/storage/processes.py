@@ -14,14 +14,7 @@ RETENTION_DAYS = 1
 
 
 class ProcessRow(NamedTuple):
-    """A web, worker or clock process.
-
-    Attributes:
-        name: its own; see `process_identity.new_process_name`.
-        kind: `web`, `worker` or `clock`.
-        host: name of the machine.
-        version: of the code that it runs.
-    """
+    """A web, worker or clock process."""
 
     name: str
     kind: str

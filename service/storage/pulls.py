@@ -55,11 +55,8 @@ def list_rows(connection: Connection, *, kind: str | None = None, limit: int = 2
 class FailingPull(NamedTuple):
     """The newest pull of a kind, where it fails.
 
-    Attributes:
-        kind: `full` or `hot`.
-        error: why it failed or rests. Of one that begins after one that failed and has read no page yet: that one's.
-        failures: tries in a row that the upstream ended; None where the pull has failed for good.
-        last_complete_at: when the last complete full pull ended.
+    `error` may be that of the pull before, while this one has read no page; `failures` in a row are None where it
+    has failed for good.
     """
 
     kind: str

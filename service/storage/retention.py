@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 class OldRows(NamedTuple):
     """Rows of a table that are removed when they are old.
 
-    Attributes:
-        table: its name.
-        time: the column by which their age counts.
-        order: the column in whose order they go.
-        condition: what else they have to meet.
+    `time` is the column by which their age counts, `order` that in whose order they go.
     """
 
     table: str

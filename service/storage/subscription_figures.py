@@ -13,13 +13,8 @@ if TYPE_CHECKING:
 class SubscriptionFigures(NamedTuple):
     """One subscription.
 
-    Attributes:
-        name: its name.
-        state: `active`, `paused`, `failing` or `disabled`.
-        delivered: changes that it acknowledged.
-        waiting: changes that were read for it and not acknowledged.
-        unread: how far its reading is behind the feed, in ids.
-        oldest_seconds: age of the first change that it has not acknowledged; 0 where there is none.
+    `waiting` changes were read for it and not acknowledged, the oldest for `oldest_seconds`; its reading is
+    `unread` ids behind the feed.
     """
 
     name: str

@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def with_fields(fields: Sequence[tuple[str, Any, Any]], **methods: Any) -> Callable[[type[S]], type[S]]:
+def with_fields(fields: Sequence[tuple[str, Any, Any]]) -> Callable[[type[S]], type[S]]:
     """Class decorator: make the struct anew, with fields in this order: its required ones, the given ones, its others.
 
     A given field that the class declares as well is declared for the type checker: the given one counts.
 
     Args:
         fields: name, type and `msgspec.field` of each; one that a base of the class has is left out.
-        methods: of the new class, by name, in addition to those that the class defines.
     """
 
     def make(declared: type[S]) -> type[S]:
@@ -39,7 +38,7 @@ def with_fields(fields: Sequence[tuple[str, Any, Any]], **methods: Any) -> Calla
             [*required, *(field for field in fields if field[0] not in inherited), *optional],
             bases=declared.__bases__,
             module=declared.__module__,
-            namespace={"__doc__": declared.__doc__, **_methods_of(declared), **methods},
+            namespace={"__doc__": declared.__doc__, **_methods_of(declared)},
             frozen=True,
             kw_only=True,
         )

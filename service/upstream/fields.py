@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -104,23 +103,10 @@ def to_storable(name: str, value: Any) -> Any:
     return value
 
 
-def make_storable(payload: Payload, *names: str) -> None:
-    """Put the named fields of a payload that was just decoded into the form in which they are stored.
+def with_model_fields(source: Source) -> Callable[[type[P]], type[P]]:
+    """Class decorator: a payload with every field of a model that a source sends; texts that an index holds are short.
 
-    Raises:
-        ValueError: one cannot be stored; msgspec makes it a ValidationError.
-    """
-    for name in names:
-        value = getattr(payload, name)
-        stored = to_storable(name, value)
-        if stored is not value:
-            msgspec.structs.force_setattr(payload, name, stored)
-
-
-def with_short_fields(source: Source) -> Callable[[type[P]], type[P]]:
-    """Class decorator: a payload with each field of a model that a source sends; texts that an index holds are short.
-
-    msgspec checks the lengths. Ids of dots alone and times in other zones are left to check.
+    Nearly every record is like that, so msgspec reads it whole, and checks the lengths. `tolerant` reads all others.
     """
     short = Annotated[str, Meta(max_length=_SHORT)] | UnsetType | None
     return with_fields(
@@ -133,29 +119,3 @@ def with_short_fields(source: Source) -> Callable[[type[P]], type[P]]:
             for field in fields_of(source)
         ]
     )
-
-
-def with_model_fields(source: Source) -> Callable[[type[P]], type[P]]:
-    """Class decorator: a payload with every field of a model that a source sends, in the form in which it is stored."""
-    sent = fields_of(source)
-    fields = [
-        (field.column, _TYPES[field.kind], msgspec.field(default=UNSET, name=field.name_in(source))) for field in sent
-    ]
-    checked = tuple(field.column for field in sent if field.indexed or field.kind is Kind.TIME)
-
-    def make(declared: type[P]) -> type[P]:
-        names = (*(name for name in ("id", "deleted_at") if name in declared.__struct_fields__), *checked)
-        values_of, has_id = attrgetter(*names), "id" in names
-
-        def post_init(payload: Any) -> None:
-            # Nearly every value passes here; a pull decodes hundreds of thousands. A pattern would cost as much as all.
-            if has_id and payload.id.startswith("."):
-                make_storable(payload, "id")
-            for value in values_of(payload):
-                if value and (len(value) > _SHORT if type(value) is str else value.tzinfo is not UTC):
-                    make_storable(payload, *names)
-                    break
-
-        return with_fields(fields, __post_init__=post_init)(declared)
-
-    return make

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,9 +23,8 @@ from service.upstream.fields import (
     ShortId,
     Text,
     Time,
-    make_storable,
+    utc,
     with_model_fields,
-    with_short_fields,
 )
 from service.upstream.json_text import REPLACEMENT, decode, loads
 from service.upstream.tolerant import PartialRecord, read_fields
@@ -36,10 +36,11 @@ _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 class ListedModel(Payload, frozen=True, kw_only=True):
     """A model as the list shows it."""
 
-    id: NonEmptyText
+    id: ShortId
     email: Text = UNSET
     status: Text = UNSET
     created_at: Time = UNSET
+    finished_at: Time = UNSET
 
 
 @with_model_fields(Source.SINGLE)
@@ -47,12 +48,6 @@ class DetailedModel(ListedModel, frozen=True, kw_only=True):
     """A model as its own GET shows it; `signed_url` is a login link, a secret."""
 
     signed_url: Text = UNSET
-
-
-class ModelResponse(Payload, frozen=True, kw_only=True):
-    """The response about one model."""
-
-    model: DetailedModel
 
 
 class Pagination(Payload, frozen=True, kw_only=True):
@@ -65,27 +60,11 @@ class Pagination(Payload, frozen=True, kw_only=True):
 
 
 class ModelPage(Payload, frozen=True, kw_only=True):
-    """One page of the list."""
+    """One page of the list; `success` is what it says of itself, of any type."""
 
     models: tuple[ListedModel, ...]
     pagination: Pagination
-
-
-@with_short_fields(Source.LIST)
-class ShortModel(Payload, frozen=True, kw_only=True):
-    """A model as nearly every record of the list shows it: the fields of `ListedModel`, without its slower checks."""
-
-    id: ShortId
-    created_at: Time = UNSET
-    finished_at: Time = UNSET
-
-
-class ShortPage(Payload, frozen=True, kw_only=True):
-    """One page of the list, as nearly all are."""
-
-    success: Any
-    models: tuple[ShortModel, ...]
-    pagination: Pagination
+    success: Any = UNSET
 
 
 class CreatedModel(Payload, frozen=True, kw_only=True):
@@ -119,25 +98,6 @@ class Organization(Payload, frozen=True, kw_only=True):
     teams: tuple[Team, ...] | UnsetType | None = UNSET
 
 
-class OrganizationResponse(Payload, frozen=True, kw_only=True):
-    """The response about the organization: two of the vendor's pages name its field differently."""
-
-    organization: Organization | UnsetType = UNSET
-    data: Organization | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        if self.organization is UNSET and self.data is UNSET:
-            raise ValueError("Object missing required field `organization`")
-
-    @property
-    def found(self) -> Organization:
-        """The organization, under whichever name it came."""
-        found = self.data if isinstance(self.organization, UnsetType) else self.organization
-        if isinstance(found, UnsetType):
-            raise TypeError("refused when it was made")
-        return found
-
-
 @with_model_fields(Source.WEBHOOK)
 class WebhookModel(Payload, frozen=True, kw_only=True):
     """The `object` of a webhook about a model; it never has an e-mail address, a team, a photo count or a favourite.
@@ -165,15 +125,12 @@ class WebhookBody(Payload, frozen=True, kw_only=True):
     created_at: datetime | None = None
     model: WebhookModel | None = msgspec.field(default=None, name="object")
 
-    def __post_init__(self) -> None:
-        if self.created_at and self.created_at.tzinfo is not UTC:
-            make_storable(self, "created_at")
-        if self.event_id and REPLACEMENT in self.event_id:
-            msgspec.structs.force_setattr(self, "event_id", None)
-
 
 class _ModelBody(WebhookBody, frozen=True, kw_only=True):
-    """One about a model, with all fields as documented: nearly every body, so it is tried first."""
+    """One about a model, with all fields as documented: nearly every body, so it is tried first.
+
+    Its texts are short; that its times are in UTC and its id is whole is checked by `_is_plain`.
+    """
 
     object_type: Literal["model"] | None = None
     model: WebhookModel = msgspec.field(name="object")
@@ -190,6 +147,9 @@ class _AnyBody(msgspec.Struct, rename="camel"):
 
 
 _MODEL_BODY = msgspec.json.Decoder(_ModelBody)
+_times_of = attrgetter(
+    "created_at", *(f"model.{field.name}" for field in msgspec.structs.fields(WebhookModel) if field.type == Time)
+)
 
 
 def decode_webhook(body: bytes) -> PartialRecord[WebhookBody]:
@@ -202,10 +162,13 @@ def decode_webhook(body: bytes) -> PartialRecord[WebhookBody]:
         # msgspec does not check the bytes of fields that it skips.
         body.decode()
         try:
-            return PartialRecord(decode(_MODEL_BODY, body), ())
+            webhook = decode(_MODEL_BODY, body)
         except msgspec.ValidationError:
-            # In a field of any type, msgspec refuses a number past every range; Python does not.
-            return _read_any(msgspec.convert(loads(body), _AnyBody))
+            webhook = None
+        if webhook and _is_plain(webhook):
+            return PartialRecord(webhook, ())
+        # In a field of any type, msgspec refuses a number past every range; Python does not.
+        return _read_any(msgspec.convert(loads(body), _AnyBody))
     except ValueError as error:
         raise ApiError(400, "INVALID_REQUEST", f"not a webhook body: {error}", label="malformed") from None
 
@@ -230,11 +193,19 @@ def created_at_of(model_id: str) -> datetime | None:
     return datetime.fromtimestamp(int(model_id[:8], 16), UTC)
 
 
+def _is_plain(webhook: _ModelBody) -> bool:
+    """Whether each of its values is stored as it is."""
+    for time in _times_of(webhook):
+        if time and time.tzinfo is not UTC:
+            return False
+    return not webhook.event_id or REPLACEMENT not in webhook.event_id
+
+
 def _read_any(body: _AnyBody) -> PartialRecord[WebhookBody]:
     """A body in which something is not as documented.
 
     Raises:
-        ValueError: it is about a model and does not name it; the message holds no value.
+        ValueError: it is about a model and does not name it, or its time is out of range; the message holds no value.
     """
     model: WebhookModel | None = None
     unusable: tuple[str, ...] = ()
@@ -245,6 +216,7 @@ def _read_any(body: _AnyBody) -> PartialRecord[WebhookBody]:
             # An object type of the wrong type is absent; what then names no model is about something else.
             if body.object_type is None or body.object_type == "model":
                 raise
-    event_id = body.id if isinstance(body.id, str) and 1 <= len(body.id) <= 255 else None
-    webhook = WebhookBody(event=body.event, event_id=event_id, created_at=body.created_at, model=model)
+    is_id = isinstance(body.id, str) and 1 <= len(body.id) <= 255 and REPLACEMENT not in body.id
+    created_at = body.created_at and utc(body.created_at)
+    webhook = WebhookBody(event=body.event, event_id=body.id if is_id else None, created_at=created_at, model=model)
     return PartialRecord(webhook, unusable)

@@ -1,4 +1,4 @@
-"""Reading responses that hold models: whole where that is possible, else record by record and field by field.
+"""Reading responses that hold models: a page whole where that is possible, all else record by record.
 
 One odd record spoils nothing but itself. A field that cannot be used is absent, a record without a usable id is left
 out, and both are named, so that people can find them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,12 +20,8 @@ from service.upstream.payloads import (
     DetailedModel,
     ListedModel,
     ModelPage,
-    ModelResponse,
     Organization,
-    OrganizationResponse,
     Pagination,
-    ShortModel,
-    ShortPage,
 )
 from service.upstream.tolerant import read_fields
 
@@ -62,13 +58,9 @@ class ParsedBody(NamedTuple, Generic[T]):
     set_aside: tuple[UnusableRecord, ...] = ()
 
 
-_SHORT_PAGE = msgspec.json.Decoder(ShortPage)
-_id_of = attrgetter("id")
-_times_of = [attrgetter(field.name) for field in msgspec.structs.fields(ShortModel) if field.type == Time]
 _PAGE = msgspec.json.Decoder(ModelPage)
-_SINGLE = msgspec.json.Decoder(ModelResponse)
-_CREATED = msgspec.json.Decoder(CreatedModel)
-_ORGANIZATION = msgspec.json.Decoder(OrganizationResponse)
+_id_of = attrgetter("id")
+_times_of = [attrgetter(field.name) for field in msgspec.structs.fields(ListedModel) if field.type == Time]
 
 
 def successful_page(body: bytes) -> ModelPage | None:
@@ -76,15 +68,20 @@ def successful_page(body: bytes) -> ModelPage | None:
 
     Nearly every page is one. It is decoded once, and no method is called for each of its models.
     """
-    page = _whole(_SHORT_PAGE, body)
-    if page is None or page.success is not True:
+    # One byte is found several times as fast as six, and most bodies have no escape.
+    if b"\\" in body and b"\\u0000" in body:
+        return None
+    try:
+        page = _PAGE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if page.success is not True:
         return None
     # No id of dots alone, and all times in UTC: each value is stored as it is.
     zones = [time.tzinfo for time_of in _times_of for time in map(time_of, page.models) if time]
     if min(map(_id_of, page.models), default="/") < "/" or zones.count(UTC) < len(zones):
         return None
-    # A `ShortModel` has the fields of a `ListedModel`.
-    return cast("ModelPage", page)
+    return page
 
 
 def read_page(body: bytes) -> ParsedBody[ModelPage]:
@@ -94,10 +91,7 @@ def read_page(body: bytes) -> ParsedBody[ModelPage]:
         msgspec.ValidationError: it is JSON, but no page; the message names the place and holds no value.
         ValueError: it is not JSON.
     """
-    page = _whole(_PAGE, body)
-    if page is not None:
-        return ParsedBody(page)
-    document = _object(_loads(body))
+    document = _loads(body)
     records = document.get("models")
     if not isinstance(records, list):
         raise msgspec.ValidationError("`models` is no list")
@@ -122,14 +116,7 @@ def read_single(body: bytes) -> ParsedBody[DetailedModel]:
         msgspec.ValidationError: it is JSON, but no model with a usable id; the message holds no value.
         ValueError: it is not JSON.
     """
-    response = _whole(_SINGLE, body)
-    if response is not None:
-        return ParsedBody(response.model)
-    record = _object(_loads(body)).get("model")
-    try:
-        model, unusable = _record(record, DetailedModel)
-    except ValueError as error:
-        raise msgspec.ValidationError(str(error)) from None
+    model, unusable = _only_record(_loads(body).get("model"), DetailedModel)
     set_aside = (UnusableRecord(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
     return ParsedBody(model, set_aside)
 
@@ -141,14 +128,7 @@ def read_created(body: bytes) -> ParsedBody[CreatedModel]:
         msgspec.ValidationError: it is JSON, but names no model; the message holds no value.
         ValueError: it is not JSON.
     """
-    response = _whole(_CREATED, body)
-    if response is not None:
-        return ParsedBody(response)
-    document = {name: [] if _not_text(value) else value for name, value in _object(_loads(body)).items()}
-    try:
-        return ParsedBody(read_fields(document, CreatedModel).value)
-    except ValueError as error:
-        raise msgspec.ValidationError(str(error)) from None
+    return ParsedBody(_only_record(_loads(body), CreatedModel)[0])
 
 
 def read_organization(body: bytes) -> ParsedBody[Organization]:
@@ -158,42 +138,33 @@ def read_organization(body: bytes) -> ParsedBody[Organization]:
         msgspec.ValidationError: it is JSON, but names no organization with a usable uid.
         ValueError: it is not JSON.
     """
-    response = _whole(_ORGANIZATION, body)
-    if response is not None:
-        return ParsedBody(response.found)
-    document = _object(_loads(body))
-    record = document.get("organization", document.get("data"))
+    document = _loads(body)
+    # Two of the vendor's pages name its field differently.
+    return ParsedBody(_only_record(document.get("organization", document.get("data")), Organization)[0])
+
+
+def _loads(body: bytes) -> dict[str, Any]:
+    """The body's JSON object; text that is not UTF-8 can be distinguished from other text."""
     try:
-        organization, _ = read_fields(record, Organization)
-    except ValueError as error:
-        raise msgspec.ValidationError(str(error)) from None
-    return ParsedBody(organization)
-
-
-def _whole(decoder: msgspec.json.Decoder[T], body: bytes) -> T | None:
-    """The body, where all of it is as documented; None where it has to be read record by record."""
-    # One byte is found several times as fast as six, and most bodies have no escape.
-    if b"\\" in body and b"\\u0000" in body:
-        return None
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _loads(body: bytes) -> Any:
-    """The body's JSON; text that is not UTF-8 can be distinguished from other text."""
-    try:
-        return loads(body, constants=True)
+        document = loads(body, constants=True)
     except UnicodeDecodeError:
         text = body.decode(errors="surrogateescape")
-        return loads(_ESCAPED_BYTE.sub(_NOT_TEXT, text).encode(), constants=True)
-
-
-def _object(document: Any) -> dict[str, Any]:
+        document = loads(_ESCAPED_BYTE.sub(_NOT_TEXT, text).encode(), constants=True)
     if not isinstance(document, dict):
         raise msgspec.ValidationError("the body is no object")
     return document
+
+
+def _only_record(record: Any, kind: type[P]) -> tuple[P, tuple[str, ...]]:
+    """The record that a response is about: without it the response is useless.
+
+    Raises:
+        msgspec.ValidationError: its id cannot be used.
+    """
+    try:
+        return _record(record, kind)
+    except ValueError as error:
+        raise msgspec.ValidationError(str(error)) from None
 
 
 def _record(record: Any, kind: type[P]) -> tuple[P, tuple[str, ...]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import NODEFAULT
 
-from service.upstream.fields import Payload, to_storable
+from service.upstream.fields import IDS, INDEXED, NonEmptyText, Payload, Text, to_storable
 
 if TYPE_CHECKING:
     from msgspec.structs import FieldInfo
@@ -49,12 +49,17 @@ def read_fields(raw: object, kind: type[P]) -> PartialRecord[P]:
     for field in _fields(kind):
         if field.encode_name in raw:
             try:
-                values[field.name] = to_storable(field.name, msgspec.convert(raw[field.encode_name], field.type))
+                values[field.name] = to_storable(field.name, msgspec.convert(raw[field.encode_name], _type_of(field)))
             except ValueError:
                 unusable.append(field.encode_name)
         if field.default is NODEFAULT and field.name not in values:
             raise ValueError(f"`{field.encode_name}` is missing or cannot be used")
     return PartialRecord(kind(**values), tuple(unusable))
+
+
+def _type_of(field: FieldInfo) -> Any:
+    """The type of a field; the length of a text that an index holds is `to_storable`'s to judge."""
+    return Text if field.name in INDEXED else NonEmptyText if field.name in IDS else field.type
 
 
 @cache

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from service.broker.client import translate_redis_errors
 
@@ -29,9 +29,6 @@ LATE_SECONDS = 0.25
 LATE_SECONDS_OF_WHOLE_LIMIT = 1.0
 # Above this share of the limit, a few requests that are late could exceed it.
 LARGEST_LOOSE_SHARE = 0.95
-
-# Resets this close are one: `Date` is cut to seconds. Less than in `common.lua`, for the way to Redis and back.
-SAME_RESET_SECONDS = 1.5
 
 
 class Priority(Enum):
@@ -56,31 +53,6 @@ _RESERVED_FOR_URGENT = {
 }
 
 
-class Turn(NamedTuple):
-    """The response of the budget to one request.
-
-    Attributes:
-        wait: seconds to wait before asking again; 0.0: the request may be sent now, and is counted.
-        limit: the vendor's requests a minute, as Redis knows it.
-        remaining: how many of them Redis counts as left after this one; -1: no reset is to come.
-        reset_at: when all requests are available again, Unix seconds of the local clock.
-    """
-
-    wait: float
-    limit: int = 0
-    remaining: int = -1
-    reset_at: float = 0.0
-
-    def expects(self, limit: int, remaining: int, reset_at: float) -> bool:
-        """Whether rate headers of the response to this request change nothing in Redis.
-
-        Until one reset what remains only becomes less, and the least counts. So while this process waited for the
-        response, others could only make them say even less.
-        """
-        same_reset = abs(reset_at - self.reset_at) < SAME_RESET_SECONDS
-        return limit == self.limit and 0 <= self.remaining <= remaining and same_reset
-
-
 class RequestBudget:
     """The requests that all our processes together may send.
 
@@ -88,6 +60,9 @@ class RequestBudget:
     least one request. A full pull that asked within the last minute keeps a quarter of that, and leaves the last tenth
     to refetches and deletion checks beyond it. One that needs more than a minute is spread over it, and leaves a
     hundredth.
+
+    Raises:
+        RedisUnavailable: by each method; Redis cannot be reached.
     """
 
     def __init__(
@@ -117,24 +92,20 @@ class RequestBudget:
         self._block = _register(client, "block")
         self._left = _register(client, "requests_left")
 
-    def acquire(self, priority: Priority, expected: int = 1) -> Turn:
+    def acquire(self, priority: Priority, expected: int = 1) -> float:
         """Ask for a request to be sent now.
 
         Args:
             priority: its purpose.
             expected: how many requests its work needs in all, as far as is known.
 
-        Raises:
-            RedisUnavailable: Redis cannot be reached.
+        Returns:
+            Seconds to wait before asking again; 0.0: the request may be sent now, and is counted.
         """
         kind = "full" if priority is Priority.FULL else "other"
         shares = (self._share, self._own_shares.get(priority, -1), self._window)
         asked = (kind, _RESERVED_FOR_URGENT[priority], expected)
-        wait, *counted = _run(self._acquire, *shares, *asked, purpose=priority)
-        if not counted:
-            return Turn(int(wait) / 1000)
-        limit, remaining, milliseconds = counted
-        return Turn(0.0, limit, remaining, time.time() + milliseconds / 1000)
+        return int(_run(self._acquire, *shares, *asked, purpose=priority)) / 1000
 
     def record_rate_limit(self, limit: int, remaining: int, reset_at: float) -> None:
         """Take over the rate headers of a response.
@@ -143,26 +114,15 @@ class RequestBudget:
             limit: the vendor's requests a minute.
             remaining: how many of them it still takes until the reset, from any client of the organization.
             reset_at: the reset, Unix seconds of our clock.
-
-        Raises:
-            RedisUnavailable: Redis cannot be reached.
         """
         _run(self._record, limit, remaining, _milliseconds_until(reset_at))
 
     def block(self, until: float) -> None:
-        """Let no process send anything before a time (Unix seconds of our clock, an hour ahead at most).
-
-        Raises:
-            RedisUnavailable: Redis cannot be reached.
-        """
+        """Let no process send anything before a time (Unix seconds of our clock, an hour ahead at most)."""
         _run(self._block, _milliseconds_until(until))
 
     def requests_left(self) -> int:
-        """How many requests could be sent at this moment.
-
-        Raises:
-            RedisUnavailable: Redis cannot be reached.
-        """
+        """How many requests could be sent at this moment."""
         return int(_run(self._left, self._share, self._window))
 
 

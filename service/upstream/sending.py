@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
-    from service.upstream.budget import Priority, RequestBudget, Turn
+    from service.upstream.budget import Priority, RequestBudget
     from service.upstream.transport import TransportResponse
 
 T = TypeVar("T")
@@ -93,9 +93,9 @@ class RequestSender:
         """Try until a response is final: wait for a turn, send, then read, wait or give up."""
         policy = RetryPolicy(max_wait, self._pause)
         while True:
-            turn = self._await_turn(priority, policy, call.expected)
+            self._await_turn(priority, policy, call.expected)
             try:
-                response = self._exchange(call.request, turn)
+                response = self._exchange(call.request)
                 read = call.read_again if policy.failures and call.read_again else call.read
                 return read(response)
             except RateLimited as limited:
@@ -116,17 +116,14 @@ class RequestSender:
         else:
             self._wait_for_upstream(policy, failure.retry_after)
 
-    def _await_turn(self, priority: Priority, policy: RetryPolicy, expected: int) -> Turn | None:
-        """Wait until the budget grants a request; None without one."""
-        if self._budget is None:
-            return None
-        while (turn := self._budget.acquire(priority, expected)).wait > 0:
+    def _await_turn(self, priority: Priority, policy: RetryPolicy, expected: int) -> None:
+        """Wait until the budget grants a request, where there is one."""
+        while self._budget and (seconds := self._budget.acquire(priority, expected)) > 0:
             before = time.monotonic()
             try:
-                policy.wait_for_budget(turn.wait)
+                policy.wait_for_budget(seconds)
             finally:
                 self._observers.wait(priority, time.monotonic() - before)
-        return turn
 
     def _wait_for_upstream(self, policy: RetryPolicy, seconds: float) -> None:
         """Wait until the vendor takes requests again: with a budget all processes wait together, at their next turn."""
@@ -135,7 +132,7 @@ class RequestSender:
         else:
             self._budget.block(time.time() + seconds)
 
-    def _exchange(self, request: UpstreamRequest, turn: Turn | None) -> TransportResponse:
+    def _exchange(self, request: UpstreamRequest) -> TransportResponse:
         before = time.monotonic()
         try:
             response = self._transport.exchange(request)
@@ -145,7 +142,7 @@ class RequestSender:
         self._observers.request(str(request), response.status, response.elapsed)
         self._observers.clock(clock_skew(response))
         rate_limit = parse_rate_limit(response)
-        if self._budget and turn and rate_limit and not turn.expects(*rate_limit):
+        if self._budget and rate_limit:
             # A response that arrived is not lost because Redis is unavailable; the next turn raises that.
             with suppress(RedisUnavailable):
                 self._budget.record_rate_limit(*rate_limit)

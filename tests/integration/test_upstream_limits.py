@@ -195,7 +195,7 @@ def test_a_503_of_one_model_holds_nobody_up_for_long(vendor: OddVendor, redis_ur
     vendor.script(http(503, Retry_After="3600"))
     with pytest.raises(UpstreamFailed):
         get(client_of(vendor, budget=one), max_wait=5.0)
-    assert other.acquire(REFETCH).wait == 0.0
+    assert other.acquire(REFETCH) == 0.0
     pauses = RecordedPauses()
     with pytest.raises(UpstreamFailed):
         get(client_of(vendor, pauses))
@@ -231,24 +231,6 @@ def test_without_redis_nothing_is_sent(vendor: OddVendor) -> None:
     assert vendor.requests == []
 
 
-@pytest.mark.parametrize(("spent_elsewhere", "trips"), [(0, 1), (1, 2)])
-def test_expected_rate_headers_cost_no_trip_to_redis(
-    vendor: OddVendor, redis_url: str, spent_elsewhere: int, trips: int
-) -> None:
-    server = redis.Redis.from_url(redis_url)
-    client = client_of(vendor, budget=RequestBudget(server, 1.0, 0.1))
-
-    def scripts_run_by_request(remaining: int) -> int:
-        headers = {**reset_in(40, datetime.now(UTC)), "X_RateLimit_Remaining": str(remaining)}
-        vendor.script(http(200, MODEL, **headers))
-        before = server.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)
-        get(client)
-        return int(server.info("commandstats")["cmdstat_evalsha"]["calls"]) - int(before)
-
-    scripts_run_by_request(100)
-    assert scripts_run_by_request(99 - spent_elsewhere) == trips
-
-
 def test_budget_wait_beyond_max_wait_raises_throttled(vendor: OddVendor, redis_url: str) -> None:
     budget = RequestBudget(redis.Redis.from_url(redis_url), 0.8, 0.1)
     budget.block(time.time() + 60)
@@ -265,7 +247,7 @@ def test_a_429_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) 
     vendor.script(refusal(429, Retry_After="42"))
     with pytest.raises(Throttled):
         get(client_of(vendor, budget=one), max_wait=1)
-    assert 35 < other.acquire(REFETCH).wait <= 42
+    assert 35 < other.acquire(REFETCH) <= 42
 
 
 def test_a_503_of_the_list_holds_the_other_processes_too(vendor: OddVendor, redis_url: str) -> None:
@@ -274,7 +256,7 @@ def test_a_503_of_the_list_holds_the_other_processes_too(vendor: OddVendor, redi
     with pytest.raises(Throttled):
         client_of(vendor, budget=one).list_models(priority=REFETCH, max_wait=1.0)
     assert len(vendor.requests) == 1
-    assert 35 < other.acquire(REFETCH).wait <= 42
+    assert 35 < other.acquire(REFETCH) <= 42
 
 
 def test_pull_pauses_while_the_list_is_503_and_then_completes(mirrored: Mirror) -> None:

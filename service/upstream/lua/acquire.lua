@@ -1,8 +1,7 @@
 -- Grant one request, or say how long to wait.
 -- ARGV: share, the purpose's own share of that (-1: it has none), window in ms, kind of request (full, other), the part
 -- of the budget left to more urgent requests, how many requests of its kind the caller expects to send. Returns
--- milliseconds to wait, or 0 when the request may be sent and was counted. Where the vendor's reset lies ahead, its limit,
--- what remains of it after this request, and milliseconds until the reset follow the 0.
+-- milliseconds to wait, or 0 when the request may be sent and was counted.
 
 local share, own_share, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local kind, left_part, expected = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -39,7 +38,7 @@ end
 if spread then at = math.max(at, ahead('full_next')) end
 local reset = ahead('reset')
 if reset > now and (state('remaining') or 0) <= kept then at = math.max(at, reset) end
-if at > now then return {math.ceil(at - now)} end
+if at > now then return math.ceil(at - now) end
 
 if spread then
     -- Counted on from when it was due, so that callers who ask a little late make it no slower.
@@ -54,5 +53,5 @@ for _, key in ipairs(counted) do
     redis.call('ZADD', key, now, serial)
     redis.call('PEXPIRE', key, window * 2)
 end
-if reset <= now then return {0} end
-return {0, state('limit') or 0, redis.call('HINCRBY', STATE, 'remaining', -1), reset - now}
+if reset > now then redis.call('HINCRBY', STATE, 'remaining', -1) end
+return 0

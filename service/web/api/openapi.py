@@ -27,12 +27,8 @@ from service.api.schemas import (
 )
 from service.web.api import openapi_subscriptions
 from service.web.api.examples import EXAMPLES
-from service.web.api.openapi_parts import REFERENCE, UPSTREAM_STATUSES, content, header, parameters, responses
+from service.web.api.openapi_parts import REFERENCE, UPSTREAM_STATUSES, header, operation, parameters, path_parameter
 from service.web.response_headers import NOTHING
-
-ORGANIZATION = "/organization"
-MODELS = "/organization/models"
-MODEL = "/organization/models/{modelId}"
 
 INTRODUCTION = (
     "The vendor's own calls, answered from the mirror: reads of models spend none of its requests. Every parameter, "
@@ -97,12 +93,7 @@ class OpenApiEndpoint:
             "info": {"title": "headshot-mirror", "version": __version__, "description": INTRODUCTION},
             "servers": [{"url": "/api/v2"}],
             "security": [{"bearer": []}],
-            "paths": {
-                ORGANIZATION: {"get": _organization()},
-                MODELS: {"get": _list(), "post": _create()},
-                MODEL: {"get": _get(), "delete": _delete()},
-                **openapi_subscriptions.paths(),
-            },
+            "paths": _paths(),
             "webhooks": openapi_subscriptions.webhooks(),
             "components": {
                 "schemas": schemas,
@@ -124,69 +115,41 @@ def _require_success(schema: dict[str, Any]) -> None:
         schema["required"] = ["success", *schema.get("required", ())]
 
 
-def _organization() -> dict[str, Any]:
-    return {
-        "operationId": "getOrganization",
-        "summary": "Get the organization",
-        "description": "The organization of the mirror's key, read from the upstream at most once a minute.",
-        "responses": responses((OrganizationBody,), (400, *UPSTREAM_STATUSES), example="getOrganization"),
-    }
-
-
-def _list() -> dict[str, Any]:
-    return {
-        "operationId": "listModels",
-        "summary": "List models",
-        "description": "Newest first. With `updatedSince`: the feed of changes, each model as it is now.",
-        "parameters": [*parameters(ListQuery), header("If-None-Match", "The ETag of an earlier response.")],
-        "responses": responses(
-            (ModelListBody, ModelFeedBody),
-            (304, 400, 401, 403, 410, 429, 503),
-            headers=("ETag", "Age", "X-Mirror-Cursor", "X-Mirror-Accuracy"),
-            example="listModels",
-        ),
-    }
-
-
-def _create() -> dict[str, Any]:
+def _paths() -> dict[str, Any]:
+    model_id = path_parameter("modelId", "The model's id.")
     idempotency_key = header(
         "Idempotency-Key",
         "The same key with the same body within 24 hours creates once.",
         {"minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     )
+    organization = operation(
+        "getOrganization", "Get the organization", (OrganizationBody,), (400, *UPSTREAM_STATUSES),
+        description="The organization of the mirror's key, read from the upstream at most once a minute.",
+    )  # fmt: skip
+    listing = operation(
+        "listModels", "List models", (ModelListBody, ModelFeedBody), (304, 400, 401, 403, 410, 429, 503),
+        description="Newest first. With `updatedSince`: the feed of changes, each model as it is now.",
+        parameters=[*parameters(ListQuery), header("If-None-Match", "The ETag of an earlier response.")],
+        headers=("ETag", "Age", "X-Mirror-Cursor", "X-Mirror-Accuracy"),
+    )  # fmt: skip
+    create = operation(
+        "createModel", "Create a model (whitelabel only)", (CreatedBody,),
+        (400, 402, 404, 409, 413, 415, 422, *UPSTREAM_STATUSES),
+        description="Is sent to the upstream; the mirror has merged its response when it arrives.",
+        parameters=[idempotency_key], body=CreateModelBody,
+    )  # fmt: skip
+    get = operation(
+        "getModel", "Get model details", (SingleModelBody,), (304, 400, 404, *UPSTREAM_STATUSES),
+        parameters=[model_id, *parameters(SingleQuery), header("If-None-Match", "An ETag.")], headers=("ETag", "Age"),
+    )  # fmt: skip
+    delete = operation(
+        "deleteModel", "Delete a model for good", (DeletedBody,), (400, 404, 409, *UPSTREAM_STATUSES),
+        description="Is sent to the upstream; the mirror has a tombstone when the response arrives.",
+        parameters=[model_id],
+    )  # fmt: skip
     return {
-        "operationId": "createModel",
-        "summary": "Create a model (whitelabel only)",
-        "description": "Is sent to the upstream; the mirror has merged its response when it arrives.",
-        "parameters": [idempotency_key],
-        "requestBody": {"required": True, "content": content(CreateModelBody, example=EXAMPLES["createModel"].body)},
-        "responses": responses(
-            (CreatedBody,), (400, 402, 404, 409, 413, 415, 422, *UPSTREAM_STATUSES), example="createModel"
-        ),
+        "/organization": {"get": organization},
+        "/organization/models": {"get": listing, "post": create},
+        "/organization/models/{modelId}": {"get": get, "delete": delete},
+        **openapi_subscriptions.paths(),
     }
-
-
-def _get() -> dict[str, Any]:
-    return {
-        "operationId": "getModel",
-        "summary": "Get model details",
-        "parameters": [_model_id(), *parameters(SingleQuery), header("If-None-Match", "An ETag.")],
-        "responses": responses(
-            (SingleModelBody,), (304, 400, 404, *UPSTREAM_STATUSES), headers=("ETag", "Age"), example="getModel"
-        ),
-    }
-
-
-def _delete() -> dict[str, Any]:
-    return {
-        "operationId": "deleteModel",
-        "summary": "Delete a model for good",
-        "description": "Is sent to the upstream; the mirror has a tombstone when the response arrives.",
-        "parameters": [_model_id()],
-        "responses": responses((DeletedBody,), (400, 404, 409, *UPSTREAM_STATUSES), example="deleteModel"),
-    }
-
-
-def _model_id() -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1}
-    return {"name": "modelId", "in": "path", "required": True, "description": "The model's id.", "schema": schema}

@@ -57,22 +57,50 @@ def header(name: str, description: str, schema: dict[str, Any] | None = None) ->
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
-def responses(
-    shapes: Sequence[type[msgspec.Struct]], errors: Iterable[int], headers: Iterable[str] = (), *, example: str
-) -> dict[str, dict[str, Any]]:
-    shown = {name: {"schema": {"type": "string"}} for name in headers}
-    found: dict[str, dict[str, Any]] = {
-        "200": {
-            "description": shapes[0].__doc__ or "",
-            "content": content(*shapes, example=EXAMPLES[example].response),
-            "headers": shown,
-        }
+def path_parameter(name: str, description: str) -> dict[str, Any]:
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+
+
+def operation(
+    name: str,
+    summary: str,
+    shapes: Sequence[type[msgspec.Struct]],
+    errors: Iterable[int],
+    *,
+    description: str = "",
+    parameters: Sequence[dict[str, Any]] = (),
+    headers: Iterable[str] = (),
+    body: type[msgspec.Struct] | None = None,
+    body_required: bool = True,
+) -> dict[str, Any]:
+    """A call, with its example.
+
+    Args:
+        name: of the operation and of its example.
+        summary: for people.
+        shapes: bodies of a success.
+        errors: statuses of the other responses.
+        description: for people.
+        parameters: of the request.
+        headers: names of headers of a success.
+        body: of the request.
+        body_required: whether a request has to have it.
+    """
+    example = EXAMPLES[name]
+    success = {
+        "description": shapes[0].__doc__ or "",
+        "content": content(*shapes, example=example.response),
+        "headers": {header: {"schema": {"type": "string"}} for header in headers},
     }
+    responses: dict[str, Any] = {"200": success}
     for status in sorted(set(errors)):
-        found[str(status)] = {"description": STATUS_DESCRIPTIONS[status]}
+        responses[str(status)] = {"description": STATUS_DESCRIPTIONS[status]}
         if status != 304:
-            found[str(status)]["content"] = content(ErrorBody)
-    return found
+            responses[str(status)]["content"] = content(ErrorBody)
+    call = {"operationId": name, "summary": summary, "description": description, "parameters": list(parameters)}
+    request_body = body and {"required": body_required, "content": content(body, example=example.body)}
+    return {**call, **({"requestBody": request_body} if request_body else {}), "responses": responses}
 
 
 def content(*shapes: type[msgspec.Struct], example: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from service.api.subscription_schemas import (
     SubscriptionSecretBody,
     SubscriptionTestBody,
 )
-from service.web.api.examples import EXAMPLES
-from service.web.api.openapi_parts import content, header, responses
+from service.web.api.openapi_parts import content, header, operation, path_parameter
 
 if TYPE_CHECKING:
     import msgspec
@@ -39,29 +38,27 @@ _ACTS: dict[str, tuple[str, type[msgspec.Struct], tuple[int, ...]]] = {
 
 def paths() -> dict[str, Any]:
     """The calls."""
-    one = f"{PATH}/{{name}}"
-    calls: dict[str, Any] = {
-        PATH: {
-            "get": _call("listSubscriptions", "List subscriptions", SubscriptionListBody, ()),
-            "post": {
-                **_call("addSubscription", "Add a subscription", SubscriptionSecretBody, (400, 409, 413, 415)),
-                "requestBody": {
-                    "required": True,
-                    "content": content(SubscriptionBody, example=EXAMPLES["addSubscription"].body),
-                },
-            },
-        },
-        one: {
-            "get": _named("getSubscription", "Get one subscription", SubscriptionDetailBody, (404,)),
-            "delete": _named("removeSubscription", "Remove a subscription", SubscriptionRemovedBody, (404,)),
-        },
-    }
+    one, name = f"{PATH}/{{name}}", [path_parameter("name", "Its name.")]
+    add = operation(
+        "addSubscription", "Add a subscription", (SubscriptionSecretBody,), (*_READ_ERRORS, 400, 409, 413, 415),
+        body=SubscriptionBody,
+    )  # fmt: skip
+    get = operation(
+        "getSubscription", "Get one subscription", (SubscriptionDetailBody,), (*_READ_ERRORS, 404), parameters=name
+    )
+    remove = operation(
+        "removeSubscription", "Remove a subscription", (SubscriptionRemovedBody,), (*_READ_ERRORS, 404), parameters=name
+    )
+    listing = operation("listSubscriptions", "List subscriptions", (SubscriptionListBody,), _READ_ERRORS)
+    calls: dict[str, Any] = {PATH: {"get": listing, "post": add}, one: {"get": get, "delete": remove}}
     for act, (summary, shape, errors) in _ACTS.items():
-        calls[f"{one}/{act}"] = {"post": _named(f"{act}Subscription", summary, shape, errors)}
-    calls[f"{one}/replay"]["post"]["requestBody"] = {
-        "required": False,
-        "content": content(ReplayBody, example=EXAMPLES["replaySubscription"].body),
-    }
+        body = ReplayBody if act == "replay" else None
+        calls[f"{one}/{act}"] = {
+            "post": operation(
+                f"{act}Subscription", summary, (shape,), (*_READ_ERRORS, *errors),
+                parameters=name, body=body, body_required=False,
+            )
+        }  # fmt: skip
     return calls
 
 
@@ -88,18 +85,3 @@ def _outgoing(name: str, summary: str, shape: type[msgspec.Struct]) -> dict[str,
         "requestBody": {"required": True, "content": content(shape)},
         "responses": {"2XX": {"description": "It is acknowledged"}, "410": {"description": "Send nothing any more"}},
     }
-
-
-def _call(name: str, summary: str, shape: type[msgspec.Struct], errors: tuple[int, ...]) -> dict[str, Any]:
-    return {
-        "operationId": name,
-        "summary": summary,
-        "description": "",
-        "responses": responses((shape,), (*_READ_ERRORS, *errors), example=name),
-    }
-
-
-def _named(name: str, summary: str, shape: type[msgspec.Struct], errors: tuple[int, ...]) -> dict[str, Any]:
-    schema = {"type": "string", "minLength": 1}
-    parameter = {"name": "name", "in": "path", "required": True, "description": "Its name.", "schema": schema}
-    return {**_call(name, summary, shape, errors), "parameters": [parameter]}

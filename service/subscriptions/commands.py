@@ -70,7 +70,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionCommands:
-    """The acts of one person or client.
+    """The acts of one person or client. Each on a subscription raises `SubscriptionMissing` where none has the name.
 
     Attributes:
         engine: the mirror's Postgres.
@@ -115,7 +115,6 @@ class SubscriptionCommands:
         """Send nothing until it is resumed.
 
         Raises:
-            SubscriptionMissing: there is none of this name.
             SubscriptionConflict: it is disabled.
         """
         with transaction(self.engine) as connection:
@@ -125,11 +124,7 @@ class SubscriptionCommands:
             self._record(connection, "pause", name)
 
     def resume(self, name: str) -> None:
-        """Go on from the cursor.
-
-        Raises:
-            SubscriptionMissing: there is none of this name.
-        """
+        """Go on from the cursor."""
         with transaction(self.engine) as connection:
             if not subscriptions.resume(connection, name):
                 raise _missing(name)
@@ -144,7 +139,6 @@ class SubscriptionCommands:
 
         Raises:
             SubscriptionRefused: it is neither.
-            SubscriptionMissing: there is none of this name.
         """
         begin = None if since is None else _place(since)
         with transaction(self.engine) as connection:
@@ -155,11 +149,7 @@ class SubscriptionCommands:
         return first
 
     def rotate(self, name: str) -> str:
-        """Make a new secret, which is shown this once; the present one signs for 24 hours, too.
-
-        Raises:
-            SubscriptionMissing: there is none of this name.
-        """
+        """Make a new secret, which is shown this once; the present one signs for 24 hours, too."""
         secret = self.make_secret()
         with transaction(self.engine) as connection:
             if not subscriptions.rotate(connection, name, secret):
@@ -168,22 +158,14 @@ class SubscriptionCommands:
         return secret
 
     def remove(self, name: str) -> None:
-        """Remove a subscription.
-
-        Raises:
-            SubscriptionMissing: there is none of this name.
-        """
+        """Remove a subscription."""
         with transaction(self.engine) as connection:
             if not subscriptions.remove(connection, name):
                 raise _missing(name)
             self._record(connection, "remove", name)
 
     def send_test(self, name: str, settings: Settings) -> SendOutcome:
-        """Send a test request now, whatever the subscription's state is.
-
-        Raises:
-            SubscriptionMissing: there is none of this name.
-        """
+        """Send a test request now, whatever the subscription's state is."""
         with transaction(self.engine) as connection:
             row = self._require(connection, name)
             signing_secrets = subscriptions.secrets(connection, name)

@@ -65,7 +65,6 @@ class VendorApi:
         return json_response({"success": True, place: shown})
 
     def list_models(self) -> Response:
-        """A page of the models."""
         limit = min(_number("limit", LIMIT, least=1), LONGEST_PAGE)
         offset = _number("offset", 0, least=0)
         if self._sandbox.fault_injector.drifts():
@@ -89,7 +88,6 @@ class VendorApi:
         )
 
     def create(self) -> Response:
-        """Create a model and its person."""
         try:
             wanted = msgspec.json.decode(request.get_data(), type=VendorSignUp)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -112,7 +110,6 @@ class VendorApi:
         return json_response({"success": True, "model": shown})
 
     def delete(self, model_id: str) -> Response:
-        """Delete one model."""
         self._sandbox.vendor.delete(model_id)
         return json_response({"success": True, "message": "Model deleted successfully", "modelId": model_id})
 

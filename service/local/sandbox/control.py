@@ -1,4 +1,4 @@
-"""The control API of tests and demonstrations: the truth, and every lever. The package's docstring lists its calls."""
+"""The control API of tests and demonstrations: the truth, and every lever. The package's docstring explains them."""
 
 from __future__ import annotations
 
@@ -84,15 +84,12 @@ class Control:
         return control
 
     def models(self) -> Response:
-        """Every model there ever was, as it truly is."""
         return json_response([self._truth(model) for model in self._sandbox.vendor.models.values()])
 
     def model(self, model_id: str) -> Response:
-        """One model as it truly is."""
         return json_response(self._truth(self._known(model_id)))
 
     def create(self) -> Response:
-        """New models, as many as `n` says."""
         fields = _body(dict[str, Any])
         number, announce = _pop(fields, "n", 1), _pop(fields, "events", default=False)
         if number > 1 and fields.keys() & {"id", "email"}:
@@ -102,21 +99,18 @@ class Control:
         return json_response([self._truth(self._create(fields, announce=announce)) for _ in range(number)], 201)
 
     def change(self, model_id: str) -> Response:
-        """Other fields of a model; entering a status brings what it brings in a model's life."""
         fields = _body(dict[str, Any])
         announce = _pop(fields, "events", default=False)
         model = self._with(self._known(model_id), fields | {"id": model_id})
         return json_response(self._truth(self._sandbox.vendor.put(model, announce=announce)))
 
     def delete(self, model_id: str) -> Response:
-        """Delete a model with its event, or let it vanish without one."""
         model = self._known(model_id)
         vendor = self._sandbox.vendor
         gone = vendor.delete(model.id) if request.args.get("events") == "1" else vendor.vanish(model)
         return json_response(self._truth(gone))
 
     def send(self) -> Response:
-        """Any event, now, whatever the switches say of loss."""
         order = _body(SendEventBody)
         sandbox = self._sandbox
         if sandbox.account.webhook_url is None:
@@ -130,7 +124,6 @@ class Control:
         return json_response({"id": event.id}, 202)
 
     def requests(self) -> Response:
-        """What the API was asked since the start or since the last DELETE."""
         responses = self._sandbox.responses
         rows = [
             {"method": method, "route": route, "status": status, "count": count}
@@ -139,27 +132,22 @@ class Control:
         return json_response({"total": responses.total(), "connections": self._sandbox.connections, "requests": rows})
 
     def forget_requests(self) -> Response:
-        """Count from nothing again."""
         self._sandbox.responses.clear()
         self._sandbox.connections = 0
         return self.requests()
 
     def deliveries(self) -> Response:
-        """Counts of the webhooks that were sent, and of those that wait."""
         sender = self._sandbox.sender
         return json_response(structs.asdict(sender.counts) | {"waiting": len(sender.waiting)})
 
     def switches(self) -> Response:
-        """Every switch with its value."""
         return json_response(self._sandbox.switches)
 
     def update_switches(self) -> Response:
-        """Turn switches, all that are named or none."""
         self._sandbox.update_switches(_body(dict[str, Any]))
         return self.switches()
 
     def webhook(self) -> Response:
-        """Another URL or secret; a null URL stops the sender."""
         account = self._sandbox.account
         target = _body(WebhookTargetBody)
         if target.url is not UNSET:
@@ -168,14 +156,12 @@ class Control:
         return json_response({"url": account.webhook_url, "secret": account.webhook_secret})
 
     def organization(self) -> Response:
-        """Change what the organization is called, its uid or its teams."""
         account = self._sandbox.account
         given = msgspec.to_builtins(account.organization) | _body(dict[str, Any])
         account.organization = msgspec.convert(given, VendorOrganization)
         return json_response(account.organization)
 
     def reset(self) -> Response:
-        """Begin anew, as another start of the process would: other models, key and secret, and no delivery waits."""
         if self._sandbox.has_state_file:
             raise ValueError("this sandbox has a state file: stop it, delete the file and start it again")
         given = _body(dict[str, Any])

@@ -63,7 +63,6 @@ class SubscriptionViews:
         self._settings = settings
 
     def register(self, api: Blueprint) -> None:
-        """Add the routes."""
         api.get(PREFIX)(self.list_subscriptions)
         api.post(PREFIX)(self.add)
         api.get(f"{PREFIX}/<name>")(self.show)
@@ -73,7 +72,6 @@ class SubscriptionViews:
         api.register_error_handler(SubscriptionRefused, _refused)
 
     def list_subscriptions(self) -> Response:
-        """All subscriptions."""
         with transaction(self._engine) as connection:
             rows = subscriptions.list_rows(connection)
         return json_response(SubscriptionListBody(subscriptions=[subscription_schema(row) for row in rows]))
@@ -92,37 +90,30 @@ class SubscriptionViews:
         return json_response(body)
 
     def add(self) -> Response:
-        """Add one; the response has its secret."""
         body = _body(SubscriptionBody)
         wanted = Wanted(**{name: getattr(body, name) for name in SubscriptionBody.__struct_fields__})
         return self._with_secret(body.name, lambda commands: commands.add(wanted))
 
     def rotate(self, name: str) -> Response:
-        """Make a new secret; the response has it."""
         return self._with_secret(name, lambda commands: commands.rotate(_storable(name)))
 
     def pause(self, name: str) -> Response:
-        """Send nothing until it is resumed."""
         self._commands().pause(_storable(name))
         return self._after_act(name)
 
     def resume(self, name: str) -> Response:
-        """Go on from the cursor."""
         self._commands().resume(_storable(name))
         return self._after_act(name)
 
     def replay(self, name: str) -> Response:
-        """Send changes again."""
         body = _body(ReplayBody, optional=True)
         self._commands().replay(_storable(name), body.since)
         return self._after_act(name)
 
     def test(self, name: str) -> Response:
-        """Send a test request now."""
         return json_response(trial_result(self._commands().send_test(_storable(name), self._settings)))
 
     def remove(self, name: str) -> Response:
-        """Remove one."""
         self._commands().remove(_storable(name))
         return json_response(SubscriptionRemovedBody(message=f"Subscription {name} removed"))
 

@@ -158,7 +158,6 @@ class ModelViews:
         return _relayed(IdempotentCreates(writer).create(wanted, place, caller()))
 
     def delete(self, model_id: str) -> Response:
-        """Delete a model."""
         _require_id(model_id)
         return _relayed(self._require_writer().delete(model_id, caller()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -14,31 +14,20 @@ OWN_PREFIXES = ("HEADSHOTPRO_", "MIRROR_API_")
 MIN_NAME_LENGTH = 6
 
 
-class UnknownSetting(NamedTuple):
-    """A variable that is no setting.
-
-    Attributes:
-        name: its name.
-        suggestion: the setting that it may be meant for; None where none is like it.
-    """
-
-    name: str
-    suggestion: str | None
-
-    def __str__(self) -> str:
-        question = f": did you mean {self.suggestion}?" if self.suggestion else "; docs/settings.md lists every setting"
-        return f"{self.name} is no setting and is ignored{question}"
-
-
-def find_unknown(given: Iterable[str], known: Collection[str]) -> list[UnknownSetting]:
-    """The variables among some names that look like a setting and are none.
+def find_unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
+    """A sentence about each of some variables that looks like a setting and is none, and which it may be meant for.
 
     Args:
         given: names of variables.
         known: names of settings.
     """
-    found = (UnknownSetting(name, _suggest(name, known)) for name in sorted({*given} - {*known}))
-    return [one for one in found if one.suggestion or one.name.upper().startswith(OWN_PREFIXES)]
+    sentences = []
+    for name in sorted({*given} - {*known}):
+        if suggestion := _suggest(name, known):
+            sentences.append(f"{name} is no setting and is ignored: did you mean {suggestion}?")
+        elif name.upper().startswith(OWN_PREFIXES):
+            sentences.append(f"{name} is no setting and is ignored; docs/settings.md lists every setting")
+    return sentences
 
 
 def _suggest(name: str, known: Collection[str]) -> str | None:

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from service.config.api_keys import ApiKey
     from service.config.console import Network
-    from service.config.names import UnknownSetting
 
 VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
 
@@ -256,7 +255,7 @@ def load_alone(given: Mapping[str, str], required: Iterable[str] = ()) -> Settin
     return load(required, environ=given, dotenv=Path(os.devnull))
 
 
-def unknown_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[UnknownSetting]:
+def unknown_settings(environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> list[str]:
     """The variables of the environment and `.env` that look like settings and are none; the arguments are `load`'s."""
     in_file = read_dotenv(dotenv or Path(".env"))
     return find_unknown({*(os.environ if environ is None else environ), *in_file}, _known())

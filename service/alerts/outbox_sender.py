@@ -29,7 +29,7 @@ NOTHING_TO_SEND = SendResult(taken=True, reason="no notification was left")
 
 
 class OutboxSender:
-    """The outbox sender of one process.
+    """The outbox sender of one process; its methods raise `PostgresUnavailable` where Postgres is.
 
     Args:
         engine: the mirror's Postgres.
@@ -46,20 +46,12 @@ class OutboxSender:
         self._sending: dict[str, threading.Thread] = {}
 
     def register_receivers(self) -> None:
-        """Make its receivers the ones that get notifications.
-
-        Raises:
-            PostgresUnavailable: Postgres is unavailable.
-        """
+        """Make its receivers the ones that get notifications."""
         with transaction(self._engine) as connection:
             notifications.set_receivers(connection, list(self._receivers))
 
     def tick(self) -> None:
-        """Begin to send to each receiver that has notifications due and no running thread.
-
-        Raises:
-            PostgresUnavailable: Postgres is unavailable.
-        """
+        """Begin to send to each receiver that has notifications due and no running thread."""
         if not self._receivers:
             return
         with transaction(self._engine) as connection:

@@ -107,11 +107,7 @@ class Receiver:
 
 
 def from_settings(settings: Settings) -> list[Receiver]:
-    """The receivers of ALERT_URLS, each once; none where it is not set.
-
-    Raises:
-        SettingsError: one of the URLs is none of Apprise's; the message does not repeat it.
-    """
+    """The receivers of ALERT_URLS, none where it is not set; raises what `parse` does."""
     return parse(settings.alert_urls) if settings.alert_urls else []
 
 

@@ -25,6 +25,8 @@ READ_LIMIT = 200
 class FeedReader:
     """Reads changes with their rows, and keeps them for a moment: most are sent, and to several, right after.
 
+    Each method raises `PostgresUnavailable` where it is.
+
     Attributes:
         engine: the mirror's Postgres.
         fresh: for how long a change that was read is sent without reading it again, in seconds.
@@ -39,11 +41,7 @@ class FeedReader:
     _read: deque[tuple[float, Sequence[int]]] = field(default_factory=deque)
 
     def poll(self, states: Collection[SubscriptionState]) -> bool:
-        """Find out whether the feed is farther than before, and if so read what is new, in the same transaction.
-
-        Raises:
-            PostgresUnavailable: it is unavailable.
-        """
+        """Find out whether the feed is farther than before, and if so read what is new, in the same transaction."""
         before = self.newest
         with transaction(self.engine) as connection:
             self.newest = api_queries.newest_change(connection) or 0
@@ -52,11 +50,7 @@ class FeedReader:
         return self.newest > before
 
     def read_for(self, states: Collection[SubscriptionState]) -> None:
-        """Read what is left of the feed for each subscription that wants more.
-
-        Raises:
-            PostgresUnavailable: it is unavailable.
-        """
+        """Read what is left of the feed for each subscription that wants more."""
         for place, readers in self._hungry(states).items():
             with transaction(self.engine) as connection:
                 self._read_page(connection, place, readers)
@@ -89,9 +83,6 @@ class FeedReader:
         Args:
             wanted: the changes. One that is not kept any more is left out.
             upcoming: those that will be wanted next: where one of `wanted` has to be read, these are read with it.
-
-        Raises:
-            PostgresUnavailable: it is unavailable.
         """
         self._forget()
         missing = {number for number in wanted if number not in self.kept}

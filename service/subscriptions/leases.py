@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 class Leases:
     """The leases of one process.
 
+    Each method raises `PostgresUnavailable` where it is: what is known stays until the leases run out by themselves.
+
     Attributes:
         engine: the mirror's Postgres.
         holder: this process, in leases.
@@ -55,11 +57,7 @@ class Leases:
         return time.monotonic() - self._synced_at <= self.timing.lease - self.timing.request
 
     def sync(self) -> None:
-        """Write the progress, renew the leases, and take up what people changed.
-
-        Raises:
-            PostgresUnavailable: it is unavailable; what is known stays until the leases end.
-        """
+        """Write the progress, renew the leases, and take up what people changed."""
         began, now = time.monotonic(), time.time()
         for state in self.states.values():
             _judge(state, now)
@@ -86,9 +84,6 @@ class Leases:
 
         Returns:
             The subscriptions for which nothing was written, because their lease is lost or a person changed them.
-
-        Raises:
-            PostgresUnavailable: it is unavailable.
         """
         batching = [state for state in {id(one): one for one in states}.values() if state.row["batch"]]
         unstored = [state for state in batching if state.window.unstored]
@@ -102,11 +97,7 @@ class Leases:
         return {state.row["id"] for state in unstored} - written
 
     def release(self) -> None:
-        """Write the progress, give the leases back, and request no others'.
-
-        Raises:
-            PostgresUnavailable: it is unavailable; the leases run out by themselves.
-        """
+        """Write the progress, give the leases back, and request no others'."""
         # A lease with a request in flight runs out by itself, too, after the request has ended.
         last = [state.progress(release=not state.window.in_flight) for state in self.states.values()]
         with transaction(self.engine) as connection:

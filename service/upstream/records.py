@@ -2,6 +2,9 @@
 
 One odd record spoils nothing but itself. A field that cannot be used is absent, a record without a usable id is left
 out, and both are named, so that people can find them.
+
+Each function that reads raises `msgspec.ValidationError` for JSON without what is needed, with a message that names the
+place and holds no value, and another `ValueError` for what is no JSON.
 """
 
 from __future__ import annotations
@@ -85,12 +88,7 @@ def successful_page(body: bytes) -> ModelPage | None:
 
 
 def read_page(body: bytes) -> ParsedBody[ModelPage]:
-    """Read a page of the list.
-
-    Raises:
-        msgspec.ValidationError: it is JSON, but no page; the message names the place and holds no value.
-        ValueError: it is not JSON.
-    """
+    """Read a page of the list."""
     document = _loads(body)
     records = document.get("models")
     if not isinstance(records, list):
@@ -110,34 +108,19 @@ def read_page(body: bytes) -> ParsedBody[ModelPage]:
 
 
 def read_single(body: bytes) -> ParsedBody[DetailedModel]:
-    """Read the model in the response about one.
-
-    Raises:
-        msgspec.ValidationError: it is JSON, but no model with a usable id; the message holds no value.
-        ValueError: it is not JSON.
-    """
+    """Read the model in the response about one."""
     model, unusable = _only_record(_loads(body).get("model"), DetailedModel)
     set_aside = (UnusableRecord(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
     return ParsedBody(model, set_aside)
 
 
 def read_created(body: bytes) -> ParsedBody[CreatedModel]:
-    """Read the response to a create; only the new model's id is needed.
-
-    Raises:
-        msgspec.ValidationError: it is JSON, but names no model; the message holds no value.
-        ValueError: it is not JSON.
-    """
+    """Read the response to a create; only the new model's id is needed."""
     return ParsedBody(_only_record(_loads(body), CreatedModel)[0])
 
 
 def read_organization(body: bytes) -> ParsedBody[Organization]:
-    """Read the organization in the response about it; only its uid is needed.
-
-    Raises:
-        msgspec.ValidationError: it is JSON, but names no organization with a usable uid.
-        ValueError: it is not JSON.
-    """
+    """Read the organization in the response about it; only its uid is needed."""
     document = _loads(body)
     # Two of the vendor's pages name its field differently.
     return ParsedBody(_only_record(document.get("organization", document.get("data")), Organization)[0])

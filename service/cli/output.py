@@ -45,12 +45,7 @@ def warn_if_unknown(noun: str, word: str | None, documented: Sequence[str]) -> N
 
 
 def say_in_colour(text: str, colour: str) -> None:
-    """Print the beginning of a line in a colour; without it where the output is no terminal.
-
-    Args:
-        text: holds anything from outside.
-        colour: one of click's.
-    """
+    """Print the beginning of a line in one of click's colours; without it where the output is no terminal."""
     click.secho(escape_controls(text), fg=colour, bold=True, nl=False)
 
 
@@ -65,12 +60,7 @@ def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on stderr before something is destroyed; any response but yes ends the command with status 1.
-
-    Args:
-        question: holds anything from outside.
-        yes: whether the user gave `--yes`.
-    """
+    """Ask on stderr before something is destroyed, unless `yes`; any answer but yes ends the command with status 1."""
     if not yes:
         click.confirm(escape_controls(question), abort=True, err=True)
 

@@ -95,7 +95,7 @@ class UpstreamClient:
 
         Args:
             base_url: the API's base, with `/api/v2`.
-            api_key: the organization's bearer key.
+            api_key: the organization's bearer key; `service.config` has checked that a header can hold it.
             budget: shared with all our processes; None without Redis, then only 429s hold requests back.
             pause: waits a number of seconds; may raise `Stopping`.
             connect_timeout: seconds.

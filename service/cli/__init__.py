@@ -17,7 +17,7 @@ from service.garbage import collect_rarely
 # Command to the module that holds it: `--help` must not load servers and databases.
 COMMANDS = {
     "up": "service.cli.up",
-    "sandbox": "service.cli.sandbox",
+    "sandbox": "service.local.sandbox.command",
     "migrate": "service.cli.migrate",
     "restored": "service.cli.restored",
     "web": "service.cli.processes",

@@ -63,11 +63,6 @@ def published(folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def forget(folder: Path) -> None:
-    """Remove the settings of a system that was killed; the caller holds the folder's lock."""
-    (folder / SETTINGS_FILE).unlink(missing_ok=True)
-
-
 def find_running_system(home: Path = HOME) -> RunningSystem | None:
     """The system that runs below a folder; None where none does.
 

@@ -19,7 +19,7 @@ from service.config import environment, force_wheels, load
 from service.errors import LocalServerError
 from service.local.children import ManagedProcess, stop_all
 from service.local.gauge import INTERVAL_SECONDS, Gauge
-from service.local.running_system import HOME, RunningSystem, forget, published
+from service.local.running_system import HOME, SETTINGS_FILE, RunningSystem, published
 from service.local.servers import (
     Postgres,
     Valkey,
@@ -83,7 +83,8 @@ class LocalSystem:
         self._screen.say(f"Starting headshot-mirror {__version__}; data and logs are in {_short(self._folder)}")
         make_folder(self._folder.parent)
         self._stack.enter_context(locked(self._folder))
-        forget(self._folder)
+        # Of a system that was killed.
+        (self._folder / SETTINGS_FILE).unlink(missing_ok=True)
         self._choose_web_port()
         if self._given.headshotpro_api_key is None:
             # It starts while Postgres does.

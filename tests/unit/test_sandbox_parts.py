@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from service.cli.sandbox import sandbox
 from service.errors import LocalServerError, SettingsError
 from service.local.sandbox.account import new_account, new_organization
-from service.local.sandbox.command import DEFAULTS
+from service.local.sandbox.command import DEFAULTS, sandbox
 from service.local.sandbox.events import bare_body, full_body, new_event
 from service.local.sandbox.hostile import FAULTS, FaultInjector, broken_body
 from service.local.sandbox.model import iso, milliseconds, webhook_object

@@ -44,9 +44,7 @@ def switch_option(name: str, form: Any, words: str, metavar: str | None = None) 
     "--models", type=click.IntRange(0), default=FIRST.models, show_default=True, help="Models that exist at first."
 )
 @click.option("--seed", type=int, default=FIRST.seed, show_default=True, help="Seeds people, ids, lives and faults.")
-@click.option(
-    "--credits", "credit", type=click.IntRange(0), default=FIRST.credits, show_default=True, help="Models to spend."
-)
+@click.option("--credits", type=click.IntRange(0), default=FIRST.credits, show_default=True, help="Models to spend.")
 @click.option("--api-key", help="Bearer key of the API; random by default.")
 @click.option("--webhook-secret", help="Secret of the webhooks; 64 random hex digits by default.")
 @click.option("--webhook-url", help="Where events are delivered; nowhere by default.")
@@ -84,14 +82,8 @@ def sandbox(
     port: int,
     with_parent: bool,
     no_whitelabel: bool,
-    models: int,
-    seed: int,
-    credit: int,
-    api_key: str | None,
-    webhook_secret: str | None,
-    webhook_url: str | None,
     state: Path | None,
-    **switches: Any,
+    **given: Any,
 ) -> None:
     """Run the vendor's API and webhooks, for trials and tests.
 
@@ -107,17 +99,9 @@ def sandbox(
     from service.local.sandbox.server import serve  # noqa: PLC0415
 
     try:
-        turned = parse_switches({**switches, "whitelabel": not no_whitelabel})
-        initial = InitialState(
-            models=models,
-            seed=seed,
-            credits=credit,
-            api_key=api_key,
-            webhook_secret=webhook_secret,
-            webhook_url=webhook_url,
-        )
-        opened = open_sandbox(turned, initial, state)
-        serve(opened, host, port, with_parent=with_parent)
+        initial = InitialState(**{name: given.pop(name) for name in InitialState.__struct_fields__})
+        turned = parse_switches({**given, "whitelabel": not no_whitelabel})
+        serve(open_sandbox(turned, initial, state), host, port, with_parent=with_parent)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
     except MirrorError as error:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.local.sandbox.model import id_of
-from service.local.sandbox.replica import Replica
 
 if TYPE_CHECKING:
     from random import Random
 
     from service.local.sandbox.model import VendorModel
     from service.local.sandbox.switches import Switches
+
+
+# The longest lag that the switch allows; older notes are of no use to anyone.
+LONGEST_LAG_MS = 60_000
 
 
 class VendorPage(NamedTuple):
@@ -33,7 +37,8 @@ class VendorListing:
         self._switches = switches
         # By status; under None those of every status.
         self._keys: dict[str | None, list[str]] = {None: []}
-        self._replica = Replica()
+        # When each model changed and what that replaced, None where it is new: a replica that lags still shows that.
+        self._replaced: deque[tuple[int, str, VendorModel | None]] = deque()
 
     def rebuild(self) -> None:
         """Put the list together anew: at the start, and when the switch `deleted` was turned."""
@@ -44,7 +49,9 @@ class VendorListing:
 
     def replace(self, old: VendorModel | None, new: VendorModel, now: int) -> None:
         """A model is new or has changed, at `now` (milliseconds)."""
-        self._replica.record_change(now, new.id, old)
+        while self._replaced and self._replaced[0][0] < now - LONGEST_LAG_MS:
+            self._replaced.popleft()
+        self._replaced.append((now, new.id, old))
         if old is not None:
             for group in self._groups(old):
                 _take_out(self._keys[group], old.key)
@@ -53,7 +60,7 @@ class VendorListing:
 
     def find(self, model_id: str, moment: int | None = None) -> VendorModel | None:
         """The document of the single GET: now, or as of a moment (milliseconds) on a replica that lags."""
-        past = {} if moment is None else self._replica.as_of(moment)
+        past = self._past(moment)
         model = past[model_id] if model_id in past else self._models.get(model_id)
         return model if model is not None and self._shows(model) else None
 
@@ -67,7 +74,7 @@ class VendorListing:
         moment: int | None = None,
     ) -> VendorPage:
         """A page of the list: now, or as of a moment (milliseconds) on a replica that lags."""
-        past = {} if moment is None else self._replica.as_of(moment)
+        past = self._past(moment)
         keys = self._as_of(past, status) if past else self._keys.get(status, [])
         if team_id is not None:
             keys = [key for key in keys if self._model_at(key, past).team_id == team_id]
@@ -81,6 +88,11 @@ class VendorListing:
             if model.is_live:
                 return model
         return None
+
+    def _past(self, moment: int | None) -> dict[str, VendorModel | None]:
+        """The models that have changed since a moment (milliseconds), by id, each as it was then."""
+        changes = [] if moment is None else [change for change in self._replaced if change[0] > moment]
+        return {model_id: replaced for _, model_id, replaced in reversed(changes)}
 
     def _shows(self, model: VendorModel) -> bool:
         return not model.vanished and (model.status != "deleted" or self._switches.deleted == "listed")

@@ -6,6 +6,7 @@ A made-up last revision is held to them as well: it does everything that a revis
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -15,7 +16,6 @@ from tests.support.upgrades import made_up_revision
 
 with made_up_revision():
     STEPS = list(pairwise(schema.revisions()))
-    PRINTED = {before: schema.script(before) for before, _ in STEPS}
 NAME = r"headshotpro\.(\w+)"
 # They block no statement: settings of storage, and constraints that are checked on new rows only.
 HARMLESS = re.compile(rf"ALTER TABLE {NAME} (SET \(|VALIDATE )")
@@ -26,9 +26,16 @@ FORBIDDEN = re.compile(
 )
 
 
+@cache
+def all_steps() -> str:
+    """The SQL of every step, one after another; printed when a test asks, as every test process imports this file."""
+    with made_up_revision():
+        return schema.script(STEPS[0][0])
+
+
 def statements(before: str, after: str) -> list[str]:
     """The statements of the step to a revision, one a line; those that create tables left out."""
-    printed = PRINTED[before].partition(f"{before} -> {after}")[2].partition("-- Running upgrade")[0]
+    printed = all_steps().partition(f"{before} -> {after}")[2].partition("-- Running upgrade")[0]
     found = [" ".join(one.split()) for one in re.split(r";\n", re.sub(r"--.*", "", printed))]
     return [one for one in found if one and one != "COMMIT"]
 

@@ -262,7 +262,7 @@ def unknown_settings(environ: Mapping[str, str] | None = None, dotenv: Path | No
 
 
 def _known() -> set[str]:
-    return {field.encode_name for field in msgspec.structs.fields(Settings)} | {f"{name}_FILE" for name in SECRETS}
+    return {*Settings.__struct_encode_fields__, *(f"{name}_FILE" for name in SECRETS)}
 
 
 def _convert(given: Mapping[str, str]) -> Settings:

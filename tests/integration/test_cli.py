@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from service.cli import COMMANDS
 from service.cli import cli as group
 from service.errors import PostgresUnavailable
-from service.local.servers import free_port
 from service.storage import database
 from service.storage.migrations import revision, schema
 from tests.integration.test_schema import set_revision
 from tests.support.cli import NO_POSTGRES, NO_REDIS, one_line
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

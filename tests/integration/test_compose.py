@@ -16,11 +16,11 @@ import redis
 import yaml
 
 from service import __version__, config
-from service.local.servers import free_port
 from service.local.servers.binaries import find_valkey
 from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.support.documents import DEPLOY
+from tests.support.ports import free_port
 from tests.support.processes import eventually
 from tests.support.tools import checked
 

@@ -21,7 +21,8 @@ import service
 from service.config import environment
 from service.parent_death import die_with_parent
 from service.storage.migrations import schema
-from tests.integration.test_up import NEUTRAL, quiet_port
+from tests.integration.test_up import NEUTRAL
+from tests.support.ports import free_port
 from tests.support.processes import eventually
 from tests.support.system import ROOT
 
@@ -136,7 +137,7 @@ def test_it_runs_where_there_is_no_checkout(installed: Installed, empty_database
 @pytest.fixture
 def running(installed: Installed) -> Iterator[str]:
     """`headshot-mirror up` of the wheel: where its web process listens."""
-    port = str(quiet_port())
+    port = str(free_port())
     command = installed.command("headshot-mirror", "up", "--", "--models", "20", "--births", "0")
     log = installed.folder / "log"
     with log.open("wb") as output:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.config import environment
-from service.local.servers import free_port
+from tests.support.ports import free_port
 from tests.support.system import procfile
 
 if TYPE_CHECKING:

@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from service.local.servers import free_port, write_private
+from service.local.servers import write_private
 from service.local.servers.privilege import drop_root
 from service.parent_death import die_with_parent
 from service.storage.migrations import schema
 from tests.integration.test_schema import picture
 from tests.support.drainer import forbid_single_event_batches, minutes, opened
+from tests.support.ports import free_port
 from tests.support.processes import eventually
 from tests.support.system import event_body, new_id
 from tests.support.threads import run_concurrently

@@ -11,9 +11,9 @@ import pytest
 import urllib3
 
 from service.config import environment
-from service.local.servers import free_port
 from service.parent_death import die_with_parent
 from tests.support.dockerfile import only
+from tests.support.ports import free_port
 from tests.support.processes import eventually, processes_in
 from tests.support.system import (
     API_KEY,

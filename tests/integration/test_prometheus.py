@@ -14,9 +14,9 @@ import pytest
 import urllib3
 import yaml
 
-from service.local.servers import free_port
 from service.parent_death import die_with_parent
 from tests.support.documents import DEPLOY
+from tests.support.ports import free_port
 from tests.support.processes import eventually
 from tests.support.system import ROOT, System, event_body, new_id
 

@@ -16,12 +16,12 @@ from service.broker import inbox
 from service.broker.client import connect_redis, require_usable_redis
 from service.config import force_wheels
 from service.errors import ClusterRefused, SettingsError
-from service.local.servers import free_port
 from service.local.servers.binaries import find_valkey
 from service.parent_death import die_with_parent
 from service.upstream.budget import Priority, RequestBudget
 from service.web import create_app
 from tests.support.cli import Cli
+from tests.support.ports import free_port
 from tests.support.system import WEBHOOK_PATH, event_body, new_id, signed
 from workers import jobs
 

@@ -15,9 +15,9 @@ import pytest
 import urllib3
 
 from service.config import environment
-from service.local.servers import free_port
 from service.parent_death import die_with_parent
 from tests.support.api import KEY, MODELS, Api
+from tests.support.ports import free_port
 from tests.support.processes import eventually
 from tests.support.system import SECRET, WEBHOOK_PATH
 from tests.support.webhook_endpoint import client_of, post

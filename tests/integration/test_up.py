@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shlex
 import shutil
@@ -23,8 +22,9 @@ import pytest
 import urllib3
 
 from service.config import SECRETS, environment
-from service.local.servers import is_port_free, locked
+from service.local.servers import locked
 from service.parent_death import die_with_parent
+from tests.support.ports import free_port
 from tests.support.processes import eventually, processes_in
 from tests.support.vendor import SandboxClient
 
@@ -37,8 +37,6 @@ NEUTRAL: dict[str, str | None] = {
     "PUBLIC_URL": None,
 }
 STARTED = "events applied"
-# Below the ports that the system gives to outgoing connections, which come and go while others look for a free one.
-PORTS = range(20000, 30000, 10)
 
 
 class Vendor(NamedTuple):
@@ -114,19 +112,12 @@ class Up:
 Start = Callable[..., Up]
 
 
-def quiet_port() -> int:
-    """A port that is free, with the nine after it."""
-    # Not by the generator that each test begins anew with the run's seed: tests beside each other would take the same.
-    ports = random.SystemRandom().sample(PORTS, len(PORTS))
-    return next(port for port in ports if all(map(is_port_free, range(port, port + 10))))
-
-
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts `up` in one new folder, with settings by name, as often as a test asks."""
     folder = Path(tempfile.mkdtemp(prefix="hm-up-"))
     started: list[Up] = []
-    settings: dict[str, str | None] = {"PORT": str(quiet_port()), "WEB_CONCURRENCY": "1"}
+    settings: dict[str, str | None] = {"PORT": str(free_port()), "WEB_CONCURRENCY": "1"}
 
     def begin(*options: str, by_shell: bool = False, **more: str | None) -> Up:
         started.append(Up(folder, options, {**settings, **more}, by_shell=by_shell))
@@ -244,7 +235,7 @@ def test_up_names_what_ended_and_a_new_start_goes_on(start: Start) -> None:
 
 @pytest.mark.long
 def test_a_taken_port_is_replaced_and_named(start: Start) -> None:
-    port = quiet_port()
+    port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         up = start("--", *SMALL, PORT=str(port)).says(STARTED)
         assert f"Port {port} is taken: web uses {port + 1}." in up.said

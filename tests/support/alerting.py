@@ -14,8 +14,8 @@ from service.alerts.links import Links
 from service.alerts.outbox_sender import OutboxSender
 from service.alerts.receivers import from_settings
 from service.config import Settings
-from service.local.servers import free_port
 from service.storage import database
+from tests.support.ports import free_port
 from tests.support.system import event_body
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from service.config import SECRETS, environment
-from service.local.servers import Postgres, Valkey, free_port
+from service.local.servers import Postgres, Valkey
 from service.parent_death import die_with_parent
+from tests.support.ports import free_port
 from tests.support.processes import descendants, eventually, kill
 from tests.support.system import procfile
 from tests.support.tcp_proxy import TcpProxy

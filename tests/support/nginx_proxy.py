@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import urllib3
 
-from service.local.servers import free_port
 from service.parent_death import die_with_parent
 from tests.support.documents import DEPLOY
 from tests.support.flood import request
+from tests.support.ports import free_port
 from tests.support.processes import eventually
 from tests.support.system import WEBHOOK_PATH, System, signed
 from tests.support.tools import checked, found

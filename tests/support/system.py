@@ -22,9 +22,9 @@ import urllib3
 from psycopg.rows import dict_row
 
 from service.config import SECRETS, environment
-from service.local.servers import free_port
 from service.parent_death import die_with_parent
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
+from tests.support.ports import free_port
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:

@@ -145,11 +145,7 @@ def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) ->
     """Run jobs of one queue until the process has to stop.
 
     RQ's loop ends when Redis becomes unavailable during a job, or cannot be reached at its start: it begins again.
-
-    Args:
-        runtime: this process's.
-        queue: RQ's name of it.
-        while_unavailable: called about each second while Redis is unavailable.
+    `while_unavailable` is called about each second while Redis is unavailable.
     """
     # RQ blocks on this connection, and sets its timeout itself.
     client = connect_redis(runtime.settings.redis, timeout=None)

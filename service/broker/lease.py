@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 
 class Lease:
-    """One process's side of a lease.
-
-    Args:
-        client: a connection to the Redis that all processes share.
-        key: names the work that one process does alone.
-        holder: this process's name, which shows people who holds it.
-        seconds: how long it lasts unless it is renewed.
-    """
+    """One process's side of a lease. `holder` shows people who has it; it lasts for `seconds` unless it is renewed."""
 
     def __init__(self, client: redis.Redis, key: str, holder: str, seconds: float) -> None:
         # One object is one holder, whichever of its process's threads calls.

@@ -21,11 +21,7 @@ ALIVE_SECONDS = 30
 
 
 class OpenStreams:
-    """The number of one process.
-
-    Args:
-        client: a connection to Redis with short timeouts; it may be shared with others.
-    """
+    """The number of one process."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client

@@ -122,10 +122,7 @@ class Verdict(NamedTuple):
 def classify(difference: Difference, events: Sequence[ReceivedEvent], known_to: datetime) -> Verdict:
     """The class of a difference.
 
-    Args:
-        difference: the difference.
-        events: events about its model, in any order.
-        known_to: every event that was received before this, our time, is among them; now, unless some wait.
+    `known_to` is the time, ours, before which every event that was received is among them: now, unless some wait.
     """
     carried = {name: new for name, (_old, new) in difference.changed.items() if name in CARRIED}
     if verdict := _misapplied(difference, carried, events):

@@ -28,14 +28,8 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
 
     The row in the audit log names the fields that differed (`differed`) and the change in `model_changes` that has
     their values (`change`). After a 404 its `found` is `not found`: a deletion needs more evidence, which a refetch
-    request or the next pull collects.
-
-    Args:
-        engine: the mirror's Postgres.
-        client: the upstream.
-        model_id: a model that the mirror knows.
-        actor: the person, for the audit log.
-        max_wait: seconds for the request budget and for tries after faults.
+    request or the next pull collects. It takes `max_wait` seconds at most, for the request budget and for tries
+    after faults.
 
     Returns:
         The act's row in the audit log.

@@ -150,14 +150,9 @@ def classify_differences(
 ) -> bool:
     """Give differences their classes, as far as they can be known, and count the webhooks of the pulls.
 
-    Each batch is a transaction of its own, so that others get their turn.
-
-    Args:
-        engine: the mirror's Postgres.
-        tolerance: how far an event's own time may lie ahead of its signature.
-        known_to: as `deliveries_known_to` returns it; now by default.
-        seconds: begin no second batch after this.
-        again_after: a difference that stays undecided is not looked at again before this has passed.
+    Each batch is a transaction of its own, so that others get their turn. `known_to` is as `deliveries_known_to`
+    returns it, by default now. No second batch begins after `seconds`; a difference that stays undecided is not
+    looked at again before `again_after`.
 
     Returns:
         Whether none is left for now.

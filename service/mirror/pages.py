@@ -42,13 +42,8 @@ def merge_pages(
     """Merge pages into the stored rows, with the same result as `apply` for each model.
 
     Steps: insert the unknown models; lock the clocks of the others in id order, and move those of unchanged models;
-    apply the rest; remove the refetch requests for a profile; last, begin the histories of the inserted ones.
-
-    Args:
-        connection: a transaction; the caller commits, soon.
-        fetched_pages: pages in the order in which they were read.
-        pull_id: of the pull that reads them.
-        began_at: upstream time of its first page.
+    apply the rest; remove the refetch requests for a profile; last, begin the histories of the inserted ones. The
+    pages come in the order in which they were read; `began_at` is the upstream time of the pull's first one.
     """
     now = datetime.now(UTC)
     shown = _shown(fetched_pages)

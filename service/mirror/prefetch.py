@@ -69,11 +69,8 @@ class PagePrefetcher:
     def __init__(self, walk: Walk, fetch_page: FetchPage, left: Callable[[], float], most: int) -> None:
         """Begin to read.
 
-        Args:
-            walk: the walk so far; it has not ended.
-            fetch_page: sends the request for a page at an offset.
-            left: seconds in which another request may be begun.
-            most: pages that may be read and not merged; 1: the next is read when the one before is merged.
+        `left` says for how many seconds another request may be begun; `most` pages may be read and not merged:
+        with 1, the next is read when the one before is merged.
         """
         self._walk = walk
         # Of this walk, as far as this reader has read it.

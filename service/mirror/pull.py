@@ -61,12 +61,8 @@ ROUND_PAUSE_SECONDS = 2.0
 def advance(pull_context: PullContext, kind: str, interval: float, seconds: float, *, wake: bool = False) -> int | None:
     """Begin a pull of a kind if one is due, or go on with the running one, for about `seconds`.
 
-    Args:
-        pull_context: what is needed for it.
-        kind: `full` or `hot`.
-        interval: seconds since the start of the last one after which one is due.
-        seconds: how long to go on before the lease is given back; the next call resumes.
-        wake: go on at once with a pull that rests after an error of the upstream.
+    One is due `interval` seconds after the start of the last one. After `seconds` the lease is given back, and the
+    next call resumes. With `wake` a pull goes on at once that rests after an error of the upstream.
 
     Returns:
         The number of the pull that was worked on; None where none was due or another process has it.

@@ -30,14 +30,8 @@ def merge_single(
 ) -> BatchResult:
     """Merge a single GET. The steps take their locks in the order of every writer, so none may move.
 
-    Args:
-        connection: a transaction; the caller commits, soon.
-        model_id: the model.
-        response: the upstream's response about it.
-        source: `pull`, `refetch` or `api`; see `apply`.
-        pull_id: the pull that sent the GET, or requested it.
-        settles_before: the response settles refetch requests whose upstream time is earlier; by default, those that
-            are earlier than the GET was sent.
+    `pull_id` is the pull that sent the GET, or requested it. The response settles the refetch requests of before
+    `settles_before`, upstream time: by default, of before the GET was sent.
     """
     seen = from_single(model_id, response.body, response.sent_at, response.received_at)
     applied = apply(connection, [seen], source, pull_id=pull_id)

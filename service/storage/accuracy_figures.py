@@ -81,11 +81,8 @@ def findings(
 ) -> dict[str, Findings]:
     """The comparisons of the last `period`, by the keys of `columns`.
 
-    Args:
-        connection: a transaction.
-        period: an interval of Postgres, such as `28 days`.
-        columns: for each key, the columns whose differences count for staleness and webhooks.
-        tolerated: differences younger than this, in seconds, are no error.
+    `period` is an interval of Postgres, such as `28 days`. Differences younger than `tolerated` seconds are no
+    error.
     """
     limits = {"period": period, "tolerated": tolerated}
     given = {"list_fields": list(columns_of(Source.LIST)), "detail_fields": list(columns_in(DETAIL))}

@@ -82,12 +82,8 @@ def total(connection: Connection, model_filter: ModelFilter) -> int:
 def page(connection: Connection, model_filter: ModelFilter, limit: int, offset: int, matching: int) -> list[Row]:
     """A page of the list, the newest model first; one whose creation is not known yet counts as the newest.
 
-    Args:
-        connection: a transaction in which `matching` was counted.
-        model_filter: the filter.
-        limit: how many at most.
-        offset: how many newer ones are passed over.
-        matching: how many the filter lets through; a page past the middle is reached from the other end.
+    `matching` is how many the filter lets through, counted in this transaction: a page past the middle is reached
+    from the other end.
     """
     limit = min(limit, matching - offset)
     if limit <= 0:

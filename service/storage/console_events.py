@@ -128,13 +128,7 @@ def next_batch(
 ) -> list[dict[str, Any]]:
     """The next of the wanted events with their bodies, the oldest first.
 
-    Args:
-        connection: a transaction.
-        search: which events.
-        after: those behind this place.
-        limit: how many at most.
-        size: their bodies' bytes at most; the first one comes whatever its size.
-        ids: those with these ids alone.
+    At most `limit`, and `size` bytes of bodies; the first one comes whatever its size. With `ids`, of those alone.
     """
     values, conditions = _conditions(search)
     if ids is not None:

@@ -92,13 +92,8 @@ def erase_payloads(
     """Remove the bodies of events that name one of the persons, among the next events in the order of ids.
 
     Two people may have one title: an event about another model that has it, too, names the other one. A model's id
-    names no person, so it counts only in an event that is about no model.
-
-    Args:
-        connection: a transaction of its own.
-        personal_values: the values to search for.
-        above: the last id of the slice before.
-        count: how many events to search.
+    names no person, so it counts only in an event that is about no model. In a transaction of its own. Searches
+    `count` events after `above`, the last id of the slice before.
 
     Returns:
         The last id of this slice; None where there was none.

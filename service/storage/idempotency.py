@@ -68,12 +68,8 @@ def claim(
 ) -> IdempotencyClaim | None:
     """Take a key, or see what became of it: the claim is ours where its holder is.
 
-    Args:
-        connection: a transaction, to be committed before the create is sent.
-        idempotency_key: the key.
-        fingerprint: of the request.
-        holder: this request, by a name that no other has.
-        lease: seconds after which the claim of a process that died ends.
+    In a transaction to be committed before the create is sent. `holder` is a name that no other request has;
+    `lease` is for how many seconds the claim of a process that died holds.
 
     Returns:
         None where the key was released between two statements.

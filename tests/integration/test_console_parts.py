@@ -106,6 +106,19 @@ def test_part_is_made_again_after_a_message(browser: FlaskClient, made: list[int
     assert made == [0, 1]
 
 
+def test_part_waits_while_messages_go_on_coming(
+    browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(parts, "sleep", pauses.append)
+    for message in ("7.1", "7.2", "7.3", "7.4"):
+        part(browser, **{"Console-Part": message})
+    assert made == [0, 1, 2, 3]
+    # A row that comes alone is shown at once, though the page was just made.
+    assert pauses[0] == 0
+    assert 0 < pauses[1] < 600 < pauses[2] < 1200
+
+
 def test_part_of_a_message_is_shared_by_earlier_readers(
     browser: FlaskClient, database_url: str, made: list[int]
 ) -> None:

@@ -9,7 +9,7 @@ Why: `docs/decisions/0043-streams-by-polling.md`.
 from __future__ import annotations
 
 import threading
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
 from flask import g, make_response, request
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from service.web.console.sessions import Role
 
 HEADER = "Console-Part"
-# A part that is older is made again.
-KEPT_SECONDS = 1.0
+# A part that is older is made again. While rows go on coming, it is made no more often.
+KEPT_SECONDS = 2.0
 MAX_PARTS = 64
 # Messages that a part remembers; a stream sends one a second.
 MAX_MESSAGES = 8
@@ -46,6 +46,7 @@ class _Part:
         tag: of the body.
         begun: when a request began to make it, by `time.monotonic`.
         made: when it was ready.
+        due: when the one after the next may begin.
         asked: when a request first asked with each message.
     """
 
@@ -53,7 +54,7 @@ class _Part:
         self.lock = threading.Lock()
         self.body: bytes | None = None
         self.tag = ""
-        self.begun = self.made = 0.0
+        self.begun = self.made = self.due = 0.0
         self.asked: dict[str, float] = {}
 
     def response(self, asked: float, seconds: float) -> Response | None:
@@ -63,6 +64,14 @@ class _Part:
         response = make_response(self.body)
         response.set_etag(self.tag, weak=True)
         return response
+
+    def begin(self) -> float:
+        """Wait until the next body may begin: when it was made last. After a rest it may begin twice at once."""
+        if self.body is not None:
+            sleep(max(0.0, self.due - monotonic()))
+        began = monotonic()
+        self.due = max(self.due + KEPT_SECONDS, began)
+        return began
 
 
 class Parts:
@@ -92,8 +101,10 @@ class Parts:
             return found
         if not part.lock.acquire(timeout=WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
-        g.console_part, g.console_part_begun = part, monotonic()
-        return part.response(asked, KEPT_SECONDS)
+        g.console_part = part
+        if (found := part.response(asked, KEPT_SECONDS)) is None:
+            g.console_part_begun = part.begin()
+        return found
 
     def keep(self, response: Response) -> Response:
         """After the view: keep what it made."""

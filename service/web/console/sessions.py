@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from time import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COOKIE = "headshotpro_console"
 COOKIE_PATH = "/console"
 SESSION_SECONDS = 12 * 3600
+# Cookies whose signature a process need not compute again: an open page sends its own every few seconds.
+MAX_KNOWN = 256
 
 
 class Role(IntEnum):
@@ -66,6 +68,7 @@ class SessionSigner:
 
     def __init__(self, settings: Settings, read_secret: Callable[[], str]) -> None:
         self._read_secret = read_secret
+        self._load = lru_cache(MAX_KNOWN)(self._load_cookie)
         self._passwords = {
             role: password
             for role, password in (
@@ -109,11 +112,14 @@ class SessionSigner:
         Raises:
             PostgresUnavailable: the secret cannot be read.
         """
-        if not cookie:
-            return None
+        session = self._load(cookie) if cookie else None
+        return session if session is not None and time() < session.ends_at else None
+
+    def _load_cookie(self, cookie: str) -> Session | None:
+        """The session of a cookie, over or not."""
         for kind, signer in self._signers.items():
             try:
-                (session_id, role, user), began = signer.loads(cookie, max_age=SESSION_SECONDS, return_timestamp=True)
+                (session_id, role, user), began = signer.loads(cookie, return_timestamp=True)
             except BadData:
                 continue
             session = Session(

@@ -125,14 +125,21 @@ class UpstreamWriter:
         self._merge_created(wanted, response, record)
         return RelayedResponse(response.status, response.raw)
 
-    def delete(self, model_id: str, actor: Actor) -> RelayedResponse:
+    def delete(
+        self, model_id: str, actor: Actor, check: Callable[[Connection], object] = lambda _connection: None
+    ) -> RelayedResponse:
         """Delete a model, and make it a tombstone in the mirror as of the upstream's response.
+
+        Args:
+            model_id: the model.
+            actor: the one that deletes it, for the audit log.
+            check: see `audit.recorded`.
 
         Raises:
             ApiError: 409 while another caller deletes it.
         """
         try:
-            with audit.recorded(self.engine, Act(actor, "model.delete", model_id), alone="deleted") as act:
+            with audit.recorded(self.engine, Act(actor, "model.delete", model_id), alone="deleted", check=check) as act:
                 response = self._delete(model_id)
         except ActInFlight as error:
             raise ApiError(409, "CONFLICT", str(error), headers={"Retry-After": str(RETRY_AFTER_SECONDS)}) from None

@@ -19,7 +19,7 @@ from service.storage import queries
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
 
@@ -108,7 +108,9 @@ def end(connection: Connection, row_id: int, outcome: str, detail: Mapping[str, 
 
 
 @contextmanager
-def recorded(engine: Engine, act: Act, *, alone: str = "") -> Iterator[Act]:
+def recorded(
+    engine: Engine, act: Act, *, alone: str = "", check: Callable[[Connection], object] = lambda _connection: None
+) -> Iterator[Act]:
     """Record an act on the upstream, or one of many transactions: before the block, and how it ended after it.
 
     Where Postgres cannot take the outcome, the row stays `begun`: what the upstream did is not undone for it. A
@@ -118,6 +120,7 @@ def recorded(engine: Engine, act: Act, *, alone: str = "") -> Iterator[Act]:
         engine: the mirror's Postgres.
         act: the act.
         alone: what is done to the target, such as `deleted`, where two at a time may not do it.
+        check: raises where there is nothing to do, once no other one does it; then no row is written.
 
     Raises:
         PostgresUnavailable: before anything was done.
@@ -126,6 +129,7 @@ def recorded(engine: Engine, act: Act, *, alone: str = "") -> Iterator[Act]:
     with transaction(engine) as connection:
         if alone:
             _require_alone(connection, act, alone)
+        check(connection)
         begin(connection, act)
     try:
         yield act

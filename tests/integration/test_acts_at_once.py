@@ -85,6 +85,20 @@ def test_one_of_two_deletes_at_once_is_sent(mirrored: Mirror, monkeypatch: pytes
     assert "is deleted already" in page
 
 
+def test_delete_that_begins_as_another_ends_is_not_sent(mirrored: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, model = Operator(mirrored), min(mirrored.live_ids())
+    form, delete = {"csrf_token": operator.csrf()}, UpstreamWriter.delete
+
+    def delete_after_another(writer: UpstreamWriter, model_id: str, *rest: Any) -> Any:
+        delete(writer, model_id, ANN)
+        return delete(writer, model_id, *rest)
+
+    monkeypatch.setattr(UpstreamWriter, "delete", delete_after_another)
+    sent = operator.browser.post(path_of("delete", model), data=form)
+    assert (sent.status_code, f"{model} is deleted already" in sent.text) == (409, True)
+    assert (deletes_sent(mirrored), mirrored.sql(ACTS)) == (1, [{"actor": "ann", "outcome": "done"}])
+
+
 def test_act_leads_to_its_own_row_though_its_person_acts_twice(
     mirrored: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:

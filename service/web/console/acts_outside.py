@@ -23,6 +23,8 @@ from service.web.console.presentation import number, page_url
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from sqlalchemy import Connection
+
     from service.web.console.console import Console
 
 PULL_JOBS = {FULL: Job.PULL_FULL_NOW, HOT: Job.PULL_HOT_NOW}
@@ -51,9 +53,11 @@ def _delete_facts(console: Console, model_id: str) -> Facts:
 
 
 def _delete(console: Console, deed: Deed) -> int:
-    if _model(console, deed.target)["status"] == DELETED:
-        raise MirrorError(f"{deed.target} is deleted already")
-    return console.upstream.delete(deed.target, deed.actor).act_row_id
+    def check(connection: Connection) -> None:
+        if find(connection, deed.target)["status"] == DELETED:
+            raise MirrorError(f"{deed.target} is deleted already")
+
+    return console.upstream.delete(deed.target, deed.actor, check).act_row_id
 
 
 def _test_facts(console: Console, _target: str) -> Facts:
@@ -106,7 +110,7 @@ ACTS = {
     ),
     "delete": ActPage(
         "Delete the model", "model.delete",
-        "The vendor deletes the model with its photos. This cannot be undone, by the vendor neither. The mirror keeps "
+        "The vendor deletes the model with its photos. This cannot be undone, not even by the vendor. The mirror keeps "
         "a tombstone.",
         _delete, lambda target: page_url("models", target), _delete_facts, danger=True, waits=True,
     ),

@@ -208,6 +208,7 @@ def apply(
     pull_id: int | None = None,
     now: datetime | None = None,
     event_ids: Sequence[str] = (),
+    unread: Collection[str] = (),
     record: Callable[[BatchResult], MergedRows | None] | None = None,
 ) -> BatchResult:
     """Merge a batch of observations into the stored rows.
@@ -222,17 +223,20 @@ def apply(
         pull_id: the pull that found them.
         now: our time of the write; the clock's by default.
         event_ids: observations of those that were processed before are left out.
+        unread: models of which the caller writes a body without an observation: an erasure comes before it or after.
         record: writes the caller's own rows, or returns events and refetch requests to be written with the rest.
     """
     now = now or datetime.now(UTC)
     ids = _ids(observations)
-    clocks = models.lock_clocks(connection, ids)
+    # A model that has no row cannot be erased, and gets no clocks for a dead event.
+    others = models.read(connection, sorted(unread)) if unread else ()
+    clocks = models.lock_clocks(connection, sorted({*ids, *others}))
     # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
     foreign = models.take_foreign_writes(connection, ids) if source in COMPARING_SOURCES else ()
     rows, repeated = read(connection, ids, event_ids)
     if repeated:
         observations = [seen for seen in observations if seen.event_id not in repeated]
-        clocks = {model_id: clocks[model_id] for model_id in _ids(observations)}
+    clocks = {model_id: clocks[model_id] for model_id in _ids(observations)}
     batch = _Batch(rows, clocks, len(observations), source, now, pull_id=pull_id, foreign_writes=foreign)
     batch.applied.repeated = repeated
     batch.take_all(observations)

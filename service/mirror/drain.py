@@ -201,9 +201,15 @@ def merge_events(
         return (record(applied) or MergedRows())._replace(requests=requests)
 
     observations = [event.observation for event in batch if event.observation]
-    applied = apply(connection, observations, "webhook", event_ids=event_ids, record=write_events)
+    unread = _unread(batch)
+    applied = apply(connection, observations, "webhook", event_ids=event_ids, unread=unread, record=write_events)
     results = Counter("repeated" if event.event_id in applied.repeated else event.status for event in batch)
     return DrainResult(results, len(applied.requested), last_change_id=applied.last_change_id)
+
+
+def _unread(batch: Sequence[Event]) -> set[str]:
+    """Models of which events show nothing: whether they were erased, only the table says."""
+    return {event.model_id for event in batch if event.model_id and not event.observation}
 
 
 def refetch_request_of(event: Event) -> RefetchRequest | None:
@@ -220,9 +226,7 @@ def _merge_new(connection: Connection, batch: Sequence[Event]) -> DrainResult:
     """Merge those events that were not processed before, and record every delivery."""
 
     def record(applied: BatchResult) -> MergedRows:
-        # Whether the model of another event was erased, only the table says.
-        unread = {event.model_id for event in batch if event.model_id and not event.observation}
-        return MergedRows(events=[row(event) for event in batch], maybe_erased=[*(applied.erased | unread)])
+        return MergedRows(events=[row(event) for event in batch], maybe_erased=[*(applied.erased | _unread(batch))])
 
     return merge_events(connection, batch, record, [event.event_id for event in batch])
 

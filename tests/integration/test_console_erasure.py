@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.broker.inbox import Delivery
 from service.errors import MirrorError, PostgresUnavailable
 from service.mirror import erasure, tasks
+from service.mirror.apply import apply
+from service.mirror.drain import drain_batch
 from service.storage import console_events
 from service.storage import erasure as storage
 from service.storage import tasks as task_storage
@@ -22,11 +25,16 @@ from tests.support.cli import Cli
 from tests.support.drainer import T0
 from tests.support.operator import Operator, path_of
 from tests.support.processes import eventually
-from tests.support.system import event_document
+from tests.support.system import event_body, event_document
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
+    from service.mirror.apply import BatchResult
+    from service.mirror.merge import Observation
     from tests.support.mirror import Mirror
 
 EVENTS = 7
@@ -245,3 +253,33 @@ def test_command_that_is_interrupted_leaves_a_row(here: Mirror, monkeypatch: pyt
     assert "if not, erase it again" in Operator(here).open(f"/console/audit/{acts(here)[0]['id']}").text
     assert erasure.erase_now(here.runtime.engine, model, TESTER)
     assert [act["outcome"] for act in acts(here)] == ["unknown", "done"]
+
+
+def test_dead_event_during_an_erasure_keeps_no_body(here: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, erase = tombstone(here), storage.erase
+    here.runtime.inbox.put(Delivery.arrived(event_body(model, at=T0, event_id="evt_dead"), int(T0.timestamp()), T0))
+
+    def fail(connection: Connection, observations: Sequence[Observation], *rest: Any, **options: Any) -> BatchResult:
+        if observations:
+            raise KeyError(model)
+        return apply(connection, observations, *rest, **options)
+
+    def drain() -> None:
+        entries = here.runtime.inbox.read(1, 0)
+        drain_batch(here.runtime.engine, here.runtime.inbox, entries, here.runtime.tolerance)
+
+    other = threading.Thread(target=drain)
+
+    def erase_beside_it(*given: Any) -> Any:
+        erased = erase(*given)
+        other.start()
+        assert eventually(lambda: here.sql("select pid from pg_locks where not granted") or not other.is_alive())
+        return erased
+
+    monkeypatch.setattr("service.mirror.drain.apply", fail)
+    monkeypatch.setattr("service.mirror.drain.ALONE_LOCK_SECONDS", 30)
+    monkeypatch.setattr(storage, "erase", erase_beside_it)
+    assert erasure.erase_now(here.runtime.engine, model, TESTER)
+    other.join(30)
+    (event,) = here.sql("select * from headshotpro.webhook_events where id = 'evt_dead'")
+    assert (event["status"], event["model_id"], event["payload"]) == ("dead", model, None)

@@ -168,6 +168,7 @@ class Console:
         environment.filters |= {
             "tone": presentation.tone,
             "exact_time": presentation.exact_time,
+            "stored_time": presentation.stored_time,
             "iso_time": presentation.iso_time,
             "number": presentation.number,
             "percent": presentation.percent,

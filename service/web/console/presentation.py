@@ -12,13 +12,14 @@ from flask import request
 from markupsafe import Markup, escape
 from werkzeug.datastructures import MultiDict
 
-from service.model_fields import FIELDS, Personal
+from service.model_fields import FIELDS, Kind, Personal
 from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HIDDEN = "hidden"
+TIME_COLUMNS = {"deleted_at", "erased_at", *(field.column for field in FIELDS if field.kind is Kind.TIME)}
 # A row of a list takes about as long.
 PARTS_OF_A_PIECE = 20
 
@@ -51,6 +52,12 @@ def tone(status: object) -> Tone:
 def exact_time(value: datetime | None) -> str:
     """A time to the second in UTC, as it reads without JavaScript."""
     return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def stored_time(value: str) -> str:
+    """The time of a JSON document of our own, as people read it."""
+    at = datetime.fromisoformat(value).astimezone(UTC)
+    return f"{at.replace(tzinfo=None).isoformat(' ', 'milliseconds')} UTC"
 
 
 def iso_time(value: datetime) -> str:
@@ -170,6 +177,8 @@ class Names:
         shown = self.field(column, value)
         if isinstance(shown, datetime):
             return exact_time(shown)
+        if isinstance(shown, str) and column in TIME_COLUMNS:
+            return stored_time(shown)
         return str(shown).lower() if isinstance(shown, bool) else visible(shown)
 
     def body(self, payload: Any) -> Any:

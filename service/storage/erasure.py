@@ -89,29 +89,33 @@ _NAMES = f"""
 def erase_payloads(
     connection: Connection, personal_values: Sequence[PersonalValue], above: str, count: int
 ) -> str | None:
-    """Remove the bodies of events that name one of the persons, among the next events in the order of ids.
+    """Remove the bodies of events that name one of the persons, among the next events in the order of their receipt.
+
+    So a search that takes minutes comes to those that arrive meanwhile.
 
     Two people may have one title: an event about another model that has it, too, names the other one. A model's id
     names no person, so it counts only in an event that is about no model. In a transaction of its own. Searches
-    `count` events after `above`, the last id of the slice before.
+    `count` events after `above`, the last event of the slice before as this function returned it; empty at first.
 
     Returns:
-        The last id of this slice; None where there was none.
+        The last event of this slice; None where none is left.
     """
-    until = queries.value(connection, _SLICE, above=above, count=count)
-    if until is None:
+    at, _, event_id = above.partition(" ")
+    place = {"at": at or "-infinity", "id": event_id}
+    events = queries.rows(connection, _SLICE, **place, count=count)
+    if not events:
         return None
+    last = events[-1]
     searched = [(*value, part) for value in personal_values for part in value.search_texts]
     kinds, values, parts = (list(column) for column in zip(*searched, strict=True))
-    found = {"above": above, "until": until, "kinds": kinds, "values": values, "parts": parts}
-    queries.run(connection, _ERASE_PAYLOADS, **found)
-    return str(until)
+    until = {"until": last["received_at"], "until_id": last["id"]}
+    queries.run(connection, _ERASE_PAYLOADS, **place, **until, kinds=kinds, values=values, parts=parts)
+    return f"{last['received_at'].isoformat()} {last['id']}" if len(events) == count else None
 
 
 _SLICE = """
-    SELECT max(id) FROM (
-        SELECT id FROM headshotpro.webhook_events WHERE id > :above ORDER BY id LIMIT :count
-    ) AS slice
+    SELECT received_at, id FROM headshotpro.webhook_events
+    WHERE (received_at, id) > (CAST(:at AS timestamptz), :id) ORDER BY received_at, id LIMIT :count
 """
 # A title may be any word, such as `active` or the name of an event, so it is looked for in the texts that people write
 # alone: not in names of fields, nor in those fields whose texts are the vendor's. Locked in the order of ids, as the
@@ -134,7 +138,9 @@ _ERASE_PAYLOADS = f"""
             ) AS said
             WHERE jsonb_typeof(said) = 'string'
         ) AS event_text
-        WHERE event.id > :above AND event.id <= :until AND event.payload IS NOT NULL AND EXISTS (
+        WHERE (event.received_at, event.id) > (CAST(:at AS timestamptz), :id)
+            AND (event.received_at, event.id) <= (CAST(:until AS timestamptz), :until_id)
+            AND event.payload IS NOT NULL AND EXISTS (
             SELECT FROM named
             WHERE CASE named.kind
                 WHEN 'title' THEN (strpos(event_text.all_texts, named.part) > 0 OR named.whole = ANY(event_text.texts))

@@ -164,6 +164,17 @@ def test_search_that_stops_at_its_deadline_goes_on_later(drainer: Drainer, monke
     assert not any(payloads(drainer)[f"evt_{number}"] for number in range(7))
 
 
+def test_event_that_arrives_during_the_search_is_searched(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.mirror.erasure.EVENT_BATCH_SIZE", 2)
+    model, other = dead_and_gone(drainer), new_id()
+    drainer.take(*(event(f"evt_{number}", other, title="Bob", note="zoe@example.com") for number in range(7)))
+    for _ in range(3):
+        assert erase(drainer.engine, [model], deadline=0.0) is None
+    drainer.take(event("a_late_one", other, title="Bob", note="zoe@example.com"))
+    assert erase(drainer.engine, [model]) == 1
+    assert payloads(drainer)["a_late_one"] is None
+
+
 def test_tombstone_due_during_a_search_does_not_restart_it(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.mirror.erasure.EVENT_BATCH_SIZE", 2)
     first, second = dead_and_gone(drainer), new_id()

@@ -10,12 +10,12 @@ from msgspec import UNSET, UnsetType, structs
 
 from service.errors import SettingsError
 from service.local.sandbox.account import VendorOrganization
-from service.local.sandbox.api import json_response
+from service.local.sandbox.api import json_response, served
 from service.local.sandbox.core import open_sandbox
 from service.local.sandbox.events import bare_body, full_body, new_event
 from service.local.sandbox.lifecycle import enter_status
 from service.local.sandbox.model import VendorModel, iso, milliseconds, truth, webhook_object
-from service.local.sandbox.people import PersonGenerator, draw_team
+from service.local.sandbox.people import draw_team
 from service.local.sandbox.switches import InitialState, parse_switches
 from service.local.sandbox.vendor import VendorError
 
@@ -51,15 +51,15 @@ class Control:
     """The control calls; each change is settled before it is answered, and none of them is ever hostile.
 
     Args:
-        sandbox: what they look at and change.
-        replace: puts another sandbox in its place.
+        replace: puts another sandbox in the place of the request's.
     """
 
-    def __init__(self, sandbox: Sandbox, replace: Callable[[Sandbox], None]) -> None:
-        self._sandbox = sandbox
+    def __init__(self, replace: Callable[[Sandbox], None]) -> None:
         self._replace = replace
-        self._rng = sandbox.random_source("control")
-        self._people = PersonGenerator(self._rng, sandbox.account.organization.domain)
+
+    @property
+    def _sandbox(self) -> Sandbox:
+        return served()
 
     def blueprint(self) -> Blueprint:
         """The routes under `/_sandbox`."""
@@ -118,7 +118,7 @@ class Control:
         webhook_fields = {}
         if order.model_id is not None:
             webhook_fields = webhook_object(self._known(order.model_id), sandbox.account.organization.id)
-        event = new_event(self._rng, order.event, sandbox.clock(), webhook_fields | order.object)
+        event = new_event(self._sandbox.control_rng, order.event, sandbox.clock(), webhook_fields | order.object)
         event = structs.replace(event, id=order.id or event.id, created_at=order.created_at or event.created_at)
         sandbox.sender.send(bare_body(event) if order.form == "bare" else full_body(event), stamp=order.timestamp)
         return json_response({"id": event.id}, 202)
@@ -172,8 +172,8 @@ class Control:
 
     def _create(self, fields: dict[str, Any], *, announce: bool) -> VendorModel:
         vendor = self._sandbox.vendor
-        person = self._people.draw(vendor.emails)
-        team_id = draw_team(self._sandbox.account.organization, self._rng)
+        person = self._sandbox.people.draw(vendor.emails)
+        team_id = draw_team(self._sandbox.account.organization, self._sandbox.control_rng)
         created = milliseconds(_get(fields, "createdAt", iso(self._sandbox.clock())))
         is_development = _get(fields, "isDevelopment", default=False)
         new_model = vendor.new_model(person, team_id, is_development=is_development, created=created)
@@ -185,7 +185,7 @@ class Control:
         if wanted.status == model.status:
             return wanted
         now, speed = self._sandbox.clock(), self._sandbox.switches.speed
-        return _set(enter_status(model, wanted.status, now, self._rng, speed), fields)
+        return _set(enter_status(model, wanted.status, now, self._sandbox.control_rng, speed), fields)
 
     def _known(self, model_id: str) -> VendorModel:
         model = self._sandbox.vendor.models.get(model_id)

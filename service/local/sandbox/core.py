@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from service.local.sandbox.account import new_account, new_organization
 from service.local.sandbox.hostile import FaultInjector
 from service.local.sandbox.life import LifeSimulator
-from service.local.sandbox.people import population
+from service.local.sandbox.people import PersonGenerator, population
 from service.local.sandbox.rate import RateWindow
 from service.local.sandbox.sender import VendorSender
 from service.local.sandbox.state import StateFile, VendorState
@@ -44,6 +44,9 @@ class Sandbox:
         self.sender.load(kept.deliveries)
         self.life = LifeSimulator(self.vendor, switches, self.random_source("life"), self.clock)
         self.fault_injector = FaultInjector(switches, self.random_source("hostility"))
+        # Whom and what the control calls make up.
+        self.control_rng = self.random_source("control")
+        self.people = PersonGenerator(self.control_rng, self.account.organization.domain)
         self.window = RateWindow(switches)
         # Answers by method, route and status; status 0 is a connection dropped on purpose.
         self.responses: Counter[tuple[str, str, int]] = Counter()

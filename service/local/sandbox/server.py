@@ -28,11 +28,11 @@ TICK = 0.02
 PARENT_CHECK = 0.5
 
 
-def create_app(sandbox: Sandbox, replace: Callable[[Sandbox], None]) -> Flask:
-    """The WSGI application of one sandbox; `replace` puts another sandbox in its place."""
+def create_app(replace: Callable[[Sandbox], None]) -> Flask:
+    """The WSGI application of the sandbox in a request's environment; `replace` puts another one in its place."""
     app = Flask(__name__, static_folder=None)
-    app.register_blueprint(api.VendorApi(sandbox).blueprint())
-    app.register_blueprint(control.Control(sandbox, replace).blueprint())
+    app.register_blueprint(api.VendorApi().blueprint())
+    app.register_blueprint(control.Control(replace).blueprint())
     return app
 
 
@@ -46,9 +46,12 @@ class SandboxServer:
 
     def __init__(self, sandbox: Sandbox, over: gevent.event.AsyncResult[None]) -> None:
         self._over = over
+        # One for all sandboxes: to make another takes longer than most tests do.
+        self._app = create_app(self.replace)
         self._show(sandbox)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[api.SERVED] = self.sandbox
         return self._app(environ, start_response)
 
     def replace(self, sandbox: Sandbox) -> None:
@@ -62,7 +65,7 @@ class SandboxServer:
         self.sandbox.sender.cancel_all()
 
     def _show(self, sandbox: Sandbox) -> None:
-        self.sandbox, self._app = sandbox, create_app(sandbox, self.replace)
+        self.sandbox = sandbox
         self._parts = [gevent.spawn(sandbox.sender.run), gevent.spawn(_tick, sandbox)]
         for part in self._parts:
             part.link_exception(lambda broken: self._over.set_exception(broken.exception))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib import import_module
 from io import TextIOWrapper
@@ -35,6 +37,8 @@ COMMANDS = {
     "doctor": "service.cli.doctor",
     "accuracy": "service.cli.accuracy",
 }
+# Errors of a full disk, a device that fails, a descriptor that is closed: where a command's output goes.
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Commands(click.Group):
@@ -84,9 +88,20 @@ def main(arguments: list[str] | None = None) -> Any:
     except MirrorError as error:
         _fail(str(error), 1)
     except Exception as error:  # noqa: BLE001 - a library's message may hold values of a row
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            _drop_output()
+            _fail(f"cannot write its output: {error.strerror}", 1)
         from service.log import format_without_messages
 
         _fail(f"an unexpected error; please report it:\n{format_without_messages(error)}", 1, lines=True)
+
+
+def _drop_output() -> None:
+    """Let Python's own flush at the end of the process succeed: it would print a traceback once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _escape_what_cannot_be_written() -> None:

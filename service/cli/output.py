@@ -88,6 +88,8 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, safe
     writer.writerow(columns)
     for row in rows:
         writer.writerow([_cell(row[name], safe=safe) for name in columns])
+    # An output that takes nothing fails here, where the command reports it.
+    sys.stdout.flush()
 
 
 def _cell(value: Any, *, safe: bool) -> Any:

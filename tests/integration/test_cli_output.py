@@ -1,0 +1,46 @@
+"""Where a command's output goes: a full disk, a pipe that is closed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.config import environment
+
+NOWHERE = {"DATABASE_URL": "postgresql://127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "service.cli", *arguments]
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("doctor",), ("--version",)])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_takes_nothing_ends_with_one_line(arguments: tuple[str, ...], unbuffered: str) -> None:
+    env = environment(**NOWHERE, PYTHONUNBUFFERED=unbuffered)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (1, "headshot-mirror: cannot write its output: No space left on device\n")
+
+
+def test_rows_that_no_output_takes_end_with_one_line(database_url: str) -> None:
+    env = environment(DATABASE_URL=database_url, PYTHONUNBUFFERED="")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command("models", "list", "--csv"), stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "headshot-mirror: cannot write its output: No space left on device\n")
+
+
+def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:
+    piped = subprocess.PIPE
+    with subprocess.Popen(command("--help"), stdout=piped, stderr=piped, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert (running.stderr.read(), running.wait(30)) == ("", 1)

@@ -55,7 +55,7 @@ class AlertFacts:
         held_pulls: numbers of the pulls whose suspects a person has to decide.
         foreign_pulls: numbers of the pulls that are held because the API key belongs to another organization.
         foreign_reason: which organizations these are.
-        set_aside: records and fields that could not be read and are not resolved.
+        set_aside: records and fields that could not be used and are not resolved.
         set_aside_models: ids of the first few of their models; a record whose id is unreadable has none.
         measured: the mirror's own error, by period; none where the figures are old.
         failing_subscriptions: names of the subscriptions that are failing or disabled.

@@ -88,8 +88,8 @@ _ALERT_TEXTS = {
         "headshot-mirror status, then the worker's log",
     ),
     kinds.RECORDS_SET_ASIDE: AlertTexts(
-        ("records of HeadshotPro could not be read",) * 2,
-        ("all records can be read again",) * 2,
+        ("records of HeadshotPro could not be read, or Postgres refused them",) * 2,
+        ("all records are read and written again",) * 2,
         "select * from headshotpro.set_aside where resolved_at is null",
     ),
     kinds.SUBSCRIPTION_FAILING: AlertTexts(

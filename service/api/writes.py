@@ -30,6 +30,7 @@ from service.errors import (
 from service.mirror.apply import apply
 from service.mirror.observe import from_absence, from_created
 from service.mirror.refetch import request_if_alive
+from service.mirror.set_aside import refusal_of
 from service.mirror.single import merge_single
 from service.storage import audit
 from service.storage.audit import Act
@@ -168,7 +169,7 @@ class UpstreamWriter:
         return response
 
     def read_fresh(self, model_id: str) -> RelayedResponse:
-        """Read one model from the upstream and merge it; without Postgres the caller gets the response all the same."""
+        """Read one model from the upstream and merge it; the caller gets the response, written or not."""
         try:
             response = self.client.get_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
         except UpstreamRejected:
@@ -177,8 +178,8 @@ class UpstreamWriter:
             raise
         try:
             self._merge_single(model_id, response, response.sent_at, "refetch")
-        except PostgresUnavailable as error:
-            log.warning("api.fresh_read.not_merged", model_id=model_id, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - what the caller wanted is there
+            log.error("api.fresh_read.not_merged", model_id=model_id, reason=refusal_of(error))
         return RelayedResponse(response.status, response.raw)
 
     def _merge_created(

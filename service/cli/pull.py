@@ -101,8 +101,8 @@ def _run_due_refetches(runtime: Runtime) -> None:
         runtime.pause(POLL_SECONDS)
 
 
-def describe_unreadable(number: int) -> str:
-    """A number of records that could not be read, for people."""
+def describe_set_aside(number: int) -> str:
+    """A number of records that could not be used, for people."""
     return "1 record or field" if number == 1 else f"{number} records or fields"
 
 
@@ -114,7 +114,9 @@ def describe_postponed(ids: list[str]) -> str:
     subject = (
         "1 model is not in the list, and its" if len(ids) == 1 else f"{len(ids)} models are not in the list, and their"
     )
-    return f"{subject} GET failed three times: {names}. The next full pull reads them again."
+    return (
+        f"{subject} GET failed three times, or Postgres refused the row: {names}. The next full pull reads them again."
+    )
 
 
 def _report(row: dict[str, Any], *, as_json: bool) -> None:
@@ -127,7 +129,7 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
             f"{row['tombstoned']} deleted."
         )
         if row["set_aside"]:
-            say(f"{describe_unreadable(row['set_aside'])} could not be read: {SET_ASIDE}.")
+            say(f"{describe_set_aside(row['set_aside'])} could not be used, and are set aside: {SET_ASIDE}.")
         if row["postponed"]:
             say(describe_postponed(row["postponed"]))
     if row["status"] != "complete":

@@ -10,7 +10,7 @@ import click
 from service.cli.opening import open_runtime
 from service.cli.output import describe_source, format_value, json_option, print_json, say
 from service.cli.progress import progress_bar, stop_on_signals
-from service.cli.pull import SET_ASIDE, describe_unreadable
+from service.cli.pull import SET_ASIDE, describe_set_aside
 
 if TYPE_CHECKING:
     from service.mirror.verify import Difference, Verifier
@@ -56,7 +56,7 @@ def verify(limit: int, *, details: bool, as_json: bool) -> None:
 def _print_uncompared(verifier: Verifier, *, as_json: bool) -> None:
     """Say what could not be compared; on stderr where stdout is one JSON document."""
     if verifier.set_aside:
-        text = f"{describe_unreadable(len(verifier.set_aside))} could not be read, and so not compared: {SET_ASIDE}."
+        text = f"{describe_set_aside(len(verifier.set_aside))} could not be read, and so not compared: {SET_ASIDE}."
         say(text, err=as_json)
     for model_id, reason in sorted(verifier.unanswered.items()):
         say(f"{model_id} could not be compared, because its GET failed: {reason}", err=as_json)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import structlog
+
 from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, UpstreamError, UpstreamRejected
+from service.log import format_without_messages
+from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.refetch import request_if_alive
+from service.mirror.set_aside import refusal_of
 from service.mirror.single import merge_single
 from service.storage import audit, models
-from service.storage.database import transaction
+from service.storage.database import ONE_ROW_SECONDS, transaction
 from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
 
     from service.storage.audit import Actor
     from service.upstream.client import UpstreamClient
+
+log = structlog.get_logger(__name__)
 
 ACTION = "model.refetch"
 # Another writer's lock on the model is waited for this long.
@@ -35,7 +42,7 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
         The act's row in the audit log.
 
     Raises:
-        MirrorError: the mirror has never seen the model.
+        MirrorError: the mirror has never seen the model, or its row cannot be written.
         UpstreamError: no response about it; where another try may get one, a worker sends it.
     """
     with transaction(engine) as connection:
@@ -54,8 +61,14 @@ def ask_now(engine: Engine, client: UpstreamClient, model_id: str, actor: Actor,
             with suppress(PostgresUnavailable):
                 request_if_alive(engine, model_id)
             raise
-        with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
-            applied = merge_single(connection, model_id, response, "refetch")
+        try:
+            with transaction(engine, ONE_ROW_SECONDS, LOCK_SECONDS) as connection:
+                applied = merge_single(connection, model_id, response, "refetch")
+        except Exception as error:
+            if scope_of(error) is not ErrorScope.MODEL:
+                raise
+            log.error("ask_now.refused", model_id=model_id, trace=format_without_messages(error))
+            raise MirrorError(f"HeadshotPro sent {model_id}, and it was not written: {refusal_of(error)}") from None
         act.detail["differed"] = sorted(name for change in applied.changes for name in change["changed"])
         if applied.last_change_id:
             act.detail["change"] = applied.last_change_id

@@ -16,14 +16,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from service.broker.inbox import MAX_READ_BYTES
 from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
 from service.mirror.apply import BatchResult, apply
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.observe import SIGNATURE_RESOLUTION
-from service.mirror.webhooks import Event, error_reason, read, row
+from service.mirror.set_aside import refusal_of
+from service.mirror.webhooks import Event, read, row
 from service.storage import set_aside, spool
 from service.storage.database import transaction
 from service.storage.merged import MergedRows
@@ -254,9 +254,7 @@ def _apply_alone_or_mark_dead(engine: Engine, event: Event, merge: Merge) -> Dra
 def _mark_dead(engine: Engine, event: Event, merge: Merge, error: Exception) -> DrainResult:
     """Keep an event that fails alone as dead, with the error's name only: its message may hold personal data."""
     event.observation, event.unusable, event.status = None, (), "dead"
-    event.error = (
-        f"Postgres refused it: {type(error.orig).__name__}" if isinstance(error, DBAPIError) else error_reason(error)
-    )
+    event.error = refusal_of(error)
     log.error("event.dead", event_id=event.event_id, error=event.error)
     # The payload itself may be refused: nested too deep for `jsonb`, or with letters that the database has not.
     for form in ("text", "ascii"):

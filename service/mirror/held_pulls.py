@@ -12,6 +12,7 @@ import structlog
 from service.errors import MirrorError
 from service.mirror import set_aside
 from service.mirror.deletions import check_or_record_failure, settle
+from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.pull_state import PullState
 from service.storage import audit, organization, pulls, suspects
 from service.storage.database import transaction
@@ -103,12 +104,12 @@ def decide(
                     sent, found = counted(), len(applied.tombstoned)
                     changed = len(applied.changed)
                     pulls.add(connection, pull_id, requests=sent - before, tombstoned=found, changed=changed)
-            except MirrorError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever one row makes of our code, the others are decided
+            except Exception as error:
+                if scope_of(error) is not ErrorScope.MODEL:
+                    raise
                 sent, found = before, 0
                 state.postpone(model_id)
-                set_aside.note_refused(engine, model_id, pull_id, error)
+                set_aside.note_refused(engine, {model_id: error}, pull_id)
             yield Decision(decided=True, tombstoned=found)
         if not some and not state.to_check_again:
             break

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from service.errors import MirrorError, StatementTimeout
+from service.errors import LockUnavailable, StatementTimeout
 from service.mirror import deletions, set_aside
-from service.mirror.pages import halves_of, merge_pages, with_models
+from service.mirror.error_scope import ErrorScope, scope_of
+from service.mirror.pages import merge_pages, parts_of, with_models
 from service.mirror.prefetch import PagePrefetcher, require_status_filter
 from service.mirror.pull_slice import FULL, HOT, PullSlice
 from service.mirror.pull_state import PullContext, PullState
@@ -35,7 +36,7 @@ from service.mirror.walk import (
 )
 from service.model_fields import STATUSES
 from service.storage import organization, pull_checkpoints, refetches, suspects
-from service.storage.database import WHOLE_TABLE_SECONDS, transaction
+from service.storage.database import ONE_ROW_LOCK_SECONDS, ONE_ROW_SECONDS, WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import REFETCH_DELAY, RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ SUSPECT_BATCH_SIZE = 20
 # So few suspects are checked one by one, whatever share of the mirror they are.
 MAX_UNREVIEWED_SUSPECTS = 10
 
+# How long a statement about whole pages may take, and wait for a lock: less than the lease of the pull.
+PAGES_SECONDS = 10.0
+PAGES_LOCK_SECONDS = 5.0
+# After this long, what of a page still takes too long is set aside in larger parts.
+PARTS_SECONDS = 30.0
 # Between two rounds of GETs about suspects whose GET failed.
 ROUND_PAUSE_SECONDS = 2.0
 
@@ -145,28 +151,37 @@ class _Pull(PullSlice):
 
     def _commit(self, fetched_pages: Sequence[FetchedPage]) -> None:
         """Merge pages in one transaction; where that fails, page by page, and a page that fails alone in parts."""
+        failed = False
         try:
             self._merge(fetched_pages, fetched_pages[-1].walk, pages=len(fetched_pages))
-        except Exception as error:
-            several = len(fetched_pages) > 1
-            if isinstance(error, MirrorError) and not (several and isinstance(error, StatementTimeout)):
-                raise
-            if several:
-                for read in fetched_pages:
-                    self._commit([read])
-                return
+        except Exception as error:  # noqa: BLE001 - it raises what no row causes
+            self._go_on_after(error)
+            failed = True
+        if failed and len(fetched_pages) > 1:
+            for read in fetched_pages:
+                self._commit([read])
+            return
+        if failed:
             self._merge_parts(fetched_pages[0])
         for read in fetched_pages:
             log.info("page", kind=self.kind, models=len(read.models), joined=read.joined, next=read.walk.offset)
         walk, total = fetched_pages[-1].walk, fetched_pages[-1].page.total
         self.pull_context.progress(total if walk.ended else min(walk.offset, total), total)
 
-    def _merge(self, fetched_pages: Sequence[FetchedPage], walk: Walk, *, pages: int) -> None:
+    def _merge(
+        self,
+        fetched_pages: Sequence[FetchedPage],
+        walk: Walk,
+        *,
+        pages: int,
+        seconds: float = PAGES_SECONDS,
+        lock_seconds: float = PAGES_LOCK_SECONDS,
+    ) -> None:
         """One transaction: the pages, even one that did not join, and the state of the walk after them."""
         before = self.state.walk, self.requests
         self.state.began_at = began_at = self.state.began_at or fetched_pages[0].page.sent_at
         try:
-            with transaction(self.pull_context.engine, by_key=True) as connection:
+            with transaction(self.pull_context.engine, seconds, lock_seconds, by_key=True) as connection:
                 found = merge_pages(connection, fetched_pages, self.pull_id, began_at)
                 set_aside.note(connection, [one for read in fetched_pages for one in read.set_aside], self.pull_id)
                 self.state.walk = msgspec.structs.replace(walk, new=self.state.walk.new + found.new)
@@ -185,22 +200,39 @@ class _Pull(PullSlice):
             self.state.walk, self.requests = before
             raise
 
+    def _go_on_after(self, error: Exception) -> None:
+        """Raise an error that no row causes. After one that took time, renew the lease."""
+        if scope_of(error) is not ErrorScope.MODEL:
+            raise error
+        if isinstance(error, StatementTimeout | LockUnavailable):
+            with transaction(self.pull_context.engine) as connection:
+                self._save_checkpoint(connection)
+
     def _merge_parts(self, read: FetchedPage) -> None:
-        """Merge a page in halves, and set aside each model that fails alone; last, move the walk."""
-        parts = halves_of(read)
+        """Merge a page in parts, and set aside each model that fails alone; last, move the walk.
+
+        Raises:
+            StatementTimeout: nothing of the page could be written in time, so no single row is the cause.
+            LockUnavailable: the same with a lock.
+        """
+        parts, refused, written = parts_of(read), {}, False
+        limits = {"seconds": ONE_ROW_SECONDS, "lock_seconds": ONE_ROW_LOCK_SECONDS}
+        deadline = monotonic() + PARTS_SECONDS
         while parts:
             part = parts.pop()
             try:
-                self._merge([part], self.state.walk, pages=0)
-            except MirrorError:
-                raise
+                self._merge([part], self.state.walk, pages=0, **limits)
+                written = True
             except Exception as error:
-                if len(part.models) > 1:
-                    parts.extend(halves_of(part))
-                elif part.models:
-                    set_aside.note_refused(self.pull_context.engine, part.models[0].id, self.pull_id, error)
-                else:
+                self._go_on_after(error)
+                late = isinstance(error, StatementTimeout | LockUnavailable) and monotonic() > deadline
+                if late and not written:
                     raise
+                if len(part.models) > 1 and not late:
+                    parts.extend(parts_of(part))
+                else:
+                    refused.update(dict.fromkeys(part.page.ids, error))
+        set_aside.note_refused(self.pull_context.engine, refused, self.pull_id)
         self._merge([with_models(read, slice(0))], read.walk, pages=1)
 
     def _finish_walk(self) -> None:
@@ -208,7 +240,10 @@ class _Pull(PullSlice):
         walk = self.state.walk
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             seen_count = suspects.shown_since(connection, self.pull_id, walk.began_at)
-        if reason := failure_reason(walk, seen_count):
+            refused = suspects.refused(connection, self.pull_id) if self.kind == FULL else 0
+        if refused and refused == seen_count:
+            self._finish("failed", f"Postgres refused each of {refused} models; the table set_aside has the reasons")
+        elif reason := failure_reason(walk, seen_count):
             self._finish("failed", reason)
         elif self.kind == HOT:
             self._next_status()
@@ -282,12 +317,11 @@ class _Pull(PullSlice):
             return
         requests = self.requests
         try:
-            with transaction(pull_context.engine) as connection:
+            with transaction(pull_context.engine, ONE_ROW_SECONDS, ONE_ROW_LOCK_SECONDS) as connection:
                 applied = deletions.settle(connection, suspect, self.pull_id)
                 self._save_checkpoint(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
-        except MirrorError:
-            raise
         except Exception as error:  # noqa: BLE001 - whatever one row makes of our code, the others are decided
             self.requests = requests
+            self._go_on_after(error)
             self.state.postpone(model_id)
-            set_aside.note_refused(pull_context.engine, model_id, self.pull_id, error)
+            set_aside.note_refused(pull_context.engine, {model_id: error}, self.pull_id)

@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from service.errors import ListUnusable, MirrorError, Stopping, Throttled, UpstreamError, UpstreamRejected
+from service.errors import (
+    ListUnusable,
+    LockUnavailable,
+    MirrorError,
+    StatementTimeout,
+    Stopping,
+    Throttled,
+    UpstreamError,
+    UpstreamRejected,
+)
 from service.log import format_without_messages
-from service.mirror.set_aside import kind_of
+from service.mirror.set_aside import name_of
 from service.storage import pull_checkpoints, set_aside
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -68,13 +77,16 @@ class PullSlice(ABC):
             raise
         except UpstreamError as error:
             self._handle_upstream_error(error)
+        except (StatementTimeout, LockUnavailable) as error:
+            # Postgres works: its other statements, or a person's, hold this one up.
+            self._retry_later(error)
         except MirrorError:
             raise
         except Exception as error:  # noqa: BLE001 - see below
             # A pull that does not end would be resumed again and again, and fail at the same place. Its values may be
             # personal data: they belong neither into the row nor into the log.
-            log.error("pull.crashed", kind=self.kind, error=kind_of(error), trace=format_without_messages(error))
-            self._finish("failed", f"unexpected error, please report it: {kind_of(error)}")
+            log.error("pull.crashed", kind=self.kind, trace=format_without_messages(error))
+            self._finish("failed", f"unexpected error, please report it: {name_of(error)}")
         else:
             if not self.ended:
                 self._release_lease(self.pause)
@@ -103,8 +115,8 @@ class PullSlice(ABC):
             self._save_checkpoint(connection)
             pull_checkpoints.suspend(connection, self.pull_id, seconds)
 
-    def _retry_later(self, error: UpstreamError) -> None:
-        """The upstream gave nothing, again after its retries: try later, a few times."""
+    def _retry_later(self, error: MirrorError) -> None:
+        """The upstream gave nothing, again after its retries, or Postgres was too slow: try later, a few times."""
         self.state.failures += 1
         log.warning("pull.retry_later", failures=self.state.failures, error=str(error))
         if self.state.failures >= MAX_FAILURES:

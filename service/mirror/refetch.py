@@ -22,7 +22,7 @@ from service.mirror.profiles import gather
 from service.mirror.single import merge_single
 from service.model_fields import DELETED
 from service.storage import models, refetches
-from service.storage.database import transaction
+from service.storage.database import ONE_ROW_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
 
@@ -125,9 +125,9 @@ def _read_profiles(engine: Engine, client: UpstreamClient, deadline: float) -> i
     except UpstreamError as error:
         log.warning("profiles.failed", error=str(error))
         return 0
-    except MirrorError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a page makes of our code, single GETs read each model
+    except Exception as error:
+        if scope_of(error) is not ErrorScope.MODEL:
+            raise
         log.error("profiles.crashed", trace=format_without_messages(error))
         return 0
 
@@ -139,7 +139,7 @@ def _refetch_one(engine: Engine, client: UpstreamClient, request: RefetchRequest
     except ModelNotFound as error:
         _handle_not_found(engine, request, error)
         return False
-    with transaction(engine, lock_seconds=LOCK_SECONDS) as connection:
+    with transaction(engine, ONE_ROW_SECONDS, LOCK_SECONDS) as connection:
         merge_single(connection, request.model_id, response, "refetch", pull_id=request.pull_id)
         # A request that is left is tried again soon: its GET was sent a little too early, by two clocks that differ.
         refetches.postpone(connection, request.model_id, min(2.0**request.attempts, MAX_PAUSE_SECONDS))

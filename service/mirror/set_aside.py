@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
 from service.log import format_without_messages
+from service.mirror.webhooks import error_reason
 from service.storage import set_aside
 from service.storage.database import transaction
 from service.storage.set_aside import DETAIL_FIELDS, SetAsideRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine
 
@@ -40,18 +42,24 @@ def note_single(
     set_aside.resolve_detail(connection, model_id, still)
 
 
-def note_refused(engine: Engine, model_id: str, pull_id: int, error: Exception) -> None:
-    """Set aside a model that a pull cannot write. The error's message may hold its values: they are not kept."""
-    reason = f"its row cannot be written: {kind_of(error)}"
-    log.error("model.refused", model_id=model_id, reason=reason, trace=format_without_messages(error))
+def note_refused(engine: Engine, refused: Mapping[str, Exception], pull_id: int) -> None:
+    """Set aside models that a pull cannot write. An error's message may hold their values: it is not kept."""
+    rows = [SetAsideRecord(model_id, (), refusal_of(error), pull_id) for model_id, error in refused.items()]
+    for reason, error in {refusal_of(error): error for error in refused.values()}.items():
+        ids = [row.model_id for row in rows if row.reason == reason]
+        log.error("models.refused", model_ids=ids, reason=reason, trace=format_without_messages(error))
     with transaction(engine) as connection:
-        set_aside.note(connection, [SetAsideRecord(model_id, (), reason, pull_id)])
+        set_aside.note(connection, rows)
 
 
-def kind_of(error: Exception) -> str:
-    """The kind of an error, without its message: that may hold a person's data."""
-    cause = getattr(error, "orig", None)
-    return f"{type(error).__name__} ({type(cause).__name__})" if cause else type(error).__name__
+def refusal_of(error: Exception) -> str:
+    """Why a model or an event cannot be written, in a sentence without values."""
+    return f"Postgres refused it: {name_of(error)}" if isinstance(error, DBAPIError) else error_reason(error)
+
+
+def name_of(error: Exception) -> str:
+    """The name of an error, Postgres' own where it is one; its message may hold a person's data."""
+    return type(getattr(error, "orig", None) or error).__name__
 
 
 def _rows(one: UnusableRecord, pull_id: int | None) -> Iterator[SetAsideRecord]:

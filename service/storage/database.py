@@ -50,6 +50,9 @@ IDLE_SECONDS = 10
 STATEMENT_SECONDS = 30.0
 # One in the background that may read a whole table; shorter than a worker's child may be silent.
 WHOLE_TABLE_SECONDS = 60.0
+# A statement about one row that another writer or a person's trigger may hold up, while other rows wait for their turn.
+ONE_ROW_SECONDS = 3.0
+ONE_ROW_LOCK_SECONDS = 0.5
 # How long a statement waits for a lock; less, so that the error shows which of the two it was.
 LOCK_SECONDS = 10.0
 
@@ -248,8 +251,10 @@ def translate_errors(engine: Engine) -> Iterator[None]:
             raise StatementTimeout(
                 "Postgres ended a statement that took longer than its limit: it is overloaded, or a person ended it"
             ) from error
-        unavailable = LockUnavailable if _sqlstate(error) in LOCKED else PostgresUnavailable
-        raise unavailable(f"Postgres cannot be reached or gave up: {_first_line(cause)}") from error
+        locked = _sqlstate(error) in LOCKED
+        unavailable = LockUnavailable if locked else PostgresUnavailable
+        what = "another transaction holds a lock" if locked else "Postgres cannot be reached or gave up"
+        raise unavailable(f"{what}: {_first_line(cause)}") from error
     except InternalError as error:
         if not _sqlstate(error).startswith(TRANSACTION_STATE):
             raise

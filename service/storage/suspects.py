@@ -137,3 +137,9 @@ def shown_since(connection: Connection, pull_id: int, began_at: datetime) -> int
         )
     """  # noqa: S608 - constant
     return int(queries.value(connection, statement, pull_id=pull_id, began_at=began_at))
+
+
+def refused(connection: Connection, pull_id: int) -> int:
+    """How many models a pull showed whose row Postgres refused."""
+    statement = f"SELECT count(DISTINCT s.model_id) {_REFUSED}"
+    return int(queries.value(connection, statement, pull_id=pull_id))

@@ -268,7 +268,7 @@ def test_api_and_commands_survive_odd_records(odd: StartOdd, folder: Any) -> Non
     cli = Cli(folder, **here.variables)
     done = cli.run("pull")
     assert done.status == 0, done
-    assert f"{len(ODD_FIELDS) + 2} records or fields could not be read" in done.out
+    assert f"{len(ODD_FIELDS) + 2} records or fields could not be used" in done.out
     assert [cli.run("models", "show", model(number)["id"], "--explain").status for number in (0, 4)] == [0, 0]
     assert len(cli.run("models", "list", "--json").document) == len(ODD_FIELDS)
     checked_done = cli.run("verify")

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
+import pytest
+
+from service.api.writes import UpstreamWriter
+from service.errors import MirrorError
+from service.mirror import ask_now, pull, pull_slice
+from service.storage import audit
 from tests.support.list_vendor import model, models
 
 if TYPE_CHECKING:
@@ -44,7 +51,7 @@ def test_new_row_that_postgres_refuses_is_set_aside(odd: StartOdd) -> None:
     assert row["inserted"] == row["models_seen"] == COUNT - len(REFUSED)
     assert row["pages"] == vendor.lists
     assert [one["model_id"] for one in set_aside(here)] == REFUSED_IDS
-    assert {one["reason"] for one in set_aside(here)} == {"its row cannot be written: IntegrityError (CheckViolation)"}
+    assert {one["reason"] for one in set_aside(here)} == {"Postgres refused it: CheckViolation"}
 
 
 def test_deletions_are_found_beside_a_refused_row(odd: StartOdd) -> None:
@@ -96,3 +103,110 @@ def test_row_that_a_trigger_refuses_is_set_aside_without_values(odd: StartOdd) -
     (aside,) = set_aside(here)
     assert aside["model_id"] == model(1)["id"]
     assert "@" not in aside["reason"]
+
+
+def slow_down(here: Mirror, title: str) -> None:
+    """A person's trigger takes longer than any statement may."""
+    here.sql(
+        "create function headshotpro.slow() returns trigger language plpgsql as "
+        "'begin perform pg_sleep(60); return new; end'"
+    )
+    here.sql(
+        "create trigger slow before insert or update on headshotpro.models for each row "
+        f"when (new.title like '{title}') execute function headshotpro.slow()".replace("%", "%%")
+    )
+
+
+@pytest.fixture
+def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull, "PAGES_SECONDS", 4.0)
+    monkeypatch.setattr(pull, "PAGES_LOCK_SECONDS", 1.0)
+    monkeypatch.setattr(pull, "ONE_ROW_SECONDS", 2.0)
+    monkeypatch.setattr(pull, "PARTS_SECONDS", 6.0)
+    monkeypatch.setattr(pull_slice, "MAX_FAILURES", 2)
+    monkeypatch.setattr(pull_slice, "FAILURE_PAUSE_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("_short_limits")
+def test_row_that_takes_too_long_is_set_aside_and_pull_goes_on(odd: StartOdd) -> None:
+    records = models(COUNT)
+    records[7]["title"] = "slow"
+    _, here = odd(records)
+    slow_down(here, "slow")
+    row = here.pull()
+    assert (row["status"], row["error"], row["inserted"]) == ("complete", None, COUNT - 1)
+    (aside,) = set_aside(here)
+    assert (aside["model_id"], "longer than its limit" in aside["reason"]) == (model(7)["id"], True)
+
+
+@pytest.mark.usefixtures("_short_limits")
+def test_row_that_a_person_locks_is_set_aside_and_pull_goes_on(odd: StartOdd) -> None:
+    vendor, here = odd(models(COUNT))
+    assert here.pull()["status"] == "complete"
+    age(here)
+    held = model(7)["id"]
+    for number in (7, 8):
+        vendor.records[number]["title"] = "new"
+    gone = vendor.records.pop()["id"]
+    with psycopg.connect(here.settings.postgres_url) as person:
+        person.execute("select from headshotpro.models where id = %s for update", [held])
+        row = here.pull()
+    assert (row["status"], row["error"], row["changed"], row["tombstoned"]) == ("complete", None, 1, 1)
+    (aside,) = set_aside(here)
+    assert (aside["model_id"], aside["reason"].startswith("another transaction holds a lock")) == (held, True)
+    assert here.model(gone)["status"] == "deleted"
+    # The next pull writes it.
+    age(here)
+    assert (here.pull()["set_aside"], here.model(held)["title"], set_aside(here)) == (0, "new", [])
+
+
+@pytest.mark.usefixtures("_short_limits")
+@pytest.mark.parametrize("hold", ["trigger", "lock"])
+def test_rows_that_all_take_too_long_fail_the_pull_clearly(odd: StartOdd, hold: str) -> None:
+    _, here = odd(models(60))
+    with psycopg.connect(here.settings.postgres_url) as person:
+        if hold == "lock":
+            person.execute("lock table headshotpro.models in share mode")
+        else:
+            slow_down(here, "%")
+        row = here.pull()
+    words = "another transaction holds a lock" if hold == "lock" else "longer than its limit"
+    assert (row["status"], words in row["error"], set_aside(here)) == ("failed", True, [])
+
+
+@pytest.mark.usefixtures("_short_limits")
+def test_suspect_whose_row_is_locked_is_postponed(odd: StartOdd) -> None:
+    vendor, here = odd(models(40))
+    assert here.pull()["status"] == "complete"
+    age(here)
+    held, gone = vendor.records.pop()["id"], vendor.records.pop()["id"]
+    with psycopg.connect(here.settings.postgres_url) as person:
+        person.execute("select from headshotpro.models where id = %s for update", [held])
+        row = here.pull()
+    assert (row["status"], row["postponed"], row["tombstoned"]) == ("complete", [held], 1)
+    assert here.model(gone)["status"] == "deleted"
+
+
+def test_pull_of_rows_that_are_all_refused_fails_and_says_so(odd: StartOdd) -> None:
+    _, here = odd(models(COUNT))
+    here.sql("alter table headshotpro.models add constraint poison check (title is null)")
+    row = here.pull()
+    assert (row["status"], row["set_aside"], row["models_seen"]) == ("failed", COUNT, 0)
+    assert row["error"] == f"Postgres refused each of {COUNT} models; the table set_aside has the reasons"
+
+
+def test_asking_now_about_a_refused_row_says_so_clearly(odd: StartOdd) -> None:
+    vendor, here = odd(models(2))
+    assert here.pull()["status"] == "complete"
+    refuse_poison(here)
+    age(here)
+    vendor.records[1]["title"] = "poison of Ann"
+    found, runtime = model(1)["id"], here.runtime
+    actor = audit.Actor("Ada", audit.CONSOLE, None)
+    with pytest.raises(MirrorError, match=f"^HeadshotPro sent {found}, and it was not written: Postgres refused it"):
+        ask_now.ask_now(runtime.engine, runtime.client, found, actor, 5)
+    (row,) = here.sql("select outcome, detail from headshotpro.audit_log where action = 'model.refetch'")
+    assert (row["outcome"], "Ann" in str(row["detail"])) == ("failed", False)
+    fresh = UpstreamWriter(runtime.engine, runtime.client, runtime.queue, runtime.stale_models).read_fresh(found)
+    assert (fresh.status, b"poison of Ann" in fresh.body) == (200, True)
+    assert here.model(found)["title"] == "Person 1"

@@ -89,7 +89,7 @@ def upgrade(url: str, reported: list[str]) -> str:
     return schema.migrate(url, reported.append)
 
 
-TRIES_AGAIN = "Postgres cannot be reached or gave up: canceling statement due to lock timeout. Trying again."
+TRIES_AGAIN = "another transaction holds a lock: canceling statement due to lock timeout. Trying again."
 ANOTHER = "Another migration is running. Trying again."
 BUILDS_INDEX = (
     "select 1 from pg_stat_progress_create_index where datname = current_database() and phase like 'waiting%%'"

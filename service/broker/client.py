@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 MAX_CONNECT_SECONDS = 5.0
 # A process that starts waits for a server that hangs no longer than this.
 STARTUP_TIMEOUT_SECONDS = 1.0
+
+# What a URL may say of its connections. Others are objects of Python, or change the type of what Redis returns.
+_POSITIVE = {"socket_timeout", "socket_connect_timeout", "max_connections"}
+_OPTIONS = {
+    *("db", "username", "password", "client_name", "protocol", "health_check_interval", "socket_keepalive"),
+    *("retry_on_timeout", *_POSITIVE),
+}
 
 _REFUSED = "Redis cannot be reached or refuses: "
 
@@ -45,15 +53,26 @@ def connect_redis(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     options["redis_connect_func"] = cluster.refuse_cluster
     try:
         group = parse_sentinel_url(url)
+        _check_options(group.url if group else url)
         client = (
             sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
         )
         # redis-py checks most options only when it connects: an odd one would fail each time, for ever.
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
-    except (TypeError, ValueError, redis.exceptions.RedisError):
+    except (AttributeError, TypeError, ValueError, redis.exceptions.RedisError):
         raise SettingsError("REDIS_URL is malformed: one of its options, or a value of one, is not known") from None
     return client
+
+
+def _check_options(url: str) -> None:
+    """Raise ValueError for an option of a URL that redis-py takes, and that breaks this code or each connection."""
+    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if name not in _OPTIONS and not name.startswith("ssl_"):
+            raise ValueError(name)
+        # Not a number at all, zero, below it, or none (nan).
+        if name in _POSITIVE and not float(value) > 0:
+            raise ValueError(name)
 
 
 def require_usable_redis(url: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import PGconn
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import (
     ArgumentError,
@@ -103,14 +104,8 @@ READ_ONLY = "25006"
 UNDEFINED = ("3F000", "42P01", "42703", "42883")
 
 
-# Values of libpq's options: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-_CHOICES = {
-    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
-    "sslnegotiation": ("postgres", "direct"),
-    "channel_binding": ("disable", "prefer", "require"),
-    "gssencmode": ("disable", "prefer", "require"),
-    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
-}
+# libpq checks the values of most options when it begins to connect, and says so in these words.
+_REFUSED_BY_LIBPQ = (b"invalid ", b"weak ", b"definition of service ")
 
 
 def connect(
@@ -143,7 +138,7 @@ def connect(
         # Options of other clients, such as `pgbouncer=true`, would fail at each connection.
         for option in engine.url.query:
             make_conninfo(**{option: ""})
-        _check_choices(engine.url.query)
+        _check_values(engine.url.query)
     except ArgumentError:
         raise SettingsError("DATABASE_URL is malformed: it is no URL of a database") from None
     except psycopg.ProgrammingError:
@@ -151,11 +146,21 @@ def connect(
     return engine
 
 
-def _check_choices(options: Mapping[str, str | tuple[str, ...]]) -> None:
-    """Check options that have few values: libpq checks them at each connection, so a process would wait without end."""
-    for name, choices in _CHOICES.items():
-        if options.get(name, choices[0]) not in choices:
-            raise SettingsError(f"DATABASE_URL is malformed: {name} is one of {', '.join(choices)}")
+def _check_values(options: Mapping[str, str | tuple[str, ...]]) -> None:
+    """Check values: libpq checks them at each connection, so a process would wait without end."""
+    given = {name: value if isinstance(value, str) else ",".join(value) for name, value in options.items()}
+    wrong = [] if given.get("keepalives", "1").isdigit() else ["keepalives"]
+    if _is_refused(given):
+        # Those that are wrong alone; others do not fit together.
+        wrong += [name for name, value in given.items() if _is_refused({name: value})] or ["one of its options"]
+    if wrong:
+        raise SettingsError(f"DATABASE_URL is malformed: Postgres knows no such value of {wrong[0]}")
+
+
+def _is_refused(options: Mapping[str, str]) -> bool:
+    # No server is asked: there is no such socket.
+    conninfo = make_conninfo(**{**options, "host": "/nonexistent", "hostaddr": ""})
+    return PGconn.connect_start(conninfo.encode()).error_message.startswith(_REFUSED_BY_LIBPQ)
 
 
 def on_statement_executed(engine: Engine, call: Callable[[], None]) -> None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # These have two spellings; where both are given the one in lower case wins, as with curl.
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
+# Some editors begin a file with a byte order mark, which would be a part of the secret.
+_ENCODING = "utf-8-sig"
+
 
 def read_dotenv(path: Path) -> dict[str, str | None]:
     """The variables of a file of settings; none where it does not exist.
@@ -80,7 +83,7 @@ def _counterpart(name: str) -> str:
 
 def _read_secret(name: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        return Path(path).read_text(encoding=_ENCODING).removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"{name}_FILE cannot be read: {reason}") from None

@@ -31,6 +31,13 @@ def test_a_secret_comes_from_a_file_without_its_last_line_end(tmp_path: Path, na
     assert settings.require(name) == value
 
 
+def test_byte_order_mark_is_no_part_of_a_secret_or_name(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPORT=9001\r\n")
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbfhunter2\r\n")
+    settings = load((), {"HEADSHOTPRO_WEBHOOK_SECRET_FILE": str(tmp_path / "secret")}, tmp_path / ".env")
+    assert (settings.port, settings.webhook_secrets) == (9001, ("hunter2",))
+
+
 def test_an_empty_file_is_a_missing_setting(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("\n")
     with pytest.raises(SettingsError, match=r"^REDIS_URL is missing"):

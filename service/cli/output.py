@@ -62,6 +62,9 @@ def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
 def confirm(question: str, *, yes: bool) -> None:
     """Ask on stderr before something is destroyed, unless `yes`; any answer but yes ends the command with status 1."""
     if not yes:
+        if sys.stdin is None:
+            # It is closed: Python could not ask.
+            raise click.Abort
         click.confirm(escape_controls(question), abort=True, err=True)
 
 

@@ -1,4 +1,4 @@
-"""Where a command's output goes: a full disk, a pipe that is closed."""
+"""The streams of a command: output to a full disk, a pipe or an input that is closed."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:
         assert running.stderr is not None
         running.stdout.close()
         assert (running.stderr.read(), running.wait(30)) == ("", 1)
+
+
+def test_question_without_an_input_ends_the_command(database_url: str, redis_url: str) -> None:
+    env = environment(DATABASE_URL=database_url, REDIS_URL=redis_url, HEADSHOTPRO_API_KEY="key")
+    closed = ["sh", "-c", '"$@" <&-', "sh", *command("models", "delete", "abc")]
+    done = subprocess.run(closed, capture_output=True, text=True, env=env, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "Aborted!\n")

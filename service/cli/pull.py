@@ -129,7 +129,7 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
             f"{row['tombstoned']} deleted."
         )
         if row["set_aside"]:
-            say(f"{describe_set_aside(row['set_aside'])} could not be used, and are set aside: {SET_ASIDE}.")
+            say(f"{describe_set_aside(row['set_aside'])} could not be used: {SET_ASIDE}.")
         if row["postponed"]:
             say(describe_postponed(row["postponed"]))
     if row["status"] != "complete":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from service.errors import MirrorError
 from service.log import format_without_messages
 from service.mirror.webhooks import error_reason
 from service.storage import set_aside
@@ -47,7 +48,10 @@ def note_refused(engine: Engine, refused: Mapping[str, Exception], pull_id: int)
     rows = [SetAsideRecord(model_id, (), refusal_of(error), pull_id) for model_id, error in refused.items()]
     for reason, error in {refusal_of(error): error for error in refused.values()}.items():
         ids = [row.model_id for row in rows if row.reason == reason]
-        log.error("models.refused", model_ids=ids, reason=reason, trace=format_without_messages(error))
+        if isinstance(error, MirrorError):
+            log.warning("models.refused", model_ids=ids, reason=reason)
+        else:
+            log.error("models.refused", model_ids=ids, reason=reason, trace=format_without_messages(error))
     with transaction(engine) as connection:
         set_aside.note(connection, rows)
 

@@ -57,6 +57,8 @@ def _delete(console: Console, deed: Deed) -> int:
         if find(connection, deed.target)["status"] == DELETED:
             raise MirrorError(f"{deed.target} is deleted already")
 
+    # A model that does not exist is a 404, also in a process without an API key.
+    _model(console, deed.target)
     return console.upstream.delete(deed.target, deed.actor, check).act_row_id
 
 

@@ -44,6 +44,7 @@ CORE, INVITATION, PROFILE, DETAIL = GROUPS.values()
 _CORE = frozenset(CORE)
 _PROFILE = frozenset(PROFILE)
 FIELDS = tuple(field.column for field in model_fields.FIELDS)
+_NO_VALUES: dict[str, Any] = dict.fromkeys((*FIELDS, "deleted_at"))
 
 # Progress of a model's life; a status that the vendor adds later ranks below all of them.
 RANKS = {status.name: status.rank for status in model_fields.STATUSES}
@@ -168,14 +169,21 @@ def _join(known: KnownState, seen: Observation) -> tuple[dict[str, Register], bo
     at, rank = seen.at, RANKS.get(seen.fields.get("status") or "", 0)
     fields = dict(known.fields)
     contributed = disputed = False
+    # The fields of a group share one time: it is compared once for all of them.
+    old_at, newer, overlaps = None, True, False
     for name, value in seen.fields.items():
-        old = fields.get(name)
         new = Register(at, rank if name in _CORE else 0, value)
+        old = fields.get(name)
+        if old is None:
+            fields[name], contributed = new, True
+            continue
+        if old.at is not old_at:
+            old_at = old.at
+            newer, overlaps = at > old_at, _overlap(old_at, known.observed_until, seen)
         # Times decide nearly always; the whole order is compared only where they do not.
-        if old is None or at > old.at or new.order() >= old.order():
-            fields[name] = new
-            contributed = True
-        if old is not None and old.value != value and _overlap(old.at, known.observed_until, seen):
+        if newer or new.order() >= old.order():
+            fields[name], contributed = new, True
+        if overlaps and old.value != value:
             disputed = True
     return fields, contributed, disputed
 
@@ -191,9 +199,9 @@ def _life_and_death(known: KnownState) -> tuple[datetime | None, ...]:
 
 def visible(known: KnownState) -> dict[str, Any]:
     """The visible columns of `models`, as they follow from the known state."""
-    fields = known.fields
-    row = {name: None if (register := fields.get(name)) is None else register.value for name in FIELDS}
-    row["deleted_at"] = None
+    row = _NO_VALUES.copy()
+    for name, register in known.fields.items():
+        row[name] = register.value
     if known.deleted:
         row["status"] = DELETED
         # Where an earlier death was lifted, the last sign of life is the oldest that this one can be.

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Table
 
 _ENCODER = msgspec.json.Encoder()
+_DOCUMENTS = ("json", "jsonb")
 
 # The names of the types that our tables use, where SQLAlchemy's own differ from Postgres'.
 _TYPES = {"DATETIME": "timestamptz", "TIMESTAMP": "timestamptz", "JSON": "jsonb", "ARRAY": "text[]"}
@@ -37,11 +38,8 @@ def table(types: Mapping[str, str], rows: str = "rows") -> str:
         types: each column and its type; the names are our own.
         rows: name of the rows, as in `columns`.
     """
-    # Arrays in an array would all need one length.
-    given = ", ".join(
-        f"CAST(:{rows}_{name} AS {'text' if kind.endswith('[]') else kind}[])" for name, kind in types.items()
-    )
-    names = ", ".join(f"CAST({name} AS {kind})" if kind.endswith("[]") else name for name, kind in types.items())
+    given = ", ".join(_given(f":{rows}_{name}", kind) for name, kind in types.items())
+    names = ", ".join(f"CAST({name} AS {kind})" if _is_text(kind) else name for name, kind in types.items())
     return f"""(
         SELECT {names}, place FROM unnest({given}) WITH ORDINALITY AS given ({", ".join(types)}, place)
     ) AS new ({", ".join(types)}, place)"""  # noqa: S608 - names of our own columns
@@ -56,7 +54,11 @@ def columns(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], name: s
             `msgspec.Raw` as it is.
         name: name of the rows.
     """
-    return {f"{name}_{column}": _column(kind, [row.get(column) for row in rows]) for column, kind in types.items()}
+    # Row by row: in a large batch, each row that is touched again has left the processor's cache.
+    values = zip(*([*map(row.get, types)] for row in rows), strict=True) if rows else [()] * len(types)
+    return {
+        f"{name}_{column}": _column(kind, given) for (column, kind), given in zip(types.items(), values, strict=True)
+    }
 
 
 def array(ids: str) -> str:
@@ -79,14 +81,25 @@ def encode(values: Sequence[Any]) -> str:
     return "{" + (_ESCAPE.sub(_unescape, items) if _OTHER_ESCAPE.search(items) else items) + "}"
 
 
-def _column(kind: str, values: Iterable[Any]) -> str:
-    if kind in ("json", "jsonb"):
-        documents = [None if value is None else _ENCODER.encode(value).translate(_SPACES).decode() for value in values]
-        # Nothing in them needs the escapes of a text.
-        return "{" + _ENCODER.encode(documents)[1:-1].decode() + "}"
+def _is_text(kind: str) -> bool:
+    """Whether a column of a type is sent as texts: arrays in an array would all need one length."""
+    return kind in _DOCUMENTS or kind.endswith("[]")
+
+
+def _given(parameter: str, kind: str) -> str:
+    if kind in _DOCUMENTS:
+        return f"string_to_array(CAST({parameter} AS text), chr(10), '')"
+    return f"CAST({parameter} AS {'text' if _is_text(kind) else kind}[])"
+
+
+def _column(kind: str, values: Sequence[Any]) -> str:
+    if kind in _DOCUMENTS:
+        # One a line: the escapes of an array cost as much as all else. None is an empty line.
+        lines = [b"" if value is None else _ENCODER.encode(value).translate(_SPACES) for value in values]
+        return b"\n".join(lines).decode()
     if kind.endswith("[]"):
         return encode([None if value is None else encode(value) for value in values])
-    return encode([*values])
+    return encode(values)
 
 
 def _unescape(escape: re.Match[str]) -> str:

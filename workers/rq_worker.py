@@ -183,7 +183,8 @@ def main(queue: str, pipe: int | None = None) -> None:
     on_statement_executed(runtime.engine, runtime.progress)
     jobs.install(runtime)
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
+    # A batch of 2,000 deliveries keeps 50,000 objects until its end: a search among them takes as long as their merge.
+    gc.set_threshold(4 * GC_THRESHOLD)
     # The supervisor that would end it may be dead.
     start_exit_watchdog(runtime.stop)
     work(runtime, queue, jobs.drain_without_redis if queue == DRAIN_QUEUE else _nothing)

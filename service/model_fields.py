@@ -7,7 +7,7 @@ A new field takes three steps here, and two more in documents and tests (`CONTRI
 1. A line in `FIELDS`. Payloads decode the field, the merge orders it with its group, pulls insert and compare it, the
    history and the API show it, and erasure removes it if it is personal.
 2. A migration that adds the column to `models`, nullable, with the type of its kind and its `comment`, and replaces the
-   view `live_models`, which keeps the columns of its time.
+   view `live_models` and the functions of merges, which keep the columns of their time.
 3. The sandbox sends it (`service/local/sandbox/model.py`).
 
 A new status takes three steps:

@@ -17,7 +17,7 @@ from service.mirror.codec import decode, encode
 from service.mirror.merge import KnownState, merge, visible
 from service.model_fields import DELETED, personal_columns
 from service.storage import accuracy, history, models
-from service.storage.merged import MergedRows, read, write
+from service.storage.merged import MergedRows, lock, write
 from service.storage.refetches import RefetchReason, RefetchRequest
 
 if TYPE_CHECKING:
@@ -230,10 +230,12 @@ def apply(
     ids = _ids(observations)
     # A model that has no row cannot be erased, and gets no clocks for a dead event.
     others = models.read(connection, sorted(unread)) if unread else ()
-    clocks = models.lock_clocks(connection, sorted({*ids, *others}))
+    clocks, rows, repeated = lock(connection, sorted({*ids, *others}), event_ids)
     # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
     foreign = models.take_foreign_writes(connection, ids) if source in COMPARING_SOURCES else ()
-    rows, repeated = read(connection, ids, event_ids)
+    if foreign:
+        # One of them may have been written since the rows were read.
+        rows |= models.read(connection, [*foreign])
     if repeated:
         observations = [seen for seen in observations if seen.event_id not in repeated]
     clocks = {model_id: clocks[model_id] for model_id in _ids(observations)}

@@ -19,6 +19,7 @@ from service.errors import MirrorError
 from service.model_fields import DELETED, personal_columns
 from service.storage import audit, erasure, history, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
+from service.storage.merged import lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +86,7 @@ def erase_rows(engine: Engine, ids: Sequence[str], record: Callable[[Connection,
     with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
         values = erasure.personal_values(connection, ids)
         # In the order of locks that all writers keep.
-        models.lock_clocks(connection, ids)
+        lock(connection, ids)
         erasure.erase_idempotency_keys(connection, values)
         erased = erasure.erase(connection, ids, now)
         record(connection, len(erased))

@@ -18,6 +18,7 @@ from service.mirror.drain import refetch_request_of
 from service.mirror.webhooks import stored_event
 from service.model_fields import DELETED
 from service.storage import console_secret, history, models
+from service.storage.merged import lock
 from service.storage.refetches import RefetchReason
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def preview(connection: Connection, kept: Mapping[str, Any], tolerance: timedelt
     event = stored_event(kept, tolerance)
     ids = [event.model_id] if event.model_id else []
     if locks:
-        models.lock_clocks(connection, ids)
+        lock(connection, ids)
     row = models.read(connection, ids).get(event.model_id or "")
     seen = [event.observation] if event.observation else []
     request = refetch_request_of(event)

@@ -61,6 +61,26 @@ def columns(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], name: s
     }
 
 
+def columns_by_type(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, str]:
+    """Rows as one parameter for all columns of a type: an array of their arrays, in the order of `types`.
+
+    psycopg translates a statement anew each time that it has more than 50 parameters. JSON documents come as in
+    `columns`.
+
+    Args:
+        types: each column and its type; one with documents at most.
+        rows: as in `columns`.
+        name: the parameters are named after it and their type.
+    """
+    found: dict[str, list[str]] = {kind.removesuffix("[]"): [] for kind in types.values()}
+    for kind, parameter in zip(types.values(), columns(types, rows, "").values(), strict=True):
+        found[kind.removesuffix("[]")].append(parameter)
+    return {
+        f"{name}_{kind}": arrays[0] if kind in _DOCUMENTS else f"{{{','.join(arrays)}}}" if rows else "{}"
+        for kind, arrays in found.items()
+    }
+
+
 def array(ids: str) -> str:
     """A parameter as an array of texts, whose values the planner does not see: it would look at each of them."""
     return f"ARRAY(SELECT unnest(CAST(:{ids} AS text[])))"

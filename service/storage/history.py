@@ -22,7 +22,7 @@ COMMIT_ORDER_LOCK = 0x48534343
 # How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
 MAX_COMMIT_DISORDER = timedelta(minutes=1)
 
-_TYPES = {
+TYPES = {
     "model_id": "text",
     "from_status": "text",
     "to_status": "text",
@@ -34,30 +34,17 @@ _TYPES = {
 }
 
 
-def appending(after: str = "true") -> str:
-    """The end of a statement that begins with WITH; it returns the id of the last change.
-
-    Its parameters are those of `encode_changes`, and `now`, our time of the write.
-
-    Args:
-        after: a condition that is true, once what has to come before the lock on the order of commits is done.
-    """
-    columns = ", ".join(_TYPES)
-    return f"""
-        commit_order AS MATERIALIZED (
-            SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK})
-            WHERE cardinality(CAST(:changes_model_id AS text[])) > 0 AND {after}
-        ), added AS (
-            INSERT INTO headshotpro.model_changes ({columns}, recorded_at)
-            SELECT {columns}, CAST(:now AS timestamptz)
-            FROM {arrays.table(_TYPES, "changes")}, commit_order ORDER BY place
-            RETURNING id
-        )
-        SELECT max(id), pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added HAVING count(*) > 0
+_COLUMNS = ", ".join(TYPES)
+_APPEND = text(
+    f"""
+    WITH commit_order AS MATERIALIZED (SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK})), added AS (
+        INSERT INTO headshotpro.model_changes ({_COLUMNS}, recorded_at)
+        SELECT {_COLUMNS}, CAST(:now AS timestamptz) FROM {arrays.table(TYPES)}, commit_order ORDER BY place
+        RETURNING id
+    )
+    SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
     """  # noqa: S608 - names of our own columns
-
-
-_APPEND = text(f"WITH {appending()}")
+)
 
 
 # Values of the other columns are JSON as they are.
@@ -102,11 +89,6 @@ def to_json(value: Any) -> Any:
     return msgspec.to_builtins(value.astimezone(UTC))[:-1] + "+00:00" if isinstance(value, datetime) else value
 
 
-def encode_changes(changes: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The parameters of `appending` but `now`: rows that `change_row` made."""
-    return arrays.columns(_TYPES, changes, "changes")
-
-
 def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
     """Write changes in the order given, as the last statements of their transaction.
 
@@ -119,7 +101,7 @@ def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: da
     """
     if not changes:
         return
-    connection.execute(_APPEND, {**encode_changes(changes), "now": now})
+    connection.execute(_APPEND, {**arrays.columns(TYPES, changes), "now": now})
 
 
 def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:

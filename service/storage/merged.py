@@ -1,6 +1,9 @@
-"""The rows that a merge reads after its locks, and those that it writes, each in one statement.
+"""The rows that a merge locks and reads, and those that it writes: a function of the database for each.
 
-A batch of one event waits for each trip to Postgres, so it takes few.
+A batch of one event waits for each trip to Postgres, and for the planning of each statement. A function takes one trip,
+and a connection plans its statements once, also behind a pooler, where prepared statements are lost.
+
+Why: `docs/decisions/0044-functions-for-merges.md`.
 """
 
 from __future__ import annotations
@@ -10,75 +13,83 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import text
 
 from service.storage import arrays, events, history, models, refetches
+from service.storage.tables import model_clocks
 from service.storage.tables import models as models_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Connection, TextClause
+    from sqlalchemy import Connection
 
     from service.storage.refetches import RefetchRequest
 
     Rows = Sequence[Mapping[str, Any]]
 
-_COLUMNS = tuple(models_table.columns.keys())
-_OBSERVED_AT = _COLUMNS.index("observed_at")
-# An event is a row without `observed_at`, which every model has.
-_READ = text(
-    f"""
-    {models.READ}
-    UNION ALL
-    SELECT id{", NULL" * (len(_COLUMNS) - 1)} FROM headshotpro.webhook_events
-    WHERE id = ANY({arrays.array("event_ids")})
-    """  # noqa: S608 - names of our own columns
-).columns(*models_table.columns)
+# The functions of these columns: `service.storage.migrations.merge_functions`.
+FUNCTIONS = 1
 
-# Parts of one statement run in any order, unless one reads what another returns. So the locks are taken in their order,
-# and that on the order of commits is the last one, after all that takes long.
-_RECORDED = "(SELECT count(*) FROM recorded) >= 0"
-_DONE = "(SELECT count(*) FROM moved) + (SELECT count(*) FROM requested) + (SELECT count(*) FROM written) >= 0"
+_CLOCKS = ("model_id", *models.CLOCK_COLUMNS)
+_MODEL = tuple(models_table.columns.keys())
+# With their columns named, SQLAlchemy prepares for the results of a statement once, not each time.
+_LOCK = text(
+    f"SELECT {', '.join((*_CLOCKS, *_MODEL))}, processed "  # noqa: S608 - names of our own columns
+    f"FROM headshotpro.lock_models_{FUNCTIONS}(CAST(:ids AS text[]), CAST(:event_ids AS text[]))"
+).columns(
+    *(model_clocks.columns[name] for name in _CLOCKS),
+    *models_table.columns,
+    models_table.columns["id"].label("processed"),
+)
 
-
-def _writing(recording: str = "", recorded: str = "true") -> TextClause:
-    """The statement that writes a merge's rows, after a part that records its events, where it has some."""
-    return text(
-        f"""
-        WITH {recording} moved AS ({models.WRITE_CLOCKS} RETURNING 1),
-        requested AS ({refetches.adding(recorded)} RETURNING 1), written AS ({models.WRITE} RETURNING 1),
-        {history.appending(f"{recorded} AND {_DONE}")}
-        """
-    )
-
-
-_WRITE = _writing()
-_WRITE_WITH_EVENTS = _writing(f"recorded AS ({events.RECORD} RETURNING 1),", _RECORDED)
+_GIVEN = {
+    "clocks": models.CLOCK_TYPES,
+    "events": events.COLUMNS,
+    "requests": refetches.REQUEST_TYPES,
+    "models": models.WRITTEN,
+    "changes": history.TYPES,
+}
+_PARAMETERS = (
+    *(name for kind, types in _GIVEN.items() for name in arrays.columns_by_type(types, (), kind)),
+    "maybe_erased",
+    "written_at",
+)
+_WRITE = text(f"SELECT headshotpro.write_merged_{FUNCTIONS}({', '.join(f'{name} => :{name}' for name in _PARAMETERS)})")
 
 
-class StoredRows(NamedTuple):
+class LockedRows(NamedTuple):
     """The rows that a merge reads.
 
     Attributes:
+        clocks: the clocks of all models, by id.
         models: the rows of those models that have one, by id.
         processed: those of the events that were processed before.
     """
 
+    clocks: dict[str, Mapping[str, Any]]
     models: dict[str, Mapping[str, Any]]
     processed: set[str]
 
 
-def read(connection: Connection, ids: Sequence[str], event_ids: Sequence[str]) -> StoredRows:
-    """The rows of models, and which events were processed before."""
-    if not event_ids:
-        return StoredRows(models.read(connection, ids), set())
-    rows: dict[str, Mapping[str, Any]] = {}
-    processed: set[str] = set()
-    for row in connection.execute(_READ, {"ids": arrays.encode(ids), "event_ids": arrays.encode(event_ids)}).all():
-        if row[_OBSERVED_AT] is None:
-            processed.add(row[0])
-        else:
-            rows[row[0]] = dict(zip(_COLUMNS, row, strict=True))
-    return StoredRows(rows, processed)
+def lock(connection: Connection, ids: Sequence[str], event_ids: Sequence[str] = ()) -> LockedRows:
+    """Lock the clocks of models until the transaction ends, in id order; a model never seen gets empty ones. Then read.
+
+    The lock comes before anything else is read of the models: it is what makes concurrent merges take turns.
+
+    Args:
+        connection: a transaction that holds no clock yet.
+        ids: of the models, each once.
+        event_ids: events that may have been processed before.
+    """
+    found = LockedRows({}, {}, set())
+    for row in connection.execute(_LOCK, {"ids": arrays.encode(ids), "event_ids": arrays.encode(event_ids)}).all():
+        if row[0] is None:
+            found.processed.add(row[-1])
+            continue
+        found.clocks[row[0]] = dict(zip(_CLOCKS, row, strict=False))
+        # Not each model that has clocks has a row.
+        if row[len(_CLOCKS)] is not None:
+            found.models[row[0]] = dict(zip(_MODEL, row[len(_CLOCKS) : -1], strict=True))
+    return found
 
 
 class MergedRows(NamedTuple):
@@ -86,18 +97,20 @@ class MergedRows(NamedTuple):
 
     Attributes:
         clocks: rows of `model_clocks` that exist already.
+        events: rows of `webhook_events`, each id once; one that is there already only counts the deliveries that are
+            new. `payload` is a raw JSON document.
         requests: refetch requests, one for each model at most.
         models: rows of different models, each with `id`, every observed column and `observed_at`.
         changes: rows that `history.change_row` made, in their order.
-        events: rows of `webhook_events`, see `events.encode_events`.
-        maybe_erased: models of these events, see there.
+        maybe_erased: those of the events' models that the transaction has not locked and found not to be erased. Of a
+            model whose personal data was erased no payload is kept.
     """
 
     clocks: Rows = ()
+    events: Rows = ()
     requests: Sequence[RefetchRequest] = ()
     models: Rows = ()
     changes: Rows = ()
-    events: Rows = ()
     maybe_erased: Sequence[str] = ()
 
 
@@ -114,16 +127,9 @@ def write(connection: Connection, rows: MergedRows, now: datetime) -> int | None
     """
     if not any(rows):
         return None
-    values = {
-        **models.encode_clocks(rows.clocks),
-        **refetches.encode_requests(rows.requests),
-        **models.encode_models(rows.models),
-        **history.encode_changes(rows.changes),
-        "now": now,
-    }
-    statement = _WRITE
-    if rows.events:
-        statement = _WRITE_WITH_EVENTS
-        values |= events.encode_events(rows.events, rows.maybe_erased)
-    found: int | None = connection.execute(statement, values).scalar()
+    given = {**rows._asdict(), "requests": [request._asdict() for request in rows.requests]}
+    values: dict[str, Any] = {"maybe_erased": arrays.encode(rows.maybe_erased), "written_at": now}
+    for kind, types in _GIVEN.items():
+        values |= arrays.columns_by_type(types, given[kind], kind)
+    found: int | None = connection.execute(_WRITE, values).scalar()
     return found

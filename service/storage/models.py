@@ -28,26 +28,6 @@ CLOCK_COLUMNS = tuple(
 _READ_CLOCKS = ", ".join(("model_id", *CLOCK_COLUMNS))
 
 
-def lock_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
-    """Lock the clocks of models until the transaction ends, in id order; a model never seen gets empty ones.
-
-    The lock comes before anything else is read of the models: it is what makes concurrent merges take turns. So the
-    rows are read by the next statement, which sees what was committed while this one waited. Missing clocks are
-    inserted, in id order too, before the first lock is taken: a batch that held locks already while it inserts could
-    meet another one that does the same.
-
-    Args:
-        connection: a transaction that holds no clock yet.
-        ids: of the models, each once.
-    """
-    values = {"ids": arrays.encode(ids)}
-    locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
-    if len(locked) < len(ids):
-        # Another transaction inserted one of them meanwhile, so none was locked: the next statement sees all of them.
-        locked = _by_key(connection.execute(_LOCK_CLOCKS, values), "model_id")
-    return locked
-
-
 def read_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     """The clocks of models, without a lock; a model never seen gets empty ones."""
     statement = text(
@@ -59,30 +39,10 @@ def read_clocks(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
 
 
 # With their columns named, SQLAlchemy prepares for the results of a statement once, not each time.
-_LOCK_CLOCKS = text(
-    f"""
-    WITH missing AS MATERIALIZED (
-        SELECT id FROM unnest(CAST(:ids AS text[])) AS id
-        EXCEPT SELECT model_id FROM headshotpro.model_clocks WHERE model_id = ANY({arrays.IDS_ARRAY})
-    ), added AS (
-        INSERT INTO headshotpro.model_clocks (model_id) SELECT id FROM missing ORDER BY id
-        ON CONFLICT DO NOTHING
-        RETURNING {_READ_CLOCKS}
-    ), locked AS MATERIALIZED (
-        SELECT {_READ_CLOCKS} FROM headshotpro.model_clocks
-        -- Counting what was added puts it first. Those that this statement cannot see yet must not be locked last.
-        WHERE model_id = ANY({arrays.IDS_ARRAY}) AND (SELECT count(*) FROM added) = (SELECT count(*) FROM missing)
-        ORDER BY model_id FOR UPDATE
-    )
-    SELECT * FROM added UNION ALL SELECT * FROM locked
-    """  # noqa: S608 - names of our own columns
-).columns(*(model_clocks.columns[name] for name in ("model_id", *CLOCK_COLUMNS)))
-# The rows of models: parameter `ids`.
-READ = (
+_READ = text(
     f"SELECT {', '.join(models.columns.keys())} FROM headshotpro.models "  # noqa: S608 - names of our own columns
     f"WHERE id = ANY({arrays.IDS_ARRAY})"
-)
-_READ = text(READ).columns(*models.columns)
+).columns(*models.columns)
 
 
 def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
@@ -161,35 +121,9 @@ _LONGEST_UNREAD = text(
 )
 
 
-_WRITTEN = arrays.column_types(models, ("id", *OBSERVED_COLUMNS, "observed_at"))
-# Insert or replace rows of different models: parameters of `encode_models`; parameter `now`, our time of the write. For
-# a transaction that holds the clocks' locks.
-WRITE = f"""
-    INSERT INTO headshotpro.models ({", ".join(_WRITTEN)}, updated_at)
-    SELECT {", ".join(_WRITTEN)}, CAST(:now AS timestamptz) FROM {arrays.table(_WRITTEN, "models")}
-    ON CONFLICT (id) DO UPDATE SET
-        {", ".join(f"{name} = excluded.{name}" for name in (*OBSERVED_COLUMNS, "observed_at", "updated_at"))}
-"""  # noqa: S608 - names of our own columns
-
-_CLOCKS_WRITTEN = arrays.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS))
-# Replace clocks: parameters of `encode_clocks`. Likewise.
-WRITE_CLOCKS = f"""
-    UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in CLOCK_COLUMNS)}
-    FROM {arrays.table(_CLOCKS_WRITTEN, "clocks")}
-    WHERE old.model_id = new.model_id
-        -- Without their ids the planner reads the whole table where it is of middling size.
-        AND old.model_id = ANY({arrays.array("clocks_model_id")})
-"""  # noqa: S608 - names of our own columns
-
-
-def encode_models(rows: Sequence[Row]) -> dict[str, str]:
-    """The parameters of `WRITE`: rows, each with `id`, every observed column and `observed_at`."""
-    return arrays.columns(_WRITTEN, rows, "models")
-
-
-def encode_clocks(rows: Sequence[Row]) -> dict[str, str]:
-    """The parameters of `WRITE_CLOCKS`: rows, each with `model_id`."""
-    return arrays.columns(_CLOCKS_WRITTEN, rows, "clocks")
+# The columns that a merge writes.
+WRITTEN = arrays.column_types(models, ("id", *OBSERVED_COLUMNS, "observed_at"))
+CLOCK_TYPES = arrays.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS))
 
 
 def statuses_of_none(connection: Connection, statuses: Sequence[str]) -> list[str]:

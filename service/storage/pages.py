@@ -32,7 +32,7 @@ _NEW_MODEL_TYPES = {
 def add(connection: Connection, new_models: Sequence[Mapping[str, Any]], now: datetime) -> set[str]:
     """Insert models that were never seen before, with their clocks; another process may have inserted some already.
 
-    Missing clocks are inserted before the first lock is taken, and in id order, as `models.lock_clocks` does it.
+    Missing clocks are inserted before the first lock is taken, and in id order, as `merged.lock` does it.
 
     Args:
         connection: a transaction that holds no clock yet.

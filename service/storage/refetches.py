@@ -63,30 +63,19 @@ class RefetchRequest(NamedTuple):
         return cls(model_id, after, reason, max(now, after + REFETCH_DELAY))
 
 
-_REQUEST_TYPES = arrays.column_types(refetch_requests, ("model_id", "after", "reason", "due_at", "pull_id"))
+REQUEST_TYPES = arrays.column_types(refetch_requests, ("model_id", "after", "reason", "due_at", "pull_id"))
 
 
-def adding(after: str = "true") -> str:
-    """The statement that adds requests: parameters of `encode_requests`.
-
-    Args:
-        after: a condition that is true, once the locks that come before these rows' are taken.
-    """
-    return f"""
-        INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
-        SELECT model_id, after, reason, due_at, pull_id FROM {arrays.table(_REQUEST_TYPES, "requests")}
-        WHERE {after} ORDER BY model_id
-        ON CONFLICT (model_id) DO UPDATE SET
-            after = greatest(old.after, excluded.after),
-            pull_id = coalesce(excluded.pull_id, old.pull_id),
-            reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
-            due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
-        WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
+_ADD = f"""
+    INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
+    SELECT model_id, after, reason, due_at, pull_id FROM {arrays.table(REQUEST_TYPES)} ORDER BY model_id
+    ON CONFLICT (model_id) DO UPDATE SET
+        after = greatest(old.after, excluded.after),
+        pull_id = coalesce(excluded.pull_id, old.pull_id),
+        reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
+        due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
+    WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
     """  # noqa: S608 - names of our own columns
-
-
-_ADD = adding()
-
 _CLAIM = """
     UPDATE headshotpro.refetch_requests AS w SET due_at = now() + make_interval(secs => :hold), attempts = attempts + 1
     FROM (
@@ -101,12 +90,7 @@ _CLAIM = """
 def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
     """Add requests, one for each model at most; those of one model coalesce to the newest time."""
     if requests:
-        queries.run(connection, _ADD, **encode_requests(requests))
-
-
-def encode_requests(requests: Sequence[RefetchRequest]) -> dict[str, str]:
-    """The parameters of `adding`."""
-    return arrays.columns(_REQUEST_TYPES, [request._asdict() for request in requests], "requests")
+        queries.run(connection, _ADD, **arrays.columns(REQUEST_TYPES, [request._asdict() for request in requests]))
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[RefetchRequest]:

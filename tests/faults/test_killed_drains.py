@@ -20,9 +20,8 @@ EXACT = {
 # The trips of a batch, by the first three words of each statement; a drain of the spool takes its deliveries, too.
 BATCH = [
     "BEGIN ISOLATION LEVEL",
-    "WITH missing AS",
-    "SELECT id, uid,",
-    "WITH recorded AS",
+    "SELECT model_id, core_at,",
+    "SELECT headshotpro.write_merged_1(clocks_text =>",
     "the commit",
 ]
 SPOOLED = [*BATCH[:1], "WITH oldest AS", *BATCH[1:]]

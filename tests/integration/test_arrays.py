@@ -48,6 +48,19 @@ def test_rows_come_back_as_they_were_whatever_they_hold(engine: Engine) -> None:
         assert [dict(row) for row in found.mappings()] == [{**dict.fromkeys(TYPES), **row} for row in _rows()]
 
 
+def test_columns_of_a_type_share_one_parameter(engine: Engine) -> None:
+    types = {"a": "text", "n": "bigint", "b": "text", "names": "text[]"}
+    rows = [{"a": one, "n": 1, "b": None, "names": [one, "b"]} for one in HARD]
+    given = arrays.columns_by_type(types, rows, "given")
+    with transaction(engine) as connection:
+        texts = connection.execute(text("SELECT CAST(:given_text AS text[])"), given).scalar_one()
+        assert texts[:2] == [HARD, [None] * len(HARD)]
+        third = text("SELECT CAST(one AS text[]) FROM unnest((CAST(:given_text AS text[]))[3:3]) AS one")
+        assert connection.execute(third, given).scalars().all() == [[one, "b"] for one in HARD]
+    assert given["given_bigint"] == "{{" + ",".join("1" for _ in HARD) + "}}"
+    assert arrays.columns_by_type(types, [], "given") == {"given_text": "{}", "given_bigint": "{}"}
+
+
 def test_ids_come_back_as_they_were_whatever_they_hold(engine: Engine) -> None:
     with transaction(engine) as connection:
         statement = text(f"SELECT {arrays.IDS_ARRAY}")

@@ -13,8 +13,8 @@ from service.mirror.apply import apply
 from service.mirror.batches import BATCH_SIZE
 from service.mirror.merge import Observation
 from service.mirror.retention import RetentionLimits, apply_limits
-from service.storage import models
 from service.storage.database import transaction
+from service.storage.merged import lock
 from tests.support.processes import eventually
 from tests.support.time_travel import known
 
@@ -31,7 +31,7 @@ def test_foreign_write_waits_for_no_clock_of_a_batch(mirror: StartMirror) -> Non
     model_id = known(here)[0]
     here.sql("set lock_timeout = '2s'")
     with transaction(here.runtime.engine) as connection:
-        models.lock_clocks(connection, [model_id])
+        lock(connection, [model_id])
         # A batch that wrote this row next would otherwise wait for a statement that waits for the batch.
         here.sql("update headshotpro.models set title = 'Mallory' where id = %s", model_id)
     assert here.pull()["rows_differed"] == 1

@@ -281,7 +281,7 @@ def test_jobs_leave_no_keys_behind(lonely_worker: System, redis_url: str) -> Non
     with redis.Redis.from_url(redis_url) as client:
         asked = JobQueue(client)
         # Both children are there, with the keys that RQ has for each.
-        assert eventually(lambda: len(list(client.scan_iter("rq:worker:*"))) == 2), lonely_worker.logs()
+        assert eventually(lambda: len(list(client.scan_iter("rq:worker:*"))) == 2, 60), lonely_worker.logs()
 
         def run_jobs(number: int) -> set[bytes]:
             for _ in range(number):

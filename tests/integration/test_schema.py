@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from service.errors import PostgresUnavailable, SchemaOutdated, SchemaUnreleased
-from service.storage import database
-from service.storage.migrations import revision, schema
+from service.storage import database, events, history, merged, models, refetches
+from service.storage.migrations import merge_functions, revision, schema
 from tests.support.system import new_id, rows
 from tests.support.threads import run_concurrently
 from tests.support.upgrades import FIRST, NEWEST, made_up_revision
@@ -157,3 +158,23 @@ def test_migrate_and_check_raise_when_postgres_is_unavailable(folder: Path) -> N
     assert "hunter2" not in str(caught.value)
     with pytest.raises(PostgresUnavailable):
         revision.check(database.connect(nobody))
+
+
+def test_functions_of_merges_have_the_columns_of_code(database_url: str) -> None:
+    made = "select proname, pg_get_functiondef(oid) from pg_proc where proname = any(%s) order by 1"
+    names = [f"lock_models_{merged.FUNCTIONS}", f"write_merged_{merged.FUNCTIONS}"]
+    with psycopg.connect(database_url) as connection:
+        migrated = connection.execute(made, [names]).fetchall()
+        for name in names:
+            connection.execute(sql.SQL("drop function headshotpro.{}").format(sql.Identifier(name)))
+        for statement in merge_functions.statements(merged.FUNCTIONS, models.CLOCK_TYPES, models.WRITTEN):
+            connection.execute(statement.encode())
+        assert connection.execute(made, [names]).fetchall() == migrated
+        connection.rollback()
+    # They share parameters by their type, in this order.
+    for ours, theirs in (
+        (events.COLUMNS, merge_functions.EVENTS),
+        (refetches.REQUEST_TYPES, merge_functions.REQUESTS),
+        (history.TYPES, merge_functions.CHANGES),
+    ):
+        assert [(name, kind.removesuffix("[]")) for name, kind in ours.items()] == [*theirs.items()]

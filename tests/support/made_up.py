@@ -39,6 +39,8 @@ class Steps:
     """A mirror of an upstream that sends the fields, and what is printed."""
 
     def __init__(self, database_url: str, redis_url: str) -> None:
+        from service.storage import merged, models
+        from service.storage.migrations import merge_functions
         from tests.support.api import Api
         from tests.support.list_vendor import ListVendor, model
         from tests.support.mirror import Mirror
@@ -52,6 +54,10 @@ class Steps:
         running = Sandbox(self.vendor.url, "key", "f" * 64, self.vendor.url, nothing)
         self.mirror = Mirror(running, database_url, redis_url)
         self.mirror.sql(ADD_COLUMNS)
+        self.mirror.sql(f"drop function headshotpro.lock_models_{merged.FUNCTIONS}")
+        self.mirror.sql(f"drop function headshotpro.write_merged_{merged.FUNCTIONS}")
+        for statement in merge_functions.statements(merged.FUNCTIONS, models.CLOCK_TYPES, models.WRITTEN):
+            self.mirror.sql(statement)
         self.api = Api.of(self.mirror)
         self.printed: dict[str, Any] = {}
 

@@ -2,8 +2,8 @@
 
 Pages overlap: some id of one page has to appear again in the next, else models have vanished in front of it and a gap
 is possible, and the walk steps back. A walk is unbroken from offset 0 to the end by construction. It cannot prove by
-itself that the order of the list did not change: where it was not monotone in creation time, or saw fewer models than
-a total that never moved, only another walk without a new model proves that nothing was missed.
+itself that the order of the list did not change: where it was not monotone in creation time, only another walk without
+a new model proves that nothing was missed. One that saw fewer models than a total that never moved proves nothing.
 
 Every walk ends. The list's total bounds its offset, and an upstream that ignores `offset` is found out by pages that
 show no new model. `failure_reason` has the reason.

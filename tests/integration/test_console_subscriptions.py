@@ -204,3 +204,12 @@ def test_failed_test_request_is_shown_with_its_reason(
     assert "redirects are not followed" in send(operator, path_of("test")).text
     (act,) = rows(database_url, AUDITED)
     assert (act["action"], act["outcome"]) == ("subscription.test", "failed")
+
+
+def test_replay_by_change_id_is_shown_where_acts_are(
+    operator: FlaskClient, database_url: str, subscriber: Subscriber
+) -> None:
+    add(database_url, subscriber)
+    for page in (send(operator, path_of("replay"), since="4711"), operator.get("/console/audit")):
+        assert page.status_code == 200
+        assert "</span> 4711</span>" in page.text

@@ -55,8 +55,13 @@ def exact_time(value: datetime | None) -> str:
 
 
 def stored_time(value: str) -> str:
-    """The time of a JSON document of our own, as people read it."""
-    at = datetime.fromisoformat(value).astimezone(UTC)
+    """The time of a JSON document, as people read it; without a zone it is UTC. Another text, such as an id, stays."""
+    try:
+        # Python would read an id of eight digits as a day.
+        at = datetime.fromisoformat("" if value.isdigit() else value)
+        at = at.astimezone(UTC) if at.tzinfo else at
+    except (ValueError, OverflowError):
+        return visible(value)
     return f"{at.replace(tzinfo=None).isoformat(' ', 'milliseconds')} UTC"
 
 

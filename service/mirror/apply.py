@@ -223,19 +223,19 @@ def apply(
         pull_id: the pull that found them.
         now: our time of the write; the clock's by default.
         event_ids: observations of those that were processed before are left out.
-        unread: models of which the caller writes a body without an observation: an erasure comes before it or after.
+        unread: models of dead events: they are locked, so that an erasure sees the event or the event the erasure.
         record: writes the caller's own rows, or returns events and refetch requests to be written with the rest.
     """
     now = now or datetime.now(UTC)
     ids = _ids(observations)
     # A model that has no row cannot be erased, and gets no clocks for a dead event.
-    others = models.read(connection, sorted(unread)) if unread else ()
+    others = models.existing(connection, sorted(unread)) if unread else ()
     clocks, rows, repeated = lock(connection, sorted({*ids, *others}), event_ids)
     # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
     foreign = models.take_foreign_writes(connection, ids) if source in COMPARING_SOURCES else ()
     if foreign:
-        # One of them may have been written since the rows were read.
-        rows |= models.read(connection, [*foreign])
+        # One of them may have been written or deleted since the rows were read.
+        rows = {one: row for one, row in rows.items() if one not in foreign} | models.read(connection, [*foreign])
     if repeated:
         observations = [seen for seen in observations if seen.event_id not in repeated]
     clocks = {model_id: clocks[model_id] for model_id in _ids(observations)}

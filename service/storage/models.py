@@ -50,6 +50,12 @@ def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
     return _by_key(connection.execute(_READ, {"ids": arrays.encode(ids)}), "id")
 
 
+def existing(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Those of the models that have a row."""
+    statement = text(f"SELECT id FROM headshotpro.models WHERE id = ANY({arrays.IDS_ARRAY})")  # noqa: S608 - constant
+    return list(connection.execute(statement, {"ids": arrays.encode(ids)}).scalars())
+
+
 def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:
     """Rows as mappings, by one of their columns; a third of the time that SQLAlchemy's own mappings take."""
     names = tuple(found.keys())

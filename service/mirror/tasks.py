@@ -218,7 +218,7 @@ def _release(context: TaskContext, task: Mapping[str, Any], deadline: float) -> 
 
 def _erase(context: TaskContext, task: Mapping[str, Any], deadline: float) -> None:
     engine, ids, left = context.engine, [task["target"]], task["total"] - task["done"]
-    above: str | None = task["state"].get("above", "")
+    above: str | None = task["state"].get("place", "")
     with transaction(engine) as connection:
         erasure.require_deleted(connection, task["target"])
     while above is not None:
@@ -227,7 +227,7 @@ def _erase(context: TaskContext, task: Mapping[str, Any], deadline: float) -> No
         above = erasure.search_slice(engine, ids, above)
         searched = left if above is None else min(left, erasure.EVENT_BATCH_SIZE)
         left -= searched
-        if not _advance(engine, task, {"above": above}, done=searched):
+        if not _advance(engine, task, {"place": above}, done=searched):
             return
 
     def record(connection: Connection, erased: int) -> None:

@@ -4,6 +4,8 @@ Revision ID: 0017_merge_functions
 Revises: 0016_erasures
 """
 
+from alembic import op
+
 from service.storage.migrations import merge_functions
 
 revision = "0017_merge_functions"
@@ -33,8 +35,25 @@ MODELS = {
     "deleted_at": "timestamptz",
     "observed_at": "timestamptz",
 }
+EVENTS = {
+    **dict.fromkeys(("id", "event", "model_id", "status", "error"), "text"),
+    "payload": "jsonb",
+    **dict.fromkeys(("created_at", "received_at", "signed_at"), "timestamptz"),
+    "delivery_ids": "text[]",
+}
+REQUESTS = {"model_id": "text", "after": "timestamptz", "reason": "text", "due_at": "timestamptz", "pull_id": "bigint"}
+CHANGES = {
+    **dict.fromkeys(("model_id", "from_status", "to_status"), "text"),
+    "changed": "jsonb",
+    "source": "text",
+    "event_id": "text",
+    "pull_id": "bigint",
+    "observed_at": "timestamptz",
+}
+COLUMNS = merge_functions.Columns(CLOCKS, EVENTS, REQUESTS, MODELS, CHANGES)
 
 
 def upgrade() -> None:
     """Make the functions; neither readers nor writers wait."""
-    merge_functions.create(1, CLOCKS, MODELS)
+    for statement in merge_functions.statements(1, COLUMNS):
+        op.execute(statement)

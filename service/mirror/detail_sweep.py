@@ -16,7 +16,7 @@ from service.errors import MirrorError, ModelNotFound
 from service.log import format_without_messages
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.single import merge_single
-from service.storage import accuracy, models, pulls, refetches
+from service.storage import accuracy, merged, models, pulls
 from service.storage.database import transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
@@ -80,7 +80,7 @@ def _read(engine: Engine, client: UpstreamClient, model_id: str, since: datetime
     except ModelNotFound as error:
         with transaction(engine) as connection:
             models.record_details_read(connection, model_id, _no_older(error.sent_at, since))
-            refetches.add_requests(
+            merged.add_requests(
                 connection, [RefetchRequest(model_id, error.sent_at, RefetchReason.MISSING, error.received_at)]
             )
         return

@@ -19,7 +19,7 @@ from service.errors import MirrorError
 from service.model_fields import DELETED, personal_columns
 from service.storage import audit, erasure, history, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
-from service.storage.merged import lock
+from service.storage.merged import append, lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +90,7 @@ def erase_rows(engine: Engine, ids: Sequence[str], record: Callable[[Connection,
         erasure.erase_idempotency_keys(connection, values)
         erased = erasure.erase(connection, ids, now)
         record(connection, len(erased))
-        history.append(connection, [_change_row(row, now) for row in erased], now)
+        append(connection, [_change_row(row, now) for row in erased], now)
     return len(erased)
 
 

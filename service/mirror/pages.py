@@ -15,7 +15,7 @@ from service.mirror.apply import BatchResult, apply
 from service.mirror.census import KnownAsOf, difference_row
 from service.mirror.digest import LIST_COLUMNS
 from service.mirror.observe import from_list
-from service.storage import accuracy, history, pages, pulls, refetches
+from service.storage import accuracy, history, merged, pages, pulls, refetches
 from service.storage.pages import ShownModels
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _begin_histories(connection: Connection, added: Sequence[dict[str, Any]], pu
         if compared and (missed := difference_row(row["id"], None, unknown, values, now, pull_id=pull_id)):
             differences.append(missed)
     accuracy.record(connection, differences)
-    history.append(connection, changes, now)
+    merged.append(connection, changes, now)
 
 
 def _apply(

@@ -35,7 +35,7 @@ from service.mirror.walk import (
     proves_complete,
 )
 from service.model_fields import STATUSES
-from service.storage import organization, pull_checkpoints, refetches, suspects
+from service.storage import merged, organization, pull_checkpoints, suspects
 from service.storage.database import ONE_ROW_LOCK_SECONDS, ONE_ROW_SECONDS, WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import REFETCH_DELAY, RefetchReason, RefetchRequest
 
@@ -264,7 +264,7 @@ class _Pull(PullSlice):
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             left = suspects.left_hot(connection, self.pull_id, began_at, HOT_STATUSES, MAX_LEFT_HOT)
             due_at = datetime.now(UTC) + REFETCH_DELAY
-            refetches.add_requests(
+            merged.add_requests(
                 connection,
                 [
                     RefetchRequest(model_id, began_at, RefetchReason.LEFT_HOT, due_at, pull_id=self.pull_id)

@@ -21,7 +21,7 @@ from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.profiles import gather
 from service.mirror.single import merge_single
 from service.model_fields import DELETED
-from service.storage import models, refetches
+from service.storage import merged, models, refetches
 from service.storage.database import ONE_ROW_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
@@ -54,7 +54,7 @@ def request_stale_models(engine: Engine, stale_models: StaleModels) -> None:
         now, reason = datetime.now(UTC), RefetchReason.STALE_DELIVERY
         requests = [RefetchRequest.later_than(now, model_id, reason, now) for model_id in noted]
         with transaction(engine) as connection:
-            refetches.add_requests(connection, requests)
+            merged.add_requests(connection, requests)
         stale_models.remove(noted)
 
 
@@ -69,7 +69,7 @@ def request_if_alive(engine: Engine, model_id: str) -> None:
         row = models.read(connection, [model_id]).get(model_id)
         if row is not None and row["status"] != DELETED:
             request = RefetchRequest.later_than(now, model_id, RefetchReason.DISPUTE, now)
-            refetches.add_requests(connection, [request])
+            merged.add_requests(connection, [request])
 
 
 def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:

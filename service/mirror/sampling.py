@@ -16,7 +16,7 @@ from service.errors import ModelNotFound, Throttled, UpstreamError
 from service.mirror.accuracy import NEW_FOR, Stratum
 from service.mirror.single import merge_single
 from service.model_fields import DELETED
-from service.storage import accuracy, models, refetches
+from service.storage import accuracy, merged, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.budget import Priority
@@ -100,5 +100,5 @@ def _note_absence(engine: Engine, row: dict[str, Any], stratum: Stratum, error: 
             as_of = {"last_agreed_at": row["core_at"], "core_at": row["core_at"]}
             found = {"checked_at": now, "agreed": False, "fields": ["status"], **as_of}
             request = RefetchRequest(row["id"], error.sent_at, RefetchReason.MISSING, error.received_at)
-            refetches.add_requests(connection, [request])
+            merged.add_requests(connection, [request])
         accuracy.record(connection, [_check(row, stratum, found)])

@@ -9,7 +9,6 @@ import msgspec
 from sqlalchemy import text
 
 from service.model_fields import FIELDS, Kind
-from service.storage import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,19 +33,6 @@ TYPES = {
 }
 
 
-_COLUMNS = ", ".join(TYPES)
-_APPEND = text(
-    f"""
-    WITH commit_order AS MATERIALIZED (SELECT pg_advisory_xact_lock({COMMIT_ORDER_LOCK})), added AS (
-        INSERT INTO headshotpro.model_changes ({_COLUMNS}, recorded_at)
-        SELECT {_COLUMNS}, CAST(:now AS timestamptz) FROM {arrays.table(TYPES)}, commit_order ORDER BY place
-        RETURNING id
-    )
-    SELECT pg_notify('headshotpro_changes', CAST(max(id) AS text)) FROM added
-    """  # noqa: S608 - names of our own columns
-)
-
-
 # Values of the other columns are JSON as they are.
 _TIME_COLUMNS = frozenset({field.column for field in FIELDS if field.kind is Kind.TIME} | {"deleted_at", "erased_at"})
 
@@ -60,7 +46,7 @@ def change_row(
     event_id: str | None = None,
     pull_id: int | None = None,
 ) -> dict[str, Any]:
-    """A row of `model_changes`, for `append`.
+    """A row of `model_changes`, see `merged.append`.
 
     Args:
         model_id: the model.
@@ -87,21 +73,6 @@ def to_json(value: Any) -> Any:
     """A column's value as JSON; times as ISO 8601 in UTC, whatever zone the connection shows them in."""
     # msgspec writes a time in a sixth of the time that `isoformat` takes; it ends UTC with a Z.
     return msgspec.to_builtins(value.astimezone(UTC))[:-1] + "+00:00" if isinstance(value, datetime) else value
-
-
-def append(connection: Connection, changes: Sequence[Mapping[str, Any]], now: datetime) -> None:
-    """Write changes in the order given, as the last statements of their transaction.
-
-    From here to the commit no other writer gets ids; whatever takes long comes before.
-
-    Args:
-        connection: the transaction in which the models themselves are written.
-        changes: rows that `change_row` made.
-        now: our time of the write.
-    """
-    if not changes:
-        return
-    connection.execute(_APPEND, {**arrays.columns(TYPES, changes), "now": now})
 
 
 def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:

@@ -8,17 +8,18 @@ Why: `docs/decisions/0044-functions-for-merges.md`.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import text
 
 from service.storage import arrays, events, history, models, refetches
+from service.storage.migrations.merge_functions import Columns
 from service.storage.tables import model_clocks
 from service.storage.tables import models as models_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -41,15 +42,9 @@ _LOCK = text(
     models_table.columns["id"].label("processed"),
 )
 
-_GIVEN = {
-    "clocks": models.CLOCK_TYPES,
-    "events": events.COLUMNS,
-    "requests": refetches.REQUEST_TYPES,
-    "models": models.WRITTEN,
-    "changes": history.TYPES,
-}
+COLUMNS = Columns(models.CLOCK_TYPES, events.COLUMNS, refetches.REQUEST_TYPES, models.WRITTEN, history.TYPES)
 _PARAMETERS = (
-    *(name for kind, types in _GIVEN.items() for name in arrays.columns_by_type(types, (), kind)),
+    *(name for kind, types in COLUMNS._asdict().items() for name in arrays.columns_by_type(types, (), kind)),
     "maybe_erased",
     "written_at",
 )
@@ -129,7 +124,25 @@ def write(connection: Connection, rows: MergedRows, now: datetime) -> int | None
         return None
     given = {**rows._asdict(), "requests": [request._asdict() for request in rows.requests]}
     values: dict[str, Any] = {"maybe_erased": arrays.encode(rows.maybe_erased), "written_at": now}
-    for kind, types in _GIVEN.items():
+    for kind, types in COLUMNS._asdict().items():
         values |= arrays.columns_by_type(types, given[kind], kind)
     found: int | None = connection.execute(_WRITE, values).scalar()
     return found
+
+
+def append(connection: Connection, changes: Rows, now: datetime) -> None:
+    """Write changes in the order given, as the last statement of their transaction.
+
+    From here to the commit no other writer gets ids; whatever takes long comes before.
+
+    Args:
+        connection: the transaction in which the models themselves are written.
+        changes: rows that `history.change_row` made.
+        now: our time of the write.
+    """
+    write(connection, MergedRows(changes=changes), now)
+
+
+def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
+    """Add refetch requests, one for each model at most; those of one model coalesce to the newest time."""
+    write(connection, MergedRows(requests=requests), datetime.now(UTC))

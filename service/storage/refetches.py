@@ -66,16 +66,6 @@ class RefetchRequest(NamedTuple):
 REQUEST_TYPES = arrays.column_types(refetch_requests, ("model_id", "after", "reason", "due_at", "pull_id"))
 
 
-_ADD = f"""
-    INSERT INTO headshotpro.refetch_requests AS old (model_id, after, reason, due_at, pull_id)
-    SELECT model_id, after, reason, due_at, pull_id FROM {arrays.table(REQUEST_TYPES)} ORDER BY model_id
-    ON CONFLICT (model_id) DO UPDATE SET
-        after = greatest(old.after, excluded.after),
-        pull_id = coalesce(excluded.pull_id, old.pull_id),
-        reason = CASE WHEN old.after IS NULL THEN excluded.reason ELSE old.reason END,
-        due_at = CASE WHEN excluded.after > old.after OR old.after IS NULL THEN excluded.due_at ELSE old.due_at END
-    WHERE excluded.after > old.after OR (old.after IS NULL AND excluded.after IS NOT NULL)
-    """  # noqa: S608 - names of our own columns
 _CLAIM = """
     UPDATE headshotpro.refetch_requests AS w SET due_at = now() + make_interval(secs => :hold), attempts = attempts + 1
     FROM (
@@ -85,12 +75,6 @@ _CLAIM = """
     WHERE w.model_id = due.model_id
     RETURNING w.model_id, w.after, w.reason, w.due_at, w.attempts, w.pull_id
 """
-
-
-def add_requests(connection: Connection, requests: Sequence[RefetchRequest]) -> None:
-    """Add requests, one for each model at most; those of one model coalesce to the newest time."""
-    if requests:
-        queries.run(connection, _ADD, **arrays.columns(REQUEST_TYPES, [request._asdict() for request in requests]))
 
 
 def claim(connection: Connection, limit: int, hold: float) -> list[RefetchRequest]:

@@ -101,7 +101,7 @@ def test_where_changes_are_no_longer_kept_it_says_so(mirrored: Mirror, api: Api)
 
 
 def test_readers_who_follow_while_many_write_miss_nothing(mirrored: Mirror, api: Api) -> None:
-    from service.storage import history
+    from service.storage import merged
     from service.storage.database import transaction
 
     ids = api.ids("?limit=40")
@@ -113,7 +113,7 @@ def test_readers_who_follow_while_many_write_miss_nothing(mirrored: Mirror, api:
         for one in mine:
             row = {"model_id": one, "changed": {}, "source": "pull", "observed_at": now}
             with transaction(mirrored.runtime.engine) as connection:
-                history.append(connection, [row], now)
+                merged.append(connection, [row], now)
 
     writers = [threading.Thread(target=write, args=(ids[number::4],)) for number in range(4)]
     for writer in writers:

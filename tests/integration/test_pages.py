@@ -21,7 +21,7 @@ from service.mirror.observe import from_list
 from service.mirror.pages import PagesResult, merge_pages
 from service.mirror.prefetch import FetchedPage
 from service.mirror.walk import Walk, WalkPage
-from service.storage import database, erasure, pages, refetches
+from service.storage import database, erasure, merged, pages, refetches
 from service.storage.database import transaction
 from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.payloads import ListedModel
@@ -127,7 +127,7 @@ def other_steps(draw: st.DrawFn) -> Step:
         return lambda connection, _: erasure.erase(connection, [model_id], at)
     if kind == 1:
         request = RefetchRequest(model_id, draw(st.none() | st.just(at)), RefetchReason.LEFT_HOT, at)
-        return lambda connection, _: refetches.add_requests(connection, [request])
+        return lambda connection, _: merged.add_requests(connection, [request])
     seen = msgspec.structs.replace(draw(observed()), model_id=model_id)
     return lambda connection, _: apply(connection, [seen], "webhook")
 
@@ -209,7 +209,7 @@ def test_page_settles_requests_for_the_profiles_it_shows(engine: Engine, databas
             by_sets(connection, [page])
         ids = (IDS[0], None), (IDS[1], None), (new_id(), NOON)
         requests = [RefetchRequest(one, after, RefetchReason.PROFILE, NOON) for one, after in ids]
-        refetches.add_requests(connection, requests)
+        merged.add_requests(connection, requests)
         by_sets(connection, [page])
     left = rows(database_url, "select model_id from headshotpro.refetch_requests order by after nulls first")
     assert [row["model_id"] for row in left] == [ids[1][0], ids[2][0]]

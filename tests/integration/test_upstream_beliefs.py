@@ -20,7 +20,7 @@ from service.errors import (
 )
 from service.mirror.refetch import refetch
 from service.runtime import Runtime
-from service.storage import refetches
+from service.storage import merged, refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority
 from tests.support.acting import TESTER
@@ -232,7 +232,7 @@ def test_another_models_object_is_not_merged_by_a_refetch(mirrored: Mirror) -> N
     shown = {"id": other, "status": "active", "title": "Somebody Else", "email": "else@example.com"}
     now = datetime.now(UTC)
     with transaction(mirrored.runtime.engine) as connection:
-        refetches.add_requests(connection, [refetches.RefetchRequest(one, now, "dispute", now)])
+        merged.add_requests(connection, [refetches.RefetchRequest(one, now, "dispute", now)])
     with odd_vendor(http(200, {"success": True, "model": shown})) as vendor:
         assert refetch(mirrored.runtime.engine, client_of(vendor), 0.5) == 0
     assert mirrored.model(one)["title"] != "Somebody Else"

@@ -39,7 +39,7 @@ class Steps:
     """A mirror of an upstream that sends the fields, and what is printed."""
 
     def __init__(self, database_url: str, redis_url: str) -> None:
-        from service.storage import merged, models
+        from service.storage import merged
         from service.storage.migrations import merge_functions
         from tests.support.api import Api
         from tests.support.list_vendor import ListVendor, model
@@ -56,7 +56,7 @@ class Steps:
         self.mirror.sql(ADD_COLUMNS)
         self.mirror.sql(f"drop function headshotpro.lock_models_{merged.FUNCTIONS}")
         self.mirror.sql(f"drop function headshotpro.write_merged_{merged.FUNCTIONS}")
-        for statement in merge_functions.statements(merged.FUNCTIONS, models.CLOCK_TYPES, models.WRITTEN):
+        for statement in merge_functions.statements(merged.FUNCTIONS, merged.COLUMNS):
             self.mirror.sql(statement)
         self.api = Api.of(self.mirror)
         self.printed: dict[str, Any] = {}

@@ -1,37 +1,19 @@
 """The functions that lock, read and write what a merge does, for a set of columns: `alembic/versions` calls it.
 
 A revision that adds a column makes them anew under the next number, `service.storage.merged` then calls those, and code
-of the release before goes on with the ones before. So the text of one that was released does not change.
+of the release before goes on with the ones before. So the text of released ones does not change: a test holds it.
 
 Why: `docs/decisions/0044-functions-for-merges.md`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from alembic import op
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Columns of the other rows that a merge writes.
-EVENTS = {
-    **dict.fromkeys(("id", "event", "model_id", "status", "error"), "text"),
-    "payload": "jsonb",
-    **dict.fromkeys(("created_at", "received_at", "signed_at"), "timestamptz"),
-    # Each as the text of an array: arrays in an array would all need one length.
-    "delivery_ids": "text",
-}
-REQUESTS = {"model_id": "text", "after": "timestamptz", "reason": "text", "due_at": "timestamptz", "pull_id": "bigint"}
-CHANGES = {
-    **dict.fromkeys(("model_id", "from_status", "to_status"), "text"),
-    "changed": "jsonb",
-    "source": "text",
-    "event_id": "text",
-    "pull_id": "bigint",
-    "observed_at": "timestamptz",
-}
 _ROW_TIMES = {"updated_at": "timestamptz", "erased_at": "timestamptz"}
 
 # One plan for any number of rows, which finds them by their keys, also where nothing has been analyzed yet.
@@ -41,31 +23,37 @@ _PLANNED_ONCE = """
 """
 
 
-def create(number: int, clocks: Mapping[str, str], models: Mapping[str, str]) -> None:
-    """Make the functions.
+class Columns(NamedTuple):
+    """The columns that a merge fills, each with its type.
 
-    Args:
-        number: the end of their names.
-        clocks: the columns of `model_clocks` that a merge fills, its key first, each with its type.
-        models: those of `models` that observations fill, with `id` first and `observed_at` last.
+    Attributes:
+        clocks: of `model_clocks`, its key first.
+        events: of `webhook_events`.
+        requests: of `refetch_requests`.
+        models: of `models`: `id` first, then those that observations fill, `observed_at` last.
+        changes: of `model_changes`.
     """
-    for statement in statements(number, clocks, models):
-        op.execute(statement)
+
+    clocks: Mapping[str, str]
+    events: Mapping[str, str]
+    requests: Mapping[str, str]
+    models: Mapping[str, str]
+    changes: Mapping[str, str]
 
 
-def statements(number: int, clocks: Mapping[str, str], models: Mapping[str, str]) -> list[str]:
-    """What `create` executes."""
-    return [_lock(number, clocks, models), _write(number, clocks, models)]
+def statements(number: int, columns: Columns) -> list[str]:
+    """The functions, their names ended by a number."""
+    return [_lock(number, columns), _write(number, columns)]
 
 
-def _lock(number: int, clocks: Mapping[str, str], models: Mapping[str, str]) -> str:
+def _lock(number: int, columns: Columns) -> str:
     """Lock and read.
 
     The missing clocks are inserted, in id order, before the first lock is taken: a transaction that held locks already
     while it inserts could meet another one that does the same. Each statement sees what was committed while the one
     before waited for a lock.
     """
-    row = {**models, **_ROW_TIMES}
+    clocks, row = columns.clocks, {**columns.models, **_ROW_TIMES}
     return f"""
 CREATE FUNCTION headshotpro.lock_models_{number}(ids text[], event_ids text[]) RETURNS TABLE (
     {", ".join(f"{name} {kind}" for name, kind in {**clocks, **row, "processed": "text"}.items())}
@@ -90,11 +78,12 @@ $$
 """  # noqa: S608 - our own words
 
 
-def _write(number: int, clocks: Mapping[str, str], models: Mapping[str, str]) -> str:
-    given = {"clocks": clocks, "events": EVENTS, "requests": REQUESTS, "models": models, "changes": CHANGES}
+def _write(number: int, columns: Columns) -> str:
+    clocks, events, requests, models, changes = columns
+    given = {f"{kind}_{of}": of for kind, types in columns._asdict().items() for of in _sent_types(types)}
     return f"""
 CREATE FUNCTION headshotpro.write_merged_{number}(
-    {", ".join(f"{kind}_{of} {_sent(of)}" for kind, types in given.items() for of in dict.fromkeys(types.values()))},
+    {", ".join(f"{name} {_parameter(of)}" for name, of in given.items())},
     maybe_erased text[], written_at timestamptz
 ) RETURNS bigint {_PLANNED_ONCE} AS $$
 #variable_conflict use_column
@@ -102,14 +91,16 @@ DECLARE
     last_id bigint;
 BEGIN
     IF cardinality(events_text) > 0 THEN
-        INSERT INTO headshotpro.webhook_events ({", ".join(EVENTS)}, deliveries, processed_at)
+        -- One that is there already counts the deliveries that are new: 50 are known by their ids, so one that is read
+        -- again after more of them counts twice. `processed_at` leaves out what follows until others can read the row.
+        INSERT INTO headshotpro.webhook_events ({", ".join(events)}, deliveries, processed_at)
         SELECT id, event, model_id, status, error,
             CASE WHEN model_id = ANY(ARRAY(
                 SELECT m.id FROM headshotpro.models AS m WHERE m.id = ANY(maybe_erased) AND m.erased_at IS NOT NULL
             )) THEN NULL ELSE payload END,
             created_at, received_at, signed_at, delivery_ids::text[], cardinality(delivery_ids::text[]),
             clock_timestamp()
-        FROM {_table("events", EVENTS)} ORDER BY id
+        FROM {_table("events", events)} ORDER BY id
         ON CONFLICT (id) DO UPDATE SET (deliveries, delivery_ids) = (
             SELECT webhook_events.deliveries + count(*),
                 (coalesce(webhook_events.delivery_ids, '{{}}') || coalesce(array_agg(new_id), '{{}}'))[1:50]
@@ -122,8 +113,8 @@ BEGIN
         FROM {_table("clocks", clocks)} WHERE old.model_id = new.model_id;
     END IF;
     IF cardinality(requests_text) > 0 THEN
-        INSERT INTO headshotpro.refetch_requests AS old ({", ".join(REQUESTS)})
-        SELECT {", ".join(REQUESTS)} FROM {_table("requests", REQUESTS)} ORDER BY model_id
+        INSERT INTO headshotpro.refetch_requests AS old ({", ".join(requests)})
+        SELECT {", ".join(requests)} FROM {_table("requests", requests)} ORDER BY model_id
         ON CONFLICT (model_id) DO UPDATE SET
             after = greatest(old.after, excluded.after),
             pull_id = coalesce(excluded.pull_id, old.pull_id),
@@ -140,8 +131,8 @@ BEGIN
         -- The lock on the order of commits: `history.COMMIT_ORDER_LOCK`.
         PERFORM pg_advisory_xact_lock(x'48534343'::bigint);
         WITH added AS (
-            INSERT INTO headshotpro.model_changes ({", ".join(CHANGES)}, recorded_at)
-            SELECT {", ".join(CHANGES)}, written_at FROM {_table("changes", CHANGES)} ORDER BY place RETURNING id
+            INSERT INTO headshotpro.model_changes ({", ".join(changes)}, recorded_at)
+            SELECT {", ".join(changes)}, written_at FROM {_table("changes", changes)} ORDER BY place RETURNING id
         ) SELECT max(id) INTO last_id FROM added;
         PERFORM pg_notify('headshotpro_changes', last_id::text);
     END IF;
@@ -151,16 +142,26 @@ $$
 """  # noqa: S608 - our own words
 
 
-def _sent(of: str) -> str:
+def _sent_types(types: Mapping[str, str]) -> list[str]:
+    """The types of some columns, each once: there is a parameter for each."""
+    return list(dict.fromkeys(map(_sent_type, types.values())))
+
+
+def _sent_type(of: str) -> str:
+    """The type by which a column is sent: arrays in an array would all need one length, so they come as their texts."""
+    return of.removesuffix("[]")
+
+
+def _parameter(of: str) -> str:
     """The type of the parameter that holds the columns of a type; of documents there is one column."""
     return "text" if of == "jsonb" else f"{of}[]"
 
 
 def _table(kind: str, columns: Mapping[str, str]) -> str:
     """The rows of a kind as a table `new`, with `place` as the number of each: see `arrays.columns_by_type`."""
-    numbers = dict.fromkeys(columns.values(), 0)
+    numbers: Counter[str] = Counter()
     arrays = []
-    for of in columns.values():
+    for of in map(_sent_type, columns.values()):
         numbers[of] += 1
         one_of_many = f"{kind}_{of}[{numbers[of]}:{numbers[of]}]"
         arrays.append(f"string_to_array({kind}_{of}, chr(10), '')::jsonb[]" if of == "jsonb" else one_of_many)

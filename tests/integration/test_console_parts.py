@@ -119,6 +119,29 @@ def test_part_waits_while_messages_go_on_coming(
     assert 0 < pauses[1] < 600 < pauses[2] < 1200
 
 
+def test_who_waits_for_a_resting_maker_is_served(
+    browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr(parts, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(parts, "sleep", lambda _seconds: (rests.set(), go_on.wait(30)))
+    visitors = [other(browser) for _ in range(2)]
+    part(browser)
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda one=one, of=of: statuses.append(part(one, **{"Console-Part": of}).status_code))
+        for one, of in zip(visitors, ("7.1", "7.2"), strict=True)
+    ]
+    threads[0].start()
+    assert rests.wait(10)
+    threads[1].start()
+    threads[1].join(1)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200, 200]
+
+
 def test_part_of_a_message_is_shared_by_earlier_readers(
     browser: FlaskClient, database_url: str, made: list[int]
 ) -> None:

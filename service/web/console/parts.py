@@ -99,7 +99,8 @@ class Parts:
         seconds = KEPT_SECONDS + WAIT_SECONDS if part.lock.locked() else KEPT_SECONDS
         if (found := part.response(asked, seconds)) is not None:
             return found
-        if not part.lock.acquire(timeout=WAIT_SECONDS):
+        # Who has it may rest that long before it begins.
+        if not part.lock.acquire(timeout=KEPT_SECONDS + WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
         g.console_part = part
         if (found := part.response(asked, KEPT_SECONDS)) is None:

@@ -88,7 +88,8 @@ def main(arguments: list[str] | None = None) -> Any:
     except MirrorError as error:
         _fail(str(error), 1)
     except Exception as error:  # noqa: BLE001 - a library's message may hold values of a row
-        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+        # One that names a file is not about the output.
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE and error.filename is None:
             _drop_output()
             _fail(f"cannot write its output: {error.strerror}", 1)
         from service.log import format_without_messages
@@ -98,6 +99,9 @@ def main(arguments: list[str] | None = None) -> Any:
 
 def _drop_output() -> None:
     """Let Python's own flush at the end of the process succeed: it would print a traceback once more."""
+    if sys.stdout is None:
+        # It was closed when the process began.
+        return
     try:
         sys.stdout.flush()
     except OSError:

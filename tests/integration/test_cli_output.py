@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import service.cli
 from service.config import environment
 
 NOWHERE = {"DATABASE_URL": "postgresql://127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
@@ -35,6 +37,24 @@ def test_rows_that_no_output_takes_end_with_one_line(database_url: str) -> None:
             command("models", "list", "--csv"), stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False
         )
     assert (done.returncode, done.stderr) == (1, "headshot-mirror: cannot write its output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("named", "line"),
+    [(("/data/file",), "an unexpected error; please report it:"), ((), "cannot write its output: it is full")],
+)
+def test_full_disk_under_a_file_is_no_error_of_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: tuple[str, ...], line: str
+) -> None:
+    def fail(*_arguments: object, **_facts: object) -> None:
+        # Python has no stream where the output was closed.
+        monkeypatch.setattr(sys, "stdout", None)
+        raise OSError(errno.ENOSPC, "it is full", *named)
+
+    monkeypatch.setattr(service.cli.cli, "main", fail)
+    with pytest.raises(SystemExit, match="1"):
+        service.cli.main(["status"])
+    assert capsys.readouterr().err.splitlines()[0] == f"headshot-mirror: {line}"
 
 
 def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # These have two spellings; where both are given the one in lower case wins, as with curl.
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
-# Some editors begin a file with a byte order mark, which would be a part of the secret.
+# Some editors begin a file with a byte order mark, which would be a part of the first name, or of the secret.
 _ENCODING = "utf-8-sig"
 
 
@@ -26,7 +26,7 @@ def read_dotenv(path: Path) -> dict[str, str | None]:
         SettingsError: it cannot be read, or is not UTF-8.
     """
     try:
-        return dotenv_values(path) if path.is_file() else {}
+        return dotenv_values(path, encoding=_ENCODING) if path.is_file() else {}
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -151,6 +151,11 @@ def _check_values(options: Mapping[str, str | tuple[str, ...]]) -> None:
     given = {name: value if isinstance(value, str) else ",".join(value) for name, value in options.items()}
     wrong = [] if given.get("keepalives", "1").isdigit() else ["keepalives"]
     if _is_refused(given):
+        if _is_refused({}):
+            # libpq takes from there what the URL does not say.
+            raise SettingsError(
+                "a variable PG… of the environment, such as PGSSLMODE, has a value Postgres does not know"
+            )
         # Those that are wrong alone; others do not fit together.
         wrong += [name for name, value in given.items() if _is_refused({name: value})] or ["one of its options"]
     if wrong:

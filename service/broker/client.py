@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_CONNECT_SECONDS = 5.0
 # A process that starts waits for a server that hangs no longer than this.
 STARTUP_TIMEOUT_SECONDS = 1.0
+MAX_OF_AN_OPTION = 1e6
 
 # What a URL may say of its connections. Others are objects of Python, or change the type of what Redis returns.
 _POSITIVE = {"socket_timeout", "socket_connect_timeout", "max_connections"}
@@ -70,8 +71,11 @@ def _check_options(url: str) -> None:
     for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if name not in _OPTIONS and not name.startswith("ssl_"):
             raise ValueError(name)
-        # Not a number at all, zero, below it, or none (nan).
-        if name in _POSITIVE and not float(value) > 0:
+        # Not a number at all, zero, below it, none (nan), or more than a socket can wait.
+        if name in _POSITIVE and not 0 < float(value) < MAX_OF_AN_OPTION:
+            raise ValueError(name)
+        # Redis refuses any other character in it, each time that a client connects.
+        if name == "client_name" and not all("!" <= character <= "~" for character in value):
             raise ValueError(name)
 
 

@@ -16,7 +16,9 @@ WRONG_IN_POSTGRES = [
 WRONG_IN_REDIS = [
     "decode_responses=true", "encoding=hunter2", "redis_connect_func=hunter2", "retry=hunter2", "cache_config=hunter2",
     "credential_provider=hunter2", "max_connections=0", "max_connections=hunter2", "socket_timeout=0",
-    "socket_timeout=-1", "socket_timeout=nan", "socket_connect_timeout=-3", "protocol=5", "hunter2=1", "host=other",
+    "socket_timeout=-1", "socket_timeout=nan", "socket_timeout=inf", "socket_connect_timeout=1e300",
+    "socket_connect_timeout=-3", "client_name=a%20b", "client_name=a%0Ab", "client_name=%C3%BC",
+    "protocol=5", "hunter2=1", "host=other",
 ]  # fmt: skip
 
 
@@ -30,6 +32,15 @@ def test_wrong_option_of_database_url_is_refused_by_name(option: str) -> None:
 def test_options_of_database_url_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"^DATABASE_URL is malformed: Postgres knows no such value"):
         connect("postgresql://u@h/d?sslmode=disable&sslnegotiation=direct")
+
+
+def test_wrong_variable_of_libpq_is_not_laid_to_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "hunter2")
+    with pytest.raises(SettingsError, match=r"^a variable PG… of the environment, such as PGSSLMODE, ") as found:
+        connect("postgresql://u@h/d?application_name=x")
+    assert "hunter2" not in str(found.value)
+    # The URL overrides it.
+    connect("postgresql://u@h/d?sslmode=require").dispose()
 
 
 @pytest.mark.parametrize(

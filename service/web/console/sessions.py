@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COOKIE = "headshotpro_console"
 COOKIE_PATH = "/console"
 SESSION_SECONDS = 12 * 3600
+# The clocks of two machines that serve the console may differ by this.
+CLOCKS_DIFFER_SECONDS = 60
 # Cookies whose signature a process need not compute again: an open page sends its own every few seconds.
 MAX_KNOWN = 256
 
@@ -107,13 +109,15 @@ class SessionSigner:
         return session, signer.dumps([session.session_id, int(role), session.user])
 
     def read(self, cookie: str | None) -> Session | None:
-        """The session of a cookie; None where this system did not sign it, or it has expired.
+        """The session of a cookie; None where this system did not sign it, it has expired, or it is from the future.
 
         Raises:
             PostgresUnavailable: the secret cannot be read.
         """
         session = self._load(cookie) if cookie else None
-        return session if session is not None and time() < session.ends_at else None
+        now = time()
+        is_valid = session is not None and now < session.ends_at <= now + SESSION_SECONDS + CLOCKS_DIFFER_SECONDS
+        return session if is_valid else None
 
     def _load_cookie(self, cookie: str) -> Session | None:
         """The session of a cookie, over or not."""

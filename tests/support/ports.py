@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from itertools import cycle
+from itertools import cycle, islice
 
 from service.local.servers import is_port_free
 
@@ -28,5 +28,12 @@ _drawn = cycle(random.SystemRandom().sample(_groups(), len(_groups())))
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free, with the nine after it."""
-    return next(port for port in _drawn if all(map(is_port_free, range(port, port + GROUP))))
+    """A port of 127.0.0.1 that is free, with the nine after it.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    for port in islice(_drawn, len(_groups())):
+        if all(map(is_port_free, range(port, port + GROUP))):
+            return port
+    raise RuntimeError("no ten ports in a row are free")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
 
 from tests.support import ports
-
-if TYPE_CHECKING:
-    import pytest
 
 PROCESSES = 6
 
@@ -21,3 +18,9 @@ def test_no_two_test_processes_have_a_port_in_common(monkeypatch: pytest.MonkeyP
     assert len(set(drawn)) == len(drawn)
     # Below those that Linux gives out by itself.
     assert max(drawn) < 32_768
+
+
+def test_search_for_a_port_ends_where_none_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "is_port_free", lambda _port: False)
+    with pytest.raises(RuntimeError, match="no ten ports in a row are free"):
+        ports.free_port()

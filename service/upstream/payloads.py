@@ -129,7 +129,7 @@ class WebhookBody(Payload, frozen=True, kw_only=True):
 class _ModelBody(WebhookBody, frozen=True, kw_only=True):
     """One about a model, with all fields as documented: nearly every body, so it is tried first.
 
-    Its texts are short; that its times are in UTC and its id is whole is checked by `_is_plain`.
+    Its texts are short; that its times are in UTC and the event's id is whole is checked by `_is_plain`.
     """
 
     object_type: Literal["model"] | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from service.errors import MirrorError
+from service.errors import LockUnavailable, MirrorError, StatementTimeout
 from service.mirror import set_aside
 from service.mirror.deletions import check_or_record_failure, settle
 from service.mirror.error_scope import ErrorScope, scope_of
@@ -84,6 +84,7 @@ def decide(
         MirrorError: the pull is not held any more: another person rejected it, or another process released it; or the
             API key belongs to another organization, to which every suspect is a 404.
         UpstreamError: the upstream is unavailable; the rest stays held.
+        PostgresUnavailable: Postgres is unavailable, or a lock or a statement took too long; the rest stays held.
     """
     _require_mirrored_organization(engine, client, max_wait)
     sent = counted()
@@ -105,7 +106,8 @@ def decide(
                     changed = len(applied.changed)
                     pulls.add(connection, pull_id, requests=sent - before, tombstoned=found, changed=changed)
             except Exception as error:
-                if scope_of(error) is not ErrorScope.MODEL:
+                # A lock may be on the row of the pull, or on all: what is left stays held, and is done again.
+                if isinstance(error, LockUnavailable | StatementTimeout) or scope_of(error) is not ErrorScope.MODEL:
                     raise
                 sent, found = before, 0
                 state.postpone(model_id)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 
+from service.errors import LockUnavailable
 from service.mirror import held_pulls
 from service.mirror import pull as pulling
 from service.mirror import pull_slice as slice_
+from service.storage.database import transaction
 from service.upstream import retry
 from tests.support.acting import TESTER
 from tests.support.alerting import alerting_harness
@@ -140,6 +144,18 @@ def test_released_pull_postpones_a_suspect_whose_row_is_refused(odd: StartOdd) -
     (row,) = here.sql("select status, postponed from headshotpro.pulls where id = %s", row["id"])
     assert row == {"status": "complete", "postponed": [gone[0]]}
     assert here.sql("select model_id from headshotpro.set_aside") == [{"model_id": gone[0]}]
+
+
+def test_released_pull_whose_row_is_locked_keeps_its_suspects(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, here, gone = vanished(odd, 15)
+    row, runtime = here.pull(), here.runtime
+    monkeypatch.setattr(held_pulls, "transaction", partial(transaction, lock_seconds=0.2))
+    with psycopg.connect(here.settings.postgres_url) as person:
+        person.execute("select from headshotpro.pulls where id = %s for update", [row["id"]])
+        with pytest.raises(LockUnavailable):
+            held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, row["id"], TESTER)
+    assert here.sql("select 1 from headshotpro.set_aside") == []
+    assert held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, row["id"], TESTER) == len(gone)
 
 
 def test_pull_command_names_what_it_postponed(odd: StartOdd, folder: Path) -> None:

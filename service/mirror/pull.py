@@ -23,7 +23,7 @@ from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.pages import merge_pages, parts_of, with_models
 from service.mirror.prefetch import PagePrefetcher, require_status_filter
 from service.mirror.pull_slice import FULL, HOT, PullSlice
-from service.mirror.pull_state import PullContext, PullState
+from service.mirror.pull_state import MAX_FAILED_GETS, PullContext, PullState
 from service.mirror.walk import (
     MAX_WALKS,
     PAGE_SIZE,
@@ -58,6 +58,8 @@ MAX_UNREVIEWED_SUSPECTS = 10
 # How long a statement about whole pages may take, and wait for a lock: less than the lease of the pull.
 PAGES_SECONDS = 10.0
 PAGES_LOCK_SECONDS = 5.0
+# How long a suspect's row waits for a lock: also for the one that a drain holds until its commit.
+SUSPECT_LOCK_SECONDS = 2.0
 # After this long, what of a page still takes too long is set aside in larger parts.
 PARTS_SECONDS = 30.0
 # Between two rounds of GETs about suspects whose GET failed.
@@ -174,10 +176,13 @@ class _Pull(PullSlice):
         walk: Walk,
         *,
         pages: int,
-        seconds: float = PAGES_SECONDS,
-        lock_seconds: float = PAGES_LOCK_SECONDS,
+        limits: tuple[float, float] | None = None,
     ) -> None:
-        """One transaction: the pages, even one that did not join, and the state of the walk after them."""
+        """One transaction: the pages, even one that did not join, and the state of the walk after them.
+
+        `limits`: how long a statement may take, and wait for a lock, in seconds; by default those of whole pages.
+        """
+        seconds, lock_seconds = limits or (PAGES_SECONDS, PAGES_LOCK_SECONDS)
         before = self.state.walk, self.requests
         self.state.began_at = began_at = self.state.began_at or fetched_pages[0].page.sent_at
         try:
@@ -215,25 +220,40 @@ class _Pull(PullSlice):
             StatementTimeout: nothing of the page could be written in time, so no single row is the cause.
             LockUnavailable: the same with a lock.
         """
-        parts, refused, written = parts_of(read), {}, False
-        limits = {"seconds": ONE_ROW_SECONDS, "lock_seconds": ONE_ROW_LOCK_SECONDS}
+        parts, refused, written = parts_of(read), [], False
         deadline = monotonic() + PARTS_SECONDS
         while parts:
             part = parts.pop()
-            try:
-                self._merge([part], self.state.walk, pages=0, **limits)
+            error = self._try_part(part)
+            if error is None:
                 written = True
-            except Exception as error:
-                self._go_on_after(error)
-                late = isinstance(error, StatementTimeout | LockUnavailable) and monotonic() > deadline
-                if late and not written:
-                    raise
-                if len(part.models) > 1 and not late:
-                    parts.extend(parts_of(part))
-                else:
-                    refused.update(dict.fromkeys(part.page.ids, error))
-        set_aside.note_refused(self.pull_context.engine, refused, self.pull_id)
+                continue
+            late = isinstance(error, StatementTimeout | LockUnavailable) and monotonic() > deadline
+            if late and not written:
+                raise error
+            if len(part.models) > 1 and not late:
+                parts.extend(parts_of(part))
+            else:
+                refused.append((part, error))
+        late = all(isinstance(error, StatementTimeout | LockUnavailable) for _, error in refused)
+        if late and not written and len(refused) > 1:
+            raise refused[0][1]
+        # A lock on the whole table may have been released meanwhile.
+        errors: dict[str, Exception] = {}
+        for part, error in refused:
+            if last := self._try_part(part) if isinstance(error, LockUnavailable) else error:
+                errors.update(dict.fromkeys(part.page.ids, last))
+        set_aside.note_refused(self.pull_context.engine, errors, self.pull_id)
         self._merge([with_models(read, slice(0))], read.walk, pages=1)
+
+    def _try_part(self, part: FetchedPage) -> Exception | None:
+        """Merge a part of a page; the error where its models are the cause."""
+        try:
+            self._merge([part], self.state.walk, pages=0, limits=(ONE_ROW_SECONDS, ONE_ROW_LOCK_SECONDS))
+        except Exception as error:  # noqa: BLE001 - it raises what no row causes
+            self._go_on_after(error)
+            return error
+        return None
 
     def _finish_walk(self) -> None:
         """After a walk's end: another status, another walk, the suspects, or the end."""
@@ -241,8 +261,8 @@ class _Pull(PullSlice):
         with transaction(self.pull_context.engine, WHOLE_TABLE_SECONDS) as connection:
             seen_count = suspects.shown_since(connection, self.pull_id, walk.began_at)
             refused = suspects.refused(connection, self.pull_id) if self.kind == FULL else 0
-        if refused and refused == seen_count:
-            self._finish("failed", f"Postgres refused each of {refused} models; the table set_aside has the reasons")
+        if refused > 1 and refused == seen_count:
+            self._finish("failed", f"none of {refused} models could be written; the table set_aside has the reasons")
         elif reason := failure_reason(walk, seen_count):
             self._finish("failed", reason)
         elif self.kind == HOT:
@@ -309,7 +329,7 @@ class _Pull(PullSlice):
 
     def _decide(self, model_id: str) -> None:
         """Decide one suspect by a single GET. Where it fails, the others are decided meanwhile."""
-        pull_context = self.pull_context
+        pull_context, failed = self.pull_context, self.state.failed_gets.get(model_id, 0)
         suspect = deletions.check_or_record_failure(
             pull_context.engine, pull_context.client, self.state, model_id, self.left
         )
@@ -317,11 +337,12 @@ class _Pull(PullSlice):
             return
         requests = self.requests
         try:
-            with transaction(pull_context.engine, ONE_ROW_SECONDS, ONE_ROW_LOCK_SECONDS) as connection:
+            with transaction(pull_context.engine, ONE_ROW_SECONDS, SUSPECT_LOCK_SECONDS) as connection:
                 applied = deletions.settle(connection, suspect, self.pull_id)
                 self._save_checkpoint(connection, changed=len(applied.changed), tombstoned=len(applied.tombstoned))
         except Exception as error:  # noqa: BLE001 - whatever one row makes of our code, the others are decided
             self.requests = requests
+            self.state.failed_gets[model_id] = failed + 1 if isinstance(error, LockUnavailable) else MAX_FAILED_GETS
             self._go_on_after(error)
-            self.state.postpone(model_id)
-            set_aside.note_refused(pull_context.engine, {model_id: error}, self.pull_id)
+            if model_id in self.state.postponed:
+                set_aside.note_refused(pull_context.engine, {model_id: error}, self.pull_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -175,6 +176,37 @@ def test_rows_that_all_take_too_long_fail_the_pull_clearly(odd: StartOdd, hold: 
 
 
 @pytest.mark.usefixtures("_short_limits")
+@pytest.mark.parametrize("count", [3, 60])
+def test_short_lock_of_the_table_sets_no_row_aside(odd: StartOdd, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(pull_slice, "MAX_FAILURES", 9)
+    _, here = odd(models(count))
+    with psycopg.connect(here.settings.postgres_url) as person:
+        person.execute("lock table headshotpro.models in share mode")
+        release = threading.Timer(3.0, person.rollback)
+        release.start()
+        row = here.pull()
+        release.join()
+    assert (row["status"], row["set_aside"], row["inserted"]) == ("complete", 0, count)
+
+
+@pytest.mark.usefixtures("_short_limits")
+def test_suspect_whose_row_is_locked_for_a_moment_is_decided(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pull, "SUSPECT_LOCK_SECONDS", 0.2)
+    vendor, here = odd(models(40))
+    assert here.pull()["status"] == "complete"
+    age(here)
+    gone = vendor.records.pop()["id"]
+    with psycopg.connect(here.settings.postgres_url) as person:
+        person.execute("select from headshotpro.models where id = %s for update", [gone])
+        pull_id = here.slice()
+        person.rollback()
+    assert here.slice(wake=True) == pull_id
+    (row,) = here.sql("select * from headshotpro.pulls where id = %s", pull_id)
+    assert (row["status"], row["postponed"], row["tombstoned"]) == ("complete", [], 1)
+    assert set_aside(here) == []
+
+
+@pytest.mark.usefixtures("_short_limits")
 def test_suspect_whose_row_is_locked_is_postponed(odd: StartOdd) -> None:
     vendor, here = odd(models(40))
     assert here.pull()["status"] == "complete"
@@ -192,7 +224,14 @@ def test_pull_of_rows_that_are_all_refused_fails_and_says_so(odd: StartOdd) -> N
     here.sql("alter table headshotpro.models add constraint poison check (title is null)")
     row = here.pull()
     assert (row["status"], row["set_aside"], row["models_seen"]) == ("failed", COUNT, 0)
-    assert row["error"] == f"Postgres refused each of {COUNT} models; the table set_aside has the reasons"
+    assert row["error"] == f"none of {COUNT} models could be written; the table set_aside has the reasons"
+
+
+def test_single_model_that_is_refused_does_not_fail_the_pull(odd: StartOdd) -> None:
+    _, here = odd(models(1))
+    here.sql("alter table headshotpro.models add constraint poison check (title is null)")
+    row = here.pull()
+    assert (row["status"], row["error"], row["set_aside"]) == ("complete", None, 1)
 
 
 def test_asking_now_about_a_refused_row_says_so_clearly(odd: StartOdd) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from service.alerts import texts
 from service.alerts.kinds import API_REJECTED, MODEL_KINDS, PULL_FAILING, WORKER_MISSING
-from service.alerts.pull_failures import fails_for_long, refused_status
+from service.alerts.pull_failures import fails_for_long, postgres_action, refused_status
 from service.alerts.rules import MISSING_AFTER
 
 if TYPE_CHECKING:
@@ -207,7 +207,8 @@ def _upstream_problems(facts: ProblemFacts) -> Iterator[Problem]:
         yield Problem(
             PULL_FAILING,
             f"{'no full pull is complete' if _is_first(pull, facts) else f'{pull.kind} pulls fail'}: {pull.error}",
-            f"{explain_url(facts.api_url)}HEADSHOTPRO_API_URL is {facts.api_url}; `headshot-mirror doctor` tries it",
+            postgres_action(pull)
+            or f"{explain_url(facts.api_url)}HEADSHOTPRO_API_URL is {facts.api_url}; `headshot-mirror doctor` tries it",
         )
 
 

@@ -45,7 +45,7 @@ _ALERT_TEXTS = {
     kinds.PULL_FAILING: AlertTexts(
         ("pulls fail",) * 2,
         ("pulls succeed again",) * 2,
-        "`headshot-mirror doctor` tries HEADSHOTPRO_API_URL and the key",
+        "`headshot-mirror doctor` tries HEADSHOTPRO_API_URL and the key; if Postgres is the cause: set_aside, pg_locks",
     ),
     kinds.WEBHOOKS_MISSING: AlertTexts(
         ("webhooks are missing",) * 2,

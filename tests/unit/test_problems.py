@@ -179,6 +179,19 @@ def test_pull_that_fails_is_explained_with_the_url(url: str, asked: bool) -> Non
     assert (url in action, "did you forget /api/v2?" in action) == (True, asked)
 
 
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        ("another transaction holds a lock: canceling statement due to lock timeout", "pg_locks"),
+        ("Postgres ended a statement that took longer than its limit: it is overloaded", "pg_locks"),
+        ("none of 7 models could be written; the table set_aside has the reasons", "set_aside"),
+    ],
+)
+def test_pull_that_postgres_ends_is_explained_with_postgres(error: str, where: str) -> None:
+    ((code, _message, action),) = upstream(error, api_url="https://server.headshotpro.com")
+    assert (code, where in action, "HEADSHOTPRO_API_URL" in action) == ("pull_failing", True, False)
+
+
 # The worker started an hour ago.
 BEFORE_THE_START, AFTER_THE_START = NOW - timedelta(minutes=61), NOW - timedelta(minutes=59)
 

@@ -70,7 +70,7 @@ def advance(pull_context: PullContext, kind: str, interval: float, seconds: floa
     """Begin a pull of a kind if one is due, or go on with the running one, for about `seconds`.
 
     One is due `interval` seconds after the start of the last one. After `seconds` the lease is given back, and the
-    next call resumes. With `wake` a pull goes on at once that rests after an error of the upstream.
+    next call resumes. With `wake` a pull goes on at once that rests after an error of the upstream or a lock.
 
     Returns:
         The number of the pull that was worked on; None where none was due or another process has it.

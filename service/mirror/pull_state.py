@@ -34,9 +34,9 @@ class PullState(msgspec.Struct, kw_only=True):
         began_at: upstream time of the pull's very first page.
         statuses: of a hot pull: those still to be walked, the present one first.
         checked: id of the last suspect that was read.
-        failed_gets: suspects that are not decided, and how many GETs of each failed.
+        failed_gets: suspects that are not decided, and how many tries of each failed: its GET, or the lock of its row.
         failed_in_a_row: GETs of suspects that failed since the last response that decided one.
-        failures: slices in a row that the upstream ended.
+        failures: slices in a row that the upstream, or a lock or a slow statement of Postgres ended.
     """
 
     phase: str = "begin"
@@ -50,7 +50,7 @@ class PullState(msgspec.Struct, kw_only=True):
 
     @property
     def to_check_again(self) -> list[str]:
-        """Suspects whose GET failed, and may be sent once more."""
+        """Suspects whose GET, or the lock of whose row, failed, and that may be tried once more."""
         return [model_id for model_id, failed in self.failed_gets.items() if failed < MAX_FAILED_GETS]
 
     @property

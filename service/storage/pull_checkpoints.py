@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 15.0
 # A pull that stood still for longer starts again: what it read is no longer one picture.
 RESUMABLE_SECONDS = 300.0
-# Whose lease it is while a pull rests after an error of the upstream.
+# Whose lease it is while a pull rests after an error of the upstream, a lock or a slow statement.
 NO_HOLDER = ""
 
 COUNTERS = ("requests", "pages", "models_seen", "inserted", "changed", "tombstoned")

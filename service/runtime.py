@@ -133,7 +133,7 @@ class Runtime:
     def pull_context(self, progress: Callable[[int, int], None] = lambda _read, _total: None) -> PullContext:
         """The context of this process's pulls."""
         return PullContext(
-            self.engine, self.client, self.name, self.settings.tombstone_limit, self.requests_sent, progress
+            self.engine, self.client, self.name, self.settings.tombstone_limit, self.requests_sent, progress, self.pause
         )
 
     def pause(self, seconds: float) -> None:

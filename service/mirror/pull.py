@@ -122,8 +122,7 @@ class _Pull(PullSlice):
         self.state.walk = self._with_start_time(self.state.walk)
         prefetcher = PagePrefetcher(self.state.walk, self._fetch_page, lambda: self.left, self.pull_context.ahead)
         try:
-            while fetched_pages := prefetcher.take():
-                self._commit(fetched_pages)
+            while (fetched_pages := prefetcher.take()) and self._commit(fetched_pages):
                 prefetcher.merged(len(fetched_pages))
         finally:
             prefetcher.close()
@@ -151,8 +150,12 @@ class _Pull(PullSlice):
         after = newest + timedelta(microseconds=1) if newest else walk.began_at
         return msgspec.structs.replace(walk, began_at=max(after, self.state.began_at or after))
 
-    def _commit(self, fetched_pages: Sequence[FetchedPage]) -> None:
-        """Merge pages in one transaction; where that fails, page by page, and a page that fails alone in parts."""
+    def _commit(self, fetched_pages: Sequence[FetchedPage]) -> bool:
+        """Merge pages in one transaction; where that fails, page by page, and a page that fails alone in parts.
+
+        Returns:
+            False where some failed and the time is up: no further page may be merged, because it may not be the next.
+        """
         failed = False
         try:
             self._merge(fetched_pages, fetched_pages[-1].walk, pages=len(fetched_pages))
@@ -161,22 +164,20 @@ class _Pull(PullSlice):
             failed = True
         if failed and len(fetched_pages) > 1:
             for read in fetched_pages:
-                self._commit([read])
-            return
+                self.pull_context.pause(0)
+                if not (self._commit([read]) and self.left):
+                    return False
+            return True
         if failed:
             self._merge_parts(fetched_pages[0])
         for read in fetched_pages:
             log.info("page", kind=self.kind, models=len(read.models), joined=read.joined, next=read.walk.offset)
         walk, total = fetched_pages[-1].walk, fetched_pages[-1].page.total
         self.pull_context.progress(total if walk.ended else min(walk.offset, total), total)
+        return not failed or self.left > 0
 
     def _merge(
-        self,
-        fetched_pages: Sequence[FetchedPage],
-        walk: Walk,
-        *,
-        pages: int,
-        limits: tuple[float, float] | None = None,
+        self, fetched_pages: Sequence[FetchedPage], walk: Walk, *, pages: int, limits: tuple[float, float] | None = None
     ) -> None:
         """One transaction: the pages, even one that did not join, and the state of the walk after them.
 
@@ -248,6 +249,7 @@ class _Pull(PullSlice):
 
     def _try_part(self, part: FetchedPage) -> Exception | None:
         """Merge a part of a page; the error where its models are the cause."""
+        self.pull_context.pause(0)
         try:
             self._merge([part], self.state.walk, pages=0, limits=(ONE_ROW_SECONDS, ONE_ROW_LOCK_SECONDS))
         except Exception as error:  # noqa: BLE001 - it raises what no row causes

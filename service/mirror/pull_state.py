@@ -90,6 +90,7 @@ class PullContext:
         tombstone_limit: share of the live mirror that may be suspect before a person decides.
         counted: requests sent so far by `client`, to be read before and after.
         progress: called while a pull reads: models read so far, and the list's total.
+        pause: waits a number of seconds; raises `Stopping` where the process has to stop.
         ahead: pages that may be read and not merged yet; 1: each is merged before the next is read.
     """
 
@@ -99,4 +100,5 @@ class PullContext:
     tombstone_limit: float
     counted: Callable[[], int]
     progress: Callable[[int, int], None]
+    pause: Callable[[float], None]
     ahead: int = PREFETCH_PAGES

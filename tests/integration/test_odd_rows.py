@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
 from service.api.writes import UpstreamWriter
-from service.errors import MirrorError
+from service.errors import MirrorError, Stopping
 from service.mirror import ask_now, pull, pull_slice
+from service.mirror import set_aside as refusals
 from service.storage import audit
 from tests.support.list_vendor import model, models
 
@@ -187,6 +189,41 @@ def test_short_lock_of_the_table_sets_no_row_aside(odd: StartOdd, monkeypatch: p
         row = here.pull()
         release.join()
     assert (row["status"], row["set_aside"], row["inserted"]) == ("complete", 0, count)
+
+
+@pytest.mark.usefixtures("_short_limits")
+def test_stop_is_heeded_while_a_page_is_merged_in_parts(odd: StartOdd) -> None:
+    _, here = odd(models(60))
+    with psycopg.connect(here.settings.postgres_url) as person:
+        person.execute("lock table headshotpro.models in share mode")
+        stop = threading.Timer(2.0, here.runtime.stop.set)
+        stop.start()
+        with pytest.raises(Stopping):
+            here.slice()
+    here.runtime.stop.clear()
+    row = here.pull()
+    assert (row["id"], row["status"], row["set_aside"], row["inserted"]) == (1, "complete", 0, 60)
+
+
+def test_slice_whose_time_is_up_leaves_the_next_page(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = models(COUNT)
+    for record in records[::50]:
+        record["title"] = "poison"
+    _, here = odd(records)
+    refuse_poison(here)
+    note_refused = refusals.note_refused
+
+    def note_slowly(*arguments: Any) -> None:
+        time.sleep(4)
+        note_refused(*arguments)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(refusals, "note_refused", note_slowly)
+        pull_id = here.slice(seconds=4)
+    assert here.sql("select status, pages from headshotpro.pulls") == [{"status": "running", "pages": 1}]
+    row = here.pull()
+    assert (row["id"], row["status"], row["set_aside"]) == (pull_id, "complete", len(records[::50]))
+    assert row["inserted"] == COUNT - len(records[::50])
 
 
 @pytest.mark.usefixtures("_short_limits")

@@ -79,7 +79,7 @@ $$
 
 
 def _write(number: int, columns: Columns) -> str:
-    clocks, events, requests, models, changes = columns
+    clocks, _, requests, models, changes = columns
     given = {f"{kind}_{of}": of for kind, types in columns._asdict().items() for of in _sent_types(types)}
     return f"""
 CREATE FUNCTION headshotpro.write_merged_{number}(
@@ -90,24 +90,7 @@ CREATE FUNCTION headshotpro.write_merged_{number}(
 DECLARE
     last_id bigint;
 BEGIN
-    IF cardinality(events_text) > 0 THEN
-        -- One that is there already counts the deliveries that are new: 50 are known by their ids, so one that is read
-        -- again after more of them counts twice. `processed_at` leaves out what follows until others can read the row.
-        INSERT INTO headshotpro.webhook_events ({", ".join(events)}, deliveries, processed_at)
-        SELECT id, event, model_id, status, error,
-            CASE WHEN model_id = ANY(ARRAY(
-                SELECT m.id FROM headshotpro.models AS m WHERE m.id = ANY(maybe_erased) AND m.erased_at IS NOT NULL
-            )) THEN NULL ELSE payload END,
-            created_at, received_at, signed_at, delivery_ids::text[], cardinality(delivery_ids::text[]),
-            clock_timestamp()
-        FROM {_table("events", events)} ORDER BY id
-        ON CONFLICT (id) DO UPDATE SET (deliveries, delivery_ids) = (
-            SELECT webhook_events.deliveries + count(*),
-                (coalesce(webhook_events.delivery_ids, '{{}}') || coalesce(array_agg(new_id), '{{}}'))[1:50]
-            FROM unnest(excluded.delivery_ids) AS new_id
-            WHERE NOT new_id = ANY(coalesce(webhook_events.delivery_ids, '{{}}'))
-        );
-    END IF;
+    {_recording(columns.events)}
     IF cardinality(clocks_text) > 0 THEN
         UPDATE headshotpro.model_clocks AS old SET {", ".join(f"{name} = new.{name}" for name in [*clocks][1:])}
         FROM {_table("clocks", clocks)} WHERE old.model_id = new.model_id;
@@ -140,6 +123,28 @@ BEGIN
 END
 $$
 """  # noqa: S608 - our own words
+
+
+def _recording(events: Mapping[str, str]) -> str:
+    """Write the events before all else, by their ids: another drain that has one of them waits here."""
+    return f"""IF cardinality(events_text) > 0 THEN
+        -- One that is there already counts the deliveries that are new: 50 are known by their ids, so one that is read
+        -- again after more of them counts twice. `processed_at` leaves out what follows until others can read the row.
+        INSERT INTO headshotpro.webhook_events ({", ".join(events)}, deliveries, processed_at)
+        SELECT id, event, model_id, status, error,
+            CASE WHEN model_id = ANY(ARRAY(
+                SELECT m.id FROM headshotpro.models AS m WHERE m.id = ANY(maybe_erased) AND m.erased_at IS NOT NULL
+            )) THEN NULL ELSE payload END,
+            created_at, received_at, signed_at, delivery_ids::text[], cardinality(delivery_ids::text[]),
+            clock_timestamp()
+        FROM {_table("events", events)} ORDER BY id
+        ON CONFLICT (id) DO UPDATE SET (deliveries, delivery_ids) = (
+            SELECT webhook_events.deliveries + count(*),
+                (coalesce(webhook_events.delivery_ids, '{{}}') || coalesce(array_agg(new_id), '{{}}'))[1:50]
+            FROM unnest(excluded.delivery_ids) AS new_id
+            WHERE NOT new_id = ANY(coalesce(webhook_events.delivery_ids, '{{}}'))
+        );
+    END IF;"""  # noqa: S608 - our own words
 
 
 def _sent_types(types: Mapping[str, str]) -> list[str]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-# Held from the giving out of ids to the commit, so that ids become visible in their order. A row that is joined to it
-# is inserted after the lock was taken, and so gets its id then.
+# `write_merged_1` holds it from the giving out of ids to the commit, so that ids become visible in their order. Whoever
+# has to keep changes from being written meanwhile takes it, too.
 COMMIT_ORDER_LOCK = 0x48534343
 # How far `recorded_at` may be out of the order of commits: the length of a batch and what two machines' clocks differ.
 MAX_COMMIT_DISORDER = timedelta(minutes=1)

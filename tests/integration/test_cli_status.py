@@ -1,4 +1,4 @@
-"""What `status` and the line of `up` tell, whatever is there to be asked."""
+"""`status` and the line of `up`, whichever servers and processes respond."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: what they ask, and what they tell to anybody."""
+"""`/livez` and `/readyz`: which servers they check, and what their public response shows."""
 
 from __future__ import annotations
 

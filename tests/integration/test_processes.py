@@ -221,6 +221,9 @@ def test_processes_mirror_upstream_and_stop_in_time_under_load(
         "HEADSHOTPRO_API_KEY": vendor.api_key,
         "HEADSHOTPRO_WEBHOOK_SECRET": vendor.webhook_secret,
         "PULL_INTERVAL_SECONDS": "1",
+        # Else one of these may be what is stuck, and no pull begins meanwhile.
+        "DETAIL_BUDGET": "0",
+        "ACCURACY_BUDGET": "0",
     }
     with System(folder, **settings) as system:
         started = system.start_all()

@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.config import environment, force_wheels
 from service.local.servers import Valkey
-from tests.support.processes import descendants, eventually, kill, processes_in
+from tests.support.processes import PATIENCE_SECONDS, descendants, eventually, kill, processes_in
 from tests.support.servers import new_postgres
 from tests.support.system import System
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from service.local.servers import Postgres
     from tests.support.system import StartedProcess
     from tests.support.vendor import RunningSandbox
-
-# Longer than any of the waits takes that it bounds, on a machine that does other things too.
-PATIENCE = 90.0
 
 # Possible faults: a role and which of its processes, or a server and how it ends.
 FAULTS = {
@@ -90,7 +87,7 @@ class Deployment:
             cwd=self.system.folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -127,6 +124,8 @@ def deployed(folder: Path, vendor: RunningSandbox, *, workers: int) -> Iterator[
     wait_for("the last process", lambda: not processes_in(folder))
 
 
-def wait_for(what: str, look: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    assert eventually(look, PATIENCE), f"{what} did not come to rest in {PATIENCE:.0f} s"
+def wait_for(what: str, look: Callable[[], Any]) -> Any:
+    """The first result of a poll that is not empty."""
+    found = eventually(look)
+    assert found, f"waited for {what} in vain"
+    return found

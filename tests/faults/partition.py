@@ -25,8 +25,9 @@ import urllib3
 from service.config import environment
 from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
+from tests.faults.deployment import wait_for
 from tests.support.machines import Loopback, Machine, Machines, Namespaces
-from tests.support.processes import eventually
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.relay import Relay
 from tests.support.system import rows
 from tests.support.vendor import SandboxClient
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 KINDS: dict[str, type[Machines]] = {"namespaces": Namespaces, "loopback": Loopback}
 ROLES = ("web", "web", "worker", "worker", "worker", "clock", "clock")
 
-# Of seconds, on a machine that does other things too.
-PATIENCE = 90.0
 MODELS = 1500
 SETTINGS = {
     "PULL_INTERVAL_SECONDS": "8",
@@ -179,7 +178,7 @@ def close(scene: PartitionScenario, relay: Relay, folder: Path) -> dict[str, Any
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     counted = scene.count("select sum(requests) as count from headshotpro.pulls")
@@ -234,13 +233,6 @@ def seconds_until(since: float, look: Callable[[], bool]) -> float:
     """Seconds until something was so."""
     wait_for("another machine to take over", look)
     return time.time() - since
-
-
-def wait_for(what: str, look: Callable[[], Any]) -> Any:
-    """The first result of a poll that is not empty."""
-    found = eventually(look, PATIENCE)
-    assert found, f"waited for {what} in vain"
-    return found
 
 
 def answers(door: str) -> bool:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from service.broker import inbox
 from service.broker.client import connect_redis
-from tests.faults.deployment import FAULTS, PATIENCE, deployed, wait_for
+from tests.faults.deployment import FAULTS, deployed, wait_for
 from tests.faults.storm import running_sandbox
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.system import event_body, rows, signed
 from tests.support.vendor import SandboxClient
 
@@ -96,7 +97,7 @@ def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None]
 
 def _acknowledged(deployment: Deployment, body: bytes, secret: str, soaked: SoakResult) -> bool:
     """Send an event until it is acknowledged or the vendor's retries are over."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         soaked.tries += 1
         if deployment.system.post(body, signed(body, secret=secret)).status == 202:
@@ -111,12 +112,15 @@ def _inject_faults(
     """Everything once before anything is struck again."""
     began = said = time.monotonic()
     deck: list[str] = []
-    # A busy machine may need longer until there is anything to say.
-    while (now := time.monotonic()) < began + seconds or (
-        len(soaked.acknowledged) < LEAST_EVENTS and now < began + PATIENCE
-    ):
+    acknowledged: list[int] = []
+    # A slow machine needs longer until there is anything to say.
+    while (now := time.monotonic()) < began + seconds or len(soaked.acknowledged) < LEAST_EVENTS:
         deck = deck or rng.sample(sorted(FAULTS), len(FAULTS))
         time.sleep(rng.uniform(0.5, 2.5))
+        # Two strikes may overlap; the next one waits for an event, or a slow machine would never get to one.
+        if acknowledged[1:]:
+            wait_for("an event after two strikes", lambda: len(soaked.acknowledged) > acknowledged[-2])
+        acknowledged.append(len(soaked.acknowledged))
         fault = deck.pop()
         if deployment.inject_fault(fault, rng.uniform(0, 2)):
             soaked.injected.append(fault)

@@ -78,7 +78,7 @@ class Deployment:
         def found() -> list[dict[str, object]]:
             return rows(self.database_url, query, events)
 
-        assert eventually(lambda: len(found()) == len(events), 30), self.logs()
+        assert eventually(lambda: len(found()) == len(events)), self.logs()
         assert [row["id"] for row in sorted(found(), key=lambda row: str(row["id"]))] == events
         assert {(row["deliveries"], row["status"]) for row in found()} == {(1, "applied")}
 

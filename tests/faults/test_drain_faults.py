@@ -49,7 +49,7 @@ def holder(drainer: Drainer, entries: int) -> int:
         # Consumers are named `host:pid:random`.
         return int(found["consumers"][0]["name"].split(b":")[-2]) if found["pending"] == entries else 0
 
-    pid = eventually(look, 30)
+    pid = eventually(look)
     assert pid, "no process took the batch"
     return pid
 
@@ -69,7 +69,7 @@ def test_batch_of_a_killed_worker_is_applied_once_by_another(
             give(drainer, *bodies)
             os.kill(holder(drainer, 2), signal.SIGKILL)
         before = time.monotonic()
-        assert eventually(lambda: drainer.row(stuck)["status"] == "active", 30), system.logs()
+        assert eventually(lambda: drainer.row(stuck)["status"] == "active"), system.logs()
         # 5 s until a batch counts as abandoned, and a second or two until another drain runs.
         assert time.monotonic() - before < 15
         assert eventually(lambda: drainer.box.depth().events == 0)
@@ -89,7 +89,7 @@ def test_a_drain_that_is_stuck_does_not_outlive_its_worker(
         give(drainer, event_body(model, at=minutes(1)))
         holder(drainer, 1)
         worker.process.kill()
-        assert eventually(lambda: not processes_in(folder), 20), processes_in(folder)
+        assert eventually(lambda: not processes_in(folder)), processes_in(folder)
         assert drainer.box.depth().events == 1
 
 

@@ -78,12 +78,12 @@ def test_every_delivery_is_applied_across_a_sentinel_failover(folder: Path, data
     ):
         system.start_all()
         models = [deliver(system)]
-        assert eventually(lambda: model_row(database_url, models[0]), 30), system.logs()
+        assert eventually(lambda: model_row(database_url, models[0])), system.logs()
         servers.fail_over()
         models += [deliver(system) for _ in range(20)]
-        assert eventually(lambda: b"redis: ok" in system.get("/readyz").data, 30), system.get("/readyz").data
+        assert eventually(lambda: b"redis: ok" in system.get("/readyz").data), system.get("/readyz").data
         models += [deliver(system) for _ in range(10)]
-        assert eventually(lambda: all(model_row(database_url, model) for model in models), 30), system.logs()
+        assert eventually(lambda: all(model_row(database_url, model) for model in models)), system.logs()
         with connect_redis(servers.url) as client:
             assert eventually(lambda: Inbox(client).depth().events == 0), system.logs()
         assert [started.process.poll() for started in system.started] == [None] * 3
@@ -116,13 +116,13 @@ def test_every_delivery_is_applied_across_a_postgres_failover(folder: Path, redi
         with System(folder / "system", DATABASE_URL=url, REDIS_URL=redis_url) as system:
             system.start_all()
             models = [deliver(system)]
-            assert eventually(lambda: model_row(one.url, models[0]), 30), system.logs()
+            assert eventually(lambda: model_row(one.url, models[0])), system.logs()
             one.kill()
             models += [deliver(system) for _ in range(10)]
             with psycopg.connect(other.url, autocommit=True) as connection:
                 connection.execute("select pg_promote()")
             models += [deliver(system) for _ in range(10)]
-            assert eventually(lambda: all(model_row(other.url, model) for model in models), 30), system.logs()
+            assert eventually(lambda: all(model_row(other.url, model) for model in models)), system.logs()
             assert [started.process.poll() for started in system.started] == [None] * 3
 
 

@@ -17,8 +17,8 @@ import pytest
 from service.local.servers import Valkey
 from service.web.bodies import BODY_BUDGET_BYTES
 from service.web.connection import BODY_TIMEOUT_SECONDS
-from tests.support.flood import PATIENCE_SECONDS, deliver, request, until_closed
-from tests.support.processes import eventually, processes_in
+from tests.support.flood import deliver, request, until_closed
+from tests.support.processes import PATIENCE_SECONDS, eventually, processes_in
 from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, signed
 
 if TYPE_CHECKING:

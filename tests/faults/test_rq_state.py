@@ -90,5 +90,5 @@ def test_the_inbox_is_drained_whatever_rq_remembers(
     with connect_redis(system.settings["REDIS_URL"] or "") as client:
         bring_about(client, Queue(DRAIN_QUEUE, connection=client, serializer=JSONSerializer))
         assert system.deliver(event_body(model)).status == 202
-        assert eventually(lambda: model_row(system.settings["DATABASE_URL"] or "", model), 30), system.logs()
+        assert eventually(lambda: model_row(system.settings["DATABASE_URL"] or "", model)), system.logs()
         assert eventually(lambda: inbox.Inbox(client).depth().events == 0), system.logs()

@@ -63,7 +63,7 @@ class Deployment:
 
     def assert_applied(self, *models: str) -> None:
         """The events of these models are rows soon."""
-        assert eventually(lambda: all(model_row(self.postgres.url, model) for model in models), 30), self.system.logs()
+        assert eventually(lambda: all(model_row(self.postgres.url, model) for model in models)), self.system.logs()
 
     @contextmanager
     def flood(self) -> Iterator[list[str]]:
@@ -185,7 +185,7 @@ def test_delivery_gets_503_in_time_when_both_servers_hang(deployment: Deployment
     assert eventually(lambda: deployment.system.deliver(event_body(new_id())).status == 202)
     # The circuit breaker of each server closes by itself: Postgres takes deliveries again, too.
     with suspended(deployment.valkey):
-        assert eventually(lambda: deployment.system.deliver(event_body(new_id())).status == 202, 30)
+        assert eventually(lambda: deployment.system.deliver(event_body(new_id())).status == 202)
     deployment.assert_applied(deployment.deliver())
 
 

@@ -107,14 +107,21 @@ class Senders:
 
 
 @contextmanager
-def killing(senders: Senders, server: Postgres, rng: random.Random, plan: Kills) -> Iterator[None]:
-    """Kill a sender every so often, and every third time Postgres."""
+def killing(
+    senders: Senders, server: Postgres, rng: random.Random, plan: Kills, taken: Callable[[], int]
+) -> Iterator[None]:
+    """Kill a sender every so often, and every third time Postgres; on a slow machine once anything was taken since."""
     over = threading.Event()
 
     def strike() -> None:
+        before = -1
         for strike in range(1, plan.most + 1):
             if over.wait(plan.every):
                 return
+            while taken() <= before:
+                if over.wait(0.05):
+                    return
+            before = taken()
             if strike % 3 == 0:
                 server.kill()
                 server.boot()
@@ -168,14 +175,25 @@ def storm(server: Postgres, changes: int, seed: int, kills: Kills | None) -> dic
         began = time.monotonic()
         for _ in range(2):
             senders.start()
-        with killing(senders, server, rng, kills) if kills else ExitStack():
+
+        def taken() -> int:
+            return sum(len(one.seen) for one in receivers.values())
+
+        with killing(senders, server, rng, kills, taken) if kills else ExitStack():
             make_changes(engine, changes)
             made_in = time.monotonic() - began
-            seconds = 60 + changes / 20
             expected = {name: admitted_at_last(server.url, name) for name in receivers}
             counts = {name: sum(map(len, of_models.values())) for name, of_models in expected.items()}
+
             # By their number: to compare them at each check would take the time of the receivers, in this process.
-            eventually(lambda: all(len(one.seen) >= counts[name] for name, one in receivers.items()), seconds)
+            def complete() -> bool:
+                return all(len(one.seen) >= counts[name] for name, one in receivers.items())
+
+            # As long as anything is taken.
+            before = -1
+            while not complete() and taken() > before:
+                before = taken()
+                eventually(lambda before=before: complete() or taken() > before)
         report = {"changes": changes, "seed": seed, "made_in": made_in, "seconds": time.monotonic() - began}
         for name, one in receivers.items():
             got, wanted = one.by_model(), expected[name]

@@ -134,7 +134,7 @@ def test_operator_does_every_act(here: Mirror, web: str, browser: Browser, viewi
         jobs.run_tasks()
         return here.sql("select id from headshotpro.tasks where id = 3 and status = 'done'")
 
-    assert eventually(released, 60)
+    assert eventually(released)
     page = operator.open("/console/tasks/3")
     assert "30 of 30" in page.locator("main").inner_text()
     assert page.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")

@@ -63,7 +63,7 @@ def test_stream_of_a_worker_that_is_replaced_goes_on_at_the_next(system: System)
         place = reader.ready().id
         os.kill(web.process.pid, SIGHUP)
         assert [one.data for one in reader.messages() if one.data] == []
-    assert eventually(lambda: worker not in descendants(web.process.pid), 15), system.logs()
+    assert eventually(lambda: worker not in descendants(web.process.pid)), system.logs()
     assert system.deliver(event_body(new_id())).status == 202
     with StreamReader(system.url, cookie, "changes", **{"Last-Event-ID": place}) as reader:
         assert reader.ready().id == place

@@ -66,7 +66,7 @@ def test_slow_value_is_read_anew_while_the_last_one_is_shown() -> None:
     value = Refreshed(read, lambda: "first", 60.0)
     assert value.get() == value.get() == "first"
     may_read.set()
-    assert eventually(lambda: value.get() == "new", 10)
+    assert eventually(lambda: value.get() == "new")
 
 
 def test_page_that_waits_for_postgres_delays_no_delivery(folder: Path, database_url: str, redis_url: str) -> None:

@@ -164,7 +164,7 @@ def test_last_part_is_shown_while_the_next_is_made(
         blocker.execute("lock table headshotpro.model_changes in access exclusive mode")
         thread = threading.Thread(target=lambda: statuses.append(part(maker).status_code))
         thread.start()
-        assert eventually(lambda: waits_for_lock(database_url), 10)
+        assert eventually(lambda: waits_for_lock(database_url))
         # It waits for no lock: it has the last part, which is tagged as it was.
         found = part(browser, **{"If-None-Match": last.headers["ETag"]})
         assert (found.status_code, statuses) == (304, [])

@@ -51,10 +51,10 @@ def test_nobody_has_to_send_what_was_counted(redis_url: str) -> None:
         counters = Counters(client)
         for expected in (1, 2):
             counters.add("deliveries", "accepted")
-            assert eventually(lambda expected=expected: read(client) == {("deliveries", "accepted"): expected}, 10)
+            assert eventually(lambda expected=expected: read(client) == {("deliveries", "accepted"): expected})
             # The thread that sends ends then, and another one starts with the next count.
             # Counters of other tests may still wait for a Redis that never comes.
-            assert eventually(lambda: not [one for one in threading.enumerate() if sends(one, counters)], 10)
+            assert eventually(lambda: not [one for one in threading.enumerate() if sends(one, counters)])
 
 
 def test_each_second_of_counts_adds_no_exit_handler(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def running(installed: Installed) -> Iterator[str]:
         process = subprocess.Popen(
             command, cwd=installed.folder, env=environment(**{**NEUTRAL, "PORT": port}), stdout=output, stderr=output
         )
-    assert eventually(lambda: "20 models" in log.read_text() or process.poll() is not None, 60), log.read_text()
+    assert eventually(lambda: "20 models" in log.read_text() or process.poll() is not None), log.read_text()
     assert process.poll() is None, log.read_text()
     yield f"http://127.0.0.1:{port}"
     process.terminate()

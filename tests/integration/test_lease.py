@@ -47,7 +47,7 @@ def test_one_has_it_until_it_lets_go(client: redis.Redis) -> None:
 
 def test_it_ends_by_itself(client: redis.Redis) -> None:
     assert Lease(client, KEY, "elsewhere:1:a", 0.2).acquire()
-    assert eventually(Lease(client, KEY, "elsewhere:2:b", 20).acquire, 10)
+    assert eventually(Lease(client, KEY, "elsewhere:2:b", 20).acquire)
 
 
 def test_renewed_lease_outlives_its_time(client: redis.Redis) -> None:
@@ -63,7 +63,7 @@ def test_renewed_lease_outlives_its_time(client: redis.Redis) -> None:
 def test_lease_that_expired_is_lost_and_can_be_taken_again(client: redis.Redis) -> None:
     one, other = Lease(client, KEY, "elsewhere:1:a", 0.2), Lease(client, KEY, "elsewhere:2:b", 20)
     assert one.acquire()
-    assert eventually(other.acquire, 10)
+    assert eventually(other.acquire)
     assert not one.acquire()
     # It does not release a lease that it has lost.
     one.release()
@@ -80,7 +80,7 @@ def test_key_of_a_lease_that_never_ends_is_taken_over(client: redis.Redis, wrong
     else:
         client.set(KEY, wrong)
     assert not one.acquire()
-    assert eventually(one.acquire, 10)
+    assert eventually(one.acquire)
 
 
 def test_flag_of_a_job_that_never_falls_is_removed(client: redis.Redis) -> None:

@@ -58,7 +58,7 @@ def test_what_happens_in_one_deployment_is_not_seen_in_the_other(neighbours: tup
         JobQueue(one.here.client).enqueue(Job.DRAIN)
         given.append(models)
     for one, models in zip(neighbours, given, strict=True):
-        assert eventually(lambda one=one: len(known(one)) >= 20, 30), one.system.logs()
+        assert eventually(lambda one=one: len(known(one)) >= 20), one.system.logs()
         assert known(one) == models
         assert eventually(lambda one=one: Inbox(one.here.client).depth().events == 0)
         # Nor do RQ's workers know of the other's queues.

@@ -78,13 +78,13 @@ def runner(folder: Path, empty_database_url: str, redis_url: str) -> Iterator[Ru
 
 @pytest.mark.long
 def test_a_runner_keeps_the_mirror_running_and_ends_it(runner: Runner, folder: Path) -> None:
-    assert eventually(lambda: runner.health(runner.port) == 0, 60), runner.log.read_text()
+    assert eventually(lambda: runner.health(runner.port) == 0), runner.log.read_text()
     assert runner.health(free_port()) != 0
     model = new_id()
     body = event_body(model)
     url = f"http://127.0.0.1:{runner.port}{WEBHOOK_PATH}"
     assert urllib3.request("POST", url, body=body, headers=signed(body), retries=False).status == 202
-    assert eventually(lambda: model_row(runner.database_url, model), 30), runner.log.read_text()
+    assert eventually(lambda: model_row(runner.database_url, model)), runner.log.read_text()
     runner.process.terminate()
     runner.process.wait(20)
     assert eventually(lambda: not processes_in(folder)), runner.log.read_text()

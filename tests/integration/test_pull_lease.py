@@ -32,7 +32,7 @@ def the_pull(here: Mirror) -> dict[str, Any]:
 def test_killed_pull_is_resumed_from_its_page_within_20_s(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=1_300, slow=0.6)
     killed = here.start(folder, "-m", "service.cli", "pull")
-    assert eventually(lambda: the_pull_has(here, pages=2), 30)
+    assert eventually(lambda: the_pull_has(here, pages=2))
     killed.kill()
     killed.wait()
     before = monotonic()
@@ -41,7 +41,7 @@ def test_killed_pull_is_resumed_from_its_page_within_20_s(mirror: StartMirror, f
     # Its lease has to expire first.
     assert here.slice() is None
     here.set_switches(slow=0)
-    assert eventually(here.slice, 20)
+    assert eventually(here.slice)
     assert monotonic() - before < 20
     pull = here.pull() if the_pull(here)["status"] == "running" else the_pull(here)
     assert (pull["id"], pull["status"], pull["pages"]) == (done["id"], "complete", 7)

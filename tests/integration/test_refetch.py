@@ -218,7 +218,7 @@ def test_a_question_survives_the_process_that_was_asking_it(mirror: StartMirror,
     here.set_switches(slow=60)
     assert here.runtime.queue.enqueue(Job.REFETCH)
     worker = here.start(folder, "-m", "workers.rq_worker", WORK_QUEUE)
-    assert eventually(lambda: here.refetch_requests()[model["id"]]["attempts"] == 1, 30)
+    assert eventually(lambda: here.refetch_requests()[model["id"]]["attempts"] == 1)
     worker.kill()
     worker.wait()
     # It is held for the dead process for a while, then it comes due again.

@@ -120,7 +120,7 @@ def test_web_listens_on_the_one_address_that_is_set(
 
     with subprocess.Popen(command, cwd=folder, env=environment(**settings), stderr=subprocess.DEVNULL) as web:
         try:
-            assert eventually(answers, 60)
+            assert eventually(answers)
             # Nobody listens on the other addresses of this machine.
             for other, kind in (("127.0.0.2", socket.AF_INET), ("127.0.0.1", socket.AF_INET)):
                 if other != address:

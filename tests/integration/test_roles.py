@@ -103,14 +103,14 @@ def test_the_whole_system_runs_with_the_pages_rights(
         body = event_body(new_id(), "model.deleted", event_id="evt_1")
         assert system.post(body, signed(body, secret=vendor.webhook_secret)).status == 202
         query = "select status from headshotpro.webhook_events where id = 'evt_1'"
-        assert eventually(lambda: rows(app_url, query) == [{"status": "applied"}], 30), system.logs()
+        assert eventually(lambda: rows(app_url, query) == [{"status": "applied"}]), system.logs()
         complete = "select kind from headshotpro.pulls where status = 'complete' and models_seen = 30"
-        assert eventually(lambda: rows(app_url, complete), 30), system.logs()
+        assert eventually(lambda: rows(app_url, complete)), system.logs()
         caller = SandboxClient(vendor)
         caller.control("POST", "/webhook", {"url": system.url + WEBHOOK_PATH})
         model = caller.control("GET", "/models")[0]["id"]
         caller.control("DELETE", f"/models/{model}?events=1")
-        assert eventually(lambda: (model_row(app_url, model) or {})["status"] == "deleted", 30), system.logs()
+        assert eventually(lambda: (model_row(app_url, model) or {})["status"] == "deleted"), system.logs()
         assert "permission" not in system.logs().lower()
     with redis.Redis.from_url(own_valkey.url) as client:
         assert client.acl_log() == []

@@ -46,6 +46,6 @@ def test_web_accepts_while_its_worker_is_replaced(system: System, target: str, s
         statuses.append(system.deliver(event_body(new_id())).status)
         return worker not in descendants(master)
 
-    assert eventually(is_replaced, 30), system.logs()
+    assert eventually(is_replaced), system.logs()
     statuses.append(system.deliver(event_body(new_id())).status)
     assert set(statuses) == {202}, system.logs()

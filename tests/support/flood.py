@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.system import WEBHOOK_PATH, event_body, new_id, signed
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 # One piece that a flooding client sends.
 BLOB_BYTES = 64 * 1024
-PATIENCE_SECONDS = 60.0
 
 
 def request(method: str, path: str, headers: dict[str, str] | None = None, body: bytes | None = None) -> bytes:

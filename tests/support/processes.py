@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# How long a test waits for what it does not time: a slow machine fails no test, and a passing one waits no longer.
+PATIENCE_SECONDS = 90.0
+
 
 def processes_in(folder: Path) -> dict[int, str]:
     """Process ids and command lines of everything on this machine that works in a folder or below it.
@@ -49,12 +52,13 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
+def eventually(look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """The first true answer of `look`, or its last one when the time is over.
 
     Args:
         look: asked again and again.
-        seconds: how long at most.
+        seconds: how long at most; given only where the number is a promise of the product, or where a false answer is
+            the right one. Any other wait only has to end.
     """
     began, pause = time.monotonic(), 0.01
     while not (seen := look()) and time.monotonic() < began + seconds:

@@ -74,4 +74,4 @@ class Sending:
 def arrives(here: Sending, subscriber: Subscriber, statuses: list[str] | None = None) -> None:
     """Every change that the filter admits arrives, in order for each model, and no other."""
     expected = admitted(here.drainer.url, statuses)
-    assert eventually(lambda: subscriber.by_model() == expected, 20), (subscriber.by_model(), expected)
+    assert eventually(lambda: subscriber.by_model() == expected), (subscriber.by_model(), expected)

@@ -24,7 +24,7 @@ def test_report_of_a_child_ends_its_silence() -> None:
 
 def test_silence_before_a_first_report_counts_from_the_start() -> None:
     reports = ProgressMonitor()
-    assert eventually(lambda: reports.silent_seconds() > 0.05, 1)
+    assert eventually(lambda: reports.silent_seconds() > 0.05)
 
 
 def test_full_pipe_never_blocks_the_child() -> None:

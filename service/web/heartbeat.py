@@ -1,11 +1,10 @@
-"""web's heartbeat: one row for gunicorn's master and its workers, sent by one worker at a time.
+"""web's heartbeat: one row for gunicorn's master and its workers, which each of the workers renews.
 
-That worker checks the schema first: one that is older than the code ends web.
+A worker checks the schema first: one that is older than the code ends web.
 
 gunicorn's master may hold no connection that its workers would inherit, and a worker's heartbeat stops when its event
-loop does. So the workers send it, under the master's name, and share in memory which of them does. A worker that stops
-hands its turn on and leaves the row: web goes on with the others, or with its successor. The master removes the row
-when all of them have ended.
+loop does. So the workers send it, under the master's name. A worker that stops leaves the row: web goes on with the
+others, or with its successor. The master removes the row when all of them have ended.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import struct
 import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,34 +24,6 @@ from service.storage.migrations import revision
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-# Two heartbeats that do not come, and another worker takes over.
-TAKE_OVER_SECONDS = 10.0
-_TURN_LAYOUT = struct.Struct("qd")
-
-
-class HeartbeatTurn:
-    """Which worker of this master sends the heartbeat: process id, and when it last did, in memory that all share."""
-
-    def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, _TURN_LAYOUT.size)
-
-    def take(self) -> bool:
-        """Whether this worker is to send the next heartbeat: it sent the last one, or no worker has for a while.
-
-        Two that take it at the same moment write the same row, once.
-        """
-        holder, at = _TURN_LAYOUT.unpack(self._shared[:])
-        if holder != os.getpid() and monotonic() - at < TAKE_OVER_SECONDS:
-            return False
-        self._shared[:] = _TURN_LAYOUT.pack(os.getpid(), monotonic())
-        return True
-
-    def hand_on(self) -> None:
-        """Let another worker take the next turn at once, if this one holds it."""
-        holder, _at = _TURN_LAYOUT.unpack(self._shared[:])
-        if holder == os.getpid():
-            self._shared[:] = _TURN_LAYOUT.pack(0, -TAKE_OVER_SECONDS)
-
 
 class WebHeartbeat:
     """The heartbeat of one web process; made by gunicorn's master before it forks.
@@ -65,7 +35,6 @@ class WebHeartbeat:
     def __init__(self, url: str) -> None:
         self._url = url
         self._name = new_process_name()
-        self._turn = HeartbeatTurn()
         self._master = os.getpid()
         self._started = monotonic()
         # One byte that all processes share: whether a worker found the schema outdated.
@@ -74,21 +43,14 @@ class WebHeartbeat:
     def start_in_worker(self, worker: Any) -> None:
         """Start in a worker that has loaded the application: gunicorn's hook `post_worker_init`."""
         worker.heartbeat = Heartbeat(
-            self._url,
-            WEB,
-            self._name,
-            self._turn.take,
-            ready=self._is_schema_usable,
-            started=self._started,
-            remove=False,
+            self._url, WEB, self._name, ready=self._is_schema_usable, started=self._started, remove=False
         )
         worker.heartbeat.start()
 
     def end_in_worker(self, _server: Any, worker: Any) -> None:
-        """Hand the turn on from a worker that ends: gunicorn's hook `worker_exit`, called in the worker."""
+        """End in a worker that ends: gunicorn's hook `worker_exit`, called in the worker."""
         if worker.heartbeat:
             worker.heartbeat.close()
-        self._turn.hand_on()
 
     def end_in_master(self, _server: Any) -> None:
         """Remove the row when all workers have ended: gunicorn's hook `on_exit`, called in its master.
@@ -106,6 +68,9 @@ class WebHeartbeat:
             try:
                 revision.check(engine)
             except SchemaOutdated as error:
+                if self._is_outdated[0]:
+                    # Another worker was faster.
+                    return False
                 self._is_outdated[0] = 1
                 print(error, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON
                 os.kill(self._master, signal.SIGTERM)

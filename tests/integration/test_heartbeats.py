@@ -23,7 +23,6 @@ from service.heartbeat import WORKER, Heartbeat
 from service.process_identity import new_process_name
 from service.storage import database, processes
 from service.storage.processes import ProcessRow
-from service.web.heartbeat import HeartbeatTurn
 from tests.support.processes import descendants, eventually, suspended
 from tests.support.system import System, event_body, model_row, new_id, rows
 
@@ -195,34 +194,6 @@ def test_worker_of_web_that_stops_leaves_the_row(folder: Path, database_url: str
         assert len(rows(database_url, query)) == 1
         # It is the start of web, whichever worker sends the heartbeat.
         assert all(abs((row["started_at"] - before["started_at"]).total_seconds()) < 1 for row in found)
-
-
-def test_worker_of_web_that_ends_hands_its_turn_on() -> None:
-    turn = HeartbeatTurn()
-    child = os.fork()
-    if not child:
-        turn.take()
-        turn.hand_on()
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert turn.take()
-
-
-@pytest.mark.parametrize(("silent", "takes_over"), [(0.0, False), (11.0, True)])
-def test_worker_takes_over_the_heartbeat_when_another_is_silent(
-    monkeypatch: pytest.MonkeyPatch, silent: float, takes_over: bool
-) -> None:
-    turn = HeartbeatTurn()
-    child = os.fork()
-    if not child:
-        turn.take()
-        os._exit(0)
-    os.waitpid(child, 0)
-    now = time.monotonic()
-    monkeypatch.setattr("service.web.heartbeat.monotonic", lambda: now + silent)
-    assert turn.take() is takes_over
-    # The worker that has it keeps it.
-    assert turn.take() is takes_over
 
 
 @pytest.mark.long

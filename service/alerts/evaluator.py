@@ -52,8 +52,6 @@ class AlertEvaluator:
     """The alert evaluator of one process.
 
     Args:
-        engine: the mirror's Postgres.
-        settings: limits of alerts, and how often reminders are sent.
         inbox: reads the state of the inbox from Redis; None while Redis is unavailable.
     """
 
@@ -108,12 +106,6 @@ def evaluate(
     connection: Connection, limits: AlertLimits, liveness: LivenessTracker, inbox: InboxLiveness | None
 ) -> list[tuple[str, dict[str, Any]]]:
     """Open an alert for each cause that has none, resolve those whose cause has ended, write the first summary once.
-
-    Args:
-        connection: a transaction that holds the lock of the evaluator.
-        limits: how long things may last.
-        liveness: what the evaluations before this one saw.
-        inbox: the state of the inbox; None while Redis is unavailable.
 
     Returns:
         What happened, to be logged: names of events and their fields.

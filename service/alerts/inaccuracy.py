@@ -33,12 +33,7 @@ class MeasuredError(NamedTuple):
 
 
 def inaccuracy(measured: Sequence[MeasuredError], pull_interval: timedelta) -> dict[str, Any] | None:
-    """The details of an alert about the mirror's own error; None where none holds.
-
-    Args:
-        measured: the errors of all periods.
-        pull_interval: between the starts of two full pulls.
-    """
+    """The details of an alert about the mirror's own error; None where none holds."""
     by_period = {one.period: one for one in measured}
     if (day := by_period.get(LONG_WINDOW)) and day.unexplained:
         return _detail(day)

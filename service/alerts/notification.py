@@ -75,10 +75,6 @@ class Context(NamedTuple):
 def compose(items: Sequence[NotificationItem], context: Context) -> Message | None:
     """One message for all of the items.
 
-    Args:
-        items: the notifications that a receiver has not got yet.
-        context: what else the message contains.
-
     Returns:
         None where every item is obsolete: reminders of alerts that have ended since.
     """

@@ -29,14 +29,7 @@ NOTHING_TO_SEND = SendResult(taken=True, reason="no notification was left")
 
 
 class OutboxSender:
-    """The outbox sender of one process; its methods raise `PostgresUnavailable` where Postgres is.
-
-    Args:
-        engine: the mirror's Postgres.
-        receivers: where notifications go.
-        show_names: whether notifications contain models' titles.
-        links: the addresses of this deployment.
-    """
+    """The outbox sender of one process; its methods raise `PostgresUnavailable` where Postgres is."""
 
     def __init__(self, engine: Engine, receivers: Sequence[Receiver], *, show_names: bool, links: Links) -> None:
         self._engine = engine

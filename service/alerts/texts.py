@@ -121,12 +121,7 @@ def format_time(moment: datetime) -> str:
 
 
 def details(kind: str, detail: Mapping[str, Any]) -> str:
-    """The finding when an alert about the mirror opened, in a few words; empty where nothing is known.
-
-    Args:
-        kind: the alert's kind.
-        detail: its column `detail`, as this version or an older one wrote it.
-    """
+    """The finding when an alert opened, from its column `detail`, maybe of an older version; empty if unknown."""
     try:
         return one_line(_DETAILS[kind](detail))
     except KeyError:

@@ -54,11 +54,7 @@ PAGE_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class IdempotentCreates:
-    """Creates that are done once.
-
-    Attributes:
-        writer: does them.
-    """
+    """Creates that are done once."""
 
     writer: UpstreamWriter
 

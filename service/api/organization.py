@@ -18,13 +18,7 @@ KEPT_SECONDS = 60
 
 
 class OrganizationReader:
-    """Reads the organization of one key.
-
-    Args:
-        client: the upstream.
-        kept: Redis, where the response is kept.
-        api_key: the key; its digest is in the name under which the response is kept.
-    """
+    """Reads the organization of one key; Redis keeps the response under a name with the digest of that key."""
 
     def __init__(self, client: UpstreamClient, kept: redis.Redis, api_key: str) -> None:
         self._client = client

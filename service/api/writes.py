@@ -85,9 +85,6 @@ class UpstreamWriter:
     Every call raises what the client raises, and `PostgresUnavailable` before anything was sent.
 
     Attributes:
-        engine: the mirror's Postgres.
-        client: the upstream.
-        queue: takes the job of a hot pull.
         stale_models: keeps a refetch request while Postgres cannot take it.
     """
 
@@ -102,13 +99,7 @@ class UpstreamWriter:
         actor: Actor,
         record: Callable[[Connection, CreatedModel], None] = lambda _connection, _made: None,
     ) -> RelayedResponse:
-        """Make a model, and merge it.
-
-        Args:
-            wanted: the person's address, the team and the mode.
-            actor: the one that makes it, for the audit log.
-            record: writes the caller's own rows in the transaction that merges it.
-        """
+        """Make a model, and merge it; `record` writes the rows of the caller in the transaction that merges it."""
         with audit.recorded(self.engine, Act(actor, "model.create")) as act:
             try:
                 response = self.client.create_model(
@@ -129,12 +120,7 @@ class UpstreamWriter:
     def delete(
         self, model_id: str, actor: Actor, check: Callable[[Connection], object] = lambda _connection: None
     ) -> RelayedResponse:
-        """Delete a model, and make it a tombstone in the mirror as of the upstream's response.
-
-        Args:
-            model_id: the model.
-            actor: the one that deletes it, for the audit log.
-            check: see `audit.recorded`.
+        """Delete a model, and make it a tombstone as of the upstream's response; see `audit.recorded` for `check`.
 
         Raises:
             ApiError: 409 while another caller deletes it.

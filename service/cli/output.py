@@ -33,13 +33,7 @@ def say(text: str = "", *, err: bool = False, lines: bool = False) -> None:
 
 
 def warn_if_unknown(noun: str, word: str | None, documented: Sequence[str]) -> None:
-    """Say on stderr that a filter which found nothing may be misspelt; no error, as the vendor may add such words.
-
-    Args:
-        noun: what the filter is, such as `status`.
-        word: what was given; None: nothing was.
-        documented: the words that the vendor documents.
-    """
+    """Say on stderr that a filter which found nothing may be misspelt; no error, as the vendor may add such words."""
     if word and word not in documented:
         say(f"headshot-mirror: the vendor documents no {noun} {word}; it has {', '.join(documented)}", err=True)
 
@@ -80,13 +74,7 @@ def csv_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, safe: bool = False) -> None:
-    """Rows as CSV (RFC 4180); null is empty, times are ISO 8601 in UTC, truth is `true` or `false`.
-
-    Args:
-        rows: each has all of the columns.
-        columns: in their order.
-        safe: whether a spreadsheet is to take no value for a formula.
-    """
+    """Rows as CSV (RFC 4180), for spreadsheets too where `safe`; null is empty, times are ISO 8601 in UTC."""
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
     for row in rows:

@@ -21,14 +21,7 @@ MIN_TEXT_WIDTH = 12
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
-    """Rows as a table of some columns, or whole as a JSON list.
-
-    Args:
-        rows: each has all of the columns.
-        columns: the most important first: a narrow terminal shows these alone.
-        as_json: whether to print JSON.
-        empty: the sentence in place of a table without rows.
-    """
+    """Rows as a table of some columns, the most important first, or whole as a JSON list; `empty` if there are none."""
     if as_json:
         print_json([dict(row) for row in rows])
     elif not rows:
@@ -59,12 +52,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> N
 
 
 def fit(natural: Mapping[str, int], room: int) -> dict[str, int]:
-    """The columns that a line has room for, and the width of each: the last ones are left out, texts are cut.
-
-    Args:
-        natural: the width that each column needs, in the order of the columns.
-        room: the width of a line.
-    """
+    """The columns for which a line has room, and the width of each: the last ones are left out, and texts are cut."""
     least = {
         column: min(width, MIN_TEXT_WIDTH) if column in TEXT_COLUMNS else width for column, width in natural.items()
     }

@@ -7,12 +7,7 @@ from msgspec import inspect
 
 
 def expectation(settings: type[msgspec.Struct], name: str) -> str:
-    """The allowed values of the setting of this name.
-
-    Args:
-        settings: the type of all settings.
-        name: as the environment has it.
-    """
+    """The allowed values of the setting that the environment has under this name."""
     described = inspect.type_info(settings)
     if not isinstance(described, inspect.StructType):
         raise TypeError("settings are a struct")

@@ -15,12 +15,7 @@ MIN_NAME_LENGTH = 6
 
 
 def find_unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
-    """A sentence about each of some variables that looks like a setting and is none, and which it may be meant for.
-
-    Args:
-        given: names of variables.
-        known: names of settings.
-    """
+    """A sentence about each of some variables that looks like a setting and is none, and which it may be meant for."""
     sentences = []
     for name in sorted({*given} - {*known}):
         if suggestion := _suggest(name, known):

@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 
 class ManagedProcess(LoggedProcess):
-    """A command that runs until it is ended; it is ended too when this process is.
-
-    Args:
-        command: the command line.
-        environment: its environment.
-        log: file that gets what it prints.
-    """
+    """A command that runs until it is ended; it is ended too when this process is."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         super().__init__(log)

@@ -49,12 +49,7 @@ class RunningSystem(NamedTuple):
 
 @contextmanager
 def published(folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
-    """Let commands find a system while the block runs; the caller holds the folder's lock.
-
-    Args:
-        folder: the folder of the system.
-        settings: all of its settings.
-    """
+    """Let commands find a system while the block runs; the caller holds the folder's lock."""
     path = folder / SETTINGS_FILE
     write_private(path, json.dumps(settings, indent=2) + "\n")
     try:

@@ -59,8 +59,6 @@ class LocalSystem:
     """Everything that `up` runs.
 
     Args:
-        settings: those that the user gave.
-        screen: shows lines to people.
         stack: ends what was started, last first, when it is closed.
     """
 
@@ -110,11 +108,7 @@ class LocalSystem:
             self._screen.row("reset", f"rm -r {_short(self._folder)}, after Ctrl-C; the demo then begins anew")
 
     def supervise(self, wait: Callable[[float], bool]) -> None:
-        """Show the mirror moving, and which process has ended, each second, until it is time to end.
-
-        Args:
-            wait: waits for some seconds; whether to end.
-        """
+        """Show the mirror moving, and which process has ended, each second, until `wait` returns that it is over."""
         stop = Event()
         self._stack.callback(self._screen.say, "Stopping …")
         self._stack.callback(stop.set)

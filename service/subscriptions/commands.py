@@ -73,9 +73,6 @@ class SubscriptionCommands:
     """The acts of one person or client. Each on a subscription raises `SubscriptionMissing` where none has the name.
 
     Attributes:
-        engine: the mirror's Postgres.
-        actor: the one that acts, for the audit log.
-        make_secret: makes a signing secret.
         noted: called with the id of the row in the audit log that an act has written.
     """
 

@@ -28,7 +28,6 @@ class FeedReader:
     Each method raises `PostgresUnavailable` where it is.
 
     Attributes:
-        engine: the mirror's Postgres.
         fresh: for how long a change that was read is sent without reading it again, in seconds.
         newest: the newest id of the feed when it was last polled.
         kept: changes that were read a moment ago, by their ids.

@@ -30,10 +30,7 @@ class Leases:
     Each method raises `PostgresUnavailable` where it is: what is known stays until the leases run out by themselves.
 
     Attributes:
-        engine: the mirror's Postgres.
         holder: this process, in leases.
-        policy: limits of each subscription.
-        timing: how often and how long.
         states: the leased subscriptions by their numbers.
         next_sync: when to renew them, on the monotonic clock.
     """

@@ -60,12 +60,7 @@ def outcome_name(outcome: SendOutcome) -> str:
 
 
 class ReceiverClient:
-    """Sends requests to receivers. Safe to share between threads.
-
-    Args:
-        settings: the proxies.
-        deadline: seconds for a whole request.
-    """
+    """Sends requests to receivers; a whole one may take `deadline` seconds. Safe to share between threads."""
 
     def __init__(self, settings: Settings, *, deadline: float = REQUEST_SECONDS) -> None:
         self._settings = settings

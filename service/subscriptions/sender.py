@@ -52,11 +52,7 @@ class SubscriptionSender:
     """The sender of one process; `run` is its thread.
 
     Attributes:
-        engine: the mirror's Postgres.
-        client: sends requests.
         holder: this process, in leases.
-        policy: limits of each subscription.
-        timing: how often and how long.
         observe: called with the outcome of each request (`receiver.OUTCOMES`) and, where it was acknowledged, with the
             seconds from the row of each of its changes to the response.
     """

@@ -23,14 +23,7 @@ def new_secret() -> str:
 
 
 def signed_headers(message_id: str, at: datetime, body: bytes, signing_secrets: Sequence[str]) -> dict[str, str]:
-    """The headers of a request.
-
-    Args:
-        message_id: the same for each try.
-        at: when this try is sent, in UTC.
-        body: as it is sent.
-        signing_secrets: each signs; a receiver that knows one of them accepts the request.
-    """
+    """The headers of a try that is sent at a time in UTC: each secret signs, and a receiver needs one of them."""
     signatures = (Webhook(secret).sign(message_id, at, body.decode()) for secret in signing_secrets)
     return {
         "webhook-id": message_id,

@@ -55,14 +55,7 @@ class SubscriptionState:
         return [secret for secret in (self.row["secret"], self.row["previous_secret"]) if secret]
 
     def record_request(self, delivery: Delivery, began: float, seconds: float, outcome: SendOutcome) -> None:
-        """Keep a request for people.
-
-        Args:
-            delivery: what it carried, before its result is counted.
-            began: when, Unix seconds.
-            seconds: how long it took.
-            outcome: its result.
-        """
+        """Keep a request for people, before its result is counted; `began` is in Unix seconds."""
         request = {
             "at": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
             "change_id": delivery.first,

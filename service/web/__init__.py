@@ -18,10 +18,7 @@ REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL")
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The web process's application.
-
-    Args:
-        settings: read from the environment where not given.
+    """The web process's application; its settings come from the environment where none are given.
 
     Raises:
         SettingsError: a setting is missing or malformed.

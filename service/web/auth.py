@@ -32,22 +32,15 @@ WINDOW_SECONDS = 60
 
 
 class ApiKeys:
-    """The keys of MIRROR_API_KEYS; where none is given, no request may do anything.
-
-    Args:
-        given: the keys. Where two entries have the same key, the wider scope counts.
-    """
+    """The keys of MIRROR_API_KEYS; without any, no request may do anything. Of one key twice the wider scope counts."""
 
     def __init__(self, given: Iterable[ApiKey]) -> None:
         self._keys = [(_digest(one.key.encode()), one) for one in given]
 
     def find(self, header: str | None) -> ApiKey | None:
-        """The key that a request shows; None where it is not one of MIRROR_API_KEYS.
+        """The key in an `Authorization` header, as WSGI gives it; None where it is not one of MIRROR_API_KEYS.
 
         It takes the same time whatever is wrong: digests are compared, each of them, to the end.
-
-        Args:
-            header: its `Authorization` header, as WSGI gives it; None where it has none.
         """
         if not has_bearer_key(header):
             return None
@@ -58,11 +51,7 @@ class ApiKeys:
 
 
 class FailedKeyCounter:
-    """How many wrong keys came from each address in the last minute, by all web processes together.
-
-    Args:
-        client: a connection to Redis.
-    """
+    """How many wrong keys came from each address in the last minute, by all web processes together."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._client: Any = client
@@ -86,11 +75,6 @@ class ApiKeyAuth:
     """Lets a request in by its key, or refuses it.
 
     A right key is always let in, however many wrong ones came from its address: behind a proxy all callers share one.
-
-    Args:
-        keys: the keys that are let in.
-        failed: counts wrong keys by address.
-        counters: counts refusals for `/metrics`.
     """
 
     def __init__(self, keys: ApiKeys, failed: FailedKeyCounter, counters: Counters) -> None:

@@ -28,9 +28,6 @@ class BodyBudget:
 
     When it is used up, the body that has been arriving longest has to end. A delivery arrives at once, so that is
     never the one that just came.
-
-    Args:
-        max_bytes: bytes for all bodies together.
     """
 
     def __init__(self, max_bytes: int = BODY_BUDGET_BYTES) -> None:
@@ -94,11 +91,6 @@ class BodyReader:
 
     Attributes:
         ended: whether all of it was read.
-
-    Args:
-        request: gunicorn's, with the reader of its own.
-        connection: where the body comes from.
-        budget: what it may take.
     """
 
     def __init__(self, request: Any, connection: Connection, budget: BodyBudget) -> None:

@@ -92,10 +92,6 @@ class Connection:
         requests: how many came over it.
         unfinished: whether the client may still be sending a body when the connection is closed.
         body_bytes: what was received of the current body, with its framing.
-
-    Args:
-        client: the socket of gevent.
-        turns: the process's.
     """
 
     def __init__(self, client: Any, turns: TurnQueue) -> None:
@@ -134,11 +130,7 @@ class Connection:
         return not self.is_aborted
 
     def expect_body(self, on_body: Callable[[int], None]) -> None:
-        """The headers are complete; let the body come.
-
-        Args:
-            on_body: called with the number of bytes whenever some have arrived; what it raises, `recv` raises.
-        """
+        """The headers are complete; let the body come. `on_body` gets the number of bytes that came, and may raise."""
         self.idle, self.since = False, monotonic()
         self.body_bytes = self._small_reads = 0
         self.requests += 1

@@ -30,8 +30,6 @@ class DeliveryStore:
     """Stores deliveries; a server that is down costs one request a second its timeout, not every one.
 
     Args:
-        inbox: the stream.
-        engine: the mirror's Postgres, with a short timeout for connecting.
         limit: how many events may wait in the stream; where there are more, the spool takes them, so that Redis'
             memory is never full.
     """

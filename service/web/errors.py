@@ -52,12 +52,7 @@ def error_response(error: ApiError) -> Response:
 
 
 def from_http_exception(error: HTTPException, label: str = "") -> ApiError:
-    """An error of Flask's in our own format.
-
-    Args:
-        error: from routing a request or reading its body.
-        label: see `ApiError`.
-    """
+    """An error of Flask's in our own format; see `ApiError` for its label."""
     status = error.code or 500
     # Headers that belong to the status, such as Allow on a 405.
     headers = {name: value for name, value in error.get_headers() if name.lower() == "allow"}

@@ -38,12 +38,7 @@ _LABEL_SAFE = re.compile(r"[A-Za-z_]{1,40}")
 
 
 def families(redis: RedisFigures | None, postgres: MetricsData | None) -> Iterator[Metric]:
-    """Every family whose source can be read.
-
-    Args:
-        redis: None where it cannot be reached; its families are left out then.
-        postgres: the same.
-    """
+    """Every family whose source can be read; None is a server that cannot be reached."""
     info = {"version": __version__, "python": platform.python_version()}
     yield _gauge("build_info", "The code that responds", [(tuple(info.values()), 1)], *info)
     up = {("redis",): redis is not None, ("postgres",): postgres is not None}

@@ -29,7 +29,6 @@ class _PendingDelivery:
     """One delivery that is to be put.
 
     Attributes:
-        delivery: it.
         is_ready: set when its outcome is known, or when it is to lead the next group.
         outcome: how many entries the stream held after it, or why it is not there; None while neither is known.
     """
@@ -40,12 +39,7 @@ class _PendingDelivery:
 
 
 class GroupCommit:
-    """The inbox for many requests at once.
-
-    Args:
-        inbox: the stream.
-        flag: raised in the same round trip.
-    """
+    """The inbox for many requests at once; the flag is raised in the same round trip."""
 
     def __init__(self, inbox: Inbox, flag: WakeFlag) -> None:
         self._inbox = inbox

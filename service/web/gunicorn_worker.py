@@ -203,9 +203,6 @@ def accepts_per_turn(lag_seconds: float) -> int:
 
     With many at once, one process takes a whole burst while the others rest. With one, new connections wait for a whole
     turn each, which is long while hundreds of clients are served.
-
-    Args:
-        lag_seconds: how many seconds a turn takes too long.
     """
     return max(1, min(MAX_ACCEPTS_PER_TURN, round(lag_seconds * ACCEPTS_PER_SECOND)))
 

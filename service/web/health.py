@@ -24,14 +24,7 @@ POSTGRES_TIMEOUT_SECONDS = 3.0
 
 
 class HealthEndpoint:
-    """The two checks of a load balancer.
-
-    Args:
-        client: the inbox's Redis.
-        engine: the mirror's Postgres.
-        inbox_limit: how many events the inbox takes.
-        webhooks_open: whether a secret is set by which a delivery can be verified.
-    """
+    """The two checks of a load balancer."""
 
     def __init__(self, client: redis.Redis, engine: Engine, inbox_limit: int, *, webhooks_open: bool) -> None:
         self._client = client

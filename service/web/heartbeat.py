@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 
 class WebHeartbeat:
-    """The heartbeat of one web process; made by gunicorn's master before it forks.
-
-    Args:
-        url: of Postgres.
-    """
+    """The heartbeat of one web process; made by gunicorn's master before it forks."""
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -37,15 +37,7 @@ SCRAPE_TIMEOUT_SECONDS = 3.5
 
 
 class MetricsEndpoint(Collector):
-    """The scraped page.
-
-    Args:
-        client: the inbox's Redis.
-        engine: the mirror's Postgres.
-        auth: lets requests in by their keys.
-        budget: the upstream's requests.
-        inbox_limit: how many events the inbox takes.
-    """
+    """The scraped page."""
 
     def __init__(
         self, client: redis.Redis, engine: Engine, auth: ApiKeyAuth, budget: RequestBudget, inbox_limit: int

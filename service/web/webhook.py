@@ -43,15 +43,7 @@ STALE_NOTE_MAX_AGE_SECONDS = 24 * 3600
 
 
 class WebhookEndpoint:
-    """The endpoint of deliveries.
-
-    Args:
-        delivery_store: stores them; a 202 is sent only after that.
-        stale_models: keeps models whose deliveries came too late, for a GET.
-        queue: wakes a worker.
-        settings: the secrets and the tolerance.
-        counters: counts responses.
-    """
+    """The endpoint of deliveries."""
 
     def __init__(
         self,

@@ -48,11 +48,7 @@ class WebhookTargetBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Control:
-    """The control calls; each change is settled before it is answered, and none of them is ever hostile.
-
-    Args:
-        replace: puts another sandbox in the place of the request's.
-    """
+    """The control calls; each change is settled before it is answered, and none of them is ever hostile."""
 
     def __init__(self, replace: Callable[[Sandbox], None]) -> None:
         self._replace = replace

@@ -29,8 +29,6 @@ class Sandbox:
     and its `flush` are one step to every other greenlet, and need no locks.
 
     Args:
-        kept: what was kept or newly made: account, models, deliveries.
-        switches: may be turned later.
         state_file: where changes are written; None keeps nothing.
     """
 

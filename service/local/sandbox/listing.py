@@ -25,12 +25,7 @@ class VendorPage(NamedTuple):
 
 
 class VendorListing:
-    """The list as arrays of keys, ascending in creation, so that a page is a slice however many models there are.
-
-    Args:
-        models: the vendor's models by id, which this class only reads.
-        switches: `order` and `deleted` say what is shown and from which end.
-    """
+    """The list as arrays of keys, ascending in creation, so that a page is a slice however many models there are."""
 
     def __init__(self, models: dict[str, VendorModel], switches: Switches) -> None:
         self._models = models

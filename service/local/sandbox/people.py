@@ -76,15 +76,7 @@ def draw_trigger(rng: Random) -> str:
 def population(
     size: int, organization: VendorOrganization, rng: Random, *, now: int, speed: float
 ) -> list[VendorModel]:
-    """Make the models that exist when a sandbox begins: none is deleted, and they are spread over the last 400 days.
-
-    Args:
-        size: number of models.
-        organization: its teams are theirs.
-        rng: the same seed makes the same people.
-        now: milliseconds; a model whose status still changes began at most one lifetime earlier.
-        speed: how fast the lives of such models go on.
-    """
+    """Make the models that exist at first: none is deleted; they began in the 400 days before `now` (milliseconds)."""
     people = PersonGenerator(rng, organization.domain)
     statuses = rng.choices(list(MIX), list(MIX.values()), k=size)
     return [_settled(people.draw(()), status, organization, rng, now=now, speed=speed) for status in statuses]

@@ -40,7 +40,6 @@ class SandboxServer:
     """The sandbox that is served now, with its sender and its ticking clock; a WSGI application.
 
     Args:
-        sandbox: the first one.
         over: gets the exception of a part that breaks.
     """
 
@@ -75,12 +74,6 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
     """Serve until SIGTERM or SIGINT, or until the parent has ended; the state is written before this returns.
 
     Prints one line of JSON with `url`, `api_key` and `webhook_secret` on stdout as soon as connections are accepted.
-
-    Args:
-        sandbox: what is served.
-        host: where to listen.
-        port: 0 takes a free one.
-        with_parent: end when the process that started this one does.
 
     Raises:
         LocalServerError: the port is taken. An error in a part of the sandbox ends it and is raised as it is.

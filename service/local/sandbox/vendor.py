@@ -31,12 +31,7 @@ EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
 
 
 class VendorError(MirrorError):
-    """A request that the vendor refuses; never leaves the sandbox but as an answer.
-
-    Attributes:
-        status: the HTTP status.
-        code: the code of the answer's body.
-    """
+    """A request that the vendor refuses; never leaves the sandbox but as an answer."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)

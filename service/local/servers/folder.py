@@ -24,11 +24,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class ServerFolder:
-    """The folder of one server.
-
-    Args:
-        path: made when it is not there, readable by this user alone.
-    """
+    """The folder of one server, made when it is not there, readable by this user alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()

@@ -47,11 +47,7 @@ def free_port() -> int:
 
 
 class LoggedProcess:
-    """A process whose output goes to a log; nothing runs yet.
-
-    Attributes:
-        log: file that gets what it prints.
-    """
+    """A process whose output goes to a log; nothing runs yet."""
 
     def __init__(self, log: Path) -> None:
         self.log = log
@@ -83,8 +79,6 @@ class Server(LoggedProcess, ABC):
     The lock is held by the server itself, not by this object.
 
     Args:
-        folder: where everything of the server is kept.
-        binary: the program.
         port: where to listen; None for the port of last time, or another one where that is taken.
     """
 

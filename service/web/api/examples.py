@@ -11,14 +11,7 @@ if TYPE_CHECKING:
 
 
 class Example(NamedTuple):
-    """A request and its response.
-
-    Attributes:
-        path: below the base URL, with parameters.
-        response: the document.
-        body: of the request.
-        headers: of the request, beside the key.
-    """
+    """A request, its path below the base URL, its headers beside the key, and the document of its response."""
 
     path: str
     response: Mapping[str, Any]

@@ -42,11 +42,7 @@ _CODE = re.compile(r"`([^`]+)`")
 
 
 class OpenApiEndpoint:
-    """The document, made once, and the page.
-
-    Args:
-        public_url: where people reach web; None: wherever a request came.
-    """
+    """The document, made once, and the page; without a public URL it has the address of each request."""
 
     def __init__(self, public_url: str | None = None) -> None:
         self._public_url = public_url

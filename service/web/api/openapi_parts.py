@@ -74,19 +74,7 @@ def operation(
     body: type[msgspec.Struct] | None = None,
     body_required: bool = True,
 ) -> dict[str, Any]:
-    """A call, with its example.
-
-    Args:
-        name: of the operation and of its example.
-        summary: for people.
-        shapes: bodies of a success.
-        errors: statuses of the other responses.
-        description: for people.
-        parameters: of the request.
-        headers: names of headers of a success.
-        body: of the request.
-        body_required: whether a request has to have it.
-    """
+    """A call, with the example of its name; of a success, `shapes` are the bodies, and `headers` names of headers."""
     example = EXAMPLES[name]
     success = {
         "description": shapes[0].__doc__ or "",

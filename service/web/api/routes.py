@@ -38,14 +38,7 @@ POOL_TIMEOUT_SECONDS = 2.0
 def blueprints(
     settings: Settings, auth: ApiKeyAuth, client: redis.Redis, writer: UpstreamWriter | None
 ) -> tuple[Blueprint, Blueprint]:
-    """The calls under `/api/v2`, and what describes them under `/api`; nothing is connected yet.
-
-    Args:
-        settings: of this process.
-        auth: lets requests in by their keys.
-        client: Redis, for state that web processes share.
-        writer: sends requests to the upstream; None without an API key.
-    """
+    """The calls under `/api/v2`, and what describes them; nothing is connected yet. No API key, no writer."""
     url = settings.postgres_url
     reader = MirrorReader(
         database.connect(url, pool_size=READ_CONNECTIONS, overflow=0, pool_timeout=POOL_TIMEOUT_SECONDS)

@@ -51,12 +51,7 @@ B = TypeVar("B", bound="ApiSchema")
 
 
 class SubscriptionViews:
-    """The calls.
-
-    Args:
-        engine: the mirror's Postgres.
-        settings: the proxies of a test request.
-    """
+    """The calls."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine

@@ -53,14 +53,7 @@ MAX_IDEMPOTENCY_KEY_LENGTH = 255
 
 
 class ModelViews:
-    """The calls.
-
-    Args:
-        reader: reads from the mirror.
-        writer: sends requests to the upstream; None where this process has no API key.
-        fresh_reads: keeps fresh reads of one model apart.
-        organization: reads the organization; None where this process has no API key.
-    """
+    """The calls; `writer` and `organization` are None where this process has no API key."""
 
     def __init__(
         self,

@@ -30,12 +30,7 @@ MAX_PASSWORD_LENGTH = 1024
 
 
 class Access:
-    """The console's door.
-
-    Args:
-        settings: passwords, proxies, and whether people come over https.
-        signer: makes and reads sessions.
-    """
+    """The console's door."""
 
     def __init__(self, settings: Settings, signer: SessionSigner) -> None:
         self._signer = signer

@@ -72,8 +72,6 @@ class Acting(NamedTuple):
 
     Attributes:
         writer: the upstream; None where this process has no API key.
-        queue: takes jobs for the workers.
-        budget: the requests that all processes share.
     """
 
     writer: UpstreamWriter | None
@@ -84,19 +82,10 @@ class Acting(NamedTuple):
 class Console:
     """The console of one web process.
 
-    Args:
-        settings: of this process.
-        acting: see there.
-        open_streams: where their number is noted.
-
     Attributes:
-        settings: of this process.
-        acting: everything beyond Postgres that acts use.
         engine: connections of the console alone: one for each slot, and one for the streams.
         slots: how many of its requests work at a time.
         outside: how many of its acts wait at a time for the upstream or for receivers.
-        streams: those that are open.
-        names: shows or hides people's names.
     """
 
     def __init__(self, settings: Settings, acting: Acting, open_streams: OpenStreams) -> None:
@@ -152,12 +141,7 @@ class Console:
             yield
 
     def render(self, template: str, **context: Any) -> str:
-        """A page of the console.
-
-        Args:
-            template: its file below `templates/console`.
-            **context: what it shows.
-        """
+        """A page of the console: a file below `templates/console`, with what it shows."""
         # Its statements are over, and their rows were read.
         limits.give_way()
         return render_template(f"console/{template}", **context)

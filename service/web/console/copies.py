@@ -15,12 +15,7 @@ API = "/api/v2/organization/models"
 
 
 def of_search(search: ModelSearch, web: str) -> dict[str, str]:
-    """A filter as the three; API and command line cannot look for the beginning of a name.
-
-    Args:
-        search: the filter.
-        web: where people reach the web process.
-    """
+    """A filter as the three; API and command line cannot look for the beginning of a name."""
     copies = {"SQL": _sql(search)}
     if search.words is not None and "@" not in search.words:
         return copies

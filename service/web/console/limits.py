@@ -44,13 +44,7 @@ def in_turns(rows: Iterable[ValueT]) -> Iterator[ValueT]:
 
 
 class RequestSlots:
-    """Lets a few requests of the console work at a time; the others wait, and are refused after a moment.
-
-    Args:
-        slots: how many.
-        wait_seconds: how long another one waits for its turn.
-        refusal: the message for one that gets none.
-    """
+    """Lets a few requests of the console work at a time; the others wait, and are refused after a moment."""
 
     def __init__(
         self,
@@ -99,7 +93,6 @@ class Cached(Generic[ValueT]):
 
     Args:
         read: reads it; one request does so at a time, and the others wait for it.
-        seconds: how long it counts as new.
     """
 
     def __init__(self, read: Callable[[], ValueT], seconds: float) -> None:
@@ -120,9 +113,7 @@ class Refreshed(Generic[ValueT]):
     """A value that takes long to read: a request gets the last one, and a thread of its own reads the next.
 
     Args:
-        read: reads it.
         first: gives a value at once while none was read; None where it cannot.
-        seconds: how long it counts as new.
     """
 
     def __init__(self, read: Callable[[], ValueT], first: Callable[[], ValueT | None], seconds: float) -> None:

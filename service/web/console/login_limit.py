@@ -26,11 +26,7 @@ class _Failures(NamedTuple):
 
 
 class LoginLimit:
-    """How long each address has to wait until its next password is looked at.
-
-    Args:
-        clock: seconds that only grow.
-    """
+    """How long each address has to wait until its next password is looked at."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock

@@ -43,11 +43,7 @@ class Charts(NamedTuple):
 
 
 class Overview:
-    """Reads what the page shows.
-
-    Args:
-        console: of this process.
-    """
+    """Reads what the page shows."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

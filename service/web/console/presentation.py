@@ -153,11 +153,7 @@ def this_path() -> str:
 
 
 class Names:
-    """Shows people's names and addresses, or hides them where CONSOLE_SHOW_NAMES is 0.
-
-    Args:
-        shown: whether they are shown.
-    """
+    """Shows people's names and addresses, or hides them where CONSOLE_SHOW_NAMES is 0."""
 
     def __init__(self, *, shown: bool) -> None:
         self.shown = shown

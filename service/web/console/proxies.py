@@ -15,11 +15,7 @@ MAX_USER_LENGTH = 200
 
 
 class ProxyHeaders:
-    """Reads headers that only a trusted proxy may set.
-
-    Args:
-        settings: they name the proxies and the header.
-    """
+    """Reads headers that only a trusted proxy may set."""
 
     def __init__(self, settings: Settings) -> None:
         self._networks = settings.proxy_networks

@@ -64,7 +64,6 @@ class SessionSigner:
     """Makes and reads cookies of sessions.
 
     Args:
-        settings: they hold the passwords.
         read_secret: reads the secret from Postgres, once.
     """
 
@@ -93,11 +92,7 @@ class SessionSigner:
         return max(matching, default=None)
 
     def begin(self, role: Role, user: str | None = None) -> tuple[Session, str]:
-        """A new session with an id of its own, and its cookie.
-
-        Args:
-            role: what the person may do.
-            user: the name that a proxy gave; None after a password.
+        """A new session with an id of its own, and its cookie; `user` is the name that a proxy gave.
 
         Raises:
             PostgresUnavailable: the secret cannot be read.

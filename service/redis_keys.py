@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.broker import counters, inbox, open_streams, stale_models
+from service.broker import counters, inbox, stale_models
 from service.broker.client import translate_redis_errors
 from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE
 
@@ -15,7 +15,6 @@ EXPECTED_TYPES = {
     inbox.STREAM: "stream",
     stale_models.STALE_MODELS: "set",
     counters.KEY: "hash",
-    open_streams.KEY: "hash",
     "headshotpro:budget:state": "hash",
     **{f"headshotpro:budget:{name}": "zset" for name in ("all", "others", "detail")},
     **{f"rq:queue:{name}": "list" for name in (DRAIN_QUEUE, WORK_QUEUE)},

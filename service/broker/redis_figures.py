@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.broker import counters, durability, open_streams
+from service.broker import counters, durability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +20,6 @@ class RedisFigures(NamedTuple):
     capacity: InboxCapacity
     requests_left: int
     counts: Mapping[tuple[str, ...], float]
-    open_streams: int
 
 
 def read(client: redis.Redis, requests_left: Callable[[], int], inbox_limit: int) -> RedisFigures:
@@ -29,6 +28,4 @@ def read(client: redis.Redis, requests_left: Callable[[], int], inbox_limit: int
     Raises:
         RedisUnavailable: Redis cannot be reached.
     """
-    return RedisFigures(
-        durability.capacity(client, inbox_limit), requests_left(), counters.read(client), open_streams.read(client)
-    )
+    return RedisFigures(durability.capacity(client, inbox_limit), requests_left(), counters.read(client))

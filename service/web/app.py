@@ -11,7 +11,6 @@ from service.broker.client import connect_redis
 from service.broker.counters import Counters
 from service.broker.inbox import Inbox, WakeFlag
 from service.broker.jobs import Job, JobQueue
-from service.broker.open_streams import OpenStreams
 from service.broker.stale_models import StaleModels
 from service.storage import database
 from service.upstream.budget import RequestBudget
@@ -72,7 +71,7 @@ def build(settings: Settings | None = None) -> Flask:
     runbook.register(app)
     if settings.is_console_on:
         acting = Acting(writer, JobQueue(client), budget)
-        console.register(app, Console(settings, acting, OpenStreams(client)))
+        console.register(app, Console(settings, acting))
     register_error_handlers(app)
     app.after_request(add_security_headers)
     return app

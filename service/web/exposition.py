@@ -121,7 +121,6 @@ def _redis_families(redis: RedisFigures) -> Iterator[Metric]:
     yield _unlabelled_gauge(
         "upstream_requests_left", "Requests to the vendor that could be sent at this moment", redis.requests_left
     )
-    yield _unlabelled_gauge("console_streams", "Pages of the console that are open with a stream", redis.open_streams)
 
 
 def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from service.api.writes import UpstreamWriter
     from service.broker.jobs import JobQueue
-    from service.broker.open_streams import OpenStreams
     from service.config import Settings
     from service.upstream.budget import RequestBudget
 
@@ -88,7 +87,7 @@ class Console:
         outside: how many of its acts wait at a time for the upstream or for receivers.
     """
 
-    def __init__(self, settings: Settings, acting: Acting, open_streams: OpenStreams) -> None:
+    def __init__(self, settings: Settings, acting: Acting) -> None:
         self.settings = settings
         self.acting = acting
         self.engine: Engine = database.connect(
@@ -99,7 +98,7 @@ class Console:
         )  # fmt: skip
         self.slots = RequestSlots()
         self.outside = RequestSlots(MAX_OUTSIDE, refusal=OUTSIDE_REFUSAL)
-        self.streams = Streams(lambda: Tail(lambda: self.reading(TAIL_SECONDS)), open_streams.note)
+        self.streams = Streams(lambda: Tail(lambda: self.reading(TAIL_SECONDS)))
         self.names = presentation.Names(shown=settings.console_show_names)
 
     @contextmanager

@@ -161,7 +161,6 @@ class Streams:
 
     Args:
         new_tail: makes what reads the news; called whenever the first stream opens.
-        report: called with their number now and then, and at their end with 0.
         most: how many may be open.
         poll_seconds: time between two readings.
         heartbeat_seconds: how long a stream may be silent.
@@ -171,7 +170,6 @@ class Streams:
     def __init__(
         self,
         new_tail: Callable[[], Tail],
-        report: Callable[[int], None] = lambda _number: None,
         *,
         most: int = MAX_STREAMS,
         poll_seconds: float = POLL_SECONDS,
@@ -183,7 +181,6 @@ class Streams:
         self.heartbeat_seconds = heartbeat_seconds
         self.stream_seconds = stream_seconds
         self._new_tail = new_tail
-        self._report = report
         # Guards the three below.
         self._lock = threading.Lock()
         self._open: set[Stream] = set()
@@ -237,7 +234,6 @@ class Streams:
         try:
             while streams := self._streams_or_end():
                 _end_left(streams)
-                self._report(len(streams))
                 try:
                     self._hand_out(tail, streams)
                     is_failing = False
@@ -254,8 +250,6 @@ class Streams:
                 self._reader = None
             for stream in self._now_open():
                 stream.end()
-        finally:
-            self._report(0)
 
     @staticmethod
     def _hand_out(tail: Tail, streams: Collection[Stream]) -> None:

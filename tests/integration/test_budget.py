@@ -144,9 +144,10 @@ def test_late_full_pull_gets_its_quarter_as_slots_become_free(budget: StartBudge
 
 
 def test_a_full_pull_that_asks_no_more_keeps_nothing(budget: StartBudget) -> None:
-    one = budget(1.0, limit=20, window=4.0)
+    one = budget(1.0, limit=4, window=4.0)
     assert granted(one, FULL, at_most=1) == 1
-    assert eventually(lambda: granted(one, REFETCH) == 20)
+    assert granted(one, REFETCH) == 3
+    assert eventually(lambda: granted(one, REFETCH) == 4)
 
 
 def test_details_have_their_own_share_and_none_where_it_is_zero(budget: StartBudget) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -53,7 +53,6 @@ class Wanted:
 
     Attributes:
         name: by which people find it; unique.
-        url: where requests go.
         statuses: only changes to one of these; none: all.
         teams: only changes of models that are then in one of these teams; none: all.
         with_personal_data: whether requests hold personal data.
@@ -78,7 +77,6 @@ class SubscriptionCommands:
 
     engine: Engine
     actor: Actor
-    make_secret: Callable[[], str] = field(default=new_secret)
     noted: Callable[[int], object] = lambda _row_id: None
 
     def add(self, wanted: Wanted) -> str:
@@ -90,7 +88,7 @@ class SubscriptionCommands:
         """
         if problem := _problem(wanted):
             raise SubscriptionRefused(problem)
-        secret = self.make_secret()
+        secret = new_secret()
         # A path or query may hold a token.
         detail = {"host": urlsplit(wanted.url).netloc, "with_personal_data": wanted.with_personal_data}
         undocumented = sorted(set(wanted.statuses) - set(STATUS_NAMES))
@@ -147,7 +145,7 @@ class SubscriptionCommands:
 
     def rotate(self, name: str) -> str:
         """Make a new secret, which is shown this once; the present one signs for 24 hours, too."""
-        secret = self.make_secret()
+        secret = new_secret()
         with transaction(self.engine) as connection:
             if not subscriptions.rotate(connection, name, secret):
                 raise _missing(name)

@@ -31,7 +31,6 @@ class Delivery:
         first_failed_at: when the first of them did, Unix seconds.
         due_at: not sent before, Unix seconds.
         status: HTTP status of the last failure.
-        error: why it failed.
     """
 
     changes: Sequence[QueuedChange]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from service.storage import api_queries, subscription_feed
 from service.storage.database import transaction
+from service.subscriptions import message
 from service.subscriptions.deliveries import QueuedChange
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FeedReader:
     fresh: float
     newest: int = 0
     kept: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    _read: deque[tuple[float, Sequence[int]]] = field(default_factory=deque)
+    _kept_since: float = 0.0
 
     def poll(self, states: Collection[SubscriptionState]) -> bool:
         """Find out whether the feed is farther than before, and if so read what is new, in the same transaction."""
@@ -70,11 +70,11 @@ class FeedReader:
         wanted: dict[int, Mapping[str, Any]] = {}
         for state in readers:
             fits = page[: state.window.room]
-            admitted = [change for change in fits if state.change_filter.admits(change)]
+            admitted = [change for change in fits if message.admits(state.row, change)]
             wanted.update((change["id"], change) for change in admitted)
             changes = [QueuedChange(change["id"], change["model_id"]) for change in admitted]
             state.window.add(changes, fits[-1]["id"] if fits else self.newest)
-        self._keep(list(wanted.values()))
+        self.kept.update(wanted)
 
     def changes(self, wanted: Iterable[int], upcoming: Iterable[int]) -> Mapping[int, Mapping[str, Any]]:
         """Changes with their rows: those read just now, and all others as they are now.
@@ -88,16 +88,14 @@ class FeedReader:
         if missing:
             missing.update(number for number in upcoming if number not in self.kept)
             with transaction(self.engine) as connection:
-                self._keep(subscription_feed.read(connection, sorted(missing)))
+                self.kept.update(
+                    (change["id"], change) for change in subscription_feed.read(connection, sorted(missing))
+                )
         return self.kept
-
-    def _keep(self, changes: Sequence[Mapping[str, Any]]) -> None:
-        self.kept.update((change["id"], change) for change in changes)
-        self._read.append((time.monotonic(), [change["id"] for change in changes]))
 
     def _forget(self) -> None:
         """A change may have been erased since it was read: after a moment it is read again."""
-        oldest = time.monotonic() - self.fresh
-        while self._read and self._read[0][0] < oldest:
-            for number in self._read.popleft()[1]:
-                self.kept.pop(number, None)
+        now = time.monotonic()
+        if now - self._kept_since > self.fresh:
+            self.kept.clear()
+            self._kept_since = now

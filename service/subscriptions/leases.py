@@ -82,8 +82,7 @@ class Leases:
         Returns:
             The subscriptions for which nothing was written, because their lease is lost or a person changed them.
         """
-        batching = [state for state in {id(one): one for one in states}.values() if state.row["batch"]]
-        unstored = [state for state in batching if state.window.unstored]
+        unstored = [state for state in states if state.row["batch"] and state.window.unstored]
         if not unstored:
             return set()
         with transaction(self.engine) as connection:

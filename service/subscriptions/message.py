@@ -5,7 +5,6 @@ The same changes give the same bytes at any time, but for what was erased since.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +21,10 @@ _PERSONAL = frozenset(personal_columns())
 _CHANGE_FIELDS = ("id", "model_id", "from_status", "to_status", "changed", "source", "observed_at")
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeFilter:
-    """Which changes a subscription is sent.
-
-    Attributes:
-        statuses: only changes to one of these statuses; None: all.
-        teams: only changes that leave the model in one of these teams; None: all.
-    """
-
-    statuses: frozenset[str] | None = None
-    teams: frozenset[str] | None = None
-
-    def admits(self, change: Mapping[str, Any]) -> bool:
-        """Whether a change, with its row, is sent."""
-        if self.statuses is not None and change["to_status"] not in self.statuses:
-            return False
-        return self.teams is None or change["row"]["team_id"] in self.teams
+def admits(subscription: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+    """Whether a subscription is sent a change, with its row, by its statuses and teams; without any, all are."""
+    statuses, teams = subscription["statuses"], subscription["teams"]
+    return (not statuses or change["to_status"] in statuses) and (not teams or change["row"]["team_id"] in teams)
 
 
 def message_id(subscription_id: int, replays: int, first_change: int) -> str:

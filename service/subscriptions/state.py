@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from service.storage.subscription_feed import Progress
-from service.subscriptions.message import ChangeFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +26,6 @@ class SubscriptionState:
 
     Attributes:
         row: as it was last read.
-        window: its changes.
         closing: nothing is sent any more; it is given up when no request is in flight.
         written: cursor, position and state that were last written.
         recent: its newest requests, the newest first, as the column `recent_requests` has them.
@@ -42,12 +40,6 @@ class SubscriptionState:
     def __post_init__(self) -> None:
         """Go on with the requests of the process before."""
         self.recent = deque(self.row["recent_requests"], RECENT_REQUESTS)
-
-    @property
-    def change_filter(self) -> ChangeFilter:
-        """Which changes it is sent."""
-        statuses, teams = self.row["statuses"], self.row["teams"]
-        return ChangeFilter(frozenset(statuses) if statuses else None, frozenset(teams) if teams else None)
 
     @property
     def secrets(self) -> list[str]:

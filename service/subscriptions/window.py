@@ -34,7 +34,6 @@ class Window:
     """One subscription's changes that are read and not acknowledged.
 
     Attributes:
-        policy: the limits.
         read_to: changes up to this id were read.
         batch: how many changes a request carries at most; None: one.
         state: `active`, `failing` or `disabled`.

@@ -17,21 +17,18 @@ if TYPE_CHECKING:
 KEPT_SECONDS = 60
 
 
-class OrganizationReader:
-    """Reads the organization of one key; Redis keeps the response under a name with the digest of that key."""
+def read_organization(client: UpstreamClient, redis_client: redis.Redis, api_key: str) -> bytes:
+    """The upstream's own response about the organization of a key, no older than a minute.
 
-    def __init__(self, client: UpstreamClient, kept: redis.Redis, api_key: str) -> None:
-        self._client = client
-        self._kept: Any = kept
-        self._key = f"headshotpro:organization:{sha256(api_key.encode()).hexdigest()[:16]}"
-
-    def read(self) -> bytes:
-        """The upstream's own response, no older than a minute; raises what the client raises."""
-        with translate_redis_errors():
-            kept: bytes | None = self._kept.get(self._key)
-        if kept is not None:
-            return kept
-        response = self._client.organization(priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
-        with translate_redis_errors():
-            self._kept.set(self._key, response.raw, ex=KEPT_SECONDS)
-        return response.raw
+    Raises what the client raises, and `RedisUnavailable`.
+    """
+    kept: Any = redis_client
+    key = f"headshotpro:organization:{sha256(api_key.encode()).hexdigest()[:16]}"
+    with translate_redis_errors():
+        known: bytes | None = kept.get(key)
+    if known is not None:
+        return known
+    response = client.organization(priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
+    with translate_redis_errors():
+        kept.set(key, response.raw, ex=KEPT_SECONDS)
+    return response.raw

@@ -6,7 +6,7 @@ The API's names are in camel case, as all of its names; a request to a subscript
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -16,8 +16,7 @@ from service.api.schemas import ApiSchema, SuccessBody, vendor_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.subscriptions.receiver import SendOutcome
-
+S = TypeVar("S", bound=ApiSchema)
 _Texts = Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(max_length=100)]
 
 
@@ -161,29 +160,9 @@ class OutgoingBatchWebhook(msgspec.Struct, frozen=True, kw_only=True):
     data: OutgoingBatch
 
 
-_TIMES = ("delivered_at", "failed_at", "created_at")
-
-
-def subscription_schema(row: Mapping[str, Any]) -> SubscriptionSchema:
-    """A row of `storage.subscriptions.list_rows`."""
-    values = {name: row[name] for name in SubscriptionSchema.__struct_fields__}
-    moments: dict[str, datetime | None] = {name: row[name] for name in _TIMES}
-    return SubscriptionSchema(**{**values, **{name: vendor_time(moment) for name, moment in moments.items()}})
-
-
-def waiting_change(row: Mapping[str, Any]) -> WaitingChangeSchema:
-    """A row of `storage.subscriptions.list_deliveries`."""
-    values = {name: row[name] for name in WaitingChangeSchema.__struct_fields__}
-    moments = {name: vendor_time(row[name]) for name in ("first_failed_at", "due_at")}
-    return WaitingChangeSchema(**{**values, **moments})
-
-
-def recent_request(request: Mapping[str, Any]) -> RecentRequestSchema:
-    """A request of `storage.subscriptions.list_recent_requests`."""
-    values = {name: request[name] for name in RecentRequestSchema.__struct_fields__}
-    return RecentRequestSchema(**{**values, "at": vendor_time(datetime.fromisoformat(request["at"]))})
-
-
-def trial_result(outcome: SendOutcome) -> SubscriptionTestBody:
-    """The result of a test request."""
-    return SubscriptionTestBody(taken=outcome.taken, status=outcome.status, error=outcome.error or None)
+def from_row(shape: type[S], row: Mapping[str, Any]) -> S:
+    """What a row of `storage.subscriptions` is in the API, its times as the vendor writes them."""
+    values = {name: row[name] for name in shape.__struct_fields__}
+    return shape(
+        **{name: vendor_time(value) if isinstance(value, datetime) else value for name, value in values.items()}
+    )

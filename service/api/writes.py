@@ -39,7 +39,6 @@ from service.upstream.budget import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from service.broker.stale_models import StaleModels
     from service.storage.audit import Actor
     from service.upstream.client import UpstreamClient
-    from service.upstream.payloads import CreatedModel, DeletedModel, DetailedModel
+    from service.upstream.payloads import CreatedModel, DeletedModel
     from service.upstream.responses import UpstreamResponse
 
 log = structlog.get_logger(__name__)
@@ -163,7 +162,8 @@ class UpstreamWriter:
             self._request_refetch(model_id)
             raise
         try:
-            self._merge_single(model_id, response, response.sent_at, "refetch")
+            with transaction(self.engine) as connection:
+                merge_single(connection, model_id, response, "refetch", settles_before=response.sent_at)
         except Exception as error:  # noqa: BLE001 - what the caller wanted is there
             log.error("api.fresh_read.not_merged", model_id=model_id, reason=refusal_of(error))
         return RelayedResponse(response.status, response.raw)
@@ -192,20 +192,15 @@ class UpstreamWriter:
             )
             # It was sent after the response to the create, however close their times on the upstream's clock are.
             single = replace(single, sent_at=max(single.sent_at, response.sent_at + MICROSECOND))
-            self._merge_single(made.model_id, single, response.received_at + MICROSECOND, "api")
+            settles = response.received_at + MICROSECOND
+            with transaction(self.engine) as connection:
+                merge_single(connection, made.model_id, single, "api", settles_before=settles)
         except (UpstreamError, RedisUnavailable) as error:
             log.info("api.create.not_read", model_id=made.model_id, reason=str(error))
         except Exception as error:  # noqa: BLE001 - it is done upstream, so the caller gets the response
             log.error("api.create.not_merged", model_id=made.model_id, reason=type(error).__name__)
             self._note_stale(made.model_id)
         log.info("api.created", model_id=made.model_id)
-
-    def _merge_single(
-        self, model_id: str, response: UpstreamResponse[DetailedModel], settles: datetime, source: str
-    ) -> None:
-        """Merge a single GET, and remove the refetch requests of its model that are older than `settles`."""
-        with transaction(self.engine) as connection:
-            merge_single(connection, model_id, response, source, settles_before=settles)
 
     def _request_refetch(self, model_id: str) -> None:
         try:

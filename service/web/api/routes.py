@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, g, request
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from service.api.fresh_reads import FreshReadLimiter
-from service.api.organization import OrganizationReader
 from service.api.reads import MirrorReader
 from service.config.api_keys import Scope
 from service.storage import database
@@ -46,8 +44,7 @@ def blueprints(
     api = Blueprint("api", __name__)
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
-    organization = OrganizationReader(writer.client, client, settings.api_key) if writer else None
-    calls = ModelViews(reader, writer, FreshReadLimiter(client), organization)
+    calls = ModelViews(reader, writer, client, settings)
     api.get(ORGANIZATION)(calls.get_organization)
     api.get(PREFIX)(calls.list_models)
     api.post(PREFIX)(calls.create)

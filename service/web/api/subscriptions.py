@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Response, request
 
 from service.api.parameters import decode_body
 from service.api.subscription_schemas import (
+    RecentRequestSchema,
     ReplayBody,
     SingleSubscriptionBody,
     SubscriptionBody,
     SubscriptionDetailBody,
     SubscriptionListBody,
     SubscriptionRemovedBody,
+    SubscriptionSchema,
     SubscriptionSecretBody,
-    recent_request,
-    subscription_schema,
-    trial_result,
-    waiting_change,
+    SubscriptionTestBody,
+    WaitingChangeSchema,
+    from_row,
 )
 from service.errors import ApiError
 from service.storage import subscriptions
@@ -31,7 +33,7 @@ from service.subscriptions.commands import (
     Wanted,
 )
 from service.web.api.views import caller, json_response
-from service.web.errors import JSON_CONTENT_TYPE
+from service.web.errors import error_response
 from service.web.request_body import check_body_headers, read_body
 
 if TYPE_CHECKING:
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from service.api.schemas import ApiSchema
-    from service.api.subscription_schemas import SubscriptionSchema
     from service.config import Settings
 
 PREFIX = "/api/v2/subscriptions"
@@ -69,7 +70,7 @@ class SubscriptionViews:
     def list_subscriptions(self) -> Response:
         with transaction(self._engine) as connection:
             rows = subscriptions.list_rows(connection)
-        return json_response(SubscriptionListBody(subscriptions=[subscription_schema(row) for row in rows]))
+        return json_response(SubscriptionListBody(subscriptions=[from_row(SubscriptionSchema, row) for row in rows]))
 
     def show(self, name: str) -> Response:
         """One subscription, the first changes that it has not acknowledged, and its newest requests."""
@@ -78,9 +79,11 @@ class SubscriptionViews:
             deliveries = subscriptions.list_deliveries(connection, row["id"], SHOWN_DELIVERIES)
             requests = subscriptions.list_recent_requests(connection, row["id"])
         body = SubscriptionDetailBody(
-            subscription=subscription_schema(row),
-            deliveries=[waiting_change(one) for one in deliveries],
-            recent_requests=[recent_request(one) for one in requests],
+            subscription=from_row(SubscriptionSchema, row),
+            deliveries=[from_row(WaitingChangeSchema, one) for one in deliveries],
+            recent_requests=[
+                from_row(RecentRequestSchema, {**one, "at": datetime.fromisoformat(one["at"])}) for one in requests
+            ],
         )
         return json_response(body)
 
@@ -106,7 +109,9 @@ class SubscriptionViews:
         return self._after_act(name)
 
     def test(self, name: str) -> Response:
-        return json_response(trial_result(self._commands().send_test(_storable(name), self._settings)))
+        outcome = self._commands().send_test(_storable(name), self._settings)
+        body = SubscriptionTestBody(taken=outcome.taken, status=outcome.status, error=outcome.error or None)
+        return json_response(body)
 
     def remove(self, name: str) -> Response:
         self._commands().remove(_storable(name))
@@ -124,7 +129,7 @@ class SubscriptionViews:
 
     def _one(self, name: str) -> SubscriptionSchema:
         with transaction(self._engine) as connection:
-            return subscription_schema(_find(connection, name))
+            return from_row(SubscriptionSchema, _find(connection, name))
 
 
 def _find(connection: Connection, name: str) -> dict[str, Any]:
@@ -135,7 +140,7 @@ def _find(connection: Connection, name: str) -> dict[str, Any]:
     """
     row = subscriptions.one(connection, _storable(name))
     if row is None:
-        raise ApiError(404, "NOT_FOUND", "Subscription not found")
+        raise _not_found()
     return row
 
 
@@ -146,7 +151,7 @@ def _storable(name: str) -> str:
         ApiError: 404.
     """
     if not name.isascii() or not name.isprintable():
-        raise ApiError(404, "NOT_FOUND", "Subscription not found")
+        raise _not_found()
     return name
 
 
@@ -164,9 +169,10 @@ def _body(shape: type[B], *, optional: bool = False) -> B:
 def _refused(error: SubscriptionRefused) -> Response:
     """An act that cannot be done, in the vendor's form for errors."""
     if isinstance(error, SubscriptionMissing):
-        refusal = ApiError(404, "NOT_FOUND", "Subscription not found")
-    elif isinstance(error, SubscriptionConflict):
-        refusal = ApiError(409, "CONFLICT", str(error))
-    else:
-        refusal = ApiError(400, "INVALID_REQUEST", str(error))
-    return Response(refusal.body(), refusal.status, content_type=JSON_CONTENT_TYPE)
+        return error_response(_not_found())
+    status, code = (409, "CONFLICT") if isinstance(error, SubscriptionConflict) else (400, "INVALID_REQUEST")
+    return error_response(ApiError(status, code, str(error)))
+
+
+def _not_found() -> ApiError:
+    return ApiError(404, "NOT_FOUND", "Subscription not found")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from flask import Response, g, request
 from service import __version__
 from service.api import parameters
 from service.api.idempotency import IdempotentCreates
+from service.api.organization import read_organization
 from service.api.schemas import (
     FeedPaginationSchema,
     ListQuery,
@@ -25,8 +27,9 @@ from service.api.schemas import (
     detailed_model_schema,
     model_schema,
 )
+from service.broker.flags import clear_flag, raise_flag
 from service.config.api_keys import Scope
-from service.errors import ApiError, MirrorError
+from service.errors import ApiError, MirrorError, RedisUnavailable
 from service.model_fields import DELETED
 from service.storage.audit import API, Actor
 from service.storage.idempotency import IdempotencyKey
@@ -39,10 +42,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from service.api.fresh_reads import FreshReadLimiter
-    from service.api.organization import OrganizationReader
+    import redis
+
     from service.api.reads import MirrorReader
     from service.api.writes import RelayedResponse, UpstreamWriter
+    from service.config import Settings
     from service.storage.accuracy_figures import MeasuredAccuracy
 
 # Our own names: a cursor into the feed, and how wrong the mirror was.
@@ -50,28 +54,26 @@ CURSOR_HEADER = "X-Mirror-Cursor"
 ACCURACY_HEADER = "X-Mirror-Accuracy"
 MAX_BODY_BYTES = 64 * 1024
 MAX_IDEMPOTENCY_KEY_LENGTH = 255
+# A model is read fresh from the upstream at most once in this time.
+FRESH_MS = 5_000
 
 
 class ModelViews:
-    """The calls; `writer` and `organization` are None where this process has no API key."""
+    """The calls; there is no writer where this process has no API key."""
 
     def __init__(
-        self,
-        reader: MirrorReader,
-        writer: UpstreamWriter | None,
-        fresh_reads: FreshReadLimiter,
-        organization: OrganizationReader | None,
+        self, reader: MirrorReader, writer: UpstreamWriter | None, client: redis.Redis, settings: Settings
     ) -> None:
         self._reader = reader
-        self._organization = organization
         self._writer = writer
-        self._fresh_reads = fresh_reads
+        self._client = client
+        self._settings = settings
 
     def get_organization(self) -> Response:
         """The organization of the mirror's key, from the upstream or from a response of the last minute."""
-        if self._organization is None:
-            raise _no_upstream_key()
-        return Response(self._organization.read(), content_type=JSON_CONTENT_TYPE)
+        upstream = self._require_writer().client
+        body = read_organization(upstream, self._client, self._settings.api_key)
+        return Response(body, content_type=JSON_CONTENT_TYPE)
 
     def list_models(self) -> Response:
         """A page of the list, or of the feed where `updatedSince` is given."""
@@ -126,12 +128,16 @@ class ModelViews:
         if g.caller.scope < Scope.WRITE:
             raise ApiError(403, "FORBIDDEN", "This API key may only read: fresh=true needs one that may write")
         writer = self._require_writer()
-        if not self._fresh_reads.claim(model_id):
+        # Of all web processes together.
+        key = f"headshotpro:fresh:{model_id}"
+        if not raise_flag(self._client, key, FRESH_MS):
             return None
         try:
             return _relayed(writer.read_fresh(model_id))
         except MirrorError:
-            self._fresh_reads.release(model_id)
+            # The mirror is no fresher than before: allow the next read.
+            with suppress(RedisUnavailable):
+                clear_flag(self._client, key)
             raise
 
     def create(self) -> Response:
@@ -156,12 +162,9 @@ class ModelViews:
 
     def _require_writer(self) -> UpstreamWriter:
         if self._writer is None:
-            raise _no_upstream_key()
+            message = "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream"
+            raise ApiError(503, "UNAVAILABLE", message)
         return self._writer
-
-
-def _no_upstream_key() -> ApiError:
-    return ApiError(503, "UNAVAILABLE", "HEADSHOTPRO_API_KEY is missing: this mirror cannot ask the upstream")
 
 
 def _require_id(model_id: str) -> None:

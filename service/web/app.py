@@ -16,7 +16,7 @@ from service.storage import database
 from service.upstream.budget import RequestBudget
 from service.web import REQUIRED_SETTINGS, compiled_templates, home, runbook
 from service.web.api import routes
-from service.web.auth import ApiKeyAuth, ApiKeys, FailedKeyCounter
+from service.web.auth import ApiKeyAuth
 from service.web.console import routes as console
 from service.web.console.console import Acting, Console
 from service.web.delivery_store import DeliveryStore
@@ -57,7 +57,7 @@ def build(settings: Settings | None = None) -> Flask:
     webhooks = WebhookEndpoint(delivery_store, StaleModels(client), JobQueue(client), settings, counters)
     health = HealthEndpoint(client, engine, settings.inbox_limit, webhooks_open=bool(settings.webhook_secrets))
     budget = RequestBudget(client, settings.rate_budget, settings.detail_budget)
-    auth = ApiKeyAuth(ApiKeys(settings.api_keys), FailedKeyCounter(client), counters)
+    auth = ApiKeyAuth(settings.api_keys, client, counters)
     metrics = MetricsEndpoint(client, engine, auth, budget, settings.inbox_limit)
     for path in WEBHOOK_PATHS:
         app.post(path)(webhooks.receive)

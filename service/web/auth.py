@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import sha256
 from hmac import compare_digest
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -31,11 +32,17 @@ MAX_FAILED_KEYS = 10
 WINDOW_SECONDS = 60
 
 
-class ApiKeys:
-    """The keys of MIRROR_API_KEYS; without any, no request may do anything. Of one key twice the wider scope counts."""
+class ApiKeyAuth:
+    """Lets a request in by its key, or refuses it; without keys, no request may do anything.
 
-    def __init__(self, given: Iterable[ApiKey]) -> None:
-        self._keys = [(_digest(one.key.encode()), one) for one in given]
+    A right key is always let in, however many wrong ones came from its address: behind a proxy all callers share one.
+    Where two entries have the same key, the wider scope counts.
+    """
+
+    def __init__(self, keys: Iterable[ApiKey], client: redis.Redis, counters: Counters) -> None:
+        self._keys = [(_digest(one.key.encode()), one) for one in keys]
+        self._client: Any = client
+        self._counters = counters
 
     def find(self, header: str | None) -> ApiKey | None:
         """The key in an `Authorization` header, as WSGI gives it; None where it is not one of MIRROR_API_KEYS.
@@ -49,39 +56,6 @@ class ApiKeys:
         found = [one for digest, one in self._keys if compare_digest(shown, digest)]
         return max(found, key=lambda one: one.scope, default=None)
 
-
-class FailedKeyCounter:
-    """How many wrong keys came from each address in the last minute, by all web processes together."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client
-
-    def note(self, address: str) -> tuple[int, int]:
-        """Count a wrong key: how many there were within the minute, and the seconds until it ends.
-
-        Raises:
-            RedisUnavailable: Redis cannot be reached.
-        """
-        key = f"headshotpro:failed_keys:{network_of(address)}"
-        with translate_redis_errors(), self._client.pipeline() as pipeline:
-            pipeline.set(key, 0, nx=True, ex=WINDOW_SECONDS)
-            pipeline.incr(key)
-            pipeline.ttl(key)
-            _, count, seconds = pipeline.execute()
-        return int(count), max(1, int(seconds))
-
-
-class ApiKeyAuth:
-    """Lets a request in by its key, or refuses it.
-
-    A right key is always let in, however many wrong ones came from its address: behind a proxy all callers share one.
-    """
-
-    def __init__(self, keys: ApiKeys, failed: FailedKeyCounter, counters: Counters) -> None:
-        self._keys = keys
-        self._failed = failed
-        self._counters = counters
-
     def require(self, needed: Scope) -> None:
         """Let this request in; `g.caller` is its key from then on, also where the key may not do this.
 
@@ -89,7 +63,7 @@ class ApiKeyAuth:
             ApiError: 401, 403; 429 where too many wrong keys came from this address.
         """
         header = request.headers.get("Authorization")
-        caller = self._keys.find(header)
+        caller = self.find(header)
         if caller is None:
             raise self._unauthorized(shown=has_bearer_key(header))
         g.caller = caller
@@ -102,17 +76,23 @@ class ApiKeyAuth:
         if count > MAX_FAILED_KEYS:
             self._counters.add(REFUSED_KEYS, "limited")
             message = "Too many wrong API keys: try again later"
-            return ApiError(429, "RATE_LIMIT_EXCEEDED", message, headers={"Retry-After": str(seconds)})
+            return ApiError(429, "RATE_LIMIT_EXCEEDED", message, headers={"Retry-After": str(max(1, seconds))})
         self._counters.add(REFUSED_KEYS, "wrong" if shown else "missing")
         return ApiError(401, "UNAUTHORIZED", "Invalid or missing API key", headers={"WWW-Authenticate": "Bearer"})
 
     def _count(self) -> tuple[int, int]:
-        """Count and log a wrong key; one line for all beyond the limit, so that no caller fills the log."""
+        """Count and log a wrong key: how many came within the minute to all web processes, and the seconds it has left.
+
+        One line is logged for all beyond the limit, so that no caller fills the log.
+        """
         address = request.remote_addr or "unknown"
-        try:
-            count, seconds = self._failed.note(address)
-        except RedisUnavailable:
-            count, seconds = 0, 0
+        key = f"headshotpro:failed_keys:{network_of(address)}"
+        count, seconds = 0, 0
+        with suppress(RedisUnavailable), translate_redis_errors(), self._client.pipeline() as pipeline:
+            pipeline.set(key, 0, nx=True, ex=WINDOW_SECONDS)
+            pipeline.incr(key)
+            pipeline.ttl(key)
+            _, count, seconds = pipeline.execute()
         if count <= MAX_FAILED_KEYS + 1:
             log.warning("key.refused", address=address, limited=count > MAX_FAILED_KEYS)
         return count, seconds

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from service.config.api_keys import Scope, parse
-from service.web.auth import ApiKeys, network_of
+from service.web.auth import ApiKeyAuth, network_of
 
-KEYS = ApiKeys(
-    parse(("full", "ro:look", "twice", "ro:twice", "schlüssel", "prometheus=metrics:scrape", "billing=YWJj=="))
-)
+NO_SERVER: Any = None
+ENTRIES = ("full", "ro:look", "twice", "ro:twice", "schlüssel", "prometheus=metrics:scrape", "billing=YWJj==")
+KEYS = ApiKeyAuth(parse(ENTRIES), NO_SERVER, NO_SERVER)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ def test_key_allows_what_its_entry_says(header: str | None, scope: Scope | None)
 
 @pytest.mark.parametrize("header", [None, "", "Bearer ", "Bearer x"])
 def test_without_keys_no_request_shows_one(header: str | None) -> None:
-    assert ApiKeys(()).find(header) is None
+    assert ApiKeyAuth((), NO_SERVER, NO_SERVER).find(header) is None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from service.web import REQUIRED_SETTINGS, compiled_templates, home, runbook
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth
 from service.web.console import routes as console
-from service.web.console.console import Acting, Console
+from service.web.console.console import Console
 from service.web.delivery_store import DeliveryStore
 from service.web.errors import register_error_handlers
 from service.web.group_commit import GroupCommit
@@ -70,8 +70,7 @@ def build(settings: Settings | None = None) -> Flask:
     home.register(app, settings)
     runbook.register(app)
     if settings.is_console_on:
-        acting = Acting(writer, JobQueue(client), budget)
-        console.register(app, Console(settings, acting))
+        console.register(app, Console(settings, writer, JobQueue(client), budget))
     register_error_handlers(app)
     app.after_request(add_security_headers)
     return app

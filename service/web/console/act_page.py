@@ -8,7 +8,7 @@ from flask import url_for
 from werkzeug.exceptions import NotFound
 
 from service.errors import RedisUnavailable
-from service.web.console.arguments import MAX_NUMBER
+from service.web.console.arguments import read_number
 from service.web.console.presentation import number
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ class ActPage(NamedTuple):
 
     Attributes:
         title: what the button says, without the target.
-        action: its name in the audit log.
         effect: what will happen, for the person who decides.
         run: does it, with exactly one row in the audit log where it does anything: that row's id, or another page.
         back: the page to go to afterwards.
@@ -60,7 +59,6 @@ class ActPage(NamedTuple):
     """
 
     title: str
-    action: str
     effect: str
     run: Callable[[Console, Deed], int | Response]
     back: Callable[[str], str]
@@ -83,15 +81,15 @@ def to_number(target: str) -> int:
     Raises:
         NotFound: it is none.
     """
-    if not (target.isascii() and target.isdigit() and len(target) < 20 and int(target) <= MAX_NUMBER):
+    if (found := read_number(target)) is None:
         raise NotFound(f"There is no number {target!r}.")
-    return int(target)
+    return found
 
 
 def cost(console: Console, requests: int) -> tuple[tuple[str, str], ...]:
     """The cost of an act in requests of the vendor's API, and how many the budget allows now."""
     try:
-        left = f"{number(console.acting.budget.requests_left())} at this moment"
+        left = f"{number(console.budget.requests_left())} at this moment"
     except RedisUnavailable:
         left = "unknown: Redis is unavailable"
     word = "request" if requests == 1 else "requests"

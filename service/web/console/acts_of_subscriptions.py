@@ -84,42 +84,42 @@ def _page(name: str) -> str:
 
 ACTS = {
     "add-subscription": ActPage(
-        "Add the subscription", "subscription.add",
+        "Add the subscription",
         "The service is sent each change from now on. The secret that signs its requests is shown on the next page, "
         "once.",
         _add, to("console.subscriptions"), lambda _console, _target: {"max_batch": MAX_BATCH},
         template="act_add_subscription.html", named="A new subscription", asks=True,
     ),
     "test-subscription": ActPage(
-        "Send a test request", "subscription.test",
+        "Send a test request",
         "One signed request of type subscription.test is sent to it now; its response is shown. It carries no change.",
         _act(lambda commands, console, deed: commands.send_test(deed.target, console.settings)), _page, _facts,
         waits=True,
     ),
     "pause-subscription": ActPage(
-        "Pause", "subscription.pause",
+        "Pause",
         "Nothing is sent to it until it is resumed. Its cursor stays, and no change is lost.",
         _act(lambda commands, _console, deed: commands.pause(deed.target)), _page, _facts,
     ),
     "resume-subscription": ActPage(
-        "Resume", "subscription.resume",
+        "Resume",
         "It is sent what waits for it, from its cursor on, at once: also where it is failing or disabled.",
         _act(lambda commands, _console, deed: commands.resume(deed.target)), _page, _facts,
     ),
     "replay-subscription": ActPage(
-        "Replay", "subscription.replay",
+        "Replay",
         "Changes are sent again, as requests with new ids: the service processes them a second time. A failing or "
         "disabled subscription becomes active.",
         _act(lambda commands, _console, deed: commands.replay(deed.target, deed.form.get("since", "").strip() or None)),
         _page, _facts, template="act_replay_subscription.html", asks=True,
     ),
     "rotate-subscription": ActPage(
-        "Rotate the secret", "subscription.rotate",
+        "Rotate the secret",
         "A new signing secret is made, and shown once. For 24 hours the present one signs, too.",
         _rotate, _page, _facts,
     ),
     "remove-subscription": ActPage(
-        "Remove", "subscription.remove", "It is removed with its cursor, its secret and all that waits for it.",
+        "Remove", "It is removed with its cursor, its secret and all that waits for it.",
         _act(lambda commands, _console, deed: commands.remove(deed.target)), _page, _facts, danger=True,
     ),
 }  # fmt: skip

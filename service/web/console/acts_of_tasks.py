@@ -11,8 +11,7 @@ from werkzeug.exceptions import BadRequest, NotFound
 
 from service.api.writes import UPSTREAM_DEADLINE_SECONDS
 from service.errors import MirrorError
-from service.mirror import erasure, held_pulls, tasks
-from service.mirror.replay import ACTION as REPLAY
+from service.mirror import held_pulls, tasks
 from service.model_fields import DELETED
 from service.storage import audit, console_events, console_pulls, organization, pulls, suspects
 from service.storage import tasks as storage
@@ -165,25 +164,25 @@ def _erase(console: Console, deed: Deed) -> Response:
 
 ACTS = {
     "erase": ActPage(
-        "Erase personal data", erasure.ACTION,
+        "Erase personal data",
         "Name, address, gender, the bodies of its events and its old values are erased for good. A worker does it: it "
         "searches all events for the person first, and a page shows how far it is.",
         _erase, lambda target: page_url("models", target), _erase_facts, danger=True,
     ),
     "replay-all": ActPage(
-        "Replay all that match", REPLAY,
+        "Replay all that match",
         "A worker merges each of these events once more, the oldest first, by the rules of every event: newer values "
         "stay. Webhooks go first. Its page shows how far it is, and cancels it.",
         _replay_all, _events, _replay_facts, named="Events by a filter",
     ),
     "release": ActPage(
-        "Release the held pull", held_pulls.RELEASE,
+        "Release the held pull",
         "The pull is decided, and nothing but a backup undoes it.",
         _release, lambda target: page_url("pulls", target), _release_facts, template="act_release.html",
         named="Pull {}", danger=True, waits=True,
     ),
     "cancel": ActPage(
-        "Cancel the task", tasks.CANCEL_ACTION,
+        "Cancel the task",
         "It stops after the batch that is in flight. What it did stays done.",
         _cancel, lambda target: page_url("tasks", target), _cancel_facts, named="Task {}",
     ),

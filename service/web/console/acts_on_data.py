@@ -9,7 +9,7 @@ from werkzeug.exceptions import NotFound
 from service.errors import MirrorError
 from service.mirror import held_pulls
 from service.mirror.preview import preview
-from service.mirror.replay import ACTION, replay_as_previewed
+from service.mirror.replay import replay_as_previewed
 from service.storage import alerts, audit, events, set_aside
 from service.storage.database import transaction
 from service.web.console.act_page import ActPage, to, to_number
@@ -57,23 +57,23 @@ def _replay(console: Console, deed: Deed) -> int:
 
 ACTS = {
     "replay": ActPage(
-        "Replay the event", ACTION,
+        "Replay the event",
         "The event is merged once more, by the rules of every event: newer values stay. If the preview is no longer "
         "true by then, nothing is done and you see a new one.",
         _replay, lambda target: page_url("events", target), _replay_facts, template="act_replay.html", asks=True,
     ),
     "acknowledge": ActPage(
-        "Acknowledge", "alerts.acknowledge",
+        "Acknowledge",
         "No reminder of it is sent any more. The notification that it was resolved still is.",
         _acknowledge, to("console.alerts"), named="Alert {}",
     ),
     "reject": ActPage(
-        "Reject the held pull", "pull.reject",
+        "Reject the held pull",
         "The pull has failed, and no pull decides its suspects for a day: they stay as they are.",
         _reject, lambda target: page_url("pulls", target), named="Pull {}",
     ),
     "resolve": ActPage(
-        "Mark as resolved", "set_aside.resolve", "It opens again if a pull, GET or event finds the same.", _resolve,
+        "Mark as resolved", "It opens again if a pull, GET or event finds the same.", _resolve,
         to("console.set_aside"), named="Row {}",
     ),
 }  # fmt: skip

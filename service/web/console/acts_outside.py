@@ -98,31 +98,31 @@ def _pull(console: Console, deed: Deed) -> int:
     if facts["refusal"]:
         raise MirrorError(f"a {kind} pull runs already")
     with audit.recorded(console.engine, audit.Act(deed.actor, START_ACTION, kind)) as act:
-        if not console.acting.queue.enqueue(PULL_JOBS[kind]):
+        if not console.queue.enqueue(PULL_JOBS[kind]):
             act.detail["error"], act.outcome = "a pull waits already for a worker", audit.FAILED
     return act.row_id
 
 
 ACTS = {
     "refetch": ActPage(
-        "Ask the vendor now", ask_now.ACTION,
+        "Ask the vendor now",
         "One request of the API is spent at once. The response is merged, and the next page shows each field that "
         "differed.",
         _refetch, lambda target: page_url("models", target), _model_facts, waits=True,
     ),
     "delete": ActPage(
-        "Delete the model", "model.delete",
+        "Delete the model",
         "The vendor deletes the model with its photos. This cannot be undone, not even by the vendor. The mirror keeps "
         "a tombstone.",
         _delete, lambda target: page_url("models", target), _delete_facts, danger=True, waits=True,
     ),
     "test": ActPage(
-        "Send a test notification", trial.ACTION,
+        "Send a test notification",
         "A message with alerts that are made up goes to each receiver of ALERT_URLS, now. It says that it is a test.",
         _test, to("console.alerts"), _test_facts, named="All {}", waits=True,
     ),
     "pull": ActPage(
-        "Pull now", START_ACTION,
+        "Pull now",
         "A worker begins a pull within seconds. Webhooks are applied meanwhile, and the request budget holds for it as "
         "for any other.",
         _pull, lambda _target: url_for("console.pulls"), _pull_facts, named="A {} pull",

@@ -32,9 +32,15 @@ def number(name: str) -> int | None:
     value = text(name)
     if value is None:
         return None
-    if not (value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= MAX_NUMBER):
+    if (found := read_number(value)) is None:
         raise BadRequest(f"{name} is no whole number: follow a link of the page instead.")
-    return int(value)
+    return found
+
+
+def read_number(value: str) -> int | None:
+    """A whole number that fits into a column; None where the text is something else."""
+    is_digits = value.isascii() and value.isdigit() and len(value) < 20
+    return int(value) if is_digits and int(value) <= MAX_NUMBER else None
 
 
 def moment(name: str) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flask import g, render_template, url_for
 from werkzeug.exceptions import ServiceUnavailable
@@ -43,53 +43,43 @@ OUTSIDE_REFUSAL = (
 )
 
 
-class NavigationItem(NamedTuple):
-    """A page in the navigation: its label, and the endpoint of its first page."""
-
-    label: str
-    endpoint: str
-
-
-# In the order of the navigation; a page that no blueprint has is left out.
+# Labels and endpoints, in the order of the navigation.
 NAVIGATION = (
-    NavigationItem("Overview", "console.overview"),
-    NavigationItem("Models", "console.models"),
-    NavigationItem("Changes", "console.changes"),
-    NavigationItem("Events", "console.events"),
-    NavigationItem("Pulls", "console.pulls"),
-    NavigationItem("Alerts", "console.alerts"),
-    NavigationItem("Subscriptions", "console.subscriptions"),
-    NavigationItem("Set aside", "console.set_aside"),
-    NavigationItem("Accuracy", "console.accuracy"),
-    NavigationItem("Audit", "console.audit"),
-    NavigationItem("Settings", "console.settings"),
+    ("Overview", "console.overview"),
+    ("Models", "console.models"),
+    ("Changes", "console.changes"),
+    ("Events", "console.events"),
+    ("Pulls", "console.pulls"),
+    ("Alerts", "console.alerts"),
+    ("Subscriptions", "console.subscriptions"),
+    ("Set aside", "console.set_aside"),
+    ("Accuracy", "console.accuracy"),
+    ("Audit", "console.audit"),
+    ("Settings", "console.settings"),
 )
-
-
-class Acting(NamedTuple):
-    """Everything beyond Postgres that acts use.
-
-    Attributes:
-        writer: the upstream; None where this process has no API key.
-    """
-
-    writer: UpstreamWriter | None
-    queue: JobQueue
-    budget: RequestBudget
 
 
 class Console:
     """The console of one web process.
 
     Attributes:
+        writer: the upstream; None where this process has no API key.
         engine: connections of the console alone: one for each slot, and one for the streams.
         slots: how many of its requests work at a time.
         outside: how many of its acts wait at a time for the upstream or for receivers.
     """
 
-    def __init__(self, settings: Settings, acting: Acting) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        writer: UpstreamWriter | None,
+        queue: JobQueue,
+        budget: RequestBudget,
+    ) -> None:
         self.settings = settings
-        self.acting = acting
+        self.writer = writer
+        self.queue = queue
+        self.budget = budget
         self.engine: Engine = database.connect(
             # One more than requests: the streams read, too. Two are kept: beside the reading of the streams a page that
             # is made would connect each time, which costs more than the page.
@@ -119,14 +109,14 @@ class Console:
         Raises:
             ServiceUnavailable: this process has no API key.
         """
-        if self.acting.writer is None:
+        if self.writer is None:
             raise ServiceUnavailable("HEADSHOTPRO_API_KEY is missing: this process cannot ask the vendor.")
-        return self.acting.writer
+        return self.writer
 
     def queue_tasks(self) -> None:
         """Wake a worker for a task that has just begun; without Redis the clock does so once it is back."""
         with suppress(RedisUnavailable):
-            self.acting.queue.enqueue(Job.RUN_TASKS)
+            self.queue.enqueue(Job.RUN_TASKS)
 
     @contextmanager
     def waiting_outside(self) -> Iterator[None]:
@@ -173,7 +163,6 @@ class Console:
             "static_url": static_files.static_url,
             "console_version": __version__,
         }
-        self._navigation = [one for one in NAVIGATION if one.endpoint in app.view_functions]
 
     def context(self) -> dict[str, Any]:
         """Values of this request for the base page: its session and the navigation."""
@@ -184,5 +173,5 @@ class Console:
             "session": session,
             "may_act": session.role >= Role.OPERATOR,
             "names_shown": self.names.shown,
-            "navigation": [(item.label, url_for(item.endpoint), item.endpoint) for item in self._navigation],
+            "navigation": [(label, url_for(endpoint), endpoint) for label, endpoint in NAVIGATION],
         }

@@ -19,31 +19,22 @@ def of_search(search: ModelSearch, web: str) -> dict[str, str]:
     copies = {"SQL": _sql(search)}
     if search.words is not None and "@" not in search.words:
         return copies
-    wanted = {
-        "status": search.status,
-        "teamId": search.team,
-        "email": search.words,
-        "isDevelopment": None if search.is_development is None else str(search.is_development).lower(),
-        "createdAfter": _iso(search.created_from),
-        "createdBefore": _iso(search.created_until),
-        "includeDeleted": None if search.status else "true",
-    }
-    given = {name: value for name, value in wanted.items() if value is not None}
-    options = {
-        "status": "--status",
-        "teamId": "--team",
-        "email": "--email",
-        "createdAfter": "--created-after",
-        "createdBefore": "--created-before",
-    }
+    texts = (
+        ("status", "--status", search.status),
+        ("teamId", "--team", search.team),
+        ("email", "--email", search.words),
+        ("createdAfter", "--created-after", _iso(search.created_from)),
+        ("createdBefore", "--created-before", _iso(search.created_until)),
+    )
+    given = {name: value for name, _option, value in texts if value is not None}
     command = ["headshot-mirror", "models", "list"]
-    for name, value in given.items():
-        if name == "isDevelopment":
-            command.append("--development" if search.is_development else "--no-development")
-        elif name == "includeDeleted":
-            command.append("--include-deleted")
-        else:
-            command += [options[name], value]
+    command += [word for _name, option, value in texts if value is not None for word in (option, value)]
+    if search.is_development is not None:
+        given["isDevelopment"] = str(search.is_development).lower()
+        command.append("--development" if search.is_development else "--no-development")
+    if search.status is None:
+        given["includeDeleted"] = "true"
+        command.append("--include-deleted")
     return copies | {"curl": _curl(f"{web}{API}?{urlencode(given)}"), "CLI": shlex.join(command)}
 
 

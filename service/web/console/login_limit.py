@@ -5,12 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from service.web.auth import network_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # This many wrong passwords cost no wait; each further one doubles it.
 FREE_FAILURES = 5
@@ -28,8 +25,7 @@ class _Failures(NamedTuple):
 class LoginLimit:
     """How long each address has to wait until its next password is looked at."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         # The address whose newest failure is oldest comes first, and is forgotten first.
         self._failures: OrderedDict[str, _Failures] = OrderedDict()
@@ -41,11 +37,11 @@ class LoginLimit:
             if found is None or found.number < FREE_FAILURES:
                 return 0.0
             wait: float = min(LONGEST_WAIT_SECONDS, 2.0 ** (found.number - FREE_FAILURES))
-            return max(0.0, found.newest + wait - self._clock())
+            return max(0.0, found.newest + wait - monotonic())
 
     def note_failure(self, address: str) -> int:
         """Count a wrong password, and return how many came from this address."""
-        now, network = self._clock(), network_of(address)
+        now, network = monotonic(), network_of(address)
         with self._lock:
             self._forget_before(now - FORGET_SECONDS)
             found = self._failures.pop(network, _Failures(0, now))

@@ -19,17 +19,18 @@ from service.broker import counters
 from service.heartbeat import KINDS as PROCESSES
 from service.model_fields import STATUSES
 from service.process_identity import ALIVE_SECONDS
+from service.storage.subscriptions import ACTIVE, DISABLED, FAILING, PAUSED
 from service.subscriptions.receiver import OUTCOMES
-from service.web import subscription_exposition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from prometheus_client.core import Metric
 
     from service.broker.redis_figures import RedisFigures
     from service.storage.event_lags import EventLags
     from service.storage.metrics_queries import MetricsData
+    from service.storage.subscription_figures import SubscriptionFigures
 
     Values = Iterable[tuple[tuple[str, ...], float]]
 
@@ -147,7 +148,7 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
     yield from _pull_families(postgres)
     yield from _lag_families(postgres.lags)
     yield from _accuracy_families(postgres.accuracy)
-    yield from subscription_exposition.families(postgres.subscriptions)
+    yield from _subscription_families(postgres.subscriptions)
 
 
 def _models_by_status(models: Mapping[str, int]) -> dict[tuple[str, ...], float]:
@@ -212,6 +213,25 @@ def _lag_families(lags: EventLags) -> Iterator[Metric]:
         found = {(label,): getattr(lags, f"{name}_{column}") for label, column in _QUANTILES.items()}
         values = {key: value for key, value in found.items() if value is not None}
         yield _gauge(f"{name}_seconds", help_text, values.items(), "quantile")
+
+
+def _subscription_families(subscriptions: Sequence[SubscriptionFigures]) -> Iterator[Metric]:
+    """The metrics of subscriptions, of which there are 100 at most, so a name may be a label."""
+    states = {
+        (one.name, state): float(one.state == state)
+        for one in subscriptions
+        for state in (ACTIVE, PAUSED, FAILING, DISABLED)
+    }
+    help_text = "1 for the state that a subscription is in"
+    yield _gauge("subscription_state", help_text, states.items(), "subscription", "state")
+    waiting = {(one.name,): one.waiting + one.unread for one in subscriptions}
+    help_text = "Changes that it has not acknowledged, or that were not read for it yet"
+    yield _gauge("subscription_changes_waiting", help_text, waiting.items(), "subscription")
+    oldest = {(one.name,): one.oldest_seconds for one in subscriptions}
+    help_text = "Age of the first change that it has not acknowledged; 0: there is none"
+    yield _gauge("subscription_oldest_seconds", help_text, oldest.items(), "subscription")
+    delivered = {(one.name,): one.delivered for one in subscriptions}
+    yield _counter("subscription_changes", "Changes that it acknowledged", delivered.items(), "subscription")
 
 
 def _gauge(name: str, help_text: str, values: Values, *labels: str) -> GaugeMetricFamily:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from importlib import import_module
 
 from service.garbage import collect_as_usual, collect_rarely
 
@@ -11,11 +11,6 @@ collect_rarely()
 from service import config, log  # noqa: E402 - after that
 from service.broker.client import require_usable_redis  # noqa: E402
 from service.errors import SchemaOutdated, SettingsError  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from service.config import Settings
 
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
@@ -27,7 +22,8 @@ def main(process: str) -> int:
         log.configure(settings)
         log.log_crashes_without_messages()
         require_usable_redis(settings.redis)
-        run = _entry(process)
+        # Late: a worker's supervisor needs little of what the clock and its own children load.
+        run = import_module("workers.clock" if process == "clock" else "workers.supervisor").run
         collect_as_usual()
         run(settings)
     except SettingsError as error:
@@ -37,18 +33,6 @@ def main(process: str) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - see above
         return 1
     return 0
-
-
-def _entry(process: str) -> Callable[[Settings], None]:
-    """A process's main function; a worker's supervisor needs little of what the clock and its own children load."""
-    # Late, for that.
-    if process == "clock":
-        from workers import clock  # noqa: PLC0415
-
-        return clock.run
-    from workers import supervisor  # noqa: PLC0415
-
-    return supervisor.run
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from workers.alerting import Alerting
 from workers.dead_mans_switch import DeadMansSwitch
 from workers.schedule import SCHEDULE
 from workers.shutdown import start_exit_watchdog, stop_on_signals
-from workers.subscriptions import SubscriptionSending
+from workers.subscriptions import LAST_SECONDS, sending_thread
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
     """
     runtime = Runtime.build(settings)
     alerting = Alerting(runtime)
-    sending = SubscriptionSending(runtime)
+    sending = sending_thread(runtime)
     log_start(CLOCK)
     stop_on_signals(runtime.stop)
     start_exit_watchdog(runtime.stop)
@@ -62,14 +62,17 @@ def run(settings: Settings) -> None:
             clock.tick()
             if clock.schema_checked:
                 alerting.start()
-                sending.start()
+                if sending.ident is None:
+                    sending.start()
             runtime.stop.wait(TICK_SECONDS)
         heartbeat.stop()
         clock.release()
     finally:
         runtime.stop.set()
         switch.close()
-        sending.close()
+        if sending.ident is not None:
+            # A thread that hangs is left alone.
+            sending.join(LAST_SECONDS)
         alerting.close()
         heartbeat.close()
 

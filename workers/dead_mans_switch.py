@@ -36,18 +36,10 @@ CLOSE_SECONDS = 1.0
 class DeadMansSwitch:
     """The thread of one clock; without HEARTBEAT_URL it does nothing. Times are in seconds."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        acting: Callable[[], bool],
-        every: float = EVERY_SECONDS,
-        check_interval: float = CHECK_SECONDS,
-    ) -> None:
+    def __init__(self, settings: Settings, acting: Callable[[], bool]) -> None:
         self._settings = settings
         self._url = settings.heartbeat_url or ""
         self._acting = acting
-        self._every = every
-        self._check_interval = check_interval
         self._next = 0.0
         self._silent = False
         self._stop = threading.Event()
@@ -77,7 +69,7 @@ class DeadMansSwitch:
                 self._tick(reader, outgoing)
             except Exception as error:  # noqa: BLE001 - an ended thread would report a healthy mirror as dead for ever
                 log.error("heartbeat_url.failed", error=type(error).__name__)
-            self._stop.wait(self._check_interval)
+            self._stop.wait(CHECK_SECONDS)
         reader.close()
 
     def _tick(self, reader: StatusReader, outgoing: HttpClient) -> None:
@@ -88,7 +80,7 @@ class DeadMansSwitch:
             log.warning("heartbeat_url.suppressed", problems=[problem.code for problem in found])
         self._silent = bool(found)
         if not found and self._request(outgoing):
-            self._next = monotonic() + self._every
+            self._next = monotonic() + EVERY_SECONDS
 
     def _request(self, outgoing: HttpClient) -> bool:
         """Request the URL: whether the response was a success. A redirect is none, and is not followed."""

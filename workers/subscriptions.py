@@ -23,24 +23,13 @@ if TYPE_CHECKING:
 LAST_SECONDS = 6.0
 
 
-class SubscriptionSending:
-    """The thread of one process."""
+def sending_thread(runtime: Runtime) -> threading.Thread:
+    """A thread that sends until the process has to stop; it is not started yet."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        def observe(outcome: str, latencies: Sequence[float]) -> None:
-            runtime.counters.add(SUBSCRIPTION_REQUESTS, outcome)
-            runtime.counters.observe(SUBSCRIPTION_LATENCY, latencies)
+    def observe(outcome: str, latencies: Sequence[float]) -> None:
+        runtime.counters.add(SUBSCRIPTION_REQUESTS, outcome)
+        runtime.counters.observe(SUBSCRIPTION_LATENCY, latencies)
 
-        client = ReceiverClient(runtime.settings)
-        sender = SubscriptionSender(runtime.engine, client, runtime.name, observe=observe)
-        self._thread = threading.Thread(target=sender.run, args=(runtime.stop,), name="subscriptions", daemon=True)
-
-    def start(self) -> None:
-        """Send until the process has to stop; a second start changes nothing."""
-        if self._thread.ident is None:
-            self._thread.start()
-
-    def close(self) -> None:
-        """Wait for the end of the thread; one that hangs is left alone."""
-        if self._thread.ident is not None:
-            self._thread.join(LAST_SECONDS)
+    client = ReceiverClient(runtime.settings)
+    sender = SubscriptionSender(runtime.engine, client, runtime.name, observe=observe)
+    return threading.Thread(target=sender.run, args=(runtime.stop,), name="subscriptions", daemon=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 from werkzeug import Response
@@ -44,12 +45,13 @@ def running(
     url: str, database: str, redis: str, *, acting: bool = True, every: float = 0.1
 ) -> Iterator[DeadMansSwitch]:
     settings = Settings(heartbeat_url=url, database_url=database, redis_url=redis, headshotpro_webhook_secret="5e" * 32)
-    switch = DeadMansSwitch(settings, lambda: acting, every, check_interval=0.05)
-    switch.start()
-    try:
-        yield switch
-    finally:
-        switch.close()
+    switch = DeadMansSwitch(settings, lambda: acting)
+    with patch.multiple("workers.dead_mans_switch", EVERY_SECONDS=every, CHECK_SECONDS=0.05):
+        switch.start()
+        try:
+            yield switch
+        finally:
+            switch.close()
 
 
 def grows(watcher: Watcher, seconds: float = PATIENCE_SECONDS) -> bool:

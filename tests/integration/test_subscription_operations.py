@@ -25,7 +25,7 @@ from tests.support.processes import eventually
 from tests.support.subscriber import Subscriber
 from tests.support.system import API_KEY, NOWHERE, System, new_id, rows
 from tests.support.webhook_endpoint import client_of
-from workers.subscriptions import SubscriptionSending
+from workers.subscriptions import sending_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,11 +69,11 @@ def test_metrics_show_each_subscription_and_its_requests(folder: Path, database_
         add(database_url, subscriber)
         add(database_url, idle, "waits").pause("waits")
         change(database_url, 3)
-        sending = SubscriptionSending(runtime)
+        sending = sending_thread(runtime)
         sending.start()
         assert eventually(lambda: len(subscriber.seen) == 3)
         runtime.stop.set()
-        sending.close()
+        sending.join(10)
     runtime.counters.flush()
     found = samples(folder, database_url, redis_url)
     assert (found["requests_total", "acknowledged"], found["requests_total", "server_error"]) == (3, 1)
@@ -95,11 +95,11 @@ def test_newest_requests_are_kept_with_status_and_duration(cli: Cli, database_ur
     with Subscriber(lambda number, _request: 503 if number == 1 else 204) as subscriber:
         add(database_url, subscriber)
         change(database_url, 24)
-        sending = SubscriptionSending(runtime)
+        sending = sending_thread(runtime)
         sending.start()
         assert eventually(lambda: len(subscriber.seen) == 24)
         runtime.stop.set()
-        sending.close()
+        sending.join(10)
     (row,) = rows(database_url, "select recent_requests from headshotpro.subscriptions")
     kept = row["recent_requests"]
     assert len(kept) == 20

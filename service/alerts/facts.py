@@ -18,9 +18,6 @@ class ModelFact:
     """A model that may be a reason for an alert.
 
     Attributes:
-        model_id: the model.
-        status: its status.
-        is_development: whether it is one of the vendor's test mode.
         created_at: when it was created, where that is known.
         since: since when it is known to be in this status.
         found_at_first_check: the first pull found it so, or it became so before the mirror began.

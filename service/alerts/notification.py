@@ -32,8 +32,6 @@ class NotificationItem(NamedTuple):
         reason: `opened`, `resolved`, `reminder` or `first_summary`.
         at: when it was written.
         alert_id: the alert; None for the first summary.
-        kind: the alert's kind.
-        model_id: the model that it is about.
         still_open: whether the alert is open and not acknowledged.
         opened_at: when the alert opened.
         detail: what was found when the alert opened. Of the first summary: `failed` and `stuck` (counts),

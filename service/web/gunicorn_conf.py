@@ -14,8 +14,7 @@ from service.web.heartbeat import WebHeartbeat as _WebHeartbeat
 _settings = _load(_REQUIRED_SETTINGS)
 
 wsgi_app = "service.web:create_app()"
-_address = f"[{_settings.web_address}]" if ":" in _settings.web_address else _settings.web_address
-bind = f"{_address}:{_settings.port}"
+bind = _settings.web_url.removeprefix("http://")
 workers = _settings.web_concurrency
 worker_class = "service.web.gunicorn_worker.FairGeventWorker"
 worker_connections = 1000

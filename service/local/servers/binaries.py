@@ -28,10 +28,8 @@ class Binary(NamedTuple):
     """A server's program that runs here.
 
     Attributes:
-        program: its path.
         kind: `postgres`, `valkey` or `redis`.
         flavour: `wheel` or `machine`.
-        major: its major version.
     """
 
     program: Path

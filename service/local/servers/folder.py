@@ -155,20 +155,16 @@ def read_or_make_secret(path: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
-def acquire_lock(path: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> int:
-    """A descriptor that holds the folder's lock for as long as any process has it open.
+def acquire_lock(path: Path) -> int:
+    """A descriptor that holds a folder's lock while any process has it open; a server on its way out is waited for.
 
     A server is handed the descriptor, so the lock is free exactly when the last of its processes has gone.
-
-    Args:
-        path: the folder.
-        timeout: seconds to wait, for a server that is still on its way out.
 
     Raises:
         LocalServerError: another process has it.
     """
     descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -198,10 +194,10 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold a folder for this process, making it at first; see `acquire_lock`."""
     make_folder(path)
-    descriptor = acquire_lock(path, timeout)
+    descriptor = acquire_lock(path)
     try:
         yield
     finally:

@@ -202,3 +202,8 @@ def columns_of(source: Source) -> tuple[str, ...]:
 def columns_in(group: Group) -> tuple[str, ...]:
     """The columns of the fields of a group."""
     return tuple(field.column for field in FIELDS if field.group == group)
+
+
+# The columns of a table of models for people, the most important first.
+_FIRST = ("id", "status", "title", "email", "team_name", "team_id")
+TABLE_COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")

@@ -9,6 +9,8 @@ Why: `docs/decisions/0027-text-from-outside.md`.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+from typing import Any
 
 _UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 UNSAFE = re.compile(f"[{_UNSAFE}]")
@@ -38,3 +40,12 @@ def one_line(text: str) -> str:
 def guard_formulas(text: str) -> str:
     """The text as a cell of CSV: an apostrophe is before what a spreadsheet would take for a formula."""
     return _FORMULA.sub("'", text)
+
+
+def csv_cell(value: Any, *, safe: bool) -> Any:
+    """A value in CSV: `true` or `false`, a time in UTC, a text that, where `safe`, is no formula for a spreadsheet."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return guard_formulas(value) if safe and isinstance(value, str) else value

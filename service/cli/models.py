@@ -22,17 +22,14 @@ from service.cli.output import (
 )
 from service.cli.table import print_rows
 from service.errors import ApiError, MirrorError, ModelNotFound
-from service.model_fields import STATUS_NAMES, Source, columns_of
+from service.model_fields import STATUS_NAMES, TABLE_COLUMNS
 
 if TYPE_CHECKING:
     from service.api.writes import RelayedResponse, UpstreamWriter
     from service.runtime import Runtime
 
 HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
-# The columns of the API's list, and when it was deleted.
-_FIRST = ("id", "status", "title", "email", "team_name", "team_id")
-COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")
-TABLE_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "finished_at")
+SHOWN_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "finished_at")
 
 
 @click.group(epilog="Example: headshot-mirror models list --status failed")
@@ -78,9 +75,9 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
     if not rows:
         warn_if_unknown("status", wanted.status, STATUS_NAMES)
     if as_csv or csv_safe:
-        print_csv(rows, COLUMNS, safe=csv_safe)
+        print_csv(rows, TABLE_COLUMNS, safe=csv_safe)
         return
-    columns = COLUMNS if as_json else TABLE_COLUMNS
+    columns = TABLE_COLUMNS if as_json else SHOWN_COLUMNS
     print_rows([{name: row[name] for name in columns} for row in rows], columns, as_json=as_json, empty="No models.")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.plain_text import UNSAFE_BUT_NEWLINE, escape_controls, guard_formulas
+from service.plain_text import UNSAFE_BUT_NEWLINE, csv_cell, escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,21 +78,12 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, safe
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(row[name], safe=safe) for name in columns])
+        cells = [csv_cell(row[name], safe=safe) for name in columns]
+        # A file gets the exact value; on a terminal each row has to be one line.
+        is_shown = sys.stdout.isatty()
+        writer.writerow([escape_controls(cell) if is_shown and isinstance(cell, str) else cell for cell in cells])
     # An output that takes nothing fails here, where the command reports it.
     sys.stdout.flush()
-
-
-def _cell(value: Any, *, safe: bool) -> Any:
-    if isinstance(value, bool):
-        return json.dumps(value)
-    if isinstance(value, datetime):
-        return _iso_time(value)
-    if not isinstance(value, str):
-        return value
-    guarded = guard_formulas(value) if safe else value
-    # A file gets the exact value; on a terminal each row has to be one line.
-    return escape_controls(guarded) if sys.stdout.isatty() else guarded
 
 
 def print_json(document: Any) -> None:

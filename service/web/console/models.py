@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, request
 from werkzeug.exceptions import BadRequest
 
-from service.model_fields import STATUS_NAMES, Source, columns_of
-from service.plain_text import guard_formulas
+from service.model_fields import STATUS_NAMES, TABLE_COLUMNS
+from service.plain_text import csv_cell
 from service.storage import console_models
 from service.storage.console_models import ModelPlace, ModelSearch
 from service.web.console import arguments, copies
@@ -28,8 +28,6 @@ PAGE_SIZE = 50
 CSV_ROWS = 500
 # How long a file waits for its turn before it breaks off.
 CSV_WAIT_SECONDS = 60.0
-_FIRST = ("id", "status", "title", "email", "team_name", "team_id")
-CSV_COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")
 # A value of the URL, its label, and the least and the greatest age in days.
 AGES: dict[str, tuple[str, int | None, int | None]] = {
     "1d": ("24 hours or less", None, 1),
@@ -97,28 +95,19 @@ def _csv(console: Console, search: ModelSearch) -> Iterator[str]:
     """The lines of the file; each statement is short, so that no transaction lasts as long as a slow download."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(CSV_COLUMNS)
+    writer.writerow(TABLE_COLUMNS)
     place: ModelPlace | None = None
     while True:
         with console.slots.turn(CSV_WAIT_SECONDS), console.reading() as connection:
             rows = console_models.page(connection, search, place, CSV_ROWS)
         for row in rows:
-            writer.writerow([_cell(console.names.field(name, row[name])) for name in CSV_COLUMNS])
+            writer.writerow([csv_cell(console.names.field(name, row[name]), safe=True) for name in TABLE_COLUMNS])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
         if len(rows) < CSV_ROWS:
             return
         place = ModelPlace(rows[-1]["created_at"], rows[-1]["id"])
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    # People open it with a spreadsheet, which takes such a text for a formula.
-    return guard_formulas(value) if isinstance(value, str) else value
 
 
 def _place(row: dict[str, Any]) -> str:

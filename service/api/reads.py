@@ -57,7 +57,10 @@ class ChangePage(NamedTuple):
 
 
 class MirrorReader:
-    """Reads: each sees one moment of the mirror, and writes nothing."""
+    """Reads: each sees one moment of the mirror, and writes nothing.
+
+    Each raises `PostgresUnavailable` where Postgres is, or every connection is in use.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -71,11 +74,7 @@ class MirrorReader:
             return api_queries.newest_change(connection)
 
     def page(self, wanted: ModelFilter, limit: int, offset: int) -> MirrorPage:
-        """A page of the list, the newest model first.
-
-        Raises:
-            PostgresUnavailable: Postgres is unavailable, or every connection is in use.
-        """
+        """A page of the list, the newest model first."""
         with self._transaction() as connection:
             total = api_queries.total(connection, wanted)
             rows = api_queries.page(connection, wanted, limit, offset, total)
@@ -86,17 +85,12 @@ class MirrorReader:
 
         Raises:
             ApiError: changes after `since` are no longer kept.
-            PostgresUnavailable: Postgres is unavailable, or every connection is in use.
         """
         with self._transaction() as connection:
             return read_feed(connection, since, wanted, limit, offset)
 
     def one(self, model_id: str) -> Row | None:
-        """One model, a tombstone too.
-
-        Raises:
-            PostgresUnavailable: Postgres is unavailable, or every connection is in use.
-        """
+        """One model, a tombstone too."""
         with self._transaction() as connection:
             return api_queries.one(connection, model_id)
 

@@ -74,11 +74,7 @@ class Sandbox:
         self.sender.unsaved.clear()
 
     def update_switches(self, changes: dict[str, Any]) -> None:
-        """Turn some switches.
-
-        Raises:
-            SettingsError: one does not exist, or cannot take its value; none was turned.
-        """
+        """Turn some switches; raises what `Switches.update_switches` does."""
         self.switches.update_switches(changes)
         self.vendor.listing.rebuild()
 

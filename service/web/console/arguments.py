@@ -69,3 +69,26 @@ def choice(name: str, allowed: tuple[str, ...]) -> str | None:
     if value is not None and value not in allowed:
         raise BadRequest(f"{name} is none of {', '.join(allowed)}.")
     return value
+
+
+def place() -> tuple[datetime | None, str] | None:
+    """The place at which the page before this one ended, as `place_of` wrote it; None on the first page.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    at, _, key = request.args.get("before", "").partition(" ")
+    if not at:
+        return None
+    try:
+        read = None if at == "-" else datetime.fromisoformat(at)
+    except ValueError:
+        read = datetime.now()  # noqa: DTZ005 - refused below
+    if "\0" in key or (read and read.tzinfo is None):
+        raise BadRequest("before is no place in the list: follow a link of the page instead.")
+    return read, key
+
+
+def place_of(at: datetime | None, key: str) -> str:
+    """The place of a row, for the link to the next page."""
+    return f"{at.astimezone(UTC).isoformat() if at else '-'} {key}"

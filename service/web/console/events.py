@@ -35,7 +35,9 @@ def register(pages: Blueprint, console: Console) -> None:
 
     def events() -> str:
         search = _search(shows_names=console.names.shown)
-        before = _before()
+        place = arguments.place()
+        # Each event has a time.
+        before = place and EventPlace(place[0] or datetime.now(UTC), place[1])
         with console.reading() as connection:
             found = console_events.page(connection, search, before, PAGE_SIZE + 1)
             reasons = [] if before else console_events.dead_by_reason(connection, MAX_REASONS)
@@ -44,7 +46,7 @@ def register(pages: Blueprint, console: Console) -> None:
         return console.render(
             "events.html",
             events=found[:PAGE_SIZE],
-            older=last and f"{last['received_at'].astimezone(UTC).isoformat()} {last['id']}",
+            older=last and arguments.place_of(last["received_at"], last["id"]),
             reasons=reasons,
             names=sorted({*names, search.event} - {None}),
             statuses=STATUSES,
@@ -101,21 +103,3 @@ def _search(*, shows_names: bool) -> EventSearch:
         since,
         arguments.moment("until"),
     )
-
-
-def _before() -> EventPlace | None:
-    """The place at which the page before this one ended.
-
-    Raises:
-        BadRequest: it is none.
-    """
-    at, _, event_id = request.args.get("before", "").partition(" ")
-    if not at:
-        return None
-    try:
-        received_at = datetime.fromisoformat(at)
-    except ValueError:
-        received_at = datetime.now()  # noqa: DTZ005 - refused below
-    if received_at.tzinfo is None or "\0" in event_id:
-        raise BadRequest("before is no place in the list: follow a link of the page instead.")
-    return EventPlace(received_at, event_id)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import io
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flask import Response, request
-from werkzeug.exceptions import BadRequest
 
 from service.model_fields import STATUS_NAMES, TABLE_COLUMNS
 from service.plain_text import csv_cell
@@ -43,14 +42,14 @@ def register(pages: Blueprint, console: Console) -> None:
     web = (console.settings.public_url or "http://localhost:8000").rstrip("/")
 
     def models() -> str:
-        search = search_of_url(only_id=not console.names.shown)
+        search, before = search_of_url(only_id=not console.names.shown), arguments.place()
         with console.reading() as connection:
-            found = console_models.page(connection, search, _before(), PAGE_SIZE + 1)
+            found = console_models.page(connection, search, before and ModelPlace(*before), PAGE_SIZE + 1)
         last = found[PAGE_SIZE - 1] if len(found) > PAGE_SIZE else None
         return console.render(
             "models.html",
             models=found[:PAGE_SIZE],
-            older=last and _place(last),
+            older=last and arguments.place_of(last["created_at"], last["id"]),
             search=search,
             age=request.args.get("age"),
             statuses=sorted({*STATUS_NAMES, search.status} - {None}),
@@ -108,25 +107,3 @@ def _csv(console: Console, search: ModelSearch) -> Iterator[str]:
         if len(rows) < CSV_ROWS:
             return
         place = ModelPlace(rows[-1]["created_at"], rows[-1]["id"])
-
-
-def _place(row: dict[str, Any]) -> str:
-    at = row["created_at"]
-    return f"{at.astimezone(UTC).isoformat() if at else '-'} {row['id']}"
-
-
-def _before() -> ModelPlace | None:
-    """The place at which the page before this one ended.
-
-    Raises:
-        BadRequest: it is none.
-    """
-    at, _, model_id = request.args.get("before", "").partition(" ")
-    if not at:
-        return None
-    if at == "-":
-        return ModelPlace(None, model_id.replace("\0", ""))
-    try:
-        return ModelPlace(datetime.fromisoformat(at).astimezone(UTC), model_id.replace("\0", ""))
-    except (ValueError, OverflowError):
-        raise BadRequest("before is no place in the list: follow a link of the page instead.") from None

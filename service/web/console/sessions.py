@@ -61,7 +61,7 @@ class Session(NamedTuple):
 
 
 class SessionSigner:
-    """Makes and reads cookies of sessions.
+    """Makes and reads cookies of sessions; each method raises `PostgresUnavailable` where the secret cannot be read.
 
     Args:
         read_secret: reads the secret from Postgres, once.
@@ -92,11 +92,7 @@ class SessionSigner:
         return max(matching, default=None)
 
     def begin(self, role: Role, user: str | None = None) -> tuple[Session, str]:
-        """A new session with an id of its own, and its cookie; `user` is the name that a proxy gave.
-
-        Raises:
-            PostgresUnavailable: the secret cannot be read.
-        """
+        """A new session with an id of its own, and its cookie; `user` is the name that a proxy gave."""
         session = Session(
             secrets.token_urlsafe(24), role, user or role.label, user is not None, ends_at=time() + SESSION_SECONDS
         )
@@ -104,11 +100,7 @@ class SessionSigner:
         return session, signer.dumps([session.session_id, int(role), session.user])
 
     def read(self, cookie: str | None) -> Session | None:
-        """The session of a cookie; None where this system did not sign it, it has expired, or it is from the future.
-
-        Raises:
-            PostgresUnavailable: the secret cannot be read.
-        """
+        """The session of a cookie; None where this system did not sign it, it has expired, or it is from the future."""
         session = self._load(cookie) if cookie else None
         now = time()
         is_valid = session is not None and now < session.ends_at <= now + SESSION_SECONDS + CLOCKS_DIFFER_SECONDS
@@ -128,11 +120,7 @@ class SessionSigner:
         return None
 
     def csrf_token(self, session: Session) -> str:
-        """The token that every form of a session carries; no other page can know it.
-
-        Raises:
-            PostgresUnavailable: the secret cannot be read.
-        """
+        """The token that every form of a session carries; no other page can know it."""
         return hmac.new(self._keys[_kind(session)], f"csrf {session.session_id}".encode(), "sha256").hexdigest()
 
     def is_csrf_token(self, session: Session, given: str | None) -> bool:

@@ -34,8 +34,6 @@ from workers.progress import ProgressReporter
 from workers.shutdown import start_exit_watchdog, stop_on_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rq.job import Job
 
 log = structlog.get_logger(__name__)
@@ -141,11 +139,11 @@ class Worker(SimpleWorker):
         """See `subscribe`."""
 
 
-def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) -> None:
+def work(runtime: Runtime, queue: str) -> None:
     """Run jobs of one queue until the process has to stop.
 
     RQ's loop ends when Redis becomes unavailable during a job, or cannot be reached at its start: it begins again.
-    `while_unavailable` is called about each second while Redis is unavailable.
+    Drains apply the spool meanwhile; other work needs Redis, because the request budget is there.
     """
     # RQ blocks on this connection, and sets its timeout itself.
     client = connect_redis(runtime.settings.redis, timeout=None)
@@ -168,7 +166,8 @@ def work(runtime: Runtime, queue: str, while_unavailable: Callable[[], None]) ->
             runtime.progress()
             log.warning("worker.waits", queue=queue, error=str(error))
             stop_on_signals(runtime.stop)
-            while_unavailable()
+            if queue == DRAIN_QUEUE:
+                jobs.drain_without_redis()
         stop_on_signals(runtime.stop)
         runtime.stop.wait(RECONNECT_SECONDS)
 
@@ -187,11 +186,7 @@ def main(queue: str, pipe: int | None = None) -> None:
     gc.set_threshold(4 * GC_THRESHOLD)
     # The supervisor that would end it may be dead.
     start_exit_watchdog(runtime.stop)
-    work(runtime, queue, jobs.drain_without_redis if queue == DRAIN_QUEUE else _nothing)
-
-
-def _nothing() -> None:
-    """Other work needs Redis: the request budget is there."""
+    work(runtime, queue)
 
 
 if __name__ == "__main__":

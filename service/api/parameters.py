@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec import UnsetType
 
-from service.api.schemas import MAX_PAGE_SIZE, CreateModelBody, ListQuery
+from service.api.schemas import CreateModelBody, ListQuery
 from service.errors import ApiError
 from service.storage.api_queries import ModelFilter
 from service.upstream.fields import utc
@@ -64,11 +64,6 @@ def filter_of(query: ListQuery) -> ModelFilter:
         created_until=_moment(query.created_before),
         deleted=query.include_deleted,
     )
-
-
-def limit_of(query: ListQuery) -> int:
-    """How many results a page has: a limit over 200 counts as 200."""
-    return min(query.limit, MAX_PAGE_SIZE)
 
 
 def since_of(query: ListQuery) -> int | datetime | None:

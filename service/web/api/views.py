@@ -17,6 +17,7 @@ from service.api import parameters
 from service.api.idempotency import IdempotentCreates
 from service.api.organization import read_organization
 from service.api.schemas import (
+    MAX_PAGE_SIZE,
     FeedPaginationSchema,
     ListQuery,
     ModelFeedBody,
@@ -87,7 +88,7 @@ class ModelViews:
         return self._list(query) if since is None else self._feed(query, since)
 
     def _list(self, query: ListQuery) -> Response:
-        limit = parameters.limit_of(query)
+        limit = min(query.limit, MAX_PAGE_SIZE)
         page = self._reader.page(parameters.filter_of(query), limit, query.offset)
         more = query.offset + len(page.rows) < page.total
         pagination = PaginationSchema(total=page.total, limit=limit, offset=query.offset, has_more=more)
@@ -98,7 +99,7 @@ class ModelViews:
         return response
 
     def _feed(self, query: ListQuery, since: int | datetime) -> Response:
-        limit = parameters.limit_of(query)
+        limit = min(query.limit, MAX_PAGE_SIZE)
         changes = self._reader.changes(since, parameters.filter_of(query), limit, query.offset)
         pagination = FeedPaginationSchema(
             limit=limit, offset=query.offset, has_more=changes.more, cursor=changes.cursor

@@ -194,12 +194,11 @@ class Population:
     def _falsify(self, ids: list[str]) -> None:
         # As if they were read a while ago: of two values of one second the mirror could not say which one is newer.
         self.here.sql(
-            "update headshotpro.model_clocks set detail_at = detail_at - interval '1 minute' where model_id = any(%s)",
-            ids,
-        )
-        self.here.sql(
-            "update headshotpro.models as m set photo_count = r.photo_count + 1 from public.right_counts as r "
-            "where r.id = m.id and m.id = any(%s) and m.photo_count = r.photo_count",
+            "with right_ones as (update headshotpro.models as m set photo_count = r.photo_count + 1 "
+            "from public.right_counts as r where r.id = m.id and m.id = any(%s) and m.photo_count = r.photo_count "
+            "returning m.id) "
+            "update headshotpro.model_clocks set detail_at = detail_at - interval '1 minute' "
+            "where model_id in (select id from right_ones)",
             ids,
         )
 

@@ -102,10 +102,14 @@ def admin(server: Postgres) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-def share_folder() -> Path:
-    """The folder that the test processes of this run share; children inherit it, and the first process removes it."""
+def share_folder(place: Path | None = None) -> Path:
+    """The folder that the test processes of this run share; children inherit it, and the first process removes it.
+
+    Args:
+        place: where the first process makes it.
+    """
     if SHARED not in os.environ:
-        os.environ[SHARED] = tempfile.mkdtemp(prefix="hm-run-")
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="hm-run-", dir=place)
         atexit.register(shutil.rmtree, os.environ[SHARED], ignore_errors=True)
     return Path(os.environ[SHARED])
 

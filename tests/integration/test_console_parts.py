@@ -35,6 +35,7 @@ def browser(folder: Path, database_url: str, redis_url: str) -> FlaskClient:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A number for each time that the page of changes is made; a part is kept without end."""
     monkeypatch.setattr(parts, "KEPT_SECONDS", 600.0)
+    monkeypatch.setattr(parts, "REST_SECONDS", 600.0)
     calls: list[int] = []
     read = console_changes.page
 
@@ -111,12 +112,35 @@ def test_part_waits_while_messages_go_on_coming(
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(parts, "sleep", pauses.append)
-    for message in ("7.1", "7.2", "7.3", "7.4"):
+    for message in ("7.1", "7.2", "7.3", "7.4", "7.5"):
         part(browser, **{"Console-Part": message})
-    assert made == [0, 1, 2, 3]
-    # A row that comes alone is shown at once, though the page was just made.
-    assert pauses[0] == 0
-    assert 0 < pauses[1] < 600 < pauses[2] < 1200
+    assert made == [0, 1, 2, 3, 4]
+    # Rows that come alone are shown at once, though the page was just made.
+    assert pauses[:2] == [0, 0]
+    assert 0 < pauses[2] < 600 < pauses[3] < 1200
+
+
+def test_polling_pages_get_the_last_part_until_the_next_is_due(
+    browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "KEPT_SECONDS", 0.0)
+    for _ in range(5):
+        part(browser)
+    assert made == [0, 1, 2]
+
+
+def test_who_waited_for_a_part_gives_way(
+    browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+    monkeypatch.setattr(parts, "give_way", lambda: turns.append("others"))
+    visitors = [other(browser) for _ in range(4)]
+    threads = [threading.Thread(target=part, args=[one]) for one in visitors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (made, len(turns)) == ([0], 3)
 
 
 def test_who_waits_for_a_resting_maker_is_served(

@@ -12,21 +12,20 @@ import threading
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from flask import g, make_response, request
+from flask import Response, g, request
 from werkzeug.exceptions import ServiceUnavailable
 
 from service.web.console import live
-from service.web.console.limits import WAIT_SECONDS
+from service.web.console.limits import WAIT_SECONDS, give_way
 from service.web.errors import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
-    from flask import Response
-
     from service.web.console.sessions import Role
 
 HEADER = "Console-Part"
-# A part that is older is made again. While rows go on coming, it is made no more often.
+# A part that is older is made again. While rows go on coming it is made as often as a page asks at most.
 KEPT_SECONDS = 2.0
+REST_SECONDS = 5.0
 MAX_PARTS = 64
 # Messages that a part remembers; a stream sends one a second.
 MAX_MESSAGES = 8
@@ -46,7 +45,7 @@ class _Part:
         tag: of the body.
         begun: when a request began to make it, by `time.monotonic`.
         made: when it was ready.
-        due: when the one after the next may begin.
+        due: when the next one may begin.
         asked: when a request first asked with each message.
     """
 
@@ -58,19 +57,19 @@ class _Part:
         self.asked: dict[str, float] = {}
 
     def response(self, asked: float, seconds: float) -> Response | None:
-        """The newest body; None where it is older than that, or was begun before `asked`."""
-        if self.body is None or self.begun < asked or monotonic() - self.made > seconds:
+        """The newest body; None where it is older than that and the next one is due, or was begun before `asked`."""
+        if self.body is None or self.begun < asked or monotonic() > max(self.made + seconds, self.due):
             return None
-        response = make_response(self.body)
+        response = Response(self.body, mimetype="text/html")
         response.set_etag(self.tag, weak=True)
         return response
 
     def begin(self) -> float:
-        """Wait until the next body may begin: when it was made last. After a rest it may begin twice at once."""
+        """Wait until the next body may begin: when it does. After a rest three may begin at once."""
         if self.body is not None:
             sleep(max(0.0, self.due - monotonic()))
         began = monotonic()
-        self.due = max(self.due + KEPT_SECONDS, began)
+        self.due = max(self.due, began - 2 * REST_SECONDS) + REST_SECONDS
         return began
 
 
@@ -89,7 +88,8 @@ class Parts:
             ServiceUnavailable: another request takes too long to make it.
         """
         # A path may hold a question mark, so the two are kept apart.
-        part = self._parts.setdefault((request.path, request.query_string, role), _Part())
+        key = (request.path, request.query_string, role)
+        part = self._parts.get(key) or self._parts.setdefault(key, _Part())
         if len(self._parts) > MAX_PARTS:
             self._parts.pop(next(iter(self._parts)), None)
         asked = part.asked.setdefault(request.headers[HEADER], monotonic())
@@ -100,11 +100,14 @@ class Parts:
         if (found := part.response(asked, seconds)) is not None:
             return found
         # Who has it may rest that long before it begins.
-        if not part.lock.acquire(timeout=KEPT_SECONDS + WAIT_SECONDS):
+        if not part.lock.acquire(timeout=REST_SECONDS + WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
         g.console_part = part
         if (found := part.response(asked, KEPT_SECONDS)) is None:
             g.console_part_begun = part.begin()
+        else:
+            # All who waited go on one after the other: deliveries go in between.
+            give_way()
         return found
 
     def keep(self, response: Response) -> Response:

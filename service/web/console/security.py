@@ -29,7 +29,9 @@ def nonce() -> str:
 def add_page_headers(response: Response) -> Response:
     """Allow a page its own scripts and styles, and no cache to keep it; `response_headers` adds the rest."""
     if request.endpoint != "console.static_file":
-        response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce())
+        # Without a nonce it is no page: it may load nothing, as every other response.
+        if "console_nonce" in g:
+            response.headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce())
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["Vary"] = "Cookie"
     # A page of another site that opened this one cannot reach it.

@@ -13,7 +13,7 @@ import click
 import psycopg
 
 from bench.setup import servers
-from service.mirror.outcomes import fold_outcomes
+from service.mirror.retention import fold_outcomes
 from service.storage import database
 from tests.support.documents import Query, panel_queries, questions
 

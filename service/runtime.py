@@ -14,7 +14,7 @@ from service.broker.inbox import Inbox
 from service.broker.jobs import JobQueue
 from service.broker.stale_models import StaleModels
 from service.errors import Stopping
-from service.mirror.pull_state import PullContext
+from service.mirror.pull_slice import PullContext
 from service.process_identity import new_process_name
 from service.storage import database
 from service.upstream.client import UpstreamClient

@@ -19,13 +19,12 @@ from service.broker.lease import Lease
 from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable, WrongKeyType
 from service.mirror import accuracy_figures, batches, census, detail_sweep, retention, sampling
 from service.mirror import drain as mirror_drain
-from service.mirror.outcomes import fold_outcomes
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
 from service.mirror.refetch import request_stale_models
 from service.mirror.tasks import TaskContext, run_slice
-from service.storage import event_lags, pull_checkpoints, refetches, status_samples, tasks
+from service.storage import metrics_queries, pull_checkpoints, refetches, status_samples, tasks
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.job_errors import redact_job_errors
 
@@ -255,7 +254,7 @@ def compute_accuracy(runtime: Runtime) -> bool:
             accuracy_figures.compute(connection, runtime.settings.accuracy_slo)
     finally:
         with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
-            event_lags.compute(connection)
+            metrics_queries.compute_lags(connection)
     return False
 
 
@@ -287,4 +286,4 @@ def apply_retention(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
         status_samples.add_if_due(connection)
     left = not retention.apply_limits(runtime.engine, limits, SLICE_SECONDS)
-    return not fold_outcomes(runtime.engine, SLICE_SECONDS) or left
+    return not retention.fold_outcomes(runtime.engine, SLICE_SECONDS) or left

@@ -19,7 +19,7 @@ from service.log import log_start
 from service.parent_death import die_with_parent
 from service.process_identity import new_process_name
 from service.storage import database
-from service.storage.deadline import BackgroundCall
+from service.storage.database import BackgroundCall
 from service.storage.migrations import revision
 from workers.progress import ProgressMonitor
 from workers.shutdown import start_exit_watchdog, stop_on_signals

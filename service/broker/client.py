@@ -1,4 +1,8 @@
-"""A connection to Redis: time limits, Sentinels, no cluster, and errors of our own instead of redis-py's."""
+"""A connection to Redis: time limits, Sentinels, no cluster, and errors of our own instead of redis-py's.
+
+Redis Cluster is refused at each new connection: it takes deliveries, and fails whatever touches two keys. Why:
+`docs/decisions/0024-one-database-for-each-organization.md`.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,18 @@ from urllib.parse import parse_qsl, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from service.addresses import parse_sentinel_url
-from service.broker import cluster, sentinel
 from service.errors import ClusterRefused, RedisUnavailable, SettingsError, WrongKeyType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from service.addresses import SentinelGroup
 
 MAX_CONNECT_SECONDS = 5.0
 # A process that starts waits for a server that hangs no longer than this.
@@ -51,12 +58,14 @@ def connect_redis(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
     }
     # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
     options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}
-    options["redis_connect_func"] = cluster.refuse_cluster
+    options["redis_connect_func"] = refuse_cluster
     try:
         group = parse_sentinel_url(url)
         _check_options(group.url if group else url)
         client = (
-            sentinel.client(group, connecting, options) if group else redis.Redis.from_url(url, **connecting, **options)
+            _sentinel_client(group, connecting, options)
+            if group
+            else redis.Redis.from_url(url, **connecting, **options)
         )
         # redis-py checks most options only when it connects: an odd one would fail each time, for ever.
         pool = client.connection_pool
@@ -106,7 +115,7 @@ def translate_redis_errors() -> Iterator[None]:
     """
     try:
         yield
-    except cluster.ClusterFound as error:
+    except ClusterFound as error:
         raise ClusterRefused(str(error)) from None
     except ResponseError as error:
         if "WRONGTYPE" not in str(error):
@@ -116,3 +125,77 @@ def translate_redis_errors() -> Iterator[None]:
         ) from error
     except (redis.exceptions.RedisError, OSError) as error:
         raise RedisUnavailable(f"{_REFUSED}{error}") from error
+
+
+_CLUSTER = (
+    "REDIS_URL leads to a Redis Cluster, which is not supported: use one primary without cluster mode, "
+    "or Sentinels (redis+sentinel://)"
+)
+
+
+class ClusterFound(redis.exceptions.ConnectionError):
+    """The server is a node of a Redis Cluster; to redis-py a connection that failed."""
+
+
+def refuse_cluster(connection: Any) -> None:
+    """Greet a server as redis-py does, and refuse one in cluster mode; redis-py's `redis_connect_func`.
+
+    Raises:
+        ClusterFound: it is one.
+    """
+    connection.on_connect()
+    if _server_mode(connection) == b"cluster":
+        raise ClusterFound(_CLUSTER)
+
+
+def _server_mode(connection: Any) -> bytes | None:
+    """The server's mode, from its greeting (RESP3) or from INFO; None where this user may not read INFO."""
+    greeting = connection.handshake_metadata
+    if greeting:
+        mode: bytes | None = greeting.get(b"mode")
+        return mode
+    connection.send_command("INFO", "cluster", check_health=False)
+    try:
+        enabled = b"cluster_enabled:1" in connection.read_response()
+    except redis.exceptions.ResponseError:
+        return None
+    return b"cluster" if enabled else b"standalone"
+
+
+def _sentinel_client(group: SentinelGroup, connecting: Mapping[str, Any], options: Mapping[str, Any]) -> redis.Redis:
+    """A client of the primary that a group of Sentinels knows; nothing is connected yet.
+
+    `connecting` is for every connection, to Sentinels and to Redis; `options` for Redis alone.
+    """
+    given = parse_url(group.url)
+    given["ssl"] = given.pop("connection_class", None) is not None
+    del given["host"]
+    # One certificate authority for both, as a rule.
+    tls = {name: value for name, value in given.items() if name.startswith("ssl")}
+    asking = {**connecting, **tls, **group.options, "socket_timeout": connecting["socket_connect_timeout"]}
+    asked = Sentinel(group.addresses, sentinel_kwargs=asking, **{**given, **connecting, **options})
+    found: redis.Redis = asked.master_for(group.service)
+    return found
+
+
+# Flags fall by themselves: something was done just now, so no process does it again for a while.
+
+
+def raise_flag(client: redis.Redis, key: str, ttl_ms: int) -> bool:
+    """Raise a flag for a time in ms; False where it was up, and then it falls no later than before.
+
+    Raises:
+        RedisUnavailable: Redis cannot be reached.
+    """
+    with translate_redis_errors():
+        return bool(client.set(key, 1, nx=True, px=ttl_ms))
+
+
+def clear_flag(client: redis.Redis, key: str) -> None:
+    """Let a flag fall now.
+
+    Raises:
+        RedisUnavailable: Redis cannot be reached.
+    """
+    with translate_redis_errors():
+        client.delete(key)

@@ -56,7 +56,7 @@ class Stratum(StrEnum):
     TOMBSTONE = "tombstone"
 
 
-# `service.storage.strata` has the same in SQL.
+# `service.storage.accuracy` has the same in SQL.
 def stratum_of(status: str | None, active_since: datetime | None, now: datetime) -> Stratum:
     """The stratum of a row. `active_since`: when its headshots were ready, or else when it was created."""
     if status == DELETED:

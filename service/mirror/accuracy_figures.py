@@ -9,8 +9,8 @@ from service import model_fields
 from service.mirror.accuracy import NEW_FOR, Stratum
 from service.mirror.census import LIST_COLUMNS
 from service.mirror.error_bounds import Bounds, Counts, burst_size, of_pulls, of_samples
+from service.storage import accuracy
 from service.storage import accuracy_figures as storage
-from service.storage import strata
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,7 +31,7 @@ def compute(connection: Connection, target: float, now: datetime | None = None) 
     `target` is the highest acceptable share of wrong rows, in (0, 1].
     """
     now = now or datetime.now(UTC)
-    sizes = strata.sizes(connection, now - NEW_FOR)
+    sizes = accuracy.stratum_sizes(connection, now - NEW_FOR)
     found = {
         period: storage.findings(connection, interval, COLUMNS, TOLERATED_SECONDS)
         for period, interval in PERIODS.items()

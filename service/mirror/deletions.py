@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from service.mirror.merge import Observation
-    from service.mirror.pull_state import PullState
+    from service.mirror.pull_slice import PullState
     from service.upstream.client import UpstreamClient
     from service.upstream.payloads import DetailedModel
     from service.upstream.responses import UpstreamResponse

@@ -13,7 +13,7 @@ from service.errors import LockUnavailable, MirrorError, StatementTimeout
 from service.mirror import set_aside
 from service.mirror.deletions import check_or_record_failure, settle
 from service.mirror.error_scope import ErrorScope, scope_of
-from service.mirror.pull_state import PullState
+from service.mirror.pull_slice import PullState
 from service.storage import audit, organization, pulls, suspects
 from service.storage.database import transaction
 from service.upstream.budget import Priority

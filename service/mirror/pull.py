@@ -22,8 +22,7 @@ from service.mirror import deletions, set_aside
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.pages import merge_pages, parts_of, with_models
 from service.mirror.prefetch import PagePrefetcher, require_status_filter
-from service.mirror.pull_slice import FULL, HOT, PullSlice
-from service.mirror.pull_state import MAX_FAILED_GETS, PullContext, PullState
+from service.mirror.pull_slice import FULL, HOT, MAX_FAILED_GETS, PullContext, PullSlice, PullState
 from service.mirror.walk import (
     MAX_WALKS,
     PAGE_SIZE,

@@ -1,4 +1,7 @@
-"""Retention: personal data of tombstones are erased; old events, history, acts and accuracy checks are removed."""
+"""Retention: personal data of tombstones are erased; old events, history, acts and accuracy checks are removed.
+
+The same job folds outcomes.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ log = structlog.get_logger(__name__)
 # A transaction holds its locks for some milliseconds only.
 ERASE_BATCH_SIZE = 100
 PURGE_BATCH_SIZE = 1000
+# Some tenths of a second for each transaction; it locks nothing that a batch needs.
+FOLD_BATCH_SIZE = 5_000
 
 
 class RetentionLimits(NamedTuple):
@@ -91,4 +96,14 @@ def _until_done(engine: Engine, name: str, step: Callable[[Engine], int | None],
         return False
     finally:
         if done:
-            log.info("retention.deleted", **{name: done})
+            log.info("retention.done", **{name: done})
+
+
+def fold_outcomes(engine: Engine, seconds: float) -> bool:
+    """Let the counts of outcomes catch up for some seconds: whether nothing is left, or another process folds."""
+
+    def fold(engine: Engine) -> int:
+        with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
+            return retention.fold_outcomes(connection, FOLD_BATCH_SIZE)
+
+    return _until_done(engine, "outcomes_folded", fold, monotonic() + seconds)

@@ -19,7 +19,7 @@ import structlog
 from service.errors import MirrorError, PostgresUnavailable, SchemaOutdated, Stopping, Throttled, Unavailable
 from service.log import format_without_messages
 from service.mirror import erasure, held_pulls
-from service.mirror.pull_state import PullState
+from service.mirror.pull_slice import PullState
 from service.mirror.replay import ACTION as REPLAY_ACTION
 from service.mirror.replay import replay_batch
 from service.storage import audit, console_events, pulls, suspects, tasks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.storage import arrays, queries, strata
+from service.storage import arrays, queries
 from service.storage.tables import accuracy_checks
 
 if TYPE_CHECKING:
@@ -177,13 +177,32 @@ def any_undecided(connection: Connection) -> bool:
     return bool(queries.value(connection, statement))
 
 
+# The strata, as `service.mirror.accuracy.stratum_of` has them. Each row of `models` fulfills one; `:since`
+# is the time after which one that became active is new. A model whose status is unknown, or not in the vendor's
+# documents, may still change. An index serves ranges, but not `<>`.
+_STRATA = {
+    "tombstone": "status = 'deleted'",
+    "active_new": "status = 'active' AND coalesce(finished_at, created_at) > :since",
+    "active_old": "status = 'active' AND coalesce(coalesce(finished_at, created_at) <= :since, true)",
+    "moving": "(status < 'active' OR (status > 'active' AND status < 'deleted') OR status > 'deleted'"
+    " OR status IS NULL)",
+}
+_CASES = " ".join(f"WHEN {condition} THEN '{stratum}'" for stratum, condition in _STRATA.items())
+_SIZES = f"SELECT CASE {_CASES} END AS stratum, count(*) FROM headshotpro.models GROUP BY 1"  # noqa: S608 - constants
+
+
+def stratum_sizes(connection: Connection, active_new_since: datetime) -> dict[str, int]:
+    """How many rows of the mirror each stratum has."""
+    return {row[0]: row[1] for row in queries.execute(connection, _SIZES, since=active_new_since)}
+
+
 def drawn_row(connection: Connection, stratum: str, active_new_since: datetime, place: float) -> dict[str, Any] | None:
     """A row of a stratum, with `with_details` (its details are known); None where the stratum is empty.
 
     `place` is that of the row among all of the stratum, in [0, 1): a random one makes each row as likely as any
     other.
     """
-    condition = strata.CONDITIONS[stratum]
+    condition = _STRATA[stratum]
     statement = f"""
         WITH drawn AS MATERIALIZED (
             SELECT id FROM headshotpro.models WHERE {condition} LIMIT 1

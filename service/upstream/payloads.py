@@ -19,15 +19,16 @@ from service.errors import ApiError
 from service.model_fields import Source
 from service.upstream.fields import (
     NonEmptyText,
+    PartialRecord,
     Payload,
     ShortId,
     Text,
     Time,
+    read_fields,
     utc,
     with_model_fields,
 )
 from service.upstream.json_text import REPLACEMENT, decode, loads
-from service.upstream.tolerant import PartialRecord, read_fields
 
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 

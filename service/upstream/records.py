@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from service.upstream.fields import Payload, Time
+from service.upstream.fields import Payload, Time, read_fields
 from service.upstream.json_text import REPLACEMENT, loads
 from service.upstream.payloads import (
     CreatedModel,
@@ -26,7 +26,6 @@ from service.upstream.payloads import (
     Organization,
     Pagination,
 )
-from service.upstream.tolerant import read_fields
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Payload)

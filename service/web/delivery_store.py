@@ -11,8 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from service.circuit_breaker import OPEN_SECONDS, CircuitBreaker
 from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated, Unavailable
 from service.storage import spool
-from service.storage.database import transaction
-from service.storage.deadline import BackgroundCall
+from service.storage.database import BackgroundCall, transaction
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

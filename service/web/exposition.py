@@ -27,10 +27,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from service.broker.redis_figures import RedisFigures
-    from service.storage.event_lags import EventLags
-    from service.storage.metrics_queries import MetricsData
-    from service.storage.subscription_figures import SubscriptionFigures
+    from service.broker.durability import RedisFigures
+    from service.storage.metrics_queries import EventLags, MetricsData, SubscriptionFigures
 
     Values = Iterable[tuple[tuple[str, ...], float]]
 

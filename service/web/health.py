@@ -10,7 +10,7 @@ from flask import Response
 from service.broker import durability
 from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
 from service.storage import database
-from service.storage.deadline import BackgroundCall
+from service.storage.database import BackgroundCall
 from service.storage.migrations import revision
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from service.storage import console_alerts, console_changes
+from service.storage import alerts, console_models
 from service.web.console import parts
 from tests.support.console import OPERATOR, VIEWER, console, log_in
 from tests.support.console_world import fill
@@ -37,13 +37,13 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(parts, "KEPT_SECONDS", 600.0)
     monkeypatch.setattr(parts, "REST_SECONDS", 600.0)
     calls: list[int] = []
-    read = console_changes.page
+    read = console_models.page_of_changes
 
     def count(*arguments: object, **facts: object) -> object:
         calls.append(len(calls))
         return read(*arguments, **facts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(console_changes, "page", count)
+    monkeypatch.setattr(console_models, "page_of_changes", count)
     return calls
 
 
@@ -198,7 +198,7 @@ def test_last_part_is_shown_while_the_next_is_made(
 
 def test_part_that_failed_is_made_again(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(console_alerts, "page", None)
+        patched.setattr(alerts, "page_resolved", None)
         assert part(browser, "/console/alerts").status_code == 500
     assert part(browser, "/console/alerts").status_code == 200
 

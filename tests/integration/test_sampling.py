@@ -12,7 +12,7 @@ import pytest
 from service.mirror import accuracy_figures, detail_sweep, sampling
 from service.mirror.accuracy import NEW_FOR, Stratum, stratum_of
 from service.model_fields import STATUSES
-from service.storage import accuracy, strata
+from service.storage import accuracy
 from service.storage.accuracy_figures import Findings
 from service.storage.database import transaction
 from tests.support.classifying import classify
@@ -79,7 +79,7 @@ def test_strata_in_sql_are_those_of_the_rules(mirror: StartMirror) -> None:
         expected[str(number)] = stratum_of(status, finished or created, now)
     here.sql("insert into headshotpro.model_clocks (model_id) select id from headshotpro.models")
     with transaction(here.runtime.engine) as connection:
-        assert strata.sizes(connection, now - NEW_FOR) == Counter(expected.values())
+        assert accuracy.stratum_sizes(connection, now - NEW_FOR) == Counter(expected.values())
         for stratum in Stratum:
             wanted = {model_id for model_id, own in expected.items() if own == stratum}
             places = [(number + 0.5) / len(wanted) for number in range(len(wanted))]

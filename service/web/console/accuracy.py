@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from service.storage import accuracy_figures as storage
-from service.storage import console_pulls
+from service.storage import pulls
 from service.web.console import arguments
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def register(pages: Blueprint, console: Console) -> None:
         before = arguments.number("before")
         with console.reading() as connection:
             figures = storage.read_figures(connection)
-            found = console_pulls.checks(connection, method, verdict, before, PAGE_SIZE + 1)
-            steps = console_pulls.found_by_pulls(connection)
+            found = pulls.list_checks(connection, method, verdict, before, PAGE_SIZE + 1)
+            steps = pulls.found_by_pulls(connection)
         return console.render(
             "accuracy.html",
             out_of_date=any(datetime.now(UTC) - row["computed_at"] > storage.FRESH_FOR for row in figures),

@@ -15,7 +15,7 @@ from service.mirror import ask_now
 from service.mirror.pull_slice import FULL, HOT, START_ACTION
 from service.mirror.walk import pages_of
 from service.model_fields import DELETED
-from service.storage import audit, console_alerts, console_pulls
+from service.storage import alerts, audit, pulls
 from service.web.console.act_page import ActPage, Deed, Facts, cost, to
 from service.web.console.model import find
 from service.web.console.presentation import number, page_url
@@ -64,7 +64,7 @@ def _delete(console: Console, deed: Deed) -> int:
 
 def _test_facts(console: Console, _target: str) -> Facts:
     with console.reading() as connection:
-        known = [one for one in console_alerts.receivers(connection) if one["is_configured"]]
+        known = [one for one in alerts.list_receivers(connection) if one["is_configured"]]
     return {"facts": (("Receivers that were notified before", number(len(known))),)}
 
 
@@ -80,9 +80,9 @@ def _pull_facts(console: Console, kind: str) -> Facts:
     if kind not in PULL_JOBS:
         raise NotFound(f"There is no pull of the kind {kind!r}.")
     with console.reading() as connection:
-        running = console_pulls.running(connection, kind)
-        last = console_pulls.last_complete(connection, kind)
-        live = console_pulls.live_models(connection) if last is None else 0
+        running = pulls.running(connection, kind)
+        last = pulls.last_complete(connection, kind)
+        live = pulls.live_models(connection) if last is None else 0
     # Before the first pull the mirror knows few models, or none.
     requests = last["requests"] if last else pages_of(live)
     known = "as the last one did" if last else "as far as the mirror knows the number of models"

@@ -8,7 +8,7 @@ from werkzeug.exceptions import NotFound
 
 from service.alerts.kinds import KINDS
 from service.alerts.texts import alert_texts
-from service.storage import console_alerts
+from service.storage import alerts as storage
 from service.web.console import arguments
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ def register(pages: Blueprint, console: Console) -> None:
         kind = arguments.text("kind")
         before = arguments.number("before")
         with console.reading() as connection:
-            found = console_alerts.page(connection, kind, before, PAGE_SIZE + 1)
-            open_alerts = console_alerts.list_open(connection, kind) if before is None else []
-            receivers = console_alerts.receivers(connection)
+            found = storage.page_resolved(connection, kind, before, PAGE_SIZE + 1)
+            open_alerts = storage.list_open_first(connection, kind) if before is None else []
+            receivers = storage.list_receivers(connection)
         return console.render(
             "alerts.html",
             open_alerts=open_alerts,
@@ -43,7 +43,7 @@ def register(pages: Blueprint, console: Console) -> None:
 
     def alert(alert_id: int) -> str:
         with console.reading() as connection:
-            row = console_alerts.one(connection, alert_id) if alert_id <= arguments.MAX_NUMBER else None
+            row = storage.one(connection, alert_id) if alert_id <= arguments.MAX_NUMBER else None
         if row is None:
             raise NotFound(f"There is no alert {alert_id}.")
         return console.render(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from flask import request
 from werkzeug.exceptions import NotFound
 
-from service.storage import console_pulls
+from service.storage import pulls as storage
 from service.web.console import arguments
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def register(pages: Blueprint, console: Console) -> None:
         kind, status = arguments.choice("kind", KINDS), arguments.choice("status", STATUSES)
         before = arguments.number("before")
         with console.reading() as connection:
-            found = console_pulls.page(connection, kind, status, before, PAGE_SIZE + 1)
+            found = storage.page(connection, kind, status, before, PAGE_SIZE + 1)
         return console.render(
             "pulls.html",
             pulls=found[:PAGE_SIZE],
@@ -39,16 +39,16 @@ def register(pages: Blueprint, console: Console) -> None:
 
     def pull(pull_id: int) -> str:
         with console.reading() as connection:
-            row = console_pulls.one(connection, pull_id) if pull_id < arguments.MAX_NUMBER else None
+            row = storage.one_with_total(connection, pull_id) if pull_id < arguments.MAX_NUMBER else None
             if row is None or row["id"] != pull_id:
                 raise NotFound(f"There is no pull {pull_id}.")
             return console.render(
                 "pull.html",
                 pull=row,
-                suspects=console_pulls.suspects(connection, pull_id),
-                differences=console_pulls.differences(connection, pull_id),
-                changes=console_pulls.changes(connection, pull_id),
-                most=console_pulls.MAX_PART,
+                suspects=storage.suspects(connection, pull_id),
+                differences=storage.differences(connection, pull_id),
+                changes=storage.changes(connection, pull_id),
+                most=storage.MAX_PART,
             )
 
     pages.get("/pulls")(pulls)
@@ -62,7 +62,7 @@ def _register_set_aside(pages: Blueprint, console: Console) -> None:
         # People come for the open rows: they may do something about those.
         is_open = {"open": True, "resolved": False}.get(state or ("" if request.args else "open"))
         with console.reading() as connection:
-            found = console_pulls.set_aside(
+            found = storage.list_set_aside(
                 connection, is_open=is_open, model_id=model, pull_id=pull_id, before=arguments.number("before"),
                 limit=PAGE_SIZE + 1,
             )  # fmt: skip

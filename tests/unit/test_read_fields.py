@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from service.storage import tables
-from service.upstream.fields import INDEXED, MAX_ID_BYTES, MAX_INDEXED_BYTES, Payload
+from service.upstream.fields import INDEXED, MAX_ID_BYTES, MAX_INDEXED_BYTES, PartialRecord, Payload, read_fields
 from service.upstream.json_text import loads
 from service.upstream.payloads import DetailedModel, ListedModel, WebhookModel
 from service.upstream.records import read_page, successful_page
-from service.upstream.tolerant import PartialRecord, read_fields
 
 WHOLE: dict[str, Any] = {
     "id": "507f1f77bcf86cd799439011",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Identity, Index, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, SmallInteger, Table, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service.storage.tables.columns import count_column, metadata, text_column, time_column
+from service.storage.tables.columns import count_column, metadata, parent_column, text_column, time_column
 
 alerts = Table(
     "alerts",
@@ -56,12 +56,7 @@ notifications = Table(
         "opened, resolved, reminder or first_summary (conditions older than the mirror's first observation)",
         nullable=False,
     ),
-    Column(
-        "alert_id",
-        BigInteger,
-        ForeignKey(alerts.c.id, ondelete="CASCADE"),
-        comment="The alert; null for the first summary",
-    ),
+    parent_column("alert_id", alerts.c.id, "The alert; null for the first summary"),
     time_column("created_at", "When it was written, in the transaction of the change it reports", nullable=False),
     time_column("released_at", "When it was given to the receivers, with all others that waited; null until then"),
     Column("detail", JSONB, comment="Of the first summary: counts and the first ids"),
@@ -84,20 +79,8 @@ receivers = Table(
 notification_deliveries = Table(
     "notification_deliveries",
     metadata,
-    Column(
-        "receiver",
-        Text,
-        ForeignKey(receivers.c.digest, ondelete="CASCADE"),
-        primary_key=True,
-        comment="The receiver's digest",
-    ),
-    Column(
-        "notification_id",
-        BigInteger,
-        ForeignKey(notifications.c.id, ondelete="CASCADE"),
-        primary_key=True,
-        comment="The notification",
-    ),
+    parent_column("receiver", receivers.c.digest, "The receiver's digest", primary_key=True),
+    parent_column("notification_id", notifications.c.id, "The notification", primary_key=True),
     time_column("sent_at", "When the receiver took it; null while it is still to be sent"),
     comment="The outbox: one row for each notification and receiver",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, Text, text
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
 SCHEMA = "headshotpro"
@@ -32,3 +32,8 @@ def text_column(name: str, comment: str, **options: Any) -> Column[Any]:
 def count_column(name: str, comment: str) -> Column[Any]:
     """An `integer` that is never null and begins at 0."""
     return Column(name, Integer, nullable=False, server_default=text("0"), comment=comment)
+
+
+def parent_column(name: str, parent: Column[Any], comment: str, **options: Any) -> Column[Any]:
+    """The key of a row of another table, with which this row is deleted."""
+    return Column(name, parent.type, ForeignKey(parent, ondelete="CASCADE"), comment=comment, **options)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Identity, Index, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Column, Identity, Index, SmallInteger, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from service.storage.tables.columns import count_column, metadata, text_column, time_column
+from service.storage.tables.columns import count_column, metadata, parent_column, text_column, time_column
 
 pulls = Table(
     "pulls",
@@ -53,9 +53,7 @@ Index("pulls_unchecked_idx", pulls.c.finished_at, postgresql_where=pulls.c.webho
 pull_checkpoints = Table(
     "pull_checkpoints",
     metadata,
-    Column(
-        "pull_id", BigInteger, ForeignKey(pulls.c.id, ondelete="CASCADE"), primary_key=True, comment="The running pull"
-    ),
+    parent_column("pull_id", pulls.c.id, "The running pull", primary_key=True),
     text_column(
         "kind", "full or hot; one row for each kind, as at most one pull of a kind runs", nullable=False, unique=True
     ),
@@ -68,13 +66,7 @@ pull_checkpoints = Table(
 held_suspects = Table(
     "held_suspects",
     metadata,
-    Column(
-        "pull_id",
-        BigInteger,
-        ForeignKey(pulls.c.id, ondelete="CASCADE"),
-        primary_key=True,
-        comment="The pull that was held because of it",
-    ),
+    parent_column("pull_id", pulls.c.id, "The pull that was held because of it", primary_key=True),
     text_column("model_id", "A live model that the pull did not show", primary_key=True),
     time_column("kept_until", "Until then no pull deletes it; null while no person has decided about the pull"),
     comment="Suspects that a person decides about, with `pulls release` or `pulls reject`",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Identity, Integer, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Identity, Integer, SmallInteger, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from service.storage.tables.columns import count_column, metadata, text_column, time_column
+from service.storage.tables.columns import count_column, metadata, parent_column, text_column, time_column
 
 subscriptions = Table(
     "subscriptions",
@@ -57,13 +57,7 @@ subscriptions = Table(
 subscription_deliveries = Table(
     "subscription_deliveries",
     metadata,
-    Column(
-        "subscription_id",
-        BigInteger,
-        ForeignKey(subscriptions.c.id, ondelete="CASCADE"),
-        primary_key=True,
-        comment="The subscription",
-    ),
+    parent_column("subscription_id", subscriptions.c.id, "The subscription", primary_key=True),
     Column("change_id", BigInteger, primary_key=True, comment="The change in model_changes"),
     text_column("model_id", "The model that changed", nullable=False),
     Column("batch", BigInteger, comment="The first change of the batch it is sent in; null while it is in none"),

@@ -24,7 +24,7 @@ from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
 from service.mirror.refetch import request_stale_models
 from service.mirror.tasks import TaskContext, run_slice
-from service.storage import metrics_queries, pull_checkpoints, refetches, status_samples, tasks
+from service.storage import metrics_queries, pull_checkpoints, refetches, status_report, tasks
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.job_errors import redact_job_errors
 
@@ -284,6 +284,6 @@ def apply_retention(runtime: Runtime) -> bool:
     )
     runtime.inbox.forget_dead_consumers()
     with transaction(runtime.engine) as connection:
-        status_samples.add_if_due(connection)
+        status_report.add_sample_if_due(connection)
     left = not retention.apply_limits(runtime.engine, limits, SLICE_SECONDS)
     return not retention.fold_outcomes(runtime.engine, SLICE_SECONDS) or left

@@ -1,12 +1,16 @@
-"""The state of the whole mirror, as `status` shows it."""
+"""The state of the whole mirror, as `status` and the console's overview show it.
+
+`status_samples`: how many models were in each status over time; counting them takes too long for a page.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.storage import queries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -57,12 +61,117 @@ _NOW = """
 """
 
 
-def snapshot(connection: Connection) -> MirrorSnapshot:
-    """The mirror as it is now."""
-    return MirrorSnapshot(**queries.rows(connection, _NOW)[0])
+# Columns of the view that are not named cost nothing.
+_WITHOUT_COUNTS = _NOW.replace("SELECT models,", "SELECT CAST('{}' AS jsonb) AS models,")
+
+
+def snapshot(connection: Connection, *, counts: bool = True) -> MirrorSnapshot:
+    """The mirror as it is now. Without `counts`, no models: it takes milliseconds for any number of them."""
+    return MirrorSnapshot(**queries.rows(connection, _NOW if counts else _WITHOUT_COUNTS)[0])
 
 
 def server_info(connection: Connection) -> tuple[str, datetime]:
     """Postgres' version and its clock."""
     row = queries.execute(connection, "SELECT current_setting('server_version'), clock_timestamp()").one()
     return str(row[0]), row[1]
+
+
+def open_alerts(connection: Connection) -> list[dict[str, Any]]:
+    """How many alerts of each kind are open, and since when; the newest kind first."""
+    return queries.rows(connection, _ALERTS)
+
+
+_ALERTS = """
+    SELECT kind, count(*) AS number, count(acknowledged_at) AS acknowledged, max(opened_at) AS opened_at
+    FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind ORDER BY max(opened_at) DESC
+"""
+
+
+def accuracy(connection: Connection) -> dict[str, Any] | None:
+    """The error rate of the fields of the list over 28 days, with its bound; None before it was computed."""
+    return queries.row(connection, _ACCURACY)
+
+
+_ACCURACY = """
+    SELECT rate, upper_95, slo_target, slo_met FROM headshotpro.accuracy WHERE period = '28d' AND fields = 'list'
+"""
+
+
+def running_pulls(connection: Connection) -> list[dict[str, Any]]:
+    """The pulls that run or wait for a person, and how far they are: `total` is null until the first page is read."""
+    return queries.rows(connection, _PULLS)
+
+
+_PULLS = """
+    SELECT p.id, p.kind, p.status, p.started_at, p.pages, p.models_seen, p.requests, p.error,
+        (c.state #>> '{walk,total}')::bigint AS total
+    FROM headshotpro.pulls AS p LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = p.id
+    WHERE p.status IN ('running', 'held') ORDER BY p.id DESC LIMIT 5
+"""
+
+
+def events_by_minute(connection: Connection, minutes: int) -> list[dict[str, Any]]:
+    """Of each minute how many events came, and in how many seconds 95 of 100 were in the mirror; the oldest first."""
+    return queries.rows(connection, _EVENTS, minutes=minutes)
+
+
+_EVENTS = """
+    WITH minutes AS (
+        SELECT generate_series(
+            date_trunc('minute', now()) - make_interval(mins => :minutes - 1), date_trunc('minute', now()), '1 minute'
+        ) AS at
+    ), counted AS (
+        SELECT date_trunc('minute', received_at) AS at, count(*) AS events,
+            percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM processed_at - received_at)) AS lag
+        FROM headshotpro.webhook_events
+        WHERE received_at >= date_trunc('minute', now()) - make_interval(mins => :minutes - 1)
+        GROUP BY 1
+    )
+    SELECT minutes.at, coalesce(counted.events, 0) AS events, counted.lag FROM minutes LEFT JOIN counted USING (at)
+    ORDER BY minutes.at
+"""
+
+
+INTERVAL_SECONDS = 300
+RETENTION_DAYS = 31
+
+
+def add_sample_if_due(connection: Connection) -> None:
+    """Count the models now, unless the newest sample is younger than five minutes; delete those over 31 days old."""
+    queries.run(connection, _ADD, interval=INTERVAL_SECONDS)
+    queries.run(connection, _DELETE_OLD, days=RETENTION_DAYS)
+
+
+_ADD = """
+    INSERT INTO headshotpro.status_samples (at, models)
+    SELECT now(), models FROM headshotpro.mirror_status
+    WHERE NOT EXISTS (
+        SELECT FROM headshotpro.status_samples WHERE at > now() - make_interval(secs => :interval)
+    )
+    ON CONFLICT DO NOTHING
+"""
+_DELETE_OLD = "DELETE FROM headshotpro.status_samples WHERE at < now() - make_interval(days => :days)"
+
+
+def count_now(connection: Connection) -> Mapping[str, int]:
+    """How many models are in each status now; it reads an index of all models."""
+    counted: dict[str, int] = queries.value(connection, "SELECT models FROM headshotpro.mirror_status")
+    return counted
+
+
+def newest_sample(connection: Connection) -> dict[str, Any] | None:
+    """The newest sample: `at` and `models`; None before the first one."""
+    return queries.row(connection, "SELECT at, models FROM headshotpro.status_samples ORDER BY at DESC LIMIT 1")
+
+
+def sample_series(connection: Connection, hours: int, step_seconds: int) -> list[dict[str, Any]]:
+    """The last sample of each step, the oldest first; `at` is the beginning of the step."""
+    return queries.rows(connection, _SERIES, hours=hours, step=step_seconds)
+
+
+_SERIES = """
+    SELECT DISTINCT ON (step) to_timestamp(step * :step) AS at, models FROM (
+        SELECT at, models, floor(extract(epoch FROM at) / :step) AS step FROM headshotpro.status_samples
+        WHERE at > now() - make_interval(hours => :hours)
+    ) AS stepped ORDER BY step, stepped.at DESC
+"""

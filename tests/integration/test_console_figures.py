@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from service.storage import console_overview, database, status_samples
+from service.storage import database, status_report
 from tests.support.console import OPERATOR, VIEWER, console, log_in
 from tests.support.console_world import ATTACKS, fill
 from tests.support.system import rows
@@ -33,7 +33,7 @@ def test_sample_is_added_every_five_minutes_for_one_month(database_url: str) -> 
 
     def sample() -> list[dict[str, int]]:
         with database.transaction(engine) as connection:
-            status_samples.add_if_due(connection)
+            status_report.add_sample_if_due(connection)
         return [
             row["models"] for row in rows(database_url, "select models from headshotpro.status_samples order by at")
         ]
@@ -56,7 +56,7 @@ def test_series_has_the_last_sample_of_each_step(database_url: str) -> None:
     )
     engine = database.connect(database_url)
     with database.transaction(engine) as connection:
-        found = status_samples.series(connection, hours=5, step_seconds=3600)
+        found = status_report.sample_series(connection, hours=5, step_seconds=3600)
     engine.dispose()
     assert [row["at"].timestamp() % 3600 for row in found] == [0, 0, 0]
     assert [row["models"]["active"] % 100 for row in found] == [50, 50, 50]
@@ -65,7 +65,7 @@ def test_series_has_the_last_sample_of_each_step(database_url: str) -> None:
 
 def test_figures_of_the_overview_read_no_row_of_models(database_url: str) -> None:
     """A page that counted a million models would take longer than its reader waits."""
-    (plan,) = rows(database_url, f"explain (format json) {console_overview._FRESHNESS}")
+    (plan,) = rows(database_url, f"explain (format json) {status_report._WITHOUT_COUNTS}")
     read = set(re.findall(r"'Relation Name': '(\w+)'", str(plan)))
     assert {"pulls", "webhook_events", "alerts"} <= read
     assert "models" not in read

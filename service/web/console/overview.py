@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from service.alerts.problems import STARTING
 from service.status import StatusReader
-from service.storage import console_overview, status_samples
+from service.storage import status_report
 from service.web.console.limits import Cached, Refreshed
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class Overview:
         if state.processes is not None:
             with self._console.reading() as connection:
                 figures = {
-                    "fresh": console_overview.freshness(connection),
-                    "alerts": console_overview.open_alerts(connection),
-                    "pulls": console_overview.running_pulls(connection),
-                    "accuracy": console_overview.accuracy(connection),
+                    "fresh": status_report.snapshot(connection, counts=False),
+                    "alerts": status_report.open_alerts(connection),
+                    "pulls": status_report.running_pulls(connection),
+                    "accuracy": status_report.accuracy(connection),
                 }
         waiting = state.events_waiting
         return self._console.render(
@@ -87,18 +87,18 @@ class Overview:
     def _charts(self) -> Charts:
         with self._console.reading() as connection:
             return Charts(
-                status_samples.series(connection, hours=24, step_seconds=600),
-                status_samples.series(connection, hours=24 * 30, step_seconds=4 * 3600),
-                console_overview.events_by_minute(connection, EVENT_MINUTES),
+                status_report.sample_series(connection, hours=24, step_seconds=600),
+                status_report.sample_series(connection, hours=24 * 30, step_seconds=4 * 3600),
+                status_report.events_by_minute(connection, EVENT_MINUTES),
             )
 
     def _count(self) -> Counted:
         with self._console.reading(COUNT_TIMEOUT_SECONDS) as connection:
-            return Counted(datetime.now(UTC), status_samples.count_now(connection))
+            return Counted(datetime.now(UTC), status_report.count_now(connection))
 
     def _newest_sample(self) -> Counted | None:
         with self._console.reading() as connection:
-            sample = status_samples.newest(connection)
+            sample = status_report.newest_sample(connection)
         return None if sample is None else Counted(sample["at"], sample["models"])
 
 

@@ -115,7 +115,6 @@ class ApiError(MirrorError):
     """Web refuses an HTTP request: a delivery, a call of the API, or bytes that are no request.
 
     Attributes:
-        status: the HTTP status of the response.
         code: the machine-readable code of its body.
         headers: headers that belong to the status, such as `Retry-After`.
         label: the value of `answer` under which a refused delivery is counted; empty where nothing is counted.
@@ -206,7 +205,6 @@ class UpstreamRejected(UpstreamError):
     """The vendor refused the request.
 
     Attributes:
-        status: the HTTP status.
         code: the vendor's code, such as `INSUFFICIENT_CREDITS`; empty where it sent none.
     """
 

@@ -45,7 +45,6 @@ class RequestFailed(Exception):
 
     Attributes:
         timed_out: the deadline passed, or a step took too long.
-        too_large: the body was longer than was allowed.
         may_have_arrived: the request may have reached the server.
     """
 
@@ -154,7 +153,6 @@ class _Attempt:
 
     Attributes:
         connection: the one that is used, perhaps a kept one.
-        finished: set with the result.
         connected: the connection stood, TLS and proxy included, so the server may have read the request.
     """
 

@@ -57,12 +57,9 @@ class Runtime:
     """One process's connections.
 
     Attributes:
-        settings: read once.
-        engine: Postgres.
         redis: Redis, with short timeouts.
         stop: set when the process has to stop; every wait ends when it is set.
         name: this process, in leases.
-        counters: what it counts, for `/metrics`.
         progress: called when work goes on, or waits; a worker's supervisor listens.
     """
 

@@ -69,7 +69,6 @@ class MirrorState:
         processes: the rows of `processes`, as a list of columns by name; None where Postgres is unavailable.
         figures: more figures from Postgres, where they were requested.
         newest: the organization, and the newest event and pull, where the figures were requested.
-        redis: the figures from Redis.
     """
 
     facts: ProblemFacts

@@ -72,7 +72,6 @@ class InboxCapacity(NamedTuple):
     """How full the inbox is.
 
     Attributes:
-        depth: what waits in it.
         limit: from this number on, deliveries go to Postgres.
         memory: share of Redis' `maxmemory` in use; None where it has none, or does not show it.
         replica: it is a copy of another, which alone takes writes.

@@ -40,7 +40,6 @@ class Delivery(NamedTuple):
 
     Attributes:
         body: its body, without login links.
-        signed_at: its signed timestamp.
         received_at: our time of its arrival.
         delivery_id: our own id of it: where it is kept or read twice, it counts once.
         event_id: the id of its event, which may be a digest of the body as it was received; None where a web process
@@ -62,12 +61,7 @@ class Delivery(NamedTuple):
 
 
 class WakeFlag(NamedTuple):
-    """A key in Redis that is set while a drain will read the stream.
-
-    Attributes:
-        key: its name.
-        ttl_ms: when it expires by itself.
-    """
+    """A key in Redis that is set while a drain will read the stream."""
 
     key: str
     ttl_ms: int

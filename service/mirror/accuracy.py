@@ -87,7 +87,6 @@ class ReceivedEvent(NamedTuple):
     """An event about the model of a difference.
 
     Attributes:
-        id: of the event.
         happened_at: upstream time; None where it has none.
         received_at: our time of its arrival.
         applied: it was merged into the row.

@@ -60,7 +60,6 @@ class SuspectCheck(NamedTuple):
     """The result of a GET of a suspect.
 
     Attributes:
-        model_id: the suspect.
         response: the upstream's response about the suspect; None after a 404.
         absence: the deletion that a 404 is evidence of; None where it is none: the model was created after the request
             was sent.

@@ -36,7 +36,6 @@ class Counts(NamedTuple):
     """The result of one pull, or of the checks in one stratum.
 
     Attributes:
-        compared: rows that were compared.
         wrong: those of them that were wrong; at most `compared`.
         weight: rows that this unit represents; only `of_samples` reads it.
     """

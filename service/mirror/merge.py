@@ -66,7 +66,6 @@ class Observation(Struct, frozen=True):
     """The report of one source about one model.
 
     Attributes:
-        model_id: the model.
         at: upstream time from which it holds.
         until: upstream time until which the source may have read it; equal to `at` where the source is exact.
         fields: the present fields of every group that the source sends.
@@ -94,7 +93,6 @@ class KnownState(Struct, frozen=True):
     """All that is known of one model; `NOTHING_KNOWN` is the state of a model before its first observation.
 
     Attributes:
-        fields: the known fields, by column.
         alive_at: upstream time of the newest single GET that showed it alive.
         deletion_evidence_from: upstream time of the oldest evidence of a deletion.
         deletion_evidence_at: upstream time of the newest.
@@ -136,7 +134,6 @@ class MergeResult(NamedTuple):
     """The result of a merge.
 
     Attributes:
-        known_state: the known state now.
         contributed: the observation won something or confirmed it; False: it lost everything, it is stale.
         refetch_after: a GET sent after this upstream time is needed; None: no dispute.
     """

@@ -43,14 +43,11 @@ class FetchedPage:
     """A page that was read.
 
     Attributes:
-        page: the page as the walk reads it.
-        models: its records.
         digests: of each record; None where it is for the merge alone.
         received_at: upstream time of its response.
         joined: it joined the page before.
         walk: the walk after it, except how many of its models are new: only the merge finds that.
         size: bytes of the response.
-        set_aside: what of the page could not be used.
     """
 
     page: WalkPage

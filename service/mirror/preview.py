@@ -44,7 +44,6 @@ class Preview(NamedTuple):
     Attributes:
         changed: column to [old, new], as `model_changes` would have it.
         before: the event's outcome now.
-        after: its outcome after the replay.
         reason: why nothing would change; empty where something would.
         consequences: what else would happen, a sentence each.
         token: keyed digest of the event's id, the model's row and all of this.

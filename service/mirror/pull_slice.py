@@ -53,7 +53,6 @@ class PullState(msgspec.Struct, kw_only=True):
 
     Attributes:
         phase: `begin`, `walk`, `suspects`.
-        walk: the state of the walk over the list.
         began_at: upstream time of the pull's very first page.
         statuses: of a hot pull: those still to be walked, the present one first.
         checked: id of the last suspect that was read.
@@ -107,8 +106,6 @@ class PullContext:
     """Shared by the pulls of one process.
 
     Attributes:
-        engine: the mirror's Postgres.
-        client: the upstream.
         holder: this process's name in leases.
         tombstone_limit: share of the live mirror that may be suspect before a person decides.
         counted: requests sent so far by `client`, to be read before and after.

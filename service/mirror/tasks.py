@@ -52,8 +52,6 @@ class TaskContext(NamedTuple):
     """A worker's means.
 
     Attributes:
-        engine: the mirror's Postgres.
-        client: the upstream.
         counted: requests sent so far by `client`.
         tolerance: how far an event's own time may lie ahead of its signature.
         may_go_on: asked before each batch; False while webhooks wait, and once the process has to stop.

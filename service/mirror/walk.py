@@ -40,7 +40,6 @@ class WalkPage(NamedTuple):
     """A page as a walk reads it.
 
     Attributes:
-        ids: in the list's order.
         created: creation times where they are known, in the list's order.
         total: the vendor's count of the whole list.
         full: it is as long as the request's limit.
@@ -67,8 +66,6 @@ class Walk(msgspec.Struct, kw_only=True, frozen=True):
     """The state of a walk; its JSON is a pull's checkpoint.
 
     Attributes:
-        number: of this walk in its pull, from 1.
-        offset: of the next request.
         overlap: how far the next page reaches into the last one.
         tail: the last ids of the last accepted page.
         began_at: upstream time of its first request.

@@ -36,10 +36,7 @@ class Event:
         event_id: the vendor's id, or our digest.
         name: the vendor's name of what happened; empty where the body is no webhook's.
         model_id: the model that it names; None where it names none, or by an id that no model can have.
-        happened_at: when it happened, by the vendor.
         observation: what it reports of a model; None where it concerns none or cannot be read.
-        status: how it ends.
-        error: why it is dead.
         unusable: fields of its object that were treated as absent, as the upstream spells them.
         stored_as: `json`; `text` where its payload is no JSON or is refused as such; `ascii` where the database has not
             all of its letters.

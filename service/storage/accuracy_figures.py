@@ -25,8 +25,6 @@ class Findings(NamedTuple):
             wrong in a detail.
         staleness: p50, p95, p99 and the maximum of the seconds for which wrong rows were wrong; None without any.
         censored_share: share of those of which only the upper end of an interval is known.
-        late: webhooks that were late.
-        lost: webhooks that were lost.
         unexplained: differences that are our own fault.
         last_check_at: when a row was last compared.
     """

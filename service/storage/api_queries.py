@@ -28,11 +28,7 @@ class ModelFilter(NamedTuple):
 
     Attributes:
         status: `deleted` shows tombstones.
-        team_id: the team.
         email: as it is stored, or in small letters.
-        is_development: of the vendor's test mode or not.
-        created_from: created at that time or later.
-        created_until: created before that time.
         deleted: show tombstones too; a status overrides it.
     """
 

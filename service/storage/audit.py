@@ -50,7 +50,6 @@ class Act:
     """An act, as its row describes it.
 
     Attributes:
-        actor: the one that acts.
         action: such as `model.delete`.
         target: id or name of its object; one that it makes may be set until the act ends.
         detail: what else belongs to it, without personal data and secrets; may be added to until the act ends.

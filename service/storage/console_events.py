@@ -22,13 +22,8 @@ class EventSearch(NamedTuple):
     """Which events a list shows; what is None does not narrow it.
 
     Attributes:
-        event: what happened, such as model.deleted.
-        status: applied, stale, ignored or dead.
-        model_id: the model.
         error: why they are dead.
         words: a text in the body, in any case.
-        since: received at this time or later.
-        until: received before this time.
     """
 
     event: str | None = None

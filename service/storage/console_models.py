@@ -20,11 +20,6 @@ class ModelSearch(NamedTuple):
     Attributes:
         words: the id, or the beginning of the e-mail address or of the title, in any case.
         only_id: words are an id only, because names are hidden.
-        status: the status.
-        team: id of the team.
-        is_development: of the vendor's test mode or not.
-        created_from: created at that time or later.
-        created_until: created before that time.
     """
 
     words: str | None = None

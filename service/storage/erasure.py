@@ -42,7 +42,6 @@ class PersonalValue(NamedTuple):
 
     Attributes:
         kind: its column, or `id` for the model itself.
-        value: as it is stored.
     """
 
     kind: str

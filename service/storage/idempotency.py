@@ -29,10 +29,8 @@ class IdempotencyClaim(NamedTuple):
 
     Attributes:
         fingerprint: of the request that it first came with.
-        holder: the request that has claimed it.
         claimed_at: when it first came, by Postgres' clock.
         attempts: how often its create was begun; from the second on, an earlier one may have happened.
-        model_id: the model that was created; None while that is not known.
         status: the model's status when it was created.
     """
 

@@ -42,7 +42,6 @@ class RefetchRequest(NamedTuple):
     """A request to read one model by a single GET.
 
     Attributes:
-        model_id: the model.
         after: only a GET sent after this upstream time settles it; None: any does.
         reason: a `RefetchReason`, or one of an older version.
         due_at: our time from which the GET may be sent.

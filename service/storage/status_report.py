@@ -23,13 +23,9 @@ class MirrorSnapshot(NamedTuple):
         models: how many in each status; a status that was never named counts as `unknown`.
         last_complete_pull_at: when the last complete full pull ended.
         pull_age_seconds: how long ago that was, by Postgres' clock.
-        open_alerts: alerts that are not resolved.
         late_webhooks: changes that pulls of the last 24 hours found, whose webhook was not there after five minutes.
         lost_webhooks: those whose webhook was not there after 90 minutes; they are not among the late ones.
-        missed_webhooks: both together.
         spooled_events: deliveries that wait in Postgres.
-        oldest_spooled_seconds: age of the oldest of them.
-        open_refetches: refetch requests whose GET is still to be sent.
         last_event_at: when the newest event that is kept was accepted.
     """
 

@@ -29,16 +29,12 @@ class Progress:
     """The work of one subscription since its last progress was written.
 
     Attributes:
-        subscription_id: the subscription.
-        version: as it was read with.
         cursor: the lowest change that is not acknowledged, or that was not read yet.
-        read_to: changes up to this one were read.
         delivered: how many changes were acknowledged since.
         acknowledged: those of them that may have a row in `subscription_deliveries`.
         waiting: rows of `subscription_deliveries` to write.
         failure: `failed_status` and `failed_reason` of the last failure since; None where there was none.
         state: `failing`, `active` or `disabled` where it changed; None where it did not.
-        reason: why.
         release: another process may take it over at once.
         recent: its newest requests; see the column `recent_requests`.
     """

@@ -69,10 +69,8 @@ class UpstreamResponse(Generic[T]):
     """A response of the vendor, and when it was true.
 
     Attributes:
-        body: the decoded body.
         sent_at: lower end of the time at which it was read from the vendor's data, on the vendor's clock.
         received_at: upper end of it.
-        status: its HTTP status.
         raw: its body as it came; it may hold a login link, so no repr shows it.
         set_aside: what of the body could not be used.
     """

@@ -54,7 +54,6 @@ class UpstreamCall(Generic[T]):
     """A request and how to read its response.
 
     Attributes:
-        read: reads the first response.
         read_again: reads one that comes after a fault; None: as the first one.
         repeatable: doing it twice is as good as once.
         expected: how many requests the caller's work needs in all, as far as it knows.

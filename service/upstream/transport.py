@@ -22,10 +22,8 @@ class UpstreamRequest:
     """A request, before it is known where to.
 
     Attributes:
-        method: GET, POST or DELETE.
         route: the path with names in place of ids, for messages and metrics.
         path: what follows the base URL, percent-encoded, with its query.
-        body: JSON, or None.
         about_model: a 404 means that the model does not exist.
     """
 
@@ -44,7 +42,6 @@ class TransportResponse:
     """A response with any status.
 
     Attributes:
-        request: the request that it belongs to.
         headers: by name in any case.
         received_unix_time: when its last byte had arrived, Unix seconds of our clock.
         elapsed: seconds from before the request was sent until then.

@@ -67,13 +67,7 @@ class Counters:
         self._registered = False
 
     def add(self, name: str, *labels: str, amount: float = 1) -> None:
-        """Count something.
-
-        Args:
-            name: what is counted.
-            *labels: which of it; few values each, and never anything of a person's.
-            amount: how many, or how many seconds.
-        """
+        """Count something, or seconds of it. Labels have few values each, and never anything of a person's."""
         self._accumulate({field_name(name, *labels): amount})
 
     def observe(self, name: str, seconds: Iterable[float]) -> None:

@@ -106,9 +106,7 @@ class Inbox:
     def put(self, *deliveries: Delivery, flag: WakeFlag | None = None) -> PutResult:
         """Take deliveries in one round trip; they are safe when this returns.
 
-        Args:
-            *deliveries: any number.
-            flag: raised after they are in, so that a drain that clears it and then reads finds them.
+        The flag is raised after they are in, so that a drain that clears it and then reads finds them.
 
         Raises:
             RedisUnavailable: Redis did not take all of them, or did not confirm it in time.
@@ -133,9 +131,7 @@ class Inbox:
     def read(self, count: int, wait_ms: int) -> list[Delivery]:
         """The next entries for this consumer; those of dead consumers first.
 
-        Args:
-            count: how many at most; fewer where their bodies are large (`MAX_READ_BYTES`).
-            wait_ms: how long to wait for the first one; 0 does not wait.
+        `count` at most, fewer where their bodies are large (`MAX_READ_BYTES`); it waits `wait_ms` for the first one.
         """
         with translate_redis_errors():
             try:

@@ -50,13 +50,8 @@ def figures(found: Findings, sizes: dict[str, int], fields: str, target: float, 
 
     Pulls say most about the fields of the list, because they read every row; without one in the period, and for
     details, the samples decide. The rate is that of live rows: a sampled tombstone shows in the differences alone.
-
-    Args:
-        found: what was compared.
-        sizes: rows of each stratum of the mirror.
-        fields: `list` or `detail`.
-        target: highest acceptable share of wrong rows.
-        burst: how many rows are wrong for one reason, by the pulls of the longest period.
+    `sizes` are the rows of each stratum of the mirror, `target` is the highest acceptable share of wrong rows, and
+    `burst` is how many rows are wrong for one reason, by the pulls of the longest period.
     """
     by_pulls = fields == "list" and bool(found.pulls)
     if by_pulls:

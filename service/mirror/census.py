@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from service.broker.inbox import Inbox
     from service.mirror.merge import KnownState
-    from service.storage.accuracy import ClassifyingTimes
 
 LIST_COLUMNS = model_fields.columns_of(Source.LIST)
 SINGLE_COLUMNS = model_fields.columns_of(Source.SINGLE)
@@ -158,11 +157,12 @@ def classify_differences(
         Whether none is left for now.
     """
     deadline, now = monotonic() + seconds, datetime.now(UTC)
-    times = accuracy.ClassifyingTimes(now - again_after, (known_to or now) - LATE_AFTER, (known_to or now) - LOST_AFTER)
+    known_to = known_to or now
+    times = {"looked_before": now - again_after, "late": known_to - LATE_AFTER, "lost": known_to - LOST_AFTER}
     above, pull_ids = 0, set[int]()
     while True:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            found = _classify_batch(connection, above, times, tolerance, known_to or now)
+            found = _classify_batch(connection, above, times, tolerance, known_to)
         pull_ids.update(one["pull_id"] for one in found if one["pull_id"] is not None)
         if not found or monotonic() >= deadline:
             break
@@ -174,10 +174,10 @@ def classify_differences(
 
 
 def _classify_batch(
-    connection: Connection, above: int, times: ClassifyingTimes, tolerance: timedelta, known_to: datetime
+    connection: Connection, above: int, times: Mapping[str, datetime], tolerance: timedelta, known_to: datetime
 ) -> list[dict[str, Any]]:
     """Classify the next few differences, and return them."""
-    found = accuracy.undecided(connection, above, BATCH_SIZE, times)
+    found = accuracy.undecided(connection, above, BATCH_SIZE, **times)
     events = _events(connection, [one["id"] for one in found], tolerance)
     accuracy.save(connection, [_verdict_row(one, events[one["id"]], known_to) for one in found], datetime.now(UTC))
     # To count a large pull takes long, so that comes last. Until then the pull is one that was not counted.

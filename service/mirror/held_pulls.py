@@ -5,7 +5,7 @@ Why: `docs/decisions/0007-deletion-by-evidence.md`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -51,20 +51,10 @@ def release(
     require_held(engine, pull_id)
     with audit.recorded(engine, audit.Act(actor, RELEASE, str(pull_id))) as act:
         tombstoned = 0
-        for decision in decide(engine, client, counted, pull_id, PullState()):
-            tombstoned += decision.tombstoned
+        for found in decide(engine, client, counted, pull_id, PullState()):
+            tombstoned += found or 0
         act.detail["tombstoned"] = tombstoned
     return tombstoned
-
-
-class Decision(NamedTuple):
-    """The result of one GET of a suspect.
-
-    It is decided unless the GET failed: then it is asked about again. `tombstoned` is 1 or 0.
-    """
-
-    decided: bool
-    tombstoned: int
 
 
 def decide(
@@ -75,10 +65,11 @@ def decide(
     state: PullState,
     *,
     max_wait: float | None = None,
-) -> Iterator[Decision]:
+) -> Iterator[int | None]:
     """Decide each suspect of a held pull by a single GET; after the last one the pull is complete.
 
-    The caller may stop between two of them, and go on later with the same `state`. It yields after each GET.
+    The caller may stop between two of them, and go on later with the same `state`. It yields after each GET: how many
+    tombstones it made, 1 or 0; None where the GET failed, and the suspect is asked about again.
 
     Raises:
         MirrorError: the pull is not held any more: another person rejected it, or another process released it; or the
@@ -94,7 +85,7 @@ def decide(
         for model_id in some or state.to_check_again:
             suspect = check_or_record_failure(engine, client, state, model_id, max_wait)
             if suspect is None:
-                yield Decision(decided=False, tombstoned=0)
+                yield None
                 continue
             before, found = sent, 0
             try:
@@ -112,7 +103,7 @@ def decide(
                 sent, found = before, 0
                 state.postpone(model_id)
                 set_aside.note_refused(engine, {model_id: error}, pull_id)
-            yield Decision(decided=True, tombstoned=found)
+            yield found
         if not some and not state.to_check_again:
             break
     _complete(engine, pull_id, state.postponed)

@@ -45,15 +45,7 @@ def from_webhook(
     tolerance: timedelta,
     event_id: str | None = None,
 ) -> Observation:
-    """The observation of a webhook: core and invitation.
-
-    Args:
-        webhook: its body.
-        model: the model in it.
-        signed_at: the time of its signature.
-        tolerance: how far its own time may lie ahead of that.
-        event_id: our id of the event.
-    """
+    """The observation of a webhook: core and invitation. Its own time may lie ahead of `signed_at` by `tolerance`."""
     fields = _present_fields(model, _IN_WEBHOOK)
     happened = event_time(webhook, signed_at, tolerance)
     latest = happened or signed_at + SIGNATURE_RESOLUTION

@@ -86,10 +86,10 @@ def advance(pull_context: PullContext, kind: str, interval: float, seconds: floa
         claim = pull_checkpoints.claim(connection, kind, pull_context.holder, interval)
     if claim is None:
         return None
-    state = msgspec.convert(claim.state, PullState) if claim.state else PullState()
-    with structlog.contextvars.bound_contextvars(pull_id=claim.pull_id):
-        _Pull(pull_context, kind, claim.pull_id, state, monotonic() + seconds).run()
-    return claim.pull_id
+    pull_id: int = claim["pull_id"]
+    with structlog.contextvars.bound_contextvars(pull_id=pull_id):
+        _Pull(pull_context, kind, pull_id, msgspec.convert(claim["state"], PullState), monotonic() + seconds).run()
+    return pull_id
 
 
 class _Pull(PullSlice):

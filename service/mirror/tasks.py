@@ -199,10 +199,10 @@ def _release(context: TaskContext, task: Mapping[str, Any], deadline: float) -> 
     try:
         held_pulls.require_held(engine, pull_id)
         left = max(1.0, deadline - monotonic())
-        for decision in held_pulls.decide(engine, client, context.counted, pull_id, state, max_wait=left):
-            tombstoned += decision.tombstoned
+        for found in held_pulls.decide(engine, client, context.counted, pull_id, state, max_wait=left):
+            tombstoned += found or 0
             document = {"pull": msgspec.to_builtins(state), "tombstoned": tombstoned}
-            if not _advance(engine, task, document, done=int(decision.decided)):
+            if not _advance(engine, task, document, done=int(found is not None)):
                 return
             if monotonic() > deadline or not context.may_go_on():
                 return

@@ -73,12 +73,7 @@ class Event:
 
 
 def read(entries: Sequence[Delivery], tolerance: timedelta) -> list[Event]:
-    """The events of a batch, each once.
-
-    Args:
-        entries: deliveries, the oldest first.
-        tolerance: how far an event's own time may lie ahead of its signature.
-    """
+    """The events of a batch, the oldest first, each once; their times may lie ahead of signatures by `tolerance`."""
     found: dict[str, Event] = {}
     for entry in entries:
         event = parse_event(entry, tolerance)

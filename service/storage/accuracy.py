@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from service.storage import arrays, queries
 from service.storage.tables import accuracy_checks
@@ -42,20 +42,6 @@ def record(connection: Connection, checks: Sequence[Mapping[str, Any]]) -> None:
         queries.run(connection, _RECORD, **arrays.columns(_CHECK_TYPES, checks))
 
 
-class ClassifyingTimes(NamedTuple):
-    """Times by which differences are chosen.
-
-    Attributes:
-        looked_before: those that were looked at later than this wait.
-        late: those that were seen before this are late at least.
-        lost: those that were seen before this get their class for good.
-    """
-
-    looked_before: datetime
-    late: datetime
-    lost: datetime
-
-
 # Nothing changes about a difference but by its age, or by an event; an event that was processed in a transaction which
 # committed a little later was not seen at the last look.
 _UNDECIDED = """
@@ -76,9 +62,13 @@ _UNDECIDED = """
 """
 
 
-def undecided(connection: Connection, above: int, limit: int, times: ClassifyingTimes) -> list[dict[str, Any]]:
-    """Differences whose class may be found or may change now, in the order of their ids."""
-    return queries.rows(connection, _UNDECIDED, above=above, limit=limit, **times._asdict())
+def undecided(connection: Connection, above: int, limit: int, **times: datetime) -> list[dict[str, Any]]:
+    """Differences whose class may be found or may change now, in the order of their ids.
+
+    Those that were looked at later than `looked_before` wait. Those that were seen before `late` are late at least,
+    and those seen before `lost` get their class for good.
+    """
+    return queries.rows(connection, _UNDECIDED, above=above, limit=limit, **times)
 
 
 _EVENTS = """

@@ -113,13 +113,8 @@ def recorded(
     """Record an act on the upstream, or one of many transactions: before the block, and how it ended after it.
 
     Where Postgres cannot take the outcome, the row stays `begun`: what the upstream did is not undone for it. A
-    `MirrorError` of the block leaves with the row's id.
-
-    Args:
-        engine: the mirror's Postgres.
-        act: the act.
-        alone: what is done to the target, such as `deleted`, where two at a time may not do it.
-        check: raises where there is nothing to do, once no other one does it; then no row is written.
+    `MirrorError` of the block leaves with the row's id. `alone` is what is done to the target, such as `deleted`, where
+    two at a time may not do it; `check` raises where there is nothing to do, and then no row is written.
 
     Raises:
         PostgresUnavailable: before anything was done.

@@ -115,12 +115,8 @@ def connect(
 ) -> Engine:
     """An engine for `url` (`postgresql://…`); nothing is connected yet.
 
-    Args:
-        url: of the database.
-        pool_size: connections that are kept.
-        overflow: connections beyond those, closed after use.
-        pool_timeout: seconds to wait for a connection while all are in use.
-        connect_timeout: seconds until a server that does not respond counts as unavailable.
+    `pool_size` connections are kept, `overflow` more are closed after use. Where all are in use, one is waited for
+    `pool_timeout` seconds; a server that does not respond counts as unavailable after `connect_timeout`.
 
     Raises:
         SettingsError: libpq does not understand the URL, or one of its options or of their values.

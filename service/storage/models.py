@@ -73,11 +73,8 @@ def after(connection: Connection, model_id: str, limit: int) -> list[Row]:
 def take_foreign_writes(connection: Connection, ids: Sequence[str]) -> set[str]:
     """The models whose rows another program wrote since they were last compared with the upstream; they are forgotten.
 
-    Rows that are read after this hold what was written, as the trigger `models_changed` noted it in one transaction.
-
-    Args:
-        connection: a transaction that holds the models' clocks, and compares their rows.
-        ids: of the models.
+    The transaction holds the models' clocks, and compares their rows. Rows that are read after this hold what was
+    written, as the trigger `models_changed` noted it in one transaction.
     """
     statement = text(
         "DELETE FROM headshotpro.foreign_writes "  # noqa: S608 - constant

@@ -100,12 +100,8 @@ def confirm(connection: Connection, shown: ShownModels, began_at: datetime) -> K
     A page of an earlier time that shows the same moves nothing, and needs no merge either: pages of one second overlap.
 
     While one is missing, none stays locked: a transaction that held locks already while it inserts could block another
-    one that does the same. `add` comes before the next try then.
-
-    Args:
-        connection: a transaction that holds no clock but those it has added.
-        shown: the models on pages.
-        began_at: upstream time of the pull's first page.
+    one that does the same. `add` comes before the next try then. The transaction holds no clock but those it has added;
+    `began_at` is the upstream time of the pull's first page.
     """
     if not shown.digests:
         return KnownModels(set(), 0, set())

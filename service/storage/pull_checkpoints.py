@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from service.errors import LeaseLost
 from service.storage import queries
@@ -23,14 +23,7 @@ NO_HOLDER = ""
 COUNTERS = ("requests", "pages", "models_seen", "inserted", "changed", "tombstoned")
 
 
-class PullClaim(NamedTuple):
-    """A pull that this process may go on with: its number, and the state of its checkpoint (empty: it begins)."""
-
-    pull_id: int
-    state: dict[str, Any]
-
-
-def claim(connection: Connection, kind: str, holder: str, interval: float) -> PullClaim | None:
+def claim(connection: Connection, kind: str, holder: str, interval: float) -> dict[str, Any] | None:
     """Take the lease of the running pull of a kind, or begin one.
 
     Steps: a checkpoint whose lease has ended is taken over, or, where it stood still too long, its pull is failed;
@@ -38,15 +31,15 @@ def claim(connection: Connection, kind: str, holder: str, interval: float) -> Pu
     fifth of that after its end.
 
     Returns:
-        None where another process is at it, or none is due.
+        Its `pull_id`, and the `state` of its checkpoint, empty where it begins; None where another process is at it, or
+        none is due.
     """
     # Two processes that both find no checkpoint take turns; the second one then finds the first one's.
     queries.run(connection, "SELECT pg_advisory_xact_lock(hashtext('headshotpro pull ' || :kind))", kind=kind)
     queries.run(connection, _FORGET_ABANDONED, kind=kind, resumable=RESUMABLE_SECONDS)
     queries.run(connection, _FAIL_ABANDONED, kind=kind)
     ours = {"kind": kind, "holder": holder, "lease": LEASE_SECONDS}
-    taken = queries.row(connection, _TAKE_OVER, **ours) or queries.row(connection, _BEGIN, **ours, interval=interval)
-    return PullClaim(**taken) if taken else None
+    return queries.row(connection, _TAKE_OVER, **ours) or queries.row(connection, _BEGIN, **ours, interval=interval)
 
 
 def end_rest(connection: Connection, kind: str) -> None:

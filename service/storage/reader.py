@@ -96,8 +96,7 @@ def script() -> tuple[str, str]:
 def grant(connection: Connection) -> str | None:
     """Make the role where that is allowed, and grant it what there is to read.
 
-    Args:
-        connection: a transaction of the role that owns the schema; it goes on whatever is refused here.
+    The transaction is of the role that owns the schema; it goes on whatever is refused here.
 
     Returns:
         One line about what was skipped, and what to do; None where nothing was.

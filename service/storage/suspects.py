@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from service.storage import queries
 
@@ -33,26 +33,20 @@ _SUSPECT = f"""
 """
 
 
-class SuspectCount(NamedTuple):
-    """How many suspects there are that no person decides about, and how many live models."""
-
-    suspects: int
-    live: int
-
-
 def list_above(connection: Connection, pull_id: int, began_at: datetime, above: str, limit: int) -> list[str]:
     """Suspects of a pull whose first page was sent at an upstream time; in id order, above an id."""
     statement = f"SELECT m.id {_SUSPECT} AND m.id > :above ORDER BY m.id LIMIT :limit"
     return queries.column(connection, statement, pull_id=pull_id, began_at=began_at, above=above, limit=limit)
 
 
-def count(connection: Connection, pull_id: int, began_at: datetime) -> SuspectCount:
-    """How many there are, to be held against the whole mirror."""
+def count(connection: Connection, pull_id: int, began_at: datetime) -> tuple[int, int]:
+    """How many there are that no person decides about, and how many live models."""
     statement = (
         f"SELECT (SELECT count(*) {_SUSPECT}), "  # noqa: S608 - constant
         "(SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted')"
     )
-    return SuspectCount(*queries.execute(connection, statement, pull_id=pull_id, began_at=began_at).one())
+    suspects, live = queries.execute(connection, statement, pull_id=pull_id, began_at=began_at).one()
+    return suspects, live
 
 
 def hold(connection: Connection, pull_id: int, began_at: datetime) -> None:

@@ -95,9 +95,7 @@ class RequestBudget:
     def acquire(self, priority: Priority, expected: int = 1) -> float:
         """Ask for a request to be sent now.
 
-        Args:
-            priority: its purpose.
-            expected: how many requests its work needs in all, as far as is known.
+        Its work needs `expected` requests in all, as far as is known.
 
         Returns:
             Seconds to wait before asking again; 0.0: the request may be sent now, and is counted.

@@ -118,14 +118,7 @@ class UpstreamClient:
         response_timeout: float = RESPONSE_TIMEOUT_SECONDS,
         observers: RequestObservers = NO_OBSERVERS,
     ) -> Self:
-        """The client of a process; nothing is connected yet.
-
-        Args:
-            settings: URL, key, proxy and budget.
-            redis: holds the budget that all processes share; None: no budget.
-            pause: waits a number of seconds; may raise `Stopping`.
-            response_timeout: seconds until the whole response must be there.
-            observers: functions that are called with tries, waits and clocks.
+        """The client of a process, with a budget in `redis` where that is given; the others as in the constructor.
 
         Raises:
             SettingsError: the API key is missing.

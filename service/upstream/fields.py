@@ -88,10 +88,6 @@ def is_valid_model_id(model_id: str) -> bool:
 def to_storable(name: str, value: Any) -> Any:
     """A field's value as it is stored: times in UTC, texts as long as their index allows, ids not of dots alone.
 
-    Args:
-        name: our name of the field, such as `team_id`.
-        value: of the field's own type.
-
     Raises:
         ValueError: it cannot be stored; the message holds no value.
     """
@@ -140,11 +136,7 @@ def read_fields(raw: object, kind: type[P]) -> PartialRecord[P]:
     """Read a decoded JSON object as a payload, field by field.
 
     A field is unusable where its value has another type than the payload's, is out of range, or does not fit into an
-    index (`service.upstream.fields.to_storable`). Unknown fields are passed over.
-
-    Args:
-        raw: what the decoder made of the JSON; texts in it can be stored (`service.upstream.json_text.loads`).
-        kind: the payload's type.
+    index (`to_storable`). Unknown fields are passed over. Texts in `raw` can be stored, as those of `json_text.loads`.
 
     Raises:
         ValueError: it is no object, or a field that the type requires is missing or unusable; the message names the

@@ -10,7 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -43,20 +43,6 @@ _UNIX_SECONDS = (10**9, 10**10)
 _UNIX_MILLISECONDS = (10**12, 10**13)
 
 
-class RateLimit(NamedTuple):
-    """The vendor's rate headers.
-
-    Attributes:
-        limit: requests a minute for the whole organization.
-        remaining: how many of them are left.
-        reset_at: until when, Unix seconds of our clock.
-    """
-
-    limit: int
-    remaining: int
-    reset_at: float
-
-
 def response_interval(response: TransportResponse) -> tuple[datetime, datetime]:
     """Between which two times, on the vendor's clock, the response was read from its data.
 
@@ -87,13 +73,13 @@ def clock_skew(response: TransportResponse) -> timedelta | None:
     return timedelta(seconds=min(ahead, _LONGEST_SKEW_SECONDS))
 
 
-def parse_rate_limit(response: TransportResponse) -> RateLimit | None:
-    """The rate headers; None where one is missing or makes no sense."""
+def parse_rate_limit(response: TransportResponse) -> tuple[int, int, float] | None:
+    """The rate headers as `RequestBudget.record_rate_limit` takes them; None where one is missing or makes no sense."""
     limit, remaining = (_number(response, f"X-RateLimit-{name}") for name in ("Limit", "Remaining"))
     reset = _reset_in(response)
     if not limit or remaining is None or reset is None:
         return None
-    return RateLimit(int(limit), int(remaining), response.received_unix_time + reset)
+    return int(limit), int(remaining), response.received_unix_time + reset
 
 
 def rate_limit_wait(response: TransportResponse) -> float | None:

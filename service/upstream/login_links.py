@@ -24,10 +24,8 @@ def without_login_links(body: bytes) -> bytes:
     r"""The body without its members called `signedUrl`, at any depth; the very same bytes where it has none.
 
     A name counts by what it decodes to: `"\u0073ignedUrl"` is one. So does one in JSON that is a text of the body.
-    White space between the parts of a body is lost where something is taken out.
-
-    Args:
-        body: a JSON document in UTF-8. Of other bytes, what looks like such a member is taken out.
+    White space between the parts of a body is lost where something is taken out. Of bytes that are no JSON in UTF-8,
+    what looks like such a member is taken out.
     """
     # Nearly every body has neither; a search for a pattern costs as much as all else here.
     if _IN_BYTES not in body and not (b"\\u00" in body and _ESCAPED_LETTER.search(body)):

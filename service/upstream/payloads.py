@@ -177,10 +177,7 @@ def decode_webhook(body: bytes) -> PartialRecord[WebhookBody]:
 def event_id_of(webhook: WebhookBody | None, signed_at: int, body: bytes) -> str:
     """The vendor's id of an event; without one, `sha256:` and the digest of what was signed.
 
-    Args:
-        webhook: the decoded body; None where it is no webhook body.
-        signed_at: the signed timestamp, Unix seconds.
-        body: the raw body.
+    `webhook` is None where the raw `body` is no webhook body; `signed_at` is the signed timestamp, Unix seconds.
     """
     if webhook and webhook.event_id:
         return webhook.event_id

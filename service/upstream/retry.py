@@ -35,11 +35,9 @@ class RetryPolicy:
     """
 
     def __init__(self, max_wait: float | None, pause: Callable[[float], None]) -> None:
-        """Start the clock.
+        """Start the clock: the call may wait and try again for `max_wait` seconds; None is no limit.
 
-        Args:
-            max_wait: seconds that the call may go on waiting and trying again; None is no limit.
-            pause: waits a number of seconds; may raise `Stopping`.
+        `pause` waits a number of seconds, and may raise `Stopping`.
         """
         self._deadline = None if max_wait is None else time.monotonic() + max_wait
         self._pause = pause
@@ -83,9 +81,7 @@ class RetryPolicy:
     def back_off(self, error: UpstreamError, requested_wait: float = 0.0) -> None:
         """Wait, longer after each fault and never quite as long as another process, before the next try.
 
-        Args:
-            error: what to raise.
-            requested_wait: seconds to wait at least, from the vendor's `Retry-After`.
+        It waits `requested_wait` seconds at least, from the vendor's `Retry-After`.
 
         Raises:
             UpstreamError: the one given, when the wait would end after `max_wait`.

@@ -53,15 +53,9 @@ def verify(
     now: float,
     tolerance: int,
 ) -> Verdict:
-    """Judge a delivery by its two headers.
+    """Judge a delivery by its two headers, as they were received; each secret is tried, in constant time.
 
-    Args:
-        secrets: every secret that is accepted; each is tried, in constant time.
-        signature: the signature header as received, or None.
-        timestamp: the timestamp header as received, or None.
-        body: the raw bytes of the body.
-        now: our clock, Unix seconds.
-        tolerance: seconds that the timestamp may be off, both ways.
+    `now` is our clock, Unix seconds; the timestamp may be off by `tolerance` seconds, both ways.
     """
     if signature is None or timestamp is None or not has_valid_signature_format(signature, timestamp):
         return Verdict.FORGED

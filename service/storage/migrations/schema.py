@@ -162,8 +162,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 def script(since: str | None = None) -> str:
     """The SQL that brings a database to the newest revision, for a DBA to run with psql.
 
-    Args:
-        since: the revision that the schema has, one of `revisions`; None: the database is empty.
+    `since` is the revision that the schema has, one of `revisions`; None: the database is empty.
     """
     output = io.StringIO()
     output.write(_START)

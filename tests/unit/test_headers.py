@@ -46,7 +46,8 @@ def test_the_reset_of_the_rate_limit_is_read_in_every_form(form: str) -> None:
     limits = {"X-RateLimit-Limit": "300, 300;w=60", "X-RateLimit-Remaining": "12", "X-RateLimit-Reset": form}
     found = parse_rate_limit(response(0, **limits))
     assert found is not None
-    assert (found.limit, found.remaining, found.reset_at - ANSWERED.timestamp()) == (300, 12, 30.0)
+    limit, remaining, reset_at = found
+    assert (limit, remaining, reset_at - ANSWERED.timestamp()) == (300, 12, 30.0)
 
 
 @pytest.mark.parametrize("form", ["", "soon", "-30", "1e9", "20000000", "99999999999", "nan"])

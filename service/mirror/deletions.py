@@ -70,17 +70,13 @@ class SuspectCheck(NamedTuple):
     absence: Observation | None = None
 
 
-def check(engine: Engine, client: UpstreamClient, model_id: str, max_wait: float | None) -> SuspectCheck:
-    """Read a suspect by a single GET; a 404 counts, because a complete walk did not show it either.
-
-    Raises:
-        UpstreamError: the GET failed.
-    """
+def _check(engine: Engine, client: UpstreamClient, model_id: str, max_wait: float | None) -> SuspectCheck:
+    """Read a suspect by a single GET; a 404 counts, because a complete walk did not show it either."""
     try:
         response = client.get_model(model_id, priority=Priority.DELETION, max_wait=max_wait)
     except ModelNotFound as error:
         with transaction(engine) as connection:
-            created_at = models.created_at(connection, model_id)
+            created_at = models.read(connection, [model_id]).get(model_id, {}).get("created_at")
         counts = proves_deletion(model_id, created_at, error.sent_at, error.received_at)
         return SuspectCheck(model_id, absence=from_absence(model_id, error.sent_at) if counts else None)
     return SuspectCheck(model_id, response)
@@ -108,7 +104,7 @@ def check_or_record_failure(
         UpstreamFailed: the GETs of several suspects in a row failed: the upstream is unavailable.
     """
     try:
-        suspect = check(engine, client, model_id, max_wait)
+        suspect = _check(engine, client, model_id, max_wait)
     except UpstreamError as error:
         if scope_of(error) is ErrorScope.UPSTREAM:
             raise

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from service.mirror.apply import BatchResult, apply
 from service.mirror.census import KnownAsOf, difference_row
-from service.mirror.digest import LIST_COLUMNS
+from service.mirror.codec import LIST_COLUMNS
 from service.mirror.observe import from_list
 from service.storage import accuracy, history, merged, pages, pulls, refetches
 from service.storage.pages import ShownModels

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from service.broker.inbox import MAX_READ_BYTES
 from service.errors import ListUnusable
-from service.mirror.digest import digests_of
+from service.mirror.codec import digests_of
 from service.mirror.walk import PAGE_SIZE, Walk, WalkPage, follow
 from service.upstream.payloads import created_at_of
 

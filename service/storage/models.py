@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from service.model_fields import FIELDS
-from service.storage import arrays
+from service.storage import arrays, queries
 from service.storage.tables import model_clocks, models
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def read(connection: Connection, ids: Sequence[str]) -> dict[str, Row]:
 
 def existing(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Those of the models that have a row."""
-    statement = text(f"SELECT id FROM headshotpro.models WHERE id = ANY({arrays.IDS_ARRAY})")  # noqa: S608 - constant
-    return list(connection.execute(statement, {"ids": arrays.encode(ids)}).scalars())
+    statement = f"SELECT id FROM headshotpro.models WHERE id = ANY({arrays.IDS_ARRAY})"  # noqa: S608 - constant
+    return queries.column(connection, statement, ids=arrays.encode(ids))
 
 
 def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:
@@ -65,9 +65,8 @@ def _by_key(found: CursorResult[Any], key: str) -> dict[str, Row]:
 
 def after(connection: Connection, model_id: str, limit: int) -> list[Row]:
     """The next rows in id order."""
-    statement = text("SELECT * FROM headshotpro.models WHERE id > :id ORDER BY id LIMIT :limit")
-    rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
-    return [dict(row) for row in rows]
+    statement = "SELECT * FROM headshotpro.models WHERE id > :id ORDER BY id LIMIT :limit"
+    return [*queries.rows(connection, statement, id=model_id, limit=limit)]
 
 
 def take_foreign_writes(connection: Connection, ids: Sequence[str]) -> set[str]:
@@ -76,18 +75,11 @@ def take_foreign_writes(connection: Connection, ids: Sequence[str]) -> set[str]:
     The transaction holds the models' clocks, and compares their rows. Rows that are read after this hold what was
     written, as the trigger `models_changed` noted it in one transaction.
     """
-    statement = text(
+    statement = (
         "DELETE FROM headshotpro.foreign_writes "  # noqa: S608 - constant
         f"WHERE model_id = ANY({arrays.IDS_ARRAY}) RETURNING model_id"
     )
-    return set(connection.execute(statement, {"ids": arrays.encode(ids)}).scalars())
-
-
-def created_at(connection: Connection, model_id: str) -> datetime | None:
-    """When a model was created, where that is known."""
-    statement = text("SELECT created_at FROM headshotpro.models WHERE id = :id")
-    found: datetime | None = connection.execute(statement, {"id": model_id}).scalar()
-    return found
+    return set(queries.column(connection, statement, ids=arrays.encode(ids)))
 
 
 def details_to_read(connection: Connection, since: datetime, limit: int) -> list[str]:
@@ -95,33 +87,29 @@ def details_to_read(connection: Connection, since: datetime, limit: int) -> list
 
     Active ones that were never read come first, then the longest unread.
     """
-    never_read = connection.execute(_NEVER_READ, {"limit": limit}).scalars().all()
+    never_read = queries.column(connection, _NEVER_READ, limit=limit)
     if len(never_read) == limit:
-        return list(never_read)
-    values = {"since": since, "limit": limit - len(never_read), "but": list(never_read)}
-    return [*never_read, *connection.execute(_LONGEST_UNREAD, values).scalars()]
+        return never_read
+    left = limit - len(never_read)
+    return [*never_read, *queries.column(connection, _LONGEST_UNREAD, since=since, limit=left, but=never_read)]
 
 
 def record_details_read(connection: Connection, model_id: str, at: datetime) -> None:
     """Note that a single GET sent at an upstream time got a response, whatever its fields."""
-    statement = text("UPDATE headshotpro.model_clocks SET detail_at = greatest(detail_at, :at) WHERE model_id = :id")
-    connection.execute(statement, {"id": model_id, "at": at})
+    statement = "UPDATE headshotpro.model_clocks SET detail_at = greatest(detail_at, :at) WHERE model_id = :id"
+    queries.run(connection, statement, id=model_id, at=at)
 
 
-_NEVER_READ = text(
-    """
+_NEVER_READ = """
     SELECT m.id FROM headshotpro.model_clocks AS c JOIN headshotpro.models AS m ON m.id = c.model_id
     WHERE c.detail_at IS NULL AND m.status = 'active' LIMIT :limit
-    """
-)
-_LONGEST_UNREAD = text(
-    """
+"""
+_LONGEST_UNREAD = """
     SELECT m.id FROM headshotpro.model_clocks AS c JOIN headshotpro.models AS m ON m.id = c.model_id
     WHERE (c.detail_at IS NULL OR c.detail_at < :since)
         AND m.status IS DISTINCT FROM 'deleted' AND NOT m.id = ANY(CAST(:but AS text[]))
     ORDER BY c.detail_at NULLS FIRST LIMIT :limit
-    """
-)
+"""
 
 
 # The columns that a merge writes.
@@ -131,8 +119,8 @@ CLOCK_TYPES = arrays.column_types(model_clocks, ("model_id", *CLOCK_COLUMNS))
 
 def statuses_of_none(connection: Connection, statuses: Sequence[str]) -> list[str]:
     """Those of some statuses that no model has."""
-    statement = text(
+    statement = (
         "SELECT name FROM unnest(CAST(:statuses AS text[])) AS given (name) "
         "WHERE NOT EXISTS (SELECT FROM headshotpro.models WHERE status = name)"
     )
-    return list(connection.execute(statement, {"statuses": list(statuses)}).scalars())
+    return queries.column(connection, statement, statuses=list(statuses))

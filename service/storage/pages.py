@@ -1,6 +1,6 @@
 """Pages of a pull by sets: unknown models are inserted, and unchanged ones confirmed.
 
-Nothing else of the merge is in SQL. `service.mirror.digest` decides which records these statements may take; all others
+Nothing else of the merge is in SQL. `service.mirror.codec` decides which records these statements may take; all others
 go through `service.mirror.apply`.
 """
 

@@ -155,17 +155,10 @@ def one_with_total(connection: Connection, pull_id: int) -> dict[str, Any] | Non
     return next(iter(page(connection, None, None, pull_id + 1, 1)), None)
 
 
-def running(connection: Connection, kind: str) -> int | None:
-    """The running pull of a kind; None where none runs."""
-    statement = "SELECT max(id) FROM headshotpro.pulls WHERE kind = :kind AND status = 'running'"
-    found: int | None = queries.value(connection, statement, kind=kind)
-    return found
-
-
-def last_complete(connection: Connection, kind: str) -> dict[str, Any] | None:
-    """The newest complete pull of a kind."""
-    statement = "SELECT * FROM headshotpro.pulls WHERE kind = :kind AND status = 'complete' ORDER BY id DESC LIMIT 1"
-    return queries.row(connection, statement, kind=kind)
+def newest(connection: Connection, kind: str, status: str) -> dict[str, Any] | None:
+    """The newest pull of a kind with a status."""
+    statement = "SELECT * FROM headshotpro.pulls WHERE kind = :kind AND status = :status ORDER BY id DESC LIMIT 1"
+    return queries.row(connection, statement, kind=kind, status=status)
 
 
 def live_models(connection: Connection) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from service.mirror.apply import apply
-from service.mirror.digest import digests_of
+from service.mirror.codec import digests_of
 from service.mirror.merge import Observation
 from service.mirror.observe import from_list
 from service.mirror.pages import PagesResult, merge_pages

@@ -57,11 +57,7 @@ $$
 """
 
 
-def _ignore_report(line: str) -> None:
-    """The default: no report."""
-
-
-def migrate(url: str, report: Callable[[str], None] = _ignore_report) -> str:
+def migrate(url: str, report: Callable[[str], object] = lambda _line: None) -> str:
     """Bring the schema to the newest revision and let readers read it; a second migrator waits for the first.
 
     It goes from revision to revision, each in a transaction of its own, while older code serves.
@@ -95,7 +91,7 @@ def migrate(url: str, report: Callable[[str], None] = _ignore_report) -> str:
         engine.dispose()
 
 
-def _migrate(engine: Engine, report: Callable[[str], None]) -> str:
+def _migrate(engine: Engine, report: Callable[[str], object]) -> str:
     # The locks of a session do not survive transaction pooling, so a transaction holds the lock and does nothing else.
     with _transaction(engine) as holder:
         _refuse_other_encodings(holder)

@@ -80,15 +80,15 @@ def _pull_facts(console: Console, kind: str) -> Facts:
     if kind not in PULL_JOBS:
         raise NotFound(f"There is no pull of the kind {kind!r}.")
     with console.reading() as connection:
-        running = pulls.running(connection, kind)
-        last = pulls.last_complete(connection, kind)
+        running = pulls.newest(connection, kind, "running")
+        last = pulls.newest(connection, kind, "complete")
         live = pulls.live_models(connection) if last is None else 0
     # Before the first pull the mirror knows few models, or none.
     requests = last["requests"] if last else pages_of(live)
     known = "as the last one did" if last else "as far as the mirror knows the number of models"
     return {
         "facts": (*cost(console, max(1, requests)), ("Estimated", known)),
-        "refusal": running and f"Pull {running} of this kind runs already: wait for its end.",
+        "refusal": running and f"Pull {running['id']} of this kind runs already: wait for its end.",
     }
 
 

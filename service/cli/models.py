@@ -87,21 +87,21 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
 @json_option
 def show(model_id: str, *, explain: bool, as_json: bool) -> None:
     """One model as the mirror holds it, and its history."""
-    from service.storage import history
+    from service.storage import console_models, history
     from service.storage import models as storage
 
     with reading() as connection:
         row = storage.read(connection, [model_id]).get(model_id)
         changes = history.list_for_model(connection, model_id)
+        origins = console_models.origins(connection, model_id) if explain else {}
     if row is None:
         raise MirrorError(f"the mirror has never seen a model {model_id}")
-    origins = _origins(changes)
     if as_json:
         document = {**row, "history": changes}
         print_json({**document, "explain": origins} if explain else document)
         return
     for name, value in row.items():
-        origin = origins.get(name) if explain else None
+        origin = origins.get(name)
         say(f"{name:<18} {format_value(value):<40} {_describe_origin(origin) if origin else ''}".rstrip())
     say()
     rows = [{**change, "by": describe_source(change), "changed": _changed(change)} for change in changes]
@@ -127,16 +127,6 @@ def erase(model_id: str, *, yes: bool) -> None:
     )
     erased = erase_now(engine, model_id, current_actor())
     say(f"{model_id} {'is erased' if erased else 'was erased before'}")
-
-
-def _origins(history: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each field the change that gave it its value; a field that never had one has none."""
-    origins: dict[str, dict[str, Any]] = {}
-    for change in history:
-        for name in change["changed"]:
-            origin = {key: change[key] for key in ("source", "event_id", "pull_id", "observed_at", "recorded_at")}
-            origins.setdefault(name, origin)
-    return origins
 
 
 def _describe_origin(origin: dict[str, Any]) -> str:

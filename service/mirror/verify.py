@@ -26,7 +26,7 @@ from service.mirror.walk import (
     pages_of,
     proves_complete,
 )
-from service.model_fields import DELETED, Source, columns_of, personal_columns
+from service.model_fields import DELETED, PERSONAL_COLUMNS, Source, columns_of
 from service.storage import models
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from service.upstream.client import UpstreamClient
     from service.upstream.records import UnusableRecord
 
-PERSONAL_COLUMNS = personal_columns()
 LISTED = columns_of(Source.LIST)
 BATCH_SIZE = 500
 # Models that are read by their own GETs, by default.

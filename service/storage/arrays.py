@@ -81,13 +81,8 @@ def columns_by_type(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
     }
 
 
-def array(ids: str) -> str:
-    """A parameter as an array of texts, whose values the planner does not see: it would look at each of them."""
-    return f"ARRAY(SELECT unnest(CAST(:{ids} AS text[])))"
-
-
-# The parameter `ids` as an array of texts.
-IDS_ARRAY = array("ids")
+# The parameter `ids` as an array of texts, whose values the planner does not see: it would look at each of them.
+IDS_ARRAY = "ARRAY(SELECT unnest(CAST(:ids AS text[])))"
 
 
 def column_types(known: Table, names: Sequence[str]) -> dict[str, str]:

@@ -93,21 +93,9 @@ _QUIET = """
 """
 
 
-class Origin(NamedTuple):
-    """The change that gave a field its value."""
-
-    field: str
-    source: str
-    event_id: str | None
-    pull_id: int | None
-    observed_at: datetime
-    recorded_at: datetime
-
-
-def origins(connection: Connection, model_id: str) -> dict[str, Origin]:
-    """For each field of a model the change that gave it its value, as `models show --explain` finds it."""
-    found = queries.execute(connection, _ORIGINS, id=model_id)
-    return {origin.field: origin for origin in (Origin(*row) for row in found)}
+def origins(connection: Connection, model_id: str) -> dict[str, dict[str, Any]]:
+    """For each field of a model the change that gave it its value; a field that never had one has none."""
+    return {row.pop("field"): row for row in queries.rows(connection, _ORIGINS, id=model_id)}
 
 
 _ORIGINS = """

@@ -117,12 +117,12 @@ def list_rows(
 MAX_OPEN = 200
 
 
-def list_open_first(connection: Connection, kind: str | None) -> list[dict[str, Any]]:
+def page_open(connection: Connection, kind: str | None) -> list[dict[str, Any]]:
     """Open alerts, those about the mirror first, then the newest."""
-    return queries.rows(connection, _OPEN_FIRST, kind=kind, limit=MAX_OPEN)
+    return queries.rows(connection, _PAGE_OPEN, kind=kind, limit=MAX_OPEN)
 
 
-_OPEN_FIRST = """
+_PAGE_OPEN = """
     SELECT a.id, a.kind, a.model_id, a.opened_at, a.acknowledged_at, a.last_notified_at, a.detail
     FROM headshotpro.alerts AS a
     WHERE a.resolved_at IS NULL AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)

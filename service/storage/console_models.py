@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.storage import queries
+from service.storage.api_queries import CONDITIONS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,7 +26,7 @@ class ModelSearch(NamedTuple):
     words: str | None = None
     only_id: bool = False
     status: str | None = None
-    team: str | None = None
+    team_id: str | None = None
     is_development: bool | None = None
     created_from: datetime | None = None
     created_until: datetime | None = None
@@ -38,14 +39,6 @@ class ModelPlace(NamedTuple):
     id: str
 
 
-# Each condition is written only where it is needed: so the planner sees which index fits.
-_CONDITIONS = {
-    "status": "status = :status",
-    "team": "team_id = :team",
-    "is_development": "is_development = :is_development",
-    "created_from": "created_at >= :created_from",
-    "created_until": "created_at < :created_until",
-}
 _NAMED = "(id = :words OR starts_with(lower(email), lower(:words)) OR starts_with(lower(title), lower(:words)))"
 _LAST = "((created_at, id) < (:before_at, :before_id))"
 _LAST_WITHOUT_TIME = "(created_at IS NOT NULL OR id < :before_id)"
@@ -53,8 +46,9 @@ _LAST_WITHOUT_TIME = "(created_at IS NOT NULL OR id < :before_id)"
 
 def page(connection: Connection, search: ModelSearch, before: ModelPlace | None, limit: int) -> list[dict[str, Any]]:
     """The wanted models, the newest first. `before`: those after this place."""
-    values: dict[str, Any] = {name: getattr(search, name) for name in _CONDITIONS if getattr(search, name) is not None}
-    conditions = [_CONDITIONS[name] for name in values]
+    given = search._asdict()
+    values: dict[str, Any] = {name: given[name] for name in CONDITIONS if given.get(name) is not None}
+    conditions = [CONDITIONS[name] for name in values]
     if search.words is not None:
         conditions.append("id = :words" if search.only_id else _NAMED)
         values["words"] = search.words

@@ -27,7 +27,7 @@ def register(pages: Blueprint, console: Console) -> None:
         before = arguments.number("before")
         with console.reading() as connection:
             found = storage.page_resolved(connection, kind, before, PAGE_SIZE + 1)
-            open_alerts = storage.list_open_first(connection, kind) if before is None else []
+            open_alerts = storage.page_open(connection, kind) if before is None else []
             receivers = storage.list_receivers(connection)
         return console.render(
             "alerts.html",

@@ -21,7 +21,7 @@ def of_search(search: ModelSearch, web: str) -> dict[str, str]:
         return copies
     texts = (
         ("status", "--status", search.status),
-        ("teamId", "--team", search.team),
+        ("teamId", "--team", search.team_id),
         ("email", "--email", search.words),
         ("createdAfter", "--created-after", _iso(search.created_from)),
         ("createdBefore", "--created-before", _iso(search.created_until)),
@@ -60,7 +60,7 @@ def _sql(search: ModelSearch) -> str:
         words = _literal(search.words.lower())
         named = (f"starts_with(lower({column}), {words})" for column in ("email", "title"))
         conditions.append(f"({' OR '.join((f'id = {_literal(search.words)}', *named))})")
-    for column, value in (("status", search.status), ("team_id", search.team)):
+    for column, value in (("status", search.status), ("team_id", search.team_id)):
         if value is not None:
             conditions.append(f"{column} = {_literal(value)}")
     if search.is_development is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service import model_fields
 from service.mirror.accuracy import NEW_FOR, Stratum
-from service.mirror.census import LIST_COLUMNS
+from service.mirror.codec import LIST_COLUMNS
 from service.mirror.error_bounds import Bounds, Counts, burst_size, of_pulls, of_samples
 from service.storage import accuracy
 from service.storage import accuracy_figures as storage

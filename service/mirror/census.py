@@ -28,6 +28,7 @@ from service.mirror.accuracy import (
     staleness,
     stratum_of,
 )
+from service.mirror.codec import LIST_COLUMNS
 from service.mirror.webhooks import stored_event
 from service.model_fields import DELETED, Source
 from service.storage import accuracy, spool
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from service.broker.inbox import Inbox
     from service.mirror.merge import KnownState
 
-LIST_COLUMNS = model_fields.columns_of(Source.LIST)
 SINGLE_COLUMNS = model_fields.columns_of(Source.SINGLE)
 BATCH_SIZE = 500
 SLICE_SECONDS = 5.0

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ListUnusable, ModelNotFound, UpstreamError
+from service.mirror.codec import LIST_COLUMNS
 from service.mirror.error_scope import MAX_CONSECUTIVE_FAILURES, ErrorScope, scope_of
 from service.mirror.observe import from_list, from_single
 from service.mirror.prefetch import walk_page_of
@@ -26,7 +27,7 @@ from service.mirror.walk import (
     pages_of,
     proves_complete,
 )
-from service.model_fields import DELETED, PERSONAL_COLUMNS, Source, columns_of
+from service.model_fields import DELETED, PERSONAL_COLUMNS
 from service.storage import models
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from service.upstream.client import UpstreamClient
     from service.upstream.records import UnusableRecord
 
-LISTED = columns_of(Source.LIST)
 BATCH_SIZE = 500
 # Models that are read by their own GETs, by default.
 DEFAULT_LIMIT = 100
@@ -118,7 +118,7 @@ class Verifier:
             again = self._compare_all(details=False)
             for model_id in others:
                 # The list has no details: differences that a GET found in them stay.
-                details = [difference for difference in suspicious[model_id] if difference.field not in LISTED]
+                details = [difference for difference in suspicious[model_id] if difference.field not in LIST_COLUMNS]
                 found += [*again.get(model_id, ()), *details]
         self.listed_only = len({difference.model_id for difference in found})
         return [*self._read_twice(to_read), *found]
@@ -236,7 +236,7 @@ class Verifier:
         if seen is None:
             deleted = row["status"] == DELETED
             return [] if deleted else [Difference(model_id, "status", row["status"], ABSENT)]
-        return [difference for difference in _compare(row, seen) if self._details or difference.field in LISTED]
+        return [difference for difference in _compare(row, seen) if self._details or difference.field in LIST_COLUMNS]
 
     def _read(self, model_id: str) -> Observation | None:
         """The fields of a model in a GET; None where the upstream does not know the model."""

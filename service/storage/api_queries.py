@@ -54,11 +54,8 @@ CONDITIONS = {
 
 def newest_change(connection: Connection) -> int | None:
     """The id of the newest change; None where there is none, or none is kept."""
-    found: int | None = queries.value(connection, _NEWEST)
+    found: int | None = queries.value(connection, "SELECT max(id) FROM headshotpro.model_changes")
     return found
-
-
-_NEWEST = "SELECT max(id) FROM headshotpro.model_changes"
 
 
 def total(connection: Connection, model_filter: ModelFilter) -> int:

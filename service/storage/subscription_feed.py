@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from service.storage import arrays, queries
+from service.storage import arrays, queries, subscriptions
 from service.storage.tables import models, subscription_deliveries
 
 if TYPE_CHECKING:
@@ -164,16 +164,12 @@ def waiting(connection: Connection, subscription_id: int) -> list[dict[str, Any]
     Changes that retention removed while it was disabled are left out, and forgotten.
     """
     queries.run(connection, _FORGET_PURGED, id=subscription_id)
-    return queries.rows(connection, _WAITING, id=subscription_id)
+    return queries.rows(connection, subscriptions.WAITING, id=subscription_id)
 
 
 _FORGET_PURGED = """
     DELETE FROM headshotpro.subscription_deliveries AS d
     WHERE subscription_id = :id AND NOT EXISTS (SELECT FROM headshotpro.model_changes AS c WHERE c.id = d.change_id)
-"""
-_WAITING = """
-    SELECT change_id, model_id, batch, attempts, first_failed_at, due_at, status, error
-    FROM headshotpro.subscription_deliveries WHERE subscription_id = :id ORDER BY change_id
 """
 
 

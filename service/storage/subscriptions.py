@@ -77,11 +77,13 @@ _LIST = """
 
 def list_deliveries(connection: Connection, subscription_id: int, limit: int) -> list[dict[str, Any]]:
     """The changes that a subscription has not acknowledged, in the order of the feed."""
-    statement = """
-        SELECT change_id, model_id, batch, attempts, first_failed_at, due_at, status, error
-        FROM headshotpro.subscription_deliveries WHERE subscription_id = :id ORDER BY change_id LIMIT :limit
-    """
-    return queries.rows(connection, statement, id=subscription_id, limit=limit)
+    return queries.rows(connection, f"{WAITING} LIMIT :limit", id=subscription_id, limit=limit)
+
+
+WAITING = """
+    SELECT change_id, model_id, batch, attempts, first_failed_at, due_at, status, error
+    FROM headshotpro.subscription_deliveries WHERE subscription_id = :id ORDER BY change_id
+"""
 
 
 def list_recent_requests(connection: Connection, subscription_id: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from math import inf
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ _MAX_BACKOFF = 8.0
 _MAX_DEFAULT_RATE_LIMIT_WAIT = 30.0
 
 # Longest nap while the budget is spent: in between the call asks again, which keeps a full pull's quarter reserved.
-_MAX_BUDGET_WAIT_SECONDS = 5.0
+MAX_NAP_SECONDS = 5.0
 
 _RANDOM = SystemRandom()
 
@@ -44,23 +45,19 @@ class RetryPolicy:
         self._limited = 0
         self.failures = 0
 
-    def wait_for_budget(self, seconds: float) -> None:
-        """Wait for a turn that is `seconds` away, or for a part of that.
+    def wait(self, seconds: float, nap: float = inf) -> None:
+        """Wait for a turn that is `seconds` away; for `nap` seconds at most, then the caller asks again.
 
         Raises:
             Throttled: that is past `max_wait`.
         """
-        self._require(seconds)
-        self._pause(min(seconds, _MAX_BUDGET_WAIT_SECONDS))
-
-    def wait(self, seconds: float) -> None:
-        """Wait until the vendor takes requests again.
-
-        Raises:
-            Throttled: that is past `max_wait`.
-        """
-        self._require(seconds)
-        self._pause(seconds)
+        if not self._allows(seconds):
+            retry_at = datetime.now(UTC) + timedelta(seconds=seconds)
+            raise Throttled(
+                f"the request budget, or the vendor's limit, is spent: the next request may be sent in {seconds:.1f} s",
+                retry_at,
+            )
+        self._pause(min(seconds, nap))
 
     def rate_limit_delay(self, requested_wait: float | None) -> float:
         """Seconds to wait after one more 429; `requested_wait` is from its headers."""
@@ -91,14 +88,6 @@ class RetryPolicy:
         if not self._allows(seconds):
             raise error from None
         self._pause(seconds)
-
-    def _require(self, seconds: float) -> None:
-        if not self._allows(seconds):
-            retry_at = datetime.now(UTC) + timedelta(seconds=seconds)
-            raise Throttled(
-                f"the request budget, or the vendor's limit, is spent: the next request may be sent in {seconds:.1f} s",
-                retry_at,
-            )
 
     def _allows(self, seconds: float) -> bool:
         return self._deadline is None or time.monotonic() + seconds <= self._deadline

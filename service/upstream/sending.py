@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from service.errors import RedisUnavailable
 from service.upstream.headers import clock_skew, parse_rate_limit
 from service.upstream.responses import RateLimited, UpstreamResponse
-from service.upstream.retry import RetryPolicy
+from service.upstream.retry import MAX_NAP_SECONDS, RetryPolicy
 from service.upstream.transport import HttpTransport, RetryableError, UpstreamRequest
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class RequestSender:
         while self._budget and (seconds := self._budget.acquire(priority, expected)) > 0:
             before = time.monotonic()
             try:
-                policy.wait_for_budget(seconds)
+                policy.wait(seconds, MAX_NAP_SECONDS)
             finally:
                 self._observers.wait(priority, time.monotonic() - before)
 

@@ -12,14 +12,13 @@ import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from service import __version__
 from service.config import environment, force_wheels, load
-from service.diagnosis import check_upstream
 from service.errors import LocalServerError
 from service.local.children import ManagedProcess, stop_all
+from service.local.gauge import INTERVAL_SECONDS, Gauge
 from service.local.running_system import HOME, SETTINGS_FILE, RunningSystem, published
 from service.local.servers import (
     Postgres,
@@ -31,7 +30,7 @@ from service.local.servers import (
     write_private,
 )
 from service.local.servers.folder import log_tail
-from service.status import StatusReader
+from service.local.vendor_check import VendorCheck
 from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 
     from service.config import Settings
     from service.local.screen import Screen
-    from service.status import MirrorState
 
 # Seconds; with those of Postgres and Valkey it takes under four. A process that is killed then loses nothing: events
 # stay in the inbox until they are applied, and pulls go on from their checkpoint.
@@ -48,8 +46,6 @@ CHILDREN_STOP_SECONDS = 2.5
 SANDBOX_STOP_SECONDS = 1.5
 SANDBOX_START_SECONDS = 30.0
 PORTS_TRIED = 100
-# Between two readings of the mirror.
-INTERVAL_SECONDS = 1.0
 
 WEBHOOKS = "/webhooks/headshotpro"
 QUERY = "select status, count(*) from headshotpro.models group by status"
@@ -70,8 +66,9 @@ class LocalSystem:
         self._folder = (HOME / ("live" if live else "sandbox")).absolute()
         self._derived_settings: dict[str, str] = {}
         self._processes: dict[str, ManagedProcess | Postgres | Valkey] = {}
+        self._ended: set[str] = set()
         self._sandbox: ManagedProcess | None = None
-        self._state: MirrorState | None = None
+        self._vendor_check: VendorCheck | None = None
 
     def start(self, sandbox_options: tuple[str, ...]) -> None:
         """Start servers, vendor and processes, in the order in which they need each other.
@@ -109,39 +106,22 @@ class LocalSystem:
 
     def supervise(self, wait: Callable[[float], bool]) -> None:
         """Show the mirror moving, and which process has ended, each second, until `wait` returns that it is over."""
-        stop = Event()
+        system = RunningSystem(_short(self._folder), self._settings().as_environment())
+        status_line = self._stack.enter_context(Gauge(self._settings(), system.local_up))
         self._stack.callback(self._screen.say, "Stopping …")
-        self._stack.callback(stop.set)
         self._stack.enter_context(self._screen)
-        # In threads: a server or an upstream that hangs holds up one of these, and nothing else.
-        Thread(target=self._read_state, args=(stop,), name="status", daemon=True).start()
-        if self._sandbox is None:
-            Thread(target=self._try_upstream, name="upstream", daemon=True).start()
-        ended = dict.fromkeys(self._processes, False)
         while True:
+            for problem in self._vendor_check.problems() if self._vendor_check else ():
+                self._screen.say(problem)
             for name, process in self._processes.items():
-                if process.pid is None and not ended[name]:
-                    ended[name] = True
+                if process.pid is None and name not in self._ended:
+                    self._ended.add(name)
                     last = (log_tail(process.log).splitlines() or ["nothing"])[-1]
                     self._screen.say(f"{name} ended: press Ctrl-C, and start again. The last line of its log: {last}")
-            self._screen.show(self._state, ended)
+            states = {name: "ended" if name in self._ended else "runs" for name in self._processes}
+            self._screen.show(status_line.latest, states)
             if wait(INTERVAL_SECONDS):
                 return
-
-    def _read_state(self, stop: Event) -> None:
-        system = RunningSystem(_short(self._folder), self._settings().as_environment())
-        reader = StatusReader(self._settings(), system.local_up)
-        while not stop.is_set():
-            self._state = reader.read()
-            stop.wait(INTERVAL_SECONDS)
-        reader.close()
-
-    def _try_upstream(self) -> None:
-        """Show a wrong URL or key at once, not when the next pull is due."""
-        for finding in check_upstream(self._given):
-            if not finding.ok:
-                self._screen.say(f"{finding.check}: {finding.seen}")
-                self._screen.say(f"  → {finding.advice}")
 
     def _settings(self) -> Settings:
         """The settings as the children will see them."""
@@ -188,6 +168,7 @@ class LocalSystem:
     def _use_real_vendor(self) -> None:
         given = self._given
         self._screen.row("vendor", given.headshotpro_api_url)
+        self._vendor_check = VendorCheck(given)
         port = self._derived_settings["PORT"]
         if given.headshotpro_webhook_secret is None:
             closed = "without HEADSHOTPRO_WEBHOOK_SECRET its webhook endpoint is closed, so the mirror only pulls"

@@ -11,9 +11,8 @@ import psycopg
 
 from service.alerts.problems import LocalUp
 from service.config import Settings
+from service.local.gauge import Gauge, describe
 from service.local.running_system import SETTINGS_FILE, RunningSystem
-from service.local.screen import describe
-from service.status import StatusReader
 from tests.support.cli import NO_POSTGRES, NO_REDIS
 from tests.support.heartbeats import insert_heartbeat
 from tests.support.system import rows
@@ -160,25 +159,26 @@ def test_up_line_shows_starting_until_the_first_pull_completes(
     insert_heartbeat(database_url, "web", "clock")
     (tmp_path / SETTINGS_FILE).touch()
     running = RunningSystem(tmp_path, {})
-    reader = StatusReader(Settings(database_url=database_url, redis_url=redis_url), running.local_up)
-    assert reader.read().verdict == "starting"
+    gauge = Gauge(Settings(database_url=database_url, redis_url=redis_url), running.local_up)
+    assert gauge.read().verdict == "starting"
     monkeypatch.setattr("service.local.running_system.START_SECONDS", 0)
-    facts = describe(reader.read(), {"web": False, "worker": True})
-    assert (facts["mirror"], facts["processes"]) == ("PROBLEM: no worker is running", "worker ended")
-    assert facts["events"].startswith("0 events waiting")
+    line = describe(gauge.read(), {"web": "runs", "worker": "ended"})
+    assert "  PROBLEM: no worker is running | 0 events applied, 0.0 a second, 0 waiting" in line
+    assert line.endswith("| worker ended")
     insert_heartbeat(database_url)
-    assert reader.read().verdict == "starting"
+    assert gauge.read().verdict == "starting"
     with psycopg.connect(database_url) as connection:
         connection.execute(
             "insert into headshotpro.pulls (kind, status, started_at, finished_at) "
             "values ('full', 'complete', now(), now())"
         )
-    facts = describe(reader.read(), {})
-    assert (facts["mirror"], facts["freshness"].partition(" ")[0]) == ("OK", "pulled")
+    reading = gauge.read()
+    assert (reading.verdict, reading.pull_age is None) == ("OK", False)
 
 
 def test_line_of_up_survives_servers_that_are_gone(database_url: str) -> None:
-    settings = Settings(database_url=NO_POSTGRES, redis_url=NO_REDIS)
-    facts = describe(StatusReader(settings, lambda: LocalUp("folder", is_new=True)).read(), {})
-    assert facts["mirror"].startswith("PROBLEM: Postgres is unavailable: ")
-    assert facts["events"].startswith("unknown events waiting")
+    gauge = Gauge(Settings(database_url=NO_POSTGRES, redis_url=NO_REDIS), lambda: LocalUp("folder", is_new=True))
+    reading = gauge.read()
+    assert reading.verdict.startswith("PROBLEM: Postgres is unavailable: ")
+    assert (reading.applied, reading.waiting) == (None, None)
+    assert "unknown events applied" in describe(reading, {})

@@ -36,7 +36,7 @@ NEUTRAL: dict[str, str | None] = {
     "HEADSHOTPRO_API_URL": None,
     "PUBLIC_URL": None,
 }
-STARTED = "events waiting"
+STARTED = "events applied"
 
 
 class Vendor(NamedTuple):

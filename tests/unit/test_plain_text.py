@@ -6,14 +6,13 @@ import io
 import logging
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import structlog
 
 from service import log, redaction
 from service.config import Settings
+from service.local.gauge import Reading
 from service.local.screen import Screen
 from service.plain_text import MAX_LINE_LENGTH, escape_controls, one_line
 
@@ -62,11 +61,7 @@ def test_screen_of_up_obeys_nothing_from_outside() -> None:
     screen = Screen(out)
     screen.say("web ended; the last line of its log: \x1b[2J\nOK")
     screen.row("web", "\x1b[2J")
-    figures = SimpleNamespace(models={"\x1b[2J": 1}, pull_age_seconds=None, last_event_at=None)
-    state: Any = SimpleNamespace(
-        verdict="OK", events_waiting=0, oldest_waiting_seconds=None, figures=figures, facts=SimpleNamespace(now=None)
-    )
-    screen.show(state, {})
+    screen.show(Reading(models={"\x1b[2J": 1}), {})
     *lines, last = out.getvalue().splitlines()
     assert lines == ["web ended; the last line of its log: \\x1b[2J\\nOK", "  web        \\x1b[2J"]
     assert " 1 models: \\x1b[2J 1 " in last

@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import io
 import re
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from service.local.screen import Screen, describe
+from service.local.gauge import NOT_READ, Reading, describe
+from service.local.screen import Screen
 
 if TYPE_CHECKING:
     import pytest
 
-NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
-STATE: Any = SimpleNamespace(
+READING = Reading(
     verdict="PROBLEM: no worker seen for 25 s",
-    events_waiting=3,
-    oldest_waiting_seconds=1.5,
-    figures=SimpleNamespace(
-        models={"onboarding": 200, "active": 400, "failed": 1, "deleted": 0},
-        pull_age_seconds=61.2,
-        last_event_at=NOW - timedelta(seconds=2),
-    ),
-    facts=SimpleNamespace(now=NOW),
+    applied=41,
+    rate=2.5,
+    waiting=3,
+    lag=1.5,
+    models={"active": 400, "onboarding": 200, "failed": 1, "deleted": 0},
+    pull_age=61.2,
+    event_age=2.1,
 )
-ENDED = {"web": False, "worker": True}
-FACTS = [
-    "PROBLEM: no worker seen for 25 s",
-    "3 events waiting, lag 1.5 s",
-    "601 models: active 400, onboarding 200, failed 1, deleted 0",
-    "pulled 61 s ago, last event 2 s ago",
-    "worker ended",
-]
+PROCESSES = {"web": "runs", "worker": "ended"}
+FACTS = (
+    "PROBLEM: no worker seen for 25 s", "41 events applied, 2.5 a second, 3 waiting, lag 1.5 s", "pulled 61 s ago",
+    "last event 2 s ago", "worker ended",
+)  # fmt: skip
 
 
 class Terminal(io.StringIO):
@@ -46,17 +40,19 @@ def plain(terminal: Terminal) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
 
 
-def test_terminal_and_line_show_the_same_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_bars_and_the_facts_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setenv("TERM", "xterm")
-    terminal, pipe = Terminal(), io.StringIO()
+    terminal = Terminal()
     with Screen(terminal) as screen:
-        screen.show(STATE, ENDED)
+        screen.show(READING, PROCESSES)
         screen.say("worker ended: press Ctrl-C")
-    Screen(pipe).show(STATE, ENDED)
-    assert pipe.getvalue().partition("  ")[2] == f"{' | '.join(FACTS)}\n"
     shown = plain(terminal)
-    assert [fact for fact in FACTS if fact not in shown] == []
+    for fact in FACTS:
+        assert fact in shown
+        assert fact in describe(READING, PROCESSES)
+    bars = {name: shown.count("█", (place := shown.index(f"  {name} ")), place + 80) for name in ("active", "failed")}
+    assert bars == {"active": 40, "failed": 1}
     assert "worker ended: press Ctrl-C" in shown
 
 
@@ -66,27 +62,23 @@ def test_command_on_a_terminal_is_never_wrapped(monkeypatch: pytest.MonkeyPatch)
     command = f"curl -s {'x' * 100} y"
     with Screen(terminal) as screen:
         screen.row("request", command)
-        screen.show(STATE, ENDED)
+        screen.show(READING, PROCESSES)
         screen.say(command)
     assert plain(terminal).count(command) == 2
 
 
 def test_first_line_and_view_say_not_read_yet() -> None:
-    assert list(describe(None, {"web": False}).values()) == ["starting", "not read yet", "1 processes run"]
+    line = describe(NOT_READ, {"web": "runs"})
+    assert line.partition("  ")[2] == "starting | not read yet | 1 processes run"
     terminal = Terminal()
     with Screen(terminal) as screen:
-        screen.show(None, {"web": False})
-    assert re.search(r"events +not read yet", plain(terminal))
+        screen.show(NOT_READ, {"web": "runs"})
+    assert re.search(r"events +not read yet *\r?\n.*freshness +not read yet", plain(terminal))
 
 
 def test_line_says_what_is_not_known_yet() -> None:
-    state: Any = SimpleNamespace(
-        verdict="starting",
-        events_waiting=None,
-        oldest_waiting_seconds=None,
-        figures=None,
-        facts=SimpleNamespace(now=None),
-    )
-    assert " | ".join(describe(state, {"web": False}).values()) == (
-        "starting | unknown events waiting, lag 0.0 s | 0 models | not pulled yet, no event yet | 1 processes run"
+    line = describe(Reading(waiting=0), {"web": "runs"})
+    assert line.partition("  ")[2] == (
+        "starting | unknown events applied, 0.0 a second, 0 waiting, lag 0.0 s | 0 models | "
+        "not pulled yet, no event yet | 1 processes run"
     )

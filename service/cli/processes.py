@@ -12,16 +12,20 @@ from service import __version__, config
 from service.errors import SettingsError
 
 
-def _check_receivers() -> None:
-    """Check ALERT_URLS in a process of its own: Apprise takes much memory, and goes with it.
+def _check_receivers() -> subprocess.Popen[str]:
+    """Check ALERT_URLS in a process of its own: Apprise takes half a second and much memory, and goes with it."""
+    return subprocess.Popen([sys.executable, "-m", "service.alerts.receivers"], stderr=subprocess.PIPE, text=True)
+
+
+def _require_receivers(check: subprocess.Popen[str]) -> None:
+    """Wait for the end of the check.
 
     Raises:
         SettingsError: ALERT_URLS is malformed.
     """
-    check = [sys.executable, "-m", "service.alerts.receivers"]
-    done = subprocess.run(check, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SettingsError(done.stderr.strip().rpartition("\n")[2])
+    _nothing, wrong = check.communicate()
+    if check.returncode:
+        raise SettingsError(wrong.strip().rpartition("\n")[2])
 
 
 def _become_background_process(role: str) -> None:
@@ -41,13 +45,14 @@ def web() -> None:
     from service.web import REQUIRED_SETTINGS
 
     settings = config.load(REQUIRED_SETTINGS)
-    if settings.alert_urls:
-        _check_receivers()
+    receivers_check = _check_receivers() if settings.alert_urls else None
     import structlog
 
     from service.web import start
 
     prepared = start.prepare(settings)
+    if receivers_check:
+        _require_receivers(receivers_check)
     from service import log
 
     log.configure(settings)

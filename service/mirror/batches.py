@@ -1,6 +1,7 @@
 """How many deliveries are read at once, and how many of them one transaction applies. Pure.
 
-Why: `docs/decisions/0032-one-batch-after-the-other.md`.
+Why: `docs/decisions/0032-one-batch-after-the-other.md`, and what bounds the rate:
+`docs/decisions/0045-what-bounds-a-drain.md`.
 """
 
 from __future__ import annotations

@@ -32,9 +32,11 @@ class WrittenTail(Tail):
     def __init__(self, *readings: News | BaseException) -> None:
         self.left = deque(readings)
         self.reads = 0
+        self.facts_read: list[bool] = []
 
-    def read(self, places: Collection[Place]) -> tuple[Place, News, dict[Place, News]]:
+    def read(self, places: Collection[Place], *, with_facts: bool) -> tuple[Place, News, dict[Place, News]]:
         self.reads += 1
+        self.facts_read.append(with_facts)
         reading = self.left.popleft() if self.left else News((), more=False)
         if isinstance(reading, BaseException):
             raise reading
@@ -52,6 +54,20 @@ def sent(messages: Iterator[str], number: int) -> list[list[str]]:
 
 
 NOTHING = News((), more=False)
+
+
+def test_facts_of_events_are_read_only_while_a_page_filters() -> None:
+    tail = WrittenTail()
+    streams = streams_of(tail)
+    assert streams.open(ALL, CLIENT)
+    assert eventually(lambda: tail.reads > 1, 10)
+    filtering = streams.open(ALL._replace(facts=(("model", "a"),)), CLIENT)
+    assert filtering
+    assert eventually(lambda: tail.facts_read[-1], 10)
+    assert not tail.facts_read[0]
+    streams.close(filtering)
+    assert eventually(lambda: not tail.facts_read[-1], 10)
+    streams.stop()
 
 
 def test_stream_gets_the_rows_that_its_page_shows() -> None:

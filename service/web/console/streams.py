@@ -254,7 +254,8 @@ class Streams:
     @staticmethod
     def _hand_out(tail: Tail, streams: Collection[Stream]) -> None:
         """Read what is new, and give each stream its part."""
-        place, news, missed = tail.read({one.client.after for one in streams if one.client.after and not one.is_ready})
+        places = {one.client.after for one in streams if one.client.after and not one.is_ready}
+        place, news, missed = tail.read(places, with_facts=any(one.wanted.facts for one in streams))
         # Most pages show the same.
         data = {wanted: wanted.data(news) for wanted in {one.wanted for one in streams}}
         # Each is woken to send: deliveries go in between.

@@ -32,7 +32,7 @@ class Item(NamedTuple):
         topic: `changes` or `events`.
         key: as `data-key` of its row on a page has it. A change that an event caused has the event's, so that a
             timeline of both counts it once.
-        facts: the values that pages filter by.
+        facts: the values that pages filter by; none of an event where they were not asked for.
     """
 
     topic: str
@@ -90,11 +90,12 @@ class Tail:
         self._place: Place | None = None
         self._seen: Mapping[str, int] = {}
 
-    def read(self, places: Collection[Place]) -> tuple[Place, News, dict[Place, News]]:
+    def read(self, places: Collection[Place], *, with_facts: bool) -> tuple[Place, News, dict[Place, News]]:
         """Read what is new since the last reading; where it fails, the next one finds it.
 
         Args:
             places: of readers that come back.
+            with_facts: some page filters; without, the facts of events are not read.
 
         Returns:
             How far this is, what is new, and what each of those readers has missed.
@@ -112,22 +113,25 @@ class Tail:
             oldest = min(self._seen.values()) if len(self._seen) == EVENT_WINDOW else 0
             fresh = [event_id for event_id, at in seen.items() if event_id not in self._seen and at >= oldest]
             is_first = self._place is None
-            news = News((), more=False) if is_first else _news(connection, changes, fresh)
-            missed = {one: _missed(connection, one, place, seen) for one in places}
+            news = News((), more=False) if is_first else _news(connection, changes, fresh, with_facts=with_facts)
+            missed = {one: _missed(connection, one, place, seen, with_facts=with_facts) for one in places}
         self._place, self._seen = place, seen
         return place, news, missed
 
 
-def _missed(connection: Connection, place: Place, until: Place, seen: Mapping[str, int]) -> News:
+def _missed(connection: Connection, place: Place, until: Place, seen: Mapping[str, int], *, with_facts: bool) -> News:
     """What became visible between two places."""
     changes = console_tail.changes_after(connection, place.change, until.change, MAX_NEWS)
     since = place.received - EVENT_OVERLAP
-    news = _news(connection, changes, [event_id for event_id, at in seen.items() if at > since])
+    event_ids = [event_id for event_id, at in seen.items() if at > since]
+    news = _news(connection, changes, event_ids, with_facts=with_facts)
     is_beyond_window = len(seen) == EVENT_WINDOW and min(seen.values()) > since
     return News(news.items, news.more or is_beyond_window)
 
 
-def _news(connection: Connection, changes: console_tail.ChangeNews, event_ids: Sequence[str]) -> News:
+def _news(
+    connection: Connection, changes: console_tail.ChangeNews, event_ids: Sequence[str], *, with_facts: bool
+) -> News:
     items = [
         Item(
             CHANGES,
@@ -136,11 +140,14 @@ def _news(connection: Connection, changes: console_tail.ChangeNews, event_ids: S
         )
         for row in changes.rows
     ]
-    if event_ids:
+    newest = event_ids[:MAX_NEWS]
+    if newest and with_facts:
         items += [
             Item(EVENTS, row["id"], {"model": row["model_id"], **{name: row[name] for name in _EVENT_FACTS}})
-            for row in console_tail.events(connection, event_ids[:MAX_NEWS])
+            for row in console_tail.events(connection, newest)
         ]
+    else:
+        items += [Item(EVENTS, event_id, {}) for event_id in reversed(newest)]
     return News(items, changes.more or len(event_ids) > MAX_NEWS)
 
 

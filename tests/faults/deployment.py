@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from service.config import environment, force_wheels
 from service.local.servers import Valkey
 from tests.support.processes import PATIENCE_SECONDS, descendants, eventually, kill, processes_in
-from tests.support.servers import new_postgres
+from tests.support.servers import crash, new_postgres
 from tests.support.system import System
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Deployment:
         if target in self._running:
             return self._kill(target, self._targets(target, manner), pause)
         server = self.valkey if target == "redis" else self.postgres
-        server.kill() if manner == "kill" else server.stop()
+        crash(server) if manner == "kill" else server.stop()
         time.sleep(pause)
         server.boot()
         return True

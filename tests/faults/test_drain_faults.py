@@ -18,6 +18,7 @@ from service.mirror import drain
 from service.mirror.drain import drain_batch
 from tests.support.drainer import T0, TOLERANCE, Drainer, minutes, opened
 from tests.support.processes import eventually, processes_in
+from tests.support.servers import crash
 from tests.support.system import System, event_body, new_id, rows
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def test_without_postgres_a_batch_stays_in_the_inbox(redis_url: str, own_migrate
         model = new_id()
         drainer.put(event_body(model, at=T0))
         entries = drainer.box.read(10, 0)
-        own_migrated_postgres.kill()
+        crash(own_migrated_postgres)
         for _ in range(2):
             with pytest.raises(PostgresUnavailable):
                 drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
@@ -114,7 +115,7 @@ def test_applied_but_unacknowledged_batch_changes_nothing_again(database_url: st
         model = new_id()
         drainer.put(event_body(model, at=T0, event_id="evt_1"), event_body(model, at=minutes(1), event_id="evt_2"))
         entries = drainer.box.read(10, 0)
-        own_valkey.kill()
+        crash(own_valkey)
         with pytest.raises(RedisUnavailable):
             drain_batch(drainer.engine, drainer.box, entries, TOLERANCE)
         before = drainer.row(model), drainer.changes(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -18,7 +19,7 @@ from service.local.servers import Postgres, Valkey
 from service.storage import database
 from tests.support.processes import eventually
 from tests.support.replicas import follow, promote, replica, secret, standby, with_sentinel
-from tests.support.servers import new_postgres
+from tests.support.servers import crash, new_postgres
 from tests.support.system import System, event_body, model_row, new_id
 from tests.support.tcp_proxy import TcpProxy
 
@@ -66,7 +67,7 @@ def behind_a_sentinel(folder: Path) -> Iterator[Pair]:
         replica(one, folder / "other"),
         with_sentinel(one, folder / "sentinel") as url,
     ):
-        yield Pair(url, one.kill)
+        yield Pair(url, partial(crash, one))
 
 
 @pytest.mark.long
@@ -117,7 +118,7 @@ def test_every_delivery_is_applied_across_a_postgres_failover(folder: Path, redi
             system.start_all()
             models = [deliver(system)]
             assert eventually(lambda: model_row(one.url, models[0])), system.logs()
-            one.kill()
+            crash(one)
             models += [deliver(system) for _ in range(10)]
             with psycopg.connect(other.url, autocommit=True) as connection:
                 connection.execute("select pg_promote()")

@@ -15,7 +15,7 @@ import redis
 
 from service.local.servers import Valkey
 from tests.support.processes import descendants, eventually, processes_in, suspended
-from tests.support.servers import new_postgres
+from tests.support.servers import crash, new_postgres
 from tests.support.system import System, event_body, model_row, new_id
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def test_they_survive_a_restart_of_redis_and_accept_all_the_time(deployment: Dep
     processes = set(processes_in(deployment.system.folder))
     with deployment.flood() as accepted:
         assert eventually(lambda: len(accepted) > 20)
-        deployment.valkey.kill()
+        crash(deployment.valkey)
         # The deliveries that Redis took before it was killed come back with it.
         before = len(accepted) + 1
         # Postgres keeps them meanwhile, and a worker applies them from there: without Redis the mirror lives on.
@@ -137,7 +137,7 @@ def test_they_survive_a_restart_of_redis_and_accept_all_the_time(deployment: Dep
 def test_processes_accept_deliveries_while_postgres_restarts(deployment: Deployment) -> None:
     with deployment.flood() as accepted:
         assert eventually(lambda: len(accepted) > 20)
-        deployment.postgres.kill()
+        crash(deployment.postgres)
         before = len(accepted)
         assert eventually(lambda: len(accepted) > before + 20)
         readyz = deployment.system.get("/readyz")

@@ -27,6 +27,7 @@ from service.storage.database import transaction
 from service.subscriptions.commands import SubscriptionCommands, Wanted
 from tests.support.acting import TESTER
 from tests.support.drainer import T0
+from tests.support.servers import crash
 from tests.support.subscriber import HANG, RESET, Behaviour, Subscriber, admitted
 from tests.support.system import ROOT, eventually, new_id
 
@@ -123,7 +124,7 @@ def killing(
                     return
             before = taken()
             if strike % 3 == 0:
-                server.kill()
+                crash(server)
                 server.boot()
             else:
                 senders.kill_one(rng)

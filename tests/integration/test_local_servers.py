@@ -22,6 +22,7 @@ from service.local.servers.folder import ServerFolder
 from service.local.servers.privilege import drop_root
 from service.parent_death import __file__ as leash
 from tests.support.processes import eventually, processes_in
+from tests.support.servers import crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,14 +59,16 @@ def words(server: Postgres) -> list[str]:
 def test_postgres_keeps_data_and_port_over_a_restart(own_postgres: Postgres) -> None:
     put(own_postgres, "kept")
     before = own_postgres.url
-    assert words(own_postgres.restart()) == ["kept"]
+    own_postgres.stop()
+    assert words(own_postgres.boot()) == ["kept"]
     assert own_postgres.url == before
 
 
 def test_valkey_keeps_data_and_port_over_a_restart(own_valkey: Valkey) -> None:
     with redis.Redis.from_url(own_valkey.url) as client:
         client.xadd("stream", {"a": "1"})
-        own_valkey.restart()
+        own_valkey.stop()
+        own_valkey.boot()
         assert client.xlen("stream") == 1
 
 
@@ -73,8 +76,8 @@ def test_what_was_committed_survives_a_kill(own_postgres: Postgres, own_valkey: 
     put(own_postgres, "committed")
     with redis.Redis.from_url(own_valkey.url) as client:
         client.set("key", "written")
-        own_postgres.kill()
-        own_valkey.kill()
+        crash(own_postgres)
+        crash(own_valkey)
         assert own_postgres.pid is None
         own_valkey.boot()
         assert client.get("key") == b"written"
@@ -83,7 +86,7 @@ def test_what_was_committed_survives_a_kill(own_postgres: Postgres, own_valkey: 
 
 def test_postgres_starts_despite_a_stale_pid_file_with_live_pid(own_postgres: Postgres, valkey: Valkey) -> None:
     # After a crash of the machine the old server's number may belong to any process.
-    own_postgres.kill()
+    crash(own_postgres)
     pid_file = own_postgres.folder.data / "postmaster.pid"
     _old, *rest = pid_file.read_text().splitlines()
     pid_file.write_text("\n".join([str(valkey.pid), *rest]))

@@ -22,6 +22,7 @@ from service.subscriptions.commands import SubscriptionCommands, Wanted
 from tests.support.acting import TESTER
 from tests.support.drainer import T0
 from tests.support.processes import eventually
+from tests.support.servers import crash
 from tests.support.subscriber import Subscriber
 from tests.support.system import API_KEY, NOWHERE, System, new_id, rows
 from tests.support.webhook_endpoint import client_of
@@ -114,7 +115,7 @@ def test_newest_requests_are_kept_with_status_and_duration(cli: Cli, database_ur
 
 
 def test_clock_delivers_while_redis_is_stopped(folder: Path, database_url: str, own_valkey: Valkey) -> None:
-    own_valkey.kill()
+    crash(own_valkey)
     with Subscriber() as subscriber, System(folder, DATABASE_URL=database_url, REDIS_URL=own_valkey.url) as system:
         add(database_url, subscriber)
         system.start("clock")

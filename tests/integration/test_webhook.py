@@ -12,6 +12,7 @@ from service.broker.jobs import DRAIN_QUEUE, rq_queue
 from service.broker.stale_models import StaleModels
 from service.upstream.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER
 from tests.support.processes import eventually
+from tests.support.servers import crash
 from tests.support.system import WEBHOOK_PATH, event_body, new_id, signed
 from tests.support.webhook_endpoint import assert_refused, client_of, post, post_chunked, waiting
 
@@ -224,7 +225,7 @@ def test_without_redis_the_vendor_is_told_to_come_again(folder: Path) -> None:
 def test_deliveries_are_taken_again_after_redis_came_back(folder: Path, own_valkey: Valkey) -> None:
     door = client_of(folder, REDIS_URL=own_valkey.url)
     assert post(door, event_body(new_id())).status_code == 202
-    own_valkey.kill()
+    crash(own_valkey)
     assert [post(door, event_body(new_id())).status_code for _ in range(3)] == [503] * 3
     own_valkey.boot()
     # A server that was down is not asked by every delivery, but by one each second.

@@ -6,6 +6,7 @@ import atexit
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from service.local.servers.process import Server
 
 TEMPLATE = "migrated_template"
 STRATEGIES_SINCE = 15
@@ -50,6 +53,13 @@ def new_postgres(folder: Path, *, migrated: bool = False, durable: bool = False)
     """
     shutil.copytree(_cluster(migrated=migrated), folder)
     return Postgres.start(folder, durable=durable, force_wheels=force_wheels())
+
+
+def crash(server: Server) -> None:
+    """End a server as a crash would (SIGKILL); nothing happens when it is not running."""
+    if server.pid is not None:
+        os.kill(server.pid, signal.SIGKILL)
+    server.stop()
 
 
 class ManyDatabases(Valkey):

@@ -146,18 +146,6 @@ class Server(LoggedProcess, ABC):
         process.kill()
         process.wait()
 
-    def kill(self) -> None:
-        """End it as a crash would (SIGKILL), for tests of what happens then."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def restart(self) -> Self:
-        """Stop it if it runs, and start it on the same port with the same data."""
-        self.stop()
-        return self.boot()
-
     def __enter__(self) -> Self:
         return self
 

@@ -148,6 +148,23 @@ def _opens(page: Page, path: str) -> bool:
     return response is not None and response.status == 200
 
 
+def test_page_shows_rows_every_second_while_they_go_on_coming(visitor: Visitor, database: str) -> None:
+    page = visitor.open("/console/changes")
+    mode(page, "Live")
+    shown: list[float] = []
+    began, number = time.monotonic(), 0
+    # As from a script that asks every five seconds, seven new pages would take 18 s.
+    while len(shown) < 7 and time.monotonic() < began + 60:
+        newest = change(database, f"flow-{number}")
+        number += 1
+        page.wait_for_timeout(200)
+        if page.get_by_text(newest, exact=True).count():
+            shown.append(time.monotonic())
+    assert len(shown) == 7
+    assert shown[-1] - shown[0] < 15
+    assert visitor.complaints == []
+
+
 def test_paused_page_counts_new_rows_and_shows_them_when_asked(visitor: Visitor, database: str) -> None:
     page = visitor.open("/console/changes")
     mode(page, "Live")

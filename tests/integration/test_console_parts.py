@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from service.storage import alerts, console_models
-from service.web.console import parts
+from service.web.console import parts, streams
 from tests.support.console import OPERATOR, VIEWER, console, log_in
 from tests.support.console_world import fill
 from tests.support.processes import eventually
@@ -35,7 +35,8 @@ def browser(folder: Path, database_url: str, redis_url: str) -> FlaskClient:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A number for each time that the page of changes is made; a part is kept without end."""
     monkeypatch.setattr(parts, "KEPT_SECONDS", 600.0)
-    monkeypatch.setattr(parts, "REST_SECONDS", 600.0)
+    monkeypatch.setattr(streams, "LEAST_SECONDS", 600.0)
+    monkeypatch.setattr(streams, "MOST_SECONDS", 600.0)
     calls: list[int] = []
     read = console_models.page_of_changes
 

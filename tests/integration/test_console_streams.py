@@ -82,7 +82,7 @@ def test_stream_names_new_rows_of_its_filter_and_no_value(url: str, cookie: str,
         db.execute(EVENT, ["evt_1", "m1", 0])
         wanted = change(db, "m1")
         found = next(one for one in stream.messages() if one.data)
-        assert found.data == f'{{"keys": ["{wanted}"], "more": false}}'
+        assert found.data == f'{{"keys": ["{wanted}"], "more": false, "seconds": 1.0}}'
         assert events.keys() == ["evt_1"]
 
 
@@ -135,7 +135,7 @@ def test_page_is_sent_to_ask_where_too_much_is_new(url: str, cookie: str, db: ps
             "insert into headshotpro.model_changes (model_id, changed, source, observed_at, recorded_at) "
             "select 'm6', '{}', 'pull', now(), now() from generate_series(1, 600)"
         )
-        assert next(one.data for one in stream.messages() if one.data) == '{"keys": [], "more": true}'
+        assert next(one.data for one in stream.messages() if one.data) == '{"keys": [], "more": true, "seconds": 1.0}'
 
 
 def test_stream_beyond_the_limit_is_refused(app: Flask, url: str, cookie: str) -> None:

@@ -107,13 +107,23 @@ def test_client_that_comes_back_gets_what_it_missed() -> None:
 
 
 def test_message_has_few_keys_and_says_that_there_are_more() -> None:
-    data = ALL.data(News([change(f"c{number}") for number in range(MAX_KEYS + 1)], more=False))
+    data = ALL.data(News([change(f"c{number}") for number in range(MAX_KEYS + 1)], more=False), 1.0)
     assert data
     found = json.loads(data)
     assert (len(found["keys"]), found["keys"][-1], found["more"]) == (MAX_KEYS, f"c{MAX_KEYS}", True)
     # Nothing is named, and something is left out: each page has to ask.
-    assert Wanted((EVENTS,)).data(News((change("c1"),), more=True)) == '{"keys": [], "more": true}'
-    assert Wanted((EVENTS,)).data(News((change("c1"),), more=False)) is None
+    assert Wanted((EVENTS,)).data(News((change("c1"),), more=True), 1.0) == '{"keys": [], "more": true, "seconds": 1.0}'
+    assert Wanted((EVENTS,)).data(News((change("c1"),), more=False), 1.0) is None
+
+
+def test_few_pages_ask_every_second_and_fifty_every_five() -> None:
+    streams = streams_of(WrittenTail())
+    paces = []
+    for _ in range(50):
+        assert streams.open(ALL, Client("s", 60.0)) is not None
+        paces.append(streams.pace_seconds)
+    streams.stop()
+    assert (paces[0], paces[9], paces[19], paces[49]) == (1.0, 1.0, 2.0, 5.0)
 
 
 def test_streams_beyond_the_limit_are_refused_until_one_closes() -> None:

@@ -20,12 +20,13 @@ from service.web.console.limits import WAIT_SECONDS, give_way
 from service.web.errors import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.web.console.sessions import Role
 
 HEADER = "Console-Part"
-# A part that is older is made again. While rows go on coming it is made as often as a page asks at most.
+# A part that is older is made again.
 KEPT_SECONDS = 2.0
-REST_SECONDS = 5.0
 MAX_PARTS = 64
 # Messages that a part remembers; a stream sends one a second.
 MAX_MESSAGES = 8
@@ -64,19 +65,23 @@ class _Part:
         response.set_etag(self.tag, weak=True)
         return response
 
-    def begin(self) -> float:
+    def begin(self, rest_seconds: float) -> float:
         """Wait until the next body may begin: when it does. After a rest three may begin at once."""
         if self.body is not None:
             sleep(max(0.0, self.due - monotonic()))
         began = monotonic()
-        self.due = max(self.due, began - 2 * REST_SECONDS) + REST_SECONDS
+        self.due = max(self.due, began - 2 * rest_seconds) + rest_seconds
         return began
 
 
 class Parts:
-    """The newest parts of a process."""
+    """The newest parts of a process.
 
-    def __init__(self) -> None:
+    `rest_seconds`: how often one is made at most while rows go on coming, which is as often as a page asks.
+    """
+
+    def __init__(self, rest_seconds: Callable[[], float]) -> None:
+        self._rest_seconds = rest_seconds
         self._parts: dict[tuple[str, bytes, Role], _Part] = {}
 
     def find(self, role: Role) -> Response | None:
@@ -100,11 +105,11 @@ class Parts:
         if (found := part.response(asked, seconds)) is not None:
             return found
         # Who has it may rest that long before it begins.
-        if not part.lock.acquire(timeout=REST_SECONDS + WAIT_SECONDS):
+        if not part.lock.acquire(timeout=self._rest_seconds() + WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
         g.console_part = part
         if (found := part.response(asked, KEPT_SECONDS)) is None:
-            g.console_part_begun = part.begin()
+            g.console_part_begun = part.begin(self._rest_seconds())
         else:
             # All who waited go on one after the other: deliveries go in between.
             give_way()

@@ -38,6 +38,9 @@ RECONNECT_MS = 1000
 MAX_WAITING = 30
 # Keys of one message; a page has fewer rows.
 MAX_KEYS = 100
+# While rows go on coming, few pages ask every second, and fifty as often as pages without a stream.
+PAGES_A_SECOND = 10
+LEAST_SECONDS, MOST_SECONDS = 1.0, 5.0
 
 
 class Wanted(NamedTuple):
@@ -55,12 +58,15 @@ class Wanted(NamedTuple):
         """Whether an item belongs on the page."""
         return item.topic in self.topics and all(item.facts.get(name) == value for name, value in self.facts)
 
-    def data(self, news: News) -> str | None:
-        """The part of the news that the page needs, as its message has it; None where there is none."""
+    def data(self, news: News, seconds: float) -> str | None:
+        """The part of the news that the page needs, as its message has it; None where there is none.
+
+        `seconds`: how long the page waits at least before it asks for itself again.
+        """
         keys = list(dict.fromkeys(item.key for item in news.items if self.fits(item)))
         if not keys and not news.more:
             return None
-        return json.dumps({"keys": keys[-MAX_KEYS:], "more": news.more or len(keys) > MAX_KEYS})
+        return json.dumps({"keys": keys[-MAX_KEYS:], "more": news.more or len(keys) > MAX_KEYS, "seconds": seconds})
 
 
 class Client(NamedTuple):
@@ -193,6 +199,11 @@ class Streams:
         """How many are open."""
         return len(self._open)
 
+    @property
+    def pace_seconds(self) -> float:
+        """How long a page of this process waits before it asks for itself again, while rows go on coming."""
+        return min(MOST_SECONDS, max(LEAST_SECONDS, self.number / PAGES_A_SECOND))
+
     def open(self, wanted: Wanted, client: Client) -> Stream | None:
         """Open a stream; the caller closes it. None: there are too many, or this process is stopping."""
         stream = Stream(wanted, client, min(self.stream_seconds, client.session_seconds), self.heartbeat_seconds)
@@ -235,7 +246,7 @@ class Streams:
             while streams := self._streams_or_end():
                 _end_left(streams)
                 try:
-                    self._hand_out(tail, streams)
+                    self._hand_out(tail, streams, self.pace_seconds)
                     is_failing = False
                 except MirrorError as error:
                     # Streams go on with heartbeats; the next reading that succeeds finds what was missed.
@@ -252,19 +263,19 @@ class Streams:
                 stream.end()
 
     @staticmethod
-    def _hand_out(tail: Tail, streams: Collection[Stream]) -> None:
+    def _hand_out(tail: Tail, streams: Collection[Stream], pace: float) -> None:
         """Read what is new, and give each stream its part."""
         places = {one.client.after for one in streams if one.client.after and not one.is_ready}
         place, news, missed = tail.read(places, with_facts=any(one.wanted.facts for one in streams))
         # Most pages show the same.
-        data = {wanted: wanted.data(news) for wanted in {one.wanted for one in streams}}
+        data = {wanted: wanted.data(news, pace) for wanted in {one.wanted for one in streams}}
         # Each is woken to send: deliveries go in between.
         for stream in in_turns(streams):
             if stream.is_ready:
                 stream.put(data[stream.wanted], place)
             else:
                 after = stream.client.after
-                stream.begin(stream.wanted.data(missed[after]) if after else None, place)
+                stream.begin(stream.wanted.data(missed[after], pace) if after else None, place)
 
     def _streams_or_end(self) -> list[Stream]:
         """The open streams; none: this thread ends, and the next stream begins another one."""

@@ -209,6 +209,8 @@
   const RESTED_MS = 10000;
   let shown = 0;
   let step = 0;
+  // How long it waits at most; a message says it, longer where many pages are open.
+  let pace = 0;
 
   function setMode() {
     const live = stream && stream.readyState === EventSource.OPEN;
@@ -222,7 +224,7 @@
     const wait = Math.max(0, shown + step - now);
     if (isReading() || wait) showNews();
     if (due || isReading()) return;
-    step = Math.min(1000 * main.dataset.live, Math.max(FIRST_STEP_MS, 2 * step));
+    step = Math.min(pace, Math.max(FIRST_STEP_MS, 2 * step));
     due = setTimeout(() => { due = 0; shown = Date.now(); refresh(); }, wait);
   }
 
@@ -236,6 +238,7 @@
       place = event.lastEventId;
       const news = JSON.parse(event.data);
       note(news.keys, news.more);
+      pace = 1000 * news.seconds;
       refreshSoon();
     });
     stream.addEventListener("error", () => {

@@ -20,6 +20,7 @@ from service.storage.migrations.schema import migrate
 from tests.support import sandboxes
 from tests.support.processes import processes_in
 from tests.support.sandboxes import Sandbox
+from tests.support.servers import QuickPostgres
 from tests.support.system import ROOT, System
 
 # A part of a command line, and the kind of process that has it.
@@ -63,7 +64,7 @@ def servers(*, sync: Literal["always", "everysec"] = "always", durable: bool = T
     """Servers for a bench, in a folder that is deleted at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="hm-", ignore_cleanup_errors=True) as folder,
-        Postgres.start(Path(folder) / "postgres", durable=durable) as postgres,
+        (Postgres if durable else QuickPostgres).start(Path(folder) / "postgres") as postgres,
         Valkey.start(Path(folder) / "valkey", sync=sync) as valkey,
         connect_redis(valkey.url, timeout=60) as redis,
     ):

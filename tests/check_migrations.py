@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from service.local.servers import Postgres
 from service.storage.migrations import schema
+from tests.support.servers import QuickPostgres
 
 
 def main() -> None:
     """Migrate a fresh database, twice, and compare."""
-    with tempfile.TemporaryDirectory(prefix="hm-") as folder, Postgres.start(Path(folder), durable=False) as server:
+    with tempfile.TemporaryDirectory(prefix="hm-") as folder, QuickPostgres.start(Path(folder)) as server:
         schema.migrate(server.url)
         schema.migrate(server.url)
         schema.compare(server.url)

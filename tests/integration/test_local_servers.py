@@ -22,7 +22,7 @@ from service.local.servers.folder import ServerFolder
 from service.local.servers.privilege import drop_root
 from service.parent_death import __file__ as leash
 from tests.support.processes import eventually, processes_in
-from tests.support.servers import crash
+from tests.support.servers import QuickPostgres, crash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +30,17 @@ if TYPE_CHECKING:
     from service.local.servers.process import Server
 
 STARTS = [
-    pytest.param(partial(Postgres.start, durable=False), id="Postgres"),
+    pytest.param(QuickPostgres.start, id="Postgres"),
     pytest.param(Valkey.start, id="Valkey"),
 ]
 
 START_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from service.local.servers import Postgres, Valkey
+from service.local.servers import Valkey
+from tests.support.servers import QuickPostgres
 folder = Path(sys.argv[1])
-postgres, valkey = Postgres.start(folder / "postgres", durable=False), Valkey.start(folder / "valkey")
+postgres, valkey = QuickPostgres.start(folder / "postgres"), Valkey.start(folder / "valkey")
 print("started", postgres.url, valkey.url, flush=True)
 time.sleep(600)
 """
@@ -96,7 +97,7 @@ def test_postgres_starts_despite_a_stale_pid_file_with_live_pid(own_postgres: Po
 def test_a_start_that_was_cut_short_hinders_nothing(folder: Path) -> None:
     # The folder that a killed initdb leaves.
     (folder / "data.new" / "base").mkdir(parents=True)
-    with Postgres.start(folder, durable=False) as server:
+    with QuickPostgres.start(folder) as server:
         put(server, "here")
         assert words(server) == ["here"]
 
@@ -117,12 +118,14 @@ def test_a_taken_port_is_replaced(folder: Path, start: Callable[[Path], Server])
         assert server.port != taken
 
 
-def test_a_port_that_was_asked_for_and_is_taken_is_an_error(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(LocalServerError, match="Address already in use"):
-            Postgres.start(folder, port=port, durable=False)
-    assert not processes_in(folder)
+def test_a_server_that_starts_again_where_its_port_is_taken_is_an_error(own_postgres: Postgres) -> None:
+    own_postgres.stop()
+    with (
+        socket.create_server(("127.0.0.1", own_postgres.port)),
+        pytest.raises(LocalServerError, match="Address already in use"),
+    ):
+        own_postgres.boot()
+    assert not processes_in(own_postgres.folder.path)
 
 
 def test_servers_want_their_password_and_listen_on_one_address(postgres: Postgres, valkey: Valkey) -> None:
@@ -197,13 +200,13 @@ def test_a_command_whose_starter_is_already_gone_does_not_run() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
 def test_data_that_belongs_to_root_is_given_to_nobody(folder: Path) -> None:
-    with Postgres.start(folder, durable=False) as server:
+    with QuickPostgres.start(folder) as server:
         put(server, "kept")
     # As after a copy by root.
     for place, _folders, files in os.walk(folder / "data"):
         for name in ("", *files):
             os.chown(Path(place) / name, 0, -1)
-    with Postgres.start(folder, durable=False) as server:
+    with QuickPostgres.start(folder) as server:
         assert words(server) == ["kept"]
         assert server.folder.data.stat().st_uid == 65534
 

@@ -21,6 +21,7 @@ from service.local.servers import Postgres, Valkey
 from service.parent_death import die_with_parent
 from tests.support.ports import free_port
 from tests.support.processes import descendants, eventually, kill
+from tests.support.servers import QuickPostgres
 from tests.support.system import procfile
 from tests.support.tcp_proxy import TcpProxy
 
@@ -151,7 +152,7 @@ class Namespaces(Machines):
             ip("link", "set", network, "up")
 
     def postgres(self) -> Postgres:
-        return _OpenPostgres.start(self.folder / "postgres", durable=False)
+        return _OpenPostgres.start(self.folder / "postgres")
 
     def valkey(self) -> Valkey:
         return _OpenValkey.start(self.folder / "valkey", sync="no")
@@ -219,7 +220,7 @@ class Loopback(Machines):
     """Processes of this machine, each behind lines of its own."""
 
     def postgres(self) -> Postgres:
-        return Postgres.start(self.folder / "postgres", durable=False)
+        return QuickPostgres.start(self.folder / "postgres")
 
     def valkey(self) -> Valkey:
         return Valkey.start(self.folder / "valkey", sync="no")
@@ -259,7 +260,7 @@ class _Process(Machine):
             link.__exit__()
 
 
-class _OpenPostgres(Postgres):
+class _OpenPostgres(QuickPostgres):
     """Reached from other machines too."""
 
     def _prepare(self) -> None:

@@ -34,13 +34,6 @@ SETTINGS = {
     "max_connections": "200",
     "log_connections": "off",
 }
-# For data that may be lost in a crash of the machine. A crash of the server alone loses nothing.
-NON_DURABLE_SETTINGS = {
-    "fsync": "off",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "autovacuum_naptime": "1h",
-}
 
 
 class Postgres(Server):
@@ -51,26 +44,16 @@ class Postgres(Server):
     # Immediate: nothing that a client does may keep an orphan alive, and recovery loses no commit.
     parent_death_signal: ClassVar[signal.Signals] = SIGQUIT
 
-    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None, *, durable: bool) -> None:
-        super().__init__(folder, binary, port)
-        self._durable = durable
+    def __init__(self, folder: ServerFolder, binary: Binary) -> None:
+        super().__init__(folder, binary)
         self._prefix = drop_root()
 
     @classmethod
-    def start(
-        cls,
-        folder: Path,
-        *,
-        port: int | None = None,
-        durable: bool = True,
-        force_wheels: bool = False,
-    ) -> Self:
+    def start(cls, folder: Path, *, force_wheels: bool = False) -> Self:
         """Start the server of a folder, with the database `headshotpro` in it.
 
         Args:
             folder: made when it is not there.
-            port: where to listen; by default the port of last time, or another where that is taken.
-            durable: False trades what a crash of the whole machine may lose for speed, for tests.
             force_wheels: never use a PostgreSQL that is installed on the machine.
 
         Raises:
@@ -79,7 +62,7 @@ class Postgres(Server):
         place = ServerFolder(folder)
         version = place.data / "PG_VERSION"
         made_by = version.read_text(encoding="ascii").strip() if version.exists() else None
-        return cls(place, find_postgres(made_by, force_wheels=force_wheels), port, durable=durable).boot()
+        return cls(place, find_postgres(made_by, force_wheels=force_wheels)).boot()
 
     def boot(self) -> Self:
         """Start it, see `Server.boot`, and make the database where it is missing."""
@@ -148,12 +131,10 @@ class Postgres(Server):
         options = ["--locale=C", "--encoding=UTF8"]
         if self.binary.major >= BUILTIN_LOCALES_SINCE:
             options += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        if not self._durable:
-            options.append("--no-sync")
         return [f"--username={USER}", "--auth=scram-sha-256", f"--pwfile={passfile}", *options]
 
     def _command(self) -> list[str]:
-        settings = {**SETTINGS, **({} if self._durable else NON_DURABLE_SETTINGS), "port": str(self.port)}
+        settings = {**SETTINGS, "port": str(self.port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binary.program, "-D", self.folder.data, *options]
         return [*self._prefix, *die_with_parent(command, self.parent_death_signal)]

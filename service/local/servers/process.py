@@ -76,10 +76,8 @@ class Server(LoggedProcess, ABC):
     """A server over a data folder, from its start until `stop`.
 
     Its life: take the folder's lock, prepare the data, choose a port, start, wait until it responds, remember the port.
-    The lock is held by the server itself, not by this object.
-
-    Args:
-        port: where to listen; None for the port of last time, or another one where that is taken.
+    The lock is held by the server itself, not by this object. Its port is that of last time, or another where
+    that is taken; once started, it keeps to it.
     """
 
     # The signals that end the server, gentlest first, and the seconds that each is given.
@@ -87,11 +85,11 @@ class Server(LoggedProcess, ABC):
     # The signal that it gets when the process that started it has ended.
     parent_death_signal: ClassVar[signal.Signals]
 
-    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None) -> None:
+    def __init__(self, folder: ServerFolder, binary: Binary) -> None:
         super().__init__(folder.log)
         self.folder = folder
         self.binary = binary
-        self._wanted = port
+        self._wanted: int | None = None
         self.port = 0
 
     @property

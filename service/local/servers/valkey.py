@@ -39,14 +39,14 @@ class Valkey(Server):
     stop_signals: ClassVar = ((SIGTERM, 1.5),)
     parent_death_signal: ClassVar[signal.Signals] = SIGTERM
 
-    def __init__(self, folder: ServerFolder, binary: Binary, port: int | None, *, sync: Sync) -> None:
-        super().__init__(folder, binary, port)
+    def __init__(self, folder: ServerFolder, binary: Binary, *, sync: Sync) -> None:
+        super().__init__(folder, binary)
         self._sync = sync
 
     @classmethod
-    def start(cls, folder: Path, *, port: int | None = None, sync: Sync = "always", force_wheels: bool = False) -> Self:
+    def start(cls, folder: Path, *, sync: Sync = "always", force_wheels: bool = False) -> Self:
         """Start the server of a folder, as `Postgres.start` does; `sync` says when what was written is on the disk."""
-        return cls(ServerFolder(folder), find_valkey(force_wheels=force_wheels), port, sync=sync).boot()
+        return cls(ServerFolder(folder), find_valkey(force_wheels=force_wheels), sync=sync).boot()
 
     @property
     def _password(self) -> str:

@@ -128,8 +128,9 @@ def test_model_page_names_the_cause_of_each_field(browser: FlaskClient) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["models?q=%00", "models?age=x", "models?before=x", "events?before=2020-01-01", "events?since=then",
-     "events?status=x", f"models/{MODEL}?change=99999999999999999999", f"models/{MODEL}?at=yesterday"],
+    ["models?q=%00", "models?age=x", "models?before=x", "events?before=2020-01-01", "events?before=-",
+     "events?since=then", "events?status=x",
+     f"models/{MODEL}?change=99999999999999999999", f"models/{MODEL}?at=yesterday"],
 )  # fmt: skip
 def test_parameter_that_cannot_be_read_is_refused_with_words(browser: FlaskClient, path: str) -> None:
     response = browser.get(f"/console/{path}")

@@ -9,6 +9,7 @@ from werkzeug.exceptions import BadRequest
 
 MAX_TEXT_LENGTH = 500
 MAX_NUMBER = 2**63 - 1
+NO_PLACE = "before is no place in the list: follow a link of the page instead."
 
 
 def text(name: str) -> str | None:
@@ -83,10 +84,25 @@ def place() -> tuple[datetime | None, str] | None:
     try:
         read = None if at == "-" else datetime.fromisoformat(at)
     except ValueError:
-        read = datetime.now()  # noqa: DTZ005 - refused below
+        raise BadRequest(NO_PLACE) from None
     if "\0" in key or (read and read.tzinfo is None):
-        raise BadRequest("before is no place in the list: follow a link of the page instead.")
+        raise BadRequest(NO_PLACE)
     return read, key
+
+
+def timed_place() -> tuple[datetime, str] | None:
+    """The place as `place` reads it, in a list in which each row has a time.
+
+    Raises:
+        BadRequest: it is none, or has no time.
+    """
+    found = place()
+    if found is None:
+        return None
+    at, key = found
+    if at is None:
+        raise BadRequest(NO_PLACE)
+    return at, key
 
 
 def place_of(at: datetime | None, key: str) -> str:

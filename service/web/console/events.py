@@ -35,9 +35,8 @@ def register(pages: Blueprint, console: Console) -> None:
 
     def events() -> str:
         search = _search(shows_names=console.names.shown)
-        place = arguments.place()
-        # Each event has a time.
-        before = place and EventPlace(place[0] or datetime.now(UTC), place[1])
+        place = arguments.timed_place()
+        before = EventPlace(*place) if place else None
         with console.reading() as connection:
             found = console_events.page(connection, search, before, PAGE_SIZE + 1)
             reasons = [] if before else console_events.dead_by_reason(connection, MAX_REASONS)

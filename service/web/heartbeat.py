@@ -65,7 +65,7 @@ class WebHeartbeat:
                 revision.check(engine)
             except SchemaOutdated as error:
                 if self._is_outdated[0]:
-                    # Another worker was faster.
+                    # Another worker has printed it. Two that find it at the same moment both do, which does no harm.
                     return False
                 self._is_outdated[0] = 1
                 print(error, file=sys.stderr)  # noqa: T201 - one clear line, also where logs are JSON

@@ -115,7 +115,7 @@ _FIGURES = """
 """
 
 
-# More events in an hour than this are not read_lags: their cost would grow with the load.
+# More events in an hour than this are not read: their cost would grow with the load.
 MOST_EVENTS = 50_000
 
 

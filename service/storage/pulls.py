@@ -227,7 +227,7 @@ _SET_ASIDE = """
 def list_checks(
     connection: Connection, method: str | None, verdict: str | None, before: int | None, limit: int
 ) -> list[dict[str, Any]]:
-    """Accuracy list_checks, the newest first.
+    """Accuracy checks, the newest first.
 
     The verdict is `agreed` or a class of differences; `before`: those with smaller ids.
     """

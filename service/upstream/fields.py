@@ -105,7 +105,7 @@ def to_storable(name: str, value: Any) -> Any:
 def with_model_fields(source: Source) -> Callable[[type[P]], type[P]]:
     """Class decorator: a payload with every field of a model that a source sends; texts that an index holds are short.
 
-    Nearly every record is like that, so msgspec reads it whole, and checks the lengths. `tolerant` reads all others.
+    Nearly every record is like that, so msgspec reads it whole, and checks the lengths. `read_fields` reads all others.
     """
     short = Annotated[str, Meta(max_length=_SHORT)] | UnsetType | None
     return with_fields(

@@ -201,6 +201,6 @@ def columns_in(group: Group) -> tuple[str, ...]:
     return tuple(field.column for field in FIELDS if field.group == group)
 
 
-# The columns of a table of models for people, the most important first.
+# The columns of models in CSV and JSON, the most important first.
 _FIRST = ("id", "status", "title", "email", "team_name", "team_id")
-TABLE_COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")
+EXPORT_COLUMNS = (*_FIRST, *(name for name in columns_of(Source.LIST) if name not in _FIRST), "deleted_at")

@@ -22,7 +22,7 @@ from service.cli.output import (
 )
 from service.cli.table import print_rows
 from service.errors import ApiError, MirrorError, ModelNotFound
-from service.model_fields import STATUS_NAMES, TABLE_COLUMNS
+from service.model_fields import EXPORT_COLUMNS, STATUS_NAMES
 
 if TYPE_CHECKING:
     from service.api.writes import RelayedResponse, UpstreamWriter
@@ -75,9 +75,9 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
     if not rows:
         warn_if_unknown("status", wanted.status, STATUS_NAMES)
     if as_csv or csv_safe:
-        print_csv(rows, TABLE_COLUMNS, safe=csv_safe)
+        print_csv(rows, EXPORT_COLUMNS, safe=csv_safe)
         return
-    columns = TABLE_COLUMNS if as_json else SHOWN_COLUMNS
+    columns = EXPORT_COLUMNS if as_json else SHOWN_COLUMNS
     print_rows([{name: row[name] for name in columns} for row in rows], columns, as_json=as_json, empty="No models.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flask import Response, request
 
-from service.model_fields import STATUS_NAMES, TABLE_COLUMNS
+from service.model_fields import EXPORT_COLUMNS, STATUS_NAMES
 from service.plain_text import csv_cell
 from service.storage import console_models
 from service.storage.console_models import ModelPlace, ModelSearch
@@ -94,13 +94,13 @@ def _csv(console: Console, search: ModelSearch) -> Iterator[str]:
     """The lines of the file; each statement is short, so that no transaction lasts as long as a slow download."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
-    writer.writerow(TABLE_COLUMNS)
+    writer.writerow(EXPORT_COLUMNS)
     place: ModelPlace | None = None
     while True:
         with console.slots.turn(CSV_WAIT_SECONDS), console.reading() as connection:
             rows = console_models.page(connection, search, place, CSV_ROWS)
         for row in rows:
-            writer.writerow([csv_cell(console.names.field(name, row[name]), safe=True) for name in TABLE_COLUMNS])
+            writer.writerow([csv_cell(console.names.field(name, row[name]), safe=True) for name in EXPORT_COLUMNS])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements" / "run.txt"
-PATIENCE_SECONDS = 180
+TIMEOUT_SECONDS = 180
 
 # Messages of pip-audit and its HTTP library when no server responds.
 UNREACHABLE = ("ConnectionError", "Could not connect", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError")
@@ -38,10 +38,10 @@ def main(arguments: list[str]) -> int:
     command = [sys.executable, "-m", "pip_audit", "-f", "json", "--disable-pip", "--progress-spinner", "off"]
     try:
         done = subprocess.run(
-            [*command, *files, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+            [*command, *files, *arguments], capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        outcome = _absent(f"no answer in {PATIENCE_SECONDS} s")
+        outcome = _absent(f"no answer in {TIMEOUT_SECONDS} s")
     else:
         outcome = judge(done.stdout, done.stderr)
     print(outcome.words)  # noqa: T201 - a command line prints

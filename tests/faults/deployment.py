@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.config import environment, force_wheels
 from service.local.servers import Valkey
-from tests.support.processes import PATIENCE_SECONDS, descendants, eventually, kill, processes_in
+from tests.support.processes import TEST_TIMEOUT_SECONDS, descendants, eventually, kill, processes_in
 from tests.support.servers import crash, new_postgres
 from tests.support.system import System
 
@@ -87,7 +87,7 @@ class Deployment:
             cwd=self.system.folder,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=TEST_TIMEOUT_SECONDS,
             check=False,
         )
 

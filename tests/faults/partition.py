@@ -27,7 +27,7 @@ from service.parent_death import die_with_parent
 from service.storage.migrations.schema import migrate
 from tests.faults.deployment import wait_for
 from tests.support.machines import Loopback, Machine, Machines, Namespaces
-from tests.support.processes import PATIENCE_SECONDS
+from tests.support.processes import TEST_TIMEOUT_SECONDS
 from tests.support.relay import Relay
 from tests.support.system import rows
 from tests.support.vendor import SandboxClient
@@ -178,7 +178,7 @@ def close(scene: PartitionScenario, relay: Relay, folder: Path) -> dict[str, Any
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TEST_TIMEOUT_SECONDS,
         check=False,
     )
     counted = scene.count("select sum(requests) as count from headshotpro.pulls")

@@ -21,7 +21,7 @@ from service.broker import inbox
 from service.broker.client import connect_redis
 from tests.faults.deployment import FAULTS, deployed, wait_for
 from tests.faults.storm import running_sandbox
-from tests.support.processes import PATIENCE_SECONDS
+from tests.support.processes import TEST_TIMEOUT_SECONDS
 from tests.support.system import event_body, rows, signed
 from tests.support.vendor import SandboxClient
 
@@ -97,7 +97,7 @@ def soak(seconds: float, folder: Path, seed: int = 1, say: Callable[[str], None]
 
 def _acknowledged(deployment: Deployment, body: bytes, secret: str, soaked: SoakResult) -> bool:
     """Send an event until it is acknowledged or the vendor's retries are over."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TEST_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         soaked.tries += 1
         if deployment.system.post(body, signed(body, secret=secret)).status == 202:

@@ -18,7 +18,7 @@ from service.local.servers import Valkey
 from service.web.bodies import BODY_BUDGET_BYTES
 from service.web.connection import BODY_TIMEOUT_SECONDS
 from tests.support.flood import deliver, request, until_closed
-from tests.support.processes import PATIENCE_SECONDS, eventually, processes_in
+from tests.support.processes import TEST_TIMEOUT_SECONDS, eventually, processes_in
 from tests.support.system import WEBHOOK_PATH, System, event_body, new_id, signed
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class Client:
         head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
         self.head = f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
         self.body = body
-        self.socket = socket.create_connection(("127.0.0.1", web.port), PATIENCE_SECONDS)
+        self.socket = socket.create_connection(("127.0.0.1", web.port), TEST_TIMEOUT_SECONDS)
 
     def send(self, some: bytes) -> None:
         self.socket.sendall(some)
 
     def answer(self) -> bytes:
         """One response, whose body ends a line; less where the connection ends."""
-        self.socket.settimeout(BODY_TIMEOUT_SECONDS + PATIENCE_SECONDS)
+        self.socket.settimeout(BODY_TIMEOUT_SECONDS + TEST_TIMEOUT_SECONDS)
         answer = b""
         while not answer.endswith(b"}\n") and (more := self.socket.recv(4000)):
             answer += more
@@ -114,7 +114,7 @@ def test_hundreds_that_hang_keep_nobody_out_and_end_some_day(web: System, reques
         client.send((client.head + client.body)[40:] if client is clients[0] else client.body[20:])
         assert client.answer().startswith(b"HTTP/1.1 202")
     trickling, hanging = clients[3], clients[4:]
-    deadline = time.monotonic() + BODY_TIMEOUT_SECONDS + PATIENCE_SECONDS
+    deadline = time.monotonic() + BODY_TIMEOUT_SECONDS + TEST_TIMEOUT_SECONDS
     with suppress(OSError):
         while time.monotonic() < deadline:
             trickling.send(b" ")
@@ -133,7 +133,7 @@ def memory(web: System) -> int:
 
 def short_of_a_byte(web: System, stack: ExitStack, headers: dict[str, str]) -> socket.socket:
     """A connection with a body of the largest size, of which the last byte does not come."""
-    client = stack.enter_context(socket.create_connection(("127.0.0.1", web.port), PATIENCE_SECONDS))
+    client = stack.enter_context(socket.create_connection(("127.0.0.1", web.port), TEST_TIMEOUT_SECONDS))
     client.sendall(request("POST", WEBHOOK_PATH, headers, b" " * LARGEST)[:-1])
     return client
 

@@ -12,7 +12,7 @@ from werkzeug import Response
 
 from service.config import Settings
 from tests.support.heartbeats import insert_heartbeat
-from tests.support.processes import PATIENCE_SECONDS, eventually
+from tests.support.processes import TEST_TIMEOUT_SECONDS, eventually
 from workers.dead_mans_switch import DeadMansSwitch
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def running(
             switch.close()
 
 
-def grows(watcher: Watcher, seconds: float = PATIENCE_SECONDS) -> bool:
+def grows(watcher: Watcher, seconds: float = TEST_TIMEOUT_SECONDS) -> bool:
     """Whether one more request comes."""
     before = len(watcher.requests)
     return bool(eventually(lambda: len(watcher.requests) > before, seconds))

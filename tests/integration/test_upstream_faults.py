@@ -117,7 +117,7 @@ def test_a_vendor_that_is_not_there_is_unreachable() -> None:
     assert len(pauses) == 3
 
 
-def test_patience_ends_the_tries(vendor: OddVendor) -> None:
+def test_deadline_ends_the_tries(vendor: OddVendor) -> None:
     vendor.script(http(500))
     with pytest.raises(UpstreamFailed):
         get(client_of(vendor, time.sleep), max_wait=0.1)

@@ -182,7 +182,7 @@ def test_a_503_is_waited_for_as_long_as_it_tells_then_given_up(vendor: OddVendor
     assert pauses == [20.0, 20.0, 20.0]
 
 
-def test_a_503_of_the_list_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
+def test_a_503_of_the_list_beyond_the_deadline_is_throttled(vendor: OddVendor) -> None:
     vendor.script(http(503, Retry_After="42"))
     with pytest.raises(Throttled) as raised:
         client_of(vendor).list_models(priority=REFETCH, max_wait=5.0)
@@ -202,7 +202,7 @@ def test_a_503_of_one_model_holds_nobody_up_for_long(vendor: OddVendor, redis_ur
     assert pauses == [60.0, 60.0, 60.0]
 
 
-def test_a_429_longer_than_the_patience_is_throttled(vendor: OddVendor) -> None:
+def test_a_429_beyond_the_deadline_is_throttled(vendor: OddVendor) -> None:
     vendor.script(refusal(429, **reset_in(42, datetime.now(UTC))))
     with pytest.raises(Throttled) as raised:
         get(client_of(vendor), max_wait=5.0)

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.support.processes import PATIENCE_SECONDS
+from tests.support.processes import TEST_TIMEOUT_SECONDS
 from tests.support.system import WEBHOOK_PATH, event_body, new_id, signed
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Flood:
             self._sent[client] = sent % len(self._blob)
 
     def _connect(self) -> None:
-        client = socket.create_connection(("127.0.0.1", self._port), PATIENCE_SECONDS)
+        client = socket.create_connection(("127.0.0.1", self._port), TEST_TIMEOUT_SECONDS)
         client.setblocking(False)
         self._sent[client] = 0
         self._selector.register(client, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -114,14 +114,14 @@ def deliver(port: int) -> float:
 
 def exchange(port: int, sent: bytes) -> bytes:
     """Send something on a connection of its own: all that comes back until it is closed."""
-    with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as client:
+    with socket.create_connection(("127.0.0.1", port), TEST_TIMEOUT_SECONDS) as client:
         client.sendall(sent)
         return until_closed(client)
 
 
 def until_closed(client: socket.socket) -> bytes:
     """All that still comes on a connection."""
-    client.settimeout(PATIENCE_SECONDS)
+    client.settimeout(TEST_TIMEOUT_SECONDS)
     return b"".join(iter(lambda: client.recv(64 * 1024), b""))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # How long a test waits for what it does not time: a slow machine fails no test, and a passing one waits no longer.
-PATIENCE_SECONDS = 90.0
+TEST_TIMEOUT_SECONDS = 90.0
 
 
 def processes_in(folder: Path) -> dict[int, str]:
@@ -52,7 +52,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def eventually(look: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
+def eventually(look: Callable[[], T], seconds: float = TEST_TIMEOUT_SECONDS) -> T:
     """The first true answer of `look`, or its last one when the time is over.
 
     Args:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # A bound that an endless wait would exceed.
-PATIENCE_SECONDS = 20.0
+TEST_TIMEOUT_SECONDS = 20.0
 
 
 class Pair:
@@ -32,7 +32,7 @@ class Pair:
     def __init__(self) -> None:
         socket, self.client = gevent.socket.socketpair()
         self.ours = Connection(socket, TurnQueue())
-        self.client.settimeout(PATIENCE_SECONDS)
+        self.client.settimeout(TEST_TIMEOUT_SECONDS)
 
     def body(self) -> list[int]:
         """Begin a body: the sizes of what arrives of it."""
@@ -50,7 +50,7 @@ def read_all(ours: Connection) -> None:
 @pytest.fixture
 def pair() -> Iterator[Pair]:
     made = Pair()
-    with gevent.Timeout(PATIENCE_SECONDS):
+    with gevent.Timeout(TEST_TIMEOUT_SECONDS):
         yield made
     made.client.close()
     made.ours.close()
@@ -190,7 +190,7 @@ def test_connections_that_never_pause_have_equal_turns() -> None:
 
 
 def test_client_that_waits_for_its_response_does_not_sleep(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "YIELD_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(connection, "YIELD_SECONDS", TEST_TIMEOUT_SECONDS)
     for _ in range(3):
         gevent.spawn_later(0.01, pair.client.sendall, b"GET ")
         assert pair.ours.recv(100) == b"GET "
@@ -224,5 +224,5 @@ def test_client_that_still_sends_gets_its_response_before_close(pair: Pair) -> N
     pair.client.close()
     before = time.monotonic()
     closing.join()
-    assert time.monotonic() - before < PATIENCE_SECONDS / 2
+    assert time.monotonic() - before < TEST_TIMEOUT_SECONDS / 2
     assert eventually(lambda: closing.dead)

@@ -161,7 +161,7 @@ class OutgoingBatchWebhook(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def from_row(shape: type[S], row: Mapping[str, Any]) -> S:
-    """What a row of `storage.subscriptions` is in the API, its times as the vendor writes them."""
+    """The form of a row of `storage.subscriptions` in the API, its times as the vendor writes them."""
     values = {name: row[name] for name in shape.__struct_fields__}
     return shape(
         **{name: vendor_time(value) if isinstance(value, datetime) else value for name, value in values.items()}

@@ -23,7 +23,14 @@ def new_secret() -> str:
 
 
 def signed_headers(message_id: str, at: datetime, body: bytes, signing_secrets: Sequence[str]) -> dict[str, str]:
-    """The headers of a try that is sent at a time in UTC: each secret signs, and a receiver needs one of them."""
+    """The headers that identify and sign a request.
+
+    Args:
+        message_id: the same for every try of a message.
+        at: when this try is sent, in UTC.
+        body: JSON in UTF-8.
+        signing_secrets: each adds a signature; a receiver needs to know only one of them.
+    """
     signatures = (Webhook(secret).sign(message_id, at, body.decode()) for secret in signing_secrets)
     return {
         "webhook-id": message_id,

@@ -46,10 +46,14 @@ class RetryPolicy:
         self.failures = 0
 
     def wait(self, seconds: float, nap: float = inf) -> None:
-        """Wait for a turn that is `seconds` away; for `nap` seconds at most, then the caller asks again.
+        """Wait until the budget, or the vendor after a 429, allows the next request.
+
+        Args:
+            seconds: how long that takes as far as is known.
+            nap: the longest that this call waits; after a shorter wait the caller finds out again.
 
         Raises:
-            Throttled: that is past `max_wait`.
+            Throttled: the request would be sent after `max_wait`.
         """
         if not self._allows(seconds):
             retry_at = datetime.now(UTC) + timedelta(seconds=seconds)

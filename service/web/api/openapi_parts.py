@@ -74,7 +74,11 @@ def operation(
     body: type[msgspec.Struct] | None = None,
     body_required: bool = True,
 ) -> dict[str, Any]:
-    """A call, with the example of its name; of a success, `shapes` are the bodies, and `headers` names of headers."""
+    """The description of one call; `name` is its operation id, by which `EXAMPLES` has its example.
+
+    `shapes` are the bodies that a successful response may have, and `headers` the names of its headers. `errors` are
+    the statuses of all other responses. `body` is the body of the request.
+    """
     example = EXAMPLES[name]
     success = {
         "description": shapes[0].__doc__ or "",

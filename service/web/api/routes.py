@@ -36,7 +36,10 @@ POOL_TIMEOUT_SECONDS = 2.0
 def blueprints(
     settings: Settings, auth: ApiKeyAuth, client: redis.Redis, writer: UpstreamWriter | None
 ) -> tuple[Blueprint, Blueprint]:
-    """The calls under `/api/v2`, and what describes them; nothing is connected yet. No API key, no writer."""
+    """Make two blueprints: the calls under `/api/v2`, and their OpenAPI document. Nothing is connected yet.
+
+    `writer` is None where the process has no API key of the vendor's: calls that need the vendor are then refused.
+    """
     url = settings.postgres_url
     reader = MirrorReader(
         database.connect(url, pool_size=READ_CONNECTIONS, overflow=0, pool_timeout=POOL_TIMEOUT_SECONDS)

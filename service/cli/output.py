@@ -77,11 +77,13 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, safe
     """Rows as CSV (RFC 4180), for spreadsheets too where `safe`; null is empty, times are ISO 8601 in UTC."""
     writer = csv.writer(sys.stdout)
     writer.writerow(columns)
+    # A file gets the exact value; on a terminal each row has to be one line.
+    is_terminal = sys.stdout.isatty()
     for row in rows:
         cells = [csv_cell(row[name], safe=safe) for name in columns]
-        # A file gets the exact value; on a terminal each row has to be one line.
-        is_shown = sys.stdout.isatty()
-        writer.writerow([escape_controls(cell) if is_shown and isinstance(cell, str) else cell for cell in cells])
+        if is_terminal:
+            cells = [escape_controls(cell) if isinstance(cell, str) else cell for cell in cells]
+        writer.writerow(cells)
     # An output that takes nothing fails here, where the command reports it.
     sys.stdout.flush()
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from service.storage import queries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -42,8 +41,9 @@ class MirrorSnapshot(NamedTuple):
     last_event_at: datetime | None = None
 
 
+# Columns of the view that are not named cost nothing.
 _NOW = """
-    SELECT models, newest_event_at AS last_event_at, last_complete_pull_at, pull_age_seconds, open_alerts,
+    SELECT newest_event_at AS last_event_at, last_complete_pull_at, pull_age_seconds, open_alerts,
         spooled_events, late_webhooks, lost_webhooks, missed_webhooks,
         (SELECT extract(epoch FROM now() - min(received_at))::float FROM headshotpro.event_spool)
             AS oldest_spooled_seconds,
@@ -57,13 +57,10 @@ _NOW = """
 """
 
 
-# Columns of the view that are not named cost nothing.
-_WITHOUT_COUNTS = _NOW.replace("SELECT models,", "SELECT CAST('{}' AS jsonb) AS models,")
-
-
 def snapshot(connection: Connection, *, counts: bool = True) -> MirrorSnapshot:
     """The mirror as it is now. Without `counts`, no models: it takes milliseconds for any number of them."""
-    return MirrorSnapshot(**queries.rows(connection, _NOW if counts else _WITHOUT_COUNTS)[0])
+    models = count_now(connection) if counts else {}
+    return MirrorSnapshot(models=models, **queries.rows(connection, _NOW)[0])
 
 
 def server_info(connection: Connection) -> tuple[str, datetime]:
@@ -149,7 +146,7 @@ _ADD = """
 _DELETE_OLD = "DELETE FROM headshotpro.status_samples WHERE at < now() - make_interval(days => :days)"
 
 
-def count_now(connection: Connection) -> Mapping[str, int]:
+def count_now(connection: Connection) -> dict[str, int]:
     """How many models are in each status now; it reads an index of all models."""
     counted: dict[str, int] = queries.value(connection, "SELECT models FROM headshotpro.mirror_status")
     return counted

@@ -246,7 +246,7 @@ def answers(door: str) -> bool:
 def sandbox(host: str) -> Iterator[SimpleNamespace]:
     """A vendor in which nothing happens by itself, and whose answers take their time."""
     options = ["--host", host, "--port", "0", "--models", str(MODELS), "--quiet", "--rate", "0", "--slow", "1.6"]
-    command = die_with_parent([sys.executable, "-m", "tests.support.sandbox_control", *options], SIGKILL)
+    command = die_with_parent([sys.executable, "-m", "service.local.sandbox", *options], SIGKILL)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

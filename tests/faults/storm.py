@@ -189,7 +189,7 @@ def _compare(deployment: Deployment, caller: SandboxClient, relay: Relay, report
 def running_sandbox(**options: Any) -> Iterator[Vendor]:
     """A sandbox in which nothing happens yet."""
     words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "tests.support.sandbox_control", "--quiet", *words]
+    command = [sys.executable, "-m", "service.local.sandbox", "--quiet", *words]
     with subprocess.Popen(die_with_parent(command, SIGTERM), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())

@@ -138,13 +138,3 @@ def test_a_sandbox_with_a_state_file_refuses_a_reset(sandbox: StartSandbox, fold
     caller = SandboxClient(sandbox(models=2, quiet=True, state=folder / "state.db"))
     assert "delete the file" in caller.failing_control("POST", "/reset", {}).document["error"]
     assert len(caller.api("GET", MODELS).document["models"]) == 2
-
-
-def test_switches_are_turned_all_or_none(sandbox: StartSandbox) -> None:
-    caller = SandboxClient(sandbox(models=0, quiet=True))
-    caller.control("POST", "/hostile", {"loss": 0.5})
-    turned = caller.control("POST", "/hostile", {"errors": 0.2})
-    assert (turned["loss"], turned["errors"], turned["quiet"]) == (0.5, 0.2, True)
-    for wrong in ({"loss": 0.1, "errors": 2}, {"loss": 0.1, "unheard_of": 1}, {"order": "random"}):
-        assert caller.failing_control("POST", "/hostile", wrong).status == 400
-    assert caller.control("GET", "/hostile") == turned

@@ -45,8 +45,7 @@ class Vendor(NamedTuple):
     url: str
     api_key: str
     webhook_secret: str
-    # It has no control calls.
-    control_url: str = ""
+    control_url: str
 
 
 class Up:
@@ -90,8 +89,8 @@ class Up:
 
     @property
     def vendor(self) -> Vendor:
-        told: dict[str, str] = json.loads((self.data / "sandbox.json").read_text())
-        return Vendor(**told)
+        told = json.loads((self.data / "sandbox.json").read_text())
+        return Vendor(**told, control_url=told["url"].removesuffix("/api/v2") + "/_sandbox")
 
     def query(self, sql: str, *values: object) -> list[Any]:
         """Ask the mirror, at the address that was printed."""

@@ -103,7 +103,7 @@ class Sandboxes:
 
 def start(options: dict[str, Any]) -> Sandbox:
     """A new process, with options named as on its command line; it ends with this process at the latest."""
-    command = [sys.executable, "-m", "tests.support.sandbox_control", "--port", "0", *_as_arguments(options)]
+    command = [sys.executable, "-m", "service.local.sandbox", "--port", "0", *_as_arguments(options)]
     process = subprocess.Popen(die_with_parent(command, SIGTERM), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -78,7 +78,15 @@ def test_looking_costs_nothing() -> None:
     assert [window.peek(START).remaining for _ in range(5)] == [3] * 5
 
 
-def test_a_wrong_switch_is_named() -> None:
+def test_switches_are_turned_all_or_none() -> None:
+    switches = Switches()
+    switches.update_switches({"loss": 0.5, "quiet": True})
+    switches.update_switches({"errors": 0.2})
+    assert (switches.loss, switches.errors, switches.quiet) == (0.5, 0.2, True)
+    for wrong in ({"loss": 0.1, "errors": 2}, {"loss": 0.1, "unheard_of": 1}, {"order": "random"}):
+        with pytest.raises(SettingsError):
+            switches.update_switches(wrong)
+    assert switches.loss == 0.5
     with pytest.raises(SettingsError, match=r"^errors: "):
         parse_switches({"errors": 2})
 

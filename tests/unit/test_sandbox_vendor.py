@@ -203,9 +203,9 @@ def test_each_page_is_a_slice_of_the_sorted_list_even_lagging(
 def test_turning_deleted_shows_and_hides_what_is_deleted() -> None:
     house = House()
     model = house.vendor.delete(house.add().id)
-    house.switches.deleted = "listed"
+    house.switches.update_switches({"deleted": "listed"})
     house.vendor.listing.rebuild()
     assert house.vendor.listing.page(0, 10).models == [model]
-    house.switches.deleted = "hidden"
+    house.switches.update_switches({"deleted": "hidden"})
     house.vendor.listing.rebuild()
     assert house.vendor.listing.page(0, 10).models == []

@@ -34,7 +34,7 @@ class VendorSignUp(msgspec.Struct, rename="camel"):
 
 
 class VendorApi:
-    """The calls. Before each: key, rate, delay, fault. After each: settle, delay, fault, headers."""
+    """The calls. Before each: key, rate, delay, fault. After each: settle, delay, fault, headers, count."""
 
     @property
     def _sandbox(self) -> Sandbox:
@@ -151,7 +151,14 @@ class VendorApi:
             body = response.get_data()
             response.response = broken_body(body, g.fault)
             response.headers["Content-Length"] = str(len(body))
+        self._count(response)
         return response
+
+    def _count(self, response: Response) -> None:
+        rule = request.url_rule.rule if request.url_rule else ""
+        route = rule.removeprefix(PREFIX).replace("<model_id>", ":modelId")
+        status = 0 if g.fault in ("cut", "dropped") else response.status_code
+        self._sandbox.responses[request.method, route, status] += 1
 
 
 def served() -> Sandbox:

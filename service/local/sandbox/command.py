@@ -38,7 +38,7 @@ def switch_option(name: str, form: Any, words: str, metavar: str | None = None) 
 
 
 @click.command(epilog=EPILOG)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; the control API has no key.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port; 0, the default, takes a free one.")
 @click.option(
     "--models", type=click.IntRange(0), default=FIRST.models, show_default=True, help="Models that exist at first."

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.local.sandbox.account import new_account, new_organization
 from service.local.sandbox.hostile import FaultInjector
 from service.local.sandbox.life import LifeSimulator
-from service.local.sandbox.people import population
+from service.local.sandbox.people import PersonGenerator, population
 from service.local.sandbox.rate import RateWindow
 from service.local.sandbox.sender import VendorSender
 from service.local.sandbox.state import StateFile, VendorState
@@ -41,9 +42,19 @@ class Sandbox:
         self.sender.load(kept.deliveries)
         self.life = LifeSimulator(self.vendor, switches, self.random_source("life"), self.clock)
         self.fault_injector = FaultInjector(switches, self.random_source("hostility"))
+        # Whom and what the control calls make up.
+        self.control_rng = self.random_source("control")
+        self.people = PersonGenerator(self.control_rng, self.account.organization.domain)
         self.window = RateWindow(switches)
+        # Answers by method, route and status; status 0 is a connection dropped on purpose.
+        self.responses: Counter[tuple[str, str, int]] = Counter()
         self.connections = 0
-        self.state_file = state_file
+        self._state_file = state_file
+
+    @property
+    def has_state_file(self) -> bool:
+        """Whether its state outlives the process."""
+        return self._state_file is not None
 
     def clock(self) -> int:
         """The vendor's time in milliseconds: this machine's, off by the switch `skew`."""
@@ -57,16 +68,21 @@ class Sandbox:
         """Hand the events of a change to the sender, and store it before any reader can see it."""
         events, self.vendor.events = self.vendor.events, []
         self.sender.queue(events)
-        if self.state_file is not None:
-            self.state_file.write(self.account, self.vendor.unsaved, self.sender.unsaved)
+        if self._state_file is not None:
+            self._state_file.write(self.account, self.vendor.unsaved, self.sender.unsaved)
         self.vendor.unsaved.clear()
         self.sender.unsaved.clear()
+
+    def update_switches(self, changes: dict[str, Any]) -> None:
+        """Turn some switches; raises what `Switches.update_switches` does."""
+        self.switches.update_switches(changes)
+        self.vendor.listing.rebuild()
 
     def close(self) -> None:
         """Write unsaved changes and release the state file."""
         self.flush()
-        if self.state_file is not None:
-            self.state_file.close()
+        if self._state_file is not None:
+            self._state_file.close()
 
 
 def open_sandbox(switches: Switches, initial: InitialState, state: Path | None = None) -> Sandbox:

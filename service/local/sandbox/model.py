@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from random import Random
 
+    from service.local.sandbox.account import VendorOrganization
+
     # Milliseconds since 1970 in UTC: every time in the sandbox is one of these.
     Clock = Callable[[], int]
 
@@ -120,3 +122,10 @@ def webhook_object(model: VendorModel, organization_id: str) -> dict[str, Any]:
         "createdAt": model.created_at,
         "organization": organization_id,
     }
+
+
+def truth(model: VendorModel, organization: VendorOrganization) -> dict[str, Any]:
+    """Everything about a model, for tests to compare with: the fields of all three forms, and whether it vanished."""
+    known = details(model, organization.team_names) | webhook_object(model, organization.id)
+    del known["_id"]
+    return known | {"vanished": model.vanished}

@@ -15,10 +15,10 @@ from flask import Flask
 from gevent.pywsgi import WSGIHandler, WSGIServer
 
 from service.errors import LocalServerError
-from service.local.sandbox import api
+from service.local.sandbox import api, control
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from service.local.sandbox.core import Sandbox
@@ -28,10 +28,11 @@ TICK = 0.02
 PARENT_CHECK = 0.5
 
 
-def create_app() -> Flask:
-    """The WSGI application of the sandbox in a request's environment."""
+def create_app(replace: Callable[[Sandbox], None]) -> Flask:
+    """The WSGI application of the sandbox in a request's environment; `replace` puts another one in its place."""
     app = Flask(__name__, static_folder=None)
     app.register_blueprint(api.VendorApi().blueprint())
+    app.register_blueprint(control.Control(replace).blueprint())
     return app
 
 
@@ -44,20 +45,25 @@ class SandboxServer:
 
     def __init__(self, sandbox: Sandbox, over: gevent.event.AsyncResult[None]) -> None:
         self._over = over
-        self.app = create_app()
-        self.show(sandbox)
+        # One for all sandboxes: to make another takes longer than most tests do.
+        self._app = create_app(self.replace)
+        self._show(sandbox)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[api.SERVED] = self.sandbox
-        return self.app(environ, start_response)
+        return self._app(environ, start_response)
+
+    def replace(self, sandbox: Sandbox) -> None:
+        """Serve another sandbox; requests that are in flight still end at the one before."""
+        self.clear()
+        self._show(sandbox)
 
     def clear(self) -> None:
         """End sender and clock."""
         gevent.killall(self._parts)
         self.sandbox.sender.cancel_all()
 
-    def show(self, sandbox: Sandbox) -> None:
-        """Serve a sandbox; requests that are in flight still end at the one before."""
+    def _show(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self._parts = [gevent.spawn(sandbox.sender.run), gevent.spawn(_tick, sandbox)]
         for part in self._parts:

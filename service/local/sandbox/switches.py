@@ -52,6 +52,16 @@ class Switches(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     replica_lag: Lag = 0.0
     skew: Days = 0.0
 
+    def update_switches(self, changes: dict[str, Any]) -> None:
+        """Change some switches, all of them or none.
+
+        Raises:
+            SettingsError: one does not exist, or cannot take its value.
+        """
+        checked = parse_switches(msgspec.structs.asdict(self) | changes)
+        for name, value in msgspec.structs.asdict(checked).items():
+            setattr(self, name, value)
+
 
 def parse_switches(given: dict[str, Any]) -> Switches:
     """Switches from a command line or a JSON body; those not given keep their defaults.

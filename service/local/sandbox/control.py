@@ -1,67 +1,26 @@
-"""The sandbox with a control API for tests: the truth, and every lever; `python -m tests.support.sandbox_control`.
-
-It lies beside the vendor's under `/_sandbox`: JSON, no key, never hostile. Fields of models are named as in the API.
-
-- `GET /_sandbox/models`, `GET /_sandbox/models/ID`: the truth, deleted and vanished models included: the fields of
-  list, single GET and webhook (`organization`, `trigger`, …), and `vanished`.
-- `POST /_sandbox/models` `{n?, events?, …fields}`: new models, without webhooks unless `events` is true; answers the
-  list of them. Fields that are not given are plausible; without `status` they are `onboarding`.
-- `PATCH /_sandbox/models/ID` `{events?, …fields}`: set fields. A new `status` brings what it brings in life
-  (`finishedAt`, `photoCount`, `deletedAt`) unless given too. With `events` true the webhooks that the vendor has for
-  such a change are sent: for a status `model.status.updated` (and `model.photos_ready` or `model.deleted`), for
-  `favoritePhotoId` `model.favorite_selected`, for anything else none.
-- `DELETE /_sandbox/models/ID`: let it vanish without a word: in no list, 404. With `?events=1`: the vendor's own
-  DELETE.
-- `POST /_sandbox/events` `{event, modelId?, object?, id?, createdAt?, form?, timestamp?}`: send any event now,
-  whatever the switches say: `object` overrides fields of the model's, `form` is `full` or `bare`, `timestamp` is
-  signed instead of the present. Answers `{id}`.
-- `GET /_sandbox/requests`: `{total, connections, requests: [{method, route, status, count}]}` of the API since the
-  start or since `DELETE /_sandbox/requests`; status 0 is a connection that was dropped on purpose.
-- `GET /_sandbox/deliveries`: `sent` (requests), `acknowledged`, `refused` (requests), `given_up`, `lost`, `waiting`.
-- `GET /_sandbox/hostile`, `POST /_sandbox/hostile` `{switch: value, …}`: switches are the options named as in
-  `switches.py` (`loss`, `errors`, `drift`, `slow`, `quiet`, `births`, `rate`, `replica_lag`, …); all are turned or
-  none.
-- `POST /_sandbox/webhook` `{url?, secret?}`: another receiver or secret, at once; a null URL stops the sender.
-- `POST /_sandbox/organization` `{uid?, id?, name?, website?, teams?}`: whose key it is.
-- `POST /_sandbox/reset` `{models?, seed?, credits?, api_key?, webhook_secret?, webhook_url?, switch: value, …}`: begin
-  anew, with the defaults of the command line for what is not given: nothing of before is left, no model, no count, no
-  delivery that waits. Answers `{api_key, webhook_secret}`. 400 with a state file, which only a new process opens.
-
-Errors are 400 or 404 with `{"success": false, "error": words}`.
-"""
+"""The control API of tests and demonstrations: the truth, and every lever. The package's docstring explains them."""
 
 from __future__ import annotations
 
-from gevent import monkey
-
-if __name__ == "__main__":
-    # Before anything below is imported, as the command does.
-    monkey.patch_all()
-
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from unittest.mock import patch
 
 import msgspec
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from msgspec import UNSET, UnsetType, structs
 
 from service.errors import SettingsError
 from service.local.sandbox.account import VendorOrganization
-from service.local.sandbox.api import PREFIX as API
-from service.local.sandbox.api import SERVED, json_response, served
-from service.local.sandbox.command import sandbox as command
+from service.local.sandbox.api import json_response, served
 from service.local.sandbox.core import open_sandbox
 from service.local.sandbox.events import bare_body, full_body, new_event
 from service.local.sandbox.lifecycle import enter_status
-from service.local.sandbox.model import VendorModel, details, iso, milliseconds, webhook_object
-from service.local.sandbox.people import PersonGenerator, draw_team
-from service.local.sandbox.server import SandboxServer
+from service.local.sandbox.model import VendorModel, iso, milliseconds, truth, webhook_object
+from service.local.sandbox.people import draw_team
 from service.local.sandbox.switches import InitialState, parse_switches
 from service.local.sandbox.vendor import VendorError
 
 if TYPE_CHECKING:
-    import gevent.event
+    from collections.abc import Callable
 
     from service.local.sandbox.core import Sandbox
 
@@ -91,17 +50,8 @@ class WebhookTargetBody(msgspec.Struct, forbid_unknown_fields=True):
 class Control:
     """The control calls; each change is settled before it is answered, and none of them is ever hostile."""
 
-    def __init__(self, served_now: SandboxServer) -> None:
-        self._served_now = served_now
-        self.begin(served_now.sandbox)
-
-    def begin(self, sandbox: Sandbox) -> None:
-        """Count and make up what belongs to this sandbox, from nothing."""
-        # Whom and what the calls make up.
-        self._rng = sandbox.random_source("control")
-        self._people = PersonGenerator(self._rng, sandbox.account.organization.domain)
-        # Answers by method, route and status; status 0 is a connection dropped on purpose.
-        self._responses: Counter[tuple[str, str, int]] = Counter()
+    def __init__(self, replace: Callable[[Sandbox], None]) -> None:
+        self._replace = replace
 
     @property
     def _sandbox(self) -> Sandbox:
@@ -164,13 +114,13 @@ class Control:
         webhook_fields = {}
         if order.model_id is not None:
             webhook_fields = webhook_object(self._known(order.model_id), sandbox.account.organization.id)
-        event = new_event(self._rng, order.event, sandbox.clock(), webhook_fields | order.object)
+        event = new_event(self._sandbox.control_rng, order.event, sandbox.clock(), webhook_fields | order.object)
         event = structs.replace(event, id=order.id or event.id, created_at=order.created_at or event.created_at)
         sandbox.sender.send(bare_body(event) if order.form == "bare" else full_body(event), stamp=order.timestamp)
         return json_response({"id": event.id}, 202)
 
     def requests(self) -> Response:
-        responses = self._responses
+        responses = self._sandbox.responses
         rows = [
             {"method": method, "route": route, "status": status, "count": count}
             for (method, route, status), count in sorted(responses.items())
@@ -178,7 +128,7 @@ class Control:
         return json_response({"total": responses.total(), "connections": self._sandbox.connections, "requests": rows})
 
     def forget_requests(self) -> Response:
-        self._responses.clear()
+        self._sandbox.responses.clear()
         self._sandbox.connections = 0
         return self.requests()
 
@@ -190,12 +140,7 @@ class Control:
         return json_response(self._sandbox.switches)
 
     def update_switches(self) -> Response:
-        """Turn all of these switches or none."""
-        sandbox = self._sandbox
-        checked = parse_switches(structs.asdict(sandbox.switches) | _body(dict[str, Any]))
-        for name, value in structs.asdict(checked).items():
-            setattr(sandbox.switches, name, value)
-        sandbox.vendor.listing.rebuild()
+        self._sandbox.update_switches(_body(dict[str, Any]))
         return self.switches()
 
     def webhook(self) -> Response:
@@ -213,20 +158,18 @@ class Control:
         return json_response(account.organization)
 
     def reset(self) -> Response:
-        if self._sandbox.state_file is not None:
+        if self._sandbox.has_state_file:
             raise ValueError("this sandbox has a state file: stop it, delete the file and start it again")
         given = _body(dict[str, Any])
         initial = {name: given.pop(name) for name in InitialState.__struct_fields__ if name in given}
         fresh = open_sandbox(parse_switches(given), msgspec.convert(initial, InitialState))
-        self._served_now.clear()
-        self._served_now.show(fresh)
-        self.begin(fresh)
+        self._replace(fresh)
         return json_response({"api_key": fresh.account.api_key, "webhook_secret": fresh.account.webhook_secret}, 201)
 
     def _create(self, fields: dict[str, Any], *, announce: bool) -> VendorModel:
         vendor = self._sandbox.vendor
-        person = self._people.draw(vendor.emails)
-        team_id = draw_team(self._sandbox.account.organization, self._rng)
+        person = self._sandbox.people.draw(vendor.emails)
+        team_id = draw_team(self._sandbox.account.organization, self._sandbox.control_rng)
         created = milliseconds(_get(fields, "createdAt", iso(self._sandbox.clock())))
         is_development = _get(fields, "isDevelopment", default=False)
         new_model = vendor.new_model(person, team_id, is_development=is_development, created=created)
@@ -238,7 +181,7 @@ class Control:
         if wanted.status == model.status:
             return wanted
         now, speed = self._sandbox.clock(), self._sandbox.switches.speed
-        return _set(enter_status(model, wanted.status, now, self._rng, speed), fields)
+        return _set(enter_status(model, wanted.status, now, self._sandbox.control_rng, speed), fields)
 
     def _known(self, model_id: str) -> VendorModel:
         model = self._sandbox.vendor.models.get(model_id)
@@ -247,16 +190,7 @@ class Control:
         return model
 
     def _truth(self, model: VendorModel) -> dict[str, Any]:
-        return _truth_of(model, self._sandbox.account.organization)
-
-    def count(self, response: Response) -> Response:
-        """Count an answer of the vendor's API."""
-        if request.blueprint == "api" and request.environ[SERVED] is self._served_now.sandbox:
-            rule = request.url_rule.rule if request.url_rule else ""
-            route = rule.removeprefix(API).replace("<model_id>", ":modelId")
-            status = 0 if g.fault in ("cut", "dropped") else response.status_code
-            self._responses[request.method, route, status] += 1
-        return response
+        return truth(model, self._sandbox.account.organization)
 
     def _flush(self, response: Response) -> Response:
         self._sandbox.flush()
@@ -285,25 +219,3 @@ def _body(form: type[Form]) -> Form:
 def _refuse(error: Exception) -> Response:
     status = error.status if isinstance(error, VendorError) else 400
     return json_response({"success": False, "error": str(error)}, status)
-
-
-def _truth_of(model: VendorModel, organization: VendorOrganization) -> dict[str, Any]:
-    """Everything about a model: the fields of all three forms, and whether it vanished."""
-    known = details(model, organization.team_names) | webhook_object(model, organization.id)
-    del known["_id"]
-    return known | {"vanished": model.vanished}
-
-
-class ControlledServer(SandboxServer):
-    """The server of the command, and the control calls beside the vendor's."""
-
-    def __init__(self, sandbox: Sandbox, over: gevent.event.AsyncResult[None]) -> None:
-        super().__init__(sandbox, over)
-        control = Control(self)
-        self.app.register_blueprint(control.blueprint())
-        self.app.after_request(control.count)
-
-
-if __name__ == "__main__":
-    with patch("service.local.sandbox.server.SandboxServer", ControlledServer):
-        command(prog_name="python -m tests.support.sandbox_control")

@@ -85,10 +85,11 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         RedisUnavailable: the Redis of the request budget is unavailable.
         Stopping: the process has to stop.
     """
-    deadline, read = monotonic() + seconds, 0
+    deadline = monotonic() + seconds
     with transaction(engine) as connection:
-        if postponed := refetches.leave_profiles_to_pulls(connection, MANY_PROFILES, PULLS_SECONDS):
-            log.info("refetch.left_to_pulls", models=postponed)
+        if left := refetches.leave_profiles_to_pulls(connection, MANY_PROFILES, PULLS_SECONDS):
+            log.info("refetch.left_to_pulls", models=left)
+    read = 0
     while monotonic() < deadline:
         with transaction(engine) as connection:
             due = refetches.claim(connection, BATCH_SIZE, CLAIM_SECONDS)

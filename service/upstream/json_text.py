@@ -42,14 +42,14 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         return msgspec.convert(loads(body), decoder.type)
 
 
-def loads(body: bytes, *, strict: bool = True) -> Any:
+def loads(body: bytes, *, constants: bool = False) -> Any:
     """A JSON document as Python's values, its texts as Postgres takes them.
 
     Text that cannot be stored becomes U+FFFD. A number past every range becomes an infinity, which no field takes.
 
     Args:
         body: the document.
-        strict: refuse `NaN`, `Infinity` and control characters in texts, which are no JSON; some encoders write them.
+        constants: take `NaN` and `Infinity`, which are no JSON and which Python's encoder writes, as numbers.
 
     Raises:
         ValueError: it is not JSON in UTF-8, or nested too deep.
@@ -58,8 +58,7 @@ def loads(body: bytes, *, strict: bool = True) -> Any:
         body,
         float,
         lambda digits: int(digits) if len(digits) <= MAX_INTEGER_DIGITS else math.inf,
-        _refuse_constant if strict else float,
-        strict=strict,
+        float if constants else _refuse_constant,
     )
 
 
@@ -71,7 +70,7 @@ def storable(body: bytes) -> bytes:
     Raises:
         ValueError: it is not JSON in UTF-8, or nested too deep.
     """
-    document = _read(body, _finite_or_none, _integer_or_none, _refuse_constant)
+    document = _read(body, finite_or_none, integer_or_none, _refuse_constant)
     try:
         return json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
@@ -83,12 +82,11 @@ def _read(
     parse_float: Callable[[str], Any],
     parse_int: Callable[[str], Any],
     parse_constant: Callable[[str], Any],
-    *,
-    strict: bool = True,
 ) -> Any:
-    numbers: dict[str, Any] = {"parse_float": parse_float, "parse_int": parse_int, "parse_constant": parse_constant}
     try:
-        return _clean(json.loads(body.decode(), strict=strict, **numbers))
+        return _clean(
+            json.loads(body.decode(), parse_float=parse_float, parse_int=parse_int, parse_constant=parse_constant)
+        )
     except RecursionError:
         raise ValueError("nested too deep") from None
 
@@ -123,13 +121,13 @@ def _text(value: str) -> str:
     return halves_mended.replace("\0", REPLACEMENT)
 
 
-def _finite_or_none(digits: str) -> float | None:
+def finite_or_none(digits: str) -> float | None:
     """A number of a JSON document; None where it is past the range of a float."""
     number = float(digits)
     return number if math.isfinite(number) else None
 
 
-def _integer_or_none(digits: str) -> int | None:
+def integer_or_none(digits: str) -> int | None:
     """An integer of a JSON document; None where it is longer than Python reads."""
     return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else None
 

@@ -88,7 +88,7 @@ def successful_page(body: bytes) -> ModelPage | None:
 
 def read_page(body: bytes) -> ParsedBody[ModelPage]:
     """Read a page of the list."""
-    document = load_object(body)
+    document = _loads(body)
     records = document.get("models")
     if not isinstance(records, list):
         raise msgspec.ValidationError("`models` is no list")
@@ -108,30 +108,30 @@ def read_page(body: bytes) -> ParsedBody[ModelPage]:
 
 def read_single(body: bytes) -> ParsedBody[DetailedModel]:
     """Read the model in the response about one."""
-    model, unusable = _only_record(load_object(body).get("model"), DetailedModel)
+    model, unusable = _only_record(_loads(body).get("model"), DetailedModel)
     set_aside = (UnusableRecord(model.id, unusable, UNUSABLE_FIELD),) if unusable else ()
     return ParsedBody(model, set_aside)
 
 
 def read_created(body: bytes) -> ParsedBody[CreatedModel]:
     """Read the response to a create; only the new model's id is needed."""
-    return ParsedBody(_only_record(load_object(body), CreatedModel)[0])
+    return ParsedBody(_only_record(_loads(body), CreatedModel)[0])
 
 
 def read_organization(body: bytes) -> ParsedBody[Organization]:
     """Read the organization in the response about it; only its uid is needed."""
-    document = load_object(body)
+    document = _loads(body)
     # Two of the vendor's pages name its field differently.
     return ParsedBody(_only_record(document.get("organization", document.get("data")), Organization)[0])
 
 
-def load_object(body: bytes) -> dict[str, Any]:
+def _loads(body: bytes) -> dict[str, Any]:
     """The body's JSON object; text that is not UTF-8 can be distinguished from other text."""
     try:
-        document = loads(body, strict=False)
+        document = loads(body, constants=True)
     except UnicodeDecodeError:
         text = body.decode(errors="surrogateescape")
-        document = loads(_ESCAPED_BYTE.sub(_NOT_TEXT, text).encode(), strict=False)
+        document = loads(_ESCAPED_BYTE.sub(_NOT_TEXT, text).encode(), constants=True)
     if not isinstance(document, dict):
         raise msgspec.ValidationError("the body is no object")
     return document

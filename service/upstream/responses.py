@@ -26,7 +26,8 @@ from service.errors import (
 from service.redaction import redact, redact_bytes
 from service.upstream.headers import rate_limit_wait, response_interval, retry_after
 from service.upstream.json_text import decode
-from service.upstream.records import ParsedBody, load_object
+from service.upstream.mending import repair_json
+from service.upstream.records import ParsedBody
 from service.upstream.transport import RetryableError
 
 if TYPE_CHECKING:
@@ -128,7 +129,13 @@ def read(response: TransportResponse, decode_body: Callable[[bytes], ParsedBody[
     """
     require_success(response)
     try:
-        parsed = decode_body(response.body)
+        try:
+            parsed = decode_body(response.body)
+        except msgspec.ValidationError:
+            raise
+        except ValueError:
+            # One odd byte or piece in a page is no reason to lose the page.
+            parsed = decode_body(repair_json(response.body))
     except msgspec.ValidationError as error:
         raise UpstreamMalformed(f"{response.request}: {error}") from None
     except ValueError as error:
@@ -237,7 +244,7 @@ def _error_body(response: TransportResponse) -> _ErrorBody | None:
         return None
     except ValueError:
         with suppress(ValueError):
-            return msgspec.convert(load_object(response.body), _ErrorBody)
+            return decode(_ERROR_BODY_DECODER, repair_json(response.body))
         return None
 
 

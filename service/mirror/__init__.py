@@ -2,6 +2,6 @@
 
 Pure: `merge`, `observe`, `webhooks` (parses an event), `walk`, `codec`, `batches`, `error_scope`.
 Writing: `apply` (a batch), `single` (a GET), `pages` (of a pull).
-Work: `drain`, `replay`; `pull`, `deletions`, `held_pulls`; `refetch`, `detail_sweep`; `verify`; `erasure`,
+Work: `drain`, `replay`; `pull`, `deletions`, `held_pulls`; `refetch`, `profiles`, `detail_sweep`; `verify`; `erasure`,
 `retention`.
 """

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, Throttled
+from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, Throttled, UpstreamError
 from service.log import format_without_messages
 from service.mirror.deletions import proves_deletion
 from service.mirror.error_scope import ErrorScope, scope_of
+from service.mirror.profiles import gather
 from service.mirror.single import merge_single
 from service.model_fields import DELETED
 from service.storage import merged, models, refetches
@@ -40,9 +41,6 @@ UNREACHABLE_PAUSE_SECONDS = 5.0
 # A lock on one model is waited for this long; then the others are read.
 LOCK_SECONDS = 2.0
 MAX_PAUSE_SECONDS = 900.0
-# Profiles of so many new models are left to the next pull, whose pages show 200 models each; to a hot one, by default.
-MANY_PROFILES = 20
-PULLS_SECONDS = 180.0
 
 
 def request_stale_models(engine: Engine, stale_models: StaleModels) -> None:
@@ -86,10 +84,7 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
         Stopping: the process has to stop.
     """
     deadline = monotonic() + seconds
-    with transaction(engine) as connection:
-        if left := refetches.leave_profiles_to_pulls(connection, MANY_PROFILES, PULLS_SECONDS):
-            log.info("refetch.left_to_pulls", models=left)
-    read = 0
+    read = _read_profiles(engine, client, deadline)
     while monotonic() < deadline:
         with transaction(engine) as connection:
             due = refetches.claim(connection, BATCH_SIZE, CLAIM_SECONDS)
@@ -121,6 +116,20 @@ def _release_claims(engine: Engine, claimed: deque[RefetchRequest], pause: float
     if claimed:
         with suppress(PostgresUnavailable), transaction(engine) as connection:
             refetches.release(connection, [request.model_id for request in claimed], pause)
+
+
+def _read_profiles(engine: Engine, client: UpstreamClient, deadline: float) -> int:
+    """First read profiles from list pages; where the list cannot be read, single GETs read each model."""
+    try:
+        return gather(engine, client, deadline)
+    except UpstreamError as error:
+        log.warning("profiles.failed", error=str(error))
+        return 0
+    except Exception as error:
+        if scope_of(error) is not ErrorScope.MODEL:
+            raise
+        log.error("profiles.crashed", trace=format_without_messages(error))
+        return 0
 
 
 def _refetch_one(engine: Engine, client: UpstreamClient, request: RefetchRequest, max_wait: float) -> bool:

@@ -116,22 +116,21 @@ def postpone(connection: Connection, model_id: str, seconds: float, missing_at: 
     queries.run(connection, statement, model_id=model_id, seconds=seconds, missing_at=missing_at)
 
 
-def leave_profiles_to_pulls(connection: Connection, fewest: int, seconds: float) -> int:
-    """Postpone the requests for a profile that are due for the first time, where there are at least `fewest`: how many.
-
-    A list page of a pull completes them; those that none has shown after `seconds` are read by single GETs.
-    """
-    return queries.run(connection, _LEAVE_TO_PULLS, fewest=fewest, seconds=seconds)
-
-
-_LEAVE_TO_PULLS = """
-    WITH due AS MATERIALIZED (
-        SELECT model_id FROM headshotpro.refetch_requests
-        WHERE due_at <= now() AND after IS NULL AND attempts = 0 FOR UPDATE SKIP LOCKED
+def due_profiles(connection: Connection, limit: int) -> list[str]:
+    """Models whose profile is requested, and for which no list page was read yet; at most `limit`."""
+    statement = (
+        "SELECT model_id FROM headshotpro.refetch_requests "
+        "WHERE due_at <= now() AND after IS NULL AND attempts = 0 ORDER BY due_at LIMIT :limit"
     )
-    UPDATE headshotpro.refetch_requests AS r SET due_at = now() + make_interval(secs => :seconds), attempts = 1
-    FROM due WHERE r.model_id = due.model_id AND (SELECT count(*) FROM due) >= :fewest
-"""
+    return queries.column(connection, statement, limit=limit)
+
+
+def count_page_read(connection: Connection, ids: Sequence[str]) -> None:
+    """Note that a list page was read for these, whether it showed them or not."""
+    statement = (
+        "UPDATE headshotpro.refetch_requests SET attempts = attempts + 1 WHERE model_id = ANY(CAST(:ids AS text[]))"
+    )
+    queries.run(connection, statement, ids=list(ids))
 
 
 def due(connection: Connection) -> bool:

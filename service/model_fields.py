@@ -182,8 +182,11 @@ FIELDS = (
         webhook_name="organization",
     ),
 )  # fmt: skip
-# The columns that erasure empties.
-PERSONAL_COLUMNS = tuple(field.column for field in FIELDS if field.personal)
+
+
+def personal_columns() -> tuple[str, ...]:
+    """The columns that erasure empties."""
+    return tuple(field.column for field in FIELDS if field.personal)
 
 
 def fields_of(source: Source) -> tuple[Field, ...]:

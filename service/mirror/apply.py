@@ -15,7 +15,7 @@ import msgspec
 from service.mirror.census import difference_row, known_as_of
 from service.mirror.codec import decode, encode
 from service.mirror.merge import KnownState, merge, visible
-from service.model_fields import DELETED, PERSONAL_COLUMNS
+from service.model_fields import DELETED, personal_columns
 from service.storage import accuracy, history, models
 from service.storage.merged import MergedRows, lock, write
 from service.storage.refetches import RefetchReason, RefetchRequest
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from service.mirror.merge import Observation
 
+PERSONAL_COLUMNS = personal_columns()
 # A pull or a GET shows state that the row should have already. A webhook or a call of our own brings a change.
 COMPARING_SOURCES = ("pull", "refetch")
 # Requests for a profile wait this long, so that those of a burst are read together.

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from service.errors import MirrorError
-from service.model_fields import DELETED, PERSONAL_COLUMNS
+from service.model_fields import DELETED, personal_columns
 from service.storage import audit, erasure, history, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from service.storage.merged import append, lock
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from service.storage.audit import Actor
 
 ACTION = "model.erase"
+PERSONAL_COLUMNS = personal_columns()
 # With bodies of 20 KB and a hundred persons to search for, a slice takes some seconds.
 EVENT_BATCH_SIZE = 500
 

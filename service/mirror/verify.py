@@ -27,7 +27,7 @@ from service.mirror.walk import (
     pages_of,
     proves_complete,
 )
-from service.model_fields import DELETED, PERSONAL_COLUMNS
+from service.model_fields import DELETED, personal_columns
 from service.storage import models
 from service.storage.database import transaction
 from service.upstream.budget import Priority
@@ -256,7 +256,7 @@ def _compare(row: Mapping[str, Any], seen: Observation) -> Iterator[Difference]:
     """Every observed field that differs and was not erased; none where the model is deleted on both sides."""
     if row["status"] == seen.fields.get("status") == DELETED:
         return
-    passed_over = PERSONAL_COLUMNS if row["erased_at"] is not None else ()
+    passed_over = personal_columns() if row["erased_at"] is not None else ()
     for name, value in seen.fields.items():
         if name not in passed_over and row[name] != value:
             yield Difference(row["id"], name, _in_utc(row[name]), _in_utc(value))

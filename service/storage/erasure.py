@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from service.model_fields import DELETED, FIELDS, PERSONAL_COLUMNS, Kind, Personal, Source, fields_of
+from service.model_fields import DELETED, FIELDS, Kind, Personal, Source, fields_of, personal_columns
 from service.storage import queries
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+PERSONAL_COLUMNS = personal_columns()
 # Erasure removes every personal column. Ids, times and statuses stay: dashboards count them.
 _NAME_COLUMNS = tuple(field.column for field in FIELDS if field.personal is Personal.NAME)
 # Fields of a webhook's object whose texts are the vendor's.

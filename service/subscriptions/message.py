@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from service.model_fields import DELETED, PERSONAL_COLUMNS
+from service.model_fields import DELETED, personal_columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 CREATED_TYPE, CHANGED_TYPE, DELETED_TYPE = "model.created", "model.changed", "model.deleted"
 BATCH_TYPE, TEST_TYPE = "model.batch", "subscription.test"
-_PERSONAL = frozenset(PERSONAL_COLUMNS)
+_PERSONAL = frozenset(personal_columns())
 _CHANGE_FIELDS = ("id", "model_id", "from_status", "to_status", "changed", "source", "observed_at")
 
 

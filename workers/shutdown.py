@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from service.signal_handlers import setter_for_handlers
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,9 +26,10 @@ EXIT_TIMEOUT_SECONDS = 8.0
 
 def stop_on_signals(stop: threading.Event) -> None:
     """Set `stop` on SIGTERM and on SIGINT."""
+    set_stop = setter_for_handlers(stop)
 
     def request_stop(_number: int, _frame: Any) -> None:
-        stop.set()
+        set_stop()
 
     signal.signal(signal.SIGTERM, request_stop)
     signal.signal(signal.SIGINT, request_stop)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from service.errors import Stopping
+from service.signal_handlers import setter_for_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 def stop_on_signals(runtime: Runtime, message: str) -> None:
     """End the command by the error `Stopping`, whatever it waits for."""
+    set_stop = setter_for_handlers(runtime.stop)
 
     def stop(_number: int, _frame: Any) -> None:
-        runtime.stop.set()
+        set_stop()
         raise Stopping(message)
 
     signal.signal(signal.SIGTERM, stop)

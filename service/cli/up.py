@@ -13,6 +13,7 @@ import click
 
 from service.config import load
 from service.errors import SettingsError, Stopping
+from service.signal_handlers import setter_for_handlers
 
 EPILOG = """\b
 Examples:
@@ -64,7 +65,9 @@ class _StopRequest:
 
     def __init__(self) -> None:
         self.interrupts = True
+        self._has_come = False
         self._requested = threading.Event()
+        self._set_requested = setter_for_handlers(self._requested)
         for number in _signals():
             signal.signal(number, self._request)
 
@@ -73,8 +76,9 @@ class _StopRequest:
         return self._requested.wait(seconds)
 
     def _request(self, _number: int, _frame: Any) -> None:
-        if not self._requested.is_set():
-            self._requested.set()
+        if not self._has_come:
+            self._has_come = True
+            self._set_requested()
             if self.interrupts:
                 raise Stopping
 

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
-from typing import Any
 
 import structlog
 
@@ -17,6 +15,7 @@ from service.storage import database
 from service.subscriptions.policy import SenderTiming, SendingPolicy
 from service.subscriptions.receiver import ReceiverClient
 from service.subscriptions.sender import SubscriptionSender
+from workers.shutdown import stop_on_signals
 
 POLICY = SendingPolicy(first_retry=0.05, longest_retry=1.0, longest_probe=0.3)
 TIMING = SenderTiming(sync=0.3, request=2.0, lease=3.5, last=1.5)
@@ -25,11 +24,7 @@ TIMING = SenderTiming(sync=0.3, request=2.0, lease=3.5, last=1.5)
 def main(url: str, holder: str) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     stop = threading.Event()
-
-    def request_stop(_number: int, _frame: Any) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, request_stop)
+    stop_on_signals(stop)
     client = ReceiverClient(load_alone({"DATABASE_URL": url}, ()), deadline=TIMING.request)
     SubscriptionSender(database.connect(url), client, holder, POLICY, TIMING).run(stop)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -112,54 +113,86 @@ def test_part_waits_while_messages_go_on_coming(
     browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(parts, "sleep", pauses.append)
+    monkeypatch.setattr(streams.Streams, "rest", lambda _streams, seconds: pauses.append(seconds))
     for message in ("7.1", "7.2", "7.3", "7.4", "7.5"):
         part(browser, **{"Console-Part": message})
     assert made == [0, 1, 2, 3, 4]
     # Rows that come alone are shown at once, though the page was just made.
-    assert pauses[:2] == [0, 0]
-    assert 0 < pauses[2] < 600 < pauses[3] < 1200
+    assert len(pauses) == 2
+    assert 0 < pauses[0] < 600 < pauses[1] < 1200
 
 
 def test_polling_pages_get_the_last_part_until_the_next_is_due(
     browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "KEPT_SECONDS", 0.0)
-    monkeypatch.setattr(parts, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(streams.Streams, "rest", lambda _streams, _seconds: None)
     for _ in range(5):
         part(browser)
     assert made == [0, 1, 2]
 
 
-def test_who_waited_for_a_part_gives_way(
+def test_a_request_that_waited_for_a_part_gives_way(
     browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[str] = []
     monkeypatch.setattr(parts, "give_way", lambda: turns.append("others"))
-    visitors = [other(browser) for _ in range(4)]
-    threads = [threading.Thread(target=part, args=[one]) for one in visitors]
-    for thread in threads:
+    makes, go_on = threading.Event(), threading.Event()
+    read = console_models.page_of_changes
+
+    def wait_and_read(*given: Any, **named: Any) -> Any:
+        makes.set()
+        go_on.wait(60)
+        return read(*given, **named)
+
+    monkeypatch.setattr(console_models, "page_of_changes", wait_and_read)
+    threads = [threading.Thread(target=part, args=[one]) for one in [other(browser) for _ in range(4)]]
+    threads[0].start()
+    assert makes.wait(60)
+    for thread in threads[1:]:
         thread.start()
+    assert eventually(lambda: all(is_in(thread, "find") for thread in threads[1:]))
+    go_on.set()
     for thread in threads:
         thread.join()
     assert (made, len(turns)) == ([0], 3)
 
 
-def test_who_waits_for_a_resting_maker_is_served(
+def is_in(thread: threading.Thread, function: str) -> bool:
+    """Whether a thread executes this function, or waits in it."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_name == function
+
+
+def test_rest_of_a_part_ends_when_the_process_stops(browser: FlaskClient, made: list[int]) -> None:
+    for message in ("7.1", "7.2", "7.3"):
+        part(browser, **{"Console-Part": message})
+    waiting = threading.Thread(target=part, args=[browser], kwargs={"Console-Part": "7.4"})
+    waiting.start()
+    assert eventually(lambda: is_in(waiting, "wait"))
+    assert len(made) == 3
+    browser.application.extensions["console_streams"].stop()
+    waiting.join(60)
+    assert len(made) == 4
+
+
+def test_request_beside_a_resting_maker_is_served(
     browser: FlaskClient, made: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests, go_on = threading.Event(), threading.Event()
     monkeypatch.setattr(parts, "WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(parts, "sleep", lambda _seconds: (rests.set(), go_on.wait(30)))
+    monkeypatch.setattr(streams.Streams, "rest", lambda _streams, _seconds: (rests.set(), go_on.wait(30)))
     visitors = [other(browser) for _ in range(2)]
-    part(browser)
+    # After a rest three may begin at once.
+    for message in ("6.1", "6.2", "6.3"):
+        part(browser, **{"Console-Part": message})
     statuses: list[int] = []
     threads = [
         threading.Thread(target=lambda one=one, of=of: statuses.append(part(one, **{"Console-Part": of}).status_code))
         for one, of in zip(visitors, ("7.1", "7.2"), strict=True)
     ]
     threads[0].start()
-    assert rests.wait(10)
+    assert rests.wait(60)
     threads[1].start()
     threads[1].join(1)
     go_on.set()

@@ -9,7 +9,7 @@ Why: `docs/decisions/0043-streams-by-polling.md`.
 from __future__ import annotations
 
 import threading
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from flask import Response, g, request
@@ -20,9 +20,8 @@ from service.web.console.limits import WAIT_SECONDS, give_way
 from service.web.errors import RETRY_AFTER_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from service.web.console.sessions import Role
+    from service.web.console.streams import Streams
 
 HEADER = "Console-Part"
 # A part that is older is made again.
@@ -65,23 +64,20 @@ class _Part:
         response.set_etag(self.tag, weak=True)
         return response
 
-    def begin(self, rest_seconds: float) -> float:
+    def begin(self, streams: Streams) -> float:
         """Wait until the next body may begin: when it does. After a rest three may begin at once."""
-        if self.body is not None:
-            sleep(max(0.0, self.due - monotonic()))
-        began = monotonic()
-        self.due = max(self.due, began - 2 * rest_seconds) + rest_seconds
+        if self.body is not None and (left := self.due - monotonic()) > 0:
+            streams.rest(left)
+        began, pace = monotonic(), streams.pace_seconds
+        self.due = max(self.due, began - 2 * pace) + pace
         return began
 
 
 class Parts:
-    """The newest parts of a process.
+    """The newest parts of a process. While rows go on coming each is made as often as a page asks: see `Streams`."""
 
-    `rest_seconds`: how often one is made at most while rows go on coming, which is as often as a page asks.
-    """
-
-    def __init__(self, rest_seconds: Callable[[], float]) -> None:
-        self._rest_seconds = rest_seconds
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
         self._parts: dict[tuple[str, bytes, Role], _Part] = {}
 
     def find(self, role: Role) -> Response | None:
@@ -105,13 +101,14 @@ class Parts:
         if (found := part.response(asked, seconds)) is not None:
             return found
         # Who has it may rest that long before it begins.
-        if not part.lock.acquire(timeout=self._rest_seconds() + WAIT_SECONDS):
+        if not part.lock.acquire(timeout=self._streams.pace_seconds + WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
-        g.console_part = part
         if (found := part.response(asked, KEPT_SECONDS)) is None:
-            g.console_part_begun = part.begin(self._rest_seconds())
+            g.console_part = part
+            g.console_part_begun = part.begin(self._streams)
         else:
-            # All who waited go on one after the other: deliveries go in between.
+            part.lock.release()
+            # All requests that waited go on one after the other: deliveries go in between.
             give_way()
         return found
 

@@ -86,7 +86,7 @@ def register(app: Flask, console: Console) -> None:
 
 def _add_hooks(pages: Blueprint, console: Console, access: Access) -> None:
     """What happens before and after each request of a page."""
-    known_parts = Parts(lambda: console.streams.pace_seconds)
+    known_parts = Parts(console.streams)
 
     def enter() -> BaseResponse | None:
         """Before each request: the session first, because it costs nothing; then a slot."""

@@ -204,6 +204,10 @@ class Streams:
         """How long a page of this process waits before it asks for itself again, while rows go on coming."""
         return min(MOST_SECONDS, max(LEAST_SECONDS, self.number / PAGES_A_SECOND))
 
+    def rest(self, seconds: float) -> None:
+        """Wait; no longer than until this process stops."""
+        self._stopped.wait(seconds)
+
     def open(self, wanted: Wanted, client: Client) -> Stream | None:
         """Open a stream; the caller closes it. None: there are too many, or this process is stopping."""
         stream = Stream(wanted, client, min(self.stream_seconds, client.session_seconds), self.heartbeat_seconds)

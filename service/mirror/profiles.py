@@ -56,6 +56,14 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
         wanted = set(refetches.due_profiles(connection, MAX_PROFILES))
     if len(wanted) < MIN_MODELS_PER_PAGE:
         return 0
+    try:
+        return _gather(engine, client, deadline, wanted)
+    finally:
+        # The frames of an error are kept until the next search for garbage, and thousands of ids with each try.
+        wanted.clear()
+
+
+def _gather(engine: Engine, client: UpstreamClient, deadline: float, wanted: set[str]) -> int:
     # One more, because the young end may be the far one.
     most = 1 + len(wanted) // MIN_MODELS_PER_PAGE
     offset, step, pages = 0, PAGE_SIZE - OVERLAP, 0

@@ -10,7 +10,9 @@ import pytest
 
 from service.broker.inbox import Delivery
 from service.broker.jobs import Job
+from service.errors import UpstreamError
 from service.mirror.detail_sweep import sweep
+from service.mirror.profiles import gather
 from service.upstream.client import UpstreamClient
 from tests.support.mirror import DETAILS, LIST, LISTED, SINGLE
 from tests.support.odd_vendor import http, odd_vendor
@@ -88,6 +90,20 @@ def test_models_not_on_newest_pages_are_refetched_one_by_one(mirror: StartMirror
     assert here.request_counts(LIST).total() <= 1 + 8 // 5
     assert here.request_counts(SINGLE) == {200: 8}
     assert here.differences((*LISTED, *DETAILS), ids_of(old)) == []
+
+
+def test_try_that_fails_keeps_no_ids(mirror: StartMirror) -> None:
+    here = mirror(models=0)
+    hear_of(here, here.create(20))
+    here.make_refetches_due()
+    broken = http(500, {"success": False, "error": "Internal server error", "code": "INTERNAL_SERVER_ERROR"})
+    with odd_vendor(broken) as odd, UpstreamClient(odd.url, "key", None) as client:
+        with pytest.raises(UpstreamError) as failed:
+            gather(here.runtime.engine, client, time.monotonic() + 60)
+        # Its frames live on in reference cycles until the next search for garbage.
+        kept = [entry.frame.f_locals["wanted"] for entry in failed.traceback if "wanted" in entry.frame.f_locals]
+        assert kept
+        assert not any(kept)
 
 
 def test_questions_for_details_are_not_put_to_the_list(mirror: StartMirror) -> None:

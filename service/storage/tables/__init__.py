@@ -6,7 +6,7 @@ The migrations make them; `make check` fails where the two disagree. Why these n
 
 from __future__ import annotations
 
-from service.storage.tables import outcomes  # noqa: F401 - metadata gets its tables
+from service.storage.tables import console, event_lags, idempotency, outcomes, tasks  # noqa: F401 - metadata gets theirs
 from service.storage.tables.accuracy import accuracy_checks, accuracy_figures
 from service.storage.tables.alerts import alerts
 from service.storage.tables.audit import audit_log

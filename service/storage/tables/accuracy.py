@@ -1,8 +1,8 @@
-"""Tables in which the mirror keeps what it knows of its own error, and of how long events take to their rows."""
+"""Tables in which the mirror keeps what it knows of its own error."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, Integer, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from service.storage.tables.columns import metadata, text_column, time_column
@@ -81,28 +81,4 @@ accuracy_figures = Table(
     Column("error_budget_left", Float, comment="Share of the acceptable errors that is left; negative once overspent"),
     time_column("computed_at", "When a worker computed it", nullable=False),
     comment="The figures of the view accuracy; a worker computes them each minute",
-)
-
-
-event_lags = Table(
-    "event_lags",
-    metadata,
-    Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="1: there is one row"),
-    Column("events", Integer, nullable=False, comment="How many events that was, 50,000 at most"),
-    Column(
-        "event_lag_p50",
-        Float,
-        comment="Median seconds from the receipt of an event to its row, of the last hour; null without any event",
-    ),
-    Column("event_lag_p95", Float, comment="95th percentile of it"),
-    Column("event_lag_p99", Float, comment="99th percentile of it"),
-    Column(
-        "delivery_lag_p50",
-        Float,
-        comment="Median seconds from an event at the vendor to its receipt, of the last hour; null without any event",
-    ),
-    Column("delivery_lag_p95", Float, comment="95th percentile of it"),
-    Column("delivery_lag_p99", Float, comment="99th percentile of it"),
-    time_column("computed_at", "When it was computed", nullable=False),
-    comment="How long the newest events of the last hour took; a worker computes it each minute",
 )

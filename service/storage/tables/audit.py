@@ -1,11 +1,11 @@
-"""Acts of people and API clients: the audit log, tasks of operators, and creates that may be repeated."""
+"""Acts of people and of API clients."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Identity, Index, SmallInteger, Table, text
+from sqlalchemy import BigInteger, Column, Identity, Index, Table, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service.storage.tables.columns import count_column, metadata, text_column, time_column
+from service.storage.tables.columns import metadata, text_column, time_column
 
 audit_log = Table(
     "audit_log",
@@ -34,47 +34,3 @@ audit_log = Table(
     comment="One row for each act by the console, the API or the command line; kept for 400 days",
 )
 Index(None, audit_log.c.at)
-
-
-tasks = Table(
-    "tasks",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Order of the tasks"),
-    text_column("kind", "replay (of events), release (of a held pull) or erase (of a model)", nullable=False),
-    text_column("status", "waiting (for another one of its kind), running, done, cancelled or failed", nullable=False),
-    text_column("target", "Number of the pull that is released, or id of the model that is erased; null for a replay"),
-    Column("search", JSONB, comment="Which events are replayed"),
-    Column("state", JSONB, nullable=False, server_default=text("'{}'"), comment="Where the next slice goes on"),
-    count_column("total", "How many events or suspects there were when it began"),
-    count_column("done", "How many of them were handled"),
-    count_column("failed", "How many of those could not be applied or decided"),
-    Column("audit_id", BigInteger, nullable=False, comment="Its row in audit_log"),
-    time_column("created_at", "When a person began it", nullable=False),
-    time_column("moved_at", "When a worker last did a part of it; null before the first"),
-    time_column("finished_at", "When it ended"),
-    text_column("error", "Why it failed"),
-    comment="Work of many transactions that an operator began in the console; kept as long as the audit log",
-)
-Index("tasks_running_idx", tasks.c.kind, unique=True, postgresql_where=tasks.c.status == "running")
-
-
-idempotency_keys = Table(
-    "idempotency_keys",
-    metadata,
-    text_column("scope", "SHA-256 of the client's key in MIRROR_API_KEYS, in hex", primary_key=True),
-    text_column("key", "The client's Idempotency-Key", primary_key=True),
-    text_column("fingerprint", "SHA-256 of the request, in hex", nullable=False),
-    text_column("holder", "The request that works on it, or worked on it last", nullable=False),
-    time_column("claimed_at", "When the key was first used", nullable=False),
-    time_column("leased_until", "Until then no other request may work on it", nullable=False),
-    Column(
-        "attempts",
-        SmallInteger,
-        nullable=False,
-        comment="How often the create was begun; beyond 1, an earlier one may have succeeded",
-    ),
-    text_column("model_id", "The model that was created; null while it is not known"),
-    text_column("status", "The status with which it was created"),
-    comment="Creates through the API with an Idempotency-Key; kept for 24 hours",
-)
-Index(None, idempotency_keys.c.claimed_at)

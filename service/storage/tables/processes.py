@@ -1,9 +1,8 @@
-"""The processes that run now, and what web and workers keep for the console alone."""
+"""The processes that run now."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, SmallInteger, Table
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Table
 
 from service.storage.tables.columns import metadata, text_column, time_column
 
@@ -17,22 +16,4 @@ processes = Table(
     time_column("started_at", "When it started", nullable=False),
     time_column("seen_at", "When its last heartbeat arrived, by Postgres' clock", nullable=False),
     comment="Processes that run now: each sends a heartbeat every five seconds and removes its row when it stops",
-)
-
-
-console_secret = Table(
-    "console_secret",
-    metadata,
-    Column("id", SmallInteger, primary_key=True, autoincrement=False, comment="1: there is one row"),
-    text_column("secret", "Random; it signs the console's sessions together with a password", nullable=False),
-    time_column("created_at", "When a web process made it", nullable=False),
-    comment="The secret of the console's sessions: without the row all of them end",
-)
-
-status_samples = Table(
-    "status_samples",
-    metadata,
-    time_column("at", "When the models were counted", primary_key=True),
-    Column("models", JSONB, nullable=False, comment="How many models were in each status"),
-    comment="How many models were in each status over time, for the console: a row every five minutes, kept 31 days",
 )

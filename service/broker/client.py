@@ -176,26 +176,3 @@ def _sentinel_client(group: SentinelGroup, connecting: Mapping[str, Any], option
     asked = Sentinel(group.addresses, sentinel_kwargs=asking, **{**given, **connecting, **options})
     found: redis.Redis = asked.master_for(group.service)
     return found
-
-
-# Flags fall by themselves: something was done just now, so no process does it again for a while.
-
-
-def raise_flag(client: redis.Redis, key: str, ttl_ms: int) -> bool:
-    """Raise a flag for a time in ms; False where it was up, and then it falls no later than before.
-
-    Raises:
-        RedisUnavailable: Redis cannot be reached.
-    """
-    with translate_redis_errors():
-        return bool(client.set(key, 1, nx=True, px=ttl_ms))
-
-
-def clear_flag(client: redis.Redis, key: str) -> None:
-    """Let a flag fall now.
-
-    Raises:
-        RedisUnavailable: Redis cannot be reached.
-    """
-    with translate_redis_errors():
-        client.delete(key)

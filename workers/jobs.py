@@ -24,7 +24,7 @@ from service.mirror.pull_slice import FULL
 from service.mirror.refetch import refetch as refetch_due_models
 from service.mirror.refetch import request_stale_models
 from service.mirror.tasks import TaskContext, run_slice
-from service.storage import metrics_queries, pull_checkpoints, refetches, status_report, tasks
+from service.storage import event_lags, pull_checkpoints, refetches, status_report, tasks
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.job_errors import redact_job_errors
 
@@ -254,7 +254,7 @@ def compute_accuracy(runtime: Runtime) -> bool:
             accuracy_figures.compute(connection, runtime.settings.accuracy_slo)
     finally:
         with transaction(runtime.engine, WHOLE_TABLE_SECONDS) as connection:
-            metrics_queries.compute_lags(connection)
+            event_lags.compute(connection)
     return False
 
 

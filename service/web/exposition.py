@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from service.broker.durability import RedisFigures
-    from service.storage.metrics_queries import EventLags, MetricsData, SubscriptionFigures
+    from service.broker.redis_figures import RedisFigures
+    from service.storage.event_lags import EventLags
+    from service.storage.metrics_queries import MetricsData, SubscriptionFigures
 
     Values = Iterable[tuple[tuple[str, ...], float]]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.storage import metrics_queries
+from service.storage import event_lags
 from service.storage.database import transaction
 from tests.support.drainer import T0, Drainer, minutes
 from tests.support.servers import new_database
@@ -108,8 +108,8 @@ def test_status_shows_how_long_events_of_the_last_hour_took(drainer: Drainer) ->
         """,
     )
     with transaction(drainer.engine) as connection:
-        metrics_queries.compute_lags(connection)
-        metrics_queries.compute_lags(connection)
+        event_lags.compute(connection)
+        event_lags.compute(connection)
     (status,) = view(drainer, "mirror_status")
     assert [round(status[name], 6) for name in LAGS] == [51, 95.95, 99.99, 102, 192, 200]
     (row,) = view(drainer, "event_lags")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.mirror.erasure import erase, unfinished_ids
-from service.storage import accuracy, audit, erasure, idempotency, notifications, processes, retention
+from service.storage import accuracy, audit, erasure, idempotency, notifications, outcomes, processes, retention
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 
 if TYPE_CHECKING:
@@ -104,6 +104,6 @@ def fold_outcomes(engine: Engine, seconds: float) -> bool:
 
     def fold(engine: Engine) -> int:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:
-            return retention.fold_outcomes(connection, FOLD_BATCH_SIZE)
+            return outcomes.fold(connection, FOLD_BATCH_SIZE)
 
     return _until_done(engine, "outcomes_folded", fold, monotonic() + seconds)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from service.mirror.retention import fold_outcomes
-from service.storage import retention
+from service.storage import outcomes
 from service.storage.database import transaction
 from tests.support.drainer import Drainer, minutes
 from tests.support.system import event_body, rows
@@ -91,7 +91,7 @@ def forget_history(drainer: Drainer, rng: Random, _number: int) -> None:
 
 def fold_some(drainer: Drainer, rng: Random, _number: int) -> None:
     with transaction(drainer.engine) as connection:
-        retention.fold_outcomes(connection, rng.randrange(1, 6))
+        outcomes.fold(connection, rng.randrange(1, 6))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -116,5 +116,5 @@ def test_outcomes_are_exact_after_any_actions(drainer: Drainer, seed: int) -> No
 def test_one_process_folds_at_a_time(drainer: Drainer) -> None:
     deliver(drainer, Random(1), 0)
     with transaction(drainer.engine) as first, transaction(drainer.engine) as second:
-        assert retention.fold_outcomes(first, 100) > 0
-        assert retention.fold_outcomes(second, 100) == 0
+        assert outcomes.fold(first, 100) > 0
+        assert outcomes.fold(second, 100) == 0

@@ -87,13 +87,13 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
 @json_option
 def show(model_id: str, *, explain: bool, as_json: bool) -> None:
     """One model as the mirror holds it, and its history."""
-    from service.storage import console_models, history
+    from service.storage import history
     from service.storage import models as storage
 
     with reading() as connection:
         row = storage.read(connection, [model_id]).get(model_id)
         changes = history.list_for_model(connection, model_id)
-        origins = console_models.origins(connection, model_id) if explain else {}
+        origins = history.origins(connection, model_id) if explain else {}
     if row is None:
         raise MirrorError(f"the mirror has never seen a model {model_id}")
     if as_json:

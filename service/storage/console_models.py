@@ -1,4 +1,4 @@
-"""Queries of the console's pages of models and of their changes."""
+"""Queries of the console's pages of models."""
 
 from __future__ import annotations
 
@@ -87,20 +87,6 @@ _QUIET = """
 """
 
 
-def origins(connection: Connection, model_id: str) -> dict[str, dict[str, Any]]:
-    """For each field of a model the change that gave it its value; a field that never had one has none."""
-    return {row.pop("field"): row for row in queries.rows(connection, _ORIGINS, id=model_id)}
-
-
-_ORIGINS = """
-    SELECT DISTINCT ON (field) field, c.source, c.event_id, c.pull_id, c.observed_at, c.recorded_at
-    FROM (
-        SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT 1000
-    ) AS c, jsonb_object_keys(c.changed) AS field
-    ORDER BY field, c.id DESC
-"""
-
-
 def open_matters(connection: Connection, model_id: str) -> list[dict[str, Any]]:
     """The open matters of a model: alerts, GETs that are due, and what was set aside; `kind`, `since` and `detail`."""
     return queries.rows(connection, _OPEN, id=model_id, limit=MAX_NOW)
@@ -115,24 +101,3 @@ _OPEN = """
     (SELECT 'set aside', array_to_string(fields, ', ') || ': ' || reason, found_at FROM headshotpro.set_aside
         WHERE resolved_at IS NULL AND coalesce(model_id, '') = :id ORDER BY id DESC LIMIT :limit)
 """
-
-
-def page_of_changes(
-    connection: Connection, before: int | None, limit: int, **facts: str | None
-) -> list[dict[str, Any]]:
-    """The changes with smaller ids than `before`, the newest first.
-
-    Facts that are None narrow nothing. A rare source or status is looked for in all changes: the transaction has a
-    time limit.
-    """
-    values: dict[str, Any] = {name: value for name, value in facts.items() if value is not None}
-    # Each condition is written only where it is needed: so the planner sees which index fits.
-    conditions = [f"{name} = :{name}" for name in ("model_id", "event_id", "source", "to_status") if name in values]
-    if before is not None:
-        conditions.append("id < :before")
-        values["before"] = before
-    statement = (
-        f"SELECT * FROM headshotpro.model_changes WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
-        "ORDER BY id DESC LIMIT :limit"
-    )
-    return queries.rows(connection, statement, **values, limit=limit)

@@ -1,4 +1,4 @@
-"""`model_changes`: append in commit order, and notify listeners."""
+"""`model_changes`: append in commit order, notify listeners, and list."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import text
 
 from service.model_fields import FIELDS, Kind
+from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,3 +112,36 @@ _FIRST_SINCE = text(
     SELECT min(id) FROM near
     """
 )
+
+
+def origins(connection: Connection, model_id: str) -> dict[str, dict[str, Any]]:
+    """For each field of a model the change that gave it its value; a field that never had one has none."""
+    return {row.pop("field"): row for row in queries.rows(connection, _ORIGINS, id=model_id)}
+
+
+_ORIGINS = """
+    SELECT DISTINCT ON (field) field, c.source, c.event_id, c.pull_id, c.observed_at, c.recorded_at
+    FROM (
+        SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT 1000
+    ) AS c, jsonb_object_keys(c.changed) AS field
+    ORDER BY field, c.id DESC
+"""
+
+
+def page(connection: Connection, before: int | None, limit: int, **facts: str | None) -> list[dict[str, Any]]:
+    """The changes with smaller ids than `before`, the newest first.
+
+    Facts that are None narrow nothing. A rare source or status is looked for in all changes: the transaction has a
+    time limit.
+    """
+    values: dict[str, Any] = {name: value for name, value in facts.items() if value is not None}
+    # Each condition is written only where it is needed: so the planner sees which index fits.
+    conditions = [f"{name} = :{name}" for name in ("model_id", "event_id", "source", "to_status") if name in values]
+    if before is not None:
+        conditions.append("id < :before")
+        values["before"] = before
+    statement = (
+        f"SELECT * FROM headshotpro.model_changes WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
+        "ORDER BY id DESC LIMIT :limit"
+    )
+    return queries.rows(connection, statement, **values, limit=limit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.storage import alerts, console_models
+from service.storage import alerts, history
 from service.web.console import parts, streams
 from tests.support.console import OPERATOR, VIEWER, console, log_in
 from tests.support.console_world import fill
@@ -39,13 +39,13 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(streams, "LEAST_SECONDS", 600.0)
     monkeypatch.setattr(streams, "MOST_SECONDS", 600.0)
     calls: list[int] = []
-    read = console_models.page_of_changes
+    read = history.page
 
     def count(*arguments: object, **facts: object) -> object:
         calls.append(len(calls))
         return read(*arguments, **facts)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(console_models, "page_of_changes", count)
+    monkeypatch.setattr(history, "page", count)
     return calls
 
 
@@ -138,14 +138,14 @@ def test_a_request_that_waited_for_a_part_gives_way(
     turns: list[str] = []
     monkeypatch.setattr(parts, "give_way", lambda: turns.append("others"))
     makes, go_on = threading.Event(), threading.Event()
-    read = console_models.page_of_changes
+    read = history.page
 
     def wait_and_read(*given: Any, **named: Any) -> Any:
         makes.set()
         go_on.wait(60)
         return read(*given, **named)
 
-    monkeypatch.setattr(console_models, "page_of_changes", wait_and_read)
+    monkeypatch.setattr(history, "page", wait_and_read)
     threads = [threading.Thread(target=part, args=[one]) for one in [other(browser) for _ in range(4)]]
     threads[0].start()
     assert makes.wait(60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.model_fields import STATUS_NAMES
-from service.storage import console_models
+from service.storage import history
 from service.web.console import arguments
 from service.web.console.tail import change_key
 
@@ -26,7 +26,7 @@ def register(pages: Blueprint, console: Console) -> None:
         model, status = arguments.text("model"), arguments.text("status")
         source = arguments.choice("source", tuple(name for name, _label in SOURCES))
         with console.reading() as connection:
-            found = console_models.page_of_changes(
+            found = history.page(
                 connection, arguments.number("before"), PAGE_SIZE + 1, model_id=model, source=source, to_status=status
             )
         return console.render(

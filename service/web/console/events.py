@@ -10,7 +10,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from service.mirror.preview import preview
-from service.storage import console_events, console_models
+from service.storage import console_events, history
 from service.storage import events as storage
 from service.storage.console_events import EventPlace, EventSearch
 from service.upstream.login_links import remove_login_links
@@ -60,7 +60,7 @@ def register(pages: Blueprint, console: Console) -> None:
             if row is None:
                 raise NotFound(f"There is no event {event_id!r}: it never came, or EVENT_RETENTION_DAYS have passed.")
             cause = {"model_id": row["model_id"], "event_id": event_id}
-            changes = console_models.page_of_changes(connection, None, MAX_CHANGES, **cause) if row["model_id"] else []
+            changes = history.page(connection, None, MAX_CHANGES, **cause) if row["model_id"] else []
             foreseen = preview(connection, row, console.settings.webhook_tolerance)
         # Events that an older release stored may hold a login link still.
         body = console.names.body(remove_login_links(row["payload"]))

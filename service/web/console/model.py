@@ -8,7 +8,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest, NotFound
 
 from service.model_fields import FIELDS
-from service.storage import console_models
+from service.storage import console_models, history
 from service.storage import events as event_storage
 from service.storage import models as storage
 from service.web.console import arguments, copies
@@ -48,7 +48,7 @@ def register(pages: Blueprint, console: Console) -> None:
         with console.reading() as connection:
             row = find(connection, model_id)
             steps, older = _timeline(connection, model_id)
-            origins = console_models.origins(connection, model_id)
+            origins = history.origins(connection, model_id)
             past = console_models.as_of(connection, model_id, at) if at else None
             matters = console_models.open_matters(connection, model_id)
         return console.render(
@@ -81,7 +81,7 @@ def _timeline(connection: Connection, model_id: str) -> tuple[list[dict[str, Any
         if last_event is None:
             raise BadRequest("The event at which this page began was deleted: begin with the newest.")
         event_at = last_event["received_at"]
-    changes = console_models.page_of_changes(connection, change_id, PAGE_SIZE + 1, model_id=model_id)
+    changes = history.page(connection, change_id, PAGE_SIZE + 1, model_id=model_id)
     events = console_models.quiet_events(connection, model_id, event_at, event_id, PAGE_SIZE + 1)
     both = [
         {"at": one["recorded_at"], "key": change_key(one["id"], one["event_id"]), "change": one, "event": None}

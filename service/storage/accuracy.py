@@ -225,3 +225,23 @@ _SETTLE_DENIED = """
 def settle_denied(connection: Connection) -> None:
     """Settle the samples whose live row a 404 denied: it is repaired once it is a tombstone, or was right all along."""
     queries.run(connection, _SETTLE_DENIED)
+
+
+def list_checks(
+    connection: Connection, method: str | None, verdict: str | None, before: int | None, limit: int
+) -> list[dict[str, Any]]:
+    """Accuracy checks, the newest first.
+
+    The verdict is `agreed` or a class of differences; `before`: those with smaller ids.
+    """
+    return queries.rows(connection, _LIST, method=method, verdict=verdict, before=before, limit=limit)
+
+
+_LIST = """
+    SELECT * FROM headshotpro.accuracy_checks
+    WHERE (CAST(:method AS text) IS NULL OR method = :method)
+        AND (CAST(:verdict AS text) IS NULL
+            OR CASE WHEN agreed THEN 'agreed' ELSE coalesce(class, 'undecided') END = :verdict)
+        AND (CAST(:before AS bigint) IS NULL OR id < :before)
+    ORDER BY id DESC LIMIT :limit
+"""

@@ -161,12 +161,6 @@ def newest(connection: Connection, kind: str, status: str) -> dict[str, Any] | N
     return queries.row(connection, statement, kind=kind, status=status)
 
 
-def live_models(connection: Connection) -> int:
-    """How many models are not deleted."""
-    statement = "SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted'"
-    return int(queries.value(connection, statement))
-
-
 def suspects(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     """Models that a held pull did not show, in the order of their ids: what the mirror knows, and `kept_until`."""
     return _part(connection, _SUSPECTS, pull_id)
@@ -202,46 +196,6 @@ _DIFFERENCES = (
 
 def _part(connection: Connection, statement: Any, pull_id: int) -> list[dict[str, Any]]:
     return queries.rows(connection, statement, pull_id=pull_id, limit=MAX_PART)
-
-
-def list_set_aside(
-    connection: Connection, *, is_open: bool | None, model_id: str | None, pull_id: int | None, before: int | None,
-    limit: int,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Records and fields that could not be used, the newest first. `before`: those with smaller ids."""
-    return queries.rows(
-        connection, _SET_ASIDE, is_open=is_open, model_id=model_id, pull_id=pull_id, before=before, limit=limit
-    )
-
-
-_SET_ASIDE = """
-    SELECT * FROM headshotpro.set_aside
-    WHERE (CAST(:is_open AS boolean) IS NULL OR (resolved_at IS NULL) = :is_open)
-        AND (CAST(:model_id AS text) IS NULL OR model_id = :model_id)
-        AND (CAST(:pull_id AS bigint) IS NULL OR pull_id = :pull_id OR last_pull_id = :pull_id)
-        AND (CAST(:before AS bigint) IS NULL OR id < :before)
-    ORDER BY id DESC LIMIT :limit
-"""
-
-
-def list_checks(
-    connection: Connection, method: str | None, verdict: str | None, before: int | None, limit: int
-) -> list[dict[str, Any]]:
-    """Accuracy checks, the newest first.
-
-    The verdict is `agreed` or a class of differences; `before`: those with smaller ids.
-    """
-    return queries.rows(connection, _CHECKS, method=method, verdict=verdict, before=before, limit=limit)
-
-
-_CHECKS = """
-    SELECT * FROM headshotpro.accuracy_checks
-    WHERE (CAST(:method AS text) IS NULL OR method = :method)
-        AND (CAST(:verdict AS text) IS NULL
-            OR CASE WHEN agreed THEN 'agreed' ELSE coalesce(class, 'undecided') END = :verdict)
-        AND (CAST(:before AS bigint) IS NULL OR id < :before)
-    ORDER BY id DESC LIMIT :limit
-"""
 
 
 def found_by_pulls(connection: Connection) -> list[dict[str, Any]]:

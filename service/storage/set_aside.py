@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.model_fields import DETAIL, FIELDS
 from service.storage import arrays, queries
@@ -99,3 +99,23 @@ def resolve_one(connection: Connection, row_id: int) -> bool:
     """A person resolved a row; False where it is not open."""
     statement = "UPDATE headshotpro.set_aside SET resolved_at = now() WHERE id = :id AND resolved_at IS NULL"
     return queries.run(connection, statement, id=row_id) > 0
+
+
+def list_rows(
+    connection: Connection, *, is_open: bool | None, model_id: str | None, pull_id: int | None, before: int | None,
+    limit: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Records and fields that could not be used, the newest first. `before`: those with smaller ids."""
+    return queries.rows(
+        connection, _LIST, is_open=is_open, model_id=model_id, pull_id=pull_id, before=before, limit=limit
+    )
+
+
+_LIST = """
+    SELECT * FROM headshotpro.set_aside
+    WHERE (CAST(:is_open AS boolean) IS NULL OR (resolved_at IS NULL) = :is_open)
+        AND (CAST(:model_id AS text) IS NULL OR model_id = :model_id)
+        AND (CAST(:pull_id AS bigint) IS NULL OR pull_id = :pull_id OR last_pull_id = :pull_id)
+        AND (CAST(:before AS bigint) IS NULL OR id < :before)
+    ORDER BY id DESC LIMIT :limit
+"""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.storage import accuracy_figures as storage
 from service.storage import pulls
+from service.storage.accuracy import list_checks
 from service.web.console import arguments
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def register(pages: Blueprint, console: Console) -> None:
         before = arguments.number("before")
         with console.reading() as connection:
             figures = storage.read_figures(connection)
-            found = pulls.list_checks(connection, method, verdict, before, PAGE_SIZE + 1)
+            found = list_checks(connection, method, verdict, before, PAGE_SIZE + 1)
             steps = pulls.found_by_pulls(connection)
         return console.render(
             "accuracy.html",

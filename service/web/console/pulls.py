@@ -8,6 +8,7 @@ from flask import request
 from werkzeug.exceptions import NotFound
 
 from service.storage import pulls as storage
+from service.storage import set_aside as set_aside_storage
 from service.web.console import arguments
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _register_set_aside(pages: Blueprint, console: Console) -> None:
         # People come for the open rows: they may do something about those.
         is_open = {"open": True, "resolved": False}.get(state or ("" if request.args else "open"))
         with console.reading() as connection:
-            found = storage.list_set_aside(
+            found = set_aside_storage.list_rows(
                 connection, is_open=is_open, model_id=model, pull_id=pull_id, before=arguments.number("before"),
                 limit=PAGE_SIZE + 1,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Shared by the fields of the vendor's payloads: their types, UTC times and what must not be shown."""
+"""The fields of the vendor's payloads: types, UTC times, reading them one by one, and what must not be shown."""
 
 from __future__ import annotations
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@cache
 def setter_for_handlers(event: threading.Event) -> Callable[[], None]:
     """A function that a signal handler calls to set an event, as often as signals come.
 

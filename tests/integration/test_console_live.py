@@ -49,7 +49,7 @@ COUNT_MESSAGES = """
     window.EventSource = class extends Own {
         constructor(...given) {
             super(...given);
-            super.addEventListener("message", () => { window.heard += 1; });
+            for (const name of ["ready", "message"]) super.addEventListener(name, () => { window.heard += 1; });
         }
     };
 """
@@ -162,21 +162,25 @@ def _opens(page: Page, path: str) -> bool:
     return response is not None and response.status == 200
 
 
-def test_page_shows_rows_every_second_while_they_go_on_coming(visitor: Visitor, database: str) -> None:
-    page = visitor.context.new_page()
-    page.add_init_script(COUNT_MESSAGES)
-    page.clock.install()
-    page.goto("/console/changes")
-    mode(page, "Live")
-    page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))
-    for number in range(7):
-        heard = page.evaluate("heard")
-        newest = change(database, f"flow-{number}")
-        assert eventually(lambda heard=heard: page.evaluate("heard") > heard)
-        # A script that asks less and less often, at last every five seconds, shows the fourth one too late.
-        page.clock.run_for(1100)
-        page.get_by_text(newest, exact=True).wait_for()
-    page.close()
+def test_page_shows_rows_every_second_while_they_go_on_coming(app: Flask, browser: Browser, database: str) -> None:
+    with serving(app) as url:
+        # A clock is that of all pages of a visitor.
+        own = Visitor(browser, url, OPERATOR_IN_LIGHT)
+        own.page.add_init_script(COUNT_MESSAGES)
+        own.page.clock.install()
+        page = own.open("/console/changes")
+        mode(page, "Live")
+        # What comes before the stream is ready is in the page, and no message.
+        assert eventually(lambda: page.evaluate("heard") == 1)
+        page.clock.pause_at(datetime.now(UTC) + timedelta(minutes=1))
+        for number in range(7):
+            heard = page.evaluate("heard")
+            newest = change(database, f"flow-{number}")
+            assert eventually(lambda heard=heard: page.evaluate("heard") > heard)
+            # A script that asks less and less often, at last every five seconds, shows the fourth one too late.
+            page.clock.run_for(1100)
+            page.get_by_text(newest, exact=True).wait_for()
+        own.context.close()
 
 
 def test_paused_page_counts_new_rows_and_shows_them_when_asked(visitor: Visitor, database: str) -> None:

@@ -118,7 +118,7 @@ def test_a_taken_port_is_replaced(folder: Path, start: Callable[[Path], Server])
         assert server.port != taken
 
 
-def test_a_server_that_starts_again_where_its_port_is_taken_is_an_error(own_postgres: Postgres) -> None:
+def test_second_start_on_a_taken_port_is_an_error(own_postgres: Postgres) -> None:
     own_postgres.stop()
     with (
         socket.create_server(("127.0.0.1", own_postgres.port)),

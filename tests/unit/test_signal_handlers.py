@@ -42,7 +42,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_handlers_that_are_installed_again_take_no_more_files_and_threads() -> None:
+def test_handlers_installed_again_take_no_more_files() -> None:
     stop = threading.Event()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -25,6 +25,7 @@ from service.broker.client import connect_redis
 from service.broker.jobs import DRAIN_QUEUE, rq_queue
 from service.garbage import GC_THRESHOLD
 from service.runtime import Runtime
+from service.signal_handlers import setter_for_handlers
 from service.storage.database import on_statement_executed
 
 # The jobs are imported before the first one comes, which else would wait for that.
@@ -65,8 +66,8 @@ class Worker(SimpleWorker):
             raise StopRequested
 
     def handle_warm_shutdown_request(self) -> None:
-        """On SIGTERM stop the running job, too: it ends between two batches or pages."""
-        self.runtime.stop.set()
+        """On SIGTERM stop the running job, too: it ends between two batches or pages. Called in RQ's handler."""
+        setter_for_handlers(self.runtime.stop)()
 
     def set_shutdown_requested_date(self) -> None:
         """RQ would write this to Redis from its signal handler, and fail the running job while Redis is unavailable."""

@@ -65,7 +65,7 @@ class _Part:
         return response
 
     def begin(self, streams: Streams) -> float:
-        """Wait until the next body may begin: when it does. After a rest three may begin at once."""
+        """Wait until the next body may begin, and return when that is. After a rest three may begin at once."""
         if self.body is not None and (left := self.due - monotonic()) > 0:
             streams.rest(left)
         began, pace = monotonic(), streams.pace_seconds
@@ -100,7 +100,7 @@ class Parts:
         seconds = KEPT_SECONDS + WAIT_SECONDS if part.lock.locked() else KEPT_SECONDS
         if (found := part.response(asked, seconds)) is not None:
             return found
-        # Who has it may rest that long before it begins.
+        # The request that has it may rest that long before it begins.
         if not part.lock.acquire(timeout=self._streams.pace_seconds + WAIT_SECONDS):
             raise ServiceUnavailable("This page takes too long: try again.", retry_after=RETRY_AFTER_SECONDS)
         if (found := part.response(asked, KEPT_SECONDS)) is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -61,13 +62,15 @@ class Worker(SimpleWorker):
 
     def _install_signal_handlers(self) -> None:
         """After an earlier signal, stop at once: RQ would first wait for a job."""
+        # Made here, because it starts a thread: a handler must not wait for one.
+        self._set_stop = setter_for_handlers(self.runtime.stop)
         super()._install_signal_handlers()  # type: ignore[no-untyped-call]  # RQ types it not
         if self.runtime.stop.is_set():
             raise StopRequested
 
     def handle_warm_shutdown_request(self) -> None:
         """On SIGTERM stop the running job, too: it ends between two batches or pages. Called in RQ's handler."""
-        setter_for_handlers(self.runtime.stop)()
+        self._set_stop()
 
     def set_shutdown_requested_date(self) -> None:
         """RQ would write this to Redis from its signal handler, and fail the running job while Redis is unavailable."""
@@ -148,29 +151,29 @@ def work(runtime: Runtime, queue: str) -> None:
     """
     # RQ blocks on this connection, and sets its timeout itself.
     client = connect_redis(runtime.settings.redis, timeout=None)
-    while not runtime.stop.is_set():
-        runtime.progress()
-        # RQ sets its own handlers while its loop runs.
-        stop_on_signals(runtime.stop)
-        try:
-            worker = Worker(
-                [rq_queue(client, queue, RestrictedJob)],
-                connection=client,
-                serializer=JSONSerializer,
-                worker_ttl=WORKER_TTL_SECONDS,
-            )
-            worker.runtime = runtime
-            worker.work(logging_level="WARNING")
-        except StopRequested:
-            return
-        except (redis.exceptions.RedisError, OSError) as error:
+    # A signal that comes while RQ's handlers are in place, in its loop or just after, raises `StopRequested` here.
+    with suppress(StopRequested):
+        while not runtime.stop.is_set():
             runtime.progress()
-            log.warning("worker.waits", queue=queue, error=str(error))
+            # RQ sets its own handlers while its loop runs.
             stop_on_signals(runtime.stop)
-            if queue == DRAIN_QUEUE:
-                jobs.drain_without_redis()
-        stop_on_signals(runtime.stop)
-        runtime.stop.wait(RECONNECT_SECONDS)
+            try:
+                worker = Worker(
+                    [rq_queue(client, queue, RestrictedJob)],
+                    connection=client,
+                    serializer=JSONSerializer,
+                    worker_ttl=WORKER_TTL_SECONDS,
+                )
+                worker.runtime = runtime
+                worker.work(logging_level="WARNING")
+            except (redis.exceptions.RedisError, OSError) as error:
+                runtime.progress()
+                log.warning("worker.waits", queue=queue, error=str(error))
+                stop_on_signals(runtime.stop)
+                if queue == DRAIN_QUEUE:
+                    jobs.drain_without_redis()
+            stop_on_signals(runtime.stop)
+            runtime.stop.wait(RECONNECT_SECONDS)
 
 
 def main(queue: str, pipe: int | None = None) -> None:

@@ -8,9 +8,11 @@ import signal
 import sys
 import weakref
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.exceptions import RedisError
 from rq import Callback, Queue, Repeat, Retry
 from rq.exceptions import StopRequested
 from rq.registry import StartedJobRegistry
@@ -22,7 +24,7 @@ from service.broker.jobs import DRAIN_QUEUE, WORK_QUEUE, JobQueue, rq_queue
 from service.broker.jobs import Job as MirrorJob
 from service.config import Settings
 from service.runtime import Runtime
-from workers import jobs
+from workers import jobs, rq_worker
 from workers.own_jobs import RestrictedJob
 from workers.rq_worker import Worker
 
@@ -52,6 +54,18 @@ def test_signal_before_the_rq_loop_starts_ends_the_worker(database_url: str, red
     runtime.stop.set()
     with pytest.raises(StopRequested):
         worker.work(burst=True)
+
+
+def test_signal_after_the_rq_loop_broke_ends_the_worker(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off(worker: Worker, **_options: Any) -> None:
+        worker._install_signal_handlers()
+        runtime.progress = partial(signal.raise_signal, signal.SIGTERM)
+        raise RedisError
+
+    monkeypatch.setattr(Worker, "work", break_off)
+    # RQ's handler raises an error outside of RQ's loop.
+    rq_worker.work(runtime, WORK_QUEUE)
+    assert runtime.stop.wait(5)
 
 
 @pytest.fixture

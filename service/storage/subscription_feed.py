@@ -1,9 +1,7 @@
 """Reads and writes of the process that sends to subscriptions: leases, changes with their rows, progress.
 
-A lease is a row's `holder` until `leased_until`. A process that has less than its share requests some of the others'
-(`requested_by`): their holders let them go, and take them back only once `requested_until` has passed. Every write of
-progress names the holder and the version that it was read with, so a process that lost its lease, or that has not seen
-a replay yet, writes nothing.
+A lease is a row's `holder` until `leased_until`. Every write of progress names the holder and the version that it was
+read with, so a process that lost its lease, or that has not seen a replay yet, writes nothing.
 """
 
 from __future__ import annotations
@@ -56,63 +54,23 @@ class Progress:
 def lease(connection: Connection, holder: str, seconds: float) -> list[dict[str, Any]]:
     """Renew a process's leases and take those that are free: the rows of all subscriptions that it may send to.
 
-    What another process requested is not renewed. This one's share is the number of subscriptions divided by that
-    of the processes that hold or requested some, itself included, rounded down. While it has less, it requests the
-    rest from those that have more than theirs; so none is handed back and forth. The leases hold for `seconds`; the
-    rows are locked in the order of their ids.
+    The leases hold for `seconds`; the rows are locked in the order of their ids.
     """
-    leased = queries.rows(connection, _LEASE, holder=holder, seconds=seconds)
-    queries.run(connection, _REQUEST_SHARE, holder=holder, seconds=seconds)
-    return leased
+    return queries.rows(connection, _LEASE, holder=holder, seconds=seconds)
 
 
 # A process whose lease another one had meanwhile must see that on its return: what it knows is out of date.
 _LEASE = """
     UPDATE headshotpro.subscriptions SET holder = :holder, leased_until = now() + make_interval(secs => :seconds),
-        version = version + CAST(holder IS DISTINCT FROM :holder AS integer),
-        requested_by = NULL, requested_until = NULL
+        version = version + CAST(holder IS DISTINCT FROM :holder AS integer)
     WHERE id = ANY(ARRAY(
         SELECT id FROM headshotpro.subscriptions
         WHERE state IN ('active', 'failing') AND (holder IS NULL OR holder = :holder OR leased_until <= now())
-            AND (requested_by IS NULL OR requested_by = :holder OR requested_until <= now())
         ORDER BY id FOR UPDATE SKIP LOCKED
     ))
     RETURNING id, name, url, statuses, teams, with_personal_data, batch, state, read_to, replays, version,
         recent_requests, secret, CASE WHEN previous_secret_until > now() THEN previous_secret END AS previous_secret
 """
-
-# A request counts as if it were granted. Locked rows are skipped: their holder is writing, and the next round is soon.
-_REQUEST_SHARE = """
-    WITH owned AS (
-        SELECT id, coalesce(
-            CASE WHEN requested_until > now() THEN requested_by END,
-            CASE WHEN leased_until > now() THEN holder END
-        ) AS owner
-        FROM headshotpro.subscriptions WHERE state IN ('active', 'failing')
-    ), share AS (
-        SELECT count(*) / (1 + count(DISTINCT owner) FILTER (WHERE owner <> :holder)) AS fair,
-            count(*) FILTER (WHERE owner = :holder) AS own
-        FROM owned
-    ), ranked AS (
-        SELECT id, row_number() OVER (PARTITION BY owner ORDER BY id) AS place FROM owned WHERE owner <> :holder
-    )
-    UPDATE headshotpro.subscriptions
-    SET requested_by = :holder, requested_until = now() + make_interval(secs => :seconds)
-    WHERE id = ANY(ARRAY(
-        SELECT id FROM headshotpro.subscriptions
-        WHERE id IN (SELECT id FROM ranked, share WHERE place > fair)
-            AND (requested_until IS NULL OR requested_until <= now())
-        ORDER BY id LIMIT (SELECT greatest(0, fair - own) FROM share) FOR UPDATE SKIP LOCKED
-    ))
-"""
-
-
-def withdraw_requests(connection: Connection, holder: str) -> None:
-    """End the requests of a process that stops: their holders keep those subscriptions, or take them back at once."""
-    statement = (
-        "UPDATE headshotpro.subscriptions SET requested_by = NULL, requested_until = NULL WHERE requested_by = :holder"
-    )
-    queries.run(connection, statement, holder=holder)
 
 
 def read_after(connection: Connection, after: int, limit: int) -> list[dict[str, Any]]:

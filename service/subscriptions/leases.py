@@ -93,12 +93,11 @@ class Leases:
         return {state.row["id"] for state in unstored} - written
 
     def release(self) -> None:
-        """Write the progress, give the leases back, and request no others'."""
+        """Write the progress, and give the leases back."""
         # A lease with a request in flight runs out by itself, too, after the request has ended.
         last = [state.progress(release=not state.window.in_flight) for state in self.states.values()]
         with transaction(self.engine) as connection:
             subscription_feed.write_progress(connection, self.holder, last)
-            subscription_feed.withdraw_requests(connection, self.holder)
 
     def _open(self, row: Mapping[str, Any], waiting: Sequence[Mapping[str, Any]]) -> None:
         window = Window(self.policy, row["read_to"], row["batch"], row["state"])

@@ -15,7 +15,7 @@ from service.subscriptions.receiver import ReceiverClient, SendOutcome
 from service.subscriptions.sender import SubscriptionSender
 from tests.support.sending import Sending, arrives
 from tests.support.subscriber import Subscriber
-from tests.support.system import eventually, rows
+from tests.support.system import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,58 +41,6 @@ def test_two_processes_share_no_subscription(sending: Sending) -> None:
         sending.changes(models=10, each=4)
         arrives(sending, subscriber)
         assert len(subscriber.change_ids) == 40
-
-
-def test_second_process_gets_its_share_and_loses_nothing(sending: Sending) -> None:
-    def held() -> list[str]:
-        query = "select coalesce(holder, '') as holder from headshotpro.subscriptions order by 1"
-        return [row["holder"] for row in rows(sending.drainer.url, query)]
-
-    with Subscriber() as subscriber, sending.sender("a"):
-        sending.add(subscriber)
-        for number in range(4):
-            sending.commands.add(Wanted(f"other{number}", subscriber.url, statuses=["onboarding"]))
-        assert eventually(lambda: held() == ["a"] * 5)
-        with sending.sender("b"):
-            sending.changes(models=10, each=2)
-            assert eventually(lambda: held() == ["a", "a", "a", "b", "b"])
-            sending.changes(models=10, each=2)
-            arrives(sending, subscriber)
-        assert len(subscriber.change_ids) == 40
-        assert eventually(lambda: held() == ["a"] * 5)
-
-
-def test_processes_come_to_even_shares_and_keep_them(sending: Sending) -> None:
-    for number in range(5):
-        sending.commands.add(Wanted(f"s{number}", "http://127.0.0.1:9/"))
-    leases = {name: Leases(sending.drainer.engine, name, SendingPolicy(), SenderTiming()) for name in "abc"}
-
-    def after_rounds(names: str) -> list[set[int]]:
-        for _ in range(4):
-            for name in names:
-                leases[name].sync()
-        return [{state.row["id"] for state in leases[name].open} for name in names]
-
-    assert [len(held) for held in after_rounds("a")] == [5]
-    assert [len(held) for held in after_rounds("ab")] == [3, 2]
-    shared = after_rounds("abc")
-    assert ([len(held) for held in shared], len(set.union(*shared))) == ([2, 2, 1], 5)
-    assert after_rounds("abc") == shared
-    leases["b"].release()
-    assert sorted(len(held) for held in after_rounds("ac")) == [2, 3]
-
-
-def test_request_of_a_process_that_stops_ends(sending: Sending) -> None:
-    for number in range(2):
-        sending.commands.add(Wanted(f"s{number}", "http://127.0.0.1:9/"))
-    first, second = (Leases(sending.drainer.engine, name, SendingPolicy(), SenderTiming()) for name in "ab")
-    for leases in (first, second, first, first):
-        leases.sync()
-    # Let go, and not taken yet.
-    assert (len(first.states), len(second.states)) == (1, 0)
-    second.release()
-    first.sync()
-    assert len(first.open) == 2
 
 
 def test_lost_lease_stops_the_sender_and_its_writing(sending: Sending) -> None:

@@ -110,17 +110,6 @@ def test_a_lease_is_renewed_by_its_holder_and_free_after_its_end(drainer: Draine
     assert lease(drainer) == []
 
 
-def test_request_of_a_dead_process_ends(drainer: Drainer) -> None:
-    add(drainer, "s0")
-    add(drainer, "s1")
-    assert len(lease(drainer)) == 2
-    assert lease(drainer, "b") == []
-    assert [row["name"] for row in lease(drainer)] == ["s0"]
-    with psycopg.connect(drainer.url, autocommit=True) as other:
-        other.execute("update headshotpro.subscriptions set requested_until = now()")
-    assert len(lease(drainer)) == 2
-
-
 def test_paused_and_disabled_subscriptions_are_not_leased(drainer: Drainer, connection: Connection) -> None:
     add(drainer)
     with transaction(drainer.engine) as other:

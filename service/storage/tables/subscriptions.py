@@ -41,8 +41,8 @@ subscriptions = Table(
     count_column("version", "Counts what makes its sender begin anew"),
     text_column("holder", "The process that sends to it"),
     time_column("leased_until", "When the lease of that process ends"),
-    text_column("requested_by", "A process that has less than its share and takes it over next"),
-    time_column("requested_until", "When that request ends"),
+    text_column("requested_by", "No longer used"),
+    time_column("requested_until", "No longer used"),
     Column(
         "recent_requests",
         JSONB,

@@ -110,47 +110,35 @@ def evaluate(
     Returns:
         What happened, to be logged: names of events and their fields.
     """
-    evaluator_state = alert_facts.evaluator_state(connection)
+    state = alert_facts.evaluator_state(connection)
+    first_summary_is_due = state.pop("first_summary_is_due")
     open_alerts = alerts.list_open(connection)
     ids = {AlertCause(row["kind"], row["model_id"]): row["id"] for row in open_alerts}
     mirror = alert_facts.mirror(connection, limits.missed_within.total_seconds())
-    signs_of_life = liveness.update(
-        evaluator_state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox
-    )
-    facts = _facts(connection, evaluator_state, frozenset(ids), limits, {**mirror, **signs_of_life})
+    signs_of_life = liveness.update(state["now"], mirror.pop("worker_seen_at"), mirror.pop("spooled_since"), inbox)
+    facts = _facts(connection, frozenset(ids), limits, {**state, **mirror, **signs_of_life})
     holding = causes(facts, limits)
     new = [(cause.kind, cause.model_id, detail) for cause, detail in holding.items() if cause not in ids]
     opened = alerts.open_new(connection, new) if new else []
     ended = [number for cause, number in ids.items() if cause not in holding]
     resolved = alerts.resolve(connection, ended) if ended else []
     seen = [("alert.opened", row) for row in opened] + [("alert.resolved", row) for row in resolved]
-    if evaluator_state["first_pull_finished_at"] is not None and evaluator_state["first_summary_at"] is None:
+    if first_summary_is_due:
         seen.append(("alerts.past", _summarize_past(connection, *preexisting(facts, limits))))
     return seen
 
 
 def _facts(
-    connection: Connection,
-    evaluator_state: Mapping[str, Any],
-    open_causes: frozenset[AlertCause],
-    limits: AlertLimits,
-    mirror: Mapping[str, Any],
+    connection: Connection, open_causes: frozenset[AlertCause], limits: AlertLimits, others: Mapping[str, Any]
 ) -> AlertFacts:
+    """The facts, of which `others` were read before."""
     youngest_stuck = limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
     models = alert_facts.models(connection, MOVING, youngest_stuck, TOO_MANY_FAILURES)
     return AlertFacts(
-        now=evaluator_state["now"],
-        observing_since=evaluator_state["observing_since"],
         models=tuple(ModelFact(**row) for row in models),
-        refused_at=evaluator_state["key_refused_at"],
-        refused_status=evaluator_state["key_refused_status"],
-        accepted_at=evaluator_state["key_accepted_at"],
-        skewed_at=evaluator_state["clock_skewed_at"],
-        skew_seconds=evaluator_state["clock_skew_seconds"],
-        agreed_at=evaluator_state["clock_agreed_at"],
-        measured=tuple(MeasuredError(*row) for row in alert_facts.measured_errors(connection)),
+        measured=tuple(MeasuredError(**row) for row in alert_facts.measured_errors(connection)),
         open=open_causes,
-        **mirror,
+        **others,
     )
 
 

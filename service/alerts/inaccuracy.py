@@ -21,14 +21,14 @@ class MeasuredError(NamedTuple):
 
     Attributes:
         period: such as `24h`.
-        lower: lower 95 % bound of the share of wrong rows; None where nothing was compared.
-        target: highest acceptable share.
+        lower_95: lower 95 % bound of the share of wrong rows; None where nothing was compared.
+        slo_target: highest acceptable share.
         unexplained: differences that are our own fault.
     """
 
     period: str
-    lower: float | None
-    target: float
+    lower_95: float | None
+    slo_target: float
     unexplained: int
 
 
@@ -36,22 +36,13 @@ def inaccuracy(measured: Sequence[MeasuredError], pull_interval: timedelta) -> d
     """The details of an alert about the mirror's own error; None where none holds."""
     by_period = {one.period: one for one in measured}
     if (day := by_period.get(LONG_WINDOW)) and day.unexplained:
-        return _detail(day)
+        return day._asdict()
     windows = (LONG_WINDOW, SHORT_WINDOW)
     if pull_interval > MAX_HOURLY_INTERVAL:
         windows = (LONG_WINDOW_OF_RARE_PULLS, SHORT_WINDOW_OF_RARE_PULLS)
     long, short = (by_period.get(window) for window in windows)
-    return _detail(long) if long and short and _exceeds(long) and _exceeds(short) else None
-
-
-def _detail(measured: MeasuredError) -> dict[str, Any]:
-    return {
-        "period": measured.period,
-        "lower_95": measured.lower,
-        "slo_target": measured.target,
-        "unexplained": measured.unexplained,
-    }
+    return long._asdict() if long and short and _exceeds(long) and _exceeds(short) else None
 
 
 def _exceeds(measured: MeasuredError) -> bool:
-    return measured.lower is not None and measured.lower > measured.target
+    return measured.lower_95 is not None and measured.lower_95 > measured.slo_target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -15,7 +15,7 @@ from service.storage import notifications, organization
 from service.storage.database import transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Engine
 
@@ -81,11 +81,12 @@ class OutboxSender:
             if not notifications.claim(connection, digest):
                 return None
             rows = notifications.unsent(connection, digest)
-            items = [_item(row) for row in rows]
+            ids = [row.pop("id") for row in rows]
+            items = [NotificationItem(**row) for row in rows]
             titles = notifications.titles(connection, ids_to_show(items)) if self._show_names else {}
             mirrored = organization.read(connection)
         context = Context(titles, self._links, str(mirrored or ""))
-        return compose(items, context), [row["id"] for row in rows]
+        return compose(items, context), ids
 
     def _record_result(self, digest: str, ids: Sequence[int], result: SendResult) -> None:
         """Mark the notifications as sent, or postpone the receiver."""
@@ -99,16 +100,3 @@ class OutboxSender:
             log.warning(
                 "notification.failed", receiver=digest, notifications=len(ids), failures=failures, error=result.reason
             )
-
-
-def _item(row: Mapping[str, Any]) -> NotificationItem:
-    return NotificationItem(
-        reason=row["reason"],
-        at=row["created_at"],
-        alert_id=row["alert_id"],
-        kind=row["kind"] or "",
-        model_id=row["model_id"],
-        still_open=row["resolved_at"] is None and row["acknowledged_at"] is None,
-        opened_at=row["opened_at"],
-        detail=row["detail"],
-    )

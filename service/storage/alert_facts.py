@@ -14,14 +14,22 @@ if TYPE_CHECKING:
 
 
 def evaluator_state(connection: Connection) -> dict[str, Any]:
-    """The row of `alert_evaluator`, brought up to date: when the mirror began, and until when it finds the past.
+    """The facts in the row of `alert_evaluator`, brought up to date: when the mirror began, what the upstream said.
 
     The minute is for deliveries on their way: the first one is about something that has just happened.
+    `first_summary_is_due`: the first pull has ended, and nothing was written yet about what it found.
     """
     queries.run(connection, _UPDATE_STATE)
-    return queries.rows(connection, "SELECT *, now() AS now FROM headshotpro.alert_evaluator")[0]
+    return queries.rows(connection, _STATE)[0]
 
 
+_STATE = """
+    SELECT now() AS now, observing_since, key_refused_at AS refused_at, key_refused_status AS refused_status,
+        key_accepted_at AS accepted_at, clock_skewed_at AS skewed_at, clock_skew_seconds AS skew_seconds,
+        clock_agreed_at AS agreed_at,
+        first_pull_finished_at IS NOT NULL AND first_summary_at IS NULL AS first_summary_is_due
+    FROM headshotpro.alert_evaluator
+"""
 _UPDATE_STATE = """
     UPDATE headshotpro.alert_evaluator SET
         observing_since = coalesce(observing_since, least(
@@ -145,18 +153,17 @@ _MIRROR = """
 """
 
 
-def measured_errors(connection: Connection) -> list[tuple[str, float | None, float, int]]:
+def measured_errors(connection: Connection) -> list[dict[str, Any]]:
     """The mirror's own error in the fields of the list, for each period; nothing where no worker computes it any more.
 
     Returns:
-        For each: the period, the lower bound of the share of wrong rows, its target, and how many are our own fault.
+        For each: `period`, `lower_95`, `slo_target`, `unexplained`.
     """
     statement = (
         "SELECT period, lower_95, slo_target, unexplained FROM headshotpro.accuracy_figures "
         "WHERE fields = 'list' AND computed_at >= now() - CAST(:fresh_for AS interval)"
     )
-    found = queries.execute(connection, statement, fresh_for=FRESH_FOR)
-    return [(row[0], row[1], row[2], row[3]) for row in found]
+    return queries.rows(connection, statement, fresh_for=FRESH_FOR)
 
 
 def record_key_response(connection: Connection, status: int, *, refused: bool) -> None:

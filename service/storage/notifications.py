@@ -151,11 +151,12 @@ def claim(connection: Connection, digest: str) -> bool:
 def unsent(connection: Connection, digest: str) -> list[dict[str, Any]]:
     """The notifications that a receiver has not got, oldest first, with the present state of the alert.
 
-    `detail` is the notification's own, else that of its alert.
+    `detail` is the notification's own, else that of its alert. Those about no alert have an empty `kind`.
     """
     statement = """
-        SELECT n.id, n.reason, n.created_at, coalesce(n.detail, a.detail) AS detail, n.alert_id, a.kind, a.model_id,
-            a.opened_at, a.resolved_at, a.acknowledged_at
+        SELECT n.id, n.reason, n.created_at AS at, coalesce(n.detail, a.detail) AS detail, n.alert_id,
+            coalesce(a.kind, '') AS kind, a.model_id, a.opened_at,
+            a.resolved_at IS NULL AND a.acknowledged_at IS NULL AS still_open
         FROM headshotpro.notification_deliveries AS d JOIN headshotpro.notifications AS n ON n.id = d.notification_id
         LEFT JOIN headshotpro.alerts AS a ON a.id = n.alert_id
         WHERE d.receiver = :digest AND d.sent_at IS NULL ORDER BY n.id

@@ -15,45 +15,30 @@ if TYPE_CHECKING:
 
 # Parts of the detail that the page of an act shows in a form of their own.
 SHOWN = ("change", "differed", "error", "receivers", "reason", "task", "nothing_left")
-TITLES = {
-    "alerts.acknowledge": "Acknowledge alerts",
-    "alerts.test": "Send a test notification",
-    REPLAY: "Replay events",
-    "model.create": "Create a model",
-    "model.delete": "Delete a model",
-    ERASE: "Erase personal data",
-    ASK: "Ask the vendor now",
-    "pull.reject": "Reject a held pull",
-    "pull.release": "Release a held pull",
-    "pull.start": "Pull now",
-    "task.cancel": "Cancel a task",
-    "set_aside.resolve": "Mark as resolved",
-    "subscription.add": "Add a subscription",
-    "subscription.pause": "Pause a subscription",
-    "subscription.remove": "Remove a subscription",
-    "subscription.replay": "Replay changes to a subscription",
-    "subscription.resume": "Resume a subscription",
-    "subscription.rotate": "Rotate the secret of a subscription",
-    "subscription.test": "Send a test request",
-}
-_DONE = {
-    "alerts.acknowledge": "No reminders are sent any more.",
-    "alerts.test": "Every receiver took the message.",
-    REPLAY: "The events were merged again.",
-    "model.delete": "The vendor deleted it, and the mirror has its tombstone.",
-    ERASE: "Its personal data is erased for good.",
-    "pull.reject": "The pull has failed, and its suspects are left alone for a day.",
-    "pull.release": "The pull was released.",
-    "task.cancel": "What was done stays done.",
-    "pull.start": "A worker begins within seconds: the page Pulls shows it.",
-    "set_aside.resolve": "It opens again if the same is found.",
-    "subscription.add": "It is sent each change from now on.",
-    "subscription.pause": "Nothing is sent to it until it is resumed.",
-    "subscription.remove": "It was removed with all that waited for it.",
-    "subscription.replay": "Its changes are sent again.",
-    "subscription.resume": "It is sent what waits for it.",
-    "subscription.rotate": "The new secret was shown once; for 24 hours the old one signs, too.",
-    "subscription.test": "It acknowledged the test request.",
+# The name of each act for people, and the sentence about one that was done.
+_ACTS = {
+    "alerts.acknowledge": ("Acknowledge alerts", "No reminders are sent any more."),
+    "alerts.test": ("Send a test notification", "Every receiver took the message."),
+    REPLAY: ("Replay events", "The events were merged again."),
+    "model.create": ("Create a model", "It was done."),
+    "model.delete": ("Delete a model", "The vendor deleted it, and the mirror has its tombstone."),
+    ERASE: ("Erase personal data", "Its personal data is erased for good."),
+    ASK: ("Ask the vendor now", "It was done."),
+    "pull.reject": ("Reject a held pull", "The pull has failed, and its suspects are left alone for a day."),
+    "pull.release": ("Release a held pull", "The pull was released."),
+    "pull.start": ("Pull now", "A worker begins within seconds: the page Pulls shows it."),
+    "task.cancel": ("Cancel a task", "What was done stays done."),
+    "set_aside.resolve": ("Mark as resolved", "It opens again if the same is found."),
+    "subscription.add": ("Add a subscription", "It is sent each change from now on."),
+    "subscription.pause": ("Pause a subscription", "Nothing is sent to it until it is resumed."),
+    "subscription.remove": ("Remove a subscription", "It was removed with all that waited for it."),
+    "subscription.replay": ("Replay changes to a subscription", "Its changes are sent again."),
+    "subscription.resume": ("Resume a subscription", "It is sent what waits for it."),
+    "subscription.rotate": (
+        "Rotate the secret of a subscription",
+        "The new secret was shown once; for 24 hours the old one signs, too.",
+    ),
+    "subscription.test": ("Send a test request", "It acknowledged the test request."),
 }
 _OUTCOMES = {
     BEGUN: "It has not ended yet; or its process died, or could not reach Postgres any more: then it is not known "
@@ -76,8 +61,11 @@ _FAILED = {
 
 def title(row: Mapping[str, Any]) -> str:
     """The name of an act for people; that of the audit log where it has no other."""
-    action: str = row["action"]
-    return TITLES.get(action, action)
+    return _texts(row["action"])[0]
+
+
+def _texts(action: str) -> tuple[str, str]:
+    return _ACTS.get(action, (action, "It was done."))
 
 
 def explain(row: Mapping[str, Any]) -> str:
@@ -105,7 +93,7 @@ def _explain_done(action: str, detail: Mapping[str, Any]) -> str:
     if action == REPLAY and "after" in detail:
         changed = "" if "change" in detail else " No row was changed."
         return f"The event was merged again, and is {detail['after']}.{changed}"
-    return _DONE.get(action, "It was done.")
+    return _texts(action)[1]
 
 
 def _explain_asking(detail: Mapping[str, Any]) -> str:

@@ -12,10 +12,13 @@ import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from service import __version__
 from service.config import environment, force_wheels, load
+from service.diagnosis import check_upstream
 from service.errors import LocalServerError
 from service.local.children import ManagedProcess, stop_all
 from service.local.gauge import INTERVAL_SECONDS, Gauge
@@ -30,7 +33,6 @@ from service.local.servers import (
     write_private,
 )
 from service.local.servers.folder import log_tail
-from service.local.vendor_check import VendorCheck
 from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class LocalSystem:
         self._processes: dict[str, ManagedProcess | Postgres | Valkey] = {}
         self._ended: set[str] = set()
         self._sandbox: ManagedProcess | None = None
-        self._vendor_check: VendorCheck | None = None
+        self._vendor_problems: SimpleQueue[str] = SimpleQueue()
 
     def start(self, sandbox_options: tuple[str, ...]) -> None:
         """Start servers, vendor and processes, in the order in which they need each other.
@@ -111,8 +113,8 @@ class LocalSystem:
         self._stack.callback(self._screen.say, "Stopping …")
         self._stack.enter_context(self._screen)
         while True:
-            for problem in self._vendor_check.problems() if self._vendor_check else ():
-                self._screen.say(problem)
+            while not self._vendor_problems.empty():
+                self._screen.say(self._vendor_problems.get())
             for name, process in self._processes.items():
                 if process.pid is None and name not in self._ended:
                     self._ended.add(name)
@@ -168,7 +170,8 @@ class LocalSystem:
     def _use_real_vendor(self) -> None:
         given = self._given
         self._screen.row("vendor", given.headshotpro_api_url)
-        self._vendor_check = VendorCheck(given)
+        # Nothing waits for an upstream that does not respond.
+        Thread(target=try_vendor, args=(given, self._vendor_problems), name="vendor-check", daemon=True).start()
         port = self._derived_settings["PORT"]
         if given.headshotpro_webhook_secret is None:
             closed = "without HEADSHOTPRO_WEBHOOK_SECRET its webhook endpoint is closed, so the mirror only pulls"
@@ -254,6 +257,14 @@ class LocalSystem:
 
     def _child(self, name: str, *arguments: str) -> ManagedProcess:
         return ManagedProcess([sys.executable, *arguments], self._environment(), self._folder / f"{name}.log")
+
+
+def try_vendor(settings: Settings, problems: SimpleQueue[str]) -> None:
+    """Send one request to the upstream: a wrong URL or key is on the screen before the next pull is due."""
+    for finding in check_upstream(settings):
+        if not finding.ok:
+            problems.put(f"{finding.check}: {finding.seen}")
+            problems.put(f"  → {finding.advice}")
 
 
 def command_line() -> str:

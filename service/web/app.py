@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 from flask import Flask
 
 from service import config, log
+from service.api.writes import UpstreamWriter
 from service.broker.client import connect_redis
 from service.broker.counters import Counters
 from service.broker.inbox import Inbox, WakeFlag
 from service.broker.jobs import Job, JobQueue
 from service.broker.stale_models import StaleModels
+from service.runtime import RequestCounter
 from service.storage import database
 from service.upstream.budget import RequestBudget
+from service.upstream.client import UpstreamClient
+from service.upstream.sending import RequestObservers
 from service.web import REQUIRED_SETTINGS, compiled_templates, home, runbook
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth
@@ -25,7 +29,6 @@ from service.web.group_commit import GroupCommit
 from service.web.health import HealthEndpoint
 from service.web.metrics import MetricsEndpoint
 from service.web.response_headers import add_security_headers
-from service.web.upstream_access import upstream_writer
 from service.web.webhook import WebhookEndpoint
 
 if TYPE_CHECKING:
@@ -36,6 +39,8 @@ WEBHOOK_PATHS = ("/webhooks/headshotpro", "/webhooks/headshotpro/")
 
 # A delivery waits this long for Redis at most; then Postgres is to take it.
 DELIVERY_TIMEOUT_SECONDS = 2
+# So does a call that goes to the upstream, for Redis and for a connection to Postgres.
+UPSTREAM_SERVERS_TIMEOUT_SECONDS = 2.0
 
 
 def build(settings: Settings | None = None) -> Flask:
@@ -64,7 +69,7 @@ def build(settings: Settings | None = None) -> Flask:
     app.get("/livez")(health.livez)
     app.get("/readyz")(health.readyz)
     app.get("/metrics")(metrics.scrape)
-    writer = upstream_writer(settings)
+    writer = _upstream_writer(settings)
     for blueprint in routes.blueprints(settings, auth, client, writer):
         app.register_blueprint(blueprint)
     home.register(app, settings)
@@ -74,3 +79,19 @@ def build(settings: Settings | None = None) -> Flask:
     register_error_handlers(app)
     app.after_request(add_security_headers)
     return app
+
+
+def _upstream_writer(settings: Settings) -> UpstreamWriter | None:
+    """The one client of the upstream, for calls of the API and acts in the console; None without an API key."""
+    if settings.headshotpro_api_key is None:
+        return None
+    redis = connect_redis(settings.redis, timeout=UPSTREAM_SERVERS_TIMEOUT_SECONDS)
+    request_counter = RequestCounter(Counters(redis))
+    # Workers read the upstream all the time, and store whether it accepts the key and how far its clock is off. A call
+    # of the API must not wait for Postgres to store that again.
+    observers = RequestObservers(request=request_counter.observe, wait=request_counter.observe_wait)
+    client = UpstreamClient.from_settings(settings, redis, observers=observers)
+    engine = database.connect(
+        settings.postgres_url, pool_size=2, overflow=2, pool_timeout=UPSTREAM_SERVERS_TIMEOUT_SECONDS
+    )
+    return UpstreamWriter(engine, client, JobQueue(redis), StaleModels(redis))

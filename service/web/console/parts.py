@@ -1,6 +1,9 @@
 """What open pages ask for again and again: the content of a page, made once for all who would see the same.
 
-A script asks with the header `Console-Part`, whose value is the last message that it got of a stream. The response is
+A browser asks every few seconds (`static/console.js`), with the tag of what it shows: a page that would look the same
+again is a 304. The tag is a digest of the page, without the nonce, which differs in each response.
+
+The script asks with the header `Console-Part`, whose value is the last message that it got of a stream. The response is
 the page's `main` element, which holds nothing of one session: a part with a token of its forms is not kept.
 
 Why: `docs/decisions/0043-streams-by-polling.md`.
@@ -8,6 +11,7 @@ Why: `docs/decisions/0043-streams-by-polling.md`.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING
 from flask import Response, g, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from service.web.console import live
+from service.web.console import security
 from service.web.console.limits import WAIT_SECONDS, give_way
 from service.web.errors import RETRY_AFTER_SECONDS
 
@@ -34,6 +38,28 @@ MAX_MESSAGES = 8
 def is_wanted() -> bool:
     """Whether this request asks for a part."""
     return request.method == "GET" and HEADER in request.headers
+
+
+def _is_tagged(response: Response) -> bool:
+    """Whether it is a page, which has a tag."""
+    return request.method == "GET" and response.status_code == 200 and response.mimetype == "text/html"
+
+
+def _tag_of(response: Response) -> str:
+    content = response.get_data().replace(security.nonce().encode(), b"")
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def add_tag(response: Response) -> Response:
+    """Tag a page by its content, and leave out its body where the browser has it."""
+    if _is_tagged(response):
+        # A part that was kept has its tag.
+        if "ETag" not in response.headers:
+            response.set_etag(_tag_of(response), weak=True)
+        # `make_conditional` writes the date first, which costs more than all else here; gunicorn writes its own.
+        if request.if_none_match.contains_raw(response.headers["ETag"]):
+            response.status_code = 304
+    return response
 
 
 class _Part:
@@ -117,9 +143,9 @@ class Parts:
         part: _Part | None = g.get("console_part")
         # One that was made meanwhile has its tag already.
         if part is not None and "ETag" not in response.headers:
-            is_kept = live.is_tagged(response) and not g.get("console_personal", False)
+            is_kept = _is_tagged(response) and not g.get("console_personal", False)
             part.body = response.get_data() if is_kept else None
-            part.tag = live.tag_of(response) if is_kept else ""
+            part.tag = _tag_of(response) if is_kept else ""
             part.begun, part.made = g.console_part_begun, monotonic()
         return response
 

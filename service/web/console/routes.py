@@ -16,7 +16,6 @@ from service.web.console import (
     audit,
     changes,
     events,
-    live,
     model,
     models,
     overview,
@@ -110,7 +109,7 @@ def _add_hooks(pages: Blueprint, console: Console, access: Access) -> None:
     pages.after_request(access.keep_session)
     # The last one that is registered runs first.
     pages.after_request(security.add_page_headers)
-    pages.after_request(live.add_tag)
+    pages.after_request(parts.add_tag)
     pages.after_request(known_parts.keep)
     pages.teardown_request(known_parts.release)
     pages.teardown_request(console.slots.give_back)

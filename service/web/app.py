@@ -18,7 +18,7 @@ from service.storage import database
 from service.upstream.budget import RequestBudget
 from service.upstream.client import UpstreamClient
 from service.upstream.sending import RequestObservers
-from service.web import REQUIRED_SETTINGS, compiled_templates, home, runbook
+from service.web import REQUIRED_SETTINGS, compiled_templates, public_pages
 from service.web.api import routes
 from service.web.auth import ApiKeyAuth
 from service.web.console import routes as console
@@ -72,8 +72,7 @@ def build(settings: Settings | None = None) -> Flask:
     writer = _upstream_writer(settings)
     for blueprint in routes.blueprints(settings, auth, client, writer):
         app.register_blueprint(blueprint)
-    home.register(app, settings)
-    runbook.register(app)
+    public_pages.register(app, settings)
     if settings.is_console_on:
         console.register(app, Console(settings, writer, JobQueue(client), budget))
     register_error_handlers(app)

@@ -10,13 +10,13 @@ from flask import Flask
 from service.alerts.kinds import KINDS
 from service.alerts.links import Links
 from service.config import load
-from service.web import runbook
+from service.web import public_pages
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
     app = Flask("service.web")
-    runbook.register(app)
+    public_pages.register(app, load(environ={}))
     return app.test_client().get("/runbook").text
 
 

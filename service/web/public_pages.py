@@ -1,6 +1,7 @@
-"""`/runbook`: the runbook as a page, so that links in notifications lead somewhere without a wiki.
+"""The pages that need no key and no server: `/`, which says what runs here, and `/runbook`.
 
-It needs no key and no server: it holds no secret, and people read it while Postgres or Redis is unavailable.
+Links in notifications lead to the runbook without a wiki. It holds no secret, and people read it while Postgres or
+Redis is unavailable.
 """
 
 from __future__ import annotations
@@ -11,25 +12,35 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import render_template
+from flask import redirect, render_template
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 import service
+from service import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from flask import Flask
     from markdown_it.token import Token
+    from werkzeug.wrappers import Response
+
+    from service.config import Settings
 
 
-def register(app: Flask) -> None:
-    """Add the page."""
+def register(app: Flask, settings: Settings) -> None:
+    """Add the pages; `/` leads to the console where that is on."""
+
+    def home() -> Response | str:
+        if settings.is_console_on:
+            return redirect("/console/", 302)
+        return render_template("home.html", version=__version__)
 
     def runbook() -> str:
         return render_template("runbook.html", runbook=_page())
 
+    app.get("/")(home)
     app.get("/runbook")(runbook)
 
 

@@ -30,18 +30,17 @@ class ChangeNews(NamedTuple):
     more: bool
 
 
-def changes_after(connection: Connection, after: int, until: int | None, limit: int) -> ChangeNews:
-    """The changes after an id. They go to `until`, by default to the newest of the feed."""
-    rows = queries.rows(connection, _CHANGES, after=after, until=until, limit=limit + 1)
+def changes_after(connection: Connection, after: int, limit: int) -> ChangeNews:
+    """The changes after an id."""
+    rows = queries.rows(connection, _CHANGES, after=after, limit=limit + 1)
     if len(rows) <= limit:
         return ChangeNews(rows, rows[-1]["id"] if rows else after, more=False)
-    newest = api_queries.newest_change(connection) or 0 if until is None else until
-    return ChangeNews(rows[:limit], newest, more=True)
+    return ChangeNews(rows[:limit], api_queries.newest_change(connection) or 0, more=True)
 
 
 _CHANGES = """
     SELECT id, model_id, to_status, source, event_id FROM headshotpro.model_changes
-    WHERE id > :after AND (CAST(:until AS bigint) IS NULL OR id <= :until) ORDER BY id LIMIT :limit
+    WHERE id > :after ORDER BY id LIMIT :limit
 """
 
 

@@ -255,6 +255,20 @@ def test_page_whose_stream_ends_comes_back_and_misses_nothing(
         assert [page.get_by_text(f"again-{number}").count() for number in range(4)] == [1] * 4
 
 
+def test_page_asks_for_itself_when_its_stream_begins_anew(app: Flask, browser: Browser, streams: Streams) -> None:
+    with serving(app) as url, changed(streams, stream_seconds=0.3):
+        visitor = Visitor(browser, url, OPERATOR_IN_LIGHT)
+        # Without a clock by which it asks, too.
+        visitor.context.add_init_script("window.setInterval = () => 0;")
+        page = visitor.open("/console/changes")
+        for _ in range(2):
+            with page.expect_request("**/console/stream*", timeout=10_000):
+                pass
+        with page.expect_request(lambda request: "console-part" in request.headers, timeout=10_000):
+            pass
+        visitor.context.close()
+
+
 def test_hidden_page_has_no_stream(visitor: Visitor, streams: Streams) -> None:
     page = visitor.open("/console/changes")
     mode(page, "Live")

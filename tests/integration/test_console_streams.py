@@ -108,26 +108,6 @@ def test_event_committed_after_a_newer_one_is_not_skipped(
         assert stream.keys() == ["evt_late"]
 
 
-def test_client_that_comes_back_has_each_change_once(url: str, cookie: str, db: psycopg.Connection[Any]) -> None:
-    expected = [change(db, "m5")]
-    with StreamReader(url, cookie, "changes&model=m5") as stream:
-        place = stream.ready().id
-        expected = [change(db, "m5")]
-        found = stream.messages()
-        first = next(one for one in found if one.keys)
-        keys, place = first.keys, first.id
-    expected += [change(db, "m5"), change(db, "m5")]
-    db.execute(EVENT, ["evt_5", "m5", 0])
-    with StreamReader(url, cookie, "timeline&model=m5", **{"Last-Event-ID": place}) as stream:
-        keys += stream.keys()
-        expected += ["evt_5", change(db, "m5")]
-        keys += stream.keys()
-    assert keys == expected
-    # As an address, for a page that was hidden meanwhile.
-    with StreamReader(url, cookie, f"changes&model=m5&after={place}") as stream:
-        assert stream.keys() == [one for one in expected[1:] if one != "evt_5"]
-
-
 def test_page_is_sent_to_ask_where_too_much_is_new(url: str, cookie: str, db: psycopg.Connection[Any]) -> None:
     with StreamReader(url, cookie, "changes&model=nowhere") as stream:
         stream.ready()

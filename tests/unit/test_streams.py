@@ -12,11 +12,11 @@ import pytest
 
 from service.errors import PostgresUnavailable
 from service.web.console.streams import MAX_KEYS, MAX_WAITING, Client, Streams, Wanted
-from service.web.console.tail import CHANGES, EVENTS, Item, News, Place, Tail
+from service.web.console.tail import CHANGES, EVENTS, Item, News, Tail
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
 ALL = Wanted((CHANGES, EVENTS))
 CLIENT = Client("a session", 3600.0)
@@ -34,13 +34,13 @@ class WrittenTail(Tail):
         self.reads = 0
         self.facts_read: list[bool] = []
 
-    def read(self, places: Collection[Place], *, with_facts: bool) -> tuple[Place, News, dict[Place, News]]:
+    def read(self, *, with_facts: bool) -> tuple[str, News]:
         self.reads += 1
         self.facts_read.append(with_facts)
         reading = self.left.popleft() if self.left else News((), more=False)
         if isinstance(reading, BaseException):
             raise reading
-        return Place(self.reads, 0), reading, {place: News((change("missed"),), more=False) for place in places}
+        return f"{self.reads}.0", reading
 
 
 def streams_of(tail: WrittenTail, **limits: Any) -> Streams:
@@ -87,22 +87,14 @@ def test_stream_gets_the_rows_that_its_page_shows() -> None:
     streams.stop()
 
 
-def test_stream_names_its_place_first_and_in_each_heartbeat() -> None:
+def test_stream_names_its_place_first() -> None:
     streams = streams_of(WrittenTail())
     stream = streams.open(ALL, CLIENT)
     assert stream
     messages = stream.messages()
     assert next(messages) == "retry: 1000\n\n"
     assert next(messages) == "id: 1.0\nevent: ready\ndata: \n\n"
-    assert next(messages).startswith(": heartbeat\nid: ")
-    streams.stop()
-
-
-def test_client_that_comes_back_gets_what_it_missed() -> None:
-    streams = streams_of(WrittenTail())
-    stream = streams.open(ALL, CLIENT._replace(after=Place(7, 0)))
-    assert stream
-    assert sent(stream.messages(), 1) == [["missed"]]
+    assert next(messages) == ": heartbeat\n\n"
     streams.stop()
 
 
@@ -228,8 +220,3 @@ def test_streams_end_where_their_reader_breaks() -> None:
     assert again
     assert "ready" in list(islice(again.messages(), 2))[1]
     streams.stop()
-
-
-def test_place_is_read_only_as_it_was_written() -> None:
-    assert Place.parse(str(Place(12, 34))) == Place(12, 34)
-    assert [Place.parse(text) for text in (None, "", "12", "12.", "1" * 19 + ".1", "1.1 or 1=1", "١.١")] == [None] * 7

@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from service.web.console import arguments
 from service.web.console.streams import Client, Wanted
-from service.web.console.tail import CHANGES, EVENTS, Place
+from service.web.console.tail import CHANGES, EVENTS
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -32,10 +32,9 @@ def register(pages: Blueprint, console: Console) -> None:
 
     def stream() -> Response:
         session = g.console_session
-        after = Place.parse(request.headers.get("Last-Event-ID") or request.args.get("after"))
         # The names under which gunicorn and Werkzeug's own server give the client's socket.
         socket = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
-        opened = streams.open(_wanted(), Client(session.session_id, session.ends_at - time(), after, socket))
+        opened = streams.open(_wanted(), Client(session.session_id, session.ends_at - time(), socket))
         if opened is None:
             raise ServiceUnavailable("Too many pages are open with a stream: poll.", retry_after=RETRY_SECONDS)
         response = Response(opened.messages(), mimetype="text/event-stream")

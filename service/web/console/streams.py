@@ -24,7 +24,7 @@ from service.web.console.limits import in_turns
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from service.web.console.tail import Item, News, Place, Tail
+    from service.web.console.tail import Item, News, Tail
 
 log = structlog.get_logger(__name__)
 
@@ -75,13 +75,11 @@ class Client(NamedTuple):
     Attributes:
         session_id: its session.
         session_seconds: how long that lasts.
-        after: how far the page is; None where it begins.
         socket: of its connection, where the server gives it.
     """
 
     session_id: str
     session_seconds: float
-    after: Place | None = None
     socket: Any = None
 
 
@@ -91,7 +89,7 @@ class Stream:
     Attributes:
         wanted: what it is sent.
         client: to whom.
-        is_ready: the client was sent how far it is.
+        is_ready: it has begun.
 
     Args:
         wanted: see there.
@@ -104,29 +102,23 @@ class Stream:
         self.wanted = wanted
         self.client = client
         self.is_ready = False
-        # How far the client is once it has read what waits.
-        self._place = client.after
         self._deadline = monotonic() + seconds
         self._heartbeat_seconds = heartbeat_seconds
         self._changed = threading.Condition()
         self._waiting: deque[str] = deque()
         self._has_ended = False
 
-    def begin(self, missed: str | None, place: Place) -> None:
-        """Send what the client has missed, and how far it is now."""
-        self.put(missed, place)
-        self._send(f"id: {place}\nevent: ready\ndata: \n\n", place)
+    def begin(self, place: str) -> None:
+        """Send how far this process has read: the page asks for itself then, and has missed nothing."""
+        self._send(f"id: {place}\nevent: ready\ndata: \n\n")
         self.is_ready = True
 
-    def put(self, data: str | None, place: Place) -> None:
-        """Send some data; without any, the client is nevertheless at that place."""
-        if data is None:
-            self._place = place
-        else:
-            self._send(f"id: {place}\ndata: {data}\n\n", place)
+    def put(self, data: str, place: str) -> None:
+        """Send some data, which was read up to that place."""
+        self._send(f"id: {place}\ndata: {data}\n\n")
 
     def end(self) -> None:
-        """End it; the client comes back with the place of the last message that it has read."""
+        """End it; the client comes back."""
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
@@ -140,11 +132,10 @@ class Stream:
                 return
             yield message
 
-    def _send(self, message: str, place: Place) -> None:
+    def _send(self, message: str) -> None:
         with self._changed:
             self._waiting.append(message)
             self._has_ended = self._has_ended or len(self._waiting) > MAX_WAITING
-            self._place = place
             self._changed.notify_all()
 
     def _next(self, seconds: float) -> str | None:
@@ -153,10 +144,7 @@ class Stream:
             self._changed.wait_for(lambda: self._waiting or self._has_ended, seconds)
             if self._has_ended:
                 return None
-            if self._waiting:
-                return self._waiting.popleft()
-            # A block without data makes no message in the browser, and moves the place at which it comes back.
-            return f": heartbeat\nid: {self._place}\n\n" if self.is_ready else ": heartbeat\n\n"
+            return self._waiting.popleft() if self._waiting else ": heartbeat\n\n"
 
 
 class Streams:
@@ -269,17 +257,15 @@ class Streams:
     @staticmethod
     def _hand_out(tail: Tail, streams: Collection[Stream], pace: float) -> None:
         """Read what is new, and give each stream its part."""
-        places = {one.client.after for one in streams if one.client.after and not one.is_ready}
-        place, news, missed = tail.read(places, with_facts=any(one.wanted.facts for one in streams))
+        place, news = tail.read(with_facts=any(one.wanted.facts for one in streams))
         # Most pages show the same.
         data = {wanted: wanted.data(news, pace) for wanted in {one.wanted for one in streams}}
         # Each is woken to send: deliveries go in between.
         for stream in in_turns(streams):
-            if stream.is_ready:
-                stream.put(data[stream.wanted], place)
-            else:
-                after = stream.client.after
-                stream.begin(stream.wanted.data(missed[after], pace) if after else None, place)
+            if not stream.is_ready:
+                stream.begin(place)
+            elif (found := data[stream.wanted]) is not None:
+                stream.put(found, place)
 
     def _streams_or_end(self) -> list[Stream]:
         """The open streams; none: this thread ends, and the next stream begins another one."""

@@ -5,14 +5,13 @@ Why: `docs/decisions/0043-streams-by-polling.md`.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.storage import api_queries, console_tail
 from service.storage.console_tail import EVENT_WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from sqlalchemy import Connection
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 CHANGES, EVENTS = "changes", "events"
 # Beyond this many, a reading says only that there are more.
 MAX_NEWS = 500
-# A reader that comes back gets the events of these microseconds again: some of them may have been committed late.
-EVENT_OVERLAP = 10_000_000
-_PLACE = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 
 class Item(NamedTuple):
@@ -52,27 +48,6 @@ class News(NamedTuple):
     more: bool
 
 
-class Place(NamedTuple):
-    """How far a reader is.
-
-    Attributes:
-        change: the last change.
-        received: when the newest event was received, in microseconds of Unix time.
-    """
-
-    change: int
-    received: int
-
-    def __str__(self) -> str:
-        return f"{self.change}.{self.received}"
-
-    @classmethod
-    def parse(cls, written: str | None) -> Place | None:
-        """The place as `str` wrote it; None where it is none."""
-        found = _PLACE.fullmatch(written or "")
-        return cls(int(found[1]), int(found[2])) if found else None
-
-
 def change_key(change_id: int, event_id: str | None) -> str:
     """The key of a change's row."""
     return event_id or f"c{change_id}"
@@ -87,46 +62,33 @@ class Tail:
 
     def __init__(self, reading: Callable[[], AbstractContextManager[Connection]]) -> None:
         self._reading = reading
-        self._place: Place | None = None
+        self._newest_change: int | None = None
         self._seen: Mapping[str, int] = {}
 
-    def read(self, places: Collection[Place], *, with_facts: bool) -> tuple[Place, News, dict[Place, News]]:
+    def read(self, *, with_facts: bool) -> tuple[str, News]:
         """Read what is new since the last reading; where it fails, the next one finds it.
 
         Args:
-            places: of readers that come back.
             with_facts: some page filters; without, the facts of events are not read.
 
         Returns:
-            How far this is, what is new, and what each of those readers has missed.
+            How far this is, the same text in each process, and what is new.
 
         Raises:
             PostgresUnavailable: Postgres cannot be reached.
             StatementTimeout: a statement took too long.
         """
         with self._reading() as connection:
-            old = self._place or Place(api_queries.newest_change(connection) or 0, 0)
-            changes = console_tail.changes_after(connection, old.change, None, MAX_NEWS)
+            is_first = self._newest_change is None
+            after = api_queries.newest_change(connection) or 0 if self._newest_change is None else self._newest_change
+            changes = console_tail.changes_after(connection, after, MAX_NEWS)
             seen = console_tail.newest_events(connection)
-            place = Place(changes.newest, max(old.received, next(iter(seen.values()), 0)))
             # An older event comes back into a full window where newer ones were deleted.
             oldest = min(self._seen.values()) if len(self._seen) == EVENT_WINDOW else 0
             fresh = [event_id for event_id, at in seen.items() if event_id not in self._seen and at >= oldest]
-            is_first = self._place is None
             news = News((), more=False) if is_first else _news(connection, changes, fresh, with_facts=with_facts)
-            missed = {one: _missed(connection, one, place, seen, with_facts=with_facts) for one in places}
-        self._place, self._seen = place, seen
-        return place, news, missed
-
-
-def _missed(connection: Connection, place: Place, until: Place, seen: Mapping[str, int], *, with_facts: bool) -> News:
-    """What became visible between two places."""
-    changes = console_tail.changes_after(connection, place.change, until.change, MAX_NEWS)
-    since = place.received - EVENT_OVERLAP
-    event_ids = [event_id for event_id, at in seen.items() if at > since]
-    news = _news(connection, changes, event_ids, with_facts=with_facts)
-    is_beyond_window = len(seen) == EVENT_WINDOW and min(seen.values()) > since
-    return News(news.items, news.more or is_beyond_window)
+        self._newest_change, self._seen = changes.newest, seen
+        return f"{changes.newest}.{next(iter(seen.values()), 0)}", news
 
 
 def _news(

@@ -230,8 +230,7 @@
 
   function listen() {
     if (stream || document.hidden) return;
-    const after = place ? `&after=${place}` : "";
-    stream = new EventSource(main.dataset.stream + after);
+    stream = new EventSource(main.dataset.stream);
     stream.addEventListener("open", setMode);
     stream.addEventListener("ready", (event) => { place = event.lastEventId; refresh(); });
     stream.addEventListener("message", (event) => {

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ApiError
-from service.storage import accuracy_figures, api_queries, history
+from service.storage import api_queries, history
 from service.storage.database import ONE_SNAPSHOT, transaction
 
 if TYPE_CHECKING:
@@ -15,29 +15,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.storage.accuracy_figures import MeasuredAccuracy
     from service.storage.api_queries import ModelFilter
 
     Row = Mapping[str, Any]
 
 # Every read here takes less than a tenth of this; a longer one is cancelled, to free its connection.
 STATEMENT_SECONDS = 5.0
-
-
-class MirrorPage(NamedTuple):
-    """A page of the list.
-
-    Attributes:
-        rows: of `models`, each with `seen_at` and `has_profile`.
-        total: how many the filter lets through.
-        newest_change_id: id of the newest change in the mirror; None where there is none.
-        accuracy: how wrong the mirror was; None while nothing was compared.
-    """
-
-    rows: list[Row]
-    total: int
-    newest_change_id: int | None
-    accuracy: MeasuredAccuracy | None
 
 
 class ChangePage(NamedTuple):
@@ -56,43 +39,13 @@ class ChangePage(NamedTuple):
     newest_change_id: int | None
 
 
-class MirrorReader:
-    """Reads: each sees one moment of the mirror, and writes nothing.
+def reading(engine: Engine) -> AbstractContextManager[Connection]:
+    """A transaction that sees one moment of the mirror.
 
-    Each raises `PostgresUnavailable` where Postgres is, or every connection is in use.
+    Raises:
+        PostgresUnavailable: Postgres is, or every connection is in use.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def _transaction(self) -> AbstractContextManager[Connection]:
-        return transaction(self._engine, STATEMENT_SECONDS, isolation=ONE_SNAPSHOT)
-
-    def newest_change_id(self) -> int | None:
-        """The id of the newest change: while it stays the same, so does every response."""
-        with self._transaction() as connection:
-            return api_queries.newest_change(connection)
-
-    def page(self, wanted: ModelFilter, limit: int, offset: int) -> MirrorPage:
-        """A page of the list, the newest model first."""
-        with self._transaction() as connection:
-            total = api_queries.total(connection, wanted)
-            rows = api_queries.page(connection, wanted, limit, offset, total)
-            return MirrorPage(rows, total, api_queries.newest_change(connection), accuracy_figures.measured(connection))
-
-    def changes(self, since: int | datetime, wanted: ModelFilter, limit: int, offset: int) -> ChangePage:
-        """A page of the feed; see the function `read_feed`.
-
-        Raises:
-            ApiError: changes after `since` are no longer kept.
-        """
-        with self._transaction() as connection:
-            return read_feed(connection, since, wanted, limit, offset)
-
-    def one(self, model_id: str) -> Row | None:
-        """One model, a tombstone too."""
-        with self._transaction() as connection:
-            return api_queries.one(connection, model_id)
+    return transaction(engine, STATEMENT_SECONDS, isolation=ONE_SNAPSHOT)
 
 
 def list_rows(connection: Connection, wanted: ModelFilter, limit: int, offset: int) -> list[Row]:

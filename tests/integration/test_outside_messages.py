@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from service import config
-from service.api.reads import MirrorReader
 from service.errors import MirrorError
+from service.storage import api_queries
 from tests.support.api import MODELS, Api
 from tests.support.cli import Cli
 from tests.support.webhook_endpoint import assert_refused
@@ -73,10 +73,10 @@ def test_key_that_the_vendor_repeats_is_redacted_everywhere(
 def test_sql_of_a_failing_read_is_in_no_log_and_no_answer(
     mirrored: Mirror, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_reader: MirrorReader, _model_id: str) -> None:
+    def fail(_connection: Any, _model_id: str) -> None:
         raise IntegrityError(STATEMENT, {"email": PERSON}, psycopg.errors.UniqueViolation(WORDS))
 
-    monkeypatch.setattr(MirrorReader, "one", fail)
+    monkeypatch.setattr(api_queries, "one", fail)
     answer = Api.of(mirrored).call("GET", "/507f1f77bcf86cd799439011")
     assert_refused(answer, 500, "ERROR")
     logged = capfd.readouterr().err

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from functools import cached_property
 from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, render_template, request
-from markupsafe import Markup, escape
+from markupsafe import escape
 
 from service import __version__
 from service.api.schemas import (
@@ -28,6 +27,7 @@ from service.api.schemas import (
 from service.web.api import openapi_subscriptions
 from service.web.api.examples import EXAMPLES
 from service.web.api.openapi_parts import REFERENCE, UPSTREAM_STATUSES, header, operation, parameters, path_parameter
+from service.web.console.presentation import backticks
 from service.web.response_headers import NOTHING
 
 INTRODUCTION = (
@@ -38,7 +38,6 @@ INTRODUCTION = (
 
 # Stands in the page, which is made once, for the address of each caller.
 PLACEHOLDER = "https://base-url.invalid"
-_CODE = re.compile(r"`([^`]+)`")
 
 
 class OpenApiEndpoint:
@@ -69,7 +68,7 @@ class OpenApiEndpoint:
     def _page(self) -> tuple[str, str]:
         """The page and its policy: they take 14 ms to make, and can be read without a key."""
         base = f"{PLACEHOLDER}/api/v2"
-        page = render_template("docs.html", api=self.document, base=base, examples=EXAMPLES, marked_up=marked_up)
+        page = render_template("docs.html", api=self.document, base=base, examples=EXAMPLES, backticks=backticks)
         style = page.partition("<style>")[2].partition("</style>")[0]
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         return page, f"{NOTHING}; style-src 'sha256-{digest}'"
@@ -96,11 +95,6 @@ class OpenApiEndpoint:
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             },
         }
-
-
-def marked_up(text: str) -> Markup:
-    """Text of the document for a page: what is between backticks is code."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def _require_success(schema: dict[str, Any]) -> None:

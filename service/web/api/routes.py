@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, g, request
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from service.api.reads import MirrorReader
 from service.config.api_keys import Scope
 from service.storage import database
 from service.web.api.openapi import OpenApiEndpoint
@@ -41,13 +40,11 @@ def blueprints(
     `writer` is None where the process has no API key of the vendor's: calls that need the vendor are then refused.
     """
     url = settings.postgres_url
-    reader = MirrorReader(
-        database.connect(url, pool_size=READ_CONNECTIONS, overflow=0, pool_timeout=POOL_TIMEOUT_SECONDS)
-    )
+    read_engine = database.connect(url, pool_size=READ_CONNECTIONS, overflow=0, pool_timeout=POOL_TIMEOUT_SECONDS)
     api = Blueprint("api", __name__)
     api.before_request(lambda: _authorize(auth))
     api.teardown_request(lambda _error: unbind_contextvars("key"))
-    calls = ModelViews(reader, writer, client, settings)
+    calls = ModelViews(read_engine, writer, client, settings)
     api.get(ORGANIZATION)(calls.get_organization)
     api.get(PREFIX)(calls.list_models)
     api.post(PREFIX)(calls.create)

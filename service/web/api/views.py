@@ -16,6 +16,7 @@ from service import __version__
 from service.api import parameters
 from service.api.idempotency import IdempotentCreates
 from service.api.organization import read_organization
+from service.api.reads import read_feed, reading
 from service.api.schemas import (
     MAX_PAGE_SIZE,
     FeedPaginationSchema,
@@ -32,6 +33,7 @@ from service.broker.flags import clear_flag, raise_flag
 from service.config.api_keys import Scope
 from service.errors import ApiError, MirrorError, RedisUnavailable
 from service.model_fields import DELETED
+from service.storage import accuracy_figures, api_queries
 from service.storage.audit import API, Actor
 from service.storage.idempotency import IdempotencyKey
 from service.upstream.fields import is_valid_model_id
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     import redis
+    from sqlalchemy import Engine
 
-    from service.api.reads import MirrorReader
     from service.api.writes import RelayedResponse, UpstreamWriter
     from service.config import Settings
     from service.storage.accuracy_figures import MeasuredAccuracy
@@ -62,10 +64,8 @@ FRESH_MS = 5_000
 class ModelViews:
     """The calls; there is no writer where this process has no API key."""
 
-    def __init__(
-        self, reader: MirrorReader, writer: UpstreamWriter | None, client: redis.Redis, settings: Settings
-    ) -> None:
-        self._reader = reader
+    def __init__(self, engine: Engine, writer: UpstreamWriter | None, client: redis.Redis, settings: Settings) -> None:
+        self._engine = engine
         self._writer = writer
         self._client = client
         self._settings = settings
@@ -82,25 +82,30 @@ class ModelViews:
         since = parameters.since_of(query)
         if request.if_none_match:
             # Without a change since, the page is the same, and need not be read.
-            unchanged = _etag(self._reader.newest_change_id())
+            with reading(self._engine) as connection:
+                unchanged = _etag(api_queries.newest_change(connection))
             if unchanged and request.if_none_match.contains(unchanged):
                 return _not_modified(unchanged)
         return self._list(query) if since is None else self._feed(query, since)
 
     def _list(self, query: ListQuery) -> Response:
-        limit = min(query.limit, MAX_PAGE_SIZE)
-        page = self._reader.page(parameters.filter_of(query), limit, query.offset)
-        more = query.offset + len(page.rows) < page.total
-        pagination = PaginationSchema(total=page.total, limit=limit, offset=query.offset, has_more=more)
-        document = ModelListBody(models=[model_schema(row) for row in page.rows], pagination=pagination)
-        response = _page(document, page.rows, page.newest_change_id, page.newest_change_id or 0)
-        if page.accuracy is not None:
-            response.headers[ACCURACY_HEADER] = _accuracy(page.accuracy)
+        limit, wanted = min(query.limit, MAX_PAGE_SIZE), parameters.filter_of(query)
+        with reading(self._engine) as connection:
+            total = api_queries.total(connection, wanted)
+            rows = api_queries.page(connection, wanted, limit, query.offset, total)
+            newest_change_id, accuracy = api_queries.newest_change(connection), accuracy_figures.measured(connection)
+        more = query.offset + len(rows) < total
+        pagination = PaginationSchema(total=total, limit=limit, offset=query.offset, has_more=more)
+        document = ModelListBody(models=[model_schema(row) for row in rows], pagination=pagination)
+        response = _page(document, rows, newest_change_id, newest_change_id or 0)
+        if accuracy is not None:
+            response.headers[ACCURACY_HEADER] = _accuracy(accuracy)
         return response
 
     def _feed(self, query: ListQuery, since: int | datetime) -> Response:
         limit = min(query.limit, MAX_PAGE_SIZE)
-        changes = self._reader.changes(since, parameters.filter_of(query), limit, query.offset)
+        with reading(self._engine) as connection:
+            changes = read_feed(connection, since, parameters.filter_of(query), limit, query.offset)
         pagination = FeedPaginationSchema(
             limit=limit, offset=query.offset, has_more=changes.more, cursor=changes.cursor
         )
@@ -115,7 +120,8 @@ class ModelViews:
             fresh = self._read_fresh(model_id)
             if fresh is not None:
                 return fresh
-        row = self._reader.one(model_id)
+        with reading(self._engine) as connection:
+            row = api_queries.one(connection, model_id)
         if row is None or row["status"] == DELETED:
             raise ApiError(404, "NOT_FOUND", "Model not found")
         response = json_response(SingleModelBody(model=detailed_model_schema(row)))

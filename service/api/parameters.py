@@ -18,9 +18,7 @@ from service.upstream.json_text import REPLACEMENT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.api.schemas import ApiSchema
-
-Q = TypeVar("Q", bound="ApiSchema")
+Q = TypeVar("Q", bound=msgspec.Struct)
 T = TypeVar("T")
 
 _DATED = re.compile(r"[0-9]{4}-")

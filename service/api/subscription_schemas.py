@@ -17,18 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 S = TypeVar("S", bound=ApiSchema)
-_Texts = Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(max_length=100)]
-
-
-class SubscriptionBody(ApiSchema, frozen=True, kw_only=True):
-    """The body that adds a subscription."""
-
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="Unique.")]
-    url: Annotated[str, Meta(max_length=2048, description="Where requests go; http or https.")]
-    statuses: Annotated[_Texts, Meta(description="Only changes to one of these statuses.")] = ()
-    teams: Annotated[_Texts, Meta(description="Only changes of models that are then in one of these teams.")] = ()
-    with_personal_data: Annotated[bool, Meta(description="Send names, addresses and genders, too.")] = False
-    batch: Annotated[int, Meta(ge=1, le=100, description="Up to this many changes in one request.")] | None = None
 
 
 class ReplayBody(ApiSchema, frozen=True, kw_only=True):

@@ -39,9 +39,9 @@ def add(
     *, with_personal_data: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Add a subscription: the service is sent each change from now on. Prints the signing secret, once."""
-    from service.subscriptions.commands import Wanted
+    from service.subscriptions.commands import SubscriptionBody
 
-    wanted = Wanted(
+    wanted = SubscriptionBody(
         name=name, url=url, statuses=statuses, teams=teams, with_personal_data=with_personal_data, batch=batch
     )
     secret = _commands().add(wanted)

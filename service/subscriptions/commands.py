@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from service.errors import MirrorError
+import msgspec
+from msgspec import Meta
+
+from service.errors import ApiError
 from service.model_fields import STATUS_NAMES
 from service.storage import audit, models, subscriptions
 from service.storage.database import transaction
@@ -19,7 +22,7 @@ from service.subscriptions.receiver import ReceiverClient
 from service.subscriptions.signing import new_secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from sqlalchemy import Connection, Engine
 
@@ -29,47 +32,30 @@ if TYPE_CHECKING:
 
 MAX_BATCH = 100
 MAX_FILTERS = 100
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 _NUMBER = re.compile(r"[0-9]{1,18}")
 # A test is waited for by a person.
 TEST_SECONDS = 10.0
 
-
-class SubscriptionRefused(MirrorError):
-    """An act cannot be done; the message says why."""
+_Texts = Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(max_length=MAX_FILTERS)]
 
 
-class SubscriptionMissing(SubscriptionRefused):
-    """No subscription has this name."""
+class SubscriptionBody(msgspec.Struct, frozen=True, rename="camel"):
+    """The body that adds a subscription."""
 
-
-class SubscriptionConflict(SubscriptionRefused):
-    """The name is taken, the limit of subscriptions is reached, or its state does not allow the act."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A subscription to add, not yet checked.
-
-    Attributes:
-        name: by which people find it; unique.
-        statuses: only changes to one of these; none: all.
-        teams: only changes of models that are then in one of these teams; none: all.
-        with_personal_data: whether requests hold personal data.
-        batch: how many changes a request holds at most; None: one, and no list.
-    """
-
-    name: str
-    url: str
-    statuses: Sequence[str] = ()
-    teams: Sequence[str] = ()
-    with_personal_data: bool = False
-    batch: int | None = None
+    name: Annotated[str, Meta(pattern=_NAME, description="Unique.")]
+    url: Annotated[str, Meta(max_length=addresses.MAX_URL_LENGTH, description="Where requests go; http or https.")]
+    statuses: Annotated[_Texts, Meta(description="Only changes to one of these statuses.")] = ()
+    teams: Annotated[_Texts, Meta(description="Only changes of models that are then in one of these teams.")] = ()
+    with_personal_data: Annotated[bool, Meta(description="Send names, addresses and genders, too.")] = False
+    batch: Annotated[int, Meta(ge=1, le=MAX_BATCH, description="Up to this many changes in one request.")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionCommands:
-    """The acts of one person or client. Each on a subscription raises `SubscriptionMissing` where none has the name.
+    """The acts of one person or client.
+
+    Each raises `ApiError`: 404 where no subscription has the name, others as it says.
 
     Attributes:
         noted: called with the id of the row in the audit log that an act has written.
@@ -79,15 +65,14 @@ class SubscriptionCommands:
     actor: Actor
     noted: Callable[[int], object] = lambda _row_id: None
 
-    def add(self, wanted: Wanted) -> str:
+    def add(self, wanted: SubscriptionBody) -> str:
         """Add a subscription: its secret, which is shown this once.
 
         Raises:
-            SubscriptionRefused: it is not one that can be.
-            SubscriptionConflict: the name is taken, or there are too many.
+            ApiError: 400, it is not one that can be; 409, the name is taken, or there are too many.
         """
         if problem := _problem(wanted):
-            raise SubscriptionRefused(problem)
+            raise refused(problem)
         secret = new_secret()
         # A path or query may hold a token.
         detail = {"host": urlsplit(wanted.url).netloc, "with_personal_data": wanted.with_personal_data}
@@ -95,14 +80,14 @@ class SubscriptionCommands:
         with transaction(self.engine) as connection:
             # The vendor may add a status, but one that is misspelt would never be sent anything.
             if unknown := models.statuses_of_none(connection, undocumented):
-                raise SubscriptionRefused(
+                raise refused(
                     f"no model has the status {', '.join(unknown)}; the vendor documents {', '.join(STATUS_NAMES)}"
                 )
-            added = subscriptions.add(connection, secret, **asdict(wanted))
+            added = subscriptions.add(connection, secret, **msgspec.structs.asdict(wanted))
             if added is None:
-                raise SubscriptionConflict(f"there is a subscription {wanted.name} already")
+                raise _conflict(f"there is a subscription {wanted.name} already")
             if not added:
-                raise SubscriptionConflict(f"there are {MAX_SUBSCRIPTIONS} subscriptions, as many as there may be")
+                raise _conflict(f"there are {MAX_SUBSCRIPTIONS} subscriptions, as many as there may be")
             self._record(connection, "add", wanted.name, detail)
         return secret
 
@@ -110,19 +95,19 @@ class SubscriptionCommands:
         """Send nothing until it is resumed.
 
         Raises:
-            SubscriptionConflict: it is disabled.
+            ApiError: 409, it is disabled.
         """
         with transaction(self.engine) as connection:
             if not subscriptions.pause(connection, name):
                 self._require(connection, name)
-                raise SubscriptionConflict(f"{name} is disabled: nothing is sent to it")
+                raise _conflict(f"{name} is disabled: nothing is sent to it")
             self._record(connection, "pause", name)
 
     def resume(self, name: str) -> None:
         """Go on from the cursor."""
         with transaction(self.engine) as connection:
             if not subscriptions.resume(connection, name):
-                raise _missing(name)
+                raise missing(name)
             self._record(connection, "resume", name)
 
     def replay(self, name: str, since: str | None) -> int:
@@ -133,13 +118,13 @@ class SubscriptionCommands:
             since: the id of a change, or a time in ISO 8601; None: every change that is kept.
 
         Raises:
-            SubscriptionRefused: it is neither.
+            ApiError: 400, it is neither.
         """
         begin = None if since is None else _place(since)
         with transaction(self.engine) as connection:
             first = subscriptions.replay(connection, name, begin)
             if first is None:
-                raise _missing(name)
+                raise missing(name)
             self._record(connection, "replay", name, {"since": since, "first": first})
         return first
 
@@ -148,7 +133,7 @@ class SubscriptionCommands:
         secret = new_secret()
         with transaction(self.engine) as connection:
             if not subscriptions.rotate(connection, name, secret):
-                raise _missing(name)
+                raise missing(name)
             self._record(connection, "rotate", name)
         return secret
 
@@ -156,7 +141,7 @@ class SubscriptionCommands:
         """Remove a subscription."""
         with transaction(self.engine) as connection:
             if not subscriptions.remove(connection, name):
-                raise _missing(name)
+                raise missing(name)
             self._record(connection, "remove", name)
 
     def send_test(self, name: str, settings: Settings) -> SendOutcome:
@@ -180,7 +165,7 @@ class SubscriptionCommands:
     def _require(self, connection: Connection, name: str) -> dict[str, Any]:
         row = subscriptions.one(connection, name)
         if row is None:
-            raise _missing(name)
+            raise missing(name)
         return row
 
     def _act(self, action: str, name: str, detail: dict[str, Any] | None = None) -> audit.Act:
@@ -190,9 +175,9 @@ class SubscriptionCommands:
         self.noted(audit.record(connection, self._act(action, name, detail)))
 
 
-def _problem(wanted: Wanted) -> str | None:
+def _problem(wanted: SubscriptionBody) -> str | None:
     """Why a subscription cannot be added; None where it can."""
-    if not _NAME.fullmatch(wanted.name):
+    if not re.fullmatch(_NAME, wanted.name):
         return "a name has 1 to 64 letters, digits, dots, hyphens and underscores, and begins with a letter or digit"
     if problem := addresses.url_problem(wanted.url):
         return f"the URL cannot be used: {problem}"
@@ -210,9 +195,21 @@ def _place(since: str) -> int | datetime:
     try:
         moment = datetime.fromisoformat(since)
     except ValueError:
-        raise SubscriptionRefused(f"{since!r} is neither the id of a change nor a time") from None
+        raise refused(f"{since!r} is neither the id of a change nor a time") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _missing(name: str) -> SubscriptionMissing:
-    return SubscriptionMissing(f"there is no subscription {name}; `headshot-mirror subscriptions list` shows them")
+def refused(reason: str) -> ApiError:
+    """An act that cannot be done."""
+    return ApiError(400, "INVALID_REQUEST", reason)
+
+
+def _conflict(reason: str) -> ApiError:
+    return ApiError(409, "CONFLICT", reason)
+
+
+def missing(name: str) -> ApiError:
+    """No subscription has this name."""
+    return ApiError(
+        404, "NOT_FOUND", f"there is no subscription {name}; `headshot-mirror subscriptions list` shows them"
+    )

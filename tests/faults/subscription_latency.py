@@ -24,7 +24,7 @@ import urllib3
 from service.config import force_wheels
 from service.local.servers import Valkey
 from service.storage import database
-from service.subscriptions.commands import SubscriptionCommands, Wanted
+from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands
 from tests.support.acting import TESTER
 from tests.support.servers import new_postgres
 from tests.support.subscriber import HANG, Subscriber
@@ -125,13 +125,13 @@ def main() -> None:
         webhooks = f"{system.url}/webhooks/headshotpro"
         with forwarder(receivers[0].url) as bare:
             measure("bare forwarder, 100/s", send(bare, 100, 15), receivers[:1], lambda d: str(d["object"]["_id"]))
-        commands.add(Wanted("s0", receivers[0].url))
+        commands.add(SubscriptionBody("s0", receivers[0].url))
         send(webhooks, 10, 3)
         time.sleep(3)
         receivers[0].taken.clear()
         measure("1 subscription, 100/s", send(webhooks, 100, 15), receivers[:1], of_change)
         for number, one in enumerate(receivers[1:], 1):
-            commands.add(Wanted(f"s{number}", one.url))
+            commands.add(SubscriptionBody(f"s{number}", one.url))
         time.sleep(3)
         measure("50 subscriptions, 2/s each", send(webhooks, 2, 30), receivers, of_change)
         receivers[-1].behave = lambda _number, _request: HANG

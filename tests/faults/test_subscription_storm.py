@@ -24,7 +24,7 @@ from service.mirror.merge import Observation
 from service.parent_death import die_with_parent
 from service.storage import database
 from service.storage.database import transaction
-from service.subscriptions.commands import SubscriptionCommands, Wanted
+from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands
 from tests.support.acting import TESTER
 from tests.support.drainer import T0
 from tests.support.servers import crash
@@ -172,7 +172,9 @@ def storm(server: Postgres, changes: int, seed: int, kills: Kills | None) -> dic
             pause = 0.3 if name == "slow" else 0.0
             receivers[name] = stack.enter_context(Subscriber(behaviour(shares, random.Random(seed), pause)))
             commands = SubscriptionCommands(engine, TESTER)
-            receivers[name].secrets = [commands.add(Wanted(name, receivers[name].url, **WANTED.get(name, {})))]
+            receivers[name].secrets = [
+                commands.add(SubscriptionBody(name, receivers[name].url, **WANTED.get(name, {})))
+            ]
         began = time.monotonic()
         for _ in range(2):
             senders.start()

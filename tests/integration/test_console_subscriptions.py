@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from service.storage import database
-from service.subscriptions.commands import SubscriptionCommands, Wanted
+from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands
 from tests.support.acting import TESTER
 from tests.support.console import OPERATOR, VIEWER, console, log_in, token
 from tests.support.subscriber import Subscriber
@@ -52,7 +52,7 @@ def viewer(tmp_path: Path, database_url: str, redis_url: str) -> FlaskClient:
 
 def add(url: str, subscriber: Subscriber) -> str:
     engine = database.connect(url)
-    secret = SubscriptionCommands(engine, TESTER).add(Wanted("orders", subscriber.url))
+    secret = SubscriptionCommands(engine, TESTER).add(SubscriptionBody("orders", subscriber.url))
     engine.dispose()
     subscriber.secrets = [secret]
     return secret

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import asdict
 
 from service.mirror.erasure import erase_now
 from service.storage import database, subscription_feed, subscriptions
 from service.storage.database import transaction
-from service.subscriptions.commands import Wanted
+from service.subscriptions.commands import SubscriptionBody
 from service.subscriptions.feed import FeedReader
 from service.subscriptions.policy import SendingPolicy
 from service.subscriptions.state import SubscriptionState
@@ -40,7 +40,9 @@ class Reading:
 
     def state(self, name: str, window: int = 1000, statuses: Sequence[str] = ()) -> SubscriptionState:
         with transaction(self._drainer.engine) as connection:
-            assert subscriptions.add(connection, "whsec_none", **asdict(Wanted(name, "http://127.0.0.1:9/", statuses)))
+            assert subscriptions.add(
+                connection, "whsec_none", **asdict(SubscriptionBody(name, "http://127.0.0.1:9/", statuses))
+            )
             rows = {row["name"]: row for row in subscription_feed.lease(connection, "a", 60)}
         return SubscriptionState(rows[name], Window(SendingPolicy(window=window), 0))
 
@@ -72,7 +74,7 @@ def test_subscriptions_at_one_place_share_a_reading(drainer: Drainer, reading: R
 
 
 def test_changes_that_no_filter_admits_are_not_kept(drainer: Drainer, reading: Reading) -> None:
-    narrow = reading.state("narrow", statuses=["waiting"])
+    narrow = reading.state("narrow", statuses=("waiting",))
     take_models(drainer, 3, status="active")
     take_models(drainer, 1)
     reading.feed.poll([narrow])

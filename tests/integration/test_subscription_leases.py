@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from service.config import load_alone
-from service.subscriptions.commands import Wanted
+from service.subscriptions.commands import SubscriptionBody
 from service.subscriptions.leases import Leases
 from service.subscriptions.policy import SenderTiming, SendingPolicy
 from service.subscriptions.receiver import ReceiverClient, SendOutcome
@@ -70,7 +70,7 @@ def test_request_does_not_begin_where_reads_outlast_the_lease(
 
     held = iter([True, False, *[True] * 1000])
     monkeypatch.setattr(Leases, "hold", property(lambda _leases: next(held)))
-    sending.commands.add(Wanted("orders", "http://127.0.0.1:9/"))
+    sending.commands.add(SubscriptionBody("orders", "http://127.0.0.1:9/"))
     sending.changes(models=1, each=1)
     sender = SubscriptionSender(
         sending.drainer.engine, Client(load_alone({"DATABASE_URL": sending.drainer.url}, ())), "a"
@@ -82,7 +82,7 @@ def test_request_does_not_begin_where_reads_outlast_the_lease(
 
 def test_lease_that_was_lost_and_regained_begins_anew(sending: Sending) -> None:
     """Another process may have sent and acknowledged meanwhile: what this one knows is out of date."""
-    sending.commands.add(Wanted("orders", "http://127.0.0.1:9/"))
+    sending.commands.add(SubscriptionBody("orders", "http://127.0.0.1:9/"))
     first, second = (Leases(sending.drainer.engine, name, SendingPolicy(), SenderTiming()) for name in "ab")
     first.sync()
     (stale,) = first.open

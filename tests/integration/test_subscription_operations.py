@@ -18,7 +18,7 @@ from service.storage import database
 from service.storage.database import transaction
 from service.storage.tables import models
 from service.subscriptions import message
-from service.subscriptions.commands import SubscriptionCommands, Wanted
+from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands
 from tests.support.acting import TESTER
 from tests.support.drainer import T0
 from tests.support.processes import eventually
@@ -40,7 +40,7 @@ KEYS = {"MIRROR_API_KEYS": "ro:look"}
 
 def add(url: str, subscriber: Subscriber, name: str = "orders") -> SubscriptionCommands:
     commands = SubscriptionCommands(database.connect(url), TESTER)
-    subscriber.secrets = [commands.add(Wanted(name, subscriber.url))]
+    subscriber.secrets = [commands.add(SubscriptionBody(name, subscriber.url))]
     return commands
 
 

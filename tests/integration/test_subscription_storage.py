@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from msgspec.structs import asdict
 
 from service.mirror.erasure import erase_now
 from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import subscription_feed, subscriptions
 from service.storage.database import transaction
 from service.storage.subscription_feed import Progress
-from service.subscriptions.commands import Wanted
+from service.subscriptions.commands import SubscriptionBody
 from tests.support.acting import TESTER
 from tests.support.drainer import T0, minutes
 from tests.support.system import event_body, new_id, rows
@@ -37,7 +37,7 @@ def connection(drainer: Drainer) -> Iterator[Connection]:
 
 def add(drainer: Drainer, name: str = "orders", **options: Any) -> dict[str, Any]:
     with transaction(drainer.engine) as connection:
-        assert subscriptions.add(connection, SECRET, **asdict(Wanted(name, "http://127.0.0.1:9/", **options)))
+        assert subscriptions.add(connection, SECRET, **asdict(SubscriptionBody(name, "http://127.0.0.1:9/", **options)))
     return one(drainer, name)
 
 
@@ -241,8 +241,8 @@ def test_retention_keeps_undelivered_changes_until_disabled(drainer: Drainer) ->
 
 def test_no_more_than_a_hundred_subscriptions_are_added(drainer: Drainer, connection: Connection) -> None:
     for number in range(subscriptions.MAX_SUBSCRIPTIONS):
-        assert subscriptions.add(connection, SECRET, **asdict(Wanted(f"s{number}", "http://127.0.0.1/")))
-    assert not subscriptions.add(connection, SECRET, **asdict(Wanted("one more", "http://127.0.0.1/")))
+        assert subscriptions.add(connection, SECRET, **asdict(SubscriptionBody(f"s{number}", "http://127.0.0.1/")))
+    assert not subscriptions.add(connection, SECRET, **asdict(SubscriptionBody("one more", "http://127.0.0.1/")))
     assert len(subscriptions.list_rows(connection)) == subscriptions.MAX_SUBSCRIPTIONS
     assert subscriptions.remove(connection, "s1")
     assert not subscriptions.remove(connection, "s1")

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from service.config import load_alone
 from service.mirror.erasure import erase_now
 from service.subscriptions import addresses
-from service.subscriptions.commands import Wanted
+from service.subscriptions.commands import SubscriptionBody
 from service.subscriptions.policy import SendingPolicy
 from tests.support.acting import TESTER
 from tests.support.drainer import T0, minutes
@@ -58,7 +58,7 @@ def test_personal_data_is_sent_where_it_is_wanted(sending: Sending) -> None:
 
 def test_filters_admit_by_status_and_team(sending: Sending) -> None:
     with Subscriber() as active, Subscriber() as team, sending.sender():
-        sending.add(active, "active", statuses=["active", "failed"])
+        sending.add(active, "active", statuses=("active", "failed"))
         sending.add(team, "team", teams=["nosuch"])
         sending.changes(each=4)
         arrives(sending, active, ["active", "failed"])
@@ -235,14 +235,14 @@ def test_refused_address_gets_no_connection(sending: Sending, monkeypatch: pytes
 def test_requests_go_through_the_proxy_unless_to_loopback(sending: Sending) -> None:
     with Subscriber() as proxy, Subscriber() as other, sending.sender(HTTP_PROXY=proxy.url.removesuffix("/hooks")):
         sending.add(other)
-        sending.commands.add(Wanted("far", "http://receiver.invalid/hooks"))
+        sending.commands.add(SubscriptionBody("far", "http://receiver.invalid/hooks"))
         sending.changes(models=1, each=1)
         assert eventually(lambda: len(proxy.requests) == 1)
         arrives(sending, other)
 
 
 def test_proxy_gets_no_request_for_a_refused_literal_address(sending: Sending) -> None:
-    sending.commands.add(Wanted("orders", "http://receiver.invalid/hooks"))
+    sending.commands.add(SubscriptionBody("orders", "http://receiver.invalid/hooks"))
     # `add` refuses it; a row that was written before such a rule does not.
     with psycopg.connect(sending.drainer.url, autocommit=True) as connection:
         connection.execute("update headshotpro.subscriptions set url = 'http://169.254.43518/latest/'")
@@ -269,7 +269,7 @@ def test_subscription_that_fails_for_three_days_is_failing(sending: Sending) -> 
 
 
 def test_damaged_secret_is_a_failure_with_its_reason(sending: Sending) -> None:
-    sending.commands.add(Wanted("orders", "http://127.0.0.1:9/"))
+    sending.commands.add(SubscriptionBody("orders", "http://127.0.0.1:9/"))
     with psycopg.connect(sending.drainer.url, autocommit=True) as connection:
         connection.execute("update headshotpro.subscriptions set secret = 'whsec_x'")
     with sending.sender():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.config import load_alone
 from service.storage import database
-from service.subscriptions.commands import SubscriptionCommands, Wanted
+from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands
 from service.subscriptions.policy import SenderTiming, SendingPolicy
 from service.subscriptions.receiver import ReceiverClient
 from service.subscriptions.sender import SubscriptionSender
@@ -54,7 +54,7 @@ class Sending:
             assert not thread.is_alive()
 
     def add(self, subscriber: Subscriber, name: str = "orders", **wanted: Any) -> str:
-        secret = self.commands.add(Wanted(name, subscriber.url, **wanted))
+        secret = self.commands.add(SubscriptionBody(name, subscriber.url, **wanted))
         subscriber.secrets = [secret]
         return secret
 

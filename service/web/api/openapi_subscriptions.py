@@ -9,13 +9,13 @@ from service.api.subscription_schemas import (
     OutgoingWebhook,
     ReplayBody,
     SingleSubscriptionBody,
-    SubscriptionBody,
     SubscriptionDetailBody,
     SubscriptionListBody,
     SubscriptionRemovedBody,
     SubscriptionSecretBody,
     SubscriptionTestBody,
 )
+from service.subscriptions.commands import SubscriptionBody
 from service.web.api.openapi_parts import content, header, operation, path_parameter
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from service.api.subscription_schemas import (
     RecentRequestSchema,
     ReplayBody,
     SingleSubscriptionBody,
-    SubscriptionBody,
     SubscriptionDetailBody,
     SubscriptionListBody,
     SubscriptionRemovedBody,
@@ -22,33 +21,25 @@ from service.api.subscription_schemas import (
     WaitingChangeSchema,
     from_row,
 )
-from service.errors import ApiError
 from service.storage import subscriptions
 from service.storage.database import transaction
-from service.subscriptions.commands import (
-    SubscriptionCommands,
-    SubscriptionConflict,
-    SubscriptionMissing,
-    SubscriptionRefused,
-    Wanted,
-)
+from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands, missing
 from service.web.api.views import caller, json_response
-from service.web.errors import error_response
 from service.web.request_body import check_body_headers, read_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flask import Blueprint
+    from msgspec import Struct
     from sqlalchemy import Connection, Engine
 
-    from service.api.schemas import ApiSchema
     from service.config import Settings
 
 PREFIX = "/api/v2/subscriptions"
 MAX_BODY_BYTES = 64 * 1024
 SHOWN_DELIVERIES = 20
-B = TypeVar("B", bound="ApiSchema")
+B = TypeVar("B", bound="Struct")
 
 
 class SubscriptionViews:
@@ -65,7 +56,6 @@ class SubscriptionViews:
         api.delete(f"{PREFIX}/<name>")(self.remove)
         for view in (self.pause, self.resume, self.replay, self.rotate, self.test):
             api.post(f"{PREFIX}/<name>/{view.__name__}")(view)
-        api.register_error_handler(SubscriptionRefused, _refused)
 
     def list_subscriptions(self) -> Response:
         with transaction(self._engine) as connection:
@@ -89,8 +79,7 @@ class SubscriptionViews:
 
     def add(self) -> Response:
         body = _body(SubscriptionBody)
-        wanted = Wanted(**{name: getattr(body, name) for name in SubscriptionBody.__struct_fields__})
-        return self._with_secret(body.name, lambda commands: commands.add(wanted))
+        return self._with_secret(body.name, lambda commands: commands.add(body))
 
     def rotate(self, name: str) -> Response:
         return self._with_secret(name, lambda commands: commands.rotate(_storable(name)))
@@ -140,7 +129,7 @@ def _find(connection: Connection, name: str) -> dict[str, Any]:
     """
     row = subscriptions.one(connection, _storable(name))
     if row is None:
-        raise _not_found()
+        raise missing(name)
     return row
 
 
@@ -151,7 +140,7 @@ def _storable(name: str) -> str:
         ApiError: 404.
     """
     if not name.isascii() or not name.isprintable():
-        raise _not_found()
+        raise missing(name)
     return name
 
 
@@ -164,15 +153,3 @@ def _body(shape: type[B], *, optional: bool = False) -> B:
     check_body_headers(request, MAX_BODY_BYTES)
     body = read_body(request, MAX_BODY_BYTES)
     return decode_body(body or (b"{}" if optional else b""), shape)
-
-
-def _refused(error: SubscriptionRefused) -> Response:
-    """An act that cannot be done, in the vendor's form for errors."""
-    if isinstance(error, SubscriptionMissing):
-        return error_response(_not_found())
-    status, code = (409, "CONFLICT") if isinstance(error, SubscriptionConflict) else (400, "INVALID_REQUEST")
-    return error_response(ApiError(status, code, str(error)))
-
-
-def _not_found() -> ApiError:
-    return ApiError(404, "NOT_FOUND", "Subscription not found")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import make_response
 
-from service.subscriptions.commands import MAX_BATCH, SubscriptionCommands, SubscriptionRefused, Wanted
+from service.subscriptions.commands import MAX_BATCH, SubscriptionBody, SubscriptionCommands, refused
 from service.web.console.act_page import ActPage, Deed, Facts, to
 from service.web.console.presentation import page_url
 from service.web.console.subscriptions import find
@@ -54,16 +54,16 @@ def _with_secret(console: Console, name: str, row_id: int, secret: str) -> Respo
     return make_response(console.render("subscription_secret.html", name=name, row_id=row_id, secret=secret))
 
 
-def _wanted(form: Mapping[str, str]) -> Wanted:
+def _wanted(form: Mapping[str, str]) -> SubscriptionBody:
     """The subscription that the form describes.
 
     Raises:
-        SubscriptionRefused: the batch is no number.
+        ApiError: 400, the batch is no number.
     """
     batch = form.get("batch", "").strip()
     if batch and not (batch.isascii() and batch.isdigit() and len(batch) < 4):
-        raise SubscriptionRefused(f"a batch has 1 to {MAX_BATCH} changes")
-    return Wanted(
+        raise refused(f"a batch has 1 to {MAX_BATCH} changes")
+    return SubscriptionBody(
         name=form.get("name", "").strip(),
         url=form.get("url", "").strip(),
         statuses=_listed(form.get("statuses", "")),
@@ -73,9 +73,9 @@ def _wanted(form: Mapping[str, str]) -> Wanted:
     )
 
 
-def _listed(text: str) -> list[str]:
+def _listed(text: str) -> tuple[str, ...]:
     """The parts of a text between commas."""
-    return [part for word in text.split(",") if (part := word.strip())]
+    return tuple(part for word in text.split(",") if (part := word.strip()))
 
 
 def _page(name: str) -> str:

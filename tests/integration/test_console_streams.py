@@ -147,18 +147,6 @@ def test_viewers_may_read_and_others_are_sent_to_the_login(app: Flask, url: str)
         assert browser.get(f"/console/stream{wrong}").status_code == 400
 
 
-def test_stream_ends_with_the_logout_of_its_session(app: Flask, url: str) -> None:
-    cookie = session_cookie(url)
-    with StreamReader(url, cookie, "changes") as stream:
-        stream.ready()
-        browser = app.test_client()
-        name, _, value = cookie.partition("=")
-        browser.set_cookie(name, value, path="/console")
-        token = browser.get("/console/changes").text.partition('name="csrf_token" value="')[2].partition('"')[0]
-        assert browser.post("/console/logout", data={"csrf_token": token}).status_code == 303
-        assert [one for one in stream.messages() if one.data] == []
-
-
 def test_session_ends_when_its_cookie_does(folder: Path, database_url: str, redis_url: str) -> None:
     browser = console(folder, database_url, redis_url)
     log_in(browser)
@@ -167,9 +155,9 @@ def test_session_ends_when_its_cookie_does(folder: Path, database_url: str, redi
     seconds: list[float] = []
     opened = streams.open
 
-    def note(wanted: Any, client: Any) -> Any:
-        seconds.append(client.session_seconds)
-        return opened(wanted, client._replace(session_seconds=0.0))
+    def note(wanted: Any, session_seconds: float, socket: Any) -> Any:
+        seconds.append(session_seconds)
+        return opened(wanted, 0.0, socket)
 
     streams.open = note  # type: ignore[method-assign]
     assert browser.get("/console/stream?of=changes").text == "retry: 1000\n\n"

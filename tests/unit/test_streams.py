@@ -8,10 +8,8 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from service.errors import PostgresUnavailable
-from service.web.console.streams import MAX_KEYS, MAX_WAITING, Client, Streams, Wanted
+from service.web.console.streams import MAX_KEYS, MAX_WAITING, Streams, Wanted
 from service.web.console.tail import CHANGES, EVENTS, Item, News, Tail
 from tests.support.processes import eventually
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ALL = Wanted((CHANGES, EVENTS))
-CLIENT = Client("a session", 3600.0)
+SECONDS = 3600.0
 
 
 def change(key: str, **facts: str) -> Item:
@@ -59,9 +57,9 @@ NOTHING = News((), more=False)
 def test_facts_of_events_are_read_only_while_a_page_filters() -> None:
     tail = WrittenTail()
     streams = streams_of(tail)
-    assert streams.open(ALL, CLIENT)
+    assert streams.open(ALL, SECONDS)
     assert eventually(lambda: tail.reads > 1, 10)
-    filtering = streams.open(ALL._replace(facts=(("model", "a"),)), CLIENT)
+    filtering = streams.open(ALL._replace(facts=(("model", "a"),)), SECONDS)
     assert filtering
     assert eventually(lambda: tail.facts_read[-1], 10)
     assert not tail.facts_read[0]
@@ -75,7 +73,7 @@ def test_stream_gets_the_rows_that_its_page_shows() -> None:
     tail = WrittenTail()
     streams = streams_of(tail)
     both, one_model, changes = (
-        streams.open(wanted, CLIENT) for wanted in (ALL, Wanted(ALL.topics, (("model", "a"),)), Wanted((CHANGES,)))
+        streams.open(wanted, SECONDS) for wanted in (ALL, Wanted(ALL.topics, (("model", "a"),)), Wanted((CHANGES,)))
     )
     assert both
     assert one_model
@@ -89,7 +87,7 @@ def test_stream_gets_the_rows_that_its_page_shows() -> None:
 
 def test_stream_names_its_place_first() -> None:
     streams = streams_of(WrittenTail())
-    stream = streams.open(ALL, CLIENT)
+    stream = streams.open(ALL, SECONDS)
     assert stream
     messages = stream.messages()
     assert next(messages) == "retry: 1000\n\n"
@@ -112,7 +110,7 @@ def test_few_pages_ask_every_second_and_fifty_every_five() -> None:
     streams = streams_of(WrittenTail())
     paces = []
     for _ in range(50):
-        assert streams.open(ALL, Client("s", 60.0)) is not None
+        assert streams.open(ALL, 60.0) is not None
         paces.append(streams.pace_seconds)
     streams.stop()
     assert (paces[0], paces[9], paces[19], paces[49]) == (1.0, 1.0, 2.0, 5.0)
@@ -120,12 +118,12 @@ def test_few_pages_ask_every_second_and_fifty_every_five() -> None:
 
 def test_streams_beyond_the_limit_are_refused_until_one_closes() -> None:
     streams = streams_of(WrittenTail(), most=2)
-    first, second = streams.open(ALL, CLIENT), streams.open(ALL, CLIENT)
+    first, second = streams.open(ALL, SECONDS), streams.open(ALL, SECONDS)
     assert first
     assert second
-    assert streams.open(ALL, CLIENT) is None
+    assert streams.open(ALL, SECONDS) is None
     streams.close(first)
-    assert streams.open(ALL, CLIENT)
+    assert streams.open(ALL, SECONDS)
     streams.stop()
 
 
@@ -133,14 +131,14 @@ def test_tail_is_read_only_while_a_stream_is_open() -> None:
     tail = WrittenTail()
     streams = Streams(lambda: tail, poll_seconds=0.01)
     assert tail.reads == 0
-    stream = streams.open(ALL, CLIENT)
+    stream = streams.open(ALL, SECONDS)
     assert stream
     assert eventually(lambda: tail.reads > 2)
     streams.close(stream)
     # Its thread forgets itself as its last act.
     assert eventually(lambda: streams._reader is None)
     reads = tail.reads
-    again = streams.open(ALL, CLIENT)
+    again = streams.open(ALL, SECONDS)
     assert again
     assert eventually(lambda: tail.reads > reads)
     streams.stop()
@@ -148,35 +146,29 @@ def test_tail_is_read_only_while_a_stream_is_open() -> None:
 
 def test_stream_ends_after_its_time_and_with_its_session() -> None:
     streams = streams_of(WrittenTail(), stream_seconds=0.1)
-    for client in (CLIENT, CLIENT._replace(session_seconds=0.05)):
-        stream = streams.open(ALL, client)
+    for seconds in (SECONDS, 0.05):
+        stream = streams.open(ALL, seconds)
         assert stream
         # It would go on without end.
         assert list(stream.messages())[-1].startswith(": heartbeat")
     streams.stop()
 
 
-@pytest.mark.parametrize("how", ["logout", "stop"])
-def test_stream_ends_at_once(how: str) -> None:
+def test_stream_ends_at_once_where_the_process_stops() -> None:
     streams = streams_of(WrittenTail(), heartbeat_seconds=600)
-    stream, other = streams.open(ALL, CLIENT), streams.open(ALL, CLIENT._replace(session_id="another"))
+    stream = streams.open(ALL, SECONDS)
     assert stream
-    assert other
     messages = stream.messages()
     assert [next(messages), next(messages)][1].startswith("id: ")
-    if how == "logout":
-        streams.end_session("a session")
-        assert len(list(islice(other.messages(), 2))) == 2
-        streams.stop()
     streams.stop()
     assert list(messages) == []
-    assert streams.open(ALL, CLIENT) is None
+    assert streams.open(ALL, SECONDS) is None
 
 
 def test_client_that_does_not_read_is_dropped() -> None:
     tail = WrittenTail(NOTHING, *(News((change(f"c{number}"),), more=False) for number in range(MAX_WAITING + 2)))
     streams = streams_of(tail)
-    slow = streams.open(ALL, CLIENT)
+    slow = streams.open(ALL, SECONDS)
     assert slow
     messages = slow.messages()
     next(messages)
@@ -188,7 +180,7 @@ def test_client_that_does_not_read_is_dropped() -> None:
 def test_stream_whose_client_has_left_ends_without_a_heartbeat() -> None:
     ours, theirs = socket.socketpair()
     streams = streams_of(WrittenTail(), heartbeat_seconds=600)
-    stream = streams.open(ALL, CLIENT._replace(socket=ours))
+    stream = streams.open(ALL, SECONDS, ours)
     assert stream
     messages = stream.messages()
     assert [next(messages), next(messages)][1].startswith("id: ")
@@ -201,7 +193,7 @@ def test_stream_whose_client_has_left_ends_without_a_heartbeat() -> None:
 def test_streams_go_on_while_postgres_is_unavailable() -> None:
     down = PostgresUnavailable("no")
     streams = streams_of(WrittenTail(NOTHING, *[down] * 20, News((change("c1"),), more=False)))
-    stream = streams.open(ALL, CLIENT)
+    stream = streams.open(ALL, SECONDS)
     assert stream
     messages = stream.messages()
     assert "ready" in [next(messages), next(messages)][1]
@@ -212,11 +204,11 @@ def test_streams_go_on_while_postgres_is_unavailable() -> None:
 
 def test_streams_end_where_their_reader_breaks() -> None:
     streams = streams_of(WrittenTail(NOTHING, ZeroDivisionError()), heartbeat_seconds=600)
-    stream = streams.open(ALL, CLIENT)
+    stream = streams.open(ALL, SECONDS)
     assert stream
     assert len(list(stream.messages())) <= 2
     streams.close(stream)
-    again = streams.open(ALL, CLIENT)
+    again = streams.open(ALL, SECONDS)
     assert again
     assert "ready" in list(islice(again.messages(), 2))[1]
     streams.stop()

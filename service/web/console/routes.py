@@ -67,14 +67,10 @@ def register(app: Flask, console: Console) -> None:
     pages = Blueprint("console", __name__, url_prefix=PREFIX, template_folder="templates")
     _add_hooks(pages, console, access)
 
-    def log_out() -> BaseResponse:
-        console.streams.end_session(g.console_session.session_id)
-        return access.log_out()
-
     pages.get("", endpoint="without_slash")(lambda: redirect(f"{PREFIX}/", 302))
     pages.get("/login")(access.show_login)
     pages.post("/login")(access.log_in)
-    pages.post("/logout")(log_out)
+    pages.post("/logout")(access.log_out)
     pages.get("/static/<version>/<path:name>")(static_files.static_file)
     for module in PAGES:
         module.register(pages, console)

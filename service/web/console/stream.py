@@ -12,7 +12,7 @@ from flask import Response, g, request
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 
 from service.web.console import arguments
-from service.web.console.streams import Client, Wanted
+from service.web.console.streams import Wanted
 from service.web.console.tail import CHANGES, EVENTS
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ def register(pages: Blueprint, console: Console) -> None:
     streams = console.streams
 
     def stream() -> Response:
-        session = g.console_session
         # The names under which gunicorn and Werkzeug's own server give the client's socket.
         socket = request.environ.get("gunicorn.socket") or request.environ.get("werkzeug.socket")
-        opened = streams.open(_wanted(), Client(session.session_id, session.ends_at - time(), socket))
+        opened = streams.open(_wanted(), g.console_session.ends_at - time(), socket)
         if opened is None:
             raise ServiceUnavailable("Too many pages are open with a stream: poll.", retry_after=RETRY_SECONDS)
         response = Response(opened.messages(), mimetype="text/event-stream")

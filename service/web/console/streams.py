@@ -69,38 +69,22 @@ class Wanted(NamedTuple):
         return json.dumps({"keys": keys[-MAX_KEYS:], "more": news.more or len(keys) > MAX_KEYS, "seconds": seconds})
 
 
-class Client(NamedTuple):
-    """The page that opens a stream.
-
-    Attributes:
-        session_id: its session.
-        session_seconds: how long that lasts.
-        socket: of its connection, where the server gives it.
-    """
-
-    session_id: str
-    session_seconds: float
-    socket: Any = None
-
-
 class Stream:
     """One open stream.
 
     Attributes:
         wanted: what it is sent.
-        client: to whom.
+        socket: of its connection, where the server gives it.
         is_ready: it has begun.
 
     Args:
-        wanted: see there.
-        client: see there.
         seconds: how long it may last.
         heartbeat_seconds: how long it may be silent.
     """
 
-    def __init__(self, wanted: Wanted, client: Client, seconds: float, heartbeat_seconds: float) -> None:
+    def __init__(self, wanted: Wanted, seconds: float, heartbeat_seconds: float, socket: Any = None) -> None:
         self.wanted = wanted
-        self.client = client
+        self.socket = socket
         self.is_ready = False
         self._deadline = monotonic() + seconds
         self._heartbeat_seconds = heartbeat_seconds
@@ -196,9 +180,12 @@ class Streams:
         """Wait; no longer than until this process stops."""
         self._stopped.wait(seconds)
 
-    def open(self, wanted: Wanted, client: Client) -> Stream | None:
-        """Open a stream; the caller closes it. None: there are too many, or this process is stopping."""
-        stream = Stream(wanted, client, min(self.stream_seconds, client.session_seconds), self.heartbeat_seconds)
+    def open(self, wanted: Wanted, session_seconds: float, socket: Any = None) -> Stream | None:
+        """Open a stream, which ends with its session; the caller closes it.
+
+        None: there are too many, or this process is stopping.
+        """
+        stream = Stream(wanted, min(self.stream_seconds, session_seconds), self.heartbeat_seconds, socket)
         with self._lock:
             if self._is_stopping or len(self._open) >= self.most:
                 return None
@@ -212,12 +199,6 @@ class Streams:
         """Forget a stream whose response has ended."""
         with self._lock:
             self._open.discard(stream)
-
-    def end_session(self, session_id: str) -> None:
-        """End the streams of a session in this process."""
-        for stream in self._now_open():
-            if stream.client.session_id == session_id:
-                stream.end()
 
     def stop(self) -> None:
         """End all of them, and open none any more: the process stops."""
@@ -283,7 +264,7 @@ def _end_left(streams: Collection[Stream]) -> None:
     """
     # gevent's own waits for the loop; this one only asks the kernel.
     poll = monkey.get_original("select", "poll")()
-    by_file = {stream.client.socket.fileno(): stream for stream in streams if stream.client.socket is not None}
+    by_file = {stream.socket.fileno(): stream for stream in streams if stream.socket is not None}
     for file in by_file:
         if file >= 0:
             poll.register(file, getattr(select, "POLLRDHUP", select.POLLIN))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 # Pages that are read during a merge are merged together, in halves of this: a transaction costs as much as some pages.
-PREFETCH_PAGES = 24
+PREFETCH_PAGES = 48
 
 # After this many failed GETs of one suspect, the next full pull decides about it.
 MAX_FAILED_GETS = 3

@@ -27,6 +27,8 @@ _KEYS = tuple(f"headshotpro:budget:{name}" for name in ("state", "all", "others"
 MINUTE_SECONDS = 60.0
 LATE_SECONDS = 0.25
 LATE_SECONDS_OF_WHOLE_LIMIT = 1.0
+# `Date` is cut to seconds, so one reset comes as times that differ by that; less than the scripts' SAME_RESET.
+SAME_RESET_SECONDS = 1.0
 # Above this share of the limit, a few requests that are late could exceed it.
 LARGEST_LOOSE_SHARE = 0.95
 
@@ -87,6 +89,8 @@ class RequestBudget:
         self._own_shares = {Priority.DETAIL: detail_share, Priority.ACCURACY: accuracy_share}
         late = LATE_SECONDS_OF_WHOLE_LIMIT if share > LARGEST_LOOSE_SHARE else LATE_SECONDS
         self._window = round((window or MINUTE_SECONDS + late) * 1000)
+        # What Redis knew of the vendor's limit, as the last grant showed it: the arguments of `record_rate_limit`.
+        self._known: tuple[int, int, float] = (0, 0, 0.0)
         self._acquire = _register(client, "acquire")
         self._record = _register(client, "record_rate_limit")
         self._block = _register(client, "block")
@@ -103,17 +107,22 @@ class RequestBudget:
         kind = "full" if priority is Priority.FULL else "other"
         shares = (self._share, self._own_shares.get(priority, -1), self._window)
         asked = (kind, _RESERVED_FOR_URGENT[priority], expected)
-        return int(_run(self._acquire, *shares, *asked, purpose=priority)) / 1000
+        wait, limit, remaining, reset = _run(self._acquire, *shares, *asked, purpose=priority)
+        self._known = limit, remaining, time.time() + reset / 1000
+        return int(wait) / 1000
 
     def record_rate_limit(self, limit: int, remaining: int, reset_at: float) -> None:
-        """Take over the rate headers of a response.
+        """Take over the rate headers of a response, unless Redis knew them at the last grant.
 
         Args:
             limit: the vendor's requests a minute.
             remaining: how many of them it still takes until the reset, from any client of the organization.
             reset_at: the reset, Unix seconds of our clock.
         """
-        _run(self._record, limit, remaining, _milliseconds_until(reset_at))
+        known_limit, known_remaining, known_reset = self._known
+        # For one reset the script keeps the least that remains, and grants count it down: more would change nothing.
+        if limit != known_limit or remaining < known_remaining or abs(reset_at - known_reset) > SAME_RESET_SECONDS:
+            _run(self._record, limit, remaining, _milliseconds_until(reset_at))
 
     def block(self, until: float) -> None:
         """Let no process send anything before a time (Unix seconds of our clock, an hour ahead at most)."""

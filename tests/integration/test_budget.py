@@ -200,6 +200,26 @@ def test_headers_that_make_no_sense_are_harmless(budget: StartBudget) -> None:
     assert one.acquire(REFETCH) == 0
 
 
+def test_headers_that_redis_knows_cost_no_trip(own_valkey: Valkey) -> None:
+    one, reset = RequestBudget(redis.Redis.from_url(own_valkey.url), 0.8, 0.1), time.time() + 30
+    one.record_rate_limit(300, 200, reset)
+    assert one.acquire(REFETCH) == 0
+    own_valkey.stop()
+    one.record_rate_limit(300, 199, reset + 0.9)
+    one.record_rate_limit(300, 250, reset)
+    for news in ((300, 198, reset), (300, 199, reset + 3), (1000, 199, reset)):
+        with pytest.raises(RedisUnavailable):
+            one.record_rate_limit(*news)
+
+
+def test_headers_after_a_reset_are_recorded(budget: StartBudget) -> None:
+    one = budget()
+    one.record_rate_limit(300, 0, time.time() + 0.3)
+    assert eventually(lambda: one.acquire(REFETCH) == 0)
+    one.record_rate_limit(300, 5, time.time() + 0.9)
+    assert one.requests_left() == 5
+
+
 def test_a_429_holds_every_process_until_the_reset(budget: StartBudget) -> None:
     one, other = budget(), budget()
     one.block(time.time() + 40)

@@ -1,7 +1,8 @@
 -- Grant one request, or say how long to wait.
 -- ARGV: share, the purpose's own share of that (-1: it has none), window in ms, kind of request (full, other), the part
 -- of the budget left to more urgent requests, how many requests of its kind the caller expects to send. Returns
--- milliseconds to wait, or 0 when the request may be sent and was counted.
+-- milliseconds to wait, or 0 when the request may be sent and was counted; then the limit, what remains of it, and the
+-- milliseconds until its reset: after a reset, more than a response can say remains.
 
 local share, own_share, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local kind, left_part, expected = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -10,7 +11,7 @@ local most = cap(share)
 -- leaves them a hundredth, and not what they could need in a whole window.
 local spread = kind == 'full' and expected > most
 if spread then left_part = 0.01 end
-local total, others, own = used(ALL, window), used(OTHERS, window), used(OWN, window)
+local total, others = used(ALL, window), used(OTHERS, window)
 local others_most = math.max(1, math.floor(most * 3 / 4))
 
 -- When one more request fits under `limit`: at once, or when enough of the oldest have left the window.
@@ -33,12 +34,13 @@ end
 at = math.max(at, turn(ALL, total, most - kept))
 if own_share >= 0 then
     local own_most = own_share > 0 and math.max(1, math.floor(most * own_share + 1e-9)) or 0
-    at = math.max(at, turn(OWN, own, own_most))
+    at = math.max(at, turn(OWN, used(OWN, window), own_most))
 end
 if spread then at = math.max(at, ahead('full_next')) end
 local reset = ahead('reset')
-if reset > now and (state('remaining') or 0) <= kept then at = math.max(at, reset) end
-if at > now then return math.ceil(at - now) end
+local remaining = reset > now and (state('remaining') or 0) or 1e15
+if remaining <= kept then at = math.max(at, reset) end
+if at > now then return {math.ceil(at - now), state('limit') or 0, remaining, reset - now} end
 
 if spread then
     -- Counted on from when it was due, so that callers who ask a little late make it no slower.
@@ -53,5 +55,5 @@ for _, key in ipairs(counted) do
     redis.call('ZADD', key, now, serial)
     redis.call('PEXPIRE', key, window * 2)
 end
-if reset > now then redis.call('HINCRBY', STATE, 'remaining', -1) end
-return 0
+if reset > now then remaining = redis.call('HINCRBY', STATE, 'remaining', -1) end
+return {0, state('limit') or 0, remaining, reset - now}

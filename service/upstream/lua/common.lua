@@ -12,8 +12,12 @@ local SAME_RESET = 2000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local known, stored = {}, redis.call('HGETALL', STATE)
+for i = 1, #stored, 2 do known[stored[i]] = tonumber(stored[i + 1]) end
+
+-- What a field was when the script began.
 local function state(name)
-    return tonumber(redis.call('HGET', STATE, name))
+    return known[name]
 end
 
 -- A time that lies ahead; one further off than any vendor would say is left from a clock that was set back.

@@ -92,7 +92,7 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
 
     with reading() as connection:
         row = storage.read(connection, [model_id]).get(model_id)
-        changes = history.list_for_model(connection, model_id)
+        changes = history.page(connection, model_id=model_id)
         origins = history.origins(connection, model_id) if explain else {}
     if row is None:
         raise MirrorError(f"the mirror has never seen a model {model_id}")

@@ -72,7 +72,7 @@ def _history(runtime: Runtime, difference: Difference) -> list[dict[str, Any]]:
     from service.storage.database import transaction
 
     with transaction(runtime.engine) as connection:
-        rows = history.list_for_model(connection, difference.model_id)
+        rows = history.page(connection, model_id=difference.model_id)
     return [row for row in rows if difference.field in row["changed"]][:HISTORY]
 
 

@@ -234,14 +234,5 @@ def list_checks(
 
     The verdict is `agreed` or a class of differences; `before`: those with smaller ids.
     """
-    return queries.rows(connection, _LIST, method=method, verdict=verdict, before=before, limit=limit)
-
-
-_LIST = """
-    SELECT * FROM headshotpro.accuracy_checks
-    WHERE (CAST(:method AS text) IS NULL OR method = :method)
-        AND (CAST(:verdict AS text) IS NULL
-            OR CASE WHEN agreed THEN 'agreed' ELSE coalesce(class, 'undecided') END = :verdict)
-        AND (CAST(:before AS bigint) IS NULL OR id < :before)
-    ORDER BY id DESC LIMIT :limit
-"""
+    conditions = {"verdict": "CASE WHEN agreed THEN 'agreed' ELSE coalesce(class, 'undecided') END = :verdict"}
+    return queries.newest(connection, "accuracy_checks", limit, before, conditions, method=method, verdict=verdict)

@@ -132,15 +132,8 @@ _PAGE_OPEN = """
 
 def page_resolved(connection: Connection, kind: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
     """Resolved alerts, the newest first. `before`: those with smaller ids."""
-    return queries.rows(connection, _HISTORY, kind=kind, before=before, limit=limit)
-
-
-_HISTORY = """
-    SELECT id, kind, model_id, opened_at, resolved_at, acknowledged_at, detail FROM headshotpro.alerts
-    WHERE resolved_at IS NOT NULL AND (CAST(:kind AS text) IS NULL OR kind = :kind)
-        AND (CAST(:before AS bigint) IS NULL OR id < :before)
-    ORDER BY id DESC LIMIT :limit
-"""
+    conditions = {"is_open": "(resolved_at IS NULL) = :is_open"}
+    return queries.newest(connection, "alerts", limit, before, conditions, kind=kind, is_open=False)
 
 
 def one(connection: Connection, alert_id: int) -> dict[str, Any] | None:

@@ -41,7 +41,6 @@ class ModelFilter(NamedTuple):
     deleted: bool = False
 
 
-# Each is written only where it is needed: so the planner sees which index fits.
 CONDITIONS = {
     "status": "status = :status",
     "team_id": "team_id = :team_id",
@@ -159,8 +158,7 @@ def newest_with_email(connection: Connection, email: str, since: datetime) -> st
 
 def _where(model_filter: ModelFilter) -> tuple[str, dict[str, Any]]:
     """The condition of a filter, and its values; only given parameters are in it."""
-    values = {name: value for name, value in model_filter._asdict().items() if name in CONDITIONS and value is not None}
-    conditions = [CONDITIONS[name] for name in values]
+    wanted, values = queries.where(CONDITIONS, model_filter._asdict())
     if model_filter.status is None and not model_filter.deleted:
-        conditions.append("status IS DISTINCT FROM 'deleted'")
-    return " AND ".join(conditions) or "true", values
+        wanted += " AND status IS DISTINCT FROM 'deleted'"
+    return wanted, values

@@ -199,16 +199,6 @@ def list_rows(
 ) -> list[dict[str, Any]]:
     """Acts, the newest first.
 
-    `filters`: a column of `_FILTERED` to the one value wanted; `before`: those with smaller ids, for the next page.
+    `filters`: a column to the one value wanted, None: all; `before`: those with smaller ids, for the next page.
     """
-    values = {name: filters.get(name) for name in _FILTERED} | {"limit": limit, "before": before}
-    return queries.rows(connection, _LIST, **values)
-
-
-_FILTERED = ("actor", "actor_kind", "action", "target", "outcome")
-_LIST = f"""
-    SELECT * FROM headshotpro.audit_log
-    WHERE {" AND ".join(f"(CAST(:{name} AS text) IS NULL OR {name} = :{name})" for name in _FILTERED)}
-        AND (CAST(:before AS bigint) IS NULL OR id < :before)
-    ORDER BY id DESC LIMIT :limit
-"""  # noqa: S608 - names of our own columns
+    return queries.newest(connection, "audit_log", limit, before, **filters)

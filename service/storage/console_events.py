@@ -74,7 +74,6 @@ class EventPlace(NamedTuple):
     id: str
 
 
-# Each condition is written only where it is needed: so the planner sees which index fits.
 _CONDITIONS = {
     "event": "event = :event",
     "status": "status = :status",
@@ -91,7 +90,7 @@ def page(connection: Connection, search: EventSearch, before: EventPlace | None,
 
     Words are looked for in every body of the time: the transaction has a time limit.
     """
-    values, conditions = _conditions(search)
+    conditions, values = queries.where(_CONDITIONS, search._asdict())
     if before is not None:
         conditions += " AND (received_at, id) < (:before_at, :before_id)"
         values |= {"before_at": before.received_at, "before_id": before.id}
@@ -105,7 +104,7 @@ def page(connection: Connection, search: EventSearch, before: EventPlace | None,
 
 def count(connection: Connection, search: EventSearch, most: int) -> int:
     """How many events are wanted, counted to `most` + 1."""
-    values, conditions = _conditions(search)
+    conditions, values = queries.where(_CONDITIONS, search._asdict())
     statement = (
         f"SELECT count(*) FROM (SELECT FROM headshotpro.webhook_events WHERE {conditions} LIMIT :limit) AS found"  # noqa: S608
     )
@@ -125,7 +124,7 @@ def next_batch(
 
     At most `limit`, and `size` bytes of bodies; the first one comes whatever its size. With `ids`, of those alone.
     """
-    values, conditions = _conditions(search)
+    conditions, values = queries.where(_CONDITIONS, search._asdict())
     if ids is not None:
         conditions += " AND id = ANY(CAST(:ids AS text[]))"
         values["ids"] = list(ids)
@@ -145,11 +144,6 @@ def next_batch(
         WHERE so_far <= :size OR place = 1 ORDER BY received_at, id
     """  # noqa: S608 - our own words
     return queries.rows(connection, statement, **values, limit=limit, size=size)
-
-
-def _conditions(search: EventSearch) -> tuple[dict[str, Any], str]:
-    values = {name: value for name, value in search._asdict().items() if value is not None}
-    return values, " AND ".join(_CONDITIONS[name] for name in values) or "true"
 
 
 def dead_by_reason(connection: Connection, limit: int) -> list[dict[str, Any]]:

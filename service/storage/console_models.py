@@ -46,18 +46,14 @@ _LAST_WITHOUT_TIME = "(created_at IS NOT NULL OR id < :before_id)"
 
 def page(connection: Connection, search: ModelSearch, before: ModelPlace | None, limit: int) -> list[dict[str, Any]]:
     """The wanted models, the newest first. `before`: those after this place."""
-    given = search._asdict()
-    values: dict[str, Any] = {name: given[name] for name in CONDITIONS if given.get(name) is not None}
-    conditions = [CONDITIONS[name] for name in values]
-    if search.words is not None:
-        conditions.append("id = :words" if search.only_id else _NAMED)
-        values["words"] = search.words
+    words = "id = :words" if search.only_id else _NAMED
+    wanted, values = queries.where({**CONDITIONS, "words": words}, search._asdict())
     if before is not None:
-        conditions.append(_LAST if before.created_at else _LAST_WITHOUT_TIME)
+        wanted += f" AND {_LAST if before.created_at else _LAST_WITHOUT_TIME}"
         values |= {"before_at": before.created_at} if before.created_at else {}
         values["before_id"] = before.id
     statement = (
-        f"SELECT * FROM headshotpro.models WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
+        f"SELECT * FROM headshotpro.models WHERE {wanted} "  # noqa: S608 - constants
         "ORDER BY created_at DESC, id DESC LIMIT :limit"
     )
     return queries.rows(connection, statement, **values, limit=limit)

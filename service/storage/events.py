@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
-from service.storage import arrays
+from service.storage import arrays, queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,23 +24,19 @@ COLUMNS = {
     "delivery_ids": "text[]",
 }
 
-_UPDATE_REPLAYED = text(
-    f"""
+_UPDATE_REPLAYED = f"""
     UPDATE headshotpro.webhook_events AS old SET event = new.event, model_id = new.model_id, status = new.status,
         error = new.error, created_at = new.created_at, processed_at = now()
     FROM {arrays.table(COLUMNS)} WHERE old.id = new.id
-    """  # noqa: S608 - names of our own columns
-)
+"""  # noqa: S608 - names of our own columns
 
 
 def update_replayed(connection: Connection, events: Sequence[Mapping[str, Any]]) -> None:
     """Write what became of events that were merged again; takes the same mappings as `merged.MergedRows`."""
     if events:
-        connection.execute(_UPDATE_REPLAYED, arrays.columns(COLUMNS, events))
+        queries.run(connection, _UPDATE_REPLAYED, **arrays.columns(COLUMNS, events))
 
 
 def one(connection: Connection, event_id: str) -> dict[str, Any] | None:
     """One event with its payload."""
-    statement = text("SELECT * FROM headshotpro.webhook_events WHERE id = :id")
-    row = connection.execute(statement, {"id": event_id}).mappings().first()
-    return dict(row) if row else None
+    return queries.row(connection, "SELECT * FROM headshotpro.webhook_events WHERE id = :id", id=event_id)

@@ -76,18 +76,9 @@ def to_json(value: Any) -> Any:
     return msgspec.to_builtins(value.astimezone(UTC))[:-1] + "+00:00" if isinstance(value, datetime) else value
 
 
-def list_for_model(connection: Connection, model_id: str, limit: int = 1000) -> list[dict[str, Any]]:
-    """The history of a model, the newest change first."""
-    statement = text("SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT :limit")
-    rows = connection.execute(statement, {"id": model_id, "limit": limit}).mappings()
-    return [dict(row) for row in rows]
-
-
 def one(connection: Connection, change_id: int) -> dict[str, Any] | None:
     """One change."""
-    statement = text("SELECT * FROM headshotpro.model_changes WHERE id = :id")
-    row = connection.execute(statement, {"id": change_id}).mappings().first()
-    return dict(row) if row else None
+    return queries.row(connection, "SELECT * FROM headshotpro.model_changes WHERE id = :id", id=change_id)
 
 
 def first_since(connection: Connection, moment: datetime) -> int | None:
@@ -128,20 +119,10 @@ _ORIGINS = """
 """
 
 
-def page(connection: Connection, before: int | None, limit: int, **facts: str | None) -> list[dict[str, Any]]:
+def page(connection: Connection, before: int | None = None, limit: int = 1000, **facts: Any) -> list[dict[str, Any]]:
     """The changes with smaller ids than `before`, the newest first.
 
-    Facts that are None narrow nothing. A rare source or status is looked for in all changes: the transaction has a
-    time limit.
+    Facts (`model_id`, `event_id`, `source`, `to_status`) that are None narrow nothing. A rare source or status is
+    looked for in all changes: the transaction has a time limit.
     """
-    values: dict[str, Any] = {name: value for name, value in facts.items() if value is not None}
-    # Each condition is written only where it is needed: so the planner sees which index fits.
-    conditions = [f"{name} = :{name}" for name in ("model_id", "event_id", "source", "to_status") if name in values]
-    if before is not None:
-        conditions.append("id < :before")
-        values["before"] = before
-    statement = (
-        f"SELECT * FROM headshotpro.model_changes WHERE {' AND '.join(conditions) or 'true'} "  # noqa: S608 - constants
-        "ORDER BY id DESC LIMIT :limit"
-    )
-    return queries.rows(connection, statement, **values, limit=limit)
+    return queries.newest(connection, "model_changes", limit, before, **facts)

@@ -45,11 +45,7 @@ def lock(connection: Connection, pull_id: int) -> str | None:
 
 def list_rows(connection: Connection, *, kind: str | None = None, limit: int = 20) -> list[dict[str, Any]]:
     """The newest pulls first."""
-    statement = """
-        SELECT * FROM headshotpro.pulls WHERE CAST(:kind AS text) IS NULL OR kind = :kind
-        ORDER BY id DESC LIMIT :limit
-    """
-    return queries.rows(connection, statement, kind=kind, limit=limit)
+    return queries.newest(connection, "pulls", limit, kind=kind)
 
 
 class FailingPull(NamedTuple):
@@ -157,13 +153,12 @@ def one_with_total(connection: Connection, pull_id: int) -> dict[str, Any] | Non
 
 def newest(connection: Connection, kind: str, status: str) -> dict[str, Any] | None:
     """The newest pull of a kind with a status."""
-    statement = "SELECT * FROM headshotpro.pulls WHERE kind = :kind AND status = :status ORDER BY id DESC LIMIT 1"
-    return queries.row(connection, statement, kind=kind, status=status)
+    return next(iter(queries.newest(connection, "pulls", 1, kind=kind, status=status)), None)
 
 
 def suspects(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     """Models that a held pull did not show, in the order of their ids: what the mirror knows, and `kept_until`."""
-    return _part(connection, _SUSPECTS, pull_id)
+    return queries.rows(connection, _SUSPECTS, pull_id=pull_id, limit=MAX_PART)
 
 
 _SUSPECTS = """
@@ -175,27 +170,12 @@ _SUSPECTS = """
 
 def changes(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     """The newest changes that a pull made."""
-    return _part(connection, _CHANGES, pull_id)
-
-
-_CHANGES = (
-    "SELECT * FROM headshotpro.model_changes WHERE pull_id IS NOT NULL AND pull_id = :pull_id "
-    "ORDER BY id DESC LIMIT :limit"
-)
+    return queries.newest(connection, "model_changes", MAX_PART, pull_id=pull_id)
 
 
 def differences(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     """The newest differences between mirror and upstream that a pull found."""
-    return _part(connection, _DIFFERENCES, pull_id)
-
-
-_DIFFERENCES = (
-    "SELECT * FROM headshotpro.accuracy_checks WHERE pull_id = :pull_id AND NOT agreed ORDER BY id DESC LIMIT :limit"
-)
-
-
-def _part(connection: Connection, statement: Any, pull_id: int) -> list[dict[str, Any]]:
-    return queries.rows(connection, statement, pull_id=pull_id, limit=MAX_PART)
+    return queries.newest(connection, "accuracy_checks", MAX_PART, pull_id=pull_id, agreed=False)
 
 
 def found_by_pulls(connection: Connection) -> list[dict[str, Any]]:

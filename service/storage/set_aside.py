@@ -106,16 +106,11 @@ def list_rows(
     limit: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Records and fields that could not be used, the newest first. `before`: those with smaller ids."""
-    return queries.rows(
-        connection, _LIST, is_open=is_open, model_id=model_id, pull_id=pull_id, before=before, limit=limit
-    )
+    wanted = {"is_open": is_open, "model_id": model_id, "pull_id": pull_id}
+    return queries.newest(connection, "set_aside", limit, before, _CONDITIONS, **wanted)
 
 
-_LIST = """
-    SELECT * FROM headshotpro.set_aside
-    WHERE (CAST(:is_open AS boolean) IS NULL OR (resolved_at IS NULL) = :is_open)
-        AND (CAST(:model_id AS text) IS NULL OR model_id = :model_id)
-        AND (CAST(:pull_id AS bigint) IS NULL OR pull_id = :pull_id OR last_pull_id = :pull_id)
-        AND (CAST(:before AS bigint) IS NULL OR id < :before)
-    ORDER BY id DESC LIMIT :limit
-"""
+_CONDITIONS = {
+    "is_open": "(resolved_at IS NULL) = :is_open",
+    "pull_id": "(pull_id = :pull_id OR last_pull_id = :pull_id)",
+}

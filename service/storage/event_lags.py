@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from service.storage import queries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection
 
 # More events in an hour than this are not read: their cost would grow with the load.
 MOST_EVENTS = 50_000
 
 
-class EventLags(NamedTuple):
-    """Seconds; None without any event. A lag is below 0 where the vendor's clock is ahead of the local one.
-
-    `event_lag` is the time from an event's receipt to its row, `delivery_lag` from the vendor to its receipt.
-    """
-
-    event_lag_p50: float | None = None
-    event_lag_p95: float | None = None
-    event_lag_p99: float | None = None
-    delivery_lag_p50: float | None = None
-    delivery_lag_p95: float | None = None
-    delivery_lag_p99: float | None = None
-
-
-_NAMES = ", ".join(EventLags._fields)
+_COLUMNS = [f"{lag}_{percentile}" for lag in ("event_lag", "delivery_lag") for percentile in ("p50", "p95", "p99")]
+_NAMES = ", ".join(_COLUMNS)
 _COMPUTE = f"""
     INSERT INTO headshotpro.event_lags (id, events, {_NAMES}, computed_at)
     SELECT 1, events, ours[1], ours[2], ours[3], vendors[1], vendors[2], vendors[3], now() FROM (
@@ -42,7 +31,7 @@ _COMPUTE = f"""
         ) AS newest
     ) AS counted
     ON CONFLICT (id) DO UPDATE SET (events, {_NAMES}, computed_at)
-        = ROW (excluded.events, {", ".join(f"excluded.{name}" for name in EventLags._fields)}, excluded.computed_at)
+        = ROW (excluded.events, {", ".join(f"excluded.{name}" for name in _COLUMNS)}, excluded.computed_at)
 """  # noqa: S608 - our own names
 
 
@@ -54,8 +43,10 @@ def compute(connection: Connection) -> None:
     queries.run(connection, _COMPUTE, most=MOST_EVENTS)
 
 
-def read(connection: Connection) -> EventLags:
-    """The lags as they were last computed."""
-    statement = f"SELECT {_NAMES} FROM headshotpro.event_lags"  # noqa: S608 - our own names
-    row = queries.row(connection, statement)
-    return EventLags(**row) if row else EventLags()
+def read(connection: Connection) -> Mapping[str, float | None]:
+    """The lags as they were last computed, in seconds; null where there was no event, empty before the first time.
+
+    `event_lag_…` is the time from an event's receipt to its row, `delivery_lag_…` that from the vendor to its receipt,
+    each with `p50`, `p95` and `p99`. A lag is below 0 where the vendor's clock is ahead of the local one.
+    """
+    return queries.row(connection, f"SELECT {_NAMES} FROM headshotpro.event_lags") or {}  # noqa: S608 - our own names

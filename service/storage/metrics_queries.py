@@ -12,40 +12,28 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.storage.event_lags import EventLags
-
 # A scrape that takes longer than this is given up by then.
 STATEMENT_TIMEOUT_MS = 3000
 
 
-class PullMetrics(NamedTuple):
-    """All pulls of a kind.
-
-    `seconds` is how long the complete ones took together, `changes` how many rows they inserted, changed or
-    tombstoned.
-    """
-
-    kind: str
-    by_status: dict[str, int]
-    complete: int
-    seconds: float
-    pages: int
-    changes: int
-    missed_webhooks: int
-    lost_webhooks: int
-
-
 class MetricsData(NamedTuple):
-    """The mirror at one moment."""
+    """The mirror at one moment.
+
+    Attributes:
+        pulls: of each kind how many `by_status`, how many `complete` ones and their `seconds` together, and sums of
+            what all of them read (`pages`), wrote (`changes`) and missed.
+        lags: as `event_lags.read` returns them.
+        subscriptions: as `read_subscriptions` returns them.
+    """
 
     now: MirrorSnapshot
     dead_events: int
     open_alerts: dict[str, int]
-    pulls: list[PullMetrics]
+    pulls: Sequence[Mapping[str, Any]]
     processes: dict[str, int]
-    lags: EventLags
+    lags: Mapping[str, float | None]
     accuracy: Sequence[Mapping[str, Any]]
-    subscriptions: Sequence[SubscriptionFigures]
+    subscriptions: Sequence[Mapping[str, Any]]
 
 
 _DEAD = "SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'"
@@ -69,38 +57,25 @@ def figures(connection: Connection) -> MetricsData:
     """The mirror as it is now. For a transaction of this alone."""
     queries.run(connection, f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
     alerts = {row[0]: row[1] for row in queries.execute(connection, _ALERTS)}
-    pulls = [PullMetrics(**row) for row in queries.rows(connection, _PULLS)]
-    living = processes.count_alive(connection)
     return MetricsData(
         snapshot(connection),
         queries.value(connection, _DEAD),
         alerts,
-        pulls,
-        living,
+        queries.rows(connection, _PULLS),
+        processes.count_alive(connection),
         event_lags.read(connection),
         accuracy_figures.read_figures(connection),
         read_subscriptions(connection),
     )
 
 
-class SubscriptionFigures(NamedTuple):
-    """One subscription.
+def read_subscriptions(connection: Connection) -> list[dict[str, Any]]:
+    """All subscriptions, `subscriptions.MAX_SUBSCRIPTIONS` at most: `name`, `state`, and how much was `delivered`.
 
-    `waiting` changes were read for it and not acknowledged, the oldest for `oldest_seconds`; its reading is
-    `unread` ids behind the feed.
+    `waiting` changes were read for one and not acknowledged, the oldest for `oldest_seconds`; its reading is `unread`
+    ids behind the feed.
     """
-
-    name: str
-    state: str
-    delivered: int
-    waiting: int
-    unread: int
-    oldest_seconds: float
-
-
-def read_subscriptions(connection: Connection) -> list[SubscriptionFigures]:
-    """All subscriptions, `subscriptions.MAX_SUBSCRIPTIONS` at most."""
-    return [SubscriptionFigures(**row) for row in queries.rows(connection, _FIGURES)]
+    return queries.rows(connection, _FIGURES)
 
 
 # The cursor is the first change that is not acknowledged, or that was not read yet: its age is an index lookup.

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from service.broker.redis_figures import RedisFigures
-    from service.storage.event_lags import EventLags
-    from service.storage.metrics_queries import MetricsData, SubscriptionFigures
+    from service.storage.metrics_queries import MetricsData
 
     Values = Iterable[tuple[tuple[str, ...], float]]
 
@@ -160,19 +159,21 @@ def _models_by_status(models: Mapping[str, int]) -> dict[tuple[str, ...], float]
 
 
 def _pull_families(postgres: MetricsData) -> Iterator[Metric]:
-    by_status = {(pull.kind, status): number for pull in postgres.pulls for status, number in pull.by_status.items()}
+    by_status = {
+        (pull["kind"], status): number for pull in postgres.pulls for status, number in pull["by_status"].items()
+    }
     yield _gauge("pulls", "Pulls that are kept, by kind and status", by_status.items(), "kind", "status")
     seconds = SummaryMetricFamily("headshotpro_pull_duration_seconds", "How long complete pulls took", labels=["kind"])
     for pull in postgres.pulls:
-        seconds.add_metric([pull.kind], count_value=pull.complete, sum_value=pull.seconds)
+        seconds.add_metric([pull["kind"]], count_value=pull["complete"], sum_value=pull["seconds"])
     yield seconds
-    pages = {(pull.kind,): pull.pages for pull in postgres.pulls}
+    pages = {(pull["kind"],): pull["pages"] for pull in postgres.pulls}
     yield _counter("pull_pages", "Pages that pulls read", pages.items(), "kind")
-    changes = {(pull.kind,): pull.changes for pull in postgres.pulls}
+    changes = {(pull["kind"],): pull["changes"] for pull in postgres.pulls}
     yield _counter("pull_changes", "Rows that pulls inserted, changed or tombstoned", changes.items(), "kind")
-    missed = {(pull.kind,): pull.missed_webhooks for pull in postgres.pulls}
+    missed = {(pull["kind"],): pull["missed_webhooks"] for pull in postgres.pulls}
     yield _counter("missed_webhooks", "Changes that pulls found whose webhook was late or lost", missed.items(), "kind")
-    lost = {(pull.kind,): pull.lost_webhooks for pull in postgres.pulls}
+    lost = {(pull["kind"],): pull["lost_webhooks"] for pull in postgres.pulls}
     yield _counter("lost_webhooks", "Those of them whose webhook was lost", lost.items(), "kind")
 
 
@@ -204,32 +205,32 @@ def _accuracy_families(figures: Iterable[Mapping[str, Any]]) -> Iterator[Metric]
     yield _gauge("accuracy_computed_timestamp_seconds", "When these were computed", times.items(), "period", "fields")
 
 
-def _lag_families(lags: EventLags) -> Iterator[Metric]:
+def _lag_families(lags: Mapping[str, float | None]) -> Iterator[Metric]:
     for name, help_text in (
         ("event_lag", "Seconds from the receipt of an event to its row, of the last hour"),
         ("delivery_lag", "Seconds from an event at the vendor to its receipt, of the last hour"),
     ):
-        found = {(label,): getattr(lags, f"{name}_{column}") for label, column in _QUANTILES.items()}
+        found = {(label,): lags.get(f"{name}_{column}") for label, column in _QUANTILES.items()}
         values = {key: value for key, value in found.items() if value is not None}
         yield _gauge(f"{name}_seconds", help_text, values.items(), "quantile")
 
 
-def _subscription_families(subscriptions: Sequence[SubscriptionFigures]) -> Iterator[Metric]:
+def _subscription_families(subscriptions: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     """The metrics of subscriptions, of which there are 100 at most, so a name may be a label."""
     states = {
-        (one.name, state): float(one.state == state)
+        (one["name"], state): float(one["state"] == state)
         for one in subscriptions
         for state in (ACTIVE, PAUSED, FAILING, DISABLED)
     }
     help_text = "1 for the state that a subscription is in"
     yield _gauge("subscription_state", help_text, states.items(), "subscription", "state")
-    waiting = {(one.name,): one.waiting + one.unread for one in subscriptions}
+    waiting = {(one["name"],): one["waiting"] + one["unread"] for one in subscriptions}
     help_text = "Changes that it has not acknowledged, or that were not read for it yet"
     yield _gauge("subscription_changes_waiting", help_text, waiting.items(), "subscription")
-    oldest = {(one.name,): one.oldest_seconds for one in subscriptions}
+    oldest = {(one["name"],): one["oldest_seconds"] for one in subscriptions}
     help_text = "Age of the first change that it has not acknowledged; 0: there is none"
     yield _gauge("subscription_oldest_seconds", help_text, oldest.items(), "subscription")
-    delivered = {(one.name,): one.delivered for one in subscriptions}
+    delivered = {(one["name"],): one["delivered"] for one in subscriptions}
     yield _counter("subscription_changes", "Changes that it acknowledged", delivered.items(), "subscription")
 
 

@@ -196,18 +196,10 @@ def _announces(event: ReceivedEvent, difference: Difference) -> bool:
     return after and event.happened_at - event.ahead <= difference.seen_at + CLOCK_TOLERANCE
 
 
-class Staleness(NamedTuple):
-    """How long a row was wrong.
-
-    `seconds` until the difference was seen; `censored`: only an interval is known, and they are its upper end.
-    """
-
-    seconds: float
-    censored: bool
-
-
-def staleness(difference: Difference, event: ReceivedEvent | None) -> Staleness | None:
+def staleness(difference: Difference, event: ReceivedEvent | None) -> tuple[float, bool] | None:
     """How long a row was wrong; None where not even an upper end is known.
+
+    In seconds until the difference was seen, and whether they are only the upper end of an interval.
 
     The time of the change is that of its event; or else one that the upstream itself names: the creation of a model
     that was unknown, the readiness of one that became active; or else at the earliest the time as of which the row was
@@ -217,15 +209,15 @@ def staleness(difference: Difference, event: ReceivedEvent | None) -> Staleness 
     if changed_at is None:
         changed_at = _time_in(difference)
     if changed_at is not None:
-        return Staleness(max(0.0, (difference.seen_at - changed_at).total_seconds()), censored=False)
+        return max(0.0, (difference.seen_at - changed_at).total_seconds()), False
     return longest_staleness(difference)
 
 
-def longest_staleness(difference: Difference) -> Staleness | None:
-    """How long a row was wrong at most; None where it was unknown before."""
+def longest_staleness(difference: Difference) -> tuple[float, bool] | None:
+    """How long a row was wrong at most, as `staleness` returns it; None where it was unknown before."""
     if difference.last_agreed_at is None:
         return None
-    return Staleness(max(0.0, (difference.seen_at - difference.last_agreed_at).total_seconds()), censored=True)
+    return max(0.0, (difference.seen_at - difference.last_agreed_at).total_seconds()), True
 
 
 def _time_in(difference: Difference) -> datetime | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -44,7 +44,7 @@ class BatchResult:
         changed: models whose row changed, inserted and tombstoned ones left out.
         tombstoned: models that were found deleted.
         last_shown_at: model id to the newest upstream time at which an API response had shown it before.
-        requested: models for which a GET was requested.
+        requests: the GETs that were requested, one for each model at most, in id order.
         erased: models whose personal data was erased.
         differences: rows that were not what an API response showed, as rows of `accuracy_checks`.
         changes: the rows of `model_changes`.
@@ -57,7 +57,7 @@ class BatchResult:
     changed: set[str] = field(default_factory=set)
     tombstoned: set[str] = field(default_factory=set)
     last_shown_at: dict[str, datetime | None] = field(default_factory=dict)
-    requested: set[str] = field(default_factory=set)
+    requests: Sequence[RefetchRequest] = ()
     erased: set[str] = field(default_factory=set)
     differences: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
@@ -244,35 +244,23 @@ def apply(
     batch.take_all(observations)
     accuracy.record(connection, [one for one in batch.applied.differences if one["pull_id"] is not None])
     own = (record(batch.applied) if record else None) or MergedRows()
-    requests = _coalesce([*batch.refetch_requests(now), *own.requests])
-    batch.applied.requested = {request.model_id for request in requests}
+    batch.applied.requests = requests = _coalesce([*batch.refetch_requests(now), *own.requests])
     moved, written = list(batch.moved_clocks().values()), list(batch.written.values())
     rows_to_write = own._replace(clocks=moved, requests=requests, models=written, changes=batch.applied.changes)
     batch.applied.last_change_id = write(connection, rows_to_write, now)
     return batch.applied
 
 
-class Foreseen(NamedTuple):
-    """The result of a batch that is not applied.
-
-    Attributes:
-        requests: the GETs that it would request.
-        applied: its result, with the changes that it would write.
-    """
-
-    requests: Sequence[RefetchRequest]
-    applied: BatchResult
-
-
 def foresee(
     connection: Connection, observations: Sequence[Observation], source: str, requests: Sequence[RefetchRequest] = ()
-) -> Foreseen:
+) -> BatchResult:
     """The result that `apply` would have now, without a lock and without a write; it takes the same arguments."""
     now = datetime.now(UTC)
     ids = _ids(observations)
     batch = _Batch(models.read(connection, ids), models.read_clocks(connection, ids), len(observations), source, now)
     batch.take_all(observations)
-    return Foreseen(_coalesce([*batch.refetch_requests(now), *requests]), batch.applied)
+    batch.applied.requests = _coalesce([*batch.refetch_requests(now), *requests])
+    return batch.applied
 
 
 def _ids(observations: Sequence[Observation]) -> list[str]:

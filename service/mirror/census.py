@@ -104,7 +104,7 @@ def difference_row(
         return None
     seen = Difference({name: [to_json(value), to_json(shown)] for name, (value, shown) in changed.items()}, now, *known)
     # The upstream's times say nothing of when another program wrote.
-    stale = longest_staleness(seen) if foreign else staleness(seen, None)
+    stale, censored = (longest_staleness(seen) if foreign else staleness(seen, None)) or (None, None)
     return {
         "checked_at": now,
         "method": "census",
@@ -119,8 +119,8 @@ def difference_row(
         "decided_at": now if foreign else None,
         "repaired_at": now,
         "with_details": False,
-        "stale_seconds": stale and stale.seconds,
-        "censored": stale and stale.censored,
+        "stale_seconds": stale,
+        "censored": censored,
     }
 
 
@@ -194,14 +194,14 @@ def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], know
         found["core_at"],
     )
     verdict: Verdict = classify(difference, events, known_to)
-    stale = staleness(difference, verdict.event)
+    stale, censored = staleness(difference, verdict.event) or (None, None)
     return {
         "id": found["id"],
         "class": verdict.kind,
         "event_id": verdict.event and verdict.event.id,
         "final": verdict.final,
-        "stale_seconds": stale and stale.seconds,
-        "censored": stale and stale.censored,
+        "stale_seconds": stale,
+        "censored": censored,
     }
 
 

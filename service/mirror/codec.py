@@ -136,10 +136,11 @@ def _digest(known: KnownState, core_at: datetime | None, exceptions: Mapping[str
     """
     if core_at is None or core_at != known.shown_at or known.deletion_evidence_at or not _LISTED.isdisjoint(exceptions):
         return None
-    return digest_of(tuple(_in_utc(known.fields[name].value) for name in LIST_COLUMNS))
+    return digest_of(tuple(in_utc(known.fields[name].value) for name in LIST_COLUMNS))
 
 
-def _in_utc(value: Any) -> Any:
+def in_utc(value: Any) -> Any:
+    """The value of a column; a time in UTC, whatever zone the connection shows it in."""
     return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 

@@ -204,7 +204,7 @@ def merge_events(
     unread = _unread(batch)
     applied = apply(connection, observations, "webhook", event_ids=event_ids, unread=unread, record=write_events)
     results = Counter("repeated" if event.event_id in applied.repeated else event.status for event in batch)
-    return DrainResult(results, len(applied.requested), last_change_id=applied.last_change_id)
+    return DrainResult(results, len(applied.requests), last_change_id=applied.last_change_id)
 
 
 def _unread(batch: Sequence[Event]) -> set[str]:

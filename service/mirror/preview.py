@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.apply import Foreseen
+    from service.mirror.apply import BatchResult
     from service.mirror.merge import Observation
     from service.mirror.webhooks import Event
 
@@ -79,13 +79,13 @@ def preview(connection: Connection, kept: Mapping[str, Any], tolerance: timedelt
     return found._replace(token=_token(connection, kept["id"], found, row))
 
 
-def _describe(kept: Mapping[str, Any], event: Event, row: Mapping[str, Any] | None, foreseen: Foreseen) -> Preview:
-    contributes = any(foreseen.applied.contributed)
+def _describe(kept: Mapping[str, Any], event: Event, row: Mapping[str, Any] | None, foreseen: BatchResult) -> Preview:
+    contributes = any(foreseen.contributed)
     after = event.status
     if event.observation:
         # An event that was applied stays so, though it is older than the row by now.
         after = "applied" if contributes or kept["status"] == "applied" else "stale"
-    changes = foreseen.applied.changes
+    changes = foreseen.changes
     changed = changes[0]["changed"] if changes else {}
     reason = "" if changed else _why_nothing(event, row, contributes=contributes)
     return Preview(changed, kept["status"], after, reason, tuple(_consequences(event, row, foreseen)))
@@ -104,7 +104,7 @@ def _why_nothing(event: Event, row: Mapping[str, Any] | None, *, contributes: bo
     return "the mirror knows all that it reports already"
 
 
-def _consequences(event: Event, row: Mapping[str, Any] | None, foreseen: Foreseen) -> list[str]:
+def _consequences(event: Event, row: Mapping[str, Any] | None, foreseen: BatchResult) -> list[str]:
     found = []
     if event.observation and row is None:
         found.append("The mirror does not know its model: it would be added.")
@@ -121,15 +121,7 @@ def _consequences(event: Event, row: Mapping[str, Any] | None, foreseen: Foresee
 def _token(connection: Connection, event_id: str, found: Preview, row: Mapping[str, Any] | None) -> str:
     """A digest with a key; clocks that moved and changed nothing of the preview leave it as it is."""
     visible = {name: history.to_json(value) for name, value in (row or {}).items()}
-    document = [
-        "preview",
-        event_id,
-        visible,
-        found.changed,
-        found.before,
-        found.after,
-        found.reason,
-        found.consequences,
-    ]
+    said = (found.changed, found.before, found.after, found.reason, found.consequences)
+    document = ["preview", event_id, visible, *said]
     secret = console_secret.read_or_create(connection).encode()
     return hmac.new(secret, json.dumps(document, sort_keys=True).encode(), "sha256").hexdigest()

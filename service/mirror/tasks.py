@@ -76,9 +76,8 @@ def begin_replay(engine: Engine, search: EventSearch, actor: Actor) -> int:
         if not 0 < total <= MAX_EVENTS:
             raise MirrorError(f"more than {MAX_EVENTS:,} events match" if total else "no event matches")
         document = search.document
-        audit_id = audit.begin(connection, audit.Act(actor, REPLAY_ACTION, detail={**document, "total": total}))
-        task_id = tasks.begin(connection, tasks.REPLAY, audit_id, total, search=document)
-        return _require_begun(connection, task_id, audit_id)
+        act = audit.Act(actor, REPLAY_ACTION, detail={**document, "total": total})
+        return _begin(connection, tasks.REPLAY, act, total, search=document)
 
 
 def begin_release(engine: Engine, pull_id: int, actor: Actor) -> int:
@@ -91,9 +90,7 @@ def begin_release(engine: Engine, pull_id: int, actor: Actor) -> int:
     with transaction(engine) as connection:
         total = suspects.count_held(connection, pull_id)
         act = audit.Act(actor, held_pulls.RELEASE, str(pull_id), {"suspects": total})
-        audit_id = audit.begin(connection, act)
-        task_id = tasks.begin(connection, tasks.RELEASE, audit_id, total, target=str(pull_id))
-        return _require_begun(connection, task_id, audit_id)
+        return _begin(connection, tasks.RELEASE, act, total, target=str(pull_id))
 
 
 def begin_erasure(engine: Engine, model_id: str, actor: Actor) -> int:
@@ -109,12 +106,12 @@ def begin_erasure(engine: Engine, model_id: str, actor: Actor) -> int:
         if other := tasks.open_erasure(connection, model_id):
             raise MirrorError(f"task {other} erases {model_id} already")
         total = console_events.count(connection, EventSearch(), MAX_COUNTED)
-        audit_id = audit.begin(connection, audit.Act(actor, erasure.ACTION, model_id))
-        task_id = tasks.begin(connection, tasks.ERASE, audit_id, total, target=model_id)
-        return _require_begun(connection, task_id, audit_id)
+        return _begin(connection, tasks.ERASE, audit.Act(actor, erasure.ACTION, model_id), total, target=model_id)
 
 
-def _require_begun(connection: Connection, task_id: int | None, audit_id: int) -> int:
+def _begin(connection: Connection, kind: str, act: audit.Act, total: int, **wanted: Any) -> int:
+    audit_id = audit.record(connection, act, audit.BEGUN)
+    task_id = tasks.begin(connection, kind, audit_id, total, **wanted)
     if task_id is None:
         raise MirrorError("another one runs already: wait for its end, or cancel it")
     audit.end(connection, audit_id, audit.BEGUN, {"task": task_id})

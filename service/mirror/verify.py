@@ -7,12 +7,11 @@ that would spend the request budget for hours: the others are read again in the 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import ListUnusable, ModelNotFound, UpstreamError
-from service.mirror.codec import LIST_COLUMNS
+from service.mirror.codec import LIST_COLUMNS, in_utc
 from service.mirror.error_scope import MAX_CONSECUTIVE_FAILURES, ErrorScope, scope_of
 from service.mirror.observe import from_list, from_single
 from service.mirror.prefetch import walk_page_of
@@ -259,8 +258,4 @@ def _compare(row: Mapping[str, Any], seen: Observation) -> Iterator[Difference]:
     passed_over = personal_columns() if row["erased_at"] is not None else ()
     for name, value in seen.fields.items():
         if name not in passed_over and row[name] != value:
-            yield Difference(row["id"], name, _in_utc(row[name]), _in_utc(value))
-
-
-def _in_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
+            yield Difference(row["id"], name, in_utc(row[name]), in_utc(value))

@@ -66,7 +66,7 @@ class Act:
 
 
 def record(connection: Connection, act: Act, outcome: str = DONE) -> int:
-    """Write an act's row, in the transaction of the act itself: its id."""
+    """Write an act's row: its id. In the transaction of the act itself, or as `BEGUN` in one of its own before it."""
     of_act = {"action": act.action, "target": act.target, "detail": json.dumps(act.detail)}
     act.row_id = int(queries.value(connection, _RECORD, **act.actor._asdict(), **of_act, outcome=outcome))
     return act.row_id
@@ -79,13 +79,8 @@ _RECORD = """
 """
 
 
-def begin(connection: Connection, act: Act) -> int:
-    """Write an act's row before the act, in a transaction of its own: its id."""
-    return record(connection, act, BEGUN)
-
-
 def complete(connection: Connection, act: Act, outcome: str) -> None:
-    """Write how an act ended; the row that `begin` wrote shows its target and detail as they are now.
+    """Write how an act ended; the row that was `BEGUN` shows its target and detail as they are now.
 
     One that ended in the act's own transaction stays as it is, also where the response to that commit got lost.
     """
@@ -124,7 +119,7 @@ def recorded(
         if alone:
             _require_alone(connection, act, alone)
         check(connection)
-        begin(connection, act)
+        record(connection, act, BEGUN)
     try:
         yield act
     except BaseException as error:

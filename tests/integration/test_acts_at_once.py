@@ -34,7 +34,7 @@ def deletes_sent(mirror: Mirror) -> int:
 def begin_delete(mirror: Mirror, model: str) -> None:
     """Ann has begun to delete a model, and her request is not over."""
     with transaction(mirror.runtime.engine) as connection:
-        audit.begin(connection, audit.Act(ANN, "model.delete", model))
+        audit.record(connection, audit.Act(ANN, "model.delete", model), audit.BEGUN)
 
 
 def test_delete_that_is_in_flight_elsewhere_is_not_sent_again(mirrored: Mirror, folder: Path) -> None:

@@ -250,7 +250,7 @@ def test_task_of_a_newer_release_is_left_to_its_workers(mirror: StartMirror) -> 
     here = mirror(models=1)
     keep_dead(here, 1)
     with transaction(here.runtime.engine) as connection:
-        row_id = audit.begin(connection, audit.Act(TESTER, "model.newer"))
+        row_id = audit.record(connection, audit.Act(TESTER, "model.newer"), audit.BEGUN)
         storage.begin(connection, "newer", row_id, 1)
     tasks.begin_replay(here.runtime.engine, DEAD, TESTER)
     run_tasks(here)

@@ -12,7 +12,6 @@ from service.mirror.accuracy import (
     Difference,
     DifferenceClass,
     ReceivedEvent,
-    Staleness,
     Stratum,
     classify,
     staleness,
@@ -199,7 +198,7 @@ def test_clock_behind_the_upstreams_loses_no_webhook() -> None:
     ahead = minutes(2)
     came = event(SEEN + minutes(1), SEEN + minutes(0.1), ahead=ahead)
     assert classify(difference(), [came], SEEN + minutes(91)) == (DifferenceClass.IN_FLIGHT, True, came)
-    assert staleness(difference(), came) == Staleness(60, censored=False)
+    assert staleness(difference(), came) == (60, False)
     later = event(SEEN + minutes(3), SEEN + minutes(1.1), ahead=ahead)
     assert classify(difference(), [later], SEEN + minutes(91)).kind is DifferenceClass.LOST
 
@@ -211,18 +210,18 @@ def test_columns_of_webhooks_and_responses_share_one_clock() -> None:
 
 
 def test_staleness_is_exact_where_the_event_is_known() -> None:
-    assert staleness(difference(), event()) == Staleness(240.0, censored=False)
+    assert staleness(difference(), event()) == (240.0, False)
 
 
 def test_staleness_without_an_event_is_the_whole_interval() -> None:
-    assert staleness(difference(), None) == Staleness(900.0, censored=True)
+    assert staleness(difference(), None) == (900.0, True)
 
 
 def test_upstream_itself_names_some_times() -> None:
     ready = {**ACTIVE, "finished_at": [None, CHANGED.isoformat()]}
-    assert staleness(difference(ready), None) == Staleness(240.0, censored=False)
+    assert staleness(difference(ready), None) == (240.0, False)
     created = {"status": [None, "waiting"], "created_at": [None, CHANGED.isoformat()]}
-    assert staleness(difference(created, None), None) == Staleness(240.0, censored=False)
+    assert staleness(difference(created, None), None) == (240.0, False)
 
 
 def test_unknown_model_without_a_creation_time_has_no_staleness() -> None:

@@ -117,8 +117,8 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     client = None
     try:
         client = connect_redis(settings.redis)
-        for wrong in wrong_keys(client):
-            yield Finding("redis key", ok=False, seen=str(wrong), advice=wrong.advice)
+        for fault, advice in wrong_keys(client).items():
+            yield Finding("redis key", ok=False, seen=fault, advice=advice)
         durable_settings = durability.read_durability(client)
         capacity = durability.capacity(client, settings.inbox_limit)
         with translate_redis_errors():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from service.broker import counters, inbox, stale_models
 from service.broker.client import translate_redis_errors
@@ -21,23 +21,10 @@ EXPECTED_TYPES = {
 }
 
 
-class WrongKey(NamedTuple):
-    """A key with another type than the mirror's."""
+def wrong_keys(client: redis.Redis) -> dict[str, str]:
+    """The fault of each key that has another type than the mirror's, to what to do about it.
 
-    key: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.key} is a {self.found}, and has to be a {EXPECTED_TYPES[self.key]}"
-
-    @property
-    def advice(self) -> str:
-        """The remedy: what another program wrote there is of no use to the mirror."""
-        return f"find out which program wrote it, then run `redis-cli del {self.key}`"
-
-
-def wrong_keys(client: redis.Redis) -> list[WrongKey]:
-    """The keys that have another type than the mirror's.
+    What another program wrote there is of no use to the mirror.
 
     Raises:
         RedisUnavailable: Redis cannot be reached.
@@ -46,5 +33,10 @@ def wrong_keys(client: redis.Redis) -> list[WrongKey]:
         for key in EXPECTED_TYPES:
             pipeline.type(key)
         found: list[Any] = pipeline.execute()
-    types = zip(EXPECTED_TYPES, (one.decode() for one in found), strict=True)
-    return [WrongKey(key, kind) for key, kind in types if kind not in ("none", EXPECTED_TYPES[key])]
+    return {
+        f"{key} is a {kind}, and has to be a {expected}": (
+            f"find out which program wrote it, then run `redis-cli del {key}`"
+        )
+        for (key, expected), kind in zip(EXPECTED_TYPES.items(), (one.decode() for one in found), strict=True)
+        if kind not in ("none", expected)
+    }

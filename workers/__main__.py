@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from service.garbage import collect_as_usual, collect_rarely
 
@@ -11,11 +10,6 @@ collect_rarely()
 from service import config, log  # noqa: E402 - after that
 from service.broker.client import require_usable_redis  # noqa: E402
 from service.errors import SchemaOutdated, SettingsError  # noqa: E402
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from service.config import Settings
 
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
@@ -27,7 +21,11 @@ def main(process: str) -> int:
         log.configure(settings)
         log.log_crashes_without_messages()
         require_usable_redis(settings.redis)
-        run = _load_clock() if process == "clock" else _load_supervisor()
+        # Imported late: a worker's supervisor needs little of what the clock and its own children load.
+        if process == "clock":
+            from workers.clock import run  # noqa: PLC0415
+        else:
+            from workers.supervisor import run  # noqa: PLC0415
         collect_as_usual()
         run(settings)
     except SettingsError as error:
@@ -37,19 +35,6 @@ def main(process: str) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - see above
         return 1
     return 0
-
-
-# Imported late: a worker's supervisor needs little of what the clock and its own children load.
-def _load_clock() -> Callable[[Settings], None]:
-    from workers.clock import run  # noqa: PLC0415
-
-    return run
-
-
-def _load_supervisor() -> Callable[[Settings], None]:
-    from workers.supervisor import run  # noqa: PLC0415
-
-    return run
 
 
 if __name__ == "__main__":

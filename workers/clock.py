@@ -145,7 +145,7 @@ class Clock:
             except PostgresUnavailable as error:
                 log.warning("clock.waits", job=entry.job.name, error=str(error))
             except WrongKeyType as error:
-                keys = [f"{wrong}: {wrong.advice}" for wrong in wrong_keys(self._runtime.redis)]
+                keys = [f"{fault}: {advice}" for fault, advice in wrong_keys(self._runtime.redis).items()]
                 log.error("clock.waits", job=entry.job.name, error=str(error), keys=keys)
             except Unavailable as error:
                 log.warning("clock.waits", job=entry.job.name, error=str(error))

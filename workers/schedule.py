@@ -40,10 +40,6 @@ def _in_postgres(check: Callable[[Connection], bool]) -> Callable[[Runtime], boo
     return due
 
 
-def _events_wait(runtime: Runtime) -> bool:
-    return runtime.inbox.depth().events > 0
-
-
 def _full_pull(runtime: Runtime) -> bool:
     with transaction(runtime.engine) as connection:
         return pull_checkpoints.due(connection, FULL, runtime.settings.pull_interval_seconds)
@@ -54,10 +50,6 @@ def _hot_pull(runtime: Runtime) -> bool:
     interval = runtime.settings.hot_pull_interval_seconds
     with transaction(runtime.engine) as connection:
         return interval > 0 and pulls.any_complete(connection) and pull_checkpoints.due(connection, HOT, interval)
-
-
-def _stale_models(runtime: Runtime) -> bool:
-    return bool(runtime.stale_models.waiting())
 
 
 def _details(runtime: Runtime) -> bool:
@@ -78,22 +70,18 @@ def _accuracy_check(runtime: Runtime) -> bool:
         return pulls.any_complete(connection)
 
 
-def _always(_runtime: Runtime) -> bool:
-    return True
-
-
 SCHEDULE = (
     # A wake-up that was lost costs a second or two.
-    ScheduledJob(Job.DRAIN, 1.0, _events_wait),
+    ScheduledJob(Job.DRAIN, 1.0, lambda runtime: runtime.inbox.depth().events > 0),
     ScheduledJob(Job.DRAIN, 1.0, _in_postgres(spool.any_waiting)),
     ScheduledJob(Job.REFETCH, 1.0, _in_postgres(refetches.due)),
-    ScheduledJob(Job.REFETCH, 1.0, _stale_models),
+    ScheduledJob(Job.REFETCH, 1.0, lambda runtime: bool(runtime.stale_models.waiting())),
     ScheduledJob(Job.PULL_FULL, 2.0, _full_pull),
     ScheduledJob(Job.PULL_HOT, 2.0, _hot_pull),
     ScheduledJob(Job.RUN_TASKS, 1.0, _in_postgres(tasks.any_running)),
     ScheduledJob(Job.SWEEP, 5.0, _details),
     ScheduledJob(Job.COUNT_MISSED, 30.0, _in_postgres(accuracy.any_undecided)),
     ScheduledJob(Job.CHECK_ACCURACY, ACCURACY_CHECK_SECONDS, _accuracy_check),
-    ScheduledJob(Job.COMPUTE_ACCURACY, 60.0, _always),
-    ScheduledJob(Job.APPLY_RETENTION, 60.0, _always),
+    ScheduledJob(Job.COMPUTE_ACCURACY, 60.0, lambda _runtime: True),
+    ScheduledJob(Job.APPLY_RETENTION, 60.0, lambda _runtime: True),
 )

@@ -37,11 +37,10 @@ from service.upstream.responses import (
     vendor_error_code,
 )
 from service.upstream.sending import NO_OBSERVERS, RequestObservers, RequestSender, UpstreamCall
-from service.upstream.transport import HttpTransport, UpstreamRequest
+from service.upstream.transport import UpstreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Self
 
     import redis
@@ -71,42 +70,13 @@ _read_deleted = partial(read, decode_body=body_decoder(DeletedModel))
 _read_organization = partial(read, decode_body=read_organization)
 
 
-class UpstreamClient:
+class UpstreamClient(RequestSender):
     """One organization's access to the vendor. Safe to share between threads; not between processes.
 
     Every call takes a `priority` in the budget and a `max_wait`: seconds that waiting for the budget, for a 429's reset
     and for the next try may take together. None waits for budget and reset as long as it takes. Faults of the network
     and 5xx are tried four times at most, after the vendor's `Retry-After`.
     """
-
-    def __init__(
-        self,
-        base_url: str,
-        api_key: str,
-        budget: RequestBudget | None,
-        *,
-        pause: Callable[[float], None] = time.sleep,
-        connect_timeout: float = 5.0,
-        response_timeout: float = 20.0,
-        proxy: str | None = None,
-        observers: RequestObservers = NO_OBSERVERS,
-    ) -> None:
-        """Prepare; nothing is connected yet.
-
-        Args:
-            base_url: the API's base, with `/api/v2`.
-            api_key: the organization's bearer key; `service.config` has checked that a header can hold it.
-            budget: shared with all our processes; None without Redis, then only 429s hold requests back.
-            pause: waits a number of seconds; may raise `Stopping`.
-            connect_timeout: seconds.
-            response_timeout: seconds until the whole response must be there, name resolution and connection included.
-            proxy: URL of the proxy to go through; None connects directly.
-            observers: functions that are called with tries, waits and clocks.
-        """
-        self._transport = HttpTransport(
-            base_url, api_key, connect_timeout=connect_timeout, response_timeout=response_timeout, proxy=proxy
-        )
-        self._send = RequestSender(self._transport, budget, pause, observers).send
 
     @classmethod
     def from_settings(
@@ -115,7 +85,6 @@ class UpstreamClient:
         redis: redis.Redis | None,
         *,
         pause: Callable[[float], None] = time.sleep,
-        response_timeout: float = RESPONSE_TIMEOUT_SECONDS,
         observers: RequestObservers = NO_OBSERVERS,
     ) -> Self:
         """The client of a process, with a budget in `redis` where that is given; the others as in the constructor.
@@ -130,22 +99,10 @@ class UpstreamClient:
             if redis is None
             else RequestBudget(redis, settings.rate_budget, settings.detail_budget, settings.accuracy_budget),
             pause=pause,
-            response_timeout=response_timeout,
+            response_timeout=RESPONSE_TIMEOUT_SECONDS,
             proxy=settings.proxy_for(settings.headshotpro_api_url),
             observers=observers,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._transport.close()
 
     def list_models(
         self,
@@ -165,7 +122,7 @@ class UpstreamClient:
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
-        return self._send(UpstreamCall(request, _read_page, expected=expected), priority, max_wait)
+        return self.send(UpstreamCall(request, _read_page, expected=expected), priority, max_wait)
 
     def get_model(
         self, model_id: str, *, priority: Priority, max_wait: float | None = None
@@ -177,7 +134,7 @@ class UpstreamClient:
             UpstreamMalformed: it is another model than the one that was requested.
         """
         request = UpstreamRequest("GET", MODEL_ROUTE, _path_of(model_id), about_model=True)
-        response = self._send(UpstreamCall(request, _read_model), priority, max_wait)
+        response = self.send(UpstreamCall(request, _read_model), priority, max_wait)
         if response.body.id != model_id:
             raise _another_model(request)
         return response
@@ -199,7 +156,7 @@ class UpstreamClient:
         given = {"email": email, "teamId": team_id, "isDevelopment": is_development}
         body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("POST", _MODELS, _MODELS, body)
-        response = self._send(UpstreamCall(request, _read_created, repeatable=False), priority, max_wait)
+        response = self.send(UpstreamCall(request, _read_created, repeatable=False), priority, max_wait)
         _require_usable_id(request, response.body.model_id)
         return response
 
@@ -235,12 +192,12 @@ class UpstreamClient:
             return read_first(raw_response)
 
         request = UpstreamRequest("DELETE", MODEL_ROUTE, _path_of(model_id), about_model=True)
-        return self._send(UpstreamCall(request, read_first, read_again), priority, max_wait)
+        return self.send(UpstreamCall(request, read_first, read_again), priority, max_wait)
 
     def organization(self, *, priority: Priority, max_wait: float | None = None) -> UpstreamResponse[Organization]:
         """The organization that the key belongs to."""
         request = UpstreamRequest("GET", "/organization", "/organization")
-        return self._send(UpstreamCall(request, _read_organization), priority, max_wait)
+        return self.send(UpstreamCall(request, _read_organization), priority, max_wait)
 
 
 def _path_of(model_id: str) -> str:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
+from service import __version__
 from service.errors import RedisUnavailable
+from service.http_client import HttpClient, RequestFailed
 from service.upstream.headers import clock_skew, parse_rate_limit
 from service.upstream.responses import RateLimited, UpstreamResponse
 from service.upstream.retry import MAX_NAP_SECONDS, RetryPolicy
-from service.upstream.transport import HttpTransport, RetryableError, UpstreamRequest
+from service.upstream.transport import RetryableError, TransportResponse, UpstreamRequest, retryable_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import timedelta
 
     from service.upstream.budget import Priority, RequestBudget
-    from service.upstream.transport import TransportResponse
 
 T = TypeVar("T")
 
+# A page of 200 models is 0.1 MB; more than this is no response of the vendor's.
+_LARGEST_BODY = 16 * 1024 * 1024
 # After an error about one model a call waits no longer; one about the list holds all processes for up to an hour.
 MAX_MODEL_WAIT_SECONDS = 60.0
 
@@ -67,19 +70,56 @@ class UpstreamCall(Generic[T]):
 
 
 class RequestSender:
-    """Sends the calls of one client, over its connections; the other arguments are those of `UpstreamClient`."""
+    """Sends the calls of one client, with its bearer key, over its connections. Every library error is kept in."""
 
     def __init__(
         self,
-        transport: HttpTransport,
+        base_url: str,
+        api_key: str,
         budget: RequestBudget | None,
-        pause: Callable[[float], None],
-        observers: RequestObservers,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        connect_timeout: float = 5.0,
+        response_timeout: float = 20.0,
+        proxy: str | None = None,
+        observers: RequestObservers = NO_OBSERVERS,
     ) -> None:
-        self._transport = transport
+        """Prepare; nothing is connected yet.
+
+        Args:
+            base_url: the API's base, with `/api/v2`.
+            api_key: the organization's bearer key; `service.config` has checked that a header can hold it.
+            budget: shared with all our processes; None without Redis, then only 429s hold requests back.
+            pause: waits a number of seconds; may raise `Stopping`.
+            connect_timeout: seconds.
+            response_timeout: seconds until the whole response must be there, name resolution and connection included.
+            proxy: URL of the proxy to go through; None connects directly.
+            observers: functions that are called with tries, waits and clocks.
+        """
+        self._base = base_url.rstrip("/")
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Accept": "application/json",
+            # A cache on the way would show what was so a while ago.
+            "Cache-Control": "no-cache",
+            "User-Agent": f"headshot-mirror/{__version__}",
+        }
+        self._http_client = HttpClient(
+            deadline=response_timeout, connect_timeout=connect_timeout, max_body_bytes=_LARGEST_BODY, proxy=proxy
+        )
         self._budget = budget
         self._pause = pause
         self._observers = observers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._http_client.close()
 
     def send(self, call: UpstreamCall[T], priority: Priority, max_wait: float | None) -> UpstreamResponse[T]:
         """Try until a response is final: wait for a turn, send, then read, wait or give up."""
@@ -125,13 +165,21 @@ class RequestSender:
             self._budget.block(time.time() + seconds)
 
     def _exchange(self, request: UpstreamRequest) -> TransportResponse:
+        """Send a request and read its whole response, whatever its status.
+
+        Raises:
+            RetryableError: there was no whole response.
+        """
+        headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
         before = time.monotonic()
         try:
-            response = self._transport.exchange(request)
-        except RetryableError:
+            sent = self._http_client.send(request.method, self._base + request.path, headers, request.body)
+        except RequestFailed as error:
             self._observers.request(str(request), "unreachable", time.monotonic() - before)
-            raise
-        self._observers.request(str(request), response.status, response.elapsed)
+            raise retryable_error(request, error) from None
+        elapsed = time.monotonic() - before
+        response = TransportResponse(request, sent.status, sent.headers, sent.body, time.time(), elapsed)
+        self._observers.request(str(request), response.status, elapsed)
         self._observers.clock(clock_skew(response))
         rate_limit = parse_rate_limit(response)
         if self._budget and rate_limit:

@@ -1,20 +1,16 @@
-"""One HTTP request to the vendor and its response, with the bearer key in and every library error kept in."""
+"""One HTTP request to the vendor, its response, and the error of a try that got none."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service import __version__
 from service.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
-from service.http_client import HttpClient, RequestFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# A page of 200 models is 0.1 MB; more than this is no response of the vendor's.
-_LARGEST_BODY = 16 * 1024 * 1024
+    from service.http_client import RequestFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,46 +69,7 @@ class RetryableError(Exception):
         self.retry_after = retry_after
 
 
-class HttpTransport:
-    """Connections to one base URL with one key."""
-
-    def __init__(
-        self, base_url: str, api_key: str, *, connect_timeout: float, response_timeout: float, proxy: str | None = None
-    ) -> None:
-        """Prepare; nothing is connected yet. The arguments are those of `UpstreamClient`."""
-        self._base = base_url.rstrip("/")
-        self._headers = {
-            "Authorization": f"Bearer {api_key}",
-            "Accept": "application/json",
-            # A cache on the way would show what was so a while ago.
-            "Cache-Control": "no-cache",
-            "User-Agent": f"headshot-mirror/{__version__}",
-        }
-        self._http_client = HttpClient(
-            deadline=response_timeout, connect_timeout=connect_timeout, max_body_bytes=_LARGEST_BODY, proxy=proxy
-        )
-
-    def exchange(self, request: UpstreamRequest) -> TransportResponse:
-        """Send a request and read its whole response, whatever its status.
-
-        Raises:
-            RetryableError: there was no whole response.
-        """
-        headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
-        before = time.monotonic()
-        try:
-            response = self._http_client.send(request.method, self._base + request.path, headers, request.body)
-        except RequestFailed as error:
-            raise _retryable_error(request, error) from None
-        elapsed = time.monotonic() - before
-        return TransportResponse(request, response.status, response.headers, response.body, time.time(), elapsed)
-
-    def close(self) -> None:
-        """Close the idle connections."""
-        self._http_client.close()
-
-
-def _retryable_error(request: UpstreamRequest, error: RequestFailed) -> RetryableError:
+def retryable_error(request: UpstreamRequest, error: RequestFailed) -> RetryableError:
     """Which of our errors it is; a library's message may hold addresses, never the key."""
     kind = UpstreamTimeout if error.timed_out else UpstreamMalformed if error.too_large else UpstreamUnreachable
     return RetryableError(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Boolean, Column, Float, Identity, Index, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from service.storage.tables.columns import metadata, text_column, time_column
+from service.storage.tables.columns import filled_column, metadata, text_column, time_column
 
 accuracy_checks = Table(
     "accuracy_checks",
@@ -33,13 +33,7 @@ accuracy_checks = Table(
     Column("stale_seconds", Float, comment="How long the row was wrong when it was repaired"),
     Column("censored", Boolean, comment="True where stale_seconds is only the upper end of an interval"),
     time_column("decided_at", "When the class became final; null while an event may still change it"),
-    Column(
-        "with_details",
-        Boolean,
-        nullable=False,
-        server_default=text("false"),
-        comment="Whether photo count and favourite were compared, too",
-    ),
+    filled_column("with_details", Boolean, "false", "Whether photo count and favourite were compared, too"),
     time_column("looked_at", "When the events about a difference were last read; null before the first time"),
     comment="One row for each difference that a pull found and for each sample; retained for 28 days and a little",
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Table, text
+from sqlalchemy import BigInteger, Column, Identity, Index, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
-from service.storage.tables.columns import metadata, text_column, time_column
+from service.storage.tables.columns import filled_column, metadata, text_column, time_column
 
 audit_log = Table(
     "audit_log",
@@ -24,13 +24,7 @@ audit_log = Table(
         "begun, done, refused (by the upstream), failed, or unknown (no response from the upstream)",
         nullable=False,
     ),
-    Column(
-        "detail",
-        JSONB,
-        nullable=False,
-        server_default=text("'{}'"),
-        comment="What else belongs to it; no personal data and no secrets",
-    ),
+    filled_column("detail", JSONB, "'{}'", "What else belongs to it; no personal data and no secrets"),
     comment="One row for each act by the console, the API or the command line; kept for 400 days",
 )
 Index(None, audit_log.c.at)

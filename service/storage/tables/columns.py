@@ -31,7 +31,12 @@ def text_column(name: str, comment: str, **options: Any) -> Column[Any]:
 
 def count_column(name: str, comment: str) -> Column[Any]:
     """An `integer` that is never null and begins at 0."""
-    return Column(name, Integer, nullable=False, server_default=text("0"), comment=comment)
+    return filled_column(name, Integer, "0", comment)
+
+
+def filled_column(name: str, kind: Any, default: str, comment: str) -> Column[Any]:
+    """A column that is never null; `default` is the SQL of what it is where nothing is written."""
+    return Column(name, kind, nullable=False, server_default=text(default), comment=comment)
 
 
 def parent_column(name: str, parent: Column[Any], comment: str, **options: Any) -> Column[Any]:

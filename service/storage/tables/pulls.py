@@ -5,7 +5,14 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Identity, Index, SmallInteger, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from service.storage.tables.columns import count_column, metadata, parent_column, text_column, time_column
+from service.storage.tables.columns import (
+    count_column,
+    filled_column,
+    metadata,
+    parent_column,
+    text_column,
+    time_column,
+)
 
 pulls = Table(
     "pulls",
@@ -29,12 +36,8 @@ pulls = Table(
     ),
     count_column("rows_differed", "Those of them that differed"),
     count_column("set_aside", "Records and fields it could not read; table set_aside lists them"),
-    Column(
-        "postponed",
-        ARRAY(Text),
-        nullable=False,
-        server_default=text("'{}'"),
-        comment="Suspects whose GET failed three times: the next full pull decides about them",
+    filled_column(
+        "postponed", ARRAY(Text), "'{}'", "Suspects whose GET failed three times: the next full pull decides about them"
     ),
     text_column("error", "Why it failed or is held"),
     time_column("upstream_started_at", "Upstream time of its first page; all that it read is at least as new"),
@@ -119,13 +122,7 @@ refetch_requests = Table(
     ),
     time_column("due_at", "Our time from which it may be sent", nullable=False),
     time_column("missing_at", "Upstream time of a 404 that a full pull has yet to confirm"),
-    Column(
-        "attempts",
-        SmallInteger,
-        nullable=False,
-        server_default=text("0"),
-        comment="GETs that were sent and did not settle it",
-    ),
+    filled_column("attempts", SmallInteger, "0", "GETs that were sent and did not settle it"),
     Column("pull_id", BigInteger, comment="The pull that requested it; null where none did"),
     comment="Models that a single GET has to read; a row is deleted when its GET has come back",
 )

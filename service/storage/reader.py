@@ -14,39 +14,23 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from service.storage.tables import (
-    accuracy_checks,
-    alerts,
-    model_changes,
-    models,
-    processes,
-    pulls,
-    set_aside,
-    subscription_deliveries,
-    subscriptions,
-    webhook_events,
-)
+from service.storage.tables import SCHEMA, metadata
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
 READER_ROLE = "headshotpro_reader"
 
 # The tables that people may read, besides every view. Other tables are internal, and hold bodies as they were sent.
-READABLE_TABLES = (
-    models,
-    model_changes,
-    webhook_events,
-    pulls,
-    set_aside,
-    accuracy_checks,
-    alerts,
-    processes,
-    subscriptions,
-    subscription_deliveries,
+READABLE_TABLES = tuple(
+    metadata.tables[f"{SCHEMA}.{name}"]
+    for name in (
+        *("models", "model_changes", "webhook_events", "pulls", "set_aside", "accuracy_checks", "alerts", "processes"),
+        *("subscriptions", "subscription_deliveries"),
+    )
 )
 # Bodies hold more personal data than any dashboard needs; with a secret anyone can sign.
-HIDDEN_COLUMNS = {webhook_events.name: ("payload",), subscriptions.name: ("secret", "previous_secret")}
+HIDDEN_COLUMNS = {"webhook_events": ("payload",), "subscriptions": ("secret", "previous_secret")}
 
 # Two databases of one server may be migrated at the same moment, and roles are the server's.
 _CREATE_ROLE = """
@@ -84,12 +68,7 @@ $$
 
 def script() -> tuple[str, str]:
     """The SQL that makes the role, and the one that grants; both may be run again and again."""
-    tables = (
-        f"GRANT SELECT ({', '.join(_columns(table.name, table.columns.keys()))}) ON {table.fullname} TO {READER_ROLE};"
-        if table.name in HIDDEN_COLUMNS
-        else f"GRANT SELECT ON {table.fullname} TO {READER_ROLE};"
-        for table in READABLE_TABLES
-    )
+    tables = (f"GRANT SELECT{_shown(table)} ON {table.fullname} TO {READER_ROLE};" for table in READABLE_TABLES)
     return _CREATE_ROLE, _GRANT.replace("-- tables", "\n    ".join(tables))
 
 
@@ -132,5 +111,7 @@ _UNREADABLE = text(
 )
 
 
-def _columns(table: str, names: list[str]) -> list[str]:
-    return [name for name in names if name not in HIDDEN_COLUMNS[table]]
+def _shown(table: Table) -> str:
+    """The columns that are granted, where not all are."""
+    hidden = HIDDEN_COLUMNS.get(table.name)
+    return f" ({', '.join(one.name for one in table.columns if one.name not in hidden)})" if hidden else ""

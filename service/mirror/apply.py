@@ -194,7 +194,7 @@ class _Batch:
                 request = RefetchRequest.later_than(after, model_id, RefetchReason.DISPUTE, now)
                 # A page that shows a deleted model changes nothing; its pull finds what the GET changes.
                 requests.append(request._replace(pull_id=self._pull_id if known.deleted else None))
-            elif not known.has_profile and not known.deleted and known.fields:
+            elif known.shown_at is None and not known.deleted and known.fields:
                 due_at = now + PROFILE_REFETCH_DELAY
                 requests.append(RefetchRequest(model_id, None, RefetchReason.PROFILE, due_at))
         return requests

@@ -106,15 +106,11 @@ def decide(
             yield found
         if not some and not state.to_check_again:
             break
-    _complete(engine, pull_id, state.postponed)
-
-
-def _complete(engine: Engine, pull_id: int, postponed: list[str]) -> None:
     with transaction(engine) as connection:
         _lock_held(connection, pull_id)
         suspects.release(connection, pull_id)
-        pulls.close_held(connection, pull_id, "complete", postponed=postponed)
-    log.info("pull.released", pull_id=pull_id, postponed=len(postponed))
+        pulls.close_held(connection, pull_id, "complete", postponed=state.postponed)
+    log.info("pull.released", pull_id=pull_id, postponed=len(state.postponed))
 
 
 def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> int:

@@ -121,11 +121,6 @@ class KnownState(Struct, frozen=True):
         """As of when the core's own status is known; a tombstone may hide it."""
         return self.fields["status"].at if "status" in self.fields else None
 
-    @property
-    def has_profile(self) -> bool:
-        """Whether an API response ever showed it; a model that was shown without a profile has none."""
-        return self.shown_at is not None
-
 
 NOTHING_KNOWN = KnownState()
 

@@ -7,6 +7,7 @@ that would spend the request budget for hours: the others are read again in the 
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -62,45 +63,35 @@ class Difference(NamedTuple):
     upstream: Any
 
 
+@dataclass(slots=True)
 class Verifier:
     """One comparison.
 
-    Args:
+    Attributes:
         engine: the mirror's Postgres.
         client: the upstream.
         pause: waits a number of seconds.
         progress: called with the step, how much of it is done, and how much it is.
         details: compare photo counts and favourites too: a request for each model.
         limit: how many of the models that differ are read by their own GETs.
-
-    Attributes:
         set_aside: records and fields of the list and of GETs that could not be used, and so not be compared.
         unanswered: models whose GET failed, so that they could not be compared, with the error.
         listed_only: how many of the models that differ were seen in the list alone, twice.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        client: UpstreamClient,
-        pause: Callable[[float], None],
-        progress: Callable[[str, int, int], None],
-        *,
-        details: bool,
-        limit: int = DEFAULT_LIMIT,
-    ) -> None:
-        self._engine = engine
-        self._client = client
-        self._pause = pause
-        self._progress = progress
-        self._details = details
-        self._limit = limit
-        self.listed_only = 0
-        self._gets = 0
-        self._burst_began = 0.0
-        self.set_aside: set[UnusableRecord] = set()
-        self.unanswered: dict[str, str] = {}
-        self._failed_in_a_row = 0
+    engine: Engine
+    client: UpstreamClient
+    pause: Callable[[float], None]
+    progress: Callable[[str, int, int], None]
+    _: KW_ONLY
+    details: bool
+    limit: int = DEFAULT_LIMIT
+    set_aside: set[UnusableRecord] = field(default_factory=set)
+    unanswered: dict[str, str] = field(default_factory=dict)
+    listed_only: int = 0
+    _gets: int = 0
+    _burst_began: float = 0.0
+    _failed_in_a_row: int = 0
 
     def differences(self) -> list[Difference]:
         """The differences that remain after a pause.
@@ -109,11 +100,11 @@ class Verifier:
             UpstreamError: the upstream could not be read.
             ListUnusable: no walk over its list showed all of it.
         """
-        suspicious = self._compare_all(details=self._details)
-        to_read, others = sorted(suspicious)[: self._limit], sorted(suspicious)[self._limit :]
+        suspicious = self._compare_all(details=self.details)
+        to_read, others = sorted(suspicious)[: self.limit], sorted(suspicious)[self.limit :]
         found: list[Difference] = []
         if others:
-            self._pause(SETTLE_SECONDS)
+            self.pause(SETTLE_SECONDS)
             again = self._compare_all(details=False)
             for model_id in others:
                 # The list has no details: differences that a GET found in them stay.
@@ -128,12 +119,12 @@ class Verifier:
         for number in (1, 2):
             if not left:
                 return []
-            self._pause(SETTLE_SECONDS)
+            self.pause(SETTLE_SECONDS)
             found = []
             for done, model_id in enumerate(left, 1):
                 self._pace()
                 found += self._recheck(model_id)
-                self._progress(f"check {number} of what differs", done, len(left))
+                self.progress(f"check {number} of what differs", done, len(left))
             left = sorted({difference.model_id for difference in found})
         return found
 
@@ -141,7 +132,7 @@ class Verifier:
         """Before a GET: wait where many were sent within a few seconds, so that the budget is never ours alone."""
         if self._gets % GET_BURST == 0:
             if self._gets and (early := self._burst_began + GET_BURST_SECONDS - monotonic()) > 0:
-                self._pause(early)
+                self.pause(early)
             self._burst_began = monotonic()
         self._gets += 1
 
@@ -159,7 +150,7 @@ class Verifier:
             elif details and row["status"] != DELETED:
                 if differences := self._recheck(model_id):
                     found[model_id] = differences
-                self._progress("details of models", total - len(listed), total)
+                self.progress("details of models", total - len(listed), total)
         for model_id, shown in listed.items():
             found[model_id] = [Difference(model_id, "status", ABSENT, shown.fields.get("status"))]
         return found
@@ -173,7 +164,7 @@ class Verifier:
         while not (walk.ended and self._is_proved(walk, len(met))):
             if walk.ended:
                 walk, met, seen = next_walk(walk), set(), set()
-            response = self._client.list_models(
+            response = self.client.list_models(
                 limit=PAGE_SIZE, offset=walk.offset, priority=Priority.FULL, expected=pages_of(walk.total)
             )
             page = walk_page_of(response, response.sent_at)
@@ -183,7 +174,7 @@ class Verifier:
             met.update(page.ids)
             self._set_aside(response.set_aside)
             walk = follow(walk, page, seen, new)
-            self._progress("models", len(shown), page.total)
+            self.progress("models", len(shown), page.total)
         return shown
 
     @staticmethod
@@ -203,7 +194,7 @@ class Verifier:
         """Every row of the mirror, some at a time: no transaction stays open while the upstream is read."""
         above = ""
         while True:
-            with transaction(self._engine) as connection:
+            with transaction(self.engine) as connection:
                 some = models.after(connection, above, BATCH_SIZE)
             if not some:
                 return
@@ -228,19 +219,19 @@ class Verifier:
             return []
         self._failed_in_a_row = 0
         self.unanswered.pop(model_id, None)
-        with transaction(self._engine) as connection:
+        with transaction(self.engine) as connection:
             row = models.read(connection, [model_id]).get(model_id)
         if row is None:
             return [] if seen is None else [Difference(model_id, "status", ABSENT, seen.fields.get("status"))]
         if seen is None:
             deleted = row["status"] == DELETED
             return [] if deleted else [Difference(model_id, "status", row["status"], ABSENT)]
-        return [difference for difference in _compare(row, seen) if self._details or difference.field in LIST_COLUMNS]
+        return [difference for difference in _compare(row, seen) if self.details or difference.field in LIST_COLUMNS]
 
     def _read(self, model_id: str) -> Observation | None:
         """The fields of a model in a GET; None where the upstream does not know the model."""
         try:
-            response = self._client.get_model(model_id, priority=Priority.FULL)
+            response = self.client.get_model(model_id, priority=Priority.FULL)
         except ModelNotFound:
             return None
         self._set_aside(response.set_aside)

@@ -53,11 +53,6 @@ class Event:
     unusable: tuple[str, ...] = ()
     stored_as: str = "json"
 
-    @property
-    def body(self) -> bytes:
-        """The raw body of its first delivery."""
-        return self.deliveries[0].body
-
     def store_as(self, form: str) -> None:
         """Choose the form in which the event's row is stored.
 
@@ -67,7 +62,8 @@ class Event:
         self.stored_as = form
         if form == "ascii":
             if self.event_id != _escape_to_ascii(self.event_id) or len(self.event_id) > LONGEST_ID:
-                self.event_id = event_id_of(None, _signed(self.deliveries[0]), self.body)
+                first = self.deliveries[0]
+                self.event_id = event_id_of(None, _signed(first), first.body)
             if self.model_id and not self.model_id.isascii():
                 self.model_id = None
 

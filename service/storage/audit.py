@@ -117,24 +117,21 @@ def recorded(
     """
     with transaction(engine) as connection:
         if alone:
-            _require_alone(connection, act, alone)
+            take_turn(connection, act.action, act.target or "")
+            if other := in_flight(connection, act.action, act.target or "", alone):
+                raise ActInFlight(other)
         check(connection)
         record(connection, act, BEGUN)
     try:
         yield act
     except BaseException as error:
-        act.detail["error"] = _code_of(error)
+        # The vendor's code or the error's type; the message may repeat what was sent, so it may hold an address.
+        act.detail["error"] = (isinstance(error, UpstreamRejected) and error.code) or type(error).__name__
         _complete(engine, act, _outcome_of(error))
         if isinstance(error, MirrorError):
             error.act_row_id = act.row_id
         raise
     _complete(engine, act, act.outcome)
-
-
-def _require_alone(connection: Connection, act: Act, done: str) -> None:
-    take_turn(connection, act.action, act.target or "")
-    if other := in_flight(connection, act.action, act.target or "", done):
-        raise ActInFlight(other)
 
 
 def take_turn(connection: Connection, action: str, target: str) -> None:
@@ -177,11 +174,6 @@ def _outcome_of(error: BaseException) -> str:
         return FAILED
     # An interrupted act may have been done as well.
     return UNKNOWN if isinstance(error, UpstreamError) or not isinstance(error, Exception) else FAILED
-
-
-def _code_of(error: BaseException) -> str:
-    """The vendor's code or the error's type; the message may repeat what was sent, so it may hold an address."""
-    return (isinstance(error, UpstreamRejected) and error.code) or type(error).__name__
 
 
 def one(connection: Connection, row_id: int) -> dict[str, Any] | None:

@@ -60,6 +60,8 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=Fals
 
 P = TypeVar("P", bound=Payload)
 
+_fields = cache(msgspec.structs.fields)
+
 
 def utc(time: datetime) -> datetime:
     """The same instant in UTC; a time without a zone counts as UTC.
@@ -160,8 +162,3 @@ def read_fields(raw: object, kind: type[P]) -> PartialRecord[P]:
 def _type_of(field: FieldInfo) -> Any:
     """The type of a field; the length of a text that an index holds is `to_storable`'s to judge."""
     return Text if field.name in INDEXED else NonEmptyText if field.name in IDS else field.type
-
-
-@cache
-def _fields(kind: type[Payload]) -> tuple[FieldInfo, ...]:
-    return msgspec.structs.fields(kind)

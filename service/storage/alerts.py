@@ -45,42 +45,38 @@ def open_new(
     """
     kinds, models = [kind for kind, _, _ in found], [model_id for _, model_id, _ in found]
     details = [json.dumps(detail) for _, _, detail in found]
-    return queries.rows(connection, _OPEN, kinds=kinds, models=models, details=details)
-
-
-_OPEN = """
-    WITH opened AS (
-        INSERT INTO headshotpro.alerts (kind, model_id, opened_at, detail)
-        SELECT kind, model_id, now(), CAST(detail AS jsonb)
-        FROM unnest(CAST(:kinds AS text[]), CAST(:models AS text[]), CAST(:details AS text[]))
-            AS new (kind, model_id, detail)
-        ORDER BY kind, model_id
-        ON CONFLICT DO NOTHING
-        RETURNING id, kind, model_id
-    ), notified AS (
-        INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
-        SELECT 'opened', id, now() FROM opened ORDER BY id
-    )
-    SELECT id AS alert_id, kind, model_id FROM opened
-"""
+    statement = """
+        WITH opened AS (
+            INSERT INTO headshotpro.alerts (kind, model_id, opened_at, detail)
+            SELECT kind, model_id, now(), CAST(detail AS jsonb)
+            FROM unnest(CAST(:kinds AS text[]), CAST(:models AS text[]), CAST(:details AS text[]))
+                AS new (kind, model_id, detail)
+            ORDER BY kind, model_id
+            ON CONFLICT DO NOTHING
+            RETURNING id, kind, model_id
+        ), notified AS (
+            INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
+            SELECT 'opened', id, now() FROM opened ORDER BY id
+        )
+        SELECT id AS alert_id, kind, model_id FROM opened
+    """
+    return queries.rows(connection, statement, kinds=kinds, models=models, details=details)
 
 
 def resolve(connection: Connection, ids: Sequence[int]) -> list[dict[str, Any]]:
     """Resolve open alerts: `alert_id`, `kind` and `model_id` of those that were open."""
-    return queries.rows(connection, _RESOLVE, ids=list(ids))
-
-
-_RESOLVE = """
-    WITH resolved AS (
-        UPDATE headshotpro.alerts SET resolved_at = now()
-        WHERE id = ANY(CAST(:ids AS bigint[])) AND resolved_at IS NULL
-        RETURNING id, kind, model_id
-    ), notified AS (
-        INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
-        SELECT 'resolved', id, now() FROM resolved ORDER BY id
-    )
-    SELECT id AS alert_id, kind, model_id FROM resolved
-"""
+    statement = """
+        WITH resolved AS (
+            UPDATE headshotpro.alerts SET resolved_at = now()
+            WHERE id = ANY(CAST(:ids AS bigint[])) AND resolved_at IS NULL
+            RETURNING id, kind, model_id
+        ), notified AS (
+            INSERT INTO headshotpro.notifications (reason, alert_id, created_at)
+            SELECT 'resolved', id, now() FROM resolved ORDER BY id
+        )
+        SELECT id AS alert_id, kind, model_id FROM resolved
+    """
+    return queries.rows(connection, statement, ids=list(ids))
 
 
 def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
@@ -91,14 +87,12 @@ def acknowledge(connection: Connection, ids: Sequence[int] | None) -> set[int]:
     """
     # Wait for a running evaluation: two transactions that write the same alerts in another order would stop each other.
     queries.run(connection, "SELECT pg_advisory_xact_lock(:lock)", lock=EVALUATOR_LOCK)
-    return set(queries.column(connection, _ACKNOWLEDGE, ids=None if ids is None else list(ids)))
-
-
-_ACKNOWLEDGE = """
-    UPDATE headshotpro.alerts SET acknowledged_at = coalesce(acknowledged_at, now())
-    WHERE resolved_at IS NULL AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(CAST(:ids AS bigint[])))
-    RETURNING id
-"""
+    statement = """
+        UPDATE headshotpro.alerts SET acknowledged_at = coalesce(acknowledged_at, now())
+        WHERE resolved_at IS NULL AND (CAST(:ids AS bigint[]) IS NULL OR id = ANY(CAST(:ids AS bigint[])))
+        RETURNING id
+    """
+    return set(queries.column(connection, statement, ids=None if ids is None else list(ids)))
 
 
 def list_rows(
@@ -119,15 +113,13 @@ MAX_OPEN = 200
 
 def page_open(connection: Connection, kind: str | None) -> list[dict[str, Any]]:
     """Open alerts, those about the mirror first, then the newest."""
-    return queries.rows(connection, _PAGE_OPEN, kind=kind, limit=MAX_OPEN)
-
-
-_PAGE_OPEN = """
-    SELECT a.id, a.kind, a.model_id, a.opened_at, a.acknowledged_at, a.last_notified_at, a.detail
-    FROM headshotpro.alerts AS a
-    WHERE a.resolved_at IS NULL AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
-    ORDER BY a.model_id IS NOT NULL, a.id DESC LIMIT :limit
-"""
+    statement = """
+        SELECT a.id, a.kind, a.model_id, a.opened_at, a.acknowledged_at, a.last_notified_at, a.detail
+        FROM headshotpro.alerts AS a
+        WHERE a.resolved_at IS NULL AND (CAST(:kind AS text) IS NULL OR a.kind = :kind)
+        ORDER BY a.model_id IS NOT NULL, a.id DESC LIMIT :limit
+    """
+    return queries.rows(connection, statement, kind=kind, limit=MAX_OPEN)
 
 
 def page_resolved(connection: Connection, kind: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
@@ -143,18 +135,16 @@ def one(connection: Connection, alert_id: int) -> dict[str, Any] | None:
 
 def list_receivers(connection: Connection) -> list[dict[str, Any]]:
     """Every receiver: what waits for it, when it last took a notification, and why the last attempt failed."""
-    return queries.rows(connection, _RECEIVERS)
-
-
-_RECEIVERS = """
-    SELECT r.digest, r.is_configured, r.failures, r.error, r.retry_at, sent.sent_at, waiting.waiting
-    FROM headshotpro.receivers AS r
-    LEFT JOIN LATERAL (
-        SELECT max(d.sent_at) AS sent_at FROM headshotpro.notification_deliveries AS d WHERE d.receiver = r.digest
-    ) AS sent ON true
-    CROSS JOIN LATERAL (
-        SELECT count(*) AS waiting FROM headshotpro.notification_deliveries AS d
-        WHERE d.receiver = r.digest AND d.sent_at IS NULL
-    ) AS waiting
-    ORDER BY r.is_configured DESC, r.digest
-"""
+    statement = """
+        SELECT r.digest, r.is_configured, r.failures, r.error, r.retry_at, sent.sent_at, waiting.waiting
+        FROM headshotpro.receivers AS r
+        LEFT JOIN LATERAL (
+            SELECT max(d.sent_at) AS sent_at FROM headshotpro.notification_deliveries AS d WHERE d.receiver = r.digest
+        ) AS sent ON true
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS waiting FROM headshotpro.notification_deliveries AS d
+            WHERE d.receiver = r.digest AND d.sent_at IS NULL
+        ) AS waiting
+        ORDER BY r.is_configured DESC, r.digest
+    """
+    return queries.rows(connection, statement)

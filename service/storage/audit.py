@@ -68,15 +68,13 @@ class Act:
 def record(connection: Connection, act: Act, outcome: str = DONE) -> int:
     """Write an act's row: its id. In the transaction of the act itself, or as `BEGUN` in one of its own before it."""
     of_act = {"action": act.action, "target": act.target, "detail": json.dumps(act.detail)}
-    act.row_id = int(queries.value(connection, _RECORD, **act.actor._asdict(), **of_act, outcome=outcome))
+    statement = """
+        INSERT INTO headshotpro.audit_log (at, actor, actor_kind, address, action, target, outcome, detail)
+        VALUES (now(), :name, :kind, :address, :action, :target, :outcome, CAST(:detail AS jsonb))
+        RETURNING id
+    """
+    act.row_id = int(queries.value(connection, statement, **act.actor._asdict(), **of_act, outcome=outcome))
     return act.row_id
-
-
-_RECORD = """
-    INSERT INTO headshotpro.audit_log (at, actor, actor_kind, address, action, target, outcome, detail)
-    VALUES (now(), :name, :kind, :address, :action, :target, :outcome, CAST(:detail AS jsonb))
-    RETURNING id
-"""
 
 
 def complete(connection: Connection, act: Act, outcome: str) -> None:
@@ -84,13 +82,11 @@ def complete(connection: Connection, act: Act, outcome: str) -> None:
 
     One that ended in the act's own transaction stays as it is, also where the response to that commit got lost.
     """
-    queries.run(connection, _COMPLETE, id=act.row_id, target=act.target, outcome=outcome, detail=json.dumps(act.detail))
-
-
-_COMPLETE = """
-    UPDATE headshotpro.audit_log SET target = :target, outcome = :outcome, detail = CAST(:detail AS jsonb)
-    WHERE id = :id AND outcome = 'begun'
-"""
+    statement = """
+        UPDATE headshotpro.audit_log SET target = :target, outcome = :outcome, detail = CAST(:detail AS jsonb)
+        WHERE id = :id AND outcome = 'begun'
+    """
+    queries.run(connection, statement, id=act.row_id, target=act.target, outcome=outcome, detail=json.dumps(act.detail))
 
 
 def end(connection: Connection, row_id: int, outcome: str, detail: Mapping[str, Any]) -> None:

@@ -148,18 +148,16 @@ def next_batch(
 
 def dead_by_reason(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Why the newest dead events are dead: `error`, `number`, `newest_at` and `newest_id`; the most frequent first."""
-    return queries.rows(connection, _DEAD, limit=limit, dead=MAX_DEAD)
-
-
-_DEAD = """
-    WITH dead AS MATERIALIZED (
-        SELECT id, error, received_at FROM headshotpro.webhook_events WHERE status = 'dead'
-        ORDER BY received_at DESC LIMIT :dead
-    )
-    SELECT error, count(*) AS number, max(received_at) AS newest_at,
-        (array_agg(id ORDER BY received_at DESC, id DESC))[1] AS newest_id
-    FROM dead GROUP BY error ORDER BY count(*) DESC, max(received_at) DESC LIMIT :limit
-"""
+    statement = """
+        WITH dead AS MATERIALIZED (
+            SELECT id, error, received_at FROM headshotpro.webhook_events WHERE status = 'dead'
+            ORDER BY received_at DESC LIMIT :dead
+        )
+        SELECT error, count(*) AS number, max(received_at) AS newest_at,
+            (array_agg(id ORDER BY received_at DESC, id DESC))[1] AS newest_id
+        FROM dead GROUP BY error ORDER BY count(*) DESC, max(received_at) DESC LIMIT :limit
+    """
+    return queries.rows(connection, statement, limit=limit, dead=MAX_DEAD)
 
 
 def names(connection: Connection) -> list[str]:

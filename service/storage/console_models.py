@@ -68,32 +68,28 @@ def quiet_events(
     connection: Connection, model_id: str, before_at: datetime | None, before_id: str, limit: int
 ) -> list[dict[str, Any]]:
     """Events about a model that changed nothing of it, the newest first; those before an event's time and id."""
-    return queries.rows(connection, _QUIET, id=model_id, before_at=before_at, before_id=before_id, limit=limit)
-
-
-_QUIET = """
-    SELECT e.id, e.event, e.status, e.error, e.created_at, e.received_at, e.deliveries
-    FROM headshotpro.webhook_events AS e
-    WHERE e.model_id = :id
-        AND (CAST(:before_at AS timestamptz) IS NULL OR (e.received_at, e.id) < (:before_at, :before_id))
-        AND NOT EXISTS (
-            SELECT FROM headshotpro.model_changes AS c WHERE c.model_id = :id AND c.event_id = e.id
-        )
-    ORDER BY e.received_at DESC, e.id DESC LIMIT :limit
-"""
+    statement = """
+        SELECT e.id, e.event, e.status, e.error, e.created_at, e.received_at, e.deliveries
+        FROM headshotpro.webhook_events AS e
+        WHERE e.model_id = :id
+            AND (CAST(:before_at AS timestamptz) IS NULL OR (e.received_at, e.id) < (:before_at, :before_id))
+            AND NOT EXISTS (
+                SELECT FROM headshotpro.model_changes AS c WHERE c.model_id = :id AND c.event_id = e.id
+            )
+        ORDER BY e.received_at DESC, e.id DESC LIMIT :limit
+    """
+    return queries.rows(connection, statement, id=model_id, before_at=before_at, before_id=before_id, limit=limit)
 
 
 def open_matters(connection: Connection, model_id: str) -> list[dict[str, Any]]:
     """The open matters of a model: alerts, GETs that are due, and what was set aside; `kind`, `since` and `detail`."""
-    return queries.rows(connection, _OPEN, id=model_id, limit=MAX_NOW)
-
-
-_OPEN = """
-    (SELECT 'alert' AS kind, kind AS detail, opened_at AS since FROM headshotpro.alerts
-        WHERE resolved_at IS NULL AND model_id = :id ORDER BY id DESC LIMIT :limit)
-    UNION ALL
-    (SELECT 'GET', reason, due_at FROM headshotpro.refetch_requests WHERE model_id = :id)
-    UNION ALL
-    (SELECT 'set aside', array_to_string(fields, ', ') || ': ' || reason, found_at FROM headshotpro.set_aside
-        WHERE resolved_at IS NULL AND coalesce(model_id, '') = :id ORDER BY id DESC LIMIT :limit)
-"""
+    statement = """
+        (SELECT 'alert' AS kind, kind AS detail, opened_at AS since FROM headshotpro.alerts
+            WHERE resolved_at IS NULL AND model_id = :id ORDER BY id DESC LIMIT :limit)
+        UNION ALL
+        (SELECT 'GET', reason, due_at FROM headshotpro.refetch_requests WHERE model_id = :id)
+        UNION ALL
+        (SELECT 'set aside', array_to_string(fields, ', ') || ': ' || reason, found_at FROM headshotpro.set_aside
+            WHERE resolved_at IS NULL AND coalesce(model_id, '') = :id ORDER BY id DESC LIMIT :limit)
+    """
+    return queries.rows(connection, statement, id=model_id, limit=MAX_NOW)

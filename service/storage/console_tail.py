@@ -32,38 +32,32 @@ class ChangeNews(NamedTuple):
 
 def changes_after(connection: Connection, after: int, limit: int) -> ChangeNews:
     """The changes after an id."""
-    rows = queries.rows(connection, _CHANGES, after=after, limit=limit + 1)
+    statement = """
+        SELECT id, model_id, to_status, source, event_id FROM headshotpro.model_changes
+        WHERE id > :after ORDER BY id LIMIT :limit
+    """
+    rows = queries.rows(connection, statement, after=after, limit=limit + 1)
     if len(rows) <= limit:
         return ChangeNews(rows, rows[-1]["id"] if rows else after, more=False)
     return ChangeNews(rows[:limit], api_queries.newest_change(connection) or 0, more=True)
 
 
-_CHANGES = """
-    SELECT id, model_id, to_status, source, event_id FROM headshotpro.model_changes
-    WHERE id > :after ORDER BY id LIMIT :limit
-"""
-
-
 def newest_events(connection: Connection) -> dict[str, int]:
     """The ids of the newest events, to when each was received in microseconds of Unix time; the newest first."""
-    ids, times = queries.execute(connection, _NEWEST_EVENTS, limit=EVENT_WINDOW).one()
+    # As two arrays: rows would take ten times as long to read.
+    statement = """
+        SELECT array_agg(id), array_agg(CAST(extract(epoch FROM received_at) * 1000000 AS bigint)) FROM (
+            SELECT id, received_at FROM headshotpro.webhook_events ORDER BY received_at DESC LIMIT :limit
+        ) AS newest
+    """
+    ids, times = queries.execute(connection, statement, limit=EVENT_WINDOW).one()
     return dict(zip(ids or (), times or (), strict=True))
-
-
-# As two arrays: rows would take ten times as long to read.
-_NEWEST_EVENTS = """
-    SELECT array_agg(id), array_agg(CAST(extract(epoch FROM received_at) * 1000000 AS bigint)) FROM (
-        SELECT id, received_at FROM headshotpro.webhook_events ORDER BY received_at DESC LIMIT :limit
-    ) AS newest
-"""
 
 
 def events(connection: Connection, ids: Iterable[str]) -> list[dict[str, Any]]:
     """`id`, `event`, `model_id`, `status` and `error` of some events, the oldest first."""
-    return queries.rows(connection, _EVENTS, ids=list(ids))
-
-
-_EVENTS = """
-    SELECT id, event, model_id, status, error FROM headshotpro.webhook_events
-    WHERE id = ANY(CAST(:ids AS text[])) ORDER BY received_at, id
-"""
+    statement = """
+        SELECT id, event, model_id, status, error FROM headshotpro.webhook_events
+        WHERE id = ANY(CAST(:ids AS text[])) ORDER BY received_at, id
+    """
+    return queries.rows(connection, statement, ids=list(ids))

@@ -107,16 +107,14 @@ _FIRST_SINCE = text(
 
 def origins(connection: Connection, model_id: str) -> dict[str, dict[str, Any]]:
     """For each field of a model the change that gave it its value; a field that never had one has none."""
-    return {row.pop("field"): row for row in queries.rows(connection, _ORIGINS, id=model_id)}
-
-
-_ORIGINS = """
-    SELECT DISTINCT ON (field) field, c.source, c.event_id, c.pull_id, c.observed_at, c.recorded_at
-    FROM (
-        SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT 1000
-    ) AS c, jsonb_object_keys(c.changed) AS field
-    ORDER BY field, c.id DESC
-"""
+    statement = """
+        SELECT DISTINCT ON (field) field, c.source, c.event_id, c.pull_id, c.observed_at, c.recorded_at
+        FROM (
+            SELECT * FROM headshotpro.model_changes WHERE model_id = :id ORDER BY id DESC LIMIT 1000
+        ) AS c, jsonb_object_keys(c.changed) AS field
+        ORDER BY field, c.id DESC
+    """
+    return {row.pop("field"): row for row in queries.rows(connection, statement, id=model_id)}
 
 
 def page(connection: Connection, before: int | None = None, limit: int = 1000, **facts: Any) -> list[dict[str, Any]]:

@@ -75,27 +75,25 @@ def release_reminders(connection: Connection, interval: float) -> None:
     Alerts that were notified in the younger half of the interval wait for the next time. While other notifications
     wait for their window, reminders wait with them.
     """
-    queries.run(connection, _REMIND, interval=interval)
-
-
-_REMIND = """
-    WITH due AS (
-        UPDATE headshotpro.alerts SET last_notified_at = now()
-        WHERE resolved_at IS NULL AND acknowledged_at IS NULL
-            AND last_notified_at <= now() - make_interval(secs => :interval / 2.0)
-            AND EXISTS (
-                SELECT FROM headshotpro.alerts WHERE resolved_at IS NULL AND acknowledged_at IS NULL
-                    AND last_notified_at <= now() - make_interval(secs => :interval)
-            )
-            AND NOT EXISTS (SELECT FROM headshotpro.notifications WHERE released_at IS NULL)
-        RETURNING id
-    ), made AS (
-        INSERT INTO headshotpro.notifications (reason, alert_id, created_at, released_at)
-        SELECT 'reminder', id, now(), now() FROM due ORDER BY id RETURNING id
-    )
-    INSERT INTO headshotpro.notification_deliveries (receiver, notification_id)
-    SELECT r.digest, made.id FROM made CROSS JOIN headshotpro.receivers AS r WHERE r.is_configured
-"""
+    statement = """
+        WITH due AS (
+            UPDATE headshotpro.alerts SET last_notified_at = now()
+            WHERE resolved_at IS NULL AND acknowledged_at IS NULL
+                AND last_notified_at <= now() - make_interval(secs => :interval / 2.0)
+                AND EXISTS (
+                    SELECT FROM headshotpro.alerts WHERE resolved_at IS NULL AND acknowledged_at IS NULL
+                        AND last_notified_at <= now() - make_interval(secs => :interval)
+                )
+                AND NOT EXISTS (SELECT FROM headshotpro.notifications WHERE released_at IS NULL)
+            RETURNING id
+        ), made AS (
+            INSERT INTO headshotpro.notifications (reason, alert_id, created_at, released_at)
+            SELECT 'reminder', id, now(), now() FROM due ORDER BY id RETURNING id
+        )
+        INSERT INTO headshotpro.notification_deliveries (receiver, notification_id)
+        SELECT r.digest, made.id FROM made CROSS JOIN headshotpro.receivers AS r WHERE r.is_configured
+    """
+    queries.run(connection, statement, interval=interval)
 
 
 def set_receivers(connection: Connection, digests: Sequence[str]) -> None:
@@ -194,12 +192,10 @@ def record_failure(connection: Connection, digest: str, error: str) -> int:
 
 def delete_old(connection: Connection) -> None:
     """Delete notifications that were released RETENTION_DAYS ago, sent or not. One that reports an open alert stays."""
-    queries.run(connection, _DELETE_OLD, days=RETENTION_DAYS)
-
-
-_DELETE_OLD = """
-    DELETE FROM headshotpro.notifications AS n WHERE released_at < now() - make_interval(days => :days)
-        AND (reason = 'reminder' OR NOT EXISTS (
-            SELECT FROM headshotpro.alerts AS a WHERE a.id = n.alert_id AND a.resolved_at IS NULL
-        ))
-"""
+    statement = """
+        DELETE FROM headshotpro.notifications AS n WHERE released_at < now() - make_interval(days => :days)
+            AND (reason = 'reminder' OR NOT EXISTS (
+                SELECT FROM headshotpro.alerts AS a WHERE a.id = n.alert_id AND a.resolved_at IS NULL
+            ))
+    """
+    queries.run(connection, statement, days=RETENTION_DAYS)

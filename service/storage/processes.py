@@ -24,14 +24,12 @@ class ProcessRow(NamedTuple):
 
 def beat(connection: Connection, process: ProcessRow, age: float) -> None:
     """Note that a process lives now; `age` is the seconds since it started."""
-    queries.run(connection, _BEAT, **process._asdict(), age=age)
-
-
-_BEAT = """
-    INSERT INTO headshotpro.processes (name, kind, host, version, started_at, seen_at)
-    VALUES (:name, :kind, :host, :version, now() - make_interval(secs => :age), now())
-    ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
-"""
+    statement = """
+        INSERT INTO headshotpro.processes (name, kind, host, version, started_at, seen_at)
+        VALUES (:name, :kind, :host, :version, now() - make_interval(secs => :age), now())
+        ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at
+    """
+    queries.run(connection, statement, **process._asdict(), age=age)
 
 
 def remove(connection: Connection, name: str) -> None:

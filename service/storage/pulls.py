@@ -134,16 +134,14 @@ def page(
 
     `before`: those with smaller ids.
     """
-    return queries.rows(connection, _PAGE, kind=kind, status=status, before=before, limit=limit)
-
-
-_PAGE = """
-    SELECT p.*, (c.state #>> '{walk,total}')::bigint AS total
-    FROM headshotpro.pulls AS p LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = p.id
-    WHERE (CAST(:kind AS text) IS NULL OR p.kind = :kind) AND (CAST(:status AS text) IS NULL OR p.status = :status)
-        AND (CAST(:before AS bigint) IS NULL OR p.id < :before)
-    ORDER BY p.id DESC LIMIT :limit
-"""
+    statement = """
+        SELECT p.*, (c.state #>> '{walk,total}')::bigint AS total
+        FROM headshotpro.pulls AS p LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = p.id
+        WHERE (CAST(:kind AS text) IS NULL OR p.kind = :kind) AND (CAST(:status AS text) IS NULL OR p.status = :status)
+            AND (CAST(:before AS bigint) IS NULL OR p.id < :before)
+        ORDER BY p.id DESC LIMIT :limit
+    """
+    return queries.rows(connection, statement, kind=kind, status=status, before=before, limit=limit)
 
 
 def one_with_total(connection: Connection, pull_id: int) -> dict[str, Any] | None:
@@ -158,14 +156,12 @@ def newest(connection: Connection, kind: str, status: str) -> dict[str, Any] | N
 
 def suspects(connection: Connection, pull_id: int) -> list[dict[str, Any]]:
     """Models that a held pull did not show, in the order of their ids: what the mirror knows, and `kept_until`."""
-    return queries.rows(connection, _SUSPECTS, pull_id=pull_id, limit=MAX_PART)
-
-
-_SUSPECTS = """
-    SELECT h.model_id, h.kept_until, m.title, m.status, m.created_at, m.observed_at
-    FROM headshotpro.held_suspects AS h LEFT JOIN headshotpro.models AS m ON m.id = h.model_id
-    WHERE h.pull_id = :pull_id ORDER BY h.model_id LIMIT :limit
-"""
+    statement = """
+        SELECT h.model_id, h.kept_until, m.title, m.status, m.created_at, m.observed_at
+        FROM headshotpro.held_suspects AS h LEFT JOIN headshotpro.models AS m ON m.id = h.model_id
+        WHERE h.pull_id = :pull_id ORDER BY h.model_id LIMIT :limit
+    """
+    return queries.rows(connection, statement, pull_id=pull_id, limit=MAX_PART)
 
 
 def changes(connection: Connection, pull_id: int) -> list[dict[str, Any]]:

@@ -71,36 +71,30 @@ def server_info(connection: Connection) -> tuple[str, datetime]:
 
 def open_alerts(connection: Connection) -> list[dict[str, Any]]:
     """How many alerts of each kind are open, and since when; the newest kind first."""
-    return queries.rows(connection, _ALERTS)
-
-
-_ALERTS = """
-    SELECT kind, count(*) AS number, count(acknowledged_at) AS acknowledged, max(opened_at) AS opened_at
-    FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind ORDER BY max(opened_at) DESC
-"""
+    statement = """
+        SELECT kind, count(*) AS number, count(acknowledged_at) AS acknowledged, max(opened_at) AS opened_at
+        FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind ORDER BY max(opened_at) DESC
+    """
+    return queries.rows(connection, statement)
 
 
 def accuracy(connection: Connection) -> dict[str, Any] | None:
     """The error rate of the fields of the list over 28 days, with its bound; None before it was computed."""
-    return queries.row(connection, _ACCURACY)
-
-
-_ACCURACY = """
-    SELECT rate, upper_95, slo_target, slo_met FROM headshotpro.accuracy WHERE period = '28d' AND fields = 'list'
-"""
+    statement = """
+        SELECT rate, upper_95, slo_target, slo_met FROM headshotpro.accuracy WHERE period = '28d' AND fields = 'list'
+    """
+    return queries.row(connection, statement)
 
 
 def running_pulls(connection: Connection) -> list[dict[str, Any]]:
     """The pulls that run or wait for a person, and how far they are: `total` is null until the first page is read."""
-    return queries.rows(connection, _PULLS)
-
-
-_PULLS = """
-    SELECT p.id, p.kind, p.status, p.started_at, p.pages, p.models_seen, p.requests, p.error,
-        (c.state #>> '{walk,total}')::bigint AS total
-    FROM headshotpro.pulls AS p LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = p.id
-    WHERE p.status IN ('running', 'held') ORDER BY p.id DESC LIMIT 5
-"""
+    statement = """
+        SELECT p.id, p.kind, p.status, p.started_at, p.pages, p.models_seen, p.requests, p.error,
+            (c.state #>> '{walk,total}')::bigint AS total
+        FROM headshotpro.pulls AS p LEFT JOIN headshotpro.pull_checkpoints AS c ON c.pull_id = p.id
+        WHERE p.status IN ('running', 'held') ORDER BY p.id DESC LIMIT 5
+    """
+    return queries.rows(connection, statement)
 
 
 def events_by_minute(connection: Connection, minutes: int) -> list[dict[str, Any]]:
@@ -159,12 +153,10 @@ def newest_sample(connection: Connection) -> dict[str, Any] | None:
 
 def sample_series(connection: Connection, hours: int, step_seconds: int) -> list[dict[str, Any]]:
     """The last sample of each step, the oldest first; `at` is the beginning of the step."""
-    return queries.rows(connection, _SERIES, hours=hours, step=step_seconds)
-
-
-_SERIES = """
-    SELECT DISTINCT ON (step) to_timestamp(step * :step) AS at, models FROM (
-        SELECT at, models, floor(extract(epoch FROM at) / :step) AS step FROM headshotpro.status_samples
-        WHERE at > now() - make_interval(hours => :hours)
-    ) AS stepped ORDER BY step, stepped.at DESC
-"""
+    statement = """
+        SELECT DISTINCT ON (step) to_timestamp(step * :step) AS at, models FROM (
+            SELECT at, models, floor(extract(epoch FROM at) / :step) AS step FROM headshotpro.status_samples
+            WHERE at > now() - make_interval(hours => :hours)
+        ) AS stepped ORDER BY step, stepped.at DESC
+    """
+    return queries.rows(connection, statement, hours=hours, step=step_seconds)

@@ -94,14 +94,12 @@ def list_recent_requests(connection: Connection, subscription_id: int) -> list[d
 
 def secrets(connection: Connection, name: str) -> list[str]:
     """The secrets that sign a subscription's requests now, the newest first; empty where it does not exist."""
-    row = queries.execute(connection, _SECRETS, name=name).one_or_none()
+    statement = """
+        SELECT secret, CASE WHEN previous_secret_until > now() THEN previous_secret END
+        FROM headshotpro.subscriptions WHERE name = :name
+    """
+    row = queries.execute(connection, statement, name=name).one_or_none()
     return [secret for secret in row or () if secret]
-
-
-_SECRETS = """
-    SELECT secret, CASE WHEN previous_secret_until > now() THEN previous_secret END
-    FROM headshotpro.subscriptions WHERE name = :name
-"""
 
 
 def pause(connection: Connection, name: str) -> bool:
@@ -172,14 +170,12 @@ def rotate(connection: Connection, name: str, secret: str) -> bool:
 
     After a second rotation within that time the present secret and the new one sign: two at most.
     """
-    return queries.run(connection, _ROTATE, name=name, secret=secret, hours=OLD_SECRET_HOURS) > 0
-
-
-_ROTATE = """
-    UPDATE headshotpro.subscriptions SET previous_secret = secret, secret = :secret,
-        previous_secret_until = now() + make_interval(hours => :hours)
-    WHERE name = :name
-"""
+    statement = """
+        UPDATE headshotpro.subscriptions SET previous_secret = secret, secret = :secret,
+            previous_secret_until = now() + make_interval(hours => :hours)
+        WHERE name = :name
+    """
+    return queries.run(connection, statement, name=name, secret=secret, hours=OLD_SECRET_HOURS) > 0
 
 
 def remove(connection: Connection, name: str) -> bool:

@@ -33,16 +33,14 @@ def begin(
     status = WAITING if kind == ERASE else RUNNING
     values = {"kind": kind, "status": status, "audit_id": audit_id, "total": total, "target": target}
     document = None if search is None else json.dumps(search)
-    found: int | None = queries.value(connection, _BEGIN, **values, search=document)
+    statement = """
+        INSERT INTO headshotpro.tasks (kind, status, target, search, total, audit_id, created_at)
+        VALUES (:kind, :status, :target, CAST(:search AS jsonb), :total, :audit_id, now())
+        ON CONFLICT (kind) WHERE status = 'running' DO NOTHING
+        RETURNING id
+    """
+    found: int | None = queries.value(connection, statement, **values, search=document)
     return found
-
-
-_BEGIN = """
-    INSERT INTO headshotpro.tasks (kind, status, target, search, total, audit_id, created_at)
-    VALUES (:kind, :status, :target, CAST(:search AS jsonb), :total, :audit_id, now())
-    ON CONFLICT (kind) WHERE status = 'running' DO NOTHING
-    RETURNING id
-"""
 
 
 def one(connection: Connection, task_id: int) -> dict[str, Any] | None:
@@ -62,17 +60,15 @@ def open_erasure(connection: Connection, model_id: str) -> int | None:
 
 def start_waiting(connection: Connection) -> None:
     """Let the oldest task that waits run, where none of its kind does."""
-    queries.run(connection, _START)
-
-
-# Checked again after a wait for the row: a person may have cancelled it meanwhile.
-_START = """
-    UPDATE headshotpro.tasks SET status = 'running' WHERE status = 'waiting' AND id IN (
-        SELECT min(id) FROM headshotpro.tasks AS waiting WHERE status = 'waiting' AND NOT EXISTS (
-            SELECT FROM headshotpro.tasks AS other WHERE other.kind = waiting.kind AND other.status = 'running'
-        ) GROUP BY kind
-    )
-"""
+    # Checked again after a wait for the row: a person may have cancelled it meanwhile.
+    statement = """
+        UPDATE headshotpro.tasks SET status = 'running' WHERE status = 'waiting' AND id IN (
+            SELECT min(id) FROM headshotpro.tasks AS waiting WHERE status = 'waiting' AND NOT EXISTS (
+                SELECT FROM headshotpro.tasks AS other WHERE other.kind = waiting.kind AND other.status = 'running'
+            ) GROUP BY kind
+        )
+    """
+    queries.run(connection, statement)
 
 
 def list_running(connection: Connection) -> list[dict[str, Any]]:
@@ -91,14 +87,12 @@ def any_running(connection: Connection) -> bool:
 def advance(connection: Connection, task_id: int, state: Mapping[str, Any], *, done: int = 0, failed: int = 0) -> bool:
     """Write how far a task is; False where it does not run any more. Its counts are right all the same."""
     values = {"state": json.dumps(state), "done": done, "failed": failed}
-    return bool(queries.value(connection, _ADVANCE, id=task_id, **values) == RUNNING)
-
-
-_ADVANCE = """
-    UPDATE headshotpro.tasks SET state = CAST(:state AS jsonb), moved_at = now(), done = done + :done,
-        failed = failed + :failed
-    WHERE id = :id RETURNING status
-"""
+    statement = """
+        UPDATE headshotpro.tasks SET state = CAST(:state AS jsonb), moved_at = now(), done = done + :done,
+            failed = failed + :failed
+        WHERE id = :id RETURNING status
+    """
+    return bool(queries.value(connection, statement, id=task_id, **values) == RUNNING)
 
 
 def count_failure(connection: Connection, task_id: int) -> int:

@@ -109,7 +109,9 @@ class Runtime:
     def client(self) -> UpstreamClient:
         """The upstream, under the budget that all processes share."""
         if self._client is None:
-            observers = RequestObservers(self._observe, self._request_counter.observe_wait, self._observe_clock)
+            observers = RequestObservers(
+                self._observe, self._request_counter.observe_wait, self._api_key_status.observe_clock
+            )
             self._client = UpstreamClient.from_settings(
                 self.settings, self.redis, pause=self.pause, observers=observers
             )
@@ -119,9 +121,6 @@ class Runtime:
         """One try of a request: count it, and store whether the upstream accepted our key."""
         self._request_counter.observe(route, status, seconds)
         self._api_key_status.observe(route, status)
-
-    def _observe_clock(self, skew: timedelta | None) -> None:
-        self._api_key_status.observe_clock(skew)
 
     def requests_sent(self) -> int:
         """How many requests `client` has sent so far."""

@@ -156,7 +156,12 @@ class _Batch:
         row["observed_at"] = observed_at = seen.deletion_evidence_at or seen.at
         row["erased_at"] = old and old["erased_at"]
         self.rows[model_id] = self.written[model_id] = row
-        self._count(model_id, old, status)
+        if old is None:
+            self.applied.inserted.add(model_id)
+        elif status == DELETED != old["status"]:
+            self.applied.tombstoned.add(model_id)
+        elif model_id not in self.applied.inserted:
+            self.applied.changed.add(model_id)
         self.applied.changes.append(
             history.change_row(
                 model_id,
@@ -167,14 +172,6 @@ class _Batch:
                 pull_id=self._pull_id,
             )
         )
-
-    def _count(self, model_id: str, old: Mapping[str, Any] | None, status: str | None) -> None:
-        if old is None:
-            self.applied.inserted.add(model_id)
-        elif status == DELETED != old["status"]:
-            self.applied.tombstoned.add(model_id)
-        elif model_id not in self.applied.inserted:
-            self.applied.changed.add(model_id)
 
     def moved_clocks(self) -> dict[str, dict[str, Any]]:
         """The clocks that differ from the stored ones."""

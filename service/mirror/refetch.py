@@ -105,17 +105,13 @@ def refetch(engine: Engine, client: UpstreamClient, seconds: float) -> int:
             _postpone(engine, claimed.popleft(), error)
             pause = 0.0 if scope is ErrorScope.MODEL else UNREACHABLE_PAUSE_SECONDS
         finally:
-            _release_claims(engine, claimed, pause)
+            # Those whose GET was not sent; without Postgres they come due by themselves, a little later.
+            if claimed:
+                with suppress(PostgresUnavailable), transaction(engine) as connection:
+                    refetches.release(connection, [request.model_id for request in claimed], pause)
         if pause:
             return read
     return read
-
-
-def _release_claims(engine: Engine, claimed: deque[RefetchRequest], pause: float) -> None:
-    """Return claimed requests whose GET was not sent; without Postgres they come due by themselves, a little later."""
-    if claimed:
-        with suppress(PostgresUnavailable), transaction(engine) as connection:
-            refetches.release(connection, [request.model_id for request in claimed], pause)
 
 
 def _read_profiles(engine: Engine, client: UpstreamClient, deadline: float) -> int:

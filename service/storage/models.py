@@ -124,9 +124,3 @@ def statuses_of_none(connection: Connection, statuses: Sequence[str]) -> list[st
         "WHERE NOT EXISTS (SELECT FROM headshotpro.models WHERE status = name)"
     )
     return queries.column(connection, statement, statuses=list(statuses))
-
-
-def count_live(connection: Connection) -> int:
-    """How many models are not deleted."""
-    statement = "SELECT count(*) FROM headshotpro.models WHERE status IS DISTINCT FROM 'deleted'"
-    return int(queries.value(connection, statement))

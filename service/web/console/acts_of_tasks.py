@@ -13,8 +13,9 @@ from service.api.writes import UPSTREAM_DEADLINE_SECONDS
 from service.errors import MirrorError
 from service.mirror import held_pulls, tasks
 from service.model_fields import DELETED
-from service.storage import audit, console_events, models, organization, pulls, suspects
+from service.storage import audit, console_events, organization, pulls, suspects
 from service.storage import tasks as storage
+from service.storage.api_queries import ModelFilter, total
 from service.storage.console_events import EventSearch
 from service.storage.organization import MirroredOrganization
 from service.upstream.budget import Priority
@@ -84,7 +85,7 @@ def _release_facts(console: Console, target: str) -> Facts:
         pull = pulls.one(connection, pull_id)
         held = suspects.count_held(connection, pull_id)
         mirrored = organization.read(connection)
-        live = models.count_live(connection)
+        live = total(connection, ModelFilter())
         running = [one for one in storage.list_running(connection) if one["kind"] == storage.RELEASE]
     if pull is None or pull["status"] != "held":
         return {"refusal": f"Pull {pull_id} is not held."}

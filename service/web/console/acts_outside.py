@@ -15,7 +15,8 @@ from service.mirror import ask_now
 from service.mirror.pull_slice import FULL, HOT, START_ACTION
 from service.mirror.walk import pages_of
 from service.model_fields import DELETED
-from service.storage import alerts, audit, models, pulls
+from service.storage import alerts, audit, pulls
+from service.storage.api_queries import ModelFilter, total
 from service.web.console.act_page import ActPage, Deed, Facts, cost, to
 from service.web.console.model import find
 from service.web.console.presentation import number, page_url
@@ -82,7 +83,7 @@ def _pull_facts(console: Console, kind: str) -> Facts:
     with console.reading() as connection:
         running = pulls.newest(connection, kind, "running")
         last = pulls.newest(connection, kind, "complete")
-        live = models.count_live(connection) if last is None else 0
+        live = total(connection, ModelFilter()) if last is None else 0
     # Before the first pull the mirror knows few models, or none.
     requests = last["requests"] if last else pages_of(live)
     known = "as the last one did" if last else "as far as the mirror knows the number of models"

@@ -71,31 +71,29 @@ def undecided(connection: Connection, above: int, limit: int, **times: datetime)
     return queries.rows(connection, _UNDECIDED, above=above, limit=limit, **times)
 
 
-_EVENTS = """
-    SELECT d.id AS check_id, e.id, e.payload, e.created_at, e.received_at, e.processed_at, e.signed_at,
-        e.status
-    FROM headshotpro.accuracy_checks AS d CROSS JOIN LATERAL (
-        SELECT * FROM headshotpro.webhook_events
-        WHERE model_id = d.model_id AND payload IS NOT NULL
-            -- No delivery arrives before it is signed: its own clock where ours is behind.
-            AND greatest(received_at, signed_at)
-                > coalesce(d.last_agreed_at, d.checked_at - interval '1 day') - interval '2 minutes'
-            AND received_at <= d.checked_at + CAST(:lost_after AS interval)
-            -- What happened after the row was compared says nothing of it.
-            AND (created_at IS NULL OR created_at - greatest(signed_at - received_at, interval '0 seconds')
-                <= d.checked_at + interval '10 seconds')
-        ORDER BY coalesce(created_at, received_at) DESC LIMIT 20
-    ) AS e
-    WHERE d.id = ANY(CAST(:ids AS bigint[]))
-"""
-
-
 def events_about(connection: Connection, check_ids: Sequence[int], lost_after: timedelta) -> list[dict[str, Any]]:
     """The newest events about the models of some differences, with `check_id`, from before each difference on.
 
     One that arrived longer than `lost_after` after its difference was seen is left out.
     """
-    return queries.rows(connection, _EVENTS, ids=list(check_ids), lost_after=lost_after)
+    statement = """
+        SELECT d.id AS check_id, e.id, e.payload, e.created_at, e.received_at, e.processed_at, e.signed_at,
+            e.status
+        FROM headshotpro.accuracy_checks AS d CROSS JOIN LATERAL (
+            SELECT * FROM headshotpro.webhook_events
+            WHERE model_id = d.model_id AND payload IS NOT NULL
+                -- No delivery arrives before it is signed: its own clock where ours is behind.
+                AND greatest(received_at, signed_at)
+                    > coalesce(d.last_agreed_at, d.checked_at - interval '1 day') - interval '2 minutes'
+                AND received_at <= d.checked_at + CAST(:lost_after AS interval)
+                -- What happened after the row was compared says nothing of it.
+                AND (created_at IS NULL OR created_at - greatest(signed_at - received_at, interval '0 seconds')
+                    <= d.checked_at + interval '10 seconds')
+            ORDER BY coalesce(created_at, received_at) DESC LIMIT 20
+        ) AS e
+        WHERE d.id = ANY(CAST(:ids AS bigint[]))
+    """
+    return queries.rows(connection, statement, ids=list(check_ids), lost_after=lost_after)
 
 
 _VERDICT_TYPES = {
@@ -120,30 +118,28 @@ def save(connection: Connection, verdicts: Sequence[Mapping[str, Any]], now: dat
         queries.run(connection, _SAVE, **arrays.columns(_VERDICT_TYPES, verdicts), now=now)
 
 
-_COUNT = """
-    UPDATE headshotpro.pulls AS p SET rows_differed = found.differed, late_webhooks = found.late,
-        lost_webhooks = found.lost, missed_webhooks = found.late + found.lost,
-        webhooks_checked_at = CASE WHEN p.finished_at < now() - interval '5 minutes' THEN now() END
-    FROM (
-        SELECT one.id, count(d.id) AS differed, count(*) FILTER (WHERE d.class = 'late') AS late,
-            count(*) FILTER (WHERE d.class = 'lost') AS lost
-        FROM headshotpro.pulls AS one
-        LEFT JOIN headshotpro.accuracy_checks AS d ON d.pull_id = one.id
-        WHERE one.id = ANY(CAST(:ids AS bigint[]))
-            OR (one.webhooks_checked_at IS NULL AND one.finished_at < now() - interval '5 minutes')
-        GROUP BY one.id
-    ) AS found
-    WHERE p.id = found.id
-"""
-
-
 def count_for_pulls(connection: Connection, pull_ids: Sequence[int]) -> int:
     """Count the differences and webhooks of some pulls, and of each that ended five minutes ago and was not counted.
 
     Returns:
         How many pulls were counted.
     """
-    return queries.run(connection, _COUNT, ids=list(pull_ids))
+    statement = """
+        UPDATE headshotpro.pulls AS p SET rows_differed = found.differed, late_webhooks = found.late,
+            lost_webhooks = found.lost, missed_webhooks = found.late + found.lost,
+            webhooks_checked_at = CASE WHEN p.finished_at < now() - interval '5 minutes' THEN now() END
+        FROM (
+            SELECT one.id, count(d.id) AS differed, count(*) FILTER (WHERE d.class = 'late') AS late,
+                count(*) FILTER (WHERE d.class = 'lost') AS lost
+            FROM headshotpro.pulls AS one
+            LEFT JOIN headshotpro.accuracy_checks AS d ON d.pull_id = one.id
+            WHERE one.id = ANY(CAST(:ids AS bigint[]))
+                OR (one.webhooks_checked_at IS NULL AND one.finished_at < now() - interval '5 minutes')
+            GROUP BY one.id
+        ) AS found
+        WHERE p.id = found.id
+    """
+    return queries.run(connection, statement, ids=list(pull_ids))
 
 
 def forget_counts(connection: Connection, pull_ids: Sequence[int]) -> None:
@@ -204,27 +200,25 @@ def drawn_row(connection: Connection, stratum: str, active_new_since: datetime, 
     return queries.row(connection, statement, since=active_new_since, place=place)
 
 
-# Each other difference is repaired when it is written. A page of the same seconds may still hold a deleted model.
-_SETTLE_DENIED = """
-    WITH denied AS MATERIALIZED (
-        SELECT d.id, m.status = 'deleted' AS deleted, m.updated_at
-        FROM headshotpro.accuracy_checks AS d JOIN headshotpro.models AS m ON m.id = d.model_id
-        JOIN headshotpro.model_clocks AS c ON c.model_id = d.model_id
-        WHERE d.repaired_at IS NULL AND NOT d.agreed
-            AND (m.status = 'deleted' OR c.profile_at > d.checked_at + interval '10 seconds')
-    ), repaired AS (
-        UPDATE headshotpro.accuracy_checks AS d SET repaired_at = denied.updated_at
-        FROM denied WHERE d.id = denied.id AND deleted
-    )
-    UPDATE headshotpro.accuracy_checks AS d SET agreed = true, fields = '{}', class = NULL, event_id = NULL,
-        stale_seconds = NULL, censored = NULL, decided_at = now()
-    FROM denied WHERE d.id = denied.id AND deleted IS NOT true
-"""
-
-
 def settle_denied(connection: Connection) -> None:
     """Settle the samples whose live row a 404 denied: it is repaired once it is a tombstone, or was right all along."""
-    queries.run(connection, _SETTLE_DENIED)
+    # Each other difference is repaired when it is written. A page of the same seconds may still hold a deleted model.
+    statement = """
+        WITH denied AS MATERIALIZED (
+            SELECT d.id, m.status = 'deleted' AS deleted, m.updated_at
+            FROM headshotpro.accuracy_checks AS d JOIN headshotpro.models AS m ON m.id = d.model_id
+            JOIN headshotpro.model_clocks AS c ON c.model_id = d.model_id
+            WHERE d.repaired_at IS NULL AND NOT d.agreed
+                AND (m.status = 'deleted' OR c.profile_at > d.checked_at + interval '10 seconds')
+        ), repaired AS (
+            UPDATE headshotpro.accuracy_checks AS d SET repaired_at = denied.updated_at
+            FROM denied WHERE d.id = denied.id AND deleted
+        )
+        UPDATE headshotpro.accuracy_checks AS d SET agreed = true, fields = '{}', class = NULL, event_id = NULL,
+            stale_seconds = NULL, censored = NULL, decided_at = now()
+        FROM denied WHERE d.id = denied.id AND deleted IS NOT true
+    """
+    queries.run(connection, statement)
 
 
 def list_checks(

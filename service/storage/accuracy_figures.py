@@ -133,17 +133,15 @@ class MeasuredAccuracy(NamedTuple):
     at: datetime
 
 
-_MEASURED = """
-    SELECT rate, upper_95, period, last_check_at FROM headshotpro.accuracy_figures
-    WHERE period = '28d' AND fields = 'list' AND rate IS NOT NULL AND last_check_at IS NOT NULL
-        AND computed_at >= now() - CAST(:fresh_for AS interval)
-"""
-
-
 def measured(connection: Connection) -> MeasuredAccuracy | None:
     """The accuracy of the longest period; None while nothing was compared, and where the figures are old.
 
     It reads one row of a table of six.
     """
-    row = queries.execute(connection, _MEASURED, fresh_for=FRESH_FOR).one_or_none()
+    statement = """
+        SELECT rate, upper_95, period, last_check_at FROM headshotpro.accuracy_figures
+        WHERE period = '28d' AND fields = 'list' AND rate IS NOT NULL AND last_check_at IS NOT NULL
+            AND computed_at >= now() - CAST(:fresh_for AS interval)
+    """
+    row = queries.execute(connection, statement, fresh_for=FRESH_FOR).one_or_none()
     return MeasuredAccuracy(*row) if row else None

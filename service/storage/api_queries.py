@@ -84,14 +84,10 @@ def page(connection: Connection, model_filter: ModelFilter, limit: int, offset: 
     where, values = _where(model_filter)
     from_end = offset > matching // 2
     skipped = matching - offset - limit if from_end else offset
-    statement = _page_of(where, "ASC" if from_end else "DESC")
-    return [*queries.rows(connection, statement, **values, limit=limit, skipped=skipped)]
-
-
-def _page_of(where: str, direction: str) -> str:
+    direction = "ASC" if from_end else "DESC"
     # The inner query needs nothing but an index; the outer one reads the rows of one page. The condition holds names of
     # our own columns alone; values of the request are parameters.
-    return f"""
+    statement = f"""
         SELECT {_COLUMNS}
         FROM (
             SELECT id FROM headshotpro.models WHERE {where}
@@ -101,6 +97,7 @@ def _page_of(where: str, direction: str) -> str:
         LEFT JOIN headshotpro.model_clocks AS c ON c.model_id = m.id
         ORDER BY m.created_at DESC, m.id DESC
     """  # noqa: S608 - see above
+    return [*queries.rows(connection, statement, **values, limit=limit, skipped=skipped)]
 
 
 def one(connection: Connection, model_id: str) -> Row | None:

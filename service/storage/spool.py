@@ -5,14 +5,14 @@ Why: `docs/decisions/0011-the-spool.md`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from service.broker.inbox import Delivery
 from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -33,20 +33,9 @@ def take(connection: Connection, count: int, size: int) -> list[Delivery]:
     """
     taken = queries.execute(connection, _TAKE, count=count, size=size).all()
     return [
-        Delivery(
-            row.body, _signed_at(row), row.received_at, row.delivery_id or f"spool-{row.id}", row.event_id, str(row.id)
-        )
-        for row in sorted(taken, key=lambda row: row.id)
+        Delivery(one.body, one.signed or one.received_at, one.received_at, one.delivery_id, one.event_id, str(one.id))
+        for one in sorted(taken, key=lambda one: one.id)
     ]
-
-
-def _signed_at(row: Any) -> datetime:
-    """A delivery's signed timestamp; its arrival where a person wrote a number that is no time."""
-    try:
-        return datetime.fromtimestamp(row.signed_at, UTC)
-    except (ValueError, OverflowError, OSError):
-        received: datetime = row.received_at
-        return received
 
 
 _TAKE = """
@@ -58,8 +47,10 @@ _TAKE = """
     )
     DELETE FROM headshotpro.event_spool
     WHERE id = ANY(ARRAY(SELECT id FROM counted WHERE so_far <= :size OR so_far = size))
-    -- It arrived before now, whatever a person may have written.
-    RETURNING id, body, signed_at, greatest(least(received_at, now()), 'epoch') AS received_at, delivery_id, event_id
+    -- It arrived before now, and was signed at a time, whatever a person may have written.
+    RETURNING id, body, greatest(least(received_at, now()), 'epoch') AS received_at, event_id,
+        coalesce(nullif(delivery_id, ''), 'spool-' || id) AS delivery_id,
+        CASE WHEN signed_at BETWEEN 0 AND 253402300799 THEN to_timestamp(signed_at) END AS signed
 """
 
 

@@ -22,7 +22,8 @@ def proxy_url(given: str) -> str:
     port_missing = parts.port is None and "://" not in given
     if parts.scheme not in SCHEMES or not parts.hostname or parts.port == 0 or port_missing:
         raise ValueError("no proxy")
-    if parts.path not in ("", "/") or parts.query or parts.fragment or not url.isascii() or not _visible(url):
+    is_visible = url.isascii() and url.isprintable() and " " not in url
+    if parts.path not in ("", "/") or parts.query or parts.fragment or not is_visible:
         raise ValueError("no proxy")
     return url.rstrip("/")
 
@@ -64,7 +65,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _visible(text: str) -> bool:
-    return text.isprintable() and " " not in text

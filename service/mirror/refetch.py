@@ -120,12 +120,11 @@ def _read_profiles(engine: Engine, client: UpstreamClient, deadline: float) -> i
         return gather(engine, client, deadline)
     except UpstreamError as error:
         log.warning("profiles.failed", error=str(error))
-        return 0
     except Exception as error:
         if scope_of(error) is not ErrorScope.MODEL:
             raise
         log.error("profiles.crashed", trace=format_without_messages(error))
-        return 0
+    return 0
 
 
 def _refetch_one(engine: Engine, client: UpstreamClient, request: RefetchRequest, max_wait: float) -> bool:

@@ -157,7 +157,10 @@ class UpstreamClient(RequestSender):
         body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("POST", _MODELS, _MODELS, body)
         response = self.send(UpstreamCall(request, _read_created, repeatable=False), priority, max_wait)
-        _require_usable_id(request, response.body.model_id)
+        made = response.body.model_id
+        # By another one the model could not be read.
+        if not made.isprintable() or " " in made or REPLACEMENT in made or not is_valid_model_id(made):
+            raise UpstreamMalformed(f"{request}: `modelId` is no id of a model")
         return response
 
     def delete_model(
@@ -214,13 +217,3 @@ def _path_of(model_id: str) -> str:
 def _another_model(request: UpstreamRequest) -> UpstreamMalformed:
     """The error for a response that, merged, would overwrite another person's data."""
     return UpstreamMalformed(f"{request}: the response is about another model than the one that was requested")
-
-
-def _require_usable_id(request: UpstreamRequest, model_id: str) -> None:
-    """Refuse an id of a new model by which it could not be read.
-
-    Raises:
-        UpstreamMalformed: it is none.
-    """
-    if not model_id.isprintable() or " " in model_id or REPLACEMENT in model_id or not is_valid_model_id(model_id):
-        raise UpstreamMalformed(f"{request}: `modelId` is no id of a model")

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from service import __version__
-from service.errors import RedisUnavailable
+from service.errors import RedisUnavailable, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
 from service.http_client import HttpClient, RequestFailed
 from service.upstream.headers import clock_skew, parse_rate_limit
 from service.upstream.responses import RateLimited, UpstreamResponse
 from service.upstream.retry import MAX_NAP_SECONDS, RetryPolicy
-from service.upstream.transport import RetryableError, TransportResponse, UpstreamRequest, retryable_error
+from service.upstream.transport import RetryableError, TransportResponse, UpstreamRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,7 +176,9 @@ class RequestSender:
             sent = self._http_client.send(request.method, self._base + request.path, headers, request.body)
         except RequestFailed as error:
             self._observers.request(str(request), "unreachable", time.monotonic() - before)
-            raise retryable_error(request, error) from None
+            # A library's message may hold addresses, never the key.
+            kind = UpstreamTimeout if error.timed_out else UpstreamMalformed if error.too_large else UpstreamUnreachable
+            raise RetryableError(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived) from None
         elapsed = time.monotonic() - before
         response = TransportResponse(request, sent.status, sent.headers, sent.body, time.time(), elapsed)
         self._observers.request(str(request), response.status, elapsed)

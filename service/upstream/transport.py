@@ -1,16 +1,14 @@
-"""One HTTP request to the vendor, its response, and the error of a try that got none."""
+"""One HTTP request to the vendor, its response, and a try that may be repeated."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.http_client import RequestFailed
+    from service.errors import UpstreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,3 @@ class RetryableError(Exception):
         self.error = error
         self.may_have_arrived = may_have_arrived
         self.retry_after = retry_after
-
-
-def retryable_error(request: UpstreamRequest, error: RequestFailed) -> RetryableError:
-    """Which of our errors it is; a library's message may hold addresses, never the key."""
-    kind = UpstreamTimeout if error.timed_out else UpstreamMalformed if error.too_large else UpstreamUnreachable
-    return RetryableError(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived)

@@ -37,31 +37,20 @@ def read_durability(client: Any) -> Durability:
             # Managed servers forbid CONFIG, and INFO contains less.
             client.ping()
             return Durability("durability unknown (CONFIG is not allowed)", ())
-    texts = {_text(name): _text(value) for name, value in given.items()}
-    return _durability(texts.get("appendonly"), texts.get("appendfsync"), texts.get("maxmemory-policy"))
+    found = {_text(name): _text(value) for name, value in given.items()}
+    fsync, policy = found.get("appendfsync"), found.get("maxmemory-policy")
+    faults = []
+    if policy != "noeviction":
+        faults = [f"maxmemory-policy is {policy}: Redis may throw events away; set `maxmemory-policy noeviction`"]
+    if found.get("appendonly") != "yes":
+        off = "appendonly is off: events are lost when Redis restarts; set `appendonly yes`"
+        return Durability("; ".join(("an event does not survive a restart of Redis", *faults)), (off, *faults))
+    survived = "a power cut" if fsync == "always" else "a kill, not a power cut"
+    return Durability("; ".join((f"an event survives {survived} (appendfsync {fsync})", *faults)), tuple(faults))
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _durability(append_only: str | None, fsync: str | None, policy: str | None) -> Durability:
-    misconfigurations: list[str] = []
-    if append_only != "yes":
-        misconfigurations.append("appendonly is off: events are lost when Redis restarts; set `appendonly yes`")
-    if policy != "noeviction":
-        misconfigurations.append(
-            f"maxmemory-policy is {policy}: Redis may throw events away; set `maxmemory-policy noeviction`"
-        )
-    if append_only != "yes":
-        summary = "an event does not survive a restart of Redis"
-    elif fsync == "always":
-        summary = "an event survives a power cut (appendfsync always)"
-    else:
-        summary = f"an event survives a kill, not a power cut (appendfsync {fsync})"
-    return Durability(
-        "; ".join((summary, *misconfigurations[1 if append_only != "yes" else 0 :])), tuple(misconfigurations)
-    )
 
 
 class InboxCapacity(NamedTuple):

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from service.config.settings import Settings
 
 Network = IPv4Network | IPv6Network
 
 # RFC 9110: the characters of a field name.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-def parse_networks(name: str, given: Iterable[str]) -> tuple[Network, ...]:
-    """Networks as people write them: `10.0.0.0/8`, or one address.
-
-    Raises:
-        SettingsError: one of them is none; the message names the setting.
-    """
-    try:
-        return tuple(ip_network(one, strict=False) for one in given)
-    except ValueError:
-        raise SettingsError(
-            f"{name} is malformed: it is a list of networks or addresses, such as 10.0.0.0/8,::1"
-        ) from None
 
 
 def check_console(settings: Settings) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import timedelta
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
@@ -22,7 +22,7 @@ from msgspec import Meta
 from service.addresses import hosts_in_query
 from service.config.api_keys import parse as parse_keys
 from service.config.checks import check_header, check_proxy, check_url
-from service.config.console import check_console, parse_networks
+from service.config.console import check_console
 from service.config.expectations import expectation
 from service.config.given import read_dotenv, read_given
 from service.config.names import find_unknown
@@ -146,7 +146,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         Raises:
             SettingsError: one of them is no network.
         """
-        return parse_networks("TRUSTED_PROXIES", _split(self.trusted_proxies))
+        try:
+            return tuple(ip_network(one, strict=False) for one in _split(self.trusted_proxies))
+        except ValueError:
+            raise SettingsError(
+                "TRUSTED_PROXIES is malformed: it is a list of networks or addresses, such as 10.0.0.0/8,::1"
+            ) from None
 
     def as_environment(self) -> dict[str, str]:
         """Every setting that is not its default, as the environment would give it; secrets too."""

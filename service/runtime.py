@@ -48,8 +48,8 @@ class RequestCounter:
 
     def observe_wait(self, priority: Priority, seconds: float) -> None:
         """A request found the budget spent, and waited."""
-        self.counters.add(BUDGET_WAITS, priority.value)
-        self.counters.add(BUDGET_WAIT_SECONDS, priority.value, amount=seconds)
+        self.counters.add(BUDGET_WAITS, priority.label)
+        self.counters.add(BUDGET_WAIT_SECONDS, priority.label, amount=seconds)
 
 
 @dataclass(slots=True)

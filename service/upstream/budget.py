@@ -34,25 +34,18 @@ LARGEST_LOOSE_SHARE = 0.95
 
 
 class Priority(Enum):
-    """The purpose of a request, the most urgent first."""
+    """The purpose of a request, the most urgent first, and the share of the budget left to more urgent ones."""
 
-    REFETCH = "refetch"
-    DELETION = "deletion"
-    HOT = "hot"
-    FULL = "full"
-    DETAIL = "detail"
-    ACCURACY = "accuracy"
+    REFETCH = ("refetch", 0.0)
+    DELETION = ("deletion", 0.02)
+    HOT = ("hot", 0.05)
+    FULL = ("full", 0.1)
+    DETAIL = ("detail", 0.2)
+    ACCURACY = ("accuracy", 0.25)
 
-
-# The part of the budget that a request leaves to more urgent ones.
-_RESERVED_FOR_URGENT = {
-    Priority.REFETCH: 0.0,
-    Priority.DELETION: 0.02,
-    Priority.HOT: 0.05,
-    Priority.FULL: 0.1,
-    Priority.DETAIL: 0.2,
-    Priority.ACCURACY: 0.25,
-}
+    def __init__(self, label: str, reserved: float) -> None:
+        self.label = label
+        self.reserved = reserved
 
 
 class RequestBudget:
@@ -106,7 +99,7 @@ class RequestBudget:
         """
         kind = "full" if priority is Priority.FULL else "other"
         shares = (self._share, self._own_shares.get(priority, -1), self._window)
-        asked = (kind, _RESERVED_FOR_URGENT[priority], expected)
+        asked = (kind, priority.reserved, expected)
         wait, limit, remaining, reset = _run(self._acquire, *shares, *asked, purpose=priority)
         self._known = limit, remaining, time.time() + reset / 1000
         return int(wait) / 1000
@@ -145,4 +138,4 @@ def _milliseconds_until(then: float) -> int:
 
 def _run(script: Script, *arguments: Any, purpose: Priority = Priority.DETAIL) -> Any:
     with translate_redis_errors():
-        return script(keys=(*_KEYS, f"headshotpro:budget:{purpose.value}"), args=arguments)
+        return script(keys=(*_KEYS, f"headshotpro:budget:{purpose.label}"), args=arguments)

@@ -36,7 +36,7 @@ from service.upstream.responses import (
     require_success,
     vendor_error_code,
 )
-from service.upstream.sending import NO_OBSERVERS, RequestObservers, RequestSender, UpstreamCall
+from service.upstream.sending import NO_OBSERVERS, RequestObservers, RequestSender
 from service.upstream.transport import UpstreamRequest
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class UpstreamClient(RequestSender):
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
-        return self.send(UpstreamCall(request, _read_page, expected=expected), priority, max_wait)
+        return self.send(request, _read_page, priority, max_wait, expected=expected)
 
     def get_model(
         self, model_id: str, *, priority: Priority, max_wait: float | None = None
@@ -134,7 +134,7 @@ class UpstreamClient(RequestSender):
             UpstreamMalformed: it is another model than the one that was requested.
         """
         request = UpstreamRequest("GET", MODEL_ROUTE, _path_of(model_id), about_model=True)
-        response = self.send(UpstreamCall(request, _read_model), priority, max_wait)
+        response = self.send(request, _read_model, priority, max_wait)
         if response.body.id != model_id:
             raise _another_model(request)
         return response
@@ -156,7 +156,7 @@ class UpstreamClient(RequestSender):
         given = {"email": email, "teamId": team_id, "isDevelopment": is_development}
         body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("POST", _MODELS, _MODELS, body)
-        response = self.send(UpstreamCall(request, _read_created, repeatable=False), priority, max_wait)
+        response = self.send(request, _read_created, priority, max_wait)
         made = response.body.model_id
         # By another one the model could not be read.
         if not made.isprintable() or " " in made or REPLACEMENT in made or not is_valid_model_id(made):
@@ -195,12 +195,12 @@ class UpstreamClient(RequestSender):
             return read_first(raw_response)
 
         request = UpstreamRequest("DELETE", MODEL_ROUTE, _path_of(model_id), about_model=True)
-        return self.send(UpstreamCall(request, read_first, read_again), priority, max_wait)
+        return self.send(request, read_first, priority, max_wait, read_again=read_again)
 
     def organization(self, *, priority: Priority, max_wait: float | None = None) -> UpstreamResponse[Organization]:
         """The organization that the key belongs to."""
         request = UpstreamRequest("GET", "/organization", "/organization")
-        return self.send(UpstreamCall(request, _read_organization), priority, max_wait)
+        return self.send(request, _read_organization, priority, max_wait)
 
 
 def _path_of(model_id: str) -> str:

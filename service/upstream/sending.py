@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from service import __version__
 from service.errors import RedisUnavailable, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
@@ -50,23 +50,6 @@ class RequestObservers:
 
 
 NO_OBSERVERS = RequestObservers()
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamCall(Generic[T]):
-    """A request and how to read its response.
-
-    Attributes:
-        read_again: reads one that comes after a fault; None: as the first one.
-        repeatable: doing it twice is as good as once.
-        expected: how many requests the caller's work needs in all, as far as it knows.
-    """
-
-    request: UpstreamRequest
-    read: Callable[[TransportResponse], UpstreamResponse[T]]
-    read_again: Callable[[TransportResponse], UpstreamResponse[T]] | None = None
-    repeatable: bool = True
-    expected: int = 1
 
 
 class RequestSender:
@@ -121,28 +104,41 @@ class RequestSender:
         """Close the idle connections."""
         self._http_client.close()
 
-    def send(self, call: UpstreamCall[T], priority: Priority, max_wait: float | None) -> UpstreamResponse[T]:
-        """Try until a response is final: wait for a turn, send, then read, wait or give up."""
+    def send(
+        self,
+        request: UpstreamRequest,
+        read: Callable[[TransportResponse], UpstreamResponse[T]],
+        priority: Priority,
+        max_wait: float | None,
+        *,
+        read_again: Callable[[TransportResponse], UpstreamResponse[T]] | None = None,
+        expected: int = 1,
+    ) -> UpstreamResponse[T]:
+        """Try until a response is final: wait for a turn, send, then read, wait or give up.
+
+        `read_again` reads one that comes after a fault, by default `read`; `expected` is how many requests the caller's
+        work needs in all, as far as it knows.
+        """
         policy = RetryPolicy(max_wait, self._pause)
         while True:
-            self._await_turn(priority, policy, call.expected)
+            self._await_turn(priority, policy, expected)
             try:
-                response = self._exchange(call.request)
-                read = call.read_again if policy.failures and call.read_again else call.read
-                return read(response)
+                response = self._exchange(request)
+                return (read_again or read)(response) if policy.failures else read(response)
             except RateLimited as limited:
                 self._wait_for_upstream(policy, policy.rate_limit_delay(limited.seconds))
             except RetryableError as failure:
-                self._wait_before_retry(failure, call, policy)
+                self._wait_before_retry(failure, request, policy)
 
-    def _wait_before_retry(self, failure: RetryableError, call: UpstreamCall[T], policy: RetryPolicy) -> None:
+    def _wait_before_retry(self, failure: RetryableError, request: UpstreamRequest, policy: RetryPolicy) -> None:
         """Wait before the next try, at least for `Retry-After`; raise the fault's error where no try is left."""
-        if failure.may_have_arrived and not call.repeatable:
+        # To read or to delete twice is as good as once.
+        if failure.may_have_arrived and request.method == "POST":
             raise failure.error from None
         policy.count_failure(failure.error)
         if failure.retry_after is None:
             policy.back_off(failure.error)
-        elif call.request.about_model:
+        elif request.about_model:
             # One odd model must hold up neither the other processes nor, for long, its own caller.
             policy.back_off(failure.error, min(failure.retry_after, MAX_MODEL_WAIT_SECONDS))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,7 @@ class Runtime:
     Attributes:
         redis: Redis, with short timeouts.
         stop: set when the process has to stop; every wait ends when it is set.
+        stop_message: message of the error that ends the wait.
         name: this process, in leases.
         progress: called when work goes on, or waits; a worker's supervisor listens.
     """
@@ -69,6 +71,7 @@ class Runtime:
     stop: threading.Event = field(default_factory=threading.Event)
     name: str = field(default_factory=new_process_name)
     progress: Callable[[], None] = lambda: None
+    stop_message: str = "the process has to stop"
     _client: UpstreamClient | None = None
     counters: Counters = field(init=False)
     _request_counter: RequestCounter = field(init=False)
@@ -110,7 +113,11 @@ class Runtime:
         """The upstream, under the budget that all processes share."""
         if self._client is None:
             observers = RequestObservers(
-                self._observe, self._request_counter.observe_wait, self._api_key_status.observe_clock
+                self._observe,
+                self._request_counter.observe_wait,
+                self._api_key_status.observe_clock,
+                # A process that has to stop sends nothing more.
+                begin=partial(self.pause, 0),
             )
             self._client = UpstreamClient.from_settings(
                 self.settings, self.redis, pause=self.pause, observers=observers
@@ -142,6 +149,6 @@ class Runtime:
         while (left := deadline - monotonic()) > 0:
             self.progress()
             if self.stop.wait(min(left, PROGRESS_INTERVAL_SECONDS)):
-                raise Stopping("the process has to stop")
+                raise Stopping(self.stop_message)
         if self.stop.is_set():
-            raise Stopping("the process has to stop")
+            raise Stopping(self.stop_message)

@@ -10,12 +10,14 @@ collect_rarely()
 from service import config, log  # noqa: E402 - after that
 from service.broker.client import require_usable_redis  # noqa: E402
 from service.errors import SchemaOutdated, SettingsError  # noqa: E402
+from service.signal_handlers import end_on_signals  # noqa: E402
 
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
 
 
 def main(process: str) -> int:
     """Run a process until it has to stop; its exit status."""
+    end_on_signals()
     try:
         settings = config.load(REQUIRED_SETTINGS)
         log.configure(settings)

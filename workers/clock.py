@@ -19,11 +19,11 @@ from service.heartbeat import CLOCK, Heartbeat
 from service.log import log_start
 from service.redis_keys import wrong_keys
 from service.runtime import Runtime
+from service.signal_handlers import start_exit_watchdog, stop_on_signals
 from service.storage.migrations import revision
 from workers.alerting import Alerting
 from workers.dead_mans_switch import DeadMansSwitch
 from workers.schedule import SCHEDULE
-from workers.shutdown import start_exit_watchdog, stop_on_signals
 from workers.subscriptions import LAST_SECONDS, sending_thread
 
 if TYPE_CHECKING:

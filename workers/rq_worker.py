@@ -26,14 +26,13 @@ from service.broker.client import connect_redis
 from service.broker.jobs import DRAIN_QUEUE, rq_queue
 from service.garbage import GC_THRESHOLD
 from service.runtime import Runtime
-from service.signal_handlers import setter_for_handlers
+from service.signal_handlers import setter_for_handlers, start_exit_watchdog, stop_on_signals
 from service.storage.database import on_statement_executed
 
 # The jobs are imported before the first one comes, which else would wait for that.
 from workers import jobs
 from workers.own_jobs import RestrictedJob
 from workers.progress import ProgressReporter
-from workers.shutdown import start_exit_watchdog, stop_on_signals
 
 if TYPE_CHECKING:
     from rq.job import Job

@@ -18,11 +18,11 @@ from service.heartbeat import WORKER, Heartbeat
 from service.log import log_start
 from service.parent_death import die_with_parent
 from service.process_identity import new_process_name
+from service.signal_handlers import signals_held, start_exit_watchdog, stop_on_signals
 from service.storage import database
 from service.storage.database import BackgroundCall
 from service.storage.migrations import revision
 from workers.progress import ProgressMonitor
-from workers.shutdown import start_exit_watchdog, stop_on_signals
 
 if TYPE_CHECKING:
     from service.config import Settings
@@ -86,7 +86,9 @@ class WorkerChild:
         pipe = self._progress.descriptor
         command = die_with_parent([sys.executable, "-m", "workers.rq_worker", self._queue, str(pipe)], signal.SIGTERM)
         try:
-            self.process = subprocess.Popen(command, pass_fds=(pipe,))
+            # Ctrl-C reaches a child, too, also one that is just starting.
+            with signals_held():
+                self.process = subprocess.Popen(command, pass_fds=(pipe,))
         finally:
             os.close(pipe)
 

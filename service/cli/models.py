@@ -20,6 +20,7 @@ from service.cli.output import (
     warn_if_unknown,
     yes_option,
 )
+from service.cli.progress import stop_on_signals
 from service.cli.table import print_rows
 from service.errors import ApiError, MirrorError, ModelNotFound
 from service.model_fields import EXPORT_COLUMNS, STATUS_NAMES
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from service.runtime import Runtime
 
 HISTORY_COLUMNS = ("id", "recorded_at", "observed_at", "by", "changed")
+UNKNOWN_OUTCOME = "stopped before HeadshotPro responded; check whether it was done before you try again"
 SHOWN_COLUMNS = ("id", "status", "title", "email", "team_name", "created_at", "finished_at")
 
 
@@ -157,7 +159,8 @@ def create(email: str, team_id: str | None, idempotency_key: str | None, *, deve
     from service.cli.actor import current_actor
     from service.storage.idempotency import IdempotencyKey
 
-    writer = _writer(open_runtime())
+    writer = _writer(runtime := open_runtime())
+    stop_on_signals(runtime, UNKNOWN_OUTCOME)
     wanted = CreateModelBody(email=email, team_id=team_id, is_development=development)
     if idempotency_key:
         # No caller of the HTTP API has this scope: theirs are digests.
@@ -184,6 +187,7 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
             row = storage.read(connection, [model_id]).get(model_id)
         known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
         confirm(f"Delete {model_id} ({known}) for good?", yes=yes)
+    stop_on_signals(runtime, UNKNOWN_OUTCOME)
     try:
         response = _writer(runtime).delete(model_id, current_actor())
     except ModelNotFound:

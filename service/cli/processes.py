@@ -10,6 +10,7 @@ import click
 
 from service import __version__, config
 from service.errors import SettingsError
+from service.signal_handlers import signals_held
 
 
 def _check_receivers() -> subprocess.Popen[str]:
@@ -33,7 +34,8 @@ def _become_background_process(role: str) -> None:
     from service.alerts import receivers
 
     receivers.from_settings(config.load())
-    os.execv(sys.executable, [sys.executable, "-m", "workers", role])  # noqa: S606 - our own module
+    with signals_held():
+        os.execv(sys.executable, [sys.executable, "-m", "workers", role])  # noqa: S606 - our own module
 
 
 @click.command(epilog="Example: PORT=8000 headshot-mirror web")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from service.errors import Stopping
-from service.signal_handlers import setter_for_handlers
+from service import signal_handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def stop_on_signals(runtime: Runtime, message: str) -> None:
-    """End the command by the error `Stopping`, whatever it waits for."""
-    set_stop = setter_for_handlers(runtime.stop)
+    """On SIGINT or SIGTERM end the command by `Stopping` with a message when it pauses next, or else after seconds."""
 
-    def stop(_number: int, _frame: Any) -> None:
-        set_stop()
-        raise Stopping(message)
+    def leave() -> None:
+        os.write(2, f"headshot-mirror: {message}\n".encode())
+        os._exit(1)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    runtime.stop_message = message
+    signal_handlers.stop_on_signals(runtime.stop)
+    signal_handlers.start_exit_watchdog(runtime.stop, leave)
 
 
 @contextmanager

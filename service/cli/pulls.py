@@ -60,13 +60,13 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
     from service.storage.database import transaction
 
     runtime = open_runtime()
-    stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
     row = held_pulls.require_held(runtime.engine, pull_id)
     if row["pages"] == 0:
         _switch_organization(runtime, pull_id, adopted, yes=yes)
         return
     if adopted is not None:
         raise click.UsageError(f"pull {pull_id} is held for its suspects: release it without --adopt-organization")
+    stop_on_signals(runtime, "stopped; what was decided stays decided, and the pull is still held")
     tombstoned = held_pulls.release(runtime.engine, runtime.client, runtime.requests_sent, pull_id, current_actor())
     say(f"Pull {pull_id} is complete: {tombstoned} of its suspects were deleted.")
     with transaction(runtime.engine) as connection:

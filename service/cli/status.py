@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.cli.opening import SERVERS, load_settings, status_reader
 from service.cli.output import format_value, json_option, print_json, say, say_in_colour
+from service.signal_handlers import stop_on_signals
 
 if TYPE_CHECKING:
     from service.status import MirrorState
@@ -29,20 +30,18 @@ def status(*, watch: bool, as_json: bool) -> None:
     problem is open.
     """
     reader = status_reader(load_settings(SERVERS))
+    stop = threading.Event()
+    if watch:
+        # A signal is how a watch ends, with the status of what it showed last.
+        stop_on_signals(stop)
     state = reader.read()
-    try:
+    _show(state, as_json=as_json)
+    while watch and not stop.wait(WATCH_SECONDS):
+        state = reader.read()
+        if not as_json:
+            # Nothing where the output is no terminal.
+            click.clear()
         _show(state, as_json=as_json)
-        while watch:
-            time.sleep(WATCH_SECONDS)
-            state = reader.read()
-            if not as_json:
-                # Nothing where the output is no terminal.
-                click.clear()
-            _show(state, as_json=as_json)
-    except KeyboardInterrupt:
-        # That is how a watch ends; without one, a command that was broken off has failed.
-        if not watch:
-            raise
     if state.problems:
         raise click.exceptions.Exit(1)
 

@@ -70,7 +70,7 @@ class Verifier:
     Attributes:
         engine: the mirror's Postgres.
         client: the upstream.
-        pause: waits a number of seconds.
+        pause: waits a number of seconds; raises `Stopping` where the process has to stop.
         progress: called with the step, how much of it is done, and how much it is.
         details: compare photo counts and favourites too: a request for each model.
         limit: how many of the models that differ are read by their own GETs.

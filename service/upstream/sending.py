@@ -42,11 +42,13 @@ class RequestObservers:
         wait: called each time that the budget was spent: what the request was for, how many seconds it waited (none
             where it was given up).
         clock: called with each response: the upstream's clock minus the local one; None where it sent no `Date`.
+        begin: called before the first try of a request; may raise `Stopping`.
     """
 
     request: Callable[[str, int | str, float], None] = ignore
     wait: Callable[[Priority, float], None] = ignore
     clock: Callable[[timedelta | None], None] = ignore
+    begin: Callable[[], None] = ignore
 
 
 NO_OBSERVERS = RequestObservers()
@@ -119,6 +121,7 @@ class RequestSender:
         `read_again` reads one that comes after a fault, by default `read`; `expected` is how many requests the caller's
         work needs in all, as far as it knows.
         """
+        self._observers.begin()
         policy = RetryPolicy(max_wait, self._pause)
         while True:
             self._await_turn(priority, policy, expected)

@@ -11,11 +11,11 @@ import threading
 import structlog
 
 from service.config import load_alone
+from service.signal_handlers import stop_on_signals
 from service.storage import database
 from service.subscriptions.policy import SenderTiming, SendingPolicy
 from service.subscriptions.receiver import ReceiverClient
 from service.subscriptions.sender import SubscriptionSender
-from workers.shutdown import stop_on_signals
 
 POLICY = SendingPolicy(first_retry=0.05, longest_retry=1.0, longest_probe=0.3)
 TIMING = SenderTiming(sync=0.3, request=2.0, lease=3.5, last=1.5)

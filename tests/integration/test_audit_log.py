@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from service.api.writes import UpstreamWriter
-from service.cli import cli as commands
+from service.cli.commands import cli as commands
 from service.errors import UpstreamTimeout
 from service.mirror import pull_slice
 from service.mirror.retention import RetentionLimits, apply_limits

@@ -11,8 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from service.cli import COMMANDS
-from service.cli import cli as group
+from service.cli.commands import COMMANDS
+from service.cli.commands import cli as group
 from service.errors import PostgresUnavailable
 from service.storage import database
 from service.storage.migrations import revision, schema
@@ -55,7 +55,7 @@ def test_help_loads_neither_databases_nor_servers() -> None:
     script = (
         "import sys\n"
         "from click.testing import CliRunner\n"
-        "from service.cli import COMMANDS, cli\n"
+        "from service.cli.commands import COMMANDS, cli\n"
         "for name in COMMANDS: assert CliRunner().invoke(cli, [name, '--help']).exit_code == 0\n"
         "print({'sqlalchemy', 'psycopg', 'redis', 'rq', 'flask'} & set(sys.modules))"
     )

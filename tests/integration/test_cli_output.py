@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import service.cli
+from service.cli import commands
 from service.config import environment
 
 NOWHERE = {"DATABASE_URL": "postgresql://127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
@@ -51,9 +51,9 @@ def test_full_disk_under_a_file_is_no_error_of_the_output(
         monkeypatch.setattr(sys, "stdout", None)
         raise OSError(errno.ENOSPC, "it is full", *named)
 
-    monkeypatch.setattr(service.cli.cli, "main", fail)
+    monkeypatch.setattr(commands.cli, "main", fail)
     with pytest.raises(SystemExit, match="1"):
-        service.cli.main(["status"])
+        commands.run(["status"])
     assert capsys.readouterr().err.splitlines()[0] == f"headshot-mirror: {line}"
 
 

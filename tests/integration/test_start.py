@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 CLI = """
 import sys
-from service.cli import main
+from service.cli.commands import run
 try:
-    main(sys.argv[1:])
+    run(sys.argv[1:])
 except SystemExit:
     pass
 print(sorted({"service.config", "apprise", "alembic", "flask", "gevent", "psycopg", "redis", "rich", "rq", "sqlalchemy",

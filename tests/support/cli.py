@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 from click.testing import CliRunner
 
-from service.cli import main
+from service.cli.commands import run
 from service.config import SECRETS, environment
 from service.parent_death import die_with_parent
 
@@ -74,7 +74,7 @@ class Cli:
         """
         if arguments[:1] == ("web",):
             return self.finish(self.start(*arguments, **settings))
-        command = click.Command("headshot-mirror", callback=lambda: main(list(arguments)))
+        command = click.Command("headshot-mirror", callback=lambda: run(list(arguments)))
         with chdir(self._folder), _signal_handlers_restored():
             result = CliRunner(env={**self._settings, **settings}).invoke(command, [])
         assert isinstance(result.exception, SystemExit | None), result.exception

@@ -15,7 +15,7 @@ import pytest
 
 from service.alerts import problems
 from service.alerts.kinds import KINDS
-from service.cli import cli
+from service.cli.commands import cli
 from service.config.settings import SECRETS, VENDOR_API_URL, Settings
 from service.storage.reader import READABLE_TABLES
 from service.storage.tables import audit_log

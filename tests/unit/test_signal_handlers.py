@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from service.signal_handlers import stop_on_signals
 from tests.support.system import ROOT
-from workers.shutdown import stop_on_signals
 
 # An event for which the main thread begins to wait as often as it can, while a signal comes. With `Event.set` in the
 # handler more than half of these waits never ended.
@@ -26,7 +26,7 @@ for number in range(20):
         stop.wait(0)
 """
 OURS = TRIALS.format(
-    prepare="from workers.shutdown import stop_on_signals",
+    prepare="from service.signal_handlers import stop_on_signals",
     install="stop_on_signals(stop); signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))",
 )
 # RQ's handler calls this method.

@@ -1,0 +1,119 @@
+"""SIGINT and SIGTERM to each command, from its start on: one line, the status of the signal, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from signal import SIGINT, SIGKILL, SIGTERM
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.cli.models import UNKNOWN_OUTCOME
+from service.config import environment
+from service.local.servers.process import free_port
+from service.signal_handlers import signals_held
+from tests.support.cli import Cli
+from tests.support.processes import eventually, processes_in
+from tests.support.system import NOWHERE, SECRET
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.mirror import Mirror, StartMirror
+
+# Seconds from the start of a command. A later one finds it in its imports, while it opens its servers, or at work.
+MOMENTS = (0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.1, 1.5)
+# Of a command that has begun what it ends in order; a watch has the status of what it showed last.
+IN_ORDER = {
+    "pull": (1, "headshot-mirror: stopped; the workers go on with the pull from its last page"),
+    "verify": (1, "headshot-mirror: stopped; nothing was changed"),
+    "status --watch": (1,),
+}
+SERVERS = {"HEADSHOTPRO_API_URL": NOWHERE, "HEADSHOTPRO_API_KEY": "key", "HEADSHOTPRO_WEBHOOK_SECRET": SECRET}
+
+
+@pytest.mark.parametrize(
+    "command", ["web", "worker", "clock", "up", "sandbox", "pull", "verify", "status --watch", "models list"]
+)
+def test_signal_at_any_moment_ends_a_command_in_order(
+    command: str, folder: Path, database_url: str, redis_url: str
+) -> None:
+    # `up` starts everything itself.
+    given = {} if command == "up" else {"DATABASE_URL": database_url, "REDIS_URL": redis_url, **SERVERS}
+    unset = dict.fromkeys(("DATABASE_URL", "REDIS_URL", *SERVERS))
+    settings = environment(**{**unset, **given, "PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
+    for place, moment in enumerate(MOMENTS):
+        # Held, because Python itself prints a traceback for SIGINT until it has read the first line of ours.
+        with signals_held():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli", *command.split()],
+                cwd=folder, env=settings, start_new_session=True, text=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        time.sleep(moment)
+        number, ended = (SIGINT, SIGTERM)[place % 2], process.poll() is not None
+        if not ended:
+            # SIGINT as a terminal sends it, to the command and its children.
+            (os.killpg if number == SIGINT else os.kill)(process.pid, number)
+        try:
+            _, err = process.communicate(timeout=15)
+        finally:
+            left = {} if eventually(lambda: not processes_in(folder), 5) else processes_in(folder)
+            for pid in left:
+                os.kill(pid, SIGKILL)
+        seen = (moment, process.returncode, err)
+        assert "Traceback" not in err, seen
+        assert not left, seen
+        lines = [line for line in err.splitlines() if line.startswith("headshot-mirror: ")]
+        by_signal = (-number, f"headshot-mirror: stopped by {number.name}")
+        assert ended or (process.returncode, *lines) in {by_signal, IN_ORDER.get(command, (0,)), (0,)}, seen
+
+
+@pytest.mark.parametrize("command", ["pull", "verify"])
+def test_two_signals_end_a_long_command_with_its_one_line(command: str, mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=1_000, slow=1)
+    cli = Cli(folder, **here.variables)
+    for moment, gap in ((0.0, 0.0), (0.2, 0.01), (0.5, 0.2)):
+        process = cli.start(command)
+        await_begin(here, process, command)
+        time.sleep(moment)
+        process.send_signal(SIGINT)
+        time.sleep(gap)
+        process.terminate()
+        done = cli.finish(process)
+        assert (done.status, done.out) == (1, "")
+        assert done.err.splitlines() == [IN_ORDER[command][1]]
+        if command == "pull":
+            (row,) = here.sql("select leased_until <= now() as is_free from headshotpro.pull_checkpoints")
+            assert row["is_free"], "another process has to wait for it"
+            assert {row["outcome"] for row in here.sql("select outcome from headshotpro.audit_log")} == {"failed"}
+    assert cli.leaks() == []
+
+
+def await_begin(here: Mirror, process: subprocess.Popen[str], command: str) -> None:
+    """Wait until a command has begun its work."""
+    if command == "pull":
+        assert eventually(lambda: here.sql("select 1 from headshotpro.audit_log where outcome = 'begun'"))
+    else:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "Reading the upstream's list …\n"
+
+
+def test_signals_during_a_deletion_leave_its_outcome(mirror: StartMirror, folder: Path) -> None:
+    here = mirror(models=3)
+    here.pull()
+    here.set_switches(slow=2)
+    (row, *_) = here.sql("select id from headshotpro.models")
+    cli = Cli(folder, **here.variables)
+    process = cli.start("models", "delete", row["id"], "--yes")
+    assert eventually(lambda: here.sql("select 1 from headshotpro.audit_log where outcome = 'begun'"))
+    process.send_signal(SIGINT)
+    process.terminate()
+    done = cli.finish(process)
+    (act,) = here.sql("select outcome from headshotpro.audit_log where action = 'model.delete'")
+    # They may come before the request is sent.
+    stopped = (1, f"headshot-mirror: {UNKNOWN_OUTCOME}\n")
+    assert (done.status, done.err) == {"done": (0, ""), "failed": stopped}[act["outcome"]]

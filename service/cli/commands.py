@@ -37,8 +37,10 @@ COMMANDS = {
     "doctor": "service.cli.doctor",
     "accuracy": "service.cli.accuracy",
 }
-# Errors of a full disk, a device that fails, a descriptor that is closed: where a command's output goes.
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+# Errors of a full disk, a device that fails, a descriptor that is closed: where a command's output goes. A pipe that
+# its reader closed, as `head` does, is none of them: click ends the command without a word.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_CANNOT_WRITE = (*_NO_ROOM, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Commands(click.Group):
@@ -91,7 +93,8 @@ def run(arguments: list[str] | None = None) -> Any:
         # One that names a file is not about the output.
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE and error.filename is None:
             _drop_output()
-            _fail(f"cannot write its output: {error.strerror}", 1)
+            remedy = "make room there, or write it" if error.errno in _NO_ROOM else "write it"
+            _fail(f"cannot write its output: {error.strerror}; {remedy} to another place", 1)
         from service.log import format_without_messages
 
         _fail(f"an unexpected error; please report it:\n{format_without_messages(error)}", 1, lines=True)

@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from service.cli import commands
 from service.config import environment
 
+FULL = (
+    "headshot-mirror: cannot write its output: No space left on device; make room there, or write it to another place\n"
+)
 NOWHERE = {"DATABASE_URL": "postgresql://127.0.0.1:9/d", "REDIS_URL": "redis://127.0.0.1:9/0"}
 
 
@@ -27,7 +31,7 @@ def test_output_that_takes_nothing_ends_with_one_line(arguments: tuple[str, ...]
         done = subprocess.run(
             command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False, timeout=60
         )
-    assert (done.returncode, done.stderr) == (1, "headshot-mirror: cannot write its output: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, FULL)
 
 
 def test_rows_that_no_output_takes_end_with_one_line(database_url: str) -> None:
@@ -36,12 +40,15 @@ def test_rows_that_no_output_takes_end_with_one_line(database_url: str) -> None:
         done = subprocess.run(
             command("models", "list", "--csv"), stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False
         )
-    assert (done.returncode, done.stderr) == (1, "headshot-mirror: cannot write its output: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, FULL)
 
 
 @pytest.mark.parametrize(
     ("named", "line"),
-    [(("/data/file",), "an unexpected error; please report it:"), ((), "cannot write its output: it is full")],
+    [
+        (("/data/file",), "an unexpected error; please report it:"),
+        ((), "cannot write its output: it is full; make room there, or write it to another place"),
+    ],
 )
 def test_full_disk_under_a_file_is_no_error_of_the_output(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], named: tuple[str, ...], line: str
@@ -62,6 +69,23 @@ def test_reader_that_closes_the_pipe_gets_no_traceback() -> None:
     with subprocess.Popen(command("--help"), stdout=piped, stderr=piped, text=True) as running:
         assert running.stdout is not None
         assert running.stderr is not None
+        running.stdout.close()
+        assert (running.stderr.read(), running.wait(30)) == ("", 1)
+
+
+def test_reader_that_leaves_after_a_line_gets_no_error(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "insert into headshotpro.models (id, title, status, observed_at, updated_at) "
+            "select n, repeat('x', 1000), 'active', now(), now() from generate_series(1, 500) n"
+        )
+    listed, piped = command("models", "list", "--csv", "--limit", "500"), subprocess.PIPE
+    env = environment(DATABASE_URL=database_url)
+    with subprocess.Popen(listed, stdout=piped, stderr=piped, text=True, env=env) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline().startswith("id,")
+        # A pipe holds 64 KB of its 500.
         running.stdout.close()
         assert (running.stderr.read(), running.wait(30)) == ("", 1)
 

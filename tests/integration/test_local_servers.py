@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from service.errors import LocalServerError
-from service.local.servers import Postgres, Valkey, binaries
+from service.local.servers import Postgres, Valkey, binaries, write_private
 from service.local.servers.binaries import Binary, find_postgres, find_valkey
 from service.local.servers.folder import ServerFolder
 from service.local.servers.privilege import drop_root
@@ -326,3 +326,8 @@ def test_root_follows_no_link_in_a_folder(folder: Path, name: str, start: Callab
     with pytest.raises(LocalServerError, match=rf"{name} is a symbolic link.*remove it"):
         start(folder / "server")
     assert list((folder / "elsewhere").iterdir()) == []
+
+
+def test_private_file_that_no_disk_takes_is_named(folder: Path) -> None:
+    with pytest.raises(LocalServerError, match=f"{folder}/missing/port cannot be written: .*; it needs a folder"):
+        write_private(folder / "missing" / "port", "8000")

@@ -139,13 +139,21 @@ def log_tail(log: Path, since: int = 0, limit: int = 2000) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user may read; a reader sees the old text or the new one, never a part."""
+    """Write a file that only this user may read; a reader sees the old text or the new one, never a part.
+
+    Raises:
+        LocalServerError: it cannot be written; the disk may be full.
+    """
     half = path.with_name(f"{path.name}.new")
-    half.unlink(missing_ok=True)
-    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    half.replace(path)
+    try:
+        half.unlink(missing_ok=True)
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        half.replace(path)
+    except OSError as error:
+        reason = f"{error.strerror}; it needs a folder that it may write to, with room for its data"
+        raise LocalServerError(f"{path} cannot be written: {reason}") from None
 
 
 def read_or_make_secret(path: Path) -> str:

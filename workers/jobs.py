@@ -6,6 +6,7 @@ Why: `docs/decisions/0003-an-inbox-and-few-jobs.md`.
 from __future__ import annotations
 
 from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -74,16 +75,20 @@ def drain() -> None:
     runtime.queue.clear_flag(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
     spooled, left, size = True, False, batches.BATCH_SIZE
-    while not runtime.stop.is_set() and monotonic() < deadline:
-        spooled = spooled and _apply_spooled(runtime)
-        entries = runtime.inbox.read(size, 0 if spooled else LINGER_MS)
-        runtime.progress()
-        # Events that were left can be read again after a few seconds.
-        if not entries and not spooled and not left:
-            return
-        for batch in batches.split(entries):
-            left = _apply(runtime, batch, deadline) or left
-        size = batches.next_size(entries, size)
+    ahead: Future[list[Delivery]] | None = None
+    with ThreadPoolExecutor(1) as reading:
+        while ahead or (not runtime.stop.is_set() and monotonic() < deadline):
+            spooled = spooled and _apply_spooled(runtime)
+            entries = ahead.result() if ahead else runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+            runtime.progress()
+            # Events that were left can be read again after a few seconds.
+            if not entries and not spooled and not left:
+                return
+            full, size = len(entries) == size, batches.next_size(entries, size)
+            more = full and not runtime.stop.is_set() and monotonic() < deadline
+            ahead = reading.submit(runtime.inbox.read, size, 0) if more else None
+            for batch in batches.split(entries):
+                left = _apply(runtime, batch, deadline) or left
     if not runtime.stop.is_set():
         runtime.queue.enqueue(Job.DRAIN)
 

@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 # each time: `alive` of `supervisor.SilenceLimits` is longer than both.
 WORKER_TTL_SECONDS = 20
 RECONNECT_SECONDS = 1.0
+THREAD_SWITCH_SECONDS = 0.0002
 # So few cycles come from jobs in between that the threshold is reached after an hour: until then they hold megabytes.
 GC_SECONDS = 60.0
 
@@ -184,6 +185,8 @@ def main(queue: str, pipe: int | None = None) -> None:
     runtime.progress = ProgressReporter(pipe)
     on_statement_executed(runtime.engine, runtime.progress)
     jobs.install(runtime)
+    # While one thread merges, another waits for Postgres (`service.mirror.apply`); the default is 5 ms.
+    sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     gc.freeze()
     # A batch of 2,000 deliveries keeps 50,000 objects until its end: a search among them takes as long as their merge.
     gc.set_threshold(4 * GC_THRESHOLD)

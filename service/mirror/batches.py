@@ -6,6 +6,7 @@ Why: `docs/decisions/0032-one-batch-after-the-other.md`, and what bounds the rat
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from service.broker.inbox import MAX_READ_BYTES
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from service.broker.inbox import Delivery
+    from service.mirror.webhooks import Event
 
 # Deliveries of one read, and of one from an inbox that stays full: what each transaction costs, fewer of them pay.
 BATCH_SIZE = 500
 MAX_READ_SIZE = 2000
 # A batch that Postgres broke off is halved, down to this: a slow server or machine may be why.
 MIN_BATCH_SIZE = 50
+
+
+# Events of one part of a transaction: Postgres writes it while the next one is merged.
+PART_SIZE = 250
 
 
 def next_size(entries: Sequence[Delivery], size: int) -> int:
@@ -44,6 +50,25 @@ def split(entries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
         part.append(entry)
     if part:
         yield part
+
+
+def parts_by_model(events: Sequence[Event]) -> list[Sequence[Event]]:
+    """The events in parts of `PART_SIZE` or more, in order of their models' ids, those of a model in one and in order.
+
+    A small batch stays whole: a trip to Postgres for each part costs it more than waiting for one.
+    """
+    if len(events) < 2 * PART_SIZE:
+        return [events]
+    parts: list[list[Event]] = [[]]
+    for _, about_model in groupby(sorted(events, key=_model_id), _model_id):
+        if len(parts[-1]) >= PART_SIZE:
+            parts.append([])
+        parts[-1] += about_model
+    return [*parts]
+
+
+def _model_id(event: Event) -> str:
+    return event.model_id or ""
 
 
 def halves(entries: list[Delivery]) -> list[list[Delivery]]:

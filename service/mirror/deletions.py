@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.errors import ModelNotFound, UpstreamError, UpstreamFailed
-from service.mirror.apply import BatchResult, apply
+from service.mirror.apply import apply
 from service.mirror.error_scope import ErrorScope, scope_of
+from service.mirror.merging_batch import BatchResult
 from service.mirror.observe import from_absence
 from service.mirror.single import merge_single
 from service.storage import models, refetches

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,8 +20,8 @@ import structlog
 
 from service.broker.inbox import MAX_READ_BYTES
 from service.errors import LockUnavailable, SchemaOutdated, StatementTimeout, Stopping, Unavailable
-from service.mirror.apply import BatchResult, apply
-from service.mirror.batches import BATCH_SIZE
+from service.mirror.apply import Part, apply_parts
+from service.mirror.batches import BATCH_SIZE, parts_by_model
 from service.mirror.observe import SIGNATURE_RESOLUTION
 from service.mirror.set_aside import refusal_of
 from service.mirror.webhooks import Event, read, row
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from service.broker.inbox import Delivery, Inbox
+    from service.mirror.merging_batch import BatchResult
 
     Merge = Callable[[Connection, Sequence[Event]], "DrainResult"]
 
@@ -176,20 +178,21 @@ def _is_transient(error: Exception) -> bool:
 
 def merge_events(
     connection: Connection,
-    batch: Sequence[Event],
-    record: Callable[[BatchResult], MergedRows | None],
+    parts: Sequence[Sequence[Event]],
+    record: Callable[[BatchResult, Sequence[Event]], MergedRows | None],
     event_ids: Sequence[str] = (),
 ) -> DrainResult:
     """Merge the observations of events, and set their statuses.
 
     Args:
         connection: a transaction.
-        batch: events, each once.
-        record: writes the events' rows or returns them, when their statuses are known; it takes the result so far.
+        parts: events, each once, as `batches.parts_by_model` gives them or in one part.
+        record: writes the rows of a part's events or returns them, when their statuses are known; it takes the result
+            of the part.
         event_ids: those of the events that may have been processed before; then they change nothing.
     """
 
-    def write_events(applied: BatchResult) -> MergedRows:
+    def write_events(batch: Sequence[Event], applied: BatchResult) -> MergedRows:
         fresh = [event for event in batch if event.event_id not in applied.repeated]
         about_models = [event for event in fresh if event.observation]
         for event, contributed in zip(about_models, applied.contributed, strict=True):
@@ -198,13 +201,16 @@ def merge_events(
             connection, [SetAsideRecord(event.model_id, event.unusable, UNUSABLE) for event in fresh if event.unusable]
         )
         requests = [request for event in fresh if (request := refetch_request_of(event))]
-        return (record(applied) or MergedRows())._replace(requests=requests)
+        return (record(applied, batch) or MergedRows())._replace(requests=requests)
 
-    observations = [event.observation for event in batch if event.observation]
-    unread = _unread(batch)
-    applied = apply(connection, observations, "webhook", event_ids=event_ids, unread=unread, record=write_events)
-    results = Counter("repeated" if event.event_id in applied.repeated else event.status for event in batch)
-    return DrainResult(results, len(applied.requests), last_change_id=applied.last_change_id)
+    observed = [
+        Part([event.observation for event in batch if event.observation], partial(write_events, batch))
+        for batch in parts
+    ]
+    events = [event for batch in parts for event in batch]
+    applied = apply_parts(connection, observed, "webhook", event_ids=event_ids, unread=_unread(events))
+    results = Counter("repeated" if event.event_id in applied[0].repeated else event.status for event in events)
+    return DrainResult(results, sum(len(one.requests) for one in applied), last_change_id=applied[0].last_change_id)
 
 
 def _unread(batch: Sequence[Event]) -> set[str]:
@@ -225,10 +231,13 @@ def refetch_request_of(event: Event) -> RefetchRequest | None:
 def _merge_new(connection: Connection, batch: Sequence[Event]) -> DrainResult:
     """Merge those events that were not processed before, and record every delivery."""
 
-    def record(applied: BatchResult) -> MergedRows:
-        return MergedRows(events=[row(event) for event in batch], maybe_erased=[*(applied.erased | _unread(batch))])
+    def record(applied: BatchResult, events: Sequence[Event]) -> MergedRows:
+        return MergedRows(events=[row(event) for event in events], maybe_erased=[*(applied.erased | _unread(events))])
 
-    return merge_events(connection, batch, record, [event.event_id for event in batch])
+    # What is set aside is written while the rows of its part are made.
+    whole = any(event.unusable for event in batch)
+    parts = [batch] if whole else parts_by_model(batch)
+    return merge_events(connection, parts, record, [event.event_id for event in batch])
 
 
 def _merge_spooled(connection: Connection, batch: Sequence[Event]) -> DrainResult:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import asdict
 
-from service.mirror.apply import BatchResult, apply
+from service.mirror.apply import apply
 from service.mirror.census import KnownAsOf, difference_row
 from service.mirror.codec import LIST_COLUMNS
+from service.mirror.merging_batch import BatchResult
 from service.mirror.observe import from_list
 from service.storage import accuracy, history, merged, pages, pulls, refetches
 from service.storage.pages import ShownModels

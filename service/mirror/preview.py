@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.apply import BatchResult
     from service.mirror.merge import Observation
+    from service.mirror.merging_batch import BatchResult
     from service.mirror.webhooks import Event
 
 _WHY_GET = {

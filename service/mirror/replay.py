@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from service.mirror.apply import BatchResult
+    from service.mirror.merging_batch import BatchResult
     from service.storage.console_events import EventSearch
 
 
@@ -133,11 +133,11 @@ def replay_batch(engine: Engine, kept: Sequence[Mapping[str, Any]], tolerance: t
 
 
 def _merge_again(applied: frozenset[str], connection: Connection, batch: Sequence[Event]) -> DrainResult:
-    return merge_events(connection, batch, partial(_record_again, applied, connection, batch))
+    return merge_events(connection, [batch], partial(_record_again, applied, connection))
 
 
 def _record_again(
-    applied: frozenset[str], connection: Connection, batch: Sequence[Event], _result: BatchResult
+    applied: frozenset[str], connection: Connection, _result: BatchResult, batch: Sequence[Event]
 ) -> None:
     """Write what became of the events now; one that was applied before stays so, though it is older than the row."""
     for event in batch:

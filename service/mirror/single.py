@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.apply import BatchResult
+    from service.mirror.merging_batch import BatchResult
     from service.upstream.payloads import DetailedModel
     from service.upstream.responses import UpstreamResponse
 

@@ -120,12 +120,24 @@ def write(connection: Connection, rows: MergedRows, now: datetime) -> int | None
         rows: what to write.
         now: our time of the write.
     """
+    return write_parameters(connection, parameters(rows, now))
+
+
+def parameters(rows: MergedRows, now: datetime) -> dict[str, Any]:
+    """The parameters that `write_parameters` takes for some rows; empty where there is none."""
     if not any(rows):
-        return None
+        return {}
     given = {**rows._asdict(), "requests": [request._asdict() for request in rows.requests]}
     values: dict[str, Any] = {"maybe_erased": arrays.encode(rows.maybe_erased), "written_at": now}
     for kind, types in COLUMNS._asdict().items():
         values |= arrays.columns_by_type(types, given[kind], kind)
+    return values
+
+
+def write_parameters(connection: Connection, values: Mapping[str, Any]) -> int | None:
+    """The second half of `write`, which waits for Postgres most of the time."""
+    if not values:
+        return None
     found: int | None = connection.execute(_WRITE, values).scalar()
     return found
 

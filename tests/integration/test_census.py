@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from service.broker.inbox import Delivery
 from service.mirror import census, webhooks
 from service.mirror import drain as draining
-from service.mirror.apply import BatchResult
+from service.mirror.merging_batch import BatchResult
 from service.storage import merged, spool
 from service.storage.database import transaction
 from tests.support.classifying import checks, figures
@@ -190,12 +190,13 @@ def test_event_that_the_drain_drops_is_unexplained(mirror: StartMirror, monkeypa
     here = mirror(models=0)
     model_id = known(here)[0]
 
-    def merge_nothing(connection: Connection, observations: Any, _source: str, **wanted: Any) -> BatchResult:
-        result = BatchResult([False] * len(observations))
-        merged.write(connection, wanted["record"](result), datetime.now(UTC))
-        return result
+    def merge_nothing(connection: Connection, parts: Any, _source: str, **_wanted: Any) -> list[BatchResult]:
+        (part,) = parts
+        result = BatchResult([False] * len(part.observations))
+        merged.write(connection, part.record(result), datetime.now(UTC))
+        return [result]
 
-    monkeypatch.setattr(draining, "apply", merge_nothing)
+    monkeypatch.setattr(draining, "apply_parts", merge_nothing)
     here.change(model_id, status="failed", events=True)
     here.apply_webhooks()
     monkeypatch.undo()

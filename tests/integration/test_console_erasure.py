@@ -12,7 +12,7 @@ import pytest
 from service.broker.inbox import Delivery
 from service.errors import MirrorError, PostgresUnavailable
 from service.mirror import erasure, tasks
-from service.mirror.apply import apply
+from service.mirror.apply import apply_parts
 from service.mirror.drain import drain_batch
 from service.storage import console_events
 from service.storage import erasure as storage
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.apply import BatchResult
-    from service.mirror.merge import Observation
+    from service.mirror.apply import Part
+    from service.mirror.merging_batch import BatchResult
     from tests.support.mirror import Mirror
 
 EVENTS = 7
@@ -259,10 +259,10 @@ def test_dead_event_during_an_erasure_keeps_no_body(here: Mirror, monkeypatch: p
     model, erase = tombstone(here), storage.erase
     here.runtime.inbox.put(Delivery.arrived(event_body(model, at=T0, event_id="evt_dead"), int(T0.timestamp()), T0))
 
-    def fail(connection: Connection, observations: Sequence[Observation], *rest: Any, **options: Any) -> BatchResult:
-        if observations:
+    def fail(connection: Connection, parts: Sequence[Part], *rest: Any, **options: Any) -> list[BatchResult]:
+        if any(part.observations for part in parts):
             raise KeyError(model)
-        return apply(connection, observations, *rest, **options)
+        return apply_parts(connection, parts, *rest, **options)
 
     def drain() -> None:
         entries = here.runtime.inbox.read(1, 0)
@@ -276,7 +276,7 @@ def test_dead_event_during_an_erasure_keeps_no_body(here: Mirror, monkeypatch: p
         assert eventually(lambda: here.sql("select pid from pg_locks where not granted") or not other.is_alive())
         return erased
 
-    monkeypatch.setattr("service.mirror.drain.apply", fail)
+    monkeypatch.setattr("service.mirror.drain.apply_parts", fail)
     monkeypatch.setattr("service.mirror.drain.ALONE_LOCK_SECONDS", 30)
     monkeypatch.setattr(storage, "erase", erase_beside_it)
     assert erasure.erase_now(here.runtime.engine, model, TESTER)

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.apply import BatchResult
-    from service.mirror.merge import Observation
+    from service.mirror.apply import Part
+    from service.mirror.merging_batch import BatchResult
     from service.mirror.pages import PagesResult
     from service.mirror.prefetch import FetchedPage
     from tests.support.mirror import StartMirror
 
-    Apply = Callable[..., BatchResult]
+    ApplyParts = Callable[..., list[BatchResult]]
 
 
 def refetch_requests(drainer: Drainer) -> dict[str, str]:
@@ -51,14 +51,14 @@ def keep(drainer: Drainer, *bodies: bytes) -> None:
 
 def fail_for(monkeypatch: pytest.MonkeyPatch, model_id: str, error: BaseException) -> None:
     """Let our own code fail whenever it merges a model."""
-    real: Apply = drain.apply
+    real: ApplyParts = drain.apply_parts
 
-    def apply(connection: Connection, observations: Sequence[Observation], *rest: Any, **options: Any) -> BatchResult:
-        if any(seen.model_id == model_id for seen in observations):
+    def apply_parts(connection: Connection, parts: Sequence[Part], *rest: Any, **options: Any) -> list[BatchResult]:
+        if any(seen.model_id == model_id for part in parts for seen in part.observations):
             raise error
-        return real(connection, observations, *rest, **options)
+        return real(connection, parts, *rest, **options)
 
-    monkeypatch.setattr(drain, "apply", apply)
+    monkeypatch.setattr(drain, "apply_parts", apply_parts)
 
 
 @contextmanager

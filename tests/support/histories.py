@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from service.mirror.apply import _Batch
 from service.mirror.codec import decode
 from service.mirror.merge import (
     CORE,
@@ -24,6 +23,7 @@ from service.mirror.merge import (
     Observation,
     merge,
 )
+from service.mirror.merging_batch import MergingBatch
 from service.storage.models import CLOCK_COLUMNS
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def in_batches(batches: Iterable[Sequence[Observation]]) -> KnownState:
     rows: dict[str, Any] = {}
     clocks: dict[str, Any] = {MODEL_ID: dict.fromkeys(CLOCK_COLUMNS)}
     for seen in batches:
-        batch = _Batch(rows, clocks, len(seen), "test", NOON)
+        batch = MergingBatch(rows, clocks, len(seen), "test", NOON)
         for place, one in sorted(enumerate(seen), key=lambda pair: pair[1].at):
             batch.take(place, one)
         rows, clocks = {**rows, **batch.written}, {**clocks, **batch.moved_clocks()}

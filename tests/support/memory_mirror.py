@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from service.mirror.apply import _Batch
 from service.mirror.deletions import proves_deletion
 from service.mirror.merge import DELETED
+from service.mirror.merging_batch import MergingBatch
 from service.mirror.observe import from_absence, from_list, from_single, from_webhook
 from service.storage.models import CLOCK_COLUMNS
 from service.storage.refetches import REFETCH_DELAY
@@ -94,7 +94,7 @@ class MemoryMirror:
         if not seen:
             return
         rows = {MODEL_ID: self.row} if self.row else {}
-        batch = _Batch(rows, {MODEL_ID: self.clocks}, len(seen), source, moment(self.now))
+        batch = MergingBatch(rows, {MODEL_ID: self.clocks}, len(seen), source, moment(self.now))
         for place, observation in sorted(enumerate(seen), key=lambda pair: pair[1].at):
             batch.take(place, observation)
             self.log.append(f"{self.now:>7} {source}: {observation}")

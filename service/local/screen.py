@@ -13,7 +13,6 @@ from service.plain_text import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Self
 
     from service.local.gauge import Reading
@@ -33,9 +32,7 @@ class Screen:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         """Leave the last view on the terminal; lines that follow are printed below it."""
         live, self._live = self._live, None
         if live:

@@ -23,16 +23,9 @@ from service.errors import LocalServerError
 from service.local.children import ManagedProcess, stop_all
 from service.local.gauge import INTERVAL_SECONDS, Gauge
 from service.local.running_system import HOME, SETTINGS_FILE, RunningSystem, published
-from service.local.servers import (
-    Postgres,
-    Valkey,
-    is_port_free,
-    locked,
-    make_folder,
-    read_or_make_secret,
-    write_private,
-)
-from service.local.servers.folder import log_tail
+from service.local.servers import Postgres, Valkey
+from service.local.servers.folder import locked, log_tail, make_folder, read_or_make_secret, write_private
+from service.local.servers.process import is_port_free
 from service.storage.migrations.schema import migrate
 
 if TYPE_CHECKING:

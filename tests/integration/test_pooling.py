@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from service.local.servers import write_private
+from service.local.servers.folder import write_private
 from service.local.servers.privilege import drop_root
 from service.parent_death import die_with_parent
 from service.storage.migrations import schema

@@ -11,7 +11,7 @@ import pytest
 from service.config import Settings
 from service.errors import LocalServerError
 from service.local.running_system import SETTINGS_FILE, find_running_system, published
-from service.local.servers import locked
+from service.local.servers.folder import locked
 from tests.support.cli import Cli
 from tests.support.heartbeats import insert_heartbeat
 from tests.support.system import SECRET

@@ -22,7 +22,7 @@ import pytest
 import urllib3
 
 from service.config import SECRETS, environment
-from service.local.servers import locked
+from service.local.servers.folder import locked
 from service.parent_death import die_with_parent
 from tests.support.ports import free_port
 from tests.support.processes import eventually, processes_in

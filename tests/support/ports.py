@@ -6,7 +6,7 @@ import os
 import random
 from itertools import cycle, islice
 
-from service.local.servers import is_port_free
+from service.local.servers.process import is_port_free
 
 # Below the ports that the system gives to connections and to port 0: until a process listens on one of those, which
 # takes it seconds, something else may have got it.

@@ -11,8 +11,8 @@ import psycopg
 import redis
 
 from service.config import force_wheels
-from service.local.servers import Postgres, Valkey, write_private
-from service.local.servers.folder import ServerFolder
+from service.local.servers import Postgres, Valkey
+from service.local.servers.folder import ServerFolder, write_private
 from service.parent_death import die_with_parent
 from tests.support.ports import free_port
 from tests.support.processes import eventually

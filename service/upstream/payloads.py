@@ -28,7 +28,7 @@ from service.upstream.fields import (
     utc,
     with_model_fields,
 )
-from service.upstream.json_text import REPLACEMENT, decode, loads
+from service.upstream.json_text import REPLACEMENT, decode, loads, refuse_too_deep
 
 _OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
@@ -162,6 +162,7 @@ def decode_webhook(body: bytes) -> PartialRecord[WebhookBody]:
     try:
         # msgspec does not check the bytes of fields that it skips.
         body.decode()
+        refuse_too_deep(body)
         try:
             webhook = decode(_MODEL_BODY, body)
         except msgspec.ValidationError:

@@ -141,7 +141,7 @@ def test_a_title_that_a_latin1_database_has_not_blocks_no_event(
 
 
 def test_dead_payload_that_postgres_rejects_is_kept_as_text(drainer: Drainer) -> None:
-    # How deep JSON may be nested depends on both sides' stacks; here Postgres' is the smaller one.
+    # How deep Postgres reads JSON depends on its stack.
     with psycopg.connect(drainer.url, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("alter database {} set max_stack_depth = '100kB'").format(name))

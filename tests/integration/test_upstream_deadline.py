@@ -51,7 +51,7 @@ def in_time() -> Iterator[None]:
     [
         repeated(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", 0.05),
         repeated(b"HTTP/1.1 200 OK\r\n", b"X-Line: 1\r\n", 0.05),
-        repeated(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        repeated(b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.05),
         repeated(b"", b"H", 0.05),
         repeated(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" ", 0.05),
         repeated(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", 0.05),
@@ -72,10 +72,12 @@ def test_a_response_that_trickles_ends_at_the_deadline(
     [
         repeated(b"HTTP/1.1 200 OK\r\n", b"X-Line: 1\r\n"),
         repeated(b"HTTP/1.1 200 OK\r\nX-Long: ", b"x" * 4096),
+        # Python 3.14 counts them and gives up after 100; before, the deadline ends them.
+        repeated(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
         repeated(b"HTTP/1.1 200 OK\r\n\r\n", b" " * 65536),
         repeated(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10\r\n" + b" " * 16 + b"\r\n"),
     ],
-    ids=["header lines", "one header", "body", "chunks"],
+    ids=["header lines", "one header", "100 continue", "body", "chunks"],
 )
 def test_a_response_without_end_is_given_up(vendor: OddVendor, answer: Callable[[socket.socket], None]) -> None:
     vendor.script(answer)

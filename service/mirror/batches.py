@@ -1,7 +1,6 @@
-"""How many deliveries are read at once, and how many of them one transaction applies. Pure.
+"""How many deliveries are read at once, how many of them one transaction applies, and in which parts. Pure.
 
-Why: `docs/decisions/0032-one-batch-after-the-other.md`, and what bounds the rate:
-`docs/decisions/0045-what-bounds-a-drain.md`.
+Why: `docs/decisions/0032-one-batch-after-the-other.md` and `docs/decisions/0046-parts-of-a-batch.md`.
 """
 
 from __future__ import annotations

@@ -139,13 +139,13 @@ def cpu_of_folder(folder: Path) -> float:
 
 
 class Cost(NamedTuple):
-    """The cost of some work: bytes of WAL, dead tuples, commands and round trips of Redis, CPU seconds of Postgres."""
+    """What work costs both servers: bytes of WAL, dead tuples, commands and round trips of Redis, CPU seconds."""
 
     wal: int
     dead: int
     commands: int
     reads: int
-    postgres_cpu: float
+    cpu: float
 
 
 class Meter:
@@ -158,13 +158,16 @@ class Meter:
 
     def __enter__(self) -> Self:
         value(self._url, "select pg_stat_reset()")
-        self._before = value(self._url, BYTES_OF_WAL), cpu_of_folder(self._place.postgres.folder.path)
+        self._before = value(self._url, BYTES_OF_WAL), self._cpu()
         self._place.redis.config_resetstat()
         return self
 
     def __exit__(self, *_error: object) -> None:
         commands = sum(stat["calls"] for stat in self._place.redis.info("commandstats").values())
         reads = self._place.redis.info("stats").get("total_reads_processed", 0)
-        cpu = cpu_of_folder(self._place.postgres.folder.path) - self._before[1]
+        cpu = self._cpu() - self._before[1]
         wal = value(self._url, BYTES_OF_WAL) - self._before[0]
         self.cost = Cost(wal, value(self._url, DEAD), commands, reads, cpu)
+
+    def _cpu(self) -> float:
+        return sum(cpu_of_folder(server.folder.path) for server in (self._place.postgres, self._place.valkey))

@@ -1,6 +1,7 @@
 """How many deliveries are read at once, how many of them one transaction applies, and in which parts. Pure.
 
-Why: `docs/decisions/0032-one-batch-after-the-other.md` and `docs/decisions/0046-parts-of-a-batch.md`.
+Why: `docs/decisions/0032-one-batch-after-the-other.md` and `docs/decisions/0046-parts-of-a-batch.md`; what each stage
+costs: `docs/decisions/0045-what-bounds-a-drain.md`.
 """
 
 from __future__ import annotations

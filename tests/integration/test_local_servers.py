@@ -16,9 +16,9 @@ import pytest
 import redis
 
 from service.errors import LocalServerError
-from service.local.servers import Postgres, Valkey, binaries, write_private
+from service.local.servers import Postgres, Valkey, binaries
 from service.local.servers.binaries import Binary, find_postgres, find_valkey
-from service.local.servers.folder import ServerFolder
+from service.local.servers.folder import ServerFolder, write_private
 from service.local.servers.privilege import drop_root
 from service.parent_death import __file__ as leash
 from tests.support.processes import eventually, processes_in

@@ -132,8 +132,8 @@ def _facts(
     connection: Connection, open_causes: frozenset[AlertCause], limits: AlertLimits, others: Mapping[str, Any]
 ) -> AlertFacts:
     """The facts, of which `others` were read before."""
-    youngest_stuck = limits.stuck_after.total_seconds() * DEVELOPMENT_SHARE
-    models = alert_facts.models(connection, MOVING, youngest_stuck, TOO_MANY_FAILURES)
+    stuck_after = limits.stuck_after.total_seconds()
+    models = alert_facts.models(connection, MOVING, stuck_after, DEVELOPMENT_SHARE, TOO_MANY_FAILURES)
     return AlertFacts(
         models=tuple(ModelFact(**row) for row in models),
         measured=tuple(MeasuredError(**row) for row in alert_facts.measured_errors(connection)),

@@ -47,19 +47,29 @@ _UPDATE_STATE = """
 """
 
 
-def models(connection: Connection, moving: Sequence[str], youngest_stuck: float, too_many: int) -> list[dict[str, Any]]:
+def models(
+    connection: Connection, moving: Sequence[str], stuck_after: float, development_share: float, too_many: int
+) -> list[dict[str, Any]]:
     """Models that may be a reason for an alert, and those with an open one.
 
     Args:
         connection: a transaction in which `evaluator_state` was called.
         moving: the statuses in which a model may be stuck.
-        youngest_stuck: seconds; a model that is younger cannot be stuck.
+        stuck_after: seconds after which a model is stuck.
+        development_share: the part of them after which a development model is.
         too_many: this many failures within a day are a reason, whatever its status is now.
 
     Returns:
         For each: `model_id`, `status`, `is_development`, `created_at`, `since`, `found_at_first_check`, `failures`.
     """
-    return queries.rows(connection, _MODELS, moving=list(moving), youngest_stuck=youngest_stuck, too_many=too_many)
+    return queries.rows(
+        connection,
+        _MODELS,
+        moving=list(moving),
+        stuck_after=stuck_after,
+        development_share=development_share,
+        too_many=too_many,
+    )
 
 
 # `entered` is the change that brought the model into its status; where history no longer has it, the status is older
@@ -78,7 +88,7 @@ _MODELS = """
         UNION
         SELECT id, status, is_development, created_at, updated_at FROM headshotpro.models
         WHERE status = ANY(CAST(:moving AS text[]))
-            AND (created_at IS NULL OR created_at <= now() - make_interval(secs => :youngest_stuck))
+            AND (created_at IS NULL OR created_at <= now() - make_interval(secs => :stuck_after * :development_share))
         UNION
         SELECT id, status, is_development, created_at, updated_at
         FROM headshotpro.models JOIN relevant ON relevant.model_id = models.id
@@ -106,7 +116,9 @@ _MODELS = """
     ) AS fact
     -- Most models that move did so a moment ago: there may be tens of thousands, and none of them is stuck.
     WHERE status <> ALL(CAST(:moving AS text[])) OR found_at_first_check
-        OR since <= now() - make_interval(secs => :youngest_stuck) OR model_id IN (SELECT model_id FROM relevant)
+        OR since <= now() - make_interval(
+            secs => :stuck_after * CASE WHEN is_development THEN :development_share ELSE 1 END
+        ) OR model_id IN (SELECT model_id FROM relevant)
 """
 
 

@@ -129,7 +129,7 @@ def test_second_start_on_a_taken_port_is_an_error(own_postgres: Postgres) -> Non
 
 
 def test_servers_want_their_password_and_listen_on_one_address(postgres: Postgres, valkey: Valkey) -> None:
-    secret = ServerFolder(postgres.folder.path).secret("password")
+    secret = ServerFolder(postgres.folder.path).password
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(postgres.url.replace(secret, "wrong"))
     with redis.Redis(port=valkey.port) as client, pytest.raises(redis.AuthenticationError):
@@ -143,7 +143,7 @@ def test_servers_want_their_password_and_listen_on_one_address(postgres: Postgre
 def test_no_password_can_be_read_by_others(own_postgres: Postgres, own_valkey: Valkey) -> None:
     for server in (own_postgres, own_valkey):
         path = server.folder.path
-        secret = server.folder.secret("password")
+        secret = server.folder.password
         assert path.stat().st_mode & 0o077 == 0
         assert [file.name for file in path.iterdir() if file.stat().st_mode & 0o077] == []
         assert [line for line in processes_in(path).values() if secret in line] == []
@@ -151,7 +151,7 @@ def test_no_password_can_be_read_by_others(own_postgres: Postgres, own_valkey: V
 
 def test_the_psql_line_works_and_holds_no_password(own_postgres: Postgres) -> None:
     put(own_postgres, "asked for")
-    assert own_postgres.folder.secret("password") not in own_postgres.psql
+    assert own_postgres.folder.password not in own_postgres.psql
     question = "select word from words"
     # As a user would: pasted into a shell.
     answer = subprocess.run(

@@ -65,7 +65,7 @@ def told(client: Any) -> dict[str, Any]:
 
 def secret(server: Valkey | Postgres) -> str:
     """The password of one of the tests' servers."""
-    return server.folder.secret("password")
+    return server.folder.password
 
 
 @contextmanager

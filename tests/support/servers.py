@@ -160,7 +160,7 @@ def _make_logins_cheap(server: Postgres) -> None:
     if server.binary.major >= SCRAM_ITERATIONS_SINCE:
         with admin(server) as connection:
             connection.execute("set scram_iterations = 1")
-            password = psycopg.sql.Literal(server.folder.secret("password"))
+            password = psycopg.sql.Literal(server.folder.password)
             connection.execute(psycopg.sql.SQL("alter role current_user password {}").format(password))
 
 

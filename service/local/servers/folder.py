@@ -40,9 +40,10 @@ class ServerFolder:
         except (OSError, ValueError):
             return None
 
-    def secret(self, name: str) -> str:
-        """The random text kept in the file of this name, made at its first use."""
-        return read_or_make_secret(self.path / name)
+    @property
+    def password(self) -> str:
+        """The server's password: random, made at its first use."""
+        return read_or_make_secret(self.path / "password")
 
 
 def make_folder(path: Path) -> None:

@@ -19,7 +19,6 @@ from service.local.servers.process import ADDRESS, Server
 from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
-    import signal
     from pathlib import Path
 
     from service.local.servers.binaries import Binary
@@ -41,8 +40,6 @@ class Postgres(Server):
 
     # Fast shutdown, then immediate shutdown.
     stop_signals: ClassVar = ((SIGINT, 2.0), (SIGQUIT, 1.0))
-    # Immediate: nothing that a client does may keep an orphan alive, and recovery loses no commit.
-    parent_death_signal: ClassVar[signal.Signals] = SIGQUIT
 
     def __init__(self, folder: ServerFolder, binary: Binary) -> None:
         super().__init__(folder, binary)
@@ -67,12 +64,11 @@ class Postgres(Server):
     def boot(self) -> Self:
         """Start it, see `Server.boot`, and make the database where it is missing."""
         super().boot()
-        self._make_database()
+        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
+            there = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
+            if there is None:
+                connection.execute(f'create database "{DATABASE}"')
         return self
-
-    @property
-    def _password(self) -> str:
-        return self.folder.secret("password")
 
     @property
     def name(self) -> str:
@@ -84,7 +80,7 @@ class Postgres(Server):
 
     def url_of(self, database: str) -> str:
         """The URL of another database of this server, password included."""
-        return f"postgresql://{USER}:{self._password}@{ADDRESS}:{self.port}/{database}"
+        return f"postgresql://{USER}:{self.folder.password}@{ADDRESS}:{self.port}/{database}"
 
     @property
     def url_without_password(self) -> str:
@@ -99,7 +95,7 @@ class Postgres(Server):
         return f"{shlex.quote(str(program))} {shlex.quote(self.url_without_password)}"
 
     def _prepare(self) -> None:
-        write_private(self.folder.path / "pgpass", f"{ADDRESS}:*:*:{USER}:{self._password}\n")
+        write_private(self.folder.path / "pgpass", f"{ADDRESS}:*:*:{USER}:{self.folder.password}\n")
         give_to_nobody(self.folder.data)
         if self.folder.data.exists():
             # We hold the folder's lock, so no server runs: a crash left it, and its number may be another's now.
@@ -137,7 +133,8 @@ class Postgres(Server):
         settings = {**SETTINGS, "port": str(self.port)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self.binary.program, "-D", self.folder.data, *options]
-        return [*self._prefix, *die_with_parent(command, self.parent_death_signal)]
+        # Immediate shutdown: nothing that a client does may keep an orphan alive, and recovery loses no commit.
+        return [*self._prefix, *die_with_parent(command, SIGQUIT)]
 
     def _is_ready(self) -> bool:
         try:
@@ -145,9 +142,3 @@ class Postgres(Server):
         except psycopg.OperationalError:
             return False
         return True
-
-    def _make_database(self) -> None:
-        with psycopg.connect(self.url_of("postgres"), autocommit=True) as connection:
-            there = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
-            if there is None:
-                connection.execute(f'create database "{DATABASE}"')

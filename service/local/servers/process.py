@@ -82,8 +82,6 @@ class Server(LoggedProcess, ABC):
 
     # The signals that end the server, gentlest first, and the seconds that each is given.
     stop_signals: ClassVar[tuple[tuple[signal.Signals, float], ...]]
-    # The signal that it gets when the process that started it has ended.
-    parent_death_signal: ClassVar[signal.Signals]
 
     def __init__(self, folder: ServerFolder, binary: Binary) -> None:
         super().__init__(folder.log)

@@ -13,7 +13,6 @@ from service.local.servers.process import ADDRESS, Server
 from service.parent_death import die_with_parent
 
 if TYPE_CHECKING:
-    import signal
     from pathlib import Path
 
     from service.local.servers.binaries import Binary
@@ -37,7 +36,6 @@ class Valkey(Server):
     """A Valkey server, or a Redis where the machine has that one; see `Server`."""
 
     stop_signals: ClassVar = ((SIGTERM, 1.5),)
-    parent_death_signal: ClassVar[signal.Signals] = SIGTERM
 
     def __init__(self, folder: ServerFolder, binary: Binary, *, sync: Sync) -> None:
         super().__init__(folder, binary)
@@ -49,16 +47,12 @@ class Valkey(Server):
         return cls(ServerFolder(folder), find_valkey(force_wheels=force_wheels), sync=sync).boot()
 
     @property
-    def _password(self) -> str:
-        return self.folder.secret("password")
-
-    @property
     def name(self) -> str:
         return f"{self.binary.kind.capitalize()} {self.binary.major} ({self.binary.flavour})"
 
     @property
     def url(self) -> str:
-        return f"redis://:{self._password}@{ADDRESS}:{self.port}/0"
+        return f"redis://:{self.folder.password}@{ADDRESS}:{self.port}/0"
 
     def _prepare(self) -> None:
         self.folder.data.mkdir(mode=0o700, exist_ok=True)
@@ -67,9 +61,10 @@ class Valkey(Server):
         # A file, not arguments: every user of the machine may read a process's arguments.
         config = self.folder.path / "server.conf"
         folder = '"' + str(self.folder.data).replace("\\", "\\\\").replace('"', '\\"') + '"'
-        text = CONFIG.format(address=ADDRESS, port=self.port, password=self._password, folder=folder, sync=self._sync)
+        password = self.folder.password
+        text = CONFIG.format(address=ADDRESS, port=self.port, password=password, folder=folder, sync=self._sync)
         write_private(config, text)
-        return die_with_parent([self.binary.program, config], self.parent_death_signal)
+        return die_with_parent([self.binary.program, config], SIGTERM)
 
     def _is_ready(self) -> bool:
         with redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2) as client:

@@ -158,7 +158,7 @@ class Control:
         return json_response(account.organization)
 
     def reset(self) -> Response:
-        if self._sandbox.has_state_file:
+        if self._sandbox.state_file is not None:
             raise ValueError("this sandbox has a state file: stop it, delete the file and start it again")
         given = _body(dict[str, Any])
         initial = {name: given.pop(name) for name in InitialState.__struct_fields__ if name in given}

@@ -49,12 +49,7 @@ class Sandbox:
         # Answers by method, route and status; status 0 is a connection dropped on purpose.
         self.responses: Counter[tuple[str, str, int]] = Counter()
         self.connections = 0
-        self._state_file = state_file
-
-    @property
-    def has_state_file(self) -> bool:
-        """Whether its state outlives the process."""
-        return self._state_file is not None
+        self.state_file = state_file
 
     def clock(self) -> int:
         """The vendor's time in milliseconds: this machine's, off by the switch `skew`."""
@@ -68,8 +63,8 @@ class Sandbox:
         """Hand the events of a change to the sender, and store it before any reader can see it."""
         events, self.vendor.events = self.vendor.events, []
         self.sender.queue(events)
-        if self._state_file is not None:
-            self._state_file.write(self.account, self.vendor.unsaved, self.sender.unsaved)
+        if self.state_file is not None:
+            self.state_file.write(self.account, self.vendor.unsaved, self.sender.unsaved)
         self.vendor.unsaved.clear()
         self.sender.unsaved.clear()
 
@@ -81,8 +76,8 @@ class Sandbox:
     def close(self) -> None:
         """Write unsaved changes and release the state file."""
         self.flush()
-        if self._state_file is not None:
-            self._state_file.close()
+        if self.state_file is not None:
+            self.state_file.close()
 
 
 def open_sandbox(switches: Switches, initial: InitialState, state: Path | None = None) -> Sandbox:

@@ -41,16 +41,9 @@ PHOTO_COUNTS = (40, 60, 80, 120)
 FAVORITE_SHARE = 0.5
 
 
-def status_duration_ms(status: str, rng: Random, speed: float, *, is_development: bool = False) -> int:
+def status_duration_ms(status: str, rng: Random, speed: float, *, is_development: bool) -> int:
     """How long a model stays in a status, in milliseconds."""
     return int(LIFETIME_MS[is_development] * STATUS_DURATION_SHARES[status] * rng.uniform(0.8, 1.2) / speed)
-
-
-def next_status(status: str, rng: Random, failure_rate: float) -> str:
-    """The status after a status of `FLOW`."""
-    if status in MAY_FAIL and rng.random() < failure_rate:
-        return "failed"
-    return FLOW[status]
 
 
 def enter_status(model: VendorModel, status: str, now: int, rng: Random, speed: float) -> VendorModel:
@@ -72,7 +65,8 @@ def advance_model(model: VendorModel, now: int, rng: Random, speed: float, failu
     if model.status not in FLOW:
         return replace(model, due=None)
     named = replace(model, title=full_name(model)) if model.status == "onboarding" else model
-    return enter_status(named, next_status(model.status, rng, failure_rate), now, rng, speed)
+    fails = model.status in MAY_FAIL and rng.random() < failure_rate
+    return enter_status(named, "failed" if fails else FLOW[model.status], now, rng, speed)
 
 
 def full_name(model: VendorModel) -> str:

@@ -49,7 +49,7 @@ class VendorListing:
         self._replaced.append((now, new.id, old))
         if old is not None:
             for group in self._groups(old):
-                _take_out(self._keys[group], old.key)
+                del self._keys[group][bisect_left(self._keys[group], old.key)]
         for group in self._groups(new):
             insort(self._keys.setdefault(group, []), new.key)
 
@@ -107,14 +107,10 @@ class VendorListing:
         for model_id, was in past.items():
             present = self._models[model_id]
             if status in self._groups(present):
-                _take_out(keys, present.key)
+                del keys[bisect_left(keys, present.key)]
             if was is not None and status in self._groups(was):
                 insort(keys, was.key)
         return keys
 
     def _model_at(self, key: str, past: dict[str, VendorModel | None]) -> VendorModel:
         return past.get(id_of(key)) or self._models[id_of(key)]
-
-
-def _take_out(keys: list[str], key: str) -> None:
-    del keys[bisect_left(keys, key)]

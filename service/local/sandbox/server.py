@@ -18,7 +18,7 @@ from service.errors import LocalServerError
 from service.local.sandbox import api, control
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from service.local.sandbox.core import Sandbox
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
 # How often lives move on, and how often a child looks for its parent, in seconds.
 TICK = 0.02
 PARENT_CHECK = 0.5
-
-
-def create_app(replace: Callable[[Sandbox], None]) -> Flask:
-    """The WSGI application of the sandbox in a request's environment; `replace` puts another one in its place."""
-    app = Flask(__name__, static_folder=None)
-    app.register_blueprint(api.VendorApi().blueprint())
-    app.register_blueprint(control.Control(replace).blueprint())
-    return app
 
 
 class SandboxServer:
@@ -46,7 +38,9 @@ class SandboxServer:
     def __init__(self, sandbox: Sandbox, over: gevent.event.AsyncResult[None]) -> None:
         self._over = over
         # One for all sandboxes: to make another takes longer than most tests do.
-        self._app = create_app(self.replace)
+        self._app = Flask(__name__, static_folder=None)
+        self._app.register_blueprint(api.VendorApi().blueprint())
+        self._app.register_blueprint(control.Control(self.replace).blueprint())
         self._show(sandbox)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -85,7 +79,9 @@ def serve(sandbox: Sandbox, host: str, port: int, *, with_parent: bool) -> None:
     server = _listen(app, host, port)
     if with_parent:
         gevent.spawn(_stop_with_parent, os.getppid(), over)
-    _announce(sandbox, host, server.server_port)
+    url = f"http://{host}:{server.server_port}{api.PREFIX}"
+    account = sandbox.account
+    click.echo(json.dumps({"url": url, "api_key": account.api_key, "webhook_secret": account.webhook_secret}))
     try:
         over.get()
     finally:
@@ -115,12 +111,6 @@ def _listen(app: SandboxServer, host: str, port: int) -> WSGIServer:
     except OSError as error:
         raise LocalServerError(f"the sandbox cannot listen on {host}:{port}: {error.strerror}") from None
     return server
-
-
-def _announce(sandbox: Sandbox, host: str, port: int) -> None:
-    account = sandbox.account
-    url = f"http://{host}:{port}{api.PREFIX}"
-    click.echo(json.dumps({"url": url, "api_key": account.api_key, "webhook_secret": account.webhook_secret}))
 
 
 def _tick(sandbox: Sandbox) -> None:

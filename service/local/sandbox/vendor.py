@@ -71,7 +71,11 @@ class Vendor:
         old = self.models.get(model.id)
         now = self._clock()
         self.listing.replace(old, model, now)
-        self._readdress(old, model)
+        # Deleting a model removes its user: the address is free again.
+        if old is not None and self.emails.get(old.email.lower()) == model.id:
+            del self.emails[old.email.lower()]
+        if model.is_live:
+            self.emails[model.email.lower()] = model.id
         if model.due is not None and (old is None or old.due != model.due):
             heapq.heappush(self._agenda, (model.due, model.id))
         self.models[model.id] = self.unsaved[model.id] = model
@@ -150,10 +154,3 @@ class Vendor:
         """The login link of a whitelabel organization."""
         token = hashlib.sha256(f"{self.account.seed}:{model.id}".encode()).hexdigest()
         return f"https://yourproheadshots.com/auth/social?token={token}&anonymous=1"
-
-    def _readdress(self, old: VendorModel | None, new: VendorModel) -> None:
-        """Deleting a model removes its user: the address is free again."""
-        if old is not None and self.emails.get(old.email.lower()) == new.id:
-            del self.emails[old.email.lower()]
-        if new.is_live:
-            self.emails[new.email.lower()] = new.id

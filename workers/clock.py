@@ -101,17 +101,22 @@ class Clock:
         """Queue the jobs that are due, if this is the clock that acts; unavailable servers are waited for."""
         self._ticked_at = monotonic()
         try:
-            self._check_schema()
+            if not self.schema_checked:
+                revision.check(self._runtime.engine)
+                self.schema_checked = True
         except PostgresUnavailable as error:
             # Drains are queued all the same.
             log.warning("clock.waits", error=str(error))
         try:
-            if not self._try_lease():
-                return
+            acting = self._lease.acquire()
         except RedisUnavailable as error:
             log.warning("clock.waits", error=str(error))
             return
-        self._enqueue_due_jobs()
+        if acting != self.acting:
+            log.info("clock.acts" if acting else "clock.stands_by")
+        self.acting = acting
+        if acting:
+            self._enqueue_due_jobs()
 
     def release(self) -> None:
         """Let another clock act at once."""
@@ -119,19 +124,6 @@ class Clock:
             self._lease.release()
         except Unavailable as error:
             log.warning("clock.lease_not_released", error=str(error))
-
-    def _try_lease(self) -> bool:
-        """Hold the lease, or try to get it."""
-        acting = self._lease.acquire()
-        if acting != self.acting:
-            log.info("clock.acts" if acting else "clock.stands_by")
-        self.acting = acting
-        return acting
-
-    def _check_schema(self) -> None:
-        if not self.schema_checked:
-            revision.check(self._runtime.engine)
-            self.schema_checked = True
 
     def _enqueue_due_jobs(self) -> None:
         """Check each line whose time has come; a check that fails does not delay the others."""

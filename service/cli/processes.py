@@ -13,22 +13,6 @@ from service.errors import SettingsError
 from service.signal_handlers import signals_held
 
 
-def _check_receivers() -> subprocess.Popen[str]:
-    """Check ALERT_URLS in a process of its own: Apprise takes half a second and much memory, and goes with it."""
-    return subprocess.Popen([sys.executable, "-m", "service.alerts.receivers"], stderr=subprocess.PIPE, text=True)
-
-
-def _require_receivers(check: subprocess.Popen[str]) -> None:
-    """Wait for the end of the check.
-
-    Raises:
-        SettingsError: ALERT_URLS is malformed.
-    """
-    _nothing, wrong = check.communicate()
-    if check.returncode:
-        raise SettingsError(wrong.strip().rpartition("\n")[2])
-
-
 def _become_background_process(role: str) -> None:
     """Replace this process by another Python, so that signals reach it directly, once ALERT_URLS is checked."""
     from service.alerts import receivers
@@ -47,14 +31,20 @@ def web() -> None:
     from service.web import REQUIRED_SETTINGS
 
     settings = config.load(REQUIRED_SETTINGS)
-    receivers_check = _check_receivers() if settings.alert_urls else None
+    receivers_check = None
+    if settings.alert_urls:
+        # In a process of its own: Apprise takes half a second and much memory, and goes with it.
+        command = [sys.executable, "-m", "service.alerts.receivers"]
+        receivers_check = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     import structlog
 
     from service.web import start
 
     prepared = start.prepare(settings)
     if receivers_check:
-        _require_receivers(receivers_check)
+        _nothing, wrong = receivers_check.communicate()
+        if receivers_check.returncode:
+            raise SettingsError(wrong.strip().rpartition("\n")[2])
     from service import log
 
     log.configure(settings)

@@ -104,7 +104,8 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
         return
     for name, value in row.items():
         origin = origins.get(name)
-        say(f"{name:<18} {format_value(value):<40} {_describe_origin(origin) if origin else ''}".rstrip())
+        source = f"by {describe_source(origin)}, as of {format_value(origin['observed_at'])}" if origin else ""
+        say(f"{name:<18} {format_value(value):<40} {source}".rstrip())
     say()
     rows = [{**change, "by": describe_source(change), "changed": _changed(change)} for change in changes]
     print_rows(rows, HISTORY_COLUMNS, as_json=False, empty="No changes.")
@@ -129,10 +130,6 @@ def erase(model_id: str, *, yes: bool) -> None:
     )
     erased = erase_now(engine, model_id, current_actor())
     say(f"{model_id} {'is erased' if erased else 'was erased before'}")
-
-
-def _describe_origin(origin: dict[str, Any]) -> str:
-    return f"by {describe_source(origin)}, as of {format_value(origin['observed_at'])}"
 
 
 def _changed(change: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
             system = LocalSystem(settings, screen, stack)
             system.start(sandbox_options)
             stop.interrupts = False
-            system.supervise(lambda seconds: stop.wait(seconds) or (with_parent and os.getppid() != parent))
+            system.supervise(lambda seconds: stop.requested.wait(seconds) or (with_parent and os.getppid() != parent))
     except Stopping:
         pass
     screen.say("Everything has ended.")
@@ -61,19 +61,18 @@ class _StopRequest:
         interrupts: whether the signal raises `Stopping` wherever this process is. A start may wait for a server for
             long, so it is interrupted. Later nothing waits, and an error within any other code could end up as a
             traceback on the screen.
+        requested: set by the signal.
     """
 
     def __init__(self) -> None:
         self.interrupts = True
         self._has_come = False
-        self._requested = threading.Event()
-        self._set_requested = setter_for_handlers(self._requested)
-        for number in _signals():
-            signal.signal(number, self._request)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for the signal; whether it came."""
-        return self._requested.wait(seconds)
+        self.requested = threading.Event()
+        self._set_requested = setter_for_handlers(self.requested)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # A closed terminal ends it too, unless it was started with nohup.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._request)
 
     def _request(self, _number: int, _frame: Any) -> None:
         if not self._has_come:
@@ -81,11 +80,3 @@ class _StopRequest:
             self._set_requested()
             if self.interrupts:
                 raise Stopping
-
-
-def _signals() -> list[signal.Signals]:
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    # A closed terminal ends it too, unless it was started with nohup.
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        wanted.append(signal.SIGHUP)
-    return wanted

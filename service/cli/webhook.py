@@ -65,16 +65,13 @@ def test(url: str | None, *, as_json: bool) -> None:
             f"the event {found['event_id']} was accepted and is not applied after {APPLY_SECONDS:.0f} s: "
             "`headshot-mirror status` says whether a worker runs"
         )
+    as_it_should = ", as it should be: it is about no model" if found["event_status"] == "ignored" else ""
     say(
         f"Event {found['event_id']} was in the table after {found['event_seconds']} s; its status is "
-        f"{_describe_status(found['event_status'])}.",
+        f"`{found['event_status']}`{as_it_should}.",
         err=as_json,
     )
     say("This does not show whether HeadshotPro signs with the same secret.", err=as_json)
-
-
-def _describe_status(status: str) -> str:
-    return "`ignored`, as it should be: it is about no model" if status == "ignored" else f"`{status}`"
 
 
 def _target(settings: Settings, url: str | None) -> str:

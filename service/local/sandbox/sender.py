@@ -56,7 +56,7 @@ class Counts(msgspec.Struct):
 
 
 class VendorSender:
-    """Sends what is due, up to 16 at a time and in no promised order."""
+    """Sends what is due, up to 16 at a time (`hands`) and in no promised order."""
 
     def __init__(self, account: Account, switches: Switches, rng: Random, clock: Clock) -> None:
         self.counts = Counts()
@@ -70,7 +70,7 @@ class VendorSender:
         self._agenda: list[tuple[int, int]] = []
         self._last = 0
         self._woken = gevent.event.Event()
-        self._hands = gevent.pool.Pool(MAX_CONCURRENT)
+        self.hands = gevent.pool.Pool(MAX_CONCURRENT)
         self._http = urllib3.PoolManager(maxsize=MAX_CONCURRENT, retries=False, timeout=TIMEOUT)
 
     def load(self, deliveries: Iterable[VendorDelivery]) -> None:
@@ -100,13 +100,9 @@ class VendorSender:
             self._woken.clear()
             while self._agenda and self._agenda[0][0] <= self._clock():
                 # Waits while all hands are busy.
-                self._hands.spawn(self._try, self.waiting[heapq.heappop(self._agenda)[1]])
+                self.hands.spawn(self._try, self.waiting[heapq.heappop(self._agenda)[1]])
             pause = (self._agenda[0][0] - self._clock()) / 1000 if self._agenda else None
             self._woken.wait(pause if pause is None else max(0.0, pause))
-
-    def cancel_all(self) -> None:
-        """Break off every request that is under way."""
-        self._hands.kill()
 
     def _schedule(self, delivery: VendorDelivery) -> None:
         self._last = max(self._last, delivery.number)

@@ -53,9 +53,9 @@ class SandboxServer:
         self._show(sandbox)
 
     def clear(self) -> None:
-        """End sender and clock."""
+        """End sender and clock, and every request that is under way."""
         gevent.killall(self._parts)
-        self.sandbox.sender.cancel_all()
+        self.sandbox.sender.hands.kill()
 
     def _show(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox

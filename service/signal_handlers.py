@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def signals_held() -> Iterator[None]:
 
 
 @cache
-def setter_for_handlers(event: threading.Event) -> Callable[[], None]:
+def setter_for_handlers(event: threading.Event) -> Callable[[], object]:
     """A function that a signal handler calls to set an event, as often as signals come.
 
     `Event.set` takes a lock. A handler runs between two steps of the main thread, which may hold that lock because it
@@ -79,20 +79,11 @@ def setter_for_handlers(event: threading.Event) -> Callable[[], None]:
 
     threading.Thread(target=set_event, name="signals", daemon=True).start()
     # A process that ends in order has its exit status, whatever comes during Python's own end.
-    atexit.register(_ignore_signals)
-
-    def request() -> None:
-        os.write(writing, b"\0")
-
-    return request
+    atexit.register(_install, signal.SIG_IGN)
+    return partial(os.write, writing, b"\0")
 
 
-def _ignore_signals() -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _install(handler: Callable[[int, Any], None]) -> None:
+def _install(handler: Callable[[int, Any], object] | signal.Handlers) -> None:
     for number in SIGNALS:
         signal.signal(number, handler)
     # The process that started this one may have held them.

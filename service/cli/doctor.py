@@ -28,11 +28,13 @@ def doctor(*, as_json: bool) -> None:
 
     Exit status 1 when anything is wrong.
     """
-    from service.diagnosis import check_secrets, diagnose
+    from service.diagnosis import Finding, check_secrets, diagnose
 
     settings = load_settings()
     if settings.database_url is None and settings.redis_url is None:
-        findings = [_no_system(), *check_secrets(settings)]
+        # A key or a secret would not help here: `up` needs neither.
+        seen = f"{NO_SYSTEM}, and DATABASE_URL and REDIS_URL are missing"
+        findings = [Finding("system", ok=False, seen=seen, advice=NO_SYSTEM_ADVICE), *check_secrets(settings)]
     else:
         findings = list(diagnose(settings, lambda: status_reader(settings).read(figures=False)))
     if system := running_system():
@@ -58,11 +60,3 @@ def _fit_to_up(finding: Finding, folder: Path) -> Finding:
         setting, then, rest = finding.advice.partition(", then ")
         return finding._replace(advice=f"{setting}, and run `up` again{then}{rest}")
     return finding
-
-
-def _no_system() -> Finding:
-    """The one finding where no system is known; a key or a secret would not help here: `up` needs neither."""
-    from service.diagnosis import Finding
-
-    seen = f"{NO_SYSTEM}, and DATABASE_URL and REDIS_URL are missing"
-    return Finding("system", ok=False, seen=seen, advice=NO_SYSTEM_ADVICE)

@@ -52,7 +52,12 @@ def _show(state: MirrorState, *, as_json: bool) -> None:
         return
     say_in_colour(state.verdict, {"OK": "green", "starting": "yellow"}.get(state.verdict, "red"))
     say()
-    _print(state)
+    for problem in state.problems:
+        say(f"  {problem.code:<22} {problem.message}")
+        say(f"  {'':<22} → {problem.action}")
+    for name, value in document(state).items():
+        if name != "problems":
+            say(f"{name:<24} {_format_figure(name, value, state)}")
 
 
 def document(state: MirrorState) -> dict[str, Any]:
@@ -79,15 +84,6 @@ def document(state: MirrorState) -> dict[str, Any]:
         "requests_left": state.redis and state.redis.requests_left,
         "refused_deliveries": state.refused_deliveries,
     }
-
-
-def _print(state: MirrorState) -> None:
-    for problem in state.problems:
-        say(f"  {problem.code:<22} {problem.message}")
-        say(f"  {'':<22} → {problem.action}")
-    for name, value in document(state).items():
-        if name != "problems":
-            say(f"{name:<24} {_format_figure(name, value, state)}")
 
 
 def _format_figure(name: str, value: Any, state: MirrorState) -> str:

@@ -44,7 +44,7 @@ def verify(limit: int, *, details: bool, as_json: bool) -> None:
         verifier = Verifier(runtime.engine, runtime.client, runtime.pause, progress, details=details, limit=limit)
         differences = verifier.differences()
     if as_json:
-        print_json([_document(runtime, difference) for difference in differences[:limit]])
+        print_json([{**one._asdict(), "history": _history(runtime, one)} for one in differences[:limit]])
     else:
         _print(runtime, differences[:limit])
     _print_count(verifier, differences, limit, as_json=as_json)
@@ -60,10 +60,6 @@ def _print_uncompared(verifier: Verifier, *, as_json: bool) -> None:
         say(text, err=as_json)
     for model_id, reason in sorted(verifier.unanswered.items()):
         say(f"{model_id} could not be compared, because its GET failed: {reason}", err=as_json)
-
-
-def _document(runtime: Runtime, difference: Difference) -> dict[str, Any]:
-    return {**difference._asdict(), "history": _history(runtime, difference)}
 
 
 def _history(runtime: Runtime, difference: Difference) -> list[dict[str, Any]]:

@@ -134,10 +134,6 @@ def _pulls(detail: Mapping[str, Any]) -> str:
     return f"pull{'s' if len(numbers) > 1 else ''} {_listed(numbers)}"
 
 
-def _organization(detail: Mapping[str, Any]) -> str:
-    return "; ".join([_pulls(detail), *filter(None, [detail.get("reason")])])
-
-
 def _events(detail: Mapping[str, Any]) -> str:
     number, ids = detail["events"], detail.get("event_ids", ())
     more = f" and {number - len(ids)} more" if number > len(ids) > 0 else ""
@@ -174,7 +170,7 @@ _DETAILS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     kinds.WEBHOOKS_MISSING: lambda detail: f"{detail['missed']} changes came without one, {detail['events']} with one",
     kinds.EVENTS_DEAD: _events,
     kinds.TOMBSTONES_HELD: _pulls,
-    kinds.ORGANIZATION_CHANGED: _organization,
+    kinds.ORGANIZATION_CHANGED: lambda detail: "; ".join(filter(None, [_pulls(detail), detail.get("reason")])),
     kinds.API_REJECTED: lambda detail: f"status {detail['status']}",
     kinds.SIGNATURES_REFUSED: lambda detail: f"{detail['within_a_minute']} within a minute",
     kinds.WORKER_MISSING: lambda detail: _since(detail["seen_at"], "last seen {}", "none was seen"),

@@ -36,11 +36,6 @@ class Deed(NamedTuple):
     form: Mapping[str, str]
 
 
-def no_facts(_console: Console, _target: str) -> Facts:
-    """An act whose effect says all."""
-    return {}
-
-
 class ActPage(NamedTuple):
     """An act, as its page describes it.
 
@@ -49,8 +44,8 @@ class ActPage(NamedTuple):
         effect: what will happen, for the person who decides.
         run: does it, with exactly one row in the audit log where it does anything: that row's id, or another page.
         back: the page to go to afterwards.
-        facts: reads what the page shows beside the effect: `facts` are pairs of a label and a value,
-            `hidden` is what the form sends back unseen, `refusal` why the act cannot be done.
+        facts: reads what the page shows beside the effect, nothing by default: `facts` are pairs of a label and a
+            value, `hidden` is what the form sends back unseen, `refusal` why the act cannot be done.
         template: its page.
         named: how the page names the target, as a format.
         danger: it cannot be undone.
@@ -62,7 +57,7 @@ class ActPage(NamedTuple):
     effect: str
     run: Callable[[Console, Deed], int | Response]
     back: Callable[[str], str]
-    facts: Callable[[Console, str], Facts] = no_facts
+    facts: Callable[[Console, str], Facts] = lambda _console, _target: {}
     template: str = "act.html"
     named: str = "{}"
     danger: bool = False

@@ -28,10 +28,6 @@ def _acknowledge(console: Console, deed: Deed) -> int:
         return audit.record(connection, audit.Act(deed.actor, "alerts.acknowledge", detail={"alerts": sorted(found)}))
 
 
-def _reject(console: Console, deed: Deed) -> int:
-    return held_pulls.reject(console.engine, to_number(deed.target), deed.actor)
-
-
 def _resolve(console: Console, deed: Deed) -> int:
     with transaction(console.engine) as connection:
         if not set_aside.resolve_one(connection, to_number(deed.target)):
@@ -70,7 +66,8 @@ ACTS = {
     "reject": ActPage(
         "Reject the held pull",
         "The pull has failed, and no pull decides its suspects for a day: they stay as they are.",
-        _reject, lambda target: page_url("pulls", target), named="Pull {}",
+        lambda console, deed: held_pulls.reject(console.engine, to_number(deed.target), deed.actor),
+        lambda target: page_url("pulls", target), named="Pull {}",
     ),
     "resolve": ActPage(
         "Mark as resolved", "It opens again if a pull, GET or event finds the same.", _resolve,

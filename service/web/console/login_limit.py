@@ -43,7 +43,8 @@ class LoginLimit:
         """Count a wrong password, and return how many came from this address."""
         now, network = monotonic(), network_of(address)
         with self._lock:
-            self._forget_before(now - FORGET_SECONDS)
+            while self._failures and next(iter(self._failures.values())).newest < now - FORGET_SECONDS:
+                self._failures.popitem(last=False)
             found = self._failures.pop(network, _Failures(0, now))
             self._failures[network] = _Failures(found.number + 1, now)
             if len(self._failures) > MAX_ADDRESSES:
@@ -54,7 +55,3 @@ class LoginLimit:
         """Let an address begin anew."""
         with self._lock:
             self._failures.pop(network_of(address), None)
-
-    def _forget_before(self, moment: float) -> None:
-        while self._failures and next(iter(self._failures.values())).newest < moment:
-            self._failures.popitem(last=False)

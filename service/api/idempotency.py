@@ -68,7 +68,7 @@ class IdempotentCreates:
             PostgresUnavailable: Postgres is unavailable; nothing was done.
         """
         holder = secrets.token_hex(8)
-        fingerprint = _fingerprint(wanted)
+        fingerprint = hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()
         with transaction(self.writer.engine) as connection:
             claim = idempotency.claim(connection, idempotency_key, fingerprint, holder, LEASE_SECONDS)
         if claim is not None and claim.fingerprint != fingerprint:
@@ -146,7 +146,3 @@ class IdempotentCreates:
             if not response.body.pagination.has_more:
                 return None
         return None
-
-
-def _fingerprint(wanted: CreateModelBody) -> str:
-    return hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()

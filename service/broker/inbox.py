@@ -194,7 +194,9 @@ class Inbox:
             return []
         # RESP3 has a mapping here, RESP2 a list of pairs.
         batches = response.values() if isinstance(response, dict) else [entries for _, entries in response]
-        pairs = [pair for batch in batches for pair in _unwrap(batch)]
+        # RESP3 wraps a stream's entries in one more list.
+        unwrapped = (batch[0] if batch and isinstance(batch[0], list) else batch for batch in batches)
+        pairs = [pair for batch in unwrapped for pair in batch]
         return [_delivery(entry_id, fields) for entry_id, fields in pairs]
 
     def _make_group(self) -> None:
@@ -230,11 +232,6 @@ def _fields(delivery: Delivery) -> tuple[str | bytes | float, ...]:
         "body", delivery.body, "signed_at", int(delivery.signed_at.timestamp()),
         "received_at", delivery.received_at.timestamp(), "delivery_id", delivery.delivery_id, *event_id,
     )  # fmt: skip
-
-
-def _unwrap(batch: Any) -> list[tuple[bytes, Any]]:
-    """RESP3 wraps a stream's entries in one more list."""
-    return batch[0] if batch and isinstance(batch[0], list) else batch
 
 
 def _delivery(entry_id: bytes, fields: dict[bytes, bytes]) -> Delivery:

@@ -114,7 +114,9 @@ def encode(known: KnownState) -> dict[str, Any]:
     for clock, names in _CLOCKED:
         clocks[clock] = at = known.shown_at if names is PROFILE else _newest(fields, names)
         if at is not None:
-            rank = _rank(fields.get("status"), at) if names is CORE else 0
+            # The core's fields have a rank where the status is known as of the group's time.
+            status = fields.get("status") if names is CORE else None
+            rank = RANKS.get(status.value or "", 0) if status and status.at == at else 0
             for name in names:
                 register = fields.get(name)
                 if register is None:
@@ -152,8 +154,3 @@ def _newest(fields: Mapping[str, Register], names: tuple[str, ...]) -> datetime 
         if register is not None and register.at is not newest and (newest is None or register.at > newest):
             newest = register.at
     return newest
-
-
-def _rank(status: Register | None, at: datetime) -> int:
-    """The rank of the core's fields, where its status is known as of the group's time."""
-    return RANKS.get(status.value or "", 0) if status and status.at == at else 0

@@ -156,19 +156,15 @@ def _record(record: Any, kind: type[P]) -> tuple[P, tuple[str, ...]]:
         ValueError: its id cannot be used; the message holds no value.
     """
     if isinstance(record, dict):
-        record = {name: None if name == "id" and _has_replacement(value) else value for name, value in record.items()}
-        record = {name: [] if _not_text(value) else value for name, value in record.items()}
+        # An id that had to be changed would name another model.
+        record = {name: None if name == "id" and _has(value, REPLACEMENT) else value for name, value in record.items()}
+        record = {name: [] if _has(value, _NOT_TEXT) else value for name, value in record.items()}
     value, unusable = read_fields(record, kind)
     return value, tuple(sorted(unusable))
 
 
-def _has_replacement(value: Any) -> bool:
-    """Whether a text had to be changed: as an id it would name another model."""
-    return isinstance(value, str) and REPLACEMENT in value
-
-
-def _not_text(value: Any) -> bool:
-    return isinstance(value, str) and _NOT_TEXT in value
+def _has(value: Any, part: str) -> bool:
+    return isinstance(value, str) and part in value
 
 
 def _pagination(document: dict[str, Any]) -> Pagination:

@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 # These have two spellings; where both are given the one in lower case wins, as with curl.
 PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
@@ -50,7 +50,9 @@ def read_given(
     layers = (read_dotenv(dotenv), environ)
     given: dict[str, str] = {}
     for layer in layers:
-        for name, value in _upper_case(layer):
+        # `https_proxy` and its like override their names in upper case.
+        proxies = ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
+        for name, value in (*layer.items(), *proxies):
             if name in known and value:
                 # The environment's NAME wins over NAME_FILE of `.env`, and the other way round.
                 given.pop(_counterpart(name), None) if layer is environ and _counterpart(name) not in environ else None
@@ -69,12 +71,6 @@ def read_given(
         if content:
             given[name] = content
     return given
-
-
-def _upper_case(layer: Mapping[str, str | None]) -> Iterator[tuple[str, str | None]]:
-    """The variables, `https_proxy` and its like under their names in upper case, which they override."""
-    yield from layer.items()
-    yield from ((name, layer[name.lower()]) for name in PROXY_VARIABLES if name.lower() in layer)
 
 
 def _counterpart(name: str) -> str:

@@ -82,7 +82,10 @@ class OpenApiEndpoint:
         )  # fmt: skip
         _, schemas = msgspec.json.schema_components(bodies, ref_template=REFERENCE)
         for schema in schemas.values():
-            _require_success(schema)
+            # Its type has a default, and yet every response contains it.
+            if (success := schema["properties"].get("success")) is not None:
+                success.pop("default", None)
+                schema["required"] = ["success", *schema.get("required", ())]
         return {
             "openapi": "3.1.0",
             "info": {"title": "headshot-mirror", "version": __version__, "description": INTRODUCTION},
@@ -95,14 +98,6 @@ class OpenApiEndpoint:
                 "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             },
         }
-
-
-def _require_success(schema: dict[str, Any]) -> None:
-    """Mark `success` as required: its type has a default, and yet every response contains it."""
-    success = schema["properties"].get("success")
-    if success is not None:
-        success.pop("default", None)
-        schema["required"] = ["success", *schema.get("required", ())]
 
 
 def _paths() -> dict[str, Any]:

@@ -28,7 +28,8 @@ MAX_INTEGER_DIGITS = 4000
 # 3.11 reads 990 levels less those of its calls; Python 3.14 reads 65,000, which ended a session of Postgres.
 MAX_DEPTH = 920
 
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# The last quote may be missing: without the question mark a text without end would be searched again from each quote.
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 _BRACKET = re.compile(rb"[]\[{}]")
 
 

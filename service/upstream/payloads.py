@@ -157,7 +157,8 @@ def decode_webhook(body: bytes) -> PartialRecord[WebhookBody]:
     """Decode a webhook body; a field of its model that cannot be used is absent.
 
     Raises:
-        ApiError: 400, for a body that is no webhook body by `docs/api.md`; nothing else is refused.
+        ApiError: 400, for a body that is no JSON object with an event and, where it is about a model, the model's id
+            and a time that can be read; and for one that is nested deeper than `json_text.MAX_DEPTH`.
     """
     try:
         # msgspec does not check the bytes of fields that it skips.

@@ -76,19 +76,23 @@ def drain() -> None:
     deadline = monotonic() + DRAIN_SECONDS
     spooled, left, size = True, False, batches.BATCH_SIZE
     ahead: Future[list[Delivery]] | None = None
+    applied: set[str] = set()
     with ThreadPoolExecutor(1) as reading:
-        while ahead or (not runtime.stop.is_set() and monotonic() < deadline):
+        while not runtime.stop.is_set() and (ahead or monotonic() < deadline):
             spooled = spooled and _apply_spooled(runtime)
             entries = ahead.result() if ahead else runtime.inbox.read(size, 0 if spooled else LINGER_MS)
             runtime.progress()
             # Events that were left can be read again after a few seconds.
             if not entries and not spooled and not left:
                 return
+            # A full inbox is read while the batch before is applied.
             full, size = len(entries) == size, batches.next_size(entries, size)
-            more = full and not runtime.stop.is_set() and monotonic() < deadline
-            ahead = reading.submit(runtime.inbox.read, size, 0) if more else None
+            ahead = reading.submit(runtime.inbox.read, size, 0) if full and monotonic() < deadline else None
+            # Entries of a batch that took longer than they may be in flight were taken over from ourselves.
+            entries = [entry for entry in entries if entry.entry_id not in applied]
             for batch in batches.split(entries):
                 left = _apply(runtime, batch, deadline) or left
+            applied = {entry.entry_id for entry in entries}
     if not runtime.stop.is_set():
         runtime.queue.enqueue(Job.DRAIN)
 
@@ -120,22 +124,22 @@ def _apply(runtime: Runtime, entries: list[Delivery], deadline: float) -> bool:
     Raises:
         RedisUnavailable: what was applied could not be taken out; it will change nothing again.
     """
-    left, parts = False, deque([entries])
-    while parts and not runtime.stop.is_set():
+    left, waiting = False, deque([entries])
+    while waiting and not runtime.stop.is_set():
         try:
-            drained = mirror_drain.drain_batch(runtime.engine, runtime.inbox, parts[0], runtime.tolerance)
+            drained = mirror_drain.drain_batch(runtime.engine, runtime.inbox, waiting[0], runtime.tolerance)
         except PostgresUnavailable as error:
-            log.warning("drain.waits", error=str(error), entries=len(parts[0]))
+            log.warning("drain.waits", error=str(error), entries=len(waiting[0]))
             if monotonic() > deadline:
                 return True
             runtime.progress()
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
-            parts.extendleft(reversed(batches.halves(parts.popleft())))
+            waiting.extendleft(reversed(batches.halves(waiting.popleft())))
         else:
             _count(runtime, drained)
             left = left or bool(drained.left)
-            parts.popleft()
-            if parts and monotonic() > deadline:
+            waiting.popleft()
+            if waiting and monotonic() > deadline:
                 # Each may take as long again, and RQ ends a job that does not end by itself.
                 return True
     return left

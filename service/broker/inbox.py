@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 STREAM = "headshotpro:inbox"
 GROUP = "drain"
 
-# Longer than a batch takes, so that no drain takes over a batch that is being applied; that would change nothing.
+# Longer than a batch and the one that is read meanwhile take where Postgres is quick, so that no drain takes over what
+# another one applies; that would change nothing.
 RECLAIM_AFTER_MS = 5000
 FORGET_CONSUMER_AFTER_MS = 3_600_000
 

@@ -1,7 +1,9 @@
 """Apply a batch: merge observations into the stored rows, in one transaction, with a handful of statements.
 
 Every writer takes its locks in one order (clocks by id, events by id, refetch requests by id, the order of commits), so
-that batches, pages and refetches of the same models wait for each other and never deadlock.
+that batches, pages and refetches of the same models wait for each other and never deadlock. Parts of a large batch take
+those of events and requests one part after the other; whoever wants the same ones waits for a clock before, but for
+events about no model that has a row, which Postgres may end for a deadlock: the batch is then applied event by event.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def apply_parts(
 
     Args:
         connection: a transaction; the caller commits, soon.
-        parts: one at least, in order of their models' ids; while Postgres writes one, the next is merged.
+        parts: one at least, in order of their models' ids; while Postgres writes one, the next is merged. Only webhooks
+            may come in more than one: differences are recorded of one part alone.
         source: `webhook`, `pull`, `refetch` or `api`.
         pull_id: the pull that found them.
         now: our time of the write; the clock's by default.

@@ -40,16 +40,16 @@ def next_size(entries: Sequence[Delivery], size: int) -> int:
 
 def split(entries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
     """The entries of each transaction, in their order: at least one, and bodies of `MAX_READ_BYTES` at most."""
-    part: list[Delivery] = []
+    batch: list[Delivery] = []
     size = 0
     for entry in entries:
         size += len(entry.body)
-        if part and size > MAX_READ_BYTES:
-            yield part
-            part, size = [], len(entry.body)
-        part.append(entry)
-    if part:
-        yield part
+        if batch and size > MAX_READ_BYTES:
+            yield batch
+            batch, size = [], len(entry.body)
+        batch.append(entry)
+    if batch:
+        yield batch
 
 
 def parts_by_model(events: Sequence[Event]) -> list[Sequence[Event]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from datetime import timedelta
 from random import Random
@@ -13,6 +14,7 @@ import pytest
 
 from service.broker import inbox
 from service.broker.counters import EVENTS, read
+from service.broker.inbox import GROUP, STREAM
 from service.config import Settings
 from service.errors import PostgresUnavailable, RedisUnavailable
 from service.mirror import drain
@@ -81,6 +83,54 @@ def test_batch_that_fails_ends_the_drain(drainer: Drainer, worker: Runtime, monk
     with pytest.raises(RedisUnavailable):
         jobs.drain()
     assert applied == [BATCH_SIZE, 2 * BATCH_SIZE]
+
+
+def test_batch_that_outlasts_its_time_in_flight_is_applied_once(
+    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read while it is applied holds its own entries: they seem to be a dead consumer's."""
+    real, applied = drain.drain_batch, Counter[str]()
+
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
+        applied.update(entry.entry_id for entry in entries)
+        time.sleep(2 * inbox.RECLAIM_AFTER_MS / 1000)
+        return real(engine, box, entries, tolerance)
+
+    monkeypatch.setattr(drain, "drain_batch", drain_batch)
+    monkeypatch.setattr(inbox, "RECLAIM_AFTER_MS", 150)
+    monkeypatch.setattr(jobs, "LINGER_MS", 100)
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(4 * BATCH_SIZE)])
+    jobs.drain()
+    drainer.assert_empty()
+    assert set(applied.values()) == {1}
+    assert len(applied) == 4 * BATCH_SIZE
+    worker.counters.flush()
+    counted = Counter({labels[1]: int(number) for labels, number in read(worker.redis).items() if labels[0] == EVENTS})
+    assert counted == {"applied": 4 * BATCH_SIZE}
+
+
+def test_stop_leaves_what_was_read_ahead_to_the_next_drain(
+    drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = drain.drain_batch
+
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
+        worker.stop.set()
+        return real(engine, box, entries, tolerance)
+
+    bodies = [event_body(new_id(), at=T0) for _ in range(4 * BATCH_SIZE)]
+    drainer.put(*bodies)
+    with monkeypatch.context() as patch:
+        patch.setattr(drain, "drain_batch", drain_batch)
+        jobs.drain()
+    kept = "select count(*) as n, sum(deliveries) as deliveries from headshotpro.webhook_events"
+    assert rows(drainer.url, kept) == [{"n": BATCH_SIZE, "deliveries": BATCH_SIZE}]
+    assert drainer.client.xpending(STREAM, GROUP)["pending"] == 2 * BATCH_SIZE, "one batch was read ahead"
+    worker.stop.clear()
+    drainer.age_pending_entries()
+    jobs.drain()
+    drainer.assert_empty()
+    assert rows(drainer.url, kept) == [{"n": len(bodies), "deliveries": len(bodies)}]
 
 
 def test_aborted_batch_is_halved_until_it_is_applied(

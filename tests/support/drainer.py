@@ -86,7 +86,7 @@ class Drainer:
 
     def age_pending_entries(self) -> None:
         """Make the entries in flight as old as if their consumers had died."""
-        for waiting in self.client.xpending_range(STREAM, GROUP, "-", "+", 1000):
+        for waiting in self.client.xpending_range(STREAM, GROUP, "-", "+", 10_000):
             self.client.xclaim(STREAM, GROUP, waiting["consumer"], 0, [waiting["message_id"]], idle=RECLAIM_AFTER_MS)
 
     def assert_empty(self) -> None:

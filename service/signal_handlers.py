@@ -31,6 +31,8 @@ def end_on_signals() -> None:
         with suppress(OSError):
             os.write(2, f"headshot-mirror: stopped by {signal.Signals(number).name}\n".encode())
         signal.raise_signal(number)
+        # The kernel ignores it for the first process of a container.
+        os._exit(128 + number)
 
     _install(end)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,3 +68,27 @@ def test_handlers_installed_again_take_no_more_files() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+CONTAINER = ("--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c")
+ITSELF = """
+import signal
+from service.signal_handlers import end_on_signals
+end_on_signals()
+signal.raise_signal({number})
+print("goes on")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_first_process_of_a_container(number: signal.Signals) -> None:
+    unshare = shutil.which("unshare") or "false"
+    ways = [(unshare, *CONTAINER), (unshare, "--map-root-user", *CONTAINER)]
+    works = (way for way in ways if subprocess.run([*way, ""], capture_output=True, check=False).returncode == 0)
+    way = next(works, None)
+    if not way:
+        pytest.skip("the kernel lets this user create no process namespace")
+    program = ITSELF.format(number=int(number))
+    done = subprocess.run([*way, program], cwd=ROOT, capture_output=True, text=True, check=False)
+    line = f"headshot-mirror: stopped by {number.name}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", line)

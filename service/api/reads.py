@@ -43,7 +43,7 @@ def reading(engine: Engine) -> AbstractContextManager[Connection]:
     """A transaction that sees one moment of the mirror.
 
     Raises:
-        PostgresUnavailable: Postgres is, or every connection is in use.
+        PostgresUnavailable: Postgres cannot be reached, or every connection is in use.
     """
     return transaction(engine, STATEMENT_SECONDS, isolation=ONE_SNAPSHOT)
 

@@ -76,7 +76,7 @@ def newest(
         limit: how many rows at most.
         before: those with smaller ids, for the next page.
         conditions: by what a value narrows the rows; without one, the column of its name equals it.
-        **values: the values.
+        **values: the values. Their names are put into the SQL: they come from code, and never from a request.
     """
     known = {**{name: f"{name} = :{name}" for name in values}, **(conditions or {}), "before": "id < :before"}
     wanted, given = where(known, {**values, "before": before})

@@ -298,3 +298,21 @@ def test_page_whose_session_is_over_leads_to_the_login(visitor: Visitor) -> None
     finally:
         context.add_cookies([{**one} for one in cookies])  # type: ignore[typeddict-item]
     page.close()
+
+
+@pytest.mark.parametrize("row_comes", [True, False], ids=["next row", "half a minute"])
+def test_logout_leads_other_pages_to_the_login(app: Flask, browser: Browser, database: str, *, row_comes: bool) -> None:
+    with serving(app) as url:
+        visitor = Visitor(browser, url, OPERATOR_IN_LIGHT)
+        other = visitor.context.new_page()
+        other.clock.install()
+        other.goto("/console/changes")
+        mode(other, "Live")
+        visitor.open("/console/alerts").get_by_role("button", name="Log out").click()
+        visitor.page.wait_for_url("**/console/login")
+        if row_comes:
+            change(database, "after-logout")
+        else:
+            other.clock.run_for(30_000)
+        other.wait_for_url("**/console/login?next=/console/changes")
+        visitor.context.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -10,15 +10,18 @@ from service.cli.moments import TIME_HELP, MomentText
 from service.cli.opening import configure_log, load_settings, open_engine, reading
 from service.cli.output import confirm, format_value, json_option, print_json, say, yes_option
 from service.cli.table import print_rows
-from service.errors import MirrorError
+from service.errors import ApiError, MirrorError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from service.subscriptions.commands import SubscriptionCommands
 
 COLUMNS = ("name", "state", "url", "cursor", "waiting", "unread", "delivered", "delivered_at", "failed_at", "reason")
 DELIVERY_COLUMNS = ("change_id", "model_id", "attempts", "first_failed_at", "due_at", "status", "error")
 REQUEST_COLUMNS = ("at", "change_id", "changes", "attempt", "status", "ms", "error")
 SHOWN_DELIVERIES = 20
+T = TypeVar("T")
 
 
 @click.group(epilog="Example: headshot-mirror subscriptions add orders https://orders.internal/hooks --status active")
@@ -44,7 +47,7 @@ def add(
     wanted = SubscriptionBody(
         name=name, url=url, statuses=statuses, teams=teams, with_personal_data=with_personal_data, batch=batch
     )
-    secret = _commands().add(wanted)
+    secret = _act(name, lambda commands: commands.add(wanted))
     if as_json:
         print_json({"name": name, "url": url, "secret": secret})
         return
@@ -75,7 +78,7 @@ def show(name: str, *, as_json: bool) -> None:
         deliveries = storage.list_deliveries(connection, row["id"], SHOWN_DELIVERIES) if row else []
         requests = storage.list_recent_requests(connection, row["id"]) if row else []
     if row is None:
-        raise MirrorError(f"there is no subscription {name}; `headshot-mirror subscriptions list` shows them")
+        raise _missing(name)
     if as_json:
         print_json({**row, "deliveries": deliveries, "recent_requests": requests})
         return
@@ -94,7 +97,7 @@ def test(name: str, *, as_json: bool) -> None:
     """Send a signed test request, of type `subscription.test`, and print what came back; exit 1 if it was not taken."""
     settings = load_settings(("DATABASE_URL",))
     configure_log(settings)
-    outcome = _commands().send_test(name, settings)
+    outcome = _act(name, lambda commands: commands.send_test(name, settings))
     row: dict[str, Any] = {"name": name, "taken": outcome.taken, "status": outcome.status, "error": outcome.error}
     print_rows([row], tuple(row), as_json=as_json, empty="")
     if not outcome.taken:
@@ -105,7 +108,7 @@ def test(name: str, *, as_json: bool) -> None:
 @click.argument("name")
 def pause(name: str) -> None:
     """Send nothing until it is resumed; its cursor stays, and no change is lost."""
-    _commands().pause(name)
+    _act(name, lambda commands: commands.pause(name))
     say(f"{name} is paused; requests in flight still end.")
 
 
@@ -113,7 +116,7 @@ def pause(name: str) -> None:
 @click.argument("name")
 def resume(name: str) -> None:
     """Go on from the cursor, at once: also where it is failing or disabled."""
-    _commands().resume(name)
+    _act(name, lambda commands: commands.resume(name))
     say(f"{name} is active.")
 
 
@@ -122,7 +125,7 @@ def resume(name: str) -> None:
 @click.option("--since", type=MomentText(), help=f"The id of the first change, or {TIME_HELP}; else all that are kept.")
 def replay(name: str, since: str | None) -> None:
     """Send changes again, as requests with new ids; also where it is failing or disabled."""
-    first = _commands().replay(name, since)
+    first = _act(name, lambda commands: commands.replay(name, since))
     say(f"{name} is sent every change from {first} on.")
 
 
@@ -131,7 +134,7 @@ def replay(name: str, since: str | None) -> None:
 @json_option
 def rotate(name: str, *, as_json: bool) -> None:
     """Make a new signing secret and print it, once; for 24 hours the present one signs, too."""
-    secret = _commands().rotate(name)
+    secret = _act(name, lambda commands: commands.rotate(name))
     if as_json:
         print_json({"name": name, "secret": secret})
         return
@@ -145,12 +148,20 @@ def rotate(name: str, *, as_json: bool) -> None:
 def remove(name: str, *, yes: bool) -> None:
     """Remove a subscription with its cursor, and with all that waits for it."""
     confirm(f"Remove the subscription {name}? Its place in the feed is lost.", yes=yes)
-    _commands().remove(name)
+    _act(name, lambda commands: commands.remove(name))
     say(f"{name} is removed.")
 
 
-def _commands() -> SubscriptionCommands:
+def _act(name: str, act: Callable[[SubscriptionCommands], T]) -> T:
+    """Do an act on a subscription; where none has the name, the error says how to see their names."""
     from service.cli.actor import current_actor
     from service.subscriptions.commands import SubscriptionCommands
 
-    return SubscriptionCommands(open_engine(), current_actor())
+    try:
+        return act(SubscriptionCommands(open_engine(), current_actor()))
+    except ApiError as error:
+        raise _missing(name) if error.status == 404 else error from None
+
+
+def _missing(name: str) -> MirrorError:
+    return MirrorError(f"there is no subscription {name}; `headshot-mirror subscriptions list` shows them")

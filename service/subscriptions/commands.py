@@ -107,7 +107,7 @@ class SubscriptionCommands:
         """Go on from the cursor."""
         with transaction(self.engine) as connection:
             if not subscriptions.resume(connection, name):
-                raise missing(name)
+                raise missing()
             self._record(connection, "resume", name)
 
     def replay(self, name: str, since: str | None) -> int:
@@ -124,7 +124,7 @@ class SubscriptionCommands:
         with transaction(self.engine) as connection:
             first = subscriptions.replay(connection, name, begin)
             if first is None:
-                raise missing(name)
+                raise missing()
             self._record(connection, "replay", name, {"since": since, "first": first})
         return first
 
@@ -133,7 +133,7 @@ class SubscriptionCommands:
         secret = new_secret()
         with transaction(self.engine) as connection:
             if not subscriptions.rotate(connection, name, secret):
-                raise missing(name)
+                raise missing()
             self._record(connection, "rotate", name)
         return secret
 
@@ -141,7 +141,7 @@ class SubscriptionCommands:
         """Remove a subscription."""
         with transaction(self.engine) as connection:
             if not subscriptions.remove(connection, name):
-                raise missing(name)
+                raise missing()
             self._record(connection, "remove", name)
 
     def send_test(self, name: str, settings: Settings) -> SendOutcome:
@@ -165,7 +165,7 @@ class SubscriptionCommands:
     def _require(self, connection: Connection, name: str) -> dict[str, Any]:
         row = subscriptions.one(connection, name)
         if row is None:
-            raise missing(name)
+            raise missing()
         return row
 
     def _act(self, action: str, name: str, detail: dict[str, Any] | None = None) -> audit.Act:
@@ -208,8 +208,6 @@ def _conflict(reason: str) -> ApiError:
     return ApiError(409, "CONFLICT", reason)
 
 
-def missing(name: str) -> ApiError:
-    """No subscription has this name."""
-    return ApiError(
-        404, "NOT_FOUND", f"there is no subscription {name}; `headshot-mirror subscriptions list` shows them"
-    )
+def missing() -> ApiError:
+    """No subscription has the name."""
+    return ApiError(404, "NOT_FOUND", "Subscription not found")

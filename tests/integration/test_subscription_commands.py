@@ -73,7 +73,7 @@ def test_command_about_an_unknown_name_says_so(cli: Cli, act: str) -> None:
     verb, *options = act.split()
     done = cli.run("subscriptions", verb, "nosuch", *options)
     assert done.status == 1
-    assert "there is no subscription nosuch" in done.err
+    assert "there is no subscription nosuch; `headshot-mirror subscriptions list` shows them" in done.err
 
 
 def test_command_refuses_what_cannot_be(cli: Cli) -> None:
@@ -147,7 +147,12 @@ def test_api_refuses_readers_strangers_and_what_cannot_be(api: FlaskClient, data
     document(api.post(PREFIX, json=body, headers=WRITER))
     assert_refused(api.post(PREFIX, json=body, headers=WRITER), 409, "CONFLICT")
     assert_refused(api.post(f"{PREFIX}/orders/replay", json={"since": "soon"}, headers=WRITER), 400, "INVALID_REQUEST")
-    for act in ("pause", "resume", "replay", "rotate", "test"):
-        assert_refused(api.post(f"{PREFIX}/nosuch/{act}", headers=WRITER), 404, "NOT_FOUND")
-    assert_refused(api.delete(f"{PREFIX}/nosuch", headers=WRITER), 404, "NOT_FOUND")
+    missing = [
+        api.post(f"{PREFIX}/nosuch/{act}", headers=WRITER) for act in ("pause", "resume", "replay", "rotate", "test")
+    ]
+    for response in (*missing, api.delete(f"{PREFIX}/nosuch", headers=WRITER)):
+        assert_refused(response, 404, "NOT_FOUND")
+        # No advice about the command line.
+        assert response.json is not None
+        assert response.json["error"] == "Subscription not found"
     assert actions(database_url) == [("api", "add")]

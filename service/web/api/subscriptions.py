@@ -129,7 +129,7 @@ def _find(connection: Connection, name: str) -> dict[str, Any]:
     """
     row = subscriptions.one(connection, _storable(name))
     if row is None:
-        raise missing(name)
+        raise missing()
     return row
 
 
@@ -140,7 +140,7 @@ def _storable(name: str) -> str:
         ApiError: 404.
     """
     if not name.isascii() or not name.isprintable():
-        raise missing(name)
+        raise missing()
     return name
 
 

@@ -16,7 +16,7 @@ EXPECTED_TYPES = {
     stale_models.STALE_MODELS: "set",
     counters.KEY: "hash",
     "headshotpro:budget:state": "hash",
-    **{f"headshotpro:budget:{name}": "zset" for name in ("all", "others", "detail")},
+    **{f"headshotpro:budget:{name}": "zset" for name in ("all", "others", "detail", "accuracy")},
     **{f"rq:queue:{name}": "list" for name in (DRAIN_QUEUE, WORK_QUEUE)},
 }
 

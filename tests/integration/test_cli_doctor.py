@@ -59,11 +59,14 @@ def test_doctor_names_each_redis_key_of_a_wrong_type(mirror: StartMirror, folder
     here = mirror()
     here.runtime.redis.set("headshotpro:stale_models", "by hand")
     here.runtime.redis.rpush("headshotpro:counters", "by hand")
+    here.runtime.redis.set("headshotpro:budget:accuracy", "by hand")
     findings = Cli(folder, **here.variables).run("doctor", "--json").document
     assert [(one["seen"], one["advice"]) for one in findings if one["check"] == "redis key"] == [
         (f"headshotpro:{name} is a {found}, and has to be a {wanted}",
          f"find out which program wrote it, then run `redis-cli del headshotpro:{name}`")
-        for name, found, wanted in (("stale_models", "string", "set"), ("counters", "list", "hash"))
+        for name, found, wanted in (
+            ("stale_models", "string", "set"), ("counters", "list", "hash"), ("budget:accuracy", "string", "zset"),
+        )
     ]  # fmt: skip
 
 

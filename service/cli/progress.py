@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from service import signal_handlers
@@ -19,7 +19,8 @@ def stop_on_signals(runtime: Runtime, message: str) -> None:
     """On SIGINT or SIGTERM end the command by `Stopping` with a message when it pauses next, or else after seconds."""
 
     def leave() -> None:
-        os.write(2, f"headshot-mirror: {message}\n".encode())
+        with suppress(OSError):
+            os.write(2, f"headshot-mirror: {message}\n".encode())
         os._exit(1)
 
     runtime.stop_message = message

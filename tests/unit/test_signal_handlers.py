@@ -92,3 +92,21 @@ def test_signal_ends_the_first_process_of_a_container(number: signal.Signals) ->
     done = subprocess.run([*way, program], cwd=ROOT, capture_output=True, text=True, check=False)
     line = f"headshot-mirror: stopped by {number.name}\n"
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", line)
+
+
+FORCED = """
+import signal, threading, time
+from types import SimpleNamespace
+from service import signal_handlers
+from service.cli.progress import stop_on_signals
+signal_handlers.EXIT_TIMEOUT_SECONDS = 0
+stop_on_signals(SimpleNamespace(stop=threading.Event()), "stopped")
+signal.raise_signal(signal.SIGTERM)
+time.sleep(5)
+"""
+
+
+def test_command_that_cannot_write_its_line_is_ended_too() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", FORCED], cwd=ROOT, stderr=full, check=False)
+    assert done.returncode == 1

@@ -97,7 +97,7 @@ def _exit_after_timeout(stop: threading.Event, before_exit: Callable[[], None]) 
 
     stop.wait()
     time.sleep(EXIT_TIMEOUT_SECONDS)
-    before_exit()
     structlog.get_logger(__name__).warning("shutdown.forced")
+    before_exit()
     # Status 0: it ends because of SIGTERM.
     os._exit(0)

@@ -110,3 +110,9 @@ def test_command_that_cannot_write_its_line_is_ended_too() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([sys.executable, "-c", FORCED], cwd=ROOT, stderr=full, check=False)
     assert done.returncode == 1
+
+
+def test_command_that_is_ended_after_the_timeout_logs_that() -> None:
+    done = subprocess.run([sys.executable, "-c", FORCED], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "headshot-mirror: stopped\n")
+    assert "shutdown.forced" in done.stdout

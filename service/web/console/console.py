@@ -18,6 +18,7 @@ from service.web.console.limits import MAX_REQUESTS, WAIT_SECONDS, RequestSlots
 from service.web.console.sessions import Role
 from service.web.console.streams import Streams
 from service.web.console.tail import Tail
+from service.web.markup import backticks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +148,7 @@ class Console:
             "percent": presentation.percent,
             "duration": presentation.duration,
             "visible": presentation.visible,
-            "backticks": presentation.backticks,
+            "backticks": backticks,
             "pretty_json": presentation.pretty_json,
             "highlight": presentation.highlight,
             "person": self.names.person,

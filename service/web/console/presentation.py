@@ -101,14 +101,6 @@ def visible(value: object) -> str:
     return "–" if value is None or value == "" else escape_controls(str(value))
 
 
-def backticks(text: str) -> Markup:
-    """Render a text from this code base: the parts between backquotes become `<code>`."""
-    parts = text.split("`")
-    return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
-    )
-
-
 def pretty_json(document: object) -> str:
     """A document as people read it; control characters are escaped."""
     return escape_controls(json.dumps(document, ensure_ascii=False, indent=2, default=str), lines=True)

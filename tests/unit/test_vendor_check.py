@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import ExitStack
 from queue import SimpleQueue
+from threading import Event
 from typing import TYPE_CHECKING
 
+from werkzeug.wrappers import Response
+
 from service.config import load
-from service.local.system import try_vendor
+from service.local.screen import Screen
+from service.local.system import LocalSystem, try_vendor
+from tests.support.processes import eventually
 
 if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer
@@ -34,3 +41,19 @@ def test_right_settings_print_nothing(httpserver: HTTPServer) -> None:
     body = {"success": True, "organization": {"uid": "org_1", "name": "Initech Ltd", "teams": []}}
     httpserver.expect_request("/organization").respond_with_data(json.dumps(body), content_type="application/json")
     assert problems(httpserver) == []
+
+
+def test_up_does_not_wait_for_the_vendor(httpserver: HTTPServer) -> None:
+    went_on = Event()
+    released: list[bool] = []
+
+    def respond(_request: object) -> Response:
+        released.append(went_on.wait(5))
+        return Response(status=404)
+
+    httpserver.expect_request("/organization").respond_with_handler(respond)
+    system = LocalSystem(load(environ=settings_of(httpserver)), Screen(io.StringIO()), ExitStack())
+    system._choose_web_port()
+    system._use_real_vendor()
+    went_on.set()
+    assert eventually(lambda: released == [True])

@@ -22,6 +22,7 @@ from service.errors import (
     ApiError,
     PostgresUnavailable,
     RedisUnavailable,
+    Stopping,
     Throttled,
     Unavailable,
     UpstreamError,
@@ -140,7 +141,7 @@ class UpstreamWriter:
         """Delete it, and merge that: the next caller to whom the act seems over finds the tombstone."""
         try:
             response = self.client.delete_model(model_id, priority=Priority.REFETCH, max_wait=UPSTREAM_DEADLINE_SECONDS)
-        except UpstreamError as error:
+        except (UpstreamError, Stopping) as error:
             # Done or not, or long ago: a GET shows which.
             if is_in_doubt(error) or isinstance(error, UpstreamRejected):
                 self._request_refetch(model_id)
@@ -219,6 +220,6 @@ class UpstreamWriter:
             self.queue.enqueue(Job.PULL_HOT_NOW)
 
 
-def is_in_doubt(error: UpstreamError) -> bool:
+def is_in_doubt(error: UpstreamError | Stopping) -> bool:
     """Whether the upstream may have done what was requested, as far as the error shows."""
     return not isinstance(error, (UpstreamRejected, Throttled))

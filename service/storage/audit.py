@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from service.errors import ActInFlight, MirrorError, Throttled, UpstreamError, UpstreamRejected
+from service.errors import ActInFlight, MirrorError, Stopping, Throttled, UpstreamError, UpstreamRejected
 from service.storage import queries
 from service.storage.database import transaction
 
@@ -31,6 +31,8 @@ CONSOLE, API, COMMAND_LINE = "console", "api", "command_line"
 LONGEST_ACT_SECONDS = 30.0
 # Held while an act looks whether another one is in flight, together with a number of its action and target.
 ALONE_LOCK = 0x48534143
+# A try before the pause that the end of a process interrupts may have done it.
+CHANGES_UPSTREAM = ("model.create", "model.delete")
 BEGUN, DONE, REFUSED, FAILED, UNKNOWN = "begun", "done", "refused", "failed", "unknown"
 
 
@@ -123,7 +125,7 @@ def recorded(
     except BaseException as error:
         # The vendor's code or the error's type; the message may repeat what was sent, so it may hold an address.
         act.detail["error"] = (isinstance(error, UpstreamRejected) and error.code) or type(error).__name__
-        _complete(engine, act, _outcome_of(error))
+        _complete(engine, act, _outcome_of(act, error))
         if isinstance(error, MirrorError):
             error.act_row_id = act.row_id
         raise
@@ -163,11 +165,13 @@ def _complete(engine: Engine, act: Act, outcome: str) -> None:
         log.error("audit.not_completed", row_id=act.row_id, action=act.action, outcome=outcome, reason=reason)
 
 
-def _outcome_of(error: BaseException) -> str:
+def _outcome_of(act: Act, error: BaseException) -> str:
     if isinstance(error, UpstreamRejected):
         return REFUSED
     if isinstance(error, Throttled):
         return FAILED
+    if isinstance(error, Stopping) and act.action in CHANGES_UPSTREAM:
+        return UNKNOWN
     # An interrupted act may have been done as well.
     return UNKNOWN if isinstance(error, UpstreamError) or not isinstance(error, Exception) else FAILED
 

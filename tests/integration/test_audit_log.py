@@ -14,7 +14,7 @@ import pytest
 
 from service.api.writes import UpstreamWriter
 from service.cli.commands import cli as commands
-from service.errors import UpstreamTimeout
+from service.errors import Stopping, UpstreamTimeout
 from service.mirror import pull_slice
 from service.mirror.retention import RetentionLimits, apply_limits
 from service.storage import audit, tasks
@@ -77,6 +77,19 @@ def test_delete_without_a_response_is_recorded_as_unknown(mirrored: Mirror, data
             writer.delete(new_id(), TESTER)
     act = one_act(database_url)
     assert (act["actor"], act["outcome"], act["detail"]) == ("tester", "unknown", {"error": "UpstreamTimeout"})
+
+
+def test_delete_stopped_between_two_tries_is_unknown(mirrored: Mirror, database_url: str) -> None:
+    def stop(_seconds: float) -> None:
+        raise Stopping
+
+    runtime, model = mirrored.runtime, Api.of(mirrored).ids("?limit=1")[0]
+    with odd_vendor(lambda _connection: None) as vendor:
+        client = client_of(vendor, stop, response_timeout=0.5)
+        with pytest.raises(Stopping):
+            UpstreamWriter(runtime.engine, client, runtime.queue, runtime.stale_models).delete(model, TESTER)
+    assert one_act(database_url)["outcome"] == "unknown"
+    assert rows(database_url, "select model_id from headshotpro.refetch_requests") == [{"model_id": model}]
 
 
 def test_act_whose_outcome_cannot_be_written_stays_begun(mirrored: Mirror, database_url: str) -> None:

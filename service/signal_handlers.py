@@ -1,6 +1,6 @@
 """What a process does on SIGINT and SIGTERM: it ends at once (`end_on_signals`), or sets an event (`stop_on_signals`).
 
-No handler raises an error: it would come up within any code, where a library takes it for one of its own, and where
+No handler here raises an error: it would come up in any code, where a library takes it for one of its own, and where
 Python prints it and goes on. Nothing heavy is imported here, so that a command has handlers before all else.
 """
 

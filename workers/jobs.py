@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 # A drain ends within this even under load, so that RQ's own housekeeping gets its turn.
 DRAIN_SECONDS = 25.0
+# So near to its end a drain reads nothing ahead: what it could not apply any more would wait for the next one.
+AHEAD_SECONDS = 5.0
 # How long an idle drain listens for more: as long as events keep coming, no job has to be queued for them.
 LINGER_MS = 1000
 # Pulls and refetches of one worker take turns by slices of this length.
@@ -77,17 +79,19 @@ def drain() -> None:
     spooled, left, size = True, False, batches.BATCH_SIZE
     ahead: Future[list[Delivery]] | None = None
     applied: set[str] = set()
-    with ThreadPoolExecutor(1) as reading:
-        while not runtime.stop.is_set() and (ahead or monotonic() < deadline):
+    with ThreadPoolExecutor(1, "reading-ahead") as reading:
+        while not runtime.stop.is_set() and monotonic() < deadline:
             spooled = spooled and _apply_spooled(runtime)
             entries = ahead.result() if ahead else runtime.inbox.read(size, 0 if spooled else LINGER_MS)
             runtime.progress()
             # Events that were left can be read again after a few seconds.
             if not entries and not spooled and not left:
                 return
-            # A full inbox is read while the batch before is applied.
             full, size = len(entries) == size, batches.next_size(entries, size)
-            ahead = reading.submit(runtime.inbox.read, size, 0) if full and monotonic() < deadline else None
+            ahead = None
+            if full and monotonic() < deadline - AHEAD_SECONDS:
+                # The next batch is read while this one is applied.
+                ahead = reading.submit(runtime.inbox.read, size, 0)
             # Entries of a batch that took longer than they may be in flight were taken over from ourselves.
             entries = [entry for entry in entries if entry.entry_id not in applied]
             for batch in batches.split(entries):

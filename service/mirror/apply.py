@@ -1,19 +1,21 @@
 """Apply a batch: merge observations into the stored rows, in one transaction, with a handful of statements.
 
 Every writer takes its locks in one order (clocks by id, events by id, refetch requests by id, the order of commits), so
-that batches, pages and refetches of the same models wait for each other and never deadlock. Parts of a large batch take
-those of events and requests one part after the other; whoever wants the same ones waits for a clock before, but for
-events about no model that has a row, which Postgres may end for a deadlock: the batch is then applied event by event.
+that batches, pages and refetches of the same models wait for each other and never deadlock. A large batch writes its
+new events part by part. Two batches that hold the same ones wait for each other's clocks before, but for events about
+no model that has a row: if Postgres ends one of the batches, it is applied event by event.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from service.errors import StatementTimeout
 from service.mirror.merging_batch import COMPARING_SOURCES, BatchResult, MergingBatch, coalesce
-from service.storage import accuracy, models
+from service.storage import accuracy, events, models
 from service.storage.merged import MergedRows, lock, parameters, write, write_parameters
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     from service.mirror.merge import Observation
     from service.storage.refetches import RefetchRequest
+
+
+# Others wait for the clocks of a batch: its parts may take as long as one statement of it.
+PARTS_SECONDS = 20.0
 
 
 class Part(NamedTuple):
@@ -101,6 +107,8 @@ def apply_parts(
         return batch.applied, batch.rows_to_write(own, now)
 
     if len(parts) > 1:
+        if repeated:
+            events.lock(connection, repeated)
         return _write_beside_merge(connection, map(merge_part, parts), now)
     applied, merged = merge_part(parts[0])
     accuracy.record(connection, [one for one in applied.differences if one["pull_id"] is not None])
@@ -114,13 +122,16 @@ def _write_beside_merge(
     """Write each part in a thread, which waits for Postgres, while this one merges the next; then all changes."""
     results: list[BatchResult] = []
     changes: list[Mapping[str, Any]] = []
+    deadline = monotonic() + PARTS_SECONDS
     # At its end it waits for what is being written, also after an error: only then may the transaction roll back.
-    with ThreadPoolExecutor(1) as waiting:
+    with ThreadPoolExecutor(1, "writing-part") as waiting:
         written = None
         for applied, merged in merged_parts:
             values = parameters(merged._replace(changes=()), now)
             if written:
                 written.result()
+            if monotonic() > deadline:
+                raise StatementTimeout(f"Postgres took longer than {PARTS_SECONDS:.0f} s to write a batch")
             written = waiting.submit(write_parameters, connection, values)
             results.append(applied)
             changes += merged.changes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from service.storage import arrays, queries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -35,6 +35,12 @@ def update_replayed(connection: Connection, events: Sequence[Mapping[str, Any]])
     """Write what became of events that were merged again; takes the same mappings as `merged.MergedRows`."""
     if events:
         queries.run(connection, _UPDATE_REPLAYED, **arrays.columns(COLUMNS, events))
+
+
+def lock(connection: Connection, ids: Collection[str]) -> None:
+    """Lock events until the transaction ends, in the order in which a slice of an erasure locks them."""
+    statement = f"SELECT FROM headshotpro.webhook_events WHERE id = ANY({arrays.IDS_ARRAY}) ORDER BY id FOR UPDATE"
+    queries.execute(connection, statement, ids=arrays.encode([*ids]))
 
 
 def one(connection: Connection, event_id: str) -> dict[str, Any] | None:

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from service.mirror import apply as applying
 from service.mirror import batches, merging_batch
 from service.mirror.batches import PART_SIZE
 from tests.support.drainer import T0, Drainer, forbid_single_event_batches
+from tests.support.processes import TEST_TIMEOUT_SECONDS, eventually
 from tests.support.system import event_body, new_id, rows
 
 if TYPE_CHECKING:
+    from service.mirror.drain import DrainResult
     from service.mirror.merge import KnownState, MergeResult, Observation
 
 LARGE = 4 * PART_SIZE
@@ -108,13 +111,13 @@ def test_part_that_postgres_refuses_takes_back_the_whole_batch(
     drainer: Drainer, refused_title: str, place: int
 ) -> None:
     """Whichever part it is, the others are applied one by one, each once; no thread is left."""
-    threads, number = threading.active_count(), 2 * PART_SIZE
+    number = 2 * PART_SIZE
     bodies = [event_body(f"{one:024x}", at=T0, title="Ada") for one in range(number)]
     bodies[place] = event_body(f"{place:024x}", at=T0, title=refused_title)
     drainer.put(*bodies)
     assert drainer.drain(LARGE).results == {"applied": number - 1, "dead": 1}
     assert rows(drainer.url, "select count(*) from headshotpro.model_changes") == [{"count": number - 1}]
-    assert threading.active_count() == threads
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("writing-part")]
     drainer.assert_empty()
 
 
@@ -149,3 +152,35 @@ def test_changes_of_a_part_are_in_order_for_each_model(drainer: Drainer) -> None
     titles = [change["changed"]["title"][1] for change in drainer.changes(model)]
     assert titles == [f"{n}" for n in range(20)]
     assert rows(drainer.url, "select max(id) from headshotpro.model_changes") == [{"max": drained.last_change_id}]
+
+
+def test_redelivered_large_batch_takes_locks_of_events_as_an_erasure_does(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of event ids is the reverse of that of models, and so of parts."""
+    forbid_single_event_batches(monkeypatch)
+    number = 2 * PART_SIZE
+    bodies = [event_body(f"{one:024x}", at=T0, event_id=f"evt_{number - one:05}") for one in range(number)]
+    for _ in range(2):
+        drainer.put(*bodies)
+    assert drainer.drain(number).results == {"applied": number}
+    found: list[DrainResult] = []
+    draining = threading.Thread(target=lambda: found.append(drainer.drain(number)))
+    with psycopg.connect(drainer.url) as erasure:
+        lock = "select from headshotpro.webhook_events where id = %s for update"
+        erasure.execute(lock, ["evt_00001"])
+        draining.start()
+        assert eventually(lambda: rows(drainer.url, "select from pg_locks where not granted"))
+        erasure.execute(lock, [f"evt_{number:05}"])
+    draining.join(TEST_TIMEOUT_SECONDS)
+    assert [drained.results for drained in found] == [{"repeated": number}]
+    drainer.assert_empty()
+
+
+def test_parts_that_take_too_long_are_applied_one_by_one(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "PARTS_SECONDS", 0.0)
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(2 * PART_SIZE)])
+    assert drainer.drain(LARGE).results == {"applied": 2 * PART_SIZE}
+    assert rows(drainer.url, "select count(distinct recorded_at) from headshotpro.model_changes") == [
+        {"count": 2 * PART_SIZE}
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -49,8 +50,10 @@ def up(sandbox_options: tuple[str, ...], *, with_parent: bool) -> None:
             system.start(sandbox_options)
             stop.interrupts = False
             system.supervise(lambda seconds: stop.requested.wait(seconds) or (with_parent and os.getppid() != parent))
-    except Stopping:
-        pass
+    except Exception:
+        # Where the signal interrupts a library, that may raise an error of its own.
+        if not stop.has_come:
+            raise
     screen.say("Everything has ended.")
 
 
@@ -61,12 +64,13 @@ class _StopRequest:
         interrupts: whether the signal raises `Stopping` wherever this process is. A start may wait for a server for
             long, so it is interrupted. Later nothing waits, and an error within any other code could end up as a
             traceback on the screen.
-        requested: set by the signal.
+        has_come: whether the signal has come.
+        requested: set by the signal, a moment later.
     """
 
     def __init__(self) -> None:
         self.interrupts = True
-        self._has_come = False
+        self.has_come = False
         self.requested = threading.Event()
         self._set_requested = setter_for_handlers(self.requested)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -75,8 +79,10 @@ class _StopRequest:
                 signal.signal(number, self._request)
 
     def _request(self, _number: int, _frame: Any) -> None:
-        if not self._has_come:
-            self._has_come = True
+        if not self.has_come:
+            self.has_come = True
             self._set_requested()
             if self.interrupts:
+                # SQLAlchemy logs a traceback where it cannot roll back what was interrupted.
+                logging.disable()
                 raise Stopping

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
-from signal import SIGINT, SIGKILL, SIGTERM
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,21 +56,56 @@ def test_signal_at_any_moment_ends_a_command_in_order(
             )  # fmt: skip
         time.sleep(moment)
         number, ended = (SIGINT, SIGTERM)[place % 2], process.poll() is not None
-        if not ended:
-            # SIGINT as a terminal sends it, to the command and its children.
-            (os.killpg if number == SIGINT else os.kill)(process.pid, number)
-        try:
-            _, err = process.communicate(timeout=15)
-        finally:
-            left = {} if eventually(lambda: not processes_in(folder), 5) else processes_in(folder)
-            for pid in left:
-                os.kill(pid, SIGKILL)
+        err = end(process, None if ended else number, folder)
         seen = (moment, process.returncode, err)
-        assert "Traceback" not in err, seen
-        assert not left, seen
         lines = [line for line in err.splitlines() if line.startswith("headshot-mirror: ")]
         by_signal = (-number, f"headshot-mirror: stopped by {number.name}")
         assert ended or (process.returncode, *lines) in {by_signal, IN_ORDER.get(command, (0,)), (0,)}, seen
+
+
+def end(process: subprocess.Popen[str], number: Signals | None, folder: Path) -> str:
+    """Send a signal, and assert that the end leaves no traceback and no process: what was on stderr."""
+    if number is not None:
+        # SIGINT as a terminal sends it, to the command and its children.
+        (os.killpg if number == SIGINT else os.kill)(process.pid, number)
+    try:
+        _, err = process.communicate(timeout=15)
+    finally:
+        left = {} if eventually(lambda: not processes_in(folder), 5) else processes_in(folder)
+        for pid in left:
+            os.kill(pid, SIGKILL)
+    assert "Traceback" not in err, err
+    assert not left, err
+    return err
+
+
+@pytest.mark.parametrize(
+    ("begun", "moments"),
+    [
+        ("sandbox/postgres/data.new", (0, 0.4)),
+        # It migrates: this file is written once Postgres responds.
+        ("sandbox/psql", (0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)),
+        ("sandbox/sandbox.json", (0, 0.3)),
+    ],
+    ids=["initdb", "migration", "sandbox"],
+)
+def test_signal_during_the_first_start_of_up_ends_it(begun: str, moments: tuple[float, ...], folder: Path) -> None:
+    unset = dict.fromkeys(("DATABASE_URL", "REDIS_URL", *SERVERS))
+    settings = environment(**{**unset, "PORT": str(free_port()), "WEB_CONCURRENCY": "1"})
+    for moment in moments:
+        data, output = folder / ".headshot-mirror", folder / "output"
+        with output.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "service.cli", "up"],
+                cwd=folder, env=settings, start_new_session=True, text=True,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE,
+            )  # fmt: skip
+        assert eventually((data / begun).exists)
+        time.sleep(moment)
+        err = end(process, SIGINT, folder)
+        assert (process.returncode, err) == (0, ""), moment
+        assert output.read_text().endswith("Everything has ended.\n")
+        shutil.rmtree(data)
 
 
 @pytest.mark.parametrize("command", ["pull", "verify"])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _DAMAGED = (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError)
 # As many requests as one process sends to a host at once keep their connections, for this many hosts.
 _CONNECTIONS, _HOSTS = 10, 100
+_CHECK_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,15 @@ class HttpClient:
         self._pools = _proxy_manager(proxy, options) if proxy else urllib3.PoolManager(**options)
         self._pools.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpResponse:
-        """Send a request and read its whole response.
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        check: Callable[[], object] = lambda: None,
+    ) -> HttpResponse:
+        """Send a request and read its whole response; `check` is called again and again, and may raise to end it.
 
         Raises:
             RequestFailed: there was none within the deadline.
@@ -105,8 +113,12 @@ class HttpClient:
         threading.Thread(target=attempt.run, name="outgoing", daemon=True).start()
         # A result after the deadline is not used: a socket that was shut down looks like the end of a response.
         late = RequestFailed(f"no whole response within {self._deadline:g} s", timed_out=True)
+        left = self._deadline
         try:
-            result = attempt.result if attempt.finished.wait(self._deadline) else late
+            while left > _CHECK_SECONDS and not attempt.finished.wait(_CHECK_SECONDS):
+                check()
+                left -= _CHECK_SECONDS
+            result = attempt.result if attempt.finished.wait(min(left, _CHECK_SECONDS)) else late
         finally:
             # Also where the caller is interrupted while it waits.
             attempt.abandon()

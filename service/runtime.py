@@ -117,7 +117,7 @@ class Runtime:
                 self._request_counter.observe_wait,
                 self._api_key_status.observe_clock,
                 # A process that has to stop sends nothing more.
-                begin=partial(self.pause, 0),
+                check=partial(self.pause, 0),
             )
             self._client = UpstreamClient.from_settings(
                 self.settings, self.redis, pause=self.pause, observers=observers

@@ -42,13 +42,13 @@ class RequestObservers:
         wait: called each time that the budget was spent: what the request was for, how many seconds it waited (none
             where it was given up).
         clock: called with each response: the upstream's clock minus the local one; None where it sent no `Date`.
-        begin: called before the first try of a request; may raise `Stopping`.
+        check: called before the first try of a request, and while a GET waits for its response; may raise `Stopping`.
     """
 
     request: Callable[[str, int | str, float], None] = ignore
     wait: Callable[[Priority, float], None] = ignore
     clock: Callable[[timedelta | None], None] = ignore
-    begin: Callable[[], None] = ignore
+    check: Callable[[], None] = ignore
 
 
 NO_OBSERVERS = RequestObservers()
@@ -121,7 +121,7 @@ class RequestSender:
         `read_again` reads one that comes after a fault, by default `read`; `expected` is how many requests the caller's
         work needs in all, as far as it knows.
         """
-        self._observers.begin()
+        self._observers.check()
         policy = RetryPolicy(max_wait, self._pause)
         while True:
             self._await_turn(priority, policy, expected)
@@ -170,9 +170,11 @@ class RequestSender:
             RetryableError: there was no whole response.
         """
         headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
+        # Whether a change took effect is only known from its response; a GET is given up.
+        check = self._observers.check if request.method == "GET" else ignore
         before = time.monotonic()
         try:
-            sent = self._http_client.send(request.method, self._base + request.path, headers, request.body)
+            sent = self._http_client.send(request.method, self._base + request.path, headers, request.body, check)
         except RequestFailed as error:
             self._observers.request(str(request), "unreachable", time.monotonic() - before)
             # A library's message may hold addresses, never the key.

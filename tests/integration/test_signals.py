@@ -17,8 +17,9 @@ from service.config import environment
 from service.local.servers.process import free_port
 from service.signal_handlers import signals_held
 from tests.support.cli import Cli
+from tests.support.odd_vendor import KEY, http, odd_vendor
 from tests.support.processes import eventually, processes_in
-from tests.support.system import NOWHERE, SECRET
+from tests.support.system import NOWHERE, SECRET, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ IN_ORDER = {
     "verify": (1, "headshot-mirror: stopped; nothing was changed"),
     "status --watch": (1,),
 }
+ORGANIZATION = {"success": True, "organization": {"uid": "org1", "name": "Acme"}}
 SERVERS = {"HEADSHOTPRO_API_URL": NOWHERE, "HEADSHOTPRO_API_KEY": "key", "HEADSHOTPRO_WEBHOOK_SECRET": SECRET}
 
 
@@ -127,6 +129,28 @@ def test_two_signals_end_a_long_command_with_its_one_line(command: str, mirror: 
             assert row["is_free"], "another process has to wait for it"
             assert {row["outcome"] for row in here.sql("select outcome from headshotpro.audit_log")} == {"failed"}
     assert cli.leaks() == []
+
+
+@pytest.mark.parametrize("responses", [0, 1], ids=["organization", "page"])
+def test_signals_to_a_pull_that_waits_for_the_vendor_end_it(
+    responses: int, folder: Path, database_url: str, redis_url: str
+) -> None:
+    with odd_vendor(b"") as vendor:
+        vendor.script(*[http(200, ORGANIZATION)] * responses, vendor.hang)
+        servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+        cli = Cli(folder, **servers, HEADSHOTPRO_API_URL=vendor.url, HEADSHOTPRO_API_KEY=KEY)
+        process = cli.start("pull")
+        assert eventually(lambda: len(vendor.requests) > responses)
+        began = time.monotonic()
+        process.send_signal(SIGINT)
+        time.sleep(0.2)
+        process.terminate()
+        done = cli.finish(process)
+    assert time.monotonic() - began < 3
+    assert (done.status, done.err) == (1, f"{IN_ORDER['pull'][1]}\n")
+    (lease,) = rows(database_url, "select leased_until <= now() as is_free from headshotpro.pull_checkpoints")
+    assert lease["is_free"], "another process has to wait for it"
+    assert [act["outcome"] for act in rows(database_url, "select outcome from headshotpro.audit_log")] == ["failed"]
 
 
 def await_begin(here: Mirror, process: subprocess.Popen[str], command: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
     from service.web.console.streams import Streams
     from tests.support.sandboxes import StartSandbox
@@ -266,6 +266,36 @@ def test_page_asks_for_itself_when_its_stream_begins_anew(app: Flask, browser: B
                 pass
         with page.expect_request(lambda request: "console-part" in request.headers, timeout=10_000):
             pass
+        visitor.context.close()
+
+
+@pytest.mark.parametrize("is_cut", [True, False], ids=["its stream began anew", "a row is new"])
+def test_page_that_got_no_part_asks_again(
+    app: Flask, browser: Browser, database: str, streams: Streams, *, is_cut: bool
+) -> None:
+    asked: list[Route] = []
+
+    def fail_the_second(route: Route) -> None:
+        asked.extend([route] if "console-part" in route.request.headers else [])
+        if len(asked) < 2:
+            route.continue_()
+        elif len(asked) == 2:
+            route.fulfill(status=503)
+
+    with serving(app) as url:
+        visitor = Visitor(browser, url, OPERATOR_IN_LIGHT)
+        # Without the clock by which a page without a stream asks.
+        visitor.context.add_init_script("window.setInterval = () => 0;")
+        visitor.context.route("**/console/changes", fail_the_second)
+        with changed(streams, stream_seconds=0.5 if is_cut else 300):
+            page = visitor.open("/console/changes")
+            assert eventually(lambda: page.evaluate("1") and asked)
+        new = "" if is_cut else change(database, "after-a-failure")
+        assert eventually(lambda: page.evaluate("1") and len(asked) == 3)
+        mode(page, "Every 5 s")
+        asked[2].continue_()
+        mode(page, "Live")
+        page.get_by_text(new).first.wait_for()
         visitor.context.close()
 
 

@@ -96,11 +96,15 @@
   // a tail of rows asks when a stream says that a row is new, and every half minute; every few seconds without a stream.
   const main = document.querySelector("main[data-live]");
   const STREAMED_MS = 30000;
+  const AGAIN_MS = 2000;
+  // To ask again would not help where the server refuses.
+  const SERVED = [200, 304, 401, 403];
   const MAX_KNOWN = 5000;
   const TOP = 120;
   let tag = "";
   let paused = false;
   let asked = 0;
+  let hasFailed = false;
   // The newest page that was not shown, because its reader is busy.
   let pending = null;
   // Keys of rows that are not shown yet; `more`: there are others.
@@ -181,26 +185,31 @@
     asked = Date.now();
     const asking = { keys: [...fresh], more };
     more = false;
-    try {
-      if (await load()) return take(wanted, asking);
-    } catch {
-      // A server that is unavailable is asked again.
-    }
+    // A server that is unavailable is asked again: soon, then as by a page without a stream.
+    const status = await load().catch(() => 0);
+    const before = hasFailed;
+    hasFailed = !SERVED.includes(status);
+    if (hasFailed !== before) setMode();
+    if (hasFailed && !before) setTimeout(refresh, AGAIN_MS);
+    if (status === 200 || status === 304) return take(wanted, asking);
     more = more || asking.more;
   }
 
-  // Whether the newest page is known: it is `pending`, or shown.
+  // The status; after 200 and 304 the newest page is known: it is `pending`, or shown.
   async function load() {
     const headers = { "If-None-Match": tag, "Console-Part": place || "main" };
     const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
-    // The session is over: the login comes.
-    if (response.type === "opaqueredirect") location.reload();
+    if (response.type === "opaqueredirect") {
+      // The session is over: the login comes.
+      location.reload();
+      return 401;
+    }
     if (response.status === 200) {
       const page = new DOMParser().parseFromString(await response.text(), "text/html");
       pending = page.querySelector("main[data-live]");
       tag = pending ? response.headers.get("ETag") || "" : tag;
     }
-    return response.status === 200 || response.status === 304;
+    return response.status;
   }
 
   let stream = null;
@@ -212,9 +221,10 @@
   // How long it waits at most; a message says it, longer where many pages are open.
   let pace = 0;
 
+  const isLive = () => stream && stream.readyState === EventSource.OPEN && !hasFailed;
+
   function setMode() {
-    const live = stream && stream.readyState === EventSource.OPEN;
-    main.querySelector("[data-mode]").textContent = paused ? "Paused" : live ? "Live" : `Every ${main.dataset.live} s`;
+    main.querySelector("[data-mode]").textContent = paused ? "Paused" : isLive() ? "Live" : `Every ${main.dataset.live} s`;
   }
 
   // A new row is shown at once. While rows go on coming the page asks less and less often.
@@ -266,8 +276,7 @@
     fresh.clear();
     setMode();
     setInterval(() => {
-      const isStreamed = stream && stream.readyState === EventSource.OPEN && Date.now() - asked < STREAMED_MS;
-      if (!isStreamed) refresh();
+      if (!isLive() || Date.now() - asked >= STREAMED_MS) refresh();
     }, 1000 * main.dataset.live);
     if (main.dataset.stream) {
       listen();

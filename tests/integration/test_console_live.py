@@ -15,6 +15,7 @@ from service.local.servers import Valkey
 from service.web import create_app
 from tests.support.browser import CHROMIUM, OPERATOR_IN_LIGHT, Visitor, chromium, serving
 from tests.support.console import OPERATOR, VIEWER
+from tests.support.console_streams import COUNT_MESSAGES
 from tests.support.processes import eventually
 from tests.support.servers import temporary_folder
 from tests.support.system import System, new_id
@@ -40,19 +41,8 @@ CHANGE = """
 """
 MANY = "insert into headshotpro.model_changes (model_id, changed, source, observed_at, recorded_at) \
     select 'old' || n, '{\"photo_count\": [1, 2]}', 'pull', now(), now() from generate_series(1, 60) as n"
-
-
-# The page's clock stands still in a test; messages come all the same.
-COUNT_MESSAGES = """
-    window.heard = 0;
-    const Own = window.EventSource;
-    window.EventSource = class extends Own {
-        constructor(...given) {
-            super(...given);
-            for (const name of ["ready", "message"]) super.addEventListener(name, () => { window.heard += 1; });
-        }
-    };
-"""
+EVENT = "insert into headshotpro.webhook_events (id, event, status, received_at, processed_at) \
+    values (%s, 'ping', 'ignored', now() - make_interval(secs => %s), now())"
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +171,16 @@ def test_page_shows_rows_every_second_while_they_go_on_coming(app: Flask, browse
             page.clock.run_for(1100)
             page.get_by_text(newest, exact=True).wait_for()
         own.context.close()
+
+
+def test_event_that_is_committed_after_a_newer_one_appears(visitor: Visitor, database: str) -> None:
+    page = visitor.open("/console/events")
+    mode(page, "Live")
+    with psycopg.connect(database, autocommit=True) as connection:
+        for event_id, age in (("evt_newer", 0), ("evt_received_before", 5)):
+            connection.execute(EVENT, [event_id, age])
+            # Before it asks by its clock.
+            page.get_by_text(event_id).wait_for()
 
 
 def test_paused_page_counts_new_rows_and_shows_them_when_asked(visitor: Visitor, database: str) -> None:

@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STREAM = "/console/stream?of="
+# The page's clock stands still in a test; messages come all the same.
+COUNT_MESSAGES = """
+    window.heard = 0;
+    const Own = window.EventSource;
+    window.EventSource = class extends Own {
+        constructor(...given) {
+            super(...given);
+            for (const name of ["ready", "message"]) super.addEventListener(name, () => { window.heard += 1; });
+        }
+    };
+"""
 
 
 class Message(NamedTuple):

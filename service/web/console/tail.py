@@ -6,6 +6,7 @@ Why: `docs/decisions/0043-streams-by-polling.md`.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 from service.storage import api_queries, console_tail
 from service.storage.console_tail import EVENT_WINDOW
@@ -72,7 +73,7 @@ class Tail:
             with_facts: some page filters; without, the facts of events are not read.
 
         Returns:
-            How far this is, the same text in each process, and what is new.
+            What was there, a text that is the same in each process, and what is new.
 
         Raises:
             PostgresUnavailable: Postgres cannot be reached.
@@ -88,7 +89,8 @@ class Tail:
             fresh = [event_id for event_id, at in seen.items() if event_id not in self._seen and at >= oldest]
             news = News((), more=False) if is_first else _news(connection, changes, fresh, with_facts=with_facts)
         self._newest_change, self._seen = changes.newest, seen
-        return f"{changes.newest}.{next(iter(seen.values()), 0)}", news
+        # An event that is committed after newer ones changes the text, too.
+        return f"{changes.newest}.{crc32(' '.join(sorted(seen)).encode())}", news
 
 
 def _news(

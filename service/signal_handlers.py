@@ -6,6 +6,7 @@ Python prints it and goes on. Nothing heavy is imported here, so that a command 
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -20,16 +21,31 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_TIMEOUT_SECONDS = 8.0
+RECORD_SECONDS = 1.0
+# What `end_on_signals` still calls, in another thread: each records that something was cut short.
+before_end: list[Callable[[], object]] = []
 
 
 def end_on_signals() -> None:
     """End this process on SIGINT and SIGTERM, with one line, and by that signal: a shell shows status 130 or 143."""
+    recorded = _thread.allocate_lock()
+    recorded.acquire()
+
+    def record() -> None:
+        for one in tuple(before_end):
+            one()
+        recorded.release()
 
     def end(number: int, _frame: Any) -> None:
         for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_IGN)
         with suppress(OSError):
             os.write(2, f"headshot-mirror: stopped by {signal.Signals(number).name}\n".encode())
+        if before_end:
+            # `threading` takes locks that the interrupted code may hold; so may the calls: hence a timeout.
+            _thread.start_new_thread(record, ())
+            recorded.acquire(timeout=RECORD_SECONDS)
+        signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
         # The kernel ignores it for the first process of a container.
         os._exit(128 + number)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from service.errors import ActInFlight, MirrorError, Stopping, Throttled, UpstreamError, UpstreamRejected
+from service.signal_handlers import before_end
 from service.storage import queries
 from service.storage.database import transaction
 
@@ -120,6 +122,7 @@ def recorded(
                 raise ActInFlight(other)
         check(connection)
         record(connection, act, BEGUN)
+    before_end.append(cut_short := partial(_complete, engine, act, UNKNOWN))
     try:
         yield act
     except BaseException as error:
@@ -129,7 +132,10 @@ def recorded(
         if isinstance(error, MirrorError):
             error.act_row_id = act.row_id
         raise
-    _complete(engine, act, act.outcome)
+    else:
+        _complete(engine, act, act.outcome)
+    finally:
+        before_end.remove(cut_short)
 
 
 def take_turn(connection: Connection, action: str, target: str) -> None:

@@ -10,6 +10,7 @@ import time
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from service.cli.models import UNKNOWN_OUTCOME
@@ -17,13 +18,15 @@ from service.config import environment
 from service.local.servers.process import free_port
 from service.signal_handlers import signals_held
 from tests.support.cli import Cli
+from tests.support.drainer import T0, minutes
 from tests.support.odd_vendor import KEY, http, odd_vendor
 from tests.support.processes import eventually, processes_in
-from tests.support.system import NOWHERE, SECRET, rows
+from tests.support.system import NOWHERE, SECRET, event_body, new_id, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.drainer import Drainer
     from tests.support.mirror import Mirror, StartMirror
 
 # Seconds from the start of a command. A later one finds it in its imports, while it opens its servers, or at work.
@@ -151,6 +154,23 @@ def test_signals_to_a_pull_that_waits_for_the_vendor_end_it(
     (lease,) = rows(database_url, "select leased_until <= now() as is_free from headshotpro.pull_checkpoints")
     assert lease["is_free"], "another process has to wait for it"
     assert [act["outcome"] for act in rows(database_url, "select outcome from headshotpro.audit_log")] == ["failed"]
+
+
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM], ids=str)
+def test_signal_during_an_erasure_records_it_as_unknown(
+    number: Signals, folder: Path, database_url: str, redis_url: str, drainer: Drainer
+) -> None:
+    model_id = new_id()
+    drainer.take(event_body(model_id, at=T0), event_body(model_id, "model.deleted", at=minutes(1)))
+    cli = Cli(folder, DATABASE_URL=database_url, REDIS_URL=redis_url)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("select 1 from headshotpro.model_clocks where model_id = %s for update", [model_id])
+        process = cli.start("models", "erase", model_id, "--yes")
+        assert eventually(lambda: rows(database_url, "select 1 from headshotpro.audit_log where outcome = 'begun'"))
+        process.send_signal(number)
+        done = cli.finish(process)
+    assert (done.status, done.err) == (-number, f"headshot-mirror: stopped by {number.name}\n")
+    assert [act["outcome"] for act in rows(database_url, "select outcome from headshotpro.audit_log")] == ["unknown"]
 
 
 def await_begin(here: Mirror, process: subprocess.Popen[str], command: str) -> None:

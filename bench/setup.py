@@ -133,9 +133,9 @@ def cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-def cpu_of_folder(folder: Path) -> float:
-    """Seconds of a core of every process that works in a folder."""
-    return sum(map(cpu_seconds, processes_in(folder)))
+def cpu_of_folder(*folders: Path) -> float:
+    """Seconds of a core of every process that works in one of some folders."""
+    return sum(cpu_seconds(pid) for folder in folders for pid in processes_in(folder))
 
 
 class Cost(NamedTuple):
@@ -155,19 +155,16 @@ class Meter:
 
     def __init__(self, place: Servers, url: str | None = None) -> None:
         self._place, self._url = place, url or place.postgres.url
+        self._folders = place.postgres.folder.path, place.valkey.folder.path
 
     def __enter__(self) -> Self:
         value(self._url, "select pg_stat_reset()")
-        self._before = value(self._url, BYTES_OF_WAL), self._cpu()
+        self._before = value(self._url, BYTES_OF_WAL), cpu_of_folder(*self._folders)
         self._place.redis.config_resetstat()
         return self
 
     def __exit__(self, *_error: object) -> None:
         commands = sum(stat["calls"] for stat in self._place.redis.info("commandstats").values())
         reads = self._place.redis.info("stats").get("total_reads_processed", 0)
-        cpu = self._cpu() - self._before[1]
-        wal = value(self._url, BYTES_OF_WAL) - self._before[0]
-        self.cost = Cost(wal, value(self._url, DEAD), commands, reads, cpu)
-
-    def _cpu(self) -> float:
-        return sum(cpu_of_folder(server.folder.path) for server in (self._place.postgres, self._place.valkey))
+        cpu = cpu_of_folder(*self._folders) - self._before[1]
+        self.cost = Cost(value(self._url, BYTES_OF_WAL) - self._before[0], value(self._url, DEAD), commands, reads, cpu)

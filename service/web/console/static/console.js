@@ -105,6 +105,7 @@
   let paused = false;
   let asked = 0;
   let hasFailed = false;
+  let leaves = false;
   // The newest page that was not shown, because its reader is busy.
   let pending = null;
   // Keys of rows that are not shown yet; `more`: there are others.
@@ -200,8 +201,9 @@
     const headers = { "If-None-Match": tag, "Console-Part": place || "main" };
     const response = await fetch(location.href, { headers, cache: "no-store", redirect: "manual" });
     if (response.type === "opaqueredirect") {
-      // The session is over: the login comes.
-      location.reload();
+      // The session is over: the login comes. Asked for once more, it would be broken off.
+      if (!leaves) location.reload();
+      leaves = true;
       return 401;
     }
     if (response.status === 200) {

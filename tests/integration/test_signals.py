@@ -16,7 +16,7 @@ import pytest
 from service.cli.models import UNKNOWN_OUTCOME
 from service.config import environment
 from service.local.servers.process import free_port
-from service.signal_handlers import signals_held
+from service.signal_handlers import EXIT_TIMEOUT_SECONDS, signals_held
 from tests.support.cli import Cli
 from tests.support.drainer import T0, minutes
 from tests.support.odd_vendor import KEY, http, odd_vendor
@@ -41,9 +41,11 @@ ORGANIZATION = {"success": True, "organization": {"uid": "org1", "name": "Acme"}
 SERVERS = {"HEADSHOTPRO_API_URL": NOWHERE, "HEADSHOTPRO_API_KEY": "key", "HEADSHOTPRO_WEBHOOK_SECRET": SECRET}
 
 
-@pytest.mark.parametrize(
-    "command", ["web", "worker", "clock", "up", "sandbox", "pull", "verify", "status --watch", "models list"]
-)
+COMMON = ["web", "pull", "status --watch"]
+OTHERS = ["worker", "clock", "up", "sandbox", "verify", "models list"]
+
+
+@pytest.mark.parametrize("command", [*COMMON, *(pytest.param(other, marks=pytest.mark.long) for other in OTHERS)])
 def test_signal_at_any_moment_ends_a_command_in_order(
     command: str, folder: Path, database_url: str, redis_url: str
 ) -> None:
@@ -87,9 +89,9 @@ def end(process: subprocess.Popen[str], number: Signals | None, folder: Path) ->
 @pytest.mark.parametrize(
     ("begun", "moments"),
     [
-        ("sandbox/postgres/data.new", (0, 0.4)),
+        pytest.param("sandbox/postgres/data.new", (0, 0.4), marks=pytest.mark.long),
         # It migrates: this file is written once Postgres responds.
-        ("sandbox/psql", (0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)),
+        pytest.param("sandbox/psql", (0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8), marks=pytest.mark.long),
         ("sandbox/sandbox.json", (0, 0.3)),
     ],
     ids=["initdb", "migration", "sandbox"],
@@ -113,7 +115,7 @@ def test_signal_during_the_first_start_of_up_ends_it(begun: str, moments: tuple[
         shutil.rmtree(data)
 
 
-@pytest.mark.parametrize("command", ["pull", "verify"])
+@pytest.mark.parametrize("command", ["pull", pytest.param("verify", marks=pytest.mark.long)])
 def test_two_signals_end_a_long_command_with_its_one_line(command: str, mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=1_000, slow=1)
     cli = Cli(folder, **here.variables)
@@ -134,7 +136,7 @@ def test_two_signals_end_a_long_command_with_its_one_line(command: str, mirror: 
     assert cli.leaks() == []
 
 
-@pytest.mark.parametrize("responses", [0, 1], ids=["organization", "page"])
+@pytest.mark.parametrize("responses", [pytest.param(0, marks=pytest.mark.long), 1], ids=["organization", "page"])
 def test_signals_to_a_pull_that_waits_for_the_vendor_end_it(
     responses: int, folder: Path, database_url: str, redis_url: str
 ) -> None:
@@ -149,14 +151,14 @@ def test_signals_to_a_pull_that_waits_for_the_vendor_end_it(
         time.sleep(0.2)
         process.terminate()
         done = cli.finish(process)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < EXIT_TIMEOUT_SECONDS, "the watchdog ended it"
     assert (done.status, done.err) == (1, f"{IN_ORDER['pull'][1]}\n")
     (lease,) = rows(database_url, "select leased_until <= now() as is_free from headshotpro.pull_checkpoints")
     assert lease["is_free"], "another process has to wait for it"
     assert [act["outcome"] for act in rows(database_url, "select outcome from headshotpro.audit_log")] == ["failed"]
 
 
-@pytest.mark.parametrize("number", [SIGINT, SIGTERM], ids=str)
+@pytest.mark.parametrize("number", [SIGINT, pytest.param(SIGTERM, marks=pytest.mark.long)], ids=str)
 def test_signal_during_an_erasure_records_it_as_unknown(
     number: Signals, folder: Path, database_url: str, redis_url: str, drainer: Drainer
 ) -> None:

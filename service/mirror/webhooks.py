@@ -13,7 +13,7 @@ from service.broker.inbox import Delivery
 from service.errors import MirrorError, UpstreamMalformed
 from service.mirror.observe import event_time, from_webhook
 from service.upstream.fields import MAX_ID_BYTES, is_valid_model_id
-from service.upstream.json_text import loads, refuse_too_deep, storable
+from service.upstream.json_text import loads, storable
 from service.upstream.login_links import without_login_links
 from service.upstream.payloads import decode_webhook, event_id_of
 
@@ -182,12 +182,7 @@ _LONG_NUMBER = re.compile(rb"[0-9]{400}")
 
 def _payload(body: bytes) -> bytes:
     """A JSON body as `jsonb` takes it."""
-    try:
-        refuse_too_deep(body)
-        return storable(body) if _may_be_refused(body) else body
-    except ValueError:
-        # Nested deeper than is read or can be mended.
-        return storable(_quoted(body))
+    return storable(body) if _may_be_refused(body) else body
 
 
 def _may_be_refused(body: bytes) -> bool:

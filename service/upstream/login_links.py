@@ -13,8 +13,9 @@ from typing import Any
 NAME = "signedUrl"
 _IN_BYTES = NAME.encode()
 
-# A whole text, one character of JSON's structure, or a number or word. A quote without its twin is one by itself.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:"]|[^\s"{}\[\],:]+', re.DOTALL)
+# A text, one character of JSON's structure, or a number or word. A text without end is one to the end of the body: its
+# escaped quotes would each be searched to there again.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[{}\[\],:]|[^\s"{}\[\],:]+', re.DOTALL)
 # Letters of the name may be written as escapes; these are the only ones of ASCII letters.
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 _ESCAPED_QUOTE = re.compile(rb"\\u0022")

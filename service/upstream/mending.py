@@ -8,8 +8,8 @@ from typing import Any
 
 from service.upstream.json_text import finite_or_none, integer_or_none
 
-# A text, or a character that opens, parts or closes something outside of texts.
-_MARK = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+# A text, also one without end, or a character that opens, parts or closes something outside of texts.
+_MARK = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{},]', re.DOTALL)
 _OPENED_BY = {"]": "[", "}": "{"}
 _OUTERMOST_LIST = ["{", "["]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from service.upstream.json_text import MAX_DEPTH, refuse_too_deep
+from service.upstream.login_links import without_login_links
+from service.upstream.mending import repair_json
 
 
 def test_brackets_in_texts_are_no_levels() -> None:
@@ -21,3 +25,11 @@ def test_text_without_end_takes_no_longer_than_another(rest: bytes) -> None:
     """It took seconds for 30 KB, and minutes for a body of the greatest length."""
     body = b'{"a": "' + b"[" * (MAX_DEPTH + 1) + rest * 130_000
     refuse_too_deep(body)
+
+
+@pytest.mark.timeout(20)
+def test_text_without_end_is_looked_through_once_for_links_and_records() -> None:
+    body = b'{"signedUrl":"' + b'\\"' * 120_000
+    assert len(without_login_links(body)) < len(body)
+    with pytest.raises(json.JSONDecodeError):
+        repair_json(body)

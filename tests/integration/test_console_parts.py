@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -34,7 +35,9 @@ def browser(folder: Path, database_url: str, redis_url: str) -> FlaskClient:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A number for each time that the page of changes is made; a part is kept without end."""
+    """A number for each time that the page of changes is made; a part is kept without end, and the machine is new."""
+    started = monotonic()
+    monkeypatch.setattr(parts, "monotonic", lambda: monotonic() - started)
     monkeypatch.setattr(parts, "KEPT_SECONDS", 600.0)
     monkeypatch.setattr(streams, "LEAST_SECONDS", 600.0)
     monkeypatch.setattr(streams, "MOST_SECONDS", 600.0)

@@ -12,6 +12,7 @@ Why: `docs/decisions/0043-streams-by-polling.md`.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -79,7 +80,9 @@ class _Part:
         self.lock = threading.Lock()
         self.body: bytes | None = None
         self.tag = ""
-        self.begun = self.made = self.due = 0.0
+        self.begun = self.made = 0.0
+        # A machine that just started counts from zero.
+        self.due = -math.inf
         self.asked: dict[str, float] = {}
 
     def response(self, asked: float, seconds: float) -> Response | None:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -18,7 +18,7 @@ from service.broker.counters import EVENT_TO_ROW, EVENTS
 from service.broker.jobs import Job
 from service.broker.lease import Lease
 from service.errors import LeaseLost, PostgresUnavailable, RedisUnavailable, Stopping, Unavailable, WrongKeyType
-from service.mirror import accuracy_figures, batches, census, detail_sweep, retention, sampling
+from service.mirror import accuracy_figures, batches, census, detail_sweep, retention, sampling, webhooks
 from service.mirror import drain as mirror_drain
 from service.mirror.pull import advance
 from service.mirror.pull_slice import FULL
@@ -30,10 +30,11 @@ from service.storage.database import WHOLE_TABLE_SECONDS, transaction
 from workers.job_errors import redact_job_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from service.broker.inbox import Delivery
     from service.mirror.drain import DrainResult
+    from service.mirror.webhooks import Event
     from service.runtime import Runtime
 
 log = structlog.get_logger(__name__)
@@ -77,28 +78,52 @@ def drain() -> None:
     runtime.queue.clear_flag(Job.DRAIN)
     deadline = monotonic() + DRAIN_SECONDS
     spooled, left, size = True, False, batches.BATCH_SIZE
-    ahead: Future[list[Delivery]] | None = None
-    applied: set[str] = set()
+    ahead: Future[_Read] | None = None
     with ThreadPoolExecutor(1, "reading-ahead") as reading:
         while not runtime.stop.is_set() and monotonic() < deadline:
             spooled = spooled and _apply_spooled(runtime)
-            entries = ahead.result() if ahead else runtime.inbox.read(size, 0 if spooled else LINGER_MS)
+            found = ahead.result() if ahead else _read(runtime, size, 0 if spooled else LINGER_MS)
             runtime.progress()
             # Events that were left can be read again after a few seconds.
-            if not entries and not spooled and not left:
+            if not found.ids and not spooled and not left:
                 return
-            full, size = len(entries) == size, batches.next_size(entries, size)
+            full = len(found.ids) == size
+            size = batches.next_size(size, full=full)
             ahead = None
             if full and monotonic() < deadline - AHEAD_SECONDS:
                 # The next batch is read while this one is applied.
-                ahead = reading.submit(runtime.inbox.read, size, 0)
-            # Entries of a batch that took longer than they may be in flight were taken over from ourselves.
-            entries = [entry for entry in entries if entry.entry_id not in applied]
-            for batch in batches.split(entries):
+                ahead = reading.submit(_read, runtime, size, 0, found.ids)
+            for batch in found.batches:
                 left = _apply(runtime, batch, deadline) or left
-            applied = {entry.entry_id for entry in entries}
     if not runtime.stop.is_set():
         runtime.queue.enqueue(Job.DRAIN)
+
+
+class _Batch(NamedTuple):
+    """What one transaction applies: entries, and their events where they were parsed already."""
+
+    entries: list[Delivery]
+    events: list[Event] | None = None
+
+
+class _Read(NamedTuple):
+    """What was read of the inbox."""
+
+    ids: set[str]
+    batches: list[_Batch]
+
+
+def _read(runtime: Runtime, size: int, wait_ms: int, applied: Collection[str] = ()) -> _Read:
+    """Read entries and parse them, but for those of the batch before.
+
+    Entries of a batch that takes longer than they may be in flight are taken over from ourselves.
+    """
+    entries = runtime.inbox.read(size, wait_ms)
+    new = [entry for entry in entries if entry.entry_id not in applied]
+    return _Read(
+        {entry.entry_id for entry in entries},
+        [_Batch(batch, webhooks.read(batch, runtime.tolerance)) for batch in batches.split(new)],
+    )
 
 
 def drain_without_redis() -> None:
@@ -119,7 +144,7 @@ def _apply_spooled(runtime: Runtime) -> bool:
     return bool(drained.entries)
 
 
-def _apply(runtime: Runtime, entries: list[Delivery], deadline: float) -> bool:
+def _apply(runtime: Runtime, batch: _Batch, deadline: float) -> bool:
     """Apply a batch, or wait for Postgres until the deadline; what is in flight then, the next drain takes over.
 
     Returns:
@@ -128,17 +153,19 @@ def _apply(runtime: Runtime, entries: list[Delivery], deadline: float) -> bool:
     Raises:
         RedisUnavailable: what was applied could not be taken out; it will change nothing again.
     """
-    left, waiting = False, deque([entries])
+    left, waiting = False, deque([batch])
     while waiting and not runtime.stop.is_set():
         try:
-            drained = mirror_drain.drain_batch(runtime.engine, runtime.inbox, waiting[0], runtime.tolerance)
+            entries, events = waiting[0]
+            drained = mirror_drain.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance, events)
         except PostgresUnavailable as error:
-            log.warning("drain.waits", error=str(error), entries=len(waiting[0]))
+            log.warning("drain.waits", error=str(error), entries=len(entries))
             if monotonic() > deadline:
                 return True
             runtime.progress()
             runtime.stop.wait(STORAGE_PAUSE_SECONDS)
-            waiting.extendleft(reversed(batches.halves(waiting.popleft())))
+            waiting.popleft()
+            waiting.extendleft(_Batch(half) for half in reversed(batches.halves(entries)))
         else:
             _count(runtime, drained)
             left = left or bool(drained.left)

@@ -87,24 +87,26 @@ def apply_parts(
     ids = sorted({model_id for part in parts for model_id in _ids(part.observations)})
     # A model that has no row cannot be erased, and gets no clocks for a dead event.
     others = models.existing(connection, sorted(unread)) if unread else ()
-    clocks, rows, repeated = lock(connection, sorted({*ids, *others}), event_ids)
+    locked = lock(connection, sorted({*ids, *others}), event_ids)
+    repeated = locked.processed
     # Only a comparison settles them: a webhook that came meanwhile says nothing of the row.
     foreign = models.take_foreign_writes(connection, ids) if source in COMPARING_SOURCES else ()
-    if foreign:
-        # One of them may have been written or deleted since the rows were read.
-        rows = {one: row for one, row in rows.items() if one not in foreign} | models.read(connection, [*foreign])
+    # One of them may have been written or deleted since the rows were read.
+    read_again = models.read(connection, [*foreign]) if foreign else {}
 
     def merge_part(part: Part) -> tuple[BatchResult, MergedRows]:
         observations = part.observations
         if repeated:
             observations = [seen for seen in observations if seen.event_id not in repeated]
-        known = {model_id: clocks[model_id] for model_id in _ids(observations)}
-        known_rows = {model_id: rows[model_id] for model_id in known if model_id in rows}
-        batch = MergingBatch(known_rows, known, len(observations), source, now, pull_id=pull_id, foreign_writes=foreign)
+        part_ids = _ids(observations)
+        rows = locked.models(one for one in part_ids if one not in foreign) | read_again
+        batch = MergingBatch(
+            rows, locked.clocks(part_ids), len(observations), source, now, pull_id=pull_id, foreign_writes=foreign
+        )
         batch.applied.repeated = repeated
         batch.take_all(observations)
         own = (part.record(batch.applied) if part.record else None) or MergedRows()
-        return batch.applied, batch.rows_to_write(own, now)
+        return batch.applied, batch.rows_to_write(own)
 
     if len(parts) > 1:
         if repeated:
@@ -154,7 +156,7 @@ def foresee(
         models.read(connection, ids), models.read_clocks(connection, ids), len(observations), source, now
     )
     batch.take_all(observations)
-    batch.applied.requests = coalesce([*batch.refetch_requests(now), *requests])
+    batch.applied.requests = coalesce([*batch.refetch_requests(), *requests])
     return batch.applied
 
 

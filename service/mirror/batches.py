@@ -28,14 +28,9 @@ MIN_BATCH_SIZE = 50
 PART_SIZE = 250
 
 
-def next_size(entries: Sequence[Delivery], size: int) -> int:
-    """How many entries to read next.
-
-    Args:
-        entries: what was read last.
-        size: how many were requested.
-    """
-    return min(2 * size, MAX_READ_SIZE) if len(entries) == size else BATCH_SIZE
+def next_size(size: int, *, full: bool) -> int:
+    """How many entries to read next, after a read of so many that found as many or fewer."""
+    return min(2 * size, MAX_READ_SIZE) if full else BATCH_SIZE
 
 
 def split(entries: Sequence[Delivery]) -> Iterator[list[Delivery]]:

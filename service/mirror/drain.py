@@ -91,8 +91,21 @@ class DrainResult(NamedTuple):
 NOTHING_DRAINED = DrainResult(Counter(), 0)
 
 
-def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Delivery], tolerance: timedelta) -> DrainResult:
+def drain_batch(
+    engine: Engine,
+    inbox: Inbox,
+    entries: Sequence[Delivery],
+    tolerance: timedelta,
+    events: Sequence[Event] | None = None,
+) -> DrainResult:
     """Apply entries of the inbox in one transaction, then take them out of it.
+
+    Args:
+        engine: the mirror's Postgres.
+        inbox: it holds the entries.
+        entries: of one transaction.
+        tolerance: how far the times of events may lie ahead of their signatures.
+        events: those of the entries, where they were read already; they are not used a second time.
 
     Raises:
         PostgresUnavailable: nothing was applied, or not all; the entries stay where they are.
@@ -100,7 +113,7 @@ def drain_batch(engine: Engine, inbox: Inbox, entries: Sequence[Delivery], toler
     """
     try:
         with transaction(engine, BATCH_STATEMENT_SECONDS, BATCH_LOCK_SECONDS, by_key=True) as connection:
-            drained = _merge_new(connection, read(entries, tolerance))
+            drained = _merge_new(connection, events or read(entries, tolerance))
     except Exception as error:  # noqa: BLE001 - whatever one event makes of our code, the others are applied
         drained = apply_one_by_one(engine, read(entries, tolerance), _merge_new, error)
     drained = drained.of(entries)

@@ -75,7 +75,7 @@ class MergingBatch:
     ) -> None:
         self._source = source
         self._pull_id = pull_id
-        self.now = now
+        self._now = now
         self._foreign_writes = foreign_writes
         self._compared: set[str] = set()
         self.rows: dict[str, Mapping[str, Any]] = dict(rows)
@@ -130,7 +130,7 @@ class MergingBatch:
             old,
             known_as_of(before, changed, self.clocks[model_id]["core_at"]),
             changed,
-            self.now,
+            self._now,
             foreign=model_id in self._foreign_writes,
             pull_id=self._pull_id,
         )
@@ -167,9 +167,9 @@ class MergingBatch:
             )
         )
 
-    def rows_to_write(self, own: MergedRows, now: datetime) -> MergedRows:
+    def rows_to_write(self, own: MergedRows) -> MergedRows:
         """The rows of the merge beside the caller's own."""
-        self.applied.requests = requests = coalesce([*self.refetch_requests(now), *own.requests])
+        self.applied.requests = requests = coalesce([*self.refetch_requests(), *own.requests])
         moved, written = list(self.moved_clocks().values()), list(self.written.values())
         return own._replace(clocks=moved, requests=requests, models=written, changes=self.applied.changes)
 
@@ -183,16 +183,16 @@ class MergingBatch:
                 moved[model_id] = clocks
         return moved
 
-    def refetch_requests(self, now: datetime) -> list[RefetchRequest]:
+    def refetch_requests(self) -> list[RefetchRequest]:
         """The GETs that these models need, one for each at most, in id order."""
         requests: list[RefetchRequest] = []
         for model_id, known in sorted(self.known.items()):
             if after := self.refetch_after.get(model_id):
-                request = RefetchRequest.later_than(after, model_id, RefetchReason.DISPUTE, now)
+                request = RefetchRequest.later_than(after, model_id, RefetchReason.DISPUTE, self._now)
                 # A page that shows a deleted model changes nothing; its pull finds what the GET changes.
                 requests.append(request._replace(pull_id=self._pull_id if known.deleted else None))
             elif known.shown_at is None and not known.deleted and known.fields:
-                due_at = now + PROFILE_REFETCH_DELAY
+                due_at = self._now + PROFILE_REFETCH_DELAY
                 requests.append(RefetchRequest(model_id, None, RefetchReason.PROFILE, due_at))
         return requests
 

@@ -19,7 +19,7 @@ from service.storage.tables import model_clocks
 from service.storage.tables import models as models_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -52,17 +52,24 @@ _WRITE = text(f"SELECT headshotpro.write_merged_{FUNCTIONS}({', '.join(f'{name} 
 
 
 class LockedRows(NamedTuple):
-    """The rows that a merge reads.
+    """The rows that a merge reads. Those of a large batch are taken apart with its parts, while Postgres writes.
 
     Attributes:
-        clocks: the clocks of all models, by id.
-        models: the rows of those models that have one, by id.
+        rows: of each model its clocks and its row, by id.
         processed: those of the events that were processed before.
     """
 
-    clocks: dict[str, Mapping[str, Any]]
-    models: dict[str, Mapping[str, Any]]
+    rows: dict[str, Sequence[Any]]
     processed: set[str]
+
+    def clocks(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """The clocks of some of the models, by id."""
+        return {one: dict(zip(_CLOCKS, self.rows[one], strict=False)) for one in ids}
+
+    def models(self, ids: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+        """The rows of those of the models that have one, by id; not each model that has clocks has a row."""
+        found = ((one, self.rows[one][len(_CLOCKS) : -1]) for one in ids)
+        return {one: dict(zip(_MODEL, row, strict=True)) for one, row in found if row[0] is not None}
 
 
 def lock(connection: Connection, ids: Sequence[str], event_ids: Sequence[str] = ()) -> LockedRows:
@@ -75,16 +82,9 @@ def lock(connection: Connection, ids: Sequence[str], event_ids: Sequence[str] = 
         ids: of the models, each once.
         event_ids: events that may have been processed before.
     """
-    found = LockedRows({}, {}, set())
-    for row in connection.execute(_LOCK, {"ids": arrays.encode(ids), "event_ids": arrays.encode(event_ids)}).all():
-        if row[0] is None:
-            found.processed.add(row[-1])
-            continue
-        found.clocks[row[0]] = dict(zip(_CLOCKS, row, strict=False))
-        # Not each model that has clocks has a row.
-        if row[len(_CLOCKS)] is not None:
-            found.models[row[0]] = dict(zip(_MODEL, row[len(_CLOCKS) : -1], strict=True))
-    return found
+    found = connection.execute(_LOCK, {"ids": arrays.encode(ids), "event_ids": arrays.encode(event_ids)}).all()
+    processed = {row[-1] for row in found if row[0] is None}
+    return LockedRows({row[0]: row for row in found if row[0] is not None}, processed)
 
 
 class MergedRows(NamedTuple):

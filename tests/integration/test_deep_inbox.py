@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from datetime import timedelta
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
@@ -71,8 +71,8 @@ def test_deep_inbox_is_applied_once_and_each_change_is_recorded(drainer: Drainer
 
 
 def test_batch_that_fails_ends_the_drain(drainer: Drainer, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    def apply(_runtime: Runtime, entries: list[Delivery], _deadline: float) -> bool:
-        applied.append(len(entries))
+    def apply(_runtime: Runtime, batch: Any, _deadline: float) -> bool:
+        applied.append(len(batch.entries))
         if len(applied) > 1:
             raise RedisUnavailable("made up")
         return False
@@ -91,10 +91,10 @@ def test_batch_that_outlasts_its_time_in_flight_is_applied_once(
     """What is read while it is applied holds its own entries: they seem to be a dead consumer's."""
     real, applied = drain.drain_batch, Counter[str]()
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], *more: Any) -> DrainResult:
         applied.update(entry.entry_id for entry in entries)
         time.sleep(2 * inbox.RECLAIM_AFTER_MS / 1000)
-        return real(engine, box, entries, tolerance)
+        return real(engine, box, entries, *more)
 
     monkeypatch.setattr(drain, "drain_batch", drain_batch)
     monkeypatch.setattr(inbox, "RECLAIM_AFTER_MS", 150)
@@ -114,9 +114,9 @@ def test_stop_leaves_what_was_read_ahead_to_the_next_drain(
 ) -> None:
     real = drain.drain_batch
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], *more: Any) -> DrainResult:
         worker.stop.set()
-        return real(engine, box, entries, tolerance)
+        return real(engine, box, entries, *more)
 
     bodies = [event_body(new_id(), at=T0) for _ in range(4 * BATCH_SIZE)]
     drainer.put(*bodies)
@@ -139,11 +139,11 @@ def test_aborted_batch_is_halved_until_it_is_applied(
     real = drain.drain_batch
     tried: list[int] = []
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], *more: Any) -> DrainResult:
         tried.append(len(entries))
         if len(entries) > 100:
             raise PostgresUnavailable("Postgres ended a session that was idle for too long")
-        return real(engine, box, entries, tolerance)
+        return real(engine, box, entries, *more)
 
     monkeypatch.setattr(drain, "drain_batch", drain_batch)
     monkeypatch.setattr(jobs, "STORAGE_PAUSE_SECONDS", 0.0)
@@ -160,11 +160,11 @@ def test_drain_leaves_the_rest_of_a_broken_batch_after_its_time(
     real = drain.drain_batch
     times = [0.0]
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: timedelta) -> DrainResult:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], *more: Any) -> DrainResult:
         if len(entries) > 100:
             raise PostgresUnavailable("Postgres ended a session that was idle for too long")
         times.append(times[-1] + jobs.DRAIN_SECONDS + 1)
-        return real(engine, box, entries, tolerance)
+        return real(engine, box, entries, *more)
 
     monkeypatch.setattr(drain, "drain_batch", drain_batch)
     monkeypatch.setattr(jobs, "STORAGE_PAUSE_SECONDS", 0.0)

@@ -100,7 +100,7 @@ class MemoryMirror:
             self.log.append(f"{self.now:>7} {source}: {observation}")
         self.clocks = batch.moved_clocks().get(MODEL_ID, self.clocks)
         self.row = batch.rows.get(MODEL_ID, self.row)
-        for request in batch.refetch_requests(moment(self.now)):
+        for request in batch.refetch_requests():
             self._ask(request.after, request.due_at)
 
     def _ask(self, after: datetime | None, due_at: datetime) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPException
 from socket import SHUT_RDWR
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -113,12 +114,11 @@ class HttpClient:
         threading.Thread(target=attempt.run, name="outgoing", daemon=True).start()
         # A result after the deadline is not used: a socket that was shut down looks like the end of a response.
         late = RequestFailed(f"no whole response within {self._deadline:g} s", timed_out=True)
-        left = self._deadline
+        ends = monotonic() + self._deadline
         try:
-            while left > _CHECK_SECONDS and not attempt.finished.wait(_CHECK_SECONDS):
+            while (left := ends - monotonic()) > 0 and not attempt.finished.wait(min(left, _CHECK_SECONDS)):
                 check()
-                left -= _CHECK_SECONDS
-            result = attempt.result if attempt.finished.wait(min(left, _CHECK_SECONDS)) else late
+            result = attempt.result if attempt.finished.is_set() else late
         finally:
             # Also where the caller is interrupted while it waits.
             attempt.abandon()

@@ -79,7 +79,7 @@ def test_large_batch_ends_as_in_one_part(drainer: Drainer, monkeypatch: pytest.M
     assert {"applied", "stale", "dead"} <= {*in_one}
 
 
-def test_events_of_a_large_batch_that_were_processed_before_change_nothing(drainer: Drainer) -> None:
+def test_processed_events_of_a_large_batch_change_nothing(drainer: Drainer) -> None:
     bodies = [event_body(new_id(), at=T0, event_id=f"evt_{number}") for number in range(2 * PART_SIZE)]
     drainer.put(*bodies)
     assert drainer.drain(LARGE).results == {"applied": len(bodies)}
@@ -121,9 +121,7 @@ def test_part_that_postgres_refuses_takes_back_the_whole_batch(
     drainer.assert_empty()
 
 
-def test_part_that_our_code_cannot_merge_takes_back_those_that_are_being_written(
-    drainer: Drainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_part_that_fails_to_merge_takes_back_written_ones(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
     number = 2 * PART_SIZE
     last = f"{number - 1:024x}"
     real = merging_batch.merge
@@ -154,7 +152,7 @@ def test_changes_of_a_part_are_in_order_for_each_model(drainer: Drainer) -> None
     assert rows(drainer.url, "select max(id) from headshotpro.model_changes") == [{"max": drained.last_change_id}]
 
 
-def test_redelivered_large_batch_takes_locks_of_events_as_an_erasure_does(
+def test_redelivered_large_batch_locks_events_as_erasure_does(
     drainer: Drainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order of event ids is the reverse of that of models, and so of parts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service.storage import arrays, queries
-from service.storage.tables import accuracy_checks
+from service.storage.tables.accuracy import accuracy_checks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.model_fields import DETAIL, Source, columns_in, columns_of
 from service.storage import queries
-from service.storage.tables import accuracy_figures
+from service.storage.tables.accuracy import accuracy_figures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.storage import arrays, queries
-from service.storage.tables import refetch_requests
+from service.storage.tables.pulls import refetch_requests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from service.storage import arrays, queries, subscriptions
-from service.storage.tables import models, subscription_deliveries
+from service.storage.tables import models
+from service.storage.tables.subscriptions import subscription_deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -42,7 +42,10 @@ class WrittenTail(Tail):
 
 
 def streams_of(tail: WrittenTail, **limits: Any) -> Streams:
-    return Streams(lambda: tail, **{"poll_seconds": 0.01, "heartbeat_seconds": 0.05, **limits})
+    streams = Streams(lambda: tail)
+    for name, value in {"poll_seconds": 0.01, "heartbeat_seconds": 0.05, **limits}.items():
+        setattr(streams, name, value)
+    return streams
 
 
 def sent(messages: Iterator[str], number: int) -> list[list[str]]:
@@ -129,7 +132,7 @@ def test_streams_beyond_the_limit_are_refused_until_one_closes() -> None:
 
 def test_tail_is_read_only_while_a_stream_is_open() -> None:
     tail = WrittenTail()
-    streams = Streams(lambda: tail, poll_seconds=0.01)
+    streams = streams_of(tail)
     assert tail.reads == 0
     stream = streams.open(ALL, SECONDS)
     assert stream

@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MAX_STREAMS = 50
-POLL_SECONDS = 1.0
-HEARTBEAT_SECONDS = 15.0
-# The browser comes back at once, and its session is checked anew.
-STREAM_SECONDS = 300.0
 RECONNECT_MS = 1000
 # Messages that wait for a client that does not read; with one more its stream ends.
 MAX_WAITING = 30
@@ -136,28 +131,21 @@ class Streams:
 
     Attributes:
         number: how many are open.
-
-    Args:
-        new_tail: makes what reads the news; called whenever the first stream opens.
         most: how many may be open.
         poll_seconds: time between two readings.
         heartbeat_seconds: how long a stream may be silent.
-        stream_seconds: how long one lasts at most.
+        stream_seconds: how long one lasts at most: the browser comes back at once, and its session is checked anew.
+
+    Args:
+        new_tail: makes what reads the news; called whenever the first stream opens.
     """
 
-    def __init__(
-        self,
-        new_tail: Callable[[], Tail],
-        *,
-        most: int = MAX_STREAMS,
-        poll_seconds: float = POLL_SECONDS,
-        heartbeat_seconds: float = HEARTBEAT_SECONDS,
-        stream_seconds: float = STREAM_SECONDS,
-    ) -> None:
-        self.most = most
-        self.poll_seconds = poll_seconds
-        self.heartbeat_seconds = heartbeat_seconds
-        self.stream_seconds = stream_seconds
+    most = 50
+    poll_seconds = 1.0
+    heartbeat_seconds = 15.0
+    stream_seconds = 300.0
+
+    def __init__(self, new_tail: Callable[[], Tail]) -> None:
         self._new_tail = new_tail
         # Guards the three below.
         self._lock = threading.Lock()

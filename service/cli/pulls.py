@@ -11,7 +11,7 @@ from service.cli.output import confirm, json_option, say, yes_option
 from service.cli.progress import stop_on_signals
 from service.cli.pull import describe_postponed
 from service.cli.table import print_rows
-from service.errors import MirrorError, SettingsError
+from service.errors import SettingsError
 
 if TYPE_CHECKING:
     from service.runtime import Runtime
@@ -95,7 +95,7 @@ def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *,
         MirrorError: another full pull is running.
     """
     from service.cli.actor import current_actor
-    from service.mirror.held_pulls import reopen
+    from service.mirror.held_pulls import switch_organization
     from service.storage import organization, status_report
     from service.storage.database import transaction
     from service.storage.organization import MirroredOrganization
@@ -117,8 +117,7 @@ def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *,
             err=True,
         )
         confirm(f"Hand this database over to {of_key}?", yes=yes)
-    if not reopen(runtime.engine, pull_id, of_key.uid, of_key.name, current_actor()):
-        raise MirrorError("another full pull is running: try again when it has ended")
+    switch_organization(runtime.engine, pull_id, of_key, adopted, current_actor())
     say(f"This database mirrors organization {of_key} now; the workers go on with pull {pull_id}.")
 
 

@@ -131,37 +131,27 @@ def reject(engine: Engine, pull_id: int, actor: audit.Actor) -> int:
     return row_id
 
 
-def reopen(engine: Engine, pull_id: int, uid: str, name: str | None, actor: audit.Actor | None) -> bool:
+def switch_organization(
+    engine: Engine, pull_id: int, of_key: MirroredOrganization, named: str | None, actor: audit.Actor | None = None
+) -> None:
     """A person accepted the key's organization: the pull that was held for it begins anew.
 
-    The act is recorded where `actor` names the person; else the caller records it.
-
-    Returns:
-        False while another full pull is running: then it has to be tried again.
-    """
-    with transaction(engine) as connection:
-        if not pulls.reopen(connection, pull_id):
-            return False
-        organization.accept(connection, uid, name)
-        if actor is not None:
-            audit.record(connection, audit.Act(actor, RELEASE, str(pull_id), {"organization": uid}))
-    return True
-
-
-def switch_organization(engine: Engine, pull_id: int, of_key: MirroredOrganization, typed: str) -> None:
-    """Go on with a pull that was held for its organization; the caller records the act.
-
-    `typed` is the uid that a person named; it counts only where the key's organization is not the mirrored one.
+    `named` is the uid that the person named; it counts only where the key's organization is not the mirrored one. The
+    act is recorded where `actor` names the person; else the caller records it.
 
     Raises:
         MirrorError: the person named another one, or another full pull is running.
     """
     with transaction(engine) as connection:
         mirrored = organization.read(connection)
-    if (mirrored is None or mirrored.uid != of_key.uid) and typed != of_key.uid:
-        raise MirrorError(f"the API key belongs to organization {of_key}, not to {typed or 'the one that is mirrored'}")
-    if not reopen(engine, pull_id, of_key.uid, of_key.name, None):
-        raise MirrorError("another full pull is running: try again when it has ended")
+        if (mirrored is None or mirrored.uid != of_key.uid) and named != of_key.uid:
+            other = named or "the one that is mirrored"
+            raise MirrorError(f"the API key belongs to organization {of_key}, not to {other}")
+        if not pulls.reopen(connection, pull_id):
+            raise MirrorError("another full pull is running: try again when it has ended")
+        organization.accept(connection, of_key.uid, of_key.name)
+        if actor is not None:
+            audit.record(connection, audit.Act(actor, RELEASE, str(pull_id), {"organization": of_key.uid}))
 
 
 def require_held(engine: Engine, pull_id: int) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class SubscriptionCommands:
         """
         with transaction(self.engine) as connection:
             if not subscriptions.pause(connection, name):
-                self._require(connection, name)
+                require(connection, name)
                 raise _conflict(f"{name} is disabled: nothing is sent to it")
             self._record(connection, "pause", name)
 
@@ -147,7 +147,7 @@ class SubscriptionCommands:
     def send_test(self, name: str, settings: Settings) -> SendOutcome:
         """Send a test request now, whatever the subscription's state is."""
         with transaction(self.engine) as connection:
-            row = self._require(connection, name)
+            row = require(connection, name)
             signing_secrets = subscriptions.secrets(connection, name)
         client = ReceiverClient(settings, deadline=TEST_SECONDS)
         try:
@@ -162,17 +162,23 @@ class SubscriptionCommands:
             client.close()
         return outcome
 
-    def _require(self, connection: Connection, name: str) -> dict[str, Any]:
-        row = subscriptions.one(connection, name)
-        if row is None:
-            raise missing()
-        return row
-
     def _act(self, action: str, name: str, detail: dict[str, Any] | None = None) -> audit.Act:
         return audit.Act(self.actor, f"subscription.{action}", name, detail or {})
 
     def _record(self, connection: Connection, action: str, name: str, detail: dict[str, Any] | None = None) -> None:
         self.noted(audit.record(connection, self._act(action, name, detail)))
+
+
+def require(connection: Connection, name: str) -> dict[str, Any]:
+    """A subscription's row.
+
+    Raises:
+        ApiError: 404.
+    """
+    row = subscriptions.one(connection, name)
+    if row is None:
+        raise missing()
+    return row
 
 
 def _problem(wanted: SubscriptionBody) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from flask import Response, request
 
@@ -23,7 +23,7 @@ from service.api.subscription_schemas import (
 )
 from service.storage import subscriptions
 from service.storage.database import transaction
-from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands, missing
+from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands, missing, require
 from service.web.api.views import caller, json_response
 from service.web.request_body import check_body_headers, read_body
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from flask import Blueprint
     from msgspec import Struct
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
     from service.config import Settings
 
@@ -65,7 +65,7 @@ class SubscriptionViews:
     def show(self, name: str) -> Response:
         """One subscription, the first changes that it has not acknowledged, and its newest requests."""
         with transaction(self._engine) as connection:
-            row = _find(connection, name)
+            row = require(connection, _storable(name))
             deliveries = subscriptions.list_deliveries(connection, row["id"], SHOWN_DELIVERIES)
             requests = subscriptions.list_recent_requests(connection, row["id"])
         body = SubscriptionDetailBody(
@@ -118,19 +118,7 @@ class SubscriptionViews:
 
     def _one(self, name: str) -> SubscriptionSchema:
         with transaction(self._engine) as connection:
-            return from_row(SubscriptionSchema, _find(connection, name))
-
-
-def _find(connection: Connection, name: str) -> dict[str, Any]:
-    """A subscription's row.
-
-    Raises:
-        ApiError: 404.
-    """
-    row = subscriptions.one(connection, _storable(name))
-    if row is None:
-        raise missing()
-    return row
+            return from_row(SubscriptionSchema, require(connection, _storable(name)))
 
 
 def _storable(name: str) -> str:

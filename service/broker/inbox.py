@@ -21,6 +21,8 @@ from service.process_identity import new_process_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from service.broker.jobs import Job
+
 STREAM = "headshotpro:inbox"
 GROUP = "drain"
 
@@ -61,13 +63,6 @@ class Delivery(NamedTuple):
         return cls(body, datetime.fromtimestamp(signed_at, UTC), received_at, secrets.token_hex(8), event_id)
 
 
-class WakeFlag(NamedTuple):
-    """A key in Redis that is set while a drain will read the stream."""
-
-    key: str
-    ttl_ms: int
-
-
 class PutResult(NamedTuple):
     """The result of a `put`.
 
@@ -104,10 +99,11 @@ class Inbox:
         self._client: Any = client
         self._consumer = consumer or new_process_name()
 
-    def put(self, *deliveries: Delivery, flag: WakeFlag | None = None) -> PutResult:
+    def put(self, *deliveries: Delivery, wake: Job | None = None) -> PutResult:
         """Take deliveries in one round trip; they are safe when this returns.
 
-        The flag is raised after they are in, so that a drain that clears it and then reads finds them.
+        The flag of the job to `wake` is raised after they are in, so that a drain that clears it and then reads finds
+        them.
 
         Raises:
             RedisUnavailable: Redis did not take all of them, or did not confirm it in time.
@@ -116,8 +112,8 @@ class Inbox:
             for delivery in deliveries:
                 pipeline.execute_command("XADD", STREAM, "*", *_fields(delivery))
             pipeline.execute_command("XLEN", STREAM)
-            if flag:
-                pipeline.execute_command("SET", flag.key, 1, "NX", "PX", flag.ttl_ms)
+            if wake:
+                pipeline.execute_command("SET", wake.flag, 1, "NX", "PX", wake.flag_ms)
             results = pipeline.execute(raise_on_error=False)
             taken, (length, *raised) = results[: len(deliveries)], results[len(deliveries) :]
             for result in (*taken, length):

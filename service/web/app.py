@@ -10,8 +10,8 @@ from service import config, log
 from service.api.writes import UpstreamWriter
 from service.broker.client import connect_redis
 from service.broker.counters import Counters
-from service.broker.inbox import Inbox, WakeFlag
-from service.broker.jobs import Job, JobQueue
+from service.broker.inbox import Inbox
+from service.broker.jobs import JobQueue
 from service.broker.stale_models import StaleModels
 from service.runtime import RequestCounter
 from service.storage import database
@@ -56,8 +56,7 @@ def build(settings: Settings | None = None) -> Flask:
     client = connect_redis(settings.redis, timeout=DELIVERY_TIMEOUT_SECONDS)
     # A Postgres that hangs keeps connections busy until it responds: the pool has a few for that.
     engine = database.connect(settings.postgres_url, connect_timeout=DELIVERY_TIMEOUT_SECONDS)
-    wake_flag = WakeFlag(Job.DRAIN.flag, Job.DRAIN.flag_ms)
-    delivery_store = DeliveryStore(GroupCommit(Inbox(client), wake_flag), engine, settings.inbox_limit)
+    delivery_store = DeliveryStore(GroupCommit(Inbox(client)), engine, settings.inbox_limit)
     counters = Counters(client)
     webhooks = WebhookEndpoint(delivery_store, StaleModels(client), JobQueue(client), settings, counters)
     health = HealthEndpoint(client, engine, settings.inbox_limit, webhooks_open=bool(settings.webhook_secrets))

@@ -15,10 +15,11 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from service.broker.inbox import PutResult
+from service.broker.jobs import Job
 from service.errors import RedisUnavailable
 
 if TYPE_CHECKING:
-    from service.broker.inbox import Delivery, Inbox, WakeFlag
+    from service.broker.inbox import Delivery, Inbox
 
 # A group has this many bytes at most: Redis has to take them within its timeout.
 MAX_GROUP_BYTES = 1024 * 1024
@@ -39,11 +40,10 @@ class _PendingDelivery:
 
 
 class GroupCommit:
-    """The inbox for many requests at once; the flag is raised in the same round trip."""
+    """The inbox for many requests at once; the drain's flag is raised in the same round trip."""
 
-    def __init__(self, inbox: Inbox, flag: WakeFlag) -> None:
+    def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._flag = flag
         # Guards the attributes below; held for a moment only.
         self._lock = Lock()
         self._waiters: deque[_PendingDelivery] = deque()
@@ -75,7 +75,7 @@ class GroupCommit:
         outcome: int | RedisUnavailable = RedisUnavailable("this process was interrupted")
         flag_raised = False
         try:
-            outcome, flag_raised = self._inbox.put(*(one.delivery for one in group), flag=self._flag)
+            outcome, flag_raised = self._inbox.put(*(one.delivery for one in group), wake=Job.DRAIN)
         except RedisUnavailable as error:
             outcome = error
             # Deliveries that came meanwhile waited for the same timeout: the error is theirs, too.

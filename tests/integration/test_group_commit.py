@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.broker.client import connect_redis
-from service.broker.inbox import STREAM, Delivery, Inbox, PutResult, WakeFlag
+from service.broker.inbox import STREAM, Delivery, Inbox, PutResult
 from service.broker.jobs import Job
 from service.errors import RedisUnavailable
 from service.web.group_commit import MAX_GROUP_BYTES, GroupCommit
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MANY = 60
-FLAG = WakeFlag(Job.DRAIN.flag, 60_000)
 
 
 def delivery(body: bytes) -> Delivery:
@@ -47,7 +46,7 @@ def put_all_at_once(group: GroupCommit, bodies: list[bytes]) -> list[PutResult |
 def test_those_that_wait_go_together_and_each_is_there_once(own_valkey: Valkey) -> None:
     bodies = [b"%d" % number for number in range(MANY)]
     with connect_redis(own_valkey.url, timeout=30) as client:
-        group = GroupCommit(Inbox(client), FLAG)
+        group = GroupCommit(Inbox(client))
         # A delivery that comes while one hangs waits behind it.
         with ThreadPoolExecutor() as threads, suspended(own_valkey):
             first = threads.submit(group.put, delivery(b"first"))
@@ -66,7 +65,7 @@ def test_those_that_wait_go_together_and_each_is_there_once(own_valkey: Valkey) 
 
 def test_a_redis_that_hangs_costs_all_of_them_one_time_out(own_valkey: Valkey) -> None:
     with connect_redis(own_valkey.url) as client:
-        group = GroupCommit(Inbox(client), FLAG)
+        group = GroupCommit(Inbox(client))
         group.put(delivery(b"it works"))
         before = time.monotonic()
         with suspended(own_valkey):
@@ -81,7 +80,7 @@ def test_a_redis_that_hangs_costs_all_of_them_one_time_out(own_valkey: Valkey) -
 def test_no_more_go_together_than_redis_takes_in_time(own_valkey: Valkey) -> None:
     large = [bytes([65 + number]) * (MAX_GROUP_BYTES // 2) for number in range(6)]
     with connect_redis(own_valkey.url) as client:
-        group = GroupCommit(Inbox(client), FLAG)
+        group = GroupCommit(Inbox(client))
         assert all(isinstance(outcome, PutResult) for outcome in put_all_at_once(group, large))
         asked: Any = client.info("commandstats")
         assert asked["cmdstat_xlen"]["calls"] >= 3
@@ -90,15 +89,15 @@ def test_no_more_go_together_than_redis_takes_in_time(own_valkey: Valkey) -> Non
 
 def test_the_flag_is_raised_once_until_it_is_taken_down(redis_url: str) -> None:
     with connect_redis(redis_url) as client:
-        group = GroupCommit(Inbox(client), FLAG)
+        group = GroupCommit(Inbox(client))
         assert [group.put(delivery(b"1")), group.put(delivery(b"2"))] == [PutResult(1, True), PutResult(2, False)]
-        client.delete(FLAG.key)
+        client.delete(Job.DRAIN.flag)
         assert group.put(delivery(b"3")) == PutResult(3, True)
 
 
 def test_what_redis_has_no_room_for_is_refused_to_all_of_a_group(own_valkey: Valkey) -> None:
     with connect_redis(own_valkey.url) as client:
-        group = GroupCommit(Inbox(client), FLAG)
+        group = GroupCommit(Inbox(client))
         client.config_set("maxmemory", "1")
         with pytest.raises(RedisUnavailable, match="used memory"):
             group.put(delivery(b"1"))

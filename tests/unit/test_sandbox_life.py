@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from service.local.sandbox.account import new_account, new_organization
+from service.local.sandbox.account import Account, new_organization
 from service.local.sandbox.life import MAX_LIVE_MODELS, LifeSimulator
 from service.local.sandbox.lifecycle import enter_status
 from service.local.sandbox.model import VendorModel, milliseconds
@@ -25,7 +25,9 @@ class World:
     def __init__(self, **switches: object) -> None:
         self.now = START
         self.switches = Switches(**{"births": 0.0, "failure_rate": 0.0} | switches)
-        self.vendor = Vendor(new_account(new_organization(Random(1)), 1, 10), self.switches, Random(1), self.clock)
+        self.vendor = Vendor(
+            Account(organization=new_organization(Random(1)), seed=1, credits=10), self.switches, Random(1), self.clock
+        )
         self.life = LifeSimulator(self.vendor, self.switches, Random(2), self.clock)
 
     def clock(self) -> int:

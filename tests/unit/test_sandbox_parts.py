@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.errors import LocalServerError, SettingsError
-from service.local.sandbox.account import new_account, new_organization
+from service.local.sandbox.account import Account, new_organization
 from service.local.sandbox.command import DEFAULTS, sandbox
 from service.local.sandbox.events import bare_body, full_body, new_event
 from service.local.sandbox.hostile import FAULTS, FaultInjector, broken_body
@@ -113,7 +113,7 @@ def test_a_broken_answer_ends_in_mid_body_or_before_it() -> None:
 
 def test_what_is_kept_comes_back(folder: Path) -> None:
     organization = new_organization(Random(1))
-    account = new_account(organization, 1, 5)
+    account = Account(organization=organization, seed=1, credits=5)
     models = {model.id: model for model in population(50, organization, Random(1), now=START, speed=1)}
     waiting = {number: VendorDelivery(number=number, body="{}", due=START, tries=1, stamp=7) for number in (1, 2, 3)}
     keep = StateFile(folder / "new" / "state.db")

@@ -47,6 +47,8 @@ class VendorOrganization(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 class Account(msgspec.Struct, kw_only=True):
     """Everything of the kept state that is neither a model nor a delivery.
 
+    Its key and secret are not seeded: they are secrets, if small ones.
+
     Attributes:
         credits: models that may still be created through the API (development models cost none).
         seed: seeds every chance of this sandbox.
@@ -54,8 +56,8 @@ class Account(msgspec.Struct, kw_only=True):
     """
 
     organization: VendorOrganization
-    api_key: str
-    webhook_secret: str
+    api_key: str = msgspec.field(default_factory=lambda: f"hsp_{secrets.token_hex(20)}")
+    webhook_secret: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
     webhook_url: str | None = None
     credits: int
     seed: int
@@ -72,15 +74,4 @@ def new_organization(rng: Random) -> VendorOrganization:
         name=f"{name} Ltd",
         website=f"https://{name.lower()}.example",
         teams=teams,
-    )
-
-
-def new_account(organization: VendorOrganization, seed: int, credit: int) -> Account:
-    """A new account. Its key and secret are not seeded: they are secrets, if small ones."""
-    return Account(
-        organization=organization,
-        api_key=f"hsp_{secrets.token_hex(20)}",
-        webhook_secret=secrets.token_hex(32),
-        credits=credit,
-        seed=seed,
     )

@@ -72,7 +72,7 @@ class VendorApi:
         offset = _number("offset", 0, least=0)
         if self._sandbox.fault_injector.drifts():
             self._sandbox.life.drift()
-        page = self._sandbox.vendor.listing.page(
+        models, total = self._sandbox.vendor.listing.page(
             offset,
             limit,
             status=request.args.get("status") or None,
@@ -80,14 +80,9 @@ class VendorApi:
             moment=self._replica_time(),
         )
         teams = self._sandbox.account.organization.team_names
-        pagination = {
-            "total": page.total,
-            "limit": limit,
-            "offset": offset,
-            "hasMore": offset + len(page.models) < page.total,
-        }
+        pagination = {"total": total, "limit": limit, "offset": offset, "hasMore": offset + len(models) < total}
         return json_response(
-            {"success": True, "models": [row(model, teams) for model in page.models], "pagination": pagination}
+            {"success": True, "models": [row(model, teams) for model in models], "pagination": pagination}
         )
 
     def create(self) -> Response:

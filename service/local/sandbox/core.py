@@ -7,7 +7,7 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from service.local.sandbox.account import new_account, new_organization
+from service.local.sandbox.account import Account, new_organization
 from service.local.sandbox.hostile import FaultInjector
 from service.local.sandbox.life import LifeSimulator
 from service.local.sandbox.people import PersonGenerator, population
@@ -105,6 +105,6 @@ def open_sandbox(switches: Switches, initial: InitialState, state: Path | None =
 def _found(initial: InitialState, speed: float) -> VendorState:
     rng = Random(initial.seed)
     organization = new_organization(rng)
-    account = new_account(organization, seed=initial.seed, credit=initial.credits)
+    account = Account(organization=organization, seed=initial.seed, credits=initial.credits)
     now = time.time_ns() // 1_000_000
     return VendorState(account, population(initial.models, organization, rng, now=now, speed=speed), [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from service.local.sandbox.model import id_of
 
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 # The longest lag that the switch allows; older notes are of no use to anyone.
 LONGEST_LAG_MS = 60_000
-
-
-class VendorPage(NamedTuple):
-    models: list[VendorModel]
-    total: int
 
 
 class VendorListing:
@@ -67,13 +62,13 @@ class VendorListing:
         status: str | None = None,
         team_id: str | None = None,
         moment: int | None = None,
-    ) -> VendorPage:
-        """A page of the list: now, or as of a moment (milliseconds) on a replica that lags."""
+    ) -> tuple[list[VendorModel], int]:
+        """A page of the list, and the list's length: now, or as of a moment (milliseconds) on a replica that lags."""
         past = self._past(moment)
         keys = self._as_of(past, status) if past else self._keys.get(status, [])
         if team_id is not None:
             keys = [key for key in keys if self._model_at(key, past).team_id == team_id]
-        return VendorPage([self._model_at(key, past) for key in self._slice(keys, offset, limit)], len(keys))
+        return [self._model_at(key, past) for key in self._slice(keys, offset, limit)], len(keys)
 
     def pick(self, rng: Random) -> VendorModel | None:
         """Any live model, or None where twenty tries found none."""

@@ -37,15 +37,11 @@ def one_line(text: str) -> str:
     return words if len(words) <= MAX_LINE_LENGTH else f"{words[: MAX_LINE_LENGTH - 1]}…"
 
 
-def guard_formulas(text: str) -> str:
-    """The text as a cell of CSV: an apostrophe is before what a spreadsheet would take for a formula."""
-    return _FORMULA.sub("'", text)
-
-
 def csv_cell(value: Any, *, safe: bool) -> Any:
     """A value in CSV: `true` or `false`, a time in UTC, a text that, where `safe`, is no formula for a spreadsheet."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return guard_formulas(value) if safe and isinstance(value, str) else value
+    # An apostrophe is before what a spreadsheet would take for a formula.
+    return _FORMULA.sub("'", value) if safe and isinstance(value, str) else value

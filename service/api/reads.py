@@ -48,11 +48,6 @@ def reading(engine: Engine) -> AbstractContextManager[Connection]:
     return transaction(engine, STATEMENT_SECONDS, isolation=ONE_SNAPSHOT)
 
 
-def list_rows(connection: Connection, wanted: ModelFilter, limit: int, offset: int) -> list[Row]:
-    """A page of any length, the newest model first."""
-    return api_queries.page(connection, wanted, limit, offset, api_queries.total(connection, wanted))
-
-
 def read_feed(
     connection: Connection, since: int | datetime, wanted: ModelFilter, limit: int, offset: int = 0
 ) -> ChangePage:

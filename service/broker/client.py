@@ -144,22 +144,19 @@ def refuse_cluster(connection: Any) -> None:
         ClusterFound: it is one.
     """
     connection.on_connect()
-    if _server_mode(connection) == b"cluster":
+    if _is_cluster(connection):
         raise ClusterFound(_CLUSTER)
 
 
-def _server_mode(connection: Any) -> bytes | None:
-    """The server's mode, from its greeting (RESP3) or from INFO; None where this user may not read INFO."""
-    greeting = connection.handshake_metadata
-    if greeting:
-        mode: bytes | None = greeting.get(b"mode")
-        return mode
+def _is_cluster(connection: Any) -> bool:
+    """Whether a server is in cluster mode, by its greeting (RESP3) or INFO; False where this user may not read INFO."""
+    if greeting := connection.handshake_metadata:
+        return bool(greeting.get(b"mode") == b"cluster")
     connection.send_command("INFO", "cluster", check_health=False)
     try:
-        enabled = b"cluster_enabled:1" in connection.read_response()
+        return b"cluster_enabled:1" in connection.read_response()
     except redis.exceptions.ResponseError:
-        return None
-    return b"cluster" if enabled else b"standalone"
+        return False
 
 
 def _sentinel_client(group: SentinelGroup, connecting: Mapping[str, Any], options: Mapping[str, Any]) -> redis.Redis:

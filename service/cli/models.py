@@ -60,8 +60,9 @@ def models() -> None:
 def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: bool, **filters: Any) -> None:
     """Models in the mirror, the newest first."""
     from service.api import parameters
-    from service.api.reads import list_rows, read_feed
+    from service.api.reads import read_feed
     from service.api.schemas import ListQuery
+    from service.storage import api_queries
 
     given = {name: str(value) for name, value in filters.items() if value is not None}
     try:
@@ -71,7 +72,8 @@ def list_(limit: int, offset: int, *, as_json: bool, as_csv: bool, csv_safe: boo
     since, wanted = parameters.since_of(query), parameters.filter_of(query)
     with reading() as connection:
         if since is None:
-            rows = list_rows(connection, wanted, limit, query.offset)
+            total = api_queries.total(connection, wanted)
+            rows = api_queries.page(connection, wanted, limit, query.offset, total)
         else:
             rows = read_feed(connection, since, wanted, limit, query.offset).rows
     if not rows:

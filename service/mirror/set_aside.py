@@ -34,9 +34,7 @@ def note(connection: Connection, unusable: Iterable[UnusableRecord], pull_id: in
         set_aside.note(connection, found)
 
 
-def note_single(
-    connection: Connection, model_id: str, response: UpstreamResponse[Any], pull_id: int | None = None
-) -> None:
+def note_single(connection: Connection, model_id: str, response: UpstreamResponse[Any], pull_id: int | None) -> None:
     """Set aside fields of a GET that could not be used, and resolve those well again that only a GET contains."""
     note(connection, response.set_aside, pull_id)
     still = sorted(DETAIL_FIELDS.intersection(name for one in response.set_aside for name in one.fields))

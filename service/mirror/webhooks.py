@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from service.mirror.merge import Observation
     from service.upstream.payloads import WebhookBody, WebhookModel
 
-LONGEST_ID = MAX_ID_BYTES
-
 
 @dataclass(slots=True)
 class Event:
@@ -61,7 +59,7 @@ class Event:
         """
         self.stored_as = form
         if form == "ascii":
-            if self.event_id != _escape_to_ascii(self.event_id) or len(self.event_id) > LONGEST_ID:
+            if self.event_id != _escape_to_ascii(self.event_id) or len(self.event_id) > MAX_ID_BYTES:
                 first = self.deliveries[0]
                 self.event_id = event_id_of(None, _signed(first), first.body)
             if self.model_id and not self.model_id.isascii():
@@ -123,7 +121,7 @@ def _signed(entry: Delivery) -> int:
 def _observe(event: Event, webhook: WebhookBody, model: WebhookModel, tolerance: timedelta) -> None:
     """Add the model and its observation to an event about it."""
     if not is_valid_model_id(model.object_id):
-        raise UpstreamMalformed(f"webhook body: `object._id` is longer than {LONGEST_ID} bytes or only dots")
+        raise UpstreamMalformed(f"webhook body: `object._id` is longer than {MAX_ID_BYTES} bytes or only dots")
     event.model_id = model.object_id
     seen = from_webhook(webhook, model, event.deliveries[0].signed_at, tolerance, event.event_id)
     # The status is what most depends on; where it cannot be read, a GET reads it.

@@ -45,7 +45,6 @@ class Heartbeat:
         kind: one of `KINDS`.
         name: the process's; see `process_identity.new_process_name`.
         alive: whether the process does its work; while it does not, its row grows old.
-        interval: seconds between two heartbeats.
         ready: asked in the heartbeat's thread, with its engine: no heartbeat is sent while it is false.
         started: when the process started, by `time.monotonic`; now where it is None.
         remove: whether the row is this object's own to remove when it stops.
@@ -57,7 +56,6 @@ class Heartbeat:
         kind: str,
         name: str,
         alive: Callable[[], bool] = lambda: True,
-        interval: float = INTERVAL_SECONDS,
         *,
         ready: Callable[[Engine], bool] = lambda _engine: True,
         started: float | None = None,
@@ -66,7 +64,6 @@ class Heartbeat:
         self._engine = database.connect(url, pool_size=1, overflow=0, connect_timeout=TIMEOUT_SECONDS)
         self._process = processes.ProcessRow(name, kind, socket.gethostname(), __version__)
         self._alive = alive
-        self._interval = interval
         self._ready = ready
         self._started = monotonic() if started is None else started
         self._remove = remove
@@ -94,7 +91,7 @@ class Heartbeat:
             alive = self._alive()
             if alive:
                 self._try(self._beat)
-            self._stop.wait(self._interval if alive else CHECK_SECONDS)
+            self._stop.wait(INTERVAL_SECONDS if alive else CHECK_SECONDS)
         if self._has_row and self._remove:
             self._try(self._remove_row)
         self._engine.dispose()
@@ -123,7 +120,7 @@ class Heartbeat:
             processes.remove(connection, self._process.name)
 
 
-def remove_row(url: str, name: str, seconds: float = REMOVAL_SECONDS) -> None:
+def remove_row(url: str, name: str) -> None:
     """Remove the row of a process that has ended, and wait for that no longer than some seconds."""
 
     def remove() -> None:
@@ -133,4 +130,4 @@ def remove_row(url: str, name: str, seconds: float = REMOVAL_SECONDS) -> None:
 
     thread = threading.Thread(target=remove, name="heartbeat", daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(REMOVAL_SECONDS)

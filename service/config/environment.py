@@ -23,11 +23,7 @@ def force_wheels() -> bool:
     return os.environ.get("FORCE_WHEELS") == "1"
 
 
-def is_any_given(names: Iterable[str], environ: Mapping[str, str] | None = None, dotenv: Path | None = None) -> bool:
+def is_any_given(names: Iterable[str]) -> bool:
     """Whether the environment or `.env` has a value for one of some settings, or a NAME_FILE of one."""
-    path = dotenv or Path(".env")
-    layers: tuple[Mapping[str, str | None], ...] = (
-        os.environ if environ is None else environ,
-        read_dotenv(path),
-    )
+    layers: tuple[Mapping[str, str | None], ...] = os.environ, read_dotenv(Path(".env"))
     return any(layer.get(variant) for name in names for variant in (name, f"{name}_FILE") for layer in layers)

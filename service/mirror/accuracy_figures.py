@@ -25,12 +25,12 @@ LONGEST_PERIOD = "28d"
 TOLERATED_SECONDS = 10.0
 
 
-def compute(connection: Connection, target: float, now: datetime | None = None) -> None:
+def compute(connection: Connection, target: float) -> None:
     """Compute the figures of every period and write them for the view.
 
     `target` is the highest acceptable share of wrong rows, in (0, 1].
     """
-    now = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     sizes = accuracy.stratum_sizes(connection, now - NEW_FOR)
     found = {
         period: storage.findings(connection, interval, COLUMNS, TOLERATED_SECONDS)

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 SINGLE_COLUMNS = model_fields.columns_of(Source.SINGLE)
 BATCH_SIZE = 500
-SLICE_SECONDS = 5.0
 AGAIN_AFTER = timedelta(seconds=20)
 LONGEST_WAIT = timedelta(days=1)
 
@@ -140,25 +139,18 @@ def deliveries_known_to(engine: Engine, inbox: Inbox, now: datetime | None = Non
     return max(min(oldest, now), now - LONGEST_WAIT)
 
 
-def classify_differences(
-    engine: Engine,
-    tolerance: timedelta,
-    known_to: datetime | None = None,
-    seconds: float = SLICE_SECONDS,
-    again_after: timedelta = AGAIN_AFTER,
-) -> bool:
+def classify_differences(engine: Engine, tolerance: timedelta, known_to: datetime, seconds: float) -> bool:
     """Give differences their classes, as far as they can be known, and count the webhooks of the pulls.
 
     Each batch is a transaction of its own, so that others get their turn. `known_to` is as `deliveries_known_to`
-    returns it, by default now. No second batch begins after `seconds`; a difference that stays undecided is not
-    looked at again before `again_after`.
+    returns it. No second batch begins after `seconds`; a difference that stays undecided is not looked at again before
+    `AGAIN_AFTER`.
 
     Returns:
         Whether none is left for now.
     """
     deadline, now = monotonic() + seconds, datetime.now(UTC)
-    known_to = known_to or now
-    times = {"looked_before": now - again_after, "late": known_to - LATE_AFTER, "lost": known_to - LOST_AFTER}
+    times = {"looked_before": now - AGAIN_AFTER, "late": known_to - LATE_AFTER, "lost": known_to - LOST_AFTER}
     above, pull_ids = 0, set[int]()
     while True:
         with transaction(engine, WHOLE_TABLE_SECONDS) as connection:

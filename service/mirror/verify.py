@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from service.upstream.records import UnusableRecord
 
 BATCH_SIZE = 500
-# Models that are read by their own GETs, by default.
-DEFAULT_LIMIT = 100
 # GETs of a second check that are sent at once, and seconds that they take at least: half of the vendor's usual limit is
 # left to others. Without a second check only the request budget bounds them: `--details` asks for one GET a model.
 GET_BURST = 20
@@ -85,7 +83,7 @@ class Verifier:
     progress: Callable[[str, int, int], None]
     _: KW_ONLY
     details: bool
-    limit: int = DEFAULT_LIMIT
+    limit: int
     set_aside: set[UnusableRecord] = field(default_factory=set)
     unanswered: dict[str, str] = field(default_factory=dict)
     listed_only: int = 0

@@ -31,34 +31,29 @@ _OTHER_ESCAPE = re.compile(r'\\[^"\\]')
 _SPACES = bytes(range(256)).translate(bytes.maketrans(bytes(range(32)), b" " * 32))
 
 
-def table(types: Mapping[str, str], rows: str = "rows") -> str:
+def table(types: Mapping[str, str]) -> str:
     """An item of a FROM: parameters as a table `new`, with `place` as the number of each row.
 
-    Args:
-        types: each column and its type; the names are our own.
-        rows: name of the rows, as in `columns`.
+    `types` are each column and its type; the names are our own.
     """
-    given = ", ".join(_given(f":{rows}_{name}", kind) for name, kind in types.items())
+    given = ", ".join(_given(f":rows_{name}", kind) for name, kind in types.items())
     names = ", ".join(f"CAST({name} AS {kind})" if _is_text(kind) else name for name, kind in types.items())
     return f"""(
         SELECT {names}, place FROM unnest({given}) WITH ORDINALITY AS given ({", ".join(types)}, place)
     ) AS new ({", ".join(types)}, place)"""  # noqa: S608 - names of our own columns
 
 
-def columns(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], name: str = "rows") -> dict[str, str]:
+def columns(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The parameters of `table`.
 
     Args:
         types: those of `table`.
         rows: names may be missing (null) or be more than the columns; what msgspec can write fits into `jsonb`, a
             `msgspec.Raw` as it is.
-        name: name of the rows.
     """
     # Row by row: in a large batch, each row that is touched again has left the processor's cache.
     values = zip(*([*map(row.get, types)] for row in rows), strict=True) if rows else [()] * len(types)
-    return {
-        f"{name}_{column}": _column(kind, given) for (column, kind), given in zip(types.items(), values, strict=True)
-    }
+    return {f"rows_{column}": _column(kind, given) for (column, kind), given in zip(types.items(), values, strict=True)}
 
 
 def columns_by_type(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, str]:
@@ -73,7 +68,7 @@ def columns_by_type(types: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
         name: the parameters are named after it and their type.
     """
     found: dict[str, list[str]] = {kind.removesuffix("[]"): [] for kind in types.values()}
-    for kind, parameter in zip(types.values(), columns(types, rows, "").values(), strict=True):
+    for kind, parameter in zip(types.values(), columns(types, rows).values(), strict=True):
         found[kind.removesuffix("[]")].append(parameter)
     return {
         f"{name}_{kind}": arrays[0] if kind in _DOCUMENTS else f"{{{','.join(arrays)}}}" if rows else "{}"

@@ -249,7 +249,7 @@ def test_differences_are_classified_in_batches(mirror: StartMirror, monkeypatch:
     monkeypatch.setattr(census, "BATCH_SIZE", 2)
     decided = "select count(*)::int as n from headshotpro.accuracy_checks where class = 'unannounced'"
     for done, count in ((False, 2), (False, 4), (False, 5), (True, 5)):
-        assert census.classify_differences(here.runtime.engine, here.runtime.tolerance, seconds=0) is done
+        assert census.classify_differences(here.runtime.engine, here.runtime.tolerance, datetime.now(UTC), 0) is done
         assert here.sql(decided) == [{"n": count}]
 
 

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from flask import Flask
 
+from service.web.console import limits
 from service.web.console.limits import Cached, Refreshed, RequestSlots
 from tests.support.console import console, log_in
 from tests.support.processes import eventually
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_requests_beyond_the_slots_are_refused_until_one_is_free() -> None:
-    slots = RequestSlots(slots=1, wait_seconds=0.01)
+def test_requests_beyond_the_slots_are_refused_until_one_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WAIT_SECONDS", 0.01)
+    slots = RequestSlots(slots=1)
     app = Flask(__name__)
     entered, leave = threading.Event(), threading.Event()
 

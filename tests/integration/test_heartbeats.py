@@ -15,6 +15,7 @@ import pytest
 import redis
 from sqlalchemy import text
 
+import service.heartbeat
 from service.broker import inbox
 from service.broker.client import connect_redis
 from service.broker.inbox import Delivery
@@ -65,6 +66,12 @@ def command_line(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heartbeats of this process follow each other at once."""
+    monkeypatch.setattr(service.heartbeat, "INTERVAL_SECONDS", 0.05)
 
 
 @contextmanager
@@ -123,9 +130,10 @@ def test_stopped_children_are_replaced_and_events_flow(folder: Path, database_ur
         assert eventually(lambda: max(ages(database_url)) < 5), system.logs()
 
 
+@pytest.mark.usefixtures("often")
 def test_heartbeat_stops_while_the_process_does_not_work(database_url: str) -> None:
     works = [False]
-    with beating(database_url, alive=lambda: works[0], interval=0.05):
+    with beating(database_url, alive=lambda: works[0]):
         time.sleep(0.2)
         assert kinds(database_url) == []
         works[0] = True
@@ -133,8 +141,9 @@ def test_heartbeat_stops_while_the_process_does_not_work(database_url: str) -> N
     assert kinds(database_url) == []
 
 
+@pytest.mark.usefixtures("often")
 def test_heartbeat_goes_on_after_an_outage_of_postgres(own_migrated_postgres: Postgres) -> None:
-    with beating(own_migrated_postgres.url, interval=0.05):
+    with beating(own_migrated_postgres.url):
         assert eventually(lambda: kinds(own_migrated_postgres.url) == ["worker"])
         own_migrated_postgres.stop()
         time.sleep(0.2)
@@ -142,8 +151,9 @@ def test_heartbeat_goes_on_after_an_outage_of_postgres(own_migrated_postgres: Po
         assert eventually(lambda: max(ages(own_migrated_postgres.url)) < 0.1)
 
 
+@pytest.mark.usefixtures("often")
 def test_stopping_process_waits_two_seconds_for_hung_postgres(own_migrated_postgres: Postgres) -> None:
-    with beating(own_migrated_postgres.url, interval=0.05) as heartbeat:
+    with beating(own_migrated_postgres.url) as heartbeat:
         assert eventually(lambda: kinds(own_migrated_postgres.url) == ["worker"])
         with suspended(own_migrated_postgres):
             before = time.monotonic()

@@ -148,7 +148,8 @@ def test_verify_passes_over_what_was_erased(mirror: StartMirror) -> None:
     here.refetch()
     row = here.model(model)
     assert (row["status"], row["title"], row["email"]) == ("active", None, None)
-    verifier = Verifier(here.runtime.engine, here.runtime.client, lambda _seconds: None, nothing, details=False)
+    engine, client = here.runtime.engine, here.runtime.client
+    verifier = Verifier(engine, client, lambda _seconds: None, nothing, details=False, limit=100)
     assert verifier.differences() == []
     assert here.model(other)["title"]
 

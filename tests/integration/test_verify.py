@@ -29,7 +29,7 @@ def differences(
 
 def verifier_of(here: Mirror, pause: Callable[[float], None] = lambda _seconds: None, **options: Any) -> Verifier:
     engine, client = here.runtime.engine, here.runtime.client
-    return Verifier(engine, client, pause, lambda *_progress: None, **{"details": False, **options})
+    return Verifier(engine, client, pause, lambda *_progress: None, **{"details": False, "limit": 100, **options})
 
 
 def mend(here: Mirror, model_id: str, **columns: Any) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from service.mirror import accuracy_figures, census
 from service.storage.database import transaction
 
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 def classify(here: Mirror) -> None:
     """Classify differences as the workers' job does, without its pauses."""
     known_to = census.deliveries_known_to(here.runtime.engine, here.runtime.inbox)
-    assert census.classify_differences(
-        here.runtime.engine, here.runtime.tolerance, known_to, again_after=timedelta(seconds=-1)
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(census, "AGAIN_AFTER", timedelta(seconds=-1))
+        assert census.classify_differences(here.runtime.engine, here.runtime.tolerance, known_to, 60)
 
 
 def checks(here: Mirror) -> list[dict[str, Any]]:

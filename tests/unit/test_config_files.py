@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,20 +83,26 @@ def test_both_forms_in_the_dotenv_file_are_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["PUBLIC_URL=http://b\u00fccher/\n".encode("latin-1"), "PORT=1\n".encode("utf-16")])
-def test_dotenv_that_is_not_utf_8_is_one_line_that_names_it(tmp_path: Path, content: bytes) -> None:
+def test_dotenv_that_is_not_utf_8_is_one_line_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.chdir(tmp_path)
     dotenv = tmp_path / ".env"
     dotenv.write_bytes(content)
-    for read in (lambda: load(environ={}, dotenv=dotenv), lambda: is_any_given(("PORT",), {}, dotenv)):
+    for read in (lambda: load(environ={}, dotenv=dotenv), lambda: is_any_given(("PORT",))):
         with pytest.raises(SettingsError, match=r"\.env is malformed: it is not UTF-8 text"):
             read()
     with pytest.raises(SettingsError, match="is not UTF-8"):
         config.unknown_settings({}, dotenv)
 
 
-def test_settings_are_given_by_environment_file_or_dotenv(tmp_path: Path) -> None:
-    dotenv = tmp_path / ".env"
+def test_settings_are_given_by_environment_file_or_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names = ("DATABASE_URL", "REDIS_URL")
-    assert not is_any_given(names, {"PORT": "1", "REDIS_URL": ""}, dotenv)
-    assert is_any_given(names, {"REDIS_URL_FILE": "/here"}, dotenv)
-    dotenv.write_text("DATABASE_URL=postgresql://here/db\n")
-    assert is_any_given(names, {}, dotenv)
+    monkeypatch.setattr(os, "environ", {"PORT": "1", "REDIS_URL": ""})
+    assert not is_any_given(names)
+    monkeypatch.setattr(os, "environ", {"REDIS_URL_FILE": "/here"})
+    assert is_any_given(names)
+    monkeypatch.setattr(os, "environ", {})
+    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://here/db\n")
+    assert is_any_given(names)

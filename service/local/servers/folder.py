@@ -131,11 +131,11 @@ def open_log(path: Path) -> int:
     return os.open(path, flags, 0o600)
 
 
-def log_tail(log: Path, since: int = 0, limit: int = 2000) -> str:
-    """The end of a log: at most `limit` bytes of what follows the byte `since`."""
+def log_tail(log: Path, since: int = 0) -> str:
+    """The end of a log: at most 2,000 bytes of what follows the byte `since`."""
     with log.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(since, size - limit))
+        file.seek(max(since, size - 2000))
         return file.read().decode(errors="replace").strip()
 
 

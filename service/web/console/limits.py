@@ -46,15 +46,9 @@ def in_turns(rows: Iterable[ValueT]) -> Iterator[ValueT]:
 class RequestSlots:
     """Lets a few requests of the console work at a time; the others wait, and are refused after a moment."""
 
-    def __init__(
-        self,
-        slots: int = MAX_REQUESTS,
-        wait_seconds: float = WAIT_SECONDS,
-        refusal: str = "Too many pages are being made: try again.",
-    ) -> None:
+    def __init__(self, slots: int = MAX_REQUESTS, refusal: str = "Too many pages are being made: try again.") -> None:
         self._refusal = refusal
         self._free = threading.BoundedSemaphore(slots)
-        self._wait_seconds = wait_seconds
 
     def take(self) -> None:
         """Before a request works.
@@ -62,7 +56,7 @@ class RequestSlots:
         Raises:
             ServiceUnavailable: all slots stay taken.
         """
-        self._acquire(self._wait_seconds)
+        self._acquire(WAIT_SECONDS)
         g.console_slot = True
 
     def give_back(self, _error: BaseException | None = None) -> None:

@@ -112,7 +112,7 @@ class SchemaUnreleased(SchemaOutdated):
 
 
 class ApiError(MirrorError):
-    """Web refuses an HTTP request: a delivery, a call of the API, or bytes that are no request.
+    """Web refuses an HTTP request: a delivery, a call of the API, or bytes that are no request; so does the sandbox.
 
     Attributes:
         code: the machine-readable code of its body.

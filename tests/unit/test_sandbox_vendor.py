@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from service.errors import ApiError
 from service.local.sandbox.account import Account, new_organization
 from service.local.sandbox.events import event_names
 from service.local.sandbox.lifecycle import enter_status
 from service.local.sandbox.model import VendorModel, object_id
 from service.local.sandbox.people import Person
 from service.local.sandbox.switches import Switches
-from service.local.sandbox.vendor import Vendor, VendorError
+from service.local.sandbox.vendor import Vendor
 from tests.support.searching import examples
 
 START = 1_700_000_000_000
@@ -43,7 +44,7 @@ class House:
         return self.vendor.put(replace(new_model, status=status))
 
     def refusal(self, email: str, team_id: str | None = None) -> tuple[int, str, str]:
-        with pytest.raises(VendorError) as refused:
+        with pytest.raises(ApiError) as refused:
             self.vendor.sign_up(email, team_id, is_development=False)
         return refused.value.status, refused.value.code, str(refused.value)
 
@@ -76,7 +77,7 @@ def test_deleting_frees_the_address_and_works_once() -> None:
     house = House()
     model = house.vendor.sign_up("ada@x.example", None, is_development=False)
     house.vendor.delete(model.id)
-    with pytest.raises(VendorError) as again:
+    with pytest.raises(ApiError) as again:
         house.vendor.delete(model.id)
     assert (again.value.status, again.value.code) == (400, "ALREADY_DELETED")
     assert house.vendor.sign_up("ada@x.example", None, is_development=False).id != model.id
@@ -90,7 +91,7 @@ def test_a_vanished_model_was_never_there() -> None:
     assert house.vendor.listing.find(model.id) is None
     assert house.vendor.listing.page(0, 10)[1] == 0
     assert house.vendor.events == []
-    with pytest.raises(VendorError):
+    with pytest.raises(ApiError):
         house.vendor.delete(model.id)
 
 

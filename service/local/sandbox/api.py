@@ -10,9 +10,9 @@ import msgspec
 from flask import Blueprint, Response, g, request
 from werkzeug.http import http_date
 
+from service.errors import ApiError
 from service.local.sandbox.hostile import broken_body
 from service.local.sandbox.model import details, row
-from service.local.sandbox.vendor import VendorError
 
 if TYPE_CHECKING:
     from service.local.sandbox.core import Sandbox
@@ -36,16 +36,12 @@ class VendorSignUp(msgspec.Struct, rename="camel"):
 class VendorApi:
     """The calls. Before each: key, rate, delay, fault. After each: settle, delay, fault, headers, count."""
 
-    @property
-    def _sandbox(self) -> Sandbox:
-        return served()
-
     def blueprint(self) -> Blueprint:
         """The routes under `/api/v2`."""
         api = Blueprint("api", __name__, url_prefix=PREFIX)
         api.before_request(self._check_request)
         api.after_request(self._finish_response)
-        api.register_error_handler(VendorError, _refuse)
+        api.register_error_handler(ApiError, _refuse)
         api.get("/organization")(self.organization)
         api.get("/organization/models")(self.list_models)
         api.post("/organization/models")(self.create)
@@ -57,8 +53,8 @@ class VendorApi:
 
     def organization(self) -> Response:
         """Which organization the key belongs to."""
-        organization = self._sandbox.account.organization
-        place = "data" if self._sandbox.switches.dialect == "others" else "organization"
+        organization = served().account.organization
+        place = "data" if served().switches.dialect == "others" else "organization"
         shown = {
             "uid": organization.uid,
             "name": organization.name,
@@ -70,16 +66,16 @@ class VendorApi:
     def list_models(self) -> Response:
         limit = min(_number("limit", LIMIT, least=1), LONGEST_PAGE)
         offset = _number("offset", 0, least=0)
-        if self._sandbox.fault_injector.drifts():
-            self._sandbox.life.drift()
-        models, total = self._sandbox.vendor.listing.page(
+        if served().fault_injector.drifts():
+            served().life.drift()
+        models, total = served().vendor.listing.page(
             offset,
             limit,
             status=request.args.get("status") or None,
             team_id=request.args.get("teamId") or None,
             moment=self._replica_time(),
         )
-        teams = self._sandbox.account.organization.team_names
+        teams = served().account.organization.team_names
         pagination = {"total": total, "limit": limit, "offset": offset, "hasMore": offset + len(models) < total}
         return json_response(
             {"success": True, "models": [row(model, teams) for model in models], "pagination": pagination}
@@ -89,8 +85,8 @@ class VendorApi:
         try:
             wanted = msgspec.json.decode(request.get_data(), type=VendorSignUp)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise VendorError(400, "INVALID_REQUEST", f"Invalid request body: {error}") from None
-        vendor = self._sandbox.vendor
+            raise ApiError(400, "INVALID_REQUEST", f"Invalid request body: {error}") from None
+        vendor = served().vendor
         model = vendor.sign_up(wanted.email, wanted.team_id, is_development=wanted.is_development)
         return json_response(
             {"success": True, "modelId": model.id, "status": model.status, "signedUrl": vendor.signed_url(model)}
@@ -98,32 +94,32 @@ class VendorApi:
 
     def get(self, model_id: str) -> Response:
         """One model, with the fields that the list does not contain."""
-        vendor = self._sandbox.vendor
+        vendor = served().vendor
         model = vendor.listing.find(model_id, self._replica_time())
         if model is None:
-            raise VendorError(404, "NOT_FOUND", "Model not found")
-        shown = details(model, self._sandbox.account.organization.team_names)
-        if self._sandbox.switches.whitelabel:
+            raise ApiError(404, "NOT_FOUND", "Model not found")
+        shown = details(model, served().account.organization.team_names)
+        if served().switches.whitelabel:
             shown["signedUrl"] = vendor.signed_url(model)
         return json_response({"success": True, "model": shown})
 
     def delete(self, model_id: str) -> Response:
-        self._sandbox.vendor.delete(model_id)
+        served().vendor.delete(model_id)
         return json_response({"success": True, "message": "Model deleted successfully", "modelId": model_id})
 
     def _replica_time(self) -> int | None:
         """The time of the replica that this request reads from; None where none lags."""
-        lag = self._sandbox.fault_injector.lag()
-        return self._sandbox.clock() - lag if lag else None
+        lag = served().fault_injector.lag()
+        return served().clock() - lag if lag else None
 
     def _check_request(self) -> None:
-        sandbox = self._sandbox
+        sandbox = served()
         g.fault, g.delay, g.grant = None, 0.0, sandbox.window.peek(sandbox.clock())
         if not _has_key(sandbox.account.api_key):
-            raise VendorError(401, "UNAUTHORIZED", "Invalid or missing API key")
+            raise ApiError(401, "UNAUTHORIZED", "Invalid or missing API key")
         g.grant = sandbox.window.take(sandbox.clock())
         if not g.grant.allowed:
-            raise VendorError(429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded")
+            raise ApiError(429, "RATE_LIMIT_EXCEEDED", "Rate limit exceeded")
         before, g.delay = sandbox.fault_injector.delays()
         if before:
             time.sleep(before)
@@ -132,13 +128,13 @@ class VendorApi:
             raise _server_error()
 
     def _finish_response(self, response: Response) -> Response:
-        self._sandbox.flush()
+        served().flush()
         if g.delay:
             time.sleep(g.delay)
         if g.fault == "failed":
             response = _refuse(_server_error())
         response.headers.update(g.grant.headers())
-        response.headers["Date"] = http_date(self._sandbox.clock() / 1000)
+        response.headers["Date"] = http_date(served().clock() / 1000)
         if g.fault == "truncated":
             body = response.get_data()
             response.set_data(body[: len(body) // 2])
@@ -153,7 +149,7 @@ class VendorApi:
         rule = request.url_rule.rule if request.url_rule else ""
         route = rule.removeprefix(PREFIX).replace("<model_id>", ":modelId")
         status = 0 if g.fault in ("cut", "dropped") else response.status_code
-        self._sandbox.responses[request.method, route, status] += 1
+        served().responses[request.method, route, status] += 1
 
 
 def served() -> Sandbox:
@@ -167,16 +163,16 @@ def json_response(document: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(document), status, content_type="application/json; charset=utf-8")
 
 
-def _refuse(refusal: VendorError) -> Response:
+def _refuse(refusal: ApiError) -> Response:
     return json_response({"success": False, "error": str(refusal), "code": refusal.code}, refusal.status)
 
 
-def _server_error() -> VendorError:
-    return VendorError(500, "INTERNAL_SERVER_ERROR", "Internal server error")
+def _server_error() -> ApiError:
+    return ApiError(500, "INTERNAL_SERVER_ERROR", "Internal server error")
 
 
 def _no_such_route(path: str) -> Response:
-    raise VendorError(404, "NOT_FOUND", f"No route {request.method} /{path}")
+    raise ApiError(404, "NOT_FOUND", f"No route {request.method} /{path}")
 
 
 def _has_key(key: str) -> bool:
@@ -189,5 +185,5 @@ def _number(name: str, default: int, *, least: int) -> int:
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
-        raise VendorError(400, "INVALID_REQUEST", f"Invalid {name}: a whole number of at least {least} is needed")
+        raise ApiError(400, "INVALID_REQUEST", f"Invalid {name}: a whole number of at least {least} is needed")
     return int(text)

@@ -8,7 +8,7 @@ import msgspec
 from flask import Blueprint, Response, request
 from msgspec import UNSET, UnsetType, structs
 
-from service.errors import SettingsError
+from service.errors import ApiError, SettingsError
 from service.local.sandbox.account import VendorOrganization
 from service.local.sandbox.api import json_response, served
 from service.local.sandbox.core import open_sandbox
@@ -17,7 +17,6 @@ from service.local.sandbox.lifecycle import enter_status
 from service.local.sandbox.model import VendorModel, iso, milliseconds, truth, webhook_object
 from service.local.sandbox.people import draw_team
 from service.local.sandbox.switches import InitialState, parse_switches
-from service.local.sandbox.vendor import VendorError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,15 +52,11 @@ class Control:
     def __init__(self, replace: Callable[[Sandbox], None]) -> None:
         self._replace = replace
 
-    @property
-    def _sandbox(self) -> Sandbox:
-        return served()
-
     def blueprint(self) -> Blueprint:
         """The routes under `/_sandbox`."""
         control = Blueprint("control", __name__, url_prefix=PREFIX)
         control.after_request(self._flush)
-        for error in (VendorError, SettingsError, msgspec.DecodeError, ValueError):
+        for error in (ApiError, SettingsError, msgspec.DecodeError, ValueError):
             control.register_error_handler(error, _refuse)
         control.get("/models")(self.models)
         control.get("/models/<model_id>")(self.model)
@@ -80,7 +75,7 @@ class Control:
         return control
 
     def models(self) -> Response:
-        return json_response([self._truth(model) for model in self._sandbox.vendor.models.values()])
+        return json_response([self._truth(model) for model in served().vendor.models.values()])
 
     def model(self, model_id: str) -> Response:
         return json_response(self._truth(self._known(model_id)))
@@ -90,7 +85,7 @@ class Control:
         number, announce = _pop(fields, "n", 1), _pop(fields, "events", default=False)
         if number > 1 and fields.keys() & {"id", "email"}:
             raise ValueError("several models cannot share one id or e-mail address")
-        if fields.get("id") in self._sandbox.vendor.models:
+        if fields.get("id") in served().vendor.models:
             raise ValueError("there is a model with this id already")
         return json_response([self._truth(self._create(fields, announce=announce)) for _ in range(number)], 201)
 
@@ -98,53 +93,53 @@ class Control:
         fields = _body(dict[str, Any])
         announce = _pop(fields, "events", default=False)
         model = self._with(self._known(model_id), fields | {"id": model_id})
-        return json_response(self._truth(self._sandbox.vendor.put(model, announce=announce)))
+        return json_response(self._truth(served().vendor.put(model, announce=announce)))
 
     def delete(self, model_id: str) -> Response:
         model = self._known(model_id)
-        vendor = self._sandbox.vendor
+        vendor = served().vendor
         gone = vendor.delete(model.id) if request.args.get("events") == "1" else vendor.vanish(model)
         return json_response(self._truth(gone))
 
     def send(self) -> Response:
         order = _body(SendEventBody)
-        sandbox = self._sandbox
+        sandbox = served()
         if sandbox.account.webhook_url is None:
             raise ValueError("there is no webhook URL to send it to")
         webhook_fields = {}
         if order.model_id is not None:
             webhook_fields = webhook_object(self._known(order.model_id), sandbox.account.organization.id)
-        event = new_event(self._sandbox.control_rng, order.event, sandbox.clock(), webhook_fields | order.object)
+        event = new_event(served().control_rng, order.event, sandbox.clock(), webhook_fields | order.object)
         event = structs.replace(event, id=order.id or event.id, created_at=order.created_at or event.created_at)
         sandbox.sender.send(bare_body(event) if order.form == "bare" else full_body(event), stamp=order.timestamp)
         return json_response({"id": event.id}, 202)
 
     def requests(self) -> Response:
-        responses = self._sandbox.responses
+        responses = served().responses
         rows = [
             {"method": method, "route": route, "status": status, "count": count}
             for (method, route, status), count in sorted(responses.items())
         ]
-        return json_response({"total": responses.total(), "connections": self._sandbox.connections, "requests": rows})
+        return json_response({"total": responses.total(), "connections": served().connections, "requests": rows})
 
     def forget_requests(self) -> Response:
-        self._sandbox.responses.clear()
-        self._sandbox.connections = 0
+        served().responses.clear()
+        served().connections = 0
         return self.requests()
 
     def deliveries(self) -> Response:
-        sender = self._sandbox.sender
+        sender = served().sender
         return json_response(structs.asdict(sender.counts) | {"waiting": len(sender.waiting)})
 
     def switches(self) -> Response:
-        return json_response(self._sandbox.switches)
+        return json_response(served().switches)
 
     def update_switches(self) -> Response:
-        self._sandbox.update_switches(_body(dict[str, Any]))
+        served().update_switches(_body(dict[str, Any]))
         return self.switches()
 
     def webhook(self) -> Response:
-        account = self._sandbox.account
+        account = served().account
         target = _body(WebhookTargetBody)
         if target.url is not UNSET:
             account.webhook_url = target.url
@@ -152,13 +147,13 @@ class Control:
         return json_response({"url": account.webhook_url, "secret": account.webhook_secret})
 
     def organization(self) -> Response:
-        account = self._sandbox.account
+        account = served().account
         given = msgspec.to_builtins(account.organization) | _body(dict[str, Any])
         account.organization = msgspec.convert(given, VendorOrganization)
         return json_response(account.organization)
 
     def reset(self) -> Response:
-        if self._sandbox.state_file is not None:
+        if served().state_file is not None:
             raise ValueError("this sandbox has a state file: stop it, delete the file and start it again")
         given = _body(dict[str, Any])
         initial = {name: given.pop(name) for name in InitialState.__struct_fields__ if name in given}
@@ -167,10 +162,10 @@ class Control:
         return json_response({"api_key": fresh.account.api_key, "webhook_secret": fresh.account.webhook_secret}, 201)
 
     def _create(self, fields: dict[str, Any], *, announce: bool) -> VendorModel:
-        vendor = self._sandbox.vendor
-        person = self._sandbox.people.draw(vendor.emails)
-        team_id = draw_team(self._sandbox.account.organization, self._sandbox.control_rng)
-        created = milliseconds(_get(fields, "createdAt", iso(self._sandbox.clock())))
+        vendor = served().vendor
+        person = served().people.draw(vendor.emails)
+        team_id = draw_team(served().account.organization, served().control_rng)
+        created = milliseconds(_get(fields, "createdAt", iso(served().clock())))
         is_development = _get(fields, "isDevelopment", default=False)
         new_model = vendor.new_model(person, team_id, is_development=is_development, created=created)
         return vendor.put(self._with(new_model, fields), announce=announce)
@@ -180,20 +175,20 @@ class Control:
         wanted = _set(model, fields)
         if wanted.status == model.status:
             return wanted
-        now, speed = self._sandbox.clock(), self._sandbox.switches.speed
-        return _set(enter_status(model, wanted.status, now, self._sandbox.control_rng, speed), fields)
+        now, speed = served().clock(), served().switches.speed
+        return _set(enter_status(model, wanted.status, now, served().control_rng, speed), fields)
 
     def _known(self, model_id: str) -> VendorModel:
-        model = self._sandbox.vendor.models.get(model_id)
+        model = served().vendor.models.get(model_id)
         if model is None:
-            raise VendorError(404, "NOT_FOUND", "There never was such a model")
+            raise ApiError(404, "NOT_FOUND", "There never was such a model")
         return model
 
     def _truth(self, model: VendorModel) -> dict[str, Any]:
-        return truth(model, self._sandbox.account.organization)
+        return truth(model, served().account.organization)
 
     def _flush(self, response: Response) -> Response:
-        self._sandbox.flush()
+        served().flush()
         return response
 
 
@@ -217,5 +212,5 @@ def _body(form: type[Form]) -> Form:
 
 
 def _refuse(error: Exception) -> Response:
-    status = error.status if isinstance(error, VendorError) else 400
+    status = error.status if isinstance(error, ApiError) else 400
     return json_response({"success": False, "error": str(error)}, status)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from service.errors import MirrorError
+from service.errors import ApiError
 from service.local.sandbox.events import VendorEvent, event_names, new_event
 from service.local.sandbox.lifecycle import enter_status, status_duration_ms
 from service.local.sandbox.listing import VendorListing
@@ -28,15 +28,6 @@ if TYPE_CHECKING:
     from service.local.sandbox.switches import Switches
 
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s.]+")
-
-
-class VendorError(MirrorError):
-    """A request that the vendor refuses; never leaves the sandbox but as an answer."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
 
 
 class Vendor:
@@ -113,21 +104,21 @@ class Vendor:
         """The vendor's POST.
 
         Raises:
-            VendorError: with the status and code of the vendor's error table.
+            ApiError: with the status and code of the vendor's error table.
         """
         other = self._switches.dialect == "others"
         if not self._switches.whitelabel:
-            raise VendorError(403, "FORBIDDEN", "Whitelabel feature not enabled")
+            raise ApiError(403, "FORBIDDEN", "Whitelabel feature not enabled")
         if not EMAIL.fullmatch(email):
-            raise VendorError(400, "INVALID_EMAIL" if other else "INVALID_REQUEST", "Invalid email format")
+            raise ApiError(400, "INVALID_EMAIL" if other else "INVALID_REQUEST", "Invalid email format")
         if team_id is not None and team_id not in self.account.organization.team_names:
-            raise VendorError(404, "NOT_FOUND", "Team not found")
+            raise ApiError(404, "NOT_FOUND", "Team not found")
         if email.lower() in self.emails:
             code = "ALREADY_EXISTS" if other else "INVALID_REQUEST"
-            raise VendorError(400, code, "User with this email already exists")
+            raise ApiError(400, code, "User with this email already exists")
         if not is_development:
             if self.account.credits < 1:
-                raise VendorError(402, "INSUFFICIENT_CREDITS", "Not enough credits")
+                raise ApiError(402, "INSUFFICIENT_CREDITS", "Not enough credits")
             self.account.credits -= 1
         person = Person(email.partition("@")[0], email, draw_trigger(self._rng))
         return self.put(self.new_model(person, team_id, is_development=is_development, created=self._clock()))
@@ -136,13 +127,13 @@ class Vendor:
         """The vendor's DELETE.
 
         Raises:
-            VendorError: there is no such model, or it is deleted already.
+            ApiError: there is no such model, or it is deleted already.
         """
         model = self.models.get(model_id)
         if model is None or model.vanished:
-            raise VendorError(404, "NOT_FOUND", "Model not found")
+            raise ApiError(404, "NOT_FOUND", "Model not found")
         if model.status == "deleted":
-            raise VendorError(400, "ALREADY_DELETED", "Model has already been deleted")
+            raise ApiError(400, "ALREADY_DELETED", "Model has already been deleted")
         return self.put(enter_status(model, "deleted", self._clock(), self._rng, self._switches.speed))
 
     def vanish(self, model: VendorModel) -> VendorModel:

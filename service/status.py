@@ -190,10 +190,8 @@ class StatusReader:
 
 
 def _read_newest(connection: Connection) -> NewestRecords:
-    newest_event = console_events.page(connection, EventSearch(), None, 1)
-    newest_pull = pulls.list_rows(connection, kind=None, limit=1)
     return NewestRecords(
         organization.read(connection),
-        newest_event[0] if newest_event else None,
-        newest_pull[0] if newest_pull else None,
+        next(iter(console_events.page(connection, EventSearch(), None, 1)), None),
+        next(iter(pulls.list_rows(connection, kind=None, limit=1)), None),
     )

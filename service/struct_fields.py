@@ -33,20 +33,17 @@ def with_fields(fields: Sequence[tuple[str, Any, Any]]) -> Callable[[type[S]], t
                 continue
             field = msgspec.field(default=own.default, name=own.encode_name)
             (required if own.default is NODEFAULT else optional).append((own.name, own.type, field))
+        kinds = (FunctionType, property, classmethod, staticmethod)
+        methods = {name: value for name, value in vars(declared).items() if isinstance(value, kinds)}
         made = msgspec.defstruct(
             declared.__name__,
             [*required, *(field for field in fields if field[0] not in inherited), *optional],
             bases=declared.__bases__,
             module=declared.__module__,
-            namespace={"__doc__": declared.__doc__, **_methods_of(declared)},
+            namespace={"__doc__": declared.__doc__, **methods},
             frozen=True,
             kw_only=True,
         )
         return cast("type[S]", made)
 
     return make
-
-
-def _methods_of(declared: type) -> dict[str, Any]:
-    kinds = (FunctionType, property, classmethod, staticmethod)
-    return {name: value for name, value in vars(declared).items() if isinstance(value, kinds)}

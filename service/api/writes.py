@@ -111,7 +111,9 @@ class UpstreamWriter:
                 )
             except UpstreamError as error:
                 if is_in_doubt(error):
-                    self._request_hot_pull()
+                    # A model may have been made: its id is not known, so no GET can read it.
+                    with suppress(Unavailable):
+                        self.queue.enqueue(Job.PULL_HOT_NOW)
                 raise
             act.target = response.body.model_id
         self._merge_created(wanted, response, record)
@@ -213,11 +215,6 @@ class UpstreamWriter:
         """Keep a refetch request in Redis; without Redis, the webhook or the next pull repairs the row."""
         with suppress(RedisUnavailable):
             self.stale_models.note(model_id)
-
-    def _request_hot_pull(self) -> None:
-        """Request a hot pull for a model that may have been made: its id is not known, so no GET can read it."""
-        with suppress(Unavailable):
-            self.queue.enqueue(Job.PULL_HOT_NOW)
 
 
 def is_in_doubt(error: UpstreamError | Stopping) -> bool:

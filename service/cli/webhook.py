@@ -52,9 +52,9 @@ def test(url: str | None, *, as_json: bool) -> None:
     began = time.monotonic()
     found |= _deliver(settings, target, found["event_id"])
     say(f"{target} responded {found['response']} after {found['response_seconds']} s.", err=as_json)
-    found |= (
-        _follow(found["event_id"], began) if found["response"] == 202 else {"event_status": None, "event_seconds": None}
-    )
+    found |= {"event_status": None, "event_seconds": None}
+    if found["response"] == 202:
+        found |= _follow(found["event_id"], began)
     if as_json:
         print_json(found)
     if found["response"] != 202:
@@ -118,7 +118,7 @@ def _deliver(settings: Settings, url: str, event_id: str) -> dict[str, Any]:
 
 
 def _follow(event_id: str, began: float) -> dict[str, Any]:
-    """Wait for the event's row: its status, and the seconds since `began` (monotonic); None where it does not come."""
+    """Wait for the event's row: its status, and the seconds since `began` (monotonic); empty where it does not come."""
     from service.cli.opening import open_engine
     from service.storage import events
     from service.storage.database import transaction
@@ -130,4 +130,4 @@ def _follow(event_id: str, began: float) -> dict[str, Any]:
         if row:
             return {"event_status": row["status"], "event_seconds": round(elapsed, 2)}
         time.sleep(POLL_SECONDS)
-    return {"event_status": None, "event_seconds": None}
+    return {}

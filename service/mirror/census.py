@@ -22,7 +22,6 @@ from service.mirror.accuracy import (
     Difference,
     DifferenceClass,
     ReceivedEvent,
-    Verdict,
     classify,
     longest_staleness,
     staleness,
@@ -185,7 +184,7 @@ def _verdict_row(found: Mapping[str, Any], events: Sequence[ReceivedEvent], know
         found["last_agreed_at"],
         found["core_at"],
     )
-    verdict: Verdict = classify(difference, events, known_to)
+    verdict = classify(difference, events, known_to)
     stale, censored = staleness(difference, verdict.event) or (None, None)
     return {
         "id": found["id"],

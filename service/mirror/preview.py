@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from service.mirror.merge import Observation
     from service.mirror.merging_batch import BatchResult
     from service.mirror.webhooks import Event
 
@@ -92,7 +91,7 @@ def _describe(kept: Mapping[str, Any], event: Event, row: Mapping[str, Any] | No
 
 
 def _why_nothing(event: Event, row: Mapping[str, Any] | None, *, contributes: bool) -> str:
-    seen: Observation | None = event.observation
+    seen = event.observation
     if event.status == "dead":
         return f"it still cannot be read: {event.error}"
     if seen is None or row is None:

@@ -137,13 +137,15 @@ def row(event: Event) -> dict[str, Any]:
     entry = event.deliveries[0]
     # The web process takes links out already; an older one did not.
     body = without_login_links(entry.body)
+    # Whatever a body is, it is kept for people to see.
+    document = body if event.stored_as == "json" else json.dumps(body.decode("utf-8", "replace")).encode()
     columns = {
         "id": event.event_id,
         "event": event.name,
         "model_id": event.model_id,
         "status": event.status,
         "error": event.error,
-        "payload": Raw(_payload(body if event.stored_as == "json" else _quoted(body))),
+        "payload": Raw(storable(document) if _may_be_refused(document) else document),
         "created_at": event.happened_at,
         "received_at": entry.received_at,
         "signed_at": entry.signed_at,
@@ -178,17 +180,7 @@ _ONE_SIGN = bytes.maketrans(b"E,[", b"e::")
 _LONG_NUMBER = re.compile(rb"[0-9]{400}")
 
 
-def _payload(body: bytes) -> bytes:
-    """A JSON body as `jsonb` takes it."""
-    return storable(body) if _may_be_refused(body) else body
-
-
 def _may_be_refused(body: bytes) -> bool:
     """Whether it may hold what `jsonb` refuses: escapes of NUL and of half a character, numbers past its range."""
     rest = body.translate(_ONE_SIGN, _FIGURES)
     return b"\\u" in body or b":e" in rest or (len(body) - len(rest) >= 400 and _LONG_NUMBER.search(body) is not None)
-
-
-def _quoted(body: bytes) -> bytes:
-    """A body as a JSON text: whatever it is, it is kept for people to see."""
-    return json.dumps(body.decode("utf-8", "replace")).encode()

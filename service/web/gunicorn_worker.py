@@ -172,7 +172,8 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
         last_requests = monotonic() + LAST_REQUEST_TIMEOUT_SECONDS
         while self._connections and monotonic() < deadline:
             if monotonic() > last_requests:
-                self._close_idle()
+                for idle in (one for one in self._connections.values() if one.idle):
+                    idle.shut_down_read()
             self._sleep_and_measure_lag()
         if self._connections:
             self.log.warning("%d connections are broken off in mid-request", len(self._connections))
@@ -183,12 +184,6 @@ class FairGeventWorker(GeventWorker):  # type: ignore[misc]  # gunicorn has no t
             waiting = [one for one in self._connections.values() if one.is_waiting and not one.is_aborted]
             if waiting:
                 min(waiting, key=lambda one: one.since).abort()
-
-    def _close_idle(self) -> None:
-        """Let gunicorn find the end of each idle connection, behind what has arrived of a request."""
-        for connection in self._connections.values():
-            if connection.idle:
-                connection.shut_down_read()
 
     def _sleep_and_measure_lag(self) -> float:
         """Rest for a moment: how many seconds the event loop was late after it."""

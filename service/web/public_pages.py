@@ -51,7 +51,8 @@ def _page() -> Markup:
     tokens = parser.parse(_location().read_text(encoding="utf-8"))
     for token, content in pairwise(tokens):
         if token.type == "heading_open":
-            token.attrSet("id", _anchor(content.content))
+            # The rule of GitHub and of the built documents.
+            token.attrSet("id", re.sub(r"[^\w\- ]", "", content.content.lower()).replace(" ", "-"))
     for token in tokens:
         if token.children:
             token.children = list(_reachable(token.children))
@@ -63,11 +64,6 @@ def _location() -> Path:
     package = Path(service.__file__).parent
     packaged = package / "runbook.md"
     return packaged if packaged.is_file() else package.parent / "docs" / "operations" / "runbook.md"
-
-
-def _anchor(heading: str) -> str:
-    """A heading's anchor, by the rule of GitHub and of the built documents."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _reachable(parts: Sequence[Token]) -> Iterator[Token]:

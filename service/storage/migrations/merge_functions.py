@@ -80,7 +80,7 @@ $$
 
 def _write(number: int, columns: Columns) -> str:
     clocks, _, requests, models, changes = columns
-    given = {f"{kind}_{of}": of for kind, types in columns._asdict().items() for of in _sent_types(types)}
+    given = {f"{kind}_{of}": of for kind, types in columns._asdict().items() for of in map(_sent_type, types.values())}
     return f"""
 CREATE FUNCTION headshotpro.write_merged_{number}(
     {", ".join(f"{name} {_parameter(of)}" for name, of in given.items())},
@@ -145,11 +145,6 @@ def _recording(events: Mapping[str, str]) -> str:
             WHERE NOT new_id = ANY(coalesce(webhook_events.delivery_ids, '{{}}'))
         );
     END IF;"""  # noqa: S608 - our own words
-
-
-def _sent_types(types: Mapping[str, str]) -> list[str]:
-    """The types of some columns, each once: there is a parameter for each."""
-    return list(dict.fromkeys(map(_sent_type, types.values())))
 
 
 def _sent_type(of: str) -> str:

@@ -85,7 +85,9 @@ class ModelViews:
             with reading(self._engine) as connection:
                 unchanged = _etag(api_queries.newest_change(connection))
             if unchanged and request.if_none_match.contains(unchanged):
-                return _not_modified(unchanged)
+                response = Response(status=304)
+                response.set_etag(unchanged)
+                return response
         return self._list(query) if since is None else self._feed(query, since)
 
     def _list(self, query: ListQuery) -> Response:
@@ -229,12 +231,6 @@ def _relayed(relayed: RelayedResponse) -> Response:
 def _etag(newest_change_id: int | None) -> str | None:
     """The ETag of all pages of one moment; another version of this code may write pages differently."""
     return None if newest_change_id is None else f"{newest_change_id}-{__version__}"
-
-
-def _not_modified(tag: str) -> Response:
-    response = Response(status=304)
-    response.set_etag(tag)
-    return response
 
 
 def _set_age_header(response: Response, rows: list[Mapping[str, Any]]) -> None:

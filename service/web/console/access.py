@@ -47,7 +47,8 @@ class Access:
         """
         session = self._session()
         if session is None:
-            return self._ask_to_log_in()
+            wanted = url_with() if request.method in SAFE_METHODS else HOME
+            return redirect(url_for("console.show_login", next=None if wanted == HOME else wanted), 303)
         g.console_session = session
         if request.method not in SAFE_METHODS:
             self._require_write(session)
@@ -108,10 +109,6 @@ class Access:
             session, g.console_new_cookie = self._signer.begin(Role.OPERATOR, user)
             log.info("console.login", role=session.role.label, by_proxy=True, address=self._proxies.address(request))
         return session
-
-    def _ask_to_log_in(self) -> BaseResponse:
-        wanted = url_with() if request.method in SAFE_METHODS else HOME
-        return redirect(url_for("console.show_login", next=None if wanted == HOME else wanted), 303)
 
     def _require_write(self, session: Session) -> None:
         _refuse_other_sites()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -27,21 +27,6 @@ EVENT_MINUTES = 60
 COUNT_TIMEOUT_SECONDS = 30.0
 
 
-class Counted(NamedTuple):
-    """How many models were in each status, and when they were counted."""
-
-    at: datetime
-    models: Mapping[str, int]
-
-
-class Charts(NamedTuple):
-    """The series of the charts: rows in the order of time."""
-
-    day: Sequence[Mapping[str, Any]]
-    month: Sequence[Mapping[str, Any]]
-    events: Sequence[Mapping[str, Any]]
-
-
 class Overview:
     """Reads what the page shows."""
 
@@ -51,7 +36,7 @@ class Overview:
         self.state = Cached(lambda: self._reader.read(figures=False), STATE_SECONDS)
         self.counted = Refreshed(self._count, self._newest_sample, COUNT_SECONDS)
         self.charts = Refreshed(self._charts, lambda: None, COUNT_SECONDS)
-        self._drawn: tuple[Charts, str] | None = None
+        self._drawn: tuple[dict[str, Any], str] | None = None
 
     def page(self) -> str:
         """The page."""
@@ -81,38 +66,30 @@ class Overview:
         """The charts as a part of the page: half of the work of a page, so it is done once for each reading."""
         charts = self.charts.get()
         if self._drawn is None or self._drawn[0] is not charts:
-            self._drawn = charts, self._console.render("overview_charts.html", charts=_series(charts))
+            self._drawn = charts, self._console.render("overview_charts.html", charts=charts)
         return Markup(self._drawn[1])  # noqa: S704 - a template of ours made it
 
-    def _charts(self) -> Charts:
+    def _charts(self) -> dict[str, Any]:
+        """The charts as JSON holds them: a list of times, then a list of values for each name."""
         with self._console.reading() as connection:
-            return Charts(
-                status_report.sample_series(connection, hours=24, step_seconds=600),
-                status_report.sample_series(connection, hours=24 * 30, step_seconds=4 * 3600),
-                status_report.events_by_minute(connection, EVENT_MINUTES),
-            )
+            day = status_report.sample_series(connection, hours=24, step_seconds=600)
+            month = status_report.sample_series(connection, hours=24 * 30, step_seconds=4 * 3600)
+            events = status_report.events_by_minute(connection, EVENT_MINUTES)
+        series = [
+            {"name": "events", "values": [row["events"] for row in events]},
+            {"name": "seconds to the row (95 %)", "values": [row["lag"] for row in events], "axis": "s"},
+        ]
+        times = [row["at"].timestamp() for row in events]
+        return {"day": _by_status(day), "month": _by_status(month), "events": {"times": times, "series": series}}
 
-    def _count(self) -> Counted:
+    def _count(self) -> dict[str, Any]:
+        """How many models are in each status, and when they were counted: as a sample has it."""
         with self._console.reading(COUNT_TIMEOUT_SECONDS) as connection:
-            return Counted(datetime.now(UTC), status_report.count_now(connection))
+            return {"at": datetime.now(UTC), "models": status_report.count_now(connection)}
 
-    def _newest_sample(self) -> Counted | None:
+    def _newest_sample(self) -> dict[str, Any] | None:
         with self._console.reading() as connection:
-            sample = status_report.newest_sample(connection)
-        return None if sample is None else Counted(sample["at"], sample["models"])
-
-
-def _series(charts: Charts) -> dict[str, Any]:
-    """The charts as JSON holds them: a list of times, then a list of values for each name."""
-    events = [
-        {"name": "events", "values": [row["events"] for row in charts.events]},
-        {"name": "seconds to the row (95 %)", "values": [row["lag"] for row in charts.events], "axis": "s"},
-    ]
-    return {
-        "day": _by_status(charts.day),
-        "month": _by_status(charts.month),
-        "events": {"times": [row["at"].timestamp() for row in charts.events], "series": events},
-    }
+            return status_report.newest_sample(connection)
 
 
 def _by_status(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -121,27 +121,14 @@ def read_figures(connection: Connection) -> list[dict[str, Any]]:
     return queries.rows(connection, "SELECT * FROM headshotpro.accuracy ORDER BY CAST(period AS interval), fields DESC")
 
 
-class MeasuredAccuracy(NamedTuple):
-    """How wrong the fields of the list were.
+def measured(connection: Connection) -> dict[str, Any] | None:
+    """How wrong the fields of the list were in the longest period: `rate`, `upper_95`, `period`, `last_check_at`.
 
-    Share of wrong rows and its upper 95 % bound, in which period, and when a row was last compared.
-    """
-
-    rate: float
-    upper: float
-    period: str
-    at: datetime
-
-
-def measured(connection: Connection) -> MeasuredAccuracy | None:
-    """The accuracy of the longest period; None while nothing was compared, and where the figures are old.
-
-    It reads one row of a table of six.
+    None while nothing was compared, and where the figures are old. It reads one row of a table of six.
     """
     statement = """
         SELECT rate, upper_95, period, last_check_at FROM headshotpro.accuracy_figures
         WHERE period = '28d' AND fields = 'list' AND rate IS NOT NULL AND last_check_at IS NOT NULL
             AND computed_at >= now() - CAST(:fresh_for AS interval)
     """
-    row = queries.execute(connection, statement, fresh_for=FRESH_FOR).one_or_none()
-    return MeasuredAccuracy(*row) if row else None
+    return queries.row(connection, statement, fresh_for=FRESH_FOR)

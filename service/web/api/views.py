@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
     from service.api.writes import RelayedResponse, UpstreamWriter
     from service.config import Settings
-    from service.storage.accuracy_figures import MeasuredAccuracy
 
 # Our own names: a cursor into the feed, and how wrong the mirror was.
 CURSOR_HEADER = "X-Mirror-Cursor"
@@ -208,11 +207,11 @@ def _page(
     return response
 
 
-def _accuracy(measured: MeasuredAccuracy) -> str:
-    at = measured.at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+def _accuracy(measured: Mapping[str, Any]) -> str:
+    at = measured["last_check_at"].astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     # Rounded up: a bound that is rounded down says too much.
-    upper = min(1.0, math.ceil(measured.upper * 1e6) / 1e6)
-    return f"rate={measured.rate:.6f}; upper95={upper:.6f}; period={measured.period}; at={at}"
+    upper = min(1.0, math.ceil(measured["upper_95"] * 1e6) / 1e6)
+    return f"rate={measured['rate']:.6f}; upper95={upper:.6f}; period={measured['period']}; at={at}"
 
 
 def json_response(document: Any) -> Response:

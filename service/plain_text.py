@@ -8,14 +8,20 @@ Why: `docs/decisions/0027-text-from-outside.md`.
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _UNSAFE = r"\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 UNSAFE = re.compile(f"[{_UNSAFE}]")
 UNSAFE_BUT_NEWLINE = re.compile(f"(?!\n)[{_UNSAFE}]")
 MAX_LINE_LENGTH = 200
+# Of a document that is nested deep, indentation is nearly all: 250 KB of it were 450 MB of text.
+MAX_INDENTED_GROWTH = 10
 
 # Where spreadsheets see a formula (OWASP, CSV injection): at the beginning of a cell. In many languages they split a
 # line at semicolons and heed no quotes within it. The last four are the full-width forms of = + - @.
@@ -29,6 +35,24 @@ def escape_controls(text: str, *, lines: bool = False) -> str:
     """
     unsafe = UNSAFE_BUT_NEWLINE if lines else UNSAFE
     return unsafe.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def indented_json(document: Any, default: Callable[[Any], Any] = str) -> str:
+    """A JSON document in lines as people read it; in one line where it would be ten times as long.
+
+    Args:
+        document: what `json` can write.
+        default: writes what else is in it.
+    """
+    compact = json.dumps(document, ensure_ascii=False, default=default)
+    pieces: list[str] = []
+    left = len(compact) * MAX_INDENTED_GROWTH
+    for piece in json.JSONEncoder(ensure_ascii=False, indent=2, default=default).iterencode(document):
+        left -= len(piece)
+        if left < 0:
+            return compact
+        pieces.append(piece)
+    return "".join(pieces)
 
 
 def one_line(text: str) -> str:

@@ -7,7 +7,6 @@ print through `say` and the functions below, never by themselves.
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.plain_text import UNSAFE_BUT_NEWLINE, csv_cell, escape_controls
+from service.plain_text import UNSAFE_BUT_NEWLINE, csv_cell, escape_controls, indented_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +89,7 @@ def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, safe
 
 def print_json(document: Any) -> None:
     """One document; times are ISO 8601 in UTC. Control characters are escaped as in JSON."""
-    text = json.dumps(document, default=_iso_time, indent=2, ensure_ascii=False)
+    text = indented_json(document, _iso_time)
     click.echo(UNSAFE_BUT_NEWLINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 

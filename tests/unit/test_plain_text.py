@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from service import log, redaction
 from service.config import Settings
 from service.local.gauge import Reading
 from service.local.screen import Screen
-from service.plain_text import MAX_LINE_LENGTH, escape_controls, one_line
+from service.plain_text import MAX_INDENTED_GROWTH, MAX_LINE_LENGTH, escape_controls, indented_json, one_line
 
 CLI = Path(__file__).parents[2] / "service" / "cli"
 
@@ -119,3 +120,17 @@ def test_second_log_level_holds_for_loggers_already_used(capsys: pytest.CaptureF
     lines = capsys.readouterr().err
     assert "at the level" in lines
     assert "below the level" not in lines
+
+
+def test_document_is_indented_unless_that_is_nearly_all_of_it() -> None:
+    usual = {"object": {"_id": "m1", "tags": [1, 2]}, "title": "北京"}
+    assert indented_json(usual) == json.dumps(usual, indent=2, ensure_ascii=False)
+    deep: object = [[]] * 100_000
+    for _ in range(900):
+        deep = [deep]
+    # Indented it has 181 million characters, and a web process made it for a minute.
+    text = indented_json(deep)
+    assert "\n" not in text
+    assert json.loads(text) == deep
+    wide = [0] * 10_000
+    assert len(json.dumps(wide)) < len(indented_json(wide)) < MAX_INDENTED_GROWTH * len(json.dumps(wide))

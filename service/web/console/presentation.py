@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +12,7 @@ from markupsafe import Markup, escape
 from werkzeug.datastructures import MultiDict
 
 from service.model_fields import FIELDS, Kind, Personal
-from service.plain_text import escape_controls
+from service.plain_text import escape_controls, indented_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +102,7 @@ def visible(value: object) -> str:
 
 def pretty_json(document: object) -> str:
     """A document as people read it; control characters are escaped."""
-    return escape_controls(json.dumps(document, ensure_ascii=False, indent=2, default=str), lines=True)
+    return escape_controls(indented_json(document), lines=True)
 
 
 # The parts of a document: a text, which is a key if a colon follows; a number or a word.

@@ -142,8 +142,10 @@ def test_an_etag_holds_until_something_changes(mirrored: Mirror, api: Api) -> No
     one = api.ids("?limit=1")[0]
     for path in ("?limit=5", f"/{one}", "?updatedSince=0"):
         tag = api.call("GET", path).headers["ETag"]
-        unchanged = api.call("GET", path, If_None_Match=tag)
-        assert (unchanged.status_code, unchanged.data) == (304, b"")
+        # A proxy that compresses a page makes its tag weak.
+        for kept in (tag, f"W/{tag}"):
+            unchanged = api.call("GET", path, If_None_Match=kept)
+            assert (unchanged.status_code, unchanged.data) == (304, b"")
         assert api.call("GET", path, If_None_Match='"other"').status_code == 200
     tags = {path: api.call("GET", path).headers["ETag"] for path in ("?limit=5", f"/{one}")}
     mirrored.change(one, title="Somebody else")

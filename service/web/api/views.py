@@ -83,7 +83,8 @@ class ModelViews:
             # Without a change since, the page is the same, and need not be read.
             with reading(self._engine) as connection:
                 unchanged = _etag(api_queries.newest_change(connection))
-            if unchanged and request.if_none_match.contains(unchanged):
+            # A proxy that compresses makes a tag weak (RFC 9110, 13.1.2: they are compared as such).
+            if unchanged and request.if_none_match.contains_weak(unchanged):
                 response = Response(status=304)
                 response.set_etag(unchanged)
                 return response

@@ -17,6 +17,7 @@ PROXY_VARIABLES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 # Some editors begin a file with a byte order mark, which would be a part of the first name, or of the secret.
 _ENCODING = "utf-8-sig"
+MAX_SECRET_LENGTH = 100_000
 
 
 def read_dotenv(path: Path) -> dict[str, str | None]:
@@ -79,7 +80,12 @@ def _counterpart(name: str) -> str:
 
 def _read_secret(name: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding=_ENCODING).removesuffix("\n").removesuffix("\r")
+        # A device such as /dev/zero has no end.
+        with Path(path).open(encoding=_ENCODING) as file:
+            content = file.read(MAX_SECRET_LENGTH + 1)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"{name}_FILE cannot be read: {reason}") from None
+    if len(content) > MAX_SECRET_LENGTH:
+        raise SettingsError(f"{name}_FILE cannot be read: it holds more than {MAX_SECRET_LENGTH:,} characters")
+    return content.removesuffix("\n").removesuffix("\r")

@@ -61,6 +61,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         load(environ={"HEADSHOTPRO_API_KEY_FILE": str(tmp_path / "secret")}, dotenv=tmp_path / ".env")
 
 
+def test_a_device_without_end_is_no_secret(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^HEADSHOTPRO_API_KEY_FILE cannot be read: it holds more than 100,000"):
+        load(environ={"HEADSHOTPRO_API_KEY_FILE": "/dev/zero"}, dotenv=tmp_path / ".env")
+
+
 def test_the_environment_wins_over_the_dotenv_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PORT=1000\nWEB_CONCURRENCY=7\nLOG_LEVEL=\n")
     settings = load(environ={"PORT": "2000"}, dotenv=tmp_path / ".env")

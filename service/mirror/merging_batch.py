@@ -37,7 +37,6 @@ class BatchResult:
         inserted: models seen for the first time.
         changed: models whose row changed, inserted and tombstoned ones left out.
         tombstoned: models that were found deleted.
-        last_shown_at: model id to the newest upstream time at which an API response had shown it before.
         requests: the GETs that were requested, one for each model at most, in id order.
         erased: models whose personal data was erased.
         differences: rows that were not what an API response showed, as rows of `accuracy_checks`.
@@ -50,7 +49,6 @@ class BatchResult:
     inserted: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     tombstoned: set[str] = field(default_factory=set)
-    last_shown_at: dict[str, datetime | None] = field(default_factory=dict)
     requests: Sequence[RefetchRequest] = ()
     erased: set[str] = field(default_factory=set)
     differences: list[dict[str, Any]] = field(default_factory=list)
@@ -87,7 +85,6 @@ class MergingBatch:
         self.refetch_after: dict[str, datetime] = {}
         self.applied = BatchResult(
             contributed=[False] * size,
-            last_shown_at={model_id: stored["profile_at"] for model_id, stored in clocks.items()},
             erased={model_id for model_id, row in rows.items() if row["erased_at"] is not None},
         )
 

@@ -122,7 +122,6 @@ def test_change_at_the_vendor_appears_within_two_seconds(
         vendor.control("POST", "/webhook", {"url": f"{system.url}/webhooks/headshotpro"})
         visitor = Visitor(browser, system.url, OPERATOR_IN_LIGHT)
         model = vendor.control("POST", "/models", {"id": new_id(), "status": "onboarding", "events": True})[0]["id"]
-        visitor.page.get_by_role("heading", name="Overview").wait_for()
         assert eventually(lambda: _opens(visitor.page, f"/console/models/{model}")), system.logs()
         pages = {"timeline": visitor.page, "changes": visitor.context.new_page(), "events": visitor.context.new_page()}
         pages["changes"].goto("/console/changes")

@@ -96,9 +96,11 @@ def act(visitor: Visitor, path: str, button: str) -> Page:
     return page
 
 
+# `test_console_acts.py` does each act without a browser, and the tests below some in one.
+@pytest.mark.long
 @pytest.mark.parametrize(
     "viewing",
-    [OPERATOR_ON_A_PHONE, pytest.param(WITHOUT_JAVASCRIPT, marks=pytest.mark.long)],
+    [OPERATOR_ON_A_PHONE, WITHOUT_JAVASCRIPT],
     ids=lambda one: one.label,
 )
 def test_operator_does_every_act(here: Mirror, web: str, browser: Browser, viewing: Viewing) -> None:

@@ -268,7 +268,9 @@ def test_page_asks_for_itself_when_its_stream_begins_anew(app: Flask, browser: B
         visitor.context.close()
 
 
-@pytest.mark.parametrize("is_cut", [True, False], ids=["its stream began anew", "a row is new"])
+@pytest.mark.parametrize(
+    "is_cut", [True, pytest.param(False, marks=pytest.mark.long)], ids=["its stream began anew", "a row is new"]
+)
 def test_page_that_got_no_part_asks_again(
     app: Flask, browser: Browser, database: str, streams: Streams, *, is_cut: bool
 ) -> None:
@@ -329,7 +331,9 @@ def test_page_whose_session_is_over_leads_to_the_login(visitor: Visitor) -> None
     page.close()
 
 
-@pytest.mark.parametrize("row_comes", [True, False], ids=["next row", "half a minute"])
+@pytest.mark.parametrize(
+    "row_comes", [True, pytest.param(False, marks=pytest.mark.long)], ids=["next row", "half a minute"]
+)
 def test_logout_leads_other_pages_to_the_login(app: Flask, browser: Browser, database: str, *, row_comes: bool) -> None:
     with serving(app) as url:
         visitor = Visitor(browser, url, OPERATOR_IN_LIGHT)

@@ -83,12 +83,14 @@ def test_all_calls_as_described(web: System) -> None:
     assert not findings(web, KEY, *options, "--exclude-path-regex", "^/subscriptions")
 
 
+@pytest.mark.long
 def test_calls_about_subscriptions_as_described(web: System) -> None:
     # A name may be taken. With this many calls, wrong keys would come to more than ten a minute, and get a 429.
     options = ("--max-examples", "5", "--exclude-checks", "positive_data_acceptance,ignored_auth")
     assert not findings(web, KEY, *options, "--include-path-regex", "^/subscriptions")
 
 
+@pytest.mark.long
 def test_a_key_that_may_only_read_is_told_so_whatever_it_sends(web: System, mirrored: Mirror) -> None:
     options = ("--include-method", "POST", "--include-method", "DELETE", "--max-examples", "5", "--phases", "fuzzing")
     before = writes(mirrored)

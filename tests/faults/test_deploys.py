@@ -113,6 +113,7 @@ def deployment(postgres: Postgres) -> Iterator[Deployment]:
         yield running
 
 
+@pytest.mark.long
 def test_a_deploy_under_load_loses_and_fails_no_delivery(
     deployment: Deployment, record_property: Callable[[str, object], None]
 ) -> None:

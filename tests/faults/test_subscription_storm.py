@@ -231,6 +231,7 @@ def judge(report: dict[str, Any], *, duplicates_allowed: bool) -> None:
             assert result["duplicates"] <= result["taken"] / 100, (name, report)
 
 
+@pytest.mark.long
 def test_storm_of_receivers_loses_nothing_and_repeats_little(own_migrated_postgres: Postgres) -> None:
     judge(storm(own_migrated_postgres, 200, 1, None), duplicates_allowed=False)
 

@@ -24,7 +24,7 @@ def command(*arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("doctor",), ("--version",)])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("unbuffered", ["", pytest.param("1", marks=pytest.mark.long)])
 def test_output_that_takes_nothing_ends_with_one_line(arguments: tuple[str, ...], unbuffered: str) -> None:
     env = environment(**NOWHERE, PYTHONUNBUFFERED=unbuffered)
     with Path("/dev/full").open("w") as full:

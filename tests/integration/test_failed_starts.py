@@ -15,7 +15,6 @@ from tests.support.system import procfile
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROLES = ("web", "worker", "clock")
 SERVERS = {
     "DATABASE_URL": "postgresql://u:hunter2@127.0.0.1:9/d",
     "REDIS_URL": "redis://:hunter2@127.0.0.1:9/0",
@@ -53,7 +52,9 @@ def run(role: str, folder: Path, **settings: str | None) -> subprocess.Completed
         pytest.param("clock", "REDIS_URL", "", marks=pytest.mark.long),
         ("clock", "PULL_INTERVAL_SECONDS", "soon"),
         ("release", "DATABASE_URL", None),
-        ("release", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?sslmode=always"),
+        pytest.param(
+            "release", "DATABASE_URL", "postgresql://u:hunter2@127.0.0.1:9/d?sslmode=always", marks=pytest.mark.long
+        ),
     ],
 )
 def test_wrong_setting_ends_a_process_with_one_line_naming_it(
@@ -67,7 +68,7 @@ def test_wrong_setting_ends_a_process_with_one_line_naming_it(
     assert "hunter2" not in line
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ["web", "worker", pytest.param("clock", marks=pytest.mark.long)])
 def test_a_schema_that_is_too_old_ends_a_process(folder: Path, role: str, empty_database_url: str) -> None:
     # web listens for a moment before it knows the schema.
     done = run(role, folder, DATABASE_URL=empty_database_url, PORT=str(free_port()))

@@ -74,6 +74,7 @@ def applied(url: str, sent: list[bytes]) -> bool:
     return bool(rows(url, query, ids)[0]["count"] == len(sent))
 
 
+@pytest.mark.long
 def test_400_events_of_60_kb_are_applied_over_tcp(drainer: Drainer) -> None:
     sent = bodies(400, 60_000)
     drainer.put(*sent)

@@ -164,7 +164,7 @@ def test_row_that_a_person_locks_is_set_aside_and_pull_goes_on(odd: StartOdd) ->
 
 
 @pytest.mark.usefixtures("_short_limits")
-@pytest.mark.parametrize("hold", ["trigger", "lock"])
+@pytest.mark.parametrize("hold", [pytest.param("trigger", marks=pytest.mark.long), "lock"])
 def test_rows_that_all_take_too_long_fail_the_pull_clearly(odd: StartOdd, hold: str) -> None:
     _, here = odd(models(60))
     with psycopg.connect(here.settings.postgres_url) as person:

@@ -106,7 +106,7 @@ def refused_title(drainer: Drainer) -> str:
     return "refused"
 
 
-@pytest.mark.parametrize("place", [0, 2 * PART_SIZE - 1], ids=["first", "last"])
+@pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.long), 2 * PART_SIZE - 1], ids=["first", "last"])
 def test_part_that_postgres_refuses_takes_back_the_whole_batch(
     drainer: Drainer, refused_title: str, place: int
 ) -> None:

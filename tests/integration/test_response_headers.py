@@ -90,7 +90,9 @@ def test_answers_of_the_webhook_endpoint_are_not_sniffed(folder: Path, redis_url
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@pytest.mark.parametrize(("address", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+@pytest.mark.parametrize(
+    ("address", "family"), [("127.0.0.1", socket.AF_INET), pytest.param("::1", socket.AF_INET6, marks=pytest.mark.long)]
+)
 def test_web_listens_on_the_one_address_that_is_set(
     folder: Path, redis_url: str, database_url: str, address: str, family: socket.AddressFamily
 ) -> None:

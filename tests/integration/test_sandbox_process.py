@@ -26,7 +26,9 @@ MODELS = "/organization/models"
 COMMAND = [sys.executable, "-m", "service.local.sandbox"]
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
+@pytest.mark.parametrize(
+    "end", [*(pytest.param(end, marks=pytest.mark.long) for end in (signal.SIGTERM, signal.SIGINT)), signal.SIGKILL]
+)
 def test_the_state_is_as_it_was_after_a_restart(sandbox: StartSandbox, folder: Path, end: signal.Signals) -> None:
     first = sandbox(models=30, quiet=True, credits=5, state=folder / "state.db")
     caller = SandboxClient(first)

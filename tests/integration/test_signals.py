@@ -41,8 +41,8 @@ ORGANIZATION = {"success": True, "organization": {"uid": "org1", "name": "Acme"}
 SERVERS = {"HEADSHOTPRO_API_URL": NOWHERE, "HEADSHOTPRO_API_KEY": "key", "HEADSHOTPRO_WEBHOOK_SECRET": SECRET}
 
 
-COMMON = ["web", "pull", "status --watch"]
-OTHERS = ["worker", "clock", "up", "sandbox", "verify", "models list"]
+COMMON = ["web", "pull"]
+OTHERS = ["status --watch", "worker", "clock", "up", "sandbox", "verify", "models list"]
 
 
 @pytest.mark.parametrize("command", [*COMMON, *(pytest.param(other, marks=pytest.mark.long) for other in OTHERS)])

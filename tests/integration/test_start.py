@@ -79,7 +79,7 @@ def test_nothing_that_gevent_patches_is_bound_before_it_patches() -> None:
         # structlog, which counters log with, loads rich.
         ("status", ["psycopg", "redis", "rich", "service.config", "sqlalchemy", "structlog"]),
         ("models list --csv", ["psycopg", "service.config", "sqlalchemy"]),
-        ("events show evt_1", ["psycopg", "service.config", "sqlalchemy"]),
+        pytest.param("events show evt_1", ["psycopg", "service.config", "sqlalchemy"], marks=pytest.mark.long),
     ],
 )
 def test_a_command_imports_only_what_it_uses(arguments: str, imported: list[str]) -> None:
@@ -106,6 +106,7 @@ def test_nothing_of_a_killed_web_is_left(folder: Path, redis_url: str) -> None:
         assert eventually(lambda: not any(_alive(pid) for pid in children))
 
 
+@pytest.mark.long
 def test_malformed_alert_urls_end_web_before_it_listens(folder: Path) -> None:
     settings = {**SERVERS, "HEADSHOTPRO_WEBHOOK_SECRET": SECRET, "ALERT_URLS": "mailtoo://hunter2@example.com"}
     done = subprocess.run(

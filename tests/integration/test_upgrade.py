@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from service.local.servers import Postgres
 
+# They copy databases that take longer to make than most of them: one worker of pytest runs them all.
+pytestmark = pytest.mark.xdist_group("upgrade")
+
 MODELS = 2000
 # Seconds that no other transaction may take, however long a reader stays: five times the lock timeout of these tests.
 HELD_UP = 2.0

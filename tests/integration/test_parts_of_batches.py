@@ -106,14 +106,21 @@ def refused_title(drainer: Drainer) -> str:
     return "refused"
 
 
-@pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.long), 2 * PART_SIZE - 1], ids=["first", "last"])
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The events of two small parts: the events of a batch that fails are applied one by one, which takes long."""
+    monkeypatch.setattr(batches, "PART_SIZE", 50)
+    return 2 * batches.PART_SIZE
+
+
+@pytest.mark.parametrize("place", [pytest.param(0, marks=pytest.mark.long), -1], ids=["first", "last"])
 def test_part_that_postgres_refuses_takes_back_the_whole_batch(
-    drainer: Drainer, refused_title: str, place: int
+    drainer: Drainer, refused_title: str, place: int, few: int
 ) -> None:
     """Whichever part it is, the others are applied one by one, each once; no thread is left."""
-    number = 2 * PART_SIZE
+    number = few
     bodies = [event_body(f"{one:024x}", at=T0, title="Ada") for one in range(number)]
-    bodies[place] = event_body(f"{place:024x}", at=T0, title=refused_title)
+    bodies[place] = event_body(f"{place % number:024x}", at=T0, title=refused_title)
     drainer.put(*bodies)
     assert drainer.drain(LARGE).results == {"applied": number - 1, "dead": 1}
     assert rows(drainer.url, "select count(*) from headshotpro.model_changes") == [{"count": number - 1}]
@@ -121,8 +128,10 @@ def test_part_that_postgres_refuses_takes_back_the_whole_batch(
     drainer.assert_empty()
 
 
-def test_part_that_fails_to_merge_takes_back_written_ones(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    number = 2 * PART_SIZE
+def test_part_that_fails_to_merge_takes_back_written_ones(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    number = few
     last = f"{number - 1:024x}"
     real = merging_batch.merge
 
@@ -175,10 +184,10 @@ def test_redelivered_large_batch_locks_events_as_erasure_does(
     drainer.assert_empty()
 
 
-def test_parts_that_take_too_long_are_applied_one_by_one(drainer: Drainer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_that_take_too_long_are_applied_one_by_one(
+    drainer: Drainer, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
     monkeypatch.setattr(applying, "PARTS_SECONDS", 0.0)
-    drainer.put(*[event_body(new_id(), at=T0) for _ in range(2 * PART_SIZE)])
-    assert drainer.drain(LARGE).results == {"applied": 2 * PART_SIZE}
-    assert rows(drainer.url, "select count(distinct recorded_at) from headshotpro.model_changes") == [
-        {"count": 2 * PART_SIZE}
-    ]
+    drainer.put(*[event_body(new_id(), at=T0) for _ in range(few)])
+    assert drainer.drain(LARGE).results == {"applied": few}
+    assert rows(drainer.url, "select count(distinct recorded_at) from headshotpro.model_changes") == [{"count": few}]

@@ -80,6 +80,7 @@ def test_the_pages_curl_examples_get_the_vendors_answers(both: Both) -> None:
     assert both.mirror.model(DOCUMENTED)["status"] == "deleted"
 
 
+@pytest.mark.long
 def test_the_pages_node_examples_get_the_vendors_answers(both: Both) -> None:
     listed = page.run_node(page.NODE_LIST, "models, pagination", both.ours)
     assert listed == page.run_node(page.NODE_LIST, "models, pagination", both.vendor)

@@ -92,6 +92,7 @@ print(json.dumps(times), flush=True)
 """
 
 
+@pytest.mark.long
 def test_processes_together_never_pass_the_share_in_any_window(redis_url: str, budget: StartBudget) -> None:
     window, seconds, share_of_limit = 4.0, 9.0, 30
     budget(0.5, limit=60, window=window)

@@ -50,6 +50,7 @@ def neighbours(postgres: Postgres, redis_url: str, folder: Path) -> Iterator[tup
             yield Deployment(here, a), Deployment(there, b)
 
 
+@pytest.mark.long
 def test_what_happens_in_one_deployment_is_not_seen_in_the_other(neighbours: tuple[Deployment, Deployment]) -> None:
     given = []
     for one in neighbours:

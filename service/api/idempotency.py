@@ -130,10 +130,11 @@ class IdempotentCreates:
 
     def _find_upstream(self, email: str, since: datetime) -> str | None:
         """Search the upstream's list, because the mirror may not know the address yet: webhooks contain none."""
-        for number in range(MAX_PAGES):
+        offset = 0
+        for _ in range(MAX_PAGES):
             response = self.writer.client.list_models(
                 limit=PAGE_SIZE,
-                offset=number * PAGE_SIZE,
+                offset=offset,
                 status="onboarding",
                 priority=Priority.REFETCH,
                 max_wait=UPSTREAM_DEADLINE_SECONDS,
@@ -145,4 +146,6 @@ class IdempotentCreates:
                     return model.id
             if not response.body.pagination.has_more:
                 return None
+            # The upstream may make its pages shorter.
+            offset += len(response.body.models)
         return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.api import KEY, Api
+from tests.support.list_vendor import list_vendor, model
 from tests.support.odd_vendor import http, odd_vendor, refusal
 from tests.support.system import NOWHERE
 from tests.support.webhook_endpoint import assert_refused
@@ -125,6 +127,18 @@ def test_an_address_that_had_its_model_before_stays_refused(mirrored: Mirror, ap
     with odd_vendor(http(200, b"no JSON")) as vendor:
         assert ask(Api.of(mirrored, headshotpro_api_url=vendor.url)).status_code == 502
     assert_refused(ask(api), 400, "INVALID_REQUEST")
+
+
+def test_model_of_an_earlier_try_is_found_behind_short_pages(mirrored: Mirror) -> None:
+    records = [model(number, status="onboarding") for number in range(120)]
+    records[60] |= {"email": "ada@example.com", "createdAt": datetime.now(UTC).isoformat()}
+    with odd_vendor(http(200, b"no JSON")) as vendor:
+        assert ask(Api.of(mirrored, headshotpro_api_url=vendor.url)).status_code == 502
+    with list_vendor(records) as vendor:
+        vendor.page = lambda limit, offset, status: vendor.honest(min(limit, 50), offset, status)
+        vendor.created = 400, {"success": False, "error": "exists", "code": "INVALID_REQUEST"}
+        repeated = ask(Api.of(mirrored, headshotpro_api_url=vendor.url))
+    assert (repeated.status_code, repeated.json["modelId"]) == (200, records[60]["id"])
 
 
 def test_a_process_that_died_stands_in_nobodys_way_for_long(mirrored: Mirror, api: Api) -> None:

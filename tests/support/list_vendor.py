@@ -51,6 +51,7 @@ class ListVendor:
         page: makes the answer to a list request out of limit, offset and status.
         singles: answers to GETs of models by id, where they are not those that the list gives: status and document.
         organization: the answer about the organization.
+        created: the answer to a create.
         asked: paths with their parameters, in order.
     """
 
@@ -59,6 +60,7 @@ class ListVendor:
         self.page: Callable[[int, int, str | None], Any] = self.honest
         self.singles: dict[str, tuple[int, Any]] = {}
         self.organization: Any = {"success": True, "organization": {"uid": "org1", "name": "Acme"}}
+        self.created: tuple[int, Any] = (501, {})
         self.asked: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
@@ -110,7 +112,13 @@ class ListVendor:
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
-                status, document = vendor.answer(self.path.removeprefix(PREFIX))
+                self.reply(*vendor.answer(self.path.removeprefix(PREFIX)))
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.reply(*vendor.created)
+
+            def reply(self, status: int, document: Any) -> None:
                 text = document if isinstance(document, str) else json.dumps(document)
                 body = text.encode().replace(BAD_BYTE.encode(), b"\xff")
                 self.send_response(status)

@@ -22,6 +22,7 @@ MirrorError
     │   └── UpstreamTimeout  no response in time
     ├── UpstreamFailed       5xx, 408, 425, or an error without a code that came as a success
     ├── UpstreamMalformed    a response that is not what the vendor documents
+    │   └── ResponseTooLarge larger than any response that it documents
     ├── ListUnusable         a list that ignores its parameters: no pull can read it
     ├── Throttled            no request may be sent before `retry_at`
     └── UpstreamRejected     4xx, with the vendor's code and error message
@@ -183,6 +184,10 @@ class UpstreamFailed(UpstreamError):
 
 class UpstreamMalformed(UpstreamError):
     """The upstream responded with something other than the vendor documents."""
+
+
+class ResponseTooLarge(UpstreamMalformed):
+    """The upstream's response is longer than any that it documents."""
 
 
 class ListUnusable(UpstreamError):

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 from msgspec import UNSET
 
-from service.errors import UpstreamMalformed, UpstreamRejected
+from service.errors import ResponseTooLarge, UpstreamMalformed, UpstreamRejected
 from service.upstream.budget import RequestBudget
 from service.upstream.fields import is_valid_model_id
 from service.upstream.headers import response_interval
@@ -117,12 +117,21 @@ class UpstreamClient(RequestSender):
     ) -> UpstreamResponse[ModelPage]:
         """One page of the list, at most 200 models; its order is not documented.
 
-        A reader of the whole list names how many pages it `expected`: a long reading is spread over the limit.
+        Where a page is too large for one response, it is shorter. A reader of the whole list names how many pages it
+        `expected`: a long reading is spread over the limit.
         """
         given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
         query = urlencode({name: value for name, value in given.items() if value is not None})
         request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
-        return self.send(request, _read_page, priority, max_wait, expected=expected)
+        try:
+            return self.send(request, _read_page, priority, max_wait, expected=expected)
+        except ResponseTooLarge:
+            if limit == 1:
+                raise
+            return self.list_models(
+                limit=limit // 2, offset=offset, status=status, team_id=team_id, priority=priority, max_wait=max_wait,
+                expected=expected,
+            )  # fmt: skip
 
     def get_model(
         self, model_id: str, *, priority: Priority, max_wait: float | None = None

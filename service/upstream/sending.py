@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from service import __version__
-from service.errors import RedisUnavailable, UpstreamMalformed, UpstreamTimeout, UpstreamUnreachable
+from service.errors import RedisUnavailable, ResponseTooLarge, UpstreamTimeout, UpstreamUnreachable
 from service.http_client import HttpClient, RequestFailed
 from service.upstream.headers import clock_skew, parse_rate_limit
 from service.upstream.responses import RateLimited, UpstreamResponse
@@ -167,6 +167,7 @@ class RequestSender:
         """Send a request and read its whole response, whatever its status.
 
         Raises:
+            ResponseTooLarge: it would be as large again.
             RetryableError: there was no whole response.
         """
         headers = self._headers if request.body is None else self._headers | {"Content-Type": "application/json"}
@@ -178,7 +179,9 @@ class RequestSender:
         except RequestFailed as error:
             self._observers.request(str(request), "unreachable", time.monotonic() - before)
             # A library's message may hold addresses, never the key.
-            kind = UpstreamTimeout if error.timed_out else UpstreamMalformed if error.too_large else UpstreamUnreachable
+            if error.too_large:
+                raise ResponseTooLarge(f"{request}: {error}") from None
+            kind = UpstreamTimeout if error.timed_out else UpstreamUnreachable
             raise RetryableError(kind(f"{request}: {error}"), may_have_arrived=error.may_have_arrived) from None
         elapsed = time.monotonic() - before
         response = TransportResponse(request, sent.status, sent.headers, sent.body, time.time(), elapsed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -260,6 +261,15 @@ def test_odd_list_that_shows_everybody_is_read_whole(odd: StartOdd, page: Callab
 
 
 # --- the hot pull
+
+
+def test_page_that_is_too_large_is_read_in_shorter_ones(odd: StartOdd) -> None:
+    """A response holds 16 MB at most: 32 of these records do not fit, 25 do."""
+    vendor, here = odd([model(number, title="x" * 600_000) for number in range(32)])
+    row = here.pull()
+    assert (row["status"], row["models_seen"], row["error"]) == ("complete", 32, None)
+    limits = [int(parse_qs(urlsplit(path).query)["limit"][0]) for path in vendor.asked if "limit=" in path]
+    assert limits[:4] == [200, 100, 50, 25]
 
 
 def test_ignored_status_filter_ends_the_hot_pull(odd: StartOdd) -> None:

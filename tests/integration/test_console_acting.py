@@ -96,7 +96,8 @@ def act(visitor: Visitor, path: str, button: str) -> Page:
     return page
 
 
-# `test_console_acts.py` does each act without a browser, and the tests below some in one.
+# Without a browser each act is in `test_console_acts.py`, `test_console_erasure.py`, `test_console_replay.py` or
+# `test_console_tasks.py`; in one, `make test` does one act to its end, in the next test.
 @pytest.mark.long
 @pytest.mark.parametrize(
     "viewing",

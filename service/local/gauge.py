@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Self
@@ -38,20 +38,20 @@ class Reading:
     Attributes:
         verdict: `starting`, or the first line of `status`.
         applied: events that were applied since the start; None while Redis is unavailable.
-        rate: events applied in a second, over the last `RATE_SECONDS`.
+        rate: events applied in a second, over the last `RATE_SECONDS`; None while Redis is unavailable.
         waiting: events that wait; None while Redis is unavailable.
-        lag: age of the oldest of them, in seconds.
-        models: how many in each status, the most frequent first.
+        lag: age of the oldest of them, in seconds; 0 where none waits, None while Redis is unavailable.
+        models: how many in each status, the most frequent first; None while Postgres is unavailable.
         pull_age: seconds since the end of the last complete pull; None before the first.
         event_age: seconds since the newest event was accepted; None before the first.
     """
 
     verdict: str = STARTING
     applied: int | None = None
-    rate: float = 0.0
+    rate: float | None = None
     waiting: int | None = None
-    lag: float = 0.0
-    models: Mapping[str, int] = field(default_factory=dict)
+    lag: float | None = None
+    models: Mapping[str, int] | None = None
     pull_age: float | None = None
     event_age: float | None = None
 
@@ -96,14 +96,13 @@ class Gauge(threading.Thread):
         applied = self._read_applied(state)
         figures = state.figures
         now = state.facts.now
-        ranked = sorted(figures.models.items(), key=lambda item: (-item[1], item[0])) if figures else ()
         return Reading(
             verdict=state.verdict,
             applied=applied,
             rate=self._rate(applied),
             waiting=state.events_waiting,
-            lag=state.oldest_waiting_seconds or 0.0,
-            models=dict(ranked),
+            lag=state.redis and (state.oldest_waiting_seconds or 0.0),
+            models=figures and dict(sorted(figures.models.items(), key=lambda item: (-item[1], item[0]))),
             pull_age=figures.pull_age_seconds if figures else None,
             event_age=(now - figures.last_event_at).total_seconds()
             if figures and now and figures.last_event_at
@@ -119,9 +118,9 @@ class Gauge(threading.Thread):
         # Counts begin anew where Redis lost them.
         return max(0, processed - self._before)
 
-    def _rate(self, applied: int | None) -> float:
+    def _rate(self, applied: int | None) -> float | None:
         if applied is None:
-            return 0.0
+            return None
         now = monotonic()
         self._applied.append((now, applied))
         while now - self._applied[0][0] > RATE_SECONDS:
@@ -137,8 +136,10 @@ def describe(reading: Reading, processes: Mapping[str, str]) -> str:
         reading: the mirror.
         processes: the state of each process and server, by its name.
     """
-    models = ", ".join(f"{status} {count}" for status, count in reading.models.items())
-    counted = f"{sum(reading.models.values())} models{': ' if models else ''}{models}"
+    counted = "- models"
+    if reading.models is not None:
+        models = ", ".join(f"{status} {count}" for status, count in reading.models.items())
+        counted = f"{sum(reading.models.values())} models{': ' if models else ''}{models}"
     odd = ", ".join(f"{name} {state}" for name, state in processes.items() if state != "runs")
     return " | ".join(
         (
@@ -168,9 +169,10 @@ def live_view(reading: Reading, processes: Mapping[str, str], width: int) -> Ren
     table.add_row("processes", states)
     table.add_row("events", "not read yet" if reading == NOT_READ else _events(reading))
     table.add_row("freshness", "not read yet" if reading == NOT_READ else _freshness(reading))
-    most = max(reading.models.values(), default=0)
+    models = reading.models or {}
+    most = max(models.values(), default=0)
     room = min(WIDEST_BAR, max(1, width - LABEL_WIDTH - 14))
-    for status, count in reading.models.items():
+    for status, count in models.items():
         bar = "█" * max(1, round(room * count / most)) if count else ""
         table.add_row(
             f"  {escape_controls(status)}",
@@ -180,11 +182,15 @@ def live_view(reading: Reading, processes: Mapping[str, str], width: int) -> Ren
 
 
 def _events(reading: Reading) -> str:
-    applied = "unknown" if reading.applied is None else f"{reading.applied}"
-    waiting = "unknown" if reading.waiting is None else f"{reading.waiting}"
-    return f"{applied} events applied, {reading.rate:.1f} a second, {waiting} waiting, lag {reading.lag:.1f} s"
+    applied = "-" if reading.applied is None else f"{reading.applied}"
+    rate = "-" if reading.rate is None else f"{reading.rate:.1f}"
+    waiting = "-" if reading.waiting is None else f"{reading.waiting}"
+    lag = "-" if reading.lag is None else f"{reading.lag:.1f} s"
+    return f"{applied} events applied, {rate} a second, {waiting} waiting, lag {lag}"
 
 
 def _freshness(reading: Reading) -> str:
+    if reading.models is None:
+        return "last pull -, last event -"
     pulled = "not pulled yet" if reading.pull_age is None else f"pulled {reading.pull_age:.0f} s ago"
     return f"{pulled}, {'no event yet' if reading.event_age is None else f'last event {reading.event_age:.0f} s ago'}"

@@ -180,5 +180,6 @@ def test_line_of_up_survives_servers_that_are_gone(database_url: str) -> None:
     gauge = Gauge(Settings(database_url=NO_POSTGRES, redis_url=NO_REDIS), lambda: LocalUp("folder", is_new=True))
     reading = gauge.read()
     assert reading.verdict.startswith("PROBLEM: Postgres is unavailable: ")
-    assert (reading.applied, reading.waiting) == (None, None)
-    assert "unknown events applied" in describe(reading, {})
+    assert (reading.applied, reading.rate, reading.waiting, reading.lag) == (None,) * 4
+    assert reading.models is None
+    assert "| - events applied, - a second, - waiting, lag - | - models |" in describe(reading, {})

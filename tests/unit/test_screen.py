@@ -76,9 +76,23 @@ def test_first_line_and_view_say_not_read_yet() -> None:
     assert re.search(r"events +not read yet *\r?\n.*freshness +not read yet", plain(terminal))
 
 
-def test_line_says_what_is_not_known_yet() -> None:
-    line = describe(Reading(waiting=0), {"web": "runs"})
+def test_line_says_what_has_not_happened_yet() -> None:
+    line = describe(Reading(applied=0, rate=0.0, waiting=0, lag=0.0, models={}), {"web": "runs"})
     assert line.partition("  ")[2] == (
-        "starting | unknown events applied, 0.0 a second, 0 waiting, lag 0.0 s | 0 models | "
+        "starting | 0 events applied, 0.0 a second, 0 waiting, lag 0.0 s | 0 models | "
         "not pulled yet, no event yet | 1 processes run"
     )
+
+
+def test_figures_of_unavailable_servers_are_shown_as_unknown() -> None:
+    reading = Reading(verdict="PROBLEM: Postgres is unavailable: refused")
+    line = describe(reading, {"web": "runs"})
+    assert line.partition("  ")[2] == (
+        "PROBLEM: Postgres is unavailable: refused | - events applied, - a second, - waiting, lag - | - models | "
+        "last pull -, last event - | 1 processes run"
+    )
+    terminal = Terminal()
+    with Screen(terminal) as screen:
+        screen.show(reading, {"web": "runs"})
+    assert "- events applied, - a second, - waiting, lag -" in plain(terminal)
+    assert "last pull -, last event -" in plain(terminal)

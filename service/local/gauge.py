@@ -143,7 +143,7 @@ def describe(reading: Reading, processes: Mapping[str, str]) -> str:
     odd = ", ".join(f"{name} {state}" for name, state in processes.items() if state != "runs")
     return " | ".join(
         (
-            f"{datetime.now(UTC).astimezone():%H:%M:%S}  {reading.verdict}",
+            f"{datetime.now(UTC).astimezone():%H:%M:%S}  {_verdict(reading, processes)}",
             *(["not read yet"] if reading == NOT_READ else [_events(reading), counted, _freshness(reading)]),
             odd or f"{len(processes)} processes run",
         )
@@ -158,11 +158,12 @@ def live_view(reading: Reading, processes: Mapping[str, str], width: int) -> Ren
         processes: the state of each process and server, by its name.
         width: columns of the terminal.
     """
-    style = {OK: "bold green", STARTING: "bold yellow"}.get(reading.verdict, "bold red")
+    verdict = _verdict(reading, processes)
+    style = {OK: "bold green", STARTING: "bold yellow"}.get(verdict, "bold red")
     table = Table.grid(padding=(0, 2))
     table.add_column(width=LABEL_WIDTH, no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("mirror", Text(escape_controls(reading.verdict), style))
+    table.add_row("mirror", Text(escape_controls(verdict), style))
     states = Text("  ").join(
         Text(f"{name} {state}", "green" if state == "runs" else "red") for name, state in processes.items()
     )
@@ -179,6 +180,12 @@ def live_view(reading: Reading, processes: Mapping[str, str], width: int) -> Ren
             Text.assemble(f"{count:>8}  ", (bar, "red" if status == "failed" else "cyan")),
         )
     return table
+
+
+def _verdict(reading: Reading, processes: Mapping[str, str]) -> str:
+    """The verdict; the end of a process that `up` started is a problem before its heartbeats are missed."""
+    ended = ", ".join(name for name, state in processes.items() if state != "runs")
+    return f"PROBLEM: {ended} ended" if ended and reading.verdict in {OK, STARTING} else reading.verdict
 
 
 def _events(reading: Reading) -> str:

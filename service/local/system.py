@@ -112,7 +112,10 @@ class LocalSystem:
                 if process.pid is None and name not in self._ended:
                     self._ended.add(name)
                     last = (log_tail(process.log).splitlines() or ["nothing"])[-1]
-                    self._screen.say(f"{name} ended: press Ctrl-C, and start again. The last line of its log: {last}")
+                    self._screen.say(
+                        f"{name} ended ({process.note_end()}): press Ctrl-C, and start again. "
+                        f"The last line of its log before: {last}"
+                    )
             states = {name: "ended" if name in self._ended else "runs" for name in self._processes}
             self._screen.show(status_line.latest, states)
             if wait(INTERVAL_SECONDS):

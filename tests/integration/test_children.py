@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from service.config import environment
 from service.local.children import ManagedProcess, stop_all
 from tests.support.processes import eventually, processes_in
@@ -37,6 +39,20 @@ def test_what_a_child_prints_is_in_its_log_from_its_own_start_on(folder: Path) -
     assert eventually(lambda: second.pid is None)
     assert first.log.read_text() == "first\nsecond\n"
     assert second.output() == b"second\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [("raise SystemExit(3)", "exit status 3"), ("os.kill(os.getpid(), 9)", "killed by signal 9")],
+)
+def test_how_a_child_ended_is_returned_and_in_its_log(folder: Path, code: str, ending: str) -> None:
+    running = child(folder, WILLING)
+    assert running.note_end() == ""
+    stop_all([running], timeout=30)
+    ended = child(folder, code)
+    assert eventually(lambda: ended.pid is None)
+    assert ended.note_end() == ending
+    assert ended.output().decode() == f"headshot-mirror up: this process has ended: {ending}\n"
 
 
 def test_children_end_when_they_are_asked(folder: Path) -> None:

@@ -224,8 +224,10 @@ def test_up_names_what_ended_and_a_new_start_goes_on(start: Start) -> None:
     postgres = int((up.data / "postgres/data/postmaster.pid").read_text().split()[0])
     for pid in (worker, postgres):
         os.kill(pid, signal.SIGKILL)
-    up.says("worker ended: press Ctrl-C, and start again").says("Postgres ended: press Ctrl-C, and start again")
+    for name in ("worker", "Postgres"):
+        up.says(f"{name} ended (killed by signal 9): press Ctrl-C, and start again")
     up.says("Postgres ended, worker ended")
+    assert (up.data / "worker.log").read_text().endswith("this process has ended: killed by signal 9\n")
     assert up.end(signal.SIGINT) < 10
     assert up.process.returncode == 0
     assert not processes_in(up.folder)

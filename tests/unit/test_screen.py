@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING
+from dataclasses import replace
+
+import pytest
 
 from service.local.gauge import NOT_READ, Reading, describe
 from service.local.screen import Screen
-
-if TYPE_CHECKING:
-    import pytest
 
 READING = Reading(
     verdict="PROBLEM: no worker seen for 25 s",
@@ -74,6 +73,17 @@ def test_first_line_and_view_say_not_read_yet() -> None:
     with Screen(terminal) as screen:
         screen.show(NOT_READ, {"web": "runs"})
     assert re.search(r"events +not read yet *\r?\n.*freshness +not read yet", plain(terminal))
+
+
+@pytest.mark.parametrize("words", ["OK", "starting"])
+def test_verdict_is_a_problem_while_a_process_has_ended(words: str) -> None:
+    reading = replace(READING, verdict=words)
+    assert f"  {words} | " in describe(reading, {"web": "runs"})
+    assert "  PROBLEM: worker ended | " in describe(reading, PROCESSES)
+    terminal = Terminal()
+    with Screen(terminal) as screen:
+        screen.show(reading, PROCESSES)
+    assert re.search(r"mirror +PROBLEM: worker ended", plain(terminal))
 
 
 def test_line_says_what_has_not_happened_yet() -> None:

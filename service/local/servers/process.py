@@ -58,6 +58,17 @@ class LoggedProcess:
         """Process id while it runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
+    def note_end(self) -> str:
+        """How it ended, by a signal or with an exit status, which is also added to its log; empty before that."""
+        status = self._process.poll() if self._process is not None else None
+        if status is None:
+            return ""
+        ending = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        # A full disk, for example, may have ended it.
+        with contextlib.suppress(OSError), self.log.open("a") as log:
+            log.write(f"headshot-mirror up: this process has ended: {ending}\n")
+        return ending
+
     def _spawn(self, command: Sequence[str], **options: Any) -> int:
         """Start it: where its output begins in the log."""
         log = open_log(self.log)

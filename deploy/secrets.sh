@@ -2,6 +2,14 @@
 # Makes what compose.yaml reads: deploy/.env with a new password for each server, and the key by which Prometheus
 # scrapes. What exists already stays as it is. Then put HeadshotPro's two values into deploy/.env.
 set -eu
+usage='Usage: deploy/secrets.sh
+Makes deploy/.env, with a new password for each server, and deploy/prometheus/headshot-mirror.key, the key of Prometheus.
+What exists already stays as it is. It takes no argument.'
+case "${1-}" in
+  '') ;;
+  -h | --help) echo "$usage"; exit ;;
+  *) echo "$usage" >&2; exit 2 ;;
+esac
 cd "$(dirname "$0")"
 
 new() {

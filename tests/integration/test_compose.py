@@ -127,6 +127,16 @@ def test_secrets_sh_makes_what_it_asks_for_once(made: Path) -> None:
     assert values_of(made)["KEY_GROUP"] == str(key.stat().st_gid)
 
 
+@pytest.mark.parametrize(("argument", "status"), [("--help", 0), ("-h", 0), ("--force", 2)])
+def test_secrets_sh_with_an_argument_prints_its_usage_only(folder: Path, argument: str, status: int) -> None:
+    copy = folder / "deploy"
+    shutil.copytree(DEPLOY, copy, ignore=shutil.ignore_patterns(".env", "*.key"))
+    done = subprocess.run([copy / "secrets.sh", argument], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert (done.stdout if status == 0 else done.stderr).startswith("Usage: deploy/secrets.sh")
+    assert [made for made in (".env", "prometheus/headshot-mirror.key") if (copy / made).exists()] == []
+
+
 def test_secrets_sh_adds_what_an_older_env_lacks(made: Path) -> None:
     names = ("REDIS_PASSWORD", "KEY_GROUP")
     lines = [line for line in (made / ".env").read_text().splitlines() if not line.startswith(names)]

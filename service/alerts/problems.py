@@ -238,9 +238,9 @@ def _fit_to_up(problem: Problem, local: LocalUp) -> Problem:
     if kind := problem.code.removesuffix("_missing") if problem.code in _MISSING else "":
         ends[problem.code] = f"end `up` and run it again; {local.folder}/{kind}.log says why it ended"
     action = ends.get(problem.code, problem.action)
-    for restart in (texts.RESTART_UPSTREAM, texts.RESTART_WEB):
+    for restart in (texts.RESTART_UPSTREAM, texts.RESTART_WEB, texts.RESTART_WORKER):
         action = action.replace(restart, "run `up` again")
-    return problem._replace(action=action)
+    return problem._replace(action=action.replace(texts.WORKER_LOG, f"{local.folder}/worker.log"))
 
 
 def _is_alive(process: SeenProcess, now: datetime | None) -> bool:

@@ -16,6 +16,8 @@ COMMAND = "headshot-mirror alerts list"
 # Under `up` other advice takes the place of these.
 RESTART_WEB = "restart web"
 RESTART_UPSTREAM = "restart worker and clock"
+RESTART_WORKER = "restart the worker"
+WORKER_LOG = "the worker's log"
 
 
 class AlertTexts(NamedTuple):
@@ -60,12 +62,14 @@ _ALERT_TEXTS = {
     kinds.TOMBSTONES_HELD: AlertTexts(
         ("a pull waits for a person",) * 2,
         ("the pull no longer waits for a person",) * 2,
-        "headshot-mirror pulls list",
+        "`headshot-mirror pulls list` shows why; "
+        "`headshot-mirror pulls release ID` or `headshot-mirror pulls reject ID` decides it",
     ),
     kinds.ORGANIZATION_CHANGED: AlertTexts(
         ("the API key belongs to another organization, and no full pull runs",) * 2,
         ("the API key belongs to the mirrored organization again",) * 2,
-        "put the right HEADSHOTPRO_API_KEY back; headshot-mirror pulls list names both organizations",
+        "put the right HEADSHOTPRO_API_KEY back, and `headshot-mirror pulls reject ID`; "
+        "`headshot-mirror pulls list` names both organizations",
     ),
     kinds.API_REJECTED: AlertTexts(
         ("HeadshotPro refuses the API key",) * 2,
@@ -85,7 +89,7 @@ _ALERT_TEXTS = {
     kinds.INBOX_STALLED: AlertTexts(
         ("events wait and none is applied",) * 2,
         ("events are applied again",) * 2,
-        "headshot-mirror status, then the worker's log",
+        f"look for `drain` and `worker.child` in {WORKER_LOG}, then {RESTART_WORKER}: that loses no event",
     ),
     kinds.RECORDS_SET_ASIDE: AlertTexts(
         ("records of HeadshotPro could not be read, or Postgres refused them",) * 2,

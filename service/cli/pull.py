@@ -119,6 +119,14 @@ def describe_postponed(ids: list[str]) -> str:
     )
 
 
+def describe_decision(row: dict[str, Any]) -> str:
+    """How a person decides about a held pull."""
+    commands = f"`headshot-mirror pulls release {row['id']}`", f"`headshot-mirror pulls reject {row['id']}`"
+    if row["pages"] == 0:
+        return f"put the right HEADSHOTPRO_API_KEY back and run {commands[1]}; or {commands[0]}, which explains itself"
+    return f"{commands[0]} sends a GET for each model that it did not show; {commands[1]} leaves them alone for a day"
+
+
 def _report(row: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(row)
@@ -133,4 +141,5 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
         if row["postponed"]:
             say(describe_postponed(row["postponed"]))
     if row["status"] != "complete":
-        raise MirrorError(row["error"] or "the pull did not complete")
+        decision = f"; {describe_decision(row)}" if row["status"] == "held" else ""
+        raise MirrorError(f"{row['error'] or 'the pull did not complete'}{decision}")

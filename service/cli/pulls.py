@@ -9,7 +9,7 @@ import click
 from service.cli.opening import configure_log, load_settings, open_engine, open_runtime, reading
 from service.cli.output import confirm, json_option, say, yes_option
 from service.cli.progress import stop_on_signals
-from service.cli.pull import describe_postponed
+from service.cli.pull import describe_decision, describe_postponed
 from service.cli.table import print_rows
 from service.errors import SettingsError
 
@@ -34,12 +34,17 @@ def pulls() -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many at most.")
 @json_option
 def list_(kind: str | None, limit: int, *, as_json: bool) -> None:
-    """The newest pulls, what each cost and found."""
+    """The newest pulls, what each cost and found; then how to decide about each that is held."""
     from service.storage import pulls as storage
 
     with reading() as connection:
         rows = storage.list_rows(connection, kind=kind, limit=limit)
+        # Newer pulls may have pushed it out of the list.
+        held = storage.page(connection, None, "held", None, storage.MAX_PART)
     print_rows(rows, COLUMNS, as_json=as_json, empty="No pulls.")
+    for row in held:
+        # Beside a table that may be piped.
+        say(f"Pull {row['id']} is held: {describe_decision(row)}.", err=True)
 
 
 @pulls.command(epilog="Example: headshot-mirror pulls release 17")

@@ -154,7 +154,29 @@ def test_a_pull_that_is_held_ends_with_1_and_says_why(mirror: StartMirror, cli_o
     cli = cli_of(here)
     done = cli.run("pull", "--json")
     assert (done.status, done.document["status"]) == (1, "held")
-    assert "org_of_somebody_else" in done.err.splitlines()[-1]
+    last = done.err.splitlines()[-1]
+    assert "org_of_somebody_else" in last
+    number = done.document["id"]
+    assert f"run `headshot-mirror pulls reject {number}`; or `headshot-mirror pulls release {number}`, which" in last
+    listed = cli.run("pulls", "list", "--kind", "hot")
+    assert listed.out == "No pulls.\n"
+    assert listed.err.startswith(f"Pull {number} is held: put the right HEADSHOTPRO_API_KEY back")
+
+
+def test_held_suspects_are_shown_with_the_commands_that_decide(mirror: StartMirror, cli_of: CliOf) -> None:
+    here = mirror(models=0)
+    ids = [model["id"] for model in here.create(20, status="active")]
+    here.pull()
+    here.vanish(*ids[:11])
+    here.advance_vendor_clock()
+    cli = cli_of(here)
+    decision = (
+        "`headshot-mirror pulls release 2` sends a GET for each model that it did not show; "
+        "`headshot-mirror pulls reject 2` leaves them alone for a day"
+    )
+    done = cli.run("pull")
+    assert (done.status, done.err.splitlines()[-1].endswith(f"none was tombstoned; {decision}")) == (1, True), done
+    assert cli.run("pulls", "list").err == f"Pull 2 is held: {decision}.\n"
 
 
 def test_a_pull_that_is_interrupted_says_who_goes_on(mirror: StartMirror, cli_of: CliOf) -> None:

@@ -62,7 +62,8 @@ def test_message_has_a_line_for_each_alert_in_order_of_time() -> None:
 What to do:
 model_failed: the vendor did not get it running by itself; `headshot-mirror models show ID --explain`
   docs/operations/runbook.md#model_failed
-tombstones_held: headshot-mirror pulls list
+tombstones_held: `headshot-mirror pulls list` shows why; `headshot-mirror pulls release ID` or \
+`headshot-mirror pulls reject ID` decides it
   docs/operations/runbook.md#tombstones_held
 api_rejected: headshot-mirror doctor
   docs/operations/runbook.md#api_rejected

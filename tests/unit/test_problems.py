@@ -93,6 +93,19 @@ def test_advice_beside_up_names_its_logs_and_no_command() -> None:
     assert signatures.endswith("and run `up` again")
 
 
+def test_stalled_inbox_beside_up_names_log_and_restart_of_up() -> None:
+    facts = replace(WELL, alerts=["inbox_stalled"])
+    (problem,) = problems(facts)
+    assert "in the worker's log, then restart the worker" in problem.action
+    (problem,) = problems(replace(facts, local=LocalUp(".headshot-mirror/live", is_new=False)))
+    assert "in .headshot-mirror/live/worker.log, then run `up` again" in problem.action
+
+
+def test_held_pull_names_the_commands_that_decide_it() -> None:
+    (problem,) = problems(replace(WELL, alerts=["tombstones_held"]))
+    assert "`headshot-mirror pulls release ID` or `headshot-mirror pulls reject ID`" in problem.action
+
+
 def test_nothing_that_runs_at_all_is_a_problem_at_once() -> None:
     assert codes(processes=[]) == ["web_missing", "worker_missing", "clock_missing"]
 

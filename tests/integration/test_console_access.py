@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from service.errors import PostgresUnavailable
 from service.web.console import sessions
 from service.web.console.login_limit import FREE_FAILURES, MAX_ADDRESSES, LoginLimit
 from tests.support.console import COOKIE, OPERATOR, VIEWER, console, log_in, token
@@ -274,7 +275,25 @@ def test_console_without_postgres_says_so(folder: Path, redis_url: str) -> None:
     response = log_in(browser)
     assert response.status_code == 503
     assert "Postgres" in response.text
+    # A browser would send the password again.
+    assert ("Refresh" in response.headers, "by itself" in response.text) == (False, False)
     assert browser.get("/console/login").status_code == 200
+
+
+def test_page_without_postgres_reloads_until_it_is_back(browser: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_in(browser)
+    assert "Refresh" not in browser.get("/console/pulls").headers
+
+    def fail(*_given: Any) -> None:
+        raise PostgresUnavailable("Postgres cannot be reached")
+
+    with monkeypatch.context() as without:
+        without.setattr("service.storage.pulls.page", fail)
+        response = browser.get("/console/pulls?kind=full")
+    assert (response.status_code, response.headers["Refresh"]) == (503, "5")
+    assert "tries again every 5 seconds by itself" in response.text
+    assert "Deliveries are still accepted and stored" in response.text
+    assert browser.get("/console/pulls?kind=full").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/console/models/a%3Fb%23c%25d", "/console/events/evt%3F1?page=a%26b"])

@@ -51,6 +51,10 @@ PAGES = (
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")
 # A form has a password or a few ids.
 MAX_FORM_BYTES = 64 * 1024
+_WAITS = (
+    f"This page tries again every {RETRY_AFTER_SECONDS} seconds by itself. Deliveries are still accepted and stored "
+    "while Postgres or Redis is available."
+)
 
 
 def register(app: Flask, console: Console) -> None:
@@ -136,7 +140,8 @@ def _mirror_error(error: MirrorError) -> Response:
         title, status = "That took too long", 503
         action = "Choose a shorter time or a narrower filter, and try again."
     elif isinstance(error, Unavailable):
-        title, status, action = "A server is unavailable", 503, "The console goes on by itself once it is back."
+        title, status = "A server is unavailable", 503
+        action = _WAITS if request.method == "GET" else "Try again once it is back."
     else:
         title, status, action = InternalServerError().name, 500, getattr(error, "action", "")
     if status == 503 and request.endpoint == "console.do_act":
@@ -145,4 +150,7 @@ def _mirror_error(error: MirrorError) -> Response:
     response = make_response(page, status)
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if action == _WAITS:
+        # A form that was sent is not: that would send it again.
+        response.headers["Refresh"] = str(RETRY_AFTER_SECONDS)
     return response

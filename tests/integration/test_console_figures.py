@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from service.storage import database, status_report
+from tests.support.cli import NO_REDIS
 from tests.support.console import OPERATOR, VIEWER, console, log_in
 from tests.support.console_world import ATTACKS, fill
 from tests.support.system import rows
@@ -77,6 +78,26 @@ def test_overview_shows_problems_with_what_to_do(folder: Path, database_url: str
     page = browser.get("/console/").text
     assert "no worker is running" in page
     assert "start <code>headshot-mirror worker</code>" in page
+
+
+def test_overview_without_redis_says_what_is_unknown(folder: Path, database_url: str) -> None:
+    browser = console(folder, database_url, NO_REDIS)
+    log_in(browser)
+    page = browser.get("/console/").text
+    assert "inbox and spool are empty" not in page
+    assert page.count("unknown: Redis is unavailable") == 3
+
+
+def test_overview_counts_models_anew_after_a_rest(folder: Path, database_url: str, redis_url: str) -> None:
+    execute(database_url, MADE)
+    sample = """insert into headshotpro.status_samples values (now() - interval '10 minutes', '{"active": 7}')"""
+    execute(database_url, sample)
+    browser = console(folder, database_url, redis_url)
+    log_in(browser)
+    page = browser.get("/console/").text
+    assert "Models by status <small>counted" in page
+    shown = page.partition("Models by status</caption>")[2].partition("</tbody>")[0]
+    assert re.findall(r'class="number fit">(\d+)<', shown) == ["5", "5"]
 
 
 def test_settings_show_values_and_no_secret(folder: Path, database_url: str, redis_url: str) -> None:

@@ -71,6 +71,13 @@ def test_slow_value_is_read_anew_while_the_last_one_is_shown() -> None:
     assert eventually(lambda: value.get() == "new")
 
 
+def test_value_that_was_not_asked_for_is_read_before_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REFRESH_SECONDS", 30)
+    reads = iter(range(10))
+    value = Refreshed(lambda: next(reads), lambda: None, 0.0)
+    assert [value.get() for _ in range(3)] == [0, 1, 2]
+
+
 def test_page_that_waits_for_postgres_delays_no_delivery(folder: Path, database_url: str, redis_url: str) -> None:
     browser = console(folder, database_url, redis_url)
     log_in(browser)

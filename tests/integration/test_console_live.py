@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -291,11 +292,25 @@ def test_page_that_got_no_part_asks_again(
             assert eventually(lambda: page.evaluate("1") and asked)
         new = "" if is_cut else change(database, "after-a-failure")
         assert eventually(lambda: page.evaluate("1") and len(asked) == 3)
-        mode(page, "Every 5 s")
+        page.locator("[data-mode]").get_by_text(re.compile(r"^Not updated since \d+:\d\d:\d\d")).wait_for()
         asked[2].continue_()
         mode(page, "Live")
         page.get_by_text(new).first.wait_for()
         visitor.context.close()
+
+
+def test_page_that_waits_for_its_reader_says_so(visitor: Visitor) -> None:
+    page = visitor.context.new_page()
+    page.clock.install()
+    page.goto("/console/")
+    mode(page, "Every 5 s")
+    page.get_by_role("button", name="Pause updates").focus()
+    page.clock.run_for(6000)
+    mode(page, "Waits while you read")
+    page.evaluate("document.activeElement.blur()")
+    page.clock.run_for(6000)
+    mode(page, "Every 5 s")
+    page.close()
 
 
 def test_hidden_page_has_no_stream(visitor: Visitor, streams: Streams) -> None:

@@ -26,6 +26,8 @@ MAX_REQUESTS = 4
 WAIT_SECONDS = 3.0
 # Under gevent this lasts until all others have had their turn; `sleep(0)` may end before that.
 YIELD_SECONDS = 0.001
+# Seconds that a page waits for figures that take long, before it shows the last ones.
+REFRESH_SECONDS = 0.5
 # Rows of a page that are made in a turn: about half a millisecond of processor time, as long as a delivery takes.
 ROWS_IN_A_TURN = 5
 
@@ -104,7 +106,7 @@ class Cached(Generic[ValueT]):
 
 
 class Refreshed(Generic[ValueT]):
-    """A value that takes long to read: a request gets the last one, and a thread of its own reads the next.
+    """A value that may take long to read: a thread reads the next one; a request that waited gets the last one.
 
     Args:
         first: gives a value at once while none was read; None where it cannot.
@@ -119,7 +121,8 @@ class Refreshed(Generic[ValueT]):
         self._due = 0.0
 
     def get(self) -> ValueT:
-        """The newest value that was read."""
+        """The newest value; the one before where it takes longer than `REFRESH_SECONDS` to read."""
+        refresh: threading.Thread | None = None
         with self._lock:
             if self._value is None:
                 self._value = self._first()
@@ -127,8 +130,13 @@ class Refreshed(Generic[ValueT]):
                 self._value, self._due = self._read(), monotonic() + self._seconds
             elif monotonic() > self._due:
                 self._due = monotonic() + self._seconds
-                threading.Thread(target=self._refresh, daemon=True).start()
-            return self._value
+                refresh = threading.Thread(target=self._refresh, daemon=True)
+                refresh.start()
+            value = self._value
+        if refresh is not None:
+            # The last one may be hours old: from when a page was last open.
+            refresh.join(REFRESH_SECONDS)
+        return value if self._value is None else self._value
 
     def _refresh(self) -> None:
         try:

@@ -105,6 +105,7 @@
   let paused = false;
   let asked = 0;
   let hasFailed = false;
+  let updated = Date.now();
   let leaves = false;
   // The newest page that was not shown, because its reader is busy.
   let pending = null;
@@ -190,6 +191,7 @@
     const status = await load().catch(() => 0);
     const before = hasFailed;
     hasFailed = !SERVED.includes(status);
+    if (!hasFailed) updated = Date.now();
     if (hasFailed !== before) setMode();
     if (hasFailed && !before) setTimeout(refresh, AGAIN_MS);
     if (status === 200 || status === 304) return take(wanted, asking);
@@ -225,9 +227,14 @@
 
   const isLive = () => stream && stream.readyState === EventSource.OPEN && !hasFailed;
 
-  function setMode() {
-    main.querySelector("[data-mode]").textContent = paused ? "Paused" : isLive() ? "Live" : `Every ${main.dataset.live} s`;
+  function currentMode() {
+    if (paused) return "Paused";
+    if (hasFailed) return `Not updated since ${new Date(updated).toLocaleTimeString()}`;
+    if (isLive()) return "Live";
+    return isInUse() && !main.dataset.stream ? "Waits while you read" : `Every ${main.dataset.live} s`;
   }
+
+  const setMode = () => { main.querySelector("[data-mode]").textContent = currentMode(); };
 
   // A new row is shown at once. While rows go on coming the page asks less and less often.
   function refreshSoon() {
@@ -278,6 +285,7 @@
     fresh.clear();
     setMode();
     setInterval(() => {
+      setMode();
       if (!isLive() || Date.now() - asked >= STREAMED_MS) refresh();
     }, 1000 * main.dataset.live);
     if (main.dataset.stream) {

@@ -44,6 +44,7 @@ class _PostgresState(NamedTuple):
     now: datetime
     processes: list[dict[str, Any]]
     alerts: list[str]
+    right_signature_at: datetime | None
     failing_pulls: Sequence[FailingPull]
     figures: MirrorSnapshot | None
     newest: NewestRecords | None
@@ -140,6 +141,7 @@ class StatusReader:
             processes=[SeenProcess(row["kind"], row["started_at"], row["seen_at"]) for row in rows],
             expected=self._expected([row["kind"] for row in rows]),
             alerts=found.alerts if found else (),
+            right_signature_at=found.right_signature_at if found else None,
             failing_pulls=found.failing_pulls if found else (),
             api_url=self._settings.headshotpro_api_url,
             pulled=found.figures.pull_age_seconds is not None if found and found.figures else None,
@@ -175,6 +177,7 @@ class StatusReader:
                 now,
                 processes.list_rows(connection),
                 alerts.unacknowledged_kinds(connection),
+                alerts.right_signature_at(connection),
                 pulls.failing(connection),
                 snapshot(connection) if figures else None,
                 _read_newest(connection) if figures else None,

@@ -66,6 +66,7 @@ class AlertFacts:
             which holds the events, is unavailable.
         applying: whether events were applied since the last evaluation.
         refused_signatures: deliveries with a wrong signature within the last minute.
+        accepted_signatures: deliveries that were accepted within the same minute.
         accepted_since_refusal: whether a delivery was accepted after the newest of these, as far as that was seen.
         skewed_at: when the upstream's clock was last seen to be off; None where it never was.
         skew_seconds: how far it was ahead of the local clock then.
@@ -100,6 +101,7 @@ class AlertFacts:
     applied_at: datetime | None = None
     applying: bool = False
     refused_signatures: int = 0
+    accepted_signatures: int = 0
     accepted_since_refusal: bool = False
     skewed_at: datetime | None = None
     skew_seconds: float | None = None

@@ -120,5 +120,6 @@ class LivenessTracker:
         return {
             # Counts begin anew where Redis lost them.
             "refused_signatures": max(0, int(inbox.refused - self._counts[0][1].refused)),
+            "accepted_signatures": max(0, int(inbox.accepted - self._counts[0][1].accepted)),
             "accepted_since_refusal": inbox.accepted > self._accepted_at_refusal,
         }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from service.alerts import texts
-from service.alerts.kinds import API_REJECTED, MODEL_KINDS, PULL_FAILING, WORKER_MISSING
+from service.alerts.kinds import API_REJECTED, MODEL_KINDS, PULL_FAILING, SIGNATURES_REFUSED, WORKER_MISSING
 from service.alerts.pull_failures import fails_for_long, postgres_action, refused_status
 from service.alerts.rules import MISSING_AFTER
 
@@ -84,6 +84,7 @@ class ProblemFacts:
         processes: all that have a row.
         expected: kinds of which one has to run.
         alerts: kinds of the open alerts that are not acknowledged.
+        right_signature_at: when the last delivery with a right signature came, while wrong ones were refused.
         failing_pulls: the pulls that fail now, a full one first.
         api_url: HEADSHOTPRO_API_URL.
         pulled: whether a full pull was ever complete; None where that was not read.
@@ -98,6 +99,7 @@ class ProblemFacts:
     processes: Sequence[SeenProcess] = ()
     expected: Sequence[str] = ("web", "worker", "clock")
     alerts: Iterable[str] = ()
+    right_signature_at: datetime | None = None
     failing_pulls: Sequence[FailingPull] = ()
     api_url: str = ""
     pulled: bool | None = None
@@ -225,7 +227,8 @@ def _alert_problems(facts: ProblemFacts) -> Iterator[Problem]:
     covered = {WORKER_MISSING, *MODEL_KINDS}
     for kind in sorted(set(facts.alerts) - covered):
         alert_texts = texts.alert_texts(kind)
-        yield Problem(kind, alert_texts.opened[0], alert_texts.hint)
+        action = texts.signatures_action(facts.right_signature_at) if kind == SIGNATURES_REFUSED else alert_texts.hint
+        yield Problem(kind, alert_texts.opened[0], action)
 
 
 def _fit_to_up(problem: Problem, local: LocalUp) -> Problem:

@@ -146,7 +146,8 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
     if facts.refused_at and facts.refused_at > (facts.accepted_at or _LONG_AGO):
         yield AlertCause(kinds.API_REJECTED), {"status": facts.refused_status}
     if _signatures_are_refused(facts):
-        yield AlertCause(kinds.SIGNATURES_REFUSED), {"within_a_minute": facts.refused_signatures}
+        counted = {"within_a_minute": facts.refused_signatures, "accepted": facts.accepted_signatures}
+        yield AlertCause(kinds.SIGNATURES_REFUSED), counted
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
         yield AlertCause(kinds.CLOCK_SKEW), {"seconds": facts.skew_seconds}
     inaccurate = AlertCause(kinds.MIRROR_INACCURATE)

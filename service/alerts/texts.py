@@ -78,8 +78,9 @@ _ALERT_TEXTS = {
     ),
     kinds.SIGNATURES_REFUSED: AlertTexts(
         ("deliveries are refused, because their signature is wrong",) * 2,
-        ("a delivery with a right signature came",) * 2,
-        f"set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's admin pages, and {RESTART_WEB}",
+        ("a delivery with a right signature came after those that were refused",) * 2,
+        "if none with a right signature comes meanwhile, set HEADSHOTPRO_WEBHOOK_SECRET to the secret of HeadshotPro's "
+        f"admin pages, and {RESTART_WEB}; else someone else sends requests, or a secret is being rotated",
     ),
     kinds.WORKER_MISSING: AlertTexts(
         ("no worker is running",) * 2,
@@ -117,6 +118,19 @@ _ALERT_TEXTS = {
 def alert_texts(kind: str) -> AlertTexts:
     """The texts of a kind; of one that only newer code knows, its name."""
     return _ALERT_TEXTS.get(kind) or AlertTexts((kind, kind), (f"{kind} has ended", f"{kind} has ended"), COMMAND)
+
+
+def signatures_action(right_at: datetime | None) -> str:
+    """What to do about wrong signatures; `right_at` is when the last delivery with a right one came meanwhile."""
+    if right_at is None:
+        return (
+            "no delivery with a right signature comes meanwhile: set HEADSHOTPRO_WEBHOOK_SECRET to the secret of "
+            f"HeadshotPro's admin pages, and {RESTART_WEB}"
+        )
+    return (
+        f"deliveries with a right signature come, the last at {format_time(right_at)}: someone else sends requests; "
+        f"or a secret is being rotated: then add the new one to HEADSHOTPRO_WEBHOOK_SECRET, and {RESTART_WEB}"
+    )
 
 
 def format_time(moment: datetime) -> str:
@@ -176,7 +190,11 @@ _DETAILS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     kinds.TOMBSTONES_HELD: _pulls,
     kinds.ORGANIZATION_CHANGED: lambda detail: "; ".join(filter(None, [_pulls(detail), detail.get("reason")])),
     kinds.API_REJECTED: lambda detail: f"status {detail['status']}",
-    kinds.SIGNATURES_REFUSED: lambda detail: f"{detail['within_a_minute']} within a minute",
+    # An older version did not count the others.
+    kinds.SIGNATURES_REFUSED: lambda detail: (
+        f"{detail['within_a_minute']} within a minute"
+        + (f", {detail['accepted']} others accepted" if "accepted" in detail else "")
+    ),
     kinds.WORKER_MISSING: lambda detail: _since(detail["seen_at"], "last seen {}", "none was seen"),
     kinds.INBOX_STALLED: lambda detail: _since(detail["waiting_since"], "the oldest waits since {}", ""),
     kinds.RECORDS_SET_ASIDE: _records,

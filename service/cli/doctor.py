@@ -56,7 +56,7 @@ def _fit_to_up(finding: Finding, folder: Path) -> Finding:
     log = {"postgres": "postgres/log", "redis": "valkey/log"}.get(finding.check)
     if log and not finding.ok:
         return finding._replace(advice=f"end `up` and run it again; {folder / log} says why it ended")
-    if finding.advice.startswith("set "):
+    if finding.advice.startswith("set ") and "run `up` again" not in finding.advice:
         setting, then, rest = finding.advice.partition(", then ")
         return finding._replace(advice=f"{setting}, and run `up` again{then}{rest}")
     return finding

@@ -9,6 +9,7 @@ from service.storage import queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -33,6 +34,17 @@ def unacknowledged_kinds(connection: Connection) -> list[str]:
         "WHERE resolved_at IS NULL AND acknowledged_at IS NULL AND model_id IS NULL ORDER BY kind"
     )
     return queries.column(connection, statement)
+
+
+def right_signature_at(connection: Connection) -> datetime | None:
+    """When the last delivery was accepted since a minute before the open alert about wrong signatures; None if none."""
+    statement = (
+        "SELECT max(e.received_at) FROM headshotpro.alerts AS a "
+        "JOIN headshotpro.webhook_events AS e ON e.received_at > a.opened_at - interval '1 minute' "
+        "WHERE a.kind = 'signatures_refused' AND a.resolved_at IS NULL"
+    )
+    found: datetime | None = queries.value(connection, statement)
+    return found
 
 
 def open_new(

@@ -153,6 +153,22 @@ def test_alert_is_a_problem_until_it_is_acknowledged(cli: Cli, database_url: str
     assert cli.run("status").status == 0
 
 
+def test_refused_signatures_show_the_last_right_one_meanwhile(cli: Cli, database_url: str) -> None:
+    insert_heartbeat(database_url)
+
+    def action() -> str:
+        (problem,) = cli.run("status", "--json").document["problems"]
+        return str(problem["action"])
+
+    event = "insert into headshotpro.webhook_events (id, event, status, payload, received_at, processed_at) values "
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("insert into headshotpro.alerts (kind, opened_at) values ('signatures_refused', now())")
+        connection.execute(f"{event} ('before', 'e', 'applied', '{{}}', now() - interval '2 min', now())")
+        assert action().startswith("no delivery with a right signature comes meanwhile: ")
+        connection.execute(f"{event} ('after', 'e', 'applied', '{{}}', '2100-01-01 00:00:00Z', now())")
+        assert action().startswith("deliveries with a right signature come, the last at 2100-01-01 00:00:00Z: ")
+
+
 def test_up_line_shows_starting_until_the_first_pull_completes(
     database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

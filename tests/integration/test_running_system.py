@@ -60,6 +60,11 @@ def test_commands_use_a_running_system_and_say_so(
                 "values ('full', 'complete', now(), now())"
             )
         assert lone_cli.run("status").out.startswith("OK\n")
+        with psycopg.connect(database_url) as connection:
+            connection.execute("insert into headshotpro.alerts (kind, opened_at) values ('signatures_refused', now())")
+        advice = {one["check"]: one["advice"] for one in lone_cli.run("doctor", "--json").document}
+        assert advice["signatures_refused"].count("run `up` again") == 1
+        assert advice["ALERT_URLS"].count("run `up` again") == 1
         pull = lone_cli.run("pull")
         assert (pull.status, "HEADSHOTPRO_API_KEY is missing" in pull.err) == (2, True)
         # A value in the environment of this command would reach neither it nor the processes that run.

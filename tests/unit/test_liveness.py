@@ -149,6 +149,8 @@ def test_wrong_signatures_alert_though_others_are_accepted() -> None:
     here.look(0, worker=NOW, inbox=signatures(0))
     assert here.look(5, worker=here.now, inbox=signatures(10, accepted=5)) == ["signatures_refused"]
     assert here.look(5, worker=here.now, inbox=signatures(20, accepted=9)) == ["signatures_refused"]
+    noted = here.signs.update(here.now, here.now, None, signatures(21, accepted=9))
+    assert (noted["refused_signatures"], noted["accepted_signatures"]) == (21, 9)
 
 
 def test_signature_alert_survives_restart_of_clock_and_redis() -> None:

@@ -91,6 +91,14 @@ def test_resolved_kind_has_neither_a_title_as_open_nor_advice() -> None:
     assert "What to do" not in message.body
 
 
+def test_resolved_signatures_count_those_that_were_refused() -> None:
+    counted = {"within_a_minute": 12, "accepted": 0}
+    line = composed(item("resolved", "signatures_refused", 9, 1, detail=counted, still_open=False)).body.splitlines()[0]
+    assert line.endswith(
+        "a delivery with a right signature came after those that were refused: 12 within a minute, 0 others accepted"
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "path"),
     [
@@ -123,6 +131,7 @@ def test_line_links_the_console_page_where_there_is_one(kind: str, fields: dict[
         ("tombstones_held", {"pulls": [3, 4]}, "pulls 3, 4"),
         ("organization_changed", {"pulls": [3], "reason": "org_b, not org_a"}, "pull 3; org_b, not org_a"),
         ("signatures_refused", {"within_a_minute": 12}, "12 within a minute"),
+        ("signatures_refused", {"within_a_minute": 12, "accepted": 3}, "12 within a minute, 3 others accepted"),
         ("worker_missing", {"seen_at": None}, "none was seen"),
         ("inbox_stalled", {"waiting_since": NOON.isoformat()}, "the oldest waits since 2026-03-04 12:00:00Z"),
         ("records_set_aside", {"rows": 2, "models": ["m"]}, "2 records or fields, of models m"),

@@ -101,6 +101,15 @@ def test_stalled_inbox_beside_up_names_log_and_restart_of_up() -> None:
     assert "in .headshot-mirror/live/worker.log, then run `up` again" in problem.action
 
 
+def test_action_about_signatures_says_whether_right_ones_come() -> None:
+    facts = replace(WELL, alerts=["signatures_refused"])
+    (problem,) = problems(facts)
+    assert problem.action.startswith("no delivery with a right signature comes meanwhile: set HEADSHOTPRO_")
+    (problem,) = problems(replace(facts, right_signature_at=NOW))
+    assert problem.action.startswith("deliveries with a right signature come, the last at 20")
+    assert "someone else sends requests; or a secret is being rotated" in problem.action
+
+
 def test_held_pull_names_the_commands_that_decide_it() -> None:
     (problem,) = problems(replace(WELL, alerts=["tombstones_held"]))
     assert "`headshot-mirror pulls release ID` or `headshot-mirror pulls reject ID`" in problem.action

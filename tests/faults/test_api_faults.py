@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,8 +15,9 @@ import urllib3
 
 from service.config import force_wheels
 from service.local.servers import Valkey
+from service.storage.statement_deadlines import CHECK_SECONDS, GRACE_SECONDS
 from tests.support.api import KEY, KEYS, MODELS
-from tests.support.processes import eventually
+from tests.support.processes import eventually, suspended
 from tests.support.servers import new_postgres, temporary_folder
 from tests.support.system import System, event_body, new_id, rows
 
@@ -91,6 +93,21 @@ def test_api_is_503_and_webhook_accepts_while_postgres_is_down(system: System, s
         assert system.deliver(event_body(new_id())).status == 202
     finally:
         servers.postgres.boot()
+    assert eventually(lambda: read(system).status == 200)
+
+
+def test_reads_end_while_postgres_takes_statements_and_never_answers(system: System, servers: Servers) -> None:
+    """The kernel of its machine acknowledges them, so no timeout of libpq ends the wait."""
+    # The pool keeps some of these connections.
+    with ThreadPoolExecutor(6) as threads:
+        assert {answer.status for answer in threads.map(lambda _: read(system), range(6))} == {200}
+        with suspended(servers.postgres):
+            before = time.monotonic()
+            answers = list(threads.map(lambda _: read(system), range(6)))
+            taken = time.monotonic() - before
+    assert {answer.status for answer in answers} == {503}
+    # An old connection is given up, and for a new one `connect` waits for five seconds.
+    assert taken < GRACE_SECONDS + CHECK_SECONDS + 5 + 2
     assert eventually(lambda: read(system).status == 200)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.alerts.problems import SERVER_CODES, count_alive, explain_url
+from service.alerts.problems import (
+    POSTGRES_UNAVAILABLE,
+    REDIS_UNAVAILABLE,
+    SCHEMA_OUTDATED,
+    SERVER_CODES,
+    count_alive,
+    explain_url,
+    fit_to_up,
+)
 from service.broker import durability
 from service.broker.client import connect_redis, translate_redis_errors
 from service.errors import (
@@ -30,6 +38,7 @@ from service.upstream.sending import RequestObservers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from service.alerts.problems import LocalUp
     from service.config import Settings
     from service.status import MirrorState
 
@@ -37,6 +46,8 @@ MOST_SKEW_SECONDS = 5.0
 # Shorter ones can be guessed; 16 random hex digits cannot.
 SHORTEST_SECRET = 16
 SECRET_LENGTH = 64
+# Checks that are about the same as a problem of `status`.
+_PROBLEMS = {"postgres": POSTGRES_UNAVAILABLE, "redis": REDIS_UNAVAILABLE, "schema": SCHEMA_OUTDATED}
 
 
 class Finding(NamedTuple):
@@ -55,12 +66,20 @@ class Finding(NamedTuple):
         return "hint" if self.advice else "ok"
 
 
-def diagnose(settings: Settings, read_state: Callable[[], MirrorState]) -> Iterator[Finding]:
+def diagnose(
+    settings: Settings, read_state: Callable[[], MirrorState], local: LocalUp | None = None
+) -> Iterator[Finding]:
     """Check settings, servers, schema, Redis' durability, clocks, processes, API key and webhook secret.
 
     It sends one request to the upstream, outside of the request budget: Redis may be the server that is
-    unavailable. The state of the mirror is read where both servers are set.
+    unavailable. The state of the mirror is read where both servers are set. Advice fits the `up` that runs the system.
     """
+    for finding in _check(settings, read_state):
+        code = "" if finding.ok else _PROBLEMS.get(finding.check, finding.check)
+        yield finding._replace(advice=fit_to_up(code, finding.advice, local))
+
+
+def _check(settings: Settings, read_state: Callable[[], MirrorState]) -> Iterator[Finding]:
     yield from _settings(settings)
     yield from _postgres(settings)
     yield from _redis(settings)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.alerts import problems
-from service.alerts.problems import ProblemFacts, SeenProcess
+from service.alerts.problems import ProblemFacts, SeenProcess, this_up
 from service.broker import redis_figures
 from service.broker.client import connect_redis
 from service.broker.counters import DELIVERIES
@@ -116,10 +116,10 @@ class StatusReader:
 
     Args:
         settings: they say where both servers are.
-        local: the `up` that runs the system, read anew each time; it returns None where something else does.
+        local: the `up` that runs the system, read anew each time; by default the one that started this process.
     """
 
-    def __init__(self, settings: Settings, local: Callable[[], LocalUp | None] = lambda: None) -> None:
+    def __init__(self, settings: Settings, local: Callable[[], LocalUp | None] = this_up) -> None:
         self._settings = settings
         self._local = local
         self._engine = database.connect(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from service.alerts.kinds import KINDS, MODEL_FAILED, MODEL_KINDS, TOMBSTONES_HELD
 from service.alerts.links import Links
+from service.alerts.problems import LocalUp, alert_action
 from service.alerts.texts import COMMAND, alert_texts, details, format_time
 from service.plain_text import one_line
 
@@ -63,11 +64,13 @@ class Context(NamedTuple):
         titles: model id to its title; empty where names are not to be shown.
         links: the addresses of this deployment.
         organization: the mirrored one; empty before the first full pull.
+        local: the `up` that runs this deployment.
     """
 
     titles: Mapping[str, str] = {}
     links: Links = Links()
     organization: str = ""
+    local: LocalUp | None = None
 
 
 def compose(items: Sequence[NotificationItem], context: Context) -> Message | None:
@@ -85,7 +88,7 @@ def compose(items: Sequence[NotificationItem], context: Context) -> Message | No
     if past:
         heads.append("models that had failed or were stuck before the mirror started")
         sections += [_past_section(item.detail or {}, context.titles) for item in past]
-    sections += filter(None, ["\n".join(_advice(relevant, context.links)), _details_section(context)])
+    sections += filter(None, ["\n".join(_advice(relevant, context)), _details_section(context)])
     return Message(f"headshot-mirror: {'; '.join(heads)}", "\n\n".join(sections), _tone(relevant))
 
 
@@ -198,11 +201,15 @@ def _model(model_id: str, titles: Mapping[str, str]) -> str:
     return f"{one_line(model_id)} ({_name(titles[model_id])})" if model_id in titles else one_line(model_id)
 
 
-def _advice(relevant: Sequence[NotificationItem], links: Links) -> list[str]:
+def _advice(relevant: Sequence[NotificationItem], context: Context) -> list[str]:
     """The action for each kind that is open, and the runbook's section about it."""
     last = {(item.kind, item.model_id): item.reason for item in relevant if item.kind}
     still = {kind for (kind, _), reason in last.items() if reason != "resolved"}
-    lines = [f"{kind}: {alert_texts(kind).hint}\n  {links.section(kind)}" for kind in _kinds(relevant) if kind in still]
+    lines = [
+        f"{kind}: {alert_action(kind, context.local)}\n  {context.links.section(kind)}"
+        for kind in _kinds(relevant)
+        if kind in still
+    ]
     return ["What to do:", *lines] if lines else []
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.alerts.notification import Context, NotificationItem, compose, ids_to_show
+from service.alerts.problems import this_up
 from service.alerts.receivers import SendResult
 from service.errors import MirrorError
 from service.storage import notifications, organization
@@ -85,7 +86,7 @@ class OutboxSender:
             items = [NotificationItem(**row) for row in rows]
             titles = notifications.titles(connection, ids_to_show(items)) if self._show_names else {}
             mirrored = organization.read(connection)
-        context = Context(titles, self._links, str(mirrored or ""))
+        context = Context(titles, self._links, str(mirrored or ""), this_up())
         return compose(items, context), ids
 
     def _record_result(self, digest: str, ids: Sequence[int], result: SendResult) -> None:

@@ -1,4 +1,4 @@
-"""Problems of the mirror, and what to do about each: facts in, problems out. Pure.
+"""Problems of the mirror, and what to do about each: facts in, problems out. Pure, but for `this_up`.
 
 `status`, `doctor`, `up` and `HEARTBEAT_URL` all use this one function. The code of a problem is the
 alert's kind where it has one. An alert that a person acknowledged, or that is about a model, is no problem of the
@@ -15,6 +15,7 @@ from service.alerts import texts
 from service.alerts.kinds import API_REJECTED, MODEL_KINDS, PULL_FAILING, SIGNATURES_REFUSED, WORKER_MISSING
 from service.alerts.pull_failures import fails_for_long, postgres_action, refused_status
 from service.alerts.rules import MISSING_AFTER
+from service.config import run_by_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ OK = "OK"
 STARTING = "starting"
 
 API_PATH = "/api/v2"
+_SERVERS = {POSTGRES_UNAVAILABLE: "postgres", REDIS_UNAVAILABLE: "valkey"}
 _MISSING = ("web_missing", "worker_missing", "clock_missing")
 
 
@@ -57,10 +59,12 @@ class LocalUp(NamedTuple):
     Attributes:
         folder: where its logs are.
         is_new: whether it has just started, so that processes may still be on their way to their first heartbeat.
+        servers: those that it runs itself, by the folders of their data.
     """
 
     folder: str
     is_new: bool
+    servers: Sequence[str] = ("postgres", "valkey")
 
 
 class SeenProcess(NamedTuple):
@@ -112,7 +116,7 @@ def problems(facts: ProblemFacts) -> list[Problem]:
     # The alert about a refused key says less.
     alerts = [found for found in _alert_problems(facts) if found.code not in {problem.code for problem in upstream}]
     found = [*_server_problems(facts), *_process_problems(facts), *upstream, *alerts]
-    return [_fit_to_up(problem, facts.local) for problem in found] if facts.local else found
+    return [problem._replace(action=fit_to_up(problem.code, problem.action, facts.local)) for problem in found]
 
 
 def verdict(facts: ProblemFacts, events_waiting: int | None) -> str:
@@ -122,7 +126,7 @@ def verdict(facts: ProblemFacts, events_waiting: int | None) -> str:
     """
     found = problems(facts)
     if not found:
-        ready = facts.pulled and all(count_alive(facts).values())
+        ready = facts.pulled is not False and all(count_alive(facts).values())
         return OK if ready or facts.local is None else STARTING
     waiting = [f"{events_waiting} events waiting"] if events_waiting else []
     return f"PROBLEM: {'; '.join([*(problem.message for problem in found), *waiting])}"
@@ -231,19 +235,40 @@ def _alert_problems(facts: ProblemFacts) -> Iterator[Problem]:
         yield Problem(kind, alert_texts.opened[0], action)
 
 
-def _fit_to_up(problem: Problem, local: LocalUp) -> Problem:
-    """A problem of a system that `up` runs: it starts all processes and servers, and has its own place for logs."""
-    ends = {
-        POSTGRES_UNAVAILABLE: f"end `up` and run it again; {local.folder}/postgres/log says why it ended",
-        REDIS_UNAVAILABLE: f"end `up` and run it again; {local.folder}/valkey/log says why it ended",
-        SCHEMA_OUTDATED: "end `up` and run it again: it migrates",
-    }
-    if kind := problem.code.removesuffix("_missing") if problem.code in _MISSING else "":
-        ends[problem.code] = f"end `up` and run it again; {local.folder}/{kind}.log says why it ended"
-    action = ends.get(problem.code, problem.action)
+def this_up() -> LocalUp | None:
+    """The `up` that started this process; None where something else did."""
+    given = run_by_up()
+    return LocalUp(given[0], is_new=False, servers=given[1:]) if given else None
+
+
+def alert_action(kind: str, local: LocalUp | None) -> str:
+    """What to do about an alert of a kind."""
+    return fit_to_up(kind, texts.alert_texts(kind).hint, local)
+
+
+def fit_to_up(code: str, action: str, local: LocalUp | None) -> str:
+    """What to do about a problem where `up` runs the system: it starts all processes and servers, and reads settings.
+
+    Args:
+        code: that of the problem; the advice about another fault is changed only by its words.
+        action: what to do about it elsewhere.
+        local: the `up`; None where something else runs the system: the action stays.
+    """
+    if local is None:
+        return action
+    if code == SCHEMA_OUTDATED:
+        return "end `up` and run it again: it migrates"
+    server, name = _SERVERS.get(code, ""), code.removesuffix("_missing")
+    if server in local.servers or code in _MISSING:
+        log = f"{server}/log" if server else f"{name}.log"
+        return f"end `up` and run it again; {local.folder}/{log} says why it ended"
+    action = action.replace(texts.WORKER_LOG, f"{local.folder}/worker.log")
     for restart in (texts.RESTART_UPSTREAM, texts.RESTART_WEB, texts.RESTART_WORKER):
         action = action.replace(restart, "run `up` again")
-    return problem._replace(action=action.replace(texts.WORKER_LOG, f"{local.folder}/worker.log"))
+    if action.startswith("set ") and "run `up` again" not in action:
+        setting, then, rest = action.partition(", then ")
+        action = f"{setting}, and run `up` again{then}{rest}"
+    return action
 
 
 def _is_alive(process: SeenProcess, now: datetime | None) -> bool:

@@ -23,6 +23,11 @@ def force_wheels() -> bool:
     return os.environ.get("FORCE_WHEELS") == "1"
 
 
+def run_by_up() -> list[str]:
+    """The folder of the `up` that started this process, and the servers that it runs; empty without one."""
+    return os.environ.get("RUN_BY_UP", "").split()
+
+
 def is_any_given(names: Iterable[str]) -> bool:
     """Whether the environment or `.env` has a value for one of some settings, or a NAME_FILE of one."""
     layers: tuple[Mapping[str, str | None], ...] = os.environ, read_dotenv(Path(".env"))

@@ -80,6 +80,19 @@ def test_overview_shows_problems_with_what_to_do(folder: Path, database_url: str
     assert "start <code>headshot-mirror worker</code>" in page
 
 
+@pytest.mark.parametrize("path", ["/console/", "/console/alerts", "/console/alerts/1", "/console/settings?doctor=1"])
+def test_console_beside_up_advises_to_run_it_again(
+    folder: Path, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/sandbox postgres valkey")
+    execute(database_url, "insert into headshotpro.alerts (kind, opened_at) values ('worker_missing', now())")
+    browser = console(folder, database_url, redis_url)
+    log_in(browser)
+    page = browser.get(path).text
+    assert "end <code>up</code> and run it again; .headshot-mirror/sandbox/worker.log says why it ended" in page
+    assert "start <code>headshot-mirror worker</code>" not in page
+
+
 def test_overview_without_redis_says_what_is_unknown(folder: Path, database_url: str) -> None:
     browser = console(folder, database_url, NO_REDIS)
     log_in(browser)

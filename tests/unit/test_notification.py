@@ -10,6 +10,7 @@ import pytest
 from service.alerts.kinds import KINDS, MODEL_KINDS
 from service.alerts.links import Links
 from service.alerts.notification import Context, Message, NotificationItem, build_test_message, compose
+from service.alerts.problems import LocalUp
 from service.alerts.texts import details
 
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
@@ -181,6 +182,14 @@ def test_notification_shows_given_titles() -> None:
     assert failed.model_id
     message = composed(failed, context=Context(titles={failed.model_id: "Ann Lee"}))
     assert f"{failed.model_id} (Ann Lee)" in message.body
+
+
+def test_notification_beside_up_advises_to_run_it_again() -> None:
+    local = LocalUp(".headshot-mirror/live", is_new=False)
+    message = composed(item("opened", "worker_missing", 1, 0), context=Context(local=local))
+    assert (
+        "worker_missing: end `up` and run it again; .headshot-mirror/live/worker.log says why it ended" in message.body
+    )
 
 
 def test_reminders_tell_of_what_still_holds_and_each_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.alerts.kinds import KINDS, MODEL_KINDS, WORKER_MISSING
-from service.alerts.problems import LocalUp, ProblemFacts, SeenProcess, count_alive, problems, verdict
+from service.alerts.problems import LocalUp, ProblemFacts, SeenProcess, count_alive, problems, this_up, verdict
 from service.errors import SchemaOutdated
 from service.storage.pulls import FailingPull
 
@@ -113,6 +113,25 @@ def test_action_about_signatures_says_whether_right_ones_come() -> None:
 def test_held_pull_names_the_commands_that_decide_it() -> None:
     (problem,) = problems(replace(WELL, alerts=["tombstones_held"]))
     assert "`headshot-mirror pulls release ID` or `headshot-mirror pulls reject ID`" in problem.action
+
+
+def test_advice_beside_up_about_a_given_server_names_no_log() -> None:
+    local = LocalUp(".headshot-mirror/live", is_new=False, servers=["valkey"])
+    postgres, redis = problems(ProblemFacts(postgres="refused", redis="refused", local=local))
+    assert postgres.action == problems(ProblemFacts(postgres="refused"))[0].action
+    assert redis.action == "end `up` and run it again; .headshot-mirror/live/valkey/log says why it ended"
+
+
+def test_process_knows_the_up_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUN_BY_UP", raising=False)
+    assert this_up() is None
+    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/live valkey")
+    assert this_up() == LocalUp(".headshot-mirror/live", is_new=False, servers=["valkey"])
+
+
+def test_verdict_where_pulls_were_not_read_is_of_the_processes() -> None:
+    local = LocalUp("folder", is_new=False)
+    assert verdict(replace(WELL, pulled=None, local=local), 0) == "OK"
 
 
 def test_nothing_that_runs_at_all_is_a_problem_at_once() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import NotFound
 
 from service.alerts.kinds import KINDS
-from service.alerts.texts import alert_texts
+from service.alerts.problems import alert_action, this_up
 from service.storage import alerts as storage
 from service.web.console import arguments
 
@@ -21,6 +21,9 @@ PAGE_SIZE = 50
 
 def register(pages: Blueprint, console: Console) -> None:
     """Add the page."""
+
+    def hint(kind: str) -> str:
+        return alert_action(kind, this_up()) if kind in KINDS else ""
 
     def alerts() -> str:
         kind = arguments.text("kind")
@@ -38,7 +41,7 @@ def register(pages: Blueprint, console: Console) -> None:
             may_test=console.settings.alert_urls is not None,
             kinds=sorted(KINDS),
             kind=kind,
-            hint=lambda name: alert_texts(name).hint if name in KINDS else "",
+            hint=hint,
         )
 
     def alert(alert_id: int) -> str:
@@ -46,9 +49,7 @@ def register(pages: Blueprint, console: Console) -> None:
             row = storage.one(connection, alert_id) if alert_id <= arguments.MAX_NUMBER else None
         if row is None:
             raise NotFound(f"There is no alert {alert_id}.")
-        return console.render(
-            "alert.html", alert=row, hint=alert_texts(row["kind"]).hint if row["kind"] in KINDS else ""
-        )
+        return console.render("alert.html", alert=row, hint=hint(row["kind"]))
 
     pages.get("/alerts")(alerts)
     # Notifications link to it.

@@ -138,6 +138,26 @@ def test_parameter_that_cannot_be_read_is_refused_with_words(browser: FlaskClien
     assert 'role="alert"' in response.text
 
 
+def test_pull_that_compared_no_row_does_not_call_them_right(browser: FlaskClient, database: str) -> None:
+    (pull,) = rows(database, "select id, rows_compared from headshotpro.pulls where status = 'failed'")
+    assert pull["rows_compared"] == 0
+    page = browser.get(f"/console/pulls/{pull['id']}").text
+    assert "It compared no row." in page
+    assert "was right" not in page
+
+
+def test_numbers_of_pulls_are_in_columns_of_numbers(browser: FlaskClient) -> None:
+    page = browser.get("/console/pulls").text
+    assert '<th scope="col" class="number">Models read</th>' in page
+    assert '<td class="number">300</td>' in page
+    assert "Pull hot ones now" in page
+
+
+def test_texts_about_times_read_well_where_script_changes_them(browser: FlaskClient) -> None:
+    page = browser.get(f"/console/models/{quote(HOSTILE_MODEL, safe='')}").text
+    assert re.search(r"<strong>Failed\s+<time ", page)
+
+
 def test_held_pull_lists_its_suspects_and_what_to_do(browser: FlaskClient, database: str) -> None:
     (held,) = rows(database, "select id from headshotpro.pulls where status = 'held'")
     page = browser.get(f"/console/pulls/{held['id']}").text

@@ -27,6 +27,14 @@ _NUMBERS = ("limit", "offset")
 _TIMES = ("createdAfter", "createdBefore", "updatedSince")
 _TEXTS = ("status", "teamId", "email")
 
+_TIME_NEEDED = "a time such as 2024-01-15T10:30:00Z is needed"
+# What msgspec says, and what the caller is told.
+_MESSAGES = (
+    ("Expected `int` >= ", "a whole number is needed, at least "),
+    ("Expected `int` <= ", "a whole number is needed, at most "),
+    ("Expected `bool`, got `str`", "true or false is needed"),
+    ("Invalid RFC3339 encoded datetime", _TIME_NEEDED),
+)
 # Times of a year that Postgres' and Python's calendars share in every zone.
 _FIRST = datetime(1, 1, 2, tzinfo=UTC)
 _LAST = datetime(9999, 12, 30, tzinfo=UTC)
@@ -48,6 +56,8 @@ def read(given: Mapping[str, str], shape: type[Q]) -> Q:
         return msgspec.convert(values, shape, strict=False)
     except msgspec.ValidationError as error:
         message, _, place = str(error).partition(" - at `$.")
+        for theirs, ours in _MESSAGES:
+            message = message.replace(theirs, ours)
         raise _invalid(f"Invalid {place.rstrip('`')}: {message}") from None
 
 
@@ -112,7 +122,7 @@ def _storable(name: str, text: str) -> str:
         return str(int(number[1]))
     if name in _TIMES and not (_DATED.match(text) or (name == "updatedSince" and text.isdigit())):
         # msgspec would take a number for Unix seconds.
-        raise _invalid(f"Invalid {name}: a time such as 2024-01-15T10:30:00Z is needed")
+        raise _invalid(f"Invalid {name}: {_TIME_NEEDED}")
     # An offset's `+` that was not escaped comes as a blank.
     return (text.replace(" ", "+") if name in _TIMES else text).replace("\0", REPLACEMENT)
 

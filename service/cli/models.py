@@ -52,8 +52,8 @@ def models() -> None:
 @click.option(
     "--updated-since",
     "updatedSince",
-    type=MomentText(),
-    help="In the order of their changes since a change's id or a time.",
+    type=MomentText(or_id=True),
+    help=f"In the order of their changes since a change's id, or {TIME_HELP}.",
 )
 @json_option
 @csv_option

@@ -40,14 +40,14 @@ class Moment(click.ParamType[datetime]):
 
 
 class MomentText(click.ParamType[str]):
-    """A text that the API takes for a time; a duration becomes the time that long ago."""
+    """A time in ISO 8601; where `or_id`, also the id of a change, as it is given."""
 
     name = "time"
 
+    def __init__(self, *, or_id: bool = False) -> None:
+        self._or_id = or_id
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text, or the time of a duration in ISO 8601."""
-        try:
-            moment = parse_ago(value, datetime.now(UTC))
-        except OverflowError:
-            self.fail(f"{value!r} is too long ago", param, ctx)
-        return moment.isoformat() if moment else str(value)
+        """The id, or the time that a text means."""
+        text = str(value)
+        return text if self._or_id and text.isdigit() else Moment().convert(text, param, ctx).isoformat()

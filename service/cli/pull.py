@@ -131,8 +131,9 @@ def _report(row: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(row)
     else:
+        state = "has failed" if row["status"] == "failed" else f"is {row['status']}"
         say(
-            f"Pull {row['id']} ({row['kind']}) is {row['status']}: {row['models_seen']} models seen in "
+            f"Pull {row['id']} ({row['kind']}) {state}: {row['models_seen']} models seen in "
             f"{row['requests']} requests; {row['inserted']} new, {row['changed']} changed, "
             f"{row['tombstoned']} deleted."
         )

@@ -88,8 +88,10 @@ def reject(pull_id: int) -> None:
     from service.mirror import held_pulls
 
     configure_log(load_settings())
-    held_pulls.reject(open_engine(), pull_id, current_actor())
-    say(f"Pull {pull_id} has failed; its suspects are left alone for a day.")
+    engine = open_engine()
+    read = held_pulls.require_held(engine, pull_id)["pages"] > 0
+    held_pulls.reject(engine, pull_id, current_actor())
+    say(f"Pull {pull_id} has failed; {'its suspects are left alone for a day' if read else 'it had no suspects'}.")
 
 
 def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *, yes: bool) -> None:

@@ -122,7 +122,9 @@ def resume(name: str) -> None:
 
 @subscriptions.command(epilog="Example: headshot-mirror subscriptions replay orders --since 2d")
 @click.argument("name")
-@click.option("--since", type=MomentText(), help=f"The id of the first change, or {TIME_HELP}; else all that are kept.")
+@click.option(
+    "--since", type=MomentText(or_id=True), help=f"The first change's id, or {TIME_HELP}; else all kept ones."
+)
 def replay(name: str, since: str | None) -> None:
     """Send changes again, as requests with new ids; also where it is failing or disabled."""
     first = _act(name, lambda commands: commands.replay(name, since))

@@ -90,15 +90,15 @@ def _print_count(verifier: Verifier, differences: list[Difference], limit: int, 
     """Say how many differences there are; on stderr where stdout is one JSON document."""
     if not differences:
         if not as_json:
-            say("No difference.")
+            say(f"No difference; models compared: {verifier.compared - len(verifier.unanswered)}.")
         return
     models = len({difference.model_id for difference in differences})
     counted = f"{len(differences)} difference{'' if len(differences) == 1 else 's'}"
     say(f"{counted} in {models} model{'' if models == 1 else 's'}.", err=as_json)
     if len(differences) > limit:
-        say(f"{limit} are shown; `--limit {len(differences)}` shows all.", err=as_json)
+        say(f"{limit} {'is' if limit == 1 else 'are'} shown; `--limit {len(differences)}` shows all.", err=as_json)
     if verifier.listed_only:
         say(
-            f"{verifier.listed_only} of the models were checked in the list alone, twice, and by no GET of their own.",
+            f"{verifier.listed_only} of these models were compared with the list twice, and with no GET of their own.",
             err=as_json,
         )

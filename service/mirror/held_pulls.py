@@ -184,5 +184,5 @@ def _lock_held(connection: Connection, pull_id: int) -> None:
 
 
 def _not_held(pull_id: int, status: str | None) -> MirrorError:
-    state = f"is {status}" if status else "does not exist"
-    return MirrorError(f"pull {pull_id} {state}, not held; `headshot-mirror pulls list` shows those that are")
+    state = f"is {status}, not held" if status else "does not exist"
+    return MirrorError(f"pull {pull_id} {state}; `headshot-mirror pulls list` names those that are held")

@@ -74,6 +74,7 @@ class Verifier:
         limit: how many of the models that differ are read by their own GETs.
         set_aside: records and fields of the list and of GETs that could not be used, and so not be compared.
         unanswered: models whose GET failed, so that they could not be compared, with the error.
+        compared: how many models of the list were compared.
         listed_only: how many of the models that differ were seen in the list alone, twice.
     """
 
@@ -86,6 +87,7 @@ class Verifier:
     limit: int
     set_aside: set[UnusableRecord] = field(default_factory=set)
     unanswered: dict[str, str] = field(default_factory=dict)
+    compared: int = 0
     listed_only: int = 0
     _gets: int = 0
     _burst_began: float = 0.0
@@ -137,7 +139,8 @@ class Verifier:
     def _compare_all(self, *, details: bool) -> dict[str, list[Difference]]:
         """The models that differ in the list, or that only one side has, with what differs there."""
         listed = self._read_list()
-        total, found = len(listed), dict[str, list[Difference]]()
+        self.compared = total = len(listed)
+        found = dict[str, list[Difference]]()
         for model_id, row in self._rows():
             shown = listed.pop(model_id, None)
             if shown is None:

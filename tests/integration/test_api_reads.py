@@ -121,7 +121,9 @@ def test_what_the_vendor_refuses_is_refused(mirrored: Mirror, api: Api) -> None:
     for query in REFUSED:
         assert mirrored.vendor.api("GET", f"/organization/models?{query}").status == 400, query
     for query in (*REFUSED, *REFUSED_BY_US):
-        assert_refused(api.call("GET", f"?{query}"), 400, "INVALID_REQUEST")
+        response = api.call("GET", f"?{query}")
+        assert_refused(response, 400, "INVALID_REQUEST")
+        assert " is needed" in response.json["error"], query
 
 
 def test_our_filters(mirrored: Mirror, api: Api) -> None:

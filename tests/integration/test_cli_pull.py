@@ -142,7 +142,7 @@ def test_a_pull_that_fails_ends_with_1_and_does_not_linger(mirror: StartMirror, 
     cli = cli_of(here)
     done = cli.run("pull")
     assert done.status == 1
-    assert "Pull 1 (full) is failed" in done.out
+    assert "Pull 1 (full) has failed: " in done.out
     assert done.err.splitlines()[-1] == "headshot-mirror: the upstream refused: 401 UNAUTHORIZED"
     assert here.refetch_requests()["m"]["attempts"] == 0
 

@@ -296,13 +296,14 @@ def test_a_pull_held_for_its_suspects_adopts_no_organization(mirror: StartMirror
     assert statuses(here, suspects) == {"active": VANISHED}
 
 
-def test_rejecting_a_pull_keeps_the_mirrored_organization(mirror: StartMirror) -> None:
+def test_rejecting_a_pull_keeps_the_mirrored_organization(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=20)
     uid = here.vendor.control("POST", "/organization", {})["uid"]
     here.pull()
     here.vendor.control("POST", "/organization", {"uid": "org_of_somebody_else"})
     pull = here.pull()
-    held_pulls.reject(here.runtime.engine, pull["id"], TESTER)
+    done = Cli(folder, **here.variables).run("pulls", "reject", str(pull["id"]), LOG_LEVEL="warning")
+    assert done.out == f"Pull {pull['id']} has failed; it had no suspects.\n", done
     here.forget_requests()
     assert here.pull()["status"] == "held"
     assert here.request_counts(LIST).total() == 0
@@ -319,7 +320,7 @@ def test_only_a_held_pull_can_be_decided(mirror: StartMirror, folder: Path) -> N
     cli = Cli(folder, **here.variables)
     for arguments, words in (
         (("reject", str(pull["id"])), f"pull {pull['id']} is complete, not held"),
-        (("reject", "4711"), "pull 4711 does not exist"),
+        (("reject", "4711"), "pull 4711 does not exist; `headshot-mirror pulls list` names those that are held"),
     ):
         done = cli.run("pulls", *arguments)
         assert done.status == 1, done

@@ -88,7 +88,7 @@ def test_verify_of_an_exact_mirror_exits_0(mirror: StartMirror, folder: Path) ->
     before = here.versions()
     cli = Cli(folder, **here.variables)
     done = cli.run("verify", "--details")
-    assert (done.status, done.out) == (0, "No difference.\n"), done
+    assert (done.status, done.out) == (0, f"No difference; models compared: {len(ids)}.\n"), done
     assert done.err.startswith("Reading the upstream's list …\n")
     assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 1}, {200: len(ids)})
     assert here.versions() == before
@@ -108,10 +108,11 @@ def test_verify_shows_differences_up_to_limit_and_counts_all(
     assert lines[-3:] == [
         "30 differences in 30 models.",
         "2 are shown; `--limit 30` shows all.",
-        "28 of the models were checked in the list alone, twice, and by no GET of their own.",
+        "28 of these models were compared with the list twice, and with no GET of their own.",
     ]
     # The list twice, and two models twice, instead of two GETs for each of thirty.
     assert (here.request_counts(LIST), here.request_counts(SINGLE)) == ({200: 2}, {200: 4})
+    assert "1 is shown; `--limit 30` shows all.\n" in cli.run("verify", "--limit", "1").out
 
 
 # --- many differences

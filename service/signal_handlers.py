@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_TIMEOUT_SECONDS = 8.0
-RECORD_SECONDS = 1.0
+RECORD_SECONDS = 3.0
 # What `end_on_signals` still calls, in another thread: each records that something was cut short.
 before_end: list[Callable[[], object]] = []
 

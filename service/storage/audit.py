@@ -115,25 +115,27 @@ def recorded(
         PostgresUnavailable: before anything was done.
         ActInFlight: another one does it; nothing was done.
     """
-    with transaction(engine) as connection:
-        if alone:
-            take_turn(connection, act.action, act.target or "")
-            if other := in_flight(connection, act.action, act.target or "", alone):
-                raise ActInFlight(other)
-        check(connection)
-        record(connection, act, BEGUN)
+    # Before the row: a signal may come right after its commit. What is not committed is completed by nobody.
     before_end.append(cut_short := partial(_complete, engine, act, UNKNOWN))
     try:
-        yield act
-    except BaseException as error:
-        # The vendor's code or the error's type; the message may repeat what was sent, so it may hold an address.
-        act.detail["error"] = (isinstance(error, UpstreamRejected) and error.code) or type(error).__name__
-        _complete(engine, act, _outcome_of(act, error))
-        if isinstance(error, MirrorError):
-            error.act_row_id = act.row_id
-        raise
-    else:
-        _complete(engine, act, act.outcome)
+        with transaction(engine) as connection:
+            if alone:
+                take_turn(connection, act.action, act.target or "")
+                if other := in_flight(connection, act.action, act.target or "", alone):
+                    raise ActInFlight(other)
+            check(connection)
+            record(connection, act, BEGUN)
+        try:
+            yield act
+        except BaseException as error:
+            # The vendor's code or the error's type; the message may repeat what was sent, so it may hold an address.
+            act.detail["error"] = (isinstance(error, UpstreamRejected) and error.code) or type(error).__name__
+            _complete(engine, act, _outcome_of(act, error))
+            if isinstance(error, MirrorError):
+                error.act_row_id = act.row_id
+            raise
+        else:
+            _complete(engine, act, act.outcome)
     finally:
         before_end.remove(cut_short)
 

@@ -17,6 +17,7 @@ from service.cli.commands import cli as commands
 from service.errors import Stopping, UpstreamTimeout
 from service.mirror import pull_slice
 from service.mirror.retention import RetentionLimits, apply_limits
+from service.signal_handlers import before_end
 from service.storage import audit, tasks
 from service.storage.database import transaction
 from service.upstream.client import UpstreamClient
@@ -27,7 +28,9 @@ from tests.support.odd_vendor import client_of, odd_vendor
 from tests.support.system import event_body, new_id, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
 
     from tests.support.cli import Cli
     from tests.support.drainer import Drainer
@@ -99,6 +102,21 @@ def test_act_whose_outcome_cannot_be_written_stays_begun(mirrored: Mirror, datab
     # It is done upstream, so the caller gets the response.
     assert api.call("DELETE", f"/{model}").status_code == 200
     assert (one_act(database_url)["target"], one_act(database_url)["outcome"]) == (model, "begun")
+
+
+def test_what_a_signal_calls_is_there_before_the_row(drainer: Drainer, database_url: str) -> None:
+    """A signal may come right after the row is committed."""
+
+    def check(_connection: Connection) -> None:
+        found.extend(before_end)
+        found[0]()
+
+    found: list[Callable[[], object]] = []
+    with audit.recorded(drainer.engine, audit.Act(TESTER, "pull.start"), check=check):
+        assert one_act(database_url)["outcome"] == "begun"
+        found[0]()
+        assert one_act(database_url)["outcome"] == "unknown"
+    assert before_end == []
 
 
 def test_no_act_begins_while_its_row_cannot_be_written(mirrored: Mirror) -> None:

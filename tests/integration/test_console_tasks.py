@@ -22,6 +22,7 @@ from tests.support.console import hidden_fields
 from tests.support.drainer import T0, TOLERANCE
 from tests.support.odd_vendor import client_of, odd_vendor, refusal
 from tests.support.operator import Operator
+from tests.support.processes import eventually
 from tests.support.system import event_document, new_id
 from workers import jobs
 from workers.schedule import SCHEDULE
@@ -266,7 +267,8 @@ def test_release_decides_every_suspect_and_leaves_one_row(mirror: StartMirror) -
     page = operator.page("release", str(pull)).text
     assert "30 requests of the vendor" in page
     assert "0 of 30" in operator.do("release", str(pull)).text
-    run_tasks(here)
+    # On a busy machine they take more than one slice.
+    assert eventually(lambda: run_tasks(here) or task(here)["status"] == "done")
     assert here.sql("select status, tombstoned from headshotpro.pulls where id = %s", pull) == [
         {"status": "complete", "tombstoned": 30}
     ]

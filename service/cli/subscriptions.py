@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from service.subscriptions.commands import SubscriptionCommands
 
-COLUMNS = ("name", "state", "url", "cursor", "waiting", "unread", "delivered", "delivered_at", "failed_at", "reason")
+COLUMNS = (
+    "name", "state", "failing_since", "failed_reason", "url", "cursor", "waiting", "unread", "delivered",
+    "delivered_at", "failed_at", "reason",
+)  # fmt: skip
 DELIVERY_COLUMNS = ("change_id", "model_id", "attempts", "first_failed_at", "due_at", "status", "error")
 REQUEST_COLUMNS = ("at", "change_id", "changes", "attempt", "status", "ms", "error")
 SHOWN_DELIVERIES = 20

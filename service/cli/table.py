@@ -15,7 +15,7 @@ WIDEST = 1000
 GAP = 2
 # These may be cut where a terminal is narrow. Ids stay whole, to be copied.
 TEXT_COLUMNS = frozenset(
-    {"title", "email", "team_name", "error", "detail", "changed", "by", "receiver", "answer", "event"}
+    {"title", "email", "team_name", "error", "detail", "changed", "by", "receiver", "answer", "event", "failed_reason"}
 )
 MIN_TEXT_WIDTH = 12
 

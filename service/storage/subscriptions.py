@@ -51,8 +51,9 @@ _ADD = """
 def list_rows(connection: Connection) -> list[dict[str, Any]]:
     """All subscriptions in the order of their names, without secrets.
 
-    Besides the columns: `waiting`, how many changes were read for it and not acknowledged, and `unread`, how far its
-    reading is behind the feed, in ids. `previous_secret_until` is null once that secret signs no more.
+    Besides the columns: `waiting`, how many changes were read for it and not acknowledged, `failing_since`, when the
+    first request failed whose changes are among them, and `unread`, how far its reading is behind the feed, in ids.
+    `previous_secret_until` is null once that secret signs no more.
     """
     return queries.rows(connection, _LIST, name=None)
 
@@ -67,9 +68,12 @@ _LIST = """
         s.delivered, s.delivered_at, s.failed_at, s.failed_status, s.failed_reason, s.created_at, s.replays,
         s.holder, s.leased_until,
         CASE WHEN s.previous_secret_until > now() THEN s.previous_secret_until END AS previous_secret_until,
-        (SELECT count(*) FROM headshotpro.subscription_deliveries AS d WHERE d.subscription_id = s.id) AS waiting,
+        d.failing_since, d.waiting,
         greatest(0, (SELECT coalesce(max(id), 0) FROM headshotpro.model_changes) - s.read_to) AS unread
-    FROM headshotpro.subscriptions AS s
+    FROM headshotpro.subscriptions AS s CROSS JOIN LATERAL (
+        SELECT count(*) AS waiting, min(first_failed_at) AS failing_since
+        FROM headshotpro.subscription_deliveries WHERE subscription_id = s.id
+    ) AS d
     WHERE CAST(:name AS text) IS NULL OR s.name = :name
     ORDER BY s.name
 """

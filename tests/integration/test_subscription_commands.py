@@ -137,6 +137,26 @@ def test_api_shows_what_waits_and_the_newest_requests(api: FlaskClient, database
     ]
 
 
+def test_list_and_show_name_the_failure_of_an_active_one(cli: Cli, database_url: str) -> None:
+    cli.run("subscriptions", "add", "orders", "http://127.0.0.1:9/")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("update headshotpro.subscriptions set failed_at = now(), failed_reason = 'refused by it'")
+        (before,) = cli.run("subscriptions", "list", "--json").document
+        connection.execute(
+            "insert into headshotpro.subscription_deliveries (subscription_id, change_id, model_id, attempts, "
+            "first_failed_at) select id, n, 'm', n, '2026-03-04T12:00:00Z'::timestamptz + n * interval '1 min' "
+            "from headshotpro.subscriptions, generate_series(0, 2) as n"
+        )
+    (listed,) = cli.run("subscriptions", "list", "--json").document
+    assert (before["failing_since"], before["waiting"]) == (None, 0)
+    assert (listed["state"], listed["failing_since"], listed["waiting"]) == ("active", "2026-03-04T12:00:00Z", 3)
+    header, line = cli.run("subscriptions", "list").out.splitlines()
+    assert header.split()[:4] == ["name", "state", "failing_since", "failed_reason"]
+    assert line.split(maxsplit=2)[2].startswith("2026-03-04 12:00:00Z  refused by it")
+    shown = cli.run("subscriptions", "show", "orders").out
+    assert "\nfailing_since          2026-03-04 12:00:00Z\n" in shown
+
+
 def test_api_refuses_readers_strangers_and_what_cannot_be(api: FlaskClient, database_url: str) -> None:
     body = {"name": "orders", "url": "http://127.0.0.1:9/"}
     assert_refused(api.post(PREFIX, json=body, headers=READER), 403, "FORBIDDEN")

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 import service
 from service import __version__
+from service.web.response_headers import with_own_style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,13 +33,13 @@ if TYPE_CHECKING:
 def register(app: Flask, settings: Settings) -> None:
     """Add the pages; `/` leads to the console where that is on."""
 
-    def home() -> Response | str:
+    def home() -> Response:
         if settings.is_console_on:
             return redirect("/console/", 302)
-        return render_template("home.html", version=__version__)
+        return with_own_style(render_template("home.html", version=__version__))
 
-    def runbook() -> str:
-        return render_template("runbook.html", runbook=_page())
+    def runbook() -> Response:
+        return with_own_style(render_template("runbook.html", runbook=_page()))
 
     app.get("/")(home)
     app.get("/runbook")(runbook)

@@ -5,10 +5,10 @@ The values are those of OWASP's HTTP Headers cheat sheet for an API and pages th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import base64
+import hashlib
 
-if TYPE_CHECKING:
-    from flask import Response
+from flask import Response
 
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -19,6 +19,14 @@ DEFAULT_HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
+
+
+def with_own_style(page: str) -> Response:
+    """A page that loads nothing: a browser lets it have no style but the one that it holds."""
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    headers = {"Content-Security-Policy": f"{NOTHING}; style-src 'sha256-{digest}'"}
+    return Response(page, content_type="text/html; charset=utf-8", headers=headers)
 
 
 def add_security_headers(response: Response) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote
 
 import psycopg
@@ -139,6 +139,19 @@ def violations(page: Page, axe: str) -> list[tuple[str, str, list[str]]]:
 def axe() -> str:
     """axe-core, to be injected: the page's policy would not let it load the file."""
     return (files("axe_playwright_python") / "axe.min.js").read_text()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_runbook_can_be_read_on_a_phone(
+    visit: Callable[[Viewing], Visitor], axe: str, theme: Literal["light", "dark"]
+) -> None:
+    visitor = visit(Viewing(theme, OPERATOR, width=375))
+    page = visitor.open("/runbook")
+    assert page.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")
+    assert page.locator("pre").count() > 5
+    assert page.locator("body").evaluate("body => getComputedStyle(body).fontFamily") == "system-ui, sans-serif"
+    assert violations(page, axe) == []
+    assert visitor.complaints == []
 
 
 def test_login_has_no_violation_and_keeps_its_target(visit: Callable[[Viewing], Visitor], axe: str) -> None:

@@ -122,7 +122,6 @@ class Refreshed(Generic[ValueT]):
 
     def get(self) -> ValueT:
         """The newest value; the one before where it takes longer than `REFRESH_SECONDS` to read."""
-        refresh: threading.Thread | None = None
         with self._lock:
             if self._value is None:
                 self._value = self._first()
@@ -132,17 +131,12 @@ class Refreshed(Generic[ValueT]):
                 self._due = monotonic() + self._seconds
                 refresh = threading.Thread(target=self._refresh, daemon=True)
                 refresh.start()
-            value = self._value
-        if refresh is not None:
-            # The last one may be hours old: from when a page was last open.
-            refresh.join(REFRESH_SECONDS)
-        return value if self._value is None else self._value
+                # The last one may be hours old: from when a page was last open.
+                refresh.join(REFRESH_SECONDS)
+            return self._value
 
     def _refresh(self) -> None:
         try:
-            value = self._read()
+            self._value = self._read()
         except MirrorError as error:
             log.warning("console.refresh_failed", reason=str(error))
-            return
-        with self._lock:
-            self._value = value

@@ -158,7 +158,7 @@ def test_guessing_is_slowed_down_even_with_the_right_password(
     refused = log_in(browser)
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) == 1
-    assert "try again in 1 second." in refused.text
+    assert "try again in 1 s." in refused.text
     log = capsys.readouterr().err
     assert log.count("console.login_failed") == FREE_FAILURES
     assert "guess" not in log

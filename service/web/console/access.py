@@ -71,10 +71,8 @@ class Access:
         password = request.form.get("password", "")
         address = self._proxies.address(request)
         if wait := self._limit.seconds_to_wait(address):
-            seconds = ceil(wait)
-            after = f"{seconds} second{'' if seconds == 1 else 's'}"
-            response = self._login_page(f"Too many wrong passwords: try again in {after}.", 429)
-            response.headers["Retry-After"] = str(seconds)
+            response = self._login_page(f"Too many wrong passwords: try again in {ceil(wait)} s.", 429)
+            response.headers["Retry-After"] = str(ceil(wait))
             return response
         role = self._signer.role_of(password) if len(password) <= MAX_PASSWORD_LENGTH else None
         if role is None:

@@ -5,15 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.alerts.problems import (
-    POSTGRES_UNAVAILABLE,
-    REDIS_UNAVAILABLE,
-    SCHEMA_OUTDATED,
-    SERVER_CODES,
-    count_alive,
-    explain_url,
-    fit_to_up,
-)
+from service.alerts.problems import SERVER_CODES, count_alive, explain_url, fit_to_up, this_up
 from service.broker import durability
 from service.broker.client import connect_redis, translate_redis_errors
 from service.errors import (
@@ -47,7 +39,7 @@ MOST_SKEW_SECONDS = 5.0
 SHORTEST_SECRET = 16
 SECRET_LENGTH = 64
 # Checks that are about the same as a problem of `status`.
-_PROBLEMS = {"postgres": POSTGRES_UNAVAILABLE, "redis": REDIS_UNAVAILABLE, "schema": SCHEMA_OUTDATED}
+_PROBLEMS = dict(zip(("postgres", "redis", "schema"), SERVER_CODES, strict=True))
 
 
 class Finding(NamedTuple):
@@ -76,7 +68,7 @@ def diagnose(
     """
     for finding in _check(settings, read_state):
         code = "" if finding.ok else _PROBLEMS.get(finding.check, finding.check)
-        yield finding._replace(advice=fit_to_up(code, finding.advice, local))
+        yield finding._replace(advice=fit_to_up(code, finding.advice, local or this_up()))
 
 
 def _check(settings: Settings, read_state: Callable[[], MirrorState]) -> Iterator[Finding]:

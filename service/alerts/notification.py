@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from service.alerts.kinds import KINDS, MODEL_FAILED, MODEL_KINDS, TOMBSTONES_HELD
 from service.alerts.links import Links
-from service.alerts.problems import LocalUp, alert_action
+from service.alerts.problems import LocalUp, fit_to_up
 from service.alerts.texts import COMMAND, alert_texts, details, format_time
 from service.plain_text import one_line
 
@@ -205,11 +205,8 @@ def _advice(relevant: Sequence[NotificationItem], context: Context) -> list[str]
     """The action for each kind that is open, and the runbook's section about it."""
     last = {(item.kind, item.model_id): item.reason for item in relevant if item.kind}
     still = {kind for (kind, _), reason in last.items() if reason != "resolved"}
-    lines = [
-        f"{kind}: {alert_action(kind, context.local)}\n  {context.links.section(kind)}"
-        for kind in _kinds(relevant)
-        if kind in still
-    ]
+    hints = {kind: fit_to_up(kind, alert_texts(kind).hint, context.local) for kind in _kinds(relevant) if kind in still}
+    lines = [f"{kind}: {hint}\n  {context.links.section(kind)}" for kind, hint in hints.items()]
     return ["What to do:", *lines] if lines else []
 
 

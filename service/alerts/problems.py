@@ -35,8 +35,9 @@ OK = "OK"
 STARTING = "starting"
 
 API_PATH = "/api/v2"
-_SERVERS = {POSTGRES_UNAVAILABLE: "postgres", REDIS_UNAVAILABLE: "valkey"}
-_MISSING = ("web_missing", "worker_missing", "clock_missing")
+# Where `up` has the log of what is missing.
+_LOGS = {POSTGRES_UNAVAILABLE: "postgres/log", REDIS_UNAVAILABLE: "valkey/log"}
+_LOGS |= {f"{kind}_missing": f"{kind}.log" for kind in ("web", "worker", "clock")}
 
 
 class Problem(NamedTuple):
@@ -59,12 +60,12 @@ class LocalUp(NamedTuple):
     Attributes:
         folder: where its logs are.
         is_new: whether it has just started, so that processes may still be on their way to their first heartbeat.
-        servers: those that it runs itself, by the folders of their data.
+        servers: those that it runs itself: `postgres`, `redis`.
     """
 
     folder: str
     is_new: bool
-    servers: Sequence[str] = ("postgres", "valkey")
+    servers: Sequence[str] = ("postgres", "redis")
 
 
 class SeenProcess(NamedTuple):
@@ -241,27 +242,15 @@ def this_up() -> LocalUp | None:
     return LocalUp(given[0], is_new=False, servers=given[1:]) if given else None
 
 
-def alert_action(kind: str, local: LocalUp | None) -> str:
-    """What to do about an alert of a kind."""
-    return fit_to_up(kind, texts.alert_texts(kind).hint, local)
-
-
 def fit_to_up(code: str, action: str, local: LocalUp | None) -> str:
-    """What to do about a problem where `up` runs the system: it starts all processes and servers, and reads settings.
-
-    Args:
-        code: that of the problem; the advice about another fault is changed only by its words.
-        action: what to do about it elsewhere.
-        local: the `up`; None where something else runs the system: the action stays.
-    """
+    """The action about a problem where `up`, if any, runs the system: it starts processes and servers and migrates."""
     if local is None:
         return action
     if code == SCHEMA_OUTDATED:
         return "end `up` and run it again: it migrates"
-    server, name = _SERVERS.get(code, ""), code.removesuffix("_missing")
-    if server in local.servers or code in _MISSING:
-        log = f"{server}/log" if server else f"{name}.log"
-        return f"end `up` and run it again; {local.folder}/{log} says why it ended"
+    server = code.removesuffix("_unavailable")
+    if code in _LOGS and (server == code or server in local.servers):
+        return f"end `up` and run it again; {local.folder}/{_LOGS[code]} says why it ended"
     action = action.replace(texts.WORKER_LOG, f"{local.folder}/worker.log")
     for restart in (texts.RESTART_UPSTREAM, texts.RESTART_WEB, texts.RESTART_WORKER):
         action = action.replace(restart, "run `up` again")

@@ -42,8 +42,6 @@ SANDBOX_STOP_SECONDS = 1.5
 SANDBOX_START_SECONDS = 30.0
 PORTS_TRIED = 100
 
-# The servers by the folders of their data, and the settings that lead to them.
-SERVERS = {"postgres": "DATABASE_URL", "valkey": "REDIS_URL"}
 WEBHOOKS = "/webhooks/headshotpro"
 QUERY = "select status, count(*) from headshotpro.models group by status"
 
@@ -130,7 +128,7 @@ class LocalSystem:
     def _environment(self) -> dict[str, str]:
         # A derived value and a NAME_FILE of the user's for the same setting would be an error.
         files = {f"{name}_FILE": None for name in self._derived_settings}
-        servers = [name for name, setting in SERVERS.items() if setting in self._derived_settings]
+        servers = [name.lower() for name, server in self._processes.items() if isinstance(server, Postgres | Valkey)]
         return environment(**self._derived_settings, **files, RUN_BY_UP=" ".join([str(_short(self._folder)), *servers]))
 
     def _start_postgres(self) -> str:

@@ -116,7 +116,7 @@ def test_held_pull_names_the_commands_that_decide_it() -> None:
 
 
 def test_advice_beside_up_about_a_given_server_names_no_log() -> None:
-    local = LocalUp(".headshot-mirror/live", is_new=False, servers=["valkey"])
+    local = LocalUp(".headshot-mirror/live", is_new=False, servers=["redis"])
     postgres, redis = problems(ProblemFacts(postgres="refused", redis="refused", local=local))
     assert postgres.action == problems(ProblemFacts(postgres="refused"))[0].action
     assert redis.action == "end `up` and run it again; .headshot-mirror/live/valkey/log says why it ended"
@@ -125,8 +125,8 @@ def test_advice_beside_up_about_a_given_server_names_no_log() -> None:
 def test_process_knows_the_up_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUN_BY_UP", raising=False)
     assert this_up() is None
-    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/live valkey")
-    assert this_up() == LocalUp(".headshot-mirror/live", is_new=False, servers=["valkey"])
+    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/live redis")
+    assert this_up() == LocalUp(".headshot-mirror/live", is_new=False, servers=["redis"])
 
 
 def test_verdict_where_pulls_were_not_read_is_of_the_processes() -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import NotFound
 
 from service.alerts.kinds import KINDS
-from service.alerts.problems import alert_action, this_up
+from service.alerts.problems import fit_to_up, this_up
+from service.alerts.texts import alert_texts
 from service.storage import alerts as storage
 from service.web.console import arguments
 
@@ -23,7 +24,7 @@ def register(pages: Blueprint, console: Console) -> None:
     """Add the page."""
 
     def hint(kind: str) -> str:
-        return alert_action(kind, this_up()) if kind in KINDS else ""
+        return fit_to_up(kind, alert_texts(kind).hint, this_up()) if kind in KINDS else ""
 
     def alerts() -> str:
         kind = arguments.text("kind")

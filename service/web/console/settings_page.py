@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from flask import request
 
-from service.alerts.problems import this_up
 from service.config import SECRETS, Settings
 from service.diagnosis import diagnose
 from service.status import StatusReader
@@ -53,9 +52,7 @@ def register(pages: Blueprint, console: Console) -> None:
     """Add the page."""
     reader = StatusReader(console.settings)
     # It sends a request to the upstream, so people who look again and again share one.
-    findings = Cached(
-        lambda: list(diagnose(console.settings, lambda: reader.read(figures=False), this_up())), FINDINGS_SECONDS
-    )
+    findings = Cached(lambda: list(diagnose(console.settings, lambda: reader.read(figures=False))), FINDINGS_SECONDS)
 
     def settings() -> str:
         found = findings.get() if "doctor" in request.args else None

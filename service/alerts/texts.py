@@ -124,8 +124,8 @@ def signatures_action(right_at: datetime | None) -> str:
     """What to do about wrong signatures; `right_at` is when the last delivery with a right one came meanwhile."""
     if right_at is None:
         return (
-            "no delivery with a right signature comes meanwhile: set HEADSHOTPRO_WEBHOOK_SECRET to the secret of "
-            f"HeadshotPro's admin pages, and {RESTART_WEB}"
+            "no delivery with a right signature comes meanwhile: if HEADSHOTPRO_WEBHOOK_SECRET is not the secret of "
+            f"HeadshotPro's admin pages, set it, and {RESTART_WEB}"
         )
     return (
         f"deliveries with a right signature come, the last at {format_time(right_at)}: someone else sends requests; "

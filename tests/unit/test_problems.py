@@ -104,7 +104,7 @@ def test_stalled_inbox_beside_up_names_log_and_restart_of_up() -> None:
 def test_action_about_signatures_says_whether_right_ones_come() -> None:
     facts = replace(WELL, alerts=["signatures_refused"])
     (problem,) = problems(facts)
-    assert problem.action.startswith("no delivery with a right signature comes meanwhile: set HEADSHOTPRO_")
+    assert problem.action.startswith("no delivery with a right signature comes meanwhile: if HEADSHOTPRO_WEBHOOK_")
     (problem,) = problems(replace(facts, right_signature_at=NOW))
     assert problem.action.startswith("deliveries with a right signature come, the last at 20")
     assert "someone else sends requests; or a secret is being rotated" in problem.action

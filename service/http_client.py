@@ -116,7 +116,7 @@ class HttpClient:
         late = RequestFailed(f"no whole response within {self._deadline:g} s", timed_out=True)
         ends = monotonic() + self._deadline
         try:
-            while (left := ends - monotonic()) > 0 and not attempt.finished.wait(min(left, _CHECK_SECONDS)):
+            while not attempt.finished.wait(max(0.0, min(ends - monotonic(), _CHECK_SECONDS))) and monotonic() < ends:
                 check()
             result = attempt.result if attempt.finished.is_set() else late
         finally:

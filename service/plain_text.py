@@ -38,7 +38,7 @@ def escape_controls(text: str, *, lines: bool = False) -> str:
 
 
 def indented_json(document: Any, default: Callable[[Any], Any] = str) -> str:
-    """A JSON document in lines as people read it; in one line where it would be ten times as long.
+    """A JSON document in lines as people read it; in one line where it would be long, and ten times as long so.
 
     Args:
         document: what `json` can write.
@@ -46,7 +46,7 @@ def indented_json(document: Any, default: Callable[[Any], Any] = str) -> str:
     """
     compact = json.dumps(document, ensure_ascii=False, default=default)
     pieces: list[str] = []
-    left = len(compact) * MAX_INDENTED_GROWTH
+    left = max(len(compact) * MAX_INDENTED_GROWTH, 100_000)
     for piece in json.JSONEncoder(ensure_ascii=False, indent=2, default=default).iterencode(document):
         left -= len(piece)
         if left < 0:

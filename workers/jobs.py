@@ -107,7 +107,7 @@ class _Batch(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """What was read of the inbox."""
+    """What was read of the inbox: the ids of all entries, and batches of those that the batch before has not."""
 
     ids: set[str]
     batches: list[_Batch]
@@ -155,8 +155,8 @@ def _apply(runtime: Runtime, batch: _Batch, deadline: float) -> bool:
     """
     left, waiting = False, deque([batch])
     while waiting and not runtime.stop.is_set():
+        entries, events = waiting[0]
         try:
-            entries, events = waiting[0]
             drained = mirror_drain.drain_batch(runtime.engine, runtime.inbox, entries, runtime.tolerance, events)
         except PostgresUnavailable as error:
             log.warning("drain.waits", error=str(error), entries=len(entries))

@@ -47,8 +47,8 @@ LEASE_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 # A model of the same create may be this much older than its key: two clocks differ.
 MAX_CLOCK_SKEW = timedelta(seconds=10)
-# New models are `onboarding`; this many pages of them are searched for a model whose id is not known.
-MAX_PAGES = 5
+# New models are `onboarding`; this many of them are searched for a model whose id is not known, page by page.
+MAX_PLACES = 1000
 PAGE_SIZE = 200
 
 
@@ -131,7 +131,7 @@ class IdempotentCreates:
     def _find_upstream(self, email: str, since: datetime) -> str | None:
         """Search the upstream's list, because the mirror may not know the address yet: webhooks contain none."""
         offset = 0
-        for _ in range(MAX_PAGES):
+        while offset < MAX_PLACES:
             response = self.writer.client.list_models(
                 limit=PAGE_SIZE,
                 offset=offset,
@@ -144,7 +144,7 @@ class IdempotentCreates:
                 is_theirs = isinstance(theirs, str) and theirs.lower() == email
                 if is_theirs and isinstance(created, datetime) and created >= since:
                     return model.id
-            if not response.body.pagination.has_more:
+            if not (response.body.pagination.has_more and response.body.models):
                 return None
             # The upstream may make its pages shorter.
             offset += len(response.body.models)

@@ -29,7 +29,7 @@ PART_SIZE = 250
 
 
 def next_size(size: int, *, full: bool) -> int:
-    """How many entries to read next, after a read of so many that found as many or fewer."""
+    """How many entries to read next; `full`: the last read, of `size`, found as many."""
     return min(2 * size, MAX_READ_SIZE) if full else BATCH_SIZE
 
 

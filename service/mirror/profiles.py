@@ -66,7 +66,7 @@ def gather(engine: Engine, client: UpstreamClient, deadline: float) -> int:
 def _gather(engine: Engine, client: UpstreamClient, deadline: float, wanted: set[str]) -> int:
     # One more, because the young end may be the far one.
     most = 1 + len(wanted) // MIN_MODELS_PER_PAGE
-    offset, step, pages = 0, PAGE_SIZE - OVERLAP, 0
+    offset, direction, pages = 0, 1, 0
     while offset >= 0 and pages < most and monotonic() < deadline:
         response = client.list_models(
             limit=PAGE_SIZE, offset=offset, priority=Priority.REFETCH, max_wait=max(0.0, deadline - monotonic())
@@ -77,11 +77,12 @@ def _gather(engine: Engine, client: UpstreamClient, deadline: float, wanted: set
         wanted.difference_update(model.id for model in listed)
         if pages == 1 and _is_oldest_first(listed) and pagination.has_more:
             # Go to the far end, and come back page by page.
-            offset, step = max(0, pagination.total - PAGE_SIZE), -step
+            offset, direction = max(0, pagination.total - len(listed)), -1
             continue
-        if len(wanted) < MIN_MODELS_PER_PAGE or _is_past(listed, wanted) or (step > 0 and not pagination.has_more):
+        if len(wanted) < MIN_MODELS_PER_PAGE or _is_past(listed, wanted) or (direction > 0 and not pagination.has_more):
             break
-        offset += step
+        # The upstream may make its pages shorter.
+        offset += direction * max(1, len(listed) - OVERLAP)
     with transaction(engine) as connection:
         refetches.count_page_read(connection, sorted(wanted))
     log.info("profiles.read", pages=pages, left=len(wanted))

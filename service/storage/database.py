@@ -26,7 +26,8 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from service.errors import LockUnavailable, PostgresUnavailable, SchemaOutdated, SettingsError, StatementTimeout
-from service.storage.statement_deadlines import OPTION, StatementDeadline, watch_statements
+from service.storage import statement_deadlines
+from service.storage.statement_deadlines import StatementDeadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -138,7 +139,7 @@ def connect(
         for option in engine.url.query:
             make_conninfo(**{option: ""})
         _check_values(engine.url.query)
-        watch_statements(engine)
+        event.listen(engine, "before_cursor_execute", statement_deadlines.renew)
     except ArgumentError:
         raise SettingsError("DATABASE_URL is malformed: it is no URL of a database") from None
     except psycopg.ProgrammingError:
@@ -197,8 +198,8 @@ def transaction(
         SchemaOutdated: the database lacks a table or column that this code knows.
     """
     begin = _begin(seconds, lock_seconds, by_key, isolation)
-    with translate_errors(engine), StatementDeadline() as deadline, engine.connect() as connection:
-        connection.execution_options(**{OPTION: deadline})
+    with translate_errors(engine), StatementDeadline(seconds) as deadline, engine.connect() as connection:
+        connection.execution_options(**{statement_deadlines.OPTION: deadline})
         try:
             connection.exec_driver_sql(begin, execution_options=_SEVERAL_STATEMENTS)
         except DBAPIError as error:
@@ -207,12 +208,11 @@ def transaction(
             # It broke while it was idle, as all do at a restart of the server: the pool connects anew.
             connection.rollback()
             connection.exec_driver_sql(begin, execution_options=_SEVERAL_STATEMENTS)
-        deadline.seconds = seconds
         try:
             yield connection
         finally:
             # The commit, or the rollback at the end of the connection.
-            deadline.begin()
+            deadline.renew()
         connection.commit()
 
 

@@ -1,8 +1,8 @@
 """An end for the wait of each statement, also where its server was stopped or its machine hangs.
 
-The server's own limit (`statement_timeout`) ends nothing then, and no timeout of libpq does: the kernel of that machine
-still acknowledges what it gets. So a thread of this process looks each second for statements that are late, and shuts
-their connections' sockets down: the statement fails as it does where a connection breaks.
+The server's own limit ends nothing then, and no timeout of libpq does: the kernel of that machine still acknowledges
+what it gets. So a thread of this process looks each second for statements that are late, and shuts their connections'
+sockets down: they fail as they do where a connection breaks.
 """
 
 from __future__ import annotations
@@ -11,43 +11,42 @@ import math
 import os
 import socket
 import threading
-import time
 from contextlib import suppress
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import event
-
 if TYPE_CHECKING:
-    from psycopg import Connection
-    from sqlalchemy import Engine
+    import psycopg
+    from sqlalchemy import Connection
 
-# So much later than the server itself does it ends a statement: on a busy machine its error takes a while.
+# So much later than the server itself a statement is given up: on a busy machine the server's error takes a while.
 GRACE_SECONDS = 5.0
 CHECK_SECONDS = 1.0
-
-# An option of connections of SQLAlchemy: its transaction's deadline.
+# The option of SQLAlchemy's connection that holds the deadline of its transaction.
 OPTION = "headshotpro_deadline"
 
 _lock = threading.Lock()
-_watched: set[StatementDeadline] = set()
+_entered: set[StatementDeadline] = set()
 _watchers: list[threading.Thread] = []
 
 
 class StatementDeadline:
     """The deadline of a transaction's statements, one after the other, while the block is entered.
 
-    Attributes:
-        seconds: the server's limit of each; to begin a transaction takes it no time.
+    Args:
+        seconds: the server's limit of each.
     """
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._connection: Connection[Any] | None = None
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds + GRACE_SECONDS
         self._at = math.inf
+        self._connection: psycopg.Connection[Any] | None = None
+        # A descriptor of our own: psycopg's number may be another socket's by the time that it is needed.
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
         with _lock:
-            _watched.add(self)
+            _entered.add(self)
             # After a fork the thread is not there any more.
             if not (_watchers and _watchers[0].is_alive()):
                 _watchers[:] = [threading.Thread(target=_watch, name="statement-deadlines", daemon=True)]
@@ -56,42 +55,36 @@ class StatementDeadline:
 
     def __exit__(self, *_error: object) -> None:
         with _lock:
-            _watched.discard(self)
+            _entered.discard(self)
+            if self._socket:
+                self._socket.close()
 
-    def begin(self, connection: Connection[Any] | None = None) -> None:
+    def renew(self, connection: psycopg.Connection[Any] | None = None) -> None:
         """A statement begins, on this connection or on the last one."""
-        self._connection = connection or self._connection
-        self._at = time.monotonic() + self.seconds + GRACE_SECONDS
-
-    def end(self) -> None:
-        """The statement has ended."""
-        self._at = math.inf
+        with _lock:
+            if connection is not None and connection is not self._connection:
+                if self._socket:
+                    self._socket.close()
+                self._connection, self._socket = connection, socket.socket(fileno=os.dup(connection.fileno()))
+            self._at = monotonic() + self._seconds
 
     def enforce(self) -> None:
         """End the statement if it is late."""
-        if self._at < time.monotonic() and self._connection and not self._connection.closed:
+        if self._at < monotonic() and self._socket:
             self._at = math.inf
-            with suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as line:
-                line.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
-def watch_statements(engine: Engine) -> None:
-    """Let each statement of an engine begin and end with the deadline of its transaction, where it has one."""
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def begin(connection: Any, cursor: Any, *_arguments: object) -> None:
-        if deadline := connection.get_execution_options().get(OPTION):
-            deadline.begin(cursor.connection)
-
-    @event.listens_for(engine, "after_cursor_execute")
-    def end(connection: Any, *_arguments: object) -> None:
-        if deadline := connection.get_execution_options().get(OPTION):
-            deadline.end()
+def renew(connection: Connection, cursor: Any, *_arguments: object) -> None:
+    """Renew the deadline of a connection before each statement: a listener of `before_cursor_execute`."""
+    if deadline := connection.get_execution_options().get(OPTION):
+        deadline.renew(cursor.connection)
 
 
 def _watch() -> None:
     while True:
-        time.sleep(CHECK_SECONDS)
+        sleep(CHECK_SECONDS)
         with _lock:
-            for deadline in _watched:
+            for deadline in _entered:
                 deadline.enforce()

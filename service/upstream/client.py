@@ -78,6 +78,9 @@ class UpstreamClient(RequestSender):
     and 5xx are tried four times at most, after the vendor's `Retry-After`.
     """
 
+    # How many models of a page one response could hold so far; the vendor's limit at first.
+    _longest_page = 200
+
     @classmethod
     def from_settings(
         cls,
@@ -117,21 +120,20 @@ class UpstreamClient(RequestSender):
     ) -> UpstreamResponse[ModelPage]:
         """One page of the list, at most 200 models; its order is not documented.
 
-        Where a page is too large for one response, it is shorter. A reader of the whole list names how many pages it
-        `expected`: a long reading is spread over the limit.
+        Where a page is too large for one response, it is shorter, and so are the next ones. A reader of the whole list
+        names how many pages it `expected`: a long reading is spread over the limit.
         """
-        given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
-        query = urlencode({name: value for name, value in given.items() if value is not None})
-        request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
-        try:
-            return self.send(request, _read_page, priority, max_wait, expected=expected)
-        except ResponseTooLarge:
-            if limit == 1:
-                raise
-            return self.list_models(
-                limit=limit // 2, offset=offset, status=status, team_id=team_id, priority=priority, max_wait=max_wait,
-                expected=expected,
-            )  # fmt: skip
+        while True:
+            limit = min(limit, self._longest_page)
+            given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
+            query = urlencode({name: value for name, value in given.items() if value is not None})
+            request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
+            try:
+                return self.send(request, _read_page, priority, max_wait, expected=expected)
+            except ResponseTooLarge:
+                if limit == 1:
+                    raise
+                self._longest_page = limit // 2
 
     def get_model(
         self, model_id: str, *, priority: Priority, max_wait: float | None = None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from service.broker.inbox import Delivery, Inbox
     from service.mirror.drain import DrainResult
+    from service.mirror.webhooks import Event
     from tests.support.drainer import Drainer
 
 
@@ -139,18 +140,22 @@ def test_aborted_batch_is_halved_until_it_is_applied(
     real = drain.drain_batch
     tried: list[int] = []
 
-    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], *more: Any) -> DrainResult:
+    def drain_batch(engine: Engine, box: Inbox, entries: list[Delivery], tolerance: Any, events: Any) -> DrainResult:
         tried.append(len(entries))
+        parsed.append(events)
         if len(entries) > 100:
             raise PostgresUnavailable("Postgres ended a session that was idle for too long")
-        return real(engine, box, entries, *more)
+        return real(engine, box, entries, tolerance, events)
 
+    parsed: list[list[Event] | None] = []
     monkeypatch.setattr(drain, "drain_batch", drain_batch)
     monkeypatch.setattr(jobs, "STORAGE_PAUSE_SECONDS", 0.0)
     drainer.put(*[event_body(new_id(), at=T0) for _ in range(300)])
     jobs.drain()
     drainer.assert_empty()
     assert tried == [300, 150, 75, 75, 150, 75, 75]
+    # Events are parsed with the read, and anew for another try.
+    assert [events and len(events) for events in parsed] == [300, *[None] * 6]
     assert worker.stop.is_set() is False
 
 

@@ -87,7 +87,8 @@ def test_no_more_go_together_than_redis_takes_in_time(own_valkey: Valkey) -> Non
         assert client.xlen(STREAM) == 6
 
 
-def test_the_flag_is_raised_once_until_it_is_taken_down(redis_url: str) -> None:
+def test_the_flag_is_raised_once_until_it_is_taken_down(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job.DRAIN, "flag_ms", 60_000)
     with connect_redis(redis_url) as client:
         group = GroupCommit(Inbox(client))
         assert [group.put(delivery(b"1")), group.put(delivery(b"2"))] == [PutResult(1, True), PutResult(2, False)]

@@ -13,7 +13,11 @@ from service.broker.jobs import Job
 from service.errors import UpstreamError
 from service.mirror.detail_sweep import sweep
 from service.mirror.profiles import gather
+from service.storage import merged
+from service.storage.database import transaction
+from service.storage.refetches import RefetchReason, RefetchRequest
 from service.upstream.client import UpstreamClient
+from tests.support.list_vendor import models
 from tests.support.mirror import DETAILS, LIST, LISTED, SINGLE
 from tests.support.odd_vendor import http, odd_vendor
 from tests.support.processes import eventually
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from tests.integration.conftest import StartOdd
     from tests.support.mirror import Mirror, StartMirror
 
 LONG_AGO = "2024-01-15T12:00:00.000Z"
@@ -90,6 +95,19 @@ def test_models_not_on_newest_pages_are_refetched_one_by_one(mirror: StartMirror
     assert here.request_counts(LIST).total() <= 1 + 8 // 5
     assert here.request_counts(SINGLE) == {200: 8}
     assert here.differences((*LISTED, *DETAILS), ids_of(old)) == []
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["oldest first", "newest first"])
+def test_pages_that_the_upstream_makes_shorter_leave_no_gap(odd: StartOdd, order: int) -> None:
+    vendor, here = odd(models(300)[::order])
+    vendor.page = lambda limit, offset, status: vendor.honest(min(limit, 50), offset, status)
+    now = datetime.now(UTC)
+    wanted = [RefetchRequest(one["id"], None, RefetchReason.PROFILE, now) for one in vendor.records]
+    with transaction(here.runtime.engine) as connection:
+        merged.add_requests(connection, sorted(wanted))
+    gather(here.runtime.engine, here.runtime.client, time.monotonic() + 60)
+    assert here.sql("select model_id from headshotpro.refetch_requests where attempts > 0 or reason = 'profile'") == []
+    assert vendor.lists <= 9
 
 
 def test_try_that_fails_keeps_no_ids(mirror: StartMirror) -> None:

@@ -269,7 +269,9 @@ def test_page_that_is_too_large_is_read_in_shorter_ones(odd: StartOdd) -> None:
     row = here.pull()
     assert (row["status"], row["models_seen"], row["error"]) == ("complete", 32, None)
     limits = [int(parse_qs(urlsplit(path).query)["limit"][0]) for path in vendor.asked if "limit=" in path]
+    # What did not fit once is not tried at the next page.
     assert limits[:4] == [200, 100, 50, 25]
+    assert set(limits[4:]) == {25}
 
 
 def test_ignored_status_filter_ends_the_hot_pull(odd: StartOdd) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout
+from service.http_client import HttpClient, RequestFailed
 from service.upstream.budget import Priority
 from service.upstream.client import UpstreamClient
 from tests.support.odd_vendor import KEY, MODEL, OddVendor, RecordedPauses, client_of, get, http, odd_vendor, repeated
@@ -200,3 +201,14 @@ def test_a_name_that_is_resolved_too_late_sends_nothing(vendor: OddVendor, monke
             client_of(vendor, response_timeout=0.2).create_model("ann@example.com", priority=REFETCH)
         answered.set()
     assert vendor.requests == []
+
+
+def test_a_slow_check_prolongs_no_request(vendor: OddVendor) -> None:
+    """It counted steps of a quarter of a second, and not the time that each check took."""
+    vendor.script(vendor.hang)
+    client = HttpClient(deadline=2.0, connect_timeout=5.0, max_body_bytes=100, proxy=None)
+    before = time.monotonic()
+    with pytest.raises(RequestFailed):
+        client.send("GET", vendor.url, {}, check=lambda: time.sleep(0.5))
+    # Counted in steps, it took six seconds.
+    assert time.monotonic() - before < 4

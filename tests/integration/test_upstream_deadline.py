@@ -205,7 +205,7 @@ def test_a_name_that_is_resolved_too_late_sends_nothing(vendor: OddVendor, monke
 
 def test_a_slow_check_prolongs_no_request(vendor: OddVendor) -> None:
     """It counted steps of a quarter of a second, and not the time that each check took."""
-    vendor.script(vendor.hang)
+    vendor.script(repeated(b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", 0.05))
     client = HttpClient(deadline=2.0, connect_timeout=5.0, max_body_bytes=100, proxy=None)
     before = time.monotonic()
     with pytest.raises(RequestFailed):

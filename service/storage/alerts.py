@@ -39,9 +39,9 @@ def unacknowledged_kinds(connection: Connection) -> list[str]:
 def right_signature_at(connection: Connection) -> datetime | None:
     """When the last delivery was accepted since a minute before the open alert about wrong signatures; None if none."""
     statement = (
-        "SELECT max(e.received_at) FROM headshotpro.alerts AS a "
-        "JOIN headshotpro.webhook_events AS e ON e.received_at > a.opened_at - interval '1 minute' "
-        "WHERE a.kind = 'signatures_refused' AND a.resolved_at IS NULL"
+        "SELECT e.newest FROM headshotpro.alerts AS a "
+        "JOIN (SELECT max(received_at) AS newest FROM headshotpro.webhook_events) AS e "
+        "ON e.newest > a.opened_at - interval '1 minute' WHERE a.kind = 'signatures_refused' AND a.resolved_at IS NULL"
     )
     found: datetime | None = queries.value(connection, statement)
     return found

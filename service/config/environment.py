@@ -25,7 +25,8 @@ def force_wheels() -> bool:
 
 def run_by_up() -> list[str]:
     """The folder of the `up` that started this process, and the servers that it runs; empty without one."""
-    return os.environ.get("RUN_BY_UP", "").split()
+    given = os.environ.get("RUN_BY_UP")
+    return given.split(os.pathsep) if given else []
 
 
 def is_any_given(names: Iterable[str]) -> bool:

@@ -6,6 +6,7 @@ Why: `docs/decisions/0037-less-machinery-to-run-here.md`.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -129,7 +130,8 @@ class LocalSystem:
         # A derived value and a NAME_FILE of the user's for the same setting would be an error.
         files = {f"{name}_FILE": None for name in self._derived_settings}
         servers = [name.lower() for name, server in self._processes.items() if isinstance(server, Postgres | Valkey)]
-        return environment(**self._derived_settings, **files, RUN_BY_UP=" ".join([str(_short(self._folder)), *servers]))
+        run_by_up = os.pathsep.join([str(_short(self._folder)), *servers])
+        return environment(**self._derived_settings, **files, RUN_BY_UP=run_by_up)
 
     def _start_postgres(self) -> str:
         """Start Postgres unless one is given; the command line that opens it."""

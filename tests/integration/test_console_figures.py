@@ -84,7 +84,7 @@ def test_overview_shows_problems_with_what_to_do(folder: Path, database_url: str
 def test_console_beside_up_advises_to_run_it_again(
     folder: Path, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/sandbox postgres redis")
+    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/sandbox:postgres:redis")
     execute(database_url, "insert into headshotpro.alerts (kind, opened_at) values ('worker_missing', now())")
     browser = console(folder, database_url, redis_url)
     log_in(browser)

@@ -222,7 +222,7 @@ def test_up_names_what_ended_and_a_new_start_goes_on(start: Start) -> None:
     assert eventually(lambda: running(up, "-m workers worker"))
     [worker] = running(up, "-m workers worker")
     # Its advice then fits.
-    assert "RUN_BY_UP=.headshot-mirror/sandbox postgres redis\0" in Path(f"/proc/{worker}/environ").read_text()
+    assert "RUN_BY_UP=.headshot-mirror/sandbox:postgres:redis\0" in Path(f"/proc/{worker}/environ").read_text()
     postgres = int((up.data / "postgres/data/postmaster.pid").read_text().split()[0])
     for pid in (worker, postgres):
         os.kill(pid, signal.SIGKILL)

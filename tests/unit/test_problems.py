@@ -125,8 +125,8 @@ def test_advice_beside_up_about_a_given_server_names_no_log() -> None:
 def test_process_knows_the_up_that_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUN_BY_UP", raising=False)
     assert this_up() is None
-    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/live redis")
-    assert this_up() == LocalUp(".headshot-mirror/live", is_new=False, servers=["redis"])
+    monkeypatch.setenv("RUN_BY_UP", ".headshot-mirror/live of mine:redis")
+    assert this_up() == LocalUp(".headshot-mirror/live of mine", is_new=False, servers=["redis"])
 
 
 def test_verdict_where_pulls_were_not_read_is_of_the_processes() -> None:

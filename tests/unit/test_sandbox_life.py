@@ -25,9 +25,10 @@ class World:
     def __init__(self, **switches: object) -> None:
         self.now = START
         self.switches = Switches(**{"births": 0.0, "failure_rate": 0.0} | switches)
-        self.vendor = Vendor(
-            Account(organization=new_organization(Random(1)), seed=1, credits=10), self.switches, Random(1), self.clock
+        account = Account(
+            organization=new_organization(Random(1)), api_key="key", webhook_secret="secret", seed=1, credits=10
         )
+        self.vendor = Vendor(account, self.switches, Random(1), self.clock)
         self.life = LifeSimulator(self.vendor, self.switches, Random(2), self.clock)
 
     def clock(self) -> int:

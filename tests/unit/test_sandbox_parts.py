@@ -113,7 +113,7 @@ def test_a_broken_answer_ends_in_mid_body_or_before_it() -> None:
 
 def test_what_is_kept_comes_back(folder: Path) -> None:
     organization = new_organization(Random(1))
-    account = Account(organization=organization, seed=1, credits=5)
+    account = Account(organization=organization, api_key="key", webhook_secret="secret", seed=1, credits=5)
     models = {model.id: model for model in population(50, organization, Random(1), now=START, speed=1)}
     waiting = {number: VendorDelivery(number=number, body="{}", due=START, tries=1, stamp=7) for number in (1, 2, 3)}
     keep = StateFile(folder / "new" / "state.db")

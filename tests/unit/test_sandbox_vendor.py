@@ -30,7 +30,9 @@ class House:
     def __init__(self, credit: int = 10, **switches: object) -> None:
         self.now = START
         self.switches = Switches(**switches)
-        account = Account(organization=new_organization(Random(1)), seed=1, credits=credit)
+        account = Account(
+            organization=new_organization(Random(1)), api_key="key", webhook_secret="secret", seed=1, credits=credit
+        )
         self.vendor = Vendor(account, self.switches, Random(1), self.clock)
         self.people = 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,8 +55,8 @@ class Account(msgspec.Struct, kw_only=True):
     """
 
     organization: VendorOrganization
-    api_key: str = msgspec.field(default_factory=lambda: f"hsp_{secrets.token_hex(20)}")
-    webhook_secret: str = msgspec.field(default_factory=lambda: secrets.token_hex(32))
+    api_key: str
+    webhook_secret: str
     webhook_url: str | None = None
     credits: int
     seed: int

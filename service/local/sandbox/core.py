@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import Counter
 from random import Random
@@ -105,6 +106,12 @@ def open_sandbox(switches: Switches, initial: InitialState, state: Path | None =
 def _found(initial: InitialState, speed: float) -> VendorState:
     rng = Random(initial.seed)
     organization = new_organization(rng)
-    account = Account(organization=organization, seed=initial.seed, credits=initial.credits)
+    account = Account(
+        organization=organization,
+        api_key=f"hsp_{secrets.token_hex(20)}",
+        webhook_secret=secrets.token_hex(32),
+        seed=initial.seed,
+        credits=initial.credits,
+    )
     now = time.time_ns() // 1_000_000
     return VendorState(account, population(initial.models, organization, rng, now=now, speed=speed), [])

@@ -65,7 +65,7 @@ class LoggedProcess:
             return ""
         ending = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         # A full disk, for example, may have ended it.
-        with contextlib.suppress(OSError), self.log.open("a") as log:
+        with contextlib.suppress(OSError), os.fdopen(open_log(self.log), "a") as log:
             log.write(f"headshot-mirror up: this process has ended: {ending}\n")
         return ending
 

@@ -18,7 +18,7 @@ from service.alerts.kinds import KINDS
 from service.cli.commands import cli
 from service.config.settings import SECRETS, VENDOR_API_URL, Settings
 from service.storage.reader import READABLE_TABLES
-from service.storage.tables.audit import audit_log
+from service.storage.tables.acts import audit_log
 from tests.support.markdown import Block, anchors, blocks, code_words, documents, links, name_of, table_rows
 from tests.support.system import ROOT
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.alerts.kinds import KINDS
-from service.cli.opening import configure_log, load_settings, open_engine, reading
+from service.cli.opening import configure_log, current_actor, load_settings, open_engine, reading
 from service.cli.output import json_option, say
 from service.cli.table import print_rows
 from service.errors import MirrorError
@@ -48,7 +48,6 @@ def list_(kind: str | None, limit: int, *, only_open: bool, as_json: bool) -> No
 @click.option("--all", "all_", is_flag=True, help="Every open alert.")
 def ack(alert_ids: tuple[int, ...], *, all_: bool) -> None:
     """Acknowledge open alerts: no reminders of them are sent any more; their end still is."""
-    from service.cli.actor import current_actor
     from service.storage import alerts as storage
     from service.storage import audit
     from service.storage.database import transaction
@@ -76,7 +75,6 @@ def test(*, as_json: bool) -> None:
     without Postgres only the row in the audit log is missing.
     """
     from service.alerts import receivers, trial
-    from service.cli.actor import current_actor
     from service.storage import audit
 
     settings = load_settings(("ALERT_URLS",))

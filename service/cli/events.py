@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.moments import TIME_HELP, Moment
-from service.cli.opening import load_settings, open_engine, reading
+from service.cli.opening import current_actor, load_settings, open_engine, reading
 from service.cli.output import format_value, json_option, print_json, say, warn_if_unknown
 from service.cli.table import print_rows
 from service.errors import MirrorError
@@ -102,7 +102,6 @@ def replay(event_ids: tuple[str, ...], search: EventSearch, *, as_json: bool) ->
 
     It is safe: newer values stay. Exit status 1 when an event is still dead.
     """
-    from service.cli.actor import current_actor
     from service.mirror.replay import ACTION
     from service.mirror.replay import replay as merge_again
     from service.storage import audit

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.cli.moments import TIME_HELP, MomentText
-from service.cli.opening import open_engine, open_runtime, reading
+from service.cli.opening import current_actor, open_engine, open_runtime, reading
 from service.cli.output import (
     confirm,
     csv_option,
@@ -118,7 +118,6 @@ def show(model_id: str, *, explain: bool, as_json: bool) -> None:
 @yes_option
 def erase(model_id: str, *, yes: bool) -> None:
     """Erase the personal data of a deleted model now: its name, address, gender, events and old values, for ever."""
-    from service.cli.actor import current_actor
     from service.mirror.erasure import erase_now, require_deleted
     from service.storage.database import transaction
 
@@ -155,7 +154,6 @@ def create(email: str, team_id: str | None, idempotency_key: str | None, *, deve
     """Make a model (whitelabel organizations only); prints the link that logs the person in."""
     from service.api.idempotency import IdempotentCreates
     from service.api.schemas import CreateModelBody
-    from service.cli.actor import current_actor
     from service.storage.idempotency import IdempotencyKey
 
     writer = _writer(runtime := open_runtime())
@@ -176,7 +174,6 @@ def create(email: str, team_id: str | None, idempotency_key: str | None, *, deve
 @json_option
 def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
     """Delete a model upstream, for good; the mirror keeps a tombstone."""
-    from service.cli.actor import current_actor
     from service.storage import models as storage
     from service.storage.database import transaction
 

@@ -1,7 +1,13 @@
-"""Opens the mirror's database to read from, or a whole runtime, for commands. An older schema ends them in one line."""
+"""What commands begin with: the mirror's database or a whole runtime, and the person who runs them.
+
+An older schema ends them in one line.
+"""
 
 from __future__ import annotations
 
+import os
+import pwd
+import socket
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from service.local.running_system import RunningSystem
     from service.runtime import Runtime
     from service.status import StatusReader
+    from service.storage.audit import Actor
 
 # The settings of a command that calls the upstream.
 REQUIRED_SETTINGS = ("DATABASE_URL", "REDIS_URL", "HEADSHOTPRO_API_KEY")
@@ -134,3 +141,15 @@ def configure_log(settings: Settings) -> None:
         level = "warning" if settings.log_level == "info" else settings.log_level
         settings = msgspec.structs.replace(settings, log_format="console", log_level=level)
     log.configure(settings)
+
+
+def current_actor() -> Actor:
+    """The system user who runs a command (its number where it has no name), on this machine, for the audit log."""
+    from service.storage.audit import COMMAND_LINE, Actor
+
+    number = os.getuid()
+    try:
+        name = pwd.getpwuid(number).pw_name
+    except KeyError:
+        name = f"uid {number}"
+    return Actor(name, COMMAND_LINE, socket.gethostname())

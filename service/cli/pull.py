@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.cli.opening import open_runtime
+from service.cli.opening import current_actor, open_runtime
 from service.cli.output import json_option, print_json, say
 from service.cli.progress import progress_bar, stop_on_signals
 from service.errors import LeaseLost, MirrorError
@@ -35,7 +35,6 @@ def pull(kind: str, *, as_json: bool) -> None:
     It waits for a running pull of the same kind first. It returns when all that it left open is settled: models that
     were not shown, and profiles that are still missing. Exit status 1 when the pull did not complete.
     """
-    from service.cli.actor import current_actor
     from service.mirror.pull_slice import START_ACTION
     from service.storage import audit
 

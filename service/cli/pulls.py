@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from service.cli.opening import configure_log, load_settings, open_engine, open_runtime, reading
+from service.cli.opening import configure_log, current_actor, load_settings, open_engine, open_runtime, reading
 from service.cli.output import confirm, json_option, say, yes_option
 from service.cli.progress import stop_on_signals
 from service.cli.pull import describe_decision, describe_postponed
@@ -59,7 +59,6 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
     A pull that is held because the API key belongs to another organization needs --adopt-organization with the uid of
     that one: the database is then the mirror of that organization, and nothing but a backup undoes it.
     """
-    from service.cli.actor import current_actor
     from service.mirror import held_pulls
     from service.storage import pulls as storage
     from service.storage.database import transaction
@@ -84,7 +83,6 @@ def release(pull_id: int, adopted: str | None, *, yes: bool) -> None:
 @click.argument("pull_id", type=int)
 def reject(pull_id: int) -> None:
     """Refuse a held pull: it has failed, and no pull decides its suspects for a day."""
-    from service.cli.actor import current_actor
     from service.mirror import held_pulls
 
     configure_log(load_settings())
@@ -101,7 +99,6 @@ def _switch_organization(runtime: Runtime, pull_id: int, adopted: str | None, *,
         SettingsError: no organization was named, or another one.
         MirrorError: another full pull is running.
     """
-    from service.cli.actor import current_actor
     from service.mirror.held_pulls import switch_organization
     from service.storage import organization, status_report
     from service.storage.database import transaction

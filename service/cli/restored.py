@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from service.cli.opening import open_engine
+from service.cli.opening import current_actor, open_engine
 from service.cli.output import say
 
 
@@ -15,7 +15,6 @@ def restored() -> None:
     New ids of changes, pulls, alerts and notifications are then greater than every id that was given out since the
     dump, so that readers of model_changes miss nothing. It is safe to run it again.
     """
-    from service.cli.actor import current_actor
     from service.storage import audit
     from service.storage.database import transaction
     from service.storage.restoring import advance_sequences

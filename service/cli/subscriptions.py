@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from service.cli.moments import TIME_HELP, MomentText
-from service.cli.opening import configure_log, load_settings, open_engine, reading
+from service.cli.opening import configure_log, current_actor, load_settings, open_engine, reading
 from service.cli.output import confirm, format_value, json_option, print_json, say, yes_option
 from service.cli.table import print_rows
 from service.errors import ApiError, MirrorError
@@ -159,7 +159,6 @@ def remove(name: str, *, yes: bool) -> None:
 
 def _act(name: str, act: Callable[[SubscriptionCommands], T]) -> T:
     """Do an act on a subscription; where none has the name, the error says how to see their names."""
-    from service.cli.actor import current_actor
     from service.subscriptions.commands import SubscriptionCommands
 
     try:

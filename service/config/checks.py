@@ -1,17 +1,23 @@
-"""Checks of single settings that are more than a type: URLs, proxies, keys. No message repeats a value."""
+"""Checks of settings that are more than a type, and texts about types and names. Pure. No message repeats a value."""
 
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import inspect
 
 from service.addresses import hosts_in_query, parse_sentinel_url
 from service.config.proxies import proxy_url
 from service.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
+
+    from service.config.settings import Settings
 
 SCHEMES = {
     "DATABASE_URL": ("postgresql", "postgres"),
@@ -21,12 +27,16 @@ SCHEMES = {
     "PUBLIC_URL": ("https", "http"),
     "RUNBOOK_URL": ("https", "http"),
 }
-
-
 _REDIS_DATABASE = re.compile(r"/?[0-9]*")
 
 # They are printed by `doctor` or sent in notifications.
 BARE_URLS = ("HEADSHOTPRO_API_URL", "PUBLIC_URL", "RUNBOOK_URL")
+# RFC 9110: the characters of a field name.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# No other program's variables begin so.
+OWN_PREFIXES = ("HEADSHOTPRO_", "MIRROR_API_")
+# A shorter name is like too many others.
+MIN_NAME_LENGTH = 6
 
 
 def check_url(name: str, value: str | None) -> None:
@@ -90,3 +100,78 @@ def check_header(name: str, values: Iterable[str]) -> None:
                 f"{name} is malformed: no HTTP header can hold a blank at its end, a control character or a character "
                 "that is not ASCII: copy it once more"
             )
+
+
+def check_console(settings: Settings) -> None:
+    """Check the settings of the console together.
+
+    Raises:
+        SettingsError: one is malformed, lacks its counterpart, or would give viewers the rights of operators.
+    """
+    networks = settings.proxy_networks
+    if settings.trusted_proxies is not None and not networks:
+        raise SettingsError("TRUSTED_PROXIES holds no value: it is a list with commas between its parts")
+    header = settings.console_proxy_user_header
+    if header is not None and not _HEADER_NAME.fullmatch(header):
+        raise SettingsError(
+            "CONSOLE_PROXY_USER_HEADER is malformed: it is the name of an HTTP header, such as X-Forwarded-User"
+        )
+    if header is not None and not networks:
+        raise SettingsError(
+            "CONSOLE_PROXY_USER_HEADER needs TRUSTED_PROXIES, the networks from which the header is accepted: set both"
+        )
+    if settings.console_password is not None and settings.console_password == settings.console_viewer_password:
+        raise SettingsError("CONSOLE_VIEWER_PASSWORD is the same as CONSOLE_PASSWORD: viewers need one of their own")
+
+
+def find_unknown(given: Iterable[str], known: Collection[str]) -> list[str]:
+    """A sentence about each of some variables that looks like a setting and is none, and which it may be meant for.
+
+    A misspelt setting would be ignored in silence.
+    """
+    sentences = []
+    for name in sorted({*given} - {*known}):
+        if suggestion := _suggest(name, known):
+            sentences.append(f"{name} is no setting and is ignored: did you mean {suggestion}?")
+        elif name.upper().startswith(OWN_PREFIXES):
+            sentences.append(f"{name} is no setting and is ignored; docs/settings.md lists every setting")
+    return sentences
+
+
+def _suggest(name: str, known: Collection[str]) -> str | None:
+    """The nearest name of a setting, where one is near: by its case, an underscore, or a letter or two."""
+    if len(name) < MIN_NAME_LENGTH or name.lower().endswith("_proxy"):
+        return None
+    plain = name.upper().replace("_", "")
+    alike = [
+        one for one in known if one[0] == plain[0] and len(one) >= MIN_NAME_LENGTH and abs(len(one) - len(name)) <= 2
+    ]
+    if same := [one for one in alike if one.replace("_", "") == plain]:
+        return same[0]
+    return next(iter(get_close_matches(name.upper(), alike, n=1, cutoff=0.88)), None)
+
+
+def expectation(settings: type[msgspec.Struct], name: str) -> str:
+    """The allowed values of the setting that the environment has under this name."""
+    described = inspect.type_info(settings)
+    if not isinstance(described, inspect.StructType):
+        raise TypeError("settings are a struct")
+    wanted = next(field.type for field in described.fields if field.encode_name == name)
+    match wanted:
+        case inspect.BoolType():
+            return "it is 0 or 1"
+        case inspect.LiteralType(values=values):
+            return (
+                f"it is {' or '.join(map(str, values))}"
+                if len(values) == 2
+                else f"it is one of {', '.join(map(str, values))}"
+            )
+        case inspect.IntType(ge=least, le=most):
+            return f"it is a whole number, {_bounds(least, most)}"
+        case inspect.FloatType(gt=over, ge=least, le=most):
+            return f"it is a number, {_bounds(least, most) if over is None else f'over {over:g} and at most {most:g}'}"
+    return "it is a text"
+
+
+def _bounds(least: float | None, most: float | None) -> str:
+    return f"{least:g} or more" if most is None else f"from {least:.0f} to {most:.0f}"

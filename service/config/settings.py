@@ -21,20 +21,17 @@ from msgspec import Meta
 
 from service.addresses import hosts_in_query
 from service.config.api_keys import parse as parse_keys
-from service.config.checks import check_header, check_proxy, check_url
-from service.config.console import check_console
-from service.config.expectations import expectation
+from service.config.checks import check_console, check_header, check_proxy, check_url, expectation, find_unknown
 from service.config.given import read_dotenv, read_given
-from service.config.names import find_unknown
 from service.config.proxies import bypasses_proxy, proxy_url
 from service.errors import SettingsError
 from service.redaction import passwords_in, register_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from ipaddress import IPv4Network, IPv6Network
 
     from service.config.api_keys import ApiKey
-    from service.config.console import Network
 
 VENDOR_API_URL = "https://server.headshotpro.com/api/v2"
 
@@ -140,7 +137,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         return bool(self.console_password or self.console_viewer_password or self.console_proxy_user_header)
 
     @property
-    def proxy_networks(self) -> tuple[Network, ...]:
+    def proxy_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """TRUSTED_PROXIES.
 
         Raises:

@@ -6,10 +6,11 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
     from flask import Request
 
     from service.config import Settings
-    from service.config.console import Network
 
 MAX_USER_LENGTH = 200
 
@@ -40,7 +41,7 @@ class ProxyHeaders:
         return address
 
 
-def _is_in(address: str | None, networks: tuple[Network, ...]) -> bool:
+def _is_in(address: str | None, networks: tuple[IPv4Network | IPv6Network, ...]) -> bool:
     try:
         parsed = ip_address((address or "").partition("%")[0])
     except ValueError:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from service.alerts.facts import AlertFacts, ModelFact
-from service.alerts.inaccuracy import MeasuredError
+from service.alerts.facts import AlertFacts, MeasuredError, ModelFact
 from service.alerts.kinds import AlertCause
 from service.alerts.liveness import LivenessTracker
 from service.alerts.notification import MAX_IDS_SHOWN

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from service.alerts.inaccuracy import MeasuredError
     from service.alerts.kinds import AlertCause
     from service.storage.pulls import FailingPull
 
@@ -31,6 +30,22 @@ class ModelFact:
     since: datetime
     found_at_first_check: bool
     failures: int
+
+
+class MeasuredError(NamedTuple):
+    """The error that was measured in a period, of the fields of the list.
+
+    Attributes:
+        period: such as `24h`.
+        lower_95: lower 95 % bound of the share of wrong rows; None where nothing was compared.
+        slo_target: highest acceptable share.
+        unexplained: differences that are our own fault.
+    """
+
+    period: str
+    lower_95: float | None
+    slo_target: float
+    unexplained: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

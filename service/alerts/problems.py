@@ -7,14 +7,14 @@ mirror. A missing process is a problem even where its alert is acknowledged.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from service.alerts import texts
 from service.alerts.kinds import API_REJECTED, MODEL_KINDS, PULL_FAILING, SIGNATURES_REFUSED, WORKER_MISSING
-from service.alerts.pull_failures import fails_for_long, postgres_action, refused_status
-from service.alerts.rules import MISSING_AFTER
+from service.alerts.rules import MISSING_AFTER, fails_for_long, refused_status
 from service.config import run_by_up
 
 if TYPE_CHECKING:
@@ -38,6 +38,15 @@ API_PATH = "/api/v2"
 # Where `up` has the log of what is missing.
 _LOGS = {POSTGRES_UNAVAILABLE: "postgres/log", REDIS_UNAVAILABLE: "valkey/log"}
 _LOGS |= {f"{kind}_missing": f"{kind}.log" for kind in ("web", "worker", "clock")}
+# How the error of a pull begins that Postgres ended, and what to do. Those of older versions stay for a while.
+_POSTGRES_ACTIONS = {
+    re.compile(r"none of \d+ models|Postgres refused each"): (
+        "select model_id, reason from headshotpro.set_aside where resolved_at is null"
+    ),
+    re.compile(r"another transaction holds a lock|Postgres ended a statement"): (
+        "pg_locks and pg_stat_activity show what holds headshotpro.models up: an open transaction, or a slow trigger"
+    ),
+}
 
 
 class Problem(NamedTuple):
@@ -214,9 +223,14 @@ def _upstream_problems(facts: ProblemFacts) -> Iterator[Problem]:
         yield Problem(
             PULL_FAILING,
             f"{'no full pull is complete' if _is_first(pull, facts) else f'{pull.kind} pulls fail'}: {pull.error}",
-            postgres_action(pull)
+            _postgres_action(pull)
             or f"{explain_url(facts.api_url)}HEADSHOTPRO_API_URL is {facts.api_url}; `headshot-mirror doctor` tries it",
         )
+
+
+def _postgres_action(pull: FailingPull) -> str | None:
+    """What to do about a pull that Postgres ended; None where the upstream did."""
+    return next((action for error, action in _POSTGRES_ACTIONS.items() if error.match(pull.error)), None)
 
 
 def _is_first(pull: FailingPull, facts: ProblemFacts) -> bool:

@@ -6,26 +6,28 @@ once more, and missing webhooks are back when one comes, not when nothing happen
 
 The past: the status in which the first pull found a model has no known age. Such a model opens no alert until its
 status changes; `preexisting` lists these models, for one summary.
+
+Why failing pulls are read from pulls: `docs/decisions/0038-failing-pulls-from-pulls.md`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from service.alerts import kinds
-from service.alerts.inaccuracy import inaccuracy
 from service.alerts.kinds import AlertCause
-from service.alerts.pull_failures import fails_for_long, refused_status
 from service.model_fields import FAILED, STATUSES
 from service.process_identity import ALIVE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from service.alerts.facts import AlertFacts, ModelFact
+    from service.alerts.facts import AlertFacts, MeasuredError, ModelFact
     from service.config import Settings
+    from service.storage.pulls import FailingPull
 
 # A kind of process is missing when none of it sent a heartbeat for this long.
 MISSING_AFTER = timedelta(seconds=ALIVE_SECONDS)
@@ -46,8 +48,18 @@ STALE_INTERVALS = 3
 MISSED_WEBHOOKS_WITHIN = timedelta(hours=1)
 # Within a minute.
 TOO_MANY_REFUSED_SIGNATURES = 10
+# Tries of a pull in a row that the upstream, or Postgres by a lock or a slow statement, ended; a single one may be a
+# moment's trouble.
+LASTING_FAILURES = 2
+_REFUSED_KEY = re.compile(r"the upstream refused: (401|403)\b")
 # One pull that finds what no webhook announced is a lost webhook or two.
 PULLS_THAT_MISS = 2
+# An alert by one window alone would be late (a long one), or open for each small burst (a short one).
+# Source: Google, "The Site Reliability Workbook" (2018), chapter 5, multiwindow alerts.
+LONG_WINDOW, SHORT_WINDOW = "24h", "1h"
+# An hour with less than three full pulls may never have the two that a lower bound needs.
+MAX_HOURLY_INTERVAL = timedelta(minutes=20)
+LONG_WINDOW_OF_RARE_PULLS, SHORT_WINDOW_OF_RARE_PULLS = "28d", "24h"
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
@@ -151,7 +163,7 @@ def _mirror_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Ale
     if facts.skewed_at and facts.skewed_at > (facts.agreed_at or _LONG_AGO):
         yield AlertCause(kinds.CLOCK_SKEW), {"seconds": facts.skew_seconds}
     inaccurate = AlertCause(kinds.MIRROR_INACCURATE)
-    if detail := inaccuracy(facts.measured, limits.pull_interval):
+    if detail := _inaccuracy(facts.measured, limits.pull_interval):
         yield inaccurate, detail
     elif inaccurate in facts.open and not facts.measured:
         # Nothing is known while no worker computes the figures.
@@ -178,6 +190,17 @@ def _pull_causes(facts: AlertFacts, limits: AlertLimits) -> Iterator[tuple[Alert
         )
     if facts.set_aside:
         yield AlertCause(kinds.RECORDS_SET_ASIDE), {"rows": facts.set_aside, "models": list(facts.set_aside_models)}
+
+
+def fails_for_long(pull: FailingPull) -> bool:
+    """Whether a pull has failed, or several of its tries in a row were ended."""
+    return pull.failures is None or pull.failures >= LASTING_FAILURES
+
+
+def refused_status(pull: FailingPull) -> str | None:
+    """The HTTP status with which the upstream refused the key of a pull; None where it failed for another reason."""
+    refused = _REFUSED_KEY.match(pull.error)
+    return refused[1] if refused else None
 
 
 def _worker_causes(facts: AlertFacts) -> Iterator[tuple[AlertCause, dict[str, Any]]]:
@@ -214,3 +237,19 @@ def _webhooks_are_missing(facts: AlertFacts) -> bool:
     if AlertCause(kinds.WEBHOOKS_MISSING) in facts.open and not facts.event_since_opened:
         return True
     return facts.pulls_that_missed >= PULLS_THAT_MISS and facts.missed > facts.events
+
+
+def _inaccuracy(measured: Sequence[MeasuredError], pull_interval: timedelta) -> dict[str, Any] | None:
+    """The details of an alert about the mirror's own error; None where none holds."""
+    by_period = {one.period: one for one in measured}
+    if (day := by_period.get(LONG_WINDOW)) and day.unexplained:
+        return day._asdict()
+    windows = (LONG_WINDOW, SHORT_WINDOW)
+    if pull_interval > MAX_HOURLY_INTERVAL:
+        windows = (LONG_WINDOW_OF_RARE_PULLS, SHORT_WINDOW_OF_RARE_PULLS)
+    long, short = (by_period.get(window) for window in windows)
+    return long._asdict() if long and short and _exceeds(long) and _exceeds(short) else None
+
+
+def _exceeds(measured: MeasuredError) -> bool:
+    return measured.lower_95 is not None and measured.lower_95 > measured.slo_target

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.alerts.facts import AlertFacts, ModelFact
-from service.alerts.inaccuracy import MeasuredError
+from service.alerts.facts import AlertFacts, MeasuredError, ModelFact
 from service.alerts.kinds import AlertCause
 from service.alerts.rules import AlertLimits, causes, preexisting
 from service.storage.pulls import FailingPull

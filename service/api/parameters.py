@@ -28,7 +28,7 @@ _TIMES = ("createdAfter", "createdBefore", "updatedSince")
 _TEXTS = ("status", "teamId", "email")
 
 _TIME_NEEDED = "a time such as 2024-01-15T10:30:00Z is needed"
-# What msgspec says, and what the caller is told.
+# What msgspec says, and our words for it.
 _MESSAGES = (
     ("Expected `int` >= ", "a whole number is needed, at least "),
     ("Expected `int` <= ", "a whole number is needed, at most "),

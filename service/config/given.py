@@ -87,5 +87,5 @@ def _read_secret(name: str, path: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(f"{name}_FILE cannot be read: {reason}") from None
     if len(content) > MAX_SECRET_LENGTH:
-        raise SettingsError(f"{name}_FILE cannot be read: it holds more than {MAX_SECRET_LENGTH:,} characters")
+        raise SettingsError(f"{name}_FILE cannot be read: over {MAX_SECRET_LENGTH:,} characters are no secret")
     return content.removesuffix("\n").removesuffix("\r")

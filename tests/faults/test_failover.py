@@ -108,7 +108,6 @@ def two_postgres(folder: Path) -> Iterator[tuple[Postgres, Postgres]]:
         yield one, other
 
 
-@pytest.mark.long
 def test_every_delivery_is_applied_across_a_postgres_failover(folder: Path, redis_url: str) -> None:
     (folder / "system").mkdir()
     with two_postgres(folder) as (one, other):

@@ -72,7 +72,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visitor:
-    """A person who has logged in and looks at pages; the first one is what is opened first.
+    """A person who has logged in and looks at pages.
 
     Attributes:
         complaints: what the browser complained of since the last page: errors, dialogs, violations of the policy.
@@ -95,7 +95,7 @@ class Visitor:
         self._log_in()
 
     def _log_in(self) -> None:
-        """Get the session: by a request alone, which spares two pages, but where no other test shows the form."""
+        """Log in: by a request alone, which spares two pages; without JavaScript by the form."""
         if self.viewing.javascript:
             form = {"password": self.viewing.password}
             assert self.context.request.post("/console/login", form=form, max_redirects=0).status == 303

@@ -62,7 +62,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
 
 
 def test_a_device_without_end_is_no_secret(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^HEADSHOTPRO_API_KEY_FILE cannot be read: it holds more than 100,000"):
+    with pytest.raises(SettingsError, match=r"^HEADSHOTPRO_API_KEY_FILE cannot be read: over 100,000 characters"):
         load(environ={"HEADSHOTPRO_API_KEY_FILE": "/dev/zero"}, dotenv=tmp_path / ".env")
 
 

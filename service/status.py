@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.alerts import problems
 from service.alerts.problems import ProblemFacts, SeenProcess, this_up
-from service.broker import redis_figures
+from service.broker import durability
 from service.broker.client import connect_redis
 from service.broker.counters import DELIVERIES
 from service.errors import PostgresUnavailable, RedisUnavailable, SchemaOutdated
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from service.alerts.problems import LocalUp, Problem
-    from service.broker.redis_figures import RedisFigures
+    from service.broker.durability import RedisFigures
     from service.config import Settings
     from service.storage.organization import MirroredOrganization
     from service.storage.pulls import FailingPull
@@ -187,7 +187,7 @@ class StatusReader:
         settings = self._settings
         try:
             budget = RequestBudget(self._client, settings.rate_budget, settings.detail_budget)
-            return redis_figures.read(self._client, budget.requests_left, settings.inbox_limit), ""
+            return durability.read_figures(self._client, budget.requests_left, settings.inbox_limit), ""
         except RedisUnavailable as error:
             return None, str(error).removeprefix("Redis cannot be reached or refuses: ")
 

@@ -1,4 +1,4 @@
-"""A connection to Redis: time limits, Sentinels, no cluster, and errors of our own instead of redis-py's.
+"""A connection to Redis: time limits, Sentinels, no cluster, errors of our own instead of redis-py's; flags.
 
 Redis Cluster is refused at each new connection: it takes deliveries, and fails whatever touches two keys. Why:
 `docs/decisions/0024-one-database-for-each-organization.md`.
@@ -173,3 +173,25 @@ def _sentinel_client(group: SentinelGroup, connecting: Mapping[str, Any], option
     asked = Sentinel(group.addresses, sentinel_kwargs=asking, **{**given, **connecting, **options})
     found: redis.Redis = asked.master_for(group.service)
     return found
+
+
+def raise_flag(client: redis.Redis, key: str, ttl_ms: int) -> bool:
+    """Raise a flag for a time in ms; False where it was up, and then it falls no later than before.
+
+    It falls by itself: something was done just now, so no process does it again for a while.
+
+    Raises:
+        RedisUnavailable: Redis cannot be reached.
+    """
+    with translate_redis_errors():
+        return bool(client.set(key, 1, nx=True, px=ttl_ms))
+
+
+def clear_flag(client: redis.Redis, key: str) -> None:
+    """Let a flag fall now.
+
+    Raises:
+        RedisUnavailable: Redis cannot be reached.
+    """
+    with translate_redis_errors():
+        client.delete(key)

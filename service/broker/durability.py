@@ -1,13 +1,17 @@
-"""The durability that Redis' settings guarantee for an accepted event; and how much room is left."""
+"""The durability that Redis' settings guarantee for an accepted event, how much room is left, and what is counted."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
 
+from service.broker import counters
 from service.broker.client import translate_redis_errors
 from service.broker.inbox import Inbox, InboxDepth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 # From this share of the limit, or of Redis' memory, a warning is shown: long before it is full.
 EVENTS_WARNING = 0.1
@@ -109,3 +113,20 @@ def capacity(client: Any, limit: int) -> InboxCapacity:
             return InboxCapacity(depth, limit, None)
     most = memory.get("maxmemory") or 0
     return InboxCapacity(depth, limit, memory["used_memory"] / most if most else None, replica)
+
+
+class RedisFigures(NamedTuple):
+    """The figures of the mirror that are in Redis, at one moment, as `status` and `/metrics` show them."""
+
+    capacity: InboxCapacity
+    requests_left: int
+    counts: Mapping[tuple[str, ...], float]
+
+
+def read_figures(client: redis.Redis, requests_left: Callable[[], int], inbox_limit: int) -> RedisFigures:
+    """Read the figures.
+
+    Raises:
+        RedisUnavailable: Redis cannot be reached.
+    """
+    return RedisFigures(capacity(client, inbox_limit), requests_left(), counters.read(client))

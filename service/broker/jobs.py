@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from service.broker.client import translate_redis_errors
-from service.broker.flags import clear_flag, raise_flag
+from service.broker.client import clear_flag, raise_flag, translate_redis_errors
 
 if TYPE_CHECKING:
     import redis

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from service.broker.client import translate_redis_errors
-from service.broker.flags import raise_flag
+from service.broker.client import raise_flag, translate_redis_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from service.broker.redis_figures import RedisFigures
+    from service.broker.durability import RedisFigures
     from service.storage.metrics_queries import MetricsData
 
     Values = Iterable[tuple[tuple[str, ...], float]]

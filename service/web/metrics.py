@@ -11,7 +11,7 @@ from flask import Response, request
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from service.broker import redis_figures
+from service.broker import durability
 from service.config.api_keys import Scope
 from service.errors import SchemaOutdated, Unavailable
 from service.storage.database import BackgroundCall, transaction
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from sqlalchemy import Engine
 
-    from service.broker.redis_figures import RedisFigures
+    from service.broker.durability import RedisFigures
     from service.upstream.budget import RequestBudget
     from service.web.auth import ApiKeyAuth
 
@@ -62,7 +62,7 @@ class MetricsEndpoint(Collector):
         return families(_result_or_none(redis), _result_or_none(postgres))
 
     def _read_redis(self) -> RedisFigures:
-        return redis_figures.read(self._client, self._budget.requests_left, self._inbox_limit)
+        return durability.read_figures(self._client, self._budget.requests_left, self._inbox_limit)
 
     def _read_postgres(self) -> MetricsData:
         with transaction(self._engine) as connection:

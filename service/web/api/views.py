@@ -29,7 +29,7 @@ from service.api.schemas import (
     detailed_model_schema,
     model_schema,
 )
-from service.broker.flags import clear_flag, raise_flag
+from service.broker.client import clear_flag, raise_flag
 from service.config.api_keys import Scope
 from service.errors import ApiError, MirrorError, RedisUnavailable
 from service.model_fields import DELETED

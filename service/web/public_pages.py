@@ -75,3 +75,11 @@ def _reachable(parts: Sequence[Token]) -> Iterator[Token]:
             kept = str(part.attrGet("href")).startswith(("#", "https://"))
         if part.type != "image" and (kept or part.type not in {"link_open", "link_close"}):
             yield part
+
+
+def backticks(text: str) -> Markup:
+    """Render a text from this code base: the parts between backquotes become `<code>`."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )

@@ -25,7 +25,7 @@ from service.api.schemas import (
 from service.web.api import openapi_subscriptions
 from service.web.api.examples import EXAMPLES
 from service.web.api.openapi_parts import REFERENCE, UPSTREAM_STATUSES, header, operation, parameters, path_parameter
-from service.web.markup import backticks
+from service.web.public_pages import backticks
 from service.web.response_headers import with_own_style
 
 INTRODUCTION = (

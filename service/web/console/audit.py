@@ -1,4 +1,4 @@
-"""The pages *Audit*, with each act of a person or an API client, and one act: how it ended, and what it found."""
+"""The pages *Audit*, with each act of a person or an API client, one act, and the task of workers that an act began."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from werkzeug.exceptions import NotFound
 
 from service.storage import audit as storage
-from service.storage import history
+from service.storage import history, tasks
 from service.web.console import act_results, arguments
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 PAGE_SIZE = 50
 KINDS = (storage.CONSOLE, storage.API, storage.COMMAND_LINE)
 OUTCOMES = (storage.BEGUN, storage.DONE, storage.REFUSED, storage.FAILED, storage.UNKNOWN)
+TITLES = {tasks.REPLAY: "Replay of events", tasks.RELEASE: "Release of a held pull", tasks.ERASE: "Erasure"}
 
 
 def register(pages: Blueprint, console: Console) -> None:
-    """Add the page."""
+    """Add the pages."""
 
     def audit() -> str:
         filters = {
@@ -58,5 +59,14 @@ def register(pages: Blueprint, console: Console) -> None:
             detail={name: value for name, value in row["detail"].items() if name not in act_results.SHOWN},
         )
 
+    def task(task_id: int) -> str:
+        """How far workers are with what an operator began."""
+        with console.reading() as connection:
+            row = tasks.one(connection, task_id) if task_id <= arguments.MAX_NUMBER else None
+        if row is None:
+            raise NotFound(f"There is no task {task_id}.")
+        return console.render("task.html", task=row, title=TITLES.get(row["kind"], row["kind"]))
+
     pages.get("/audit")(audit)
     pages.get("/audit/<int:row_id>")(act)
+    pages.get("/tasks/<int:task_id>")(task)

@@ -18,7 +18,7 @@ from service.web.console.limits import MAX_REQUESTS, WAIT_SECONDS, RequestSlots
 from service.web.console.sessions import Role
 from service.web.console.streams import Streams
 from service.web.console.tail import Tail
-from service.web.markup import backticks
+from service.web.public_pages import backticks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

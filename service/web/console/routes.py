@@ -26,7 +26,6 @@ from service.web.console import (
     static_files,
     stream,
     subscriptions,
-    tasks,
 )
 from service.web.console.access import Access
 from service.web.console.parts import Parts
@@ -45,7 +44,7 @@ STREAMS = "console_streams"
 # The pages: each module adds its own.
 PAGES = (
     overview, models, model, changes, events, pulls, alerts, subscriptions, accuracy, audit, settings_page, acts,
-    tasks, stream,
+    stream,
 )  # fmt: skip
 # They need no session.
 PUBLIC = ("console.show_login", "console.log_in", "console.static_file", "console.without_slash")

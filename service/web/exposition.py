@@ -109,16 +109,13 @@ def _redis_families(redis: RedisFigures) -> Iterator[Metric]:
     yield _histogram(
         redis.counts, counters.SUBSCRIPTION_LATENCY, "From the row to a subscription's acknowledgement, in seconds"
     )
-    yield _unlabelled_gauge("inbox_events", "Events in the inbox that are not applied yet", redis.capacity.depth.events)
-    yield _unlabelled_gauge(
-        "inbox_limit_events", "From this number on, deliveries go to Postgres", redis.capacity.limit
-    )
-    if redis.capacity.memory is not None:
-        yield _unlabelled_gauge("redis_memory_ratio", "Share of Redis' maxmemory that is in use", redis.capacity.memory)
     oldest = redis.capacity.depth.oldest_seconds or 0
-    yield _unlabelled_gauge("inbox_oldest_seconds", "Age of the oldest event in the inbox; 0: it is empty", oldest)
-    yield _unlabelled_gauge(
-        "upstream_requests_left", "Requests to the vendor that could be sent at this moment", redis.requests_left
+    yield from _plain_gauges(
+        ("inbox_events", "Events in the inbox that are not applied yet", redis.capacity.depth.events),
+        ("inbox_limit_events", "From this number on, deliveries go to Postgres", redis.capacity.limit),
+        ("redis_memory_ratio", "Share of Redis' maxmemory that is in use", redis.capacity.memory),
+        ("inbox_oldest_seconds", "Age of the oldest event in the inbox; 0: it is empty", oldest),
+        ("upstream_requests_left", "Requests to the vendor that could be sent at this moment", redis.requests_left),
     )
 
 
@@ -131,17 +128,12 @@ def _postgres_families(postgres: MetricsData) -> Iterator[Metric]:
     yield _gauge(
         "processes", f"Processes that sent a heartbeat within {ALIVE_SECONDS:.0f} s, by kind", processes.items(), "kind"
     )
-    if now.pull_age_seconds is not None:
-        yield _unlabelled_gauge("pull_age_seconds", "Since the last complete full pull ended", now.pull_age_seconds)
-    yield _unlabelled_gauge("spool_events", "Deliveries that wait in Postgres", now.spooled_events)
-    yield _unlabelled_gauge(
-        "spool_oldest_seconds", "Age of the oldest of them; 0: none waits", now.oldest_spooled_seconds or 0
-    )
-    yield _unlabelled_gauge(
-        "refetch_requests_open", "Refetch requests whose GET is still to be sent", now.open_refetches
-    )
-    yield _unlabelled_gauge(
-        "dead_events", "Events that could not be applied and wait for a person", postgres.dead_events
+    yield from _plain_gauges(
+        ("pull_age_seconds", "Since the last complete full pull ended", now.pull_age_seconds),
+        ("spool_events", "Deliveries that wait in Postgres", now.spooled_events),
+        ("spool_oldest_seconds", "Age of the oldest of them; 0: none waits", now.oldest_spooled_seconds or 0),
+        ("refetch_requests_open", "Refetch requests whose GET is still to be sent", now.open_refetches),
+        ("dead_events", "Events that could not be applied and wait for a person", postgres.dead_events),
     )
     yield from _pull_families(postgres)
     yield from _lag_families(postgres.lags)
@@ -248,8 +240,11 @@ def _counter(name: str, help_text: str, values: Values, *labels: str) -> Counter
     return family
 
 
-def _unlabelled_gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"headshotpro_{name}", help_text, value=value)
+def _plain_gauges(*gauges: tuple[str, str, float | None]) -> Iterator[GaugeMetricFamily]:
+    """Gauges without labels: names, helps and values; one whose value is not known is left out."""
+    for name, help_text, value in gauges:
+        if value is not None:
+            yield GaugeMetricFamily(f"headshotpro_{name}", help_text, value=value)
 
 
 def _histogram(counts: Mapping[tuple[str, ...], float], name: str, help_text: str) -> HistogramMetricFamily:

@@ -1,18 +1,19 @@
 """The clock: checks the schedule each second and queues the jobs that are due. Any number may run; one acts.
 
-Beside it, in threads of their own, every clock evaluates alerts (`workers.alerting`) and sends to subscriptions
-(`workers.subscriptions`).
+Beside it, in threads of their own, every clock evaluates alerts (`workers.alerting`) and sends to subscriptions.
 
 Why not RQ's own cron: `docs/decisions/0009-a-clock-process.md`.
 """
 
 from __future__ import annotations
 
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
+from service.broker.counters import SUBSCRIPTION_LATENCY, SUBSCRIPTION_REQUESTS
 from service.broker.lease import Lease
 from service.errors import PostgresUnavailable, RedisUnavailable, Unavailable, WrongKeyType
 from service.heartbeat import CLOCK, Heartbeat
@@ -21,12 +22,15 @@ from service.redis_keys import wrong_keys
 from service.runtime import Runtime
 from service.signal_handlers import start_exit_watchdog, stop_on_signals
 from service.storage.migrations import revision
+from service.subscriptions.receiver import ReceiverClient
+from service.subscriptions.sender import SubscriptionSender
 from workers.alerting import Alerting
 from workers.dead_mans_switch import DeadMansSwitch
 from workers.schedule import SCHEDULE
-from workers.subscriptions import LAST_SECONDS, sending_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from service.config import Settings
 
 log = structlog.get_logger(__name__)
@@ -37,6 +41,8 @@ LEASE_KEY = "headshotpro:clock"
 TICK_TIMEOUT_SECONDS = 20.0
 # Another clock acts this long after the acting one was cut off.
 LEASE_SECONDS = 10.0
+# The thread that sends waits four seconds for requests in flight, and then writes what it knows.
+LAST_SECONDS = 6.0
 
 
 def run(settings: Settings) -> None:
@@ -142,3 +148,20 @@ class Clock:
             except Unavailable as error:
                 log.warning("clock.waits", job=entry.job.name, error=str(error))
                 return
+
+
+def sending_thread(runtime: Runtime) -> threading.Thread:
+    """A thread that sends outgoing webhooks until the process has to stop; it is not started yet.
+
+    It needs Postgres alone, so it runs in every clock, also while Redis is unavailable: leases decide which one sends.
+
+    Why: `docs/decisions/0039-outgoing-webhooks.md`.
+    """
+
+    def observe(outcome: str, latencies: Sequence[float]) -> None:
+        runtime.counters.add(SUBSCRIPTION_REQUESTS, outcome)
+        runtime.counters.observe(SUBSCRIPTION_LATENCY, latencies)
+
+    client = ReceiverClient(runtime.settings)
+    sender = SubscriptionSender(runtime.engine, client, runtime.name, observe=observe)
+    return threading.Thread(target=sender.run, args=(runtime.stop,), name="subscriptions", daemon=True)

@@ -26,7 +26,7 @@ from tests.support.servers import crash
 from tests.support.subscriber import Subscriber
 from tests.support.system import API_KEY, NOWHERE, System, new_id, rows
 from tests.support.webhook_endpoint import client_of
-from workers.subscriptions import sending_thread
+from workers.clock import sending_thread
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ COMMANDS = {
     "up": "service.cli.up",
     "sandbox": "service.local.sandbox.command",
     "migrate": "service.cli.migrate",
-    "restored": "service.cli.restored",
+    "restored": "service.cli.migrate",
     "web": "service.cli.processes",
     "worker": "service.cli.processes",
     "clock": "service.cli.processes",

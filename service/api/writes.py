@@ -28,11 +28,10 @@ from service.errors import (
     UpstreamError,
     UpstreamRejected,
 )
-from service.mirror.apply import apply
+from service.mirror.apply import apply, merge_single
 from service.mirror.observe import from_absence, from_created
 from service.mirror.refetch import request_if_alive
 from service.mirror.set_aside import refusal_of
-from service.mirror.single import merge_single
 from service.storage import audit
 from service.storage.audit import Act
 from service.storage.database import transaction

@@ -14,8 +14,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.errors import StatementTimeout
+from service.mirror import set_aside
 from service.mirror.merging_batch import COMPARING_SOURCES, BatchResult, MergingBatch, coalesce
-from service.storage import accuracy, events, models
+from service.mirror.observe import from_single
+from service.storage import accuracy, events, models, refetches
 from service.storage.merged import MergedRows, lock, parameters, write, write_parameters
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from service.mirror.merge import Observation
     from service.storage.refetches import RefetchRequest
+    from service.upstream.payloads import DetailedModel
+    from service.upstream.responses import UpstreamResponse
 
 
 # Others wait for the clocks of a batch: its parts may take as long as one statement of it.
@@ -55,6 +59,29 @@ def apply(
 ) -> BatchResult:
     """Merge a batch of observations into the stored rows: `apply_parts` with one part."""
     (applied,) = apply_parts(connection, [Part(observations, record)], source, pull_id=pull_id, now=now)
+    return applied
+
+
+def merge_single(
+    connection: Connection,
+    model_id: str,
+    response: UpstreamResponse[DetailedModel],
+    source: str,
+    *,
+    pull_id: int | None = None,
+    settles_before: datetime | None = None,
+) -> BatchResult:
+    """Merge the response to a single GET: the row, what of it could not be used, and the refetch requests it settles.
+
+    The steps take their locks in the order of every writer, so none may move.
+
+    `pull_id` is the pull that sent the GET, or requested it. The response settles the refetch requests of before
+    `settles_before`, upstream time: by default, of before the GET was sent.
+    """
+    seen = from_single(model_id, response.body, response.sent_at, response.received_at)
+    applied = apply(connection, [seen], source, pull_id=pull_id)
+    set_aside.note_single(connection, model_id, response, pull_id)
+    refetches.complete(connection, [model_id], settles_before or response.sent_at)
     return applied
 
 

@@ -9,10 +9,10 @@ import structlog
 
 from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, UpstreamError, UpstreamRejected
 from service.log import format_without_messages
+from service.mirror.apply import merge_single
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.refetch import request_if_alive
 from service.mirror.set_aside import refusal_of
-from service.mirror.single import merge_single
 from service.storage import audit, models
 from service.storage.database import ONE_ROW_SECONDS, transaction
 from service.upstream.budget import Priority

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from service.errors import ModelNotFound, UpstreamError, UpstreamFailed
-from service.mirror.apply import apply
+from service.mirror.apply import apply, merge_single
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.merging_batch import BatchResult
 from service.mirror.observe import from_absence
-from service.mirror.single import merge_single
 from service.storage import models, refetches
 from service.storage.database import transaction
 from service.upstream.budget import Priority

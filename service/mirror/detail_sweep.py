@@ -14,8 +14,8 @@ import structlog
 
 from service.errors import MirrorError, ModelNotFound
 from service.log import format_without_messages
+from service.mirror.apply import merge_single
 from service.mirror.error_scope import ErrorScope, scope_of
-from service.mirror.single import merge_single
 from service.storage import accuracy, merged, models, pulls
 from service.storage.database import transaction
 from service.storage.refetches import RefetchReason, RefetchRequest

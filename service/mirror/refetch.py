@@ -16,10 +16,10 @@ import structlog
 
 from service.errors import MirrorError, ModelNotFound, PostgresUnavailable, Throttled, UpstreamError
 from service.log import format_without_messages
+from service.mirror.apply import merge_single
 from service.mirror.deletions import proves_deletion
 from service.mirror.error_scope import ErrorScope, scope_of
 from service.mirror.profiles import gather
-from service.mirror.single import merge_single
 from service.model_fields import DELETED
 from service.storage import merged, models, refetches
 from service.storage.database import ONE_ROW_SECONDS, transaction

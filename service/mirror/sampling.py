@@ -14,7 +14,7 @@ import structlog
 
 from service.errors import ModelNotFound, Throttled, UpstreamError
 from service.mirror.accuracy import NEW_FOR, Stratum
-from service.mirror.single import merge_single
+from service.mirror.apply import merge_single
 from service.model_fields import DELETED
 from service.storage import accuracy, merged, models
 from service.storage.database import WHOLE_TABLE_SECONDS, transaction

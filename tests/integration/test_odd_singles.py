@@ -73,7 +73,7 @@ def test_model_whose_get_fails_is_named_by_verify(odd: StartOdd, folder: Any, mo
 
 
 def test_unexpected_error_postpones_one_refetch(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.mirror import single as module
+    from service.mirror import apply as module
 
     _, here = odd([model(1), model(2)])
     here.pull()

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import text
 
 from service.model_fields import FIELDS, Kind
 from service.storage import queries
@@ -86,13 +85,12 @@ def first_since(connection: Connection, moment: datetime) -> int | None:
 
     Times are not quite in the order of ids: after the first of them it reads on for as long as they may be out of it.
     """
-    found: int | None = connection.execute(_FIRST_SINCE, {"moment": moment, "disorder": MAX_COMMIT_DISORDER}).scalar()
+    found: int | None = queries.value(connection, _FIRST_SINCE, moment=moment, disorder=MAX_COMMIT_DISORDER)
     return found
 
 
 # Materialized: for the least id Postgres would else walk all ids from the first.
-_FIRST_SINCE = text(
-    """
+_FIRST_SINCE = """
     WITH first AS (
         SELECT recorded_at FROM headshotpro.model_changes
         WHERE recorded_at >= :moment ORDER BY recorded_at LIMIT 1
@@ -101,8 +99,7 @@ _FIRST_SINCE = text(
         WHERE c.recorded_at BETWEEN first.recorded_at AND first.recorded_at + :disorder
     )
     SELECT min(id) FROM near
-    """
-)
+"""
 
 
 def origins(connection: Connection, model_id: str) -> dict[str, dict[str, Any]]:

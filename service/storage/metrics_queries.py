@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.storage import accuracy_figures, event_lags, processes, queries
-from service.storage.status_report import MirrorSnapshot, snapshot
+from service.storage.status_report import MirrorSnapshot, open_alerts, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,6 @@ class MetricsData(NamedTuple):
 
 
 _DEAD = "SELECT count(*) FROM headshotpro.webhook_events WHERE status = 'dead'"
-_ALERTS = "SELECT kind, count(*) FROM headshotpro.alerts WHERE resolved_at IS NULL GROUP BY kind"
 _PULLS = """
     SELECT kind, jsonb_object_agg(status, number) AS by_status,
         coalesce(sum(number) FILTER (WHERE status = 'complete'), 0)::bigint AS complete,
@@ -56,11 +55,10 @@ _PULLS = """
 def figures(connection: Connection) -> MetricsData:
     """The mirror as it is now. For a transaction of this alone."""
     queries.run(connection, f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
-    alerts = {row[0]: row[1] for row in queries.execute(connection, _ALERTS)}
     return MetricsData(
         snapshot(connection),
         queries.value(connection, _DEAD),
-        alerts,
+        {row["kind"]: row["number"] for row in open_alerts(connection)},
         queries.rows(connection, _PULLS),
         processes.count_alive(connection),
         event_lags.read(connection),

@@ -146,12 +146,10 @@ def _refuse_other_sites() -> None:
     Raises:
         Forbidden: it did.
     """
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        raise Forbidden("This form was sent from another site.")
     origin = request.headers.get("Origin")
     try:
         other = origin not in (None, "null") and urlsplit(str(origin)).netloc != request.host
     except ValueError:
         other = True
-    if other:
+    if other or request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         raise Forbidden("This form was sent from another site.")

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 from werkzeug import Response
 
+# Commands are imported when they are used: one that is imported while a test replaces a function would keep that.
+import service.cli.models  # noqa: F401
 from service.errors import LocalServerError, MirrorError
 from tests.support.alerting import NotificationReceiver, fail, settled, smtp_server
 from tests.support.cli import Cli

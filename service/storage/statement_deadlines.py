@@ -11,8 +11,8 @@ import math
 import os
 import socket
 import threading
+import time
 from contextlib import suppress
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ CHECK_SECONDS = 1.0
 # The option of SQLAlchemy's connection that holds the deadline of its transaction.
 OPTION = "headshotpro_deadline"
 
-_lock = threading.Lock()
+# No lock guards it: a greenlet of web that waited for one would stop its whole process.
 _entered: set[StatementDeadline] = set()
 _watchers: list[threading.Thread] = []
 
@@ -45,32 +45,29 @@ class StatementDeadline:
         self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
-        with _lock:
-            _entered.add(self)
-            # After a fork the thread is not there any more.
-            if not (_watchers and _watchers[0].is_alive()):
-                _watchers[:] = [threading.Thread(target=_watch, name="statement-deadlines", daemon=True)]
-                _watchers[0].start()
+        _entered.add(self)
+        # After a fork the thread is not there any more.
+        if not (_watchers and _watchers[0].is_alive()):
+            _watchers[:] = [threading.Thread(target=_watch, name="statement-deadlines", daemon=True)]
+            _watchers[0].start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        with _lock:
-            _entered.discard(self)
-            if self._socket:
-                self._socket.close()
+        _entered.discard(self)
+        if self._socket:
+            self._socket.close()
 
     def renew(self, connection: psycopg.Connection[Any] | None = None) -> None:
         """A statement begins, on this connection or on the last one."""
-        with _lock:
-            if connection is not None and connection is not self._connection:
-                if self._socket:
-                    self._socket.close()
-                self._connection, self._socket = connection, socket.socket(fileno=os.dup(connection.fileno()))
-            self._at = monotonic() + self._seconds
+        if connection is not None and connection is not self._connection:
+            if self._socket:
+                self._socket.close()
+            self._connection, self._socket = connection, socket.socket(fileno=os.dup(connection.fileno()))
+        self._at = time.monotonic() + self._seconds
 
     def enforce(self) -> None:
         """End the statement if it is late."""
-        if self._at < monotonic() and self._socket:
+        if self._at < time.monotonic() and self._socket:
             self._at = math.inf
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
@@ -84,7 +81,7 @@ def renew(connection: Connection, cursor: Any, *_arguments: object) -> None:
 
 def _watch() -> None:
     while True:
-        sleep(CHECK_SECONDS)
-        with _lock:
-            for deadline in _entered:
-                deadline.enforce()
+        # Looked up in its module, where gevent replaces it.
+        time.sleep(CHECK_SECONDS)
+        for deadline in _entered.copy():
+            deadline.enforce()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.webhooks import BARE
 from tests.support.processes import descendants, eventually
 from tests.support.servers import temporary_folder
 from tests.support.system import System, event_body, new_id
@@ -49,3 +50,13 @@ def test_web_accepts_while_its_worker_is_replaced(system: System, target: str, s
     assert eventually(is_replaced), system.logs()
     statuses.append(system.deliver(event_body(new_id())).status)
     assert set(statuses) == {202}, system.logs()
+
+
+def test_modules_of_the_master_block_no_event_loop(postgres: Postgres, valkey: Valkey) -> None:
+    """They are imported before gevent replaces what waits; an application of nothing imports them no second time."""
+    with (
+        temporary_folder() as folder,
+        System(folder, DATABASE_URL=postgres.url, REDIS_URL=valkey.url, WEB_CONCURRENCY="1") as running,
+    ):
+        running.run("bare", BARE)
+        running.wait_for_web()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # A page of 200 models is 0.1 MB; more than this is no response of the vendor's.
-_LARGEST_BODY = 16 * 1024 * 1024
+LARGEST_BODY = 16 * 1024 * 1024
 # After an error about one model a call waits no longer; one about the list holds all processes for up to an hour.
 MAX_MODEL_WAIT_SECONDS = 60.0
 
@@ -90,7 +90,7 @@ class RequestSender:
             "User-Agent": f"headshot-mirror/{__version__}",
         }
         self._http_client = HttpClient(
-            deadline=response_timeout, connect_timeout=connect_timeout, max_body_bytes=_LARGEST_BODY, proxy=proxy
+            deadline=response_timeout, connect_timeout=connect_timeout, max_body_bytes=LARGEST_BODY, proxy=proxy
         )
         self._budget = budget
         self._pause = pause

@@ -11,6 +11,7 @@ import pytest
 from service.errors import ListUnusable
 from service.mirror.pull_slice import FULL, HOT
 from service.runtime import Runtime
+from service.upstream import sending
 from tests.integration.test_verify import differences
 from tests.support.list_vendor import ListVendor, model, models, paged
 from tests.support.odd_vendor import RecordedPauses
@@ -263,9 +264,10 @@ def test_odd_list_that_shows_everybody_is_read_whole(odd: StartOdd, page: Callab
 # --- the hot pull
 
 
-def test_page_that_is_too_large_is_read_in_shorter_ones(odd: StartOdd) -> None:
-    """A response holds 16 MB at most: 32 of these records do not fit, 25 do."""
-    vendor, here = odd([model(number, title="x" * 600_000) for number in range(32)])
+def test_page_that_is_too_large_is_read_in_shorter_ones(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "LARGEST_BODY", 30_000)
+    # 25 of these records fit, 32 do not.
+    vendor, here = odd([model(number, title="x" * 800) for number in range(32)])
     row = here.pull()
     assert (row["status"], row["models_seen"], row["error"]) == ("complete", 32, None)
     limits = [int(parse_qs(urlsplit(path).query)["limit"][0]) for path in vendor.asked if "limit=" in path]

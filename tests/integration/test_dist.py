@@ -124,6 +124,7 @@ def test_the_version_is_the_same_everywhere(wheel: Path) -> None:
     assert found == ["__init__.py"]
 
 
+@pytest.mark.long
 def test_it_runs_where_there_is_no_checkout(installed: Installed, empty_database_url: str) -> None:
     code = "import alembic.command, service, workers; print(service.__file__, workers.__file__, sep='\\n')"
     for path in installed.run("python", "-c", code).split():

@@ -262,6 +262,7 @@ def test_a_folder_that_another_one_works_in_is_refused(start: Start) -> None:
     assert "Traceback" not in second.said
 
 
+@pytest.mark.long
 def test_with_a_key_but_no_secret_it_only_pulls_and_says_so(
     start: Start, sandbox: Callable[..., Any], database_url: str, redis_url: str
 ) -> None:

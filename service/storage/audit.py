@@ -115,7 +115,7 @@ def recorded(
         PostgresUnavailable: before anything was done.
         ActInFlight: another one does it; nothing was done.
     """
-    # Before the row: a signal may come right after its commit. What is not committed is completed by nobody.
+    # Before the row: a signal may come right after its commit. Without a committed row it changes nothing.
     before_end.append(cut_short := partial(_complete, engine, act, UNKNOWN))
     try:
         with transaction(engine) as connection:

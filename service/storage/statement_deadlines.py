@@ -63,6 +63,7 @@ class StatementDeadline:
             if self._socket:
                 self._socket.close()
             self._connection, self._socket = connection, socket.socket(fileno=os.dup(connection.fileno()))
+        # Between statements it stays: the server ends a transaction that is idle for so long, too.
         self._at = time.monotonic() + self._seconds
 
     def enforce(self) -> None:

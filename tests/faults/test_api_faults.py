@@ -97,7 +97,7 @@ def test_api_is_503_and_webhook_accepts_while_postgres_is_down(system: System, s
     assert eventually(lambda: read(system).status == 200)
 
 
-def test_reads_end_while_postgres_takes_statements_and_never_answers(system: System, servers: Servers) -> None:
+def test_reads_end_while_postgres_takes_statements_and_hangs(system: System, servers: Servers) -> None:
     """The kernel of its machine acknowledges them, so no timeout of libpq ends the wait."""
     # The pool keeps some of these connections.
     with ThreadPoolExecutor(6) as threads:

@@ -28,7 +28,7 @@ def test_text_without_end_takes_no_longer_than_another(rest: bytes) -> None:
 
 
 @pytest.mark.timeout(20)
-def test_text_without_end_is_looked_through_once_for_links_and_records() -> None:
+def test_text_without_end_is_searched_once_for_links_and_records() -> None:
     body = b'{"signedUrl":"' + b'\\"' * 120_000
     assert len(without_login_links(body)) < len(body)
     with pytest.raises(json.JSONDecodeError):

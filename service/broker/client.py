@@ -29,6 +29,8 @@ MAX_CONNECT_SECONDS = 5.0
 # A process that starts waits for a server that hangs no longer than this.
 STARTUP_TIMEOUT_SECONDS = 1.0
 MAX_OF_AN_OPTION = 1e6
+# What Redis is told of its clients. redis-py's default reads the files of its package at each connection.
+_DRIVER = redis.DriverInfo()
 
 # What a URL may say of its connections. Others are objects of Python, or change the type of what Redis returns.
 _POSITIVE = {"socket_timeout", "socket_connect_timeout", "max_connections"}
@@ -55,6 +57,7 @@ def connect_redis(url: str, *, timeout: float | None = 5.0) -> redis.Redis:
         "socket_connect_timeout": min(timeout or MAX_CONNECT_SECONDS, MAX_CONNECT_SECONDS),
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
+        "driver_info": _DRIVER,
     }
     # A Redis that was demoted keeps its clients: those that it refuses for that hang up, and find the primary.
     options: dict[str, Any] = {"socket_timeout": timeout, "retry_on_error": [ReadOnlyError]}

@@ -72,9 +72,12 @@ check: $(VENV)/dev.stamp  ## run every gate: ruff, mypy, import-linter, migratio
 audit: $(VENV)/dev.stamp  ## ask for known vulnerabilities of the pinned packages; says so where nobody can be asked
 	@$(BIN)/python -m tests.audit
 
+INSTALL = apt-get install -qq -y --no-install-recommends
+
 tools:  ## install what some tests and `make screenshots` use, on Debian, as root; without it these tests are skipped
 	apt-get update -qq
-	apt-get install -qq -y --no-install-recommends chromium nginx-light openssl pgbouncer prometheus systemd > /dev/null
+	$(INSTALL) nginx-light openssl pgbouncer prometheus systemd > /dev/null
+	$(INSTALL) chromium-headless-shell > /dev/null || $(INSTALL) chromium > /dev/null
 
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .

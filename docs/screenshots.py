@@ -250,7 +250,8 @@ def save_pages(pages: Sequence[Page], settings: Mapping[str, str], up: Recording
 
     base = f"http://127.0.0.1:{settings.get('PORT', '8000')}"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS)
+        program = shutil.which("chromium-headless-shell") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_OPTIONS)
         for picture in pages:
             up.read(0.1)
             context = browser.new_context(

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from flask import Flask
     from playwright.sync_api import Browser, BrowserContext, Page
 
-CHROMIUM = needs("chromium")
+# The shell is the same Chromium without windows, and takes a quarter of the processor time.
+PROGRAM = "chromium-headless-shell" if found("chromium-headless-shell") else "chromium"
+CHROMIUM = needs(PROGRAM)
 # Nothing is asked for over the network but what a test opens.
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -66,7 +68,7 @@ def serving(app: Flask) -> Iterator[str]:
 def chromium() -> Iterator[Browser]:
     """The browser."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found("chromium"), args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=found(PROGRAM), args=list(FLAGS))
         yield browser
         browser.close()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Their packages; `make tools` installs those of Debian, and CI runs that.
 WHERE = {
-    "chromium": "on Debian: apt install chromium",
+    "chromium": "on Debian: apt install chromium-headless-shell, or chromium",
     "nginx": "on Debian: apt install nginx-light",
     "openssl": "on Debian: apt install openssl",
     "pgbouncer": "on Debian: apt install pgbouncer",

@@ -1,10 +1,8 @@
-"""How long a start takes: `python -m bench.start [ROUNDS]`.
+"""How long starts take: `python -m bench.start [ROUNDS]`.
 
-Each round measures one import of web's application, and `headshot-mirror web` from its start to the first 202 with two
-workers; as seconds, and as multiples of that import.
+Each round measures an import of web's application, `web` with two workers until its first 202, and `status`.
 """
 
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -14,25 +12,27 @@ from bench.setup import Servers, servers
 from tests.support.processes import eventually
 from tests.support.system import event_body, new_id
 
-IMPORT, FIRST = "import", "first 202"
+COMMANDS = {
+    "import": ["-c", "import service.web.app"],
+    "first 202": ["-m", "service.cli", "web"],
+    "status": ["-m", "service.cli", "status"],
+}
 
 
-def imported() -> float:
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import service.web.app"], check=True)
-    return time.monotonic() - began
-
-
-def accepted(place: Servers) -> float:
+def seconds_of(place: Servers, command: list[str]) -> float:
     with ExitStack() as stack:
         system, began = place.started(stack), time.monotonic()
-        system.start("web")
-        assert eventually(lambda: system.deliver(event_body(new_id())).status == 202, 60), system.logs()
+        started = system.run("started", [sys.executable, *command])
+        if "web" in command:
+            assert eventually(lambda: system.deliver(event_body(new_id())).status == 202, 60), system.logs()
+        else:
+            assert started.process.wait(60) == 0 or "last_event" in started.said, system.logs()
         return time.monotonic() - began
 
 
 if __name__ == "__main__":
     with servers() as place:
-        taken = alternate({IMPORT: imported, FIRST: lambda: accepted(place)}, int([*sys.argv, "7"][1]))
+        sides = {name: lambda command=command: seconds_of(place, command) for name, command in COMMANDS.items()}
+        taken = alternate(sides, int([*sys.argv, "7"][1]))
     for name, seconds in taken.items():
-        print(f"{name:<10} {spread(seconds)} s, {ratio(taken, name, IMPORT)} imports")
+        print(f"{name:<10} {spread(seconds)} s, {ratio(taken, name, 'import')} imports")

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-FOLDERS = ("faults", "fuzz", "integration", "contract", "unit")
+FOLDERS = ("faults", "fuzz", "integration", "unit")
 
 
 def rank(path: Path) -> int:

@@ -77,7 +77,7 @@ INSTALL = apt-get install -qq -y --no-install-recommends
 tools:  ## install what some tests and `make screenshots` use, on Debian, as root; without it these tests are skipped
 	apt-get update -qq
 	$(INSTALL) nginx-light openssl pgbouncer prometheus systemd > /dev/null
-	$(INSTALL) chromium-headless-shell > /dev/null || $(INSTALL) chromium > /dev/null
+	$(INSTALL) chromium-headless-shell > /dev/null || $(INSTALL) chromium > /dev/null || command -v google-chrome > /dev/null
 
 format: $(VENV)/dev.stamp  ## put the code into the project's form
 	$(BIN)/ruff check --fix .

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
-from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -66,7 +66,7 @@ class ReceiverClient:
         self._settings = settings
         self._deadline = deadline
         self._clients: dict[str | None, HttpClient] = {}
-        self._turn = Lock()
+        self._turn = threading.Lock()
 
     def send(self, url: str, message_id: str, body: bytes, signing_secrets: Sequence[str]) -> SendOutcome:
         """Sign a request and send it once. Each failure is an outcome: without one its changes would stay in flight."""

@@ -8,10 +8,10 @@ Why: `docs/decisions/0012-group-commit-to-redis.md`.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
-from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from service.broker.inbox import PutResult
@@ -35,7 +35,7 @@ class _PendingDelivery:
     """
 
     delivery: Delivery
-    is_ready: Event = field(default_factory=Event)
+    is_ready: threading.Event
     outcome: int | RedisUnavailable | None = None
 
 
@@ -45,7 +45,7 @@ class GroupCommit:
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         # Guards the attributes below; held for a moment only.
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._waiters: deque[_PendingDelivery] = deque()
         self._has_leader = False
 
@@ -58,7 +58,7 @@ class GroupCommit:
         Raises:
             RedisUnavailable: Redis did not take it, or did not confirm it in time.
         """
-        pending = _PendingDelivery(delivery)
+        pending = _PendingDelivery(delivery, threading.Event())
         with self._lock:
             self._waiters.append(pending)
             waits, self._has_leader = self._has_leader, True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -17,6 +19,8 @@ from service.web.console.presentation import PARTS_OF_A_PIECE
 from tests.support.console import OPERATOR
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flask.testing import FlaskClient
 
 
@@ -58,8 +62,13 @@ def database(database: str) -> str:
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses in which others have their turn."""
     pauses: list[float] = []
-    monkeypatch.setattr(limits, "sleep", pauses.append)
+    replace_sleep(monkeypatch, pauses.append)
     return pauses
+
+
+def replace_sleep(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], object]) -> None:
+    """For `limits` alone: other threads of this process sleep, too."""
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
 
 
 @pytest.mark.parametrize("path", ["changes", "events", "models"])
@@ -85,7 +94,7 @@ def test_charts_give_way(browser: FlaskClient, turns: list[float]) -> None:
 
 def test_rows_are_made_a_few_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[object] = []
-    monkeypatch.setattr(limits, "sleep", lambda _seconds: done.append("others"))
+    replace_sleep(monkeypatch, lambda _seconds: done.append("others"))
     done.extend(in_turns(range(ROWS_IN_A_TURN + 2)))
     assert done == [*range(ROWS_IN_A_TURN), "others", ROWS_IN_A_TURN, ROWS_IN_A_TURN + 1]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
-from time import monotonic, sleep
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import structlog
@@ -34,7 +34,8 @@ ROWS_IN_A_TURN = 5
 
 def give_way() -> None:
     """Let deliveries go first, in the middle of a long page; a web process does one thing at a time."""
-    sleep(YIELD_SECONDS)
+    # Looked up in its module, where gevent replaces it.
+    time.sleep(YIELD_SECONDS)
 
 
 def in_turns(rows: Iterable[ValueT]) -> Iterator[ValueT]:
@@ -100,8 +101,8 @@ class Cached(Generic[ValueT]):
     def get(self) -> ValueT:
         """The value, at most as old as that."""
         with self._lock:
-            if self._value is None or monotonic() - self._value[0] > self._seconds:
-                self._value = (monotonic(), self._read())
+            if self._value is None or time.monotonic() - self._value[0] > self._seconds:
+                self._value = (time.monotonic(), self._read())
             return self._value[1]
 
 
@@ -126,9 +127,9 @@ class Refreshed(Generic[ValueT]):
             if self._value is None:
                 self._value = self._first()
             if self._value is None:
-                self._value, self._due = self._read(), monotonic() + self._seconds
-            elif monotonic() > self._due:
-                self._due = monotonic() + self._seconds
+                self._value, self._due = self._read(), time.monotonic() + self._seconds
+            elif time.monotonic() > self._due:
+                self._due = time.monotonic() + self._seconds
                 refresh = threading.Thread(target=self._refresh, daemon=True)
                 refresh.start()
                 # The last one may be hours old: from when a page was last open.

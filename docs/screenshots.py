@@ -92,7 +92,6 @@ PAGES: tuple[Page, ...] = (
     Page("console-set-aside", "/console/set-aside", console=True),
     Page("console-accuracy", "/console/accuracy", dark=True, console=True),
     Page("console-alerts", "/console/alerts", console=True),
-    Page("console-settings", "/console/settings?doctor=1", console=True),
     Page("console-login", "/console/login"),
 )
 # How often an empty page is read anew, with five seconds between.

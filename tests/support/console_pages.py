@@ -1,4 +1,4 @@
-"""Every page of the console, for the tests that open each and for `make screenshots`: a new page needs a line here."""
+"""Every page of the console, for the tests that open each: a new page needs a line here."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from service.alerts import problems
 from service.alerts.kinds import KINDS
 from service.cli.commands import cli
 from service.config.settings import SECRETS, VENDOR_API_URL, Settings
+from service.storage.migrations.revision import newest
 from service.storage.reader import READABLE_TABLES
 from service.storage.tables.acts import audit_log
 from tests.support.markdown import Block, anchors, blocks, code_words, documents, links, name_of, table_rows
@@ -84,6 +85,15 @@ def test_the_start_that_is_shown_has_the_lines_of_up() -> None:
         labels = re.findall(r"^  (\w+)  +", start.partition("\nmirror ")[0], re.MULTILINE)
         assert len(labels) > 6
         assert [label for label in labels if f'"{label}"' not in source] == []
+
+
+def test_the_revision_that_is_shown_is_the_newest() -> None:
+    pictures = sorted((ROOT / "docs" / "images").glob("*.svg"))
+    texts = {name_of(file): file.read_text().replace("&#160;", " ") for file in [*documents(), *pictures]}
+    # As `doctor` and `migrate` print it.
+    shown = [(name, found) for name, text in texts.items() for found in re.findall(r"\brevision (\d{4}_\w+)", text)]
+    assert len(shown) > 1
+    assert [place for place in shown if place[1] != newest()] == []
 
 
 def setting_rows() -> dict[str, list[str]]:

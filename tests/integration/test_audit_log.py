@@ -20,7 +20,7 @@ from service.mirror.retention import RetentionLimits, apply_limits
 from service.signal_handlers import before_end
 from service.storage import audit, tasks
 from service.storage.database import transaction
-from service.upstream.client import UpstreamClient
+from service.upstream import client as upstream_client
 from tests.support.acting import TESTER
 from tests.support.api import Api
 from tests.support.drainer import T0, minutes
@@ -232,7 +232,7 @@ def test_every_command_changes_nothing_or_is_tested_for_its_row() -> None:
 def test_command_leaves_one_row_though_the_upstream_hangs(
     cli: Cli, drainer: Drainer, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.3)
+    monkeypatch.setattr(upstream_client, "RESPONSE_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(pull_slice, "MAX_FAILURES", 1)
     arguments, action, outcome = WITHOUT_A_RESPONSE[command]
     with odd_vendor(lambda _connection: None) as vendor:
@@ -246,7 +246,7 @@ def test_command_leaves_one_row_though_the_upstream_hangs(
 def test_call_leaves_one_row_though_the_upstream_sends_nothing(
     mirrored: Mirror, monkeypatch: pytest.MonkeyPatch, method: str, action: str
 ) -> None:
-    monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.3)
+    monkeypatch.setattr(upstream_client, "RESPONSE_TIMEOUT_SECONDS", 0.3)
     with odd_vendor(lambda _connection: None) as vendor:
         api = Api.of(mirrored, headshotpro_api_url=vendor.url)
         sent = api.call(method, "" if method == "POST" else f"/{new_id()}", {"email": "ada@example.com"})

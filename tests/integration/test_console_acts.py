@@ -13,6 +13,7 @@ from service.alerts import trial
 from service.api.writes import UpstreamWriter
 from service.broker.jobs import WORK_QUEUE, rq_queue
 from service.errors import PostgresUnavailable, Throttled
+from service.upstream import client as upstream_client
 from service.upstream.client import UpstreamClient
 from tests.support.alerting import NotificationReceiver
 from tests.support.console import OPERATOR, console, log_in, token
@@ -166,7 +167,7 @@ def test_act_during_which_postgres_fails_refers_to_the_audit_log(
 def test_act_whose_upstream_hangs_leaves_one_row_and_says_so(
     mirrored: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.5)
+    monkeypatch.setattr(upstream_client, "RESPONSE_TIMEOUT_SECONDS", 0.5)
     model = min(mirrored.live_ids())
     with odd_vendor(lambda _connection: None) as vendor:
         shown = Operator(mirrored, headshotpro_api_url=vendor.url).do(name, model)

@@ -15,8 +15,8 @@ from service.storage import tasks as storage
 from service.storage.console_events import EventSearch
 from service.storage.database import transaction
 from service.storage.merged import MergedRows, write
+from service.upstream import client as upstream_client
 from service.upstream.budget import Priority
-from service.upstream.client import UpstreamClient
 from tests.support.acting import TESTER
 from tests.support.console import hidden_fields
 from tests.support.drainer import T0, TOLERANCE
@@ -30,6 +30,7 @@ from workers.schedule import SCHEDULE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from service.upstream.client import UpstreamClient
     from tests.support.mirror import Mirror, StartMirror
 
 DEAD = EventSearch(status="dead")
@@ -344,7 +345,7 @@ def test_adoption_whose_upstream_hangs_leaves_one_row(mirror: StartMirror, monke
     here.pull()
     here.sql("update headshotpro.organization set uid = 'another', name = 'Another'")
     held = here.pull()
-    monkeypatch.setitem(UpstreamClient.from_settings.__kwdefaults__, "response_timeout", 0.5)
+    monkeypatch.setattr(upstream_client, "RESPONSE_TIMEOUT_SECONDS", 0.5)
     with odd_vendor(lambda _connection: None) as vendor:
         Operator(here, headshotpro_api_url=vendor.url).do("release", str(held["id"]), uid="x")
     (act,) = acts(here)

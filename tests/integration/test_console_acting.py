@@ -96,8 +96,8 @@ def act(visitor: Visitor, path: str, button: str) -> Page:
     return page
 
 
-# Without a browser each act is in `test_console_acts.py`, `test_console_erasure.py`, `test_console_replay.py` or
-# `test_console_tasks.py`; in one, `make test` does one act to its end, in the next test.
+# Without a browser each act is in `test_console_acts.py`, `test_console_erasure.py`, `test_console_replay.py`,
+# `test_console_tasks.py` or `test_console_releases.py`; in one, `make test` does one act to its end, in the next test.
 @pytest.mark.long
 @pytest.mark.parametrize(
     "viewing",

@@ -19,9 +19,9 @@ from service.storage import erasure as storage
 from service.storage import tasks as task_storage
 from service.storage.database import transaction
 from service.storage.merged import MergedRows, write
-from tests.integration.test_console_tasks import acts, context_of, run_tasks, times
 from tests.support.acting import TESTER
 from tests.support.cli import Cli
+from tests.support.console_tasks import acts, context_of, run_tasks, times
 from tests.support.drainer import T0
 from tests.support.operator import Operator, path_of
 from tests.support.processes import eventually

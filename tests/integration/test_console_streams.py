@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from service.config import load
-from service.web import create_app
 from tests.support.browser import serving
-from tests.support.console import OPERATOR, VIEWER, console, log_in
-from tests.support.console_streams import StreamReader, many_streams, session_cookie
+from tests.support.console import VIEWER, console, log_in
+from tests.support.console_streams import StreamReader, many_streams, session_cookie, streams_of
 from tests.support.processes import eventually
 
 if TYPE_CHECKING:
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flask import Flask
-
-    from service.web.console.streams import Streams
 
 CHANGE = """
     insert into headshotpro.model_changes (model_id, to_status, changed, source, event_id, observed_at, recorded_at)
@@ -35,11 +31,7 @@ EVENT = """
 
 @pytest.fixture(scope="module")
 def app(database: str, valkey: Any, tmp_path_factory: pytest.TempPathFactory) -> Flask:
-    settings = {
-        "DATABASE_URL": database, "REDIS_URL": valkey.url, "CONSOLE_PASSWORD": OPERATOR,
-        "CONSOLE_VIEWER_PASSWORD": VIEWER, "CONSOLE_SHOW_NAMES": "0",
-    }  # fmt: skip
-    made = create_app(load(environ=settings, dotenv=tmp_path_factory.mktemp("none") / ".env"))
+    made = console(tmp_path_factory.mktemp("web"), database, valkey.url, CONSOLE_SHOW_NAMES="0").application
     streams_of(made).poll_seconds = 0.05
     return made
 
@@ -59,11 +51,6 @@ def cookie(url: str) -> str:
 def db(database: str) -> Iterator[psycopg.Connection[Any]]:
     with psycopg.connect(database, autocommit=True) as connection:
         yield connection
-
-
-def streams_of(app: Flask) -> Streams:
-    found: Streams = app.extensions["console_streams"]
-    return found
 
 
 def change(db: psycopg.Connection[Any], model: str, source: str = "pull", event: str | None = None) -> str:

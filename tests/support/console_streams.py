@@ -1,4 +1,4 @@
-"""Streams of the console as a browser reads them, over a socket of its own each."""
+"""Streams of the console, each over a socket of its own, and open pages that they keep current."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
-from tests.support.console import OPERATOR
+import psycopg
+
+from tests.support.console import OPERATOR, console
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from flask import Flask
+    from playwright.sync_api import Page
+
+    from service.web.console.streams import Streams
 
 STREAM = "/console/stream?of="
 # The page's clock stands still in a test; messages come all the same.
@@ -101,3 +109,36 @@ def many_streams(url: str, cookie: str, number: int) -> Iterator[list[StreamRead
     finally:
         for reader in readers:
             reader.__exit__()
+
+
+_CHANGE = """
+    insert into headshotpro.model_changes (model_id, to_status, changed, source, observed_at, recorded_at)
+    values (%s, 'active', '{"photo_count": [1, 2]}', 'pull', now(), now())
+"""
+
+
+def streams_of(app: Flask) -> Streams:
+    """What serves an application's streams."""
+    found: Streams = app.extensions["console_streams"]
+    return found
+
+
+def app_with_changes(folder: Path, database_url: str, redis_url: str) -> Flask:
+    """A console whose list of changes is longer than a screen, and shows a new one soon."""
+    app = console(folder, database_url, redis_url).application
+    streams_of(app).poll_seconds = 0.1
+    with psycopg.connect(database_url) as connection:
+        connection.cursor().executemany(_CHANGE, [[f"old{number}"] for number in range(60)])
+    return app
+
+
+def add_change(database_url: str, model: str) -> str:
+    """Write a change of a model: its id."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(_CHANGE, [model])
+    return model
+
+
+def wait_for_mode(page: Page, expected: str) -> None:
+    """Wait until the heading says how the page is kept current."""
+    page.locator("[data-mode]").get_by_text(expected, exact=True).wait_for()

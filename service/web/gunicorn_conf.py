@@ -7,6 +7,9 @@ Why: `docs/decisions/0002-the-web-server.md`.
 """
 
 # gunicorn takes every public name of this module for a setting of its own, hence the underscores.
+import os as _os
+import signal as _signal
+
 from service.config import load as _load
 from service.web import REQUIRED_SETTINGS as _REQUIRED_SETTINGS
 from service.web.heartbeat import WebHeartbeat as _WebHeartbeat
@@ -33,6 +36,17 @@ forwarder_headers = ""
 proc_name = "headshot-mirror-web"
 control_socket_disable = True
 loglevel = "warning"
+
+
+def post_fork(_server: object, _worker: object) -> None:
+    """Let a worker end at once on a signal that comes before gunicorn's own handlers.
+
+    Those of its master, which it begins with, only queue a signal: web would wait for that worker until
+    `graceful_timeout`.
+    """
+    for number in (_signal.SIGTERM, _signal.SIGINT, _signal.SIGQUIT):
+        _signal.signal(number, lambda *_: _os._exit(0))
+
 
 # Before the fork, so that all workers share it.
 _heartbeat = _WebHeartbeat(_settings.postgres_url)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from signal import SIGHUP, SIGTERM
+import time
+from signal import SIGHUP, SIGINT, SIGTERM
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,6 +51,24 @@ def test_web_accepts_while_its_worker_is_replaced(system: System, target: str, s
     assert eventually(is_replaced), system.logs()
     statuses.append(system.deliver(event_body(new_id())).status)
     assert set(statuses) == {202}, system.logs()
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_worker_that_is_not_ready_delays_no_end(postgres: Postgres, valkey: Valkey, number: Signals) -> None:
+    with (
+        temporary_folder() as folder,
+        System(
+            folder, DATABASE_URL=postgres.url, REDIS_URL=valkey.url, WEB_CONCURRENCY="2",
+            GUNICORN_CMD_ARGS="--log-level info",
+        ) as running,
+    ):  # fmt: skip
+        web = running.start("web")
+        assert eventually(lambda: web.said.count("Booting worker") == 2)
+        sent = time.monotonic()
+        web.process.send_signal(number)
+        assert web.process.wait(15) == 0
+        # gunicorn gives a worker seven.
+        assert time.monotonic() - sent < 6.0, web.said
 
 
 def test_modules_of_the_master_block_no_event_loop(postgres: Postgres, valkey: Valkey) -> None:

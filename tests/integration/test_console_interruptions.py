@@ -132,7 +132,7 @@ def test_page_that_got_no_part_asks_again(
             assert eventually(lambda: page.evaluate("1") and asked)
         new = "" if is_cut else add_change(database, "after-a-failure")
         assert eventually(lambda: page.evaluate("1") and len(asked) == 3)
-        page.locator("[data-mode]").get_by_text(re.compile(r"^Not updated since \d+:\d\d:\d\d")).wait_for()
+        page.locator("[data-mode]").get_by_text(re.compile(r"^Not updated since \d\d:\d\d:\d\d$")).wait_for()
         asked[2].continue_()
         wait_for_mode(page, "Live")
         page.get_by_text(new).first.wait_for()

@@ -55,6 +55,15 @@ AXE_OPTIONS = {
     # For other elements it need not find out how to name them.
     "resultTypes": ["violations"],
 }
+# What a chart shows is in no element.
+KEEP_TEXTS_OF_CANVASES = """
+    window.drawnTexts = [];
+    const { fillText } = CanvasRenderingContext2D.prototype;
+    CanvasRenderingContext2D.prototype.fillText = function (text, ...place) {
+        drawnTexts.push(String(text));
+        return fillText.call(this, text, ...place);
+    };
+"""
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +206,23 @@ def test_charts_are_drawn_and_can_be_read_as_tables(visit: Callable[[Viewing], V
     without = visit(VIEWER_WITHOUT_JAVASCRIPT).open("/console/")
     without.get_by_text("As a table").first.click()
     assert without.locator("details table tbody tr").first.is_visible()
+
+
+def test_charts_and_times_have_24_hours_in_american_english(visit: Callable[[Viewing], Visitor]) -> None:
+    page = visit(OPERATOR_IN_LIGHT).context.new_page()
+    page.add_init_script(KEEP_TEXTS_OF_CANVASES)
+    page.goto("/console/", wait_until="load")
+    assert page.evaluate("navigator.language") == "en-US"
+    page.locator(".u-over").first.hover()
+    page.locator(".u-legend").first.get_by_text(re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d$")).wait_for()
+    page.get_by_text("As a table").first.click()
+    axes = page.evaluate("window.drawnTexts")
+    assert any(re.fullmatch(r"\d\d:\d\d", text) for text in axes)
+    shown = [one.inner_text() for one in page.locator("details[open] time").all()]
+    on_hover = page.evaluate("[...document.querySelectorAll('time')].map(one => one.title)")
+    assert all(re.search(r"\d\d:\d\d", text) for text in (*shown, *on_hover))
+    assert [text for text in (*axes, *shown, *on_hover) if re.search(r"\d\W?[ap]m\b", text, re.IGNORECASE)] == []
+    page.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -4,6 +4,8 @@
 
   const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
   const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
+  // A day has 24 hours here, whatever the browser's language is.
+  const DAY = { hourCycle: "h23" };
 
   function relative(seconds) {
     const size = Math.abs(seconds);
@@ -16,11 +18,11 @@
     for (const element of root.querySelectorAll("time[datetime]")) {
       const then = new Date(element.dateTime);
       if (!element.title) {
-        element.title = `${element.textContent.trim()} (${then.toLocaleString()} here)`;
+        element.title = `${element.textContent.trim()} (${then.toLocaleString(undefined, DAY)} here)`;
         if (!element.hasAttribute("data-clock")) element.dataset.exact = element.textContent;
       }
       element.textContent = element.hasAttribute("data-clock")
-        ? then.toLocaleString(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
+        ? then.toLocaleString(undefined, { ...DAY, month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
         : relative((then - Date.now()) / 1000);
     }
   }
@@ -62,6 +64,10 @@
   const DARK_LINES = ["#5cc8c0", "#f3a556", "#8fb4ff", "#e59bd8", "#c5d35c", "#d3a585", "#b3bfc6", "#ff9d97"];
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
+  // The formats of uPlot have twelve hours: "6pm", "6:30pm".
+  const formatDate = (format) =>
+    uPlot.fmtDate(format.replace("{h}{aa}", "{HH}:00").replace("{h}", "{HH}").replace("{aa}", ""));
+
   function draw(element) {
     const data = JSON.parse(element.dataset.chart);
     const style = getComputedStyle(document.documentElement);
@@ -73,6 +79,7 @@
     new uPlot({
       width: element.clientWidth - 12,
       height: Number(element.dataset.height),
+      fmtDate: formatDate,
       cursor: { y: false },
       axes: [axis, { ...axis, size: 60 }, ...(own ? [{ ...axis, scale: "own", side: 1, grid: { show: false } }] : [])],
       scales: { y: { range: (_plot, _least, most) => [0, Math.max(1, most * 1.05)] }, ...(own ? { own: { range: (_p, _l, most) => [0, Math.max(1, (most || 0) * 1.05)] } } : {}) },
@@ -229,7 +236,7 @@
 
   function currentMode() {
     if (paused) return "Paused";
-    if (hasFailed) return `Not updated since ${new Date(updated).toLocaleTimeString()}`;
+    if (hasFailed) return `Not updated since ${new Date(updated).toLocaleTimeString(undefined, DAY)}`;
     if (isLive()) return "Live";
     return isInUse() && !main.dataset.stream ? "Waits while you read" : `Every ${main.dataset.live} s`;
   }

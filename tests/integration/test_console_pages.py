@@ -64,6 +64,8 @@ KEEP_TEXTS_OF_CANVASES = """
         return fillText.call(this, text, ...place);
     };
 """
+OPEN_AN_ALERT = "insert into headshotpro.alerts (kind, opened_at) values ('inbox_stalled', now())"
+DELETE_THE_ALERT = "delete from headshotpro.alerts where kind = 'inbox_stalled'"
 
 
 @pytest.fixture(scope="module")
@@ -297,21 +299,36 @@ def test_open_page_follows_the_mirror_until_it_is_paused(visit: Callable[[Viewin
     page = visitor.context.new_page()
     page.clock.install()
     page.goto("/console/alerts")
-
-    def write(statement: str) -> None:
-        with psycopg.connect(database, autocommit=True) as connection:
-            connection.execute(statement.encode())
-
-    opened = "insert into headshotpro.alerts (kind, opened_at) values ('inbox_stalled', now())"
     shown = page.get_by_role("region", name="Open alerts").get_by_text("inbox_stalled")
-    write(opened)
+    write(database, OPEN_AN_ALERT)
     page.clock.run_for(5000)
     shown.wait_for()
     page.get_by_role("button", name="Pause updates").click()
-    write("delete from headshotpro.alerts where kind = 'inbox_stalled'")
+    write(database, DELETE_THE_ALERT)
     page.clock.run_for(20_000)
     assert shown.count() == 1
     page.get_by_role("button", name="Pause updates").click()
     page.clock.run_for(5000)
     shown.wait_for(state="detached")
     page.close()
+
+
+def test_open_page_leaves_its_tables_where_they_are_scrolled(
+    visit: Callable[[Viewing], Visitor], database: str
+) -> None:
+    page = visit(OPERATOR_ON_A_PHONE).context.new_page()
+    page.clock.install()
+    page.goto("/console/alerts")
+    table = page.get_by_role("region", name="Open alerts")
+    table.evaluate("one => { one.scrollLeft = 50; }")
+    write(database, OPEN_AN_ALERT)
+    page.clock.run_for(5000)
+    table.get_by_text("inbox_stalled").wait_for()
+    write(database, DELETE_THE_ALERT)
+    assert table.evaluate("one => one.scrollLeft") == 50
+    page.close()
+
+
+def write(database: str, statement: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(statement.encode())

@@ -141,8 +141,10 @@
       const same = plots.find((one) => one.dataset.chart === element.dataset.chart);
       if (same) element.replaceWith(same);
     }
+    const scrolled = [...main.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
     // The heading keeps the button on which the focus may be, and the bar is an announcement.
     main.replaceChildren(...[...main.children].slice(0, 2), ...[...page.children].slice(2));
+    main.querySelectorAll(".scroll").forEach((one, place) => { one.scrollLeft = scrolled[place] ?? 0; });
     begin(main);
     for (const element of main.querySelectorAll("[data-chart]:empty")) draw(element);
   }

@@ -216,9 +216,12 @@ def _subscription_families(subscriptions: Sequence[Mapping[str, Any]]) -> Iterat
     }
     help_text = "1 for the state that a subscription is in"
     yield _gauge("subscription_state", help_text, states.items(), "subscription", "state")
-    waiting = {(one["name"],): one["waiting"] + one["unread"] for one in subscriptions}
-    help_text = "Changes that it has not acknowledged, or that were not read for it yet"
+    waiting = {(one["name"],): one["waiting"] for one in subscriptions}
+    help_text = "Changes that were read for it and that it has not acknowledged"
     yield _gauge("subscription_changes_waiting", help_text, waiting.items(), "subscription")
+    unread = {(one["name"],): one["unread"] for one in subscriptions}
+    help_text = "How far its reading is behind the feed, in ids"
+    yield _gauge("subscription_changes_unread", help_text, unread.items(), "subscription")
     oldest = {(one["name"],): one["oldest_seconds"] for one in subscriptions}
     help_text = "Age of the first change that it has not acknowledged; 0: there is none"
     yield _gauge("subscription_oldest_seconds", help_text, oldest.items(), "subscription")

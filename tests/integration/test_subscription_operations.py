@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from service.storage.tables import models
 from service.subscriptions import message
 from service.subscriptions.commands import SubscriptionBody, SubscriptionCommands
 from tests.support.acting import TESTER
+from tests.support.console import console, log_in
 from tests.support.drainer import T0
 from tests.support.processes import eventually
 from tests.support.servers import crash
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
     from tests.support.cli import Cli
 
 KEYS = {"MIRROR_API_KEYS": "ro:look"}
+READ_TWO = """
+    with two as (select id, model_id from headshotpro.model_changes order by id limit 2),
+        reading as (update headshotpro.subscriptions set read_to = (select max(id) from two))
+    insert into headshotpro.subscription_deliveries (subscription_id, change_id, model_id, attempts)
+    select subscriptions.id, two.id, two.model_id, 0 from headshotpro.subscriptions, two returning change_id
+"""
 
 
 def add(url: str, subscriber: Subscriber, name: str = "orders") -> SubscriptionCommands:
@@ -81,13 +89,38 @@ def test_metrics_show_each_subscription_and_its_requests(folder: Path, database_
     assert found["requests_total", "no_response"] == 0
     assert found["latency_seconds_count",] == 3
     assert (found["changes_total", "orders"], found["changes_total", "waits"]) == (3, 0)
-    assert (found["changes_waiting", "orders"], found["changes_waiting", "waits"]) == (0, 3)
+    assert (found["changes_waiting", "orders"], found["changes_waiting", "waits"]) == (0, 0)
+    assert (found["changes_unread", "orders"], found["changes_unread", "waits"]) == (0, 3)
     assert found["oldest_seconds", "orders"] == 0 < found["oldest_seconds", "waits"] < 600
     states = {key[1:]: value for key, value in found.items() if key[0] == "state"}
     assert {key for key, value in states.items() if value} == {("active", "orders"), ("paused", "waits")}
     assert len(states) == 8
     runtime.engine.dispose()
     runtime.redis.close()
+
+
+def test_waiting_and_unread_are_the_same_numbers_everywhere(
+    cli: Cli, folder: Path, database_url: str, redis_url: str
+) -> None:
+    with Subscriber() as subscriber:
+        add(database_url, subscriber).pause("orders")
+    change(database_url, 5)
+    rows(database_url, READ_TWO)
+    found = samples(folder, database_url, redis_url)
+    assert (found["changes_waiting", "orders"], found["changes_unread", "orders"]) == (2, 3)
+    (listed,) = cli.run("subscriptions", "list", "--json").document
+    assert (listed["waiting"], listed["unread"]) == (2, 3)
+    browser = console(folder, database_url, redis_url, **KEYS)
+    response = browser.get("/api/v2/subscriptions", headers={"Authorization": "Bearer look"})
+    (sent,) = msgspec.json.decode(response.data)["subscriptions"]
+    assert (sent["waiting"], sent["unread"]) == (2, 3)
+    log_in(browser)
+    page = browser.get("/console/subscriptions").text
+    columns = re.findall(r'<th scope="col" class="number">(.*?)</th>', page)
+    shown = dict(zip(columns, re.findall(r'<td class="number">(.*?)</td>', page), strict=True))
+    assert (shown["Waiting"], shown["Unread"]) == ("2", "3")
+    shown = dict(re.findall(r"<dt>(.*?)</dt><dd>(\d+)<", browser.get("/console/subscriptions/orders").text))
+    assert (shown["Waiting"], shown["Unread"]) == ("2", "3")
 
 
 def test_newest_requests_are_kept_with_status_and_duration(cli: Cli, database_url: str, folder: Path) -> None:

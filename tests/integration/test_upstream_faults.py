@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 REFETCH = Priority.REFETCH
 CREATED = {"success": True, "modelId": "m1", "status": "onboarding", "signedUrl": "https://x.example/?token=SECRET"}
-DELETED = {"success": True, "modelId": "m1", "message": "Model deleted successfully"}
 CUT = http(200, b'{"success": true', Content_Length="500")
 
 

@@ -8,15 +8,14 @@ out; CI runs so. Outcomes are those of all processes of pytest-xdist.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 DOCUMENT = "docs/guarantees.md"
 HEADING = "## What it guarantees"
 NAMED = re.compile(r"`([^`]+)`")

@@ -74,10 +74,10 @@ class DeliveryLoad:
             for worker in workers:
                 worker.join(30)
 
-    def assert_goes_on(self, deliveries: int = 40) -> None:
-        """So many more deliveries are answered soon."""
+    def assert_goes_on(self) -> None:
+        """Forty more deliveries are answered soon."""
         before = self.answers.total()
-        assert eventually(lambda: self.answers.total() >= before + deliveries), self.answers
+        assert eventually(lambda: self.answers.total() >= before + 40), self.answers
 
     def deliver_once(self) -> None:
         """One delivery."""

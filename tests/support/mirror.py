@@ -177,8 +177,8 @@ class Mirror:
                 time.sleep(0.05)
         raise AssertionError(f"the pull did not end: {row}")
 
-    def read_pages(self, number: int, kind: str = FULL) -> None:
-        """Begin a pull and read some of its pages; then the process that does it is asked to stop."""
+    def read_pages(self, number: int) -> None:
+        """Begin a full pull and read some of its pages; then the process that does it is asked to stop."""
         pages = iter(range(1, number))
 
         def stop() -> None:
@@ -186,7 +186,7 @@ class Mirror:
                 raise Stopping
 
         with suppress(Stopping):
-            self.slice(kind, between=stop)
+            self.slice(between=stop)
         self.expire_leases()
 
     def expire_leases(self) -> None:

@@ -34,15 +34,13 @@ class Sending:
         self.commands = SubscriptionCommands(drainer.engine, TESTER)
 
     @contextmanager
-    def sender(
-        self, holder: str = "a", policy: SendingPolicy = QUICK, timing: SenderTiming = TIMING, **settings: str
-    ) -> Iterator[None]:
+    def sender(self, holder: str = "a", policy: SendingPolicy = QUICK, **settings: str) -> Iterator[None]:
         """A sender that runs until the block ends."""
         loaded = load_alone({"DATABASE_URL": self.drainer.url, **settings}, ())
         client = ReceiverClient(loaded, deadline=1.0)
         engine = database.connect(self.drainer.url)
         stop = threading.Event()
-        sender = SubscriptionSender(engine, client, holder, policy, timing)
+        sender = SubscriptionSender(engine, client, holder, policy, TIMING)
         thread = threading.Thread(target=sender.run, args=(stop,), daemon=True)
         thread.start()
         try:

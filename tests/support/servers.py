@@ -34,9 +34,9 @@ SHARED = "HEADSHOT_MIRROR_TESTS_SHARED"
 
 
 @contextmanager
-def temporary_folder(prefix: str = "hm-") -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """A folder that is removed with all that is in it."""
-    path = Path(tempfile.mkdtemp(prefix=prefix))
+    path = Path(tempfile.mkdtemp(prefix="hm-"))
     try:
         yield path
     finally:

@@ -140,13 +140,13 @@ class Subscriber(AbstractContextManager["Subscriber"]):
                     handler.wfile.write(b" ")
 
 
-def admitted(url: str, statuses: list[str] | None = None, since: int = 0) -> dict[str, list[int]]:
+def admitted(url: str, statuses: list[str] | None = None) -> dict[str, list[int]]:
     """The changes of each model that a filter of statuses admits, read from the feed."""
     query = """
         select id, model_id from headshotpro.model_changes
-        where id > %s and (%s::text[] is null or to_status = any(%s)) order by id
+        where (%s::text[] is null or to_status = any(%s)) order by id
     """
     found: dict[str, list[int]] = {}
-    for row in rows(url, query, since, statuses, statuses):
+    for row in rows(url, query, statuses, statuses):
         found.setdefault(row["model_id"], []).append(row["id"])
     return found

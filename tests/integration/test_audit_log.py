@@ -108,15 +108,17 @@ def test_what_a_signal_calls_is_there_before_the_row(drainer: Drainer, database_
     """A signal may come right after the row is committed."""
 
     def check(_connection: Connection) -> None:
-        found.extend(before_end)
+        found.extend(one for one in before_end if one not in others)
         found[0]()
 
+    # Another test's act may not have ended yet.
+    others = [*before_end]
     found: list[Callable[[], object]] = []
     with audit.recorded(drainer.engine, audit.Act(TESTER, "pull.start"), check=check):
         assert one_act(database_url)["outcome"] == "begun"
         found[0]()
         assert one_act(database_url)["outcome"] == "unknown"
-    assert before_end == []
+    assert not [one for one in before_end if one not in others]
 
 
 def test_no_act_begins_while_its_row_cannot_be_written(mirrored: Mirror) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.mirror.pull_slice import HOT, MAX_FAILURES
-from tests.support.processes import eventually
+from tests.support.processes import TEST_TIMEOUT_SECONDS, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,8 @@ def test_page_read_before_a_webhook_does_not_overwrite_it(mirror: StartMirror) -
     (model,) = here.create(status="onboarding")
     here.pull()
     # The vendor delays an answer either before it reads its data or after that: only the latter makes the race.
-    assert any(_race(here, model["id"]) for _ in range(10))
+    # One in two does.
+    assert any(_race(here, model["id"]) for _ in range(30))
 
 
 def _race(here: Mirror, model_id: str) -> bool:
@@ -106,10 +107,11 @@ def _race(here: Mirror, model_id: str) -> bool:
     here.apply_webhooks()
     here.advance_vendor_clock()
     here.sql("delete from headshotpro.refetch_requests")
-    looks: list[tuple[str, bool]] = []
+    applied = threading.Event()
+    looks: list[tuple[bool, str, bool]] = []
 
     def look() -> None:
-        looks.append((here.model(model_id)["status"], model_id in here.refetch_requests()))
+        looks.append((applied.is_set(), here.model(model_id)["status"], model_id in here.refetch_requests()))
 
     # The first request of a hot pull is for those in onboarding; while it is answered, the change's webhook comes.
     here.set_switches(slow=2)
@@ -119,11 +121,12 @@ def _race(here: Mirror, model_id: str) -> bool:
     time.sleep(0.1)
     here.change(model_id, status="waiting", events=True)
     here.apply_webhooks()
+    applied.set()
     here.set_switches(slow=0)
-    pull.join(30)
-    status, disputed = looks[0]
-    assert status == "waiting"
-    return disputed
+    pull.join(TEST_TIMEOUT_SECONDS)
+    in_time, status, disputed = looks[0]
+    assert status == "waiting" or not in_time
+    return in_time and disputed
 
 
 # --- a vendor that throttles

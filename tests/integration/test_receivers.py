@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from service.alerts.receivers import Receiver
 from service.config import Settings
 from service.storage.notifications import FIRST_RETRY_SECONDS, LEASE_SECONDS
 from tests.support.alerting import NotificationReceiver, end, fail, settled, smtp_server
+from tests.support.processes import TEST_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
     from pytest_httpserver import HTTPServer
@@ -80,22 +80,24 @@ def test_pauses_grow_while_a_receiver_takes_nothing(here: AlertingHarness, hook:
 
 def test_a_receiver_that_never_answers_holds_up_nobody(database_url: str, hook: NotificationReceiver) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
-        slow = f"json://127.0.0.1:{silent.getsockname()[1]}/?rto=3"
+        slow = f"json://127.0.0.1:{silent.getsockname()[1]}/?rto=60"
         with settled(database_url, alert_urls=f"{slow},{hook.url}") as here:
             fail(here, 1)
             here.look()
             here.advance_time(NOTIFICATION_WINDOW_SECONDS)
             here.look()
             here.desk.tick()
-            waiting = [thread for thread in threading.enumerate() if thread in here.desk._sending.values()]
-            assert len(waiting) == 2
-            here.desk._sending[here_digest(here, hook)].join(30)
+            assert len(here.desk._sending) == 2
+            here.desk._sending[here_digest(here, hook)].join(TEST_TIMEOUT_SECONDS)
             assert hook.titles == ["1 model failed"]
             # The other is still at it, and no second attempt begins beside it.
             before = dict(here.desk._sending)
+            assert sum(thread.is_alive() for thread in before.values()) == 1
             here.advance_time(LEASE_SECONDS)
             here.desk.tick()
             assert {digest for digest, thread in here.desk._sending.items() if thread is not before[digest]} == set()
+            # This resets its connection.
+            silent.close()
             here.desk.close(60)
             assert [row["failures"] for row in here.sql("select failures from headshotpro.receivers order by 1")] == [
                 0,

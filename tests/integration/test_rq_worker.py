@@ -224,6 +224,7 @@ def abandon(runtime: Runtime, queue: Queue, job: Job) -> None:
 
 
 def test_housekeeping_calls_nothing_for_abandoned_job(runtime: Runtime, queue: Queue, httpserver: HTTPServer) -> None:
+    sys.modules.pop("this", None)
     told = Webhook(httpserver.url_for("/told"), "failed")
     job = queue.enqueue_call("workers.jobs.apply_retention", on_failure=Callback("this.s"), webhooks=[told])
     abandon(runtime, queue, job)

@@ -100,6 +100,8 @@ class Steps:
         next_second()
         self.api.get(f"/{self.first['id']}?fresh=true")
         self.see("single GET", self.first)
+        # A later GET of it shows the same.
+        self.first |= {"mood": "merry"}
         self.deliver(self.first, "model.status.updated", mood="merry", invitedAt="2024-01-01T12:00:00+02:00")
         self.see("webhook", self.first)
         long_ago = datetime(2024, 1, 2, tzinfo=UTC)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import socket
+import struct
 import tempfile
+import termios
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -121,10 +124,25 @@ def test_newcomer_takes_the_place_of_the_oldest_idle_connection(web: System) -> 
 
 def test_client_that_never_reads_loses_its_place_to_newcomers(web: System) -> None:
     with ExitStack() as stack:
-        for _ in range(CONNECTIONS):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", web.port)))
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", web.port))) for _ in range(CONNECTIONS)]
+        for client in clients:
             client.sendall(request("GET", "/api/openapi.json") * 500)
+        # What the responses themselves cost is no part of it: web waits for each of them.
+        assert eventually(lambda: all(is_stuck(client) for client in clients))
         assert deliver(web.port) < SOON_SECONDS
+
+
+def is_stuck(client: socket.socket) -> bool:
+    """Whether bytes lie unread at a client, and for a moment no more of them come."""
+    before = unread(client)
+    time.sleep(0.01)
+    return 0 < before == unread(client)
+
+
+def unread(client: socket.socket) -> int:
+    """How many bytes have come that the client has not read."""
+    (number,) = struct.unpack("i", fcntl.ioctl(client, termios.FIONREAD, b"\0" * 4))
+    return int(number)
 
 
 def test_body_that_is_announced_too_large_is_not_awaited(web: System) -> None:

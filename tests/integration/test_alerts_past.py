@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from tests.support.alerting import alerting_harness, pulled, take
-from tests.support.system import new_id
 
 if TYPE_CHECKING:
     from tests.support.drainer import Drainer
@@ -85,8 +84,7 @@ def test_interrupted_first_pull_still_reports_all_old_failures(mirror: StartMirr
 
 def test_webhooks_that_come_before_the_first_pull_ends_tell_news(mirror: StartMirror, drainer: Drainer) -> None:
     here = mirror(models=0)
-    (old,) = here.create(1, status="failed", createdAt=LONG_AGO)
-    news, delayed = new_id(), new_id()
+    old, news, delayed = (model["id"] for model in here.create(3, status="failed", createdAt=LONG_AGO))
     with alerting_harness(here.settings.postgres_url) as watch:
         # An event from before the first pull is past, too: the vendor tries for more than an hour.
         take(drainer, delayed, "failed", at=datetime.now(UTC) - timedelta(hours=1))
@@ -99,5 +97,5 @@ def test_webhooks_that_come_before_the_first_pull_ends_tell_news(mirror: StartMi
         here.pull()
         watch.look()
         (notice,) = watch.sql("select detail from headshotpro.notifications where reason = 'first_summary'")
-        assert set(notice["detail"]["failed_ids"]) <= {old["id"], delayed}
+        assert set(notice["detail"]["failed_ids"]) <= {old, delayed}
         assert len(watch.alerts()) == 1

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from tests.support.mirror import Mirror, StartMirror
 
 
-def moment(seconds: float) -> str:
-    """So many seconds from now, as the vendor writes times."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def moment(seconds: float, after: datetime | None = None) -> str:
+    """So many seconds from now, or after another time, as the vendor writes times."""
+    return (
+        ((after or datetime.now(UTC)) + timedelta(seconds=seconds))
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def tell(here: Mirror, event: str, model: dict[str, Any], **order: Any) -> None:
@@ -129,12 +133,14 @@ def test_an_event_without_a_time_asks_and_does_not_overwrite(mirror: StartMirror
 
 
 def test_a_webhook_that_a_page_has_overtaken_is_settled_by_a_get(mirror: StartMirror) -> None:
-    # The page was read a second after the event, which is nearer than an answer's time is known.
+    # The page was read about a second after the event, which is nearer than an answer's time is known.
     here = mirror(models=0)
     here.enable_webhooks()
     (model,) = here.create(status="active")
     here.pull()
-    tell(here, "model.status.updated", model, createdAt=moment(-1), object={"status": "pending"})
+    # The row has the earliest time at which the page can have been read.
+    near = moment(1, here.model(model["id"])["observed_at"])
+    tell(here, "model.status.updated", model, createdAt=near, object={"status": "pending"})
     assert here.refetch_requests()[model["id"]]["reason"] == "dispute"
     ask_now(here)
     assert here.differences() == []

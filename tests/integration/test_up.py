@@ -151,7 +151,7 @@ def living(up: Up) -> dict[str, str]:
 @pytest.mark.long
 def test_up_mirrors_follows_webhooks_and_resumes_after_sigkill(start: Start) -> None:
     up = start("--", *SMALL).says(STARTED)
-    assert eventually(lambda: len(up.statuses()) == 40, 30), up.said
+    assert eventually(lambda: len(up.statuses()) == 40), up.said
 
     # A deletion at the vendor arrives by webhook, not by a pull: its change names the event.
     gone = next(iter(up.statuses()))

@@ -61,13 +61,13 @@ def test_facts_of_events_are_read_only_while_a_page_filters() -> None:
     tail = WrittenTail()
     streams = streams_of(tail)
     assert streams.open(ALL, SECONDS)
-    assert eventually(lambda: tail.reads > 1, 10)
+    assert eventually(lambda: tail.reads > 1)
     filtering = streams.open(ALL._replace(facts=(("model", "a"),)), SECONDS)
     assert filtering
-    assert eventually(lambda: tail.facts_read[-1], 10)
+    assert eventually(lambda: tail.facts_read[-1])
     assert not tail.facts_read[0]
     streams.close(filtering)
-    assert eventually(lambda: not tail.facts_read[-1], 10)
+    assert eventually(lambda: not tail.facts_read[-1])
     streams.stop()
 
 

@@ -81,6 +81,7 @@ def document(state: MirrorState) -> dict[str, Any]:
         "lost_webhooks": figures and figures.lost_webhooks,
         "missed_webhooks": figures and figures.missed_webhooks,
         "open_refetches": figures and figures.open_refetches,
+        "kept_suspects": figures and figures.kept_suspects,
         "requests_left": state.redis and state.redis.requests_left,
         "refused_deliveries": state.refused_deliveries,
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from service.storage import queries
+from service.storage import queries, suspects
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +25,7 @@ class MirrorSnapshot(NamedTuple):
         late_webhooks: changes that pulls of the last 24 hours found, whose webhook was not there after five minutes.
         lost_webhooks: those whose webhook was not there after 90 minutes; they are not among the late ones.
         spooled_events: deliveries that wait in Postgres.
+        kept_suspects: as `suspects.count_kept` counts them.
         last_event_at: when the newest event that is kept was accepted.
     """
 
@@ -38,6 +39,7 @@ class MirrorSnapshot(NamedTuple):
     spooled_events: int
     oldest_spooled_seconds: float | None
     open_refetches: int
+    kept_suspects: int
     last_event_at: datetime | None = None
 
 
@@ -58,9 +60,10 @@ _NOW = """
 
 
 def snapshot(connection: Connection, *, counts: bool = True) -> MirrorSnapshot:
-    """The mirror as it is now. Without `counts`, no models: it takes milliseconds for any number of them."""
+    """The mirror as it is now. Without `counts`, no models, and no kept suspects: that takes milliseconds always."""
     models = count_now(connection) if counts else {}
-    return MirrorSnapshot(models=models, **queries.rows(connection, _NOW)[0])
+    kept = suspects.count_kept(connection) if counts else 0
+    return MirrorSnapshot(models=models, kept_suspects=kept, **queries.rows(connection, _NOW)[0])
 
 
 def server_info(connection: Connection) -> tuple[str, datetime]:

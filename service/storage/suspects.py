@@ -90,6 +90,18 @@ def count_held(connection: Connection, pull_id: int) -> int:
     return int(queries.value(connection, statement, pull_id=pull_id))
 
 
+def count_kept(connection: Connection) -> int:
+    """How many live models of rejected pulls are left alone, and were shown by no API response since."""
+    statement = """
+        SELECT count(DISTINCT h.model_id) FROM headshotpro.held_suspects AS h
+        JOIN headshotpro.pulls AS p ON p.id = h.pull_id JOIN headshotpro.models AS m ON m.id = h.model_id
+        JOIN headshotpro.model_clocks AS c ON c.model_id = h.model_id
+        WHERE h.kept_until > now() AND m.status IS DISTINCT FROM 'deleted'
+            AND (c.profile_at IS NULL OR c.profile_at < p.upstream_started_at)
+    """
+    return int(queries.value(connection, statement))
+
+
 def release(connection: Connection, pull_id: int) -> None:
     """Nobody has to decide about the suspects of a pull any more."""
     queries.run(connection, "DELETE FROM headshotpro.held_suspects WHERE pull_id = :id", id=pull_id)

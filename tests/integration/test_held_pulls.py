@@ -11,6 +11,7 @@ from service.errors import MirrorError, Stopping
 from service.mirror import held_pulls
 from tests.support.acting import TESTER
 from tests.support.cli import Cli
+from tests.support.console import console, log_in
 from tests.support.mirror import LIST, SINGLE
 
 if TYPE_CHECKING:
@@ -210,6 +211,26 @@ def test_reject_stops_a_release_that_is_in_flight(mirror: StartMirror) -> None:
     assert len(here.sql("select * from headshotpro.held_suspects where kept_until > now()")) == VANISHED
     with pytest.raises(MirrorError, match="is failed, not held"):
         held_pulls.reject(runtime.engine, pull["id"], TESTER)
+
+
+def kept_suspects(cli: Cli) -> Any:
+    return cli.run("status", "--json").document["kept_suspects"]
+
+
+def test_status_counts_kept_suspects_until_they_are_shown(
+    mirror: StartMirror, folder: Path, database_url: str, redis_url: str
+) -> None:
+    here = mirror(models=0)
+    pull, suspects = held(here)
+    cli = Cli(folder, **here.variables)
+    assert (cli.run("pulls", "reject", str(pull["id"])).status, kept_suspects(cli)) == (0, VANISHED)
+    log_in(browser := console(folder, database_url, redis_url))
+    assert f"left alone for a day: {VANISHED} models." in browser.get("/console/pulls").text
+    here.change(suspects[0], vanished=False, status="active", deletedAt=None)
+    here.advance_vendor_clock()
+    assert (here.pull()["status"], kept_suspects(cli)) == ("complete", VANISHED - 1)
+    here.sql("update headshotpro.held_suspects set kept_until = now()")
+    assert kept_suspects(cli) == 0
 
 
 # --- wrong organization

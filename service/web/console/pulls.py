@@ -9,6 +9,7 @@ from werkzeug.exceptions import NotFound
 
 from service.storage import pulls as storage
 from service.storage import set_aside as set_aside_storage
+from service.storage import suspects
 from service.web.console import arguments
 
 if TYPE_CHECKING:
@@ -30,9 +31,11 @@ def register(pages: Blueprint, console: Console) -> None:
         before = arguments.number("before")
         with console.reading() as connection:
             found = storage.page(connection, kind, status, before, PAGE_SIZE + 1)
+            kept = suspects.count_kept(connection)
         return console.render(
             "pulls.html",
             pulls=found[:PAGE_SIZE],
+            kept=kept,
             older=found[PAGE_SIZE - 1]["id"] if len(found) > PAGE_SIZE else None,
             kinds=KINDS,
             statuses=STATUSES,

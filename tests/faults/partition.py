@@ -107,8 +107,8 @@ def run_scenario(folder: Path, kind: str) -> dict[str, Any]:
         scene = PartitionScenario(machines, settings, vendor)
         try:
             for web in scene.of("web"):
-                wait_for(f"{web.door} answers", lambda door=web.door: answers(door))
-            relay = stack.enter_context(Relay(*[web.door for web in scene.of("web")]))
+                wait_for(f"{web.web_url} answers", lambda url=web.web_url: answers(url))
+            relay = stack.enter_context(Relay(*[web.web_url for web in scene.of("web")]))
             vendor.control("POST", "/webhook", {"url": relay.url})
             with life(vendor):
                 seen = cut_off_leaders(scene, relay)
@@ -124,7 +124,7 @@ def cut_off_leaders(scene: PartitionScenario, relay: Relay) -> dict[str, Any]:
     wait_for("events to be applied", lambda: scene.count("select count(*) from headshotpro.webhook_events") > 5)
     worker, cut_at = cut_in_mid_pull(scene)
     clock = wait_for("a clock to act", scene.clock)
-    web = next(machine for machine in scene.of("web") if machine.door == relay.doors[0])
+    web = next(machine for machine in scene.of("web") if machine.web_url == relay.endpoints[0])
     for machine in (clock, web):
         machine.cut()
     pages, acknowledged = scene.count(PAGES), len(relay.acknowledged)
@@ -134,13 +134,13 @@ def cut_off_leaders(scene: PartitionScenario, relay: Relay) -> dict[str, Any]:
         "worker": seconds_until(cut_at, lambda: scene.count(PAGES) > pages),
     }
     # A vanished packet differs from a refused one: the web process lives, and sends nothing.
-    silent = not answers(web.door)
+    silent = not answers(web.web_url)
     healed_at = time.time()
     for machine in (clock, worker, web):
         machine.heal()
     wait_for("the clock to wait for its lease", lambda: "clock.stands_by" in clock.said)
     wait_for("the worker to work again", lambda: work(worker, after=healed_at))
-    wait_for("the endpoint to answer again", lambda: answers(web.door))
+    wait_for("the endpoint to answer again", lambda: answers(web.web_url))
     return {
         "took_over_after": took,
         "silent": silent,
@@ -235,9 +235,9 @@ def seconds_until(since: float, look: Callable[[], bool]) -> float:
     return time.time() - since
 
 
-def answers(door: str) -> bool:
+def answers(url: str) -> bool:
     try:
-        return urllib3.request("GET", f"{door}/livez", timeout=2.0, retries=False).status == 200
+        return urllib3.request("GET", f"{url}/livez", timeout=2.0, retries=False).status == 200
     except urllib3.exceptions.HTTPError:
         return False
 

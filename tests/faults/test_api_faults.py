@@ -141,7 +141,7 @@ def seconds_of_a_delivery(system: System, number: int = 30) -> float:
     return statistics.median(taken)
 
 
-def test_a_hammered_api_does_not_stop_the_door(system: System) -> None:
+def test_api_under_load_does_not_stop_the_webhook_endpoint(system: System) -> None:
     with hammering(system, 24) as statuses:
         assert eventually(lambda: len(statuses) > 50)
         delivery = seconds_of_a_delivery(system)

@@ -54,7 +54,7 @@ class Client:
     def __init__(self, web: System) -> None:
         body = event_body(new_id())
         head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items())
-        self.head = f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: door\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
+        self.head = f"POST {WEBHOOK_PATH} HTTP/1.1\r\nHost: web\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode()
         self.body = body
         self.socket = socket.create_connection(("127.0.0.1", web.port), TEST_TIMEOUT_SECONDS)
 

@@ -29,15 +29,15 @@ ENDS = {"applied", "stale", "ignored", "dead"}
 
 
 @pytest.fixture
-def door(folder: Path, redis_url: str) -> FlaskClient:
+def endpoint(folder: Path, redis_url: str) -> FlaskClient:
     return client_of(folder, REDIS_URL=redis_url)
 
 
-def end_of(door: FlaskClient, drainer: Drainer, body: bytes) -> str:
+def end_of(endpoint: FlaskClient, drainer: Drainer, body: bytes) -> str:
     """The outcome of a delivery between two others of its batch: its event's status, or `refused`."""
     before, after = new_id(), new_id()
     drainer.put(event_body(before))
-    answer = post(door, body)
+    answer = post(endpoint, body)
     drainer.put(event_body(after))
     drainer.drain()
     assert drainer.row(before)["status"] == drainer.row(after)["status"] == "active"
@@ -50,8 +50,8 @@ def end_of(door: FlaskClient, drainer: Drainer, body: bytes) -> str:
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
-def test_what_was_found_once_ends_as_its_name_says(door: FlaskClient, drainer: Drainer, path: Path) -> None:
-    assert end_of(door, drainer, path.read_bytes()) == path.stem.partition("-")[0]
+def test_what_was_found_once_ends_as_its_name_says(endpoint: FlaskClient, drainer: Drainer, path: Path) -> None:
+    assert end_of(endpoint, drainer, path.read_bytes()) == path.stem.partition("-")[0]
 
 
 def may_be_taken(body: bytes) -> set[bool]:
@@ -100,10 +100,10 @@ def _is_time(text: str) -> bool:
 @given(shape=bodies)
 @example(shape=event_body("$MODEL", event_id=[]))
 def test_any_body_gets_the_response_and_outcome_of_the_contract(
-    door: FlaskClient, drainer: Drainer, shape: bytes
+    endpoint: FlaskClient, drainer: Drainer, shape: bytes
 ) -> None:
     # Another event and model each time: what was processed once is passed over.
     body = shape.replace(b"$EVENT", new_id().encode()).replace(b"$MODEL", new_id().encode())
-    end = end_of(door, drainer, body)
+    end = end_of(endpoint, drainer, body)
     assert end in ENDS | {"refused"}
     assert (end != "refused") in may_be_taken(body)

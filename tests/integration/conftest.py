@@ -68,7 +68,7 @@ def mirrored(mirror: StartMirror) -> Mirror:
 
 
 @pytest.fixture
-def door(folder: Path, redis_url: str) -> FlaskClient:
+def endpoint(folder: Path, redis_url: str) -> FlaskClient:
     """The web application with Redis alone: Postgres is not on a delivery's path."""
     from tests.support.webhook_endpoint import client_of
 

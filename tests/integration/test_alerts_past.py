@@ -82,7 +82,7 @@ def test_interrupted_first_pull_still_reports_all_old_failures(mirror: StartMirr
         assert len(watch.alerts()) == 1
 
 
-def test_webhooks_that_come_before_the_first_pull_ends_tell_news(mirror: StartMirror, drainer: Drainer) -> None:
+def test_webhook_during_the_first_pull_opens_an_alert(mirror: StartMirror, drainer: Drainer) -> None:
     here = mirror(models=0)
     old, news, delayed = (model["id"] for model in here.create(3, status="failed", createdAt=LONG_AGO))
     with alerting_harness(here.settings.postgres_url) as watch:

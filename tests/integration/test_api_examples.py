@@ -59,7 +59,7 @@ def shape(document: Any) -> Any:
     return [shape(value) for value in document] if isinstance(document, list) else type(document).__name__
 
 
-def test_the_pages_curl_examples_get_the_vendors_answers(both: Both) -> None:
+def test_the_pages_curl_examples_get_the_vendors_responses(both: Both) -> None:
     assert page.run_curl(page.CURL_LIST, both.ours) == page.run_curl(page.CURL_LIST, both.vendor)
     theirs = page.run_curl(page.CURL_SINGLE, both.vendor)
     ours = page.run_curl(page.CURL_SINGLE, both.ours)
@@ -81,7 +81,7 @@ def test_the_pages_curl_examples_get_the_vendors_answers(both: Both) -> None:
 
 
 @pytest.mark.long
-def test_the_pages_node_examples_get_the_vendors_answers(both: Both) -> None:
+def test_the_pages_node_examples_get_the_vendors_responses(both: Both) -> None:
     listed = page.run_node(page.NODE_LIST, "models, pagination", both.ours)
     assert listed == page.run_node(page.NODE_LIST, "models, pagination", both.vendor)
     # It was asked for once, so its details are known.

@@ -37,7 +37,7 @@ def births(mirror: Mirror, email: str = "ada@example.com") -> int:
     return sum(model["email"] == email for model in mirror.truth().values())
 
 
-def test_a_repeat_gets_the_same_answer_and_creates_nothing(mirrored: Mirror, api: Api) -> None:
+def test_a_repeat_gets_the_same_response_and_creates_nothing(mirrored: Mirror, api: Api) -> None:
     first, second = ask(api), ask(api)
     assert first.status_code == second.status_code == 200
     # The login link too, though it is stored nowhere: a GET reads it.

@@ -67,7 +67,7 @@ def test_the_webhook_of_a_create_adds_only_what_no_call_tells(mirrored: Mirror, 
     assert api.get(f"/{made}") == shown
 
 
-def test_what_is_deleted_is_a_tombstone_when_the_answer_arrives(mirrored: Mirror, api: Api) -> None:
+def test_deleted_model_is_a_tombstone_when_the_response_arrives(mirrored: Mirror, api: Api) -> None:
     mirrored.enable_webhooks()
     one = api.ids("?limit=1")[0]
     # The pull was long ago: nothing that it showed may be as young as the webhook.
@@ -227,7 +227,7 @@ def test_odd_bodies_are_refused_before_the_vendor_sees_them(mirrored: Mirror, ap
     assert not posts(mirrored)
 
 
-def test_a_timeout_is_settled_by_a_question(mirrored: Mirror, api: Api) -> None:
+def test_timeout_of_a_delete_is_settled_by_a_refetch_request(mirrored: Mirror, api: Api) -> None:
     one = api.ids("?status=active&limit=1")[0]
 
     def done_unsaid(_connection: socket.socket) -> None:

@@ -168,7 +168,7 @@ def test_nothing_is_sent_when_the_vendor_says_nothing_remains(budget: StartBudge
     assert other.requests_left() == 0
 
 
-def test_what_remains_is_counted_down_between_answers(budget: StartBudget) -> None:
+def test_what_remains_is_counted_down_between_responses(budget: StartBudget) -> None:
     one, other = budget(), budget()
     one.record_rate_limit(300, 3, time.time() + 30)
     assert one.requests_left() == 3
@@ -182,7 +182,7 @@ def test_after_the_reset_what_remained_is_forgotten(budget: StartBudget) -> None
     assert eventually(lambda: one.acquire(REFETCH) == 0)
 
 
-def test_answers_out_of_order_bring_nothing_back(budget: StartBudget) -> None:
+def test_responses_out_of_order_bring_nothing_back(budget: StartBudget) -> None:
     one, reset = budget(), time.time() + 30
     one.record_rate_limit(300, 2, reset)
     one.record_rate_limit(300, 200, reset)

@@ -1,4 +1,4 @@
-"""The console's door: who gets in, for how long, and what a page of another site can do."""
+"""Access to the console: who gets in, for how long, and what a page of another site can do."""
 
 from __future__ import annotations
 

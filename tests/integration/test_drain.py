@@ -200,7 +200,7 @@ def test_an_unknown_status_is_stored_as_it_was_sent(drainer: Drainer) -> None:
 
 
 @pytest.mark.parametrize("event", ["model.photos_ready", "model.favorite_selected"])
-def test_what_only_a_get_can_tell_becomes_a_question(drainer: Drainer, event: str) -> None:
+def test_event_that_only_a_get_explains_requests_a_refetch(drainer: Drainer, event: str) -> None:
     model = new_id()
     drainer.take(event_body(model, event, at=T0))
     (request,) = rows(drainer.url, "select * from headshotpro.refetch_requests")

@@ -242,7 +242,7 @@ def test_redis_refusing_writes_is_unavailable_until_it_accepts(own_valkey: Valke
     assert bodies(box.read(10, 0)) == [b"2"]
 
 
-def test_the_promise_follows_from_the_settings_of_redis(own_valkey: Valkey) -> None:
+def test_durability_follows_from_the_settings_of_redis(own_valkey: Valkey) -> None:
     client: Any = connect_redis(own_valkey.url)
     assert durability.read_durability(client) == ("an event survives a power cut (appendfsync always)", ())
     client.config_set("appendfsync", "everysec")

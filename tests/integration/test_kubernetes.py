@@ -113,7 +113,7 @@ def test_budgets_and_services_select_the_pods_they_mean(objects: list[dict[str, 
 
 
 @needs("kubectl")
-def test_the_door_alone_is_reachable_from_outside(objects: list[dict[str, Any]]) -> None:
+def test_only_the_webhook_endpoint_is_reachable_from_outside(objects: list[dict[str, Any]]) -> None:
     (ingress,) = [one for one in objects if one["kind"] == "Ingress"]
     paths = [path for rule in ingress["spec"]["rules"] for path in rule["http"]["paths"]]
     assert [(path["path"], path["pathType"]) for path in paths] == [

@@ -53,10 +53,10 @@ def here(mirror: StartMirror) -> Mirror:
     return mirror(models=1)
 
 
-def test_login_link_is_gone_before_redis_and_the_id_stays(door: FlaskClient, redis_url: str) -> None:
+def test_login_link_is_gone_before_redis_and_the_id_stays(endpoint: FlaskClient, redis_url: str) -> None:
     body = body_with_links()
     headers = signed(body)
-    answer = post(door, body, **headers)
+    answer = post(endpoint, body, **headers)
     assert answer.status_code == 202, answer.text
     (entry,) = waiting(redis_url)
     assert TOKEN.encode() not in entry.body
@@ -65,10 +65,10 @@ def test_login_link_is_gone_before_redis_and_the_id_stays(door: FlaskClient, red
 
 
 def test_login_link_is_gone_before_the_spool_and_the_id_stays(here: Mirror, folder: Path, database_url: str) -> None:
-    door = client_of(folder, DATABASE_URL=database_url)
+    endpoint = client_of(folder, DATABASE_URL=database_url)
     body = body_with_links()
     headers = signed(body)
-    assert post(door, body, **headers).status_code == 202
+    assert post(endpoint, body, **headers).status_code == 202
     (kept,) = here.sql("select body, event_id from headshotpro.event_spool")
     assert TOKEN.encode() not in kept["body"]
     assert drain_spool(here.runtime.engine, here.runtime.tolerance).results == {"applied": 1}
@@ -91,8 +91,8 @@ def test_drain_removes_login_links_from_deliveries_of_older_web(here: Mirror, da
     assert all(event["status"] == "applied" and TOKEN not in event["payload"] for event in events)
 
 
-def test_older_worker_reads_what_a_newer_web_process_stored(door: FlaskClient, redis_url: str) -> None:
-    assert post(door, body_with_links()).status_code == 202
+def test_older_worker_reads_what_a_newer_web_process_stored(endpoint: FlaskClient, redis_url: str) -> None:
+    assert post(endpoint, body_with_links()).status_code == 202
     with connect_redis(redis_url) as client:
         ((_, fields),) = client.xrange(inbox.STREAM)
     # The fields that it has always read are all there.

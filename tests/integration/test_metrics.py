@@ -251,7 +251,7 @@ def test_servers_that_hang_cost_seconds_and_their_own_part(
     assert eventually(lambda: all(value for key, value in scraped(web).items() if key[0] == "headshotpro_up"))
 
 
-def test_the_door_spends_no_request_on_counting(folder: Path, own_valkey: Valkey) -> None:
+def test_webhook_endpoint_spends_no_request_on_counting(folder: Path, own_valkey: Valkey) -> None:
     web = website(folder, REDIS_URL=own_valkey.url)
     # A server of its own: what other applications of this process still send would be counted here.
     with connect_redis(own_valkey.url) as client:

@@ -71,7 +71,7 @@ def test_a_body_may_have_256_kib_and_not_a_byte_more(front: NginxProxy) -> None:
     assert "buffered to a temporary file" not in (front.folder / "error.log").read_text()
 
 
-def test_the_doors_own_errors_pass_as_they_are(front: NginxProxy) -> None:
+def test_errors_of_the_webhook_endpoint_pass_as_they_are(front: NginxProxy) -> None:
     body = event_body(new_id())
     requests: list[tuple[str, bytes | None, dict[str, str]]] = [
         ("POST", body, {}),
@@ -104,7 +104,7 @@ def test_the_doors_own_errors_pass_as_they_are(front: NginxProxy) -> None:
         f"{WEBHOOK_PATH}%2f..%2f..%2fmetrics",
     ],
 )
-def test_nothing_but_the_door_is_reachable(front: NginxProxy, path: str) -> None:
+def test_nothing_but_the_webhook_endpoint_is_reachable(front: NginxProxy, path: str) -> None:
     # Sent as it is: a client's library would tidy the path up.
     context = ssl.create_default_context(cafile=str(front.folder / "tls/fullchain.pem"))
     with (

@@ -70,7 +70,7 @@ def test_key_that_the_vendor_repeats_is_redacted_everywhere(
     assert "no shard for Bearer [redacted]" in everything
 
 
-def test_sql_of_a_failing_read_is_in_no_log_and_no_answer(
+def test_sql_of_a_failing_read_is_in_no_log_and_no_response(
     mirrored: Mirror, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(_connection: Any, _model_id: str) -> None:

@@ -274,7 +274,7 @@ def flood(system: System, secret: str) -> None:
 
 @pytest.fixture
 def lonely_worker(folder: Path, database_url: str, redis_url: str) -> Iterator[System]:
-    """A worker without a clock and without a door: it does what a test asks for and nothing else."""
+    """A worker without a clock and without web: it does what a test asks for and nothing else."""
     with System(folder, DATABASE_URL=database_url, REDIS_URL=redis_url) as system:
         system.start("worker")
         yield system

@@ -62,7 +62,7 @@ def test_a_second_pull_writes_nothing_in_any_order_of_the_list(mirror: StartMirr
     assert here.request_counts(SINGLE).total() == 0
 
 
-def test_answers_that_overlap_in_time_cost_no_second_walk(mirror: StartMirror) -> None:
+def test_responses_that_overlap_in_time_cost_no_second_walk(mirror: StartMirror) -> None:
     # The header `Date` has whole seconds: of two pages of one second the later looks older if it took longer.
     here = mirror(models=640)
     time.sleep(1.1 - time.time() % 1)

@@ -72,15 +72,15 @@ def test_readyz_hides_role_and_database_that_postgres_refuses(folder: Path, redi
 def test_readyz_warns_long_before_the_inbox_is_full(
     folder: Path, redis_url: str, database_url: str, drainer: Drainer
 ) -> None:
-    door = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=database_url, INBOX_LIMIT="20")
+    endpoint = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=database_url, INBOX_LIMIT="20")
     drainer.put(event_body(new_id()), event_body(new_id()))
-    answer = door.get("/readyz")
+    answer = endpoint.get("/readyz")
     assert answer.status_code == 200
     assert "2 events wait, at 20 it takes no more" in answer.text
 
 
 def test_readyz_names_a_schema_that_is_too_old(folder: Path, redis_url: str, empty_database_url: str) -> None:
-    door = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=empty_database_url)
-    assert "schema: outdated" in door.get("/readyz").text
+    endpoint = client_of(folder, REDIS_URL=redis_url, DATABASE_URL=empty_database_url)
+    assert "schema: outdated" in endpoint.get("/readyz").text
     migrate(empty_database_url)
-    assert "schema: ok" in door.get("/readyz").text
+    assert "schema: ok" in endpoint.get("/readyz").text

@@ -150,7 +150,7 @@ def test_a_webhook_that_a_page_has_overtaken_is_settled_by_a_get(mirror: StartMi
 # --- what answers
 
 
-def test_only_a_get_sent_after_its_time_answers_a_question(mirror: StartMirror) -> None:
+def test_only_a_get_sent_after_its_time_settles_a_request(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.enable_webhooks()
     (model,) = here.create(status="active", photoCount=40)
@@ -192,7 +192,7 @@ def test_404_of_a_live_model_only_keeps_its_refetch_request(mirror: StartMirror)
     assert here.model(other["id"])["status"] == "active"
 
 
-def test_a_404_settles_the_question_about_a_tombstone(mirror: StartMirror) -> None:
+def test_404_settles_the_refetch_request_of_a_tombstone(mirror: StartMirror) -> None:
     here = mirror(models=0)
     here.enable_webhooks()
     (model,) = here.create(status="generatingHeadshots")
@@ -213,7 +213,7 @@ def test_a_404_settles_the_question_about_a_tombstone(mirror: StartMirror) -> No
 # --- what survives
 
 
-def test_a_question_survives_the_process_that_was_asking_it(mirror: StartMirror, folder: Path) -> None:
+def test_refetch_request_survives_the_process_that_took_it(mirror: StartMirror, folder: Path) -> None:
     here = mirror(models=0)
     here.enable_webhooks()
     (model,) = here.create(status="active", photoCount=40)

@@ -84,9 +84,9 @@ def test_docs_page_may_use_its_own_style_and_nothing_else(folder: Path) -> None:
     assert not re.search(r"<script|style=|\bon\w+=|<link|<img", answer.text)
 
 
-def test_answers_of_the_webhook_endpoint_are_not_sniffed(folder: Path, redis_url: str) -> None:
-    door = client_of(folder, REDIS_URL=redis_url)
-    for answer in (post(door, b"{}"), door.get(WEBHOOK_PATH), door.post(WEBHOOK_PATH, data=b"<html>")):
+def test_responses_of_the_webhook_endpoint_are_not_sniffed(folder: Path, redis_url: str) -> None:
+    endpoint = client_of(folder, REDIS_URL=redis_url)
+    for answer in (post(endpoint, b"{}"), endpoint.get(WEBHOOK_PATH), endpoint.post(WEBHOOK_PATH, data=b"<html>")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 

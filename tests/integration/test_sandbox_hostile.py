@@ -57,7 +57,7 @@ def test_request_with_an_error_response_may_have_taken_effect(sandbox: StartSand
     assert 30 < len(SandboxClient(running).control("GET", "/models")) < 60
 
 
-def test_slow_answers_read_now_or_later_and_hold_up_nobody_else(sandbox: StartSandbox) -> None:
+def test_slow_responses_read_now_or_later_and_hold_up_no_other(sandbox: StartSandbox) -> None:
     caller = SandboxClient(sandbox(models=1, quiet=True, rate=0, slow=4))
     began = time.monotonic()
     with ThreadPoolExecutor(30) as threads:

@@ -161,7 +161,7 @@ def test_a_wake_up_that_was_lost_is_made_good(process: Process) -> None:
     assert eventually(asked_again, 8)
 
 
-def test_a_question_is_asked_when_it_is_due(process: Process) -> None:
+def test_refetch_request_is_sent_when_it_is_due(process: Process) -> None:
     runtime = process()
     execute(
         runtime,

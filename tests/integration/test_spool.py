@@ -56,39 +56,39 @@ def test_a_schema_that_has_no_spool_yet_is_no_500(folder: Path, empty_database_u
 def test_a_postgres_that_only_reads_is_no_500(folder: Path, own_migrated_postgres: Postgres) -> None:
     with psycopg.connect(own_migrated_postgres.url, autocommit=True) as connection:
         connection.execute("alter database headshotpro set default_transaction_read_only = on")
-    door = client_of(folder, DATABASE_URL=own_migrated_postgres.url)
-    assert_refused(post(door, event_body(new_id())), 503, "UNAVAILABLE")
-    readyz = door.get("/readyz")
+    endpoint = client_of(folder, DATABASE_URL=own_migrated_postgres.url)
+    assert_refused(post(endpoint, event_body(new_id())), 503, "UNAVAILABLE")
+    readyz = endpoint.get("/readyz")
     assert (readyz.status_code, "postgres: unavailable" in readyz.text) == (503, True)
 
 
 def test_full_redis_moves_deliveries_to_spool_and_loses_none(
     folder: Path, database_url: str, own_valkey: Valkey
 ) -> None:
-    door = client_of(folder, DATABASE_URL=database_url, REDIS_URL=own_valkey.url)
-    assert post(door, event_body(new_id())).status_code == 202
+    endpoint = client_of(folder, DATABASE_URL=database_url, REDIS_URL=own_valkey.url)
+    assert post(endpoint, event_body(new_id())).status_code == 202
     with connect_redis(own_valkey.url) as client:
         client.config_set("maxmemory", "1mb")
-        answers = [post(door, event_body(new_id(), title="x" * 20_000)).status_code for _ in range(20)]
+        answers = [post(endpoint, event_body(new_id(), title="x" * 20_000)).status_code for _ in range(20)]
         assert answers == [202] * 20
         assert len(spooled(database_url)) + client.xlen("headshotpro:inbox") == 21
     assert len(spooled(database_url)) > 0
-    readyz = door.get("/readyz")
+    readyz = endpoint.get("/readyz")
     assert (readyz.status_code, "redis: full" in readyz.text) == (200, True)
 
 
 def test_an_inbox_that_is_full_takes_no_more_and_postgres_does(folder: Path, database_url: str, redis_url: str) -> None:
-    door = client_of(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, INBOX_LIMIT="10")
-    assert [post(door, event_body(new_id())).status_code for _ in range(15)] == [202] * 15
+    endpoint = client_of(folder, DATABASE_URL=database_url, REDIS_URL=redis_url, INBOX_LIMIT="10")
+    assert [post(endpoint, event_body(new_id())).status_code for _ in range(15)] == [202] * 15
     assert (len(waiting(redis_url)), len(spooled(database_url))) == (10, 5)
-    readyz = door.get("/readyz")
+    readyz = endpoint.get("/readyz")
     assert (readyz.status_code, "redis: full" in readyz.text) == (200, True)
 
 
 def test_full_inbox_without_postgres_is_503_and_drops_nothing(folder: Path, redis_url: str) -> None:
-    door = client_of(folder, REDIS_URL=redis_url, INBOX_LIMIT="10")
-    assert [post(door, event_body(new_id())).status_code for _ in range(12)] == [202] * 10 + [503] * 2
-    assert door.get("/readyz").status_code == 503
+    endpoint = client_of(folder, REDIS_URL=redis_url, INBOX_LIMIT="10")
+    assert [post(endpoint, event_body(new_id())).status_code for _ in range(12)] == [202] * 10 + [503] * 2
+    assert endpoint.get("/readyz").status_code == 503
     assert len(waiting(redis_url)) == 10
 
 

@@ -205,7 +205,7 @@ def test_a_delete_that_failed_leaves_the_model_alive(mirrored: Mirror, answer: b
     assert one in mirrored.refetch_requests()
 
 
-def test_a_delete_answered_by_204_is_a_tombstone_and_has_a_body(mirrored: Mirror) -> None:
+def test_delete_with_a_204_is_a_tombstone_and_has_a_body(mirrored: Mirror) -> None:
     one = next(iter(mirrored.live_ids()))
     with odd_vendor(http(204, Content_Length=None)) as vendor:
         answer = Api.of(mirrored, headshotpro_api_url=vendor.url).call("DELETE", f"/{one}")

@@ -113,7 +113,7 @@ def test_the_organization_is_read_in_both_dialects(start: Start, dialect: str) -
     assert all(team.id and team.name for team in organization.teams)
 
 
-def test_answers_are_dated_on_the_vendors_clock(start: Start) -> None:
+def test_responses_are_dated_on_the_vendors_clock(start: Start) -> None:
     client, _ = start(models=1, skew=50)
     ahead = timedelta(seconds=50)
     before = datetime.now(UTC) + ahead

@@ -42,7 +42,7 @@ def vendor() -> Iterator[OddVendor]:
 # --- faults
 
 
-def test_5xx_and_broken_answers_are_tried_again(vendor: OddVendor) -> None:
+def test_5xx_and_broken_responses_are_tried_again(vendor: OddVendor) -> None:
     vendor.script(http(502, b"<html>Bad gateway</html>"), CUT, http(200, b"<html>"), http(200, MODEL))
     pauses = RecordedPauses()
     assert get(client_of(vendor, pauses)).body.status == "active"
@@ -85,20 +85,20 @@ def test_json_of_another_shape_is_garbled_at_once(vendor: OddVendor, document: A
     assert len(vendor.requests) == 1
 
 
-def test_an_answer_that_never_ends_is_given_up(vendor: OddVendor) -> None:
+def test_response_that_never_ends_is_given_up(vendor: OddVendor) -> None:
     vendor.script(vendor.drip)
     with pytest.raises(UpstreamTimeout):
         get(client_of(vendor, response_timeout=0.5), max_wait=0.0)
 
 
-def test_an_answer_that_never_comes_is_given_up(vendor: OddVendor) -> None:
+def test_response_that_never_comes_is_given_up(vendor: OddVendor) -> None:
     vendor.script(vendor.hang)
     with pytest.raises(UpstreamTimeout):
         get(client_of(vendor, response_timeout=0.5))
     assert len(vendor.requests) == 4
 
 
-def test_an_answer_without_measure_is_given_up(vendor: OddVendor) -> None:
+def test_response_without_a_bound_is_given_up(vendor: OddVendor) -> None:
     vendor.script(http(200, b" " * (17 * 1024 * 1024)))
     with pytest.raises(UpstreamMalformed, match="larger"):
         get(client_of(vendor), max_wait=0.0)

@@ -36,29 +36,29 @@ def of_size(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"])
-def test_405_comes_first(door: FlaskClient, method: str) -> None:
-    answer = door.open(WEBHOOK_PATH, method=method, data=b"x" * (LARGEST + 1), content_type="text/plain")
+def test_405_comes_first(endpoint: FlaskClient, method: str) -> None:
+    answer = endpoint.open(WEBHOOK_PATH, method=method, data=b"x" * (LARGEST + 1), content_type="text/plain")
     assert answer.status_code == 405
     assert "POST" in answer.headers["Allow"]
     if method != "HEAD":
         assert_refused(answer, 405, "METHOD_NOT_ALLOWED")
 
 
-def test_413_comes_before_415(door: FlaskClient) -> None:
+def test_413_comes_before_415(endpoint: FlaskClient) -> None:
     body = b"x" * (LARGEST + 1)
-    assert_refused(post(door, body, Content_Type="text/plain"), 413, "PAYLOAD_TOO_LARGE")
+    assert_refused(post(endpoint, body, Content_Type="text/plain"), 413, "PAYLOAD_TOO_LARGE")
     # A body without a length is not read before its headers are judged.
     for headers, status in (({"Content-Type": "text/plain"}, 415), ({"Content-Type": "application/json"}, 401)):
-        assert post_chunked(door, body, headers).status_code == status
+        assert post_chunked(endpoint, body, headers).status_code == status
 
 
-def test_415_comes_before_401(door: FlaskClient) -> None:
-    answer = post(door, b"not json", Content_Type="text/plain", X_HeadshotPro_Signature=None)
+def test_415_comes_before_401(endpoint: FlaskClient) -> None:
+    answer = post(endpoint, b"not json", Content_Type="text/plain", X_HeadshotPro_Signature=None)
     assert_refused(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-def test_401_comes_before_400(door: FlaskClient) -> None:
-    assert_refused(post(door, b"not json", X_HeadshotPro_Signature=None), 401, "UNAUTHORIZED")
+def test_401_comes_before_400(endpoint: FlaskClient) -> None:
+    assert_refused(post(endpoint, b"not json", X_HeadshotPro_Signature=None), 401, "UNAUTHORIZED")
 
 
 def test_400_comes_before_503(folder: Path) -> None:
@@ -68,16 +68,16 @@ def test_400_comes_before_503(folder: Path) -> None:
 # Size.
 
 
-def test_body_of_maximum_size_is_accepted_and_one_byte_more_not(door: FlaskClient, redis_url: str) -> None:
-    assert post(door, of_size(LARGEST)).status_code == 202
-    assert_refused(post(door, of_size(LARGEST + 1)), 413, "PAYLOAD_TOO_LARGE")
+def test_body_of_maximum_size_is_accepted_and_one_byte_more_not(endpoint: FlaskClient, redis_url: str) -> None:
+    assert post(endpoint, of_size(LARGEST)).status_code == 202
+    assert_refused(post(endpoint, of_size(LARGEST + 1)), 413, "PAYLOAD_TOO_LARGE")
     assert [len(entry.body) for entry in waiting(redis_url)] == [LARGEST]
 
 
-def test_a_chunked_body_is_held_to_the_same_size(door: FlaskClient, redis_url: str) -> None:
+def test_a_chunked_body_is_held_to_the_same_size(endpoint: FlaskClient, redis_url: str) -> None:
     for size, status in ((LARGEST, 202), (LARGEST + 1, 413), (4 * LARGEST, 413)):
         body = of_size(size)
-        assert post_chunked(door, body, signed(body)).status_code == status
+        assert post_chunked(endpoint, body, signed(body)).status_code == status
     assert [len(entry.body) for entry in waiting(redis_url)] == [LARGEST]
 
 
@@ -88,21 +88,21 @@ def test_a_chunked_body_is_held_to_the_same_size(door: FlaskClient, redis_url: s
     "given_type",
     [None, "", "application/json", "application/json; charset=utf-8", "APPLICATION/JSON", "application/cloud+json"],
 )
-def test_json_and_no_content_type_pass(door: FlaskClient, given_type: str | None) -> None:
-    assert post(door, event_body(new_id()), Content_Type=given_type).status_code == 202
+def test_json_and_no_content_type_pass(endpoint: FlaskClient, given_type: str | None) -> None:
+    assert post(endpoint, event_body(new_id()), Content_Type=given_type).status_code == 202
 
 
 @pytest.mark.parametrize(
     "given_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json"]
 )
-def test_other_content_types_do_not(door: FlaskClient, given_type: str) -> None:
-    assert_refused(post(door, event_body(new_id()), Content_Type=given_type), 415, "UNSUPPORTED_MEDIA_TYPE")
+def test_other_content_types_do_not(endpoint: FlaskClient, given_type: str) -> None:
+    assert_refused(post(endpoint, event_body(new_id()), Content_Type=given_type), 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 # Signature.
 
 
-def test_all_wrong_signatures_get_one_answer(door: FlaskClient, redis_url: str) -> None:
+def test_all_wrong_signatures_get_one_response(endpoint: FlaskClient, redis_url: str) -> None:
     body = event_body(new_id())
     now = time.time()
     wrong: list[dict[str, str | None]] = [
@@ -124,75 +124,77 @@ def test_all_wrong_signatures_get_one_answer(door: FlaskClient, redis_url: str) 
         signed(body, at=now + TOLERANCE + 5),
         signed(body, at=0),
     ]
-    answers = [post(door, body, **headers) for headers in wrong]
+    answers = [post(endpoint, body, **headers) for headers in wrong]
     for answer in answers:
         assert_refused(answer, 401, "UNAUTHORIZED")
     assert len({answer.data for answer in answers}) == 1
     assert waiting(redis_url) == []
 
 
-def test_stale_delivery_requests_a_refetch_and_a_forged_one_not(door: FlaskClient, redis_url: str) -> None:
+def test_stale_delivery_requests_a_refetch_and_a_forged_one_not(endpoint: FlaskClient, redis_url: str) -> None:
     forged, stale = new_id(), new_id()
     old = time.time() - 2 * TOLERANCE
-    assert post(door, event_body(forged), **signed(event_body(forged), secret="another", at=old)).status_code == 401
+    assert post(endpoint, event_body(forged), **signed(event_body(forged), secret="another", at=old)).status_code == 401
     # The last two hold nothing that could be asked about.
     for body in (event_body(stale), event_body("x" * 5000), b"not json"):
-        assert post(door, body, **signed(body, at=old)).status_code == 401
+        assert post(endpoint, body, **signed(body, at=old)).status_code == 401
     with connect_redis(redis_url) as client:
         assert StaleModels(client).waiting() == [stale]
         # Within a minute it is not asked again, also after it was asked.
         StaleModels(client).remove([stale])
-        assert post(door, event_body(stale), **signed(event_body(stale), at=old)).status_code == 401
+        assert post(endpoint, event_body(stale), **signed(event_body(stale), at=old)).status_code == 401
         assert StaleModels(client).waiting() == []
 
 
-def test_stale_delivery_older_than_a_day_raises_no_question(door: FlaskClient, redis_url: str) -> None:
+def test_stale_delivery_older_than_a_day_requests_no_refetch(endpoint: FlaskClient, redis_url: str) -> None:
     day, body = 24 * 3600, event_body(new_id())
-    assert post(door, body, **signed(body, at=time.time() - day - 60)).status_code == 401
+    assert post(endpoint, body, **signed(body, at=time.time() - day - 60)).status_code == 401
     with connect_redis(redis_url) as client:
         assert StaleModels(client).waiting() == []
-    assert post(door, body, **signed(body, at=time.time() - day + 60)).status_code == 401
+    assert post(endpoint, body, **signed(body, at=time.time() - day + 60)).status_code == 401
     with connect_redis(redis_url) as client:
         assert len(StaleModels(client).waiting()) == 1
 
 
 @pytest.mark.parametrize("off", [-TOLERANCE + 5, 0, TOLERANCE - 5])
-def test_a_timestamp_within_the_tolerance_passes(door: FlaskClient, off: int) -> None:
+def test_a_timestamp_within_the_tolerance_passes(endpoint: FlaskClient, off: int) -> None:
     body = event_body(new_id())
-    assert post(door, body, **signed(body, at=time.time() + off)).status_code == 202
+    assert post(endpoint, body, **signed(body, at=time.time() + off)).status_code == 202
 
 
 def test_the_tolerance_is_a_setting(folder: Path, redis_url: str) -> None:
-    door = client_of(folder, REDIS_URL=redis_url, WEBHOOK_TOLERANCE_SECONDS="20")
+    endpoint = client_of(folder, REDIS_URL=redis_url, WEBHOOK_TOLERANCE_SECONDS="20")
     body = event_body(new_id())
-    assert post(door, body, **signed(body, at=time.time() - 10)).status_code == 202
-    assert post(door, body, **signed(body, at=time.time() - 30)).status_code == 401
+    assert post(endpoint, body, **signed(body, at=time.time() - 10)).status_code == 202
+    assert post(endpoint, body, **signed(body, at=time.time() - 30)).status_code == 401
 
 
 def test_each_of_several_secrets_is_accepted(folder: Path, redis_url: str) -> None:
-    door = client_of(folder, REDIS_URL=redis_url, HEADSHOTPRO_WEBHOOK_SECRET="new, old")
+    endpoint = client_of(folder, REDIS_URL=redis_url, HEADSHOTPRO_WEBHOOK_SECRET="new, old")
     body = event_body(new_id())
-    found = [post(door, body, **signed(body, secret=secret)).status_code for secret in ("new", "old", "new, old", "")]
+    found = [
+        post(endpoint, body, **signed(body, secret=secret)).status_code for secret in ("new", "old", "new, old", "")
+    ]
     assert found == [202, 202, 401, 401]
 
 
 # The URL.
 
 
-def test_trailing_slash_is_the_same_endpoint(door: FlaskClient, redis_url: str) -> None:
+def test_trailing_slash_is_the_same_endpoint(endpoint: FlaskClient, redis_url: str) -> None:
     body = event_body(new_id())
-    assert door.post(f"{WEBHOOK_PATH}/", data=body, headers=signed(body)).status_code == 202
+    assert endpoint.post(f"{WEBHOOK_PATH}/", data=body, headers=signed(body)).status_code == 202
     assert [entry.body for entry in waiting(redis_url)] == [body]
-    assert_refused(door.get(f"{WEBHOOK_PATH}/"), 405, "METHOD_NOT_ALLOWED")
+    assert_refused(endpoint.get(f"{WEBHOOK_PATH}/"), 405, "METHOD_NOT_ALLOWED")
 
 
 # Taken.
 
 
-def test_accepted_delivery_is_in_the_inbox_and_enqueues_a_drain(door: FlaskClient, redis_url: str) -> None:
+def test_accepted_delivery_is_in_the_inbox_and_enqueues_a_drain(endpoint: FlaskClient, redis_url: str) -> None:
     body = event_body(new_id(), event_id="evt_1")
     before = time.time()
-    answer = post(door, body)
+    answer = post(endpoint, body)
     assert (answer.status_code, answer.json) == (202, {"status": "accepted", "event": "evt_1"})
     (entry,) = waiting(redis_url)
     assert entry.body == body
@@ -202,9 +204,9 @@ def test_accepted_delivery_is_in_the_inbox_and_enqueues_a_drain(door: FlaskClien
         assert rq_queue(client, DRAIN_QUEUE).count == 1
 
 
-def test_many_deliveries_ask_for_one_drain(door: FlaskClient, redis_url: str) -> None:
+def test_many_deliveries_ask_for_one_drain(endpoint: FlaskClient, redis_url: str) -> None:
     for _ in range(20):
-        assert post(door, event_body(new_id())).status_code == 202
+        assert post(endpoint, event_body(new_id())).status_code == 202
     assert len(waiting(redis_url)) == 20
     with connect_redis(redis_url) as client:
         assert rq_queue(client, DRAIN_QUEUE).count == 1
@@ -223,13 +225,13 @@ def test_without_redis_the_vendor_is_told_to_come_again(folder: Path) -> None:
 
 
 def test_deliveries_are_taken_again_after_redis_came_back(folder: Path, own_valkey: Valkey) -> None:
-    door = client_of(folder, REDIS_URL=own_valkey.url)
-    assert post(door, event_body(new_id())).status_code == 202
+    endpoint = client_of(folder, REDIS_URL=own_valkey.url)
+    assert post(endpoint, event_body(new_id())).status_code == 202
     crash(own_valkey)
-    assert [post(door, event_body(new_id())).status_code for _ in range(3)] == [503] * 3
+    assert [post(endpoint, event_body(new_id())).status_code for _ in range(3)] == [503] * 3
     own_valkey.boot()
     # A server that was down is not asked by every delivery, but by one each second.
-    assert eventually(lambda: post(door, event_body(new_id())).status_code == 202)
+    assert eventually(lambda: post(endpoint, event_body(new_id())).status_code == 202)
     # Those that were answered 202 are there, those that were answered 503 are not.
     assert len(waiting(own_valkey.url)) == 2
 
@@ -255,24 +257,24 @@ def test_fault_of_the_view_is_a_500_and_no_log_repeats_a_body(
 # Everything else of the application.
 
 
-def test_other_paths_are_404_in_the_same_form(door: FlaskClient) -> None:
+def test_other_paths_are_404_in_the_same_form(endpoint: FlaskClient) -> None:
     for path in ("/webhooks", WEBHOOK_PATH + "//", "/console"):
-        assert_refused(door.get(path), 404, "NOT_FOUND")
+        assert_refused(endpoint.get(path), 404, "NOT_FOUND")
 
 
 def test_endpoint_without_secret_is_closed_and_readyz_says_so(folder: Path, redis_url: str, database_url: str) -> None:
-    door = client_of(
+    endpoint = client_of(
         folder, REDIS_URL=redis_url, DATABASE_URL=database_url, HEADSHOTPRO_WEBHOOK_SECRET="", MIRROR_API_KEYS="key"
     )
     body = event_body(new_id())
     for headers in (signed(body), signed(body, secret=""), {}):
-        answer = door.post(WEBHOOK_PATH, data=body, headers=headers)
+        answer = endpoint.post(WEBHOOK_PATH, data=body, headers=headers)
         assert_refused(answer, 503, "UNAVAILABLE")
         assert int(answer.headers["Retry-After"]) > 0
-    assert door.get(WEBHOOK_PATH).status_code == 405
+    assert endpoint.get(WEBHOOK_PATH).status_code == 405
     assert waiting(redis_url) == []
-    ready = door.get("/readyz")
+    ready = endpoint.get("/readyz")
     assert ready.status_code == 200
     assert ready.text.splitlines()[3] == "webhooks: closed, HEADSHOTPRO_WEBHOOK_SECRET is missing"
     for path in ("/api/v2/organization/models", "/metrics"):
-        assert door.get(path, headers={"Authorization": "Bearer key"}).status_code == 200, path
+        assert endpoint.get(path, headers={"Authorization": "Bearer key"}).status_code == 200, path

@@ -66,9 +66,9 @@ def without(*names: str) -> dict[str, Any]:
         {**GOOD, "createdAt": "0001-01-01T00:00:00+14:00"},
     ],
 )
-def test_what_is_no_webhook_body_is_refused(door: FlaskClient, redis_url: str, body: Any) -> None:
+def test_what_is_no_webhook_body_is_refused(endpoint: FlaskClient, redis_url: str, body: Any) -> None:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    assert_refused(post(door, raw), 400, "INVALID_REQUEST")
+    assert_refused(post(endpoint, raw), 400, "INVALID_REQUEST")
     assert waiting(redis_url) == []
 
 
@@ -91,18 +91,18 @@ def test_what_is_no_webhook_body_is_refused(door: FlaskClient, redis_url: str, b
         {"event": "", "objectType": 5},
     ],
 )
-def test_everything_else_is_kept(door: FlaskClient, redis_url: str, body: Any) -> None:
+def test_everything_else_is_kept(endpoint: FlaskClient, redis_url: str, body: Any) -> None:
     raw = json.dumps(body).encode()
-    assert post(door, raw).status_code == 202
+    assert post(endpoint, raw).status_code == 202
     assert [entry.body for entry in waiting(redis_url)] == [raw]
 
 
 @pytest.mark.parametrize("given_id", [None, "", 7, "x" * 256, "half \ud800", "nul \0"])
-def test_event_without_storable_id_gets_hash_of_signed_content(door: FlaskClient, given_id: Any) -> None:
+def test_event_without_storable_id_gets_hash_of_signed_content(endpoint: FlaskClient, given_id: Any) -> None:
     body = json.dumps({**GOOD, "id": given_id}).encode()
     headers = signed(body)
     digest = hashlib.sha256(headers[TIMESTAMP_HEADER].encode() + b"." + body).hexdigest()
-    answer = post(door, body, **headers)
+    answer = post(endpoint, body, **headers)
     assert answer.json == {"status": "accepted", "event": f"sha256:{digest}"}
 
 
@@ -137,11 +137,11 @@ odd_headers = st.dictionaries(
 
 @settings(max_examples=examples(80), suppress_health_check=list(HealthCheck))
 @given(body=raw_bodies, headers=odd_headers, chunked=st.booleans())
-def test_no_delivery_is_answered_by_a_500(
-    door: FlaskClient, redis_url: str, body: bytes, headers: dict[str, str], chunked: bool
+def test_no_delivery_gets_a_500(
+    endpoint: FlaskClient, redis_url: str, body: bytes, headers: dict[str, str], chunked: bool
 ) -> None:
     sent = {**signed(body), **headers}
-    answer = post_chunked(door, body, sent) if chunked else door.post(WEBHOOK_PATH, data=body, headers=sent)
+    answer = post_chunked(endpoint, body, sent) if chunked else endpoint.post(WEBHOOK_PATH, data=body, headers=sent)
     assert answer.status_code in {202, 400, 401, 415}
     found = waiting(redis_url)
     assert [entry.body for entry in found] == ([body] if answer.status_code == 202 else [])

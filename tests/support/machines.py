@@ -55,12 +55,12 @@ class Machine(ABC):
 
     Attributes:
         role: which.
-        door: where its web process is reached.
+        web_url: where its web process is reached.
     """
 
-    def __init__(self, role: str, door: str, log: Path) -> None:
+    def __init__(self, role: str, web_url: str, log: Path) -> None:
         self.role = role
-        self.door = door
+        self.web_url = web_url
         self._log = log
 
     @property

@@ -81,7 +81,7 @@ class Mirror:
         self._runtimes = [self.runtime]
         self._processes: list[subprocess.Popen[bytes]] = []
         self._ahead = 0.0
-        self._door: Any = None
+        self._endpoint: Any = None
 
     def another(self) -> Runtime:
         """Another process of the same deployment."""
@@ -112,9 +112,9 @@ class Mirror:
         for process in self._processes:
             process.kill()
             process.wait()
-        if self._door is not None:
-            self._door.shutdown()
-            self._door.server_close()
+        if self._endpoint is not None:
+            self._endpoint.shutdown()
+            self._endpoint.server_close()
         self._connection.close()
         for runtime in self._runtimes:
             runtime.engine.dispose()
@@ -203,9 +203,9 @@ class Mirror:
 
     def enable_webhooks(self) -> None:
         """Let the vendor's webhooks in."""
-        self._door = make_server("127.0.0.1", 0, create_app(self.settings), threaded=True)
-        threading.Thread(target=self._door.serve_forever, daemon=True).start()
-        self.vendor.control("POST", "/webhook", {"url": f"http://127.0.0.1:{self._door.server_port}{WEBHOOK_PATH}"})
+        self._endpoint = make_server("127.0.0.1", 0, create_app(self.settings), threaded=True)
+        threading.Thread(target=self._endpoint.serve_forever, daemon=True).start()
+        self.vendor.control("POST", "/webhook", {"url": f"http://127.0.0.1:{self._endpoint.server_port}{WEBHOOK_PATH}"})
 
     def apply_webhooks(self) -> None:
         """Wait until the vendor has delivered everything, then apply it."""

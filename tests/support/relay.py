@@ -25,18 +25,18 @@ class _Server(ThreadingHTTPServer):
 
 
 class Relay(AbstractContextManager["Relay"]):
-    """Passes deliveries on to a door, and its answers back; where one does not answer, to the next one.
+    """Passes deliveries on to an endpoint, and its answers back; where one does not answer, to the next one.
 
     Attributes:
         tried: ids of the events that were passed on, whatever came of it.
         acknowledged: ids of those that the endpoint answered with a 2xx, and how often.
-        doors: the one that is used first.
+        endpoints: the one that is used first.
     """
 
-    def __init__(self, *doors: str) -> None:
+    def __init__(self, *endpoints: str) -> None:
         self.tried: set[str] = set()
         self.acknowledged: Counter[str] = Counter()
-        self.doors = list(doors)
+        self.endpoints = list(endpoints)
         # An endpoint that is killed again and again needs a new connection for each request.
         self._http = urllib3.PoolManager(retries=False, timeout=TIMEOUT, maxsize=16)
         self._lock = threading.Lock()
@@ -77,13 +77,13 @@ class Relay(AbstractContextManager["Relay"]):
         return answer.status
 
     def _send(self, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse | None:
-        """The answer of the first door that gives one, which is asked first from then on."""
-        for door in tuple(self.doors):
+        """The answer of the first endpoint that gives one, which is asked first from then on."""
+        for endpoint in tuple(self.endpoints):
             try:
-                answer = self._http.request("POST", door + WEBHOOK_PATH, body=body, headers=headers)
+                answer = self._http.request("POST", endpoint + WEBHOOK_PATH, body=body, headers=headers)
             except urllib3.exceptions.HTTPError:
                 continue
-            self.doors.sort(key=lambda other: other != door)
+            self.endpoints.sort(key=lambda other: other != endpoint)
             return answer
         return None
 

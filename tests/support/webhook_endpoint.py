@@ -32,16 +32,16 @@ def client_of(folder: Path, **given_settings: str) -> FlaskClient:
     return create_app(load(environ=environ, dotenv=folder / ".env")).test_client()
 
 
-def post(door: FlaskClient, body: bytes, **changes: str | None) -> TestResponse:
+def post(endpoint: FlaskClient, body: bytes, **changes: str | None) -> TestResponse:
     """A signed delivery; `X_Name=…` replaces a header, None leaves it out."""
     changed = {name.replace("_", "-"): value for name, value in changes.items()}
     headers = {name: value for name, value in {**signed(body), **changed}.items() if value is not None}
-    return door.post(WEBHOOK_PATH, data=body, headers=headers)
+    return endpoint.post(WEBHOOK_PATH, data=body, headers=headers)
 
 
-def post_chunked(door: FlaskClient, body: bytes, headers: dict[str, str]) -> TestResponse:
+def post_chunked(endpoint: FlaskClient, body: bytes, headers: dict[str, str]) -> TestResponse:
     """A delivery without a `Content-Length`."""
-    return door.post(
+    return endpoint.post(
         WEBHOOK_PATH,
         input_stream=io.BytesIO(body),
         headers={**headers, "Transfer-Encoding": "chunked"},

@@ -45,7 +45,7 @@ def test_any_order_and_duplication_gives_the_same_known_state(history: list[Obse
 
 @patient
 @given(histories, st.data())
-def test_any_batching_ends_in_the_same_knowledge(history: list[Observation], data: Any) -> None:
+def test_any_batching_ends_in_the_same_known_state(history: list[Observation], data: Any) -> None:
     order = data.draw(st.permutations(history))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(order)), max_size=3)))
     batches = [order[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(order)], strict=True)]

@@ -306,7 +306,7 @@ def test_the_organization_is_found_under_either_name(name: str) -> None:
     assert found.teams[0].id == "t1"
 
 
-def test_an_answer_without_organization_is_refused() -> None:
+def test_response_without_organization_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError, match="no object"):
         read_organization(b'{"success": true}')
 

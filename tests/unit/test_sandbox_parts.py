@@ -103,7 +103,7 @@ def test_faults_are_drawn_at_their_rate_and_of_every_kind() -> None:
     assert friendly.lag() == 0
 
 
-def test_a_broken_answer_ends_in_mid_body_or_before_it() -> None:
+def test_broken_response_ends_in_mid_body_or_before_it() -> None:
     cut = broken_body(b"1234", "cut")
     assert next(cut) == b"12"
     for rest in (cut, broken_body(b"1234", "dropped")):

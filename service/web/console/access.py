@@ -30,7 +30,7 @@ MAX_PASSWORD_LENGTH = 1024
 
 
 class Access:
-    """The console's door."""
+    """Who gets in to the console, and what a request may do there."""
 
     def __init__(self, settings: Settings, signer: SessionSigner) -> None:
         self._signer = signer

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 # Below the lease of a pull, so that a slow response does not cost it.
 RESPONSE_TIMEOUT_SECONDS = 10.0
+# The vendor's limit; and more than two overlaps of a walk, else pages would not join.
+LONGEST_PAGE, SHORTEST_PAGE = 200, 25
 
 _MODELS = "/organization/models"
 MODEL_ROUTE = "/organization/models/:modelId"
@@ -78,8 +80,8 @@ class UpstreamClient(RequestSender):
     and 5xx are tried four times at most, after the vendor's `Retry-After`.
     """
 
-    # How many models of a page one response could hold so far; the vendor's limit at first.
-    _longest_page = 200
+    # How many models of a page one response could hold so far.
+    _longest_page = LONGEST_PAGE
 
     @classmethod
     def from_settings(
@@ -120,20 +122,26 @@ class UpstreamClient(RequestSender):
     ) -> UpstreamResponse[ModelPage]:
         """One page of the list, at most 200 models; its order is not documented.
 
-        Where a page is too large for one response, it is shorter, and so are the next ones. A reader of the whole list
-        names how many pages it `expected`: a long reading is spread over the limit.
+        Where a page is too large for one response, it is shorter, and so are the next ones. A page at offset 0 begins
+        at full length again: where every page is too large, that costs each walk three more requests of the budget. A
+        reader of the whole list names how many pages it `expected`: a long reading is spread over the limit.
+
+        Raises:
+            ResponseTooLarge: even the shortest page is too large.
         """
+        if offset == 0:
+            self._longest_page = LONGEST_PAGE
+        limit = min(limit, self._longest_page)
         while True:
-            limit = min(limit, self._longest_page)
             given = {"limit": limit, "offset": offset, "status": status, "teamId": team_id}
             query = urlencode({name: value for name, value in given.items() if value is not None})
             request = UpstreamRequest("GET", _MODELS, f"{_MODELS}?{query}")
             try:
                 return self.send(request, _read_page, priority, max_wait, expected=expected)
             except ResponseTooLarge:
-                if limit == 1:
+                if limit <= SHORTEST_PAGE:
                     raise
-                self._longest_page = limit // 2
+                limit = self._longest_page = max(SHORTEST_PAGE, limit // 2)
 
     def get_model(
         self, model_id: str, *, priority: Priority, max_wait: float | None = None

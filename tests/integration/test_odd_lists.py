@@ -9,9 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from service.errors import ListUnusable
-from service.mirror.pull_slice import FULL, HOT
+from service.mirror.pull_slice import FULL, HOT, MAX_FAILURES
+from service.mirror.walk import OVERLAP
 from service.runtime import Runtime
 from service.upstream import sending
+from service.upstream.client import SHORTEST_PAGE
 from tests.integration.test_verify import differences
 from tests.support.list_vendor import ListVendor, model, models, paged
 from tests.support.odd_vendor import RecordedPauses
@@ -261,9 +263,6 @@ def test_odd_list_that_shows_everybody_is_read_whole(odd: StartOdd, page: Callab
     assert differences(here) == []
 
 
-# --- the hot pull
-
-
 def test_page_that_is_too_large_is_read_in_shorter_ones(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "LARGEST_BODY", 30_000)
     # 25 of these records fit, 32 do not.
@@ -274,6 +273,41 @@ def test_page_that_is_too_large_is_read_in_shorter_ones(odd: StartOdd, monkeypat
     # What did not fit once is not tried at the next page.
     assert limits[:4] == [200, 100, 50, 25]
     assert set(limits[4:]) == {25}
+
+
+def padded(vendor: ListVendor, *, after: int) -> Callable[..., Any]:
+    """Pages that are too large behind a place, however few models they show."""
+    return lambda *asked: vendor.honest(*asked) | {"padding": "x" * 200_000 * (asked[1] > after)}
+
+
+def test_pages_are_full_again_after_a_moment_of_large_ones(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "LARGEST_BODY", 100_000)
+    vendor, here = odd(models(400))
+    usual = here.pull()["requests"]
+    vendor.page = padded(vendor, after=0)
+    here.slice()
+    vendor.page = vendor.honest
+    here.slice(wake=True, interval=60)
+    here.pull()
+    rows = here.sql("select status, error, requests from headshotpro.pulls order by id")
+    assert [(row["status"], row["error"]) for row in rows] == [("complete", None)] * 3
+    assert rows[-1]["requests"] == usual
+
+
+def test_pages_too_large_at_any_size_fail_the_pull(odd: StartOdd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "LARGEST_BODY", 100_000)
+    vendor, here = odd(models(400))
+    vendor.page = padded(vendor, after=-1)
+    for _ in range(MAX_FAILURES):
+        here.slice(wake=True, interval=60)
+    (row,) = here.sql("select status, error from headshotpro.pulls")
+    assert row["status"] == "failed"
+    assert "the body is larger than 100000 bytes" in row["error"]
+    assert vendor.lists == 4 * MAX_FAILURES
+    assert SHORTEST_PAGE >= 2 * OVERLAP
+
+
+# --- the hot pull
 
 
 def test_ignored_status_filter_ends_the_hot_pull(odd: StartOdd) -> None:

@@ -47,8 +47,10 @@ LEASE_SECONDS = 60.0
 RETRY_AFTER_SECONDS = 2
 # A model of the same create may be this much older than its key: two clocks differ.
 MAX_CLOCK_SKEW = timedelta(seconds=10)
-# New models are `onboarding`; this many of them are searched for a model whose id is not known, page by page.
+# New models are `onboarding`; this many of them are searched for a model whose id is not known, page by page. Beyond
+# either bound it counts as not made: the upstream's refusal is the response.
 MAX_PLACES = 1000
+MAX_PAGES = 20
 PAGE_SIZE = 200
 
 
@@ -131,7 +133,7 @@ class IdempotentCreates:
     def _find_upstream(self, email: str, since: datetime) -> str | None:
         """Search the upstream's list, because the mirror may not know the address yet: webhooks contain none."""
         offset = 0
-        while offset < MAX_PLACES:
+        for _ in range(MAX_PAGES):
             response = self.writer.client.list_models(
                 limit=PAGE_SIZE,
                 offset=offset,
@@ -144,8 +146,8 @@ class IdempotentCreates:
                 is_theirs = isinstance(theirs, str) and theirs.lower() == email
                 if is_theirs and isinstance(created, datetime) and created >= since:
                     return model.id
-            if not (response.body.pagination.has_more and response.body.models):
-                return None
             # The upstream may make its pages shorter.
             offset += len(response.body.models)
+            if offset >= MAX_PLACES or not (response.body.pagination.has_more and response.body.models):
+                break
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.api.idempotency import MAX_PAGES
 from tests.support.api import KEY, Api
 from tests.support.list_vendor import list_vendor, model
 from tests.support.odd_vendor import http, odd_vendor, refusal
@@ -139,6 +140,20 @@ def test_model_of_an_earlier_try_is_found_behind_short_pages(mirrored: Mirror) -
         vendor.created = 400, {"success": False, "error": "exists", "code": "INVALID_REQUEST"}
         repeated = ask(Api.of(mirrored, headshotpro_api_url=vendor.url))
     assert (repeated.status_code, repeated.json["modelId"]) == (200, records[60]["id"])
+
+
+@pytest.mark.parametrize(("longest", "pages"), [(1, MAX_PAGES), (0, 1)])
+def test_search_for_an_earlier_try_reads_few_pages(mirrored: Mirror, api: Api, longest: int, pages: int) -> None:
+    with odd_vendor(http(200, b"no JSON")) as vendor:
+        assert ask(Api.of(mirrored, headshotpro_api_url=vendor.url)).status_code == 502
+    with list_vendor([model(number, status="onboarding") for number in range(60)]) as vendor:
+        # Each says that more follow; of pages without a model that is no end.
+        vendor.page = lambda limit, offset, status: vendor.honest(min(limit, longest), offset, status)
+        vendor.created = 400, {"success": False, "error": "exists", "code": "INVALID_REQUEST"}
+        assert_refused(ask(Api.of(mirrored, headshotpro_api_url=vendor.url)), 400, "INVALID_REQUEST")
+    assert vendor.lists == pages
+    # The key is new again.
+    assert ask(api).status_code == 200
 
 
 def test_a_process_that_died_stands_in_nobodys_way_for_long(mirrored: Mirror, api: Api) -> None:

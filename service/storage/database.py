@@ -139,7 +139,7 @@ def connect(
         for option in engine.url.query:
             make_conninfo(**{option: ""})
         _check_values(engine.url.query)
-        event.listen(engine, "before_cursor_execute", statement_deadlines.renew)
+        statement_deadlines.watch(engine)
     except ArgumentError:
         raise SettingsError("DATABASE_URL is malformed: it is no URL of a database") from None
     except psycopg.ProgrammingError:
@@ -203,7 +203,7 @@ def transaction(
         try:
             connection.exec_driver_sql(begin, execution_options=_SEVERAL_STATEMENTS)
         except DBAPIError as error:
-            if not error.connection_invalidated:
+            if not error.connection_invalidated or deadline.gave_up:
                 raise
             # It broke while it was idle, as all do at a restart of the server: the pool connects anew.
             connection.rollback()
@@ -212,7 +212,7 @@ def transaction(
             yield connection
         finally:
             # The commit, or the rollback at the end of the connection.
-            deadline.renew()
+            deadline.begin()
         connection.commit()
 
 

@@ -13,11 +13,17 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+
+from service.errors import PostgresUnavailable
 
 if TYPE_CHECKING:
     import psycopg
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 # So much later than the server itself a statement is given up: on a busy machine the server's error takes a while.
 GRACE_SECONDS = 5.0
@@ -25,19 +31,25 @@ CHECK_SECONDS = 1.0
 # The option of SQLAlchemy's connection that holds the deadline of its transaction.
 OPTION = "headshotpro_deadline"
 
-# No lock guards it: a greenlet of web that waited for one would stop its whole process.
+# No lock guards these: a greenlet of web that waited for one would stop its whole process.
 _entered: set[StatementDeadline] = set()
-_watchers: list[threading.Thread] = []
+# Holds one item until a thread watches. Of several threads that find it, one takes it.
+_unwatched = [True]
+_current: ContextVar[StatementDeadline | None] = ContextVar("statement_deadline", default=None)
 
 
 class StatementDeadline:
     """The deadline of a transaction's statements, one after the other, while the block is entered.
+
+    Attributes:
+        gave_up: a statement was late, and its connection was ended.
 
     Args:
         seconds: the server's limit of each.
     """
 
     def __init__(self, seconds: float) -> None:
+        self.gave_up = False
         self._seconds = seconds + GRACE_SECONDS
         self._at = math.inf
         self._connection: psycopg.Connection[Any] | None = None
@@ -46,38 +58,66 @@ class StatementDeadline:
 
     def __enter__(self) -> Self:
         _entered.add(self)
-        # After a fork the thread is not there any more.
-        if not (_watchers and _watchers[0].is_alive()):
-            _watchers[:] = [threading.Thread(target=_watch, name="statement-deadlines", daemon=True)]
-            _watchers[0].start()
+        self._outer = _current.get()
+        _current.set(self)
+        with suppress(IndexError):
+            _unwatched.pop()
+            threading.Thread(target=_watch, name="statement-deadlines", daemon=True).start()
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        _current.set(self._outer)
         _entered.discard(self)
         if self._socket:
             self._socket.close()
+        if self.gave_up and isinstance(error, DBAPIError):
+            raise PostgresUnavailable(f"no response to a statement within {self._seconds:.0f} s") from error
 
-    def renew(self, connection: psycopg.Connection[Any] | None = None) -> None:
+    def begin(self, connection: psycopg.Connection[Any] | None = None) -> None:
         """A statement begins, on this connection or on the last one."""
         if connection is not None and connection is not self._connection:
             if self._socket:
                 self._socket.close()
-            self._connection, self._socket = connection, socket.socket(fileno=os.dup(connection.fileno()))
-        # Between statements it stays: the server ends a transaction that is idle for so long, too.
+            self._connection, self._socket = connection, None
+            # A process that may open no more files goes on without a deadline.
+            with suppress(OSError):
+                self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         self._at = time.monotonic() + self._seconds
+
+    def end(self) -> None:
+        """The statement has ended: what its transaction computes until the next one has no deadline."""
+        self._at = math.inf
 
     def enforce(self) -> None:
         """End the statement if it is late."""
         if self._at < time.monotonic() and self._socket:
             self._at = math.inf
+            self.gave_up = True
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
-def renew(connection: Connection, cursor: Any, *_arguments: object) -> None:
-    """Renew the deadline of a connection before each statement: a listener of `before_cursor_execute`."""
+def watch(engine: Engine) -> None:
+    """Give the statements of an engine the deadline of their transaction, from the first of a new connection on."""
+    event.listen(engine, "before_cursor_execute", _begin)
+    event.listen(engine, "after_cursor_execute", _end)
+    # Before SQLAlchemy's own listener, which asks the first connection of an engine about its server.
+    event.listen(engine, "connect", _begin_to_connect, insert=True)
+
+
+def _begin(connection: Connection, cursor: Any, *_arguments: object) -> None:
     if deadline := connection.get_execution_options().get(OPTION):
-        deadline.renew(cursor.connection)
+        deadline.begin(cursor.connection)
+
+
+def _end(connection: Connection, *_arguments: object) -> None:
+    if deadline := connection.get_execution_options().get(OPTION):
+        deadline.end()
+
+
+def _begin_to_connect(connection: psycopg.Connection[Any], _record: object) -> None:
+    if deadline := _current.get():
+        deadline.begin(connection)
 
 
 def _watch() -> None:
@@ -86,3 +126,12 @@ def _watch() -> None:
         time.sleep(CHECK_SECONDS)
         for deadline in _entered.copy():
             deadline.enforce()
+
+
+def _forget_all() -> None:
+    """In a process that was forked there is no thread, and what was entered is its parent's."""
+    _entered.clear()
+    _unwatched[:] = [True]
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -53,7 +53,7 @@ def list_rows(connection: Connection) -> list[dict[str, Any]]:
 
     Besides the columns: `waiting`, how many changes were read for it and not acknowledged, `failing_since`, when the
     first request failed whose changes are among them, and `unread`, how far its reading is behind the feed, in ids.
-    `previous_secret_until` is null once that secret signs no more.
+    `failed_reason` is null while `failing_since` is, and `previous_secret_until` once that secret signs no more.
     """
     return queries.rows(connection, _LIST, name=None)
 
@@ -65,8 +65,8 @@ def one(connection: Connection, name: str) -> dict[str, Any] | None:
 
 _LIST = """
     SELECT s.id, s.name, s.url, s.state, s.reason, s.statuses, s.teams, s.with_personal_data, s.batch, s.cursor,
-        s.delivered, s.delivered_at, s.failed_at, s.failed_status, s.failed_reason, s.created_at, s.replays,
-        s.holder, s.leased_until,
+        s.delivered, s.delivered_at, s.failed_at, s.failed_status, s.created_at, s.replays, s.holder,
+        s.leased_until, CASE WHEN d.failing_since IS NOT NULL THEN s.failed_reason END AS failed_reason,
         CASE WHEN s.previous_secret_until > now() THEN s.previous_secret_until END AS previous_secret_until,
         d.failing_since, d.waiting,
         greatest(0, (SELECT coalesce(max(id), 0) FROM headshotpro.model_changes) - s.read_to) AS unread

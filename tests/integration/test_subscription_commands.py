@@ -148,7 +148,8 @@ def test_list_and_show_name_the_failure_of_an_active_one(cli: Cli, database_url:
             "from headshotpro.subscriptions, generate_series(0, 2) as n"
         )
     (listed,) = cli.run("subscriptions", "list", "--json").document
-    assert (before["failing_since"], before["waiting"]) == (None, 0)
+    # The reason of a failure that is over is none of now.
+    assert (before["failing_since"], before["failed_reason"], before["waiting"]) == (None, None, 0)
     assert (listed["state"], listed["failing_since"], listed["waiting"]) == ("active", "2026-03-04T12:00:00Z", 3)
     header, line = cli.run("subscriptions", "list").out.splitlines()
     assert header.split()[:4] == ["name", "state", "failing_since", "failed_reason"]

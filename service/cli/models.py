@@ -156,8 +156,9 @@ def create(email: str, team_id: str | None, idempotency_key: str | None, *, deve
     from service.api.schemas import CreateModelBody
     from service.storage.idempotency import IdempotencyKey
 
-    writer = _writer(runtime := open_runtime())
-    stop_on_signals(runtime, UNKNOWN_OUTCOME)
+    runtime = open_runtime()
+    stop_on_signals(runtime, after_change=UNKNOWN_OUTCOME)
+    writer = _writer(runtime)
     wanted = CreateModelBody(email=email, team_id=team_id, is_development=development)
     if idempotency_key:
         # No caller of the HTTP API has this scope: theirs are digests.
@@ -183,7 +184,7 @@ def delete(model_id: str, *, yes: bool, as_json: bool) -> None:
             row = storage.read(connection, [model_id]).get(model_id)
         known = f"{row['title'] or 'no title'}, {row['status']}" if row else "the mirror has never seen it"
         confirm(f"Delete {model_id} ({known}) for good?", yes=yes)
-    stop_on_signals(runtime, UNKNOWN_OUTCOME)
+    stop_on_signals(runtime, after_change=UNKNOWN_OUTCOME)
     try:
         response = _writer(runtime).delete(model_id, current_actor())
     except ModelNotFound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from service import signal_handlers
@@ -14,16 +15,22 @@ if TYPE_CHECKING:
 
     from service.runtime import Runtime
 
+NOTHING_CHANGED = "stopped; nothing was changed"
 
-def stop_on_signals(runtime: Runtime, message: str) -> None:
-    """On SIGINT or SIGTERM end the command by `Stopping` with a message when it pauses next, or else after seconds."""
+
+def stop_on_signals(runtime: Runtime, message: str = NOTHING_CHANGED, after_change: str = "") -> None:
+    """On SIGINT or SIGTERM end the command by `Stopping` with a message when it pauses next, or else after seconds.
+
+    `after_change` is the message once a request that changes the upstream may have been sent.
+    """
 
     def leave() -> None:
         with suppress(OSError):
-            os.write(2, f"headshot-mirror: {message}\n".encode())
+            os.write(2, f"headshot-mirror: {runtime.stop_message}\n".encode())
         os._exit(1)
 
     runtime.stop_message = message
+    runtime.on_change = partial(setattr, runtime, "stop_message", after_change or message)
     signal_handlers.stop_on_signals(runtime.stop)
     signal_handlers.start_exit_watchdog(runtime.stop, leave)
 

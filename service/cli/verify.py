@@ -36,7 +36,7 @@ def verify(limit: int, *, details: bool, as_json: bool) -> None:
     from service.mirror.verify import Verifier
 
     runtime = open_runtime()
-    stop_on_signals(runtime, "stopped; nothing was changed")
+    stop_on_signals(runtime)
     if not (as_json or sys.stderr.isatty()):
         # Where no bar is shown, and it may take minutes.
         say("Reading the upstream's list …", err=True)

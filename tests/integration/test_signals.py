@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from service.cli.models import UNKNOWN_OUTCOME
+from service.cli.progress import NOTHING_CHANGED
 from service.config import environment
 from service.local.servers.process import free_port
 from service.signal_handlers import EXIT_TIMEOUT_SECONDS, signals_held
@@ -34,7 +35,7 @@ MOMENTS = (0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.1, 1.5)
 # Of a command that has begun what it ends in order; a watch has the status of what it showed last.
 IN_ORDER = {
     "pull": (1, "headshot-mirror: stopped; the workers go on with the pull from its last page"),
-    "verify": (1, "headshot-mirror: stopped; nothing was changed"),
+    "verify": (1, f"headshot-mirror: {NOTHING_CHANGED}"),
     "status --watch": (1,),
 }
 ORGANIZATION = {"success": True, "organization": {"uid": "org1", "name": "Acme"}}
@@ -196,6 +197,39 @@ def test_signals_during_a_deletion_leave_its_outcome(mirror: StartMirror, folder
     process.terminate()
     done = cli.finish(process)
     (act,) = here.sql("select outcome from headshotpro.audit_log where action = 'model.delete'")
-    # They may come before the request is sent.
-    stopped = (1, f"headshot-mirror: {UNKNOWN_OUTCOME}\n")
+    # They may come before the request is sent; one that was sent is waited for.
+    stopped = (1, f"headshot-mirror: {NOTHING_CHANGED}\n")
     assert (done.status, done.err) == {"done": (0, ""), "unknown": stopped}[act["outcome"]]
+
+
+# As after `EXIT_TIMEOUT_SECONDS`, at once.
+ACT = """
+import sys
+from service import signal_handlers
+from service.cli.commands import run
+signal_handlers.EXIT_TIMEOUT_SECONDS = 0
+run(sys.argv[1:])
+"""
+LOCK_WAITS = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+
+
+@pytest.mark.parametrize("sent", [0, 1], ids=["row", "vendor"])
+@pytest.mark.parametrize("act", ["delete m1 --yes", "create ada@example.com"])
+def test_act_that_is_ended_while_it_waits_says_whether_it_was_sent(
+    act: str, sent: int, folder: Path, database_url: str, redis_url: str
+) -> None:
+    with odd_vendor(b"") as vendor, psycopg.connect(database_url) as connection:
+        vendor.script(vendor.hang)
+        if not sent:
+            connection.execute("lock table headshotpro.audit_log")
+        servers = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "HEADSHOTPRO_API_KEY": KEY}
+        settings = environment(**servers, HEADSHOTPRO_API_URL=vendor.url)
+        command = [sys.executable, "-c", ACT, "models", *act.split()]
+        process = subprocess.Popen(command, cwd=folder, env=settings, text=True, stderr=subprocess.PIPE)
+        assert eventually(lambda: vendor.requests if sent else rows(database_url, LOCK_WAITS))
+        process.send_signal(SIGINT)
+        _, err = process.communicate(timeout=15)
+        assert len(vendor.requests) == sent
+    forced, last = err.splitlines()
+    assert "shutdown.forced" in forced
+    assert (process.returncode, last) == (1, f"headshot-mirror: {UNKNOWN_OUTCOME if sent else NOTHING_CHANGED}")

@@ -165,6 +165,9 @@ _IN_FLIGHT = """
 
 
 def _complete(engine: Engine, act: Act, outcome: str) -> None:
+    if not act.row_id:
+        # A signal came before the row: its handler would wait for what the act waits for.
+        return
     try:
         with transaction(engine) as connection:
             complete(connection, act, outcome)
